@@ -1,0 +1,67 @@
+# `make help` lists the targets. Each works from a bare clone: .venv is made from requirements.lock on the way.
+
+PYTHON  ?= python3
+RUNTIME ?= auto
+NAME    ?= default
+ARGS    ?=
+
+VENV := .venv
+BIN  := $(VENV)/bin
+LAB  := $(BIN)/lab --name $(NAME)
+# Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help lab-up lab-down test scenarios bench lint format lock protos clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  RUNTIME=auto|process   how units run (auto: what this machine offers)"
+	@echo "  NAME=default           keeps labs on one machine apart"
+	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
+
+lab-up: $(VENV)/ready  ## Bring the lab up; ends with a verified call per topology
+	@$(LAB) up --runtime $(RUNTIME) $(ARGS)
+
+lab-down: $(VENV)/ready  ## Take it down; leaves nothing behind
+	@$(LAB) down $(ARGS)
+
+test: $(VENV)/ready lint  ## Run the whole test suite
+	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)
+
+scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about
+	@$(BIN)/pytest scenarios -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
+
+bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
+	@$(BIN)/lab bench $(ARGS)
+
+lint: $(VENV)/ready  ## Check style, types and floors
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+format: $(VENV)/ready  ## Put the code into its form
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
+	  --quiet --output-file requirements.lock
+
+protos: $(VENV)/ready  ## Generate the code of models/proto
+	@$(BIN)/python -m models.proto.generate
+
+clean: lab-down  ## Take the lab down and remove .venv and caches
+	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
+	  f"Python {v.major}.{v.minor} found, 3.11 or newer needed: make PYTHON=python3.12 …")'
+	@echo "Making $(VENV) from requirements.lock (once; a minute or so) …"
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,54 @@
+"""Waiting for conditions: always with a deadline, always with the last state seen in the error."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from lab.errors import DeadlineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+POLL_INTERVAL = timedelta(milliseconds=20)
+
+
+def eventually(what: str, probe: Callable[[], T], *, within: timedelta, until: Callable[[T], bool] = bool) -> T:
+    """Asks ``probe`` again and again until ``until`` holds for what it returns, and returns that.
+
+    Args:
+        what: the condition, for the error: "node homepage has revision 7".
+        probe: looks once.
+        within: deadline.
+        until: the condition on what was seen; truth by default.
+
+    Raises:
+        DeadlineError: with the last state seen.
+    """
+    give_up = time.monotonic() + within.total_seconds()
+    while True:
+        seen = probe()
+        if until(seen):
+            return seen
+        if time.monotonic() >= give_up:
+            raise DeadlineError(f"{what}: not within {within.total_seconds():g} s; last seen: {seen!r}")
+        time.sleep(POLL_INTERVAL.total_seconds())
+
+
+def consistently(what: str, probe: Callable[[], T], *, during: timedelta, until: Callable[[T], bool] = bool) -> T:
+    """Asks ``probe`` again and again for the whole time; ``until`` must hold each time. Returns what was seen last.
+
+    Raises:
+        DeadlineError: with the state that broke it.
+    """
+    end = time.monotonic() + during.total_seconds()
+    while True:
+        seen = probe()
+        if not until(seen):
+            raise DeadlineError(f"{what}: stopped holding; seen: {seen!r}")
+        if time.monotonic() >= end:
+            return seen
+        time.sleep(POLL_INTERVAL.total_seconds())
