@@ -1,0 +1,78 @@
+"""Client side: channels to one address, or balanced over several."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+
+from lab.transport.security import Security
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+_Option = tuple[str, int | str]
+
+_OPTIONS: tuple[_Option, ...] = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_http_proxy", 0),  # the lab's traffic never leaves the machine
+    # A restarted peer is found again within a second, not after gRPC's default of up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # Despite its name the time that one attempt to connect may take; a busy machine needs more than a backoff.
+    ("grpc.min_reconnect_backoff_ms", 1000),
+)
+# A peer that is frozen keeps its connections open and says nothing: only a ping finds out.
+_KEEPALIVE: tuple[_Option, ...] = (
+    ("grpc.keepalive_time_ms", 1000),
+    ("grpc.keepalive_timeout_ms", 1000),
+    # Without this one the time-out above is not looked at, and a minute passes.
+    ("grpc.http2.ping_timeout_ms", 1000),
+    # Without this one, of 60 s by default, the timeout above is of no effect.
+    ("grpc.http2.ping_timeout_ms", 1000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+# A server that stops drops the requests that wait to be taken up, so its clients must leave it before: each watches the
+# health of every server that it balances over, and leaves out those that drain or are not ready yet.
+_BALANCED: _Option = (
+    "grpc.service_config",
+    json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
+)
+
+
+def _target(addresses: Sequence[str]) -> tuple[str, tuple[_Option, ...]]:
+    if len(addresses) == 1:
+        return addresses[0], _OPTIONS
+    return "ipv4:" + ",".join(addresses), (*_OPTIONS, _BALANCED)
+
+
+def open_channel(*addresses: str, security: Security | None = None, keepalive: bool = False) -> grpc.aio.Channel:
+    """An asyncio channel.
+
+    Args:
+        addresses: one ``host:port``, or several ``ip:port`` over which gRPC balances calls in turn; it leaves out
+            those that cannot be reached or say by their health service that they do not serve.
+        security: credentials; this process's own by default.
+        keepalive: notice a frozen peer within about 2 s while a call is open; for channels that carry long streams.
+    """
+    target, options = _target(addresses)
+    if keepalive:
+        options += _KEEPALIVE
+    credentials = (security or Security.of_this_process()).channel_credentials()
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+def open_blocking_channel(address: str, security: Security | None = None) -> grpc.Channel:
+    """A channel for code without an event loop: the command line, notebooks, tests."""
+    target, options = _target((address,))
+    credentials = (security or Security.of_this_process()).channel_credentials()
+    if credentials is None:
+        return grpc.insecure_channel(target, options=options)
+    return grpc.secure_channel(target, credentials, options=options)

@@ -1,0 +1,89 @@
+"""Server side: gRPC servers with the lab's limits, health and reflection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2_grpc
+
+from lab.errors import UnitError
+from lab.transport.channels import MAX_MESSAGE_BYTES
+from lab.transport.security import Security
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_OPTIONS = (
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Two processes on one port would share its traffic without a word; better that the second fails.
+    ("grpc.so_reuseport", 0),
+    # Peers ping to notice a frozen server; gRPC's default calls that abuse and closes the connection.
+    ("grpc.http2.max_ping_strikes", 0),
+    # With its default of 1,000 gRPC answers a bare CANCELLED, which means something else, once more requests wait.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
+)
+
+
+def new_server(
+    *,
+    handlers: Sequence[grpc.GenericRpcHandler] = (),
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    """A server that serves health from the start; it listens once :func:`listen` was called.
+
+    Returns:
+        The server, and its health service: whole server as ``""``, SERVING from the start.
+    """
+    server = grpc.aio.server(interceptors=list(interceptors), options=_OPTIONS)
+    if handlers:
+        server.add_generic_rpc_handlers(tuple(handlers))
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    return server, healthy
+
+
+def enable_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> None:
+    """Lets outside clients such as grpcurl ask the server for its services and messages.
+
+    The import costs 3 MB, so only the servers that outsiders call pay for it.
+    """
+    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 (see above)
+
+    names = (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+
+
+def listen(server: grpc.aio.Server, address: str, security: Security | None = None) -> int:
+    """Binds ``host:port`` and returns the port.
+
+    Raises:
+        UnitError: the address cannot be bound.
+    """
+    credentials = (security or Security.of_this_process()).server_credentials()
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise UnitError(f"cannot listen on {address}: is the port taken?") from error
+
+
+async def drain(
+    server: grpc.aio.Server, healthy: health.aio.HealthServicer, *, grace_s: float, linger_s: float = 0.25
+) -> None:
+    """Ends a server so that nobody notices: first it is not healthy any more, then what is in flight may finish.
+
+    Args:
+        server: what :func:`new_server` made, as is ``healthy``.
+        healthy: its health service.
+        grace_s: what has not finished after so many seconds is cancelled.
+        linger_s: time for clients to leave, seconds; a server that stops drops requests which it has not taken up.
+    """
+    await healthy.enter_graceful_shutdown()
+    await asyncio.sleep(linger_s)
+    await server.stop(grace_s)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+from lab.transport import drain, listen, new_server, open_channel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from grpc_health.v1._async import HealthServicer
+
+_PATH = "/test.Echo/Who"
+
+
+@asynccontextmanager
+async def serving(name: bytes, *, drained: bool = False) -> AsyncIterator[tuple[str, HealthServicer]]:
+    async def who(_request: bytes, _context: object) -> bytes:
+        await asyncio.sleep(0)
+        return name
+
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)  # type: ignore[arg-type]
+    server, healthy = new_server(handlers=[grpc.method_handlers_generic_handler("test.Echo", {"Who": method})])
+    address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield address, healthy
+    finally:
+        await (drain(server, healthy, grace_s=10) if drained else server.stop(0))
+
+
+async def test_a_server_that_drains_fails_no_request_of_a_balanced_client() -> None:
+    async with AsyncExitStack() as stays, AsyncExitStack() as leaves:
+        one, _ = await stays.enter_async_context(serving(b"stays"))
+        other, _ = await leaves.enter_async_context(serving(b"leaves", drained=True))
+        channel = await stays.enter_async_context(open_channel(one, other))
+        who = channel.unary_unary(_PATH)
+        seen: list[bytes] = []
+        done = False
+
+        async def load() -> None:
+            while not done:
+                seen.append(await who(b"", wait_for_ready=True))
+
+        loads = [asyncio.create_task(load()) for _ in range(32)]
+        while {b"stays", b"leaves"} - set(seen):
+            await asyncio.sleep(0)
+        await leaves.aclose()
+        seen.clear()
+        while not seen:
+            await asyncio.sleep(0)
+        done = True
+        await asyncio.gather(*loads)
+        assert {b"stays"} == set(seen)
+
+
+async def test_a_server_that_is_not_ready_yet_gets_nothing() -> None:
+    async with serving(b"ready") as (one, _), serving(b"late") as (other, healthy):
+        await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        async with open_channel(one, other) as channel:
+            who = channel.unary_unary(_PATH)
+            assert {b"ready"} == {await who(b"", wait_for_ready=True) for _ in range(20)}
+            await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+            while await who(b"") != b"late":
+                await asyncio.sleep(0)
