@@ -1,0 +1,149 @@
+"""The inference APIs of the lab as data, so that whatever routes needs no code per API.
+
+To add one: a ``.proto`` whose requests begin with an ``Envelope`` and whose answers with an ``AnsweredBy``, and an
+entry in :data:`APIS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from models.proto.fraud.v1 import fraud_pb2
+from models.proto.ranking.v1 import ranking_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.proto.serving.v1 import serving_pb2
+
+FLOAT_BYTES = 4
+_TITLES = 10
+# What ids, tags and lengths take: of one title, and of a payment with all its other fields.
+_TITLE_BYTES = 9
+_PAYMENT_BYTES = 19
+
+
+class InferenceRequest(Protocol):
+    """A protobuf request that begins with the envelope."""
+
+    @property
+    def envelope(self) -> serving_pb2.Envelope:
+        """Who asks, for what, and the model's configuration."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        """The request on the wire."""
+
+    def ByteSize(self) -> int:  # noqa: N802 (protobuf's name)
+        """Its length, bytes."""
+
+
+class InferenceResponse(Protocol):
+    """A protobuf answer that begins with who gave it."""
+
+    @property
+    def answered_by(self) -> serving_pb2.AnsweredBy:
+        """Who gave it."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        """The answer on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC of an API.
+
+    Attributes:
+        path: as HTTP/2 carries it, ``/ranking.v1.Ranking/Rank``.
+        streaming: whether the answer is a stream of responses.
+    """
+
+    path: str
+    request_class: Any
+    response_class: Any
+    streaming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One inference API.
+
+    Attributes:
+        name: as in the route table, ``ranking.v1``.
+        service: full name of its gRPC service.
+        unary: the RPC that answers at once.
+        stream: the RPC that answers item by item, if there is one.
+        build_request: makes a request of about so many bytes, its envelope not counted; what ids and lengths leave
+            is filled with feature vectors.
+        first_item: id and score of an answer's first item.
+    """
+
+    name: str
+    service: str
+    unary: Method
+    stream: Method | None
+    build_request: Callable[[int], Any]
+    first_item: Callable[[Any], tuple[str, float]]
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """All RPCs."""
+        return (self.unary,) if self.stream is None else (self.unary, self.stream)
+
+
+def _floats(payload_bytes: int) -> int:
+    return max(payload_bytes, 0) // FLOAT_BYTES
+
+
+def _rank_request(payload_bytes: int) -> ranking_pb2.RankRequest:
+    each, more = divmod(_floats(payload_bytes - _TITLES * _TITLE_BYTES), _TITLES)
+    features = [0.5] * (each + 1)
+    shorter = features[:each]
+    return ranking_pb2.RankRequest(
+        titles=[
+            ranking_pb2.Title(id=f"t{number:02}", features=features if number < more else shorter)
+            for number in range(_TITLES)
+        ]
+    )
+
+
+def _score_request(payload_bytes: int) -> fraud_pb2.ScoreRequest:
+    features = [0.5] * _floats(payload_bytes - _PAYMENT_BYTES)
+    payment = fraud_pb2.Payment(id="p01", amount_minor_units=4_200, currency="EUR", features=features)
+    return fraud_pb2.ScoreRequest(payment=payment)
+
+
+def _first_title(response: ranking_pb2.RankResponse) -> tuple[str, float]:
+    return (response.titles[0].id, response.titles[0].score) if response.titles else ("", 0.0)
+
+
+APIS: dict[str, Api] = {
+    api.name: api
+    for api in (
+        Api(
+            name="ranking.v1",
+            service="ranking.v1.Ranking",
+            unary=Method("/ranking.v1.Ranking/Rank", ranking_pb2.RankRequest, ranking_pb2.RankResponse),
+            stream=Method(
+                "/ranking.v1.Ranking/RankStream",
+                ranking_pb2.RankRequest,
+                ranking_pb2.RankStreamResponse,
+                streaming=True,
+            ),
+            build_request=_rank_request,
+            first_item=_first_title,
+        ),
+        Api(
+            name="fraud.v1",
+            service="fraud.v1.Fraud",
+            unary=Method("/fraud.v1.Fraud/Score", fraud_pb2.ScoreRequest, fraud_pb2.ScoreResponse),
+            stream=None,
+            build_request=_score_request,
+            first_item=lambda response: (response.payment_id, response.score),
+        ),
+    )
+}
+
+METHODS: dict[str, Method] = {method.path: method for api in APIS.values() for method in api.methods}
+
+API_BY_REQUEST: dict[type, Api] = {api.unary.request_class: api for api in APIS.values()}

@@ -1,0 +1,47 @@
+"""The request context in its two forms: fields by name, as rules read them, and the message on the wire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.proto.serving.v1 import serving_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant")
+TRAFFIC_ORIGIN = "traffic_origin"
+FIELDS = (*TEXT_FIELDS, TRAFFIC_ORIGIN)
+
+_ORIGINS = {
+    "real": serving_pb2.TRAFFIC_ORIGIN_REAL,
+    "artificial": serving_pb2.TRAFFIC_ORIGIN_ARTIFICIAL,
+    "": serving_pb2.TRAFFIC_ORIGIN_UNSPECIFIED,
+}
+_ORIGIN_NAMES = {number: name for name, number in _ORIGINS.items()}
+
+
+def read_context(message: serving_pb2.RequestContext) -> dict[str, str]:
+    """The fields that the request has; those that it lacks are left out."""
+    context = {name: value for name in TEXT_FIELDS if (value := getattr(message, name))}
+    if origin := _ORIGIN_NAMES.get(message.traffic_origin):
+        context[TRAFFIC_ORIGIN] = origin
+    return context
+
+
+def write_context(message: serving_pb2.RequestContext, context: Mapping[str, str]) -> None:
+    """Makes ``message`` say what ``context`` says, and nothing else.
+
+    Raises:
+        ValueError: a field or a traffic origin that does not exist; the message says which do.
+    """
+    message.Clear()
+    for name, value in context.items():
+        if name == TRAFFIC_ORIGIN:
+            if value not in _ORIGINS:
+                raise ValueError(f"{TRAFFIC_ORIGIN}: {value!r} is not known; write 'real' or 'artificial'")
+            message.traffic_origin = _ORIGINS[value]
+        elif name in TEXT_FIELDS:
+            setattr(message, name, value)
+        else:
+            raise ValueError(f"request context: no field {name!r}; there are {', '.join(FIELDS)}")

@@ -1,0 +1,1 @@
+"""A service that asks models in order to do its own work."""

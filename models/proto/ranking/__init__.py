@@ -1,0 +1,1 @@
+"""Ranking of titles for one user."""

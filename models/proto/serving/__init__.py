@@ -1,0 +1,1 @@
+"""What every inference API shares: who asks, for what, and who answered."""
