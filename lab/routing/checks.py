@@ -1,0 +1,187 @@
+"""Everything that is wrong with a route table's data, each problem with the path that leads to it.
+
+First its shape (``schema``); only a table of the right shape is asked whether its parts fit each other.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from lab.routing.schema import DEFAULT_RULE, Table
+from lab.routing.tree import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pydantic_core import ErrorDetails
+
+Path = tuple[str | int, ...]
+
+_KNOWN_SHOWN = 5
+_EXAMPLES = {
+    "callers": "[homepage]",
+    "api": "ranking.v1",
+    "timeout": "250ms",
+    "default": "cw-ranker@v1",
+    "name": "tv-north-america",
+    "unit": "user_id",
+    "id": "12345",
+    "weight": "100",
+    "use": "cw-ranker@v1",
+    "cluster": "ml-cluster-1",
+    "replicas": "2",
+    "versions": "{v1: {cluster: ml-cluster-1}}",
+    "cells": "{1: {weight: 100, use: cw-ranker@v1}}",
+    "weights": "{cw-ranker@v1: 100}",
+}
+_MAPPING = "a mapping; write fields as 'name: value'"
+_WANTED = {
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "list_type": "a list; write one entry a line, each after '- '",
+    "string_type": "a text; write a text",
+}
+
+
+class Problem(NamedTuple):
+    """Something wrong, and where.
+
+    Attributes:
+        path: keys and indices from the top of the table.
+        details: makes the text; a table may have thousands of problems, of which one is shown.
+    """
+
+    path: Path
+    details: ErrorDetails | str
+
+    def text(self) -> str:
+        """What is wrong and what to write instead."""
+        return self.details if isinstance(self.details, str) else _in_our_words(self.path, self.details)
+
+
+def problems(document: object, apis: frozenset[str]) -> list[Problem]:
+    """All problems of the table, in no particular order; empty if it is valid."""
+    try:
+        Table.model_validate(document)
+    except ValidationError as error:
+        return _problems_of_shape(error)
+    assert isinstance(document, dict)  # noqa: S101 (the table has just been found to have the right shape)
+    return list(_misfits(document, apis))
+
+
+def _problems_of_shape(error: ValidationError) -> list[Problem]:
+    details = error.errors(include_url=False)
+    unknown = {each["loc"][:-1] for each in details if each["type"] == "extra_forbidden"}
+    return [
+        Problem(tuple(part for part in each["loc"] if part != "[key]"), each)
+        for each in details
+        # Whoever misspells a field also lacks it; the misspelling is what helps.
+        if not (each["type"] == "missing" and each["loc"][:-1] in unknown)
+    ]
+
+
+def known(names: Iterable[str]) -> str:
+    """``known: a, b``, cut when it is long."""
+    names = sorted(names)
+    rest = f" and {len(names) - _KNOWN_SHOWN} more" if len(names) > _KNOWN_SHOWN else ""
+    return f"known: {', '.join(islice(names, _KNOWN_SHOWN)) or 'none'}{rest}"
+
+
+def _suggestion(name: str, names: Iterable[str]) -> str:
+    names = list(names)
+    close = get_close_matches(name[:100], names, n=1)
+    return f"did you mean {close[0]!r}?" if close else known(names)
+
+
+def _in_our_words(path: Path, details: ErrorDetails) -> str:
+    name = str(path[-1]) if path else ""
+    match details["type"]:
+        case "lab":
+            return str(details["ctx"]["problem"])
+        case "extra_forbidden":
+            return f"unknown field {shown(name)}; {_suggestion(name, _fields_at(path[:-1]))}"
+        case "missing":
+            example = f", like {name}: {_EXAMPLES[name]}" if name in _EXAMPLES else ""
+            return f"missing field '{name}'; add it{example}"
+        case other:
+            return f"{shown(details['input'])} is not {_WANTED.get(other, f'valid here ({other})')}"
+
+
+def _fields_at(path: Path) -> list[str]:
+    """Names of the fields that may stand in the mapping at ``path``."""
+    here: Any = Table
+    for part in path:
+        here = _inside(here, part)
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return []
+    return [info.alias or name for name, info in here.model_fields.items()]
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        found = next(info for name, info in kind.model_fields.items() if part in {name, info.alias})
+        kind = found.annotation
+    else:
+        kind = get_args(kind)[-1]
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return kind
+
+
+def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem]:
+    models = table.get("models", {})
+    clusters = table.get("clusters", {})
+    for name, use_case in table.get("use_cases", {}).items():
+        path: Path = ("use_cases", name)
+        if use_case["api"] not in apis:
+            text = f"api {shown(use_case['api'])} is not one of the lab's; {_suggestion(use_case['api'], apis)}"
+            yield Problem((*path, "api"), text)
+        yield from _rule_names(path, use_case.get("rules", []))
+        for place, reference in _references(path, use_case):
+            if text := _unknown_reference(reference, models):
+                yield Problem(place, text)
+    for model, entry in models.items():
+        for version, runs in entry["versions"].items():
+            if runs["cluster"] not in clusters:
+                text = f"cluster {shown(runs['cluster'])} is not in clusters; {_suggestion(runs['cluster'], clusters)}"
+                yield Problem(("models", model, "versions", version, "cluster"), text)
+
+
+def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, rule in enumerate(rules):
+        place = (*path, "rules", index, "name")
+        if rule["name"] == DEFAULT_RULE:
+            yield Problem(place, "a rule cannot be named 'default', as no rule at all is called so; rename it")
+        elif rule["name"] in seen:
+            yield Problem(place, f"rule name {shown(rule['name'])} is used twice in this use case; rename one of them")
+        seen.add(rule["name"])
+
+
+def _references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    yield (*path, "default"), use_case["default"]
+    for index, rule in enumerate(use_case.get("rules", [])):
+        here = (*path, "rules", index)
+        if "use" in rule:
+            yield (*here, "use"), rule["use"]
+        elif "split" in rule:
+            for reference in rule["split"]["weights"]:
+                yield (*here, "split", "weights", reference), reference
+        else:
+            for cell, arm in rule["experiment"]["cells"].items():
+                yield (*here, "experiment", "cells", cell, "use"), arm["use"]
+
+
+def _unknown_reference(reference: str, models: Mapping[str, Any]) -> str:
+    model, _, version = reference.partition("@")
+    if model not in models:
+        return f"model {shown(model)} is not in models; {_suggestion(model, models)}"
+    versions = models[model]["versions"]
+    if version not in versions:
+        return f"model {shown(model)} has no version {shown(version)}; {known(versions)}"
+    return ""

@@ -1,0 +1,169 @@
+"""The route table as a value: read from YAML, or from a stored document, and checked in full.
+
+Reading files stands here, at the edge; services get their rules over the wire and must not import this module (with
+pydantic and yaml it would cost each process several megabytes).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab.errors import RouteTableError
+from lab.routing.checks import problems
+from lab.routing.keys import routing_key
+from lab.routing.tree import MAX_BYTES, Node, dotted, merged, parse, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+KNOWN_APIS = frozenset({"ranking.v1", "fraud.v1"})
+SECTIONS = ("use_cases", "models", "clusters")
+
+
+class Source(NamedTuple):
+    """A file's name, for errors, and its text."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One version of one model, and where it runs.
+
+    Attributes:
+        parameters: the version's ``config``: what travels to the model in the body.
+    """
+
+    model: str
+    version: str
+    cluster: str
+    parameters: Mapping[str, Any]
+
+    @property
+    def routing_key(self) -> str:
+        """``cw-ranker.v2``."""
+        return routing_key(self.model, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """A valid route table. Two tables are equal if their documents are, and then they route alike.
+
+    Attributes:
+        document: the table as JSON-able data, in exactly the YAML's shape; to be read only.
+        versions: by routing key.
+        clusters: name → replicas.
+    """
+
+    document: dict[str, Any]
+    versions: Mapping[str, ModelVersion] = field(compare=False, repr=False)
+    clusters: Mapping[str, int] = field(compare=False, repr=False)
+
+    __hash__ = None  # type: ignore[assignment]  # its document is a dict
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+        """The table of a stored document; empty sections are allowed.
+
+        Raises:
+            RouteTableError: the document is not a valid route table.
+        """
+        try:
+            copy = json.loads(json.dumps(document, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RouteTableError(f"is not JSON data ({shown(str(error))}); pass a table's document") from error
+        root = Node.of_value(copy)
+        return cls._of_tree(root, [root.file], frozenset(apis))
+
+    @classmethod
+    def _of_tree(cls, root: Node, files: Sequence[str], apis: frozenset[str]) -> RouteTable:
+        found = problems(root.value, apis)
+        if found:
+            located = [(root.locate(problem.path), problem) for problem in found]
+            (file, line), first = min(located, key=lambda at: (files.index(at[0][0]), at[0][1]))
+            raise RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
+        document = {section: root.value.get(section, {}) for section in SECTIONS}
+        versions = [
+            ModelVersion(model, version, runs["cluster"], runs.get("config", {}))
+            for model, entry in document["models"].items()
+            for version, runs in entry["versions"].items()
+        ]
+        return cls(
+            document,
+            {version.routing_key: version for version in versions},
+            {name: cluster["replicas"] for name, cluster in document["clusters"].items()},
+        )
+
+    def json(self) -> bytes:
+        """The document's canonical bytes: equal for equal tables."""
+        return json.dumps(self.document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def read_sources(sources: Sequence[Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+    """The route table that the sources make together.
+
+    Args:
+        sources: one or several; each may hold any of the sections, an entry may stand in one of them only.
+        apis: inference APIs that a use case may name.
+
+    Raises:
+        RouteTableError: the first problem, by source and line; names file, line, field and remedy.
+    """
+    first = sources[0].name if sources else "-"
+    if sum(len(source.text) for source in sources) > MAX_BYTES:
+        raise RouteTableError(f"is larger than {MAX_BYTES >> 20} MB; leave something out", file=first)
+    roots = [root for source in sources if (root := parse(source.text, source.name)) is not None]
+    # A file may be empty or hold comments only, but not all of them: that would take every use case away.
+    if all(root.value is None or root.value == {} for root in roots):
+        raise RouteTableError("is empty; write use_cases, models and clusters", file=first)
+    tree = merged([root for root in roots if root.value is not None])
+    return RouteTable._of_tree(tree, [source.name for source in sources], frozenset(apis))  # noqa: SLF001 (same module)
+
+
+def read_path(path: str | Path, *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+    """The route table in a file, or in all ``*.yaml`` of a directory.
+
+    Raises:
+        RouteTableError: it cannot be read, or is not valid.
+    """
+    return read_sources(sources_of(path), apis=apis)
+
+
+def sources_of(path: str | Path) -> list[Source]:
+    """The text of a file, or of all ``*.yaml`` of a directory in the order of their names, hidden ones left out.
+
+    Raises:
+        RouteTableError: nothing there, not readable, too large, or not UTF-8.
+    """
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            return [_source(path)]
+        files = sorted(file for file in path.iterdir() if file.suffix == ".yaml" and not file.name.startswith("."))
+        if not files:
+            raise RouteTableError("has no *.yaml file in it; name a file, or put one there", file=str(path))
+        return [_source(file) for file in files]
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise RouteTableError(
+            f"{reason}; name a readable file or directory", file=str(error.filename or path)
+        ) from error
+
+
+def _source(path: Path) -> Source:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise RouteTableError(f"is larger than {MAX_BYTES >> 20} MB; split it, or leave something out", file=str(path))
+    try:
+        return Source(str(path), data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RouteTableError(
+            f"byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8",
+            file=str(path),
+            line=data.count(b"\n", 0, error.start) + 1,
+        ) from error

@@ -1,0 +1,98 @@
+"""Why a request goes where it goes: each rule in order, and why it matched or did not. For people; not a hot path."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.routing.rules import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.routing.compiled import Choice
+    from lab.routing.rules import Conditions, Rule, UseCase
+
+_VALUES_SHOWN = 5
+_PLAIN = re.compile(r"[\w.-]{1,80}")
+_ALWAYS = "it has no conditions"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOutcome:
+    """What became of one rule.
+
+    Attributes:
+        reason: "device is phone, not one of tv"; for the rule that matched, what held.
+    """
+
+    rule: str
+    matched: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A choice, and what became of every rule, in their order. No rule matched if the choice's rule is ``default``."""
+
+    choice: Choice
+    rules: tuple[RuleOutcome, ...]
+
+
+def outcomes(use_case: UseCase, context: Mapping[str, str], choice: Choice) -> tuple[RuleOutcome, ...]:
+    """What became of each rule on the way to the choice."""
+    found: list[RuleOutcome] = []
+    decided = False
+    for rule in use_case.rules:
+        if decided:
+            found.append(RuleOutcome(rule.name, matched=False, reason=f"not tried, as {choice.rule} matched before"))
+        elif rule.name == choice.rule:
+            decided = True
+            found.append(RuleOutcome(rule.name, matched=True, reason=_why(rule, context, choice)))
+        else:
+            found.append(RuleOutcome(rule.name, matched=False, reason=_why_not(rule, context)))
+    return tuple(found)
+
+
+def _listed(values: frozenset[str]) -> str:
+    ordered = sorted(values)
+    rest = f" and {len(ordered) - _VALUES_SHOWN} more" if len(ordered) > _VALUES_SHOWN else ""
+    return ", ".join(ordered[:_VALUES_SHOWN]) + rest
+
+
+def _value(context: Mapping[str, str], field: str) -> str:
+    value = context.get(field, "")
+    if not value:
+        return f"{field} is not in the request"
+    return f"{field} is {value if _PLAIN.fullmatch(value) else shown(value)}"
+
+
+def _why_not(rule: Rule, context: Mapping[str, str]) -> str:
+    for field, values in rule.conditions.fields:
+        if context.get(field) not in values:
+            return f"{_value(context, field)}, not one of {_listed(values)}"
+    negated = rule.conditions.negated
+    if negated is not None and negated.hold(context):
+        return f"{_in_words(negated, context)}, which 'not' rules out"
+    unit = rule.draw.unit if rule.draw else ""
+    return f"{_value(context, unit)}, so that no share can be drawn for it"
+
+
+def _why(rule: Rule, context: Mapping[str, str], choice: Choice) -> str:
+    words = _in_words(rule.conditions, context)
+    if rule.draw is None:
+        return words
+    share = next(share for share in rule.draw.shares if share.first <= (choice.bucket or 0) < share.end)
+    drawn = (
+        f"{_value(context, rule.draw.unit)}: bucket {choice.bucket} is among {share.first} to {share.end - 1} "
+        f"of {share.name}"
+    )
+    return drawn if words == _ALWAYS else f"{words}; {drawn}"
+
+
+def _in_words(conditions: Conditions, context: Mapping[str, str]) -> str:
+    held = [_value(context, field) for field, _ in conditions.fields]
+    if conditions.negated is not None:
+        held.append("what 'not' rules out does not hold")
+    return " and ".join(held) or _ALWAYS

@@ -1,0 +1,28 @@
+"""The routing key: a short name of a model version, in one strict form.
+
+The form is the same wherever a key is let through: in the route table, at the sidecar's guard, and at the control
+plane. Nothing that has it can be read as anything else there: not ``*`` (a wildcard to xDS), not the name of one of
+Envoy's own clusters (those have no dot), not bytes outside ASCII.
+"""
+
+from __future__ import annotations
+
+import re
+
+HEADER = "x-routing-key"
+
+MODEL_PATTERN = r"[a-z][a-z0-9-]{0,62}"
+VERSION_PATTERN = r"v[0-9]{1,9}"
+PATTERN = rf"{MODEL_PATTERN}\.{VERSION_PATTERN}"
+
+_KEY = re.compile(PATTERN, re.ASCII)
+
+
+def routing_key(model: str, version: str) -> str:
+    """``cw-ranker`` and ``v2`` make ``cw-ranker.v2``."""
+    return f"{model}.{version}"
+
+
+def is_routing_key(text: str) -> bool:
+    """Whether ``text`` has the one form that a routing key may have."""
+    return _KEY.fullmatch(text) is not None

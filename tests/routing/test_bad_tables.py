@@ -1,0 +1,200 @@
+"""Each mistake, where it is reported, and what the user is told to write instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.errors import RouteTableError
+from lab.routing.document import Source, read_sources
+
+GOOD = """\
+use_cases:
+  UpNext:
+    callers: [playback]
+    api: ranking.v1
+    timeout: 250ms
+    default: up-next@v1
+    rules:
+      - name: tv
+        when:
+          device: [tv]
+        use: up-next@v2
+      - name: canary
+        split:
+          unit: user_id
+          weights:
+            up-next@v1: 95
+            up-next@v2: 5
+      - name: ab
+        experiment:
+          id: 7
+          unit: user_id
+          cells:
+            1: {weight: 80, use: up-next@v1}
+            2: {weight: 20, use: up-next@v2}
+models:
+  up-next:
+    versions:
+      v1: {cluster: ml-cluster-1}
+      v2: {cluster: ml-cluster-1, config: {beam: 4}}
+clusters:
+  ml-cluster-1:
+    replicas: 2
+"""
+
+RULES = "use_cases.UpNext.rules"
+# what is replaced, by what, line, field, problem and remedy
+BAD = [
+    # syntax
+    ("callers: [playback]", "callers: [playback", 4, "", "check indentation, brackets and quotes here"),
+    ("    timeout: 250ms", "\ttimeout: 250ms", 5, "", "indent with spaces, not with tabs"),
+    ("timeout: 250ms", "timeout: 250ms\n    timeout: 1s", 6, "use_cases.UpNext.timeout", "first on line 5; keep one"),
+    ("up-next@v2: 5", "up-next@v1: 5", 17, f"{RULES}[1].split.weights.up-next@v1", "first on line 16; keep one"),
+    ("timeout: 250ms", "timeout: !!str 250ms", 5, "use_cases.UpNext.timeout", "is not allowed; write the plain value"),
+    ("timeout: 250ms", "<<: {timeout: 250ms}", 5, "use_cases.UpNext.'<<'", "write the fields out"),
+    ("timeout: 250ms", "timeout: *t", 5, "use_cases.UpNext.timeout", "alias '*t' has no anchor; define it above"),
+    ("timeout: 250ms", "[a]: 250ms", 5, "use_cases.UpNext", "write a text as key"),
+    ("models:", "---\nmodels:", 25, "", "keep one document a file"),
+    # fields
+    ("default:", "defualt:", 6, "use_cases.UpNext.defualt", "unknown field 'defualt'; did you mean 'default'?"),
+    ("device: [tv]", "devise: [tv]", 10, f"{RULES}[0].when.devise", "unknown field 'devise'; did you mean 'device'?"),
+    ("use: up-next@v2\n ", "zzz: 1\n ", 11, f"{RULES}[0].zzz", "unknown field 'zzz'; known: experiment, name, split"),
+    ("weight: 80", "wieght: 80", 23, f"{RULES}[2].experiment.cells.1.wieght", "did you mean 'weight'?"),
+    (
+        "weight: 80, ",
+        "",
+        23,
+        f"{RULES}[2].experiment.cells.1.weight",
+        "missing field 'weight'; add it, like weight: 100",
+    ),
+    ("clusters:", "cluster:", 30, "cluster", "unknown field 'cluster'; did you mean 'clusters'?"),
+    ("    api: ranking.v1\n", "", 2, "use_cases.UpNext.api", "missing field 'api'; add it, like api: ranking.v1"),
+    ("name: tv\n        when", "when", 8, f"{RULES}[0].name", "missing field 'name'; add it"),
+    ("models:", "models: 7\nx:", 25, "models", "7 is not a mapping; write fields as 'name: value'"),
+    ("      - name: tv", "      - just text\n      - name: tv", 8, f"{RULES}[0]", "'just text' is not a mapping"),
+    ("callers: [playback]", "callers: playback", 3, "use_cases.UpNext.callers", "write [playback]"),
+    ("callers: [playback]", "callers: []", 3, "use_cases.UpNext.callers", "write at least one of its callers"),
+    ("callers: [playback]", "callers: [x, x]", 3, "use_cases.UpNext.callers", "'x' is listed twice; keep it once"),
+    (
+        "callers: [playback]",
+        "callers:",
+        3,
+        "use_cases.UpNext.callers",
+        "nothing is not a list; write a list of callers",
+    ),
+    # names
+    ("  UpNext:", "  up_next:", 2, "use_cases.up_next", "not a use case's name; write it like ContinueWatchingRanking"),
+    ("  up-next:", "  Up Next:", 26, "models.'Up Next'", "'Up Next' is not a model's name; write it like cw-ranker"),
+    ("      v2: {", "      2: {", 29, "models.up-next.versions.2", "'2' is not a version; write it like v2"),
+    ("cluster: ml-cluster-1}", "cluster: ML 1}", 28, "models.up-next.versions.v1.cluster", "not a cluster's name"),
+    ("default: up-next@v1", "default: up-next", 6, "use_cases.UpNext.default", "write it like cw-ranker@v2"),
+    ("default: up-next@v1", "default: 5", 6, "use_cases.UpNext.default", "5 is not a text; write it in quotes"),
+    ("name: tv", "name: canary", 12, f"{RULES}[1].name", "'canary' is used twice in this use case; rename one"),
+    ("name: tv", "name: default", 8, f"{RULES}[0].name", "a rule cannot be named 'default'"),
+    ("playback", "p" * 5000, 3, "use_cases.UpNext.callers[0]", "…' is not a caller's name; write it like homepage"),
+    ("playback", "'a\\nb'", 3, "use_cases.UpNext.callers[0]", "is not a caller's name; write it like homepage"),
+    # values
+    ("250ms", "soon", 5, "use_cases.UpNext.timeout", "'soon' is not a duration; write it like 250ms or 2s"),
+    ("250ms", "0ms", 5, "use_cases.UpNext.timeout", "'0ms' is out of range; write more than 0ms"),
+    ("250ms", "250", 5, "use_cases.UpNext.timeout", "250 is not a duration; write it like 250ms or 2s"),
+    ("250ms", "9999s", 5, "use_cases.UpNext.timeout", "'9999s' is out of range; write more than 0ms and at most 600s"),
+    ("ranking.v1", "rnking.v1", 4, "use_cases.UpNext.api", "did you mean 'ranking.v1'?"),
+    (
+        "replicas: 2",
+        "replicas: 0",
+        32,
+        "clusters.ml-cluster-1.replicas",
+        "0 is not a number of replicas; write a whole",
+    ),
+    ("replicas: 2", "replicas: 1.5", 32, "clusters.ml-cluster-1.replicas", "1.5 is not a number of replicas"),
+    ("replicas: 2", "replicas: true", 32, "clusters.ml-cluster-1.replicas", "true is not a number of replicas"),
+    ("beam: 4", "beam: .inf", 29, "models.up-next.versions.v2.config.beam", "is not finite; write a number"),
+    # weights
+    (
+        "@v2: 5",
+        "@v2: -1",
+        17,
+        f"{RULES}[1].split.weights.up-next@v2",
+        "weight -1 is not a whole percent; write a number",
+    ),
+    ("@v2: 5", "@v2: 4.5", 17, f"{RULES}[1].split.weights.up-next@v2", "weight 4.5 is not a whole percent"),
+    ("@v2: 5", "@v2: 101", 17, f"{RULES}[1].split.weights.up-next@v2", "write a number from 0 to 100"),
+    ("@v2: 5", "@v2: ''", 17, f"{RULES}[1].split.weights.up-next@v2", "weight '' is not a whole percent"),
+    ("            up-next@v2: 5\n", "", 15, f"{RULES}[1].split.weights", "add up to 95; make them add up to 100"),
+    ("weight: 80", "weight: 81", 22, f"{RULES}[2].experiment.cells", "add up to 101; make them add up to 100"),
+    # rules
+    ("        use: up-next@v2\n      ", "      ", 8, f"{RULES}[0]", "add one of 'use', 'experiment' and 'split'"),
+    ("split:", "use: up-next@v1\n        split:", 12, f"{RULES}[1]", "has 'use' and 'split'; keep exactly one of them"),
+    ("          device: [tv]", "          {}", 9, f"{RULES}[0].when", "is empty; write at least one condition"),
+    ("device: [tv]", "not: {}", 10, f"{RULES}[0].when.not", "is empty; write at least one condition"),
+    ("device: [tv]", "not: {devise: [tv]}", 10, f"{RULES}[0].when.not.devise", "did you mean 'device'?"),
+    ("device: [tv]", "not:", 10, f"{RULES}[0].when.not", "nothing is not a mapping"),
+    ("device: [tv]", "device: tv", 10, f"{RULES}[0].when.device", "'tv' is not a list; write [tv]"),
+    ("device: [tv]", "device: [1]", 10, f"{RULES}[0].when.device[0]", "1 is not a text"),
+    ("device: [tv]", "device: ['']", 10, f"{RULES}[0].when.device[0]", "an empty value holds for nothing"),
+    ("device: [tv]", "traffic_origin: [fake]", 10, f"{RULES}[0].when.traffic_origin", "write 'real' or 'artificial'"),
+    (
+        "unit: user_id",
+        "unit: user",
+        14,
+        f"{RULES}[1].split.unit",
+        "'user' is not a field of the request context; known",
+    ),
+    ("id: 7", "id: [7]", 20, f"{RULES}[2].experiment.id", "is not an experiment's id; write it like 12345"),
+    # what does not fit together
+    ("@v1\n", "@v9\n", 6, "use_cases.UpNext.default", "model 'up-next' has no version 'v9'; known: v1, v2"),
+    ("use: up-next@v2\n", "use: upnext@v2\n", 11, f"{RULES}[0].use", "model 'upnext' is not in models; did you mean"),
+    ("up-next@v1: 95", "x@v1: 95", 16, f"{RULES}[1].split.weights.x@v1", "'x' is not in models; known: up-next"),
+    ("80, use: up-next@v1", "80, use: x@v1", 23, f"{RULES}[2].experiment.cells.1.use", "model 'x' is not in models"),
+    (
+        "  ml-cluster-1:",
+        "  ml-cluster-2:",
+        28,
+        "models.up-next.versions.v1.cluster",
+        "'ml-cluster-1' is not in clusters;",
+    ),
+    # not yet
+    ("    rules:", "    fallback: [up-next@v1]\n    rules:", 7, "use_cases.UpNext.fallback", "'fallback' yet"),
+    (
+        "    rules:",
+        "    shadow: {use: up-next@v1, percent: 1}\n    rules:",
+        7,
+        "use_cases.UpNext.shadow",
+        "leave it out",
+    ),
+    # of several, the first
+    ("ranking.v1\n    timeout: 250ms", "{}\n    timeout: 0", 4, "use_cases.UpNext.api", "a mapping is not a text"),
+]
+
+
+def error_of(text: str) -> RouteTableError:
+    with pytest.raises(RouteTableError) as caught:
+        read_sources([Source("routes.yaml", text)])
+    return caught.value
+
+
+def test_the_table_without_mistakes_is_good() -> None:
+    assert list(read_sources([Source("routes.yaml", GOOD)]).versions) == ["up-next.v1", "up-next.v2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "field", "problem"), BAD, ids=[f"{bad[3]}:{bad[1][:20]!r}" for bad in BAD]
+)
+def test_a_mistake_is_named_with_its_place_and_remedy(old: str, new: str, line: int, field: str, problem: str) -> None:
+    assert old in GOOD
+    error = error_of(GOOD.replace(old, new, 1))
+    assert (f"routes.yaml:{line}", field) == (f"{error.file}:{error.line}", error.field)
+    assert problem in error.problem
+    assert str(error).startswith(f"routes.yaml:{line}: ")
+    assert "\n" not in str(error)
+    assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "null"])
+def test_an_empty_file_is_refused(text: str) -> None:
+    assert str(error_of(text)) == "routes.yaml: is empty; write use_cases, models and clusters"
+
+
+def test_no_source_at_all_is_refused() -> None:
+    with pytest.raises(RouteTableError, match="is empty"):
+        read_sources([])

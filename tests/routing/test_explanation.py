@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import CallerNotAllowedError, UnknownUseCaseError
+
+if TYPE_CHECKING:
+    from lab.routing.compiled import Router
+
+CW = "ContinueWatchingRanking"
+NOT_TRIED = "not tried, as {} matched before"
+
+
+@pytest.mark.parametrize(
+    ("context", "reasons"),
+    [
+        (
+            {"device": "tv", "country": "US"},
+            [
+                (True, "device is tv and country is US and what 'not' rules out does not hold"),
+                (False, NOT_TRIED.format("tv-north-america")),
+                (False, NOT_TRIED.format("tv-north-america")),
+            ],
+        ),
+        (
+            {"device": "phone", "country": "NO", "user_id": "u1"},
+            [
+                (False, "device is phone, not one of tv"),
+                (True, "country is NO; user_id is u1: bucket 1081 is among 0 to 7999 of 1"),
+                (False, NOT_TRIED.format("ab-12345")),
+            ],
+        ),
+        (
+            {"device": "tv", "country": "US", "segment": "kids"},
+            [
+                (False, "segment is kids, which 'not' rules out"),
+                (False, "country is US, not one of DE, NO"),
+                (False, "user_id is not in the request, so that no share can be drawn for it"),
+            ],
+        ),
+        (
+            {"device": "a\nb", "user_id": "u1"},
+            [
+                (False, "device is 'a\\nb', not one of tv"),
+                (False, "country is not in the request, not one of DE, NO"),
+                (True, "user_id is u1: bucket 2881 is among 0 to 9499 of cw-ranker@v1"),
+            ],
+        ),
+    ],
+)
+def test_every_rule_says_why(sample_router: Router, context: dict[str, str], reasons: list[tuple[bool, str]]) -> None:
+    context["caller"] = "homepage"
+    explanation = sample_router.explain(CW, context)
+    assert sample_router.resolve(CW, context) == explanation.choice
+    assert [outcome.rule for outcome in explanation.rules] == ["tv-north-america", "ab-12345", "canary"]
+    assert reasons == [(outcome.matched, outcome.reason) for outcome in explanation.rules]
+
+
+def test_what_cannot_be_resolved_cannot_be_explained(sample_router: Router) -> None:
+    with pytest.raises(UnknownUseCaseError):
+        sample_router.explain("Nope", {})
+    with pytest.raises(CallerNotAllowedError):
+        sample_router.explain(CW, {"caller": "search"})
