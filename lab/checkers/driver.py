@@ -1,0 +1,60 @@
+"""Did the driver send what the plan says, when it says? If not, the run proves nothing about what was driven."""
+
+from __future__ import annotations
+
+from math import ceil, sqrt
+from typing import TYPE_CHECKING
+
+from lab.checkers.verdict import Outcome, Verdict
+from lab.history import UNSENT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.checkers.evidence import Evidence
+
+NAME = "driver"
+
+RATE_TOLERANCE = 0.01
+_SIGMAS = 5
+_NS_PER_S = 1e9
+_NS_PER_MS = 1e6
+
+
+def check(evidence: Evidence) -> Verdict:
+    """Compares the achieved rate with the offered one, and looks at the schedule delay. Never invalid.
+
+    The achieved rate is compared with that of the intended times, to 1 %. These in turn must agree with the plan's
+    rate, to 1 % or, as random arrivals scatter, to five standard deviations of a Poisson process (5/√n), whichever is
+    wider.
+
+    Returns:
+        Unknown if the driver missed its rate, sent with a schedule delay above the plan's bound at the 99th
+        percentile, or sent too little to have a rate.
+    """
+    sent = [record for record in evidence.records if record.status != UNSENT]
+    intended_rate = _rate([record.intended_ns for record in evidence.records])
+    achieved_rate = _rate([record.sent_ns for record in sent])
+    if intended_rate is None or achieved_rate is None:
+        return Verdict(NAME, Outcome.UNKNOWN, f"{len(sent)} sent: too few to have a rate")
+    delay_ms = _p99([record.sent_ns - record.intended_ns for record in sent]) / _NS_PER_MS
+    scatter = max(RATE_TOLERANCE, _SIGMAS / sqrt(len(evidence.records)))
+    doubts = []
+    if abs(intended_rate - evidence.offered_rate) > scatter * evidence.offered_rate:
+        doubts.append(f"the arrivals make {intended_rate:.1f} rps of the offered {evidence.offered_rate:.1f}")
+    if abs(achieved_rate - intended_rate) > RATE_TOLERANCE * intended_rate:
+        doubts.append(f"the driver missed its rate by more than {RATE_TOLERANCE:.0%}")
+    if delay_ms > evidence.schedule_delay_bound_ms:
+        doubts.append(f"the schedule delay is above its bound of {evidence.schedule_delay_bound_ms:g} ms")
+    measured = f"offered {intended_rate:.1f} rps, achieved {achieved_rate:.1f}; schedule delay p99 {delay_ms:.2f} ms"
+    outcome = Outcome.UNKNOWN if doubts else Outcome.VALID
+    return Verdict(NAME, outcome, "; ".join([*doubts, measured]))
+
+
+def _rate(times_ns: Sequence[int]) -> float | None:
+    span_ns = max(times_ns) - min(times_ns) if times_ns else 0
+    return (len(times_ns) - 1) * _NS_PER_S / span_ns if span_ns > 0 else None
+
+
+def _p99(values: Sequence[int]) -> int:
+    return sorted(values)[ceil(0.99 * len(values)) - 1]

@@ -1,0 +1,50 @@
+"""What checkers judge: the records of a run, what was planned, and which route tables were in force when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.history import Record
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionInForce:
+    """One revision, and the time in which an answer by its rules is right.
+
+    That time begins at the first moment at which any node might use it, and ends when the last node has acknowledged
+    its successor; so while a revision goes out, both it and the one before are in force.
+
+    Attributes:
+        document: the route table, as it was published.
+        from_ns: Unix nanoseconds.
+        until_ns: Unix nanoseconds; None while it has no successor that all have acknowledged.
+    """
+
+    revision: int
+    document: Mapping[str, Any]
+    from_ns: int
+    until_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One run.
+
+    Attributes:
+        records: one a request, in any order.
+        revisions: all that were in force at any time during the run.
+        planned: number of requests that the run was to send.
+        offered_rate: of the plan, requests per second.
+        schedule_delay_bound_ms: what the 99th percentile of the schedule delay (sent minus intended) may be at most;
+            with more, the latencies tell of the driver and not of what it drove.
+    """
+
+    records: Sequence[Record]
+    revisions: Sequence[RevisionInForce]
+    planned: int
+    offered_rate: float
+    schedule_delay_bound_ms: float = 5.0

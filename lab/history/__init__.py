@@ -1,0 +1,10 @@
+"""The record of every request of a run, and its two forms on disk: a spool while it runs, Parquet for keeps.
+
+What a record *proves* is for ``lab.checkers``; what the times add up to, for ``lab.measure`` and ``lab.load``.
+"""
+
+from lab.history.parquet import read_parquet, write_parquet
+from lab.history.record import UNSENT, Record
+from lab.history.spool import SpoolWriter, read_spool
+
+__all__ = ["UNSENT", "Record", "SpoolWriter", "read_parquet", "read_spool", "write_parquet"]

@@ -1,0 +1,84 @@
+"""Parquet: a run's history for keeps, and for every tool that reads tables.
+
+pyarrow is loaded inside the functions: it costs 40 MB, and the driver, which only spools, shall not pay for it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import RunError
+from lab.history.record import FIELD_TYPES, FIELDS, Record, record_of, values_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_ROW_GROUP = 65_536
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    return import_module("pyarrow"), import_module("pyarrow.parquet")
+
+
+def _schema() -> Any:
+    pa, _ = _pyarrow()
+    arrow_types = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    columns = zip(FIELDS, FIELD_TYPES, strict=True)
+    return pa.schema([pa.field(name, arrow_types[kind], nullable=False) for name, kind in columns])
+
+
+def write_parquet(records: Sequence[Record], path: Path) -> None:
+    """Writes a history: one column a field, one row a record, in the order given.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    pa, pq = _pyarrow()
+    schema = _schema()
+    columns = zip(*map(values_of, records), strict=True) if records else [()] * len(FIELDS)
+    table = pa.Table.from_arrays(
+        [pa.array(column, type=field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
+    try:
+        pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error}") from error
+
+
+def read_parquet(path: Path) -> list[Record]:
+    """Reads a history; columns that are no fields of a record are left alone.
+
+    Raises:
+        RunError: no such file, no Parquet, a column is missing, of another type, or has empty cells.
+    """
+    pa, pq = _pyarrow()
+    try:
+        found = pq.read_schema(path)
+        _check_columns(found, _schema(), path)
+        table = pq.read_table(path, columns=list(FIELDS), use_threads=False)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"{path}: no history can be read from it ({reason}); name the history of a run") from error
+    columns = []
+    for name in FIELDS:
+        column = table.column(name)
+        if column.null_count:
+            raise RunError(f"{path}: {name}: {column.null_count} empty cells; a record has every field, write it anew")
+        columns.append(column.to_pylist())
+    return [record_of(values) for values in zip(*columns, strict=True)]
+
+
+def _check_columns(found: Any, expected: Any, path: Path) -> None:
+    missing = [name for name in expected.names if found.get_field_index(name) < 0]
+    if missing:
+        raise RunError(
+            f"{path}: no column {', '.join(missing)}; write the history with lab.history.write_parquet, from the spool"
+        )
+    for field in expected:
+        kind = found.field(field.name).type
+        if kind != field.type:
+            raise RunError(
+                f"{path}: {field.name}: column of {kind} where {field.type} belongs; write it as {field.type}"
+            )

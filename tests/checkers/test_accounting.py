@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import accounting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.checkers import Evidence
+    from lab.history import Record
+
+    Make = Callable[..., Record]
+    Prove = Callable[..., Evidence]
+
+N = 10
+
+
+def test_every_request_once_is_valid(make_record: Make, make_evidence: Prove) -> None:
+    records = [make_record(number) for number in reversed(range(N))]
+    verdict = accounting.check(make_evidence(records))
+    assert (verdict.outcome, verdict.summary) == ("valid", "10 planned, 10 recorded")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sequence": 2}, "sequence 2 is recorded twice"),
+        ({"sequence": N}, "sequence 10 was not planned: the plan has 0 to 9"),
+        ({"sequence": -1}, "sequence -1 was not planned: the plan has 0 to 9"),
+        ({"request_id": "r2"}, "request id r2 is used twice"),
+        ({"sent_ns": 1}, "ns before it was to be sent"),
+        ({"done_ns": 1}, "ns before it was sent"),
+    ],
+)
+def test_a_history_that_contradicts_itself_is_invalid(
+    make_record: Make, make_evidence: Prove, changes: dict[str, Any], message: str
+) -> None:
+    records = [make_record(number) for number in range(N - 1)]
+    last = make_record(**{"sequence": N - 1, "request_id": "last"} | changes)
+    verdict = accounting.check(make_evidence([*records, last]))
+    assert verdict.outcome == "invalid"
+    [violation] = verdict.violations
+    assert message in violation.message
+
+
+def test_a_request_too_many_is_invalid_even_if_all_are_there(make_record: Make, make_evidence: Prove) -> None:
+    records = [make_record(number) for number in range(N)]
+    verdict = accounting.check(make_evidence([*records, make_record(3, request_id="again")], planned=N))
+    assert (verdict.outcome, verdict.violations[0].sequence) == ("invalid", 3)
+
+
+def test_a_missing_request_is_unknown(make_record: Make, make_evidence: Prove) -> None:
+    records = [make_record(number) for number in range(N) if number != 4]
+    verdict = accounting.check(make_evidence(records, planned=N))
+    assert (verdict.outcome, verdict.summary) == ("unknown", "10 planned, 9 recorded, 1 missing")
+
+
+def test_a_request_that_was_not_sent_is_unknown(make_record: Make, make_evidence: Prove) -> None:
+    records = [make_record(0), make_record(1, status="UNSENT")]
+    verdict = accounting.check(make_evidence(records))
+    assert (verdict.outcome, verdict.summary) == ("unknown", "2 planned, 2 recorded, 1 not sent")
+
+
+def test_an_empty_plan_is_unknown(make_evidence: Prove) -> None:
+    assert accounting.check(make_evidence([])).outcome == "unknown"

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import copy
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import RevisionInForce, routing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.checkers import Evidence
+    from lab.history import Record
+
+    Make = Callable[..., Record]
+    Prove = Callable[..., Evidence]
+
+TV = {"device": "tv", "version": "v2", "cluster": "b", "routing_key": "rows.v2"}
+AFTER = 10_000_000_000
+
+
+@pytest.fixture
+def moved(document: dict[str, Any]) -> dict[str, Any]:
+    """The same table after v1 has moved from cluster a to cluster c."""
+    other = copy.deepcopy(document)
+    other["models"]["rows"]["versions"]["v1"]["cluster"] = "c"
+    return other
+
+
+def test_a_run_answered_as_the_rules_say_is_valid(make_record: Make, make_evidence: Prove) -> None:
+    records = [make_record(number, **(TV if number % 2 else {})) for number in range(100)]
+    verdict = routing.check(make_evidence(records))
+    assert (verdict.checker, verdict.outcome, verdict.violations) == ("routing", "valid", ())
+    assert verdict.summary == "100 answered by models, 0 refused, 0 failed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": "v2", "cluster": "b"}, "answered by rows@v2 on b; revision 1 wants rows@v1 on a"),
+        ({"device": "tv"}, "answered by rows@v1 on a; revision 1 wants rows@v2 on b"),
+        ({"cluster": "b"}, "answered by rows@v1 on b; revision 1 wants rows@v1 on a"),
+        ({"model": "cw"}, "answered by cw@v1 on a; revision 1 wants rows@v1 on a"),
+        ({"model": ""}, "answered by @v1 on a; revision 1 wants rows@v1 on a"),
+        ({"caller": "search"}, "answered by rows@v1 on a; revision 1 wants PERMISSION_DENIED"),
+        ({"use_case": "Nope"}, "answered by rows@v1 on a; revision 1 wants NOT_FOUND"),
+        ({"topology": "direct", "device": "tv"}, "answered by rows@v1 on a; revision 1 wants rows@v2 on b"),
+        ({"score": 0.5}, "rows@v1 on a did not compute this answer: item 't01' of user 'u1' scores 0.58"),
+        ({"score": math.nan}, "rows@v1 on a did not compute this answer"),
+        ({"item_id": "", "score": 0.0}, "rows@v1 on a did not compute this answer: item '' of user 'u1'"),
+        ({"source": ""}, "OK from source '', which is neither a model nor the caller's own default"),
+        ({"status": "NOT_FOUND"}, "refused with NOT_FOUND (''); revision 1 wants rows@v1 on a"),
+        ({"status": "PERMISSION_DENIED"}, "refused with PERMISSION_DENIED (''); revision 1 wants rows@v1 on a"),
+        ({"status": "FAILED_PRECONDITION", "message": "torn"}, "refused with FAILED_PRECONDITION ('torn'); revision"),
+        ({"status": "INVALID_ARGUMENT"}, "refused with INVALID_ARGUMENT (''); revision 1 wants rows@v1 on a"),
+        (
+            {"status": "NOT_FOUND", "caller": "search"},
+            "refused with NOT_FOUND (''); revision 1 wants PERMISSION_DENIED",
+        ),
+    ],
+)
+def test_what_the_rules_do_not_allow_is_a_violation(
+    make_record: Make, make_evidence: Prove, changes: dict[str, Any], message: str
+) -> None:
+    verdict = routing.check(make_evidence([make_record(0), make_record(1, **changes)]))
+    assert verdict.outcome == "invalid"
+    [violation] = verdict.violations
+    assert (violation.checker, violation.sequence, violation.request_id) == ("routing", 1, "r1")
+    assert violation.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "NOT_FOUND", "use_case": "Nope"},
+        {"status": "PERMISSION_DENIED", "caller": "search"},
+        {"status": "UNAVAILABLE"},
+        {"status": "DEADLINE_EXCEEDED"},
+        {"status": "INTERNAL"},
+        {"status": "RESOURCE_EXHAUSTED"},
+        {"status": "UNSENT"},
+        {"source": "default", "model": "", "version": "", "cluster": ""},
+    ],
+)
+def test_what_says_nothing_against_routing_is_counted_only(
+    make_record: Make, make_evidence: Prove, changes: dict[str, Any]
+) -> None:
+    verdict = routing.check(make_evidence([make_record(0), make_record(1, **changes)]))
+    assert verdict.outcome == "valid"
+    assert verdict.summary.startswith("1 answered by models")
+    assert verdict.summary != "1 answered by models, 0 refused, 0 failed"
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "UNSENT", "NOT_FOUND", "OK"])
+def test_a_run_without_a_model_s_answer_is_unknown(make_record: Make, make_evidence: Prove, status: str) -> None:
+    changes = {"use_case": "Nope"} if status == "NOT_FOUND" else {"source": "default"}
+    verdict = routing.check(make_evidence([make_record(0, status=status, **changes)]))
+    assert verdict.outcome == "unknown"
+    assert "no model answered" in verdict.summary
+
+
+def test_no_record_and_no_revision_are_unknown(make_record: Make, make_evidence: Prove) -> None:
+    assert routing.check(make_evidence([])).outcome == "unknown"
+    verdict = routing.check(make_evidence([make_record(0)], revisions=[]))
+    assert (verdict.outcome, verdict.violations) == ("unknown", ())
+    assert verdict.summary.endswith("1 at a time for which no revision is known")
+
+
+class TestRevisions:
+    """Request 0 is sent at its start and done within 400 µs; revision 2 moves v1 from cluster a to c."""
+
+    @pytest.fixture
+    def judged(self, make_record: Make, make_evidence: Prove, document: dict[str, Any], moved: dict[str, Any]) -> Any:
+        def judge(cluster: str, *, old_until: int, new_from: int) -> str:
+            record = make_record(0, cluster=cluster)
+            revisions = [
+                RevisionInForce(2, moved, from_ns=record.sent_ns + new_from),
+                RevisionInForce(1, document, from_ns=0, until_ns=record.sent_ns + old_until),
+            ]
+            return str(routing.check(make_evidence([record], revisions=revisions)).outcome)
+
+        return judge
+
+    def test_while_both_are_in_force_either_is_right(self, judged: Any) -> None:
+        assert judged("a", old_until=AFTER, new_from=-AFTER) == "valid"
+        assert judged("c", old_until=AFTER, new_from=-AFTER) == "valid"
+        assert judged("b", old_until=AFTER, new_from=-AFTER) == "invalid"
+
+    def test_one_that_ends_or_begins_under_way_is_right(self, judged: Any) -> None:
+        assert judged("a", old_until=1, new_from=0) == "valid"
+        assert judged("c", old_until=AFTER, new_from=1) == "valid"
+
+    def test_one_that_ended_before_or_begins_after_is_wrong(self, judged: Any) -> None:
+        assert judged("a", old_until=-1, new_from=-AFTER) == "invalid"
+        assert judged("c", old_until=AFTER, new_from=AFTER) == "invalid"
+
+    def test_between_two_with_a_gap_nothing_is_known(self, judged: Any) -> None:
+        assert judged("a", old_until=-1, new_from=AFTER) == "unknown"
+
+    def test_an_early_revision_that_stayed_long_is_not_overlooked(
+        self, make_record: Make, make_evidence: Prove, document: dict[str, Any], moved: dict[str, Any]
+    ) -> None:
+        short = [RevisionInForce(number, moved, from_ns=number, until_ns=number + 1) for number in range(2, 50)]
+        long = RevisionInForce(1, document, from_ns=0)
+        revisions = [*short, long]
+        assert routing.check(make_evidence([make_record(0)], revisions=revisions)).outcome == "valid"
+        # And the short ones, though later than it, are over.
+        late = make_record(0, cluster="c")
+        assert routing.check(make_evidence([late], revisions=revisions)).outcome == "invalid"
+
+    def test_an_answer_is_right_if_any_revision_allows_it_and_a_refusal_too(
+        self, make_record: Make, make_evidence: Prove, document: dict[str, Any]
+    ) -> None:
+        without = {**document, "use_cases": {}}
+        revisions = [RevisionInForce(1, document, 0), RevisionInForce(2, without, 0)]
+        records = [make_record(0), make_record(1, status="NOT_FOUND")]
+        assert routing.check(make_evidence(records, revisions=revisions)).outcome == "valid"
+
+
+def test_remembered_decisions_do_not_leak_between_requests(
+    make_record: Make, make_evidence: Prove, document: dict[str, Any]
+) -> None:
+    document["use_cases"]["Other"] = {**document["use_cases"]["Rows"], "default": "rows@v2", "rules": []}
+    changes: list[dict[str, Any]] = [{}, TV, {**TV, "device": "phone", "use_case": "Other"}]
+    good = [make_record(number, **changes[number % 3]) for number in range(30)]
+    assert routing.check(make_evidence(good)).outcome == "valid"
+    bad = [make_record(number, **changes[(number + number // 15) % 3] | {"device": "phone"}) for number in range(30)]
+    assert len(routing.check(make_evidence(bad)).violations) == 10
+
+
+def test_a_hundred_thousand_records_are_judged_in_seconds(
+    make_record: Make, make_evidence: Prove, document: dict[str, Any]
+) -> None:
+    document["use_cases"]["Rows"]["rules"].append(
+        {"name": "all", "split": {"unit": "user_id", "weights": {"rows@v1": 100, "rows@v2": 0}}}
+    )
+    records = [make_record(number) for number in range(100_000)]
+    revisions = [RevisionInForce(1, document, 0), RevisionInForce(2, document, 0)]
+    before = time.process_time()
+    verdict = routing.check(make_evidence(records, revisions=revisions))
+    # About 2 s of CPU where it was written; the bound only tells "seconds" from "minutes".
+    assert time.process_time() - before < 30
+    assert verdict.outcome == "valid"

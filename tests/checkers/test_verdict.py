@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+
+from lab.checkers import Outcome, Verdict, Violation, combine
+
+VIOLATION = Violation("c", 0, "r0", "wrong")
+
+
+def verdict(outcome: Outcome) -> Verdict:
+    return Verdict("c", outcome, "", (VIOLATION,) if outcome is Outcome.INVALID else ())
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "together"),
+    [
+        ([], "unknown"),
+        (["valid"], "valid"),
+        (["valid", "valid"], "valid"),
+        (["valid", "unknown"], "unknown"),
+        (["unknown", "valid"], "unknown"),
+        (["valid", "unknown", "invalid"], "invalid"),
+        (["invalid", "unknown"], "invalid"),
+    ],
+)
+def test_invalid_beats_unknown_beats_valid_and_nothing_is_unknown(outcomes: list[str], together: str) -> None:
+    assert together == combine(verdict(Outcome(outcome)) for outcome in outcomes)
+
+
+def test_a_verdict_cannot_contradict_itself() -> None:
+    for outcome in (Outcome.VALID, Outcome.UNKNOWN):
+        with pytest.raises(ValueError, match="with 1 violations"):
+            Verdict("c", outcome, "", (VIOLATION,))
+    with pytest.raises(ValueError, match="invalid with 0 violations"):
+        Verdict("c", Outcome.INVALID, "")

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.errors import RunError
+from lab.history import Record, SpoolWriter, read_parquet, read_spool, write_parquet
+from lab.history.record import FIELD_TYPES, FIELDS, record_of
+
+RECORD = Record(
+    sequence=0,
+    request_id="r-0",
+    topology="mesh",
+    caller="homepage",
+    use_case="ContinueWatchingRanking",
+    user_id="u1",
+    device="tv",
+    country="US",
+    segment="",
+    surface="home",
+    tenant="",
+    traffic_origin="artificial",
+    payload_bytes=400,
+    intended_ns=1_700_000_000_000_000_001,
+    sent_ns=1_700_000_000_000_000_002,
+    done_ns=1_700_000_000_000_900_003,
+    status="OK",
+    message="",
+    source="model",
+    routing_key="cw-ranker.v2",
+    revision=7,
+    model="cw-ranker",
+    version="v2",
+    cluster="ml-cluster-7",
+    replica="ml-cluster-7-0",
+    served_revision=7,
+    attempts=1,
+    item_id="t00",
+    score=0.25,
+)
+
+_OF_TYPE = {
+    str: st.text(),
+    int: st.integers(0, 2**63 - 1),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+}
+records = st.tuples(*(_OF_TYPE[kind] for kind in FIELD_TYPES)).map(record_of)
+
+
+def spool(path: Path, *written: Record) -> Path:
+    with SpoolWriter(path) as writer:
+        for record in written:
+            writer.append(record)
+    return path
+
+
+@settings(deadline=None)
+@given(written=st.lists(records, max_size=5))
+def test_both_forms_give_back_what_was_written(written: list[Record], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("history")
+
+    write_parquet(written, folder / "history.parquet")
+
+    assert written == read_spool(spool(folder / "spool", *written))
+    assert written == read_parquet(folder / "history.parquet")
+
+
+def test_a_record_reaches_the_file_with_the_flush_not_only_at_the_end(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path / "spool") as writer:
+        writer.append(RECORD)
+        writer.flush()
+
+        assert [RECORD] == read_spool(tmp_path / "spool")
+
+
+def test_many_records_reach_the_file_without_a_flush(tmp_path: Path) -> None:
+    with SpoolWriter(tmp_path / "spool") as writer:
+        for sequence in range(200):
+            writer.append(replace(RECORD, sequence=sequence))
+
+        assert len(read_spool(tmp_path / "spool")) > 100
+
+
+@pytest.mark.parametrize("torn_bytes", [1, 2, 40, 150])
+def test_a_torn_last_line_costs_that_record_alone(tmp_path: Path, torn_bytes: int) -> None:
+    path = spool(tmp_path / "spool", RECORD, replace(RECORD, sequence=1, message="ö" * 200))
+    whole = path.read_bytes()
+
+    path.write_bytes(whole[: -1 - torn_bytes])
+
+    assert [RECORD] == read_spool(path)
+
+
+def test_a_last_line_that_only_lacks_its_newline_counts(tmp_path: Path) -> None:
+    path = spool(tmp_path / "spool", RECORD)
+
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+
+    assert [RECORD] == read_spool(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"[1,2", "no JSON"),
+        (b"", "no JSON"),
+        (b"\xff\xfe\x00", "no JSON"),
+        (b'{"sequence":1}', "dict"),
+        (b"[1,2,3]", "array of 3"),
+        (b"[" + b",".join([b"true"] * len(FIELDS)) + b"]", "sequence: True is no int"),
+    ],
+)
+def test_any_other_bad_line_is_named(tmp_path: Path, line: bytes, says: str) -> None:
+    path = spool(tmp_path / "spool", RECORD)
+    path.write_bytes(path.read_bytes() + line + b"\n" + path.read_bytes())
+
+    with pytest.raises(RunError) as caught:
+        read_spool(path)
+
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_spool_is_not_written_over(tmp_path: Path) -> None:
+    path = spool(tmp_path / "spool", RECORD)
+
+    with pytest.raises(RunError, match="does not exist"):
+        SpoolWriter(path)
+
+    assert [RECORD] == read_spool(path)
+
+
+def test_a_missing_spool_is_a_run_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        read_spool(tmp_path / "absent")
+
+
+def test_text_that_is_no_valid_unicode_does_not_cost_the_record(tmp_path: Path) -> None:
+    path = spool(tmp_path / "spool", replace(RECORD, message="bad \udcff peer"))
+
+    assert [replace(RECORD, message="bad ? peer")] == read_spool(path)
+
+
+def test_a_score_that_is_no_number_stays_none(tmp_path: Path) -> None:
+    (record,) = read_spool(spool(tmp_path / "spool", replace(RECORD, score=math.nan)))
+
+    assert math.isnan(record.score)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    write_parquet([RECORD], path)
+    pq.write_table(pq.read_table(path).drop_columns(["status", "score"]), path)
+
+    with pytest.raises(RunError, match=r"no column status, score; write "):
+        read_parquet(path)
+
+
+def test_a_column_of_another_type_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    write_parquet([RECORD], path)
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("done_ns")
+    pq.write_table(table.set_column(place, "done_ns", pa.array(["noon"])), path)
+
+    with pytest.raises(RunError, match="done_ns: column of string where int64 belongs"):
+        read_parquet(path)
+
+
+def test_empty_cells_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    write_parquet([RECORD], path)
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("status")
+    pq.write_table(table.set_column(place, "status", pa.array([None], type=pa.string())), path)
+
+    with pytest.raises(RunError, match="status: 1 empty cells"):
+        read_parquet(path)
+
+
+def test_columns_that_someone_added_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    write_parquet([RECORD], path)
+    pq.write_table(pq.read_table(path).append_column("note", pa.array(["mine"])), path)
+
+    assert [RECORD] == read_parquet(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"TIMESTAMP,ContextTokens\n", b"PAR1 and then noise PAR1"])
+def test_what_is_no_parquet_is_a_run_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "history.parquet"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(RunError) as caught:
+        read_parquet(path)
+
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_spooling_loads_no_pyarrow() -> None:
+    code = "import sys, lab.history; sys.exit('pyarrow' in sys.modules or 'numpy' in sys.modules)"
+
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[1]).returncode
