@@ -1,0 +1,100 @@
+"""Which held model version answers a request, or why none does: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import grpc
+
+from lab.routing.keys import HEADER, routing_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from models.proto.serving.v1 import serving_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A model version that is loaded and runnable.
+
+    Attributes:
+        routing_key: its short name, ``cw-ranker.v2``.
+        answered_by: what every answer of this version carries; made once per assignment, not per request.
+    """
+
+    routing_key: str
+    model: str
+    version: str
+    answered_by: serving_pb2.AnsweredBy
+
+
+class Refused(Exception):  # noqa: N818 (not an error of the stub's)
+    """The request is not answered; carries its gRPC status and a message that says what to do."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def select(model: str, version: str, keys: Sequence[str], held: Mapping[str, Held], replica: str) -> Held:
+    """The model version that answers.
+
+    Args:
+        model: of the body's model config; empty if the body has none.
+        version: the same.
+        keys: values of the request's routing key header, as many as were sent.
+        held: what this replica holds, by routing key.
+        replica: its name, for messages.
+
+    Raises:
+        Refused: FAILED_PRECONDITION or INVALID_ARGUMENT.
+    """
+    if len(keys) > 1 and len(set(keys)) > 1:
+        raise Refused(
+            grpc.StatusCode.INVALID_ARGUMENT, f"{HEADER} is given as {' and as '.join(keys)}; send exactly one value"
+        )
+    if model and version:
+        wanted = routing_key(model, version)
+        if keys and keys[0] != wanted:
+            raise Refused(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"tear: {HEADER} says {keys[0]!r}, the body says {wanted!r} ({model}@{version}); "
+                f"send both from one decision (replica {replica})",
+            )
+    elif model or version:
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"envelope.model_config: model is {model!r}, version is {version!r}; set both or neither",
+        )
+    elif keys:
+        wanted = keys[0]
+    elif len(held) == 1:
+        return next(iter(held.values()))
+    else:
+        _refuse_to_guess(held, replica)
+    found = held.get(wanted)
+    if found is None:
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"{_as_model_version(wanted)} is not loaded at replica {replica}; it holds {_listed(held)}",
+        )
+    return found
+
+
+def _refuse_to_guess(held: Mapping[str, Held], replica: str) -> NoReturn:
+    raise Refused(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        f"the request names no model version and replica {replica} holds {_listed(held)}; "
+        f"set the header {HEADER}, or envelope.model_config in the body",
+    )
+
+
+def _listed(held: Mapping[str, Held]) -> str:
+    return ", ".join(sorted(held)) or "none"
+
+
+def _as_model_version(key: str) -> str:
+    model, dot, version = key.partition(".")
+    return f"{model}@{version} ({HEADER} {key})" if dot else f"{HEADER} {key!r}"

@@ -1,0 +1,211 @@
+"""How a stub behaves: service time, errors, warm-up and limits, as a value; and the random draws from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from random import Random
+from typing import Any, TypeAlias
+
+from lab.errors import InputError
+from lab.routing.keys import is_routing_key
+
+MAX_MS = 600_000.0
+_MAX_SIGMA = 5.0
+_MAX_KNEE = 1e6
+_MAX_CONCURRENCY = 2**32 - 1
+_MAX_SEED = 2**64 - 1
+
+
+def _require(*, field: str, value: object, holds: bool, remedy: str) -> None:
+    if not holds:
+        raise InputError(f"{field}: {value!r} is out of range; write {remedy}")
+
+
+def _require_ms(field: str, value: float) -> None:
+    # NaN compares false and so is refused as well, here and below.
+    _require(field=field, value=value, holds=0 <= value <= MAX_MS, remedy=f"milliseconds from 0 to {MAX_MS:.0f}")
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantLatency:
+    """Every request takes ``ms`` milliseconds."""
+
+    ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_ms("constant.ms", self.ms)
+
+    def draw_ms(self, random: Random, others: int) -> float:  # noqa: ARG002 (one signature for all)
+        """Service time of the next request, ms."""
+        return self.ms
+
+
+@dataclass(frozen=True, slots=True)
+class LognormalLatency:
+    """Service times with a long tail, as real servers have.
+
+    Attributes:
+        median_ms: half of the requests take longer.
+        sigma: standard deviation of the logarithm; 0.4 makes p99 2.5 times the median.
+    """
+
+    median_ms: float
+    sigma: float
+
+    def __post_init__(self) -> None:
+        _require_ms("lognormal.median_ms", self.median_ms)
+        _require(
+            field="lognormal.sigma",
+            value=self.sigma,
+            holds=0 < self.sigma <= _MAX_SIGMA,
+            remedy=f"more than 0 and at most {_MAX_SIGMA:g}, e.g. 0.4",
+        )
+
+    def draw_ms(self, random: Random, others: int) -> float:  # noqa: ARG002 (one signature for all)
+        """Service time of the next request, ms; cut off at :data:`MAX_MS`."""
+        return min(self.median_ms * math.exp(self.sigma * random.gauss(0.0, 1.0)), MAX_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadDependentLatency:
+    """A server that slows down as its queue grows: ``ms * (1 + others / knee)``.
+
+    Attributes:
+        ms: service time of an idle server.
+        knee: with so many other requests in flight, a request takes twice as long.
+    """
+
+    ms: float
+    knee: float
+
+    def __post_init__(self) -> None:
+        _require_ms("load_dependent.ms", self.ms)
+        _require(
+            field="load_dependent.knee",
+            value=self.knee,
+            holds=0 < self.knee <= _MAX_KNEE,
+            remedy=f"more than 0 and at most {_MAX_KNEE:.0f} requests, e.g. 16",
+        )
+
+    def draw_ms(self, random: Random, others: int) -> float:  # noqa: ARG002 (one signature for all)
+        """Service time of the next request while ``others`` are in flight, ms; cut off at :data:`MAX_MS`."""
+        return min(self.ms * (1 + others / self.knee), MAX_MS)
+
+
+Latency: TypeAlias = ConstantLatency | LognormalLatency | LoadDependentLatency
+
+# How a latency is written on the command line: name, then its numbers in the order of the class's fields.
+LATENCIES: dict[str, type[Latency]] = {
+    "constant": ConstantLatency,
+    "lognormal": LognormalLatency,
+    "load": LoadDependentLatency,
+}
+
+
+def parse_latency(text: str) -> Latency:
+    """``constant:2``, ``lognormal:5,0.4`` or ``load:3,16``; the numbers are the fields of the class, in order.
+
+    Raises:
+        InputError: not of that form, or a number is out of range.
+    """
+    name, _, numbers = text.partition(":")
+    kind = LATENCIES.get(name)
+    try:
+        values = [float(number) for number in numbers.split(",")]
+    except ValueError:
+        values = []
+    if kind is None or len(values) != len(fields(kind)):
+        forms = ", ".join(f"{each}:{','.join(field.name for field in fields(LATENCIES[each]))}" for each in LATENCIES)
+        raise InputError(f"latency: {text!r} is not one of the forms; write {forms}, e.g. lognormal:5,0.4")
+    return kind(*values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """Everything about a stub that can be dialled.
+
+    Attributes:
+        latency: service time of a request.
+        error_rate: share of requests that fail with INTERNAL, 0 to 1: after their service time; a stream at once.
+        warm_up_ms: time to load a model version.
+        concurrency_limit: requests served at once; 0 means no limit.
+        seed: of the random draws.
+        refuse_to_load: routing keys whose loading fails.
+
+    Raises:
+        InputError: a value is out of range; says which field, what was found and what to write.
+    """
+
+    latency: Latency = ConstantLatency()
+    error_rate: float = 0.0
+    warm_up_ms: float = 50.0
+    concurrency_limit: int = 0
+    seed: int = 1
+    refuse_to_load: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        _require(
+            field="error_rate",
+            value=self.error_rate,
+            holds=0 <= self.error_rate <= 1,
+            remedy="a share from 0 to 1, e.g. 0.01 for 1 %",
+        )
+        _require_ms("warm_up_ms", self.warm_up_ms)
+        _require(
+            field="concurrency_limit",
+            value=self.concurrency_limit,
+            holds=0 <= self.concurrency_limit <= _MAX_CONCURRENCY,
+            remedy=f"a whole number from 0 (no limit) to {_MAX_CONCURRENCY}",
+        )
+        _require(
+            field="seed", value=self.seed, holds=0 <= self.seed <= _MAX_SEED, remedy="a whole number from 0 to 2^64-1"
+        )
+        for key in sorted(self.refuse_to_load):
+            _require(field="refuse_to_load", value=key, holds=is_routing_key(key), remedy="routing keys, e.g. fraud.v1")
+
+
+class Draws:
+    """The random draws of one behaviour, in the order of the requests.
+
+    Latency and errors have a sequence each, so that changing one leaves the other's as it was.
+    """
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self._latency = behaviour.latency
+        self._error_rate = behaviour.error_rate
+        self._latency_random = Random(f"latency {behaviour.seed}")  # noqa: S311 (nothing secret)
+        self._error_random = Random(f"error {behaviour.seed}")  # noqa: S311 (nothing secret)
+
+    def service_ms(self, others: int) -> float:
+        """Service time of the next request, ms, while ``others`` are in flight."""
+        return self._latency.draw_ms(self._latency_random, others)
+
+    def fails(self) -> bool:
+        """Whether the next request fails."""
+        return self._error_rate > 0 and self._error_random.random() < self._error_rate
+
+    def under(self, behaviour: Behaviour) -> None:
+        """Goes on with other parameters where the random sequences stand."""
+        self._latency, self._error_rate = behaviour.latency, behaviour.error_rate
+
+
+class Dials:
+    """The behaviour in force, and its draws; both change while the stub runs."""
+
+    def __init__(self, behaviour: Behaviour) -> None:
+        self.behaviour = behaviour
+        self.draws = Draws(behaviour)
+
+    def turn(self, **changes: Any) -> Behaviour:
+        """Replaces the fields named and returns the result; naming the seed begins its draws anew.
+
+        Raises:
+            InputError: a value is out of range; nothing was changed.
+        """
+        self.behaviour = replace(self.behaviour, **changes)
+        if "seed" in changes:
+            self.draws = Draws(self.behaviour)
+        else:
+            self.draws.under(self.behaviour)
+        return self.behaviour

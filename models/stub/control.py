@@ -1,0 +1,106 @@
+"""The API that turns a stub's dials while it runs, and how a behaviour looks on that wire."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import grpc
+import grpc.aio
+
+from lab.errors import InputError
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from models.stub.behaviour import Behaviour, ConstantLatency, Latency, LoadDependentLatency, LognormalLatency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.stub.behaviour import Dials
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, stub_pb2.Behaviour]
+
+_SCALARS: tuple[Literal["error_rate", "warm_up_ms", "concurrency_limit", "seed"], ...] = (
+    "error_rate",
+    "warm_up_ms",
+    "concurrency_limit",
+    "seed",
+)
+
+
+def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
+    """The whole behaviour as a message."""
+    message = stub_pb2.Behaviour(
+        error_rate=behaviour.error_rate,
+        warm_up_ms=behaviour.warm_up_ms,
+        concurrency_limit=behaviour.concurrency_limit,
+        seed=behaviour.seed,
+        refuse_to_load=stub_pb2.RoutingKeys(routing_keys=sorted(behaviour.refuse_to_load)),
+    )
+    match behaviour.latency:
+        case ConstantLatency(ms):
+            message.constant.ms = ms
+        case LognormalLatency(median_ms, sigma):
+            message.lognormal.median_ms, message.lognormal.sigma = median_ms, sigma
+        case LoadDependentLatency(ms, knee):
+            message.load_dependent.ms, message.load_dependent.knee = ms, knee
+    # A constant latency of 0 has no bytes of its own; which kind it is must still be seen.
+    if message.WhichOneof("latency") is None:
+        message.constant.SetInParent()
+    return message
+
+
+def _latency(message: stub_pb2.Behaviour) -> Latency | None:
+    match message.WhichOneof("latency"):
+        case "constant":
+            return ConstantLatency(message.constant.ms)
+        case "lognormal":
+            return LognormalLatency(message.lognormal.median_ms, message.lognormal.sigma)
+        case "load_dependent":
+            return LoadDependentLatency(message.load_dependent.ms, message.load_dependent.knee)
+        case _:
+            return None
+
+
+def changes(message: stub_pb2.Behaviour) -> dict[str, Any]:
+    """The fields that a message sets, as arguments of :meth:`~models.stub.behaviour.Dials.turn`.
+
+    Raises:
+        InputError: the latency is out of range.
+    """
+    result: dict[str, Any] = {name: getattr(message, name) for name in _SCALARS if message.HasField(name)}
+    latency = _latency(message)
+    if latency is not None:
+        result["latency"] = latency
+    if message.HasField("refuse_to_load"):
+        result["refuse_to_load"] = frozenset(message.refuse_to_load.routing_keys)
+    return result
+
+
+class StubControl(stub_pb2_grpc.StubControlServicer):
+    """``control.v1.StubControl``.
+
+    Args:
+        on_turn: called after each change.
+    """
+
+    def __init__(self, dials: Dials, on_turn: Callable[[], None]) -> None:
+        self._dials = dials
+        self._on_turn = on_turn
+
+    async def GetBehaviour(  # noqa: N802 (the protocol's name)
+        self,
+        request: stub_pb2.GetBehaviourRequest,  # noqa: ARG002 (empty)
+        context: Context,  # noqa: ARG002 (of no use here)
+    ) -> stub_pb2.Behaviour:
+        """The behaviour in force."""
+        return to_wire(self._dials.behaviour)
+
+    async def SetBehaviour(  # noqa: N802 (the protocol's name)
+        self, request: stub_pb2.Behaviour, context: Context
+    ) -> stub_pb2.Behaviour:
+        """Changes the fields that are set; INVALID_ARGUMENT if one is out of range, and then changes nothing."""
+        try:
+            behaviour = self._dials.turn(**changes(request))
+        except InputError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        self._on_turn()
+        return to_wire(behaviour)

@@ -1,0 +1,91 @@
+"""The stub's command line."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import InputError
+from models.stub.behaviour import Behaviour, parse_latency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a replica is told when it starts.
+
+    Attributes:
+        cluster: its cluster, ``ml-cluster-1``.
+        replica: its own name, ``ml-cluster-1-a``.
+        listen: ``ip:port`` to bind; port 0 takes a free one.
+        advertise: ``ip:port`` at which callers reach it; port 0 stands for the port that was bound.
+        control_plane: ``ip:port``.
+        behaviour: how it behaves at first.
+        drain_s: longest time from SIGTERM to the end of the process, seconds.
+    """
+
+    cluster: str
+    replica: str
+    listen: str
+    advertise: str
+    control_plane: str
+    behaviour: Behaviour
+    drain_s: float
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        """One line and status 1, as for every mistake of a user."""
+        raise InputError(f"{self.prog}: {message}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    start = Behaviour()
+    parser = _Parser(prog="python -m models.stub", description="One replica of a stub model cluster.")
+    add: Callable[..., object] = parser.add_argument
+    add("--cluster", required=True, help="cluster that this replica belongs to")
+    add("--replica", required=True, help="name of this replica")
+    add("--listen", required=True, metavar="IP:PORT", help="address to bind; port 0 takes a free one")
+    add("--advertise", required=True, metavar="IP:PORT", help="address at which callers reach it; port 0: as bound")
+    add("--control-plane", required=True, metavar="IP:PORT", help="where to register")
+    add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
+    add("--error-rate", type=float, default=start.error_rate, help="share of requests that fail, 0 to 1 (%(default)s)")
+    add("--warm-up-ms", type=float, default=start.warm_up_ms, help="time to load a model version (%(default)s)")
+    add("--concurrency-limit", type=int, default=start.concurrency_limit, help="0: none (%(default)s)")
+    add("--seed", type=int, default=start.seed, help="of the random draws (%(default)s)")
+    add("--drain-s", type=float, default=5.0, help="longest time from SIGTERM to the end, s (%(default)s)")
+    return parser
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> Options:
+    """The command line as a value.
+
+    Raises:
+        InputError: an argument is missing, unknown or out of range.
+    """
+    parsed = _parser().parse_args(arguments)
+    for name in ("listen", "advertise", "control_plane"):
+        address: str = getattr(parsed, name)
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise InputError(f"--{name.replace('_', '-')}: {address!r} is not an address; write ip:port")
+    if not 0 <= parsed.drain_s < float("inf"):
+        raise InputError(f"--drain-s: {parsed.drain_s!r} is out of range; write seconds from 0")
+    return Options(
+        cluster=parsed.cluster,
+        replica=parsed.replica,
+        listen=parsed.listen,
+        advertise=parsed.advertise,
+        control_plane=parsed.control_plane,
+        behaviour=Behaviour(
+            latency=parse_latency(parsed.latency),
+            error_rate=parsed.error_rate,
+            warm_up_ms=parsed.warm_up_ms,
+            concurrency_limit=parsed.concurrency_limit,
+            seed=parsed.seed,
+        ),
+        drain_s=parsed.drain_s,
+    )

@@ -1,0 +1,125 @@
+"""One replica's life: listen, register, serve; on the way out drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from grpc_health.v1 import health_pb2
+
+from lab.transport import enable_reflection, listen, new_server
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.stub.behaviour import Dials
+from models.stub.control import StubControl
+from models.stub.registration import Registration
+from models.stub.serving import Desk, Fraud, Ranking
+from models.stub.versions import Identity, Versions
+
+if TYPE_CHECKING:
+    from models.stub.options import Options
+
+log = logging.getLogger(__name__)
+
+# How long the control plane may take to accept the word that this replica is draining.
+_REPORT_S = 0.5
+# No request for so long: those who were told have stopped sending.
+_QUIET_S = 0.3
+# Answers that are ready need so long at most to reach the wire.
+_FLUSH_S = 0.2
+_POLL_S = 0.02
+
+_SERVICES = tuple(
+    file.services_by_name[name].full_name
+    for file, name in (
+        (ranking_pb2.DESCRIPTOR, "Ranking"),
+        (fraud_pb2.DESCRIPTOR, "Fraud"),
+        (stub_pb2.DESCRIPTOR, "StubControl"),
+    )
+)
+
+
+class Replica:
+    """A replica that serves from :meth:`start` on.
+
+    Attributes:
+        address: where callers reach it; known once it has started.
+        desk: its counts of requests.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._dials = Dials(options.behaviour)
+        self._server, self._healthy = new_server()
+        host, _, port = options.advertise.rpartition(":")
+        bound = listen(self._server, options.listen)
+        self.address = f"{host}:{bound}" if port == "0" else options.advertise
+        identity = Identity(options.cluster, options.replica, self.address)
+        self._versions = Versions(identity, self._dials)
+        self._registration = Registration(options.control_plane, self._versions)
+        self.desk = Desk(self._versions, self._dials, options.replica)
+
+    async def start(self) -> None:
+        """Serves; returns at once."""
+        ranking_pb2_grpc.add_RankingServicer_to_server(Ranking(self.desk), self._server)
+        fraud_pb2_grpc.add_FraudServicer_to_server(Fraud(self.desk), self._server)
+        stub_pb2_grpc.add_StubControlServicer_to_server(StubControl(self._dials, self._versions.retry), self._server)
+        enable_reflection(self._server, _SERVICES)
+        for service in _SERVICES:
+            await self._healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+        await self._server.start()
+        log.info("%s of %s serves at %s", self._options.replica, self._options.cluster, self.address)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serves, registered, until ``stop`` is set; then drains and ends."""
+        await self.start()
+        registering = asyncio.create_task(self._registration.run())
+        stopping = asyncio.create_task(stop.wait())
+        # Registration runs for ever: if it ends first, that is a bug, and this process must not go on as if alive.
+        await asyncio.wait((registering, stopping), return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if registering.done():
+                registering.result()
+            await self._drain()
+        finally:
+            stopping.cancel()
+            registering.cancel()
+            await asyncio.gather(registering, return_exceptions=True)
+            self._versions.close()
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._options.drain_s
+        log.info("draining, %d in flight", self.desk.in_flight)
+        await self._healthy.enter_graceful_shutdown()
+        self._registration.start_draining()
+        if self._registration.connected:
+            await self._until_nobody_comes(loop.time() + self._options.drain_s / 2)
+        await self._finish(until)
+        log.info("drained, %d cut off", self.desk.in_flight)
+
+    async def _until_nobody_comes(self, until: float) -> None:
+        """Returns once the word has gone out and no more requests arrive, or at ``until``."""
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(
+                self._registration.drain_reported.wait(), min(_REPORT_S, max(until - loop.time(), 0.0))
+            )
+        except TimeoutError:
+            return  # a control plane that does not listen takes nobody out either
+        arrivals = -1
+        while self.desk.arrivals != arrivals and (left := until - loop.time()) > 0:
+            arrivals = self.desk.arrivals
+            await asyncio.sleep(min(_QUIET_S, left))
+
+    async def _finish(self, until: float) -> None:
+        """Takes no new requests and returns once those in flight are answered, or at ``until``."""
+        loop = asyncio.get_running_loop()
+        closing = asyncio.create_task(self._server.stop(max(until - loop.time(), 0.0)))
+        while self.desk.in_flight and not closing.done():  # noqa: ASYNC110 (an event would cost every request)
+            await asyncio.sleep(_POLL_S)
+        # What is left now are streams that never end by themselves, such as health watches.
+        await self._server.stop(_FLUSH_S)
+        await closing

@@ -1,0 +1,130 @@
+"""The model versions that one replica holds: loaded and unloaded as the control plane assigns them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.routing.keys import routing_key
+from models.proto.control.v1 import replicas_pb2
+from models.proto.serving.v1 import serving_pb2
+from models.stub.admission import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.stub.behaviour import Dials
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which replica this is.
+
+    Attributes:
+        address: ``host:port`` at which callers reach it.
+    """
+
+    cluster: str
+    replica: str
+    address: str
+
+
+class Versions:
+    """What this replica holds, is loading, and could not load.
+
+    Everything happens on the event loop; nothing here waits.
+
+    Attributes:
+        held: what can be answered, by routing key.
+        on_change: called when what :meth:`report` returns has changed; whoever reports sets it.
+    """
+
+    def __init__(self, identity: Identity, dials: Dials) -> None:
+        self.held: dict[str, Held] = {}
+        self.on_change: Callable[[], None] = lambda: None
+        self._identity = identity
+        self._dials = dials
+        self._revision = 0
+        self._assigned: dict[str, replicas_pb2.AssignedVersion] = {}
+        self._loading: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, str] = {}
+
+    def assign(self, assignment: replicas_pb2.Assignment) -> None:
+        """Holds from now on what the assignment names: unloads the rest at once, begins to load what is new.
+
+        What is loaded or loading already stays so; what could not be loaded is tried again.
+        """
+        self._revision = assignment.revision
+        self._assigned = {each.routing_key: each for each in assignment.versions}
+        for key in self._loading.keys() - self._assigned.keys():
+            self._loading.pop(key).cancel()
+        gone = self.held.keys() - self._assigned.keys()
+        self.held = {key: self._hold(self._assigned[key]) for key in self.held if key not in gone}
+        self._failures.clear()
+        log.info("revision %d assigns %s", self._revision, ", ".join(sorted(self._assigned)) or "nothing")
+        for key in self._assigned:
+            self._load(key)
+        self.on_change()
+
+    def retry(self) -> None:
+        """Tries again what could not be loaded: the reason may be gone."""
+        for key in list(self._failures):
+            del self._failures[key]
+            self._load(key)
+        self.on_change()
+
+    def report(self, *, draining: bool) -> replicas_pb2.ReplicaReport:
+        """The replica's whole state."""
+        return replicas_pb2.ReplicaReport(
+            cluster=self._identity.cluster,
+            replica=self._identity.replica,
+            address=self._identity.address,
+            loaded=sorted(self.held),
+            revision=self._revision,
+            failures=[
+                replicas_pb2.LoadFailure(routing_key=key, reason=self._failures[key]) for key in sorted(self._failures)
+            ],
+            draining=draining,
+        )
+
+    def close(self) -> None:
+        """Stops loading."""
+        for timer in self._loading.values():
+            timer.cancel()
+        self._loading.clear()
+
+    def _load(self, key: str) -> None:
+        if key in self.held or key in self._loading:
+            return
+        assigned = self._assigned[key]
+        behaviour = self._dials.behaviour
+        named = routing_key(assigned.model, assigned.version)
+        if key != named:
+            self._failures[key] = f"the key does not name {assigned.model}@{assigned.version}, which is {named}"
+        elif key in behaviour.refuse_to_load:
+            self._failures[key] = "refuse_to_load names it; clear that with StubControl.SetBehaviour"
+        elif behaviour.warm_up_ms > 0:
+            delay_s = behaviour.warm_up_ms / 1_000
+            self._loading[key] = asyncio.get_running_loop().call_later(delay_s, self._finish_loading, key)
+        else:
+            self.held[key] = self._hold(assigned)
+
+    def _finish_loading(self, key: str) -> None:
+        del self._loading[key]
+        self.held[key] = self._hold(self._assigned[key])
+        log.info("loaded %s", key)
+        self.on_change()
+
+    def _hold(self, assigned: replicas_pb2.AssignedVersion) -> Held:
+        answered_by = serving_pb2.AnsweredBy(
+            cluster=self._identity.cluster,
+            model=assigned.model,
+            version=assigned.version,
+            replica=self._identity.replica,
+            revision=self._revision,
+        )
+        return Held(assigned.routing_key, assigned.model, assigned.version, answered_by)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from models.proto.serving.v1 import serving_pb2
+from models.stub.admission import Held, Refused, select
+
+REPLICA = "ml-cluster-1-a"
+
+
+def held(*keys: str) -> dict[str, Held]:
+    return {key: Held(key, *key.split("."), serving_pb2.AnsweredBy()) for key in keys}
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "keys", "loaded"),
+    [
+        pytest.param("rows", "v1", (), ("rows.v1", "rows.v2"), id="body alone"),
+        pytest.param("rows", "v1", ("rows.v1",), ("rows.v1", "rows.v2"), id="both agree"),
+        pytest.param("rows", "v1", ("rows.v1", "rows.v1"), ("rows.v1", "rows.v2"), id="header twice, the same"),
+        pytest.param("", "", ("rows.v1",), ("rows.v1", "rows.v2"), id="header alone"),
+        pytest.param("", "", (), ("rows.v1",), id="nothing, and there is only one"),
+    ],
+)
+def test_the_version_that_is_named_answers(
+    model: str, version: str, keys: tuple[str, ...], loaded: tuple[str, ...]
+) -> None:
+    assert select(model, version, keys, held(*loaded), REPLICA).routing_key == "rows.v1"
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "keys", "loaded", "words"),
+    [
+        pytest.param("rows", "v2", (), ("rows.v1",), ("rows@v2", REPLICA, "holds rows.v1"), id="body not loaded"),
+        pytest.param("", "", ("rows.v2",), ("rows.v1",), ("rows@v2", REPLICA), id="header not loaded"),
+        pytest.param("rows", "v1", ("rows.v2",), ("rows.v1", "rows.v2"), ("tear", "'rows.v2'", "'rows.v1'"), id="tear"),
+        pytest.param("rows", "v1", ("",), ("rows.v1",), ("tear", "''", "'rows.v1'"), id="empty header is another"),
+        pytest.param("", "", (), ("rows.v1", "rows.v2"), ("x-routing-key", "envelope.model_config"), id="which?"),
+        pytest.param("", "", (), (), ("x-routing-key", "holds none"), id="none at all"),
+        pytest.param("", "", ("nonsense",), ("rows.v1",), ("'nonsense'", REPLICA), id="not a key"),
+        pytest.param("rows", "", (), ("rows.v1",), ("set both or neither",), id="model without version"),
+        pytest.param("", "v1", (), ("rows.v1",), ("set both or neither",), id="version without model"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_the_remedy(
+    model: str, version: str, keys: tuple[str, ...], loaded: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(Refused) as refused:
+        select(model, version, keys, held(*loaded), REPLICA)
+
+    assert refused.value.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert [word for word in words if word not in refused.value.message] == []
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_two_headers_that_differ_are_refused_whatever_the_body_says(version: str) -> None:
+    with pytest.raises(Refused) as refused:
+        select("rows", version, ("rows.v1", "rows.v2"), held("rows.v1", "rows.v2"), REPLICA)
+
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "rows.v1" in refused.value.message
+    assert "rows.v2" in refused.value.message
