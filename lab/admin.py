@@ -1,0 +1,221 @@
+"""The operator's side of the control plane: publish, roll back, look; for code without an event loop."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+
+from lab.errors import InputError, LabError, LabNotRunningError, PublishError
+from lab.transport import open_blocking_channel
+from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+_SHORT_S = 5.0
+_PUBLISH_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a revision.
+
+    Attributes:
+        phase: ``stored``, ``loaded``, ``endpoints``, ``converged``, ``retired`` or ``failed``.
+        at_ns: Unix nanoseconds.
+    """
+
+    phase: str
+    at_ns: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionInfo:
+    """A published route table and what became of it.
+
+    Attributes:
+        document: in the shape of ``routes.yaml``; None in listings.
+    """
+
+    revision: int
+    author: str
+    comment: str
+    created_ns: int
+    in_force: bool
+    steps: tuple[Step, ...]
+    document: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A connected sidecar, resolver or gateway.
+
+    Attributes:
+        acked_revision: the latest that it holds wholly.
+        error: why it refused a later one.
+    """
+
+    node: str
+    role: str
+    acked_revision: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A registered model replica; ``loaded`` are routing keys."""
+
+    cluster: str
+    replica: str
+    address: str
+    loaded: tuple[str, ...]
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneStatus:
+    """What the control plane knows; ``revision`` 0 means that nothing is published."""
+
+    revision: int
+    nodes: tuple[Node, ...]
+    replicas: tuple[Replica, ...]
+
+
+class AdminClient:
+    """Talks to one control plane; use it as a context manager.
+
+    Every method raises :class:`LabNotRunningError` if the control plane cannot be reached.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel = open_blocking_channel(address)
+        self._stub = admin_pb2_grpc.AdminStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def status(self) -> ControlPlaneStatus:
+        """Who is connected, and how far each has come."""
+        with self._errors():
+            status = self._stub.GetStatus(admin_pb2.GetStatusRequest(), timeout=_SHORT_S)
+        return ControlPlaneStatus(
+            status.revision,
+            tuple(Node(each.node, each.role, each.acked_revision, each.error) for each in status.nodes),
+            tuple(
+                Replica(each.cluster, each.replica, each.address, tuple(each.loaded), each.draining)
+                for each in status.replicas
+            ),
+        )
+
+    def publish(
+        self,
+        sources: Sequence[tuple[str, str]],
+        *,
+        author: str,
+        comment: str = "",
+        expected_revision: int = 0,
+        progress: Callable[[int, Step], None] = lambda *_: None,
+    ) -> int:
+        """Publishes a route table and returns its revision once every node has converged.
+
+        Args:
+            sources: name and text of each file.
+            author: who publishes.
+            comment: why.
+            expected_revision: refuse unless this one is in force; 0 for whichever is.
+            progress: called with the revision and each step.
+
+        Raises:
+            InputError: the route table is not valid.
+            PublishError: a phase failed; the revision before stays in force.
+        """
+        request = admin_pb2.PublishRequest(
+            sources=[admin_pb2.SourceFile(name=name, text=text) for name, text in sources],
+            author=author,
+            comment=comment,
+            expected_revision=expected_revision,
+        )
+        with self._errors():
+            return _follow(self._stub.Publish(request, timeout=_PUBLISH_S), progress)
+
+    def rollback(self, revision: int, *, author: str, progress: Callable[[int, Step], None] = lambda *_: None) -> int:
+        """Publishes an earlier revision's route table anew and returns the new revision.
+
+        Raises:
+            InputError: there is no such revision.
+            PublishError: a phase failed.
+        """
+        request = admin_pb2.RollbackRequest(revision=revision, author=author)
+        with self._errors():
+            return _follow(self._stub.Rollback(request, timeout=_PUBLISH_S), progress)
+
+    def revision(self, revision: int = 0) -> RevisionInfo:
+        """One revision with its route table; 0 for the one in force.
+
+        Raises:
+            InputError: there is no such revision.
+        """
+        with self._errors():
+            return _info(self._stub.GetRevision(admin_pb2.GetRevisionRequest(revision=revision), timeout=_SHORT_S))
+
+    def revisions(self) -> list[RevisionInfo]:
+        """All revisions, oldest first, without their route tables."""
+        with self._errors():
+            listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_SHORT_S)
+        return [_info(each) for each in listing.revisions]
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            code, details = error.code(), error.details() or ""
+            if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+                raise InputError(details) from None
+            if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED):
+                raise PublishError(details) from None
+            if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise LabNotRunningError(
+                    f"the control plane at {self._address} does not answer ({details}); see `lab status`"
+                ) from None
+            raise LabError(f"control plane: {code.name}: {details}") from error
+
+
+def _follow(events: Iterable[admin_pb2.PublishProgress], progress: Callable[[int, Step], None]) -> int:
+    revision = 0
+    for event in events:
+        revision = event.revision
+        progress(revision, _step(event))
+    return revision
+
+
+def _info(revision: admin_pb2.Revision) -> RevisionInfo:
+    return RevisionInfo(
+        revision.revision,
+        revision.author,
+        revision.comment,
+        _unix_ns(revision.created),
+        revision.in_force,
+        tuple(_step(each) for each in revision.progress),
+        json.loads(revision.document) if revision.document else None,
+    )
+
+
+def _step(event: admin_pb2.PublishProgress) -> Step:
+    phase = admin_pb2.Phase.Name(event.phase).removeprefix("PHASE_").lower()
+    return Step(phase, _unix_ns(event.at), event.detail)
+
+
+def _unix_ns(timestamp: Timestamp) -> int:
+    return timestamp.seconds * 1_000_000_000 + timestamp.nanos

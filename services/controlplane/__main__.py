@@ -1,0 +1,60 @@
+"""``python -m services.controlplane``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+
+from envoy.service.discovery.v3 import ads_pb2_grpc
+
+from lab.transport import listen, new_server, run_service
+from models.proto.control.v1 import admin_pb2_grpc, replicas_pb2_grpc, rules_pb2_grpc
+from services.controlplane.admin import AdminServicer
+from services.controlplane.membership import ReplicasServicer
+from services.controlplane.publish import Publisher, Timeouts
+from services.controlplane.registry import Registry
+from services.controlplane.rules import RulesServicer
+from services.controlplane.xds.delta import DeltaDiscovery
+
+log = logging.getLogger("controlplane")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.controlplane", description=__doc__)
+    parser.add_argument("--listen", required=True, help="host:port of all its APIs")
+    parser.add_argument("--registry", required=True, type=Path, help="SQLite file of the revisions")
+    defaults = Timeouts()
+    parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
+    parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")
+    parser.add_argument("--retire-after", type=float, default=defaults.retire, help="seconds (%(default)s)")
+    return parser.parse_args()
+
+
+async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
+    registry = Registry(arguments.registry)
+    timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
+    publisher = Publisher(registry, timeouts)
+    publisher.restore()
+    server, _ = new_server()
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
+    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.membership), server)
+    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.feed), server)
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(DeltaDiscovery(publisher.store), server)
+    listen(server, arguments.listen)
+    await server.start()
+    log.info("listening on %s", arguments.listen)
+    reaper = asyncio.create_task(publisher.membership.reap())
+    await stop.wait()
+    publisher.freeze()
+    reaper.cancel()
+    # Streams never end by themselves; everybody comes back to the next control plane.
+    await server.stop(grace=0)
+    await publisher.cancel_background()
+    registry.close()
+
+
+if __name__ == "__main__":
+    arguments = _arguments()
+    run_service(lambda stop: _serve(arguments, stop))

@@ -1,0 +1,192 @@
+"""The stream of rules to resolvers and gateways: all of them once, then only what changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
+from services.controlplane.subscribers import Subscriber, Subscribers
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+
+    import grpc.aio
+
+    from lab.routing.document import ModelVersion, RouteTable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Feed(Subscriber):
+    """One subscriber's stream; ``last_sent`` is the sequence number of the latest update on it."""
+
+    with_endpoints: bool = False
+    last_sent: int = 0
+    queue: deque[rules_pb2.RulesUpdate] = field(default_factory=deque)
+
+
+class RulesFeed:
+    """What every resolver and gateway holds, and the changes on their way.
+
+    Attributes:
+        subscribers: the resolvers and gateways that are connected; their generation is the update's sequence number.
+    """
+
+    def __init__(self) -> None:
+        self.subscribers = Subscribers()
+        self._feeds: set[_Feed] = set()
+        self._revision = 0
+        self._use_cases: dict[str, bytes] = {}
+        self._versions: dict[str, rules_pb2.ModelVersion] = {}
+        self._endpoints: dict[str, rules_pb2.KeyEndpoints] = {}
+
+    def publish_endpoints(self, changed: Mapping[str, tuple[str, Collection[str]]], removed: Iterable[str] = ()) -> int:
+        """Sends where routing keys are served now and returns the sequence number.
+
+        Args:
+            changed: routing key → model cluster and addresses.
+            removed: routing keys that are served nowhere any longer.
+        """
+        update = rules_pb2.RulesUpdate(revision=self._revision)
+        for key, (cluster, addresses) in changed.items():
+            endpoints = rules_pb2.KeyEndpoints(routing_key=key, cluster=cluster, addresses=sorted(addresses))
+            if self._endpoints.get(key) != endpoints:
+                self._endpoints[key] = endpoints
+                update.endpoints.append(endpoints)
+        update.removed_endpoints.extend(key for key in removed if self._endpoints.pop(key, None) is not None)
+        return self._send(update)
+
+    def publish_rules(self, revision: int, table: RouteTable) -> int:
+        """Sends what differs from the rules before and returns the sequence number.
+
+        A revision that changes no rule, such as a model's move, is not sent at all: decisions and leases made under
+        the rules before are as good as new ones.
+        """
+        use_cases = {name: orjson.dumps(document) for name, document in table.document["use_cases"].items()}
+        versions = {key: _model_version(key, version) for key, version in table.versions.items()}
+        update = rules_pb2.RulesUpdate(
+            revision=revision,
+            use_cases=[
+                rules_pb2.UseCaseRules(name=name, document=document)
+                for name, document in use_cases.items()
+                if self._use_cases.get(name) != document
+            ],
+            removed_use_cases=[name for name in self._use_cases if name not in use_cases],
+            model_versions=[version for key, version in versions.items() if self._versions.get(key) != version],
+            removed_routing_keys=[key for key in self._versions if key not in versions],
+        )
+        self._use_cases, self._versions = use_cases, versions
+        if _changes_rules(update):
+            self._revision = revision
+        sequence = self._send(update)
+        self.subscribers.mark_revision(revision)
+        return sequence
+
+    def _send(self, update: rules_pb2.RulesUpdate) -> int:
+        update.sequence = self.subscribers.next_generation()
+        for feed in self._feeds:
+            if _changes_rules(update) or (feed.with_endpoints and _changes_endpoints(update)):
+                feed.queue.append(update if feed.with_endpoints else _without_endpoints(update))
+                feed.wake.set()
+            elif not feed.queue and feed.applied >= feed.last_sent:
+                feed.applied = update.sequence  # nothing in it concerns this node
+        return update.sequence
+
+    def _full(self, *, with_endpoints: bool) -> rules_pb2.RulesUpdate:
+        return rules_pb2.RulesUpdate(
+            sequence=self.subscribers.generation,
+            revision=self._revision,
+            full=True,
+            use_cases=[rules_pb2.UseCaseRules(name=name, document=body) for name, body in self._use_cases.items()],
+            model_versions=self._versions.values(),
+            endpoints=self._endpoints.values() if with_endpoints else (),
+        )
+
+    async def serve(
+        self, requests: AsyncIterator[rules_pb2.SubscribeRequest], peer: str
+    ) -> AsyncIterator[rules_pb2.RulesUpdate]:
+        """One subscriber's stream, until either side ends it."""
+        hello = await anext(aiter(requests), None)
+        if hello is None:
+            return
+        role = "gateway" if hello.with_endpoints else "resolver"
+        feed = _Feed(hello.node or peer, role, with_endpoints=hello.with_endpoints)
+        feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
+        feed.wake.set()
+        self._feeds.add(feed)
+        self.subscribers.add(feed)
+        log.info("%s %s connected", role, feed.node)
+        reader = asyncio.create_task(self._read(requests, feed))
+        try:
+            while not reader.done():
+                await feed.wake.wait()
+                feed.wake.clear()
+                while feed.queue:
+                    update = feed.queue.popleft()
+                    feed.last_sent = update.sequence
+                    yield update
+        finally:
+            reader.cancel()
+            self._feeds.discard(feed)
+            await self.subscribers.discard(feed)
+            log.info("%s %s disconnected", role, feed.node)
+
+    async def _read(self, requests: AsyncIterator[rules_pb2.SubscribeRequest], feed: _Feed) -> None:
+        try:
+            async for request in requests:
+                if request.error:
+                    feed.refused, feed.error = request.applied_sequence, request.error
+                    log.error("%s %s refused update %d: %s", feed.role, feed.node, feed.refused, feed.error)
+                else:
+                    # Updates that did not concern this node were never sent, and count as applied.
+                    caught_up = not feed.queue and request.applied_sequence >= feed.last_sent
+                    feed.applied = self.subscribers.generation if caught_up else request.applied_sequence
+                    feed.error = ""
+                await self.subscribers.notify_progress()
+        finally:
+            feed.wake.set()
+
+
+class RulesServicer(rules_pb2_grpc.RulesServicer):
+    """The rules API."""
+
+    def __init__(self, feed: RulesFeed) -> None:
+        self._feed = feed
+
+    async def Subscribe(  # noqa: N802 (the protocol's name)
+        self,
+        request_iterator: AsyncIterator[rules_pb2.SubscribeRequest],
+        context: grpc.aio.ServicerContext[rules_pb2.SubscribeRequest, rules_pb2.RulesUpdate],
+    ) -> AsyncIterator[rules_pb2.RulesUpdate]:
+        """See :meth:`RulesFeed.serve`."""
+        async for update in self._feed.serve(request_iterator, context.peer()):
+            yield update
+
+
+def _changes_rules(update: rules_pb2.RulesUpdate) -> bool:
+    return bool(update.use_cases or update.removed_use_cases or update.model_versions or update.removed_routing_keys)
+
+
+def _changes_endpoints(update: rules_pb2.RulesUpdate) -> bool:
+    return bool(update.endpoints or update.removed_endpoints)
+
+
+def _without_endpoints(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
+    copy = rules_pb2.RulesUpdate()
+    copy.CopyFrom(update)
+    copy.ClearField("endpoints")
+    copy.ClearField("removed_endpoints")
+    return copy
+
+
+def _model_version(key: str, version: ModelVersion) -> rules_pb2.ModelVersion:
+    return rules_pb2.ModelVersion(
+        routing_key=key, model=version.model, version=version.version, parameters=orjson.dumps(version.parameters)
+    )

@@ -1,0 +1,130 @@
+"""How a routing key looks to Envoy: a cluster of that name, whose endpoints are the replicas that hold the version.
+
+The version of a resource is the hash of its content, so a control plane that comes back after a crash has nothing to
+send to an Envoy whose resources are still right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.message import Message
+
+CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+# Envoy's default of 1,024 requests in flight would shed load that the scenario under way means to send.
+_NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One named, versioned piece of configuration.
+
+    Attributes:
+        endpoint_set: for a cluster, the name of the endpoints that it will ask for; empty if none.
+    """
+
+    name: str
+    version: str
+    body: any_pb2.Any
+    endpoint_set: str = ""
+
+
+def endpoint_set_name(cluster: str, routing_key: str) -> str:
+    """Name of the endpoints of one model version on one cluster."""
+    return f"{cluster}/{routing_key}"
+
+
+def cluster(routing_key: str, model_cluster: str) -> Resource:
+    """The cluster that Envoy sends a routing key to, served by ``model_cluster``."""
+    endpoint_set = endpoint_set_name(model_cluster, routing_key)
+    message = cluster_pb2.Cluster(
+        name=routing_key,
+        type=cluster_pb2.Cluster.EDS,
+        eds_cluster_config=cluster_pb2.Cluster.EdsClusterConfig(
+            service_name=endpoint_set,
+            eds_config=config_source_pb2.ConfigSource(
+                ads=config_source_pb2.AggregatedConfigSource(),
+                resource_api_version=config_source_pb2.V3,
+                # Endpoints that do not come must not hold the cluster, and every request to it, for Envoy's 15 s.
+                initial_fetch_timeout=duration_pb2.Duration(seconds=2),
+            ),
+        ),
+        connect_timeout=duration_pb2.Duration(seconds=1),
+        lb_policy=cluster_pb2.Cluster.ROUND_ROBIN,
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(
+            thresholds=[
+                circuit_breaker_pb2.CircuitBreakers.Thresholds(
+                    max_connections=wrappers_pb2.UInt32Value(value=_NO_LIMIT),
+                    max_pending_requests=wrappers_pb2.UInt32Value(value=_NO_LIMIT),
+                    max_requests=wrappers_pb2.UInt32Value(value=_NO_LIMIT),
+                )
+            ]
+        ),
+    )
+    http2 = http_protocol_options_pb2.HttpProtocolOptions(
+        explicit_http_config=http_protocol_options_pb2.HttpProtocolOptions.ExplicitHttpConfig(
+            http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
+        )
+    )
+    message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
+    return _resource(routing_key, message, endpoint_set)
+
+
+def empty_cluster(routing_key: str) -> Resource:
+    """A cluster without endpoints, for a key that maps to nothing.
+
+    Envoy then fails such a request at once. Told that the cluster does not exist, it would hold every further request
+    until its on-demand timeout.
+    """
+    message = cluster_pb2.Cluster(
+        name=routing_key,
+        type=cluster_pb2.Cluster.STATIC,
+        load_assignment=endpoint_pb2.ClusterLoadAssignment(cluster_name=routing_key),
+    )
+    return _resource(routing_key, message)
+
+
+def endpoints(endpoint_set: str, addresses: Iterable[str]) -> Resource:
+    """The replicas behind an endpoint set, as ``ip:port``."""
+    message = endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoint_set)
+    members = [_endpoint(address) for address in sorted(addresses)]
+    if members:
+        # gRPC's own xDS client drops a locality without a name and a weight; Envoy does not mind them.
+        message.endpoints.append(
+            endpoint_components_pb2.LocalityLbEndpoints(
+                locality=base_pb2.Locality(zone="lab"),
+                load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
+                lb_endpoints=members,
+            )
+        )
+    return _resource(endpoint_set, message)
+
+
+def _endpoint(address: str) -> endpoint_components_pb2.LbEndpoint:
+    host, _, port = address.rpartition(":")
+    return endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(
+            address=address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=int(port)))
+        ),
+        load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
+    )
+
+
+def _resource(name: str, message: Message, endpoint_set: str = "") -> Resource:
+    body = any_pb2.Any()
+    body.Pack(message, deterministic=True)
+    return Resource(name, blake2b(body.value, digest_size=12).hexdigest(), body, endpoint_set)

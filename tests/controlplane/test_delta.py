@@ -1,0 +1,178 @@
+"""The delta stream's bookkeeping: what is sent, and from when on a node counts as having applied it."""
+
+from __future__ import annotations
+
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
+
+from services.controlplane.subscribers import Subscriber
+from services.controlplane.xds.delta import _Stream
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
+from services.controlplane.xds.store import ResourceStore
+
+KEY = "cw-ranker.v1"
+
+
+class Node:
+    """Plays Envoy."""
+
+    def __init__(self, store: ResourceStore) -> None:
+        self.subscriber = Subscriber("homepage-sidecar", "sidecar")
+        self._stream = _Stream(store, self.subscriber)
+        store.add_listener(self._stream)
+
+    def asks(self, type_url: str, *names: str, holding: dict[str, str] | None = None) -> None:
+        self._stream.receive(
+            discovery_pb2.DeltaDiscoveryRequest(
+                type_url=type_url, resource_names_subscribe=names, initial_resource_versions=holding or {}
+            )
+        )
+
+    def is_sent(self) -> list[tuple[str, list[str], str]]:
+        return [
+            (each.type_url, [resource.name for resource in each.resources], each.nonce)
+            for each in self._stream.responses()
+        ]
+
+    def versions_sent(self) -> dict[str, str]:
+        return {resource.name: resource.version for each in self._stream.responses() for resource in each.resources}
+
+    def acknowledges(self, type_url: str, nonce: str, error: str = "") -> None:
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+        if error:
+            request.error_detail.CopyFrom(status_pb2.Status(message=error))
+        self._stream.receive(request)
+
+
+@pytest.fixture
+def store() -> ResourceStore:
+    store = ResourceStore()
+    store.update(clusters={KEY: "ml-cluster-1"}, endpoint_sets={f"ml-cluster-1/{KEY}": ["127.0.0.1:1", "127.0.0.1:2"]})
+    return store
+
+
+@pytest.fixture
+def node(store: ResourceStore) -> Node:
+    return Node(store)
+
+
+def _holds_the_key(node: Node) -> None:
+    node.asks(CLUSTER, KEY)
+    [(_, _, nonce)] = node.is_sent()
+    node.acknowledges(CLUSTER, nonce)
+    node.asks(ENDPOINTS, f"ml-cluster-1/{KEY}")
+    [(_, _, nonce)] = node.is_sent()
+    node.acknowledges(ENDPOINTS, nonce)
+
+
+def test_nothing_is_sent_unasked(store: ResourceStore, node: Node) -> None:
+    store.update(clusters={"rows.v1": "ml-cluster-3"})
+
+    assert node.is_sent() == []
+    assert node.subscriber.applied == store.subscribers.generation
+
+
+def test_a_cluster_counts_as_applied_only_once_its_endpoints_are(store: ResourceStore, node: Node) -> None:
+    node.asks(CLUSTER, KEY)
+    assert node.is_sent() == [(CLUSTER, [KEY], "1")]
+    assert node.subscriber.applied < store.subscribers.generation
+
+    node.acknowledges(CLUSTER, "1")
+    assert node.subscriber.applied < store.subscribers.generation
+
+    node.asks(ENDPOINTS, f"ml-cluster-1/{KEY}")
+    assert node.is_sent() == [(ENDPOINTS, [f"ml-cluster-1/{KEY}"], "2")]
+    assert node.subscriber.applied < store.subscribers.generation
+
+    node.acknowledges(ENDPOINTS, "2")
+    assert node.subscriber.applied == store.subscribers.generation
+
+
+def test_a_move_is_sent_as_a_new_cluster_and_applied_once_the_new_endpoints_are(
+    store: ResourceStore, node: Node
+) -> None:
+    _holds_the_key(node)
+
+    generation = store.update(clusters={KEY: "ml-cluster-2"}, endpoint_sets={f"ml-cluster-2/{KEY}": ["127.0.0.1:3"]})
+
+    [(type_url, names, nonce)] = node.is_sent()
+    assert (type_url, names) == (CLUSTER, [KEY])
+    node.acknowledges(CLUSTER, nonce)
+    assert node.subscriber.applied < generation
+    node.asks(ENDPOINTS, f"ml-cluster-2/{KEY}")
+    [(_, _, nonce)] = node.is_sent()
+    node.acknowledges(ENDPOINTS, nonce)
+    assert node.subscriber.applied == generation
+
+
+def test_a_change_of_replicas_is_an_endpoints_update_alone(store: ResourceStore, node: Node) -> None:
+    _holds_the_key(node)
+
+    store.update(endpoint_sets={f"ml-cluster-1/{KEY}": ["127.0.0.1:1"]})
+
+    assert [(type_url, names) for type_url, names, _ in node.is_sent()] == [(ENDPOINTS, [f"ml-cluster-1/{KEY}"])]
+
+
+def test_what_has_not_changed_is_not_sent_again(store: ResourceStore, node: Node) -> None:
+    _holds_the_key(node)
+
+    store.update(endpoint_sets={f"ml-cluster-1/{KEY}": ["127.0.0.1:2", "127.0.0.1:1"]})
+
+    assert node.is_sent() == []
+
+
+def test_an_unknown_key_is_answered_with_an_empty_cluster_and_replaced_when_it_appears(
+    store: ResourceStore, node: Node
+) -> None:
+    node.asks(CLUSTER, "rows.v9")
+    assert [names for _, names, _ in node.is_sent()] == [["rows.v9"]]
+
+    store.update(clusters={"rows.v9": "ml-cluster-3"})
+
+    assert [names for _, names, _ in node.is_sent()] == [["rows.v9"]]
+
+
+def test_what_is_gone_becomes_empty_and_comes_back_without_being_asked_for(store: ResourceStore, node: Node) -> None:
+    _holds_the_key(node)
+
+    store.update(removed_clusters=[KEY])
+    assert [names for _, names, _ in node.is_sent()] == [[KEY]]
+
+    store.update(clusters={KEY: "ml-cluster-1"})
+    assert [names for _, names, _ in node.is_sent()] == [[KEY]]
+
+
+def test_a_node_that_comes_back_is_sent_only_what_changed_meanwhile(store: ResourceStore) -> None:
+    first = Node(store)
+    first.asks(CLUSTER, KEY, "rows.v1")
+    held = first.versions_sent()
+    store.update(clusters={"rows.v1": "ml-cluster-3"})
+
+    again = Node(store)
+    again.asks(CLUSTER, KEY, "rows.v1", holding=held)
+
+    assert [names for _, names, _ in again.is_sent()] == [["rows.v1"]]
+
+
+def test_what_is_asked_for_again_within_a_stream_is_sent_again(node: Node) -> None:
+    _holds_the_key(node)
+
+    node.asks(ENDPOINTS, f"ml-cluster-1/{KEY}")
+
+    assert [names for _, names, _ in node.is_sent()] == [[f"ml-cluster-1/{KEY}"]]
+
+
+@pytest.mark.parametrize("name", ["*", "xds", "", "cw-ranker", "CW.v1", "a.v1234567890", "a" * 64 + ".v1", "a.v1\n"])
+def test_what_is_no_routing_key_is_not_subscribed_to(node: Node, name: str) -> None:
+    node.asks(CLUSTER, name)
+
+    assert node.is_sent() == []
+
+
+def test_a_refusal_is_remembered_with_its_reason_until_a_later_one_is_applied(store: ResourceStore, node: Node) -> None:
+    node.asks(CLUSTER, KEY)
+    [(_, _, nonce)] = node.is_sent()
+    node.acknowledges(CLUSTER, nonce, error="no such filter")
+
+    assert (node.subscriber.refused, node.subscriber.error) == (store.subscribers.generation, "no such filter")

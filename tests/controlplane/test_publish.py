@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from envoy.config.endpoint.v3 import endpoint_pb2
+
+from lab.errors import PublishError
+from lab.routing.document import RouteTable
+from services.controlplane.publish import StaleRevisionError
+from services.controlplane.registry import Phase
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEY = "cw-ranker.v1"
+ON_1 = {"v1": "ml-cluster-1"}
+ON_2 = {"v1": "ml-cluster-2"}
+
+
+async def test_phases_come_in_order_and_end_with_convergence(control_plane, table) -> None:
+    replica = await control_plane.replica("ml-cluster-1", "a")
+    resolver = await control_plane.follower("homepage-resolver")
+
+    events = await control_plane.publish(table(ON_1))
+
+    assert [event.phase for event in events] == [Phase.STORED, Phase.LOADED, Phase.ENDPOINTS, Phase.CONVERGED]
+    assert list(replica.state.loaded) == [KEY]
+    assert [use_case.name for use_case in resolver.updates[-1].use_cases] == ["ContinueWatchingRanking"]
+    assert control_plane.publisher.revision == 1
+
+
+async def test_a_move_reaches_gateways_but_neither_resolvers_nor_their_leases(control_plane, table) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.replica("ml-cluster-2", "bb")
+    resolver = await control_plane.follower("homepage-resolver")
+    gateway = await control_plane.follower("gateway-1", with_endpoints=True)
+    await control_plane.publish(table(ON_1))
+    told = len(resolver.updates)
+
+    await control_plane.publish(table(ON_2))
+
+    assert len(resolver.updates) == told
+    assert [(each.cluster, list(each.addresses)) for each in gateway.updates[-1].endpoints] == [
+        ("ml-cluster-2", ["198.18.0.1:2"])
+    ]
+
+
+async def test_what_is_replaced_stays_loaded_until_it_is_retired(control_plane, table, until) -> None:
+    old = await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.replica("ml-cluster-2", "bb")
+    await control_plane.publish(table(ON_1))
+
+    await control_plane.publish(table(ON_2))
+    assert list(old.state.loaded) == [KEY]
+
+    await until("the old cluster has unloaded it", lambda: list(old.state.loaded) == [])
+    events = control_plane.publisher.registry.get(2).events
+    assert events[-1].phase is Phase.RETIRED
+
+
+async def test_a_replica_that_cannot_load_stops_the_publish_and_the_last_good_revision_stays(
+    control_plane, table
+) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    unable = await control_plane.replica("ml-cluster-2", "bb")
+    unable.refuses = {KEY}
+    resolver = await control_plane.follower("homepage-resolver")
+    await control_plane.publish(table(ON_1))
+    told = len(resolver.updates)
+
+    with pytest.raises(PublishError, match=r"replica bb of ml-cluster-2 cannot load cw-ranker\.v1: out of memory"):
+        await control_plane.publish(table(ON_2))
+
+    assert control_plane.publisher.revision == 1
+    assert len(resolver.updates) == told
+    assert control_plane.publisher.registry.get(2).events[-1].phase is Phase.FAILED
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda replica: setattr(replica, "is_deaf", True), "replica bb of ml-cluster-2 lacks cw-ranker.v1"),
+        (None, "cluster ml-cluster-2 has no replica"),
+    ],
+)
+async def test_replicas_that_do_not_answer_or_do_not_exist_are_named(
+    control_plane, table, spoil: Callable[[object], None] | None, reason: str
+) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    if spoil:
+        spoil(await control_plane.replica("ml-cluster-2", "bb"))
+    await control_plane.publish(table(ON_1))
+
+    with pytest.raises(PublishError, match=f"not loaded within 1 s: {reason}"):
+        await control_plane.publish(table(ON_2))
+
+    assert control_plane.publisher.revision == 1
+
+
+async def test_a_resolver_that_refuses_stops_the_publish_and_everybody_gets_the_old_rules_back(
+    control_plane, table
+) -> None:
+    both = {"v1": "ml-cluster-1", "v2": "ml-cluster-1"}
+    await control_plane.replica("ml-cluster-1", "a")
+    willing = await control_plane.follower("search-resolver")
+    unwilling = await control_plane.follower("homepage-resolver")
+    await control_plane.publish(table(both))
+    unwilling.refuses = "cannot compile"
+
+    with pytest.raises(PublishError, match="resolver homepage-resolver refused: cannot compile"):
+        await control_plane.publish(table(both, default="cw-ranker@v2"))
+
+    assert b'"default":"cw-ranker@v1"' in willing.updates[-1].use_cases[0].document
+    assert control_plane.publisher.revision == 1
+
+
+async def test_a_node_that_never_answers_is_named(control_plane, table) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    deaf = await control_plane.follower("homepage-resolver")
+    deaf.is_deaf = True
+
+    with pytest.raises(PublishError, match="no answer within 1 s from resolver homepage-resolver"):
+        await control_plane.publish(table(ON_1))
+
+    assert control_plane.publisher.revision == 0
+
+
+async def test_a_node_that_leaves_in_the_middle_is_not_waited_for(control_plane, table) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    leaving = await control_plane.follower("homepage-resolver")
+    leaving.is_deaf = True
+
+    publish = asyncio.create_task(control_plane.publish(table(ON_1)))
+    told = len(leaving.updates)
+    while len(leaving.updates) == told:
+        await asyncio.sleep(0.005)
+    await leaving.leave()
+
+    await publish
+    assert control_plane.publisher.revision == 1
+
+
+async def test_of_two_publishers_that_looked_at_the_same_revision_one_is_refused(control_plane, table) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.publish(table(ON_1))
+
+    results = await asyncio.gather(
+        control_plane.publish(table(ON_1), expected_revision=1),
+        control_plane.publish(table(ON_1), expected_revision=1),
+        return_exceptions=True,
+    )
+
+    assert [type(each) for each in results if isinstance(each, Exception)] == [StaleRevisionError]
+    assert control_plane.publisher.revision == 2
+
+
+async def test_a_replica_that_dies_leaves_and_one_that_comes_is_used(control_plane, table, until) -> None:
+    first = await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.replica("ml-cluster-1", "bb")
+    await control_plane.publish(table(ON_1))
+    store = control_plane.publisher.store
+
+    def addresses() -> set[int]:
+        resource = store.get(ENDPOINTS, f"ml-cluster-1/{KEY}")
+        return {number for number in (1, 2, 3) if f"port_value={number}" in _ports(resource)}
+
+    assert addresses() == {1, 2}
+    await first.die()
+    await until("a has left", lambda: addresses() == {2})
+    await control_plane.replica("ml-cluster-1", "ccc")
+    await until("ccc is used", lambda: addresses() == {2, 3})
+
+
+async def test_a_replica_that_freezes_is_taken_out_when_its_heartbeats_stop(control_plane, table, until) -> None:
+    frozen = await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.publish(table(ON_1))
+
+    frozen.stops_beating = True
+
+    await until("it is gone", lambda: control_plane.publisher.membership.members == [])
+
+
+async def test_an_unknown_key_is_an_empty_cluster(control_plane) -> None:
+    assert control_plane.publisher.store.get(CLUSTER, "rows.v9").endpoint_set == ""
+
+
+async def test_an_empty_route_table_may_be_published(control_plane) -> None:
+    await control_plane.publish(RouteTable.from_document({}))
+
+    assert control_plane.publisher.revision == 1
+
+
+def _ports(resource: object) -> str:
+    message = endpoint_pb2.ClusterLoadAssignment()
+    resource.body.Unpack(message)
+    return " ".join(
+        f"port_value={each.endpoint.address.socket_address.port_value}"
+        for locality in message.endpoints
+        for each in locality.lb_endpoints
+    )

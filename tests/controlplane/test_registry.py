@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import LabError
+from services.controlplane.registry import Phase, Registry, StoredReplica
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DOCUMENT = {"use_cases": {}, "models": {}, "clusters": {"ml-cluster-1": {"replicas": 1}}}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    registry = Registry(tmp_path / "registry.sqlite")
+    yield registry
+    registry.close()
+
+
+def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Registry) -> None:
+    assert registry.append(DOCUMENT, author="ada", comment="first") == 1
+    assert registry.append({**DOCUMENT, "clusters": {}}, author="bob", comment="second") == 2
+
+    first = registry.get(1)
+
+    assert first is not None
+    assert (first.document, first.author, first.comment) == (DOCUMENT, "ada", "first")
+    assert [each.revision for each in registry.all()] == [1, 2]
+    assert registry.get(3) is None
+
+
+def test_the_revision_in_force_is_the_latest_that_converged(registry: Registry) -> None:
+    assert registry.in_force() == 0
+    for phases in ((Phase.CONVERGED,), (Phase.LOADED, Phase.FAILED), ()):
+        revision = registry.append(DOCUMENT, author="ada", comment="")
+        for phase in phases:
+            registry.record(revision, phase)
+
+    assert registry.in_force() == 1
+    assert registry.unfinished() == [3]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE revisions SET author = 'eve'", "DELETE FROM events"])
+def test_history_cannot_be_rewritten(registry: Registry, tmp_path: Path, statement: str) -> None:
+    registry.append(DOCUMENT, author="ada", comment="")
+    db = sqlite3.connect(tmp_path / "registry.sqlite")
+
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        db.execute(statement)
+    db.close()
+
+
+def test_remembered_replicas_are_those_saved_last(registry: Registry) -> None:
+    a = StoredReplica("ml-cluster-1", "ml-cluster-1-a", "127.0.0.1:1", ("cw-ranker.v1", "cw-ranker.v2"))
+    registry.save_replicas([a, StoredReplica("ml-cluster-1", "ml-cluster-1-b", "127.0.0.1:2", ())])
+    registry.save_replicas([a])
+
+    assert registry.replicas() == [a]
+
+
+def test_a_file_that_is_no_registry_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "registry.sqlite"
+    path.write_text("not a database, and long enough not to be taken for an empty one" * 20)
+    before = path.read_bytes()
+
+    with pytest.raises(LabError, match=r"registry.sqlite: cannot open .* move"):
+        Registry(path)
+
+    assert path.read_bytes() == before
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from services.controlplane.registry import Phase, Registry
+registry = Registry(Path(sys.argv[1]))
+while True:
+    revision = registry.append({"use_cases": {}}, author="writer", comment="x" * 2000)
+    registry.record(revision, Phase.CONVERGED)
+    print(revision, flush=True)
+"""
+
+
+def test_kill_9_at_any_moment_loses_no_acknowledged_revision(tmp_path: Path) -> None:
+    path = tmp_path / "registry.sqlite"
+    acknowledged = 0
+    for kill_after in range(1, 21):
+        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        for _ in range(kill_after):
+            acknowledged = int(writer.stdout.readline())
+        os.kill(writer.pid, signal.SIGKILL)
+        # What it said before it died counts as well.
+        acknowledged = max([acknowledged, *(int(line) for line in writer.stdout.read().split())])
+        writer.stdout.close()
+        writer.wait()
+
+        registry = Registry(path)
+        revisions = [each.revision for each in registry.all()]
+        assert registry.in_force() >= acknowledged
+        registry.close()
+        assert revisions == list(range(1, len(revisions) + 1))
+        assert len(revisions) - acknowledged in (0, 1)
