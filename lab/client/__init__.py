@@ -1,0 +1,10 @@
+"""What a caller imports to reach a model by the name of a use case: one client a topology, behind one interface.
+
+Here belongs how a request gets from a caller onto the wire. What decides where it goes lives in ``lab.routing``.
+"""
+
+from lab.client.base import Answer, Client, DefaultAnswer
+from lab.client.endpoints import DirectTarget, Endpoints
+from lab.client.topologies import TOPOLOGIES, open_client
+
+__all__ = ["TOPOLOGIES", "Answer", "Client", "DefaultAnswer", "DirectTarget", "Endpoints", "open_client"]

@@ -1,0 +1,42 @@
+"""Caller → gateway → model: the gateway decides, and tells the decision beside the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.client.base import Client
+from lab.client.decisions import Decision
+from lab.client.wire import Wire
+from lab.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.client.endpoints import Endpoints
+
+# The gateway applies the use case's own timeout; this one only bounds a gateway that says nothing at all.
+_TIMEOUT_S = 15.0
+
+
+class GatewayClient(Client):
+    """Sends everything to the gateway replicas in turn."""
+
+    topology = "gateway"
+
+    def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
+        super().__init__(caller, endpoints, **options)
+        if not endpoints.gateways:
+            raise SpecError("topology gateway: no address of a gateway is given")
+        self._route = Wire(endpoints.gateways, self._security), Decision(timeout_s=_TIMEOUT_S)
+
+    async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+        del use_case, context
+        return self._route
+
+    async def ready(self, timeout_s: float = 10.0) -> None:
+        """Returns once a gateway is connected."""
+        await self._route[0].ready(timeout_s)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._route[0].close()

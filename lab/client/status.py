@@ -1,0 +1,32 @@
+"""What went wrong, in the words that every topology uses: the same status, and a message that names the subject."""
+
+from __future__ import annotations
+
+import grpc
+import grpc.aio
+
+from lab.errors import CallError
+
+
+def call_error(
+    error: grpc.aio.AioRpcError, *, use_case: str, routing_key: str, revision: int, timeout_s: float, attempts: int
+) -> CallError:
+    """The error of an inference call. Its message names the use case or the routing key, whoever has failed."""
+    code, details = explained(error, use_case=use_case, routing_key=routing_key, timeout_s=timeout_s)
+    return CallError(code, details, routing_key=routing_key, revision=revision, attempts=attempts)
+
+
+def explained(
+    error: grpc.aio.AioRpcError, *, use_case: str, routing_key: str, timeout_s: float
+) -> tuple[grpc.StatusCode, str]:
+    """Status and message of a failed call, with use case and routing key in it unless it names one of them itself."""
+    code, details = error.code(), error.details() or ""
+    if code is grpc.StatusCode.CANCELLED:
+        # Not by this side, or there would be no error to explain: a server that stops drops what waits in its queue.
+        code, details = grpc.StatusCode.UNAVAILABLE, f"dropped by a server that stops ({details})"
+    if use_case in details or (routing_key and routing_key in details):
+        return code, details
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        details = f"no answer within {timeout_s * 1000:.0f} ms"
+    subject = f"{use_case} ({routing_key})" if routing_key else use_case
+    return code, f"{subject}: {details or code.name}"

@@ -1,0 +1,46 @@
+"""The catalogue of topologies: to add one is to add a client class and an entry here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.client.direct import DirectClient
+from lab.client.gateway import GatewayClient
+from lab.client.mesh import MeshClient, UnleasedMeshClient
+from lab.errors import SpecError
+
+if TYPE_CHECKING:
+    from lab.client.base import Client, DefaultAnswer
+    from lab.client.endpoints import Endpoints
+    from lab.transport import Security
+
+TOPOLOGIES: dict[str, type[Client]] = {
+    kind.topology: kind for kind in (DirectClient, GatewayClient, MeshClient, UnleasedMeshClient)
+}
+
+
+def open_client(
+    topology: str,
+    caller: str,
+    endpoints: Endpoints,
+    *,
+    default_answer: DefaultAnswer | None = None,
+    security: Security | None = None,
+) -> Client:
+    """A client that sends in ``caller``'s name. Needs a running event loop.
+
+    Args:
+        topology: one of :data:`TOPOLOGIES`.
+        caller: the service in whose name requests are sent.
+        endpoints: the addresses that the topology needs; others may be left out.
+        default_answer: ``(use_case, request, context) -> response`` for when nobody can say where to send.
+        security: credentials; this process's own by default.
+
+    Raises:
+        SpecError: the topology is not known, or lacks an address that it needs.
+    """
+    try:
+        kind = TOPOLOGIES[topology]
+    except KeyError:
+        raise SpecError(f"topology {topology!r} is not known; there are {', '.join(TOPOLOGIES)}") from None
+    return kind(caller, endpoints, default_answer=default_answer, security=security)

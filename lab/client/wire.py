@@ -1,0 +1,64 @@
+"""A channel, and the RPCs that go over it, made once and kept."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from lab.errors import UnitError
+from lab.transport import Security, open_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import grpc.aio
+
+    from models.apis import Method
+
+
+class Wire:
+    """Way to one or several addresses. Requests go over it serialised, answers come parsed.
+
+    Args:
+        addresses: one ``host:port``, or several ``ip:port`` to take in turn.
+        security: credentials; this process's own by default.
+    """
+
+    def __init__(self, addresses: Sequence[str], security: Security | None = None) -> None:
+        self._addresses = tuple(addresses)
+        self._channel = open_channel(*addresses, security=security)
+        self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
+        self._stream: dict[str, grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
+
+    def unary(self, method: Method) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
+        """The RPC of a method that answers at once."""
+        rpc = self._unary.get(method.path)
+        if rpc is None:
+            parse = method.response_class.FromString
+            rpc = self._unary[method.path] = self._channel.unary_unary(method.path, response_deserializer=parse)
+        return rpc
+
+    def stream(self, method: Method) -> grpc.aio.UnaryStreamMultiCallable[bytes, Any]:
+        """The RPC of a method that answers with a stream."""
+        rpc = self._stream.get(method.path)
+        if rpc is None:
+            parse = method.response_class.FromString
+            rpc = self._stream[method.path] = self._channel.unary_stream(method.path, response_deserializer=parse)
+        return rpc
+
+    async def ready(self, timeout_s: float) -> None:
+        """Returns once a request could be sent.
+
+        Raises:
+            UnitError: none of the addresses can be reached in time.
+        """
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), timeout_s)
+        except TimeoutError:
+            raise UnitError(f"{', '.join(self._addresses)}: not reached within {timeout_s:g} s") from None
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Closes the channel; calls in flight may finish within ``grace_s`` seconds."""
+        await self._channel.close(grace_s)

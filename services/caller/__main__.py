@@ -1,0 +1,52 @@
+"""``python -m services.caller``: one caller, such as the homepage."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.transport import drain, enable_reflection, listen, new_server, run_service
+from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
+from services.caller.config import CallerConfig, read_config
+from services.caller.service import Caller
+
+if TYPE_CHECKING:
+    import asyncio
+
+_GRACE_S = 5.0
+
+_log = logging.getLogger("services.caller")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.caller", description="A service that asks models.")
+    parser.add_argument("--name", required=True, help="its identity, e.g. homepage")
+    parser.add_argument("--listen", required=True, help="ip:port to serve on")
+    parser.add_argument("--config", required=True, type=Path, help="JSON file, see services/caller/config.py")
+    return parser.parse_args()
+
+
+async def _serve(stop: asyncio.Event, address: str, config: CallerConfig) -> None:
+    caller = Caller(config)
+    server, healthy = new_server()
+    caller_pb2_grpc.add_CallerServicer_to_server(caller, server)
+    enable_reflection(server, [caller_pb2.DESCRIPTOR.services_by_name["Caller"].full_name])
+    port = listen(server, address)
+    await server.start()
+    _log.info("%s serves on port %d by %s", config.name, port, ", ".join(config.topologies))
+    await stop.wait()
+    _log.info("%s stops", config.name)
+    await drain(server, healthy, grace_s=_GRACE_S)
+    await caller.close()
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    arguments = _arguments()
+    run_service(lambda stop: _serve(stop, arguments.listen, read_config(arguments.name, arguments.config)))
+
+
+if __name__ == "__main__":
+    main()

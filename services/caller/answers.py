@@ -1,0 +1,56 @@
+"""Answers in the caller's own words: in one line, and its own when no model can be asked. One entry an API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from models.apis import API_BY_REQUEST
+from models.proto.fraud.v1 import fraud_pb2
+from models.proto.ranking.v1 import ranking_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_SHOWN = 3
+# Neither let through nor refused: a person will look at it.
+_UNDECIDED = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How one API's answers are put.
+
+    Attributes:
+        line: the answer in one line, best first.
+        default: the answer to a request that no model could be asked.
+    """
+
+    line: Callable[[Any], str]
+    default: Callable[[Any], Any]
+
+
+def _ranked_line(response: ranking_pb2.RankResponse) -> str:
+    shown = [f"{title.id} {title.score:.3f}" for title in response.titles[:_SHOWN]]
+    more = len(response.titles) - len(shown)
+    return ", ".join([*shown, f"and {more} more"] if more > 0 else shown)
+
+
+def _unranked(request: ranking_pb2.RankRequest) -> ranking_pb2.RankResponse:
+    titles = [ranking_pb2.RankedTitle(id=title.id) for title in request.titles]
+    return ranking_pb2.RankResponse(titles=titles)
+
+
+WORDINGS: dict[str, Wording] = {
+    "ranking.v1": Wording(_ranked_line, _unranked),
+    "fraud.v1": Wording(
+        lambda response: f"{response.payment_id} {response.score:.3f}",
+        lambda request: fraud_pb2.ScoreResponse(payment_id=request.payment.id, score=_UNDECIDED),
+    ),
+}
+
+
+def default_answer(use_case: str, request: Any, context: Mapping[str, str]) -> Any:
+    """What a caller answers by itself when nobody can say where to send: titles as they came, payments undecided."""
+    del use_case, context
+    return WORDINGS[API_BY_REQUEST[type(request)].name].default(request)

@@ -1,0 +1,100 @@
+"""A caller's configuration: a JSON file that the runtime writes.
+
+::
+
+    {"topologies": ["gateway", "mesh"],
+     "endpoints": {"resolver": "127.0.0.1:1", "sidecar": "127.0.0.1:2", "gateways": ["127.0.0.1:3"],
+                   "direct": {"UpNext": {"model": "up-next", "version": "v1", "addresses": ["127.0.0.1:4"]}}},
+     "apis": {"UpNext": "ranking.v1"},
+     "page": [["UpNext"]],
+     "payload_bytes": 400}
+
+``page`` may be left out by the callers that have a plan of their own, ``payload_bytes`` by all, and of ``endpoints``
+whatever the topologies do not need.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.client import TOPOLOGIES, Endpoints
+from lab.errors import SpecError
+from models.apis import APIS
+from services.caller.pages import PAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from services.caller.pages import Plan
+
+_PAYLOAD_BYTES = 400
+_FIELDS = frozenset({"topologies", "endpoints", "apis", "page", "payload_bytes"})
+
+
+@dataclass(frozen=True, slots=True)
+class CallerConfig:
+    """How one caller works.
+
+    Attributes:
+        name: its identity.
+        topologies: those that it can use; the first is its own choice.
+        endpoints: addresses.
+        apis: API by use case; a use case without an entry is asked by the first API.
+        page: stages of use cases.
+        payload_bytes: size of the feature vectors where a request does not say.
+    """
+
+    name: str
+    topologies: tuple[str, ...]
+    endpoints: Endpoints
+    apis: Mapping[str, str]
+    page: Plan
+    payload_bytes: int = _PAYLOAD_BYTES
+
+
+def read_config(name: str, path: Path) -> CallerConfig:
+    """Reads a caller's configuration.
+
+    Raises:
+        SpecError: the file cannot be read, or something in it is missing, unknown or of the wrong shape.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path}: cannot be read as JSON: {error}") from None
+    try:
+        return _config(name, document)
+    except KeyError as error:
+        raise SpecError(f"{path}: {error.args[0]} is missing") from None
+    except (TypeError, AttributeError, ValueError) as error:
+        raise SpecError(f"{path}: {error}") from None
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
+def _config(name: str, document: Mapping[str, Any]) -> CallerConfig:
+    _only_known("field", document, _FIELDS)
+    _only_known("topology", document["topologies"], TOPOLOGIES)
+    _only_known("API", document["apis"].values(), APIS)
+    page = document.get("page") or PAGES.get(name)
+    if page is None:
+        raise SpecError(f"page: caller {name!r} has no plan of its own; give one, e.g. [['UpNext']]")
+    if not document["topologies"]:
+        raise SpecError(f"topologies: give at least one of {', '.join(TOPOLOGIES)}")
+    return CallerConfig(
+        name=name,
+        topologies=tuple(document["topologies"]),
+        endpoints=Endpoints.from_document(document["endpoints"]),
+        apis=dict(document["apis"]),
+        page=tuple(tuple(stage) for stage in page),
+        payload_bytes=int(document.get("payload_bytes", _PAYLOAD_BYTES)),
+    )
+
+
+def _only_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for each in given:
+        if each not in known:
+            raise SpecError(f"{what} {each!r} is not known; there are {', '.join(sorted(known))}")

@@ -1,0 +1,108 @@
+"""A caller's RPCs: one use case, or a whole page."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from lab.client import open_client
+from lab.errors import CallError, SpecError
+from models.apis import APIS
+from models.context import read_context
+from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
+from services.caller.answers import WORDINGS, default_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.client import Client
+    from services.caller.config import CallerConfig
+
+    _CallContext = grpc.aio.ServicerContext[caller_pb2.CallRequest, caller_pb2.CallResult]
+    _PageContext = grpc.aio.ServicerContext[caller_pb2.GetPageRequest, caller_pb2.Page]
+
+_FIRST_API = next(iter(APIS))
+
+
+class Caller(caller_pb2_grpc.CallerServicer):
+    """Asks models in its own name; keeps one client a topology, opened when it is first needed."""
+
+    def __init__(self, config: CallerConfig) -> None:
+        self._config = config
+        self._clients: dict[str, Client] = {}
+
+    async def Call(self, request: caller_pb2.CallRequest, context: _CallContext) -> caller_pb2.CallResult:  # noqa: N802 (gRPC's name)
+        """One use case; the status is the inference call's own."""
+        try:
+            client = self._client(request.topology)
+            return await self._ask(client, request.use_case, read_context(request.context), request.payload_bytes)
+        except CallError as error:
+            await context.abort(error.code, error.message)
+
+    async def GetPage(self, request: caller_pb2.GetPageRequest, context: _PageContext) -> caller_pb2.Page:  # noqa: N802 (gRPC's name)
+        """All stages of the page; a section that fails says why and leaves the others alone."""
+        fields = read_context(request.context)
+        page = caller_pb2.Page()
+        try:
+            client = self._client(request.topology)
+        except CallError as error:
+            await context.abort(error.code, error.message)
+        for stage in self._config.page:
+            page.sections.extend(await asyncio.gather(*(self._section(client, use_case, fields) for use_case in stage)))
+        return page
+
+    async def close(self) -> None:
+        """Closes all clients."""
+        await asyncio.gather(*(client.close() for client in self._clients.values()))
+
+    def _client(self, topology: str) -> Client:
+        name = topology or self._config.topologies[0]
+        client = self._clients.get(name)
+        if client is not None:
+            return client
+        if name not in self._config.topologies:
+            known = ", ".join(self._config.topologies)
+            reason = f"topology {name!r}: caller {self._config.name} has {known}"
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        try:
+            client = open_client(name, self._config.name, self._config.endpoints, default_answer=default_answer)
+        except SpecError as error:
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+        self._clients[name] = client
+        return client
+
+    async def _section(self, client: Client, use_case: str, fields: Mapping[str, str]) -> caller_pb2.CallResult:
+        try:
+            return await self._ask(client, use_case, fields, 0)
+        except CallError as error:
+            return caller_pb2.CallResult(
+                use_case=use_case,
+                topology=client.topology,
+                routing_key=error.routing_key,
+                revision=error.revision,
+                error=str(error),
+            )
+
+    async def _ask(
+        self, client: Client, use_case: str, fields: Mapping[str, str], payload_bytes: int
+    ) -> caller_pb2.CallResult:
+        api = APIS[self._config.apis.get(use_case, _FIRST_API)]
+        request: Any = api.build_request(payload_bytes or self._config.payload_bytes)
+        began = time.perf_counter()
+        answer = await client.call(use_case, request, fields)
+        latency_ms = (time.perf_counter() - began) * 1000
+        return caller_pb2.CallResult(
+            use_case=use_case,
+            topology=client.topology,
+            routing_key=answer.routing_key,
+            answered_by=answer.response.answered_by,
+            revision=answer.revision,
+            latency_ms=latency_ms,
+            result=WORDINGS[api.name].line(answer.response),
+            source=answer.source,
+            request_id=answer.request_id,
+        )

@@ -1,0 +1,69 @@
+"""``python -m services.gateway``: one replica of the API gateway."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+
+from grpc_health.v1 import health_pb2
+
+from lab.transport import drain, enable_reflection, listen, new_server, run_service
+from models.apis import APIS
+from services.gateway.access_log import AccessLog
+from services.gateway.forwarder import Forwarder
+from services.gateway.pool import Pool
+from services.rules import RuleSet, Subscriber, run_beside
+
+_GRACE_S = 10.0
+
+_log = logging.getLogger("services.gateway")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.gateway", description="One replica of the API gateway.")
+    parser.add_argument("--name", required=True, help="this process's name at the control plane")
+    parser.add_argument("--listen", required=True, help="ip:port to serve on")
+    parser.add_argument("--control-plane", required=True, help="host:port of the control plane")
+    parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a request")
+    return parser.parse_args()
+
+
+async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
+    access_log, pool = AccessLog(arguments.access_log), Pool()
+    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log)
+    server, healthy = new_server(handlers=[forwarder])
+    enable_reflection(server, [api.service for api in APIS.values()])
+    await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def apply(rules: RuleSet) -> None:
+        await forwarder.put_in_force(rules)
+        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    subscriber = Subscriber(
+        node=arguments.name, control_plane=arguments.control_plane, apply=apply, with_endpoints=True
+    )
+    port = listen(server, arguments.listen)
+    await server.start()
+    _log.info("%s serves on port %d", arguments.name, port)
+    logging_task = asyncio.create_task(access_log.run())
+    try:
+        await run_beside(stop, subscriber)
+        _log.info("%s stops", arguments.name)
+        await drain(server, healthy, grace_s=_GRACE_S)
+    finally:
+        logging_task.cancel()
+        await asyncio.gather(logging_task, return_exceptions=True)
+        access_log.close()
+        await pool.close()
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    arguments = _arguments()
+    run_service(lambda stop: _serve(stop, arguments))
+
+
+if __name__ == "__main__":
+    main()

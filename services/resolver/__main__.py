@@ -1,0 +1,69 @@
+"""``python -m services.resolver``: one resolver, beside a caller or shared."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import TYPE_CHECKING
+
+from grpc_health.v1 import health_pb2
+
+from lab.transport import drain, listen, new_server, run_service
+from models.proto.control.v1 import resolver_pb2_grpc
+from services.resolver.service import Resolver
+from services.rules import RuleSet, Subscriber, run_beside
+
+if TYPE_CHECKING:
+    import asyncio
+
+_GRACE_S = 2.0
+
+_log = logging.getLogger("services.resolver")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.resolver", description="Answers where requests go.")
+    parser.add_argument("--name", required=True, help="this process's name at the control plane")
+    parser.add_argument("--listen", required=True, help="ip:port to serve on")
+    parser.add_argument("--control-plane", required=True, help="host:port of the control plane")
+    parser.add_argument("--owner", help="the caller that it stands beside and speaks for; none if callers share it")
+    parser.add_argument("--lease-ttl", type=float, default=30.0, help="seconds that a decision may be reused [30]")
+    parser.add_argument(
+        "--max-stale", type=float, default=300.0, help="seconds, while the resolver cannot be reached [300]"
+    )
+    return parser.parse_args()
+
+
+async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
+    resolver = Resolver(
+        name=arguments.name,
+        owner=arguments.owner,
+        lease_ttl_s=arguments.lease_ttl,
+        max_stale_s=arguments.max_stale,
+    )
+    server, healthy = new_server()
+    resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
+    await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def apply(rules: RuleSet) -> None:
+        await resolver.put_in_force(rules)
+        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    port = listen(server, arguments.listen)
+    await server.start()
+    _log.info("%s serves on port %d for %s", arguments.name, port, arguments.owner or "everybody")
+    await run_beside(stop, Subscriber(node=arguments.name, control_plane=arguments.control_plane, apply=apply))
+    _log.info("%s stops", arguments.name)
+    resolver.close()
+    # Its clients have no other resolver to leave for; they live on their leases.
+    await drain(server, healthy, grace_s=_GRACE_S, linger_s=0)
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    arguments = _arguments()
+    run_service(lambda stop: _serve(stop, arguments))
+
+
+if __name__ == "__main__":
+    main()

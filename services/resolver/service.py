@@ -1,0 +1,100 @@
+"""The resolver's RPCs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+
+from lab.errors import CallerNotAllowedError, UnknownUseCaseError
+from lab.routing.compiled import Router
+from models.context import read_context
+from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
+from services.resolver.watchers import WatcherLateError, Watchers
+from services.rules import Book, RuleSet, model_config
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lab.routing.compiled import Choice
+
+    _ResolveContext = grpc.aio.ServicerContext[resolver_pb2.ResolveRequest, resolver_pb2.Decision]
+    _WatchContext = grpc.aio.ServicerContext[resolver_pb2.WatchRequest, resolver_pb2.WatchResponse]
+
+
+class Resolver(resolver_pb2_grpc.ResolverServicer):
+    """Answers from memory; nothing here waits for anybody.
+
+    Args:
+        name: this resolver's, for its messages.
+        owner: the caller that it stands beside and speaks for; None where callers share it, and each request says
+            who asks.
+        lease_ttl_s: for how long a decision may be reused, seconds.
+        max_stale_s: for how long while this resolver cannot be reached, seconds.
+    """
+
+    def __init__(self, *, name: str, owner: str | None, lease_ttl_s: float, max_stale_s: float) -> None:
+        self._name = name
+        self._owner = owner
+        self._ttl, self._max_stale = _duration(lease_ttl_s), _duration(max_stale_s)
+        self._book = Book(Router.empty(), self._build)
+        self._watchers = Watchers()
+
+    async def put_in_force(self, rules: RuleSet) -> None:
+        """Answers by these rules from now on; returns once no watcher can use an older decision."""
+        before = self._book.revision
+        self._book = Book(rules.router, self._build)
+        if rules.router.revision != before:
+            await self._watchers.tell(rules.router.revision)
+
+    async def Resolve(self, request: resolver_pb2.ResolveRequest, context: _ResolveContext) -> resolver_pb2.Decision:  # noqa: N802 (gRPC's name)
+        """Where a request is to go."""
+        book = self._book
+        if not book.revision:
+            reason = f"use case {request.use_case!r}: resolver {self._name} has no rules yet"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
+        fields = read_context(request.context)
+        if self._owner is not None and fields.setdefault("caller", self._owner) != self._owner:
+            reason = (
+                f"use case {request.use_case!r}: resolver {self._name} speaks for {self._owner}, "
+                f"not for caller {fields['caller']!r}"
+            )
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        try:
+            return book.look_up(request.use_case, fields)
+        except UnknownUseCaseError as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except CallerNotAllowedError as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+
+    async def Watch(  # noqa: N802 (gRPC's name)
+        self, request_iterator: AsyncIterator[resolver_pb2.WatchRequest], context: _WatchContext
+    ) -> AsyncIterator[resolver_pb2.WatchResponse]:
+        """Every revision that ends leases."""
+        try:
+            async for response in self._watchers.serve(request_iterator):
+                yield response
+        except WatcherLateError as error:
+            await context.abort(grpc.StatusCode.ABORTED, str(error))
+
+    def close(self) -> None:
+        """Ends the watchers' streams, which would never end by themselves."""
+        self._watchers.close()
+
+    def _build(self, choice: Choice) -> resolver_pb2.Decision:
+        return resolver_pb2.Decision(
+            routing_key=choice.routing_key,
+            model_config=model_config(choice),
+            lease=resolver_pb2.Lease(reads=choice.reads, ttl=self._ttl, max_stale=self._max_stale),
+            revision=choice.revision,
+            timeout=_duration(choice.timeout_s),
+            rule=choice.rule,
+        )
+
+
+def _duration(seconds: float) -> Duration:
+    message = Duration()
+    message.FromNanoseconds(round(seconds * 1e9))
+    return message

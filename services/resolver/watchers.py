@@ -1,0 +1,126 @@
+"""The holders of leases that listen for revisions, and how far each has come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from models.proto.control.v1 import resolver_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ANSWER_WITHIN_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Watcher:
+    """One connected holder of leases.
+
+    Attributes:
+        sent: latest revision that it was told.
+        acknowledged: latest of those that it has said to hold nothing older than.
+        ended: why its stream is to end, empty if it left by itself; None while it goes on.
+        wake: set when one of these may have changed.
+    """
+
+    sent: int = 0
+    acknowledged: int = 0
+    ended: str | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def end(self, reason: str = "") -> None:
+        """Its stream ends as soon as it gets to run."""
+        self.ended = reason
+        self.wake.set()
+
+
+class WatcherLateError(Exception):
+    """The watcher did not acknowledge a revision in time; its stream is to be closed with this reason."""
+
+
+class Watchers:
+    """All connected watchers.
+
+    Args:
+        answer_within_s: who has not acknowledged a revision after so many seconds is cut off: then it knows that its
+            leases are no longer watched over, and nobody waits for it.
+    """
+
+    def __init__(self, answer_within_s: float = ANSWER_WITHIN_S) -> None:
+        self._answer_within_s = answer_within_s
+        self._revision = 0
+        self._connected: set[_Watcher] = set()
+        self._progress = asyncio.Event()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._connected)
+
+    async def tell(self, revision: int) -> None:
+        """Tells everybody, and returns once nobody can still use an older revision."""
+        self._revision = revision
+        for watcher in self._connected:
+            watcher.wake.set()
+        try:
+            async with asyncio.timeout(self._answer_within_s):
+                while self._behind():
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            for watcher in self._behind():
+                reason = f"revision {revision} not acknowledged within {self._answer_within_s:g} s"
+                _log.warning("a watcher is cut off: %s", reason)
+                self._leave(watcher)
+                watcher.end(reason)
+
+    async def serve(
+        self, requests: AsyncIterator[resolver_pb2.WatchRequest]
+    ) -> AsyncIterator[resolver_pb2.WatchResponse]:
+        """One watcher's stream.
+
+        Raises:
+            WatcherLateError: it was cut off.
+        """
+        watcher = _Watcher()
+        self._connected.add(watcher)
+        listening = asyncio.create_task(self._listen(watcher, requests))
+        try:
+            while watcher.ended is None and not self._closed:
+                watcher.wake.clear()
+                if watcher.sent != self._revision:
+                    watcher.sent = self._revision
+                    yield resolver_pb2.WatchResponse(revision=watcher.sent)
+                else:
+                    await watcher.wake.wait()
+        finally:
+            listening.cancel()
+            self._leave(watcher)
+        if watcher.ended:
+            raise WatcherLateError(watcher.ended)
+
+    def close(self) -> None:
+        """Ends all streams."""
+        self._closed = True
+        for watcher in self._connected:
+            watcher.wake.set()
+
+    def _behind(self) -> list[_Watcher]:
+        return [each for each in self._connected if each.acknowledged != self._revision]
+
+    def _leave(self, watcher: _Watcher) -> None:
+        self._connected.discard(watcher)
+        self._progress.set()
+
+    async def _listen(self, watcher: _Watcher, requests: AsyncIterator[resolver_pb2.WatchRequest]) -> None:
+        async for request in requests:
+            # What it says to hold before it was told anything may stem from another life of this resolver.
+            if request.revision == watcher.sent:
+                watcher.acknowledged = request.revision
+                self._progress.set()
+        self._leave(watcher)
+        watcher.end()

@@ -1,0 +1,214 @@
+"""Leases at work: a client, a real resolver, and the model itself in the sidecar's place."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from lab.client import Client, Endpoints, open_client
+from lab.errors import CallError, ResolverUnreachableError
+from models.proto.ranking.v1 import ranking_pb2
+from tests.parts import ControlPlane, Model, eventually, rank_request, resolver_up, update, use_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+TV, PHONE = {"device": "tv", "user_id": "u1"}, {"device": "phone", "user_id": "u1"}
+TV_GETS_V2 = use_case("rows@v1", rules=[{"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v2"}])
+
+
+def count_resolves(client: Any) -> list[str]:
+    """Makes the client note each question that it asks its resolver."""
+    asked: list[str] = []
+    resolve = client._resolve
+
+    async def counted(use_case: str, context: Mapping[str, str], timeout_s: float) -> Any:
+        asked.append(use_case)
+        return await resolve(use_case, context, timeout_s)
+
+    client._resolve = counted
+    return asked
+
+
+@asynccontextmanager
+async def mesh(resolver: str, sidecar: str, **options: Any) -> AsyncIterator[Client]:
+    client = open_client("mesh", "homepage", Endpoints(resolver=resolver, sidecar=sidecar), **options)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def key_of(client: Client, context: Mapping[str, str], name: str = "HomepageRows") -> tuple[str, int]:
+    answer = await client.call(name, rank_request(), context)
+    assert answer.response.answered_by.version == answer.routing_key.partition(".")[2]
+    return answer.routing_key, answer.revision
+
+
+async def test_requests_that_agree_in_what_the_rules_read_share_a_lease(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        asked = count_resolves(client)
+
+        assert await key_of(client, TV) == ("rows.v2", 1)
+        assert await key_of(client, {**TV, "user_id": "u2", "country": "DE"}) == ("rows.v2", 1)
+        assert len(asked) == 1
+        assert await key_of(client, PHONE) == ("rows.v1", 1)
+        assert len(asked) == 2
+
+
+async def test_once_a_revision_has_converged_nobody_uses_an_older_decision(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": use_case("rows@v1")}), "resolver")
+        await client.ready()
+        for revision in range(2, 40):
+            version = f"v{revision % 2 + 1}"
+            assert (await key_of(client, TV))[1] == revision - 1
+            message = update(revision, use_cases={"HomepageRows": use_case(f"rows@{version}")})
+            await control_plane.put_in_force(message, "resolver")
+            assert await key_of(client, TV) == (f"rows.{version}", revision)
+
+
+async def test_revisions_under_load_leave_no_old_lease_behind(control_plane: ControlPlane, model: Model) -> None:
+    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        converged, done = 1, False
+        checked = 0
+
+        async def load(context: Mapping[str, str]) -> None:
+            nonlocal checked
+            while not done:
+                at_least = converged
+                _, revision = await key_of(client, context)
+                assert revision >= at_least
+                checked += 1
+
+        loads = [asyncio.create_task(load({"device": device})) for device in ("tv", "phone", "car", "fridge") * 2]
+        for revision in range(2, 60):
+            await control_plane.put_in_force(update(revision, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+            converged = revision
+        done = True
+        await asyncio.gather(*loads)
+        assert checked > 60
+
+
+async def test_concurrent_misses_ask_once(control_plane: ControlPlane, model: Model) -> None:
+    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        asked = count_resolves(client)
+        keys = await asyncio.gather(*(key_of(client, context) for context in [TV, PHONE] * 20))
+        assert [("rows.v2", 1), ("rows.v1", 1)] * 20 == keys
+        assert len(asked) == 2
+
+
+async def test_an_impatient_request_does_not_take_the_answer_from_the_others(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        impatient, patient = (asyncio.create_task(key_of(client, TV)) for _ in range(2))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        assert await patient == ("rows.v2", 1)
+
+
+async def test_a_lease_that_is_over_is_renewed(control_plane: ControlPlane, model: Model) -> None:
+    async with (
+        resolver_up(control_plane.address, lease_ttl_s=0) as resolver,
+        mesh(resolver, model.address) as client,
+    ):
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        asked = count_resolves(client)
+        for _ in range(3):
+            await key_of(client, TV)
+        assert len(asked) == 3
+
+
+async def test_without_its_resolver_a_client_lives_on_its_leases(control_plane: ControlPlane, model: Model) -> None:
+    async with resolver_up(control_plane.address) as resolver:
+        client = open_client("mesh", "homepage", Endpoints(resolver=resolver, sidecar=model.address))
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        await key_of(client, TV)
+    try:
+        for _ in range(20):
+            assert await key_of(client, TV) == ("rows.v2", 1)
+        with pytest.raises(ResolverUnreachableError, match=r"HomepageRows: no decision from the resolver") as caught:
+            await key_of(client, PHONE)
+        assert (caught.value.code, caught.value.attempts) == (grpc.StatusCode.UNAVAILABLE, 0)
+
+        async with resolver_up(control_plane.address, address=resolver):
+            await control_plane.put_in_force(update(2, use_cases={"HomepageRows": use_case("rows@v1")}), "resolver")
+            # As soon as the resolver can be asked again, it is: the lease is not watched over, so it is not trusted.
+            await eventually("the watch holds again", lambda: client._watch.holds)  # type: ignore[attr-defined]
+            assert await key_of(client, TV) == ("rows.v1", 2)
+    finally:
+        await client.close()
+
+
+async def test_a_lease_that_is_too_stale_gives_way_to_the_callers_own_answer(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    def default_answer(use_case: str, request: Any, context: Mapping[str, str]) -> ranking_pb2.RankResponse:
+        assert (use_case, context) == ("HomepageRows", TV)
+        return ranking_pb2.RankResponse(titles=[ranking_pb2.RankedTitle(id=request.titles[0].id)])
+
+    async with resolver_up(control_plane.address, lease_ttl_s=0, max_stale_s=0) as resolver:
+        endpoints = Endpoints(resolver=resolver, sidecar=model.address)
+        without, with_default = (
+            open_client("mesh", "homepage", endpoints, default_answer=answer) for answer in (None, default_answer)
+        )
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        for client in (without, with_default):
+            await client.ready()
+            await key_of(client, TV)
+    try:
+        with pytest.raises(CallError, match=r"UNAVAILABLE: HomepageRows: no decision"):
+            await key_of(without, TV)
+        answer = await with_default.call("HomepageRows", rank_request(), TV, request_id="mine")
+        assert (answer.source, answer.routing_key, answer.revision, answer.attempts) == ("default", "", 0, 0)
+        assert (answer.response.titles[0].id, answer.request_id) == ("t00", "mine")
+    finally:
+        await without.close()
+        await with_default.close()
+
+
+async def test_a_resolver_without_rules_cannot_answer(control_plane: ControlPlane, model: Model) -> None:
+    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+        with pytest.raises(CallError, match=r"HomepageRows.*resolver has no rules yet"):
+            await key_of(client, TV)
+
+
+async def test_a_use_case_that_is_withdrawn_is_gone_at_once(control_plane: ControlPlane, model: Model) -> None:
+    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        await key_of(client, TV)
+        await control_plane.put_in_force(update(2, full=False, removed_use_cases=["HomepageRows"]), "resolver")
+        with pytest.raises(CallError, match="NOT_FOUND"):
+            await key_of(client, TV)
+
+
+async def test_a_client_that_starts_before_its_resolver_finds_it(control_plane: ControlPlane, model: Model) -> None:
+    async with resolver_up(control_plane.address) as resolver:
+        pass
+    async with mesh(resolver, model.address) as client:
+        with pytest.raises(CallError, match="UNAVAILABLE"):
+            await key_of(client, TV)
+        control_plane.send(update(1, use_cases={"HomepageRows": TV_GETS_V2}))
+        async with resolver_up(control_plane.address, address=resolver):
+            await client.ready()
+            assert await key_of(client, TV) == ("rows.v2", 1)

@@ -1,0 +1,253 @@
+"""Small real servers for tests: a control plane that plays a script, a model, and both ends' odds and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from lab.errors import DeadlineError
+from lab.routing.keys import HEADER, routing_key
+from lab.transport import drain, listen, new_server
+from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
+from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
+from models.scoring import scores
+from services.gateway.access_log import AccessLog
+from services.gateway.forwarder import Forwarder
+from services.gateway.pool import Pool
+from services.resolver.service import Resolver
+from services.rules import Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+T = TypeVar("T")
+
+WITHIN_S = 15.0
+
+
+async def eventually(what: str, probe: Callable[[], T], *, until: Callable[[T], bool] = bool) -> T:
+    """Like ``lab.waiting.eventually``, and lets the event loop run meanwhile."""
+    give_up = time.monotonic() + WITHIN_S
+    while True:
+        seen = probe()
+        if until(seen):
+            return seen
+        if time.monotonic() >= give_up:
+            raise DeadlineError(f"{what}: not within {WITHIN_S:g} s; last seen: {seen!r}")
+        await asyncio.sleep(0.005)
+
+
+def use_case(default: str, *, callers: tuple[str, ...] = ("homepage",), timeout: str = "5s", **more: Any) -> dict:
+    """A use case's document; ``default`` like ``cw-ranker@v1``."""
+    return {"callers": list(callers), "api": "ranking.v1", "timeout": timeout, "default": default, **more}
+
+
+def update(
+    revision: int,
+    *,
+    use_cases: dict[str, dict] | None = None,
+    endpoints: dict[str, list[str]] | None = None,
+    versions: dict[str, dict] | None = None,
+    full: bool = True,
+    **removed: list[str],
+) -> rules_pb2.RulesUpdate:
+    """An update; model versions are made up from the use cases' references and the endpoints unless given."""
+    message = rules_pb2.RulesUpdate(revision=revision, full=full, **removed)
+    for name, document in (use_cases or {}).items():
+        message.use_cases.add(name=name, document=json.dumps(document).encode())
+    if versions is None:
+        documents = (use_cases or {}).values()
+        references = [document["default"] for document in documents if "default" in document]
+        references += [rule["use"] for document in documents for rule in document.get("rules", ())]
+        versions = {routing_key(*reference.split("@")): {} for reference in references}
+        versions |= {key: {} for key in endpoints or {}}
+    for key, parameters in versions.items():
+        model, _, version = key.partition(".")
+        message.model_versions.add(
+            routing_key=key, model=model, version=version, parameters=json.dumps(parameters).encode()
+        )
+    for key, addresses in (endpoints or {}).items():
+        message.endpoints.add(routing_key=key, cluster="ml-cluster-1", addresses=addresses)
+    return message
+
+
+class ControlPlane(rules_pb2_grpc.RulesServicer):
+    """Plays updates to whoever subscribes, and remembers what they say."""
+
+    def __init__(self) -> None:
+        self.hellos: list[rules_pb2.SubscribeRequest] = []
+        self.errors: dict[tuple[str, int], str] = {}
+        self.address = "127.0.0.1:0"
+        self._sequence = 0
+        self._first: rules_pb2.RulesUpdate | None = None
+        self._queues: dict[str, asyncio.Queue[rules_pb2.RulesUpdate]] = {}
+
+    async def Subscribe(self, request_iterator: Any, context: Any) -> AsyncIterator[rules_pb2.RulesUpdate]:  # noqa: N802
+        del context
+        hello = await anext(request_iterator)
+        self.hellos.append(hello)
+        queue = self._queues[hello.node] = asyncio.Queue()
+        if self._first is not None:
+            queue.put_nowait(self._first)
+        listening = asyncio.create_task(self._listen(hello.node, request_iterator))
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            listening.cancel()
+
+    async def _listen(self, node: str, requests: AsyncIterator[rules_pb2.SubscribeRequest]) -> None:
+        async for request in requests:
+            self.errors[node, request.applied_sequence] = request.error
+
+    def send(self, message: rules_pb2.RulesUpdate) -> int:
+        """Sends an update to all; a full one is also what later subscribers begin with. Returns its sequence."""
+        self._sequence += 1
+        message.sequence = self._sequence
+        if message.full:
+            self._first = message
+        for queue in self._queues.values():
+            queue.put_nowait(message)
+        return self._sequence
+
+    async def answered(self, node: str, sequence: int) -> str:
+        """What the node said to an update: empty if it applied it."""
+        await eventually(f"{node} answers update {sequence}", lambda: (node, sequence) in self.errors)
+        return self.errors[node, sequence]
+
+    async def put_in_force(self, message: rules_pb2.RulesUpdate, *nodes: str) -> None:
+        """Sends an update and waits until the nodes have applied it."""
+        sequence = self.send(message)
+        for node in nodes:
+            assert await self.answered(node, sequence) == ""
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[None]:
+        """Serves, at the same address each time."""
+        server, _ = new_server()
+        rules_pb2_grpc.add_RulesServicer_to_server(self, server)
+        port = listen(server, self.address)
+        self.address = f"127.0.0.1:{port}"
+        await server.start()
+        try:
+            yield
+        finally:
+            self._queues.clear()
+            await server.stop(0)
+
+
+class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
+    """A replica that holds some model versions, refuses the others, and says who it is."""
+
+    def __init__(self, *holds: str, replica: str = "r1") -> None:
+        self.holds = set(holds)
+        self.replica = replica
+        self.address = "127.0.0.1:0"
+        self.seen: list[tuple[serving_pb2.Envelope, dict[str, str]]] = []
+        self.failure: tuple[grpc.StatusCode, str] | None = None
+        self.before_answer: Callable[[], Awaitable[None]] | None = None
+
+    async def _answered_by(self, envelope: serving_pb2.Envelope, context: Any) -> serving_pb2.AnsweredBy:
+        metadata = dict(context.invocation_metadata())
+        self.seen.append((envelope, metadata))
+        if self.before_answer is not None:
+            await self.before_answer()
+        if self.failure is not None:
+            await context.abort(*self.failure)
+        config = envelope.model_config
+        key = routing_key(config.model, config.version)
+        if metadata.get(HEADER) != key or key not in self.holds:
+            reason = f"{self.replica} holds {sorted(self.holds)}: header {metadata.get(HEADER)}, body {key}"
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
+        return serving_pb2.AnsweredBy(
+            cluster="ml-cluster-1", model=config.model, version=config.version, replica=self.replica, revision=1
+        )
+
+    def _titles(self, request: ranking_pb2.RankRequest) -> list[ranking_pb2.RankedTitle]:
+        config, ids = request.envelope.model_config, [title.id for title in request.titles]
+        ranked = zip(scores(config.model, config.version, request.envelope.context.user_id, ids), ids, strict=True)
+        return [ranking_pb2.RankedTitle(id=id_, score=score) for score, id_ in sorted(ranked, reverse=True)]
+
+    async def Rank(self, request: ranking_pb2.RankRequest, context: Any) -> ranking_pb2.RankResponse:  # noqa: N802
+        by = await self._answered_by(request.envelope, context)
+        return ranking_pb2.RankResponse(answered_by=by, titles=self._titles(request))
+
+    async def RankStream(self, request: Any, context: Any) -> AsyncIterator[ranking_pb2.RankStreamResponse]:  # noqa: N802
+        by = await self._answered_by(request.envelope, context)
+        for title in self._titles(request):
+            yield ranking_pb2.RankStreamResponse(answered_by=by, title=title)
+
+    async def Score(self, request: fraud_pb2.ScoreRequest, context: Any) -> fraud_pb2.ScoreResponse:  # noqa: N802
+        by = await self._answered_by(request.envelope, context)
+        user = request.envelope.context.user_id
+        [score] = scores(by.model, by.version, user, [request.payment.id])
+        return fraud_pb2.ScoreResponse(answered_by=by, payment_id=request.payment.id, score=score)
+
+    @asynccontextmanager
+    async def up(self, *, drained: bool = False) -> AsyncIterator[Model]:
+        """Serves, at the same address each time; ends suddenly, or as a replica does that is told to."""
+        server, healthy = new_server()
+        ranking_pb2_grpc.add_RankingServicer_to_server(self, server)
+        fraud_pb2_grpc.add_FraudServicer_to_server(self, server)
+        self.address = f"127.0.0.1:{listen(server, self.address)}"
+        await server.start()
+        try:
+            yield self
+        finally:
+            await (drain(server, healthy, grace_s=10) if drained else server.stop(0))
+
+
+def rank_request() -> ranking_pb2.RankRequest:
+    """Ten titles."""
+    return ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id=f"t{number:02}") for number in range(10)])
+
+
+@asynccontextmanager
+async def resolver_up(
+    control_plane: str, *, address: str = "127.0.0.1:0", owner: str | None = "homepage", **lease: float
+) -> AsyncIterator[str]:
+    """A resolver named ``resolver`` in this process; gives its address."""
+    lease = {"lease_ttl_s": 30, "max_stale_s": 300} | lease
+    resolver = Resolver(name="resolver", owner=owner, **lease)
+    server, _ = new_server()
+    resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
+    port = listen(server, address)
+    await server.start()
+    subscriber = Subscriber(node="resolver", control_plane=control_plane, apply=resolver.put_in_force)
+    following = asyncio.create_task(subscriber.run())
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        resolver.close()
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def gateway_up(control_plane: str, *, name: str = "gateway", log: Path | None = None) -> AsyncIterator[str]:
+    """A gateway in this process; gives its address."""
+    access_log, pool = AccessLog(log), Pool()
+    forwarder = Forwarder(name=name, pool=pool, access_log=access_log)
+    server, _ = new_server(handlers=[forwarder])
+    port = listen(server, "127.0.0.1:0")
+    await server.start()
+    subscriber = Subscriber(node=name, control_plane=control_plane, apply=forwarder.put_in_force, with_endpoints=True)
+    following = asyncio.create_task(subscriber.run())
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await server.stop(0)
+        access_log.close()
+        await pool.close()

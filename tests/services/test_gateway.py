@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from lab.transport import open_channel
+from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
+from models.proto.ranking.v1 import ranking_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
+from tests.parts import ControlPlane, Model, eventually, gateway_up, rank_request, update, use_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from models.proto.ranking.v1 import ranking_pb2
+
+ROWS = {"HomepageRows": use_case("rows@v1")}
+
+
+def asking(name: str = "HomepageRows", caller: str = "homepage", **envelope: Any) -> ranking_pb2.RankRequest:
+    request = rank_request()
+    context = serving_pb2.RequestContext(caller=caller, user_id="u1")
+    request.envelope.CopyFrom(serving_pb2.Envelope(use_case=name, context=context, **envelope))
+    return request
+
+
+@asynccontextmanager
+async def ranking(address: str) -> AsyncIterator[ranking_pb2_grpc.RankingAsyncStub]:
+    async with open_channel(address) as channel:
+        yield ranking_pb2_grpc.RankingStub(channel)
+
+
+async def refused(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
+
+
+async def test_any_client_that_names_a_use_case_reaches_its_model(control_plane: ControlPlane, model: Model) -> None:
+    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
+        message = update(4, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, versions={"rows.v1": {"depth": 2}})
+        await control_plane.put_in_force(message, "gateway")
+        false_config = serving_pb2.ModelConfig(model="rows", version="v2")
+        call = gateway.Rank(asking(model_config=false_config))
+        assert (await call).answered_by.version == "v1"
+        assert dict(await call.trailing_metadata()) == {"x-routing-key": "rows.v1", "x-revision": "4"}
+        [(envelope, metadata)] = model.seen
+        assert (envelope.model_config.version, envelope.model_config.parameters["depth"]) == ("v1", 2)
+        assert metadata["x-request-id"] == envelope.request_id == "gateway-00000001"
+
+
+async def test_every_api_is_carried(control_plane: ControlPlane) -> None:
+    async with (
+        Model("fraud.v1").up() as model,
+        gateway_up(control_plane.address) as address,
+        open_channel(address) as channel,
+    ):
+        message = update(1, use_cases={"FraudDetection": use_case("fraud@v1")}, endpoints={"fraud.v1": [model.address]})
+        await control_plane.put_in_force(message, "gateway")
+        envelope = asking("FraudDetection").envelope
+        request = fraud_pb2.ScoreRequest(envelope=envelope, payment=fraud_pb2.Payment(id="p1"))
+        answer = await fraud_pb2_grpc.FraudStub(channel).Score(request)
+        assert (answer.payment_id, answer.answered_by.model) == ("p1", "fraud")
+        assert (await refused(channel.unary_unary("/fraud.v1.Fraud/Explain")(b"")))[0] is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_refusals_name_the_use_case_or_the_key_and_the_reason(control_plane: ControlPlane) -> None:
+    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
+        code, message = await refused(gateway.Rank(asking()))
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert message == "use case 'HomepageRows': gateway gateway has no rules yet"
+
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "gateway")
+        code, message = await refused(gateway.Rank(asking("Nonsense")))
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert "'Nonsense'" in message
+        code, message = await refused(gateway.Rank(asking(caller="search")))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert "'search' may not ask for use case 'HomepageRows'" in message
+        code, message = await refused(gateway.Rank(asking()))
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert message == "HomepageRows (rows.v1): no healthy replica"
+
+
+async def test_a_replica_that_cannot_be_reached_is_unavailable(control_plane: ControlPlane) -> None:
+    async with Model("rows.v1").up() as gone:
+        pass
+    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [gone.address]}), "gateway")
+        code, message = await refused(gateway.Rank(asking()))
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert message.startswith("HomepageRows (rows.v1): ")
+
+
+async def test_the_callers_own_deadline_holds_if_it_is_shorter(control_plane: ControlPlane, model: Model) -> None:
+    ended = asyncio.Event()
+
+    async def never() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    model.before_answer = never
+    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+        code, _ = await refused(gateway.Rank(asking(), timeout=0.05))
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_a_caller_that_gives_up_takes_the_models_work_with_it(
+    control_plane: ControlPlane, model: Model, tmp_path: Path
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def never() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    model.before_answer = never
+    log = tmp_path / "access.jsonl"
+    async with gateway_up(control_plane.address, log=log) as address, ranking(address) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+        call = asyncio.create_task(_ask(gateway))
+        await asyncio.wait_for(begun.wait(), 10)
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 10)
+    assert ["CANCELLED"] == [json.loads(line)["status"] for line in log.read_text().splitlines()]
+
+
+async def _ask(gateway: ranking_pb2_grpc.RankingAsyncStub) -> str:
+    return (await gateway.Rank(asking())).answered_by.replica
+
+
+async def test_the_access_log_has_a_line_a_request(control_plane: ControlPlane, model: Model, tmp_path: Path) -> None:
+    log = tmp_path / "access.jsonl"
+    async with gateway_up(control_plane.address, log=log) as address, ranking(address) as gateway:
+        await control_plane.put_in_force(update(6, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+        await gateway.Rank(asking(request_id="r1"))
+        await refused(gateway.Rank(asking("Nonsense", request_id="r2")))
+        assert len([item async for item in gateway.RankStream(asking(request_id="r3"))]) == 10
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [
+        ("r1", "HomepageRows", "homepage", "rows.v1", 6, "OK"),
+        ("r2", "Nonsense", "homepage", "", 0, "NOT_FOUND"),
+        ("r3", "HomepageRows", "homepage", "rows.v1", 6, "OK"),
+    ] == [
+        tuple(line[field] for field in ("request_id", "use_case", "caller", "key", "revision", "status"))
+        for line in lines
+    ]
+    assert all(line["ms"] > 0 and line["time"] > 0 for line in lines)
+
+
+async def test_a_replica_that_is_acknowledged_gets_the_next_request(control_plane: ControlPlane) -> None:
+    async with gateway_up(control_plane.address) as address, ranking(address) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "gateway")
+        for number in range(10):
+            async with Model("rows.v1", replica=f"r{number}").up() as model:
+                moved = update(1, endpoints={"rows.v1": [model.address]}, full=False)
+                await control_plane.put_in_force(moved, "gateway")
+                assert await _ask(gateway) == f"r{number}"
+
+
+async def test_requests_are_spread_over_the_replicas_and_leave_out_dead_ones(control_plane: ControlPlane) -> None:
+    async with gateway_up(control_plane.address) as address, ranking(address) as gateway, AsyncExitStack() as models:
+        living = await models.enter_async_context(Model("rows.v1", replica="living").up())
+        dying = Model("rows.v1", replica="dying")
+        async with dying.up():
+            endpoints = {"rows.v1": [living.address, dying.address]}
+            await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints=endpoints), "gateway")
+
+            async def both_seen() -> bool:
+                return {await _ask(gateway) for _ in range(4)} == {"living", "dying"}
+
+            for _ in range(100):
+                if await both_seen():
+                    break
+            else:
+                pytest.fail("one replica gets everything")
+        assert {"living"} == {await _ask(gateway) for _ in range(20)}
+
+
+async def test_a_model_moves_under_load_and_no_request_notices(control_plane: ControlPlane) -> None:
+    async with gateway_up(control_plane.address) as address, ranking(address) as gateway, AsyncExitStack() as models:
+        served: dict[str, int] = {}
+        done = False
+
+        async def load() -> None:
+            while not done:
+                replica = await _ask(gateway)
+                served[replica] = served.get(replica, 0) + 1
+
+        old = [await models.enter_async_context(Model("rows.v1", replica="r0").up(drained=True))]
+        await control_plane.put_in_force(
+            update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address for model in old]}), "gateway"
+        )
+        loads = [asyncio.create_task(load()) for _ in range(8)]
+        for move in range(1, 9):
+            async with AsyncExitStack() as retired:
+                new_models = AsyncExitStack()
+                new = [
+                    await new_models.enter_async_context(Model("rows.v1", replica=f"r{move}").up(drained=True))
+                    for _ in range(1 + move % 2)
+                ]
+                moved = update(1, endpoints={"rows.v1": [model.address for model in new]}, full=False)
+                await control_plane.put_in_force(moved, "gateway")
+                # Once it is acknowledged, the old replicas may go: they finish what they have.
+                retired.push_async_exit(models.pop_all())
+                models.push_async_exit(new_models)
+            await eventually(f"move {move} is served", lambda move=move: served.get(f"r{move}"))
+        done = True
+        await asyncio.gather(*loads)
+        assert {f"r{move}" for move in range(1, 9)} <= set(served)

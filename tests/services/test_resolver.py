@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+import pytest
+
+from lab.transport import open_channel
+from models.context import write_context
+from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
+from tests.parts import ControlPlane, eventually, resolver_up, update, use_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROWS = {"HomepageRows": use_case("rows@v1", timeout="250ms")}
+
+
+@asynccontextmanager
+async def stub(address: str) -> AsyncIterator[resolver_pb2_grpc.ResolverAsyncStub]:
+    async with open_channel(address) as channel:
+        yield resolver_pb2_grpc.ResolverStub(channel)
+
+
+def question(name: str, **context: str) -> resolver_pb2.ResolveRequest:
+    request = resolver_pb2.ResolveRequest(use_case=name)
+    write_context(request.context, context)
+    return request
+
+
+async def refused(
+    resolver: resolver_pb2_grpc.ResolverAsyncStub, request: resolver_pb2.ResolveRequest
+) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await resolver.Resolve(request)
+    return caught.value.code(), caught.value.details() or ""
+
+
+async def test_a_decision_says_where_with_what_and_for_how_long(control_plane: ControlPlane) -> None:
+    document = use_case(
+        "rows@v1", timeout="250ms", rules=[{"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v2"}]
+    )
+    async with (
+        resolver_up(control_plane.address, lease_ttl_s=1.5, max_stale_s=60) as address,
+        stub(address) as resolver,
+    ):
+        versions = {"rows.v1": {}, "rows.v2": {"depth": 3}}
+        await control_plane.put_in_force(update(5, use_cases={"HomepageRows": document}, versions=versions), "resolver")
+        decision = await resolver.Resolve(question("HomepageRows", device="tv"))
+        assert (decision.routing_key, decision.rule, decision.revision) == ("rows.v2", "tv", 5)
+        assert (decision.model_config.model, decision.model_config.version) == ("rows", "v2")
+        assert decision.model_config.parameters["depth"] == 3
+        assert ["device"] == list(decision.lease.reads)
+        assert decision.lease.ttl.ToMilliseconds() == 1_500
+        assert decision.lease.max_stale.seconds == 60
+        assert decision.timeout.ToMilliseconds() == 250
+        assert (await resolver.Resolve(question("HomepageRows"))).rule == "default"
+
+
+async def test_refusals_name_the_use_case_and_the_reason(control_plane: ControlPlane) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        code, message = await refused(resolver, question("HomepageRows"))
+        assert (code, message) == (
+            grpc.StatusCode.UNAVAILABLE,
+            "use case 'HomepageRows': resolver resolver has no rules yet",
+        )
+        documents = {**ROWS, "FraudDetection": use_case("fraud@v1", callers=("payments",))}
+        await control_plane.put_in_force(update(1, use_cases=documents), "resolver")
+
+        code, message = await refused(resolver, question("Nonsense"))
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert "'Nonsense'" in message
+        code, message = await refused(resolver, question("FraudDetection"))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert "'homepage' may not ask for use case 'FraudDetection'" in message
+
+
+async def test_a_resolver_beside_a_caller_speaks_for_nobody_else(control_plane: ControlPlane) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        assert (await resolver.Resolve(question("HomepageRows", caller="homepage"))).routing_key == "rows.v1"
+        code, message = await refused(resolver, question("HomepageRows", caller="search"))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert "HomepageRows" in message
+        assert "speaks for homepage, not for caller 'search'" in message
+
+
+async def test_a_shared_resolver_believes_the_request(control_plane: ControlPlane) -> None:
+    async with resolver_up(control_plane.address, owner=None) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        assert (await resolver.Resolve(question("HomepageRows", caller="homepage"))).routing_key == "rows.v1"
+        code, _ = await refused(resolver, question("HomepageRows"))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_watcher_is_told_the_revision_at_once_and_every_new_one(control_plane: ControlPlane) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        early = resolver.Watch()
+        await early.write(resolver_pb2.WatchRequest())
+        control_plane.send(update(3, use_cases=ROWS))
+        assert (await early.read()).revision == 3
+        await early.write(resolver_pb2.WatchRequest(revision=3))
+        late = resolver.Watch()
+        assert (await late.read()).revision == 3
+        control_plane.send(update(4, use_cases=ROWS))
+        assert [4, 4] == [(await watch.read()).revision for watch in (early, late)]
+        early.cancel()
+        late.cancel()
+
+
+async def test_a_revision_counts_as_applied_only_once_every_watcher_has_acknowledged_it(
+    control_plane: ControlPlane,
+) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        prompt, slow = resolver.Watch(), resolver.Watch()
+        for watch in (prompt, slow):
+            assert (await watch.read()).revision == 1
+            await watch.write(resolver_pb2.WatchRequest(revision=1))
+
+        sequence = control_plane.send(update(2, use_cases=ROWS))
+        for watch in (prompt, slow):
+            assert (await watch.read()).revision == 2
+        await prompt.write(resolver_pb2.WatchRequest(revision=2))
+        await slow.write(resolver_pb2.WatchRequest(revision=1))
+        # New questions are answered by the new rules already.
+        assert (await resolver.Resolve(question("HomepageRows"))).revision == 2
+        assert ("resolver", sequence) not in control_plane.errors
+
+        await slow.write(resolver_pb2.WatchRequest(revision=2))
+        assert await control_plane.answered("resolver", sequence) == ""
+        prompt.cancel()
+        slow.cancel()
+
+
+async def test_a_watcher_that_does_not_answer_is_cut_off_and_holds_nobody_up(control_plane: ControlPlane) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        mute = resolver.Watch()
+        assert (await mute.read()).revision == 1
+        await mute.write(resolver_pb2.WatchRequest(revision=1))
+        await control_plane.put_in_force(update(2, use_cases=ROWS), "resolver")
+        assert (await mute.read()).revision == 2
+        with pytest.raises(grpc.aio.AioRpcError, match="revision 2 not acknowledged") as caught:
+            await mute.read()
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+        # Cut off, it is waited for no more.
+        await control_plane.put_in_force(update(3, use_cases=ROWS), "resolver")
+
+
+@pytest.mark.parametrize("leave", ["cancel", "half-close"])
+async def test_a_watcher_that_has_gone_is_not_waited_for(control_plane: ControlPlane, leave: str) -> None:
+    async with resolver_up(control_plane.address) as address, stub(address) as resolver:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        watch = resolver.Watch()
+        assert (await watch.read()).revision == 1
+        sequence = control_plane.send(update(2, use_cases=ROWS))
+        assert (await watch.read()).revision == 2
+        if leave == "cancel":
+            watch.cancel()
+        else:
+            await watch.done_writing()
+            assert await watch.read() is grpc.aio.EOF
+        assert await control_plane.answered("resolver", sequence) == ""
+        watch.cancel()
+
+
+async def test_a_resolver_answers_on_while_its_control_plane_is_away() -> None:
+    plane = ControlPlane()
+    async with AsyncExitStack() as resolvers:
+        async with plane.up():
+            address = await resolvers.enter_async_context(resolver_up(plane.address))
+            await eventually("it subscribes", lambda: plane.hellos)
+            await plane.put_in_force(update(1, use_cases=ROWS), "resolver")
+        async with stub(address) as resolver:
+            decisions = await asyncio.gather(*(resolver.Resolve(question("HomepageRows")) for _ in range(20)))
+        assert {1} == {decision.revision for decision in decisions}

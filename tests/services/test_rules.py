@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import RouteTableError, UnknownUseCaseError
+from services.rules import Book, RuleSet, Subscriber, model_config
+from tests.parts import ControlPlane, eventually, update, use_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lab.routing.compiled import Choice
+
+CALLER = {"caller": "homepage"}
+
+
+def test_an_update_changes_what_it_names_and_leaves_the_rest() -> None:
+    before = RuleSet().updated(
+        update(1, use_cases={"A": use_case("rows@v1"), "B": use_case("rows@v2")}, endpoints={"rows.v1": ["h:1"]})
+    )
+    after = before.updated(
+        update(
+            2,
+            use_cases={"B": use_case("rows@v1")},
+            endpoints={"rows.v2": ["h:2"]},
+            full=False,
+            removed_endpoints=["rows.v1"],
+        )
+    )
+    assert ["rows.v1", "rows.v2"] == [before.router.resolve(name, CALLER).routing_key for name in "AB"]
+    assert ["rows.v1", "rows.v1"] == [after.router.resolve(name, CALLER).routing_key for name in "AB"]
+    assert after.router.revision == 2
+    assert after.endpoints == {"rows.v2": ("h:2",)}
+
+
+def test_a_full_update_is_everything() -> None:
+    before = RuleSet().updated(update(1, use_cases={"A": use_case("rows@v1")}, endpoints={"rows.v1": ["h:1"]}))
+    after = before.updated(update(2, use_cases={"B": use_case("rows@v2")}, endpoints={"rows.v2": ["h:2"]}))
+    with pytest.raises(UnknownUseCaseError):
+        after.router.resolve("A", CALLER)
+    assert after.endpoints == {"rows.v2": ("h:2",)}
+
+
+def test_a_control_plane_that_knows_no_replicas_yet_takes_none_away() -> None:
+    document = {"A": use_case("rows@v1")}
+    before = RuleSet().updated(update(1, use_cases=document, endpoints={"rows.v1": ["h:1"], "rows.v2": ["h:2"]}))
+    assert before.updated(update(1, use_cases=document)).endpoints == {"rows.v1": ("h:1",)}
+    gone = update(1, full=False, removed_endpoints=["rows.v1", "rows.v2"])
+    assert before.updated(gone).endpoints == {}
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b"\xff"])
+def test_an_update_that_is_not_json_is_refused(text: bytes) -> None:
+    message = update(1)
+    message.use_cases.add(name="A", document=text)
+    with pytest.raises(RouteTableError, match="A: is not"):
+        RuleSet().updated(message)
+
+
+def test_what_choices_lead_to_is_built_once() -> None:
+    rules = RuleSet().updated(update(3, use_cases={"A": use_case("rows@v1")}, versions={"rows.v1": {"depth": 2}}))
+    built: list[Choice] = []
+    book = Book(rules.router, lambda choice: built.append(choice) or model_config(choice))  # type: ignore[func-returns-value]
+    configs = [book.look_up("A", {**CALLER, "user_id": user}) for user in ("u1", "u2")]
+    assert (len(built), book.revision) == (1, 3)
+    assert configs[0] is configs[1]
+    assert (configs[0].model, configs[0].version, configs[0].parameters["depth"]) == ("rows", "v1", 2)
+
+
+class Node:
+    """A subscriber's service: applies whatever it is not told to refuse."""
+
+    def __init__(self) -> None:
+        self.applied: list[RuleSet] = []
+        self.refusal: Exception | None = None
+
+    async def apply(self, rules: RuleSet) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.applied.append(rules)
+
+    @property
+    def revision(self) -> int:
+        return self.applied[-1].router.revision if self.applied else 0
+
+    @asynccontextmanager
+    async def subscribed(self, control_plane: ControlPlane) -> AsyncIterator[None]:
+        subscriber = Subscriber(node="node", control_plane=control_plane.address, apply=self.apply, with_endpoints=True)
+        task = asyncio.create_task(subscriber.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_subscriber_says_who_it_is_and_acknowledges_what_is_in_force(control_plane: ControlPlane) -> None:
+    node = Node()
+    first = control_plane.send(update(1, use_cases={"A": use_case("rows@v1")}))
+    async with node.subscribed(control_plane):
+        assert await control_plane.answered("node", first) == ""
+        assert node.revision == 1
+        [hello] = control_plane.hellos
+        assert (hello.node, hello.with_endpoints, hello.applied_sequence) == ("node", True, 0)
+        second = control_plane.send(update(2, use_cases={"B": use_case("rows@v2")}, full=False))
+        assert await control_plane.answered("node", second) == ""
+        assert {"A", "B"} == set(node.applied[-1].router.use_cases)
+
+
+async def test_an_update_that_cannot_be_carried_out_is_refused_and_the_next_one_taken(
+    control_plane: ControlPlane,
+) -> None:
+    node = Node()
+    async with node.subscribed(control_plane):
+        await eventually("it subscribes", lambda: control_plane.hellos)
+        await control_plane.put_in_force(update(1, use_cases={"A": use_case("rows@v1")}), "node")
+
+        unknown_version = update(2, use_cases={"A": use_case("rows@v2")}, versions={}, full=False)
+        assert "rows.v2" in await control_plane.answered("node", control_plane.send(unknown_version))
+        nonsense = update(2, use_cases={"A": {"nonsense": True}}, versions={}, full=False)
+        assert "nonsense" in await control_plane.answered("node", control_plane.send(nonsense))
+        node.refusal = RuntimeError("no room")
+        assert await control_plane.answered("node", control_plane.send(update(2, full=False))) == "no room"
+        node.refusal = None
+        assert node.revision == 1
+
+        await control_plane.put_in_force(update(3, full=False), "node")
+        assert node.revision == 3
+        assert "A" in node.applied[-1].router.use_cases
+        assert len(control_plane.hellos) == 1
+
+
+async def test_a_control_plane_that_comes_back_finds_its_subscribers() -> None:
+    node, lost, returned = Node(), ControlPlane(), ControlPlane()
+    async with AsyncExitStack() as subscription:
+        async with lost.up():
+            await subscription.enter_async_context(node.subscribed(lost))
+            await eventually("it subscribes", lambda: lost.hellos)
+            await lost.put_in_force(update(1, use_cases={"A": use_case("rows@v1")}), "node")
+        assert node.revision == 1
+
+        returned.address = lost.address
+        sequence = returned.send(update(2, use_cases={"A": use_case("rows@v2")}))
+        async with returned.up():
+            assert await returned.answered("node", sequence) == ""
+            assert node.revision == 2
+
+
+async def test_a_control_plane_that_goes_while_an_update_is_applied_is_found_again() -> None:
+    node, plane, applying, go_on = Node(), ControlPlane(), asyncio.Event(), asyncio.Event()
+    apply = node.apply
+
+    async def slowly(rules: RuleSet) -> None:
+        applying.set()
+        await go_on.wait()
+        await apply(rules)
+
+    node.apply = slowly  # type: ignore[method-assign]
+    async with AsyncExitStack() as subscription:
+        async with plane.up():
+            plane.send(update(1, use_cases={"A": use_case("rows@v1")}))
+            await subscription.enter_async_context(node.subscribed(plane))
+            await applying.wait()
+        go_on.set()
+        async with plane.up():
+            assert await plane.answered("node", 1) == ""
+    assert [1, 1] == [rules.router.revision for rules in node.applied]
