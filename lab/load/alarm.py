@@ -1,0 +1,111 @@
+"""An alarm that wakes the event loop at a given time, to some ten microseconds.
+
+The loop's own timers count whole milliseconds (libuv) or go through ``epoll_wait``'s, which is as coarse: too coarse
+for a thousand requests per second. On Linux the kernel's timer descriptor does better, and the loop waits for it as for
+any other descriptor. Elsewhere the loop's timer has to do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+NS = 1_000_000_000
+
+_TFD_TIMER_ABSTIME = 1
+
+
+class Alarm(Protocol):
+    """Calls back once each time that it was set; it may be a millisecond early, so the callback looks at the clock."""
+
+    def set(self, at_ns: int) -> None:
+        """Wakes at this time of ``time.monotonic_ns``, at once if it is past; replaces what was set before."""
+
+    def close(self) -> None:
+        """Wakes no more."""
+
+
+def new_alarm(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Alarm:
+    """The finest alarm that this machine has."""
+    if platform.system() == "Linux":
+        return TimerDescriptorAlarm(loop, callback)
+    return LoopAlarm(loop, callback)
+
+
+class LoopAlarm:
+    """The loop's own timer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._loop, self._callback = loop, callback
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at_ns: int) -> None:
+        """See :class:`Alarm`."""
+        self.close()
+        self._handle = self._loop.call_later(max(0, at_ns - time.monotonic_ns()) / NS, self._callback)
+
+    def close(self) -> None:
+        """See :class:`Alarm`."""
+        if self._handle is not None:
+            self._handle.cancel()
+
+
+class TimerDescriptorAlarm:
+    """A ``timerfd``, see timerfd_create(2). It need not be read: setting it makes it unreadable until it is due."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._descriptor = _create()
+        loop.add_reader(self._descriptor, callback)
+
+    def set(self, at_ns: int) -> None:
+        """See :class:`Alarm`."""
+        _set(self._descriptor, max(1, at_ns))  # 0 would disarm it
+
+    def close(self) -> None:
+        """See :class:`Alarm`."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+if sys.version_info >= (3, 13):
+
+    def _create() -> int:
+        return os.timerfd_create(time.CLOCK_MONOTONIC, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
+
+    def _set(descriptor: int, at_ns: int) -> None:
+        os.timerfd_settime_ns(descriptor, flags=os.TFD_TIMER_ABSTIME, initial=at_ns)
+
+else:
+
+    class _TimerSpec(ctypes.Structure):
+        _fields_ = (
+            ("interval_s", ctypes.c_long),
+            ("interval_ns", ctypes.c_long),
+            ("value_s", ctypes.c_long),
+            ("value_ns", ctypes.c_long),
+        )
+
+    _libc = ctypes.CDLL(None, use_errno=True)
+
+    def _create() -> int:
+        # The flags of the descriptor are those of open(2).
+        descriptor = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        if descriptor < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return int(descriptor)
+
+    def _set(descriptor: int, at_ns: int) -> None:
+        spec = _TimerSpec(0, 0, at_ns // NS, at_ns % NS)
+        if _libc.timerfd_settime(descriptor, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,290 @@
+"""When requests arrive. A plan of arrivals is frozen: the same plan gives the same arrivals, to the nanosecond.
+
+To add a kind: a frozen dataclass with ``kind``, ``parse``, ``duration_ns`` and ``arrivals``, and its entry in
+:data:`ARRIVALS`.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from lab.errors import InputError
+from lab.load.trace import read_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NS = 1_000_000_000
+
+MAX_ARRIVALS = 20_000_000
+"""Most requests of one plan: they are all known before the first is sent, 16 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request to come.
+
+    Attributes:
+        offset_ns: when, counted from the start of the run.
+        payload_bytes: size of its request, the envelope not counted; None leaves it to the plan of the load.
+    """
+
+    offset_ns: int
+    payload_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivalOptions:
+    """What the command line says about arrivals beside their kind; each kind takes what concerns it.
+
+    Attributes:
+        rate: requests per second.
+        duration_s: length of the run, seconds.
+        seed: of random arrivals.
+        speedup: how many times faster a trace is played than it was recorded.
+        limit: requests of a trace to play, None for all.
+    """
+
+    rate: float = 100.0
+    duration_s: float = 10.0
+    seed: int = 0
+    speedup: float = 1.0
+    limit: int | None = None
+
+
+class ArrivalPlan(Protocol):
+    """A kind of arrivals with its parameters."""
+
+    kind: ClassVar[str]
+
+    @classmethod
+    def parse(cls, argument: str, options: ArrivalOptions) -> Self:
+        """Makes one from the command line's ``KIND:ARGUMENT``."""
+
+    @property
+    def duration_ns(self) -> int | None:
+        """Length of the run; None if it ends with its last arrival."""
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """The arrivals in order of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """One arrival every ``1 / rate`` seconds, the first at once.
+
+    Attributes:
+        rate: requests per second.
+        duration_s: seconds.
+    """
+
+    kind: ClassVar[str] = "constant"
+    rate: float
+    duration_s: float
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, self.duration_s)
+
+    @classmethod
+    def parse(cls, argument: str, options: ArrivalOptions) -> Self:
+        """Takes no argument; rate and duration from the options."""
+        _no_argument(cls.kind, argument)
+        return cls(options.rate, options.duration_s)
+
+    @property
+    def duration_ns(self) -> int:
+        """Length of the run."""
+        return round(self.duration_s * NS)
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Evenly spaced."""
+        for number in range(round(self.rate * self.duration_s)):
+            yield Arrival(round(number * NS / self.rate))
+
+
+@dataclass(frozen=True, slots=True)
+class Poisson:
+    """Arrivals of many people who know nothing of each other: the gaps are exponentially distributed.
+
+    Attributes:
+        rate: requests per second in the mean; a run of n has a standard deviation of the square root of n.
+        duration_s: seconds.
+        seed: the same seed gives the same arrivals.
+    """
+
+    kind: ClassVar[str] = "poisson"
+    rate: float
+    duration_s: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate, self.duration_s)
+
+    @classmethod
+    def parse(cls, argument: str, options: ArrivalOptions) -> Self:
+        """Takes no argument; rate, duration and seed from the options."""
+        _no_argument(cls.kind, argument)
+        return cls(options.rate, options.duration_s, options.seed)
+
+    @property
+    def duration_ns(self) -> int:
+        """Length of the run."""
+        return round(self.duration_s * NS)
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """Sums of exponential gaps until the duration is over."""
+        draw = Random(self.seed)  # noqa: S311 (no secret)
+        seconds = draw.expovariate(self.rate)
+        while seconds < self.duration_s:
+            yield Arrival(int(seconds * NS))
+            seconds += draw.expovariate(self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Arrivals and payload sizes as they once were, see :mod:`lab.load.trace`. The first is at once.
+
+    Attributes:
+        path: the CSV file.
+        speedup: how many times faster than recorded.
+        limit: so many requests at most, from the first on; None for all.
+    """
+
+    kind: ClassVar[str] = "trace"
+    path: str
+    speedup: float = 1.0
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.speedup) and self.speedup > 0):
+            raise InputError(f"speedup: {self.speedup} will not do; write a number above 0, e.g. 10")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"limit: {self.limit} will not do; write how many requests, 1 or more")
+
+    @classmethod
+    def parse(cls, argument: str, options: ArrivalOptions) -> Self:
+        """Takes the file's name; speedup and limit from the options."""
+        if not argument:
+            raise InputError("arrivals: 'trace' names no file; write trace:FILE")
+        return cls(argument, options.speedup, options.limit)
+
+    @property
+    def duration_ns(self) -> None:
+        """It ends with its last arrival."""
+        return
+
+    def arrivals(self) -> Iterator[Arrival]:
+        """The trace's own, shrunk by the speedup.
+
+        Raises:
+            TraceError: see :func:`lab.load.trace.read_trace`.
+        """
+        start: int | None = None
+        for row in read_trace(Path(self.path), limit=self.limit):
+            start = row.time_ns if start is None else start
+            yield Arrival(round((row.time_ns - start) / self.speedup), row.payload_bytes)
+
+
+ARRIVALS: dict[str, type[Constant | Poisson | Trace]] = {kind.kind: kind for kind in (Poisson, Constant, Trace)}
+"""The catalogue of kinds by name."""
+
+
+def parse_arrivals(text: str, options: ArrivalOptions) -> ArrivalPlan:
+    """Reads the command line's ``poisson``, ``constant`` or ``trace:FILE``.
+
+    Raises:
+        InputError: no such kind, or a rate, duration, speedup or limit that will not do.
+    """
+    kind, _, argument = text.partition(":")
+    return _kind(kind).parse(argument, options)
+
+
+def arrivals_to_document(plan: ArrivalPlan) -> dict[str, Any]:
+    """As a JSON object: ``kind`` and the parameters."""
+    return {"kind": plan.kind, **asdict(plan)}  # type: ignore[call-overload]
+
+
+def arrivals_from_document(document: Mapping[str, Any]) -> ArrivalPlan:
+    """The inverse of :func:`arrivals_to_document`.
+
+    Raises:
+        InputError: no such kind, or parameters that are not its own.
+    """
+    parameters = dict(document)
+    kind = _kind(str(parameters.pop("kind", "")))
+    try:
+        return kind(**parameters)
+    except TypeError as error:
+        raise InputError(f"arrivals: {kind.kind}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Schedule:
+    """All arrivals of a run, known before it starts.
+
+    Attributes:
+        offsets_ns: one a request, from the start of the run.
+        payload_bytes: one a request.
+        duration_ns: length of the run.
+    """
+
+    offsets_ns: array[int]
+    payload_bytes: array[int]
+    duration_ns: int
+
+    def __len__(self) -> int:
+        return len(self.offsets_ns)
+
+    @property
+    def offered_rps(self) -> float:
+        """Planned requests per second: what this plan holds, not the mean of its distribution."""
+        return len(self) * NS / self.duration_ns if self.duration_ns else 0.0
+
+
+def schedule(plan: ArrivalPlan, payload_bytes: int) -> Schedule:
+    """Draws, or reads, all arrivals.
+
+    Args:
+        plan: the arrivals.
+        payload_bytes: for those that have no size of their own.
+
+    Raises:
+        TraceError: see :func:`lab.load.trace.read_trace`.
+        InputError: too many, or none.
+    """
+    offsets, sizes = array("q"), array("q")
+    for arrival in plan.arrivals():
+        offsets.append(arrival.offset_ns)
+        sizes.append(payload_bytes if arrival.payload_bytes is None else arrival.payload_bytes)
+        if len(offsets) > MAX_ARRIVALS:
+            raise InputError(f"arrivals: more than {MAX_ARRIVALS} requests; set a limit, or split the run")
+    if not offsets:
+        raise InputError("arrivals: not a single request falls into the run; raise the rate or the duration")
+    duration = plan.duration_ns
+    return Schedule(offsets, sizes, offsets[-1] if duration is None else duration)
+
+
+def _kind(name: str) -> type[Constant | Poisson | Trace]:
+    try:
+        return ARRIVALS[name]
+    except KeyError:
+        known = ", ".join("trace:FILE" if kind == Trace.kind else kind for kind in ARRIVALS)
+        raise InputError(f"arrivals: {name!r} is not known; write one of {known}") from None
+
+
+def _no_argument(kind: str, argument: str) -> None:
+    if argument:
+        raise InputError(f"arrivals: {kind} takes no argument, found {argument!r}; write {kind}")
+
+
+def _check_rate(rate: float, duration_s: float) -> None:
+    for name, value, unit in (("rate", rate, "requests per second"), ("duration", duration_s, "seconds")):
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name}: {value} will not do; write {unit} as a number above 0")
+    if rate * duration_s > MAX_ARRIVALS:
+        raise InputError(f"arrivals: {rate:g} rps for {duration_s:g} s is more than {MAX_ARRIVALS} requests")

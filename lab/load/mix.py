@@ -1,0 +1,92 @@
+"""Who asks for what: use case, user and context of each request, and the message that carries its payload."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab.load.plan import DRAWN_FIELDS
+from models.apis import APIS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lab.load.plan import LoadPlan, UseCase
+
+CACHE_BYTES = 64 * 1024 * 1024
+
+
+class Ask(NamedTuple):
+    """What one request asks, and for whom."""
+
+    use_case: UseCase
+    context: dict[str, str]
+
+
+class Mix:
+    """Draws requests; the n-th is the same for the same plan, whatever happens to the others."""
+
+    def __init__(self, plan: LoadPlan) -> None:
+        # Not the bare seed: arrivals are drawn with it, and users must not depend on gaps between arrivals.
+        self._random = Random(f"mix:{plan.seed}").random  # noqa: S311 (no secret)
+        self._use_cases = plan.use_cases
+        self._users = plan.users
+        self._fixed = {
+            **{name: plan.contexts.get(name, ("",))[0] for name in DRAWN_FIELDS},
+            "caller": plan.caller,
+            "traffic_origin": plan.traffic_origin,
+        }
+        self._drawn = [(name, choices) for name, choices in plan.contexts.items() if len(choices) > 1]
+
+    def draw(self) -> Ask:
+        """The next request."""
+        random = self._random
+        use_cases = self._use_cases
+        use_case = use_cases[int(random() * len(use_cases))] if len(use_cases) > 1 else use_cases[0]
+        context = {"user_id": f"u{int(random() * self._users)}", **self._fixed}
+        for name, choices in self._drawn:
+            context[name] = choices[int(random() * len(choices))]
+        return Ask(use_case, context)
+
+
+class Payload(NamedTuple):
+    """A message without envelope, and its serialised size, bytes."""
+
+    message: Any
+    size: int
+
+
+class Payloads:
+    """Messages by API and size, built once and kept, as long as they fit into :data:`CACHE_BYTES`.
+
+    Calls under way share a message: a client fills its envelope and serialises it in one go. Building one takes 12 µs
+    at 0.4 KB and 14 ms at 4 MB, which would otherwise be spent between a request's turn and its sending.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, int], Payload] = {}
+        self._kept_bytes = 0
+
+    def prepare(self, apis: Iterable[str], sizes: Iterable[int]) -> None:
+        """Builds messages before the run, as many as fit."""
+        distinct_apis, distinct_sizes = sorted(set(apis)), dict.fromkeys(sizes)
+        for payload_bytes in distinct_sizes:
+            for api in distinct_apis:
+                if self._kept_bytes + payload_bytes > CACHE_BYTES:
+                    return
+                self.get(api, payload_bytes)
+
+    def get(self, api: str, payload_bytes: int) -> Payload:
+        """A message of about so many bytes, and its true size; neither counts the envelope."""
+        payload = self._kept.get((api, payload_bytes))
+        return self._build(api, payload_bytes) if payload is None else payload
+
+    def _build(self, api: str, payload_bytes: int) -> Payload:
+        message = APIS[api].build_request(payload_bytes)
+        payload = Payload(message, message.ByteSize())
+        self._kept[api, payload_bytes] = payload
+        self._kept_bytes += payload.size
+        while self._kept_bytes > CACHE_BYTES and len(self._kept) > 1:
+            oldest = next(iter(self._kept))
+            self._kept_bytes -= self._kept.pop(oldest).size
+        return payload

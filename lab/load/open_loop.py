@@ -1,0 +1,253 @@
+"""The open loop: every request is sent at its intended time, whatever became of the others, and leaves one record.
+
+A closed loop (send, wait, send) slows down with the server that it measures, and never sees how long people would have
+waited: "coordinated omission". Here the schedule is fixed beforehand, and latency counts from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sys
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from lab.errors import CallError, RunError
+from lab.load.alarm import new_alarm
+from lab.load.mix import Mix, Payloads
+from lab.load.outcome import NEVER_SENT, answered, broken, failed, stopped, timed_out
+from lab.load.progress import Progress, percentile_ms
+from lab.load.recorder import Recorder
+from models.apis import APIS
+
+if TYPE_CHECKING:
+    from lab.history import SpoolWriter
+    from lab.load.arrivals import Schedule
+    from lab.load.outcome import LoadClient
+    from lab.load.plan import LoadPlan
+
+NS = 1_000_000_000
+
+LEAD_NS = 20_000_000  # between "go" and the start of the schedule, so that getting ready makes no request late
+BURST = 64  # requests begun before answers are looked at again, when the loop has fallen behind
+TICK_S = 0.02  # how often the spool is flushed and the timeouts are looked at
+STOP_GRACE_S = 2.0  # for what is in flight when the run is broken off
+
+_NEVER = sys.maxsize
+
+_log = logging.getLogger(__name__)
+
+
+class Stop:
+    """How a run is broken off: at the first word nothing more is sent, at the second what is in flight is given up."""
+
+    def __init__(self) -> None:
+        self.by = ""
+        self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
+
+    def ask(self, by: str) -> None:
+        """Breaks off; ``by`` says who asked, e.g. the name of a signal."""
+        if self.asked.is_set():
+            self.insisted.set()
+        else:
+            self.by = by
+            self.asked.set()
+
+
+class OpenLoop:
+    """One run of one schedule. Made inside a running event loop, and used once.
+
+    Args:
+        plan: who asks for what.
+        schedule: when.
+        client: ready and warm.
+        spool: takes the records.
+        stop: breaks the run off.
+
+    Attributes:
+        recorder: what was kept so far.
+        sent: requests so far.
+        start_ns: start of the schedule; times here are those of ``time.monotonic_ns``.
+        last_sent_ns: when a request was last sent.
+        end_ns: when the last was done.
+    """
+
+    def __init__(self, plan: LoadPlan, schedule: Schedule, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
+        self._plan, self._schedule, self._client, self._stop = plan, schedule, client, stop
+        self._mix = Mix(plan)
+        self._payloads = Payloads()
+        self._payloads.prepare((use_case.api for use_case in plan.use_cases), schedule.payload_bytes)
+        self._id_prefix = secrets.token_hex(4)
+        self.recorder = Recorder(plan.topology, spool, on_error=lambda _: stop.ask("spool"))
+
+        self.sent = 0
+        self.start_ns = self.last_sent_ns = self.end_ns = 0
+
+        self._begun = 0
+        self._due_ns = _NEVER  # when the next request is to be begun
+        self._begins_no_more = False
+        self._all_begun, self._all_done = asyncio.Event(), asyncio.Event()
+        self._in_flight: dict[int, tuple[int, asyncio.Task[None]]] = {}  # in order of sending, and so of timeout
+        self._timeout_ns = round(plan.timeout_s * NS)
+        self._timed_out: set[int] = set()
+        self._logged = False
+
+        self._event_loop = asyncio.get_running_loop()
+        self._alarm = new_alarm(self._event_loop, self._begin_due)
+        self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def planned_end_ns(self) -> int:
+        """End of the schedule; if the run was broken off, of that part of it whose turn came."""
+        whole = self._begun == len(self._schedule)
+        return self.start_ns + (self._schedule.duration_ns if whole else self._schedule.offsets_ns[self._begun])
+
+    async def run(self) -> None:
+        """Returns when every request of the schedule has its record.
+
+        Raises:
+            RunError: the spool cannot be written; the run was broken off.
+        """
+        self.start_ns = self.last_sent_ns = monotonic_ns() + LEAD_NS
+        self._tick()
+        self._wake_for_next()
+        try:
+            await first_of(self._all_begun, self._stop.asked)
+            self._begin_no_more()
+            await first_of(self._all_done, self._stop.asked)
+            await first_of(self._all_done, self._stop.insisted, within_s=STOP_GRACE_S)
+            while not self._all_done.is_set():
+                for _, task in self._in_flight.values():
+                    task.cancel()
+                # Again, because a task that has only just been made is not in flight before its first step.
+                await first_of(self._all_done, within_s=TICK_S)
+        finally:
+            self._begin_no_more()
+            if self._ticker is not None:
+                self._ticker.cancel()
+        self.end_ns = monotonic_ns()
+        self._record_what_was_never_sent()
+        if self.recorder.error is not None:
+            raise RunError(f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run broke off")
+
+    def take_progress(self) -> Progress:
+        """How the run is going; its percentiles are of what was done since this was last asked."""
+        recent_ns = sorted(self.recorder.take_recent_ns())
+        elapsed_ns = max(0, monotonic_ns() - self.start_ns)
+        remaining_ns = 0 if self._begins_no_more else max(0, self._schedule.duration_ns - elapsed_ns)
+        done, ok = self.recorder.done, self.recorder.ok
+        return Progress(
+            elapsed_s=round(elapsed_ns / NS, 3),
+            sent=self.sent,
+            done=done,
+            ok=ok,
+            failed=done - ok,
+            in_flight=self.sent - done,
+            p50_ms=percentile_ms(recent_ns, 50),
+            p99_ms=percentile_ms(recent_ns, 99),
+            remaining_s=round(remaining_ns / NS, 3),
+        )
+
+    def _begin_due(self) -> None:
+        offsets, now = self._schedule.offsets_ns, monotonic_ns() - self.start_ns
+        sequence, end = self._begun, min(len(offsets), self._begun + BURST)
+        while sequence < end and offsets[sequence] <= now:
+            self._event_loop.create_task(self._request(sequence))
+            sequence += 1
+        self._begun = sequence
+        self._wake_for_next()
+
+    def _wake_for_next(self) -> None:
+        if self._begun == len(self._schedule):
+            self._due_ns = _NEVER
+            self._all_begun.set()
+        else:
+            self._due_ns = self.start_ns + self._schedule.offsets_ns[self._begun]
+            self._alarm.set(self._due_ns)
+
+    def _begin_no_more(self) -> None:
+        self._begins_no_more = True
+        self._due_ns = _NEVER
+        self._alarm.close()
+        if self.recorder.done == self._begun:
+            self._all_done.set()
+
+    async def _request(self, sequence: int) -> None:
+        ask = self._mix.draw()
+        api = ask.use_case.api
+        message, size = self._payloads.get(api, self._schedule.payload_bytes[sequence])
+        request_id = f"{self._id_prefix}-{sequence:08x}"
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (for the type checker: this is a coroutine)
+        self.last_sent_ns = sent_ns = monotonic_ns()
+        self.sent += 1
+        self._in_flight[sequence] = (sent_ns, task)
+        try:
+            answer = await self._client.call(ask.use_case.name, message, ask.context, request_id=request_id)
+            outcome = answered(answer, APIS[api])
+        except CallError as error:
+            outcome = failed(error)
+        except asyncio.CancelledError:
+            late = sequence in self._timed_out
+            outcome = timed_out(ask.use_case.name, self._plan.timeout_s) if late else stopped(ask.use_case.name)
+        except Exception as error:  # noqa: BLE001 (a bug of the client must not cost the record)
+            self._log_once(error)
+            outcome = broken(error)
+        done_ns = monotonic_ns()
+        del self._in_flight[sequence]
+        self.recorder.keep(
+            sequence,
+            ask,
+            outcome,
+            payload_bytes=size,
+            intended_ns=self.start_ns + self._schedule.offsets_ns[sequence],
+            sent_ns=sent_ns,
+            done_ns=done_ns,
+            request_id=request_id,
+        )
+        if done_ns >= self._due_ns:
+            self._begin_due()  # sooner than the alarm, which waits for the loop to come round
+        elif self._begins_no_more and self.recorder.done == self._begun:
+            self._all_done.set()
+
+    def _log_once(self, error: Exception) -> None:
+        if not self._logged:
+            self._logged = True
+            _log.error("a call broke, and so may others", exc_info=error)
+
+    def _record_what_was_never_sent(self) -> None:
+        for sequence in range(self._begun, len(self._schedule)):
+            ask = self._mix.draw()
+            self.recorder.keep(
+                sequence,
+                ask,
+                NEVER_SENT,
+                payload_bytes=self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[sequence]).size,
+                intended_ns=self.start_ns + self._schedule.offsets_ns[sequence],
+            )
+        self.recorder.flush()
+
+    def _tick(self) -> None:
+        self._ticker = self._event_loop.call_later(TICK_S, self._tick)
+        self.recorder.flush()
+        sent_too_long_ago_ns = monotonic_ns() - self._timeout_ns
+        for sequence, (sent_ns, task) in self._in_flight.items():
+            if sent_ns > sent_too_long_ago_ns:
+                break
+            if sequence not in self._timed_out:
+                self._timed_out.add(sequence)
+                task.cancel()
+
+
+async def first_of(*events: asyncio.Event, within_s: float | None = None) -> None:
+    """Returns when one of the events is set, or after so many seconds."""
+    if any(event.is_set() for event in events):
+        return
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()

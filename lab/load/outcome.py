@@ -1,0 +1,121 @@
+"""How one request went, in the words of the record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from lab.history import UNSENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.errors import CallError
+    from models.apis import Api
+
+
+class LoadAnswer(Protocol):
+    """What is read of an answer; :class:`lab.client.Answer` is one."""
+
+    @property
+    def response(self) -> Any:
+        """Protobuf answer of the API that was asked."""
+
+    @property
+    def source(self) -> str:
+        """``model`` or ``default``."""
+
+    @property
+    def routing_key(self) -> str:
+        """Of the decision."""
+
+    @property
+    def revision(self) -> int:
+        """Of the decision."""
+
+    @property
+    def attempts(self) -> int:
+        """How often the request was sent to a model."""
+
+
+class LoadClient(Protocol):
+    """What requests are sent through; :class:`lab.client.Client` is one."""
+
+    async def ready(self) -> None:
+        """Returns once requests can be sent."""
+
+    async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> LoadAnswer:
+        """One request. Fills and serialises ``request`` without giving way, so that calls may share it.
+
+        Raises:
+            CallError: it failed.
+        """
+
+    async def close(self) -> None:
+        """Closes all connections."""
+
+
+class Outcome(NamedTuple):
+    """The fields of a :class:`lab.history.Record` that are known only afterwards; see there."""
+
+    status: str
+    message: str = ""
+    source: str = ""
+    routing_key: str = ""
+    revision: int = 0
+    model: str = ""
+    version: str = ""
+    cluster: str = ""
+    replica: str = ""
+    served_revision: int = 0
+    attempts: int = 1
+    item_id: str = ""
+    score: float = 0.0
+
+
+NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=0)
+
+
+def answered(answer: LoadAnswer, api: Api) -> Outcome:
+    """An answer came, from a model or by default."""
+    by = answer.response.answered_by
+    item_id, score = api.first_item(answer.response)
+    return Outcome(
+        status="OK",
+        source=answer.source,
+        routing_key=answer.routing_key,
+        revision=answer.revision,
+        model=by.model,
+        version=by.version,
+        cluster=by.cluster,
+        replica=by.replica,
+        served_revision=by.revision,
+        attempts=answer.attempts,
+        item_id=item_id,
+        score=score,
+    )
+
+
+def failed(error: CallError) -> Outcome:
+    """The client says that the call failed."""
+    return Outcome(
+        status=error.code.name,
+        message=error.message,
+        routing_key=error.routing_key,
+        revision=error.revision,
+        attempts=error.attempts,
+    )
+
+
+def timed_out(use_case: str, timeout_s: float) -> Outcome:
+    """The driver waits no longer."""
+    return Outcome("DEADLINE_EXCEEDED", f"{use_case}: no answer within {timeout_s:g} s; the driver gave up")
+
+
+def stopped(use_case: str) -> Outcome:
+    """The driver was stopped while the call was under way."""
+    return Outcome("CANCELLED", f"{use_case}: the driver was stopped before an answer came")
+
+
+def broken(error: Exception) -> Outcome:
+    """The client, or the answer, is not what it should be: a bug, but the request still has its record."""
+    return Outcome("UNKNOWN", f"{type(error).__name__}: {error}")

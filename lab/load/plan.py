@@ -1,0 +1,165 @@
+"""What a driver is told: one frozen plan, and its JSON form, so that the driver can be a process or a container."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from lab.client import Endpoints
+from lab.errors import InputError, RunError
+from lab.load.arrivals import Schedule, arrivals_from_document, arrivals_to_document, schedule
+from lab.load.trace import MAX_PAYLOAD_BYTES
+from models.apis import APIS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.load.arrivals import ArrivalPlan
+
+DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
+"""Fields of the request context that a plan may give choices for."""
+
+
+@dataclass(frozen=True, slots=True)
+class UseCase:
+    """What is asked for.
+
+    Attributes:
+        name: e.g. ``ContinueWatchingRanking``.
+        api: the API that its requests speak, e.g. ``ranking.v1``.
+    """
+
+    name: str
+    api: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """A run of load, whole: the same plan sends the same requests at the same offsets.
+
+    Attributes:
+        topology: the way from caller to model.
+        caller: in whose name requests are sent.
+        use_cases: drawn from evenly.
+        arrivals: when requests are sent.
+        endpoints: addresses that the topology needs.
+        spool: file that the history goes to; must not exist.
+        summary: file that the driver's account of itself goes to, as JSON.
+        payload_bytes: size of a request, the envelope not counted, where the arrivals bring none.
+        seed: of the draws of use cases, users and contexts.
+        users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
+        contexts: choices by field, see :data:`DRAWN_FIELDS`, drawn from evenly; a field without choices is lacking.
+        timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
+            client knows it, ends a call earlier.
+        traffic_origin: ``artificial``, or ``real`` to be taken for people.
+    """
+
+    topology: str
+    caller: str
+    use_cases: tuple[UseCase, ...]
+    arrivals: ArrivalPlan
+    endpoints: Endpoints
+    spool: Path
+    summary: Path
+    payload_bytes: int = 400
+    seed: int = 0
+    users: int = 1_000
+    contexts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    timeout_s: float = 10.0
+    traffic_origin: str = "artificial"
+
+    def __post_init__(self) -> None:
+        _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
+        for use_case in self.use_cases:
+            known = ", ".join(APIS)
+            _check(use_case.api in APIS, "use_cases", f"{use_case.name}: no API {use_case.api!r}; known: {known}")
+        for name, choices in self.contexts.items():
+            _check(name in DRAWN_FIELDS, "contexts", f"no field {name!r}; known: {', '.join(DRAWN_FIELDS)}")
+            _check(bool(choices), "contexts", f"{name} has no choices; write some, or leave it out")
+        _check(
+            0 <= self.payload_bytes <= MAX_PAYLOAD_BYTES,
+            "payload_bytes",
+            f"{self.payload_bytes} will not do; write 0 to {MAX_PAYLOAD_BYTES}",
+        )
+        _check(self.users > 0, "users", f"{self.users} will not do; write 1 or more")
+        _check(0 < self.timeout_s < math.inf, "timeout_s", f"{self.timeout_s} will not do; write seconds above 0")
+        _check(
+            self.traffic_origin in ("real", "artificial"),
+            "traffic_origin",
+            f"{self.traffic_origin!r} is not known; write 'real' or 'artificial'",
+        )
+
+    def schedule(self) -> Schedule:
+        """All arrivals of the run.
+
+        Raises:
+            InputError: they cannot be drawn, or read.
+        """
+        return schedule(self.arrivals, self.payload_bytes)
+
+
+def write_plan(plan: LoadPlan, path: Path) -> None:
+    """Writes a plan as JSON.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    document = {
+        **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
+        "use_cases": [asdict(use_case) for use_case in plan.use_cases],
+        "arrivals": arrivals_to_document(plan.arrivals),
+        "endpoints": asdict(plan.endpoints),
+        "contexts": dict(plan.contexts),
+        "spool": str(plan.spool),
+        "summary": str(plan.summary),
+    }
+    try:
+        path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_plan(path: Path) -> LoadPlan:
+    """The inverse of :func:`write_plan`.
+
+    Raises:
+        RunError: no such file, or no plan; names the file and the field.
+    """
+    try:
+        document = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}; name the plan of a load") from error
+    except orjson.JSONDecodeError as error:
+        raise RunError(f"{path}:{error.lineno}: no JSON ({error.msg}); name the plan of a load") from error
+    try:
+        return _plan(document)
+    except InputError as error:
+        raise RunError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise RunError(f"{path}: {error.args[0]} is missing; write the plan with lab.load.plan.write_plan") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: is no plan of a load ({error}); write it with lab.load.plan.write_plan") from error
+
+
+_PLAIN_FIELDS = ("topology", "caller", "payload_bytes", "seed", "users", "timeout_s", "traffic_origin")
+
+
+def _plan(document: Mapping[str, Any]) -> LoadPlan:
+    return LoadPlan(
+        **{name: document[name] for name in _PLAIN_FIELDS},
+        use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
+        arrivals=arrivals_from_document(document["arrivals"]),
+        endpoints=Endpoints.from_document(document["endpoints"]),
+        contexts={name: tuple(choices) for name, choices in document["contexts"].items()},
+        spool=Path(document["spool"]),
+        summary=Path(document["summary"]),
+    )
+
+
+def _check(holds: bool, name: str, problem: str) -> None:  # noqa: FBT001 (a condition, not a flag)
+    if not holds:
+        raise InputError(f"{name}: {problem}")

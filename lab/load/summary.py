@@ -1,0 +1,159 @@
+"""What a run's records add up to, and what the driver says of itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.history import UNSENT
+from lab.load.arrivals import NS
+from lab.measure.latency import LatencyHistogram
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.history import Record
+    from lab.load.arrivals import Schedule
+
+OK = "OK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverSummary:
+    """The driver's account of itself; times in seconds or milliseconds, rates in requests per second.
+
+    Attributes:
+        planned: requests of the plan; each has one record.
+        sent: of those, how many were sent.
+        ok: of those, how many were answered.
+        failed: the others of those sent.
+        unsent: requests whose turn never came, because the driver was stopped.
+        stopped_by: name of the signal that stopped it, empty if it ran to its end.
+        offered: planned rate.
+        achieved_rate: see :func:`achieved_rate`.
+        wall_s: from the start of the schedule to the last answer.
+        cpu_s: processor time of the whole process in this time, all its threads.
+        niceness: scheduling priority that the driver ran with, -20 to 19; it takes -10 if it may.
+        schedule_delay_p50_ms: how late requests were sent; a driver that cannot keep up shows it here.
+        warm_up_errors: by use case, why its call before the run failed.
+    """
+
+    planned: int
+    sent: int
+    ok: int
+    failed: int
+    unsent: int
+    stopped_by: str
+    offered: float
+    achieved_rate: float
+    wall_s: float
+    cpu_s: float
+    niceness: int
+    schedule_delay_p50_ms: float
+    schedule_delay_p90_ms: float
+    schedule_delay_p99_ms: float
+    schedule_delay_p999_ms: float
+    schedule_delay_max_ms: float
+    warm_up_errors: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What the records of a run say. Latency counts from the intended time, milliseconds.
+
+    It is that of all requests that were sent, failed ones too: a server that lets requests run into their timeout must
+    not look fast. How many failed stands beside it.
+
+    Attributes:
+        planned: requests of the plan.
+        offered: planned rate, requests per second.
+        achieved_rate: see :func:`achieved_rate`.
+        ok: requests that were answered.
+        failed: requests that were sent and not answered.
+        missing: requests without a record: the driver was killed.
+        by_status: number of records by status; ``UNSENT`` for those whose turn never came.
+        p50_ms: half of the requests took no longer; the next likewise.
+        max_ms: the longest.
+        schedule_delay_p99_ms: from the intended time to the sending.
+    """
+
+    planned: int
+    offered: float
+    achieved_rate: float
+    ok: int
+    failed: int
+    missing: int
+    by_status: Mapping[str, int]
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+    schedule_delay_p99_ms: float
+
+
+def achieved_rate(sent: int, *, start_ns: int, planned_end_ns: int, last_sent_ns: int) -> float:
+    """Requests per second that were really sent; 0 for a run without duration.
+
+    A driver that fell behind is still sending after the end of the schedule; that time counts, so its rate is lower
+    than what was offered, though it sends every request in the end.
+
+    Args:
+        sent: number of requests.
+        start_ns: start of the schedule.
+        planned_end_ns: its end, or where a stopped run broke off: the intended time of the first that was not sent.
+        last_sent_ns: when the last was sent.
+    """
+    if planned_end_ns <= start_ns:
+        return 0.0
+    return sent * NS / (max(planned_end_ns, last_sent_ns) - start_ns)
+
+
+def summarize(records: Sequence[Record], schedule: Schedule) -> RunSummary:
+    """Adds up a history.
+
+    Args:
+        records: of one run, in any order.
+        schedule: what was planned, see :meth:`lab.load.plan.LoadPlan.schedule`.
+    """
+    sent = [record for record in records if record.status != UNSENT]
+    by_status = Counter(record.status for record in records)
+    latency = latency_histogram(records).percentiles()
+    delay = LatencyHistogram(max(0, record.sent_ns - record.intended_ns) for record in sent)
+    return RunSummary(
+        planned=len(schedule),
+        offered=schedule.offered_rps,
+        achieved_rate=_achieved_rate(records, sent, schedule),
+        ok=by_status[OK],
+        failed=len(sent) - by_status[OK],
+        missing=len(schedule) - len(records),
+        by_status=dict(by_status.most_common()),
+        p50_ms=latency.p50_ms,
+        p90_ms=latency.p90_ms,
+        p99_ms=latency.p99_ms,
+        p999_ms=latency.p999_ms,
+        max_ms=latency.max_ms,
+        schedule_delay_p99_ms=delay.value_at_ms(99),
+    )
+
+
+def latency_histogram(records: Sequence[Record]) -> LatencyHistogram:
+    """Latencies, from the intended times, of all requests that were sent."""
+    return LatencyHistogram(
+        max(0, record.done_ns - record.intended_ns) for record in records if record.status != UNSENT
+    )
+
+
+def _achieved_rate(records: Sequence[Record], sent: Sequence[Record], schedule: Schedule) -> float:
+    if not sent:
+        return 0.0
+    one = sent[0]
+    start = one.intended_ns - schedule.offsets_ns[one.sequence]
+    broke_off = min((record.intended_ns for record in records if record.status == UNSENT), default=None)
+    return achieved_rate(
+        len(sent),
+        start_ns=start,
+        planned_end_ns=start + schedule.duration_ns if broke_off is None else broke_off,
+        last_sent_ns=max(record.sent_ns for record in sent),
+    )

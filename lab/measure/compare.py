@@ -1,0 +1,135 @@
+"""Comparisons by paired, interleaved rounds: every arm is measured once a round, and only within a round.
+
+The machine's mood changes from minute to minute; what is measured side by side shares it, so it cancels in the
+difference or ratio of a round. The estimate is the median over rounds, its interval the percentile bootstrap over
+rounds (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+
+Arm = TypeVar("Arm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """An estimate and what it may as well be; in the unit of what was compared, a ratio has none.
+
+    Attributes:
+        estimate: median over rounds.
+        low: lower end of the confidence interval; an order statistic, never interpolated.
+        high: upper end.
+        confidence: share of such intervals that hold the true median, e.g. 0.95.
+        rounds: number of rounds.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+    rounds: int
+
+
+def interleave(arms: Sequence[Arm], rounds: int, *, seed: int) -> list[list[Arm]]:
+    """In which order to measure: each round has every arm once, in an order of its own.
+
+    Were the order always the same, what a measurement leaves behind (warm caches, hot cores) would fall on the same
+    arm in each round, and look like a property of it.
+    """
+    draw = random.Random(seed)  # noqa: S311 (no secret)
+    return [draw.sample(list(arms), len(arms)) for _ in range(rounds)]
+
+
+def median(values: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
+    """Median of one value a round.
+
+    Args:
+        values: one a round; infinite ones are allowed, and may make an end of the interval infinite.
+        seed: of the resampling; the same seed gives the same interval.
+        confidence: between 0 and 1.
+
+    Raises:
+        ValueError: no values, a value that is no number, or a confidence out of range.
+    """
+    if not len(values):
+        raise ValueError("no rounds: there is nothing to compare")
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence of {confidence}: it lies between 0 and 1")
+    sample = np.asarray(values, dtype=np.float64)
+    if np.isnan(sample).any():
+        raise ValueError(f"round {int(np.isnan(sample).argmax())} has no value")
+    draws = np.random.default_rng(seed).integers(0, len(sample), size=(RESAMPLES, len(sample)))
+    medians = np.median(sample[draws], axis=1)
+    tail = 100 * (1 - confidence) / 2
+    return Interval(
+        estimate=float(np.median(sample)),
+        # Outward order statistics: between a number and infinity there is nothing to interpolate.
+        low=float(np.percentile(medians, tail, method="lower")),
+        high=float(np.percentile(medians, 100 - tail, method="higher")),
+        confidence=confidence,
+        rounds=len(sample),
+    )
+
+
+def median_difference(a: Sequence[float], b: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
+    """Median over rounds of ``a - b``: what A costs more than B, in their unit.
+
+    Raises:
+        ValueError: no rounds, or not the same number of them.
+    """
+    return median([one - other for one, other in zip(a, b, strict=True)], seed=seed, confidence=confidence)
+
+
+def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
+    """Median over rounds of ``a / b``: how many times B's value A's is.
+
+    A round in which B measured nothing above zero says nothing of how many times, and counts as infinite.
+
+    Raises:
+        ValueError: no rounds, or not the same number of them.
+    """
+    return median([_ratio(one, other) for one, other in zip(a, b, strict=True)], seed=seed, confidence=confidence)
+
+
+def added_ratio(
+    a: Sequence[float],
+    b: Sequence[float],
+    base: Sequence[float],
+    *,
+    seed: int,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Median over rounds of ``(a - base) / (b - base)``: what A adds, as a multiple of what B adds.
+
+    A round in which B added nothing counts as infinite: it can spoil the claim that A adds little, never support it.
+
+    Args:
+        a: the arm in question, e.g. p50 through the mesh, ms, one a round.
+        b: the yardstick, e.g. p50 through a bare static Envoy in the same rounds.
+        base: what both add to, e.g. p50 of direct calls in the same rounds.
+        seed: of the resampling.
+        confidence: between 0 and 1.
+
+    Raises:
+        ValueError: no rounds, or not the same number of them.
+    """
+    rounds = zip(a, b, base, strict=True)
+    return median(
+        [_ratio(one - floor, other - floor) for one, other, floor in rounds], seed=seed, confidence=confidence
+    )
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else math.inf

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import asyncio
+import platform
+from time import monotonic_ns
+
+import pytest
+
+from lab.load.alarm import LoopAlarm, TimerDescriptorAlarm, new_alarm
+
+MS = 1_000_000
+DEADLINE_S = 30
+
+ALARMS = [
+    LoopAlarm,
+    pytest.param(
+        TimerDescriptorAlarm, marks=pytest.mark.skipif(platform.system() != "Linux", reason="timerfd is Linux's own")
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ALARMS)
+async def test_it_wakes_at_each_time_that_it_was_set_to(kind: type[LoopAlarm | TimerDescriptorAlarm]) -> None:
+    finished = asyncio.Event()
+    woken: list[int] = []
+    times = [monotonic_ns() + after * MS for after in (3, 5, 11)]
+
+    def wake() -> None:
+        woken.append(monotonic_ns())
+        if len(woken) == len(times):
+            alarm.close()
+            finished.set()
+        else:
+            alarm.set(times[len(woken)])
+
+    alarm = kind(asyncio.get_running_loop(), wake)
+    alarm.set(times[0])
+    await asyncio.wait_for(finished.wait(), DEADLINE_S)
+
+    # The loop's timer may be early by its granularity.
+    assert all(at - 2 * MS <= seen for at, seen in zip(times, woken, strict=True))
+
+
+@pytest.mark.parametrize("kind", ALARMS)
+@pytest.mark.parametrize("past", [0, -1, 1])
+async def test_a_time_that_is_past_wakes_at_once(kind: type[LoopAlarm | TimerDescriptorAlarm], past: int) -> None:
+    woken = asyncio.Event()
+    alarm = kind(asyncio.get_running_loop(), woken.set)
+
+    alarm.set(past)
+    await asyncio.wait_for(woken.wait(), DEADLINE_S)
+
+    alarm.close()
+
+
+@pytest.mark.parametrize("kind", ALARMS)
+async def test_a_later_setting_replaces_the_earlier_and_closing_twice_is_fine(
+    kind: type[LoopAlarm | TimerDescriptorAlarm],
+) -> None:
+    woken, other = asyncio.Event(), asyncio.Event()
+    alarm, yardstick = kind(asyncio.get_running_loop(), woken.set), kind(asyncio.get_running_loop(), other.set)
+
+    alarm.set(monotonic_ns() + 5 * MS)
+    alarm.set(monotonic_ns() + 3_600_000 * MS)
+    yardstick.set(monotonic_ns() + 30 * MS)
+    await asyncio.wait_for(other.wait(), DEADLINE_S)
+
+    assert not woken.is_set()
+    for one in (alarm, yardstick, alarm):
+        one.close()
+
+
+async def test_linux_gets_the_fine_one() -> None:
+    alarm = new_alarm(asyncio.get_running_loop(), lambda: None)
+    alarm.close()
+
+    assert (platform.system() == "Linux") == isinstance(alarm, TimerDescriptorAlarm)

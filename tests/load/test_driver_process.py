@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from lab.errors import RunError
+from lab.history import UNSENT, read_spool
+from lab.load.arrivals import Constant
+from lab.load.plan import LoadPlan, write_plan
+from lab.load.progress import Progress, percentile_ms
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    MakePlan = Callable[..., LoadPlan]
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60
+
+
+@contextlib.asynccontextmanager
+async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
+    path = plan.summary.with_name("plan.json")
+    write_plan(plan, path)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "lab.load.driver", str(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def first_progress(process: asyncio.subprocess.Process) -> Progress:
+    assert process.stdout is not None
+    return Progress.from_line((await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)).decode())
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address)
+
+    async with running(plan) as process:
+        code, out, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    assert 100 == Progress.from_line(out.splitlines()[-1]).ok
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert (100, 100, "") == (summary["planned"], summary["sent"], summary["stopped_by"])
+    assert set(range(100)) == {record.sequence for record in read_spool(plan.spool)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_it_with_every_request_accounted_for(
+    make_plan: MakePlan, server: Any, number: signal.Signals
+) -> None:
+    plan = make_plan(server.address, arrivals=Constant(200, 600))
+
+    async with running(plan) as process:
+        await first_progress(process)
+        process.send_signal(number)
+        code, out, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    summary = orjson.loads(plan.summary.read_bytes())
+    records = read_spool(plan.spool)
+    assert list(range(120_000)) == sorted(record.sequence for record in records)
+    assert (number.name, 120_000) == (summary["stopped_by"], summary["planned"])
+    assert 0 < summary["sent"] < 120_000
+    assert summary["unsent"] == sum(record.status == UNSENT for record in records)
+    assert summary["sent"] == Progress.from_line(out.splitlines()[-1]).done
+
+
+async def test_a_killed_driver_leaves_what_was_done(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, arrivals=Constant(200, 600))
+
+    async with running(plan) as process:
+        progress = await first_progress(process)
+        process.kill()
+        code, _, _ = await ended(process)
+
+    records = read_spool(plan.spool)
+    assert -signal.SIGKILL == code
+    # What was done in the instant before that line may not have been flushed.
+    assert len(records) >= progress.done // 2 > 0
+    assert not plan.summary.exists()
+
+
+async def test_what_cannot_be_reached_is_one_line(make_plan: MakePlan) -> None:
+    plan = make_plan(topology="nowhere", endpoints=make_plan("127.0.0.1:1").endpoints)
+
+    async with running(plan) as process:
+        code, _, err = await ended(process)
+
+    assert (1, 1) == (code, len(err.splitlines()))
+    assert "'nowhere' is not known" in err
+
+
+def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    for arguments in ([str(tmp_path / "plan.json")], []):
+        ended = subprocess.run(
+            [sys.executable, "-m", "lab.load.driver", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+
+
+def test_the_driver_stays_small() -> None:
+    heavy = {"numpy", "pyarrow", "pydantic", "yaml", "rich", "typer"}
+    code = f"import sys, lab.load.driver; print(*{heavy} & set(sys.modules))"
+
+    seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "" == seen.strip()
+
+
+def test_a_progress_line_gives_back_the_progress() -> None:
+    progress = Progress(
+        elapsed_s=1.0, sent=9, done=8, ok=7, failed=1, in_flight=1, p50_ms=0.5, p99_ms=2.0, remaining_s=4.0
+    )
+
+    assert progress == Progress.from_line(progress.to_line())
+    for line in ("", "noise", "[]", '{"sent": 1}'):
+        with pytest.raises(RunError, match="no progress"):
+            Progress.from_line(line)
+
+
+def test_percentiles_of_progress_are_nearest_ranks() -> None:
+    assert (0.0, 5.0, 5.0) == (percentile_ms([], 50), percentile_ms([5_000_000], 50), percentile_ms([5_000_000], 99))
+    assert (50.0, 99.0) == tuple(percentile_ms([n * 1_000_000 for n in range(1, 101)], p) for p in (50, 99))

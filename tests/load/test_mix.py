@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.load import mix
+from lab.load.mix import Mix, Payloads
+from lab.load.plan import LoadPlan, UseCase
+from models.apis import APIS
+from models.context import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakePlan = Callable[..., LoadPlan]
+
+USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("FraudDetection", "fraud.v1"))
+
+
+def test_the_same_plan_asks_the_same_and_another_seed_another(make_plan: MakePlan) -> None:
+    one, same, other = (Mix(make_plan(seed=seed, use_cases=USE_CASES)) for seed in (1, 1, 2))
+
+    drawn = [one.draw() for _ in range(50)]
+
+    assert drawn == [same.draw() for _ in range(50)]
+    assert drawn != [other.draw() for _ in range(50)]
+
+
+def test_every_choice_is_drawn_evenly_and_every_field_is_there(make_plan: MakePlan) -> None:
+    drawing = Mix(make_plan(users=4, use_cases=USE_CASES, contexts={"device": ("tv", "phone"), "country": ("US",)}))
+    drawn = [drawing.draw() for _ in range(4_000)]
+
+    # n = 4,000: a share of 1/2 has a sigma of 0.8 %, one of 1/4 of 0.7 %; 5 % is six sigma.
+    for counts, share in (
+        (Counter(ask.use_case for ask in drawn), 1 / 2),
+        (Counter(ask.context["device"] for ask in drawn), 1 / 2),
+        (Counter(ask.context["user_id"] for ask in drawn), 1 / 4),
+    ):
+        assert round(1 / share) == len(counts)
+        assert all(pytest.approx(share, abs=0.05) == count / 4_000 for count in counts.values())
+    assert {frozenset(FIELDS)} == {frozenset(ask.context) for ask in drawn}
+    assert {("US", "", "homepage", "artificial")} == {
+        tuple(ask.context[name] for name in ("country", "segment", "caller", "traffic_origin")) for ask in drawn
+    }
+
+
+@pytest.mark.parametrize("api", list(APIS))
+@pytest.mark.parametrize("payload_bytes", [0, 400, 27_000])
+def test_a_payload_is_built_once_and_knows_its_size(api: str, payload_bytes: int) -> None:
+    payloads = Payloads()
+
+    payload = payloads.get(api, payload_bytes)
+
+    assert APIS[api].build_request(payload_bytes).SerializeToString() == payload.message.SerializeToString()
+    assert len(payload.message.SerializeToString()) == payload.size
+    assert payload is payloads.get(api, payload_bytes)
+
+
+def test_payloads_take_no_more_memory_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mix, "CACHE_BYTES", 100_000)
+    payloads = Payloads()
+
+    payloads.prepare(["ranking.v1"], range(1_000, 100_000, 1_000))
+    for size in range(1_000, 100_000, 1_000):
+        payloads.get("ranking.v1", size)
+
+    assert sum(payload.size for payload in payloads._kept.values()) <= 100_000

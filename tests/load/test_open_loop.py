@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from lab.client import open_client
+from lab.errors import CallError, RunError
+from lab.history import UNSENT, Record, SpoolWriter, read_spool
+from lab.load import open_loop
+from lab.load.arrivals import Constant, Poisson, Trace
+from lab.load.driver import drive
+from lab.load.open_loop import OpenLoop, Stop
+from lab.load.plan import LoadPlan, UseCase
+from lab.load.summary import DriverSummary, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.load.progress import Progress
+
+    MakePlan = Callable[..., LoadPlan]
+
+DEADLINE_S = 60
+NS = 1_000_000_000
+REAL_TRACE = Path(__file__).parents[2] / ".." / "shared" / "traces" / "azure-llm-2023-code.csv"
+
+
+async def driven(plan: LoadPlan, client: Any, *, stop: Stop | None = None) -> tuple[DriverSummary, list[Record]]:
+    summary, records, _ = await reported(plan, client, stop=stop)
+    return summary, records
+
+
+async def reported(
+    plan: LoadPlan, client: Any, *, stop: Stop | None = None
+) -> tuple[DriverSummary, list[Record], list[Progress]]:
+    lines: list[Progress] = []
+    run = drive(plan, plan.schedule(), client, stop or Stop(), lines.append)
+    summary = await asyncio.wait_for(run, DEADLINE_S)
+    return summary, sorted(read_spool(plan.spool), key=lambda record: record.sequence), lines
+
+
+def assert_accounted_for(summary: DriverSummary, records: list[Record]) -> None:
+    """Every planned request has one record, and the driver's own count agrees with them."""
+    assert list(range(summary.planned)) == [record.sequence for record in records]
+    unsent = [record for record in records if record.status == UNSENT]
+    ok = [record for record in records if record.status == "OK"]
+    assert (len(ok), len(unsent)) == (summary.ok, summary.unsent)
+    assert summary.planned == summary.ok + summary.failed + summary.unsent
+    assert summary.sent == summary.ok + summary.failed
+    for record in records:
+        if record.status == UNSENT:
+            assert (0, 0, "") == (record.sent_ns, record.done_ns, record.request_id)
+        else:
+            assert record.intended_ns <= record.sent_ns <= record.done_ns
+
+
+# Through a real server
+
+
+async def test_every_request_of_a_run_through_grpc_has_its_record(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(
+        server.address,
+        arrivals=Poisson(400, 0.25, 1),
+        use_cases=(UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1")),
+        users=7,
+    )
+    before = time.time_ns()
+
+    summary, records = await driven(plan, open_client("direct", "homepage", plan.endpoints))
+
+    assert_accounted_for(summary, records)
+    assert (summary.planned, "", {}) == (summary.ok, summary.stopped_by, summary.warm_up_errors)
+    assert {"ContinueWatchingRanking", "HomepageRows"} == {record.use_case for record in records}
+    assert len(records) == len({record.request_id for record in records})
+    assert summary.planned + 2 == server.received  # the warm-up calls are sent, and stand outside the history
+    offsets = plan.schedule().offsets_ns
+    for record in records:
+        assert offsets[record.sequence] - offsets[0] == record.intended_ns - records[0].intended_ns
+        assert before <= record.sent_ns <= time.time_ns()
+        assert ("direct", "homepage", "US", "artificial") == (
+            record.topology,
+            record.caller,
+            record.country,
+            record.traffic_origin,
+        )
+        assert ("model", "cw-ranker.v1", "cw-ranker", "v1", "ml-cluster-1", f"for-{record.user_id}", 3, 1) == (
+            record.source,
+            record.routing_key,
+            record.model,
+            record.version,
+            record.cluster,
+            record.replica,
+            record.served_revision,
+            record.attempts,
+        )
+        assert ("t07", 0.75) == (record.item_id, record.score)
+        assert 200 < record.payload_bytes < 600
+
+
+async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(make_plan: MakePlan, server: Any) -> None:
+    """No coordinated omission: a driver that waits for answers would have sent one request in the whole pause."""
+    plan = make_plan(server.address, arrivals=Constant(400, 0.5))
+    client = open_client("direct", "homepage", plan.endpoints)
+    schedule = plan.schedule()
+    paused = 100
+
+    async def pause_after_the_warm_up() -> None:
+        server.gate.clear()
+        server.waiting_for = server.received + paused
+        await server.enough.wait()
+        server.gate.set()
+
+    with SpoolWriter(plan.spool) as spool:
+        await client.ready()
+        loop = OpenLoop(plan, schedule, client, spool, Stop())
+        pausing = asyncio.create_task(pause_after_the_warm_up())
+        await asyncio.wait_for(loop.run(), DEADLINE_S)
+        await pausing
+    await client.close()
+    records = sorted(read_spool(plan.spool), key=lambda record: record.sequence)
+
+    # Whoever was sent in the pause waited until the last of them was sent, at its intended time or later.
+    end = records[paused - 1].intended_ns
+    for record in records[:paused]:
+        assert record.done_ns - record.intended_ns >= end - record.intended_ns
+    seen = summarize(records, schedule)
+    pause_ms = (end - records[0].intended_ns) / 1e6
+    assert (200, 200) == (seen.planned, seen.ok)
+    # Half of the requests fell into the pause, evenly: a quarter of all waited at least half of it.
+    assert seen.p90_ms >= 0.5 * pause_ms
+    assert seen.max_ms >= 0.99 * pause_ms
+
+
+async def test_every_request_of_the_real_trace_is_accounted_for(make_plan: MakePlan, server: Any) -> None:
+    if not REAL_TRACE.exists():
+        pytest.skip(f"the trace is not beside the project at {REAL_TRACE}")
+    plan = make_plan(server.address, arrivals=Trace(str(REAL_TRACE), speedup=1_000), timeout_s=DEADLINE_S)
+
+    summary, records = await driven(plan, open_client("direct", "homepage", plan.endpoints))
+
+    assert (8_819, 8_819) == (summary.planned, summary.sent)
+    assert_accounted_for(summary, records)
+    sizes = plan.schedule().payload_bytes
+    assert all(abs(record.payload_bytes - sizes[record.sequence]) < 200 for record in records)
+
+
+# Through a client that does as it is told
+
+
+async def test_a_driver_that_is_held_up_itself_shows_it_as_schedule_delay(
+    make_plan: MakePlan, make_client: Callable[..., Any]
+) -> None:
+    held_up_s = 0.1
+
+    def behave(number: int) -> None:
+        if number == 50:
+            end = time.monotonic() + held_up_s
+            while time.monotonic() < end:
+                pass
+
+    summary, records = await driven(make_plan(arrivals=Constant(400, 0.5)), make_client(behave))
+
+    assert_accounted_for(summary, records)
+    # 40 of 200 requests fell into the tenth of a second in which the process did nothing else.
+    assert summary.schedule_delay_max_ms >= 0.8 * held_up_s * 1_000
+    assert summary.schedule_delay_p90_ms >= 0.3 * held_up_s * 1_000
+    assert summarize(records, make_plan(arrivals=Constant(400, 0.5)).schedule()).p90_ms >= 0.3 * held_up_s * 1_000
+
+
+async def test_failures_are_recorded_with_what_is_known_of_them(
+    make_plan: MakePlan, make_client: Callable[..., Any]
+) -> None:
+    def behave(number: int) -> None:
+        if number % 2:
+            raise CallError(grpc.StatusCode.UNAVAILABLE, "cw: no replica", routing_key="cw.v1", revision=7, attempts=2)
+
+    summary, records = await driven(make_plan(), make_client(behave))
+
+    assert_accounted_for(summary, records)
+    assert 50 == summary.failed
+    assert {("UNAVAILABLE", "cw: no replica", "cw.v1", 7, 2, "", "")} == {
+        (one.status, one.message, one.routing_key, one.revision, one.attempts, one.model, one.source)
+        for one in records
+        if one.status != "OK"
+    }
+
+
+async def test_a_client_with_a_bug_costs_no_record(
+    make_plan: MakePlan, make_client: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def behave(number: int) -> None:
+        if number % 2:
+            raise RuntimeError("a bug")
+
+    summary, records = await driven(make_plan(), make_client(behave))
+
+    assert_accounted_for(summary, records)
+    assert {("UNKNOWN", "RuntimeError: a bug")} == {(one.status, one.message) for one in records if one.status != "OK"}
+    assert 1 == len(caplog.records)
+
+
+async def test_a_request_without_an_answer_is_given_up_after_the_timeout(
+    make_plan: MakePlan, make_client: Callable[..., Any]
+) -> None:
+    def behave(number: int) -> Any:
+        return asyncio.Event().wait() if number % 10 == 5 else None
+
+    summary, records = await driven(make_plan(timeout_s=0.05), make_client(behave))
+
+    assert_accounted_for(summary, records)
+    given_up = [record for record in records if record.status != "OK"]
+    assert 10 == len(given_up)
+    for record in given_up:
+        assert ("DEADLINE_EXCEEDED", True) == (record.status, "no answer within 0.05 s" in record.message)
+        assert record.done_ns - record.sent_ns >= 0.05 * NS
+
+
+async def test_a_failed_warm_up_is_told_and_the_run_goes_on(
+    make_plan: MakePlan, make_client: Callable[..., Any]
+) -> None:
+    def behave(number: int) -> None:
+        if number == 0:
+            raise CallError(grpc.StatusCode.UNAVAILABLE, "not yet")
+
+    summary, records = await driven(make_plan(), make_client(behave))
+
+    assert_accounted_for(summary, records)
+    assert (100, {"ContinueWatchingRanking": "UNAVAILABLE: not yet"}) == (summary.ok, summary.warm_up_errors)
+
+
+async def test_stopped_it_sends_no_more_and_lets_what_is_in_flight_finish(
+    make_plan: MakePlan, make_client: Callable[..., Any]
+) -> None:
+    stop, release = Stop(), asyncio.Event()
+
+    def behave(number: int) -> Any:
+        if number < 40:
+            return None
+        if number == 60:
+            stop.ask("SIGINT")
+            asyncio.get_running_loop().call_soon(release.set)
+        return release.wait()
+
+    client = make_client(behave)
+    summary, records = await driven(make_plan(arrivals=Constant(400, 60)), client, stop=stop)
+
+    assert_accounted_for(summary, records)
+    assert ("SIGINT", 24_000, 0) == (summary.stopped_by, summary.planned, summary.failed)
+    assert 60 <= summary.sent < 24_000
+    assert client.closed
+    assert "" not in {record.user_id for record in records if record.status == UNSENT}
+
+
+async def test_stopped_it_gives_up_what_does_not_finish(
+    make_plan: MakePlan, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_loop, "STOP_GRACE_S", 0.01)
+    stop = Stop()
+
+    def behave(number: int) -> Any:
+        if number == 20:
+            stop.ask("SIGTERM")
+        return asyncio.Event().wait() if number >= 10 else None
+
+    summary, records = await driven(make_plan(arrivals=Constant(400, 60)), make_client(behave), stop=stop)
+
+    assert_accounted_for(summary, records)
+    assert summary.failed >= 10
+    assert {"OK", "CANCELLED", UNSENT} == {record.status for record in records}
+
+
+async def test_asked_a_second_time_it_does_not_wait(
+    make_plan: MakePlan, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_loop, "STOP_GRACE_S", 3_600)
+    stop = Stop()
+
+    def behave(number: int) -> Any:
+        if number == 20:
+            stop.ask("SIGINT")
+            asyncio.get_running_loop().call_soon(stop.ask, "SIGTERM")
+        return asyncio.Event().wait() if number >= 10 else None
+
+    summary, records = await driven(make_plan(arrivals=Constant(400, 60)), make_client(behave), stop=stop)
+
+    assert_accounted_for(summary, records)
+    assert "SIGINT" == summary.stopped_by
+
+
+async def test_stopped_before_it_began_it_has_sent_nothing(
+    make_plan: MakePlan, make_client: Callable[..., Any]
+) -> None:
+    stop = Stop()
+
+    def behave(number: int) -> Any:
+        assert number == 0, "only the warm-up is ever sent"
+        stop.ask("SIGINT")
+        return asyncio.Event().wait()
+
+    summary, records = await driven(make_plan(), make_client(behave), stop=stop)
+
+    assert_accounted_for(summary, records)
+    assert (100, 0, 0.0) == (summary.unsent, summary.sent, summary.achieved_rate)
+
+
+async def test_a_full_disk_breaks_the_run_off_with_one_line(
+    make_plan: MakePlan, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SpoolWriter, "append", full)
+    plan = make_plan(arrivals=Constant(400, 60))
+    client = make_client()
+
+    with pytest.raises(RunError, match="cannot be written: No space left on device"):
+        await driven(plan, client)
+
+    assert len(client.calls) < 24_000
+    assert client.closed
+
+
+async def test_the_spool_of_another_run_is_left_alone(make_plan: MakePlan, make_client: Callable[..., Any]) -> None:
+    plan = make_plan()
+    plan.spool.write_text("evidence")
+
+    with pytest.raises(RunError, match="does not exist"):
+        await driven(plan, make_client())
+
+    assert plan.spool.read_text() == "evidence"
+
+
+async def test_the_last_progress_tells_of_all_requests(make_plan: MakePlan, make_client: Callable[..., Any]) -> None:
+    summary, _, lines = await reported(make_plan(), make_client())
+
+    last = lines[-1]
+    assert (100, 100, 100, 0, 0) == (last.sent, last.done, last.ok, last.failed, last.in_flight)
+    assert last.elapsed_s >= round(summary.wall_s, 3) > 0
+    assert 0 == last.remaining_s

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from lab.client import DirectTarget, Endpoints
+from lab.errors import InputError, RunError
+from lab.load.arrivals import Constant, Poisson, Trace
+from lab.load.plan import LoadPlan, UseCase, read_plan, write_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    MakePlan = Callable[..., LoadPlan]
+
+
+@pytest.mark.parametrize("arrivals", [Constant(5, 1), Poisson(5, 1, 3), Trace("t.csv", 10, 7), Trace("t.csv")])
+def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: Path, arrivals: Any) -> None:
+    plan = make_plan(
+        arrivals=arrivals,
+        use_cases=(UseCase("A", "ranking.v1"), UseCase("B", "fraud.v1")),
+        endpoints=Endpoints(
+            resolver="127.0.0.1:1",
+            sidecar="127.0.0.1:2",
+            gateways=("127.0.0.1:3", "127.0.0.1:4"),
+            direct={"A": DirectTarget("m", "v1", ("127.0.0.1:5", "127.0.0.1:6"))},
+        ),
+        traffic_origin="real",
+    )
+
+    write_plan(plan, tmp_path / "plan.json")
+
+    assert plan == read_plan(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"use_cases": ()}, "use_cases"),
+        ({"use_cases": (UseCase("A", "ranking.v9"),)}, "A: no API 'ranking.v9'; known: ranking.v1"),
+        ({"contexts": {"colour": ("red",)}}, "no field 'colour'"),
+        ({"contexts": {"device": ()}}, "device has no choices"),
+        ({"payload_bytes": -1}, "payload_bytes: -1"),
+        ({"payload_bytes": 2**40}, "payload_bytes"),
+        ({"users": 0}, "users: 0"),
+        ({"timeout_s": 0.0}, "timeout_s"),
+        ({"traffic_origin": "fake"}, "'real' or 'artificial'"),
+    ],
+)
+def test_values_that_will_not_do_are_refused(make_plan: MakePlan, changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make_plan(**changes)
+
+    assert says in str(caught.value)
+
+
+def spoiled(document: dict[str, Any], **changes: Any) -> bytes:
+    return orjson.dumps({**document, **changes})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda _: b"", "no JSON"),
+        (lambda _: b"[1]", "is no plan"),
+        (lambda d: orjson.dumps({k: v for k, v in d.items() if k != "seed"}), "seed is missing"),
+        (lambda d: spoiled(d, use_cases=[{"name": "A"}]), "is no plan"),
+        (lambda d: spoiled(d, users="many"), "is no plan"),
+        (lambda d: spoiled(d, users=0), "users: 0"),
+        (lambda d: spoiled(d, arrivals={"kind": "bursts"}), "'bursts' is not known"),
+    ],
+)
+def test_a_bad_plan_is_one_line_with_file_and_field(
+    make_plan: MakePlan, tmp_path: Path, spoil: Callable[[dict[str, Any]], bytes], says: str
+) -> None:
+    path = tmp_path / "plan.json"
+    write_plan(make_plan(), path)
+    path.write_bytes(spoil(orjson.loads(path.read_bytes())))
+
+    with pytest.raises(RunError) as caught:
+        read_plan(path)
+
+    assert str(caught.value).startswith(str(path))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_plan_is_a_run_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        read_plan(tmp_path / "plan.json")

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from lab.history import UNSENT, Record
+from lab.load.arrivals import Schedule
+from lab.load.summary import achieved_rate, latency_histogram, summarize
+
+MS = 1_000_000
+START = 1_700_000_000_000_000_000
+
+
+def record(sequence: int, intended_ms: float, *, late_ms: float = 0, took_ms: float = 0, status: str = "OK") -> Record:
+    intended = START + round(intended_ms * MS)
+    sent = intended + round(late_ms * MS)
+    unsent = status == UNSENT
+    return Record(
+        sequence=sequence,
+        request_id="",
+        topology="mesh",
+        caller="homepage",
+        use_case="ContinueWatchingRanking",
+        user_id="u1",
+        device="",
+        country="",
+        segment="",
+        surface="",
+        tenant="",
+        traffic_origin="artificial",
+        payload_bytes=400,
+        intended_ns=intended,
+        sent_ns=0 if unsent else sent,
+        done_ns=0 if unsent else sent + round(took_ms * MS),
+        status=status,
+        message="",
+        source="",
+        routing_key="",
+        revision=0,
+        model="",
+        version="",
+        cluster="",
+        replica="",
+        served_revision=0,
+        attempts=1,
+        item_id="",
+        score=0.0,
+    )
+
+
+def schedule_of(count: int, gap_ms: float) -> Schedule:
+    offsets = array("q", [round(number * gap_ms * MS) for number in range(count)])
+    return Schedule(offsets, array("q", [400] * count), round(count * gap_ms * MS))
+
+
+def test_a_run_on_time_achieves_what_was_offered() -> None:
+    records = [record(number, number * 10, took_ms=1) for number in range(100)]
+
+    seen = summarize(records, schedule_of(100, 10))
+
+    assert (100, 100.0, 100.0) == (seen.planned, seen.offered, seen.achieved_rate)
+    assert (100, 0, 0, {"OK": 100}) == (seen.ok, seen.failed, seen.missing, seen.by_status)
+
+
+def test_a_driver_that_falls_behind_shows_it() -> None:
+    records = [record(number, number * 10, late_ms=number * 10, took_ms=1) for number in range(100)]
+
+    seen = summarize(records, schedule_of(100, 10))
+
+    assert pytest.approx(50, rel=0.02) == seen.achieved_rate
+    assert pytest.approx(980, rel=0.01) == seen.schedule_delay_p99_ms
+
+
+def test_latency_counts_from_the_intended_time() -> None:
+    records = [record(number, number * 10, late_ms=number, took_ms=1) for number in range(100)]
+
+    seen = summarize(records, schedule_of(100, 10))
+
+    assert pytest.approx((50, 90, 99, 100, 100), rel=2e-3) == (
+        seen.p50_ms,
+        seen.p90_ms,
+        seen.p99_ms,
+        seen.p999_ms,
+        seen.max_ms,
+    )
+
+
+def test_requests_that_failed_count_in_the_latency_and_unsent_ones_do_not() -> None:
+    records = [
+        record(0, 0, took_ms=1),
+        record(1, 10, took_ms=250, status="DEADLINE_EXCEEDED"),
+        record(2, 20, status=UNSENT),
+    ]
+
+    seen = summarize(records, schedule_of(3, 10))
+
+    assert (1, 1, 0) == (seen.ok, seen.failed, seen.missing)
+    assert {"OK": 1, "DEADLINE_EXCEEDED": 1, UNSENT: 1} == seen.by_status
+    assert pytest.approx(250, rel=1e-3) == seen.max_ms
+    assert 2 == latency_histogram(records).count
+
+
+def test_a_run_that_was_broken_off_is_judged_by_the_part_that_ran() -> None:
+    on_time = [record(number, number * 10, took_ms=1) for number in range(50)]
+    behind = [record(number, number * 10, late_ms=number * 10, took_ms=1) for number in range(50)]
+    rest = [record(number, number * 10, status=UNSENT) for number in range(50, 100)]
+
+    assert pytest.approx(100) == summarize(on_time + rest, schedule_of(100, 10)).achieved_rate
+    assert pytest.approx(50, rel=0.05) == summarize(behind + rest, schedule_of(100, 10)).achieved_rate
+
+
+def test_records_that_a_killed_driver_lost_are_missing() -> None:
+    seen = summarize([record(7, 70, took_ms=1)], schedule_of(100, 10))
+
+    assert (99, 1) == (seen.missing, seen.ok)
+    assert pytest.approx(1.0) == seen.achieved_rate
+
+
+def test_no_records_are_no_result() -> None:
+    seen = summarize([], schedule_of(100, 10))
+
+    assert (100, 0, 0, 0.0, 0.0) == (seen.missing, seen.ok, seen.failed, seen.achieved_rate, seen.p99_ms)
+
+
+def test_a_run_without_duration_has_no_rate() -> None:
+    assert 0.0 == achieved_rate(1, start_ns=5, planned_end_ns=5, last_sent_ns=6)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.measure.compare import added_ratio, interleave, median, median_difference, median_ratio
+
+
+def seeded() -> Random:
+    return Random(1)  # noqa: S311 (no secret)
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+@settings(deadline=None)
+@given(values=st.lists(finite, min_size=1, max_size=30))
+def test_the_estimate_lies_in_its_interval_and_the_interval_in_the_data(values: list[float]) -> None:
+    seen = median(values, seed=1)
+
+    assert min(values) <= seen.low <= seen.estimate <= seen.high <= max(values)
+    assert len(values) == seen.rounds
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = [seeded().gauss(1, 0.1) for _ in range(15)]
+
+    assert median(values, seed=7) == median(values, seed=7)
+
+
+def test_less_confidence_gives_a_narrower_interval() -> None:
+    draw = seeded()
+    values = [draw.gauss(1, 0.1) for _ in range(25)]
+
+    wide, narrow = median(values, seed=1, confidence=0.99), median(values, seed=1, confidence=0.5)
+
+    assert narrow.high - narrow.low < wide.high - wide.low
+
+
+def test_intervals_hold_the_true_median_about_as_often_as_they_say() -> None:
+    # 200 experiments of 25 rounds at 90 %: sigma of the share is sqrt(.9 * .1 / 200) = 0.021; 0.8 is near 5 sigma off.
+    draw = seeded()
+    held = 0
+    for experiment in range(200):
+        seen = median([draw.lognormvariate(0, 0.3) for _ in range(25)], seed=experiment, confidence=0.9)
+        held += seen.low <= 1.0 <= seen.high
+
+    assert held / 200 >= 0.8
+
+
+def test_what_rounds_share_cancels() -> None:
+    draw = seeded()
+    mood = [draw.uniform(1, 10) for _ in range(11)]
+
+    difference = median_difference([one + 0.5 for one in mood], mood, seed=1)
+    ratio = median_ratio([one * 1.5 for one in mood], mood, seed=1)
+
+    assert pytest.approx((0.5, 0.5, 0.5)) == (difference.estimate, difference.low, difference.high)
+    assert pytest.approx((1.5, 1.5, 1.5)) == (ratio.estimate, ratio.low, ratio.high)
+
+
+def test_added_ratio_is_what_a_adds_over_what_b_adds() -> None:
+    seen = added_ratio(a=[0.8, 1.2, 0.9], b=[0.7, 0.9, 0.8], base=[0.4, 0.4, 0.4], seed=1)
+
+    assert pytest.approx(4 / 3) == seen.estimate
+    assert pytest.approx(5 / 4) == seen.low
+    assert pytest.approx(8 / 5) == seen.high
+
+
+def test_rounds_in_which_the_yardstick_added_nothing_widen_upwards() -> None:
+    seen = added_ratio(a=[0.6] * 5, b=[0.6, 0.6, 0.6, 0.4, 0.3], base=[0.4] * 5, seed=1)
+
+    assert pytest.approx(1.0) == seen.estimate
+    assert math.inf == seen.high
+
+
+@pytest.mark.parametrize(
+    ("values", "confidence", "says"),
+    [([], 0.95, "no rounds"), ([1.0, math.nan], 0.95, "round 1 has no value"), ([1.0], 1.5, "between 0 and 1")],
+)
+def test_what_cannot_be_compared_is_refused(values: list[float], confidence: float, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        median(values, seed=1, confidence=confidence)
+
+
+def test_arms_of_unequal_rounds_are_refused() -> None:
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        median_ratio([1.0, 2.0], [1.0], seed=1)
+
+
+def test_each_round_has_every_arm_once_and_orders_differ() -> None:
+    rounds = interleave(["direct", "gateway", "mesh"], 30, seed=1)
+
+    assert [["direct", "gateway", "mesh"]] * 30 == [sorted(one) for one in rounds]
+    assert len({tuple(one) for one in rounds}) > 3
+    assert rounds == interleave(["direct", "gateway", "mesh"], 30, seed=1)
