@@ -1,0 +1,85 @@
+"""One call through a caller service that is up, for code without an event loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from lab.errors import CallError
+from lab.transport import open_blocking_channel
+from models.context import write_context
+from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallOutcome:
+    """How one call was answered.
+
+    Attributes:
+        revision: of the routing decision; 0 where the address is hard-coded.
+        latency_ms: as the caller measured it, decision included.
+        result: the answer in one line.
+        source: ``model``, or ``default`` for the caller's own default answer.
+    """
+
+    use_case: str
+    topology: str
+    routing_key: str
+    model: str
+    version: str
+    cluster: str
+    replica: str
+    revision: int
+    latency_ms: float
+    result: str
+    source: str
+    request_id: str
+
+
+def call(
+    address: str, use_case: str, topology: str, context: Mapping[str, str], *, payload_bytes: int = 400
+) -> CallOutcome:
+    """Lets a caller service make one call.
+
+    Args:
+        address: ``host:port`` of the caller service.
+        use_case: what for.
+        topology: which way.
+        context: fields of the request context.
+        payload_bytes: size of the request's feature vectors.
+
+    Raises:
+        CallError: with the status of the inference call itself.
+    """
+    request = caller_pb2.CallRequest(use_case=use_case, topology=topology, payload_bytes=payload_bytes)
+    try:
+        write_context(request.context, context)
+    except (TypeError, ValueError) as error:
+        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
+    with open_blocking_channel(address) as channel:
+        try:
+            result = caller_pb2_grpc.CallerStub(channel).Call(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise CallError(error.code(), error.details() or "no reason given") from None
+    by = result.answered_by
+    return CallOutcome(
+        result.use_case,
+        result.topology,
+        result.routing_key,
+        by.model,
+        by.version,
+        by.cluster,
+        by.replica,
+        result.revision,
+        result.latency_ms,
+        result.result,
+        result.source,
+        result.request_id,
+    )

@@ -1,0 +1,60 @@
+"""The ``lab`` command: one module a noun, each a thin skin over :class:`lab.lab.Lab`.
+
+Here belongs how things are asked for and shown. What they do lives in ``lab.lab`` and below.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lab.cli import bench, call, lifecycle, load, routes
+from lab.errors import LabError
+
+# What typer makes of Ctrl-C, as shells do.
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="lab",
+    help="A testbed that routes ML inference traffic through an API gateway and through an Envoy sidecar mesh.\n\n"
+    "Begin with `lab up`, then `lab call ContinueWatchingRanking --topology mesh --caller homepage`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+lifecycle.register(app)
+call.register(app)
+app.add_typer(routes.app, name="routes")
+load.register(app)
+bench.register(app)
+
+
+@app.callback()
+def _root() -> None:
+    """Shared by all commands."""
+
+
+def main() -> None:
+    """Entry point: errors are one line and exit status 1; ``--debug`` anywhere shows where they came from."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        status = app(arguments, prog_name="lab", standalone_mode=False)
+    except typer.TyperException as error:
+        if debug:
+            raise
+        _fail(getattr(error, "format_message", error.__str__)())
+    except LabError as error:
+        if debug:
+            raise
+        _fail(str(error))
+    if status == _INTERRUPTED:
+        _fail("interrupted", _INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int = 1) -> None:
+    sys.stderr.write(f"lab: {message}\n")
+    sys.exit(status)

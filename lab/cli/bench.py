@@ -1,0 +1,80 @@
+"""``lab bench``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lab.bench.catalogue import BENCHES
+from lab.bench.setting import setting
+from lab.cli.options import Json
+from lab.cli.output import console, print_json, progress_for, table
+from lab.errors import InputError
+from lab.lab import CHECKOUT
+from lab.runs.folder import new_folder
+
+if TYPE_CHECKING:
+    from lab.bench.result import BenchResult, Claim
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(bench)
+
+
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHES)}; all if left out.")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds of each.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Measure claims about cost against their yardsticks, in a lab of its own. Exit status 1 if one does not hold.
+
+    Example: lab bench mesh-overhead --rounds 12
+    """
+    chosen = names or list(BENCHES)
+    for name in chosen:
+        if name not in BENCHES:
+            raise InputError(f"bench {name!r} is not known; there are {', '.join(BENCHES)}")
+    say = progress_for(as_json=as_json)
+    results = []
+    folder = new_folder(CHECKOUT / "runs" / "bench")
+    with setting(say) as lab:
+        for name in chosen:
+            say(f"bench {name}")
+            result = BENCHES[name](lab, rounds)
+            (folder / f"{name}.json").write_text(json.dumps(result.to_document(), indent=1))
+            results.append(result)
+    if as_json:
+        print_json({"run_dir": str(folder), "benches": [result.to_document() for result in results]})
+    else:
+        for result in results:
+            _show(result)
+        console.print(f"\n{folder}", markup=False)
+    if not all(claim.holds for result in results for claim in result.claims):
+        raise typer.Exit(1)
+
+
+def _show(result: BenchResult) -> None:
+    console.print(f"\n[bold]{result.name}[/bold], median over rounds, {result.unit}")
+    rows = [(arm, f"{value:.3f}") for arm, value in result.medians().items()]
+    console.print(table(("", "median"), rows, right=("median",)))
+    for claim in result.claims:
+        mark = "[green]holds[/green]" if claim.holds else "[bold red]does not hold[/bold red]"
+        figure = claim.figure
+        console.print(
+            f"{claim.text}: [bold]{figure.estimate:.3f}[/bold] "
+            rf"\[{figure.low:.3f}, {figure.high:.3f}] at {figure.confidence:.0%}, {_bound(claim)}: {mark}"
+        )
+    for note in result.notes:
+        console.print(f"[dim]{note}[/dim]")
+
+
+def _bound(claim: Claim) -> str:
+    bounds = []
+    if claim.at_least is not None:
+        bounds.append(f"≥ {claim.at_least:g}")
+    if claim.at_most is not None:
+        bounds.append(f"≤ {claim.at_most:g}")
+    return " and ".join(bounds)

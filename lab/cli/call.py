@@ -1,0 +1,52 @@
+"""``lab call``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lab.cli.options import Caller, Context, Json, Name, Topology, User, read_context
+from lab.cli.output import console, print_json
+from lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HIDDEN: Sequence[str] = ("use_case", "topology")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(call)
+
+
+def call(
+    use_case: Annotated[str, typer.Argument(help="What for, e.g. ContinueWatchingRanking.")],
+    topology: Topology = "mesh",
+    caller: Caller = "homepage",
+    user: User = "u1",
+    context: Context = None,
+    payload: Annotated[int, typer.Option(min=0, help="Size of the feature vectors, bytes.")] = 400,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Make one call in the name of a caller, and say who answered.
+
+    Example: lab call ContinueWatchingRanking --topology mesh --caller homepage --context device=tv --context country=US
+    """
+    outcome = Lab(name).call(
+        use_case,
+        topology=topology,
+        caller=caller,
+        context=read_context(context, user=user, caller=caller),
+        payload_bytes=payload,
+    )
+    if as_json:
+        print_json(asdict(outcome))
+        return
+    console.print(f"[bold]{outcome.use_case}[/bold] over {outcome.topology}")
+    for field, value in asdict(outcome).items():
+        if field not in _HIDDEN:
+            console.print(f"  {field:<12} {value:.2f}" if isinstance(value, float) else f"  {field:<12} {value}")

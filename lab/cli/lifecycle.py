@@ -1,0 +1,170 @@
+"""``lab up``, ``down``, ``status``, ``endpoints``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lab.cli.options import Json, Name
+from lab.cli.output import console, print_json, progress_for, table
+from lab.lab import DEFAULT_SPEC, Lab
+
+if TYPE_CHECKING:
+    from lab.lab import LabEndpoints, UnitStatus
+
+_STYLES = {"running": "green", "exited": "bold red", "absent": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    for command in (up, down, status, endpoints):
+        app.command()(command)
+
+
+def up(
+    runtime: Annotated[str, typer.Option(help="process, or auto for the best that this machine offers.")] = "auto",
+    spec: Annotated[Path, typer.Option(help="What stands up.")] = DEFAULT_SPEC,
+    routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
+    topology: Annotated[str, typer.Option(help="Topologies, separated by commas, instead of the spec's.")] = "",
+    security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext.")] = None,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Bring the lab up, or what is missing of it; ready when one verified call per topology has passed.
+
+    Example: lab up --topology gateway,mesh
+    """
+    began = time.monotonic()
+    lab = Lab(name)
+    calls = lab.up(
+        spec=spec.absolute(),
+        routes=routes,
+        topologies=[each for each in topology.split(",") if each],
+        security=security,
+        runtime=runtime,
+        say=progress_for(as_json=as_json),
+    )
+    state = lab.status()
+    if as_json:
+        print_json(
+            {
+                "runtime": state.runtime,
+                "units": len(state.units),
+                "seconds": round(time.monotonic() - began, 2),
+                "verified": [asdict(each) for each in calls],
+            }
+        )
+        return
+    for each in calls:
+        console.print(
+            f"[green]✓[/green] {each.topology:<14}{each.use_case} → {each.model}@{each.version}, "
+            f"{each.replica}, {each.latency_ms:.1f} ms"
+        )
+    console.print(f"\n{len(state.units)} units up in {time.monotonic() - began:.1f} s ({state.runtime} runtime)\n")
+    console.print(_endpoints_table(lab.endpoints()))
+    option = "" if name == "default" else f" --name {name}"
+    use_case, topology = (
+        calls[0].use_case,
+        "mesh" if any(each.topology == "mesh" for each in calls) else calls[-1].topology,
+    )
+    caller = next(iter(lab.endpoints().callers))
+    console.print(
+        "\nTry next:\n"
+        f"  lab call {use_case} --topology {topology} --caller {caller} --user u1 "
+        f"--context device=tv --context country=US{option}\n"
+        f"  lab load --topology {topology} --rate 200 --duration 10{option}\n"
+        f"  lab routes explain {use_case} --caller {caller} --context device=tv{option}\n"
+        f"  lab status{option}",
+        markup=False,
+    )
+
+
+def down(name: Name = "default", as_json: Json = False) -> None:
+    """Take the lab down; leaves no process, port or state behind. Safe after a crash.
+
+    Example: lab down
+    """
+    ended = Lab(name).down()
+    if as_json:
+        print_json({"ended": ended})
+    else:
+        console.print(f"{ended} units ended" if ended else f"lab {name} was not up")
+
+
+def status(name: Name = "default", as_json: Json = False) -> None:
+    """Show how every unit is doing, and which revision each node holds. Exit status 1 if a unit has exited.
+
+    Example: lab status --json
+    """
+    state = Lab(name).status()
+    known = state.control_plane
+    if as_json:
+        print_json(
+            {
+                "runtime": state.runtime,
+                "revision": known.revision if known else None,
+                "units": [asdict(unit) for unit in state.units],
+                "nodes": [asdict(node) for node in known.nodes] if known else [],
+            }
+        )
+    else:
+        acked = {node.node: node.acked_revision for node in known.nodes} if known else {}
+        console.print(
+            f"lab {state.name}, {state.runtime} runtime, revision {known.revision}"
+            if known
+            else f"lab {state.name}, {state.runtime} runtime; the control plane does not answer"
+        )
+        rows = [
+            (unit.name, unit.role, _coloured(unit), unit.address, unit.pid or "", acked.get(unit.name, ""))
+            for unit in state.units
+        ]
+        console.print(table(("unit", "role", "state", "address", "pid", "rev"), rows, right=("pid", "rev")))
+        for unit in state.units:
+            if unit.last_words:
+                console.print(f"{unit.name}: {unit.last_words}", markup=False)
+    if any(unit.state != "running" for unit in state.units):
+        raise typer.Exit(1)
+
+
+def endpoints(name: Name = "default", as_json: Json = False) -> None:
+    """Show the addresses that any outside gRPC client may use.
+
+    Example: lab endpoints --json
+    """
+    where = Lab(name).endpoints()
+    if as_json:
+        print_json(
+            {
+                "callers": {
+                    caller: {
+                        "address": address,
+                        "sidecar": where.clients[caller].sidecar,
+                        "resolver": where.clients[caller].resolver,
+                    }
+                    for caller, address in where.callers.items()
+                },
+                "gateway": list(where.gateways),
+                "control_plane": where.control_plane,
+                "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
+            }
+        )
+    else:
+        console.print(_endpoints_table(where))
+
+
+def _coloured(unit: UnitStatus) -> str:
+    return f"[{_STYLES[unit.state]}]{unit.state}[/]"
+
+
+def _endpoints_table(where: LabEndpoints) -> object:
+    rows: list[tuple[object, ...]] = [
+        (caller, address, where.clients[caller].sidecar or "", where.clients[caller].resolver or "")
+        for caller, address in where.callers.items()
+    ]
+    rows += [(f"gateway-{number}", address, "", "") for number, address in enumerate(where.gateways, start=1)]
+    rows.append(("control-plane", where.control_plane, "", ""))
+    return table(("", "address", "sidecar", "resolver"), rows)

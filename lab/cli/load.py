@@ -1,0 +1,150 @@
+"""``lab load`` and ``lab check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lab.checkers import Outcome
+from lab.cli.options import Caller, Json, Name, Topology
+from lab.cli.output import console, print_json, progress_console, table
+from lab.errors import InputError
+from lab.lab import Lab
+from lab.runs import LoadOptions, judge
+from lab.runs.drive import DEFAULT_CONTEXTS
+
+if TYPE_CHECKING:
+    from lab.load.progress import Progress
+    from lab.runs import RunResult
+
+EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
+
+_SHOWN_VIOLATIONS = 20
+_STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands."""
+    app.command()(load)
+    app.command()(check)
+
+
+def load(
+    topology: Topology = "mesh",
+    rate: Annotated[float, typer.Option(min=0.01, help="Requests per second.")] = 100.0,
+    duration: Annotated[float, typer.Option(min=0.01, help="Seconds.")] = 10.0,
+    arrivals: Annotated[str, typer.Option(help="poisson, constant or trace:FILE.")] = "poisson",
+    speedup: Annotated[float, typer.Option(min=0.001, help="Play a trace so many times faster.")] = 1.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Play so many requests of a trace.")] = None,
+    payload: Annotated[int, typer.Option(min=0, help="Size of feature vectors, bytes; a trace brings its own.")] = 400,
+    caller: Caller = "homepage",
+    use_case: Annotated[
+        list[str] | None, typer.Option(help="What for; all that the caller may ask for if left out.")
+    ] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=A,B", help="Values to draw a context field from, instead of the usual mix."),
+    ] = None,
+    users: Annotated[int, typer.Option(min=1, help="Size of the population.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Drive load, keep a record of every request, and judge the answers. Exit status as for `lab check`.
+
+    Example: lab load --topology gateway --rate 500 --duration 20 --payload 27000
+    """
+    options = LoadOptions(
+        topology=topology,
+        caller=caller,
+        use_cases=tuple(use_case or ()),
+        rate=rate,
+        duration_s=duration,
+        arrivals=arrivals,
+        speedup=speedup,
+        limit=limit,
+        payload_bytes=payload,
+        users=users,
+        contexts=_choices(context),
+        seed=seed,
+    )
+    lab = Lab(name)
+    if as_json:
+        result = lab.load(options)
+    else:
+        with progress_console.status("starting the driver") as status:
+            shown = progress_console.is_terminal
+
+            def tell(progress: Progress) -> None:
+                line = _progress_line(progress)
+                if shown:
+                    status.update(line)
+                else:
+                    progress_console.print(line)
+
+            result = lab.load(options, progress=tell)
+    _finish(result, as_json=as_json)
+
+
+def check(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/default/latest.")],
+    as_json: Json = False,
+) -> None:
+    """Judge a run from its folder alone. Exit status 0: valid, 1: invalid, 2: unknown.
+
+    Example: lab check runs/default/latest
+    """
+    _finish(judge(run_dir.resolve()), as_json=as_json)
+
+
+def _finish(result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_document())
+    else:
+        _show(result)
+    raise typer.Exit(EXIT_STATUS[result.outcome])
+
+
+def _show(result: RunResult) -> None:
+    summary = result.summary
+    by_status = ", ".join(f"{count} {status}" for status, count in summary.by_status.items())
+    console.print(
+        f"{summary.planned} planned at {summary.offered:.1f} rps, achieved {summary.achieved_rate:.1f} rps: {by_status}"
+    )
+    console.print(
+        f"latency  p50 {summary.p50_ms:.2f}  p90 {summary.p90_ms:.2f}  p99 {summary.p99_ms:.2f}  "
+        f"p99.9 {summary.p999_ms:.2f}  max {summary.max_ms:.2f} ms;  "
+        f"schedule delay p99 {summary.schedule_delay_p99_ms:.2f} ms\n"
+    )
+    rows = [
+        (verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", verdict.summary)
+        for verdict in result.verdicts
+    ]
+    console.print(table(("checker", "verdict", "because"), rows))
+    violations = [violation for verdict in result.verdicts for violation in verdict.violations]
+    for violation in violations[:_SHOWN_VIOLATIONS]:
+        console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)
+    if len(violations) > _SHOWN_VIOLATIONS:
+        console.print(f"  … and {len(violations) - _SHOWN_VIOLATIONS} more; all are in --json")
+    console.print(f"\n[{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
+
+
+def _progress_line(progress: Progress) -> str:
+    return (
+        f"{progress.elapsed_s:5.0f} s  {progress.done} done, {progress.failed} failed, {progress.in_flight} in flight  "
+        f"p50 {progress.p50_ms:.2f} ms  p99 {progress.p99_ms:.2f} ms  {progress.remaining_s:.0f} s left"
+    )
+
+
+def _choices(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
+    if not pairs:
+        return dict(DEFAULT_CONTEXTS)
+    result = {}
+    for pair in pairs:
+        field, equals, values = pair.partition("=")
+        if not equals or not field:
+            raise InputError(f"--context: {pair!r} is not of the form field=value,value; write e.g. device=tv,phone")
+        result[field] = tuple(value for value in values.split(",") if value)
+    return {field: values for field, values in result.items() if values}

@@ -1,0 +1,48 @@
+"""How results are shown: for a person, or as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+# In a file or a pipe nobody's window is too narrow.
+_WIDE = None if sys.stdout.isatty() else 240
+
+console = Console(highlight=False, soft_wrap=True, width=_WIDE)
+progress_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(document: Any) -> None:
+    """One document on standard output."""
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
+
+
+def say(message: str) -> None:
+    """A line of progress, on standard error so that it never mixes with results."""
+    progress_console.print(f"[dim]·[/dim] {message}")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
+    """A plain table; columns named in ``right`` are right-aligned, as numbers are."""
+    result = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        result.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+    for row in rows:
+        result.add_row(*[str(cell) for cell in row])
+    return result
+
+
+def quiet(_: object = None, *__: object) -> None:
+    """Says nothing."""
+
+
+def progress_for(*, as_json: bool) -> Callable[[str], None]:
+    """Progress lines for people; scripts get the result only."""
+    return quiet if as_json else say

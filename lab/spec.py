@@ -1,0 +1,164 @@
+"""What stands up: the lab's spec, a small TOML file.
+
+Which models exist, where they run and who may ask for them is not said here but in the route table, because it
+changes while the lab is up.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from lab.errors import SpecError
+
+TOPOLOGIES = ("direct", "gateway", "mesh", "mesh-unleased")
+"""The ways from caller to model; DESIGN's names."""
+
+_MS = r"[0-9]+(\.[0-9]+)?"
+_NAME = r"^[a-z][a-z0-9-]{0,30}$"
+_Name = Annotated[str, Field(pattern=_NAME)]
+_UseCase = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")]
+
+
+def _known_topology(name: str) -> str:
+    if name not in TOPOLOGIES:
+        raise ValueError(f"{name!r} is not a topology; known: {', '.join(TOPOLOGIES)}")
+    return name
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CallerSpec(_Part):
+    """A service that calls models.
+
+    Attributes:
+        page: stages of use cases that one page takes: stages one after the other, those within a stage at once.
+            Empty for the callers that the lab knows by name.
+    """
+
+    page: list[list[_UseCase]] = []
+
+
+class GatewaySpec(_Part):
+    """The API gateway."""
+
+    replicas: int = Field(default=2, ge=1, le=16)
+
+
+class LeaseSpec(_Part):
+    """How long a caller may reuse a decision, seconds."""
+
+    ttl_s: float = Field(default=30.0, gt=0)
+    max_stale_s: float = Field(default=300.0, gt=0)
+
+
+class StubSpec(_Part):
+    """How the stub models behave until told otherwise.
+
+    Attributes:
+        latency: ``constant:MS``, ``lognormal:MEDIAN_MS,SIGMA`` or ``load:MS,KNEE``.
+        error_rate: share of requests answered with an error, 0 to 1.
+        warm_up_ms: time to load a model version.
+        concurrency_limit: requests that a replica serves at once; 0 for no limit.
+    """
+
+    latency: str = Field(
+        default="constant:0", pattern=r"^(constant:[0-9.]+|lognormal:[0-9.]+,[0-9.]+|load:[0-9.]+,[0-9.]+)$"
+    )
+    error_rate: float = Field(default=0.0, ge=0, le=1)
+    warm_up_ms: float = Field(default=0.0, ge=0)
+    concurrency_limit: int = Field(default=0, ge=0)
+
+
+class SecuritySpec(_Part):
+    """How connections are secured."""
+
+    mode: Annotated[str, Field(pattern="^plaintext$")] = "plaintext"
+
+
+class LabSpec(_Part):
+    """A whole lab.
+
+    Attributes:
+        topologies: what stands up; the first is the callers' default.
+        routes: the route table that is published first; relative to the spec's folder.
+        callers: by name.
+        idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
+            to move a model to.
+    """
+
+    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
+        default=["direct", "gateway", "mesh", "mesh-unleased"], min_length=1
+    )
+    routes: Path = Path("routes.yaml")
+    callers: dict[_Name, CallerSpec] = Field(min_length=1)
+    idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
+    gateway: GatewaySpec = GatewaySpec()
+    leases: LeaseSpec = LeaseSpec()
+    stub: StubSpec = StubSpec()
+    security: SecuritySpec = SecuritySpec()
+
+    @property
+    def has_gateway(self) -> bool:
+        """Whether gateways stand up."""
+        return "gateway" in self.topologies
+
+    @property
+    def has_mesh(self) -> bool:
+        """Whether resolvers and sidecars stand up."""
+        return any(each.startswith("mesh") for each in self.topologies)
+
+
+def read_spec(path: Path) -> LabSpec:
+    """Reads a spec.
+
+    Raises:
+        SpecError: one line with file, line, field and remedy.
+    """
+    try:
+        text = path.read_text()
+        document = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        raise SpecError(f"{path}:{line[1] if line else 1}: not TOML: {error}") from error
+    try:
+        spec = LabSpec.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = [str(part) for part in first["loc"]]
+        raise SpecError(f"{path}:{_line_of(text, field)}: {'.'.join(field)}: {_remedy(first)}") from None
+    return spec.model_copy(update={"routes": path.parent / spec.routes})
+
+
+def _remedy(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown field; remove it"
+    if error["type"] == "missing":
+        return "is missing; add it"
+    return f"{error['msg'].removeprefix('Value error, ')}, found {str(error['input'])[:60]!r}"
+
+
+def _line_of(text: str, field: list[str]) -> int:
+    """Line on which a field, or the innermost table that it belongs to, is written."""
+    lines = text.splitlines()
+    best = 1
+    for depth in range(1, len(field) + 1):
+        *tables, key = field[:depth]
+        header = re.compile(rf"^\s*\[\s*{re.escape('.'.join(field[:depth]))}\s*\]")
+        assignment = re.compile(rf"^\s*\"?{re.escape(key)}\"?\s*=")
+        inside = not tables
+        for number, line in enumerate(lines, start=1):
+            if line.lstrip().startswith("["):
+                inside = line.strip() == f"[{'.'.join(tables)}]"
+            if header.match(line) or (inside and assignment.match(line)):
+                best = number
+                break
+    return best

@@ -1,0 +1,170 @@
+"""Bringing a lab up until calls are answered rightly.
+
+Whatever goes wrong on the way, the error says which unit it was and what its log says last.
+"""
+
+from __future__ import annotations
+
+import getpass
+import urllib.request
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lab.admin import AdminClient
+from lab.calls import call
+from lab.checkers.plain import decide
+from lab.errors import CallError, LabNotRunningError, UnitError
+from lab.units import CONTROL_PLANE
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from lab.calls import CallOutcome
+    from lab.routing.document import RouteTable, Source
+    from lab.runtime import Runtime
+    from lab.runtime.state import LabState
+
+START_TIMEOUT = timedelta(seconds=60)
+CALL_TIMEOUT = timedelta(seconds=10)
+_ADMIN_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StandUp:
+    """One attempt at bringing a lab up.
+
+    Attributes:
+        state_file: where every started unit is written down at once.
+        say: told what is going on.
+    """
+
+    runtime: Runtime
+    state_file: Path
+    say: Callable[[str], None]
+
+    def start(self, state: LabState) -> LabState:
+        """Starts the units that do not run, and waits until all of them work together."""
+        missing = [unit for unit in state.plan.units if not self._runs(state, unit.name)]
+        if missing:
+            self.say(f"starting {len(missing)} units")
+        for unit in missing:
+            state = state.with_running(unit.name, self.runtime.start(unit))
+            state.save(self.state_file)
+        with AdminClient(state.plan.unit(CONTROL_PLANE).address) as admin:
+            for what, still_missing in (
+                ("control plane", lambda: self._control_plane_missing(admin)),
+                ("model replicas", lambda: self._replicas_missing(admin, state)),
+                ("resolvers and gateways", lambda: self._nodes_missing(admin, state)),
+                ("sidecars", lambda: self._sidecars_missing(state)),
+            ):
+                self._wait_for_none(what, still_missing, state)
+        return state
+
+    def publish(self, state: LabState, sources: Sequence[Source]) -> int:
+        """Publishes the first route table, unless the lab has one, and returns the revision in force."""
+        with AdminClient(state.plan.unit(CONTROL_PLANE).address) as admin:
+            revision = admin.status().revision
+            if revision:
+                return revision
+            self.say("publishing the route table")
+            return admin.publish(sources, author=getpass.getuser(), comment="first")
+
+    def verify(self, state: LabState, table: RouteTable) -> list[CallOutcome]:
+        """Makes one call per topology and checks the answer against the rules.
+
+        Raises:
+            UnitError: a call failed, or the wrong model version answered.
+        """
+        use_case, caller = _somebody_who_may_ask(table, state)
+        # Direct knows no rules: it is right only where none matches, as here.
+        context = {"user_id": "u1", "caller": caller}
+        expected = decide(table.document, use_case, context)
+        outcomes = []
+        for topology in state.topologies:
+            self.say(f"verifying {topology}")
+            outcome = self._first_answer(state, caller, use_case, topology, context)
+            if (outcome.model, outcome.version) != (expected.model, expected.version):
+                raise UnitError(
+                    f"{use_case} over {topology} was answered by {outcome.model}@{outcome.version}, "
+                    f"not by {expected.model}@{expected.version}"
+                )
+            outcomes.append(outcome)
+        return outcomes
+
+    @staticmethod
+    def _first_answer(
+        state: LabState, caller: str, use_case: str, topology: str, context: dict[str, str]
+    ) -> CallOutcome:
+        answers: list[CallOutcome] = []
+
+        def attempt() -> str:
+            try:
+                answers.append(call(state.plan.unit(caller).address, use_case, topology, context))
+            except CallError as error:
+                return str(error)
+            return ""
+
+        eventually(
+            f"{use_case} over {topology} is answered", attempt, within=CALL_TIMEOUT, until=lambda error: not error
+        )
+        return answers[0]
+
+    def _runs(self, state: LabState, unit: str) -> bool:
+        running = state.running.get(unit)
+        return running is not None and self.runtime.is_running(running)
+
+    def _wait_for_none(self, what: str, missing: Callable[[], list[str]], state: LabState) -> None:
+        def look() -> list[str]:
+            for unit in state.plan.units:
+                if not self._runs(state, unit.name):
+                    raise UnitError(self._obituary(unit.name))
+            return missing()
+
+        eventually(f"{what} are up (still missing)", look, within=START_TIMEOUT, until=lambda names: not names)
+
+    def _obituary(self, unit: str) -> str:
+        last_words = self.runtime.last_words(unit) or "without a word"
+        return f"{unit} ended while starting: {last_words} (whole log: {self.runtime.log(unit)})"
+
+    @staticmethod
+    def _control_plane_missing(admin: AdminClient) -> list[str]:
+        try:
+            admin.status()
+        except LabNotRunningError:
+            return [CONTROL_PLANE]
+        return []
+
+    @staticmethod
+    def _replicas_missing(admin: AdminClient, state: LabState) -> list[str]:
+        registered = {replica.replica for replica in admin.status().replicas}
+        return [unit.name for unit in state.plan.with_role("model") if unit.name not in registered]
+
+    @staticmethod
+    def _nodes_missing(admin: AdminClient, state: LabState) -> list[str]:
+        connected = {node.node for node in admin.status().nodes}
+        wanted = [*state.plan.with_role("resolver"), *state.plan.with_role("gateway")]
+        return [unit.name for unit in wanted if unit.name not in connected]
+
+    @staticmethod
+    def _sidecars_missing(state: LabState) -> list[str]:
+        # A sidecar comes to the control plane with its first request, so it is asked itself.
+        return [unit.name for unit in state.plan.with_role("sidecar") if not _is_live(unit.admin)]
+
+
+def _is_live(admin: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{admin}/ready", timeout=_ADMIN_TIMEOUT_S) as answer:
+            return bool(answer.status == 200)  # noqa: PLR2004 (HTTP's OK)
+    except OSError:
+        return False
+
+
+def _somebody_who_may_ask(table: RouteTable, state: LabState) -> tuple[str, str]:
+    for use_case, document in table.document["use_cases"].items():
+        for caller in document["callers"]:
+            if caller in state.plan.callers:
+                return use_case, caller
+    raise UnitError("no caller of the spec may ask for any use case of the route table: add one to its `callers`")

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.lab import CHECKOUT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROUTES = str(CHECKOUT / "routes.yaml")
+
+
+def _json(result) -> dict:
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_call_tells_who_answered(run_lab, lab) -> None:
+    answer = _json(
+        run_lab(
+            lab,
+            *("call", "ContinueWatchingRanking", "--topology", "mesh", "--caller", "homepage", "--user", "u1"),
+            *("--context", "device=tv", "--context", "country=US", "--json"),
+        )
+    )
+
+    expected = {
+        "use_case": "ContinueWatchingRanking",
+        "topology": "mesh",
+        "routing_key": "cw-ranker.v2",
+        "model": "cw-ranker",
+        "version": "v2",
+        "cluster": "ml-cluster-2",
+    }
+    assert expected == {key: answer[key] for key in expected}
+    assert answer["replica"].startswith("ml-cluster-2-")
+    assert {"revision", "latency_ms", "result"} <= answer.keys()
+
+
+def test_status_lists_units_and_nodes(run_lab, lab) -> None:
+    status = _json(run_lab(lab, "status", "--json"))
+
+    assert status["runtime"] == "process"
+    assert len(status["units"]) == 30
+    assert {unit["state"] for unit in status["units"]} == {"running"}
+    assert {"name", "role", "state", "address", "pid"} <= status["units"][0].keys()
+    assert {"homepage-resolver", "gateway-1", "gateway-2"} <= {node["node"] for node in status["nodes"]}
+    assert {node["acked_revision"] for node in status["nodes"]} == {status["revision"]}
+
+
+def test_endpoints_name_what_stands_beside_each_caller(run_lab, lab) -> None:
+    where = _json(run_lab(lab, "endpoints", "--json"))
+
+    assert list(where["callers"]) == ["homepage", "search", "playback", "payments", "recommendations"]
+    assert where["callers"]["homepage"].keys() == {"address", "sidecar", "resolver"}
+    assert len(where["gateway"]) == 2
+    assert len(where["metrics"]) == 5
+
+
+def test_validate_and_explain_need_no_lab(run_lab) -> None:
+    counts = _json(run_lab(None, "routes", "validate", ROUTES, "--json"))
+    assert counts == {"valid": True, "use_cases": 5, "model_versions": 9, "clusters": 6}
+
+    explanation = _json(
+        run_lab(
+            None,
+            *("routes", "explain", "ContinueWatchingRanking", "--user", "u1", "--file", ROUTES),
+            *("--context", "device=tv", "--context", "country=US", "--json"),
+        )
+    )
+    assert (explanation["model"], explanation["version"], explanation["rule"]) == (
+        "cw-ranker",
+        "v2",
+        "tv-north-america",
+    )
+    assert [(rule["rule"], rule["matched"]) for rule in explanation["rules"]] == [
+        ("kids", False),
+        ("tv-north-america", True),
+    ]
+
+
+def test_routes_are_published_listed_compared_and_rolled_back(run_lab, lab, routes: Path, tmp_path: Path) -> None:
+    first = _json(run_lab(lab, "status", "--json"))["revision"]
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(routes.read_text().replace("country: [US, CA]", "country: [US]"))
+
+    second = _json(run_lab(lab, "routes", "publish", str(changed), "--comment", "only the US", "--json"))["revision"]
+
+    assert second == first + 1
+    history = _json(run_lab(lab, "routes", "history", "--json"))
+    assert (history[-1]["revision"], history[-1]["comment"], history[-1]["in_force"]) == (second, "only the US", True)
+    difference = _json(run_lab(lab, "routes", "diff", str(first), str(second), "--json"))["diff"]
+    assert any(line.startswith("-") and "CA" in line for line in difference)
+    third = _json(run_lab(lab, "routes", "rollback", str(first), "--json"))["revision"]
+    shown = _json(run_lab(lab, "routes", "show", str(third), "--json"))["document"]
+    assert shown == _json(run_lab(lab, "routes", "show", str(first), "--json"))["document"]
+
+
+def test_of_two_publishers_who_saw_the_same_revision_the_second_is_told(run_lab, lab, routes: Path) -> None:
+    seen = str(_json(run_lab(lab, "status", "--json"))["revision"])
+    assert run_lab(lab, "routes", "publish", str(routes), "--expect", seen).returncode == 0
+
+    refused = run_lab(lab, "routes", "publish", str(routes), "--expect", seen)
+
+    assert refused.returncode == 1
+    assert f"not {seen}" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["call", "NoSuchThing"], "lab: NOT_FOUND: use case 'NoSuchThing'"),
+        (["call", "FraudDetection"], "lab: PERMISSION_DENIED: "),
+        (["call", "UpNext", "--caller", "nobody"], "lab: --caller: 'nobody' is not in this lab; there are homepage"),
+        (["call", "UpNext", "--topology", "pigeon"], "lab: --topology: 'pigeon' is not up; there are direct"),
+        (["call", "UpNext", "--context", "device"], "lab: --context: 'device' is not of the form field=value"),
+        (["call", "UpNext", "--context", "shoe=44"], "lab: INVALID_ARGUMENT: request context: no field 'shoe'"),
+        (["routes", "show", "999"], "lab: revision 999 does not exist"),
+        (["routes", "publish", "no-such-file.yaml"], "lab: no-such-file.yaml: no such file"),
+        (["load", "--use-case", "Nope", "--duration", "1"], "lab: --use-case: 'Nope' is not in the route table"),
+        (["load", "--arrivals", "tides"], "lab: "),
+        (["load", "--arrivals", "trace:no-such-file.csv"], "lab: no-such-file.csv: "),
+        (["check", "no-such-folder"], "lab: "),
+        (["bench", "nonsense"], "lab: bench 'nonsense' is not known"),
+        (["up", "--runtime", "hovercraft"], "lab: --runtime: 'hovercraft' is not known"),
+        (["status", "--nonsense"], "lab: "),
+        (["load", "--rate", "-1"], "lab: "),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_status_1(run_lab, lab, arguments: list[str], message: str) -> None:
+    result = run_lab(lab, *arguments)
+
+    assert result.returncode == 1
+    assert result.stdout == ""
+    [line] = result.stderr.strip().splitlines()
+    assert line.startswith(message)
+
+
+def test_debug_shows_where_an_error_comes_from(run_lab, lab) -> None:
+    result = run_lab(lab, "routes", "show", "999", "--debug")
+
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_without_a_lab_the_way_to_one_is_said(run_lab, new_lab) -> None:
+    result = run_lab(new_lab(), "status")
+
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "is not up: run `lab up`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["up"], ["down"], ["status"], ["endpoints"], ["call"], ["load"], ["check"], ["bench"]),
+        *(["routes", each] for each in ("validate", "publish", "show", "history", "diff", "rollback", "explain")),
+    ],
+    ids=" ".join,
+)
+def test_every_command_has_help_with_an_example(run_lab, command: list[str]) -> None:
+    result = run_lab(None, *command, "--help")
+
+    assert result.returncode == 0
+    assert f"Example: lab {' '.join(command)}" in " ".join(result.stdout.split())

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab import units
+from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
+from lab.lab import Lab
+from lab.runtime import ports
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CALL = {"topology": "mesh", "caller": "homepage", "context": {"user_id": "u1"}}
+
+
+def test_down_leaves_no_process_no_port_and_no_folder(new_lab, mini_spec, processes_of) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    addresses = [unit.address for unit in lab.status().units]
+    assert len(processes_of(lab)) == len(addresses)
+
+    lab.down()
+
+    assert processes_of(lab) == []
+    assert not lab.folder.exists()
+    for address in addresses:
+        host, port = address.rsplit(":", 1)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+    with pytest.raises(LabNotRunningError, match="lab up"):
+        lab.status()
+
+
+def test_up_again_changes_nothing_and_verifies_anew(new_lab, mini_spec) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    before = [(unit.name, unit.pid) for unit in lab.status().units]
+
+    calls = lab.up(spec=mini_spec)
+
+    assert [call.topology for call in calls] == ["gateway", "mesh"]
+    assert before == [(unit.name, unit.pid) for unit in lab.status().units]
+
+
+def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(new_lab, mini_spec) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    before = {unit.name: unit.pid for unit in lab.status().units}
+
+    os.kill(before["homepage-sidecar"], signal.SIGKILL)
+
+    eventually(
+        "the sidecar is reported",
+        lambda: {unit.name for unit in lab.status().units if unit.state == "exited"},
+        within=timedelta(seconds=5),
+        until=lambda exited: exited == {"homepage-sidecar"},
+    )
+    lab.up(spec=mini_spec)
+    after = {unit.name: unit.pid for unit in lab.status().units}
+    assert {name for name in before if before[name] != after[name]} == {"homepage-sidecar"}
+    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+
+
+def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(new_lab, mini_spec) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    state_file = lab.folder / "state.json"
+    state = json.loads(state_file.read_text())
+    state["running"]["homepage"]["created"] -= 1000
+    state_file.write_text(json.dumps(state))
+
+    assert [unit.name for unit in lab.status().units if unit.state == "exited"] == ["homepage"]
+
+
+def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab, mini_spec) -> None:
+    one, other = new_lab(), new_lab()
+    one.up(spec=mini_spec)
+    other.up(spec=mini_spec)
+    assert not {unit.address for unit in one.status().units} & {unit.address for unit in other.status().units}
+
+    one.down()
+
+    assert {unit.state for unit in other.status().units} == {"running"}
+    assert other.call("ContinueWatchingRanking", **CALL).version == "v1"
+
+
+def test_a_port_that_is_taken_is_chosen_around(new_lab, mini_spec) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    wanted = next(unit.address for unit in lab.status().units if unit.name == "control-plane")
+    lab.down()
+
+    host, port = wanted.rsplit(":", 1)
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, int(port)))
+        taken.listen()
+        lab.up(spec=mini_spec)
+
+        assert wanted not in {unit.address for unit in lab.status().units}
+
+
+def test_reservations_are_disjoint_and_lapse_with_the_folder(tmp_path: Path) -> None:
+    owners = [tmp_path / name for name in ("a", "b")]
+    for owner in owners:
+        owner.mkdir()
+    first = ports.reserve(["x", "y"], owners[0])
+    second = ports.reserve(["x", "y"], owners[1])
+    assert not set(first.values()) & set(second.values())
+
+    ports.release(owners[0])
+    owners[1].rmdir()
+
+    third = ports.reserve(["x", "y"], tmp_path)
+    ports.release(tmp_path)
+    assert len(third) == 2
+
+
+def test_a_unit_that_cannot_start_is_named_with_its_last_words_and_nothing_is_left(
+    new_lab, mini_spec, processes_of, monkeypatch, tmp_path: Path
+) -> None:
+    template = tmp_path / "broken.yaml"
+    template.write_text("node: {id: [")
+    monkeypatch.setattr(units, "_SIDECAR_TEMPLATE", template)
+    lab = new_lab()
+
+    with pytest.raises(UnitError, match=r"homepage-sidecar ended while starting: .*") as error:
+        lab.up(spec=mini_spec)
+
+    assert processes_of(lab) == []
+    assert Path(str(error.value).rsplit("whole log: ", 1)[1].rstrip(")")).exists()
+    with pytest.raises(LabNotRunningError):
+        lab.status()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find(
+    new_lab, mini_spec, processes_of, lab_command: Callable[..., subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    lab = new_lab()
+    up = lab_command(lab, "up", "--spec", str(mini_spec))
+    assert up.stderr is not None
+    for line in up.stderr:
+        if "starting" in line:
+            break
+    up.send_signal(number)
+    rest = up.stderr.read()
+    up.wait()
+    up.stderr.close()
+
+    if number == signal.SIGINT:
+        assert rest.strip().splitlines()[-1] == "lab: interrupted"
+        assert up.returncode == 130
+    else:
+        lab.down()
+    assert processes_of(lab) == []
+
+
+@pytest.fixture
+def lab_command() -> Callable[..., subprocess.Popen[str]]:
+    def start(lab: Lab, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(Path(sys.executable).parent / "lab"), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
+        )
+
+    return start
+
+
+def test_up_from_another_spec_is_refused_while_the_lab_is_up(new_lab, mini_spec, tmp_path: Path) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    other = tmp_path / "other.toml"
+    other.write_text(mini_spec.read_text())
+
+    with pytest.raises(LabError, match=r"is up, made from .*mini.toml: `lab down` first"):
+        lab.up(spec=other)
+
+
+def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(new_lab, mini_spec, processes_of) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    (lab.folder / "state.json").write_text('{"runtime": "process", "units"')
+
+    with pytest.raises(LabError, match=r"damaged .* run `lab down`"):
+        lab.status()
+
+    lab.down()
+    assert processes_of(lab) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('topologies = ["gateway", "carrier-pigeon"]', r":2: topologies\.1: 'carrier-pigeon' is not a topology; known"),
+        ("[gateway]\nreplicas = 0", r":4: gateway\.replicas: Input should be greater than or equal to 1"),
+        ("[gatway]\nreplicas = 1", r":3: gatway: unknown field"),
+        ("[callers.checkout]", r"callers\.checkout: is not one of homepage, .* give it a page"),
+        ("[callers.homepage", r":2: not TOML"),
+    ],
+)
+def test_a_bad_spec_is_said_in_one_line_with_its_place(new_lab, tmp_path: Path, line: str, message: str) -> None:
+    spec = tmp_path / "bad.toml"
+    head = "[callers.homepage]\n" if "[callers.homepage" not in line else ""
+    text = f"\n{line}\n{head}" if line.startswith("topologies") else f"\n{head}{line}\n"
+    spec.write_text(text)
+
+    with pytest.raises(SpecError, match=message) as error:
+        new_lab().up(spec=spec)
+
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a b", "../x", "-x"])
+def test_a_name_that_cannot_be_a_folder_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="cannot name a lab"):
+        Lab(name)

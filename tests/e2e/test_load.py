@@ -1,0 +1,134 @@
+"""Runs: their figures, their folder, and that a judge finds what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.history import read_parquet, write_parquet
+from lab.runs import LoadOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.history import Record
+
+KEYS = {
+    *("run_dir", "offered", "achieved_rate", "ok", "failed", "misrouted", "torn", "verdict"),
+    *("p50_ms", "p90_ms", "p99_ms", "p999_ms", "schedule_delay_p99_ms"),
+}
+
+
+@pytest.fixture(scope="module")
+def run(lab) -> Path:
+    """A run in which nothing went wrong."""
+    result = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=100, duration_s=2))
+    assert result.summary.ok == result.summary.planned > 0
+    return result.folder
+
+
+@pytest.fixture
+def tampered(run: Path, tmp_path: Path) -> Callable[[Callable[[list[Record]], list[Record]]], Path]:
+    """Copies of the run whose history was changed."""
+
+    def tamper(change: Callable[[list[Record]], list[Record]]) -> Path:
+        folder = tmp_path / "tampered"
+        shutil.copytree(run, folder)
+        write_parquet(change(read_parquet(folder / "history.parquet")), folder / "history.parquet")
+        return folder
+
+    return tamper
+
+
+def test_load_prints_its_figures_as_json(run_lab, lab) -> None:
+    result = run_lab(lab, "load", "--topology", "gateway", "--rate", "50", "--duration", "2", "--json")
+
+    assert result.returncode in (0, 2), result.stderr
+    figures = json.loads(result.stdout)
+    assert figures.keys() >= KEYS
+    assert (figures["failed"], figures["misrouted"], figures["torn"]) == (0, 0, 0)
+    assert figures["ok"] > 0
+
+
+def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+
+    assert names >= {
+        *("plan.json", "driver.json", "history.parquet", "latency.hdr", "revisions.json", "summary.json"),
+        *("versions.json", "spec.toml", "units", "sidecars"),
+    }
+    assert (run / "units" / "control-plane" / "log").read_text()
+    dump = json.loads((run / "sidecars" / "homepage-sidecar.config_dump.json").read_text())
+    assert "cw-ranker.v1" in json.dumps(dump)
+    assert run.parent.joinpath("latest").exists()
+
+
+def test_a_good_run_is_valid_wherever_its_folder_is(run_lab, run: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(run, elsewhere)
+
+    verdicts = json.loads(run_lab(None, "check", str(elsewhere), "--json").stdout)["verdicts"]
+
+    judged = {each["checker"]: each["outcome"] for each in verdicts if each["checker"] != "driver"}
+    assert judged == {"accounting": "valid", "routing": "valid", "tear": "valid"}
+
+
+def _first_rows(records: list[Record], **change: object) -> list[Record]:
+    index = next(index for index, record in enumerate(records) if record.model == "rows")
+    return [*records[:index], replace(records[index], **change), *records[index + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("checker", "change"),
+    [
+        ("routing", lambda records: _first_rows(records, version="v7")),
+        ("routing", lambda records: _first_rows(records, cluster="ml-cluster-1")),
+        ("routing", lambda records: _first_rows(records, score=0.5)),
+        ("routing", lambda records: _first_rows(records, device="")),
+        ("tear", lambda records: _first_rows(records, routing_key="cw-ranker.v1")),
+        ("accounting", lambda records: [*records, records[0]]),
+    ],
+    ids=["version", "cluster", "score", "context", "tear", "twice"],
+)
+def test_a_run_in_which_one_answer_is_wrong_is_invalid(run_lab, tampered, checker: str, change) -> None:
+    result = run_lab(None, "check", str(tampered(change)), "--json")
+
+    assert result.returncode == 1
+    found = {each["checker"] for each in json.loads(result.stdout)["verdicts"] if each["violations"]}
+    assert checker in found
+
+
+@pytest.mark.parametrize(
+    "change", [lambda _: [], lambda records: records[: len(records) // 2]], ids=["nothing", "half"]
+)
+def test_a_run_that_is_not_all_there_is_unknown(run_lab, tampered, change) -> None:
+    assert run_lab(None, "check", str(tampered(change))).returncode == 2
+
+
+def test_a_folder_without_a_history_is_said_to_be_no_run(run_lab, run: Path, tmp_path: Path) -> None:
+    shutil.copyfile(run / "plan.json", tmp_path / "plan.json")
+
+    result = run_lab(None, "check", str(tmp_path))
+
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+
+
+def test_direct_knows_no_rules_and_is_found_out(lab) -> None:
+    options = LoadOptions(
+        topology="direct",
+        caller="homepage",
+        use_cases=("ContinueWatchingRanking",),
+        contexts={"device": ("tv",), "country": ("US",)},
+        rate=50,
+        duration_s=1,
+    )
+
+    result = lab.load(options)
+
+    assert (result.outcome, result.misrouted) == ("invalid", result.summary.planned)

@@ -1,0 +1,97 @@
+"""The sidecar's Envoy, asked by a gRPC client that knows nothing of the lab."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from models.proto.ranking.v1 import ranking_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEADLINE_S = 10.0
+
+
+@pytest.fixture
+def rank(lab) -> Iterator[grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]]:
+    with grpc.insecure_channel(lab.endpoints().clients["search"].sidecar) as channel:
+        yield channel.unary_unary(
+            "/ranking.v1.Ranking/Rank",
+            request_serializer=ranking_pb2.RankRequest.SerializeToString,
+            response_deserializer=ranking_pb2.RankResponse.FromString,
+        )
+
+
+REQUEST = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
+
+
+@pytest.mark.parametrize("key", ["cw-ranker.v1", "cw-ranker.v2", "rows.v2", "search-ranker.v1"])
+def test_the_key_alone_leads_to_the_right_model(rank, key: str) -> None:
+    answer = rank(REQUEST, metadata=[("x-routing-key", key)], timeout=DEADLINE_S)
+
+    assert key == f"{answer.answered_by.model}.{answer.answered_by.version}"
+
+
+BAD_KEYS = {
+    "absent": [],
+    "empty": [""],
+    "the control plane's cluster": ["xds"],
+    "wildcard": ["*"],
+    "padded": [" cw-ranker.v1"],
+    "upper case": ["CW-RANKER.v1"],
+    "no version": ["cw-ranker"],
+    "version too long": ["cw-ranker.v1234567890"],
+    "model too long": ["a" * 64 + ".v1"],
+    "good then bad": ["cw-ranker.v1", "xds"],
+    "bad then good": ["xds", "cw-ranker.v1"],
+    "twice the same": ["cw-ranker.v1", "cw-ranker.v1"],
+    "joined": ["cw-ranker.v1,rows.v1"],
+}
+
+
+@pytest.mark.parametrize("case", BAD_KEYS)
+def test_what_is_not_exactly_one_well_formed_key_is_refused_and_the_next_good_call_succeeds(rank, case: str) -> None:
+    with pytest.raises(grpc.RpcError) as refusal:
+        rank(REQUEST, metadata=[("x-routing-key", key) for key in BAD_KEYS[case]], timeout=DEADLINE_S)
+
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "send exactly one, of the form model.v1" in refusal.value.details()
+    assert rank(REQUEST, metadata=[("x-routing-key", "cw-ranker.v1")], timeout=DEADLINE_S).answered_by.version == "v1"
+
+
+def test_a_key_that_nobody_serves_is_unavailable_at_once_every_time(rank) -> None:
+    for _ in range(5):
+        with pytest.raises(grpc.RpcError) as refusal:
+            rank(REQUEST, metadata=[("x-routing-key", "nobody.v7")], timeout=DEADLINE_S)
+
+        assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+        # Not "cluster not found", which is what Envoy says after having waited for one in vain.
+        assert refusal.value.details() == "routing key 'nobody.v7': no healthy upstream"
+
+
+def test_a_key_that_nobody_served_works_from_the_moment_that_it_is_published(rank, lab, routes, tmp_path) -> None:
+    with pytest.raises(grpc.RpcError):
+        rank(REQUEST, metadata=[("x-routing-key", "up-next.v2")], timeout=DEADLINE_S)
+    new = tmp_path / "new.yaml"
+    before = "  up-next:\n    versions:\n"
+    assert before in routes.read_text()
+    new.write_text(routes.read_text().replace(before, before + "      v2: {cluster: ml-cluster-1}\n"))
+
+    lab.publish(new)
+
+    answer = rank(REQUEST, metadata=[("x-routing-key", "up-next.v2")], timeout=DEADLINE_S)
+    assert (answer.answered_by.version, answer.answered_by.cluster) == ("v2", "ml-cluster-1")
+
+
+def test_a_body_for_another_model_than_the_header_is_a_tear(rank) -> None:
+    torn = ranking_pb2.RankRequest()
+    torn.envelope.model_config.model, torn.envelope.model_config.version = "cw-ranker", "v2"
+
+    with pytest.raises(grpc.RpcError) as refusal:
+        rank(torn, metadata=[("x-routing-key", "cw-ranker.v1")], timeout=DEADLINE_S)
+
+    assert refusal.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "cw-ranker.v1" in refusal.value.details()

@@ -1,0 +1,47 @@
+"""From what became of each revision to when its answers are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.runs.folder import SETTLING_NS, in_force
+
+
+def _revision(number: int, **steps: int) -> dict[str, Any]:
+    return {
+        "revision": number,
+        "document": {"number": number},
+        "steps": [{"phase": phase, "at_ns": at_ns, "detail": ""} for phase, at_ns in steps.items()],
+    }
+
+
+def _intervals(*revisions: dict[str, Any]) -> list[tuple[int, int, int | None]]:
+    return [(each.revision, each.from_ns, each.until_ns) for each in in_force(revisions)]
+
+
+def test_the_only_revision_is_in_force_from_when_it_went_out() -> None:
+    assert _intervals(_revision(1, stored=1, loaded=5, endpoints=6, converged=7)) == [(1, 5, None)]
+
+
+def test_while_a_revision_goes_out_it_and_the_one_before_are_in_force() -> None:
+    found = _intervals(
+        _revision(1, stored=1, loaded=5, converged=7), _revision(2, stored=20, loaded=25, converged=30, retired=40)
+    )
+
+    assert found == [(1, 5, 30 + SETTLING_NS), (2, 25, None)]
+
+
+def test_a_revision_that_failed_on_its_way_out_is_in_force_until_it_was_put_back() -> None:
+    found = _intervals(
+        _revision(1, loaded=5, converged=7), _revision(2, loaded=25, failed=33), _revision(3, loaded=50, converged=60)
+    )
+
+    assert found == [(1, 5, 60 + SETTLING_NS), (2, 25, 33 + SETTLING_NS), (3, 50, None)]
+
+
+def test_a_revision_whose_models_never_loaded_was_never_in_force() -> None:
+    assert _intervals(_revision(1, loaded=5, converged=7), _revision(2, stored=25, failed=33)) == [(1, 5, None)]
+
+
+def test_a_revision_that_is_still_going_out_is_in_force() -> None:
+    assert _intervals(_revision(1, loaded=5, converged=7), _revision(2, loaded=25)) == [(1, 5, None), (2, 25, None)]
