@@ -1,0 +1,49 @@
+"""Steps that many scenarios take."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Event
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.checkers import Outcome
+    from lab.lab import Lab
+    from lab.load.progress import Progress
+    from lab.runs import LoadOptions, RunResult
+
+LOAD_STARTS_WITHIN = timedelta(seconds=30)
+
+
+@contextmanager
+def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
+    """Drives load for as long as the options say; the body runs once requests are being answered."""
+    answering = Event()
+
+    def progress(seen: Progress) -> None:
+        if seen.ok:
+            answering.set()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        run = pool.submit(lab.load, options, progress=progress)
+        run.add_done_callback(lambda _: answering.set())
+        assert answering.wait(LOAD_STARTS_WITHIN.total_seconds()), "the driver did not start"
+        yield run
+
+
+def assert_all_answered_rightly(result: RunResult) -> None:
+    """Every planned request was sent, answered, and by a version that the rules allow."""
+    judged = {verdict.checker: verdict for verdict in result.verdicts if verdict.checker != "driver"}
+    wrong = [f"{each.checker}: {each.outcome}: {each.summary}" for each in judged.values() if each.outcome != "valid"]
+    assert wrong == [], f"{wrong}\n{result.folder}"
+    assert (result.summary.failed, result.misrouted, result.torn) == (0, 0, 0), result.folder
+    assert result.summary.ok == result.summary.planned, result.folder
+
+
+def verdict_of(result: RunResult, checker: str) -> Outcome:
+    """One checker's outcome."""
+    return next(verdict.outcome for verdict in result.verdicts if verdict.checker == checker)

@@ -1,0 +1,69 @@
+"""Name the use case, not the endpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from lab.errors import CallError
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
+
+ANSWERED_BY = {
+    "ContinueWatchingRanking": ("homepage", "cw-ranker@v1", "ml-cluster-1"),
+    "HomepageRows": ("homepage", "rows@v1", "ml-cluster-3"),
+    "SearchRanking": ("search", "search-ranker@v1", "ml-cluster-4"),
+    "UpNext": ("playback", "up-next@v1", "ml-cluster-5"),
+    "FraudDetection": ("payments", "fraud@v1", "ml-cluster-6"),
+}
+
+
+@pytest.mark.parametrize("use_case", ANSWERED_BY)
+def test_every_use_case_reaches_its_model_by_name(lab: Lab, topology: str, use_case: str) -> None:
+    caller, model, cluster = ANSWERED_BY[use_case]
+
+    answer = lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
+
+    assert (model, cluster) == (f"{answer.model}@{answer.version}", answer.cluster)
+    assert answer.source == "model"
+
+
+@pytest.mark.parametrize(
+    ("context", "version"),
+    [
+        ({"device": "tv", "country": "US"}, "v2"),
+        ({"device": "tv", "country": "CA"}, "v2"),
+        ({"device": "phone", "country": "DE"}, "v1"),
+        ({"device": "tv", "country": "DE"}, "v1"),
+        ({"device": "tv"}, "v1"),
+        ({"device": "tv", "country": "US", "segment": "kids"}, "v3"),
+    ],
+)
+def test_context_rules_send_a_television_in_the_us_elsewhere_than_a_phone_in_germany(
+    lab: Lab, topology: str, context: dict[str, str], version: str
+) -> None:
+    answer = lab.call(
+        "ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u1", **context}
+    )
+
+    assert version == answer.version
+
+
+@pytest.mark.parametrize(
+    ("use_case", "caller", "code", "message"),
+    [
+        ("NoSuchThing", "homepage", grpc.StatusCode.NOT_FOUND, "NoSuchThing"),
+        ("FraudDetection", "homepage", grpc.StatusCode.PERMISSION_DENIED, "FraudDetection"),
+    ],
+)
+def test_who_asks_for_the_wrong_thing_is_told_so_in_the_same_words_in_every_topology(
+    lab: Lab, topology: str, use_case: str, caller: str, code: grpc.StatusCode, message: str
+) -> None:
+    with pytest.raises(CallError) as refusal:
+        lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
+
+    assert code == refusal.value.code
+    assert message in refusal.value.message

@@ -1,0 +1,69 @@
+"""Models move freely, and only those who have written addresses down notice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.history import read_parquet
+from lab.runs import LoadOptions
+from scenarios.steps import assert_all_answered_rightly, under_load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.lab import Lab
+
+RATE_RPS = 200.0
+DURATION_S = 8.0
+MOVES = 6
+
+
+@pytest.fixture
+def moved(routes: Path, tmp_path: Path) -> Path:
+    """The default route table with one model version on another cluster."""
+    text = routes.read_text()
+    before = "v1: {cluster: ml-cluster-1}"
+    assert before in text
+    path = tmp_path / "moved.yaml"
+    path.write_text(text.replace(before, "v1: {cluster: ml-cluster-5}"))
+    return path
+
+
+def _load(topology: str, contexts: dict[str, tuple[str, ...]] | None = None) -> LoadOptions:
+    # A phone in Germany is ranked by the default, cw-ranker@v1, which is the one that moves.
+    return LoadOptions(
+        topology=topology,
+        caller="homepage",
+        use_cases=("ContinueWatchingRanking",),
+        rate=RATE_RPS,
+        duration_s=DURATION_S,
+        contexts=contexts if contexts is not None else {"device": ("phone", "tv"), "country": ("DE", "US")},
+    )
+
+
+def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
+    lab: Lab, topology: str, routes: Path, moved: Path
+) -> None:
+    with under_load(lab, _load(topology)) as run:
+        for number in range(MOVES):
+            lab.publish(moved if number % 2 == 0 else routes)
+
+    result = run.result()
+    assert_all_answered_rightly(result)
+    assert _clusters_of(result.folder) >= {"ml-cluster-1", "ml-cluster-5"}, "the move was not seen by anybody"
+
+
+def test_a_model_that_moves_breaks_whoever_hard_coded_its_address(lab: Lab, moved: Path) -> None:
+    with under_load(lab, _load("direct", contexts={})) as run:
+        lab.publish(moved)
+
+    result = run.result()
+    assert result.summary.ok > 0, "it never worked"
+    assert result.summary.failed > 0, "nobody noticed the move"
+    assert result.summary.by_status.keys() == {"OK", "FAILED_PRECONDITION"}
+
+
+def _clusters_of(folder: Path) -> set[str]:
+    return {record.cluster for record in read_parquet(folder / "history.parquet")}

@@ -1,0 +1,72 @@
+"""What may die without anybody noticing, and how soon the dead are left alone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lab.runs import LoadOptions
+from lab.waiting import eventually
+from scenarios.steps import assert_all_answered_rightly, under_load
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
+
+RATE_RPS = 200.0
+
+
+def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(lab: Lab, topology: str) -> None:
+    with under_load(lab, LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=8)) as run:
+        before = _nodes(lab)
+        lab.kill("control-plane")
+        lab.start("control-plane")
+        eventually(
+            "all nodes are connected again",
+            lambda: before - _nodes(lab),
+            within=timedelta(seconds=10),
+            until=lambda missing: not missing,
+        )
+
+    assert_all_answered_rightly(run.result())
+
+
+def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_when_it_is_back(
+    lab: Lab, topology: str
+) -> None:
+    victim = "ml-cluster-1-a"
+    with under_load(
+        lab,
+        LoadOptions(
+            topology=topology,
+            caller="homepage",
+            use_cases=("ContinueWatchingRanking",),
+            contexts={"device": ("phone",)},
+            rate=RATE_RPS,
+            duration_s=8,
+        ),
+    ) as run:
+        lab.kill(victim)
+        eventually(
+            "it is registered no longer",
+            lambda: victim in _replicas(lab),
+            within=timedelta(seconds=10),
+            until=lambda there: not there,
+        )
+        lab.start(victim)
+        eventually("it is registered again", lambda: victim in _replicas(lab), within=timedelta(seconds=10))
+
+    result = run.result()
+    assert result.misrouted == 0
+    # At this rate a request is in flight for about a millisecond; a handful is what a kill can cut off.
+    assert result.summary.failed <= 5, result.summary.by_status
+    assert result.summary.ok + result.summary.failed == result.summary.planned
+
+
+def _nodes(lab: Lab) -> set[str]:
+    known = lab.status().control_plane
+    return {node.node for node in known.nodes} if known else set()
+
+
+def _replicas(lab: Lab) -> set[str]:
+    known = lab.status().control_plane
+    return {replica.replica for replica in known.replicas if replica.loaded} if known else set()

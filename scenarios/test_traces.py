@@ -1,0 +1,28 @@
+"""Real arrivals: a production trace, in full."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.lab import CHECKOUT
+from lab.runs import LoadOptions
+from scenarios.steps import assert_all_answered_rightly
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
+
+TRACE = CHECKOUT.parent / "shared" / "traces" / "azure-llm-2023-code.csv"
+REQUESTS = 8_819
+
+
+@pytest.mark.skipif(not TRACE.exists(), reason=f"the trace is not at {TRACE}")
+@pytest.mark.timeout(300)
+def test_every_request_of_a_production_trace_is_answered_and_accounted_for(lab: Lab, topology: str) -> None:
+    options = LoadOptions(topology=topology, caller="homepage", arrivals=f"trace:{TRACE}", speedup=120)
+
+    result = lab.load(options)
+
+    assert REQUESTS == result.summary.planned
+    assert_all_answered_rightly(result)
