@@ -1,0 +1,18 @@
+"""All benches by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.bench import driver, gateway_throughput, mesh_overhead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lab.bench.result import BenchResult
+    from lab.bench.setting import Setting
+
+BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
+    module.NAME: module.run for module in (mesh_overhead, gateway_throughput, driver)
+}
+"""Name → bench, which takes a lab that is up and a number of rounds."""

@@ -1,0 +1,98 @@
+"""The setting of a bench: a lab of its own that is up, and units beside it to compare with."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import psutil
+
+from lab.errors import UnitError
+from lab.lab import Lab
+from lab.runtime.process import ProcessRuntime
+from lab.runtime.state import LabState
+from lab.units import Unit
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from lab.runs import LoadOptions, RunResult
+
+_START_TIMEOUT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A lab that is up.
+
+    Attributes:
+        say: told what is being measured.
+    """
+
+    lab: Lab
+    state: LabState
+    say: Callable[[str], None]
+
+    def start(self, name: str, argv: tuple[str, ...], address: str, files: Mapping[str, str] | None = None) -> int:
+        """Starts a unit that is not the lab's, and returns its process id once it listens; it ends with the lab."""
+        runtime = ProcessRuntime(self.lab.folder, self.state.security)
+        running = runtime.start(Unit(name, "yardstick", argv, address, files=files or {}))
+
+        def listens() -> bool:
+            if not runtime.is_running(running):
+                raise UnitError(f"{name} ended while starting: {runtime.last_words(name)}")
+            host, port = address.rsplit(":", 1)
+            with socket.socket() as probe:
+                return probe.connect_ex((host, int(port))) == 0
+
+        eventually(f"{name} listens on {address}", listens, within=_START_TIMEOUT)
+        return running.pid
+
+    def address(self, name: str) -> str:
+        """A free address for such a unit."""
+        return ProcessRuntime(self.lab.folder, self.state.security).site().address(name, "grpc")
+
+    def path(self, name: str, file: str) -> str:
+        """Where such a unit finds a file of its own."""
+        return ProcessRuntime(self.lab.folder, self.state.security).site().path(name, file)
+
+    def replicas(self, cluster: str) -> list[str]:
+        """Addresses of a model cluster's replicas."""
+        return [unit.address for unit in self.state.plan.with_role("model") if unit.name.startswith(f"{cluster}-")]
+
+    def load(self, options: LoadOptions) -> RunResult:
+        """Drives load; a bench of wrong or missing answers measures nothing.
+
+        Raises:
+            UnitError: not every request was answered rightly.
+        """
+        result = self.lab.load(options)
+        wrong = [each for each in result.verdicts if each.checker != "driver" and each.outcome != "valid"]
+        if wrong or result.summary.failed:
+            reasons = "; ".join(each.summary for each in wrong) or f"{result.summary.by_status}"
+            raise UnitError(f"{options.topology} did not answer every request rightly ({reasons}): {result.folder}")
+        return result
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has taken so far."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def setting(say: Callable[[str], None]) -> Iterator[Setting]:
+    """Brings a lab up for a bench, and takes it down again."""
+    lab = Lab(f"bench-{secrets.token_hex(3)}")
+    try:
+        lab.up(runtime="process", say=say)
+        state = LabState.load(lab.folder / "state.json")
+        assert state is not None  # noqa: S101 (it is up)
+        yield Setting(lab, state, say)
+    finally:
+        lab.down()
