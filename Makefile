@@ -7,7 +7,7 @@ ARGS    ?=
 
 VENV := .venv
 BIN  := $(VENV)/bin
-LAB  := $(BIN)/lab --name $(NAME)
+LAB  := LAB_NAME=$(NAME) $(BIN)/lab
 # Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
 WORKERS ?= 2
 

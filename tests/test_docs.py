@@ -46,6 +46,27 @@ def test_every_command_of_the_readme_succeeds(tmp_path: Path) -> None:
         lab.down()
 
 
+@pytest.mark.timeout(120)
+def test_make_brings_a_lab_up_and_down(tmp_path: Path) -> None:
+    name = f"make-{secrets.token_hex(3)}"
+    environment = {"PATH": "/usr/bin:/bin", "LAB_HOME": str(tmp_path)}
+
+    def make(target: str) -> str:
+        command = ["make", target, f"NAME={name}", "RUNTIME=process"]
+        return subprocess.run(
+            command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    try:
+        text = make("lab-up")
+        for topology in ("direct", "gateway", "mesh", "mesh-unleased"):
+            assert f"✓ {topology}" in text
+        assert "Try next" in text
+    finally:
+        make("lab-down")
+    assert not (tmp_path / ".lab" / name).exists()
+
+
 def test_make_targets_of_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 

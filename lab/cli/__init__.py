@@ -5,7 +5,9 @@ Here belongs how things are asked for and shown. What they do lives in ``lab.lab
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -31,8 +33,11 @@ bench.register(app)
 
 
 @app.callback()
-def _root() -> None:
-    """Shared by all commands."""
+def _root(
+    name: Annotated[str | None, typer.Option(help="Which lab; the same as a command's own --name.")] = None,
+) -> None:
+    if name is not None:
+        os.environ["LAB_NAME"] = name
 
 
 def main() -> None:
