@@ -69,7 +69,7 @@ def median(values: Sequence[float], *, seed: int, confidence: float = CONFIDENCE
         raise ValueError(f"a confidence of {confidence}: it lies between 0 and 1")
     sample = np.asarray(values, dtype=np.float64)
     if np.isnan(sample).any():
-        raise ValueError(f"round {int(np.isnan(sample).argmax())} has no value")
+        raise ValueError(f"round {int(np.flatnonzero(np.isnan(sample))[0])} has no value")
     draws = np.random.default_rng(seed).integers(0, len(sample), size=(RESAMPLES, len(sample)))
     medians = np.median(sample[draws], axis=1)
     tail = 100 * (1 - confidence) / 2

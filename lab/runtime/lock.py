@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-from contextlib import contextmanager
+import os
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from lab.errors import DeadlineError, LabError
 from lab.waiting import eventually
@@ -20,24 +21,36 @@ _PATIENCE = timedelta(seconds=2)
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the lock of the lab in ``folder``, which is made if it is not there.
+    """Holds the lock of the lab in ``folder``, which is made if it is not there; the lock goes with the folder.
 
     Raises:
         LabError: another command holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     # Beside the folder, since `down` removes that.
-    with (folder.parent / f"{folder.name}.lock").open("w") as file:
+    path = folder.parent / f"{folder.name}.lock"
+    with ExitStack() as stack:
         try:
-            eventually("the lock is free", lambda: _is_locked_now(file), within=_PATIENCE)
+            eventually("the lock is held", lambda: _take(path, stack), within=_PATIENCE)
         except DeadlineError:
             raise LabError(f"lab {folder.name} is being brought up or down by another command; try again") from None
+        folder.mkdir(exist_ok=True)
         yield
+        if not folder.exists():
+            path.unlink()
+            with suppress(OSError):
+                folder.parent.rmdir()  # other labs may be in it
 
 
-def _is_locked_now(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _take(path: Path, stack: ExitStack) -> bool:
+    with ExitStack() as attempt:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = attempt.enter_context(path.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever held it may have removed it meanwhile, and a lock on a file that nobody finds is worth nothing.
+            is_found = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except (BlockingIOError, FileNotFoundError):
+            return False
+        if is_found:
+            stack.push(attempt.pop_all())
+        return is_found

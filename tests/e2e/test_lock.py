@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import LabError
+from lab.runtime.lock import exclusive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORKERS, TURNS = 4, 20
+
+
+def test_who_comes_second_is_told(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "mine"), pytest.raises(LabError, match="lab mine is being brought up or down"):
+        exclusive(tmp_path / "mine").__enter__()
+
+
+def test_the_lock_goes_with_the_folder_and_stays_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / ".lab" / "mine"
+    with exclusive(folder):
+        pass
+    assert folder.exists()
+    with exclusive(folder):
+        folder.rmdir()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_is_held_by_one_at_a_time_also_while_it_comes_and_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    inside = threading.Semaphore(1)
+    alone: list[bool] = []
+
+    def work(_: int) -> None:
+        for _turn in range(TURNS):
+            with exclusive(folder):
+                alone.append(inside.acquire(blocking=False))
+                folder.rmdir()
+                inside.release()
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(work, range(WORKERS)))
+
+    assert alone == [True] * WORKERS * TURNS
