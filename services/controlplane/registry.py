@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -103,19 +103,20 @@ class Registry:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-            for table in ("revisions", "events"):
-                for action in ("UPDATE", "DELETE"):
-                    self._db.execute(_APPEND_ONLY.format(table=table, action=action))
+            with ExitStack() as if_it_fails:
+                self._db = sqlite3.connect(path, isolation_level=None)
+                if_it_fails.callback(self._db.close)
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
+                for table in ("revisions", "events"):
+                    for action in ("UPDATE", "DELETE"):
+                        self._db.execute(_APPEND_ONLY.format(table=table, action=action))
+                if_it_fails.pop_all()
         except sqlite3.Error as error:
-            raise LabError(
-                f"{path}: cannot open the registry of revisions: {error}; move the file away to begin anew"
-            ) from error
+            message = f"{path}: cannot open the registry of revisions: {error}; move the file away to begin anew"
+            raise LabError(message) from error
 
     def close(self) -> None:
         """Closes the file."""

@@ -70,18 +70,19 @@ class Replica:
         self.is_deaf = False
         self.stops_beating = False
         self._address = address
+        self._writing = asyncio.Lock()  # a stream takes one message at a time
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         async with open_channel(self._address) as channel:
             call = replicas_pb2_grpc.ReplicasStub(channel).Register()
-            await call.write(self.state)
+            await self._report(call)
             beats = asyncio.create_task(self._beat(call))
             try:
                 async for assignment in call:
                     if not self.is_deaf:
                         self._load(assignment)
-                        await call.write(self.state)
+                        await self._report(call)
             finally:
                 beats.cancel()
 
@@ -89,7 +90,11 @@ class Replica:
         while True:
             await asyncio.sleep(0.2)
             if not self.stops_beating:
-                await call.write(self.state)
+                await self._report(call)
+
+    async def _report(self, call: Any) -> None:
+        async with self._writing:
+            await call.write(self.state)
 
     def _load(self, assignment: replicas_pb2.Assignment) -> None:
         wanted = {version.routing_key for version in assignment.versions}
