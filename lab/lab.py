@@ -19,7 +19,7 @@ from lab.runs import drive
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
 from lab.runtime.state import LabState
-from lab.spec import read_spec
+from lab.spec import override, read_spec
 from lab.standup import StandUp
 from lab.units import CONTROL_PLANE, plan
 from services.caller.pages import PAGES
@@ -134,7 +134,7 @@ class Lab:
             UnitError: a unit did not come up, or answered wrongly.
             LabError: a lab of this name is up that was made from something else.
         """
-        wanted = _with_overrides(read_spec(spec), topologies, security)
+        wanted = override(read_spec(spec), topologies=topologies, security=security)
         _check_callers(spec, wanted)
         sources = sources_of(routes or wanted.routes)
         table = read_sources(sources)
@@ -145,16 +145,15 @@ class Lab:
             if before is None:
                 self._clear(carrier)
                 layout = plan(wanted, table, carrier.site())
-                state = LabState(carrier.name, str(spec), tuple(wanted.topologies), wanted.security.mode, layout)
+                state = LabState(carrier.name, str(spec), wanted, layout)
                 state.save(self._state_file)
-            elif (before.spec, before.topologies, before.runtime) == (
-                str(spec),
-                tuple(wanted.topologies),
-                carrier.name,
-            ):
+            elif (before.spec, before.runtime) == (wanted, carrier.name):
                 state = before
             else:
-                raise LabError(f"lab {self.name} is up, made from {before.spec}: `lab down` first, or use --name")
+                raise LabError(
+                    f"lab {self.name} is up, and was made from another spec ({before.spec_file}, as it was then): "
+                    "`lab down` first, or use --name"
+                )
             stand_up = StandUp(carrier, self._state_file, say)
             try:
                 state = stand_up.start(state)
@@ -377,15 +376,6 @@ class Lab:
         """What an earlier lab of this name has left: processes after a crash, logs, revisions."""
         runtime.sweep()
         shutil.rmtree(self.folder / "units", ignore_errors=True)
-
-
-def _with_overrides(spec: LabSpec, topologies: Sequence[str], security: str | None) -> LabSpec:
-    document = spec.model_dump()
-    if topologies:
-        document["topologies"] = list(topologies)
-    if security:
-        document["security"]["mode"] = security
-    return type(spec).model_validate(document)
 
 
 def _check_callers(file: Path, spec: LabSpec) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lab.errors import SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TOPOLOGIES = ("direct", "gateway", "mesh", "mesh-unleased")
 """The ways from caller to model; DESIGN's names."""
@@ -79,7 +82,7 @@ class StubSpec(_Part):
 class SecuritySpec(_Part):
     """How connections are secured."""
 
-    mode: Annotated[str, Field(pattern="^plaintext$")] = "plaintext"
+    mode: Literal["plaintext"] = "plaintext"
 
 
 class LabSpec(_Part):
@@ -136,6 +139,25 @@ def read_spec(path: Path) -> LabSpec:
         field = [str(part) for part in first["loc"]]
         raise SpecError(f"{path}:{_line_of(text, field)}: {'.'.join(field)}: {_remedy(first)}") from None
     return spec.model_copy(update={"routes": path.parent / spec.routes})
+
+
+def override(spec: LabSpec, *, topologies: Sequence[str] = (), security: str | None = None) -> LabSpec:
+    """The spec with what the command line says instead; empty means that it says nothing.
+
+    Raises:
+        SpecError: one line with the option and its remedy.
+    """
+    document = spec.model_dump()
+    if topologies:
+        document["topologies"] = list(topologies)
+    if security:
+        document["security"]["mode"] = security
+    try:
+        return LabSpec.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--topology" if first["loc"][0] == "topologies" else f"--{first['loc'][0]}"
+        raise SpecError(f"{option}: {_remedy(first)}") from None
 
 
 def _remedy(error: Any) -> str:

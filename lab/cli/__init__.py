@@ -51,7 +51,7 @@ def main() -> None:
         if debug:
             raise
         _fail(getattr(error, "format_message", error.__str__)())
-    except LabError as error:
+    except (LabError, OSError) as error:
         if debug:
             raise
         _fail(str(error))

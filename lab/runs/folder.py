@@ -7,7 +7,7 @@
         history.parquet     one record a request            latency.hdr     histogram of the latencies
         revisions.json      route tables in force           versions.json   of what it ran on
         summary.json        figures and verdicts
-        spec.toml           the lab's spec                  trace.csv       the trace, if one was played
+        spec.json           the lab's spec                  trace.csv       the trace, if one was played
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -124,8 +124,7 @@ def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
 
 def keep_surroundings(folder: Path, state: LabState, units: Path) -> None:
     """Copies logs, what each sidecar holds, and the versions of what everything ran on."""
-    spec = folder / "spec.toml"
-    shutil.copyfile(state.spec, spec)
+    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
     for log in units.glob("*/*log"):
         target = folder / "units" / log.parent.name / log.name
         target.parent.mkdir(parents=True, exist_ok=True)

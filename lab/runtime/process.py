@@ -126,20 +126,25 @@ class ProcessRuntime:
     def run(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
         """Runs a program of the lab to its end, hands its lines over as they come, and returns its exit status.
 
-        Ctrl-C reaches the program too, which ends in its own way; only a second one does not wait for that.
+        Ctrl-C is passed on to the program, which ends in its own way.
         """
         command = [_executable(argv[0]), *argv[1:]]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self._environment("driver")) as program:
+        environment = self._environment("driver")
+        # In a session of its own: a terminal's Ctrl-C would reach it a second time.
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        ) as program:
             assert program.stdout is not None  # noqa: S101 (it is a pipe)
-            lines = iter(program.stdout.readline, "")
             while True:
                 try:
-                    for line in lines:
+                    for line in iter(program.stdout.readline, ""):
                         on_line(line)
                     return program.wait()
                 except KeyboardInterrupt:
-                    if program.poll() is None:
-                        program.send_signal(signal.SIGINT)
+                    program.send_signal(signal.SIGINT)
+                except BaseException:
+                    program.kill()
+                    raise
 
     def sweep(self) -> int:
         """Ends every process that carries this lab's mark, known or not, and returns how many there were."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.client import Endpoints
 from lab.errors import LabError
+from lab.spec import LabSpec
 from lab.units import Plan, Unit
 
 if TYPE_CHECKING:
@@ -29,19 +30,27 @@ class LabState:
 
     Attributes:
         runtime: name of the runtime.
-        spec: file that it was made from.
-        topologies: what stands up.
-        security: how connections are secured.
+        spec_file: what it was made from.
+        spec: what was read there, and then said on the command line.
         plan: its units and addresses.
         running: name of each started unit → its process.
     """
 
     runtime: str
-    spec: str
-    topologies: tuple[str, ...]
-    security: str
+    spec_file: str
+    spec: LabSpec
     plan: Plan
     running: Mapping[str, Running] = field(default_factory=dict)
+
+    @property
+    def topologies(self) -> tuple[str, ...]:
+        """What stands up."""
+        return tuple(self.spec.topologies)
+
+    @property
+    def security(self) -> str:
+        """How connections are secured."""
+        return self.spec.security.mode
 
     def with_running(self, unit: str, running: Running) -> LabState:
         """The same, with one unit started."""
@@ -50,7 +59,8 @@ class LabState:
     def save(self, path: Path) -> None:
         """Writes it down so that a crash leaves either the old or the new."""
         scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps(asdict(self), indent=1))
+        document = {**asdict(self), "spec": self.spec.model_dump(mode="json")}
+        scratch.write_text(json.dumps(document, indent=1))
         scratch.replace(path)
 
     @classmethod
@@ -66,9 +76,8 @@ class LabState:
             callers = {name: Endpoints.from_document(each) for name, each in raw["plan"]["callers"].items()}
             return cls(
                 runtime=raw["runtime"],
-                spec=raw["spec"],
-                topologies=tuple(raw["topologies"]),
-                security=raw["security"],
+                spec_file=raw["spec_file"],
+                spec=LabSpec.model_validate(raw["spec"]),
                 plan=Plan(units, callers),
                 running={name: Running(**each) for name, each in raw["running"].items()},
             )

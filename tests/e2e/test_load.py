@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +19,6 @@ from lab.runs import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from lab.history import Record
 
@@ -60,7 +64,7 @@ def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
 
     assert names >= {
         *("plan.json", "driver.json", "history.parquet", "latency.hdr", "revisions.json", "summary.json"),
-        *("versions.json", "spec.toml", "units", "sidecars"),
+        *("versions.json", "spec.json", "units", "sidecars"),
     }
     assert (run / "units" / "control-plane" / "log").read_text()
     dump = json.loads((run / "sidecars" / "homepage-sidecar.config_dump.json").read_text())
@@ -132,3 +136,27 @@ def test_direct_knows_no_rules_and_is_found_out(lab) -> None:
     result = lab.load(options)
 
     assert (result.outcome, result.misrouted) == ("invalid", result.summary.planned)
+
+
+def test_ctrl_c_ends_a_run_with_every_request_accounted_for(lab) -> None:
+    command = [str(Path(sys.executable).parent / "lab"), "load", "--rate", "50", "--duration", "60"]
+    run = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
+    )
+    assert run.stderr is not None
+    for line in run.stderr:
+        if "done" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=30)
+
+    assert run.returncode == 2
+    planned, recorded = re.search(r"(\d+) planned, (\d+) recorded", output), re.search(r"(\d+) UNSENT", output)
+    assert planned is not None
+    assert recorded is not None
+    assert planned[1] == planned[2]
+    assert "unknown" in output
