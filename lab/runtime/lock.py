@@ -49,7 +49,7 @@ def _take(path: Path, stack: ExitStack) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever held it may have removed it meanwhile, and a lock on a file that nobody finds is worth nothing.
             is_found = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-        except (BlockingIOError, FileNotFoundError):
+        except (BlockingIOError, FileExistsError, FileNotFoundError):  # held, or just being removed
             return False
         if is_found:
             stack.push(attempt.pop_all())
