@@ -8,6 +8,9 @@ import grpc
 import pytest
 
 from lab.errors import CallError
+from lab.transport import open_blocking_channel
+from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
     from lab.lab import Lab
@@ -67,3 +70,26 @@ def test_who_asks_for_the_wrong_thing_is_told_so_in_the_same_words_in_every_topo
 
     assert code == refusal.value.code
     assert message in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("caller", "sections"),
+    [
+        ("homepage", {"HomepageRows", "ContinueWatchingRanking"}),
+        ("search", {"SearchRanking"}),
+        ("playback", {"UpNext"}),
+        ("payments", {"FraudDetection"}),
+        ("recommendations", {"ContinueWatchingRanking"}),
+    ],
+)
+def test_every_callers_page_is_answered_in_full(lab: Lab, topology: str, caller: str, sections: set[str]) -> None:
+    with open_blocking_channel(lab.endpoints().callers[caller]) as channel:
+        page = caller_pb2_grpc.CallerStub(channel).GetPage(
+            caller_pb2.GetPageRequest(context=serving_pb2.RequestContext(user_id="u1"), topology=topology)
+        )
+
+    assert sections == {section.use_case for section in page.sections}
+    assert {""} == {section.error for section in page.sections}
+    for section in page.sections:
+        _, model, _ = ANSWERED_BY[section.use_case]
+        assert model == f"{section.answered_by.model}@{section.answered_by.version}"

@@ -24,9 +24,12 @@ def explained(
     if code is grpc.StatusCode.CANCELLED:
         # Not by this side, or there would be no error to explain: a server that stops drops what waits in its queue.
         code, details = grpc.StatusCode.UNAVAILABLE, f"dropped by a server that stops ({details})"
-    if use_case in details or (routing_key and routing_key in details):
+    if use_case in details:
         return code, details
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        # Whoever's clock ran out first, Envoy's or this side's, has words of its own for it.
         details = f"no answer within {timeout_s * 1000:.0f} ms"
+    elif routing_key and routing_key in details:
+        return code, details
     subject = f"{use_case} ({routing_key})" if routing_key else use_case
     return code, f"{subject}: {details or code.name}"

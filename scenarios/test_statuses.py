@@ -1,0 +1,99 @@
+"""The same failure has the same status, and names what it is about, whichever way the request went."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from lab.errors import CallError
+from lab.transport import open_blocking_channel
+from lab.waiting import eventually
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.lab import Lab
+
+CLUSTER = "ml-cluster-6"
+USE_CASE, CALLER, KEY = "FraudDetection", "payments", "fraud.v1"
+BACK_WITHIN = timedelta(seconds=15)
+
+
+@contextmanager
+def _behaving(lab: Lab, behaviour: stub_pb2.Behaviour) -> Iterator[None]:
+    """Every replica of the cluster behaves so, and as before afterwards."""
+    stubs = []
+    channels = [open_blocking_channel(unit.address) for unit in lab.status().units if unit.name.startswith(CLUSTER)]
+    before = []
+    try:
+        for channel in channels:
+            stub = stub_pb2_grpc.StubControlStub(channel)
+            before.append(stub.GetBehaviour(stub_pb2.GetBehaviourRequest()))
+            stubs.append(stub)
+            stub.SetBehaviour(behaviour)
+        yield
+    finally:
+        for stub, behaved in zip(stubs, before, strict=False):
+            stub.SetBehaviour(behaved)
+        for channel in channels:
+            channel.close()
+
+
+def _refusal(lab: Lab, topology: str) -> CallError:
+    with pytest.raises(CallError) as refusal:
+        lab.call(USE_CASE, topology=topology, caller=CALLER, context={"user_id": "u1"})
+    return refusal.value
+
+
+def test_a_model_that_takes_too_long_is_deadline_exceeded(lab: Lab, topology: str) -> None:
+    slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=10_000))
+    with _behaving(lab, slow):
+        refusal = _refusal(lab, topology)
+
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is refusal.code
+    assert refusal.message == f"{USE_CASE} ({KEY}): no answer within 2000 ms"
+
+
+def test_a_model_that_fails_says_so_itself(lab: Lab, topology: str) -> None:
+    with _behaving(lab, stub_pb2.Behaviour(error_rate=1.0)):
+        refusal = _refusal(lab, topology)
+
+    assert grpc.StatusCode.INTERNAL is refusal.code
+    assert KEY in refusal.message
+
+
+def test_a_cluster_without_a_replica_is_unavailable_and_back_when_they_are(lab: Lab, topology: str) -> None:
+    replicas = [unit.name for unit in lab.status().units if unit.name.startswith(CLUSTER)]
+    try:
+        for replica in replicas:
+            lab.kill(replica)
+        refusal = eventually(
+            "the dead replicas have left",
+            lambda: _refusal(lab, topology),
+            within=BACK_WITHIN,
+            until=lambda error: "no healthy" in error.message,
+        )
+    finally:
+        for replica in replicas:
+            lab.start(replica)
+
+    assert grpc.StatusCode.UNAVAILABLE is refusal.code
+    assert KEY in refusal.message
+    eventually("the cluster answers again, whichever way it is asked", lambda: _answers(lab), within=BACK_WITHIN)
+
+
+def _answers(lab: Lab) -> bool:
+    # More often than there are gateways: each must have learnt of the replicas.
+    calls = [topology for topology in ("gateway", "mesh") for _ in range(4)]
+    try:
+        return all(
+            lab.call(USE_CASE, topology=topology, caller=CALLER, context={"user_id": "u1"}).cluster == CLUSTER
+            for topology in calls
+        )
+    except CallError:
+        return False

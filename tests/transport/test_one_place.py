@@ -1,0 +1,21 @@
+"""Credentials come from one place only if channels and servers do."""
+
+from __future__ import annotations
+
+import re
+
+from lab.lab import CHECKOUT
+
+ROOMS = ("lab", "services", "models")
+MAKERS = re.compile(r"\b(insecure_channel|secure_channel|add_insecure_port|add_secure_port|aio\.server)\(")
+
+
+def test_channels_and_servers_are_made_in_lab_transport_alone() -> None:
+    made = {
+        str(path.relative_to(CHECKOUT))
+        for room in ROOMS
+        for path in (CHECKOUT / room).rglob("*.py")
+        if MAKERS.search(path.read_text()) and not path.name.endswith("_pb2_grpc.py")
+    }
+
+    assert {"lab/transport/channels.py", "lab/transport/servers.py"} == made
