@@ -49,6 +49,7 @@ class UnitStatus:
     Attributes:
         state: ``running``, ``exited``, or ``absent`` if it was never started.
         last_words: the end of its log, if it has exited.
+        memory_bytes: shared pages counted once over all units; 0 if it was not asked for.
     """
 
     name: str
@@ -57,6 +58,7 @@ class UnitStatus:
     address: str
     pid: int
     last_words: str
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +176,8 @@ class Lab:
 
     # -- looking -------------------------------------------------------------------------------------------------
 
-    def status(self) -> LabStatus:
-        """How every unit is doing. A unit that has crashed is ``exited``."""
+    def status(self, *, memory: bool = False) -> LabStatus:
+        """How every unit is doing, and with ``memory`` what it takes. A unit that has crashed is ``exited``."""
         state = self._state()
         runtime = self._runtime(state)
         units = []
@@ -184,7 +186,9 @@ class Lab:
             alive = running is not None and runtime.is_running(running)
             how = "running" if alive else "exited" if running else "absent"
             last_words = "" if alive else runtime.last_words(unit.name)
-            units.append(UnitStatus(unit.name, unit.role, how, unit.address, running.pid if running else 0, last_words))
+            size = runtime.memory_bytes(running) if running and memory else 0
+            pid = running.pid if running else 0
+            units.append(UnitStatus(unit.name, unit.role, how, unit.address, pid, last_words, size))
         try:
             with self._admin(state) as admin:
                 control_plane = admin.status()

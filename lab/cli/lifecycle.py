@@ -95,12 +95,16 @@ def down(name: Name = "default", as_json: Json = False) -> None:
         console.print(f"{ended} units ended" if ended else f"lab {name} was not up")
 
 
-def status(name: Name = "default", as_json: Json = False) -> None:
+def status(
+    memory: Annotated[bool, typer.Option("--memory", help="Also say what each takes.")] = False,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
     """Show how every unit is doing, and which revision each node holds. Exit status 1 if a unit has exited.
 
-    Example: lab status --json
+    Example: lab status --memory
     """
-    state = Lab(name).status()
+    state = Lab(name).status(memory=memory)
     known = state.control_plane
     if as_json:
         print_json(
@@ -118,11 +122,16 @@ def status(name: Name = "default", as_json: Json = False) -> None:
             if known
             else f"lab {state.name}, {state.runtime} runtime; the control plane does not answer"
         )
-        rows = [
+        rows: list[tuple[object, ...]] = [
             (unit.name, unit.role, _coloured(unit), unit.address, unit.pid or "", acked.get(unit.name, ""))
             for unit in state.units
         ]
-        console.print(table(("unit", "role", "state", "address", "pid", "rev"), rows, right=("pid", "rev")))
+        headings: tuple[str, ...] = ("unit", "role", "state", "address", "pid", "rev")
+        if memory:
+            rows = [(*row, f"{unit.memory_bytes / 1e6:.1f}") for row, unit in zip(rows, state.units, strict=True)]
+            rows.append(("all", *[""] * 5, f"{sum(unit.memory_bytes for unit in state.units) / 1e6:.1f}"))
+            headings = (*headings, "MB")
+        console.print(table(headings, rows, right=("pid", "rev", "MB")))
         for unit in state.units:
             if unit.last_words:
                 console.print(f"{unit.name}: {unit.last_words}", markup=False)

@@ -40,6 +40,9 @@ class Runtime(Protocol):
     def is_running(self, running: Running) -> bool:
         """Whether that very unit still lives."""
 
+    def memory_bytes(self, running: Running) -> int:
+        """Memory of a unit, shared pages counted once over all; 0 if it is gone."""
+
     def kill(self, running: Running) -> None:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
 

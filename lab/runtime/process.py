@@ -112,6 +112,17 @@ class ProcessRuntime:
         """Whether that very process still lives; another one that got its id does not count."""
         return _process(running) is not None
 
+    def memory_bytes(self, running: Running) -> int:
+        """Memory of a unit, shared pages counted once over all: PSS, or RSS where the system has none; 0 if gone."""
+        process = _process(running)
+        if process is None:
+            return 0
+        try:
+            memory = process.memory_full_info()
+        except psutil.Error:
+            return 0
+        return int(getattr(memory, "pss", memory.rss))
+
     def kill(self, running: Running) -> None:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
         process = _process(running)
