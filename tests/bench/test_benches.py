@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lab.bench import driver, gateway_throughput, mesh_overhead
+from lab.bench.catalogue import BENCHES
+from lab.bench.result import BenchResult, Claim
+from lab.bench.setting import setting
+from lab.measure.compare import Interval
+
+
+def _figure(estimate: float) -> Interval:
+    return Interval(estimate=estimate, low=0.0, high=9.0, confidence=0.95, rounds=3)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "holds"),
+    [
+        ({"at_most": 1.5}, True),
+        ({"at_most": 1.0}, False),
+        ({"at_least": 1.0}, True),
+        ({"at_least": 1.5}, False),
+        ({"at_least": 0.99, "at_most": 1.01}, False),
+        ({}, True),
+    ],
+)
+def test_a_claim_holds_if_its_estimate_keeps_its_bounds(bounds: dict[str, float], holds: bool) -> None:  # noqa: FBT001
+    assert holds == Claim(text="", figure=_figure(1.2), **bounds).holds
+
+
+def test_a_figure_that_is_no_number_keeps_no_bound() -> None:
+    assert not Claim(text="", figure=_figure(float("inf")), at_most=1.5).holds
+    assert not Claim(text="", figure=_figure(float("nan")), at_most=1.5, at_least=0.0).holds
+
+
+def test_a_result_keeps_every_round() -> None:
+    result = BenchResult(name="x", unit="ms", arms={"a": [1.0, 3.0, 2.0]}, claims=[], notes=["n = 3"])
+
+    document = json.loads(json.dumps(result.to_document()))
+
+    assert document["rounds"] == {"a": [1.0, 3.0, 2.0]}
+    assert document["medians"] == {"a": 2.0}
+
+
+@pytest.mark.timeout(300)
+def test_every_bench_measures_each_arm_once_a_round(monkeypatch) -> None:
+    for module in (driver, gateway_throughput, mesh_overhead):
+        monkeypatch.setattr(module, "SECONDS", 1.0)
+    monkeypatch.setattr(driver, "BUSY_RPS", 500.0)
+    with setting(lambda _: None) as lab:
+        for bench in BENCHES.values():
+            result = bench(lab, 3)
+            assert {len(values) for values in result.arms.values()} == {3}
+            assert all(value > 0 for values in result.arms.values() for value in values)
+            assert result.claims
