@@ -15,6 +15,7 @@ from lab.calls import call
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable, read_path, read_sources, sources_of
+from lab.routing.explanation import Explanation, explain
 from lab.runs import drive
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from lab.calls import CallOutcome
     from lab.client import Endpoints
     from lab.load.progress import Progress
-    from lab.routing.explanation import Explanation
     from lab.runs import LoadOptions, RunResult
     from lab.runtime import Runtime
     from lab.spec import LabSpec
@@ -324,9 +324,9 @@ class Lab:
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
         """Where a request would go and why; by a file with no lab up, or by the revision in force."""
         if file is not None:
-            return Router.of_document(read_path(file).document).explain(use_case, context)
+            return explain(Router.of_document(read_path(file).document), use_case, context)
         in_force = self.revision()
-        return Router.of_document(in_force.document or {}, in_force.revision).explain(use_case, context)
+        return explain(Router.of_document(in_force.document or {}, in_force.revision), use_case, context)
 
     # -- within --------------------------------------------------------------------------------------------------
 

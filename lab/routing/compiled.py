@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError, UnknownUseCaseError
-from lab.routing.explanation import Explanation, outcomes
 from lab.routing.keys import routing_key
 from lab.routing.rules import UseCase, shown
 
@@ -186,13 +185,3 @@ class Router:
             found.api,
             self._revision,
         )
-
-    def explain(self, use_case: str, context: Mapping[str, str]) -> Explanation:
-        """The choice for a request, and for each rule in order whether it matched or why not; for people.
-
-        Raises:
-            UnknownUseCaseError: no such use case.
-            CallerNotAllowedError: ``context["caller"]`` may not ask for it.
-        """
-        choice = self.resolve(use_case, context)
-        return Explanation(choice, outcomes(self.use_case(use_case), context, choice))

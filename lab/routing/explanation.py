@@ -11,7 +11,7 @@ from lab.routing.rules import shown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.routing.compiled import Choice
+    from lab.routing.compiled import Choice, Router
     from lab.routing.rules import Conditions, Rule, UseCase
 
 _VALUES_SHOWN = 5
@@ -40,7 +40,18 @@ class Explanation:
     rules: tuple[RuleOutcome, ...]
 
 
-def outcomes(use_case: UseCase, context: Mapping[str, str], choice: Choice) -> tuple[RuleOutcome, ...]:
+def explain(router: Router, use_case: str, context: Mapping[str, str]) -> Explanation:
+    """The choice for a request, and for each rule in order whether it matched or why not.
+
+    Raises:
+        UnknownUseCaseError: no such use case.
+        CallerNotAllowedError: ``context["caller"]`` may not ask for it.
+    """
+    choice = router.resolve(use_case, context)
+    return Explanation(choice, _outcomes(router.use_case(use_case), context, choice))
+
+
+def _outcomes(use_case: UseCase, context: Mapping[str, str], choice: Choice) -> tuple[RuleOutcome, ...]:
     """What became of each rule on the way to the choice."""
     found: list[RuleOutcome] = []
     decided = False
@@ -70,7 +81,9 @@ def _value(context: Mapping[str, str], field: str) -> str:
 
 def _why_not(rule: Rule, context: Mapping[str, str]) -> str:
     for field, values in rule.conditions.fields:
-        if context.get(field) not in values:
+        if not context.get(field):
+            return f"{_value(context, field)}; {_listed(values)} would match"
+        if context[field] not in values:
             return f"{_value(context, field)}, not one of {_listed(values)}"
     negated = rule.conditions.negated
     if negated is not None and negated.hold(context):
