@@ -70,3 +70,17 @@ def _nodes(lab: Lab) -> set[str]:
 def _replicas(lab: Lab) -> set[str]:
     known = lab.status().control_plane
     return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
+
+
+def test_a_resolver_is_killed_and_comes_back_and_leases_carry_its_caller_over(lab: Lab) -> None:
+    resolver = "homepage-resolver"
+    with under_load(
+        lab,
+        # Few contexts: what was never asked for before has no lease.
+        LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=8, contexts={"device": ("phone",)}),
+    ) as run:
+        lab.kill(resolver)
+        lab.start(resolver)
+        eventually("it is connected again", lambda: resolver in _nodes(lab), within=timedelta(seconds=10))
+
+    assert_all_answered_rightly(run.result())
