@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from lab.checkers import Evidence, Outcome, RevisionInForce, Verdict, check, combine
 from lab.errors import RunError
 from lab.history import read_parquet, read_spool, write_parquet
@@ -139,7 +141,13 @@ def keep_surroundings(folder: Path, state: LabState, units: Path) -> None:
             except OSError as error:  # it may be down: that, too, is part of the story
                 (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
     versions = {name: metadata.version(name) for name in _PACKAGES}
-    machine = {"python": platform.python_version(), "kernel": platform.release(), "machine": platform.machine()}
+    machine = {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpus": str(psutil.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
+    }
     (folder / "versions.json").write_text(json.dumps({**versions, **machine}, indent=1))
 
 

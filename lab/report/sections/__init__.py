@@ -1,0 +1,36 @@
+"""Sections of a report. One module each, with ``NAME``, ``TITLE`` and ``view``, which finds what is to be shown.
+
+How it is shown stands in the template of its name. To add a section: a module, a template, an entry in SECTIONS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lab.report.sections import answers, latency, machine, timeline, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.report.run import ReportedRun
+
+
+class Section(Protocol):
+    """What a section's module has."""
+
+    @property
+    def NAME(self) -> str:  # noqa: N802 (a module's constant)
+        """Of its template, without the ending."""
+
+    @property
+    def TITLE(self) -> str:  # noqa: N802
+        """Its heading."""
+
+    def view(self, runs: Sequence[ReportedRun], /) -> Any:
+        """What its template shows, as ``view``."""
+
+
+_IN_ORDER: tuple[Section, ...] = (verdicts, latency, timeline, answers, machine)
+
+SECTIONS: Mapping[str, Section] = {section.NAME: section for section in _IN_ORDER}
+"""The catalogue by name, in the order of the page: verdicts first, because without them no figure means anything."""

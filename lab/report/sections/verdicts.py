@@ -1,0 +1,60 @@
+"""Whether each run was right, who says so, and what was driven."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.load.arrivals import arrivals_to_document
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.load.arrivals import ArrivalPlan
+    from lab.report.run import ReportedRun
+
+NAME = "verdicts"
+TITLE = "Verdicts"
+
+MOST_VIOLATIONS = 20
+"""Shown of one checker; `lab check --json` has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One run.
+
+    Attributes:
+        arrivals: their kind and parameters.
+        started: UTC, empty if there is no record.
+    """
+
+    run: ReportedRun
+    arrivals: str
+    started: str
+    most_violations: int = MOST_VIOLATIONS
+
+
+def view(runs: Sequence[ReportedRun]) -> tuple[Card, ...]:
+    """A card a run."""
+    return tuple(Card(run, arrivals_text(run.plan.arrivals), _started(run)) for run in runs)
+
+
+def arrivals_text(plan: ArrivalPlan) -> str:
+    """E.g. ``poisson: rate 200, duration 5 s, seed 0``."""
+    parameters = {name: value for name, value in arrivals_to_document(plan).items() if value is not None}
+    kind = parameters.pop("kind")
+    return f"{kind}: " + ", ".join(_parameter(name, value) for name, value in parameters.items())
+
+
+def _parameter(name: str, value: object) -> str:
+    if name == "path":
+        return f"file {Path(str(value)).name}"
+    written = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name[:-2]} {written} s" if name.endswith("_s") else f"{name} {written}"
+
+
+def _started(run: ReportedRun) -> str:
+    return f"{datetime.fromtimestamp(run.start_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}" if run.records else ""

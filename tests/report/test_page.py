@@ -1,0 +1,174 @@
+"""The page as a whole: complete, self-contained, and never written by what it shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from lab.errors import RunError
+from lab.report import read_run, render, write_report
+from lab.report.sections import SECTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.history import Record
+
+LAB = Path(sys.executable).parent / "lab"
+FETCHES = {"src", "href", "srcset", "data", "action", "poster"}
+
+
+class Page(HTMLParser):
+    """What a browser would make of it, roughly."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.words: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+@pytest.fixture
+def wrong(make_record: Callable[..., Record]) -> list[Record]:
+    """A run in which every tenth answer is another version's."""
+    return [make_record(each, version="v1" if each % 10 else "v2", routing_key="") for each in range(400)]
+
+
+def test_a_page_has_every_section_of_every_run(make_run: Callable[..., Path], wrong: list[Record]) -> None:
+    runs = [
+        read_run(make_run(name="good"), number=1),
+        read_run(make_run(wrong, name="bad", topology="direct"), number=2),
+    ]
+
+    page = Page(render(runs))
+
+    for name in SECTIONS:
+        assert ("id", name) in page.attributes
+    for found in ("lab/good", "lab/bad", "1 mesh", "2 direct", "n = 400", "✗ invalid", "schedule delay p99", "1.85.3"):
+        assert found in page.text
+    assert page.text.index("invalid") < page.text.index("p99.9")
+    assert page.text.count("wants rows@v1") == 20
+    assert "routing: 40 violations, of which the first 20" in page.text
+    assert page.tags.count("svg") == 3
+
+
+def test_a_page_needs_nothing_but_itself(make_run: Callable[..., Path]) -> None:
+    html = render([read_run(make_run())])
+
+    page = Page(html)
+
+    assert {"script", "link", "img", "iframe"}.isdisjoint(page.tags)
+    assert FETCHES.isdisjoint(name for name, _ in page.attributes)
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_charts_are_well_formed(make_run: Callable[..., Path]) -> None:
+    html = render([read_run(make_run())])
+
+    for part in html.split("<svg")[1:]:
+        ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")  # noqa: S314 (our own)
+
+
+def test_what_a_message_says_stays_text(make_run: Callable[..., Path], make_record: Callable[..., Record]) -> None:
+    message = "<script>alert('x')</script>"
+    records = [make_record(each, status="UNAVAILABLE", message=message) for each in range(400)]
+
+    page = Page(render([read_run(make_run(records))]))
+
+    assert "script" not in page.tags
+    assert message in page.text
+    assert "Nobody answered." in page.text
+
+
+@pytest.mark.parametrize("status", ["UNSENT", None])
+def test_a_run_that_sent_nothing_is_shown_as_one(
+    status: str | None, make_run: Callable[..., Path], make_record: Callable[..., Record]
+) -> None:
+    records = [make_record(each, status=status) for each in range(400)] if status else []
+
+    page = Page(render([read_run(make_run(records))]))
+
+    assert "n = 0 sent of 400 planned" in page.text
+    assert "svg" not in page.tags
+
+
+def test_the_same_folders_give_the_same_page(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+
+    assert render([read_run(folder)]) == render([read_run(folder)])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("plan.json", None),
+        ("history.parquet", "no parquet"),
+        ("revisions.json", None),
+        ("revisions.json", "{"),
+        ("revisions.json", '[{"revision": 1}]'),
+        ("versions.json", None),
+        ("versions.json", "[]"),
+    ],
+)
+def test_a_broken_folder_is_one_line(file: str, content: str | None, make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    (folder / file).unlink() if content is None else (folder / file).write_text(content)
+
+    with pytest.raises(RunError, match=file) as caught:
+        read_run(folder)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_report_that_cannot_be_written_is_one_line(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--output"):
+        write_report([read_run(make_run())], tmp_path / "nowhere" / "report.html")
+
+
+def _lab(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LAB, "report", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60, env={}
+    )
+
+
+def test_the_command_writes_into_the_first_folder(make_run: Callable[..., Path]) -> None:
+    first, second = make_run(name="one"), make_run(name="two")
+
+    result = _lab(first, second, "--json")
+
+    assert {"report": str(first / "report.html")} == json.loads(result.stdout)
+    assert "lab/two" in (first / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_command_writes_where_it_is_told(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    result = _lab(make_run(), "--output", tmp_path / "here.html")
+
+    assert str(tmp_path / "here.html") == result.stdout.strip()
+    assert (tmp_path / "here.html").exists()
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+    result = _lab(tmp_path / "nothing", "--json")
+
+    assert (1, "", 1) == (result.returncode, result.stdout, result.stderr.count("\n"))
+    assert "nothing/plan.json" in result.stderr

@@ -1,0 +1,93 @@
+"""What each section finds in a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.history import UNSENT
+from lab.load.arrivals import Poisson, Trace
+from lab.report import read_run
+from lab.report.sections import answers, latency, machine, timeline, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.history import Record
+
+START_NS = 1_700_000_000_000_000_000
+SECOND = 1_000_000_000
+
+
+def test_arrivals_are_said_with_their_parameters() -> None:
+    assert "poisson: rate 200, duration 5 s, seed 0" == verdicts.arrivals_text(Poisson(200.0, 5.0, 0))
+    assert "trace: file code.csv, speedup 60" == verdicts.arrivals_text(Trace("/somewhere/code.csv", 60.0))
+
+
+def test_the_curve_climbs_from_the_least_to_the_greatest_value(
+    make_run: Callable[..., Path], make_record: Callable[..., Record]
+) -> None:
+    run = read_run(make_run([make_record(each, latency_ms=each + 1) for each in range(400)]))
+
+    points = latency.curve(run)
+
+    values = [value for _, value in points]
+    assert sorted(values) == values
+    assert (1, 400) == pytest.approx((values[0], values[-1]), rel=1e-3)
+    assert run.result.summary.p90_ms == pytest.approx(next(ms for share, ms in points if share >= 90), rel=0.01)
+
+
+def test_rates_are_stairs_that_add_up() -> None:
+    stairs = timeline.rates([0.0, 0.1, 0.9, 2.0], 2.0, 4)
+
+    assert [(0.0, 4.0), (0.5, 4.0), (0.5, 2.0), (1.0, 2.0), (1.0, 0.0), (1.5, 0.0), (1.5, 2.0), (2.0, 2.0)] == stairs
+
+
+def test_revisions_that_went_out_during_the_run_are_marked(
+    make_run: Callable[..., Path], revision: Callable[..., dict[str, Any]]
+) -> None:
+    at = [START_NS + tenth * SECOND // 10 for tenth in range(20)]
+    revisions = [
+        revision(1, loaded=1, converged=2),
+        revision(2, stored=at[2], failed=at[3]),
+        revision(3, stored=at[4], loaded=at[5], failed=at[6]),
+        revision(4, loaded=at[10], converged=at[12]),
+        revision(5, loaded=START_NS + 60 * SECOND, converged=START_NS + 61 * SECOND),
+    ]
+    run = read_run(make_run(revisions=revisions))
+
+    (found,) = timeline.view([run])
+
+    assert found.drawing is not None
+    assert ["revision 3 failed", "revision 4 goes out"] == [mark.label.text for mark in found.drawing.marks]
+
+
+def test_answers_are_counted_by_who_gave_them(make_record: Callable[..., Record]) -> None:
+    nobody = dict.fromkeys(("model", "version", "cluster", "replica"), "")
+    records = [
+        *(make_record(each) for each in range(5)),
+        make_record(5, version="v2", cluster="b", replica="b-0"),
+        make_record(6, source="default", **nobody),
+        make_record(7, status="UNAVAILABLE", message="no healthy upstream"),
+        make_record(8, status=UNSENT),
+    ]
+
+    assert [
+        ("rows@v1", "a", 5, [("a-0", 3), ("a-1", 2)]),
+        ("rows@v2", "b", 1, [("b-0", 1)]),
+        (answers.OWN_ANSWER, "", 1, []),
+    ] == [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(records)]
+    assert [("UNAVAILABLE", 1, "no healthy upstream"), (UNSENT, 1, "")] == [
+        (each.status, each.count, each.message) for each in answers.not_answered(records)
+    ]
+
+
+def test_runs_on_the_same_ground_stand_together(make_run: Callable[..., Path]) -> None:
+    folders = [make_run(name=name) for name in ("one", "two", "three")]
+    (folders[1] / "versions.json").write_text('{"grpcio": "1.86.0"}')
+
+    grounds = machine.view([read_run(folder, number=number) for number, folder in enumerate(folders, 1)])
+
+    assert [[1, 3], [2]] == [[run.number for run in ground.runs] for ground in grounds]
