@@ -21,7 +21,7 @@ from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
 from lab.runtime.state import LabState
 from lab.spec import override, read_spec
-from lab.standup import StandUp
+from lab.standup import FIRST_REVISION, StandUp
 from lab.units import CONTROL_PLANE, plan
 from services.caller.pages import PAGES
 
@@ -159,8 +159,10 @@ class Lab:
             stand_up = StandUp(carrier, self._state_file, say)
             try:
                 state = stand_up.start(state)
-                stand_up.publish(state, sources)
-                return stand_up.verify(state, table if before is None else self._table_in_force(state))
+                revision = stand_up.publish(state, sources)
+                if revision > FIRST_REVISION:
+                    table = self._table_in_force(state)
+                return stand_up.verify(state, table, revision)
             except BaseException:
                 if before is None:
                     say("cleaning up")

@@ -14,7 +14,7 @@ import pytest
 
 from lab import units
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
-from lab.lab import Lab
+from lab.lab import CHECKOUT, Lab
 from lab.runtime import ports
 from lab.waiting import eventually
 
@@ -52,6 +52,19 @@ def test_up_again_changes_nothing_and_verifies_anew(new_lab, mini_spec) -> None:
 
     assert [call.topology for call in calls] == ["gateway", "mesh"]
     assert before == [(unit.name, unit.pid) for unit in lab.status().units]
+
+
+def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab, tmp_path: Path) -> None:
+    lab = new_lab()
+    lab.up(topologies=["direct", "mesh"])
+    moved = tmp_path / "moved.yaml"
+    text = (CHECKOUT / "routes.yaml").read_text()
+    moved.write_text(text.replace("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"))
+    lab.publish(moved)
+
+    [call] = lab.up(topologies=["direct", "mesh"])
+
+    assert (call.topology, call.cluster) == ("mesh", "ml-cluster-5")
 
 
 def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(new_lab, mini_spec) -> None:
