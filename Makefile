@@ -3,6 +3,7 @@
 PYTHON  ?= python3
 RUNTIME ?= auto
 NAME    ?= default
+RUN     ?= runs/$(NAME)/latest
 ARGS    ?=
 
 VENV := .venv
@@ -12,13 +13,14 @@ LAB  := LAB_NAME=$(NAME) $(BIN)/lab
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down test scenarios bench lint format lock protos clean
+.PHONY: help lab-up lab-down test scenarios bench report notebooks lint format lock protos clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  RUNTIME=auto|process   how units run (auto: what this machine offers)"
 	@echo "  NAME=default           keeps labs on one machine apart"
+	@echo "  RUN=runs/NAME/latest   the run to report"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
 
 lab-up: $(VENV)/ready  ## Bring the lab up; ends with a verified call per topology
@@ -36,6 +38,15 @@ scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it i
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
 	@$(BIN)/lab bench $(ARGS)
 
+report: $(VENV)/ready  ## Write what a run shows as one HTML file
+	@$(LAB) report $(RUN) $(ARGS)
+
+# On a lab of their own, lest moving its models disturb another. JupyterLab answers this machine only, which is why root
+# may start it; notebooks/.jupyter keeps it from asking the network for news.
+notebooks: NAME := notebook
+notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks bring their lab up
+	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
+
 lint: $(VENV)/ready  ## Check style, types and floors
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
@@ -45,6 +56,9 @@ lint: $(VENV)/ready  ## Check style, types and floors
 format: $(VENV)/ready  ## Put the code into its form
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
+	@$(BIN)/jupyter nbconvert --log-level=WARN --inplace --clear-output --ClearMetadataPreprocessor.enabled=True \
+	  --ClearMetadataPreprocessor.preserve_nb_metadata_mask='{"kernelspec", ("language_info", "name")}' \
+	  --ClearMetadataPreprocessor.preserve_cell_metadata_mask='{"tags"}' notebooks/*.ipynb
 
 lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
