@@ -66,6 +66,8 @@ def up(
         )
     console.print(f"\n{len(state.units)} units up in {time.monotonic() - began:.1f} s ({state.runtime} runtime)\n")
     console.print(_endpoints_table(lab.endpoints()))
+    if not calls:
+        return
     option = "" if name == "default" else f" --name {name}"
     use_case, topology = (
         calls[0].use_case,
