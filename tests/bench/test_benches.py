@@ -45,7 +45,8 @@ def test_a_result_keeps_every_round() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_every_bench_measures_each_arm_once_a_round(monkeypatch) -> None:
+def test_every_bench_measures_each_arm_once_a_round(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
     for module in (driver, gateway_throughput, mesh_overhead):
         monkeypatch.setattr(module, "SECONDS", 1.0)
     monkeypatch.setattr(driver, "BUSY_RPS", 500.0)

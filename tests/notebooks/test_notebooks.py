@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -155,7 +156,11 @@ def make_notebooks(lab: Lab, token: str, log: Path) -> Iterator[dict[str, Any]]:
         def look() -> dict[str, Any] | None:
             assert make.poll() is None, log.read_text()
             found = [path.read_text() for path in log.parent.glob("JUPYTER_RUNTIME_DIR/jpserver-*.json")]
-            return json.loads(found[0]) if found and found[0].endswith("}") else None
+            if not found or not found[0].endswith("}"):
+                return None
+            said = json.loads(found[0])
+            with socket.socket() as probe:  # it says where it will listen a moment before it does
+                return said if probe.connect_ex(("127.0.0.1", said["port"])) == 0 else None
 
         ends = make.pid
         try:
