@@ -13,7 +13,7 @@ from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
 from lab.lab import CHECKOUT
-from lab.runs.folder import new_folder
+from lab.runs.folder import folder_of_now, make
 
 if TYPE_CHECKING:
     from lab.bench.result import BenchResult, Claim
@@ -39,7 +39,8 @@ def bench(
             raise InputError(f"bench {name!r} is not known; there are {', '.join(BENCHES)}")
     say = progress_for(as_json=as_json)
     results = []
-    folder = new_folder(CHECKOUT / "runs" / "bench")
+    folder = folder_of_now(CHECKOUT / "runs" / "bench")
+    make(folder)
     with setting(say) as lab:
         for name in chosen:
             say(f"bench {name}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.errors import RunError
 from lab.history import UNSENT, read_parquet
 from lab.runs import judge
-from lab.runs.folder import HISTORY, REVISIONS, plan_of
+from lab.runs.folder import HISTORY, REVISIONS, plan_of, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +108,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
 def _rollouts(path: Path) -> tuple[Rollout, ...]:
     result = []
     try:
-        for each in _read_json(path):
+        for each in read_json(path):
             at = {step["phase"]: int(step["at_ns"]) for step in each["steps"]}
             if "loaded" in at:  # else it never went out
                 until = at.get("failed", at.get("converged"))
@@ -120,16 +119,7 @@ def _rollouts(path: Path) -> tuple[Rollout, ...]:
 
 
 def _versions(path: Path) -> dict[str, str]:
-    found = _read_json(path)
+    found = read_json(path)
     if not isinstance(found, dict):
         raise RunError(f"{path}: no versions by name; name the folder of a finished run")
     return {str(name): str(version) for name, version in found.items()}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}; name the folder of a finished run") from error
-    except ValueError as error:
-        raise RunError(f"{path}: no JSON ({error}); name the folder of a finished run") from error

@@ -96,7 +96,7 @@ def drive(
         InputError: the options fit neither lab nor route table.
         UnitError: the driver did not come to its end.
     """
-    folder = run_folder.new_folder(runs)
+    folder = run_folder.folder_of_now(runs)
     plan = LoadPlan(
         topology=options.topology,
         caller=options.caller,
@@ -120,7 +120,8 @@ def drive(
         contexts=options.contexts,
         timeout_s=options.timeout_s,
     )
-    plan.schedule()  # a bad trace is said before anything is done
+    plan.schedule()  # a bad trace is said before anything is made
+    run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
     argv = ("python", "-m", "lab.load.driver", str(folder / run_folder.PLAN))
     status = runtime.run(argv, lambda line: progress(Progress.from_line(line)))

@@ -98,15 +98,17 @@ class RunResult:
         }
 
 
-def new_folder(runs: Path) -> Path:
-    """Makes the folder of a run that begins now, and lets ``latest`` point to it."""
-    stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z"
-    folder = runs / stem
+def folder_of_now(runs: Path) -> Path:
+    """Where the files of a run that begins now go; nothing is made yet."""
+    return runs / (datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z")
+
+
+def make(folder: Path) -> None:
+    """Makes a run's folder, and lets ``latest`` beside it point to it."""
     folder.mkdir(parents=True)
-    latest = runs / "latest"
+    latest = folder.parent / "latest"
     latest.unlink(missing_ok=True)
-    latest.symlink_to(stem)
-    return folder
+    latest.symlink_to(folder.name)
 
 
 def keep_history(folder: Path) -> list[Record]:
@@ -161,7 +163,7 @@ def judge(folder: Path) -> RunResult:
     records = read_parquet(folder / HISTORY)
     evidence = Evidence(
         records=records,
-        revisions=in_force(_read_json(folder / REVISIONS)),
+        revisions=in_force(read_json(folder / REVISIONS)),
         planned=len(schedule),
         offered_rate=schedule.offered_rps,
     )
@@ -214,7 +216,12 @@ def plan_of(folder: Path) -> LoadPlan:
     return plan
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a file of a run's folder holds.
+
+    Raises:
+        RunError: it cannot be read, or holds no JSON.
+    """
     try:
         return json.loads(path.read_text())
     except OSError as error:

@@ -160,3 +160,15 @@ def test_ctrl_c_ends_a_run_with_every_request_accounted_for(lab) -> None:
     assert recorded is not None
     assert planned[1] == planned[2]
     assert "unknown" in output
+
+
+@pytest.mark.parametrize(
+    "mistake", [["--arrivals", "trace:no-such-file.csv"], ["--use-case", "Nope"], ["--context", "x=1"]]
+)
+def test_a_load_that_cannot_be_leaves_no_folder_and_latest_where_it_was(run_lab, lab, run: Path, mistake) -> None:
+    latest = run.parent / "latest"
+    before = (latest.readlink(), sorted(run.parent.iterdir()))
+
+    assert run_lab(lab, "load", *mistake).returncode == 1
+
+    assert before == (latest.readlink(), sorted(run.parent.iterdir()))
