@@ -7,16 +7,10 @@ import asyncio
 import logging
 from pathlib import Path
 
-from envoy.service.discovery.v3 import ads_pb2_grpc
-
 from lab.transport import listen, new_server, run_service
-from models.proto.control.v1 import admin_pb2_grpc, replicas_pb2_grpc, rules_pb2_grpc
-from services.controlplane.admin import AdminServicer
-from services.controlplane.membership import ReplicasServicer
+from services.controlplane.apis import add_apis
 from services.controlplane.publish import Publisher, Timeouts
 from services.controlplane.registry import Registry
-from services.controlplane.rules import RulesServicer
-from services.controlplane.xds.delta import DeltaDiscovery
 
 log = logging.getLogger("controlplane")
 
@@ -38,10 +32,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     publisher = Publisher(registry, timeouts)
     publisher.restore()
     server, _ = new_server()
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
-    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.membership), server)
-    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.feed), server)
-    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(DeltaDiscovery(publisher.store), server)
+    add_apis(server, publisher)
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)

@@ -11,17 +11,14 @@ import pytest
 from lab.routing.document import RouteTable
 from lab.transport import listen, new_server, open_channel
 from models.proto.control.v1 import (
-    admin_pb2_grpc,
     replicas_pb2,
     replicas_pb2_grpc,
     rules_pb2,
     rules_pb2_grpc,
 )
-from services.controlplane.admin import AdminServicer
-from services.controlplane.membership import ReplicasServicer
+from services.controlplane.apis import add_apis
 from services.controlplane.publish import Publisher, Timeouts
 from services.controlplane.registry import Event, Registry
-from services.controlplane.rules import RulesServicer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -184,9 +181,7 @@ async def running(registry: Registry, timeouts: Timeouts) -> AsyncIterator[Contr
     publisher = Publisher(registry, timeouts)
     publisher.restore()
     server, _ = new_server()
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
-    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.membership), server)
-    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.feed), server)
+    add_apis(server, publisher)
     address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
     await server.start()
     reaper = asyncio.create_task(publisher.membership.reap())

@@ -128,15 +128,14 @@ async def test_a_node_that_never_answers_is_named(control_plane, table) -> None:
     assert control_plane.publisher.revision == 0
 
 
-async def test_a_node_that_leaves_in_the_middle_is_not_waited_for(control_plane, table) -> None:
+async def test_a_node_that_leaves_in_the_middle_is_not_waited_for(control_plane, table, until) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     leaving = await control_plane.follower("homepage-resolver")
     leaving.is_deaf = True
 
     publish = asyncio.create_task(control_plane.publish(table(ON_1)))
     told = len(leaving.updates)
-    while len(leaving.updates) == told:
-        await asyncio.sleep(0.005)
+    await until("it has been told", lambda: len(leaving.updates) > told)
     await leaving.leave()
 
     await publish

@@ -1,0 +1,26 @@
+"""All that a control plane serves, on one server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envoy.service.discovery.v3 import ads_pb2_grpc
+
+from models.proto.control.v1 import admin_pb2_grpc, replicas_pb2_grpc, rules_pb2_grpc
+from services.controlplane.admin import AdminServicer
+from services.controlplane.membership import ReplicasServicer
+from services.controlplane.rules import RulesServicer
+from services.controlplane.xds.delta import DeltaDiscovery
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from services.controlplane.publish import Publisher
+
+
+def add_apis(server: grpc.aio.Server, publisher: Publisher) -> None:
+    """Lets the server answer for the publisher: admin, registration, rules and xDS."""
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
+    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.membership), server)
+    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.feed), server)
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(DeltaDiscovery(publisher.store), server)
