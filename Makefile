@@ -13,12 +13,12 @@ LAB  := LAB_NAME=$(NAME) $(BIN)/lab
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down test scenarios bench report notebooks lint format lock protos clean
+.PHONY: help lab-up lab-down engine test scenarios bench report notebooks lint format lock protos compose-file clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-11s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  RUNTIME=auto|process   how units run (auto: what this machine offers)"
+	@echo "  RUNTIME=auto|process|compose   how units run (auto: compose where a Docker engine answers)"
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
@@ -28,6 +28,9 @@ lab-up: $(VENV)/ready  ## Bring the lab up; ends with a verified call per topolo
 
 lab-down: $(VENV)/ready  ## Take it down; leaves nothing behind
 	@$(LAB) down $(ARGS)
+
+engine:  ## Make a bare Debian ready for labs of containers (as root); else say what to install
+	@compose/engine.sh
 
 test: $(VENV)/ready lint  ## Run the whole test suite
 	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)
@@ -64,9 +67,15 @@ lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	  --quiet --output-file requirements.lock
+	@$(BIN)/uv pip compile compose/requirements.in --constraint requirements.lock --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
+	  --upgrade --quiet --output-file compose/requirements.lock
 
 protos: $(VENV)/ready  ## Generate the code of models/proto
 	@$(BIN)/python -m models.proto.generate
+
+compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for Docker Compose alone
+	@$(BIN)/python -m lab.runtime.compose > $(VENV)/compose.yaml && cp $(VENV)/compose.yaml compose/compose.yaml
 
 clean: lab-down  ## Take the lab down and remove .venv and caches
 	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

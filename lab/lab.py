@@ -6,22 +6,24 @@ import getpass
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.admin import AdminClient, ControlPlaneStatus
+from lab.admin import AdminClient
 from lab.calls import call
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
+from lab.faults import Hands
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable, read_path, read_sources, sources_of
 from lab.routing.explanation import Explanation, explain
 from lab.runs import drive
-from lab.runtime import make_runtime
+from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.lock import exclusive
-from lab.runtime.state import LabState
+from lab.runtime.state import LabState, Running
 from lab.spec import override, read_spec
 from lab.standup import FIRST_REVISION, StandUp
+from lab.status import LabEndpoints, LabStatus, UnitStatus
 from lab.units import CONTROL_PLANE, plan
 from services.caller.pages import PAGES
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
     from lab.admin import RevisionInfo, Step
     from lab.calls import CallOutcome
-    from lab.client import Endpoints
     from lab.load.progress import Progress
     from lab.runs import LoadOptions, RunResult
     from lab.runtime import Runtime
@@ -40,52 +41,6 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_SPEC = CHECKOUT / "lab.toml"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
-
-
-@dataclass(frozen=True, slots=True)
-class UnitStatus:
-    """How a unit is doing.
-
-    Attributes:
-        state: ``running``, ``exited``, or ``absent`` if it was never started.
-        last_words: the end of its log, if it has exited.
-        memory_bytes: shared pages counted once over all units; 0 if it was not asked for.
-    """
-
-    name: str
-    role: str
-    state: str
-    address: str
-    pid: int
-    last_words: str
-    memory_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class LabStatus:
-    """How a lab is doing; ``control_plane`` is None if that does not answer."""
-
-    name: str
-    runtime: str
-    units: tuple[UnitStatus, ...]
-    control_plane: ControlPlaneStatus | None
-
-
-@dataclass(frozen=True, slots=True)
-class LabEndpoints:
-    """Addresses for any outside gRPC client, each ``host:port``.
-
-    Attributes:
-        callers: name → where the service itself is.
-        clients: name → what stands beside it.
-        metrics: admin pages of the sidecars' Envoys; Prometheus finds ``/stats/prometheus`` there.
-    """
-
-    callers: Mapping[str, str]
-    clients: Mapping[str, Endpoints]
-    gateways: tuple[str, ...]
-    control_plane: str
-    metrics: tuple[str, ...]
 
 
 class Lab:
@@ -128,7 +83,8 @@ class Lab:
             routes: route table to publish first; the spec's own by default.
             topologies: instead of the spec's.
             security: instead of the spec's.
-            runtime: ``process``, or ``auto`` for the best that this machine offers.
+            runtime: ``process``, ``compose``, or ``auto`` for the best that this machine offers; a lab that is up
+                stays on its own.
             say: told what is going on.
 
         Raises:
@@ -142,39 +98,40 @@ class Lab:
         table = read_sources(sources)
         with exclusive(self.folder):
             before = LabState.load(self._state_file)
-            carrier = make_runtime(runtime, self.folder, wanted.security.mode)
-            say(f"runtime: {carrier.name}")
-            if before is None:
-                self._clear(carrier)
-                layout = plan(wanted, table, carrier.site())
-                state = LabState(carrier.name, str(spec), wanted, layout)
-                state.save(self._state_file)
-            elif (before.spec, before.runtime) == (wanted, carrier.name):
-                state = before
-            else:
+            kind, why = (before.runtime, "it is up") if before and runtime == "auto" else choose(runtime)
+            say(f"runtime: {kind} ({why})")
+            carrier = make_runtime(kind, self.folder, wanted.security.mode)
+            if before and before.runtime != kind:
+                raise LabError(
+                    f"lab {self.name} is up on the {before.runtime} runtime: `lab down` first, or use --name"
+                )
+            if before and before.spec != wanted:
                 raise LabError(
                     f"lab {self.name} is up, and was made from another spec ({before.spec_file}, as it was then): "
                     "`lab down` first, or use --name"
                 )
             stand_up = StandUp(carrier, self._state_file, say)
             try:
+                state = before or self._lay_out(carrier, spec, wanted, table)
+                carrier.prepare(state.plan, say)
+                state.save(self._state_file)
                 state = stand_up.start(state)
                 revision = stand_up.publish(state, sources)
                 if revision > FIRST_REVISION:
                     table = self._table_in_force(state)
                 return stand_up.verify(state, table, revision)
-            except BaseException:
+            except BaseException as error:
                 if before is None:
                     say("cleaning up")
-                    self._take_down(carrier, keep_logs=True)
+                    self._take_down(keep_logs=isinstance(error, LabError))
                 raise
 
     def down(self) -> int:
-        """Ends every process of the lab and removes what it kept, whatever state it is in; returns how many ended."""
+        """Ends every unit of the lab and removes what it kept, whatever state it is in; returns how many ended."""
         if not self.folder.exists():
             return 0
         with exclusive(self.folder):
-            return self._take_down(make_runtime("auto", self.folder, "plaintext"), keep_logs=False)
+            return self._take_down(keep_logs=False)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -182,15 +139,24 @@ class Lab:
         """How every unit is doing, and with ``memory`` what it takes. A unit that has crashed is ``exited``."""
         state = self._state()
         runtime = self._runtime(state)
+        states = runtime.states(state.running)
+        sizes = runtime.memory_bytes(state.running) if memory else {}
         units = []
         for unit in state.plan.units:
-            running = state.running.get(unit.name)
-            alive = running is not None and runtime.is_running(running)
-            how = "running" if alive else "exited" if running else "absent"
-            last_words = "" if alive else runtime.last_words(unit.name)
-            size = runtime.memory_bytes(running) if running and memory else 0
-            pid = running.pid if running else 0
-            units.append(UnitStatus(unit.name, unit.role, how, unit.address, pid, last_words, size))
+            how = states.get(unit.name, "absent")
+            running = state.running.get(unit.name, Running())
+            units.append(
+                UnitStatus(
+                    unit.name,
+                    unit.role,
+                    how,
+                    unit.address,
+                    running.pid,
+                    running.container[:12],
+                    runtime.last_words(unit.name) if how == "exited" else "",
+                    sizes.get(unit.name, 0),
+                )
+            )
         try:
             with self._admin(state) as admin:
                 control_plane = admin.status()
@@ -203,39 +169,45 @@ class Lab:
         state = self._state()
         return LabEndpoints(
             callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
-            clients=state.plan.callers,
+            clients=state.plan.clients,
             gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
             control_plane=state.plan.unit(CONTROL_PLANE).address,
-            metrics=tuple(unit.admin for unit in state.plan.units if unit.admin),
+            metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 
     # -- units ---------------------------------------------------------------------------------------------------
 
     def kill(self, unit: str) -> None:
-        """Ends one unit at once, without a chance to say goodbye.
-
-        Raises:
-            InputError: no such unit.
-        """
-        state = self._state()
-        self._check_unit(state, unit)
-        running = state.running.get(unit)
-        if running is not None:
-            self._runtime(state).kill(running)
+        """Ends one unit at once; see :class:`lab.faults.Hands` for this and the next seven."""
+        self._hands.kill(unit)
 
     def start(self, unit: str) -> None:
-        """Starts one unit that does not run, at the addresses that it had.
+        """Starts one unit that does not run, at the addresses that it had."""
+        self._hands.start(unit)
 
-        Raises:
-            InputError: no such unit.
-        """
-        with exclusive(self.folder):
-            state = self._state()
-            self._check_unit(state, unit)
-            runtime = self._runtime(state)
-            running = state.running.get(unit)
-            if running is None or not runtime.is_running(running):
-                state.with_running(unit, runtime.start(state.plan.unit(unit))).save(self._state_file)
+    def pause(self, unit: str) -> None:
+        """Freezes one unit."""
+        self._hands.pause(unit)
+
+    def resume(self, unit: str) -> None:
+        """Lets a frozen unit go on."""
+        self._hands.resume(unit)
+
+    def partition(self, unit: str) -> None:
+        """Cuts one unit off, with the pod that it stands in."""
+        self._hands.partition(unit)
+
+    def rejoin(self, unit: str) -> None:
+        """Connects one unit again that was cut off."""
+        self._hands.rejoin(unit)
+
+    def scale(self, cluster: str, replicas: int) -> list[str]:
+        """Gives a model cluster more replicas, or fewer; returns all their names."""
+        return self._hands.scale(cluster, replicas)
+
+    def replace(self, unit: str, cluster: str) -> str:
+        """Kills a model replica and starts one of another cluster at its very address; returns its name."""
+        return self._hands.replace(unit, cluster)
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -333,6 +305,10 @@ class Lab:
     # -- within --------------------------------------------------------------------------------------------------
 
     @property
+    def _hands(self) -> Hands:
+        return Hands(self.folder, self._state_file)
+
+    @property
     def _state_file(self) -> Path:
         return self.folder / "state.json"
 
@@ -356,32 +332,30 @@ class Lab:
         if topology not in state.topologies:
             raise InputError(f"--topology: {topology!r} is not up; there are {', '.join(state.topologies)}")
 
-    def _check_unit(self, state: LabState, unit: str) -> None:
-        names = [each.name for each in state.plan.units]
-        if unit not in names:
-            raise InputError(f"{unit!r} is no unit of lab {self.name}; there are {', '.join(names)}")
-
     def _check_caller(self, state: LabState, caller: str) -> None:
         if caller not in state.plan.callers:
             raise InputError(f"--caller: {caller!r} is not in this lab; there are {', '.join(state.plan.callers)}")
 
-    def _take_down(self, runtime: Runtime, *, keep_logs: bool) -> int:
+    def _lay_out(self, carrier: Runtime, file: Path, spec: LabSpec, table: RouteTable) -> LabState:
+        """Plans a new lab, once all that an earlier one of this name has left is gone."""
+        carrier.sweep()
+        shutil.rmtree(self.folder / "units", ignore_errors=True)
+        return LabState(carrier.name, str(file), spec, plan(spec, table, carrier.site()))
+
+    def _take_down(self, *, keep_logs: bool) -> int:
         try:
             state = LabState.load(self._state_file)
         except LabError:
             state = None  # damaged: the sweep finds what it no longer tells
-        if state is not None:
-            runtime.stop(state.running.values())
-        ended = runtime.sweep() + (len(state.running) if state else 0)
+        runtimes = possible_runtimes(self.folder) if state is None else [self._runtime(state)]
+        if state is not None and keep_logs:
+            with suppress(LabError):  # what went wrong before is what is to be told
+                runtimes[0].fetch_logs(state.plan.units)
+        ended = sum(runtime.sweep() for runtime in runtimes)
         self._state_file.unlink(missing_ok=True)
         if not keep_logs:
             shutil.rmtree(self.folder, ignore_errors=True)
         return ended
-
-    def _clear(self, runtime: Runtime) -> None:
-        """What an earlier lab of this name has left: processes after a crash, logs, revisions."""
-        runtime.sweep()
-        shutil.rmtree(self.folder / "units", ignore_errors=True)
 
 
 def _check_callers(file: Path, spec: LabSpec) -> None:

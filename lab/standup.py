@@ -48,11 +48,12 @@ class StandUp:
 
     def start(self, state: LabState) -> LabState:
         """Starts the units that do not run, and waits until all of them work together."""
-        missing = [unit for unit in state.plan.units if not self._runs(state, unit.name)]
+        states = self.runtime.states(state.running)
+        missing = [unit for unit in state.plan.units if states.get(unit.name, "exited") == "exited"]
         if missing:
             self.say(f"starting {len(missing)} units")
-        for unit in missing:
-            state = state.with_running(unit.name, self.runtime.start(unit))
+        for name, running in self.runtime.start(missing):
+            state = state.with_running(name, running)
             state.save(self.state_file)
         with AdminClient(state.plan.unit(CONTROL_PLANE).address) as admin:
             for what, still_missing in (
@@ -119,15 +120,11 @@ class StandUp:
         )
         return answers[0]
 
-    def _runs(self, state: LabState, unit: str) -> bool:
-        running = state.running.get(unit)
-        return running is not None and self.runtime.is_running(running)
-
     def _wait_for_none(self, what: str, missing: Callable[[], list[str]], state: LabState) -> None:
         def look() -> list[str]:
-            for unit in state.plan.units:
-                if not self._runs(state, unit.name):
-                    raise UnitError(self._obituary(unit.name))
+            for unit, how in self.runtime.states(state.running).items():
+                if how == "exited":
+                    raise UnitError(self._obituary(unit))
             return missing()
 
         eventually(f"{what} are up (still missing)", look, within=START_TIMEOUT, until=lambda names: not names)
@@ -158,7 +155,7 @@ class StandUp:
     @staticmethod
     def _sidecars_missing(state: LabState) -> list[str]:
         # A sidecar comes to the control plane with its first request, so it is asked itself.
-        return [unit.name for unit in state.plan.with_role("sidecar") if not _is_live(unit.admin)]
+        return [unit.name for unit in state.plan.units if unit.admin and not _is_live(unit.admin.outside)]
 
 
 def _is_live(admin: str) -> bool:

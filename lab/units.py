@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import count, islice, product
 from pathlib import Path
 from string import Template, ascii_lowercase
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from lab.client import DirectTarget, Endpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from lab.routing.document import RouteTable
     from lab.spec import LabSpec
@@ -23,11 +24,32 @@ CONTROL_PLANE = "control-plane"
 _SIDECAR_TEMPLATE = Path(__file__).parent.parent / "envoy" / "sidecar.yaml"
 
 
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where one port of a unit is, ``host:port`` for each who asks.
+
+    Attributes:
+        bind: for the unit itself.
+        inside: for the other units: of its pod if it stands in one, else of the whole lab.
+        outside: for programs on this machine.
+    """
+
+    bind: str
+    inside: str
+    outside: str
+
+
 class Site(Protocol):
     """Where a runtime puts things."""
 
-    def address(self, unit: str, port: str) -> str:
-        """``host:port`` at which a unit's port is reached by the other units, and bound by itself."""
+    def port(self, unit: str, name: str, pod: str = "") -> Port:
+        """Where a unit's port is; the same again when asked again.
+
+        Args:
+            unit: the unit.
+            name: ``grpc`` or ``admin``.
+            pod: the caller that the unit stands beside, if it stands in a pod.
+        """
 
     def path(self, unit: str, file: str) -> str:
         """Where a unit finds a file of its own."""
@@ -41,19 +63,26 @@ class Unit:
         name: unique within the lab.
         role: ``control-plane``, ``model``, ``resolver``, ``sidecar``, ``gateway`` or ``caller``.
         argv: the command; ``python`` and ``envoy`` stand for whatever the runtime has of them.
-        address: ``host:port`` at which it serves.
-        admin: ``host:port`` of its admin page, if it has one.
+        port: where it serves.
+        admin: where its admin page is, if it has one.
         files: name → content of what it needs to find at :meth:`Site.path`.
         pod: the caller that it stands beside, its own name for a unit that stands alone.
+        cluster: of a model replica.
     """
 
     name: str
     role: str
     argv: tuple[str, ...]
-    address: str
-    admin: str = ""
+    port: Port
+    admin: Port | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     pod: str = ""
+    cluster: str = ""
+
+    @property
+    def address(self) -> str:
+        """``host:port`` at which programs on this machine reach it."""
+        return self.port.outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +91,13 @@ class Plan:
 
     Attributes:
         units: in the order of starting.
-        callers: each caller's name → where its clients find what they need.
+        callers: each caller's name → where it, and whoever stands in its pod, finds what it needs.
+        clients: the same for programs on this machine.
     """
 
     units: tuple[Unit, ...]
     callers: Mapping[str, Endpoints]
+    clients: Mapping[str, Endpoints]
 
     def unit(self, name: str) -> Unit:
         """The unit of that name.
@@ -93,118 +124,117 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
             addresses written into them, which is what is wrong with ``direct``.
         site: where things are.
     """
-    models = list(_models(spec, table, site))
+    control_plane = _control_plane(site)
+    models = [
+        replica(spec, cluster, name, site.port(name, "grpc"), site)
+        for cluster, replicas in {**spec.idle_clusters, **table.clusters}.items()
+        for name in islice(_replica_names(cluster), replicas)
+    ]
     gateways = list(_gateways(spec, site)) if spec.has_gateway else []
-    callers = {
-        name: Endpoints(
-            resolver=site.address(f"{name}-resolver", "grpc") if spec.has_mesh else None,
-            sidecar=site.address(f"{name}-sidecar", "grpc") if spec.has_mesh else None,
-            gateways=tuple(unit.address for unit in gateways),
-            direct=_direct_targets(table, models) if "direct" in spec.topologies else {},
-        )
-        for name in spec.callers
-    }
-    units = [_control_plane(site), *models, *gateways]
-    for name, endpoints in callers.items():
-        if spec.has_mesh:
-            units += [_resolver(spec, name, site), _sidecar(name, site)]
-        units.append(_caller(spec, name, endpoints, table, site))
-    return Plan(tuple(units), callers)
+    units = [control_plane, *models, *gateways]
+    callers, clients = {}, {}
+    for name in spec.callers:
+        beside = [_resolver(spec, name, site), _sidecar(name, site)] if spec.has_mesh else []
+        callers[name] = _endpoints(spec, table, [*beside, *gateways, *models], lambda port: port.inside)
+        clients[name] = _endpoints(spec, table, [*beside, *gateways, *models], lambda port: port.outside)
+        units += [*beside, _caller(spec, name, callers[name], table, site)]
+    return Plan(tuple(units), callers, clients)
+
+
+def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> Unit:
+    """One replica of a model cluster."""
+    argv = _python(
+        "models.stub",
+        cluster=cluster,
+        replica=name,
+        listen=port.bind,
+        advertise=port.inside,
+        control_plane=_control_plane_address(site),
+        **spec.stub.model_dump(exclude_defaults=True),
+    )
+    return Unit(name, "model", argv, port, pod=name, cluster=cluster)
+
+
+def new_replica_name(cluster: str, taken: Collection[str]) -> str:
+    """The first name for a replica of the cluster that no unit has."""
+    return next(name for name in _replica_names(cluster) if name not in taken)
 
 
 def _control_plane(site: Site) -> Unit:
-    address = site.address(CONTROL_PLANE, "grpc")
-    argv = _python("services.controlplane", listen=address, registry=site.path(CONTROL_PLANE, "registry.sqlite"))
-    return Unit(CONTROL_PLANE, "control-plane", argv, address, pod=CONTROL_PLANE)
+    port = site.port(CONTROL_PLANE, "grpc")
+    argv = _python("services.controlplane", listen=port.bind, registry=site.path(CONTROL_PLANE, "registry.sqlite"))
+    return Unit(CONTROL_PLANE, "control-plane", argv, port, pod=CONTROL_PLANE)
 
 
-def _models(spec: LabSpec, table: RouteTable, site: Site) -> Iterator[Unit]:
-    for cluster, replicas in {**spec.idle_clusters, **table.clusters}.items():
-        for number in range(replicas):
-            name = f"{cluster}-{_letters(number)}"
-            address = site.address(name, "grpc")
-            argv = _python(
-                "models.stub",
-                cluster=cluster,
-                replica=name,
-                listen=address,
-                advertise=address,
-                control_plane=site.address(CONTROL_PLANE, "grpc"),
-                latency=spec.stub.latency,
-                error_rate=spec.stub.error_rate,
-                warm_up_ms=spec.stub.warm_up_ms,
-                concurrency_limit=spec.stub.concurrency_limit,
-            )
-            yield Unit(name, "model", argv, address, pod=name)
+def _control_plane_address(site: Site) -> str:
+    return site.port(CONTROL_PLANE, "grpc").inside
 
 
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
     for number in range(1, spec.gateway.replicas + 1):
         name = f"gateway-{number}"
-        address = site.address(name, "grpc")
+        port = site.port(name, "grpc")
         argv = _python(
             "services.gateway",
             name=name,
-            listen=address,
-            control_plane=site.address(CONTROL_PLANE, "grpc"),
+            listen=port.bind,
+            control_plane=_control_plane_address(site),
             access_log=site.path(name, "access.log"),
         )
-        yield Unit(name, "gateway", argv, address, pod=name)
+        yield Unit(name, "gateway", argv, port, pod=name)
 
 
 def _resolver(spec: LabSpec, caller: str, site: Site) -> Unit:
     name = f"{caller}-resolver"
-    address = site.address(name, "grpc")
+    port = site.port(name, "grpc", caller)
     argv = _python(
         "services.resolver",
         name=name,
         owner=caller,
-        listen=address,
-        control_plane=site.address(CONTROL_PLANE, "grpc"),
+        listen=port.bind,
+        control_plane=_control_plane_address(site),
         lease_ttl=spec.leases.ttl_s,
         max_stale=spec.leases.max_stale_s,
     )
-    return Unit(name, "resolver", argv, address, pod=caller)
+    return Unit(name, "resolver", argv, port, pod=caller)
 
 
 def _sidecar(caller: str, site: Site) -> Unit:
     name = f"{caller}-sidecar"
-    address, admin = site.address(name, "grpc"), site.address(name, "admin")
-    host, port = address.rsplit(":", 1)
-    admin_host, admin_port = admin.rsplit(":", 1)
-    control_plane_host, control_plane_port = site.address(CONTROL_PLANE, "grpc").rsplit(":", 1)
+    port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
+    addresses = {"": port.bind, "admin_": admin.bind, "control_plane_": _control_plane_address(site)}
+    hosts_and_ports = {
+        f"{prefix}{part}": value
+        for prefix, address in addresses.items()
+        for part, value in zip(("host", "port"), address.rsplit(":", 1), strict=True)
+    }
     bootstrap = Template(_SIDECAR_TEMPLATE.read_text()).substitute(
-        node=name,
-        caller=caller,
-        host=host,
-        port=port,
-        admin_host=admin_host,
-        admin_port=admin_port,
-        access_log=site.path(name, "access.log"),
-        control_plane_host=control_plane_host,
-        control_plane_port=control_plane_port,
+        hosts_and_ports, access_log=site.path(name, "access.log")
     )
     argv = (
         "envoy",
         *("--config-path", site.path(name, "envoy.yaml")),
+        # Who it is stands here, not in the file, so that where the ports are the same all sidecars share one file.
+        *("--service-node", name),
+        *("--service-cluster", caller),
         *("--concurrency", "1"),
         # With hot restart, Envoys on one host collide, and each ends with the process that started it.
         "--disable-hot-restart",
         *("--log-level", "warn"),
     )
-    return Unit(name, "sidecar", argv, address, admin, {"envoy.yaml": bootstrap}, pod=caller)
+    return Unit(name, "sidecar", argv, port, admin, {"envoy.yaml": bootstrap}, pod=caller)
 
 
 def _caller(spec: LabSpec, name: str, endpoints: Endpoints, table: RouteTable, site: Site) -> Unit:
-    address = site.address(name, "grpc")
+    port = site.port(name, "grpc", name)
     config = {
         "endpoints": asdict(endpoints),
         "topologies": list(spec.topologies),
         "page": spec.callers[name].page,
         "apis": apis_of(table),
     }
-    argv = _python("services.caller", name=name, listen=address, config=site.path(name, "caller.json"))
-    return Unit(name, "caller", argv, address, files={"caller.json": json.dumps(config, indent=1)}, pod=name)
+    argv = _python("services.caller", name=name, listen=port.bind, config=site.path(name, "caller.json"))
+    return Unit(name, "caller", argv, port, files={"caller.json": json.dumps(config, indent=1)}, pod=name)
 
 
 def apis_of(table: RouteTable) -> dict[str, str]:
@@ -212,14 +242,23 @@ def apis_of(table: RouteTable) -> dict[str, str]:
     return {name: use_case["api"] for name, use_case in table.document["use_cases"].items()}
 
 
-def _direct_targets(table: RouteTable, models: list[Unit]) -> dict[str, DirectTarget]:
-    result = {}
-    for name, use_case in table.document["use_cases"].items():
+def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callable[[Port], str]) -> Endpoints:
+    """What a caller finds among the units that it may talk to, with each address as ``seen`` from somewhere."""
+    by_role: dict[str, list[str]] = {}
+    for unit in units:
+        by_role.setdefault(unit.role, []).append(seen(unit.port))
+    direct = {}
+    for name, use_case in table.document["use_cases"].items() if "direct" in spec.topologies else ():
         model, _, version = use_case["default"].partition("@")
         cluster = table.document["models"][model]["versions"][version]["cluster"]
-        addresses = tuple(unit.address for unit in models if unit.name.rsplit("-", 1)[0] == cluster)
-        result[name] = DirectTarget(model, version, addresses)
-    return result
+        replicas = tuple(seen(unit.port) for unit in units if unit.cluster == cluster)
+        direct[name] = DirectTarget(model, version, replicas)
+    return Endpoints(
+        resolver=next(iter(by_role.get("resolver", ())), None),
+        sidecar=next(iter(by_role.get("sidecar", ())), None),
+        gateways=tuple(by_role.get("gateway", ())),
+        direct=direct,
+    )
 
 
 def _python(module: str, **flags: Any) -> tuple[str, ...]:
@@ -229,11 +268,8 @@ def _python(module: str, **flags: Any) -> tuple[str, ...]:
     return tuple(argv)
 
 
-def _letters(number: int) -> str:
-    """``a`` … ``z``, ``aa`` …: names of replicas."""
-    letters = ""
-    number += 1
-    while number:
-        number, digit = divmod(number - 1, len(ascii_lowercase))
-        letters = ascii_lowercase[digit] + letters
-    return letters
+def _replica_names(cluster: str) -> Iterator[str]:
+    """``ml-cluster-1-a`` … ``-z``, ``-aa`` …."""
+    for length in count(1):
+        for letters in product(ascii_lowercase, repeat=length):
+            yield f"{cluster}-{''.join(letters)}"

@@ -15,7 +15,7 @@ from lab.errors import UnitError
 from lab.lab import Lab
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
-from lab.units import Unit
+from lab.units import Port, Unit
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ class Setting:
     def start(self, name: str, argv: tuple[str, ...], address: str, files: Mapping[str, str] | None = None) -> int:
         """Starts a unit that is not the lab's, and returns its process id once it listens; it ends with the lab."""
         runtime = ProcessRuntime(self.lab.folder, self.state.security)
-        running = runtime.start(Unit(name, "yardstick", argv, address, files=files or {}))
+        unit = Unit(name, "yardstick", argv, Port(address, address, address), files=files or {})
+        [(_, running)] = runtime.start([unit])
 
         def listens() -> bool:
-            if not runtime.is_running(running):
+            if runtime.states({name: running})[name] == "exited":
                 raise UnitError(f"{name} ended while starting: {runtime.last_words(name)}")
             host, port = address.rsplit(":", 1)
             with socket.socket() as probe:
@@ -55,7 +56,7 @@ class Setting:
 
     def address(self, name: str) -> str:
         """A free address for such a unit."""
-        return ProcessRuntime(self.lab.folder, self.state.security).site().address(name, "grpc")
+        return ProcessRuntime(self.lab.folder, self.state.security).site().port(name, "grpc").bind
 
     def path(self, name: str, file: str) -> str:
         """Where such a unit finds a file of its own."""

@@ -14,9 +14,9 @@ from lab.cli.output import console, print_json, progress_for, table
 from lab.lab import DEFAULT_SPEC, Lab
 
 if TYPE_CHECKING:
-    from lab.lab import LabEndpoints, UnitStatus
+    from lab.status import LabEndpoints, UnitStatus
 
-_STYLES = {"running": "green", "exited": "bold red", "absent": "yellow"}
+_STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    runtime: Annotated[str, typer.Option(help="process, or auto for the best that this machine offers.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help="process, compose, or auto: compose where a Docker engine answers, else process.")
+    ] = "auto",
     spec: Annotated[Path, typer.Option(help="What stands up.")] = DEFAULT_SPEC,
     routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
     topology: Annotated[str, typer.Option(help="Topologies, separated by commas, instead of the spec's.")] = "",
@@ -86,7 +88,7 @@ def up(
 
 
 def down(name: Name = "default", as_json: Json = False) -> None:
-    """Take the lab down; leaves no process, port or state behind. Safe after a crash.
+    """Take the lab down; leaves no process, container, network, port or state behind. Safe after a crash.
 
     Example: lab down
     """
@@ -113,7 +115,7 @@ def status(
             {
                 "runtime": state.runtime,
                 "revision": known.revision if known else None,
-                "units": [asdict(unit) for unit in state.units],
+                "units": [_document(unit) for unit in state.units],
                 "nodes": [asdict(node) for node in known.nodes] if known else [],
             }
         )
@@ -125,10 +127,11 @@ def status(
             else f"lab {state.name}, {state.runtime} runtime; the control plane does not answer"
         )
         rows: list[tuple[object, ...]] = [
-            (unit.name, unit.role, _coloured(unit), unit.address, unit.pid or "", acked.get(unit.name, ""))
+            (unit.name, unit.role, _coloured(unit), unit.address, unit.pid or unit.container, acked.get(unit.name, ""))
             for unit in state.units
         ]
-        headings: tuple[str, ...] = ("unit", "role", "state", "address", "pid", "rev")
+        identity = "container" if state.runtime == "compose" else "pid"
+        headings: tuple[str, ...] = ("unit", "role", "state", "address", identity, "rev")
         if memory:
             rows = [(*row, f"{unit.memory_bytes / 1e6:.1f}") for row, unit in zip(rows, state.units, strict=True)]
             rows.append(("all", *[""] * 5, f"{sum(unit.memory_bytes for unit in state.units) / 1e6:.1f}"))
@@ -165,6 +168,11 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
         )
     else:
         console.print(_endpoints_table(where))
+
+
+def _document(unit: UnitStatus) -> dict[str, object]:
+    """Without the one of process and container that the unit is not."""
+    return {name: value for name, value in asdict(unit).items() if value or name not in {"pid", "container"}}
 
 
 def _coloured(unit: UnitStatus) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from lab.client import Endpoints
 from lab.errors import InputError, RunError
-from lab.load.arrivals import Schedule, arrivals_from_document, arrivals_to_document, schedule
+from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
 from lab.load.trace import MAX_PAYLOAD_BYTES
 from models.apis import APIS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from lab.load.arrivals import ArrivalPlan
 
@@ -47,8 +47,9 @@ class LoadPlan:
         use_cases: drawn from evenly.
         arrivals: when requests are sent.
         endpoints: addresses that the topology needs.
-        spool: file that the history goes to; must not exist.
-        summary: file that the driver's account of itself goes to, as JSON.
+        spool: file that the history goes to; must not exist. In the plan's JSON form, a name without a folder means
+            one beside it, so that a run's folder can be carried somewhere else; so does the name of a trace.
+        summary: file that the driver's account of itself goes to, as JSON; likewise.
         payload_bytes: size of a request, the envelope not counted, where the arrivals bring none.
         seed: of the draws of use cases, users and contexts.
         users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
@@ -136,7 +137,7 @@ def read_plan(path: Path) -> LoadPlan:
     except orjson.JSONDecodeError as error:
         raise RunError(f"{path}:{error.lineno}: no JSON ({error.msg}); name the plan of a load") from error
     try:
-        return _plan(document)
+        return _plan(document, path.parent)
     except InputError as error:
         raise RunError(f"{path}: {error}") from error
     except KeyError as error:
@@ -148,15 +149,18 @@ def read_plan(path: Path) -> LoadPlan:
 _PLAIN_FIELDS = ("topology", "caller", "payload_bytes", "seed", "users", "timeout_s", "traffic_origin")
 
 
-def _plan(document: Mapping[str, Any]) -> LoadPlan:
+def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
+    arrivals = arrivals_from_document(document["arrivals"])
+    if isinstance(arrivals, Trace):
+        arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
-        arrivals=arrivals_from_document(document["arrivals"]),
+        arrivals=arrivals,
         endpoints=Endpoints.from_document(document["endpoints"]),
         contexts={name: tuple(choices) for name, choices in document["contexts"].items()},
-        spool=Path(document["spool"]),
-        summary=Path(document["summary"]),
+        spool=beside / document["spool"],
+        summary=beside / document["summary"],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError, UnitError
@@ -13,7 +14,6 @@ from lab.runs import folder as run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import Any
 
     from lab.admin import RevisionInfo
@@ -112,8 +112,8 @@ def drive(
             ),
         ),
         endpoints=options.endpoints or state.plan.callers[options.caller],
-        spool=folder / run_folder.SPOOL,
-        summary=folder / run_folder.DRIVER,
+        spool=Path(run_folder.SPOOL),
+        summary=Path(run_folder.DRIVER),
         payload_bytes=options.payload_bytes,
         seed=options.seed,
         users=options.users,
@@ -123,10 +123,10 @@ def drive(
     plan.schedule()  # a bad trace is said before anything is made
     run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
-    argv = ("python", "-m", "lab.load.driver", str(folder / run_folder.PLAN))
-    status = runtime.run(argv, lambda line: progress(Progress.from_line(line)))
+    status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)))
     run_folder.keep_history(folder)
     run_folder.keep_revisions(folder, revisions())
+    runtime.fetch_logs(state.plan.units)
     run_folder.keep_surroundings(folder, state, units)
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")

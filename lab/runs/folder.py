@@ -136,9 +136,10 @@ def keep_surroundings(folder: Path, state: LabState, units: Path) -> None:
     sidecars = folder / "sidecars"
     sidecars.mkdir(exist_ok=True)
     for unit in state.plan.with_role("sidecar"):
+        assert unit.admin is not None  # noqa: S101 (every sidecar has one)
         for name, path in (("config_dump", "/config_dump?include_eds"), ("stats", "/stats?format=json")):
             try:
-                with urllib.request.urlopen(f"http://{unit.admin}{path}", timeout=_SIDECAR_TIMEOUT_S) as answer:
+                with urllib.request.urlopen(f"http://{unit.admin.outside}{path}", timeout=_SIDECAR_TIMEOUT_S) as answer:
                     (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
             except OSError as error:  # it may be down: that, too, is part of the story
                 (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
@@ -204,16 +205,13 @@ def keep_plan(folder: Path, plan: LoadPlan) -> None:
     """Writes down what the driver is told, with a copy of the trace if it plays one."""
     if isinstance(plan.arrivals, Trace):
         shutil.copyfile(plan.arrivals.path, folder / TRACE)
-        plan = replace(plan, arrivals=replace(plan.arrivals, path=str(folder / TRACE)))
+        plan = replace(plan, arrivals=replace(plan.arrivals, path=TRACE))
     write_plan(plan, folder / PLAN)
 
 
 def plan_of(folder: Path) -> LoadPlan:
     """What the run's driver was told, wherever the folder is by now."""
-    plan = read_plan(folder / PLAN)
-    if isinstance(plan.arrivals, Trace):
-        plan = replace(plan, arrivals=replace(plan.arrivals, path=str(folder / TRACE)))
-    return plan
+    return read_plan(folder / PLAN)
 
 
 def read_json(path: Path) -> Any:

@@ -1,72 +1,161 @@
-"""Runtimes carry a plan of units out; the process runtime does it with local processes.
+"""Runtimes carry a plan of units out: with local processes, or with containers.
 
 Here belongs how a unit starts, stops and is watched. Which units there are is said by ``lab.units``.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import InputError
 from lab.runtime.process import ProcessRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.runtime.state import Running
-    from lab.units import Site, Unit
+    from lab.units import Plan, Port, Unit
 
-__all__ = ["RUNTIMES", "Runtime", "make_runtime"]
+__all__ = ["RUNTIMES", "Runtime", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
+
+
+class RuntimeSite(Protocol):
+    """Where a runtime puts things, also those that take another's place."""
+
+    def port(self, unit: str, name: str, pod: str = "") -> Port:
+        """See :class:`lab.units.Site`."""
+
+    def path(self, unit: str, file: str) -> str:
+        """See :class:`lab.units.Site`."""
+
+    def take_over(self, old: Unit, name: str) -> Port:
+        """The port of a unit that is gone, with its address, for another of that name."""
 
 
 class Runtime(Protocol):
-    """What every runtime can do."""
+    """What every runtime can do.
+
+    Everything that can go wrong outside is raised as :class:`lab.errors.UnitError`, with one line.
+    """
 
     name: str
 
-    def site(self) -> Site:
-        """Where a new lab's units will be."""
+    def site(self, layout: Plan | None = None) -> RuntimeSite:
+        """Where a new lab's units will be, or more of them beside those that a plan has."""
+
+    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
+        """Makes what must be there before any unit of the plan can start."""
+
+    def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
+        """Starts units of the plan, and yields each with what it runs as; whether it came up is seen by looking."""
+
+    def remove(self, running: Running) -> None:
+        """Takes away what is left of a unit that has ended; its address is free then."""
+
+    def states(self, running: Mapping[str, Running]) -> dict[str, str]:
+        """Each unit: ``running``, ``paused`` or ``exited``."""
+
+    def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
+        """Memory of each unit, what several share counted once over all; 0 if it is gone."""
 
     def log(self, unit: str) -> Path:
-        """What the unit prints."""
+        """What the unit has printed."""
 
     def last_words(self, unit: str) -> str:
         """The end of the unit's log, in one line; empty if it said nothing."""
 
-    def start(self, unit: Unit) -> Running:
-        """Starts a unit and returns at once; whether it came up is seen by looking."""
-
-    def is_running(self, running: Running) -> bool:
-        """Whether that very unit still lives."""
-
-    def memory_bytes(self, running: Running) -> int:
-        """Memory of a unit, shared pages counted once over all; 0 if it is gone."""
+    def fetch_logs(self, units: Iterable[Unit]) -> None:
+        """Brings what units have written into the lab's folder, ``units/<unit>/``."""
 
     def kill(self, running: Running) -> None:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
+
+    def pause(self, running: Running) -> None:
+        """Freezes a unit: it stays connected and says nothing."""
+
+    def resume(self, running: Running) -> None:
+        """Lets a frozen unit go on."""
+
+    def partition(self, unit: Unit) -> None:
+        """Cuts a unit, with the pod that it stands in, off from the others.
+
+        Raises:
+            InputError: not on this runtime.
+        """
+
+    def rejoin(self, unit: Unit) -> None:
+        """Connects it again, at the address that it had.
+
+        Raises:
+            InputError: not on this runtime.
+        """
 
     def stop(self, units: Iterable[Running]) -> None:
         """Ends units, gently if they let it."""
 
     def sweep(self) -> int:
-        """Ends whatever is left of the lab, known or not, gives its ports back, and returns how much there was."""
+        """Ends whatever is left of the lab, known or not, gives its addresses back, and returns how much there was."""
 
-    def run(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
-        """Runs a program of the lab to its end, hands its lines over as they come, and returns its exit status."""
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None]) -> int:
+        """Runs the load driver on the plan in a run's folder to its end, in the caller's place.
+
+        Ctrl-C is passed on to the driver, which ends in its own way.
+
+        Args:
+            run: holds the plan, and in the end what was recorded.
+            caller: beside whose resolver and sidecar it stands.
+            on_line: told each line of progress as it comes.
+
+        Returns:
+            The driver's exit status.
+        """
 
 
-RUNTIMES: dict[str, Callable[[Path, str], Runtime]] = {"process": ProcessRuntime}
+def _compose(folder: Path, security: str) -> Runtime:
+    from lab.runtime.compose import ComposeRuntime  # noqa: PLC0415 (Docker's library, for those who have Docker)
+
+    return ComposeRuntime(folder, security)
+
+
+COMPOSE_FILE = "compose.yaml"
+"""In the folder of a lab of containers: what Docker Compose was told."""
+
+RUNTIMES: dict[str, Callable[[Path, str], Runtime]] = {"process": ProcessRuntime, "compose": _compose}
 """Name → maker, from the lab's folder and its security mode."""
 
 
-def make_runtime(name: str, folder: Path, security: str) -> Runtime:
-    """The runtime of that name; ``auto`` is the best that this machine offers.
+def choose(name: str) -> tuple[str, str]:
+    """Which runtime to take for a name, and why.
+
+    ``auto`` is what ``LAB_RUNTIME`` says, else compose where a Docker engine answers, else process.
 
     Raises:
         InputError: no such runtime.
     """
-    chosen = "process" if name == "auto" else name
-    if chosen not in RUNTIMES:
+    why = "as asked for"
+    if name == "auto" and os.environ.get("LAB_RUNTIME", "auto") != "auto":
+        name, why = os.environ["LAB_RUNTIME"], "as LAB_RUNTIME says"
+    if name == "auto":
+        from lab.runtime.compose import why_not  # noqa: PLC0415 (see above)
+
+        obstacle = why_not()
+        return ("process", obstacle) if obstacle else ("compose", "a Docker engine answers")
+    if name not in RUNTIMES:
         raise InputError(f"--runtime: {name!r} is not known; write one of auto, {', '.join(RUNTIMES)}")
-    return RUNTIMES[chosen](folder, security)
+    return name, why
+
+
+def make_runtime(name: str, folder: Path, security: str) -> Runtime:
+    """The runtime of that name, out of :data:`RUNTIMES`."""
+    return RUNTIMES[name](folder, security)
+
+
+def possible_runtimes(folder: Path) -> list[Runtime]:
+    """Every runtime that may have something left of a lab which does not say any more which one it was on."""
+    from lab.runtime.compose import why_not  # noqa: PLC0415 (see above)
+
+    if why_not() and not (folder / COMPOSE_FILE).exists():
+        return [ProcessRuntime(folder, "plaintext")]
+    return [maker(folder, "plaintext") for maker in RUNTIMES.values()]

@@ -1,4 +1,4 @@
-"""Ports for local processes, reserved so that labs that start at the same time do not take each other's.
+"""Ports of this machine, reserved so that labs that start at the same time do not take each other's.
 
 Ports come from below the range out of which the kernel takes those of outgoing connections: there, a unit that is
 restarted could find its port in use by somebody's connection.
@@ -6,23 +6,23 @@ restarted could find its port in use by somebody's connection.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 import socket
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 from lab.errors import UnitError
+from lab.runtime import book
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from lab.units import Plan
 
 HOST = "127.0.0.1"
 FIRST, LAST = 20_000, 32_000
+
+_BOOK = "ports"
 
 
 def reserve(names: Iterable[str], owner: Path) -> dict[str, int]:
@@ -36,20 +36,29 @@ def reserve(names: Iterable[str], owner: Path) -> dict[str, int]:
         UnitError: no port is free.
     """
     names = list(names)
-    with _book() as book:
-        taken = {port for ports in book.values() for port in ports}
+    with book.book(_BOOK) as reservations:
+        taken = {port for ports in reservations.values() for port in ports}
         candidates = (port for port in _from(owner) if port not in taken and _is_free(port))
         ports = dict(zip(names, candidates, strict=False))
         if len(ports) < len(names):
             raise UnitError(f"no free port between {FIRST} and {LAST}: stop other labs, see `lab down --help`")
-        book.setdefault(str(owner), []).extend(ports.values())
+        reservations.setdefault(str(owner), []).extend(ports.values())
     return ports
 
 
 def release(owner: Path) -> None:
     """Gives the ports of a lab back."""
-    with _book() as book:
-        book.pop(str(owner), None)
+    book.release(_BOOK, owner)
+
+
+def ports_of(plan: Plan | None) -> dict[str, int]:
+    """The ports of this machine that a plan has already: ``unit/name`` → port."""
+    found = {}
+    for unit in plan.units if plan else ():
+        for name, port in (("grpc", unit.port), ("admin", unit.admin)):
+            if port is not None:
+                found[f"{unit.name}/{name}"] = int(port.outside.rsplit(":", 1)[1])
+    return found
 
 
 def _from(owner: Path) -> Iterator[int]:
@@ -68,21 +77,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-@contextmanager
-def _book() -> Iterator[dict[str, list[int]]]:
-    """The reservations of this user's labs, locked while they are looked at and changed."""
-    path = Path(tempfile.gettempdir()) / f"lab-ports-{os.getuid()}.json"
-    with path.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        try:
-            book = json.loads(file.read() or "{}")
-        except ValueError:
-            book = {}
-        book = {owner: ports for owner, ports in book.items() if Path(owner).is_dir()}
-        yield book
-        file.seek(0)
-        file.truncate()
-        json.dump(book, file)

@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from lab.errors import UnitError
+from lab.errors import InputError, UnitError
 from lab.runtime import ports
+from lab.runtime.logs import log_of
 from lab.runtime.state import Running
 from lab.transport.security import ENVIRONMENT_VARIABLE
+from lab.units import Port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from lab.units import Unit
+    from lab.units import Plan, Unit
 
 _MARK = "LAB_UNIT"
 _STOP_TIMEOUT_S = 6.0
 _POLL_INTERVAL_S = 0.01
-_LAST_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,19 @@ class ProcessSite:
     folder: Path
     ports: dict[str, int]
 
-    def address(self, unit: str, port: str) -> str:
-        """``127.0.0.1:port``; a port that is new to the plan is reserved on the way."""
-        name = f"{unit}/{port}"
-        if name not in self.ports:
-            self.ports.update(ports.reserve([name], self.folder))
-        return f"{ports.HOST}:{self.ports[name]}"
+    def port(self, unit: str, name: str, pod: str = "") -> Port:
+        """``127.0.0.1:port`` for everybody; a port that is new to the plan is reserved on the way."""
+        del pod
+        key = f"{unit}/{name}"
+        if key not in self.ports:
+            self.ports.update(ports.reserve([key], self.folder))
+        address = f"{ports.HOST}:{self.ports[key]}"
+        return Port(address, address, address)
+
+    def take_over(self, old: Unit, name: str) -> Port:
+        """The port of a unit that is gone, for another of that name."""
+        self.ports[f"{name}/grpc"] = self.ports.pop(f"{old.name}/grpc")
+        return old.port
 
     def path(self, unit: str, file: str) -> str:
         """``<lab>/units/<unit>/<file>``."""
@@ -67,22 +75,33 @@ class ProcessRuntime:
         self._folder = folder
         self._security = security
 
-    def site(self) -> ProcessSite:
-        """Where units are."""
-        return ProcessSite(self._folder, {})
+    def site(self, layout: Plan | None = None) -> ProcessSite:
+        """Where units are; with a plan, where they are already."""
+        return ProcessSite(self._folder, ports.ports_of(layout))
+
+    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
+        """Nothing: a process needs no preparation."""
 
     def log(self, unit: str) -> Path:
         """What the unit prints."""
-        return self._folder / "units" / unit / "log"
+        return log_of(self._folder, unit).path
 
     def last_words(self, unit: str) -> str:
         """The end of the unit's log, in one line; empty if it said nothing."""
-        log = self.log(unit)
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        return " | ".join(lines[-_LAST_LINES:])
+        return log_of(self._folder, unit).last_words()
 
-    def start(self, unit: Unit) -> Running:
-        """Starts a unit and returns at once; whether it came up is seen by looking."""
+    def fetch_logs(self, units: Iterable[Unit]) -> None:
+        """Nothing: units write into the lab's folder."""
+
+    def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
+        """Starts units, and yields each with what it runs as at once; whether it came up is seen by looking."""
+        for unit in units:
+            yield unit.name, self._start(unit)
+
+    def remove(self, running: Running) -> None:
+        """Nothing: an ended process leaves nothing."""
+
+    def _start(self, unit: Unit) -> Running:
         home = self._folder / "units" / unit.name
         home.mkdir(parents=True, exist_ok=True)
         for name, content in unit.files.items():
@@ -108,20 +127,13 @@ class ProcessRuntime:
             os.close(log)
         return Running(pid, psutil.Process(pid).create_time())
 
-    def is_running(self, running: Running) -> bool:
-        """Whether that very process still lives; another one that got its id does not count."""
-        return _process(running) is not None
+    def states(self, running: Mapping[str, Running]) -> dict[str, str]:
+        """Each unit: ``running``, ``paused`` or ``exited``; another process that got its id does not count."""
+        return {name: _state(each) for name, each in running.items()}
 
-    def memory_bytes(self, running: Running) -> int:
-        """Memory of a unit, shared pages counted once over all: PSS, or RSS where the system has none; 0 if gone."""
-        process = _process(running)
-        if process is None:
-            return 0
-        try:
-            memory = process.memory_full_info()
-        except psutil.Error:
-            return 0
-        return int(getattr(memory, "pss", memory.rss))
+    def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
+        """Memory of each, shared pages counted once over all: PSS, or RSS where the system has none; 0 if gone."""
+        return {name: _memory_bytes(each) for name, each in running.items()}
 
     def kill(self, running: Running) -> None:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
@@ -134,12 +146,31 @@ class ProcessRuntime:
         """Ends units: SIGTERM to all, SIGKILL to those that are still there after a while."""
         _end([process for running in units if (process := _process(running)) is not None])
 
-    def run(self, argv: Sequence[str], on_line: Callable[[str], None]) -> int:
-        """Runs a program of the lab to its end, hands its lines over as they come, and returns its exit status.
+    def pause(self, running: Running) -> None:
+        """Freezes a unit: it stays connected and says nothing."""
+        _signal(running, signal.SIGSTOP)
 
-        Ctrl-C is passed on to the program, which ends in its own way.
+    def resume(self, running: Running) -> None:
+        """Lets a frozen unit go on."""
+        _signal(running, signal.SIGCONT)
+
+    def partition(self, unit: Unit) -> None:
+        """Not here: all processes share one loopback.
+
+        Raises:
+            InputError: always.
         """
-        command = [_executable(argv[0]), *argv[1:]]
+        raise InputError(
+            f"partition {unit.name}: not on the process runtime, where all units share one loopback; "
+            "pause it, which silences it likewise, or bring the lab up with --runtime compose"
+        )
+
+    rejoin = partition
+
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None]) -> int:
+        """Runs the load driver on the plan in a run's folder, and returns its exit status."""
+        del caller  # everybody stands on the same loopback
+        command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
         environment = self._environment("driver")
         # In a session of its own: a terminal's Ctrl-C would reach it a second time.
         with subprocess.Popen(
@@ -186,6 +217,33 @@ class ProcessRuntime:
             "MALLOC_ARENA_MAX": "2",
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def _state(running: Running) -> str:
+    process = _process(running)
+    if process is None:
+        return "exited"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return "paused" if process.status() == psutil.STATUS_STOPPED else "running"
+    return "exited"
+
+
+def _memory_bytes(running: Running) -> int:
+    process = _process(running)
+    if process is None:
+        return 0
+    try:
+        memory = process.memory_full_info()
+    except psutil.Error:
+        return 0
+    return int(getattr(memory, "pss", memory.rss))
+
+
+def _signal(running: Running, number: signal.Signals) -> None:
+    process = _process(running)
+    if process is None:
+        raise UnitError("it does not run: start it first")
+    _try(process, number)
 
 
 def _executable(name: str) -> str:

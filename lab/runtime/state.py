@@ -9,19 +9,27 @@ from typing import TYPE_CHECKING
 from lab.client import Endpoints
 from lab.errors import LabError
 from lab.spec import LabSpec
-from lab.units import Plan, Unit
+from lab.units import Plan, Port, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started process: its id, and when it began, since ids are used again."""
+    """A started unit.
 
-    pid: int
-    created: float
+    Attributes:
+        pid: of its process; 0 if it is a container.
+        created: when that process began, since ids are used again.
+        container: id of its container, if it is one.
+    """
+
+    pid: int = 0
+    created: float = 0.0
+    container: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class LabState:
         spec_file: what it was made from.
         spec: what was read there, and then said on the command line.
         plan: its units and addresses.
-        running: name of each started unit → its process.
+        running: name of each started unit → what it runs as.
     """
 
     runtime: str
@@ -56,6 +64,11 @@ class LabState:
         """The same, with one unit started."""
         return replace(self, running={**self.running, unit: running})
 
+    def with_plan(self, plan: Plan) -> LabState:
+        """The same, laid out anew; what runs and is not in the plan any more is forgotten."""
+        names = {unit.name for unit in plan.units}
+        return replace(self, plan=plan, running={name: each for name, each in self.running.items() if name in names})
+
     def save(self, path: Path) -> None:
         """Writes it down so that a crash leaves either the old or the new."""
         scratch = path.with_suffix(".new")
@@ -72,16 +85,31 @@ class LabState:
         """
         try:
             raw = json.loads(path.read_text())
-            units = tuple(Unit(**{**unit, "argv": tuple(unit["argv"])}) for unit in raw["plan"]["units"])
-            callers = {name: Endpoints.from_document(each) for name, each in raw["plan"]["callers"].items()}
+            callers, clients = (
+                {name: Endpoints.from_document(each) for name, each in raw["plan"][whose].items()}
+                for whose in ("callers", "clients")
+            )
+            units = tuple(_unit(each) for each in raw["plan"]["units"])
             return cls(
                 runtime=raw["runtime"],
                 spec_file=raw["spec_file"],
                 spec=LabSpec.model_validate(raw["spec"]),
-                plan=Plan(units, callers),
+                plan=Plan(units, callers, clients),
                 running={name: Running(**each) for name, each in raw["running"].items()},
             )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{path}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
+
+
+def _unit(document: Mapping[str, Any]) -> Unit:
+    admin = document["admin"]
+    return Unit(
+        **{
+            **document,
+            "argv": tuple(document["argv"]),
+            "port": Port(**document["port"]),
+            "admin": None if admin is None else Port(**admin),
+        }
+    )

@@ -31,8 +31,6 @@ _OPTIONS: tuple[_Option, ...] = (
 _KEEPALIVE: tuple[_Option, ...] = (
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 1000),
-    # Without this one the time-out above is not looked at, and a minute passes.
-    ("grpc.http2.ping_timeout_ms", 1000),
     # Without this one, of 60 s by default, the timeout above is of no effect.
     ("grpc.http2.ping_timeout_ms", 1000),
     ("grpc.http2.max_pings_without_data", 0),

@@ -95,7 +95,7 @@ def run_lab() -> Callable[..., subprocess.CompletedProcess[str]]:
             text=True,
             check=False,
             timeout=100,
-            env={"PATH": "/usr/bin:/bin", **environment},
+            env={"PATH": "/usr/bin:/bin", "LAB_RUNTIME": "process", **environment},
         )
 
     return run

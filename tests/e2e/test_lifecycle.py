@@ -189,7 +189,12 @@ def lab_command() -> Callable[..., subprocess.Popen[str]]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
+            env={
+                "PATH": "/usr/bin:/bin",
+                "LAB_RUNTIME": "process",
+                "LAB_NAME": lab.name,
+                "LAB_HOME": str(lab.folder.parent.parent),
+            },
         )
 
     return start

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,12 +14,11 @@ from lab.load.plan import LoadPlan, UseCase, read_plan, write_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     MakePlan = Callable[..., LoadPlan]
 
 
-@pytest.mark.parametrize("arrivals", [Constant(5, 1), Poisson(5, 1, 3), Trace("t.csv", 10, 7), Trace("t.csv")])
+@pytest.mark.parametrize("arrivals", [Constant(5, 1), Poisson(5, 1, 3), Trace("/t.csv", 10, 7), Trace("/t.csv")])
 def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: Path, arrivals: Any) -> None:
     plan = make_plan(
         arrivals=arrivals,
@@ -34,6 +35,21 @@ def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: P
     write_plan(plan, tmp_path / "plan.json")
 
     assert plan == read_plan(tmp_path / "plan.json")
+
+
+def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carried(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    plan = replace(make_plan(arrivals=Trace("trace.csv")), spool=Path("spool"), summary=Path("summary"))
+    write_plan(plan, tmp_path / "plan.json")
+    carried = tmp_path / "elsewhere"
+    carried.mkdir()
+    (tmp_path / "plan.json").rename(carried / "plan.json")
+
+    read = read_plan(carried / "plan.json")
+
+    assert (read.spool, read.summary) == (carried / "spool", carried / "summary")
+    assert read.arrivals == Trace(str(carried / "trace.csv"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,191 @@
+"""Hands on the units of a lab: kill, pause, cut off, start, scale, replace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lab import units
+from lab.errors import InputError, LabNotRunningError
+from lab.runtime import make_runtime
+from lab.runtime.lock import exclusive
+from lab.runtime.state import LabState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lab.runtime import Runtime
+    from lab.runtime.state import Running
+    from lab.units import Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """Hands on the units of one lab.
+
+    Every method raises :class:`lab.errors.InputError` for a unit that the lab does not have.
+
+    Attributes:
+        folder: the lab's own.
+        state_file: where it is written down what runs.
+    """
+
+    folder: Path
+    state_file: Path
+
+    def kill(self, unit: str) -> None:
+        """Ends one unit at once, without a chance to say goodbye; does nothing to one that does not run."""
+        state = self._state()
+        _unit(state, unit)
+        if unit in state.running:
+            self._runtime(state).kill(state.running[unit])
+
+    def start(self, unit: str) -> None:
+        """Starts one unit that does not run, at the addresses that it had."""
+        with exclusive(self.folder):
+            state = self._state()
+            wanted = _unit(state, unit)
+            if self._how(state, unit) == "exited":
+                self._start(state, self._runtime(state), [wanted])
+
+    def pause(self, unit: str) -> None:
+        """Freezes one unit: it stays connected and says nothing, until :meth:`resume`.
+
+        Raises:
+            InputError: it does not run.
+        """
+        state = self._state()
+        self._runtime(state).pause(self._alive(state, unit))
+
+    def resume(self, unit: str) -> None:
+        """Lets a frozen unit go on; does nothing to one that does.
+
+        Raises:
+            InputError: it does not run.
+        """
+        state = self._state()
+        running = self._alive(state, unit)
+        if self._how(state, unit) == "paused":
+            self._runtime(state).resume(running)
+
+    def partition(self, unit: str) -> None:
+        """Cuts one unit off, with the pod that it stands in: nothing gets in or out, until :meth:`rejoin`.
+
+        Raises:
+            InputError: not on this runtime.
+        """
+        state = self._state()
+        self._runtime(state).partition(_unit(state, unit))
+
+    def rejoin(self, unit: str) -> None:
+        """Connects one unit again that was cut off.
+
+        Raises:
+            InputError: not on this runtime.
+        """
+        state = self._state()
+        self._runtime(state).rejoin(_unit(state, unit))
+
+    def scale(self, cluster: str, replicas: int) -> list[str]:
+        """Gives a model cluster more replicas, or fewer, which may finish what they have; returns all their names.
+
+        The route table is not asked: what the control plane finds registered is what it routes to.
+
+        Raises:
+            InputError: no such cluster, or no replica would be left.
+        """
+        if replicas < 1:
+            raise InputError(f"scale {cluster}: {replicas} replicas will not do; write 1 or more, or kill those there")
+        with exclusive(self.folder):
+            state = self._state()
+            present = _replicas(state, cluster)
+            runtime = self._runtime(state)
+            site = runtime.site(state.plan)
+            names = [unit.name for unit in state.plan.units]
+            new = []
+            for _ in range(replicas - len(present)):
+                name = units.new_replica_name(cluster, names)
+                names.append(name)
+                new.append(units.replica(state.spec, cluster, name, site.port(name, "grpc"), site))
+            self._exchange(state, runtime, present[replicas:], new)
+            return [unit.name for unit in [*present[:replicas], *new]]
+
+    def replace(self, unit: str, cluster: str) -> str:
+        """Kills a model replica and starts one of another cluster, which holds other versions, at its very address.
+
+        Returns:
+            The new replica's name.
+
+        Raises:
+            InputError: the unit is no model replica, or there is no such cluster.
+        """
+        with exclusive(self.folder):
+            state = self._state()
+            old = _unit(state, unit)
+            if not old.cluster:
+                raise InputError(f"replace {unit}: is a {old.role}, not a model replica")
+            _replicas(state, cluster)
+            runtime = self._runtime(state)
+            if unit in state.running:
+                runtime.kill(state.running[unit])
+            name = units.new_replica_name(cluster, [each.name for each in state.plan.units])
+            site = runtime.site(state.plan)
+            new = units.replica(state.spec, cluster, name, site.take_over(old, name), site)
+            self._exchange(state, runtime, [old], [new])
+            return name
+
+    def _exchange(self, state: LabState, runtime: Runtime, old: Sequence[Unit], new: Sequence[Unit]) -> None:
+        """Ends and forgets some units, and starts others."""
+        gone = [state.running[unit.name] for unit in old if unit.name in state.running]
+        runtime.stop(gone)
+        for running in gone:
+            runtime.remove(running)
+        kept = [unit for unit in state.plan.units if unit not in old]
+        # Beside its like, so that the list stays in the order of starting.
+        last = max((number for number, unit in enumerate(kept) if unit.role == "model"), default=0)
+        layout = replace(state.plan, units=(*kept[: last + 1], *new, *kept[last + 1 :]))
+        state = state.with_plan(layout)
+        runtime.prepare(layout, lambda _: None)
+        state.save(self.state_file)
+        self._start(state, runtime, new)
+
+    def _start(self, state: LabState, runtime: Runtime, wanted: Sequence[Unit]) -> None:
+        for name, running in runtime.start(wanted):
+            state = state.with_running(name, running)
+            state.save(self.state_file)
+
+    def _alive(self, state: LabState, unit: str) -> Running:
+        _unit(state, unit)
+        if self._how(state, unit) == "exited":
+            raise InputError(f"{unit} does not run: start it first")
+        return state.running[unit]
+
+    def _how(self, state: LabState, unit: str) -> str:
+        running = {name: each for name, each in state.running.items() if name == unit}
+        return self._runtime(state).states(running).get(unit, "exited")
+
+    def _state(self) -> LabState:
+        state = LabState.load(self.state_file)
+        if state is None:
+            raise LabNotRunningError(f"lab {self.folder.name} is not up: run `lab up` (or name another with --name)")
+        return state
+
+    def _runtime(self, state: LabState) -> Runtime:
+        return make_runtime(state.runtime, self.folder, state.security)
+
+
+def _unit(state: LabState, name: str) -> Unit:
+    try:
+        return state.plan.unit(name)
+    except KeyError:
+        names = ", ".join(each.name for each in state.plan.units)
+        raise InputError(f"{name!r} is no unit of this lab; there are {names}") from None
+
+
+def _replicas(state: LabState, cluster: str) -> list[Unit]:
+    found = [unit for unit in state.plan.units if unit.cluster == cluster]
+    if not found:
+        clusters = dict.fromkeys(unit.cluster for unit in state.plan.units if unit.cluster)
+        raise InputError(f"{cluster!r} is no cluster of this lab; there are {', '.join(clusters)}")
+    return found

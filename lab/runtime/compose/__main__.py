@@ -1,0 +1,70 @@
+"""``python -m lab.runtime.compose`` prints ``compose/compose.yaml``: the default lab, for Docker Compose alone.
+
+It is there to be read, and held fresh by a test.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.routing.document import read_path
+from lab.runtime.compose import document, image
+from lab.runtime.compose.site import ComposeSite
+from lab.runtime.compose.subnets import SUBNETS
+from lab.runtime.ports import FIRST
+from lab.spec import read_spec
+from lab.units import plan
+
+if TYPE_CHECKING:
+    from lab.units import Port
+
+
+class _FixedSite(ComposeSite):
+    """The same ports on every machine, whoever has them there."""
+
+    def port(self, unit: str, name: str, pod: str = "") -> Port:
+        self.published.setdefault(f"{unit}/{name}", FIRST + len(self.published))
+        return super().port(unit, name, pod)
+
+
+def standalone_document(site: ComposeSite, *, project: str, image_name: str, file: str) -> str:
+    """A compose file of the default lab which stands it up without the ``lab`` command.
+
+    Args:
+        site: where things are.
+        project: name of the compose project.
+        image_name: what the image is called.
+        file: where the file is, from the checkout; it must be one folder down.
+    """
+    spec = read_spec(image.CHECKOUT / "lab.toml")
+    layout = plan(spec, read_path(spec.routes), site)
+    setting = document.Setting(
+        project=project,
+        image=image_name,
+        base_image=image.BASE_IMAGES[0],
+        subnet=site.subnet,
+        hosts=site.hosts,
+        security=spec.security.mode,
+        context="..",
+        title="default lab (lab.toml, routes.yaml)",
+        how_made="Made from the lab's plan of units by `make compose-file`; `lab up --runtime compose` runs its like.",
+        file=file,
+        first_routes="../routes.yaml",
+    )
+    return document.render(layout, setting)
+
+
+def default_document() -> str:
+    """What ``compose/compose.yaml`` holds."""
+    return standalone_document(
+        _FixedSite(Path(), SUBNETS[0]),
+        project="lab-default",
+        image_name=f"{image.REPOSITORY}:local",
+        file="compose/compose.yaml",
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(default_document())

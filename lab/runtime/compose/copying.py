@@ -1,0 +1,51 @@
+"""Files into a container, and out of it."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from docker.models.containers import Container
+
+# The image's user; what is copied in belongs to it.
+_OWNER = 10001
+_IN_MEMORY = 16 * 1024 * 1024
+
+
+def put(container: Container, target: str, folder: str, files: Iterable[Path]) -> None:
+    """Makes a folder in a container's ``target``, with copies of the files in it."""
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as archive:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            directory = tarfile.TarInfo(folder)
+            directory.type, directory.mode, directory.uid = tarfile.DIRTYPE, 0o755, _OWNER
+            tar.addfile(directory)
+            for file in files:
+                tar.add(file, f"{folder}/{file.name}", filter=_owned)
+        archive.seek(0)
+        container.put_archive(target, archive)
+
+
+def bring_back(container: Container, path: str, target: Path) -> None:
+    """Copies a file of a container, or a folder with all in it, into a folder of this machine.
+
+    Raises:
+        docker.errors.NotFound: there is none.
+    """
+    chunks, _ = container.get_archive(path)
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY) as archive:
+        for chunk in chunks:
+            archive.write(chunk)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive) as tar:
+            target.mkdir(parents=True, exist_ok=True)
+            tar.extractall(target, filter="data")
+
+
+def _owned(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = _OWNER
+    return info

@@ -1,0 +1,162 @@
+"""From a plan of units to the compose file that carries it out; ``compose/compose.yaml.j2`` has its words."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from lab.errors import LabError
+from lab.runtime.compose import image
+from lab.runtime.compose.site import HOME
+from lab.units import CONTROL_PLANE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from ipaddress import IPv4Network
+
+    from lab.units import Plan, Port, Unit
+
+NETWORK = "lab"
+
+_FOLDER = image.CHECKOUT / "compose"
+_WIDTH = 110
+# What each profile stands up; a caller needs its pod in both.
+_PROFILES = {
+    "control-plane": ("gateway", "mesh", "all"),
+    "model": ("gateway", "mesh", "all"),
+    "caller": ("gateway", "mesh", "all"),
+    "gateway": ("gateway", "all"),
+    "resolver": ("mesh", "all"),
+    "sidecar": ("mesh", "all"),
+}
+_TITLES = {"control-plane": "Control plane", "model": "Model clusters", "gateway": "Gateways"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a compose file says beside the plan.
+
+    Attributes:
+        project: name of the compose project.
+        image: name of the image.
+        base_image: what the image is built upon unless ``BASE_IMAGE`` says otherwise.
+        subnet: the lab's network.
+        hosts: pod, or unit that stands alone → its address.
+        security: how connections are secured.
+        context: the checkout, from where the file is.
+        title: what lab it is.
+        how_made: a sentence on where the file comes from.
+        file: its own path, for the example in its head.
+        first_routes: route table that a service publishes first; none if ``lab up`` does that.
+    """
+
+    project: str
+    image: str
+    base_image: str
+    subnet: IPv4Network
+    hosts: Mapping[str, str]
+    security: str
+    context: str
+    title: str
+    how_made: str
+    file: str
+    first_routes: str = ""
+
+
+def render(layout: Plan, setting: Setting) -> str:
+    """The whole compose file."""
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 (YAML, not HTML)
+    )
+    configs, names = _configs(layout.units)
+    groups = [{"title": title, "units": layout.with_role(role)} for role, title in _TITLES.items()]
+    pods = [
+        {"name": caller, "units": [unit for unit in layout.units if unit.pod == caller]} for caller in layout.callers
+    ]
+    return environment.get_template("compose.yaml.j2").render(
+        **{name: getattr(setting, name) for name in Setting.__slots__},
+        groups=[group for group in groups if group["units"]],
+        pods=pods,
+        control_plane=layout.unit(CONTROL_PLANE),
+        profiles=_PROFILES,
+        home=HOME,
+        guests=list(setting.subnet.subnets(new_prefix=24))[-1],
+        configs={name: textwrap.indent(_escaped(content), " " * 6).rstrip() for name, content in configs.items()},
+        config_name=lambda unit, file: names[unit.name, file],
+        command=_command,
+        published=_published,
+        image_label=image.LABEL,
+        checkout=image.CHECKOUT if not setting.first_routes else "",
+    )
+
+
+def hosts_of(text: str) -> dict[str, str]:
+    """Pod, or unit that stands alone → its address, from a compose file.
+
+    Raises:
+        LabError: it is damaged.
+    """
+    return {
+        name.removesuffix("-pod"): service["networks"][NETWORK]["ipv4_address"]
+        for name, service in _parsed(text)["services"].items()
+        if NETWORK in service.get("networks", {})
+    }
+
+
+def image_of(text: str) -> str:
+    """The image that a compose file names.
+
+    Raises:
+        LabError: it is damaged.
+    """
+    return str(_parsed(text)["x-unit"]["image"])
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise LabError(f"the lab's compose file is damaged ({error}): run `lab down`, then `lab up`") from error
+
+
+def _configs(units: Iterable[Unit]) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+    """Contents by name, and each unit's files by those names; a file that all of a role share is there once."""
+    units = list(units)
+    contents: dict[str, str] = {}
+    names = {}
+    for unit in units:
+        for file, content in unit.files.items():
+            same = all(other.files.get(file) == content for other in units if other.role == unit.role)
+            name = unit.role if same else unit.name
+            contents[name] = content
+            names[unit.name, file] = name
+    return contents, names
+
+
+def _command(unit: Unit) -> str:
+    words = [_escaped(shlex.quote(word)) for word in unit.argv]
+    return textwrap.fill(
+        " ".join(words),
+        width=_WIDTH,
+        initial_indent=" " * 6,
+        subsequent_indent=" " * 6,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _published(port: Port) -> str:
+    return f"{port.outside}:{port.bind.rsplit(':', 1)[1]}"
+
+
+def _escaped(text: str) -> str:
+    """Compose fills in what follows a dollar sign, unless there are two."""
+    return text.replace("$", "$$")

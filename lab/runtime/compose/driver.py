@@ -1,0 +1,102 @@
+"""A load driver as a container: it stands in a caller's pod, so that no published port is in a measured path."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO
+
+from docker.errors import APIError, NotFound
+from docker.types import Mount
+
+from lab.runtime.compose import copying
+from lab.transport.security import ENVIRONMENT_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import docker
+    from docker.models.containers import Container
+
+_RUNS = "/runs"
+# Where driver and lab share the processors the driver goes first, as a share of the units' 1024: a late driver
+# measures itself. (Niceness counts only among the processes of one container.)
+_CPU_SHARES = 16_384
+
+
+def run_driver(
+    client: docker.DockerClient,
+    run: Path,
+    on_line: Callable[[str], None],
+    *,
+    image: str,
+    pod: str,
+    name: str,
+    labels: Mapping[str, str],
+    security: str,
+    errors: TextIO,
+) -> int:
+    """Runs it to its end, and brings what it recorded back into the run's folder.
+
+    Ctrl-C is passed on to the driver, which ends in its own way.
+
+    Args:
+        client: the engine.
+        run: folder with the plan; its files are copied in, all that there is in the end is copied out.
+        on_line: told each line of progress.
+        image: what the container is made from.
+        pod: id of the container whose network it shares.
+        name: of the container.
+        labels: that the lab is known by.
+        security: mode that it takes its credentials by.
+        errors: where what it complains of goes.
+
+    Returns:
+        The driver's exit status.
+    """
+    container = client.containers.create(
+        image,
+        ["python", "-m", "lab.load.driver", f"{_RUNS}/{run.name}/plan.json"],
+        name=name,
+        labels=dict(labels),
+        environment={ENVIRONMENT_VARIABLE: security},
+        network_mode=f"container:{pod}",
+        init=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        cpu_shares=_CPU_SHARES,
+        # A volume of its own, which goes with the container: until then, what it recorded outlives this process.
+        mounts=[Mount(_RUNS, None)],
+    )
+    try:
+        copying.put(container, _RUNS, run.name, [path for path in run.iterdir() if path.is_file()])
+        container.start()
+        status = _follow(container, on_line)
+        errors.write(container.logs(stdout=False, stderr=True).decode(errors="replace"))
+        with suppress(NotFound):
+            copying.bring_back(container, f"{_RUNS}/{run.name}", run.parent)
+    finally:
+        with suppress(NotFound):
+            container.remove(force=True, v=True)
+    return status
+
+
+def _follow(container: Container, on_line: Callable[[str], None]) -> int:
+    since = None
+    while True:
+        try:
+            for line in _lines(container.logs(stderr=False, stream=True, follow=True, since=since)):
+                on_line(line)
+            return int(container.wait()["StatusCode"])
+        except KeyboardInterrupt:
+            since = time.time()
+            with suppress(APIError):  # it may just have ended
+                container.kill("SIGINT")
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode() for line in lines)

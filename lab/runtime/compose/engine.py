@@ -1,0 +1,151 @@
+"""Speaking to a Docker engine: its API, and the ``docker compose`` command."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.errors import APIError, DockerException
+
+from lab.errors import UnitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+REMEDY = "start Docker, or run `make engine`; `--runtime process` needs none"
+
+_TIMEOUT_S = 60
+_QUIET_S = 20.0
+
+
+def connect() -> docker.DockerClient:
+    """The engine that the ``docker`` command would speak to.
+
+    Raises:
+        UnitError: none answers.
+    """
+    try:
+        host = os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host
+        client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
+        client.ping()
+    except (DockerException, requests.RequestException) as error:
+        raise UnitError(f"no Docker engine answers ({_root_of(error)}): {REMEDY}") from error
+    return client
+
+
+def why_not() -> str:
+    """Why no lab of containers can be had here; empty if it can."""
+    try:
+        connect().close()
+    except UnitError as error:
+        return str(error)
+    try:
+        subprocess.run(["docker", "compose", "version"], check=True, capture_output=True, timeout=_QUIET_S)
+    except (OSError, subprocess.SubprocessError):
+        return f"the `docker compose` command is missing: install Docker's compose plugin, or {REMEDY}"
+    return ""
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Turns what the engine complains of into one line.
+
+    Raises:
+        UnitError: the engine refused.
+    """
+    try:
+        yield
+    except APIError as error:
+        raise UnitError(f"{what}: {explain(error.explanation or str(error))}") from error
+    except requests.RequestException as error:
+        raise UnitError(f"{what}: the Docker engine does not answer ({_root_of(error)}): {REMEDY}") from error
+
+
+def compose(
+    arguments: Sequence[str], environment: Mapping[str, str], on_line: Callable[[str], None] = lambda _: None
+) -> None:
+    """Runs ``docker compose``. Ctrl-C is passed on, and raised here once the command has ended.
+
+    Args:
+        arguments: of the command.
+        environment: beside that of this process.
+        on_line: told each line that it prints.
+
+    Raises:
+        UnitError: it failed; with the reason in one line.
+    """
+    lines: list[str] = []
+    # In a session of its own: a terminal's Ctrl-C would reach it a second time.
+    with subprocess.Popen(
+        ["docker", "compose", *arguments],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as command:
+        assert command.stdout is not None  # noqa: S101 (it is a pipe)
+        try:
+            for line in command.stdout:
+                lines.append(line.rstrip())
+                on_line(lines[-1])
+        except BaseException:
+            _end(command)
+            raise
+    if command.returncode:
+        reason = explain("\n".join(lines))
+        raise UnitError(f"docker compose {_verb(arguments)}: {reason}")
+
+
+_REASONS = (
+    (r"no space left on device", "the disk that Docker keeps its data on is full: make room, see `docker system df`"),
+    (
+        r"(?:Bind for |listen tcp4? |exposing port TCP )(\S+?:\d+).*(?:already allocated|address already in use)",
+        "port {0} is taken: end what listens there, or try again, and another is chosen",
+    ),
+    (r"(?:Pool overlaps|overlaps with other)", "another Docker network has the lab's addresses: try again"),
+    (
+        r"(\S+): failed to resolve source metadata|pull access denied for ([^,\s]+)|manifest for (\S+) not found",
+        "image {0} is neither here nor can it be pulled: `make engine` makes a base image without a registry",
+    ),
+    (r"[Nn]o such image: (\S+)", "image {0} is not here: `lab up` builds it"),
+)
+
+
+def explain(text: str) -> str:
+    """The reason in what the engine or the compose command has printed, with a remedy where one is known."""
+    for pattern, remedy in _REASONS:
+        found = re.search(pattern, text)
+        if found:
+            return remedy.format(*[group for group in found.groups() if group])
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"error|failed|invalid|denied|cannot", line, re.IGNORECASE)]
+    return (errors or lines or ["it failed without a word"])[-1]
+
+
+def _end(command: subprocess.Popen[str]) -> None:
+    """What it has asked the engine for is carried out all the same, so it gets the time to see that through."""
+    command.send_signal(signal.SIGINT)
+    try:
+        command.wait(_QUIET_S)
+    except subprocess.TimeoutExpired:
+        command.kill()
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    return next((each for each in arguments if each in {"up", "build"}), arguments[-1])
+
+
+def _root_of(error: BaseException) -> str:
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    return str(error)

@@ -1,0 +1,300 @@
+"""Carries a plan out as a Docker Compose project."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import APIError, NotFound
+
+from lab.errors import LabError
+from lab.runtime import ports
+from lab.runtime.compose import copying, document, engine, image, subnets
+from lab.runtime.compose.driver import run_driver
+from lab.runtime.compose.site import HOME, ComposeSite
+from lab.runtime.logs import log_of
+from lab.runtime.state import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import docker
+    from docker.models.containers import Container
+
+    from lab.units import Plan, Unit
+
+_PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
+_AT_ONCE = 8
+_STOP_TIMEOUT_S = 6
+_STATES = {"running": "running", "paused": "paused", "restarting": "running"}
+# What units write beside what they print.
+_ACCESS_LOG = "access.log"
+
+
+class ComposeRuntime:
+    """Starts, stops and watches containers.
+
+    Args:
+        folder: the lab's own; ``compose.yaml`` in it is what runs.
+        security: mode that units take their credentials by.
+    """
+
+    name = "compose"
+
+    def __init__(self, folder: Path, security: str) -> None:
+        self._folder = folder
+        self._security = security
+        # Labs of one name in two checkouts are two labs.
+        self._project = f"lab-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:4]}"
+        self._file = folder / "compose.yaml"
+        self._site: ComposeSite | None = None
+
+    # -- standing up ---------------------------------------------------------------------------------------------
+
+    def site(self, layout: Plan | None = None) -> ComposeSite:
+        """Where units are; with a plan, where they are already."""
+        if self._site is None:
+            if layout is not None and not self._file.exists():
+                raise LabError(f"{self._file}: is missing; run `lab down` to clean up, then `lab up`")
+            hosts = document.hosts_of(self._file.read_text()) if layout is not None else {}
+            self._site = ComposeSite(self._folder, self._subnet(), hosts, ports.ports_of(layout))
+        return self._site
+
+    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
+        """Writes the compose file, and builds the image if it is not here."""
+        before = self._file.read_text() if self._file.exists() else ""
+        name, base = image.wanted(self._docker)
+        if before:
+            # Other code in a lab that runs would make all of it anew.
+            name = document.image_of(before)
+        text = document.render(
+            layout,
+            document.Setting(
+                project=self._project,
+                image=name,
+                base_image=base,
+                subnet=self._subnet(),
+                hosts=self.site(layout).hosts,
+                security=self._security,
+                context=str(image.CHECKOUT),
+                title=f"lab {self._folder.name}",
+                how_made="Written by `lab up`, and again whenever the lab is scaled.",
+                file=str(self._file),
+            ),
+        )
+        if text != before:
+            scratch = self._file.with_suffix(".new")
+            scratch.write_text(text)
+            scratch.replace(self._file)
+        with engine.one_line("image"):
+            image.ensure(self._docker, name, base, self._file, say)
+
+    def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
+        """Starts units, and yields each with what it runs as; whether it came up is seen by looking."""
+        there = self._containers()
+        wanted = [unit.name for unit in units]
+        if all(name in there for name in wanted):
+            self._each(wanted, lambda name: self._container(there[name]).start())
+        else:
+            engine.compose([*self._compose, "up", "--detach", "--no-build", "--quiet-pull", *wanted], {})
+            there = self._containers()
+        for name in wanted:
+            yield name, Running(container=there[name])
+
+    def remove(self, running: Running) -> None:
+        """Takes away what is left of a unit that has ended; its address is free then."""
+        with engine.one_line("remove"), suppress(NotFound):
+            self._container(running.container).remove(force=True, v=True)
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def states(self, running: Mapping[str, Running]) -> dict[str, str]:
+        """Each unit: ``running``, ``paused`` or ``exited``."""
+        known = {each["Id"]: _STATES.get(each["State"], "exited") for each in self._list()}
+        return {name: known.get(each.container, "exited") for name, each in running.items()}
+
+    def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
+        """Memory of each unit that runs, page cache that can be dropped left out."""
+
+        def look(name: str) -> int:
+            try:
+                stats = self._docker.api.stats(running[name].container, stream=False, one_shot=True)["memory_stats"]
+            except APIError:
+                return 0
+            cache = stats.get("stats", {})
+            inactive = cache.get("total_inactive_file", cache.get("inactive_file", 0))
+            return int(stats.get("usage", 0)) - int(inactive)
+
+        return dict(zip(running, self._each(running, look), strict=True))
+
+    def last_words(self, unit: str) -> str:
+        """The end of the unit's log, in one line; empty if it said nothing."""
+        self._fetch_log(unit)
+        return log_of(self._folder, unit).last_words()
+
+    def log(self, unit: str) -> Path:
+        """What the unit has printed until now."""
+        self._fetch_log(unit)
+        return log_of(self._folder, unit).path
+
+    def fetch_logs(self, units: Iterable[Unit]) -> None:
+        """Brings what units have written into the lab's folder."""
+
+        def fetch(unit: Unit) -> None:
+            self._fetch_log(unit.name)
+            if unit.role in {"gateway", "sidecar"}:
+                home = log_of(self._folder, unit.name).path.parent
+                with suppress(APIError, KeyError):
+                    copying.bring_back(self._container(self._containers()[unit.name]), f"{HOME}/{_ACCESS_LOG}", home)
+
+        self._each(list(units), fetch)
+
+    # -- ending --------------------------------------------------------------------------------------------------
+
+    def kill(self, running: Running) -> None:
+        """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
+        with engine.one_line("kill"):
+            container = self._container(running.container)
+            try:
+                container.kill()
+            except NotFound:
+                return
+            except APIError as error:
+                if error.status_code != 409:  # noqa: PLR2004 (HTTP's conflict: it does not run)
+                    raise
+            container.wait(timeout=_STOP_TIMEOUT_S)
+
+    def stop(self, units: Iterable[Running]) -> None:
+        """Ends units, gently if they let it."""
+
+        def end(running: Running) -> None:
+            with suppress(NotFound):
+                self._container(running.container).stop(timeout=_STOP_TIMEOUT_S)
+
+        with engine.one_line("stop"):
+            self._each(list(units), end)
+
+    def sweep(self) -> int:
+        """Ends and removes whatever is left of the lab, known or not, and returns how many units there were."""
+        units = 0
+        with engine.one_line("down"):
+            # Looks again until nothing is left: an engine that was told to make one makes it also if nobody waits.
+            while found := self._list():
+                units += sum(1 for each in found if not each["Labels"][_SERVICE_LABEL].endswith("-pod"))
+                self._each([each["Id"] for each in found], self._destroy)
+            mine = {"label": f"{_PROJECT_LABEL}={self._project}"}
+            for network in self._docker.networks.list(filters=mine):
+                network.remove()
+            for volume in self._docker.volumes.list(filters=mine):
+                volume.remove()
+        self._file.unlink(missing_ok=True)
+        ports.release(self._folder)
+        subnets.release(self._folder)
+        return units
+
+    # -- faults --------------------------------------------------------------------------------------------------
+
+    def pause(self, running: Running) -> None:
+        """Freezes a unit: it stays connected and says nothing."""
+        with engine.one_line("pause"):
+            self._container(running.container).pause()
+
+    def resume(self, running: Running) -> None:
+        """Lets a frozen unit go on."""
+        with engine.one_line("resume"):
+            self._container(running.container).unpause()
+
+    def partition(self, unit: Unit) -> None:
+        """Cuts a unit, with the pod that it stands in, off from the lab's network and from this machine."""
+        with engine.one_line(f"partition {unit.name}"):
+            self._network.disconnect(self._owner_of_address(unit), force=True)
+
+    def rejoin(self, unit: Unit) -> None:
+        """Connects it again, at the address that it had."""
+        host = document.hosts_of(self._file.read_text())[unit.pod]
+        with engine.one_line(f"rejoin {unit.name}"):
+            owner = self._owner_of_address(unit)
+            service = owner.labels[_SERVICE_LABEL]
+            self._network.connect(owner, ipv4_address=host, aliases=[service])
+
+    # -- load ----------------------------------------------------------------------------------------------------
+
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None]) -> int:
+        """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
+        pod = self._containers(f"{caller}-pod")
+        if not pod:
+            raise LabError(f"{caller} has no pod that runs: see `lab status`")
+        with engine.one_line("driver"):
+            return run_driver(
+                self._docker,
+                run,
+                on_line,
+                image=document.image_of(self._file.read_text()),
+                pod=pod[f"{caller}-pod"],
+                name=f"{self._project}-driver-{run.name.lower()}",
+                labels={_PROJECT_LABEL: self._project, _SERVICE_LABEL: "driver", "com.docker.compose.oneoff": "True"},
+                security=self._security,
+                errors=sys.stderr,
+            )
+
+    # -- within --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _docker(self) -> docker.DockerClient:
+        return engine.connect()
+
+    @property
+    def _compose(self) -> list[str]:
+        return ["--file", str(self._file), "--profile", "all"]
+
+    @property
+    def _network(self) -> Any:
+        return self._docker.networks.get(f"{self._project}_{document.NETWORK}")
+
+    def _subnet(self) -> IPv4Network:
+        in_use = [
+            IPv4Network(config["Subnet"])
+            for network in self._docker.networks.list()
+            for config in network.attrs["IPAM"]["Config"] or ()
+            if ":" not in config.get("Subnet", ":")
+        ]
+        return subnets.reserve(self._folder, in_use)
+
+    def _list(self) -> list[dict[str, Any]]:
+        filters = {"label": f"{_PROJECT_LABEL}={self._project}"}
+        with engine.one_line("containers"):
+            found: list[dict[str, Any]] = self._docker.api.containers(all=True, filters=filters)
+            return found
+
+    def _containers(self, *services: str) -> dict[str, str]:
+        """Service → id of its container."""
+        found = {each["Labels"][_SERVICE_LABEL]: each["Id"] for each in self._list()}
+        return {service: found[service] for service in services or found if service in found}
+
+    def _container(self, identity: str) -> Container:
+        """A handle, without asking the engine whether there is such a one."""
+        return self._docker.containers.prepare_model({"Id": identity})
+
+    def _owner_of_address(self, unit: Unit) -> Container:
+        there = self._containers()
+        return self._docker.containers.get(there.get(f"{unit.pod}-pod") or there[unit.name])
+
+    def _destroy(self, identity: str) -> None:
+        with suppress(NotFound):
+            self._container(identity).remove(force=True, v=True)
+
+    def _fetch_log(self, unit: str) -> None:
+        there = self._containers(unit)
+        if there:
+            with suppress(APIError):
+                log_of(self._folder, unit).replace(self._container(there[unit]).logs())
+
+    def _each(self, items: Collection[Any], work: Callable[[Any], Any]) -> list[Any]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(work, items))

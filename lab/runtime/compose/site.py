@@ -1,0 +1,83 @@
+"""Where things are in a lab of containers.
+
+Every pod has an address of its own in the lab's network, and the same ports in it as every other. What this machine
+needs to reach is published on its loopback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lab.errors import UnitError
+from lab.runtime import ports
+from lab.units import Port
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network
+    from pathlib import Path
+
+    from lab.units import Unit
+
+HOME = "/var/lib/lab"
+"""Where a unit finds its files, in its own container."""
+
+GRPC_PORT = 9000
+# In a pod several units share one address; the caller, whose pod it is, has the first port.
+_POD_PORTS = {"resolver/grpc": 9001, "sidecar/grpc": 9002, "sidecar/admin": 9003}
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSite:
+    """Addresses in the lab's network, handed out in the order in which they are asked for.
+
+    Attributes:
+        folder: the lab's own, to which ports of this machine are reserved.
+        subnet: the lab's network.
+        hosts: pod, or unit that stands alone → its address.
+        published: ``unit/port`` → port of this machine.
+    """
+
+    folder: Path
+    subnet: IPv4Network
+    hosts: dict[str, str] = field(default_factory=dict)
+    published: dict[str, int] = field(default_factory=dict)
+
+    def port(self, unit: str, name: str, pod: str = "") -> Port:
+        """Where a unit's port is; new ones are reserved on the way.
+
+        Raises:
+            UnitError: the network is full.
+        """
+        number = _POD_PORTS.get(f"{unit.removeprefix(f'{pod}-')}/{name}", GRPC_PORT) if pod else GRPC_PORT
+        host = self._host(pod or unit)
+        key = f"{unit}/{name}"
+        if key not in self.published:
+            self.published.update(ports.reserve([key], self.folder))
+        return Port(
+            bind=f"0.0.0.0:{number}",
+            inside=f"127.0.0.1:{number}" if pod else f"{host}:{number}",
+            outside=f"{ports.HOST}:{self.published[key]}",
+        )
+
+    def path(self, unit: str, file: str) -> str:
+        """The same place in each container."""
+        del unit
+        return f"{HOME}/{file}"
+
+    def take_over(self, old: Unit, name: str) -> Port:
+        """The port of a unit that is gone, with its address, for another of that name."""
+        self.hosts[name] = self.hosts.pop(old.pod)
+        return old.port
+
+    def _host(self, pod: str) -> str:
+        if pod not in self.hosts:
+            taken = set(self.hosts.values())
+            candidates = (str(host) for host in self.subnet.hosts())
+            gateway = next(candidates)  # the first is the engine's own
+            del gateway
+            host = next((each for each in candidates if each not in taken), None)
+            if host is None:
+                raise UnitError(f"network {self.subnet} has no address left for {pod}: make the lab smaller")
+            self.hosts[pod] = host
+        return self.hosts[pod]

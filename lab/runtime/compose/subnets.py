@@ -1,0 +1,49 @@
+"""Networks of containers, one a lab, out of the range that is set aside for benchmarks: 198.18.0.0/15 (RFC 2544).
+
+No company network and no VPN has addresses there.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+from lab.errors import UnitError
+from lab.runtime import book
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+RANGE = IPv4Network("198.18.0.0/15")
+SUBNETS = tuple(RANGE.subnets(new_prefix=22))
+"""A thousand addresses each."""
+
+_BOOK = "subnets"
+
+
+def reserve(owner: Path, in_use: Collection[IPv4Network]) -> IPv4Network:
+    """The lab's network: the one that it has reserved, else the first that nobody uses.
+
+    Args:
+        owner: the folder of the lab; its reservation ends with :func:`release`, or with the folder.
+        in_use: networks that the engine has already.
+
+    Raises:
+        UnitError: none is free.
+    """
+    with book.book(_BOOK) as reservations:
+        own = reservations.get(str(owner))
+        if own:
+            return SUBNETS[own[0]]
+        taken = {number for numbers in reservations.values() for number in numbers}
+        for number, subnet in enumerate(SUBNETS):
+            if number not in taken and not any(subnet.overlaps(other) for other in in_use):
+                reservations[str(owner)] = [number]
+                return subnet
+    raise UnitError(f"no free network in {RANGE}: take other labs down, see `docker network ls`")
+
+
+def release(owner: Path) -> None:
+    """Gives the network of a lab back."""
+    book.release(_BOOK, owner)

@@ -1,0 +1,33 @@
+"""A unit's log, as a file in the lab's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LAST_LINES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class UnitLog:
+    """What a unit prints: ``<lab>/units/<unit>/log``."""
+
+    path: Path
+
+    def last_words(self) -> str:
+        """The end, in one line; empty if the unit said nothing."""
+        lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
+        return " | ".join(lines[-_LAST_LINES:])
+
+    def replace(self, content: bytes) -> None:
+        """Puts the whole log down anew."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(content)
+
+
+def log_of(folder: Path, unit: str) -> UnitLog:
+    """The log of a unit of the lab in ``folder``."""
+    return UnitLog(folder / "units" / unit / "log")

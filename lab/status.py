@@ -1,0 +1,62 @@
+"""What there is to see of a lab that is up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.admin import ControlPlaneStatus
+    from lab.client import Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """How a unit is doing.
+
+    Attributes:
+        state: ``running``, ``paused``, ``exited``, or ``absent`` if it was never started.
+        address: ``host:port`` at which programs on this machine reach it.
+        pid: of its process, 0 if it is a container.
+        container: short id of its container, if it is one.
+        last_words: the end of its log, if it has exited.
+        memory_bytes: shared pages counted once over all units; 0 if it was not asked for.
+    """
+
+    name: str
+    role: str
+    state: str
+    address: str
+    pid: int
+    container: str
+    last_words: str
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    """How a lab is doing; ``control_plane`` is None if that does not answer."""
+
+    name: str
+    runtime: str
+    units: tuple[UnitStatus, ...]
+    control_plane: ControlPlaneStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabEndpoints:
+    """Addresses for any outside gRPC client, each ``host:port``.
+
+    Attributes:
+        callers: name → where the service itself is.
+        clients: name → what stands beside it.
+        metrics: admin pages of the sidecars' Envoys; Prometheus finds ``/stats/prometheus`` there.
+    """
+
+    callers: Mapping[str, str]
+    clients: Mapping[str, Endpoints]
+    gateways: tuple[str, ...]
+    control_plane: str
+    metrics: tuple[str, ...]
