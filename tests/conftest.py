@@ -1,10 +1,91 @@
-"""Units of tests are processes, also where a Docker engine answers; tests that are about containers say so."""
+"""What tests of all rooms share.
+
+Units of tests are processes, also where a Docker engine answers; tests that are about containers say so.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LAB = Path(sys.executable).parent / "lab"
+
+MINI_SPEC = """
+topologies = ["gateway", "mesh"]
+routes = "routes.yaml"
+[callers.homepage]
+[gateway]
+replicas = 1
+"""
+MINI_ROUTES = """
+use_cases:
+  ContinueWatchingRanking:
+    callers: [homepage]
+    api: ranking.v1
+    timeout: 2s
+    default: cw-ranker@v1
+models:
+  cw-ranker:
+    versions:
+      v1: {cluster: ml-cluster-1}
+clusters:
+  ml-cluster-1: {replicas: 1}
+"""
 
 
 def pytest_configure() -> None:
     """For this process, and all that it starts without an environment of their own."""
     os.environ["LAB_RUNTIME"] = "process"
+
+
+@pytest.fixture
+def mini_spec(tmp_path: Path) -> Path:
+    """Five units: enough for questions of life and death."""
+    (tmp_path / "routes.yaml").write_text(MINI_ROUTES)
+    spec = tmp_path / "mini.toml"
+    spec.write_text(MINI_SPEC)
+    return spec
+
+
+@pytest.fixture
+def new_lab(tmp_path: Path) -> Iterator[Callable[[], Lab]]:
+    """Makes labs that are taken down afterwards, whatever has become of them."""
+    made: list[Lab] = []
+
+    def make() -> Lab:
+        lab = Lab(f"test-{secrets.token_hex(3)}", home=tmp_path)
+        made.append(lab)
+        return lab
+
+    yield make
+    for lab in made:
+        lab.down()
+
+
+@pytest.fixture
+def run_lab() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the ``lab`` command."""
+
+    def run(lab: Lab | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {} if lab is None else {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)}
+        return subprocess.run(
+            [str(LAB), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LAB_RUNTIME": "process", **environment},
+        )
+
+    return run

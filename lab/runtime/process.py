@@ -149,6 +149,9 @@ class ProcessRuntime:
     def pause(self, running: Running) -> None:
         """Freezes a unit: it stays connected and says nothing."""
         _signal(running, signal.SIGSTOP)
+        give_up = time.monotonic() + _STOP_TIMEOUT_S
+        while _state(running) == "running" and time.monotonic() < give_up:
+            time.sleep(_POLL_INTERVAL_S)
 
     def resume(self, running: Running) -> None:
         """Lets a frozen unit go on."""

@@ -10,7 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from lab.errors import UnitError
-from lab.transport.channels import MAX_MESSAGE_BYTES
+from lab.transport.channels import KEEPALIVE, MAX_MESSAGE_BYTES
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -33,13 +33,20 @@ def new_server(
     *,
     handlers: Sequence[grpc.GenericRpcHandler] = (),
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    keepalive: bool = False,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """A server that serves health from the start; it listens once :func:`listen` was called.
+
+    Args:
+        handlers: of its APIs, where they are not added later.
+        interceptors: see gRPC.
+        keepalive: notice a peer that is frozen or cut off within about 2 s; for servers of long streams.
 
     Returns:
         The server, and its health service: whole server as ``""``, SERVING from the start.
     """
-    server = grpc.aio.server(interceptors=list(interceptors), options=_OPTIONS)
+    options = (*_OPTIONS, *KEEPALIVE) if keepalive else _OPTIONS
+    server = grpc.aio.server(interceptors=list(interceptors), options=options)
     if handlers:
         server.add_generic_rpc_handlers(tuple(handlers))
     healthy = health.aio.HealthServicer()

@@ -31,7 +31,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts)
     publisher.restore()
-    server, _ = new_server()
+    server, _ = new_server(keepalive=True)
     add_apis(server, publisher)
     listen(server, arguments.listen)
     await server.start()

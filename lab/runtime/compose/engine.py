@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import docker
@@ -33,9 +34,13 @@ def connect() -> docker.DockerClient:
     """
     try:
         host = os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host
-        client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
-        client.ping()
-    except (DockerException, requests.RequestException) as error:
+        _knock(host)
+        with ExitStack() as stack:
+            client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
+            stack.callback(client.close)
+            client.ping()
+            stack.pop_all()  # it answers, so it stays open
+    except (DockerException, requests.RequestException, OSError) as error:
         raise UnitError(f"no Docker engine answers ({_root_of(error)}): {REMEDY}") from error
     return client
 
@@ -104,6 +109,14 @@ def compose(
     if command.returncode:
         reason = explain("\n".join(lines))
         raise UnitError(f"docker compose {_verb(arguments)}: {reason}")
+
+
+def _knock(host: str | None) -> None:
+    """OSError if nobody listens; Docker's library, which would find that out too, leaves its socket open then."""
+    path = (host or "").removeprefix("unix://")
+    if host and path != host:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
 
 
 _REASONS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -247,7 +248,9 @@ class ComposeRuntime:
 
     @cached_property
     def _docker(self) -> docker.DockerClient:
-        return engine.connect()
+        client = engine.connect()
+        weakref.finalize(self, client.close)
+        return client
 
     @property
     def _compose(self) -> list[str]:

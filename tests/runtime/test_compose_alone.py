@@ -1,0 +1,82 @@
+"""The checked-in compose file's like, stood up by Docker Compose and nothing else."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from lab.calls import call
+from lab.errors import CallError
+from lab.lab import CHECKOUT, Lab
+from lab.runtime import ports
+from lab.runtime.compose import subnets
+from lab.runtime.compose.__main__ import standalone_document
+from lab.runtime.compose.site import ComposeSite
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+WITHIN = timedelta(seconds=60)
+
+
+@pytest.fixture(scope="module")
+def image_name(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The image, built by a lab on the way."""
+    home = tmp_path_factory.mktemp("image")
+    lab = Lab(f"image-{secrets.token_hex(3)}", home=home)
+    try:
+        lab.up(runtime="compose", topologies=["mesh"])
+        return str(yaml.safe_load((lab.folder / "compose.yaml").read_text())["x-unit"]["image"])
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[ComposeSite]:
+    yield ComposeSite(tmp_path, subnets.reserve(tmp_path, ()))
+    subnets.release(tmp_path)
+    ports.release(tmp_path)
+
+
+@pytest.fixture
+def compose(tmp_path: Path, site: ComposeSite, image_name: str) -> Iterator[Callable[..., None]]:
+    file = tmp_path / "compose" / "compose.yaml"
+    file.parent.mkdir()
+    shutil.copy(CHECKOUT / "routes.yaml", tmp_path)
+    project = f"alone-{secrets.token_hex(3)}"
+    file.write_text(standalone_document(site, project=project, image_name=image_name, file=str(file)))
+
+    def run(*arguments: str) -> None:
+        command = ["docker", "compose", "--file", str(file), *arguments]
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+
+    yield run
+    run("--profile", "*", "down", "-t", "1", "-v", "--remove-orphans")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("topology", ["gateway", "mesh"])
+def test_a_profile_stands_its_topology_up_and_publishes_the_first_route_table(
+    compose: Callable[..., None], site: ComposeSite, topology: str
+) -> None:
+    compose("--profile", topology, "up", "--detach", "--no-build")
+
+    address = site.port("homepage", "grpc", "homepage").outside
+
+    def version() -> str:
+        try:
+            return call(address, "ContinueWatchingRanking", topology, {"user_id": "u", "device": "phone"}).version
+        except CallError as error:
+            return str(error)
+
+    eventually(f"{topology} answers", version, within=WITHIN, until=lambda seen: seen == "v1")

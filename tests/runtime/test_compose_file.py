@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+import yaml
+
+from lab.lab import CHECKOUT
+from lab.runtime.compose.__main__ import default_document
+
+FILE = CHECKOUT / "compose" / "compose.yaml"
+DOCUMENT = yaml.safe_load(FILE.read_text())
+SERVICES = DOCUMENT["services"]
+UNITS = {name: service for name, service in SERVICES.items() if not name.endswith("-pod") and name != "first-revision"}
+
+
+def test_the_checked_in_file_is_what_the_plan_says() -> None:
+    assert default_document() == FILE.read_text(), "run `make compose-file`"
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="no docker command")
+@pytest.mark.parametrize(
+    ("profile", "there", "absent"),
+    [
+        ("gateway", "gateway-1", "homepage-sidecar"),
+        ("mesh", "homepage-sidecar", "gateway-1"),
+        ("all", "homepage-sidecar", ""),
+    ],
+)
+def test_docker_compose_takes_it_and_each_profile_stands_up_what_its_topology_needs(
+    profile: str, there: str, absent: str
+) -> None:
+    command = ["docker", "compose", "--file", str(FILE), "--profile", profile, "config", "--services"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unknown" in run.stderr:
+        pytest.skip("no compose plugin")
+    assert run.returncode == 0, run.stderr
+
+    services = run.stdout.split()
+
+    assert {"control-plane", "ml-cluster-1-a", "homepage", "homepage-pod", "first-revision", there} <= set(services)
+    assert absent not in services
+
+
+def test_caller_resolver_and_sidecar_share_the_network_of_a_holder_and_of_nobody_else() -> None:
+    for unit in ("homepage", "homepage-resolver", "homepage-sidecar"):
+        assert UNITS[unit]["network_mode"] == "service:homepage-pod"
+        assert "ports" not in UNITS[unit]
+        assert "networks" not in UNITS[unit]
+    assert SERVICES["homepage-pod"]["command"] == ["sleep", "infinity"]
+    assert "network_mode" not in UNITS["gateway-1"]
+
+
+def test_every_unit_is_bounded_watched_and_without_privileges() -> None:
+    for name, service in UNITS.items():
+        assert service["init"] is True, name
+        assert service["cpus"] > 0, name
+        assert service["mem_limit"].endswith("m"), name
+        assert service["healthcheck"]["test"][1] == "healthcheck", name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["restart"] == "no", name
+    assert "USER lab" in (CHECKOUT / "compose" / "Dockerfile").read_text()
+
+
+def test_every_port_is_published_on_loopback_only_and_once() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert len(published) > 30
+    assert {port.split(":")[0] for port in published} == {"127.0.0.1"}
+    assert len({port.split(":")[1] for port in published}) == len(published)
+
+
+def test_every_address_is_its_own_in_the_benchmarking_range_and_out_of_the_way_of_guests() -> None:
+    [config] = DOCUMENT["networks"]["lab"]["ipam"]["config"]
+    subnet, guests = IPv4Network(config["subnet"]), IPv4Network(config["ip_range"])
+    addresses = [
+        IPv4Address(service["networks"]["lab"]["ipv4_address"])
+        for service in SERVICES.values()
+        if isinstance(service.get("networks"), dict)
+    ]
+
+    assert subnet.subnet_of(IPv4Network("198.18.0.0/15"))
+    assert len(set(addresses)) == len(addresses) == 20
+    assert all(address in subnet and address not in guests for address in addresses)
+
+
+def test_no_command_speaks_of_an_address_that_nobody_has() -> None:
+    addresses = {
+        service["networks"]["lab"]["ipv4_address"]
+        for service in SERVICES.values()
+        if isinstance(service.get("networks"), dict)
+    }
+    spoken = {
+        word.rsplit(":", 1)[0]
+        for service in SERVICES.values()
+        for word in str(service["command"]).split()
+        if word.startswith("198.")
+    }
+
+    assert spoken
+    assert spoken <= addresses

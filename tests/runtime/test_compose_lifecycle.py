@@ -1,0 +1,251 @@
+"""Labs of containers: what they leave behind when they go, whatever went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import LabError, LabNotRunningError, UnitError
+from lab.runs import LoadOptions
+from lab.runtime.compose import image
+from lab.waiting import eventually
+from tests.conftest import LAB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lab.lab import Lab
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+CALL = {"topology": "mesh", "caller": "homepage", "context": {"user_id": "u1"}}
+
+
+@pytest.fixture
+def lab_up() -> Callable[[Lab, Path], subprocess.Popen[str]]:
+    def start(lab: Lab, spec: Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(LAB), "up", "--runtime", "compose", "--spec", str(spec)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
+        )
+
+    return start
+
+
+def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_lab, mini_spec, left_of) -> None:
+    lab = new_lab()
+
+    calls = lab.up(spec=mini_spec, runtime="compose")
+
+    assert [call.topology for call in calls] == ["gateway", "mesh"]
+    assert lab.status().runtime == "compose"
+    assert {unit.state for unit in lab.status(memory=True).units} == {"running"}
+    assert all(unit.container and unit.memory_bytes > 0 and not unit.pid for unit in lab.status(memory=True).units)
+    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+    for topology, proxy in (("gateway", "gateway-1"), ("mesh", "homepage-sidecar")):
+        result = lab.load(LoadOptions(topology=topology, caller="homepage", rate=50, duration_s=1))
+        assert result.summary.ok == result.summary.planned > 0
+        assert result.misrouted == 0
+        assert "cw-ranker.v1" in (result.folder / "units" / proxy / "access.log").read_text()
+    assert not [name for name in left_of(lab) if "driver" in name]
+
+    units = len(lab.status().units)
+    assert lab.down() == units == 6
+
+    assert left_of(lab) == []
+    assert not lab.folder.exists()
+    with pytest.raises(LabNotRunningError):
+        lab.status()
+
+
+def test_up_again_brings_back_just_what_is_missing(new_lab, mini_spec, engine) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec, runtime="compose")
+    before = _started(lab, engine)
+    lab.kill("homepage-sidecar")
+    assert [unit.name for unit in lab.status().units if unit.state == "exited"] == ["homepage-sidecar"]
+
+    lab.up(spec=mini_spec)
+
+    after = _started(lab, engine)
+    assert {name for name in before if before[name] != after[name]} == {"homepage-sidecar"}
+    with pytest.raises(LabError, match=r"is up on the compose runtime: `lab down` first"):
+        lab.up(spec=mini_spec, runtime="process")
+
+
+def test_a_container_that_ends_while_starting_is_named_with_its_last_words(
+    new_lab, mini_spec, left_of, monkeypatch, tmp_path: Path
+) -> None:
+    template = tmp_path / "broken.yaml"
+    template.write_text("node: {id: [")
+    monkeypatch.setattr("lab.units._SIDECAR_TEMPLATE", template)
+    lab = new_lab()
+
+    with pytest.raises(UnitError, match=r"homepage-sidecar ended while starting: .*whole log: "):
+        lab.up(spec=mini_spec, runtime="compose")
+
+    assert left_of(lab) == []
+    assert (lab.folder / "units" / "homepage-sidecar" / "log").read_text()
+
+
+def test_a_port_that_is_taken_meanwhile_is_one_line_and_nothing_is_left(new_lab, mini_spec, left_of) -> None:
+    lab = new_lab()
+    taken: list[socket.socket] = []
+
+    def take_a_port(message: str) -> None:
+        if message.startswith("starting"):
+            state = json.loads((lab.folder / "state.json").read_text())
+            address = next(unit["port"]["outside"] for unit in state["plan"]["units"] if unit["role"] == "gateway")
+            taken.append(socket.create_server(("127.0.0.1", int(address.rsplit(":", 1)[1]))))
+
+    with pytest.raises(UnitError, match=r"^docker compose up: port 127\.0\.0\.1:\d+ is taken: end what") as error:
+        lab.up(spec=mini_spec, runtime="compose", say=take_a_port)
+
+    with closing(taken[0]):
+        assert "\n" not in str(error.value)
+        assert left_of(lab) == []
+
+
+def test_a_base_image_that_cannot_be_had_is_one_line_and_nothing_is_left(
+    new_lab, mini_spec, left_of, monkeypatch
+) -> None:
+    monkeypatch.setenv("BASE_IMAGE", "localhost:1/no-such-image:1")
+    lab = new_lab()
+
+    with pytest.raises(
+        UnitError, match=r"^docker compose build: image \S*no-such-image:1 is neither here nor"
+    ) as error:
+        lab.up(spec=mini_spec, runtime="compose")
+
+    assert "\n" not in str(error.value)
+    assert left_of(lab) == []
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few pages."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(mount)], check=False)
+    if done.returncode:
+        pytest.skip("only root may mount")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+@pytest.mark.parametrize("runtime", ["process", "compose"])
+def test_a_full_disk_is_one_line_and_nothing_is_left(
+    new_lab, mini_spec, left_of, full_disk: Path, runtime: str
+) -> None:
+    lab = new_lab()
+    command = [str(LAB), "up", "--runtime", runtime, "--spec", str(mini_spec), "--name", lab.name, "--json"]
+
+    up = subprocess.run(
+        command, env={**os.environ, "LAB_HOME": str(full_disk)}, capture_output=True, text=True, check=False
+    )
+
+    assert up.returncode == 1
+    assert up.stdout == ""
+    [line] = up.stderr.splitlines()
+    assert "No space left on device" in line
+    assert left_of(lab) == []
+    assert list((full_disk / ".lab").glob("*/*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("moment", ["at once", "with half of it up"])
+def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find(
+    new_lab, mini_spec, left_of, lab_up, number: signal.Signals, moment: str
+) -> None:
+    lab = new_lab()
+    up = lab_up(lab, mini_spec)
+    assert up.stderr is not None
+    for line in up.stderr:
+        if "starting" in line:
+            break
+    if moment != "at once":
+        eventually("containers are there", lambda: left_of(lab), within=timedelta(seconds=30))
+    up.send_signal(number)
+    rest = up.stderr.read()
+    up.wait()
+    up.stderr.close()
+
+    if number == signal.SIGINT:
+        assert rest.strip().splitlines()[-1] == "lab: interrupted"
+        assert up.returncode == 130
+        assert not lab.folder.exists()
+    else:
+        lab.down()
+    assert left_of(lab) == []
+
+
+def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab, mini_spec) -> None:
+    one, other = new_lab(), new_lab()
+    one.up(spec=mini_spec, runtime="compose")
+    other.up(spec=mini_spec, runtime="compose")
+    assert not {unit.address for unit in one.status().units} & {unit.address for unit in other.status().units}
+
+    one.down()
+
+    assert {unit.state for unit in other.status().units} == {"running"}
+    assert other.call("ContinueWatchingRanking", **CALL).version == "v1"
+
+
+def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(new_lab, mini_spec, left_of) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec, runtime="compose")
+    (lab.folder / "state.json").write_text('{"runtime": "compose", "units"')
+
+    with pytest.raises(LabError, match=r"damaged .* run `lab down`"):
+        lab.status()
+
+    lab.down()
+    assert left_of(lab) == []
+
+
+def test_ctrl_c_ends_a_load_early_with_what_was_sent_until_then(new_lab, mini_spec, left_of) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec, runtime="compose")
+    load = subprocess.Popen(
+        [str(LAB), "load", "--topology", "mesh", "--rate", "50", "--duration", "60", "--name", lab.name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LAB_HOME": str(lab.folder.parent.parent)},
+    )
+    assert load.stderr is not None
+    for line in load.stderr:
+        if " done, " in line:
+            break
+
+    load.send_signal(signal.SIGINT)
+    output, _ = load.communicate(timeout=60)
+
+    assert "UNSENT" in output
+    assert "OK" in output
+    assert not [name for name in left_of(lab) if "driver" in name]
+
+
+def test_a_change_of_the_code_makes_another_image(engine, monkeypatch) -> None:
+    name, base = image.wanted(engine)
+    monkeypatch.setattr(image, "_FILES", (*image._FILES, "README.md"))
+
+    assert image.wanted(engine) != (name, base)
+    assert image.wanted(engine)[1] == base
+
+
+def _started(lab: Lab, engine) -> dict[str, str]:
+    """Unit → when its container was last started."""
+    return {unit.name: engine.containers.get(unit.container).attrs["State"]["StartedAt"] for unit in lab.status().units}

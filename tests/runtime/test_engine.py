@@ -1,0 +1,114 @@
+"""What an engine complains of, in one line. The texts are what Docker 26 and Compose 2.26 print."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import InputError, UnitError
+from lab.runtime import choose
+from lab.runtime.compose import engine, subnets, why_not
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAEMON = "Error response from daemon: "
+EXTERNAL = "driver failed programming external connectivity on endpoint lab-x-gateway-1-1 (0d1)"
+IN_USE = "address already in use"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            f"{DAEMON}{EXTERNAL}: Error starting userland proxy: listen tcp4 127.0.0.1:25513: bind: {IN_USE}",
+            "port 127.0.0.1:25513 is taken: end what listens there",
+        ),
+        (
+            f"{DAEMON}{EXTERNAL}: Bind for 127.0.0.1:25513 failed: port is already allocated",
+            "port 127.0.0.1:25513 is taken: end what listens there",
+        ),
+        (
+            "failed to register layer: write /usr/bin/python3.13: no space left on device",
+            "the disk that Docker keeps its data on is full: make room",
+        ),
+        (
+            f"{DAEMON}invalid pool request: Pool overlaps with other one on this address space",
+            "another Docker network has the lab's addresses: try again",
+        ),
+        (
+            "no-such:1: failed to resolve source metadata for docker.io/library/no-such:1: failed to do request",
+            "image no-such:1 is neither here nor can it be pulled: `make engine`",
+        ),
+        (
+            f"{DAEMON}No such image: inference-routing-lab:1",
+            "image inference-routing-lab:1 is not here: `lab up` builds",
+        ),
+        ("first\nError: something new\nlast", "Error: something new"),
+        ("", "it failed without a word"),
+    ],
+)
+def test_a_complaint_becomes_one_line_with_a_remedy(text: str, reason: str) -> None:
+    assert engine.explain(text).startswith(reason)
+    assert "\n" not in engine.explain(text)
+
+
+@pytest.fixture
+def no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_where_no_engine_answers_auto_takes_processes_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAB_RUNTIME")
+
+    runtime, why = choose("auto")
+
+    assert runtime == "process"
+    assert why.startswith("no Docker engine answers (")
+    assert "`make engine`" in why
+    assert "\n" not in why
+
+
+@pytest.mark.usefixtures("engine")
+def test_where_an_engine_answers_auto_takes_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAB_RUNTIME")
+
+    assert choose("auto") == ("compose", "a Docker engine answers")
+
+
+def test_the_environment_may_choose_for_auto_but_not_against_what_is_asked_for() -> None:
+    assert choose("auto") == ("process", "as LAB_RUNTIME says")
+    assert choose("compose") == ("compose", "as asked for")
+    with pytest.raises(InputError, match=r"--runtime: 'podman' is not known; write one of auto, process, compose"):
+        choose("podman")
+
+
+@pytest.mark.usefixtures("no_engine")
+def test_a_lab_of_containers_without_an_engine_is_one_line_and_nothing_is_left(new_lab, mini_spec) -> None:
+    lab = new_lab()
+
+    with pytest.raises(UnitError, match=r"^no Docker engine answers \(.*\): start Docker, or run `make engine`"):
+        lab.up(spec=mini_spec, runtime="compose")
+
+    assert not (lab.folder / "state.json").exists()
+    assert why_not()
+
+
+def test_networks_of_two_labs_are_disjoint_avoid_those_in_use_and_lapse_with_the_folder(tmp_path: Path) -> None:
+    owners = [tmp_path / name for name in ("a", "b")]
+    for owner in owners:
+        owner.mkdir()
+    in_use = [IPv4Network("198.18.0.0/20")]
+
+    first, second = (subnets.reserve(owner, in_use) for owner in owners)
+
+    assert not first.overlaps(second)
+    assert not first.overlaps(in_use[0])
+    assert subnets.reserve(owners[0], in_use) == first
+    subnets.release(owners[0])
+    owners[1].rmdir()
+    assert not subnets.reserve(tmp_path, in_use).overlaps(in_use[0])
+    subnets.release(tmp_path)

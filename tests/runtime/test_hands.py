@@ -1,0 +1,247 @@
+"""What can be done to a unit, on both runtimes: each fault bites, and each is undone."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import CallError, InputError
+from lab.lab import Lab
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WITHIN = timedelta(seconds=10)
+SPEC = """
+topologies = ["gateway", "mesh"]
+routes = "routes.yaml"
+[callers.homepage]
+[gateway]
+replicas = 1
+"""
+ROUTES = """
+use_cases:
+  ContinueWatchingRanking:
+    callers: [homepage]
+    api: ranking.v1
+    timeout: 2s
+    default: cw-ranker@v1
+    rules:
+      - {name: tv, when: {device: [tv]}, use: cw-ranker@v2}
+models:
+  cw-ranker:
+    versions:
+      v1: {cluster: ml-cluster-1}
+      v2: {cluster: ml-cluster-2}
+clusters:
+  ml-cluster-1: {replicas: 2}
+  ml-cluster-2: {replicas: 1}
+"""
+
+
+@pytest.fixture(scope="module", params=["process", "compose"])
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    if request.param == "compose":
+        request.getfixturevalue("engine")
+    home: Path = tmp_path_factory.mktemp("hands")
+    (home / "routes.yaml").write_text(ROUTES)
+    (home / "spec.toml").write_text(SPEC)
+    lab = Lab(f"hands-{secrets.token_hex(3)}", home=home)
+    try:
+        lab.up(spec=home / "spec.toml", runtime=request.param)
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def on_compose(lab: Lab) -> None:
+    if lab.status().runtime != "compose":
+        pytest.skip("not on this runtime")
+
+
+def answer(lab: Lab, topology: str = "mesh", device: str = "phone") -> str:
+    """The replica that answers, or the status."""
+    try:
+        call = lab.call(
+            "ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u", "device": device}
+        )
+    except CallError as error:
+        return error.code.name
+    return call.replica
+
+
+def answers(lab: Lab, *, calls: int = 6) -> set[str]:
+    return {answer(lab, topology) for topology in ("gateway", "mesh") for _ in range(calls)}
+
+
+def states(lab: Lab) -> dict[str, str]:
+    return {unit.name: unit.state for unit in lab.status().units}
+
+
+def identities(lab: Lab) -> dict[str, object]:
+    return {unit.name: (unit.pid, unit.container) for unit in lab.status().units}
+
+
+def registered(lab: Lab) -> set[str]:
+    known = lab.status().control_plane
+    return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
+
+
+def nodes(lab: Lab) -> set[str]:
+    known = lab.status().control_plane
+    return {node.node for node in known.nodes} if known else set()
+
+
+@pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "homepage-resolver"])
+def test_each_of_a_pod_dies_and_comes_back_alone(lab: Lab, unit: str) -> None:
+    before = states(lab)
+    others = {name: each for name, each in _started(lab).items() if name != unit}
+
+    lab.kill(unit)
+    assert states(lab) == {**before, unit: "exited"}
+    lab.start(unit)
+
+    eventually("the pod serves again", lambda: answer(lab).startswith("ml-cluster-1-"), within=WITHIN)
+    assert states(lab) == before
+    assert {name: each for name, each in _started(lab).items() if name != unit} == others
+
+
+def test_a_paused_replica_is_left_alone_until_it_goes_on(lab: Lab) -> None:
+    lab.pause("ml-cluster-1-a")
+    try:
+        assert states(lab)["ml-cluster-1-a"] == "paused"
+        eventually("it is left out", lambda: "ml-cluster-1-a" not in registered(lab), within=WITHIN)
+        eventually("the other answers", lambda: answers(lab), until={"ml-cluster-1-b"}.__eq__, within=WITHIN)
+    finally:
+        lab.resume("ml-cluster-1-a")
+    assert states(lab)["ml-cluster-1-a"] == "running"
+    eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
+    lab.resume("ml-cluster-1-a")
+
+
+def test_a_paused_unit_can_be_killed_and_started(lab: Lab) -> None:
+    lab.pause("ml-cluster-1-a")
+    lab.kill("ml-cluster-1-a")
+    assert states(lab)["ml-cluster-1-a"] == "exited"
+    with pytest.raises(InputError, match=r"^ml-cluster-1-a does not run: start it first"):
+        lab.pause("ml-cluster-1-a")
+    lab.start("ml-cluster-1-a")
+
+    eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
+
+
+@pytest.mark.usefixtures("on_compose")
+def test_a_replica_that_is_cut_off_is_left_alone_until_it_is_connected_again(lab: Lab) -> None:
+    lab.partition("ml-cluster-1-a")
+    try:
+        assert states(lab)["ml-cluster-1-a"] == "running"
+        eventually("it is left out", lambda: "ml-cluster-1-a" not in registered(lab), within=WITHIN)
+        eventually("the other answers", lambda: answers(lab), until={"ml-cluster-1-b"}.__eq__, within=WITHIN)
+    finally:
+        lab.rejoin("ml-cluster-1-a")
+
+    eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
+
+
+@pytest.mark.usefixtures("on_compose")
+def test_a_pod_is_cut_off_as_a_whole_and_speaks_within_itself_all_the_same(lab: Lab) -> None:
+    lab.partition("homepage-sidecar")
+    try:
+        # Nobody outside reaches any of the three.
+        assert answer(lab) == "UNAVAILABLE"
+        eventually("its resolver is gone", lambda: "homepage-resolver" not in nodes(lab), within=WITHIN)
+    finally:
+        lab.rejoin("homepage-sidecar")
+
+    eventually("the pod serves again", lambda: answer(lab).startswith("ml-cluster-1-"), within=WITHIN)
+    eventually("its resolver is back", lambda: "homepage-resolver" in nodes(lab), within=WITHIN)
+
+
+def test_where_a_partition_cannot_be_had_one_line_says_what_can(lab: Lab) -> None:
+    if lab.status().runtime == "compose":
+        pytest.skip("it can be had")
+    for method in (lab.partition, lab.rejoin):
+        with pytest.raises(InputError, match=r"not on the process runtime.*pause it.*--runtime compose"):
+            method("ml-cluster-1-a")
+
+
+def test_a_cluster_is_scaled_up_and_down_and_its_newcomers_answer(lab: Lab) -> None:
+    before = states(lab)
+
+    assert lab.scale("ml-cluster-1", 3) == ["ml-cluster-1-a", "ml-cluster-1-b", "ml-cluster-1-c"]
+    eventually("the newcomer answers", lambda: "ml-cluster-1-c" in answers(lab), within=WITHIN)
+    assert lab.scale("ml-cluster-1", 2) == ["ml-cluster-1-a", "ml-cluster-1-b"]
+
+    assert states(lab) == before
+    assert answers(lab) == {"ml-cluster-1-a", "ml-cluster-1-b"}
+
+
+def test_another_versions_replica_at_the_address_of_a_dead_one_answers_for_its_own_version_only(lab: Lab) -> None:
+    address = _inside(lab, "ml-cluster-1-a")
+
+    new = lab.replace("ml-cluster-1-a", "ml-cluster-2")
+
+    assert new == "ml-cluster-2-b"
+    assert _inside(lab, new) == address
+    assert answers(lab) == {"ml-cluster-1-b"}
+    eventually("it answers for its own version", lambda: answer(lab, device="tv") == new, within=WITHIN)
+    assert answers(lab) == {"ml-cluster-1-b"}
+
+    assert lab.replace(new, "ml-cluster-1") == "ml-cluster-1-a"
+    eventually("all is as before", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("kill", ("nobody",), r"'nobody' is no unit of this lab; there are control-plane, "),
+        ("pause", ("nobody",), r"'nobody' is no unit"),
+        (
+            "scale",
+            ("ml-cluster-9", 2),
+            r"'ml-cluster-9' is no cluster of this lab; there are ml-cluster-1, ml-cluster-2",
+        ),
+        ("scale", ("ml-cluster-1", 0), r"scale ml-cluster-1: 0 replicas will not do"),
+        ("replace", ("homepage", "ml-cluster-1"), r"replace homepage: is a caller, not a model replica"),
+        ("replace", ("ml-cluster-1-a", "ml-cluster-9"), r"'ml-cluster-9' is no cluster"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(
+    lab: Lab, method: str, arguments: tuple[object, ...], message: str
+) -> None:
+    before = identities(lab)
+
+    with pytest.raises(InputError, match=message) as error:
+        getattr(lab, method)(*arguments)
+
+    assert "\n" not in str(error.value)
+    assert identities(lab) == before
+
+
+def _inside(lab: Lab, unit: str) -> str:
+    from lab.runtime.state import LabState  # noqa: PLC0415
+
+    state = LabState.load(lab.folder / "state.json")
+    assert state is not None
+    return state.plan.unit(unit).port.inside
+
+
+def _started(lab: Lab) -> dict[str, object]:
+    """Unit → which start of it this is."""
+    from lab.runtime.compose import engine  # noqa: PLC0415
+
+    if lab.status().runtime == "process":
+        return {unit.name: unit.pid for unit in lab.status().units}
+    client = engine.connect()
+    try:
+        return {
+            unit.name: client.containers.get(unit.container).attrs["State"]["StartedAt"] for unit in lab.status().units
+        }
+    finally:
+        client.close()
