@@ -353,7 +353,7 @@ class Lab:
                 runtimes[0].fetch_logs(state.plan.units)
         ended = sum(runtime.sweep() for runtime in runtimes)
         self._state_file.unlink(missing_ok=True)
-        if not keep_logs:
+        if not (keep_logs and (self.folder / "units").exists()):
             shutil.rmtree(self.folder, ignore_errors=True)
         return ended
 

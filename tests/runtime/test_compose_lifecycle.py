@@ -131,6 +131,7 @@ def test_a_base_image_that_cannot_be_had_is_one_line_and_nothing_is_left(
 
     assert "\n" not in str(error.value)
     assert left_of(lab) == []
+    assert not lab.folder.exists()
 
 
 @pytest.fixture
