@@ -20,7 +20,7 @@ from lab.routing.explanation import Explanation, explain
 from lab.runs import drive
 from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.lock import exclusive
-from lab.runtime.state import LabState, Running
+from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import override, read_spec
 from lab.standup import FIRST_REVISION, StandUp
 from lab.status import LabEndpoints, LabStatus, UnitStatus
@@ -137,7 +137,7 @@ class Lab:
 
     def status(self, *, memory: bool = False) -> LabStatus:
         """How every unit is doing, and with ``memory`` what it takes. A unit that has crashed is ``exited``."""
-        state = self._state()
+        state = LabState.of(self.folder)
         runtime = self._runtime(state)
         states = runtime.states(state.running)
         sizes = runtime.memory_bytes(state.running) if memory else {}
@@ -166,7 +166,7 @@ class Lab:
 
     def endpoints(self) -> LabEndpoints:
         """Where everything is, for outside clients."""
-        state = self._state()
+        state = LabState.of(self.folder)
         return LabEndpoints(
             callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
             clients=state.plan.clients,
@@ -226,7 +226,7 @@ class Lab:
             InputError: no such caller or topology in this lab.
             CallError: with the status of the call itself.
         """
-        state = self._state()
+        state = LabState.of(self.folder)
         self._check_topology(state, topology)
         self._check_caller(state, caller)
         address = state.plan.unit(caller).address
@@ -239,7 +239,7 @@ class Lab:
             InputError: the options fit neither lab nor route table.
             UnitError: the driver did not come to its end.
         """
-        state = self._state()
+        state = LabState.of(self.folder)
         self._check_topology(state, options.topology)
         self._check_caller(state, options.caller)
         return drive(
@@ -271,7 +271,7 @@ class Lab:
         """
         sources = sources_of(routes)
         read_sources(sources)  # said here, with no lab in the way
-        with self._admin(self._state()) as admin:
+        with self._admin(LabState.of(self.folder)) as admin:
             return admin.publish(
                 sources,
                 author=getpass.getuser(),
@@ -282,17 +282,17 @@ class Lab:
 
     def rollback(self, revision: int, *, progress: Callable[[int, Step], None] = lambda *_: None) -> int:
         """Publishes an earlier revision's route table anew; returns the new revision."""
-        with self._admin(self._state()) as admin:
+        with self._admin(LabState.of(self.folder)) as admin:
             return admin.rollback(revision, author=getpass.getuser(), progress=progress)
 
     def revision(self, revision: int = 0) -> RevisionInfo:
         """One revision with its route table; 0 for the one in force."""
-        with self._admin(self._state()) as admin:
+        with self._admin(LabState.of(self.folder)) as admin:
             return admin.revision(revision)
 
     def revisions(self) -> list[RevisionInfo]:
         """All revisions, oldest first, without their route tables."""
-        with self._admin(self._state()) as admin:
+        with self._admin(LabState.of(self.folder)) as admin:
             return admin.revisions()
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
@@ -306,17 +306,11 @@ class Lab:
 
     @property
     def _hands(self) -> Hands:
-        return Hands(self.folder, self._state_file)
+        return Hands(self.folder)
 
     @property
     def _state_file(self) -> Path:
-        return self.folder / "state.json"
-
-    def _state(self) -> LabState:
-        state = LabState.load(self._state_file)
-        if state is None:
-            raise LabNotRunningError(f"lab {self.name} is not up: run `lab up` (or name another with --name)")
-        return state
+        return self.folder / STATE_FILE
 
     def _runtime(self, state: LabState) -> Runtime:
         return make_runtime(state.runtime, self.folder, state.security)

@@ -92,8 +92,6 @@ def setting(say: Callable[[str], None]) -> Iterator[Setting]:
     lab = Lab(f"bench-{secrets.token_hex(3)}")
     try:
         lab.up(runtime="process", say=say)
-        state = LabState.load(lab.folder / "state.json")
-        assert state is not None  # noqa: S101 (it is up)
-        yield Setting(lab, state, say)
+        yield Setting(lab, LabState.of(lab.folder), say)
     finally:
         lab.down()

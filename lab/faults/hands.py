@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab import units
-from lab.errors import InputError, LabNotRunningError
+from lab.errors import InputError
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
-from lab.runtime.state import LabState
+from lab.runtime.state import STATE_FILE, LabState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,15 +28,13 @@ class Hands:
 
     Attributes:
         folder: the lab's own.
-        state_file: where it is written down what runs.
     """
 
     folder: Path
-    state_file: Path
 
     def kill(self, unit: str) -> None:
         """Ends one unit at once, without a chance to say goodbye; does nothing to one that does not run."""
-        state = self._state()
+        state = LabState.of(self.folder)
         _unit(state, unit)
         if unit in state.running:
             self._runtime(state).kill(state.running[unit])
@@ -44,7 +42,7 @@ class Hands:
     def start(self, unit: str) -> None:
         """Starts one unit that does not run, at the addresses that it had."""
         with exclusive(self.folder):
-            state = self._state()
+            state = LabState.of(self.folder)
             wanted = _unit(state, unit)
             if self._how(state, unit) == "exited":
                 self._start(state, self._runtime(state), [wanted])
@@ -55,7 +53,7 @@ class Hands:
         Raises:
             InputError: it does not run.
         """
-        state = self._state()
+        state = LabState.of(self.folder)
         self._runtime(state).pause(self._alive(state, unit))
 
     def resume(self, unit: str) -> None:
@@ -64,7 +62,7 @@ class Hands:
         Raises:
             InputError: it does not run.
         """
-        state = self._state()
+        state = LabState.of(self.folder)
         running = self._alive(state, unit)
         if self._how(state, unit) == "paused":
             self._runtime(state).resume(running)
@@ -75,7 +73,7 @@ class Hands:
         Raises:
             InputError: not on this runtime.
         """
-        state = self._state()
+        state = LabState.of(self.folder)
         self._runtime(state).partition(_unit(state, unit))
 
     def rejoin(self, unit: str) -> None:
@@ -84,7 +82,7 @@ class Hands:
         Raises:
             InputError: not on this runtime.
         """
-        state = self._state()
+        state = LabState.of(self.folder)
         self._runtime(state).rejoin(_unit(state, unit))
 
     def scale(self, cluster: str, replicas: int) -> list[str]:
@@ -98,7 +96,7 @@ class Hands:
         if replicas < 1:
             raise InputError(f"scale {cluster}: {replicas} replicas will not do; write 1 or more, or kill those there")
         with exclusive(self.folder):
-            state = self._state()
+            state = LabState.of(self.folder)
             present = _replicas(state, cluster)
             runtime = self._runtime(state)
             site = runtime.site(state.plan)
@@ -121,7 +119,7 @@ class Hands:
             InputError: the unit is no model replica, or there is no such cluster.
         """
         with exclusive(self.folder):
-            state = self._state()
+            state = LabState.of(self.folder)
             old = _unit(state, unit)
             if not old.cluster:
                 raise InputError(f"replace {unit}: is a {old.role}, not a model replica")
@@ -147,13 +145,13 @@ class Hands:
         layout = replace(state.plan, units=(*kept[: last + 1], *new, *kept[last + 1 :]))
         state = state.with_plan(layout)
         runtime.prepare(layout, lambda _: None)
-        state.save(self.state_file)
+        state.save(self.folder / STATE_FILE)
         self._start(state, runtime, new)
 
     def _start(self, state: LabState, runtime: Runtime, wanted: Sequence[Unit]) -> None:
         for name, running in runtime.start(wanted):
             state = state.with_running(name, running)
-            state.save(self.state_file)
+            state.save(self.folder / STATE_FILE)
 
     def _alive(self, state: LabState, unit: str) -> Running:
         _unit(state, unit)
@@ -164,12 +162,6 @@ class Hands:
     def _how(self, state: LabState, unit: str) -> str:
         running = {name: each for name, each in state.running.items() if name == unit}
         return self._runtime(state).states(running).get(unit, "exited")
-
-    def _state(self) -> LabState:
-        state = LabState.load(self.state_file)
-        if state is None:
-            raise LabNotRunningError(f"lab {self.folder.name} is not up: run `lab up` (or name another with --name)")
-        return state
 
     def _runtime(self, state: LabState) -> Runtime:
         return make_runtime(state.runtime, self.folder, state.security)

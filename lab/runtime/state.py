@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lab.client import Endpoints
-from lab.errors import LabError
+from lab.errors import LabError, LabNotRunningError
 from lab.spec import LabSpec
 from lab.units import Plan, Port, Unit
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from typing import Any
+
+
+STATE_FILE = "state.json"
+"""In the lab's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,19 @@ class LabState:
     spec: LabSpec
     plan: Plan
     running: Mapping[str, Running] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> LabState:
+        """What the lab in that folder wrote down.
+
+        Raises:
+            LabNotRunningError: it is not up.
+            LabError: the file is damaged.
+        """
+        state = cls.load(folder / STATE_FILE)
+        if state is None:
+            raise LabNotRunningError(f"lab {folder.name} is not up: run `lab up` (or name another with --name)")
+        return state
 
     @property
     def topologies(self) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ import pytest
 
 from lab.errors import CallError, InputError
 from lab.lab import Lab
+from lab.runtime.compose import engine
+from lab.runtime.state import LabState
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -225,17 +227,11 @@ def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(
 
 
 def _inside(lab: Lab, unit: str) -> str:
-    from lab.runtime.state import LabState  # noqa: PLC0415
-
-    state = LabState.load(lab.folder / "state.json")
-    assert state is not None
-    return state.plan.unit(unit).port.inside
+    return LabState.of(lab.folder).plan.unit(unit).port.inside
 
 
 def _started(lab: Lab) -> dict[str, object]:
     """Unit → which start of it this is."""
-    from lab.runtime.compose import engine  # noqa: PLC0415
-
     if lab.status().runtime == "process":
         return {unit.name: unit.pid for unit in lab.status().units}
     client = engine.connect()
