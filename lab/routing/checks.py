@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 
 from pydantic import BaseModel, ValidationError
 
-from lab.routing.schema import DEFAULT_RULE, Table
-from lab.routing.tree import shown
+from lab.routing.reach import Steps, unreachable
+from lab.routing.schema import RESERVED_RULES, Table
+from lab.routing.tree import dotted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from pydantic_core import ErrorDetails
 
 Path = tuple[str | int, ...]
 
-_KNOWN_SHOWN = 5
+_KNOWN_SHOWN = 8
 _EXAMPLES = {
     "callers": "[homepage]",
     "api": "ranking.v1",
@@ -32,6 +33,7 @@ _EXAMPLES = {
     "id": "12345",
     "weight": "100",
     "use": "cw-ranker@v1",
+    "percent": "10",
     "cluster": "ml-cluster-1",
     "replicas": "2",
     "versions": "{v1: {cluster: ml-cluster-1}}",
@@ -136,6 +138,7 @@ def _inside(kind: Any, part: str | int) -> Any:
 def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem]:
     models = table.get("models", {})
     clusters = table.get("clusters", {})
+    steps = Steps()
     for name, use_case in table.get("use_cases", {}).items():
         path: Path = ("use_cases", name)
         if use_case["api"] not in apis:
@@ -145,6 +148,9 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
         for place, reference in _references(path, use_case):
             if text := _unknown_reference(reference, models):
                 yield Problem(place, text)
+        for found in unreachable(use_case, steps):
+            yield Problem((*path, "rules", found.rule, *found.path), found.reason)
+    yield from clashing_experiments(table.get("use_cases", {}))
     for model, entry in models.items():
         for version, runs in entry["versions"].items():
             if runs["cluster"] not in clusters:
@@ -156,15 +162,59 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, rule in enumerate(rules):
         place = (*path, "rules", index, "name")
-        if rule["name"] == DEFAULT_RULE:
-            yield Problem(place, "a rule cannot be named 'default', as no rule at all is called so; rename it")
+        if rule["name"] in RESERVED_RULES:
+            yield Problem(
+                place, f"a rule cannot be named {rule['name']!r}, as {RESERVED_RULES[rule['name']]}; rename it"
+            )
         elif rule["name"] in seen:
             yield Problem(place, f"rule name {shown(rule['name'])} is used twice in this use case; rename one of them")
         seen.add(rule["name"])
 
 
+def clashing_experiments(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:
+    """Experiments that share an id, and so must share how users are allocated, but do not.
+
+    Args:
+        use_cases: of the right shape; problems are reported of these.
+        beside: the other use cases of the table, valid among themselves. Those of the names above do not count.
+    """
+    seen: dict[str, tuple[Path, dict[str, int]]] = {}
+    found = list(_experiments(use_cases))
+    ids = {identity for identity, _, _ in found}
+    others = {name: one for name, one in (beside or {}).items() if name not in use_cases} if ids else {}
+    for identity, place, weights in _experiments(others, ids):
+        seen[identity] = (place, weights)
+    for identity, place, weights in found:
+        first, its_weights = seen.setdefault(identity, (place, weights))
+        if weights != its_weights:
+            text = (
+                f"experiment {shown(identity)} has other cells or weights at {dotted(first)}, and users are allocated "
+                f"to cells by its id alone; make them equal, or give one another id"
+            )
+            yield Problem((*place, "experiment", "cells"), text)
+
+
+def _experiments(
+    use_cases: Mapping[str, Any], ids: Container[str] | None = None
+) -> Iterator[tuple[str, Path, dict[str, int]]]:
+    """Each experiment's id, rule and weights; of those ids only, if any are given."""
+    for name, use_case in use_cases.items():
+        for index, rule in enumerate(use_case.get("rules", ())):
+            if "experiment" not in rule:
+                continue
+            experiment = rule["experiment"]
+            identity = str(experiment["id"])
+            if ids is None or identity in ids:
+                weights = {cell: arm["weight"] for cell, arm in experiment["cells"].items()}
+                yield identity, ("use_cases", name, "rules", index), weights
+
+
 def _references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     yield (*path, "default"), use_case["default"]
+    if "shadow" in use_case:
+        yield (*path, "shadow", "use"), use_case["shadow"]["use"]
+    for index, reference in enumerate(use_case.get("fallback", [])):
+        yield (*path, "fallback", index), reference
     for index, rule in enumerate(use_case.get("rules", [])):
         here = (*path, "rules", index)
         if "use" in rule:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ def test_a_choice_carries_all_that_a_decision_needs(sample_router: Router) -> No
         parameters={"diversity": 0.2, "exploring": True, "label": "x"},
         rule="tv-north-america",
         bucket=None,
-        reads=("country", "device", "segment", "user_id"),
+        share="",
+        reads=("country", "device", "override", "segment", "user_id"),
         timeout_s=0.25,
         api="ranking.v1",
         revision=7,
@@ -39,7 +41,7 @@ def test_a_choice_carries_all_that_a_decision_needs(sample_router: Router) -> No
         fraud.reads,
         fraud.timeout_s,
         fraud.parameters,
-    ) == ("fraud.v1", "default", (), 2.0, {})
+    ) == ("fraud.v1", "default", ("override",), 2.0, {})
 
 
 @pytest.mark.parametrize(
@@ -120,6 +122,21 @@ class TestUpdates:
         after = sample_router.updated(revision=8, full=True)
         assert (len(after.use_cases), len(after.versions)) == (0, 0)
 
+    def test_the_collector_is_back_at_work_even_after_a_failure(self, sample_router: Router) -> None:
+        assert gc.isenabled()
+        sample_router.updated(revision=8)
+        assert gc.isenabled()
+        with pytest.raises(RouteTableError):
+            sample_router.updated(revision=8, use_cases={CW: {}})
+        assert gc.isenabled()
+
+    def test_a_version_that_goes_and_comes_in_one_update_is_there(self, sample_router: Router) -> None:
+        version = Version("cw-ranker", "v2", {"diversity": 0.9})
+        after = sample_router.updated(
+            revision=8, versions={version.routing_key: version}, removed_versions=[version.routing_key]
+        )
+        assert after.resolve(CW, TV_US).parameters == {"diversity": 0.9}
+
     def test_a_version_in_use_cannot_be_removed(self, sample_router: Router) -> None:
         with pytest.raises(RouteTableError, match=rf"use_cases\.{CW}: refers to cw-ranker\.v2, which no model version"):
             sample_router.updated(revision=8, removed_versions=["cw-ranker.v2"])
@@ -131,8 +148,25 @@ class TestUpdates:
     @pytest.mark.parametrize(
         ("change", "problem"),
         [
-            ({"shadow": {"use": "cw-ranker@v2", "percent": 1}}, "has a field 'shadow' that this version does not"),
+            ({"mirror": {"use": "cw-ranker@v2"}}, "it has a field 'mirror' that this version does not"),
+            ({"shadow": {"use": "cw-ranker@v2", "percent": 1, "by": 2}}, "its shadow has a field 'by' that this"),
+            ({"shadow": {"use": "cw-ranker@v2"}}, "'percent' is missing"),
             ({"rules": [{"name": "r", "use": "cw-ranker@v1", "mirror": 1}]}, "rule 'r' has a field 'mirror' that"),
+            (
+                {
+                    "rules": [
+                        {
+                            "name": "r",
+                            "experiment": {
+                                "id": 1,
+                                "unit": "user_id",
+                                "cells": {"1": {"weight": 100, "use": "cw-ranker@v1", "mirror": 1}},
+                            },
+                        }
+                    ]
+                },
+                "cell '1' of rule 'r' has a field 'mirror' that",
+            ),
             ({"rules": [{"name": "r", "split": {"unit": "user_id", "weights": {"m@v1": 9}}}]}, "add up to 100"),
             ({"rules": [{"name": "r"}]}, "'experiment' is missing"),
             ({"rules": 7}, "cannot be compiled"),
