@@ -40,7 +40,7 @@ Global___TrafficOrigin: _TypeAlias = TrafficOrigin  # noqa: Y015
 
 @_typing.final
 class RequestContext(_message.Message):
-    """The facts about one request that routing rules may read. An empty string means that the request lacks the field."""
+    """The facts about one request that routing may depend on. An empty string means that the request lacks the field."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -52,6 +52,7 @@ class RequestContext(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TRAFFIC_ORIGIN_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     device: _builtins.str
     country: _builtins.str
@@ -60,6 +61,10 @@ class RequestContext(_message.Message):
     caller: _builtins.str
     tenant: _builtins.str
     traffic_origin: Global___TrafficOrigin.ValueType
+    override: _builtins.str
+    """Pins the request to a model version, e.g. `cw-ranker@v3`, past all rules; only for callers that the use case's
+    `override` lists.
+    """
     def __init__(
         self,
         *,
@@ -71,10 +76,11 @@ class RequestContext(_message.Message):
         caller: _builtins.str = ...,
         tenant: _builtins.str = ...,
         traffic_origin: Global___TrafficOrigin.ValueType = ...,
+        override: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "country", b"country", "device", b"device", "segment", b"segment", "surface", b"surface", "tenant", b"tenant", "traffic_origin", b"traffic_origin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "country", b"country", "device", b"device", "override", b"override", "segment", b"segment", "surface", b"surface", "tenant", b"tenant", "traffic_origin", b"traffic_origin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
