@@ -59,7 +59,7 @@ class _WeightChange:
     def __str__(self) -> str:
         return (
             f"{self.after}: {len(self.moved)} of {len(self.units)} units of {self.after.unit} moved "
-            f"({len(self.moved) / len(self.units):.2%} for an ideal of {self.ideal:.0%}, {in_words(self.excess())} off)"
+            f"({len(self.moved) / len(self.units):.2%} for an ideal of {self.ideal:.0%}, {in_words(self.excess())} above)"
         )
 
 

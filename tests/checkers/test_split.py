@@ -66,7 +66,7 @@ def test_a_violation_names_share_sigma_and_the_first_request_that_the_arm_answer
         (9_000, "r9000"),
     }
     assert verdict.violations[0].message.startswith(
-        "rule canary of Rows, revision 1: rows@v2 has 9000 of 10000 units of user_id (90.00% for 10 %, over 37 sigma)"
+        "rule canary of Rows, revision 1: rows@v2 has 9000 of 10000 units of user_id (90.00% for 10%, over 37 sigma)"
     )
     assert verdict.summary.startswith("2 shares off by more than 5 sigma; 1 of 1 draws")
 
@@ -107,7 +107,7 @@ def test_a_version_that_is_no_arm_gets_nobody(counted: Prove, make_record: Make)
     verdict = split.check(replace(good, records=[stranger, *good.records[1:]]))
     assert verdict is not None
     assert [violation.sequence for violation in verdict.violations] == [0]
-    assert "rows@v4 has 1 of 1000 units of user_id (0.10% for 0 %, over 37 sigma)" in verdict.violations[0].message
+    assert "rows@v4 has 1 of 1000 units of user_id (0.10% for 0%, over 37 sigma)" in verdict.violations[0].message
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ class TestShadow:
         for copied, outcome in ((500, "valid"), (598, "valid"), (620, "invalid"), (380, "invalid")):
             assert outcome == self.judged(make_evidence, make_table, records, copied).outcome
         verdict = self.judged(make_evidence, make_table, records, 9_000)
-        assert "copied to the shadow has 9000 of 10000 requests (90.00% for 5 %" in verdict.violations[0].message
+        assert "copied to the shadow has 9000 of 10000 requests (90.00% for 5%" in verdict.violations[0].message
 
     def test_a_mark_counts_as_well(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
         marked = [
