@@ -57,10 +57,9 @@ class _WeightChange:
         return sigmas(tail(count, units, self.ideal)) if count > units * self.ideal else 0.0
 
     def __str__(self) -> str:
-        return (
-            f"{self.after}: {len(self.moved)} of {len(self.units)} units of {self.after.unit} moved "
-            f"({len(self.moved) / len(self.units):.2%} for an ideal of {self.ideal:.0%}, {in_words(self.excess())} above)"
-        )
+        moved, units = len(self.moved), len(self.units)
+        share = f"{moved / units:.2%} for an ideal of {self.ideal:.0%}, {in_words(self.excess())} above"
+        return f"{self.after}: {moved} of {units} units of {self.after.unit} moved ({share})"
 
 
 def check(evidence: Evidence) -> Verdict | None:
