@@ -13,6 +13,7 @@ from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
 from lab.load.trace import MAX_PAYLOAD_BYTES
 from models.apis import APIS
+from models.context import OVERRIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lab.load.arrivals import ArrivalPlan
 
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
-"""Fields of the request context that a plan may give choices for."""
+"""Fields of the request context that a plan may give choices for; every record has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class LoadPlan:
         seed: of the draws of use cases, users and contexts.
         users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
         contexts: choices by field, see :data:`DRAWN_FIELDS`, drawn from evenly; a field without choices is lacking.
+            Choices of ``override`` pin requests to a model version, the empty one does not.
         timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people.
@@ -78,8 +80,9 @@ class LoadPlan:
         for use_case in self.use_cases:
             known = ", ".join(APIS)
             _check(use_case.api in APIS, "use_cases", f"{use_case.name}: no API {use_case.api!r}; known: {known}")
+        fields = (*DRAWN_FIELDS, OVERRIDE)
         for name, choices in self.contexts.items():
-            _check(name in DRAWN_FIELDS, "contexts", f"no field {name!r}; known: {', '.join(DRAWN_FIELDS)}")
+            _check(name in fields, "contexts", f"no field {name!r}; known: {', '.join(fields)}")
             _check(bool(choices), "contexts", f"{name} has no choices; write some, or leave it out")
         _check(
             0 <= self.payload_bytes <= MAX_PAYLOAD_BYTES,

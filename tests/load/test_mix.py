@@ -46,6 +46,16 @@ def test_every_choice_is_drawn_evenly_and_every_field_is_there(make_plan: MakePl
     }
 
 
+def test_requests_are_pinned_only_if_the_plan_says_so(make_plan: MakePlan) -> None:
+    free, pinned, some = (
+        Mix(make_plan(use_cases=USE_CASES, contexts=contexts))
+        for contexts in ({}, {"override": ("rows@v2",)}, {"override": ("", "rows@v2")})
+    )
+
+    assert [None, "rows@v2"] == [mix.draw().context.get("override") for mix in (free, pinned)]
+    assert {"", "rows@v2"} == {some.draw().context["override"] for _ in range(50)}
+
+
 @pytest.mark.parametrize("api", list(APIS))
 @pytest.mark.parametrize("payload_bytes", [0, 400, 27_000])
 def test_a_payload_is_built_once_and_knows_its_size(api: str, payload_bytes: int) -> None:
