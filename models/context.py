@@ -9,7 +9,7 @@ from models.proto.serving.v1 import serving_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant")
+TEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "override")
 TRAFFIC_ORIGIN = "traffic_origin"
 FIELDS = (*TEXT_FIELDS, TRAFFIC_ORIGIN)
 

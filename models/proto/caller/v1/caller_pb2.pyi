@@ -116,7 +116,9 @@ class CallResult(_message.Message):
     result: _builtins.str
     """The answer in one line, best first."""
     source: _builtins.str
-    """"model", or "default" if no model answered and this is the caller's own default."""
+    """"model"; "fallback" if the version chosen first failed and another answered; "default" if no model did, and this is
+    the caller's own default.
+    """
     request_id: _builtins.str
     error: _builtins.str
     """Set in pages only, where one section may fail while others do not."""

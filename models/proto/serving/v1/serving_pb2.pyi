@@ -52,6 +52,7 @@ class RequestContext(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     TRAFFIC_ORIGIN_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     device: _builtins.str
     country: _builtins.str
@@ -60,6 +61,8 @@ class RequestContext(_message.Message):
     caller: _builtins.str
     tenant: _builtins.str
     traffic_origin: Global___TrafficOrigin.ValueType
+    override: _builtins.str
+    """A model version, `cw-ranker@v3`, that this request is pinned to, if its caller may do so."""
     def __init__(
         self,
         *,
@@ -71,10 +74,11 @@ class RequestContext(_message.Message):
         caller: _builtins.str = ...,
         tenant: _builtins.str = ...,
         traffic_origin: Global___TrafficOrigin.ValueType = ...,
+        override: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "country", b"country", "device", b"device", "segment", b"segment", "surface", b"surface", "tenant", b"tenant", "traffic_origin", b"traffic_origin", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "country", b"country", "device", b"device", "override", b"override", "segment", b"segment", "surface", b"surface", "tenant", b"tenant", "traffic_origin", b"traffic_origin", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
