@@ -13,7 +13,8 @@
     ├── PublishError        a publish stopped; the revision before stays in force
     ├── NoDecisionError     the rules give this request no decision
     │   ├── UnknownUseCaseError     no such use case: NOT_FOUND
-    │   └── CallerNotAllowedError   this caller may not ask for it: PERMISSION_DENIED
+    │   ├── UnknownVersionError     an override names a model version that there is not: NOT_FOUND
+    │   └── CallerNotAllowedError   this caller may not ask for it, or not so: PERMISSION_DENIED
     ├── CallError           an inference call failed; carries its gRPC status
     │   └── ResolverUnreachableError  nobody could say where to send it
     └── DeadlineError       a condition did not come true in time; carries the last state seen
@@ -83,8 +84,12 @@ class UnknownUseCaseError(NoDecisionError):
     """The use case is not in the route table; ``NOT_FOUND`` on the wire."""
 
 
+class UnknownVersionError(NoDecisionError):
+    """An override names a model version that is not in the route table; ``NOT_FOUND`` on the wire."""
+
+
 class CallerNotAllowedError(NoDecisionError):
-    """The use case is not for this caller; ``PERMISSION_DENIED`` on the wire."""
+    """The use case, or an override in it, is not for this caller; ``PERMISSION_DENIED`` on the wire."""
 
 
 class CallError(LabError):

@@ -9,7 +9,8 @@ from models.proto.serving.v1 import serving_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "override")
+OVERRIDE = "override"
+TEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", OVERRIDE)
 TRAFFIC_ORIGIN = "traffic_origin"
 FIELDS = (*TEXT_FIELDS, TRAFFIC_ORIGIN)
 

@@ -82,7 +82,7 @@ class Book(Generic[T]):
     def __init__(self, router: Router, build: Callable[[Choice], T]) -> None:
         self._resolve = router.resolve
         self._build = build
-        self._built: dict[tuple[str, str, str], T] = {}
+        self._built: dict[tuple[str, str, str, str], T] = {}
         self.revision = router.revision
 
     def look_up(self, use_case: str, context: Mapping[str, str]) -> T:
@@ -90,10 +90,11 @@ class Book(Generic[T]):
 
         Raises:
             UnknownUseCaseError: no such use case.
-            CallerNotAllowedError: the context's caller may not ask for it.
+            CallerNotAllowedError: the context's caller may not ask for it, or may not pin a request.
+            UnknownVersionError: the request is pinned to a model version that there is not.
         """
         choice = self._resolve(use_case, context)
-        key = (use_case, choice.rule, choice.routing_key)
+        key = (use_case, choice.rule, choice.share, choice.routing_key)
         built = self._built.get(key)
         if built is None:
             built = self._built[key] = self._build(choice)

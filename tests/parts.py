@@ -67,7 +67,7 @@ def update(
     if versions is None:
         documents = (use_cases or {}).values()
         references = [document["default"] for document in documents if "default" in document]
-        references += [rule["use"] for document in documents for rule in document.get("rules", ())]
+        references += [rule["use"] for document in documents for rule in document.get("rules", ()) if "use" in rule]
         versions = {routing_key(*reference.split("@")): {} for reference in references}
         versions |= {key: {} for key in endpoints or {}}
     for key, parameters in versions.items():

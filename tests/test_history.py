@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from lab.errors import RunError
 from lab.history import Record, SpoolWriter, read_parquet, read_spool, write_parquet
-from lab.history.record import FIELD_TYPES, FIELDS, record_of
+from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, record_of
 
 RECORD = Record(
     sequence=0,
@@ -163,6 +164,33 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["status", "score"]), path)
 
     with pytest.raises(RunError, match=r"no column status, score; write "):
+        read_parquet(path)
+
+
+def test_the_younger_fields_are_the_last() -> None:
+    assert ["override", "shadow"] == list(DEFAULTS) == list(FIELDS[-len(DEFAULTS) :])
+
+
+@pytest.mark.parametrize("younger", [1, 2])
+def test_histories_from_before_the_younger_fields_are_readable(tmp_path: Path, younger: int) -> None:
+    write_parquet([RECORD, replace(RECORD, sequence=1)], tmp_path / "history.parquet")
+    older = pq.read_table(tmp_path / "history.parquet").drop_columns(list(FIELDS[-younger:]))
+    pq.write_table(older, tmp_path / "older.parquet")
+    path = spool(tmp_path / "spool", RECORD)
+    path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes())[:-younger]) + b"\n")
+
+    assert [RECORD, replace(RECORD, sequence=1)] == read_parquet(tmp_path / "older.parquet")
+    assert [RECORD] == read_spool(path)
+
+
+def test_a_younger_column_of_another_type_is_named_too(tmp_path: Path) -> None:
+    path = tmp_path / "history.parquet"
+    write_parquet([RECORD], path)
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("override")
+    pq.write_table(table.set_column(place, "override", pa.array([7])), path)
+
+    with pytest.raises(RunError, match="override: column of int64 where string belongs"):
         read_parquet(path)
 
 

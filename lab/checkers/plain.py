@@ -20,7 +20,7 @@ class Expected:
     """What the rules want for one request.
 
     Attributes:
-        status: ``OK``, ``NOT_FOUND`` or ``PERMISSION_DENIED``.
+        status: ``OK``, ``NOT_FOUND`` (of the use case, or of the version in ``override``) or ``PERMISSION_DENIED``.
         model: of the model that is to answer; empty if none is, as are the next fields.
         cluster: where that version runs.
     """
@@ -39,25 +39,55 @@ def decide(document: Mapping[str, Any], use_case: str, context: Mapping[str, str
         use_case: what is asked for.
         context: the request's fields, the caller among them; an empty value means that the request lacks the field.
     """
-    if use_case not in document["use_cases"]:
-        return Expected("NOT_FOUND")
-    entry = document["use_cases"][use_case]
-    if context.get("caller", "") not in entry["callers"]:
-        return Expected("PERMISSION_DENIED")
-    reference = entry["default"]
-    for rule in entry.get("rules", []):
-        chosen = _reference_of(rule, use_case, context)
-        if chosen is not None:
-            reference = chosen
-            break
-    model, version = reference.split("@")
-    return Expected("OK", model, version, document["models"][model]["versions"][version]["cluster"])
+    refusal = _refusal(document, use_case, context)
+    if refusal:
+        return Expected(refusal)
+    if context.get("override", ""):
+        return _expected(document, context["override"])
+    _, reference, _ = _decision(document, use_case, context)
+    return _expected(document, reference)
+
+
+def parameters_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> dict[str, Any]:
+    """What is to travel to the model in the body of a request that :func:`decide` answers with ``OK``.
+
+    The version's ``config``; over it the rule's; over both, in an experiment, the cell's.
+    """
+    expected = decide(document, use_case, context)
+    parameters = dict(document["models"][expected.model]["versions"][expected.version].get("config", {}))
+    if not context.get("override", ""):
+        rule, _, cell = _decision(document, use_case, context)
+        parameters.update(rule.get("config", {}))
+        if cell:
+            parameters.update(rule["experiment"]["cells"][cell].get("config", {}))
+    return parameters
+
+
+def fallbacks(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> tuple[Expected, ...]:
+    """What is to be tried, in this order, when the version that :func:`decide` names has failed."""
+    chosen = decide(document, use_case, context)
+    if chosen.status != "OK" or context.get("override", ""):
+        return ()
+    others = [_expected(document, reference) for reference in document["use_cases"][use_case].get("fallback", [])]
+    return tuple(other for other in others if other != chosen)
+
+
+def shadow_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, str], request_id: str) -> str:
+    """Routing key of the version that is to get a copy of the request; empty if none is."""
+    if _refusal(document, use_case, context) or context.get("override", ""):
+        return ""
+    shadow = document["use_cases"][use_case].get("shadow")
+    if shadow is None or _bucket(f"shadow/{use_case}", request_id) >= shadow["percent"] * 100:
+        return ""
+    return str(shadow["use"]).replace("@", ".")
 
 
 def fields_read(document: Mapping[str, Any], use_case: str) -> list[str]:
     """The fields of the context on which :func:`decide` depends for this use case, sorted."""
-    fields = {"caller"}
-    for rule in document["use_cases"].get(use_case, {}).get("rules", []):
+    if use_case not in document["use_cases"]:
+        return ["caller"]
+    fields = {"caller", "override"}
+    for rule in document["use_cases"][use_case].get("rules", []):
         when = rule.get("when", {})
         while when:
             fields.update(field for field in when if field != "not")
@@ -68,19 +98,53 @@ def fields_read(document: Mapping[str, Any], use_case: str) -> list[str]:
     return sorted(fields)
 
 
-def _reference_of(rule: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> str | None:
-    """The model version that a rule chooses, None if the rule does not match."""
-    if not _holds(rule.get("when", {}), context):
-        return None
-    if "use" in rule:
-        return str(rule["use"])
-    if "experiment" in rule:
-        experiment = rule["experiment"]
-        weights = {cell: arm["weight"] for cell, arm in experiment["cells"].items()}
-        cell = _drawn(f"experiment/{experiment['id']}", context.get(experiment["unit"], ""), weights)
-        return None if cell is None else str(experiment["cells"][cell]["use"])
-    split = rule["split"]
-    return _drawn(f"split/{use_case}/{rule['name']}", context.get(split["unit"], ""), split["weights"])
+def _refusal(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> str:
+    """The status with which a request is refused, empty if it is not."""
+    if use_case not in document["use_cases"]:
+        return "NOT_FOUND"
+    entry = document["use_cases"][use_case]
+    caller = context.get("caller", "")
+    if caller not in entry["callers"]:
+        return "PERMISSION_DENIED"
+    override = context.get("override", "")
+    if override == "":
+        return ""
+    if caller not in entry.get("override", []):
+        return "PERMISSION_DENIED"
+    references = [f"{model}@{name}" for model, its in document["models"].items() for name in its["versions"]]
+    return "" if override in references else "NOT_FOUND"
+
+
+def _expected(document: Mapping[str, Any], reference: str) -> Expected:
+    model, version = reference.split("@")
+    return Expected("OK", model, version, document["models"][model]["versions"][version]["cluster"])
+
+
+def _decision(
+    document: Mapping[str, Any], use_case: str, context: Mapping[str, str]
+) -> tuple[Mapping[str, Any], str, str]:
+    """The rule that decides, the model version that it chooses, and the cell if it is an experiment.
+
+    Without a rule that matches: nothing, the default, and nothing.
+    """
+    entry = document["use_cases"][use_case]
+    for rule in entry.get("rules", []):
+        if not _holds(rule.get("when", {}), context):
+            continue
+        if "use" in rule:
+            return rule, str(rule["use"]), ""
+        if "experiment" in rule:
+            experiment = rule["experiment"]
+            weights = {cell: arm["weight"] for cell, arm in experiment["cells"].items()}
+            cell = _drawn(f"experiment/{experiment['id']}", context.get(experiment["unit"], ""), weights)
+            if cell is not None:
+                return rule, str(experiment["cells"][cell]["use"]), cell
+        else:
+            split = rule["split"]
+            drawn = _drawn(f"split/{use_case}/{rule['name']}", context.get(split["unit"], ""), split["weights"])
+            if drawn is not None:
+                return rule, drawn, ""
+    return {}, str(entry["default"]), ""
 
 
 def _holds(when: Mapping[str, Any], context: Mapping[str, str]) -> bool:
@@ -97,14 +161,18 @@ def _drawn(salt: str, unit: str, weights: Mapping[str, int]) -> str | None:
     """The share whose buckets the unit falls into; None if the request lacks the unit."""
     if unit == "":
         return None
-    digest = hashlib.blake2b(salt.encode() + b"\0" + unit.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    bucket = int.from_bytes(digest, "big") % 10_000
+    bucket = _bucket(salt, unit)
     end = 0
     for name in sorted(weights, key=_with_numbers_as_numbers):
         end += weights[name] * 100
         if bucket < end:
             return name
     raise ValueError(f"weights add up to {end / 100:g}, not to 100")
+
+
+def _bucket(salt: str, unit: str) -> int:
+    digest = hashlib.blake2b(salt.encode() + b"\0" + unit.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % 10_000
 
 
 def _with_numbers_as_numbers(name: str) -> tuple[str, str]:

@@ -136,7 +136,7 @@ class _InForce:
         fields = self._fields.get((place, record.use_case))
         if fields is None:
             fields = self._fields[place, record.use_case] = fields_read(one.document, record.use_case)
-        key = (place, record.use_case, *(getattr(record, field) for field in fields))
+        key = (place, record.use_case, *(getattr(record, field, "") for field in fields))
         want = self._wants.get(key)
         if want is None:
             context = {field: getattr(record, field) for field in _CONTEXT_FIELDS}

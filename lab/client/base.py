@@ -43,6 +43,7 @@ class Answer:
         revision: of the decision; 0 for a default answer, and where the address is hard-coded.
         attempts: how often the request was sent to a model: 1, 2 after a tear, 0 for a default answer.
         request_id: the id that travelled with the request.
+        shadow: routing key of the shadow that the request was marked for; empty if none.
     """
 
     response: Any
@@ -51,6 +52,7 @@ class Answer:
     revision: int
     attempts: int
     request_id: str
+    shadow: str = ""
 
 
 class Client(ABC):

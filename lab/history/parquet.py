@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RunError
-from lab.history.record import FIELD_TYPES, FIELDS, Record, record_of, values_of
+from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
 
 
 def read_parquet(path: Path) -> list[Record]:
-    """Reads a history; columns that are no fields of a record are left alone.
+    """Reads a history; columns that are no fields of a record are left alone, and younger fields may be missing.
 
     Raises:
         RunError: no such file, no Parquet, a column is missing, of another type, or has empty cells.
@@ -57,12 +57,15 @@ def read_parquet(path: Path) -> list[Record]:
     try:
         found = pq.read_schema(path)
         _check_columns(found, _schema(), path)
-        table = pq.read_table(path, columns=list(FIELDS), use_threads=False)
+        table = pq.read_table(path, columns=[name for name in FIELDS if name in found.names], use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"{path}: no history can be read from it ({reason}); name the history of a run") from error
     columns = []
     for name in FIELDS:
+        if name not in found.names:
+            columns.append([DEFAULTS[name]] * table.num_rows)
+            continue
         column = table.column(name)
         if column.null_count:
             raise RunError(f"{path}: {name}: {column.null_count} empty cells; a record has every field, write it anew")
@@ -71,12 +74,14 @@ def read_parquet(path: Path) -> list[Record]:
 
 
 def _check_columns(found: Any, expected: Any, path: Path) -> None:
-    missing = [name for name in expected.names if found.get_field_index(name) < 0]
+    missing = [name for name in expected.names if name not in found.names and name not in DEFAULTS]
     if missing:
         raise RunError(
             f"{path}: no column {', '.join(missing)}; write the history with lab.history.write_parquet, from the spool"
         )
     for field in expected:
+        if field.name not in found.names:
+            continue
         kind = found.field(field.name).type
         if kind != field.type:
             raise RunError(

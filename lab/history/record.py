@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, get_type_hints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 UNSENT = "UNSENT"
 """Status of a request whose turn never came; every other status is the name of a gRPC status."""
@@ -30,7 +30,8 @@ class Record:
         done_ns: when the answer or the error arrived. 0 if it was never sent.
         status: gRPC status name, ``OK`` for an answer; ``UNSENT`` if the driver stopped before its turn.
         message: the error's message.
-        source: ``model``, ``default`` for the caller's own default answer, empty without an answer.
+        source: ``model``, ``fallback`` for a model further down the chain, ``default`` for the caller's own default
+            answer, empty without an answer.
         routing_key: of the decision, where the driver got to know it.
         revision: of the decision.
         model: who answered, by its own word, as are the next fields.
@@ -38,6 +39,8 @@ class Record:
         attempts: 1 unless a tear was retried.
         item_id: first item of the answer (a title, a payment).
         score: its score, which proves the version that computed it.
+        override: request context: the model version to which the request was pinned, e.g. ``cw-ranker@v3``.
+        shadow: routing key of the shadow that the request was marked for, where the driver got to know it.
     """
 
     sequence: int
@@ -69,6 +72,8 @@ class Record:
     attempts: int
     item_id: str
     score: float
+    override: str = ""
+    shadow: str = ""
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))
@@ -76,6 +81,11 @@ FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))
 
 FIELD_TYPES: tuple[type, ...] = tuple(get_type_hints(Record)[name] for name in FIELDS)
 """Their types: ``str``, ``int`` or ``float``."""
+
+DEFAULTS: Mapping[str, str | int | float] = {
+    field.name: field.default for field in fields(Record) if field.default is not MISSING
+}
+"""Values of the last fields, which histories written before there were such fields lack."""
 
 values_of: Callable[[Record], tuple[str | int | float, ...]] = attrgetter(*FIELDS)
 """The values of a record in field order; ``dataclasses.astuple`` would copy each of them deeply."""

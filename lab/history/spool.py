@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import orjson
 
 from lab.errors import RunError
-from lab.history.record import FIELD_TYPES, FIELDS, Record, record_of, values_of
+from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FLUSH_RECORDS = 64
 """So many records are written at once: about 20 KB, a write of some ten microseconds."""
+
+_OLDEST = len(FIELDS) - len(DEFAULTS)  # values that a record had before there were the younger fields
 
 
 class SpoolWriter:
@@ -113,6 +115,8 @@ def _record(line: bytes, where: str) -> Record:
         values = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise RunError(f"{where}: no JSON ({error.msg}); the line was damaged after the run, leave it out") from error
+    if isinstance(values, list) and _OLDEST <= len(values) < len(FIELDS):
+        values += [DEFAULTS[name] for name in FIELDS[len(values) :]]
     if not isinstance(values, list) or len(values) != len(FIELDS):
         found = f"an array of {len(values)}" if isinstance(values, list) else type(values).__name__
         raise RunError(f"{where}: {found} where a record is an array of {len(FIELDS)} values; was another lab at work?")

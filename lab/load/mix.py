@@ -32,7 +32,8 @@ class Mix:
         self._use_cases = plan.use_cases
         self._users = plan.users
         self._fixed = {
-            **{name: plan.contexts.get(name, ("",))[0] for name in DRAWN_FIELDS},
+            **dict.fromkeys(DRAWN_FIELDS, ""),
+            **{name: choices[0] for name, choices in plan.contexts.items()},
             "caller": plan.caller,
             "traffic_origin": plan.traffic_origin,
         }

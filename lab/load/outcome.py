@@ -22,7 +22,7 @@ class LoadAnswer(Protocol):
 
     @property
     def source(self) -> str:
-        """``model`` or ``default``."""
+        """``model``, ``fallback`` or ``default``."""
 
     @property
     def routing_key(self) -> str:
@@ -35,6 +35,10 @@ class LoadAnswer(Protocol):
     @property
     def attempts(self) -> int:
         """How often the request was sent to a model."""
+
+    @property
+    def shadow(self) -> str:
+        """Routing key of the shadow that the request was marked for; empty if none."""
 
 
 class LoadClient(Protocol):
@@ -70,6 +74,7 @@ class Outcome(NamedTuple):
     attempts: int = 1
     item_id: str = ""
     score: float = 0.0
+    shadow: str = ""
 
 
 NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=0)
@@ -92,6 +97,7 @@ def answered(answer: LoadAnswer, api: Api) -> Outcome:
         attempts=answer.attempts,
         item_id=item_id,
         score=score,
+        shadow=answer.shadow,
     )
 
 

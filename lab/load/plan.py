@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from lab.load.arrivals import ArrivalPlan
 
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
-"""Fields of the request context that a plan may give choices for."""
+"""Fields of the request context that a plan may give choices for; every record has them."""
+
+OVERRIDE = "override"
+"""A field that a plan may give choices for too: the version that requests are pinned to; those of "" are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,8 @@ class LoadPlan:
         payload_bytes: size of a request, the envelope not counted, where the arrivals bring none.
         seed: of the draws of use cases, users and contexts.
         users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
-        contexts: choices by field, see :data:`DRAWN_FIELDS`, drawn from evenly; a field without choices is lacking.
+        contexts: choices by field, see :data:`DRAWN_FIELDS` and :data:`OVERRIDE`, drawn from evenly; a field without
+            choices is lacking.
         timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people.
@@ -78,8 +82,9 @@ class LoadPlan:
         for use_case in self.use_cases:
             known = ", ".join(APIS)
             _check(use_case.api in APIS, "use_cases", f"{use_case.name}: no API {use_case.api!r}; known: {known}")
+        fields = (*DRAWN_FIELDS, OVERRIDE)
         for name, choices in self.contexts.items():
-            _check(name in DRAWN_FIELDS, "contexts", f"no field {name!r}; known: {', '.join(DRAWN_FIELDS)}")
+            _check(name in fields, "contexts", f"no field {name!r}; known: {', '.join(fields)}")
             _check(bool(choices), "contexts", f"{name} has no choices; write some, or leave it out")
         _check(
             0 <= self.payload_bytes <= MAX_PAYLOAD_BYTES,

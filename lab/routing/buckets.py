@@ -43,6 +43,19 @@ def split_salt(use_case: str, rule: str) -> str:
     return f"split/{use_case}/{rule}"
 
 
+def shadow_salt(use_case: str) -> str:
+    """Use case: which of its requests are copied depends on no rule, split or experiment."""
+    return f"shadow/{use_case}"
+
+
+def is_shadowed(use_case: str, request_id: str, percent: int) -> bool:
+    """Whether this request is one of the ``percent`` that are copied to the use case's shadow.
+
+    Raising the percentage adds requests and drops none. Whoever sends asks, as one decision serves many requests.
+    """
+    return bucket(shadow_salt(use_case), request_id) < percent * _BUCKETS_PER_PERCENT
+
+
 def salted(salt: str) -> Any:
     """The hash with the salt already in it; :func:`bucket_of` finishes it for one unit after the other."""
     return blake2b(f"{salt}\x00".encode(), digest_size=8)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 
 from pydantic import BaseModel, ValidationError
 
-from lab.routing.schema import DEFAULT_RULE, Table
+from lab.routing.schema import RESERVED_RULES, Table
 from lab.routing.tree import shown
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 
-_KNOWN_SHOWN = 5
+_KNOWN_SHOWN = 8
 _EXAMPLES = {
     "callers": "[homepage]",
     "api": "ranking.v1",
@@ -32,6 +32,7 @@ _EXAMPLES = {
     "id": "12345",
     "weight": "100",
     "use": "cw-ranker@v1",
+    "percent": "10",
     "cluster": "ml-cluster-1",
     "replicas": "2",
     "versions": "{v1: {cluster: ml-cluster-1}}",
@@ -156,8 +157,10 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, rule in enumerate(rules):
         place = (*path, "rules", index, "name")
-        if rule["name"] == DEFAULT_RULE:
-            yield Problem(place, "a rule cannot be named 'default', as no rule at all is called so; rename it")
+        if rule["name"] in RESERVED_RULES:
+            yield Problem(
+                place, f"a rule cannot be named {rule['name']!r}, as {RESERVED_RULES[rule['name']]}; rename it"
+            )
         elif rule["name"] in seen:
             yield Problem(place, f"rule name {shown(rule['name'])} is used twice in this use case; rename one of them")
         seen.add(rule["name"])
@@ -165,6 +168,10 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
 
 def _references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     yield (*path, "default"), use_case["default"]
+    if "shadow" in use_case:
+        yield (*path, "shadow", "use"), use_case["shadow"]["use"]
+    for index, reference in enumerate(use_case.get("fallback", [])):
+        yield (*path, "fallback", index), reference
     for index, rule in enumerate(use_case.get("rules", [])):
         here = (*path, "rules", index)
         if "use" in rule:

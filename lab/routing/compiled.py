@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import RouteTableError, UnknownUseCaseError
+from lab.errors import RouteTableError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.keys import routing_key
-from lab.routing.rules import UseCase, shown
+from lab.routing.rules import OVERRIDE, OVERRIDE_RULE, Shadow, UseCase, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+__all__ = ["Alternative", "Choice", "Router", "Shadow", "Version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,38 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """The model version to ask when those before it have failed.
+
+    Attributes:
+        parameters: the version's own; what a rule adds is meant for the version that it chose.
+    """
+
+    model: str
+    version: str
+    routing_key: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What a request's use case and context lead to.
 
     Attributes:
-        parameters: what travels to the model in the body; to be read only.
-        rule: the rule that matched, ``default`` if none did.
+        parameters: what travels to the model in the body: the version's own, and over them those of the rule and of
+            the experiment's cell; to be read only.
+        rule: the rule that matched, ``default`` if none did, ``override`` if the request is pinned.
         bucket: the request's bucket, 0 to 9,999, if a split or an experiment decided.
-        reads: context fields that this use case's rules read, units of splits included: requests that agree in these
-            get the same choice. The caller, of whom it depends whether there is one, is in it only if a rule reads it.
+        share: the model version or cell into whose share the bucket falls, empty if there is no bucket. Two cells may
+            use the same version with other parameters.
+        reads: context fields that this use case's rules read, units of splits and ``override`` included: requests that
+            agree in these get the same choice. The caller, of whom it depends whether there is one, is in it only if a
+            rule reads it.
         timeout_s: deadline of the inference call, seconds.
         api: inference API, ``ranking.v1``.
         revision: of the route table.
+        alternatives: in the order in which to try them; the chosen version is not among them.
+        shadow: who gets copies of how many of these requests, None if nobody.
     """
 
     model: str
@@ -57,10 +79,13 @@ class Choice:
     parameters: Mapping[str, Any]
     rule: str
     bucket: int | None
+    share: str
     reads: tuple[str, ...]
     timeout_s: float
     api: str
     revision: int
+    alternatives: tuple[Alternative, ...] = ()
+    shadow: Shadow | None = None
 
 
 class Router:
@@ -139,13 +164,16 @@ class Router:
         next_versions = {} if full else dict(self._versions)
         for name in removed_use_cases:
             next_use_cases.pop(name, None)
+        removed_versions = tuple(removed_versions)
         for key in removed_versions:
             next_versions.pop(key, None)
-        next_use_cases.update((name, UseCase.of(name, document)) for name, document in (use_cases or {}).items())
+        compiled = {name: UseCase.of(name, document) for name, document in (use_cases or {}).items()}
+        next_use_cases.update(compiled)
         next_versions.update(versions or {})
-        there = next_versions.keys()
-        for name, use_case in next_use_cases.items():
-            if missing := use_case.keys - there:
+        # Whatever was there before had its versions, and lacks one only if that has gone.
+        gone = {key for key in removed_versions if key not in next_versions}
+        for name, use_case in (next_use_cases if gone else compiled).items():
+            if missing := use_case.keys - next_versions.keys():
                 raise RouteTableError(
                     f"refers to {', '.join(sorted(missing))}, which no model version has", field=f"use_cases.{name}"
                 )
@@ -167,19 +195,55 @@ class Router:
 
         Raises:
             UnknownUseCaseError: no such use case.
-            CallerNotAllowedError: ``context["caller"]`` may not ask for it.
+            CallerNotAllowedError: ``context["caller"]`` may not ask for it, or may not pin a request.
+            UnknownVersionError: the request is pinned to a model version that is not in the route table.
         """
         found = self.use_case(use_case)
         found.admit(context)
-        key, rule, bucket = found.select(context)
+        if pinned := context.get(OVERRIDE):
+            return self._pinned(found, context, pinned)
+        target, rule, bucket = found.select(context)
+        key = target.key
         version = self._versions[key]
         return Choice(
             version.model,
             version.version,
             key,
-            version.parameters,
+            {**version.parameters, **target.config} if target.config else version.parameters,
             rule,
             bucket,
+            target.share,
+            found.reads,
+            found.timeout_s,
+            found.api,
+            self._revision,
+            tuple([self._alternative(other) for other in found.fallback if other != key]) if found.fallback else (),
+            found.shadow,
+        )
+
+    def _alternative(self, key: str) -> Alternative:
+        version = self._versions[key]
+        return Alternative(version.model, version.version, key, version.parameters)
+
+    def _pinned(self, found: UseCase, context: Mapping[str, str], pinned: str) -> Choice:
+        """The version that the request itself asks for, alone: an experimenter wants this one or none."""
+        found.admit_override(context)
+        model, _, name = pinned.partition("@")
+        key = routing_key(model, name)
+        version = self._versions.get(key)
+        if version is None:
+            raise UnknownVersionError(
+                f"use case {found.name!r}: override {shown(pinned)} is not a model version of the route table "
+                f"(revision {self._revision}); write it like cw-ranker@v2"
+            )
+        return Choice(
+            version.model,
+            version.version,
+            key,
+            version.parameters,
+            OVERRIDE_RULE,
+            None,
+            "",
             found.reads,
             found.timeout_s,
             found.api,

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.routing.rules import shown
+from lab.routing.rules import OVERRIDE_RULE, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from lab.routing.compiled import Choice, Router
     from lab.routing.rules import Conditions, Rule, UseCase
@@ -34,10 +34,19 @@ class RuleOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A choice, and what became of every rule, in their order. No rule matched if the choice's rule is ``default``."""
+    """A choice, and what became of every rule, in their order.
+
+    No rule matched if the choice's rule is ``default``, and none was tried if it is ``override``.
+
+    Attributes:
+        parameters: what travels to the model, each with where it comes from: ``version``, or the rule's name.
+        beyond: what happens besides, for people: copies, and what is tried when the chosen version fails.
+    """
 
     choice: Choice
     rules: tuple[RuleOutcome, ...]
+    parameters: Mapping[str, str]
+    beyond: tuple[str, ...]
 
 
 def explain(router: Router, use_case: str, context: Mapping[str, str]) -> Explanation:
@@ -45,14 +54,40 @@ def explain(router: Router, use_case: str, context: Mapping[str, str]) -> Explan
 
     Raises:
         UnknownUseCaseError: no such use case.
-        CallerNotAllowedError: ``context["caller"]`` may not ask for it.
+        CallerNotAllowedError: ``context["caller"]`` may not ask for it, or may not pin a request.
+        UnknownVersionError: the request is pinned to a model version that is not in the route table.
     """
     choice = router.resolve(use_case, context)
-    return Explanation(choice, _outcomes(router.use_case(use_case), context, choice))
+    outcomes = _outcomes(router.use_case(use_case), context, choice)
+    return Explanation(choice, outcomes, _origins(router, use_case, choice), tuple(_beyond(choice)))
+
+
+def _origins(router: Router, use_case: str, choice: Choice) -> dict[str, str]:
+    """Where each parameter comes from."""
+    rules = (rule for rule in router.use_case(use_case).rules if rule.name == choice.rule)
+    own = {
+        name
+        for rule in rules
+        for target in rule.targets
+        if (target.key, target.share) == (choice.routing_key, choice.share)
+        for name in target.config
+    }
+    return {name: choice.rule if name in own else "version" for name in choice.parameters}
+
+
+def _beyond(choice: Choice) -> Iterator[str]:
+    if choice.shadow is not None:
+        yield f"{choice.shadow.percent} % of these requests, by request id, are copied to {choice.shadow.routing_key}"
+    if choice.alternatives:
+        names = ", then ".join(each.routing_key for each in choice.alternatives)
+        yield f"if {choice.routing_key} fails: {names}"
 
 
 def _outcomes(use_case: UseCase, context: Mapping[str, str], choice: Choice) -> tuple[RuleOutcome, ...]:
     """What became of each rule on the way to the choice."""
+    if choice.rule == OVERRIDE_RULE:
+        reason = f"not tried, as the request is pinned to {choice.model}@{choice.version}"
+        return tuple(RuleOutcome(rule.name, matched=False, reason=reason) for rule in use_case.rules)
     found: list[RuleOutcome] = []
     decided = False
     for rule in use_case.rules:

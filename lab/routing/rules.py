@@ -16,10 +16,14 @@ from lab.routing.keys import routing_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 DEFAULT_RULE = "default"
-_USE_CASE_FIELDS = frozenset({"callers", "api", "timeout", "default", "rules"})
-_RULE_FIELDS = frozenset({"name", "when", "use", "experiment", "split"})
+OVERRIDE_RULE = "override"
+OVERRIDE = "override"
+_USE_CASE_FIELDS = frozenset({"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback"})
+_RULE_FIELDS = frozenset({"name", "when", "use", "experiment", "split", "config"})
+_CELL_FIELDS = frozenset({"weight", "use", "config"})
 _SHOWN = 80
 
 
@@ -57,6 +61,21 @@ class Conditions:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What a rule, or one share of it, leads to.
+
+    Attributes:
+        key: routing key.
+        config: parameters that win over the version's own, one by one.
+        share: the model version or cell whose share it is, empty if nothing is drawn.
+    """
+
+    key: str
+    config: Mapping[str, Any]
+    share: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Draw:
     """A split's or an experiment's shares.
 
@@ -64,59 +83,61 @@ class Draw:
         unit: context field whose value is drawn for.
         shares: runs of buckets, named by model version or cell.
         ends: of the shares, for searching.
-        keys: routing key of each share.
+        targets: of each share.
     """
 
     unit: str
     salted_hash: Any
     shares: tuple[Share, ...]
     ends: tuple[int, ...]
-    keys: tuple[str, ...]
+    targets: tuple[Target, ...]
 
     @classmethod
-    def of(cls, unit: str, salt: str, weights: Mapping[str, int], key_of: Mapping[str, str]) -> Draw:
+    def of(cls, unit: str, salt: str, weights: Mapping[str, int], targets: Mapping[str, Target]) -> Draw:
         """Lays out weights, whole percents that add up to 100; ValueError if they do not."""
         shares = layout(weights)
         if not shares or shares[-1].end != BUCKETS:
             raise ValueError("weights do not add up to 100")
         ends = tuple(share.end for share in shares)
-        return cls(unit, salted(salt), shares, ends, tuple(key_of[share.name] for share in shares))
+        return cls(unit, salted(salt), shares, ends, tuple(targets[share.name] for share in shares))
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Conditions, and what to use when they hold: either one routing key or a draw among several."""
+    """Conditions, and what to use when they hold: either one target or a draw among several."""
 
     name: str
     conditions: Conditions
-    key: str
+    target: Target | None
     draw: Draw | None
 
     @classmethod
     def of(cls, use_case: str, rule: Mapping[str, Any]) -> Rule:
         """Compiles a rule as it stands in the route table; ValueError if it says more than this code does."""
         name, conditions = rule["name"], Conditions.of(rule.get("when", {}))
-        if unknown := rule.keys() - _RULE_FIELDS:
-            raise ValueError(f"rule {name!r} has a field {min(unknown)!r} that this version does not carry out")
+        _refuse_unknown(rule, _RULE_FIELDS, f"rule {name!r}")
+        config = _config(rule, {})
         if "use" in rule:
-            return cls(name, conditions, _key(rule["use"]), None)
+            return cls(name, conditions, Target(_key(rule["use"]), config), None)
         if "split" in rule:
             weights, unit = rule["split"]["weights"], rule["split"]["unit"]
-            keys = {reference: _key(reference) for reference in weights}
-            return cls(name, conditions, "", Draw.of(unit, split_salt(use_case, name), weights, keys))
+            shares = {reference: Target(_key(reference), config, reference) for reference in weights}
+            return cls(name, conditions, None, Draw.of(unit, split_salt(use_case, name), weights, shares))
         cells = rule["experiment"]["cells"]
+        for cell, arm in cells.items():
+            _refuse_unknown(arm, _CELL_FIELDS, f"cell {cell!r} of rule {name!r}")
         draw = Draw.of(
             rule["experiment"]["unit"],
             experiment_salt(rule["experiment"]["id"]),
             {cell: arm["weight"] for cell, arm in cells.items()},
-            {cell: _key(arm["use"]) for cell, arm in cells.items()},
+            {cell: Target(_key(arm["use"]), _config(arm, config), cell) for cell, arm in cells.items()},
         )
-        return cls(name, conditions, "", draw)
+        return cls(name, conditions, None, draw)
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """Routing keys that it may choose."""
-        return self.draw.keys if self.draw else (self.key,)
+    def targets(self) -> tuple[Target, ...]:
+        """All that it may lead to."""
+        return self.draw.targets if self.draw else (self.target,) if self.target else ()
 
     def reads(self) -> set[str]:
         """Context fields on which its choice depends, a draw's unit included."""
@@ -124,15 +145,43 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """A model version that gets a copy of a share of a use case's requests; its answers are ignored.
+
+    Attributes:
+        percent: of the requests, see :func:`lab.routing.buckets.is_shadowed`.
+    """
+
+    routing_key: str
+    percent: int
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Shadow:
+        """Compiles ``shadow`` as it stands in the route table."""
+        _refuse_unknown(document, {"use", "percent"}, "its shadow")
+        return cls(_key(document["use"]), int(document["percent"]))
+
+
+@dataclass(frozen=True, slots=True)
 class UseCase:
-    """One use case's rules, compiled."""
+    """One use case's rules, compiled.
+
+    Attributes:
+        override: callers that may pin a request to a model version.
+        reads: context fields on which it depends which model version is chosen, and by which rule.
+        fallback: routing keys, in the order in which they are tried when the chosen one fails.
+        keys: all routing keys in it.
+    """
 
     name: str
     callers: frozenset[str]
+    override: frozenset[str]
     api: str
     timeout_s: float
     rules: tuple[Rule, ...]
-    default_key: str
+    default: Target
+    fallback: tuple[str, ...]
+    shadow: Shadow | None
     reads: tuple[str, ...]
     keys: frozenset[str]
 
@@ -144,19 +193,25 @@ class UseCase:
             RouteTableError: it is not one that this code understands in full.
         """
         try:
-            if unknown := document.keys() - _USE_CASE_FIELDS:
-                raise ValueError(f"it has a field {min(unknown)!r} that this version does not carry out")  # noqa: TRY301
+            _refuse_unknown(document, _USE_CASE_FIELDS, "it")
             rules = tuple(Rule.of(name, rule) for rule in document.get("rules", ()))
-            default_key = _key(document["default"])
+            default = Target(_key(document["default"]), {})
+            fallback = tuple(_key(reference) for reference in document.get("fallback", ()))
+            shadow = Shadow.of(document["shadow"]) if "shadow" in document else None
+            keys = {default.key, *fallback, *(target.key for rule in rules for target in rule.targets)}
             return cls(
                 name=name,
                 callers=frozenset(document["callers"]),
+                override=frozenset(document.get("override", ())),
                 api=document["api"],
                 timeout_s=_seconds(document["timeout"]),
                 rules=rules,
-                default_key=default_key,
-                reads=tuple(sorted({read for rule in rules for read in rule.reads()})),
-                keys=frozenset((default_key, *(key for rule in rules for key in rule.keys))),
+                default=default,
+                fallback=fallback,
+                shadow=shadow,
+                # A request that is pinned gets another decision, or none, even where nobody may pin.
+                reads=tuple(sorted({OVERRIDE, *(read for rule in rules for read in rule.reads())})),
+                keys=frozenset(keys | {shadow.routing_key} if shadow else keys),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -170,19 +225,27 @@ class UseCase:
                 f"these may: {', '.join(sorted(self.callers))}"
             )
 
-    def select(self, context: Mapping[str, str]) -> tuple[str, str, int | None]:
-        """Routing key, rule and bucket: the first rule that matches decides."""
+    def admit_override(self, context: Mapping[str, str]) -> None:
+        """Lets the context's caller pin a request, or raises :class:`CallerNotAllowedError`."""
+        if context.get("caller") not in self.override:
+            raise CallerNotAllowedError(
+                f"caller {shown(context.get('caller', ''))} may not override the rules of use case {self.name!r}; "
+                f"these may: {', '.join(sorted(self.override)) or 'none'}"
+            )
+
+    def select(self, context: Mapping[str, str]) -> tuple[Target, str, int | None]:
+        """Target, rule and bucket: the first rule that matches decides."""
         get = context.get
         for rule in self.rules:
             if not rule.conditions.hold(context):
                 continue
+            if rule.target is not None:
+                return rule.target, rule.name, None
             draw = rule.draw
-            if draw is None:
-                return rule.key, rule.name, None
-            if unit := get(draw.unit):
+            if draw is not None and (unit := get(draw.unit)):
                 bucket = bucket_of(draw.salted_hash, unit)
-                return draw.keys[bisect_right(draw.ends, bucket)], rule.name, bucket
-        return self.default_key, DEFAULT_RULE, None
+                return draw.targets[bisect_right(draw.ends, bucket)], rule.name, bucket
+        return self.default, DEFAULT_RULE, None
 
 
 def shown(value: str) -> str:
@@ -199,3 +262,13 @@ def _seconds(timeout: str) -> float:
     if timeout.endswith("ms"):
         return float(timeout.removesuffix("ms")) / 1000
     return float(timeout.removesuffix("s"))
+
+
+def _config(part: Mapping[str, Any], inherited: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A rule's or a cell's ``config`` over what it inherits."""
+    return {**inherited, **part["config"]} if "config" in part else inherited
+
+
+def _refuse_unknown(part: Mapping[str, Any], fields: AbstractSet[str], what: str) -> None:
+    if unknown := part.keys() - fields:
+        raise ValueError(f"{what} has a field {min(unknown)!r} that this version does not carry out")

@@ -1,8 +1,6 @@
 """The route table's shape: which fields there are and what each may hold.
 
 What ties one place of the table to another (a model that exists, a name that is used once) is in ``checks``.
-``shadow`` and ``fallback`` belong to the language but are not carried out yet, so they are refused: a lab that
-silently ignored a rule would lie about what it measured.
 """
 
 from __future__ import annotations
@@ -22,7 +20,10 @@ NAME_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 TIMEOUT_PATTERN = r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s)"
 LONGEST_TIMEOUT_S = 600.0
-DEFAULT_RULE = "default"
+RESERVED_RULES = {
+    "default": "no rule at all is called so",
+    "override": "a request that pins its model version is said to be decided by that",
+}
 CHOICES = ("use", "experiment", "split")
 CONTEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "traffic_origin")
 _ALL = 100
@@ -49,10 +50,13 @@ def _form(what: str, pattern: str, example: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _percent(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _ALL:
-        raise problem(f"weight {shown(value)} is not a whole percent; write a number from 0 to {_ALL}")
-    return value
+def _percent(what: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _ALL:
+            raise problem(f"{what} {shown(value)} is not a whole percent; write a number from 0 to {_ALL}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def _replicas(value: object) -> object:
@@ -137,13 +141,6 @@ def _adding_up(weight_of: Callable[[Any], int]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _not_yet(field: str) -> BeforeValidator:
-    def refuse(_: object) -> object:
-        raise problem(f"the lab does not carry out '{field}' yet and will not ignore it silently; leave it out")
-
-    return BeforeValidator(refuse)
-
-
 def _context_field(value: object) -> object:
     if value not in CONTEXT_FIELDS:
         raise problem(f"{shown(value)} is not a field of the request context; known: {', '.join(CONTEXT_FIELDS)}")
@@ -160,11 +157,14 @@ RuleName = Annotated[str, _form("a rule's name", LABEL_PATTERN, "tv-north-americ
 CellName = Annotated[str, _form("a cell", LABEL_PATTERN, "1")]
 ContextField = Annotated[str, BeforeValidator(_context_field)]
 ExperimentId = Annotated[Any, BeforeValidator(_experiment_id)]
-Percent = Annotated[int, BeforeValidator(_percent)]
+Weight = Annotated[int, _percent("weight")]
+Percent = Annotated[int, _percent("percent")]
+Config = dict[str, Any]
 Timeout = Annotated[str, BeforeValidator(_timeout)]
 Values = Annotated[
     list[Annotated[str, BeforeValidator(_condition_value)]], _list_of("values"), AfterValidator(_each_once)
 ]
+Callers = Annotated[list[CallerName], _list_of("callers"), AfterValidator(_each_once)]
 
 
 class Part(BaseModel):
@@ -193,8 +193,9 @@ class Conditions(Part):
 class Cell(Part):
     """One arm of an experiment."""
 
-    weight: Percent
+    weight: Weight
     use: Reference
+    config: Config = Field(default_factory=dict)
 
 
 class Experiment(Part):
@@ -209,7 +210,7 @@ class Split(Part):
     """Weighted shares of the units, drawn for this rule alone."""
 
     unit: ContextField
-    weights: Annotated[dict[Reference, Percent], _not_empty("model version"), _adding_up(int)]
+    weights: Annotated[dict[Reference, Weight], _not_empty("model version"), _adding_up(int)]
 
 
 class Rule(Part):
@@ -222,6 +223,7 @@ class Rule(Part):
     use: Reference = Field(default=_ABSENT)
     experiment: Experiment = Field(default=_ABSENT)
     split: Split = Field(default=_ABSENT)
+    config: Config = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_one_choice(self) -> Rule:
@@ -234,7 +236,7 @@ class Rule(Part):
 
 
 class Shadow(Part):
-    """A mirrored copy of a share of the requests."""
+    """Who gets a copy of a share of the requests; the copy's answer is ignored."""
 
     use: Reference
     percent: Percent
@@ -243,20 +245,23 @@ class Shadow(Part):
 class UseCase(Part):
     """Who may ask, and what answers."""
 
-    callers: Annotated[list[CallerName], _list_of("callers"), AfterValidator(_each_once)]
+    callers: Callers
+    override: Callers = Field(default_factory=list)
     api: str
     timeout: Timeout
     default: Reference
     rules: list[Rule] = Field(default_factory=list)
-    shadow: Annotated[Shadow, _not_yet("shadow")] = Field(default=_ABSENT)
-    fallback: Annotated[list[Reference], _not_yet("fallback")] = Field(default=_ABSENT)
+    shadow: Shadow = Field(default=_ABSENT)
+    fallback: Annotated[list[Reference], _list_of("model versions"), AfterValidator(_each_once)] = Field(
+        default_factory=list
+    )
 
 
 class VersionOfModel(Part):
     """Where a version runs, and the parameters that travel to it in the body."""
 
     cluster: ClusterName
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: Config = Field(default_factory=dict)
 
 
 class Model(Part):

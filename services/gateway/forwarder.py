@@ -12,7 +12,7 @@ import grpc.aio
 
 from lab.client import headers
 from lab.client.status import explained
-from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError
+from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.compiled import Router
 from lab.routing.keys import HEADER
 from models.apis import METHODS
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _REFUSALS = {
     UnknownUseCaseError: grpc.StatusCode.NOT_FOUND,
+    UnknownVersionError: grpc.StatusCode.NOT_FOUND,
     CallerNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
 }
 _ATTEMPTS = 2

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
-from lab.errors import CallerNotAllowedError, UnknownUseCaseError
+from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.compiled import Router
 from models.context import read_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
@@ -64,7 +64,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         try:
             return book.look_up(request.use_case, fields)
-        except UnknownUseCaseError as error:
+        except (UnknownUseCaseError, UnknownVersionError) as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except CallerNotAllowedError as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))

@@ -69,5 +69,5 @@ def test_a_split_gives_each_its_share(table: dict[str, Any]) -> None:
 
 
 def test_the_fields_that_are_read_are_all_found(table: dict[str, Any]) -> None:
-    assert fields_read(table, "CW") == ["caller", "country", "device", "segment", "tenant", "user_id"]
+    assert fields_read(table, "CW") == ["caller", "country", "device", "override", "segment", "tenant", "user_id"]
     assert fields_read(table, "Nope") == ["caller"]

@@ -50,7 +50,7 @@ class FakeClient:
             waited_for = self.behave(number)
             if waited_for is not None:
                 await waited_for
-        return Answer(ranked(context["user_id"]), "model", "cw-ranker.v1", 3, 1, request_id)
+        return Answer(ranked(context["user_id"]), "model", "cw-ranker.v1", 3, 1, request_id, shadow="cw-ranker.v3")
 
     async def close(self) -> None:
         self.closed = True

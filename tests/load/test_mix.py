@@ -9,7 +9,7 @@ from lab.load import mix
 from lab.load.mix import Mix, Payloads
 from lab.load.plan import LoadPlan, UseCase
 from models.apis import APIS
-from models.context import FIELDS
+from models.context import FIELDS, OVERRIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +40,20 @@ def test_every_choice_is_drawn_evenly_and_every_field_is_there(make_plan: MakePl
     ):
         assert round(1 / share) == len(counts)
         assert all(pytest.approx(share, abs=0.05) == count / 4_000 for count in counts.values())
-    assert {frozenset(FIELDS)} == {frozenset(ask.context) for ask in drawn}
+    assert {frozenset(FIELDS) - {OVERRIDE}} == {frozenset(ask.context) for ask in drawn}
     assert {("US", "", "homepage", "artificial")} == {
         tuple(ask.context[name] for name in ("country", "segment", "caller", "traffic_origin")) for ask in drawn
     }
+
+
+def test_requests_are_pinned_only_if_the_plan_says_so(make_plan: MakePlan) -> None:
+    free, pinned, some = (
+        Mix(make_plan(use_cases=USE_CASES, contexts=contexts))
+        for contexts in ({}, {"override": ("rows@v2",)}, {"override": ("", "rows@v2")})
+    )
+
+    assert [None, "rows@v2"] == [mix.draw().context.get("override") for mix in (free, pinned)]
+    assert {"", "rows@v2"} == {some.draw().context["override"] for _ in range(50)}
 
 
 @pytest.mark.parametrize("api", list(APIS))

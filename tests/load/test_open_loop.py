@@ -103,6 +103,14 @@ async def test_every_request_of_a_run_through_grpc_has_its_record(make_plan: Mak
         assert 200 < record.payload_bytes < 600
 
 
+async def test_a_record_says_to_what_its_request_was_pinned_and_for_which_shadow_it_was_marked(
+    make_plan: MakePlan, make_client: Any
+) -> None:
+    _, records = await driven(make_plan(contexts={"override": ("cw-ranker@v1",)}), make_client())
+
+    assert {("cw-ranker@v1", "cw-ranker.v3")} == {(record.override, record.shadow) for record in records}
+
+
 async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(make_plan: MakePlan, server: Any) -> None:
     """No coordinated omission: a driver that waits for answers would have sent one request in the whole pause."""
     plan = make_plan(server.address, arrivals=Constant(400, 0.5))

@@ -42,7 +42,9 @@ clusters:
     replicas: 2
 """
 
-RULES = "use_cases.UpNext.rules"
+UP = "use_cases.UpNext"
+RULES = f"{UP}.rules"
+IN = "    rules:"
 # what is replaced, by what, line, field, problem and remedy
 BAD = [
     # syntax
@@ -58,7 +60,7 @@ BAD = [
     # fields
     ("default:", "defualt:", 6, "use_cases.UpNext.defualt", "unknown field 'defualt'; did you mean 'default'?"),
     ("device: [tv]", "devise: [tv]", 10, f"{RULES}[0].when.devise", "unknown field 'devise'; did you mean 'device'?"),
-    ("use: up-next@v2\n ", "zzz: 1\n ", 11, f"{RULES}[0].zzz", "unknown field 'zzz'; known: experiment, name, split"),
+    ("use: up-next@v2\n ", "zzz: 1\n ", 11, f"{RULES}[0].zzz", "unknown field 'zzz'; known: config, experiment, name,"),
     ("weight: 80", "wieght: 80", 23, f"{RULES}[2].experiment.cells.1.wieght", "did you mean 'weight'?"),
     (
         "weight: 80, ",
@@ -153,15 +155,48 @@ BAD = [
         "models.up-next.versions.v1.cluster",
         "'ml-cluster-1' is not in clusters;",
     ),
-    # not yet
-    ("    rules:", "    fallback: [up-next@v1]\n    rules:", 7, "use_cases.UpNext.fallback", "'fallback' yet"),
+    # shadow, fallback, override, config
     (
-        "    rules:",
-        "    shadow: {use: up-next@v1, percent: 1}\n    rules:",
+        IN,
+        f"    shadow: {{use: up-next@v1, percent: 1, at: 2}}\n{IN}",
         7,
-        "use_cases.UpNext.shadow",
-        "leave it out",
+        f"{UP}.shadow.at",
+        "unknown field 'at'; known: pe",
     ),
+    (IN, f"    shadow: {{use: up-next@v1}}\n{IN}", 7, f"{UP}.shadow.percent", "add it, like percent: 10"),
+    (
+        IN,
+        f"    shadow: {{use: up-next@v1, percent: 101}}\n{IN}",
+        7,
+        f"{UP}.shadow.percent",
+        "percent 101 is not a whole",
+    ),
+    (IN, f"    shadow: {{use: up-next@v1, percent: 0.5}}\n{IN}", 7, f"{UP}.shadow.percent", "a number from 0 to 100"),
+    (IN, f"    shadow: {{use: up-next@v9, percent: 1}}\n{IN}", 7, f"{UP}.shadow.use", "no version 'v9'; known: v1, v2"),
+    (IN, f"    shadow: up-next@v1\n{IN}", 7, f"{UP}.shadow", "'up-next@v1' is not a mapping; write fields as"),
+    (IN, f"    fallback: up-next@v1\n{IN}", 7, f"{UP}.fallback", "is not a list; write [up-next@v1]"),
+    (IN, f"    fallback: []\n{IN}", 7, f"{UP}.fallback", "is an empty list; write at least one of its model versions"),
+    (IN, f"    fallback: [up-next@v1, up-next@v1]\n{IN}", 7, f"{UP}.fallback", "'up-next@v1' is listed twice; keep it"),
+    (IN, f"    fallback:\n    - up-next@v1\n    - x@v1\n{IN}", 9, f"{UP}.fallback[1]", "model 'x' is not in models"),
+    (
+        IN,
+        f"    fallback: [up-next]\n{IN}",
+        7,
+        f"{UP}.fallback[0]",
+        "is not a model version; write it like cw-ranker@v2",
+    ),
+    (IN, f"    override: playback\n{IN}", 7, f"{UP}.override", "is not a list; write [playback]"),
+    (IN, f"    override: []\n{IN}", 7, f"{UP}.override", "write at least one of its callers"),
+    (
+        IN,
+        f"    override: [Nobody Here]\n{IN}",
+        7,
+        f"{UP}.override[0]",
+        "is not a caller's name; write it like homepage",
+    ),
+    ("name: tv\n", "name: override\n", 8, f"{RULES}[0].name", "a rule cannot be named 'override'"),
+    ("use: up-next@v2\n ", "use: up-next@v2\n        config: 7\n ", 12, f"{RULES}[0].config", "7 is not a mapping"),
+    ("80, use:", "80, config: x, use:", 23, f"{RULES}[2].experiment.cells.1.config", "'x' is not a mapping"),
     # of several, the first
     ("ranking.v1\n    timeout: 250ms", "{}\n    timeout: 0", 4, "use_cases.UpNext.api", "a mapping is not a text"),
 ]

@@ -26,7 +26,8 @@ def test_a_choice_carries_all_that_a_decision_needs(sample_router: Router) -> No
         parameters={"diversity": 0.2, "exploring": True, "label": "x"},
         rule="tv-north-america",
         bucket=None,
-        reads=("country", "device", "segment", "user_id"),
+        share="",
+        reads=("country", "device", "override", "segment", "user_id"),
         timeout_s=0.25,
         api="ranking.v1",
         revision=7,
@@ -39,7 +40,7 @@ def test_a_choice_carries_all_that_a_decision_needs(sample_router: Router) -> No
         fraud.reads,
         fraud.timeout_s,
         fraud.parameters,
-    ) == ("fraud.v1", "default", (), 2.0, {})
+    ) == ("fraud.v1", "default", ("override",), 2.0, {})
 
 
 @pytest.mark.parametrize(
@@ -131,8 +132,25 @@ class TestUpdates:
     @pytest.mark.parametrize(
         ("change", "problem"),
         [
-            ({"shadow": {"use": "cw-ranker@v2", "percent": 1}}, "has a field 'shadow' that this version does not"),
+            ({"mirror": {"use": "cw-ranker@v2"}}, "it has a field 'mirror' that this version does not"),
+            ({"shadow": {"use": "cw-ranker@v2", "percent": 1, "by": 2}}, "its shadow has a field 'by' that this"),
+            ({"shadow": {"use": "cw-ranker@v2"}}, "'percent' is missing"),
             ({"rules": [{"name": "r", "use": "cw-ranker@v1", "mirror": 1}]}, "rule 'r' has a field 'mirror' that"),
+            (
+                {
+                    "rules": [
+                        {
+                            "name": "r",
+                            "experiment": {
+                                "id": 1,
+                                "unit": "user_id",
+                                "cells": {"1": {"weight": 100, "use": "cw-ranker@v1", "mirror": 1}},
+                            },
+                        }
+                    ]
+                },
+                "cell '1' of rule 'r' has a field 'mirror' that",
+            ),
             ({"rules": [{"name": "r", "split": {"unit": "user_id", "weights": {"m@v1": 9}}}]}, "add up to 100"),
             ({"rules": [{"name": "r"}]}, "'experiment' is missing"),
             ({"rules": 7}, "cannot be compiled"),

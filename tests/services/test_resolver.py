@@ -53,7 +53,7 @@ async def test_a_decision_says_where_with_what_and_for_how_long(control_plane: C
         assert (decision.routing_key, decision.rule, decision.revision) == ("rows.v2", "tv", 5)
         assert (decision.model_config.model, decision.model_config.version) == ("rows", "v2")
         assert decision.model_config.parameters["depth"] == 3
-        assert ["device"] == list(decision.lease.reads)
+        assert ["device", "override"] == list(decision.lease.reads)
         assert decision.lease.ttl.ToMilliseconds() == 1_500
         assert decision.lease.max_stale.seconds == 60
         assert decision.timeout.ToMilliseconds() == 250

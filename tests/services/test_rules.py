@@ -71,6 +71,16 @@ def test_what_choices_lead_to_is_built_once() -> None:
     assert (configs[0].model, configs[0].version, configs[0].parameters["depth"]) == ("rows", "v1", 2)
 
 
+def test_cells_that_differ_in_parameters_alone_are_built_apart() -> None:
+    cells = {name: {"weight": 50, "use": "rows@v1", "config": {"depth": depth}} for name, depth in (("1", 1), ("2", 2))}
+    rule = {"name": "ab", "experiment": {"id": 7, "unit": "user_id", "cells": cells}}
+    document = {**use_case("rows@v1"), "rules": [rule]}
+    rules = RuleSet().updated(update(3, use_cases={"A": document}))
+    book = Book(rules.router, model_config)
+    depths = {book.look_up("A", {**CALLER, "user_id": f"u{number}"}).parameters["depth"] for number in range(20)}
+    assert depths == {1, 2}
+
+
 class Node:
     """A subscriber's service: applies whatever it is not told to refuse."""
 

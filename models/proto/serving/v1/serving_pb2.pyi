@@ -40,7 +40,7 @@ Global___TrafficOrigin: _TypeAlias = TrafficOrigin  # noqa: Y015
 
 @_typing.final
 class RequestContext(_message.Message):
-    """The facts about one request that routing rules may read. An empty string means that the request lacks the field."""
+    """The facts about one request that routing may depend on. An empty string means that the request lacks the field."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,7 +62,9 @@ class RequestContext(_message.Message):
     tenant: _builtins.str
     traffic_origin: Global___TrafficOrigin.ValueType
     override: _builtins.str
-    """A model version, `cw-ranker@v3`, that this request is pinned to, if its caller may do so."""
+    """Pins the request to a model version, e.g. `cw-ranker@v3`, past all rules; only for callers that the use case's
+    `override` lists.
+    """
     def __init__(
         self,
         *,
