@@ -6,7 +6,7 @@
         plan.json           what the driver was told        driver.json     what it says of itself
         history.parquet     one record a request            latency.hdr     histogram of the latencies
         revisions.json      route tables in force           versions.json   of what it ran on
-        summary.json        figures and verdicts
+        summary.json        figures and verdicts            copies.json     shadow copies, if replicas were asked
         spec.json           the lab's spec                  trace.csv       the trace, if one was played
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
 HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
-REVISIONS, SUMMARY = "revisions.json", "summary.json"
+REVISIONS, SUMMARY, COPIES = "revisions.json", "summary.json", "copies.json"
 
 # A node acknowledges a revision on its main thread; Envoy's worker and a request under way there follow a moment
 # later. An answer by the revision before is right for so long.

@@ -141,10 +141,15 @@ class Decision(_message.Message):
     RULE_FIELD_NUMBER: _builtins.int
     ALTERNATIVES_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
+    FALLS_BACK_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     revision: _builtins.int
     rule: _builtins.str
     """Name of the rule that matched, "default" if none did."""
+    falls_back: _builtins.bool
+    """Whether the use case has a chain of fallbacks, even if no alternative is left of it: when all have failed, a caller
+    that has a default answer of its own gives that.
+    """
     @_builtins.property
     def model_config(self) -> _serving_pb2.ModelConfig: ...
     @_builtins.property
@@ -172,10 +177,11 @@ class Decision(_message.Message):
         rule: _builtins.str = ...,
         alternatives: _abc.Iterable[Global___Alternative] | None = ...,
         shadow: Global___Shadow | None = ...,
+        falls_back: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model_config", b"model_config", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "lease", b"lease", "model_config", b"model_config", "revision", b"revision", "routing_key", b"routing_key", "rule", b"rule", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "falls_back", b"falls_back", "lease", b"lease", "model_config", b"model_config", "revision", b"revision", "routing_key", b"routing_key", "rule", b"rule", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
