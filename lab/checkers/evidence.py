@@ -22,12 +22,14 @@ class RevisionInForce:
         document: the route table, as it was published.
         from_ns: Unix nanoseconds.
         until_ns: Unix nanoseconds; None while it has no successor that all have acknowledged.
+        converged_ns: when the last node acknowledged this revision itself, Unix nanoseconds; None if that never was.
     """
 
     revision: int
     document: Mapping[str, Any]
     from_ns: int
     until_ns: int | None = None
+    converged_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,9 @@ class Evidence:
         offered_rate: of the plan, requests per second.
         schedule_delay_bound_ms: what the 99th percentile of the schedule delay (sent minus intended) may be at most;
             with more, the latencies tell of the driver and not of what it drove.
+        copies: by routing key, ids of the requests of which the model replicas say that they received a shadow's copy;
+            None if nobody asked them.
+        copied_again: ids of those whose copy a replica received more than once.
     """
 
     records: Sequence[Record]
@@ -48,3 +53,5 @@ class Evidence:
     planned: int
     offered_rate: float
     schedule_delay_bound_ms: float = 5.0
+    copies: Mapping[str, frozenset[str]] | None = None
+    copied_again: frozenset[str] = frozenset()

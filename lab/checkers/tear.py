@@ -24,7 +24,7 @@ def check(evidence: Evidence) -> Verdict:
     answered = compared = 0
     torn: list[Violation] = []
     for record in evidence.records:
-        if record.status != "OK" or record.source != "model":
+        if record.status != "OK" or record.source not in {"model", "fallback"}:
             continue
         answered += 1
         if not record.routing_key:

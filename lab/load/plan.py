@@ -13,6 +13,7 @@ from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
 from lab.load.trace import MAX_PAYLOAD_BYTES
 from models.apis import APIS
+from models.context import OVERRIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
 """Fields of the request context that a plan may give choices for; every record has them."""
-
-OVERRIDE = "override"
-"""A field that a plan may give choices for too: the version that requests are pinned to; those of "" are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,8 @@ class LoadPlan:
         payload_bytes: size of a request, the envelope not counted, where the arrivals bring none.
         seed: of the draws of use cases, users and contexts.
         users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
-        contexts: choices by field, see :data:`DRAWN_FIELDS` and :data:`OVERRIDE`, drawn from evenly; a field without
-            choices is lacking.
+        contexts: choices by field, see :data:`DRAWN_FIELDS`, drawn from evenly; a field without choices is lacking.
+            Choices of ``override`` pin requests to a model version, the empty one does not.
         timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people.

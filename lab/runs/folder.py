@@ -17,6 +17,7 @@ import json
 import platform
 import shutil
 import urllib.request
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,11 +33,12 @@ from lab.load.plan import read_plan, write_plan
 from lab.load.summary import RunSummary, latency_histogram, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from lab.admin import RevisionInfo
     from lab.history import Record
+    from lab.load.arrivals import Schedule
     from lab.load.plan import LoadPlan
     from lab.runtime.state import LabState
 
@@ -161,15 +163,48 @@ def judge(folder: Path) -> RunResult:
         RunError: something is missing or cannot be read.
     """
     schedule = plan_of(folder).schedule()
-    records = read_parquet(folder / HISTORY)
-    evidence = Evidence(
-        records=records,
+    evidence = evidence_of(folder, schedule)
+    verdicts = tuple(check(evidence))
+    return RunResult(folder, summarize(evidence.records, schedule), verdicts, combine(verdicts))
+
+
+def evidence_of(folder: Path, schedule: Schedule) -> Evidence:
+    """What checkers judge a run by, read from its folder.
+
+    Raises:
+        RunError: something is missing or cannot be read.
+    """
+    copies, copied_again = copies_of(folder)
+    return Evidence(
+        records=read_parquet(folder / HISTORY),
         revisions=in_force(read_json(folder / REVISIONS)),
         planned=len(schedule),
         offered_rate=schedule.offered_rps,
+        copies=copies,
+        copied_again=copied_again,
     )
-    verdicts = tuple(check(evidence))
-    return RunResult(folder, summarize(records, schedule), verdicts, combine(verdicts))
+
+
+def copies_of(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str]]:
+    """Ids of the requests of which replicas received a shadow's copy, by routing key, and those received again.
+
+    The file has, for each routing key, the ids that all its replicas together received. Without the file nobody asked
+    them: None.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    path = folder / COPIES
+    if not path.exists():
+        return None, frozenset()
+    found = read_json(path)
+    if not isinstance(found, dict) or not all(
+        isinstance(ids, list) and all(isinstance(each, str) for each in ids) for ids in found.values()
+    ):
+        raise RunError(f"{path}: no lists of request ids by routing key; write the file anew, or remove it")
+    copies: dict[str, list[str]] = found
+    again = {each for ids in copies.values() for each, times in Counter(ids).items() if times > 1}
+    return {key: frozenset(ids) for key, ids in copies.items()}, frozenset(again)
 
 
 def write_summary(result: RunResult) -> None:
@@ -196,6 +231,7 @@ def in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
                 revision["document"],
                 its_steps["loaded"],
                 None if until is None else until + SETTLING_NS,
+                its_steps.get("converged"),
             )
         )
     return result

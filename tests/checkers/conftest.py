@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.checkers import Evidence, RevisionInForce
+from lab.checkers.plain import decide, shadow_of
 from lab.history import UNSENT, Record
 from models.scoring import scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 START_NS = 1_700_000_000_000_000_000
 STEP_NS = 1_000_000
 LATENCY_NS = 400_000
+
+_OF_REQUESTS = ("caller", "user_id", "device", "country", "segment", "surface", "tenant", "override")
 
 
 @pytest.fixture
@@ -91,6 +94,45 @@ def make_record() -> Callable[..., Record]:
         return record
 
     return make
+
+
+@pytest.fixture
+def make_table() -> Callable[..., dict[str, Any]]:
+    """A table of one use case with a split by user, of which televisions know nothing, in clusters of equal names."""
+
+    def make(weights: Mapping[str, int] | None = None, **entry: Any) -> dict[str, Any]:
+        shares = {"rows@v1": 90, "rows@v2": 10} if weights is None else weights
+        rules: list[dict[str, Any]] = [
+            {"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v3"},
+            {"name": "canary", "split": {"unit": "user_id", "weights": dict(shares)}},
+        ]
+        versions = {version: {"cluster": version} for version in ("v1", "v2", "v3", "v4")}
+        use_case = {"callers": ["homepage"], "api": "ranking.v1", "timeout": "1s", "default": "rows@v1", "rules": rules}
+        return {
+            "use_cases": {"Rows": {**use_case, **entry}},
+            "models": {"rows": {"versions": versions}},
+            "clusters": {version: {"replicas": 1} for version in versions},
+        }
+
+    return make
+
+
+@pytest.fixture
+def obey(make_record: Callable[..., Record]) -> Callable[..., Record]:
+    """A record of the plan's n-th request that was treated just as a table wants, unless changes say otherwise."""
+
+    def answer(document: Mapping[str, Any], sequence: int, **changes: Any) -> Record:
+        asked = make_record(sequence, **{name: value for name, value in changes.items() if name in _OF_REQUESTS})
+        context = {field: getattr(asked, field) for field in (*_OF_REQUESTS, "traffic_origin")}
+        want = decide(document, asked.use_case, context)
+        shadow = shadow_of(document, asked.use_case, context, asked.request_id)
+        answered: dict[str, Any] = {"status": want.status, "shadow": shadow}
+        if want.status == "OK":
+            key = f"{want.model}.{want.version}"
+            answered |= {"model": want.model, "version": want.version, "cluster": want.cluster, "routing_key": key}
+        return make_record(sequence, **{**answered, **changes})
+
+    return answer
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from lab.checkers import CHECKERS, Outcome, Verdict, check, combine
+from lab.checkers import CHECKERS, Outcome, RevisionInForce, Verdict, check, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,16 +13,54 @@ if TYPE_CHECKING:
 
     Make = Callable[..., Record]
     Prove = Callable[..., Evidence]
+    Table = Callable[..., dict[str, Any]]
+
+
+ALWAYS = ["accounting", "driver", "routing", "tear"]
 
 
 def test_a_good_run_is_valid_by_all_checkers(make_record: Make, make_evidence: Prove) -> None:
     verdicts = check(make_evidence([make_record(number) for number in range(200)]))
-    assert ["accounting", "driver", "routing", "tear"] == list(CHECKERS) == [one.checker for one in verdicts]
+    assert ALWAYS == [one.checker for one in verdicts]
     assert [one.outcome for one in verdicts] == [Outcome.VALID] * 4
 
 
 def test_an_empty_run_is_unknown_by_all_checkers(make_evidence: Prove) -> None:
     assert [one.outcome for one in check(make_evidence([]))] == [Outcome.UNKNOWN] * 4
+
+
+def test_a_run_with_every_subject_is_judged_by_every_checker(
+    make_evidence: Prove, make_table: Table, obey: Make
+) -> None:
+    """A split, a shadow, and a revision that changes both while 40 users ask again and again."""
+    shadows = ({"use": "rows@v4", "percent": percent} for percent in (20, 100))
+    tables = [
+        make_table({"rows@v1": one, "rows@v2": 100 - one}, shadow=shadow)
+        for one, shadow in zip((50, 100), shadows, strict=True)
+    ]
+    records = [
+        obey(tables[number // 500], number, user_id=f"u{number % 40}", revision=1 + number // 500)
+        for number in range(1_000)
+    ]
+    change = records[500].intended_ns
+    evidence = make_evidence(
+        records,
+        revisions=[
+            RevisionInForce(1, tables[0], 0, change, 1),
+            RevisionInForce(2, tables[1], change, None, change + 1),
+        ],
+        copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
+    )
+    verdicts = check(evidence)
+    assert list(CHECKERS) == [one.checker for one in verdicts]
+    assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(CHECKERS, Outcome.VALID)
+    # Of each subject that is there, too little evidence makes the run unknown.
+    assert combine(check(replace(evidence, copies=None))) == "unknown"
+
+
+def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown(make_evidence: Prove) -> None:
+    assert check(make_evidence([]), {"absent": lambda _: None}) == []
+    assert combine(check(make_evidence([]), {"absent": lambda _: None})) == "unknown"
 
 
 def test_one_misroute_makes_a_run_invalid(make_record: Make, make_evidence: Prove) -> None:

@@ -109,6 +109,81 @@ def test_no_record_and_no_revision_are_unknown(make_record: Make, make_evidence:
     assert verdict.summary.endswith("1 at a time for which no revision is known")
 
 
+class TestFallback:
+    """Phones get v1; should that fail v3, then v1 itself, which is skipped, then v2."""
+
+    @pytest.fixture
+    def judged(self, make_record: Make, make_evidence: Prove, make_table: Any) -> Any:
+        def judge(**changes: Any) -> Any:
+            table = make_table(rules=[], fallback=["rows@v3", "rows@v1", "rows@v2"], override=["homepage"])
+            record = make_record(1, **{"source": "fallback", "version": "v3", "cluster": "v3", **changes})
+            return routing.check(make_evidence([record], revisions=[RevisionInForce(7, table, from_ns=0)]))
+
+        return judge
+
+    def test_an_answer_from_the_chain_is_right(self, judged: Any) -> None:
+        assert judged().outcome == judged(version="v2", cluster="v2").outcome == "valid"
+        assert judged().summary == "0 answered by models, 0 refused, 0 failed, 1 answered by a fallback"
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"version": "v1", "cluster": "v1"},
+                "answered by rows@v1 on v1 as a fallback; revision 7 falls back to rows@v3 on v3, then rows@v2 on v2",
+            ),
+            (
+                {"version": "v4", "cluster": "v4"},
+                "answered by rows@v4 on v4 as a fallback; revision 7 falls back to ro",
+            ),
+            ({"cluster": "v2"}, "answered by rows@v3 on v2 as a fallback; revision 7 falls back to rows@v3 on v3, "),
+            ({"score": 0.5}, "rows@v3 on v3 did not compute this answer"),
+            ({"override": "rows@v3"}, "answered by rows@v3 on v3 as a fallback; revision 7 falls back to none"),
+            ({"caller": "search"}, "answered by rows@v3 on v3 as a fallback; revision 7 falls back to none"),
+            ({"source": "model"}, "answered by rows@v3 on v3; revision 7 wants rows@v1 on v1"),
+        ],
+    )
+    def test_any_other_is_wrong(self, judged: Any, changes: dict[str, Any], message: str) -> None:
+        verdict = judged(**changes)
+        assert verdict.outcome == "invalid"
+        assert verdict.violations[0].message.startswith(message)
+
+    def test_the_chain_of_any_revision_in_force_will_do_but_of_no_other(
+        self, make_record: Make, make_evidence: Prove, make_table: Any
+    ) -> None:
+        tables = [make_table(rules=[], fallback=[use]) for use in ("rows@v2", "rows@v3")]
+        records = [make_record(number, source="fallback", version="v2", cluster="v2") for number in range(20)]
+        until = records[9].done_ns
+        revisions = [RevisionInForce(1, tables[0], 0, until), RevisionInForce(2, tables[1], 0)]
+        verdict = routing.check(make_evidence(records, revisions=revisions))
+        assert [violation.sequence for violation in verdict.violations] == list(range(10, 20))
+
+
+class TestOverride:
+    """Only homepage may pin; phones get v1 otherwise."""
+
+    @pytest.mark.parametrize(
+        ("changes", "outcome"),
+        [
+            ({"override": "rows@v3", "version": "v3", "cluster": "v3"}, "valid"),
+            ({"override": "rows@v3", "version": "v1", "cluster": "v1"}, "invalid"),
+            ({"override": "rows@v9", "status": "NOT_FOUND"}, "valid"),
+            ({"override": "rows@v9", "version": "v1", "cluster": "v1"}, "invalid"),
+            ({"override": "rows@v3", "caller": "search", "status": "PERMISSION_DENIED"}, "valid"),
+            ({"override": "rows@v3", "caller": "search", "version": "v3", "cluster": "v3"}, "invalid"),
+            ({"override": "", "caller": "search", "version": "v1", "cluster": "v1"}, "valid"),
+            ({"override": "", "version": "v3", "cluster": "v3"}, "invalid"),
+        ],
+    )
+    def test_who_may_pin_gets_what_it_asks_for(
+        self, make_record: Make, make_evidence: Prove, make_table: Any, changes: dict[str, Any], outcome: str
+    ) -> None:
+        table = make_table(rules=[], callers=["homepage", "search"], override=["homepage"])
+        good = make_record(0, cluster="v1")
+        evidence = make_evidence([good, make_record(1, **changes)], revisions=[RevisionInForce(1, table, from_ns=0)])
+        assert outcome == routing.check(evidence).outcome
+
+
 class TestRevisions:
     """Request 0 is sent at its start and done within 400 µs; revision 2 moves v1 from cluster a to c."""
 

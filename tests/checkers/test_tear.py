@@ -38,3 +38,8 @@ def test_without_an_answer_of_a_model_nothing_is_known(make_record: Make, make_e
     assert tear.check(make_evidence([])).outcome == "unknown"
     records = [make_record(0, status="INTERNAL"), make_record(1, source="default", routing_key="rows.v2")]
     assert tear.check(make_evidence(records)).outcome == "unknown"
+
+
+def test_a_fallback_s_answer_can_be_torn_too(make_record: Make, make_evidence: Prove) -> None:
+    torn = make_record(0, source="fallback", routing_key="rows.v2")
+    assert tear.check(make_evidence([torn])).outcome == "invalid"

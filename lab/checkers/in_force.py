@@ -1,0 +1,177 @@
+"""Which revisions were in force while a request was under way, and what their rules want of it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lab.checkers.draws import Draw, draws_of, marked
+from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, shadow_of
+from lab.history import UNSENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from lab.checkers.evidence import RevisionInForce
+    from lab.history import Record
+
+_CONTEXT_FIELDS = (
+    *("user_id", "device", "country", "segment", "surface", "caller", "tenant", "traffic_origin"),
+    "override",
+)
+_FOREVER = 1 << 63
+
+
+class Decision(NamedTuple):
+    """What a caller is told of a request, as far as it is rules that say so; where versions run is not in it."""
+
+    status: str
+    version: str
+    alternatives: tuple[str, ...]
+    shadow: Any
+    timeout: str
+    parameters: Mapping[str, Any]
+
+
+class Rules:
+    """One revision's rules, asked about records. Answers are remembered by the fields that they depend on."""
+
+    def __init__(self, revision: RevisionInForce) -> None:
+        self.revision = revision
+        self._document = revision.document
+        self._marked = marked(revision.document)
+        self._draws = draws_of(revision.document)
+        self._reads: dict[str, tuple[str, ...]] = {}
+        self._wants: dict[tuple[str, ...], Expected] = {}
+        self._fallbacks: dict[tuple[str, ...], tuple[Expected, ...]] = {}
+        self._decisions: dict[tuple[str, ...], Decision] = {}
+        self._drawn_by: dict[tuple[str, ...], Draw | None] = {}
+
+    @property
+    def number(self) -> int:
+        """Of the revision."""
+        return self.revision.revision
+
+    def ended_before(self, time_ns: int) -> bool:
+        """Whether its answers were no longer right at this time."""
+        return self.revision.until_ns is not None and self.revision.until_ns < time_ns
+
+    def runs(self, model: str, version: str, cluster: str) -> bool:
+        """Whether its table has this version in this cluster."""
+        entry = self._document["models"].get(model, {"versions": {}})["versions"].get(version, {})
+        return bool(entry.get("cluster") == cluster)
+
+    def reads(self, use_case: str) -> tuple[str, ...]:
+        """Fields of the context on which it depends who answers."""
+        fields = self._reads.get(use_case)
+        if fields is None:
+            fields = self._reads[use_case] = tuple(fields_read(self._document, use_case))
+        return fields
+
+    def unit(self, record: Record) -> tuple[str, ...]:
+        """Use case, and values of the fields that are read: requests that agree in this are to be answered alike."""
+        return (record.use_case, *(getattr(record, field) for field in self.reads(record.use_case)))
+
+    def want(self, record: Record) -> Expected:
+        """Who is to answer, or how it is to be refused."""
+        unit = self.unit(record)
+        want = self._wants.get(unit)
+        if want is None:
+            want = self._wants[unit] = decide(self._document, record.use_case, context_of(record))
+        return want
+
+    def fallbacks(self, record: Record) -> tuple[Expected, ...]:
+        """Who may answer if who is to answer fails, in order."""
+        unit = self.unit(record)
+        found = self._fallbacks.get(unit)
+        if found is None:
+            found = self._fallbacks[unit] = fallbacks(self._document, record.use_case, context_of(record))
+        return found
+
+    def shadow(self, record: Record) -> str:
+        """Routing key of the model version that is to get a copy; empty if none is."""
+        if "shadow" not in self._document["use_cases"].get(record.use_case, ()):
+            return ""
+        return shadow_of(self._document, record.use_case, context_of(record), record.request_id)
+
+    def shadow_percent(self, use_case: str) -> int:
+        """Of how many requests in a hundred a copy is to be made."""
+        return int(self._document["use_cases"].get(use_case, {}).get("shadow", {}).get("percent", 0))
+
+    def decision(self, record: Record) -> Decision:
+        """What its caller is to be told; for a shadow, of how many requests a copy goes to whom."""
+        unit = self.unit(record)
+        decision = self._decisions.get(unit)
+        if decision is None:
+            want = self.want(record)
+            entry = self._document["use_cases"].get(record.use_case, {})
+            allowed = want.status == "OK"
+            decision = self._decisions[unit] = Decision(
+                want.status,
+                reference(want),
+                tuple(map(reference, self.fallbacks(record))),
+                entry.get("shadow") if allowed and not record.override else None,
+                entry.get("timeout", ""),
+                parameters_of(self._document, record.use_case, context_of(record)) if allowed else {},
+            )
+        return decision
+
+    def draw(self, record: Record) -> Draw | None:
+        """The split or experiment that decides about this request; None if none does."""
+        if record.override or not self._draws.get(record.use_case):
+            return None
+        unit = self.unit(record)
+        if unit not in self._drawn_by:
+            rule = decide(self._marked, record.use_case, context_of(record))
+            self._drawn_by[unit] = self._draws[record.use_case].get(rule.version)
+        return self._drawn_by[unit]
+
+
+class InForce:
+    """All revisions, in the order of time.
+
+    Attributes:
+        rules: of each.
+    """
+
+    def __init__(self, revisions: Iterable[RevisionInForce]) -> None:
+        in_order = sorted(revisions, key=lambda one: (one.from_ns, one.revision))
+        self.rules: Sequence[Rules] = [Rules(one) for one in in_order]
+        self._from = [one.from_ns for one in in_order]
+        self._until = [_FOREVER if one.until_ns is None else one.until_ns for one in in_order]
+        # Latest end of all up to here: what lies before the first that reaches a moment cannot be in force then.
+        self._latest_until = list(accumulate(self._until, max))
+
+    def during(self, record: Record) -> list[Rules]:
+        """Those in force at any time between sending and answer; none for a request that was never sent."""
+        if record.status == UNSENT:
+            return []
+        first = bisect_left(self._latest_until, record.sent_ns)
+        end = bisect_right(self._from, record.done_ns)
+        return [self.rules[place] for place in range(first, end) if self._until[place] >= record.sent_ns]
+
+    def alone(self, record: Record) -> Rules | None:
+        """The one that was in force all the time, if there was only one: then it is plain which rules apply."""
+        found = self.during(record)
+        return found[0] if len(found) == 1 else None
+
+
+def context_of(record: Record) -> dict[str, str]:
+    """The request context, as rules read it."""
+    return {field: getattr(record, field) for field in _CONTEXT_FIELDS}
+
+
+def by_chosen_model(record: Record) -> bool:
+    """Whether the model version that the rules choose has answered, and not one that stood in for it."""
+    return record.status == "OK" and record.source == "model"
+
+
+def reference(answer: Record | Expected) -> str:
+    """Who answered, or is to answer: ``cw-ranker@v2``."""
+    return f"{answer.model}@{answer.version}"
+
+
+def request(record: Record) -> str:
+    """A request, in words."""
+    return f"request #{record.sequence} ({record.request_id})"

@@ -1,0 +1,146 @@
+"""Did every request that a shadow was to get a copy of bring one, whatever its size, and no other?"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from lab.checkers.in_force import InForce, by_chosen_model, request
+from lab.checkers.verdict import Outcome, Verdict, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from lab.checkers.evidence import Evidence
+    from lab.checkers.in_force import Rules
+    from lab.history import Record
+
+NAME = "shadow"
+
+COMPLETE = 1.0
+_KB = 1024
+_SIZES_END = (4 * _KB, 64 * _KB, 1024 * _KB)
+SIZES = ("up to 4 KB", "4 to 64 KB", "64 KB to 1 MB", "over 1 MB")
+"""Classes of payloads, in units of 1,024: what drops copies silently does so beyond some size."""
+
+
+def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
+    """Holds the copies that replicas received against the records, by the size of the payload.
+
+    A request is eligible if every revision in force while it was under way wants the same shadow to get a copy of it,
+    and if the version that the rules choose answered it: of one that failed, nobody knows how far it came. It may have
+    a copy if any of these revisions wants that.
+
+    Args:
+        evidence: of the run, with its copies.
+        least: share of the eligible requests of each size of which a copy must have arrived, 0 to 1.
+
+    Returns:
+        None if no request was sent while a table wanted copies, and none was made. Invalid if a copy arrived, or a
+        request was marked, that no revision in force wanted, or if too few arrived of any size. Unknown if nobody
+        asked the replicas, or if no request was eligible. Copies that arrived twice, and copies of requests that are
+        not in the history, are told of.
+    """
+    copies = evidence.copies
+    tally = _Tally(_by_request(copies or {}))
+    in_force = InForce(evidence.revisions)
+    for record in evidence.records:
+        if found := in_force.during(record):
+            tally.add(record, found)
+    if not (tally.wanted or any((copies or {}).values())):
+        return None
+    violations = tally.not_wanted
+    if copies is None:
+        summary = f"{tally.eligible.total()} requests were eligible, but nobody asked the replicas for their copies"
+    else:
+        for size, lost in tally.lost.items():
+            if tally.complete(size) < least:
+                violations += lost
+        summary = _summary(tally, repeated=len(evidence.copied_again))
+    if violations:
+        violations.sort(key=lambda one: one.sequence)
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} not as the rules say; {summary}", tuple(violations))
+    shown = copies is not None and tally.eligible
+    return Verdict(NAME, Outcome.VALID if shown else Outcome.UNKNOWN, summary)
+
+
+class _Tally:
+    """Counts requests and copies as the records go by.
+
+    Args:
+        copies: routing keys of the copies by request id; what no record claims is left over.
+
+    Attributes:
+        wanted: whether anything shows that there was a shadow.
+        eligible: number of requests by size.
+        lost: of these, those without a copy.
+        not_wanted: copies and marks that no rule wants.
+    """
+
+    def __init__(self, copies: dict[str, set[str]]) -> None:
+        self.copies = copies
+        self.wanted = False
+        self.eligible: Counter[str] = Counter()
+        self.lost: dict[str, list[Violation]] = defaultdict(list)
+        self.not_wanted: list[Violation] = []
+
+    def add(self, record: Record, found: Sequence[Rules]) -> None:
+        """Takes one request, with the rules in force while it was under way."""
+        self.wanted |= bool(record.shadow) or any(rules.shadow_percent(record.use_case) for rules in found)
+        allowed = {rules.shadow(record) for rules in found}
+        keys = self.copies.pop(record.request_id, set())
+        self.not_wanted += _not_wanted(record, allowed, keys)
+        [key, *others] = allowed
+        if not key or others or not by_chosen_model(record):
+            return
+        size = size_of(record)
+        self.eligible[size] += 1
+        if key not in keys:
+            message = f"no copy for {key} arrived of {request(record)}, payload {record.payload_bytes} bytes ({size})"
+            self.lost[size].append(Violation(NAME, record.sequence, record.request_id, message))
+
+    def complete(self, size: str) -> float:
+        """Share of the eligible requests of which a copy arrived, 0 to 1."""
+        return 1 - len(self.lost.get(size, ())) / self.eligible[size]
+
+
+def size_of(record: Record) -> str:
+    """The class of :data:`SIZES` that a request's payload falls into, its envelope not counted."""
+    return SIZES[bisect_left(_SIZES_END, record.payload_bytes)]
+
+
+def _by_request(copies: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
+    """Routing keys of the copies by request id."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    for key, ids in copies.items():
+        for request_id in ids:
+            keys[request_id].add(key)
+    return keys
+
+
+def _not_wanted(record: Record, allowed: AbstractSet[str], keys: AbstractSet[str]) -> list[Violation]:
+    messages = [f"a copy for {key} arrived" for key in sorted(keys - allowed)]
+    if record.shadow and record.shadow not in allowed:
+        messages.append(f"it was marked for {record.shadow}")
+    want = " or ".join(sorted(key or "none" for key in allowed))
+    return [
+        Violation(NAME, record.sequence, record.request_id, f"{request(record)}: {message}; the rules want {want}")
+        for message in messages
+    ]
+
+
+def _summary(tally: _Tally, *, repeated: int) -> str:
+    text = "no request was eligible, so nothing is shown"
+    if tally.eligible:
+        text = "copies of eligible requests: " + ", ".join(
+            f"{size} {count - len(tally.lost.get(size, ()))}/{count} ({tally.complete(size):.2%})"
+            for size in SIZES
+            if (count := tally.eligible[size])
+        )
+    if repeated:
+        text += f"; {repeated} arrived more than once"
+    if tally.copies:
+        text += f"; {len(tally.copies)} are of requests that the history does not know"
+    return text

@@ -1,0 +1,144 @@
+"""Once a revision had converged and settled, did anything still go by the rules before?"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from lab.checkers.in_force import InForce, by_chosen_model, reference
+from lab.checkers.plain import Expected
+from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.history import UNSENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from lab.checkers.evidence import Evidence
+    from lab.checkers.in_force import Rules
+    from lab.history import Record
+
+NAME = "staleness"
+
+_NS_PER_MS = 1e6
+
+
+def check(evidence: Evidence) -> Verdict | None:
+    """Looks at the two revisions that each answer of a model carries: that of the decision, and that of the replica.
+
+    An answer is stale if the revision of its decision had ended before it was sent, and led to another decision than
+    each of those in force: another version, other alternatives, shadow, timeout or model config. The number alone
+    proves nothing, as a resolver keeps its revision when the next changes no rule; and where a version runs does not
+    count, as a move reaches no resolver. For the replica just that counts: its answer is stale if the revision that
+    it served under had ended, and none of those in force has the version in its cluster.
+
+    The summary tells the figure by which a publish is measured, see :func:`last_old_answer_ns`, for the slowest.
+
+    Returns:
+        None if no revision ended before the last request was sent; unknown if no answer carries a known revision.
+    """
+    in_force = InForce(evidence.revisions)
+    last_sent_ns = max((record.sent_ns for record in evidence.records if record.status != UNSENT), default=0)
+    if not any(rules.ended_before(last_sent_ns) for rules in in_force.rules):
+        return None
+    by_number = {rules.number: rules for rules in in_force.rules}
+    violations: list[Violation] = []
+    judged = 0
+    for record in evidence.records:
+        found = in_force.during(record)
+        if record.status != "OK" or record.source == "default" or not found:
+            continue
+        decided_by, served_by = by_number.get(record.revision), by_number.get(record.served_revision)
+        judged += decided_by is not None or served_by is not None
+        messages = (_stale_decision(record, found, decided_by), _stale_replica(record, found, served_by))
+        violations += [Violation(NAME, record.sequence, record.request_id, message) for message in messages if message]
+    summary = "; ".join([f"{judged} answers carry a revision", *_slowest(in_force, evidence.records)])
+    if violations:
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} stale; {summary}", tuple(violations))
+    return Verdict(NAME, Outcome.VALID if judged else Outcome.UNKNOWN, summary)
+
+
+def last_old_answer_ns(evidence: Evidence, revision: int) -> int | None:
+    """When the last answer arrived that still followed the rules before a revision, Unix nanoseconds.
+
+    It is looked for from when the revision began to go out until the next does, among the requests for which the two
+    tables want different model versions or clusters. Less the revision's ``from_ns``, that is how long its publish
+    took as callers see it; the latency of that answer is in it.
+
+    Returns:
+        ``from_ns`` if from then on all followed the new rules. None if no answer tells the two apart, or if there is
+        no such revision that converged, or none before it.
+    """
+    in_force = InForce(evidence.revisions)
+    return _last_old_answers_ns(in_force, evidence.records).get(revision)
+
+
+def _stale_decision(record: Record, found: Sequence[Rules], decided_by: Rules | None) -> str:
+    if decided_by is None or not decided_by.ended_before(record.sent_ns):
+        return ""
+    old = decided_by.decision(record)
+    if any(rules.decision(record) == old for rules in found):
+        return ""
+    newest = found[-1]
+    return (
+        f"decided by revision {record.revision} {_ms(record.sent_ns - (decided_by.revision.until_ns or 0))} after that "
+        f"had ended: {_difference(old._asdict(), newest.decision(record)._asdict(), newest.number)}"
+    )
+
+
+def _difference(old: Mapping[str, object], new: Mapping[str, object], number: int) -> str:
+    return ", ".join(
+        f"{name} {value!r}, but {new[name]!r} by revision {number}" for name, value in old.items() if value != new[name]
+    )
+
+
+def _stale_replica(record: Record, found: Sequence[Rules], served_by: Rules | None) -> str:
+    if served_by is None or not served_by.ended_before(record.sent_ns):
+        return ""
+    if any(rules.runs(record.model, record.version, record.cluster) for rules in found):
+        return ""
+    return (
+        f"{record.replica} served {reference(record)} under revision {record.served_revision}, which had ended; "
+        f"by revision {found[-1].number} that version is not in {record.cluster}"
+    )
+
+
+def _last_old_answers_ns(in_force: InForce, records: Iterable[Record]) -> dict[int, int]:
+    """By revision, see :func:`last_old_answer_ns`."""
+    converged = [rules for rules in in_force.rules if rules.revision.converged_ns is not None]
+    begins = [rules.revision.from_ns for rules in converged]
+    changes = list(pairwise(converged))
+    last: dict[int, int] = {}
+    for record in records:
+        place = bisect_right(begins, record.done_ns) - 2
+        if place < 0 or not by_chosen_model(record):
+            continue
+        old, new = changes[place]
+        wanted, wants = old.want(record), new.want(record)
+        if wanted == wants:
+            continue
+        answer = Expected("OK", record.model, record.version, record.cluster)
+        if answer == wanted:
+            last[new.number] = max(record.done_ns, last.get(new.number, 0))
+        elif answer == wants:
+            last.setdefault(new.number, new.revision.from_ns)
+    return last
+
+
+def _slowest(in_force: InForce, records: Iterable[Record]) -> list[str]:
+    """The publish after which the old rules were followed for longest, in words; nothing if there is none."""
+    last = _last_old_answers_ns(in_force, records)
+    took = [(last[rules.number] - rules.revision.from_ns, rules) for rules in in_force.rules if rules.number in last]
+    if not took:
+        return []
+    took_ns, slowest = max(took, key=lambda one: one[0])
+    if not took_ns:
+        return [f"none of {len(took)} publishes was followed by an answer by the old rules"]
+    after_ns = last[slowest.number] - (slowest.revision.converged_ns or 0)
+    side = "after" if after_ns > 0 else "before"
+    began = f"last answer by the old rules {_ms(took_ns)} after revision {slowest.number} began to go out"
+    return [f"{began}, {_ms(abs(after_ns))} {side} it had converged (the slowest of {len(took)})"]
+
+
+def _ms(time_ns: int) -> str:
+    return f"{time_ns / _NS_PER_MS:.1f} ms"

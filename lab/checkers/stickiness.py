@@ -1,0 +1,66 @@
+"""Does the same unit get the same version, whoever decides, as long as the rules stay the same?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.checkers.in_force import InForce, by_chosen_model, reference, request
+from lab.checkers.verdict import Outcome, Verdict, Violation
+
+if TYPE_CHECKING:
+    from lab.checkers.evidence import Evidence
+    from lab.checkers.in_force import Rules
+    from lab.history import Record
+
+NAME = "stickiness"
+
+
+def check(evidence: Evidence) -> Verdict | None:
+    """Compares the answers of each unit under one revision with the first of them.
+
+    A unit is a use case and all fields of the context that its rules read. It knows nothing of how units are drawn:
+    a version that no rule allows may be sticky, and is the routing checker's business. Only use cases that draw are
+    looked at, only requests during which one revision alone was in force, and only answers of the version chosen: who
+    stands in for it depends on what failed.
+
+    Returns:
+        None if no request came to a split or an experiment; unknown if no unit was answered twice under one revision.
+    """
+    in_force = InForce(evidence.revisions)
+    first: dict[tuple[int, tuple[str, ...]], Record] = {}
+    again: set[tuple[int, tuple[str, ...]]] = set()
+    compared = 0
+    drawn = False
+    violations: list[Violation] = []
+    for record in evidence.records:
+        found = in_force.during(record)
+        came = any(rules.draw(record) for rules in found)
+        drawn = drawn or came
+        if not came or len(found) > 1 or not by_chosen_model(record):
+            continue
+        [rules] = found
+        key = (rules.number, rules.unit(record))
+        before = first.setdefault(key, record)
+        if before is record:
+            continue
+        compared += 1
+        again.add(key)
+        if reference(before) != reference(record):
+            message = (
+                f"{_in_words(rules, record)} got {reference(record)}, but {reference(before)} for {request(before)}, "
+                f"both under revision {rules.number}"
+            )
+            violations.append(Violation(NAME, record.sequence, record.request_id, message))
+    if not drawn:
+        return None
+    summary = f"{len(again)} of {len(first)} units were answered again, {compared} times"
+    if violations:
+        return Verdict(NAME, Outcome.INVALID, f"{len(violations)} by another version; {summary}", tuple(violations))
+    if not again:
+        return Verdict(NAME, Outcome.UNKNOWN, f"no unit was answered twice under one revision; {summary}")
+    return Verdict(NAME, Outcome.VALID, f"{summary}, always by the same version")
+
+
+def _in_words(rules: Rules, record: Record) -> str:
+    fields = ((field, getattr(record, field)) for field in rules.reads(record.use_case))
+    return f"{record.use_case} for " + ", ".join(f"{field} {value}" for field, value in fields if value)

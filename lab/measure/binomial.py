@@ -1,0 +1,63 @@
+"""How unlikely a count is: exact tails of the binomial distribution, also in sigma, as people speak of them."""
+
+from __future__ import annotations
+
+from math import exp, inf, lgamma, log, log1p
+from statistics import NormalDist
+
+_NORMAL = NormalDist()
+_NEGLIGIBLE = 1e-17
+
+
+def tail(successes: int, trials: int, share: float) -> float:
+    """Probability of a count at least as far out as this one, on its side of the mean.
+
+    Exact but for rounding; the normal approximation would not do, as what is expected may be a handful.
+
+    Args:
+        successes: seen, 0 to ``trials``.
+        trials: 1 or more.
+        share: probability of each success, 0 to 1.
+    """
+    if share <= 0 or share >= 1:
+        return 1.0 if successes == trials * share else 0.0
+    if successes < trials * share:
+        successes, share = trials - successes, 1 - share
+    # The terms fall from here on, as the upper tail begins beyond the mean.
+    term = exp(
+        lgamma(trials + 1)
+        - lgamma(successes + 1)
+        - lgamma(trials - successes + 1)
+        + successes * log(share)
+        + (trials - successes) * log1p(-share)
+    )
+    total = 0.0
+    while term > total * _NEGLIGIBLE:
+        total += term
+        term *= (trials - successes) / (successes + 1) * share / (1 - share)
+        successes += 1
+    return min(1.0, total)
+
+
+def sigmas(probability: float) -> float:
+    """How many sigma out a normal variable is beyond which so much lies; 0 for a half and more, inf for nothing."""
+    if probability <= 0:
+        return inf
+    return 0.0 if probability >= 0.5 else -_NORMAL.inv_cdf(probability)  # noqa: PLR2004 (a half)
+
+
+def in_words(sigma: float) -> str:
+    """E.g. ``1.9 sigma``; beyond 37, where probabilities are too small for a number, that."""
+    return f"{sigma:.1f} sigma" if sigma < inf else "over 37 sigma"
+
+
+def least_trials(share: float, sigma: float) -> int:
+    """So many trials that even no success at all, or nothing else, would be ``sigma`` out: with fewer, any would pass.
+
+    Args:
+        share: probability of each success, 0 to 1; for 0 and 1 a single trial is enough.
+        sigma: of the bound.
+    """
+    if share <= 0 or share >= 1:
+        return 1
+    return int(log(_NORMAL.cdf(-sigma)) / log1p(-min(share, 1 - share))) + 1

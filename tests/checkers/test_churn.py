@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import RevisionInForce, churn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.checkers import Evidence, Verdict
+    from lab.history import Record
+
+    Make = Callable[..., Record]
+    Prove = Callable[..., Evidence]
+    Table = Callable[..., dict[str, Any]]
+    Judge = Callable[..., Verdict | None]
+
+USERS = 1_000
+V1: dict[str, Any] = {"version": "v1", "cluster": "v1", "routing_key": "rows.v1"}
+V2: dict[str, Any] = {"version": "v2", "cluster": "v2", "routing_key": "rows.v2"}
+
+
+@pytest.fixture
+def judge(make_evidence: Prove, obey: Make) -> Judge:
+    """Every user asks once under each table, and is answered as it wants; ``changes`` by sequence are exceptions."""
+
+    def judged(*tables: dict[str, Any], changes: dict[int, dict[str, Any]] | None = None) -> Verdict | None:
+        records, revisions, start = [], [], 0
+        for place, table in enumerate(tables):
+            for number in range(place * USERS, (place + 1) * USERS):
+                change = {"user_id": f"u{number % USERS}", **(changes or {}).get(number, {})}
+                records.append(obey(table, number, **change))
+            end = records[-1].done_ns if place + 1 < len(tables) else None
+            revisions.append(RevisionInForce(place + 1, table, from_ns=start, until_ns=end))
+            start = records[-1].done_ns + 1
+        return churn.check(make_evidence(records, revisions=revisions))
+
+    return judged
+
+
+def user_of(obey: Make, version: str, *tables: dict[str, Any], version_then: str) -> int:
+    """The first user who gets one version by the first table, and another by the second."""
+    got = ([obey(table, number) for number in range(USERS)] for table in tables)
+    pairs = enumerate(zip(*got, strict=True))
+    return next(number for number, (one, two) in pairs if (one.version, two.version) == (version, version_then))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [((90, 10), (80, 20)), ((80, 20), (90, 10)), ((99, 1), (0, 100)), ((90, 10), (90, 10))]
+)
+def test_a_weight_that_changes_moves_its_users_and_no_others(
+    judge: Judge, make_table: Table, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    tables = [make_table(dict(zip(("rows@v1", "rows@v2"), weights, strict=True))) for weights in (before, after)]
+    verdict = judge(*tables)
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+    ideal = abs(before[0] - after[0])
+    assert f"revision 1 to 2, rule canary of Rows: {verdict.summary.split()[0]} of 1000 units" in verdict.summary
+    assert f"for an ideal of {ideal}%" in verdict.summary
+
+
+def test_a_ramp_is_judged_step_by_step(judge: Judge, make_table: Table) -> None:
+    verdict = judge(*(make_table({"rows@v1": 100 - of_v2, "rows@v2": of_v2}) for of_v2 in (0, 1, 10, 50, 100)))
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+    assert verdict.summary.startswith("1000 moved of 4000 units")
+    assert verdict.summary.endswith("; and 1 more")
+
+
+def test_a_user_who_moved_though_the_tables_agree_is_named(judge: Judge, make_table: Table, obey: Make) -> None:
+    tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
+    user = user_of(obey, "v1", *tables, version_then="v1")
+    verdict = judge(*tables, changes={USERS + user: V2})
+    assert verdict is not None
+    [violation] = verdict.violations
+    assert (violation.sequence, violation.request_id) == (USERS + user, f"r{USERS + user}")
+    assert violation.message == (
+        f"moved: rows@v1 for request #{user} (r{user}) under revision 1, rows@v2 under revision 2; "
+        "both tables want the same"
+    )
+    assert verdict.summary.startswith("1 wrongly; ")
+
+
+def test_a_user_who_stayed_though_the_tables_differ_is_named(judge: Judge, make_table: Table, obey: Make) -> None:
+    tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
+    user = user_of(obey, "v1", *tables, version_then="v2")
+    verdict = judge(*tables, changes={USERS + user: V1})
+    assert verdict is not None
+    [violation] = verdict.violations
+    assert violation.sequence == USERS + user
+    assert violation.message.startswith("did not move: rows@v1 for request")
+    assert violation.message.endswith("the tables want first rows@v1, then rows@v2")
+
+
+def test_two_users_who_change_places_are_both_seen(judge: Judge, make_table: Table, obey: Make) -> None:
+    table = make_table()
+    one, two = (user_of(obey, version, table, table, version_then=version) for version in ("v1", "v2"))
+    verdict = judge(table, table, changes={USERS + one: V2, USERS + two: V1})
+    assert verdict is not None
+    assert {violation.sequence for violation in verdict.violations} >= {USERS + one, USERS + two}
+
+
+def test_arms_pushed_along_move_needlessly(judge: Judge, make_table: Table) -> None:
+    """v3 grows at the cost of v1, and v2 lies between: who goes from v1 to v2 and from v2 to v3 need not have moved."""
+    verdict = judge(
+        make_table({"rows@v1": 60, "rows@v2": 20, "rows@v3": 20}),
+        make_table({"rows@v1": 50, "rows@v2": 20, "rows@v3": 30}),
+    )
+    assert verdict is not None
+    assert verdict.outcome == "invalid"
+    needless = [one.message for one in verdict.violations if one.message.startswith("moved needlessly")]
+    assert {one.split(" had to go ")[1] for one in needless} == {
+        "from rows@v1 to rows@v2",
+        "from rows@v2 to rows@v3",
+    }
+
+
+def test_neighbours_exchange_users_without_disturbing_others(judge: Judge, make_table: Table) -> None:
+    verdict = judge(
+        make_table({"rows@v1": 60, "rows@v2": 20, "rows@v3": 20}),
+        make_table({"rows@v1": 50, "rows@v2": 30, "rows@v3": 20}),
+    )
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+
+
+def test_no_larger_share_moves_than_grows(
+    make_evidence: Prove, make_table: Table, obey: Make, make_record: Make
+) -> None:
+    """Each of these users has to move, by the tables, and moves the right way. But that they are all is impossible."""
+    tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
+    movers = [number for number in range(USERS) if [obey(table, number).version for table in tables] == ["v1", "v2"]][
+        :50
+    ]
+    records = [
+        make_record(place, user_id=f"u{number}", **change)
+        for place, (number, change) in enumerate((number, change) for change in (V1, V2) for number in movers)
+    ]
+    change = records[50].intended_ns
+    revisions = [RevisionInForce(1, tables[0], 0, change), RevisionInForce(2, tables[1], change)]
+    verdict = churn.check(make_evidence(records, revisions=revisions))
+    assert verdict is not None
+    [violation] = verdict.violations
+    assert violation.sequence == 50
+    assert "50 of 50 units of user_id moved (100.00% for an ideal of 10%" in violation.message
+
+
+def test_another_experiment_draws_anew(judge: Judge, make_table: Table) -> None:
+    """Not a change of weights, so nothing is minimal; each user still has to go where the table says."""
+    cells = {"1": {"weight": 50, "use": "rows@v1"}, "2": {"weight": 50, "use": "rows@v2"}}
+    tables = [
+        make_table(rules=[{"name": "ab", "experiment": {"id": number, "unit": "user_id", "cells": cells}}])
+        for number in (1, 2)
+    ]
+    verdict = judge(*tables)
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+    assert verdict.summary.endswith("units answered under two revisions in a row")
+    # Cells of the same experiment that change places are no less than a needless move of everybody.
+    swapped = copy.deepcopy(tables[0])
+    arms = swapped["use_cases"]["Rows"]["rules"][0]["experiment"]["cells"]
+    arms["1"]["use"], arms["2"]["use"] = "rows@v2", "rows@v1"
+    verdict = judge(tables[0], swapped)
+    assert verdict is not None
+    assert len(verdict.violations) == USERS + 1  # and that so many did
+
+
+def test_without_a_draw_a_changed_rule_moves_whom_it_means(judge: Judge, make_table: Table) -> None:
+    tables = [make_table(rules=[], default=f"rows@{version}") for version in ("v1", "v2")]
+    changes = {number: {"device": "web"} for number in range(2 * USERS)}
+    verdict = judge(*tables, changes=changes)
+    assert verdict is not None
+    # Without rules all of a caller are one unit.
+    assert (verdict.outcome, verdict.summary) == ("valid", "1 moved of 1 units answered under two revisions in a row")
+
+
+@pytest.mark.parametrize("changes", [{"source": "fallback"}, {"source": "default"}, {"status": "UNAVAILABLE"}])
+def test_only_answers_of_the_choice_count(judge: Judge, make_table: Table, changes: dict[str, Any]) -> None:
+    table = make_table()
+    other = {number: {"version": "v3", **changes} for number in range(USERS, USERS + 10)}
+    verdict = judge(table, table, changes=other)
+    assert verdict is not None
+    assert (verdict.outcome, verdict.summary.split(";")[0]) == (
+        "valid",
+        "0 moved of 990 units answered under two revisions in a row",
+    )
+
+
+def test_users_seen_under_one_revision_only_show_nothing(judge: Judge, make_table: Table) -> None:
+    table = make_table()
+    verdict = judge(table, table, changes={number: {"user_id": f"v{number}"} for number in range(USERS)})
+    assert verdict is not None
+    assert verdict.outcome == "unknown"
+
+
+def test_a_run_that_failed_as_a_whole_shows_nothing(judge: Judge, make_table: Table) -> None:
+    table = make_table()
+    verdict = judge(table, table, changes={number: {"status": "UNAVAILABLE"} for number in range(2 * USERS)})
+    assert verdict is not None
+    assert verdict.outcome == "unknown"
+
+
+def test_under_one_revision_there_is_nothing_to_judge(
+    judge: Judge, make_table: Table, make_evidence: Prove, make_record: Make
+) -> None:
+    assert judge(make_table()) is None
+    assert churn.check(make_evidence([])) is None
+    assert churn.check(make_evidence([make_record(0)], revisions=[])) is None
+    record = make_record(0, **V1)
+    # The second went out during the run, but never alone: it failed.
+    failed = [
+        RevisionInForce(1, make_table(), from_ns=0),
+        RevisionInForce(2, make_table(), from_ns=record.sent_ns, until_ns=record.done_ns),
+    ]
+    assert churn.check(make_evidence([record, make_record(9, **V1)], revisions=failed)) is None

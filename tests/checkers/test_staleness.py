@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import RevisionInForce, staleness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.checkers import Evidence, Verdict
+    from lab.history import Record
+
+    Make = Callable[..., Record]
+    Prove = Callable[..., Evidence]
+    Table = Callable[..., dict[str, Any]]
+
+MS = 1_000_000
+# Each request is sent a millisecond after the one before, and answered 0.4 ms after it was due.
+GOES_OUT, CONVERGED, SETTLED = 100, 110, 120
+RUN = 200
+
+
+@pytest.fixture
+def old(make_table: Table) -> dict[str, Any]:
+    return make_table({"rows@v1": 100, "rows@v2": 0})
+
+
+@pytest.fixture
+def new(make_table: Table) -> dict[str, Any]:
+    return make_table({"rows@v1": 0, "rows@v2": 100})
+
+
+@pytest.fixture
+def run(make_evidence: Prove, obey: Make) -> Callable[..., Evidence]:
+    """Requests before 105 follow the old table, later ones the new; ``changes`` by sequence are exceptions."""
+
+    def make(
+        old: dict[str, Any],
+        new: dict[str, Any],
+        changes: dict[int, dict[str, Any]] | None = None,
+        *,
+        last_old: int = 104,
+    ) -> Evidence:
+        records = []
+        for number in range(RUN):
+            follows, revision = (old, 1) if number <= last_old else (new, 2)
+            marks = {"revision": revision, "served_revision": revision}
+            records.append(obey(follows, number, **{**marks, **(changes or {}).get(number, {})}))
+        start = records[0].intended_ns
+        revisions = [
+            RevisionInForce(1, old, start - 500 * MS, start + SETTLED * MS, start - 400 * MS),
+            RevisionInForce(2, new, start + GOES_OUT * MS, None, start + CONVERGED * MS),
+        ]
+        return make_evidence(records, revisions=revisions)
+
+    return make
+
+
+def judged(evidence: Evidence) -> Verdict:
+    verdict = staleness.check(evidence)
+    assert verdict is not None
+    return verdict
+
+
+OLD_ANSWER: dict[str, Any] = {"version": "v1", "cluster": "v1", "revision": 1, "served_revision": 1}
+
+
+def test_answers_by_the_old_rules_until_all_have_settled_are_valid(run: Prove, old: Any, new: Any) -> None:
+    verdict = judged(run(old, new, {SETTLED - 1: OLD_ANSWER}))
+    assert verdict.outcome == "valid"
+    assert verdict.summary == (
+        "200 answers carry a revision; last answer by the old rules 19.4 ms after revision 2 began to go out, "
+        "9.4 ms after it had converged (the slowest of 1)"
+    )
+
+
+def test_one_answer_by_the_old_rules_after_that_is_stale(run: Prove, old: Any, new: Any) -> None:
+    verdict = judged(run(old, new, {150: OLD_ANSWER}))
+    assert verdict.outcome == "invalid"
+    [violation] = verdict.violations
+    assert (violation.sequence, violation.request_id) == (150, "r150")
+    assert violation.message == (
+        "decided by revision 1 30.0 ms after that had ended: version 'rows@v1', but 'rows@v2' by revision 2"
+    )
+
+
+def test_a_decision_may_be_stale_though_the_right_version_answered(run: Prove, old: Any, new: Any) -> None:
+    verdict = judged(run(old, new, {150: {"revision": 1}}))
+    assert [violation.sequence for violation in verdict.violations] == [150]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"fallback": ["rows@v3"]},
+        {"shadow": {"use": "rows@v3", "percent": 1}},
+        {"timeout": "9s"},
+    ],
+)
+def test_other_alternatives_another_shadow_or_timeout_are_another_decision(
+    run: Prove, old: Any, make_table: Table, entry: dict[str, Any]
+) -> None:
+    new = make_table({"rows@v1": 100, "rows@v2": 0}, **entry)
+    assert judged(run(old, new)).outcome == "valid"
+    verdict = judged(run(old, new, {150: {"revision": 1}}))
+    assert [violation.sequence for violation in verdict.violations] == [150]
+    assert next(iter(entry))[:5] in verdict.violations[0].message.replace("alternatives", "fallback")
+
+
+@pytest.mark.parametrize("place", ["version", "rule"])
+def test_other_model_config_is_another_decision(run: Prove, old: Any, place: str) -> None:
+    new = copy.deepcopy(old)
+    config = {"config": {"diversity": 0.5}}
+    if place == "version":
+        new["models"]["rows"]["versions"]["v1"] |= config
+    else:
+        new["use_cases"]["Rows"]["rules"][1] |= config
+    verdict = judged(run(old, new, {150: {"revision": 1}}))
+    assert [violation.sequence for violation in verdict.violations] == [150]
+    assert "parameters {}, but {'diversity': 0.5} by revision 2" in verdict.violations[0].message
+
+
+def test_an_older_number_alone_is_no_violation(run: Prove, old: Any) -> None:
+    """A resolver keeps its revision if the next changes no rule: another use case's, or a move."""
+    moved = copy.deepcopy(old)
+    moved["use_cases"]["Other"] = {"callers": [], "default": "rows@v3"}
+    moved["models"]["rows"]["versions"]["v1"]["cluster"] = "v4"
+    verdict = judged(run(old, moved, {number: {"revision": 1} for number in range(105, RUN)}))
+    assert verdict.outcome == "valid"
+
+
+def test_a_replica_that_the_version_has_left_is_stale(run: Prove, old: Any) -> None:
+    moved = copy.deepcopy(old)
+    moved["models"]["rows"]["versions"]["v1"]["cluster"] = "v4"
+    left = {"served_revision": 1, "cluster": "v1", "replica": "v1-0"}
+    assert judged(run(old, moved, {SETTLED - 1: left})).outcome == "valid"
+    verdict = judged(run(old, moved, {150: left}))
+    [violation] = verdict.violations
+    assert violation.message == (
+        "v1-0 served rows@v1 under revision 1, which had ended; by revision 2 that version is not in v1"
+    )
+
+
+def test_a_replica_that_still_is_to_have_the_version_may_know_an_older_revision(run: Prove, old: Any, new: Any) -> None:
+    assert judged(run(old, new, {150: {"served_revision": 1}})).outcome == "valid"
+
+
+def test_a_revision_that_was_put_back_is_stale_though_its_number_is_higher(run: Prove, old: Any, new: Any) -> None:
+    evidence = run(old, old)
+    start = evidence.records[0].intended_ns
+    failed = RevisionInForce(3, new, start + 20 * MS, start + 40 * MS)
+    by_failed = {"version": "v2", "cluster": "v2", "revision": 3}
+    in_time, late = (
+        [replace(one, **by_failed) if one.sequence == at else one for one in evidence.records] for at in (30, 50)
+    )
+    revisions = [*evidence.revisions, failed]
+    assert judged(replace(evidence, records=in_time, revisions=revisions)).outcome == "valid"
+    verdict = judged(replace(evidence, records=late, revisions=revisions))
+    assert [violation.sequence for violation in verdict.violations] == [50]
+
+
+def test_a_decision_that_any_revision_in_force_makes_too_is_not_stale(run: Prove, old: Any, new: Any) -> None:
+    """From v1 to v2 and back: the first decision is as good as the last."""
+    evidence = run(old, new, {150: OLD_ANSWER})
+    start = evidence.records[0].intended_ns
+    back = RevisionInForce(3, old, start + 149 * MS)
+    assert judged(replace(evidence, revisions=[*evidence.revisions, back])).outcome == "valid"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"status": "UNAVAILABLE"}, {"source": "default"}, {"revision": 0}, {"revision": 9}]
+)
+def test_what_carries_no_known_revision_is_not_judged(run: Prove, old: Any, new: Any, changes: dict[str, Any]) -> None:
+    verdict = judged(run(old, new, {150: {**OLD_ANSWER, "served_revision": 2, **changes}}))
+    assert verdict.outcome == "valid"
+
+
+def test_a_fallback_is_judged_by_its_decision(run: Prove, old: Any, new: Any) -> None:
+    verdict = judged(run(old, new, {150: {"source": "fallback", "revision": 1}}))
+    assert [violation.sequence for violation in verdict.violations] == [150]
+
+
+def test_a_run_that_failed_as_a_whole_shows_nothing(run: Prove, old: Any, new: Any) -> None:
+    verdict = judged(run(old, new, {number: {"status": "UNAVAILABLE"} for number in range(RUN)}))
+    assert (verdict.outcome, verdict.summary) == ("unknown", "0 answers carry a revision")
+
+
+def test_before_a_revision_has_ended_there_is_nothing_to_judge(
+    run: Prove, old: Any, new: Any, make_evidence: Prove, make_record: Make
+) -> None:
+    evidence = run(old, new)
+    assert staleness.check(replace(evidence, records=evidence.records[:SETTLED])) is None
+    assert staleness.check(replace(evidence, records=[])) is None
+    assert staleness.check(replace(evidence, revisions=[])) is None
+    assert staleness.check(make_evidence([make_record(0)])) is None
+    assert staleness.check(replace(evidence, records=[make_record(199, status="UNSENT")])) is None
+
+
+class TestLastOldAnswer:
+    def test_it_is_when_the_last_answer_came_that_followed_the_old_rules(self, run: Prove, old: Any, new: Any) -> None:
+        evidence = run(old, new, {107: OLD_ANSWER})
+        last = staleness.last_old_answer_ns(evidence, 2)
+        assert last == evidence.records[107].done_ns
+
+    def test_if_none_came_it_is_the_beginning(self, run: Prove, old: Any, new: Any) -> None:
+        evidence = run(old, new, last_old=98)
+        assert staleness.last_old_answer_ns(evidence, 2) == evidence.revisions[1].from_ns
+        assert "none of 1 publishes was followed by an answer by the old rules" in judged(evidence).summary
+
+    def test_answers_that_do_not_tell_the_tables_apart_say_nothing(self, run: Prove, old: Any) -> None:
+        evidence = run(old, old)
+        assert staleness.last_old_answer_ns(evidence, 2) is None
+        assert judged(evidence).summary == "200 answers carry a revision"
+
+    def test_a_move_counts_by_its_cluster(self, run: Prove, old: Any) -> None:
+        moved = copy.deepcopy(old)
+        moved["models"]["rows"]["versions"]["v1"]["cluster"] = "v4"
+        evidence = run(old, moved)
+        assert staleness.last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
+
+    def test_there_and_back_each_counts_until_the_next_begins(self, run: Prove, old: Any, new: Any) -> None:
+        evidence = run(old, new, dict.fromkeys(range(160, RUN), OLD_ANSWER))
+        start = evidence.records[0].intended_ns
+        first, second = evidence.revisions
+        second = replace(second, until_ns=start + 190 * MS)
+        back = RevisionInForce(3, old, start + 150 * MS, None, start + 165 * MS)
+        evidence = replace(evidence, revisions=[back, first, second])
+        assert staleness.last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
+        assert staleness.last_old_answer_ns(evidence, 3) == evidence.records[159].done_ns
+        assert judged(evidence).summary.endswith(
+            "last answer by the old rules 9.4 ms after revision 3 began to go out, 5.6 ms before it had converged "
+            "(the slowest of 2)"
+        )
+
+    def test_of_the_first_and_of_one_that_failed_there_is_none(self, run: Prove, old: Any, new: Any) -> None:
+        evidence = run(old, new)
+        failed = replace(evidence.revisions[1], converged_ns=None)
+        assert staleness.last_old_answer_ns(evidence, 1) is None
+        assert staleness.last_old_answer_ns(evidence, 9) is None
+        assert staleness.last_old_answer_ns(replace(evidence, revisions=[evidence.revisions[0], failed]), 2) is None
+
+    @pytest.mark.parametrize("changes", [{"source": "fallback"}, {"status": "UNAVAILABLE"}])
+    def test_only_answers_of_the_choice_count(self, run: Prove, old: Any, new: Any, changes: dict[str, Any]) -> None:
+        evidence = run(old, new, {115: {**OLD_ANSWER, **changes}})
+        assert staleness.last_old_answer_ns(evidence, 2) == evidence.records[104].done_ns
