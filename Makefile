@@ -11,9 +11,10 @@ BIN  := $(VENV)/bin
 LAB  := LAB_NAME=$(NAME) $(BIN)/lab
 # Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
 WORKERS ?= 2
+PAIRS   ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine test scenarios bench report notebooks lint format lock protos compose-file clean
+.PHONY: help lab-up lab-down engine test fuzz scenarios bench report notebooks lint format lock protos compose-file clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,7 @@ help:  ## List the targets
 	@echo "  RUNTIME=auto|process|compose   how units run (auto: compose where a Docker engine answers)"
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
+	@echo "  PAIRS=1000000          how many to compare in make fuzz"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
 
 lab-up: $(VENV)/ready  ## Bring the lab up; ends with a verified call per topology
@@ -34,6 +36,9 @@ engine:  ## Make a bare Debian ready for labs of containers (as root); else say 
 
 test: $(VENV)/ready lint  ## Run the whole test suite
 	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)
+
+fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
+	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
 scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about
 	@$(BIN)/pytest scenarios -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)

@@ -1,4 +1,4 @@
-"""``lab routes``: validate, publish, show, history, diff, rollback, explain."""
+"""``lab routes``: validate, schema, publish, show, history, diff, rollback, explain."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lab.cli.options import Caller, Context, Json, Name, RoutesFile, User, read_
 from lab.cli.output import console, print_json, quiet, say, table
 from lab.lab import Lab
 from lab.routing.document import read_path
+from lab.routing.schema_json import text as schema_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,15 @@ def validate(file: RoutesFile, as_json: Json = False) -> None:
     else:
         listed = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items())
         console.print(f"valid: {listed}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema by which an editor completes and checks a route table; docs/routes.schema.json is a copy.
+
+    Example: lab routes schema > docs/routes.schema.json
+    """
+    print(schema_text(), end="")
 
 
 @app.command()
@@ -162,6 +172,10 @@ def explain(
                 "rule": choice.rule,
                 "bucket": choice.bucket,
                 "revision": choice.revision,
+                "share": choice.share,
+                "parameters": dict(choice.parameters),
+                "fallback": [each.routing_key for each in choice.alternatives],
+                "shadow": None if choice.shadow is None else asdict(choice.shadow),
                 "rules": [asdict(each) for each in explanation.rules],
             }
         )
@@ -171,7 +185,13 @@ def explain(
         console.print(f"{mark} {each.rule}: {each.reason}")
     if choice.rule == "default":
         console.print("[green]✓[/green] default")
+    if choice.rule == "override":
+        console.print("[green]✓[/green] override")
     console.print(f"→ {choice.model}@{choice.version}, routing key {choice.routing_key}", style="bold")
+    for parameter, origin in explanation.parameters.items():
+        console.print(f"  {parameter}: {choice.parameters[parameter]!r}, of {origin}", markup=False)
+    for line in explanation.beyond:
+        console.print(f"  {line}", markup=False)
 
 
 def _steps(*, as_json: bool) -> Callable[[int, Step], None]:

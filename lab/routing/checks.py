@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 
 from pydantic import BaseModel, ValidationError
 
+from lab.routing.reach import Steps, unreachable
 from lab.routing.schema import RESERVED_RULES, Table
-from lab.routing.tree import shown
+from lab.routing.tree import dotted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -137,6 +138,7 @@ def _inside(kind: Any, part: str | int) -> Any:
 def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem]:
     models = table.get("models", {})
     clusters = table.get("clusters", {})
+    steps = Steps()
     for name, use_case in table.get("use_cases", {}).items():
         path: Path = ("use_cases", name)
         if use_case["api"] not in apis:
@@ -146,6 +148,9 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
         for place, reference in _references(path, use_case):
             if text := _unknown_reference(reference, models):
                 yield Problem(place, text)
+        for found in unreachable(use_case, steps):
+            yield Problem((*path, "rules", found.rule, *found.path), found.reason)
+    yield from _experiments(table.get("use_cases", {}))
     for model, entry in models.items():
         for version, runs in entry["versions"].items():
             if runs["cluster"] not in clusters:
@@ -164,6 +169,25 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
         elif rule["name"] in seen:
             yield Problem(place, f"rule name {shown(rule['name'])} is used twice in this use case; rename one of them")
         seen.add(rule["name"])
+
+
+def _experiments(use_cases: Mapping[str, Any]) -> Iterator[Problem]:
+    """Experiments that share an id, and so must share how users are allocated."""
+    seen: dict[str, tuple[Path, dict[str, int]]] = {}
+    for name, use_case in use_cases.items():
+        for index, rule in enumerate(use_case.get("rules", [])):
+            if "experiment" not in rule:
+                continue
+            experiment = rule["experiment"]
+            place: Path = ("use_cases", name, "rules", index)
+            weights = {cell: arm["weight"] for cell, arm in experiment["cells"].items()}
+            first, its_weights = seen.setdefault(str(experiment["id"]), (place, weights))
+            if weights != its_weights:
+                text = (
+                    f"experiment {shown(experiment['id'])} has other cells or weights at {dotted(first)}, and users "
+                    f"are allocated to cells by its id alone; make them equal, or give one another id"
+                )
+                yield Problem((*place, "experiment", "cells"), text)
 
 
 def _references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

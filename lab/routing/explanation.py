@@ -39,7 +39,7 @@ class Explanation:
     No rule matched if the choice's rule is ``default``, and none was tried if it is ``override``.
 
     Attributes:
-        parameters: what travels to the model, each with where it comes from: ``version``, or the rule's name.
+        parameters: what travels to the model, each with where it comes from: ``cw-ranker@v2``, or ``rule canary``.
         beyond: what happens besides, for people: copies, and what is tried when the chosen version fails.
     """
 
@@ -72,7 +72,8 @@ def _origins(router: Router, use_case: str, choice: Choice) -> dict[str, str]:
         if (target.key, target.share) == (choice.routing_key, choice.share)
         for name in target.config
     }
-    return {name: choice.rule if name in own else "version" for name in choice.parameters}
+    version = f"{choice.model}@{choice.version}"
+    return {name: f"rule {choice.rule}" if name in own else version for name in choice.parameters}
 
 
 def _beyond(choice: Choice) -> Iterator[str]:

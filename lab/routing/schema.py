@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, core_schema
 
 from lab.routing.keys import MODEL_PATTERN, VERSION_PATTERN
 from lab.routing.tree import shown
@@ -26,6 +37,7 @@ RESERVED_RULES = {
 }
 CHOICES = ("use", "experiment", "split")
 CONTEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "traffic_origin")
+TRAFFIC_ORIGINS = ("real", "artificial")
 _ALL = 100
 _ABSENT: Any = None  # what is left out; a null that is written is refused, as no field's type has it
 
@@ -37,17 +49,30 @@ def problem(text: str) -> PydanticCustomError:
     return PydanticCustomError("lab", "{problem}", {"problem": text})
 
 
-def _form(what: str, pattern: str, example: str) -> BeforeValidator:
-    form = re.compile(pattern, re.ASCII)
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A text of one form, for pydantic and for editors."""
 
-    def check(value: object) -> object:
-        if isinstance(value, (int, float)):
-            raise problem(f"{shown(value)} is not a text; write it in quotes")
-        if not isinstance(value, str) or form.fullmatch(value) is None:
-            raise problem(f"{shown(value)} is not {what}; write it like {example}")
-        return value
+    what: str
+    pattern: str
+    example: str
 
-    return BeforeValidator(check)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        form = re.compile(self.pattern, re.ASCII)
+
+        def check(value: object) -> object:
+            if isinstance(value, (int, float)):
+                raise problem(f"{shown(value)} is not a text; write it in quotes")
+            if not isinstance(value, str) or form.fullmatch(value) is None:
+                raise problem(f"{shown(value)} is not {self.what}; write it like {self.example}")
+            return value
+
+        return core_schema.no_info_before_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^(?:{self.pattern})$"}
 
 
 def _percent(what: str) -> BeforeValidator:
@@ -117,7 +142,7 @@ def _each_once(values: T) -> T:
 
 def _traffic_origins(values: list[str]) -> list[str]:
     for value in values:
-        if value not in {"real", "artificial"}:
+        if value not in TRAFFIC_ORIGINS:
             raise problem(f"{shown(value)} is not a traffic origin; write 'real' or 'artificial'")
     return values
 
@@ -147,37 +172,59 @@ def _context_field(value: object) -> object:
     return value
 
 
-UseCaseName = Annotated[str, _form("a use case's name", USE_CASE_PATTERN, "ContinueWatchingRanking")]
-CallerName = Annotated[str, _form("a caller's name", NAME_PATTERN, "homepage")]
-ModelName = Annotated[str, _form("a model's name", MODEL_PATTERN, "cw-ranker")]
-VersionName = Annotated[str, _form("a version", VERSION_PATTERN, "v2")]
-Reference = Annotated[str, _form("a model version", rf"{MODEL_PATTERN}@{VERSION_PATTERN}", "cw-ranker@v2")]
-ClusterName = Annotated[str, _form("a cluster's name", NAME_PATTERN, "ml-cluster-1")]
-RuleName = Annotated[str, _form("a rule's name", LABEL_PATTERN, "tv-north-america")]
-CellName = Annotated[str, _form("a cell", LABEL_PATTERN, "1")]
-ContextField = Annotated[str, BeforeValidator(_context_field)]
-ExperimentId = Annotated[Any, BeforeValidator(_experiment_id)]
-Weight = Annotated[int, _percent("weight")]
-Percent = Annotated[int, _percent("percent")]
-Config = dict[str, Any]
-Timeout = Annotated[str, BeforeValidator(_timeout)]
-Values = Annotated[
-    list[Annotated[str, BeforeValidator(_condition_value)]], _list_of("values"), AfterValidator(_each_once)
+_SOME_ONCE: Any = Field(json_schema_extra={"minItems": 1, "uniqueItems": True})
+_SOME: Any = Field(json_schema_extra={"minProperties": 1})
+UseCaseName = Annotated[str, _Form("a use case's name", USE_CASE_PATTERN, "ContinueWatchingRanking")]
+CallerName = Annotated[str, _Form("a caller's name", NAME_PATTERN, "homepage")]
+ModelName = Annotated[str, _Form("a model's name", MODEL_PATTERN, "cw-ranker")]
+VersionName = Annotated[str, _Form("a version", VERSION_PATTERN, "v2")]
+Reference = Annotated[str, _Form("a model version", rf"{MODEL_PATTERN}@{VERSION_PATTERN}", "cw-ranker@v2")]
+ClusterName = Annotated[str, _Form("a cluster's name", NAME_PATTERN, "ml-cluster-1")]
+RuleName = Annotated[str, _Form("a rule's name", LABEL_PATTERN, "tv-north-america")]
+CellName = Annotated[str, _Form("a cell", LABEL_PATTERN, "1")]
+ContextField = Annotated[str, BeforeValidator(_context_field), WithJsonSchema({"enum": list(CONTEXT_FIELDS)})]
+ExperimentId = Annotated[
+    Any,
+    BeforeValidator(_experiment_id),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{LABEL_PATTERN}$"}]}),
 ]
-Callers = Annotated[list[CallerName], _list_of("callers"), AfterValidator(_each_once)]
+_AS_PERCENT = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _ALL})
+Weight = Annotated[int, _percent("weight"), _AS_PERCENT]
+Percent = Annotated[int, _percent("percent"), _AS_PERCENT]
+Config = dict[str, Any]
+Timeout = Annotated[
+    str, BeforeValidator(_timeout), WithJsonSchema({"type": "string", "pattern": f"^{TIMEOUT_PATTERN}$"})
+]
+Values = Annotated[
+    list[Annotated[str, BeforeValidator(_condition_value), WithJsonSchema({"type": "string", "minLength": 1})]],
+    _list_of("values"),
+    AfterValidator(_each_once),
+    _SOME_ONCE,
+]
+TrafficOrigins = Annotated[
+    list[Annotated[str, BeforeValidator(_condition_value), WithJsonSchema({"enum": list(TRAFFIC_ORIGINS)})]],
+    _list_of("values"),
+    AfterValidator(_each_once),
+    AfterValidator(_traffic_origins),
+    _SOME_ONCE,
+]
+Callers = Annotated[list[CallerName], _list_of("callers"), AfterValidator(_each_once), _SOME_ONCE]
+References = Annotated[list[Reference], _list_of("model versions"), AfterValidator(_each_once), _SOME_ONCE]
 
 
 class Part(BaseModel):
     """One mapping of the table. An unknown field is an error; nothing is converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Conditions(Part):
-    """``when``: holds if every field's list contains the request's value, and ``not`` does not hold.
+    """Holds if every field's list contains the request's value, and ``not`` does not hold.
 
     A field that the request lacks, or that is empty there, holds for nothing.
     """
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     user_id: Values = Field(default_factory=list)
     device: Values = Field(default_factory=list)
@@ -186,16 +233,19 @@ class Conditions(Part):
     surface: Values = Field(default_factory=list)
     caller: Values = Field(default_factory=list)
     tenant: Values = Field(default_factory=list)
-    traffic_origin: Annotated[Values, AfterValidator(_traffic_origins)] = Field(default_factory=list)
+    traffic_origin: TrafficOrigins = Field(default_factory=list)
     negated: Annotated[Conditions, _not_empty("condition, or leave 'not' out")] = Field(default=_ABSENT, alias="not")
+    """Conditions that must not all hold."""
 
 
 class Cell(Part):
     """One arm of an experiment."""
 
     weight: Weight
+    """Whole percent of the units; the cells' weights add up to 100."""
     use: Reference
     config: Config = Field(default_factory=dict)
+    """Parameters for the model; they win over the rule's and the version's own."""
 
 
 class Experiment(Part):
@@ -203,27 +253,35 @@ class Experiment(Part):
 
     id: ExperimentId
     unit: ContextField
-    cells: Annotated[dict[CellName, Cell], _not_empty("cell"), _adding_up(lambda cell: int(cell.weight))]
+    """The field of the request context whose value is allocated; a request without it does not match."""
+    cells: Annotated[dict[CellName, Cell], _not_empty("cell"), _adding_up(lambda cell: int(cell.weight)), _SOME]
 
 
 class Split(Part):
     """Weighted shares of the units, drawn for this rule alone."""
 
     unit: ContextField
-    weights: Annotated[dict[Reference, Weight], _not_empty("model version"), _adding_up(int)]
+    """The field of the request context whose value is drawn for; a request without it does not match."""
+    weights: Annotated[dict[Reference, Weight], _not_empty("model version"), _adding_up(int), _SOME]
+    """Whole percent of each model version; together 100."""
 
 
 class Rule(Part):
     """What to use when the conditions hold; the first rule that matches decides."""
 
-    name: RuleName
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [choice]} for choice in CHOICES]})
+
+    name: RuleName = Field(json_schema_extra={"not": {"enum": list(RESERVED_RULES)}})
+    """Unique within the use case."""
     when: Annotated[Conditions, _not_empty("condition, or leave 'when' out for a rule that always matches")] = Field(
         default=_ABSENT
     )
+    """Left out, the rule always matches."""
     use: Reference = Field(default=_ABSENT)
     experiment: Experiment = Field(default=_ABSENT)
     split: Split = Field(default=_ABSENT)
     config: Config = Field(default_factory=dict)
+    """Parameters for the model; they win over the version's own."""
 
     @model_validator(mode="after")
     def _has_one_choice(self) -> Rule:
@@ -240,21 +298,27 @@ class Shadow(Part):
 
     use: Reference
     percent: Percent
+    """Whole percent of the requests, drawn by their id."""
 
 
 class UseCase(Part):
     """Who may ask, and what answers."""
 
     callers: Callers
+    """Who may ask; nobody else gets a decision."""
     override: Callers = Field(default_factory=list)
+    """Callers that may pin a request to a model version, past all rules."""
     api: str
+    """Inference API that its models speak."""
     timeout: Timeout
+    """Deadline of a call, such as 250ms or 2s; at most 600s."""
     default: Reference
+    """What answers if no rule matches."""
     rules: list[Rule] = Field(default_factory=list)
+    """Tried in order."""
     shadow: Shadow = Field(default=_ABSENT)
-    fallback: Annotated[list[Reference], _list_of("model versions"), AfterValidator(_each_once)] = Field(
-        default_factory=list
-    )
+    fallback: References = Field(default_factory=list)
+    """What is asked, in this order, when the chosen model version fails."""
 
 
 class VersionOfModel(Part):
@@ -262,22 +326,23 @@ class VersionOfModel(Part):
 
     cluster: ClusterName
     config: Config = Field(default_factory=dict)
+    """Parameters for the model."""
 
 
 class Model(Part):
     """One model's versions."""
 
-    versions: Annotated[dict[VersionName, VersionOfModel], _not_empty("version")]
+    versions: Annotated[dict[VersionName, VersionOfModel], _not_empty("version"), _SOME]
 
 
 class Cluster(Part):
     """Replicas behind one VIP."""
 
-    replicas: Annotated[int, BeforeValidator(_replicas)]
+    replicas: Annotated[int, BeforeValidator(_replicas), WithJsonSchema({"type": "integer", "minimum": 1})]
 
 
 class Table(Part):
-    """The whole route table."""
+    """The route table: what each use case means, and where each model version runs."""
 
     use_cases: dict[UseCaseName, UseCase] = Field(default_factory=dict)
     models: dict[ModelName, Model] = Field(default_factory=dict)

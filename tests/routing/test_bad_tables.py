@@ -28,7 +28,7 @@ use_cases:
       - name: ab
         experiment:
           id: 7
-          unit: user_id
+          unit: tenant
           cells:
             1: {weight: 80, use: up-next@v1}
             2: {weight: 20, use: up-next@v2}
@@ -45,6 +45,22 @@ clusters:
 UP = "use_cases.UpNext"
 RULES = f"{UP}.rules"
 IN = "    rules:"
+NO_ORIGIN = """\
+ab
+        when: {not: {traffic_origin: [real, artificial]}}
+        experiment:
+          id: 7
+          unit: traffic_origin"""
+ALWAYS = "can never match, as rule 'tv' before it always matches; move it up, or remove it"
+MORE = """\
+  Later:
+    callers: [playback]
+    api: ranking.v1
+    timeout: 1s
+    default: up-next@v1
+    rules:
+      - {{name: x, experiment: {{id: "7", unit: user_id, cells: {{{}}}}}}}
+models:"""
 # what is replaced, by what, line, field, problem and remedy
 BAD = [
     # syntax
@@ -197,6 +213,61 @@ BAD = [
     ("name: tv\n", "name: override\n", 8, f"{RULES}[0].name", "a rule cannot be named 'override'"),
     ("use: up-next@v2\n ", "use: up-next@v2\n        config: 7\n ", 12, f"{RULES}[0].config", "7 is not a mapping"),
     ("80, use:", "80, config: x, use:", 23, f"{RULES}[2].experiment.cells.1.config", "'x' is not a mapping"),
+    # weights that cannot be
+    (
+        "up-next@v1: 95\n            up-next@v2: 5",
+        "up-next@v1: 0",
+        15,
+        f"{RULES}[1].split.weights",
+        "weights add up to 0;",
+    ),
+    (
+        "models:",
+        MORE.format("1: {weight: 70, use: up-next@v1}, 2: {weight: 30, use: up-next@v2}"),
+        31,
+        "use_cases.Later.rules[0].experiment.cells",
+        "experiment '7' has other cells or weights at use_cases.UpNext.rules[2], and users are allocated to cells by",
+    ),
+    (
+        "models:",
+        MORE.format("1: {weight: 80, use: up-next@v1}, 3: {weight: 20, use: up-next@v2}"),
+        31,
+        "use_cases.Later.rules[0].experiment.cells",
+        "make them equal, or give one another id",
+    ),
+    # rules that can never match
+    ("      - name: tv\n        when:\n          device: [tv]\n", "      - name: tv\n", 10, f"{RULES}[1]", ALWAYS),
+    ("device: [tv]", "not: {device: [tv], not: {device: [tv]}}", 12, f"{RULES}[1]", ALWAYS),
+    ("device: [tv]", "caller: [playback]", 12, f"{RULES}[1]", ALWAYS),
+    ("device: [tv]", "caller: [search]", 10, f"{RULES}[0].when.caller", "name one of its callers: playback"),
+    (
+        "device: [tv]",
+        "device: [tv]\n          not: {device: [tv, phone]}",
+        11,
+        f"{RULES}[0].when.not",
+        "rules out all that the conditions beside it let pass, so that the rule can never match; change one of them",
+    ),
+    (
+        "canary\n",
+        "canary\n        when: {device: [tv], country: [US]}\n",
+        12,
+        f"{RULES}[1]",
+        "can never match, as rule 'tv' before it matches all that it would; move it up, or remove it",
+    ),
+    (
+        "unit: tenant",
+        "unit: user_id",
+        18,
+        f"{RULES}[2]",
+        "can never match, as rule 'canary' before it matches all that",
+    ),
+    (
+        "ab\n        experiment:\n          id: 7\n          unit: tenant",
+        NO_ORIGIN,
+        22,
+        f"{RULES}[2].experiment.unit",
+        "only requests without traffic_origin meet the rule's conditions, and for those no share can be drawn",
+    ),
     # of several, the first
     ("ranking.v1\n    timeout: 250ms", "{}\n    timeout: 0", 4, "use_cases.UpNext.api", "a mapping is not a text"),
 ]
@@ -223,6 +294,25 @@ def test_a_mistake_is_named_with_its_place_and_remedy(old: str, new: str, line: 
     assert str(error).startswith(f"routes.yaml:{line}: ")
     assert "\n" not in str(error)
     assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # What nothing refers to may wait for its time, a rule may match what an earlier one leaves over, and an
+        # experiment may go on elsewhere.
+        ("models:", "models:\n  idle: {versions: {v1: {cluster: ml-cluster-1}}}"),
+        ("canary\n", "canary\n        when: {device: [tv, phone]}\n"),
+        ("device: [tv]", "device: [tv, phone]\n          not: {device: [tv]}"),
+        ("device: [tv]", "caller: [playback, search]\n          tenant: [t]"),
+        ("models:", MORE.format("1: {weight: 80, use: up-next@v2}, 2: {weight: 20, use: up-next@v1}")),
+        (IN, f"    fallback: [up-next@v1]\n    shadow: {{use: up-next@v1, percent: 0}}\n{IN}"),
+        (IN, f"    override: [playback]\n{IN}"),
+    ],
+)
+def test_what_only_looks_like_a_mistake_is_none(old: str, new: str) -> None:
+    assert old in GOOD
+    read_sources([Source("routes.yaml", GOOD.replace(old, new, 1))])
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "null"])

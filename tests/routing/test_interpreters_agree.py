@@ -2,132 +2,53 @@
 
 from __future__ import annotations
 
-import random
+from collections import Counter
 from itertools import count
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.checkers.plain import Expected, decide, fields_read
-from lab.errors import CallerNotAllowedError, UnknownUseCaseError
+from lab.checkers.plain import decide, fallbacks, fields_read, parameters_of, shadow_of
 from lab.routing.buckets import bucket_of, salted, split_salt
 from lab.routing.compiled import Router
-from lab.routing.document import RouteTable
-from lab.routing.schema import CONTEXT_FIELDS
+from tests.routing import fuzz
+from tests.routing.generated import VERSIONS, by_plain, by_router, requests, tables
 
 PAIRS = 20_000
 EXAMPLES = 120
-REQUESTS_PER_TABLE = 200
-
-# Few values each, so that conditions often hold.
-VALUES = {field: ["a", "b", "c"] for field in CONTEXT_FIELDS}
-VALUES |= {"caller": ["homepage", "search"], "traffic_origin": ["real", "artificial"]}
-USE_CASES = ["Rows", "Search", "UpNext"]
-VERSIONS = ["v1", "v2", "v10", "v02"]
-MODELS = ["m", "m-2"]
-
-references = st.builds("{}@{}".format, st.sampled_from(MODELS), st.sampled_from(VERSIONS))
-units = st.sampled_from([*CONTEXT_FIELDS, "user_id", "user_id"])
-
-
-@st.composite
-def conditions(draw: st.DrawFn, depth: int = 0) -> dict[str, Any]:
-    fields = draw(st.lists(st.sampled_from(CONTEXT_FIELDS), unique=True, max_size=2))
-    when: dict[str, Any] = {
-        field: draw(st.lists(st.sampled_from(VALUES[field]), unique=True, min_size=1, max_size=2)) for field in fields
-    }
-    if not when or (depth < 3 and draw(st.integers(0, 3)) == 0):
-        when["not"] = draw(conditions(depth + 1)) if depth < 3 else {"device": ["a"]}
-    return when
-
-
-@st.composite
-def weights(draw: st.DrawFn, names: st.SearchStrategy[str]) -> dict[str, int]:
-    chosen = draw(st.lists(names, unique=True, min_size=1, max_size=4))
-    cuts = sorted(draw(st.lists(st.integers(0, 100), min_size=len(chosen) - 1, max_size=len(chosen) - 1)))
-    return {name: high - low for name, low, high in zip(chosen, [0, *cuts], [*cuts, 100], strict=True)}
-
-
-@st.composite
-def rules(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    rule: dict[str, Any] = {"name": name}
-    if draw(st.booleans()):
-        rule["when"] = draw(conditions())
-    match draw(st.sampled_from(["use", "split", "experiment"])):
-        case "use":
-            rule["use"] = draw(references)
-        case "split":
-            rule["split"] = {"unit": draw(units), "weights": draw(weights(references))}
-        case _:
-            cells = draw(weights(st.sampled_from(["1", "2", "10", "02", "control"])))
-            rule["experiment"] = {
-                "id": draw(st.sampled_from([7, "7", 12345, "exp-1"])),
-                "unit": draw(units),
-                "cells": {cell: {"weight": weight, "use": draw(references)} for cell, weight in cells.items()},
-            }
-    return rule
-
-
-@st.composite
-def tables(draw: st.DrawFn) -> dict[str, Any]:
-    use_cases = {}
-    for name in draw(st.lists(st.sampled_from(USE_CASES), unique=True, min_size=1)):
-        use_cases[name] = {
-            "callers": draw(st.sampled_from([["homepage"], ["search", "homepage"]])),
-            "api": "ranking.v1",
-            "timeout": "250ms",
-            "default": draw(references),
-            "rules": [draw(rules(f"rule-{number}")) for number in range(draw(st.integers(0, 4)))],
-        }
-    versions = {version: {"cluster": f"c-{version}"} for version in VERSIONS}
-    clusters = {f"c-{version}": {"replicas": 1} for version in VERSIONS}
-    return {"use_cases": use_cases, "models": {model: {"versions": versions} for model in MODELS}, "clusters": clusters}
-
-
-def requests(seed: int) -> list[tuple[str, dict[str, str]]]:
-    rng = random.Random(seed)  # noqa: S311 (test data)
-    made = []
-    for number in range(REQUESTS_PER_TABLE):
-        context = {field: rng.choice([*VALUES[field], ""]) for field in CONTEXT_FIELDS if rng.random() < 0.8}
-        if rng.random() < 0.9:
-            context["caller"] = "homepage"
-        if rng.random() < 0.7:
-            context["user_id"] = f"user-{seed}-{number}"
-        made.append((rng.choice([*USE_CASES, *USE_CASES, "Unknown"]), context))
-    return made
-
-
-def compiled(router: Router, table: RouteTable, use_case: str, context: dict[str, str]) -> Expected:
-    try:
-        choice = router.resolve(use_case, context)
-    except UnknownUseCaseError:
-        return Expected("NOT_FOUND")
-    except CallerNotAllowedError:
-        return Expected("PERMISSION_DENIED")
-    cluster = table.versions[choice.routing_key].cluster
-    return Expected("OK", choice.model, choice.version, cluster)
 
 
 def test_both_interpreters_decide_alike() -> None:
-    compared = 0
-    drawn = 0
+    seen: Counter[str] = Counter()
 
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
     @given(tables(), st.integers(0, 1 << 32))
     def agree(document: dict[str, Any], seed: int) -> None:
-        nonlocal compared, drawn
-        table = RouteTable.from_document(document)
-        router = Router.of_document(table.document, revision=1)
-        for use_case, context in requests(seed):
-            answer = compiled(router, table, use_case, context)
-            assert decide(document, use_case, context) == answer
-            compared += 1
-            drawn += answer.status == "OK" and router.resolve(use_case, context).bucket is not None
+        router = Router.of_document(document, revision=1)
+        for request in requests(seed):
+            outcome = by_router(router, document, request)
+            assert by_plain(document, request) == outcome
+            seen["pairs"] += 1
+            seen[outcome.expected.status] += 1
+            if outcome.expected.status == "OK":
+                choice = router.resolve(request.use_case, request.context)
+                seen["drawn"] += choice.bucket is not None
+                seen["pinned"] += choice.rule == "override"
+            seen["copied"] += bool(outcome.shadow)
+            seen["with alternatives"] += bool(outcome.fallbacks)
+            seen["with parameters"] += bool(outcome.parameters)
 
     agree()
-    assert compared >= PAIRS
-    assert drawn >= PAIRS / 20  # else the hash would hardly have been compared
+    assert seen["pairs"] >= PAIRS
+    # Else much of the language would hardly have been compared.
+    assert all(seen[part] >= PAIRS / 20 for part in ("drawn", "copied", "with alternatives", "with parameters")), seen
+    assert all(seen[part] >= PAIRS / 200 for part in ("pinned", "NOT_FOUND", "PERMISSION_DENIED")), seen
+
+
+def test_the_comparison_on_demand_compares_as_many_as_it_says(capsys) -> None:
+    assert fuzz.main(["--pairs", "2000", "--workers", "1", "--seed", "1"]) == 0
+    assert "2,000 pairs (table, request): both interpreters agree" in capsys.readouterr().out
 
 
 def test_both_interpreters_put_the_edges_of_shares_alike() -> None:
@@ -167,11 +88,16 @@ def test_a_decision_depends_on_nothing_but_the_fields_that_are_said_to_be_read(
     document: dict[str, Any], seed: int
 ) -> None:
     router = Router.of_document(document, revision=1)
-    for use_case, context in requests(seed)[:40]:
+    for use_case, context, request_id in requests(seed, 40):
         wanted = decide(document, use_case, context)
         only_read = {field: context[field] for field in fields_read(document, use_case) if field in context}
         assert wanted == decide(document, use_case, only_read)
+        assert fallbacks(document, use_case, context) == fallbacks(document, use_case, only_read)
+        assert shadow_of(document, use_case, context, request_id) == shadow_of(
+            document, use_case, only_read, request_id
+        )
         if wanted.status == "OK":
+            assert parameters_of(document, use_case, context) == parameters_of(document, use_case, only_read)
             choice = router.resolve(use_case, context)
             leased = {field: value for field, value in context.items() if field in (*choice.reads, "caller")}
             assert choice == router.resolve(use_case, leased)
@@ -188,7 +114,7 @@ def test_a_router_updated_by_changes_equals_one_made_anew(
         revision=2,
         use_cases={name: use_case for name, use_case in new.items() if use_case != old.get(name)},
         removed_use_cases=old.keys() - new.keys(),
+        versions=anew.versions,
     )
-    table = RouteTable.from_document(after)
-    for use_case, context in requests(seed)[:40]:
-        assert compiled(anew, table, use_case, context) == compiled(updated, table, use_case, context)
+    for request in requests(seed, 40):
+        assert by_router(anew, after, request) == by_router(updated, after, request)

@@ -207,12 +207,12 @@ class TestExplanation:
 
     def test_it_says_where_each_parameter_comes_from(self, router: Router) -> None:
         found = explain(router, "CW", HOMEPAGE | {"country": "US", "user_id": "u1"}).parameters
-        assert found == {"beam": "ab", "nested": "version", "rows": "ab"}
+        assert found == {"beam": "rule ab", "nested": "cw@v2", "rows": "rule ab"}
 
     def test_of_a_pinned_request_no_rule_was_tried(self, router: Router) -> None:
         explanation = explain(router, "CW", HOMEPAGE | {"device": "tv", "override": "cw@v2"})
         assert {(False, "not tried, as the request is pinned to cw@v2")} == {
             (each.matched, each.reason) for each in explanation.rules
         }
-        assert explanation.parameters == {"beam": "version", "nested": "version"}
+        assert explanation.parameters == {"beam": "cw@v2", "nested": "cw@v2"}
         assert explanation.beyond == ()

@@ -1,0 +1,77 @@
+"""Every example of docs/route-table.md is a part of a valid table, and does what the page says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import textwrap
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lab.cli.routes import app
+from lab.routing.compiled import Router
+from lab.routing.document import RouteTable, Source, read_sources
+
+CHECKOUT = Path(__file__).parents[2]
+PAGE = (CHECKOUT / "docs" / "route-table.md").read_text()
+FIRST, *PARTS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+END_OF_USE_CASE = "models:\n"
+
+
+def table(*parts: str) -> str:
+    """The page's first example, with parts of a use case put into it."""
+    return FIRST.replace(END_OF_USE_CASE, "".join(textwrap.indent(part, "    ") for part in parts) + END_OF_USE_CASE)
+
+
+def read(text: str) -> RouteTable:
+    return read_sources([Source("docs/route-table.md", text)])
+
+
+def part(title: str) -> str:
+    return next(each for each in PARTS if each.startswith(title) or f"name: {title}" in each)
+
+
+@pytest.mark.parametrize("example", PARTS, ids=[each.splitlines()[0] + each.splitlines()[-1] for each in PARTS])
+def test_every_example_is_valid_in_its_place(example: str) -> None:
+    read(FIRST)
+    read(table(example))
+
+
+def test_all_examples_go_together() -> None:
+    rules = [each.removeprefix("rules:\n") for each in PARTS if each.startswith("rules:")]
+    # What always matches whoever has a user id goes last, and only one such can.
+    rules.sort(key=lambda rule: "when:" not in rule)
+    others = [each for each in PARTS if not each.startswith("rules:")]
+    found = read(table("rules:\n" + "".join(rules[:-1]), *others))
+    use_case = found.document["use_cases"]["ContinueWatchingRanking"]
+    assert {"rules", "override", "fallback", "shadow"} <= use_case.keys()
+    assert len(PARTS) == 7
+
+
+def test_every_part_of_the_language_has_its_example() -> None:
+    fields = ("when:", "not:", "use:", "split:", "experiment:", "config:", "override:", "fallback:", "shadow:")
+    assert all(any(field in each for each in PARTS) for field in fields)
+
+
+def test_parameters_are_merged_as_the_page_says() -> None:
+    router = Router.of_document(read(table(part("late-night"))).document)
+    choice = router.resolve("ContinueWatchingRanking", {"caller": "homepage", "segment": "night"})
+    assert choice.parameters == {"diversity": 0.6, "calm": True}
+
+
+def test_the_command_of_the_page_explains_a_pinned_request(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yaml"
+    file.write_text(table(part("override")))
+    [command] = re.findall(r"```sh\nlab routes (.*?)\n```", PAGE)
+    result = CliRunner().invoke(app, shlex.split(command.replace("FILE", str(file))))
+    assert result.exit_code == 0, result.output
+    assert "✓ override" in result.output
+    assert "cw-ranker@v3, routing key cw-ranker.v3" in result.output
+
+
+def test_links_of_the_page_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", PAGE)
+    assert links
+    assert all((CHECKOUT / "docs" / link).exists() for link in links)
