@@ -268,3 +268,21 @@ async def test_a_provoked_tear_is_mended_once(topology: str, control_plane: Cont
         assert (error.code, error.routing_key) == (grpc.StatusCode.FAILED_PRECONDITION, "rows.v1")
         # No version further down the chain is to hide a tear.
         assert (error.attempts, len(model.seen)) == (2, 5)
+
+
+@pytest.mark.parametrize("topology", MESHES)
+async def test_a_publish_between_decision_and_sending_is_mended(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    async def publish(passage: Passage) -> None:
+        if passage.attempts or passage.decision.revision > 7:
+            return
+        await control_plane.put_in_force(
+            update(8, use_cases={"HomepageRows": use_case("rows@v2")}, full=False), "resolver"
+        )
+        model.holds.remove("rows.v1")
+
+    async with opened(topology, control_plane, model, use_case("rows@v1"), before_send=publish) as client:
+        answer = await ask(client)
+        assert described(answer) == ("model", "rows.v2", 8, 2)
+        assert answer.response.answered_by.version == "v2"
