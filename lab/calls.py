@@ -26,7 +26,10 @@ class CallOutcome:
         revision: of the routing decision; 0 where the address is hard-coded.
         latency_ms: as the caller measured it, decision included.
         result: the answer in one line.
-        source: ``model``, or ``default`` for the caller's own default answer.
+        source: ``model``; ``fallback`` if the version chosen first failed and another one answered; ``default`` for the
+            caller's own default answer.
+        attempts: how often the request was sent to a model.
+        shadow: routing key of the shadow that a copy was asked for; empty if none.
     """
 
     use_case: str
@@ -41,6 +44,8 @@ class CallOutcome:
     result: str
     source: str
     request_id: str
+    attempts: int
+    shadow: str
 
 
 def call(
@@ -82,4 +87,6 @@ def call(
         result.result,
         result.source,
         result.request_id,
+        result.attempts,
+        result.shadow,
     )

@@ -101,14 +101,22 @@ class CallError(LabError):
         routing_key: of the decision that it was sent under; empty if there was none, or the client does not know it.
         revision: of that decision, 0 likewise.
         attempts: how often it was sent to a model.
+        shadow: routing key of the shadow that a copy was asked for; empty if none.
     """
 
     def __init__(
-        self, code: grpc.StatusCode, message: str, *, routing_key: str = "", revision: int = 0, attempts: int = 0
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        routing_key: str = "",
+        revision: int = 0,
+        attempts: int = 0,
+        shadow: str = "",
     ) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code, self.message = code, message
-        self.routing_key, self.revision, self.attempts = routing_key, revision, attempts
+        self.routing_key, self.revision, self.attempts, self.shadow = routing_key, revision, attempts, shadow
 
 
 class ResolverUnreachableError(CallError):

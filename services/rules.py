@@ -19,7 +19,7 @@ from models.proto.serving.v1 import serving_pb2
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from lab.routing.compiled import Choice
+    from lab.routing.compiled import Alternative, Choice
 
 T = TypeVar("T")
 
@@ -101,8 +101,8 @@ class Book(Generic[T]):
         return built
 
 
-def model_config(choice: Choice) -> serving_pb2.ModelConfig:
-    """What the chosen model needs in the request's body."""
+def model_config(choice: Choice | Alternative) -> serving_pb2.ModelConfig:
+    """What the model needs in the request's body."""
     message = serving_pb2.ModelConfig(model=choice.model, version=choice.version)
     message.parameters.update(dict(choice.parameters))
     return message

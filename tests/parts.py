@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from lab.errors import DeadlineError
-from lab.routing.keys import HEADER, routing_key
+from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
 from lab.transport import drain, listen, new_server
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
@@ -20,6 +20,7 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from services.gateway.access_log import AccessLog
+from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
 from services.gateway.pool import Pool
 from services.resolver.service import Resolver
@@ -68,6 +69,8 @@ def update(
         documents = (use_cases or {}).values()
         references = [document["default"] for document in documents if "default" in document]
         references += [rule["use"] for document in documents for rule in document.get("rules", ()) if "use" in rule]
+        references += [each for document in documents for each in document.get("fallback", ())]
+        references += [document["shadow"]["use"] for document in documents if "shadow" in document]
         versions = {routing_key(*reference.split("@")): {} for reference in references}
         versions |= {key: {} for key in endpoints or {}}
     for key, parameters in versions.items():
@@ -154,6 +157,9 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         self.address = "127.0.0.1:0"
         self.seen: list[tuple[serving_pb2.Envelope, dict[str, str]]] = []
         self.failure: tuple[grpc.StatusCode, str] | None = None
+        self.failures: dict[str, tuple[grpc.StatusCode, str]] = {}
+        self.break_after: int | None = None
+        self.payload_floats = 0
         self.before_answer: Callable[[], Awaitable[None]] | None = None
 
     async def _answered_by(self, envelope: serving_pb2.Envelope, context: Any) -> serving_pb2.AnsweredBy:
@@ -165,7 +171,9 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
             await context.abort(*self.failure)
         config = envelope.model_config
         key = routing_key(config.model, config.version)
-        if metadata.get(HEADER) != key or key not in self.holds:
+        if metadata.get(HEADER) in self.failures:
+            await context.abort(*self.failures[metadata[HEADER]])
+        if metadata.get(COPY_HEADER) != COPY and (metadata.get(HEADER) != key or key not in self.holds):
             reason = f"{self.replica} holds {sorted(self.holds)}: header {metadata.get(HEADER)}, body {key}"
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
         return serving_pb2.AnsweredBy(
@@ -178,12 +186,15 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         return [ranking_pb2.RankedTitle(id=id_, score=score) for score, id_ in sorted(ranked, reverse=True)]
 
     async def Rank(self, request: ranking_pb2.RankRequest, context: Any) -> ranking_pb2.RankResponse:  # noqa: N802
+        self.payload_floats = sum(len(title.features) for title in request.titles)
         by = await self._answered_by(request.envelope, context)
         return ranking_pb2.RankResponse(answered_by=by, titles=self._titles(request))
 
     async def RankStream(self, request: Any, context: Any) -> AsyncIterator[ranking_pb2.RankStreamResponse]:  # noqa: N802
         by = await self._answered_by(request.envelope, context)
-        for title in self._titles(request):
+        for number, title in enumerate(self._titles(request)):
+            if number == self.break_after:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
             yield ranking_pb2.RankStreamResponse(answered_by=by, title=title)
 
     async def Score(self, request: fraud_pb2.ScoreRequest, context: Any) -> fraud_pb2.ScoreResponse:  # noqa: N802
@@ -234,10 +245,13 @@ async def resolver_up(
 
 
 @asynccontextmanager
-async def gateway_up(control_plane: str, *, name: str = "gateway", log: Path | None = None) -> AsyncIterator[str]:
+async def gateway_up(
+    control_plane: str, *, name: str = "gateway", log: Path | None = None, copies_limit: int = 128
+) -> AsyncIterator[str]:
     """A gateway in this process; gives its address."""
     access_log, pool = AccessLog(log), Pool()
-    forwarder = Forwarder(name=name, pool=pool, access_log=access_log)
+    copies = Copies(pool, copies_limit)
+    forwarder = Forwarder(name=name, pool=pool, access_log=access_log, copies=copies)
     server, _ = new_server(handlers=[forwarder])
     port = listen(server, "127.0.0.1:0")
     await server.start()

@@ -50,6 +50,9 @@ def load(
     ] = None,
     users: Annotated[int, typer.Option(min=1, help="Size of the population.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    tear_every: Annotated[
+        int, typer.Option(min=0, help="Tear one request in so many: header and body disagree. 0: none.")
+    ] = 0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -70,6 +73,7 @@ def load(
         users=users,
         contexts=_choices(context),
         seed=seed,
+        tear_every=tear_every,
     )
     lab = Lab(name)
     if as_json:

@@ -3,8 +3,19 @@
 Here belongs how a request gets from a caller onto the wire. What decides where it goes lives in ``lab.routing``.
 """
 
-from lab.client.base import Answer, Client, DefaultAnswer
+from lab.client.base import Answer, BeforeSend, Client, DefaultAnswer
 from lab.client.endpoints import DirectTarget, Endpoints
+from lab.client.passage import Passage
 from lab.client.topologies import TOPOLOGIES, open_client
 
-__all__ = ["TOPOLOGIES", "Answer", "Client", "DefaultAnswer", "DirectTarget", "Endpoints", "open_client"]
+__all__ = [
+    "TOPOLOGIES",
+    "Answer",
+    "BeforeSend",
+    "Client",
+    "DefaultAnswer",
+    "DirectTarget",
+    "Endpoints",
+    "Passage",
+    "open_client",
+]

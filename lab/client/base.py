@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,9 +13,8 @@ import grpc
 import grpc.aio
 
 from lab.client import headers
-from lab.client.status import call_error
+from lab.client.passage import Passage, Told
 from lab.errors import CallError, ResolverUnreachableError
-from lab.routing.keys import HEADER
 from models.apis import API_BY_REQUEST
 from models.context import write_context
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from models.apis import Api, InferenceRequest
 
 DefaultAnswer = Callable[[str, Any, Mapping[str, str]], Any]
+BeforeSend = Callable[[Passage], Awaitable[None]]
 
 _READY_TIMEOUT_S = 10.0
 
@@ -38,12 +37,14 @@ class Answer:
 
     Attributes:
         response: protobuf answer of the API that was asked.
-        source: ``model``, or ``default`` if this is the caller's own default answer.
-        routing_key: of the decision; empty for a default answer.
+        source: ``model``; ``fallback`` if the version chosen first failed and another one answered; ``default`` if this
+            is the caller's own default answer.
+        routing_key: of the version that answered; empty for a default answer.
         revision: of the decision; 0 for a default answer, and where the address is hard-coded.
-        attempts: how often the request was sent to a model: 1, 2 after a tear, 0 for a default answer.
+        attempts: how often the request was sent to a model: 1, and one more for each failure and for a tear; 0 if
+            nobody could say where to.
         request_id: the id that travelled with the request.
-        shadow: routing key of the shadow that the request was marked for; empty if none.
+        shadow: routing key of the shadow that a copy was asked for; empty if none.
     """
 
     response: Any
@@ -61,14 +62,19 @@ class Client(ABC):
     Args:
         caller: in whose name requests are sent.
         endpoints: the addresses that the topology needs.
-        default_answer: ``(use_case, request, context) -> response`` for when nobody can say where to send.
+        default_answer: ``(use_case, request, context) -> response`` for when nobody can say where to send, or all
+            versions of a chain of fallbacks have failed.
         security: credentials; this process's own by default.
+        before_send: awaited between decision and sending, each time; may do anything, and change what is sent. It is
+            there to provoke what is rare, such as a tear.
 
     Attributes:
         topology: its name in the catalogue.
+        decides: whether routing key and model config are put into a request on this side.
     """
 
     topology: ClassVar[str]
+    decides: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -77,11 +83,13 @@ class Client(ABC):
         *,
         default_answer: DefaultAnswer | None = None,
         security: Security | None = None,
+        before_send: BeforeSend | None = None,
     ) -> None:
         self._caller = caller
         self._endpoints = endpoints
         self._default_answer = default_answer
         self._security = security
+        self._before_send = before_send
         self._id_prefix = secrets.token_hex(6)
         self._id_numbers = itertools.count(1)
 
@@ -100,37 +108,38 @@ class Client(ABC):
             CallError: with a status that means the same in every topology.
         """
         method = _api_of(request).unary
-        request_id = request_id or self.new_request_id()
-        began = time.monotonic()
-        attempts = 0
+        passage = Passage(use_case, request_id or self.new_request_id())
         while True:
-            try:
-                wire, decision = await self._choose(use_case, context)
-            except ResolverUnreachableError:
-                if self._default_answer is None or attempts:
-                    raise
-                return self._answer_by_default(use_case, request, context, request_id)
-            payload = self._fill(request, use_case, context, decision, request_id)
-            attempts += 1
-            timeout_s = decision.timeout_s if attempts == 1 else _remaining(decision.timeout_s, began)
-            rpc = wire.unary(method)(
-                payload, timeout=timeout_s, metadata=(*decision.metadata, (headers.REQUEST_ID, request_id))
-            )
+            if passage.undecided:
+                try:
+                    passage.decided(*await self._choose(use_case, context))
+                except ResolverUnreachableError:
+                    if self._default_answer is None or passage.attempts:
+                        raise
+                    return self._answer_by_default(request, context, passage)
+            if self._before_send is not None:
+                await self._before_send(passage)
+            payload = self._fill(request, context, passage)
+            rpc = passage.wire.unary(method)(payload, timeout=passage.remaining_s(), metadata=passage.send())
             try:
                 response = await rpc
             except grpc.aio.AioRpcError as error:
-                if attempts == 1 and self._end_after_tear(use_case, context, error):
+                if self._sends_again(passage, context, error):
                     continue
-                raise _failure(error, use_case, decision, attempts) from None
-            if decision.routing_key:
-                return Answer(response, "model", decision.routing_key, decision.revision, attempts, request_id)
-            told = await rpc.trailing_metadata()
-            return Answer(response, "model", *_told(told), request_id)
+                if self._default_answer is not None and passage.ends_in_default(error):
+                    return self._answer_by_default(request, context, passage)
+                raise passage.failure(error) from None
+            else:
+                decided_here = bool(passage.decision.routing_key)
+                told = passage.told(None if decided_here else await rpc.trailing_metadata())
+                return _answer(response, told, passage)
 
     async def stream(
         self, use_case: str, request: InferenceRequest, context: Mapping[str, str], *, request_id: str = ""
     ) -> AsyncIterator[Answer]:
         """Asks a model that answers item by item; yields one :class:`Answer` an item. Arguments as for :meth:`call`.
+
+        Another version is tried only before the first item, and there is no default answer.
 
         Raises:
             CallError: as :meth:`call` does; INVALID_ARGUMENT if the API has no streaming method.
@@ -138,32 +147,29 @@ class Client(ABC):
         api = _api_of(request)
         if api.stream is None:
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: the API {api.name} has no streaming method")
-        request_id = request_id or self.new_request_id()
-        began = time.monotonic()
-        attempts, items = 0, 0
+        passage = Passage(use_case, request_id or self.new_request_id())
+        items = 0
         while True:
-            wire, decision = await self._choose(use_case, context)
-            payload = self._fill(request, use_case, context, decision, request_id)
-            attempts += 1
-            rpc = wire.stream(api.stream)(
-                payload,
-                timeout=_remaining(decision.timeout_s, began),
-                metadata=(*decision.metadata, (headers.REQUEST_ID, request_id)),
-            )
-            routing_key, revision, sent = decision.routing_key, decision.revision, attempts
+            if passage.undecided:
+                passage.decided(*await self._choose(use_case, context))
+            if self._before_send is not None:
+                await self._before_send(passage)
+            payload = self._fill(request, context, passage)
+            rpc = passage.wire.stream(api.stream)(payload, timeout=passage.remaining_s(), metadata=passage.send())
+            told = passage.told(None)
             try:
                 async for response in rpc:
-                    if not items and not routing_key:
-                        routing_key, revision, sent = _told(await rpc.initial_metadata())
+                    if not items and not passage.decision.routing_key:
+                        told = passage.told(await rpc.initial_metadata())
                     items += 1
-                    yield Answer(response, "model", routing_key, revision, sent, request_id)
+                    yield _answer(response, told, passage)
             except grpc.aio.AioRpcError as error:
-                if attempts == 1 and not items and self._end_after_tear(use_case, context, error):
-                    continue
-                raise _failure(error, use_case, decision, attempts) from None
+                if items or not self._sends_again(passage, context, error):
+                    raise passage.failure(error) from None
+            else:
+                return
             finally:
                 rpc.cancel()
-            return
 
     def new_request_id(self) -> str:
         """An id that no other request has, made without asking the system for randomness each time."""
@@ -190,33 +196,39 @@ class Client(ABC):
         del use_case, context, error
         return False
 
-    def _fill(
-        self,
-        request: InferenceRequest,
-        use_case: str,
-        context: Mapping[str, str],
-        decision: Decision,
-        request_id: str,
-    ) -> bytes:
+    def _sends_again(self, passage: Passage, context: Mapping[str, str], error: grpc.aio.AioRpcError) -> bool:
+        """Whether a failed request is to be sent once more: by a new decision after a tear, or to the next version."""
+        if not passage.torn and self._end_after_tear(passage.use_case, context, error):
+            passage.tear()
+            return True
+        return passage.fall_back(error)
+
+    def _fill(self, request: InferenceRequest, context: Mapping[str, str], passage: Passage) -> bytes:
         envelope = request.envelope
-        envelope.request_id = request_id
-        envelope.use_case = use_case
+        envelope.request_id = passage.request_id
+        envelope.use_case = passage.use_case
         try:
             write_context(envelope.context, context)
         except (TypeError, ValueError) as error:
-            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: {error}") from None
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{passage.use_case}: {error}") from None
         envelope.context.caller = self._caller
-        if decision.model_config is None:
+        model_config = passage.target.model_config
+        if model_config is None:
             envelope.ClearField("model_config")
         else:
-            envelope.model_config.CopyFrom(decision.model_config)
+            envelope.model_config.CopyFrom(model_config)
         return request.SerializeToString()
 
-    def _answer_by_default(
-        self, use_case: str, request: InferenceRequest, context: Mapping[str, str], request_id: str
-    ) -> Answer:
+    def _answer_by_default(self, request: InferenceRequest, context: Mapping[str, str], passage: Passage) -> Answer:
         assert self._default_answer is not None  # noqa: S101 (the caller has looked)
-        return Answer(self._default_answer(use_case, request, context), "default", "", 0, 0, request_id)
+        response = self._default_answer(passage.use_case, request, context)
+        return _answer(response, Told(headers.DEFAULT, "", 0, passage.attempts, passage.shadow), passage)
+
+
+def _answer(response: Any, told: Told, passage: Passage) -> Answer:
+    return Answer(
+        response, told.source, told.routing_key, told.revision, told.attempts, passage.request_id, told.shadow
+    )
 
 
 def _api_of(request: InferenceRequest) -> Api:
@@ -226,27 +238,3 @@ def _api_of(request: InferenceRequest) -> Api:
         known = ", ".join(sorted(each.__name__ for each in API_BY_REQUEST))
         message = f"{type(request).__name__} belongs to no inference API; these do: {known}"
         raise CallError(grpc.StatusCode.INVALID_ARGUMENT, message) from None
-
-
-def _remaining(timeout_s: float, began: float) -> float:
-    return max(0.0, timeout_s - (time.monotonic() - began))
-
-
-def _told(metadata: Any) -> tuple[str, int, int]:
-    """Routing key, revision and attempts, as a gateway told them."""
-    told = dict(metadata or ())
-    return told.get(HEADER, ""), int(told.get(headers.REVISION, 0)), int(told.get(headers.ATTEMPTS, 1))
-
-
-def _failure(error: grpc.aio.AioRpcError, use_case: str, decision: Decision, attempts: int) -> CallError:
-    routing_key, revision = decision.routing_key, decision.revision
-    if not routing_key:
-        routing_key, revision, attempts = _told(error.trailing_metadata())
-    return call_error(
-        error,
-        use_case=use_case,
-        routing_key=routing_key,
-        revision=revision,
-        timeout_s=decision.timeout_s,
-        attempts=attempts,
-    )

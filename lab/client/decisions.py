@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.routing.keys import HEADER
+from lab.routing.keys import HEADER, SHADOW_HEADER
 from models.proto.control.v1 import resolver_pb2
 
 if TYPE_CHECKING:
@@ -17,25 +17,55 @@ _MAX_INTERNED = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """Where a request goes and what travels with it.
+class Target:
+    """A model version that is to answer, and what a request to it carries.
 
     Attributes:
         routing_key: empty where somebody further on decides.
-        revision: of the route table, 0 if there was none.
-        timeout_s: deadline of the inference call, seconds.
         model_config: for the request's body; None where somebody further on fills it in.
         metadata: headers that carry the routing key.
+    """
+
+    routing_key: str = ""
+    model_config: serving_pb2.ModelConfig | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """Who gets copies of a share of the requests.
+
+    Attributes:
+        routing_key: the version that gets them.
+        percent: of the requests, see :func:`lab.routing.buckets.is_shadowed`.
+        metadata: header that asks for a copy.
+    """
+
+    routing_key: str
+    percent: int
+    metadata: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Target):
+    """Where a request goes and what travels with it.
+
+    Attributes:
+        revision: of the route table, 0 if there was none.
+        timeout_s: deadline of the inference call, seconds; whoever is tried, all is to happen within it.
+        alternatives: who is tried when this version fails, in order.
+        falls_back: whether the use case has a chain of fallbacks, at whose end the caller's default answer is.
+        shadow: who gets copies, None if nobody.
         reads: fields of the request context that the use case's rules read.
         ttl_s: for how long it may be reused, seconds.
         max_stale_s: for how long it may be reused while the resolver cannot be reached, seconds.
     """
 
-    routing_key: str = ""
     revision: int = 0
     timeout_s: float
-    model_config: serving_pb2.ModelConfig | None = None
-    metadata: tuple[tuple[str, str], ...] = ()
+    alternatives: tuple[Target, ...] = ()
+    falls_back: bool = False
+    shadow: Shadow | None = None
     reads: tuple[str, ...] = ()
     ttl_s: float = 0.0
     max_stale_s: float = 0.0
@@ -68,7 +98,21 @@ def _parse(raw: bytes) -> Decision:
         reads=tuple(message.lease.reads),
         ttl_s=_seconds(message.lease.ttl),
         max_stale_s=_seconds(message.lease.max_stale),
+        alternatives=tuple(
+            Target(
+                routing_key=each.routing_key,
+                model_config=each.model_config,
+                metadata=((HEADER, each.routing_key),),
+            )
+            for each in message.alternatives
+        ),
+        falls_back=message.falls_back,
+        shadow=_shadow(message.shadow) if message.HasField("shadow") else None,
     )
+
+
+def _shadow(message: resolver_pb2.Shadow) -> Shadow:
+    return Shadow(message.routing_key, message.percent, ((SHADOW_HEADER, message.routing_key),))
 
 
 def _seconds(duration: Duration) -> float:

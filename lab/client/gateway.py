@@ -22,6 +22,7 @@ class GatewayClient(Client):
     """Sends everything to the gateway replicas in turn."""
 
     topology = "gateway"
+    decides = False
 
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
         super().__init__(caller, endpoints, **options)

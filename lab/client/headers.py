@@ -1,6 +1,12 @@
 """Headers that travel beside the payload. The routing key's own is ``lab.routing.keys.HEADER``."""
 
 REQUEST_ID = "x-request-id"
-# Beside an answer from a gateway, which decided for the caller: under which revision, and after how many attempts.
+# Beside an answer from a gateway, which decided for the caller: under which revision, after how many attempts, and who
+# it is from. Left out, the attempts are 1 and the answer is from the version that was chosen first.
 REVISION = "x-revision"
 ATTEMPTS = "x-attempts"
+SOURCE = "x-source"
+
+MODEL, FALLBACK = "model", "fallback"
+# Beside an error: the chain of fallbacks is at its end, and the caller's own default answer comes next.
+DEFAULT = "default"

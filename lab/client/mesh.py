@@ -121,8 +121,9 @@ class MeshClient(UnleasedMeshClient):
     async def _resolve_together(self, use_case: str, context: Mapping[str, str], timeout_s: float) -> Decision:
         """Resolves and keeps the lease; requests that would get the same decision share one question."""
         for _ in range(_SHARED_LIMIT):
-            # As long as nobody knows what the rules read, one request finds out and the others wait for it.
-            key = self._leases.key(use_case, context) or (use_case,)
+            # As long as nobody knows what the rules read, one request finds out and the others wait for it; not for one
+            # that is pinned, which may be refused what the others get.
+            key = self._leases.key(use_case, context) or (use_case, context.get("override", ""))
             question = self._questions.get(key)
             if question is None:
                 question = asyncio.create_task(self._resolve_and_keep(use_case, dict(context), timeout_s))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
-from lab.errors import CallError
-
-
-def call_error(
-    error: grpc.aio.AioRpcError, *, use_case: str, routing_key: str, revision: int, timeout_s: float, attempts: int
-) -> CallError:
-    """The error of an inference call. Its message names the use case or the routing key, whoever has failed."""
-    code, details = explained(error, use_case=use_case, routing_key=routing_key, timeout_s=timeout_s)
-    return CallError(code, details, routing_key=routing_key, revision=revision, attempts=attempts)
+# What another version, or another attempt, may do better at. Not a refusal, which would be the same again.
+FALLS_BACK = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+# At the end of the chain, or of the time for it.
+ENDS_IN_DEFAULT = FALLS_BACK | {grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
 def explained(

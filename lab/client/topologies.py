@@ -10,7 +10,7 @@ from lab.client.mesh import MeshClient, UnleasedMeshClient
 from lab.errors import SpecError
 
 if TYPE_CHECKING:
-    from lab.client.base import Client, DefaultAnswer
+    from lab.client.base import BeforeSend, Client, DefaultAnswer
     from lab.client.endpoints import Endpoints
     from lab.transport import Security
 
@@ -26,6 +26,7 @@ def open_client(
     *,
     default_answer: DefaultAnswer | None = None,
     security: Security | None = None,
+    before_send: BeforeSend | None = None,
 ) -> Client:
     """A client that sends in ``caller``'s name. Needs a running event loop.
 
@@ -33,8 +34,10 @@ def open_client(
         topology: one of :data:`TOPOLOGIES`.
         caller: the service in whose name requests are sent.
         endpoints: the addresses that the topology needs; others may be left out.
-        default_answer: ``(use_case, request, context) -> response`` for when nobody can say where to send.
+        default_answer: ``(use_case, request, context) -> response`` for when nobody can say where to send, or all
+            versions of a chain of fallbacks have failed.
         security: credentials; this process's own by default.
+        before_send: see :class:`lab.client.Client`.
 
     Raises:
         SpecError: the topology is not known, or lacks an address that it needs.
@@ -43,4 +46,4 @@ def open_client(
         kind = TOPOLOGIES[topology]
     except KeyError:
         raise SpecError(f"topology {topology!r} is not known; there are {', '.join(TOPOLOGIES)}") from None
-    return kind(caller, endpoints, default_answer=default_answer, security=security)
+    return kind(caller, endpoints, default_answer=default_answer, security=security, before_send=before_send)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from models.apis import Method
 
+    Metadata = tuple[tuple[str, str], ...]
+
 
 class Wire:
     """Way to one or several addresses. Requests go over it serialised, answers come parsed.
@@ -47,6 +49,20 @@ class Wire:
             parse = method.response_class.FromString
             rpc = self._stream[method.path] = self._channel.unary_stream(method.path, response_deserializer=parse)
         return rpc
+
+    async def ignored(self, method: Method, payload: bytes, *, timeout_s: float, metadata: Metadata) -> None:
+        """Sends a request and takes its answer, be it a stream, without looking at it.
+
+        Raises:
+            grpc.aio.AioRpcError: it failed.
+        """
+        if method.streaming:
+            stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._channel.unary_stream(method.path)
+            async for _ in stream(payload, timeout=timeout_s, metadata=metadata):
+                pass
+        else:
+            unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method.path)
+            await unary(payload, timeout=timeout_s, metadata=metadata)
 
     async def ready(self, timeout_s: float) -> None:
         """Returns once a request could be sent.

@@ -29,6 +29,7 @@ from lab.load.mix import Payloads
 from lab.load.open_loop import NS, OpenLoop, Stop, first_of
 from lab.load.plan import read_plan
 from lab.load.summary import DriverSummary, achieved_rate
+from lab.load.tears import TearEvery
 from lab.measure.latency import LatencyHistogram
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ async def carry_out(plan: LoadPlan, connect: Callable[[LoadPlan], LoadClient]) -
 
 
 def _connect(plan: LoadPlan) -> LoadClient:
-    return open_client(plan.topology, plan.caller, plan.endpoints)
+    tear = TearEvery(plan.tear_every) if plan.tear_every else None
+    return open_client(plan.topology, plan.caller, plan.endpoints, before_send=tear)
 
 
 def main(arguments: list[str], connect: Callable[[LoadPlan], LoadClient] = _connect) -> None:

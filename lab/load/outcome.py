@@ -109,6 +109,7 @@ def failed(error: CallError) -> Outcome:
         routing_key=error.routing_key,
         revision=error.revision,
         attempts=error.attempts,
+        shadow=error.shadow,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lab.client import Endpoints
+from lab.client import TOPOLOGIES, Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
 from lab.load.trace import MAX_PAYLOAD_BYTES
@@ -59,6 +59,7 @@ class LoadPlan:
         timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people.
+        tear_every: of so many requests one is torn on purpose, see :class:`lab.load.tears.TearEvery`; 0 for none.
     """
 
     topology: str
@@ -74,6 +75,7 @@ class LoadPlan:
     contexts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     timeout_s: float = 10.0
     traffic_origin: str = "artificial"
+    tear_every: int = 0
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -96,6 +98,13 @@ class LoadPlan:
             "traffic_origin",
             f"{self.traffic_origin!r} is not known; write 'real' or 'artificial'",
         )
+        _check(self.tear_every >= 0, "tear_every", f"{self.tear_every} will not do; write 0 (none) or more")
+        decides = TOPOLOGIES[self.topology].decides if self.topology in TOPOLOGIES else True
+        _check(
+            not self.tear_every or decides,
+            "tear_every",
+            f"in topology {self.topology} header and body are not made by the caller; tear requests in another",
+        )
 
     def schedule(self) -> Schedule:
         """All arrivals of the run.
@@ -114,6 +123,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
     """
     document = {
         **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
+        "tear_every": plan.tear_every,
         "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
         "endpoints": asdict(plan.endpoints),
@@ -158,6 +168,7 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
+        tear_every=document.get("tear_every", 0),  # plans of older runs have none
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,
         endpoints=Endpoints.from_document(document["endpoints"]),

@@ -73,6 +73,7 @@ class Choice:
         revision: of the route table.
         alternatives: in the order in which to try them; the chosen version is not among them.
         shadow: who gets copies of how many of these requests, None if nobody.
+        falls_back: whether the use case has a chain of fallbacks, even if no alternative is left of it.
     """
 
     model: str
@@ -88,6 +89,7 @@ class Choice:
     revision: int
     alternatives: tuple[Alternative, ...] = ()
     shadow: Shadow | None = None
+    falls_back: bool = False
 
 
 class Router:
@@ -223,6 +225,7 @@ class Router:
             self._revision,
             tuple([self._alternative(other) for other in found.fallback if other != key]) if found.fallback else (),
             found.shadow,
+            bool(found.fallback),
         )
 
     def _alternative(self, key: str) -> Alternative:

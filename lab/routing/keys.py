@@ -10,6 +10,10 @@ from __future__ import annotations
 import re
 
 HEADER = "x-routing-key"
+# Beside it, on a request that is to be copied: the routing key of the shadow that gets the copy.
+SHADOW_HEADER = "x-shadow-key"
+# On the copy, whose own routing key is the shadow's while its body still names the version that answers.
+COPY_HEADER, COPY = "x-shadow", "copy"
 
 MODEL_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 VERSION_PATTERN = r"v[0-9]{1,9}"

@@ -11,6 +11,7 @@ from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
+from lab.runs.copies import has_shadow, keep_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lab.runs.folder import RunResult
     from lab.runtime import Runtime
     from lab.runtime.state import LabState
+    from lab.units import Unit
 
 # A population in which every rule of the default route table applies to somebody.
 DEFAULT_CONTEXTS: Mapping[str, tuple[str, ...]] = {
@@ -50,6 +52,7 @@ class LoadOptions:
         contexts: values of context fields that are drawn from.
         seed: of all draws.
         timeout_s: after which a request is given up.
+        tear_every: of so many requests one is torn on purpose; 0 for none.
         endpoints: instead of what stands beside the caller.
     """
 
@@ -66,6 +69,7 @@ class LoadOptions:
     contexts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DEFAULT_CONTEXTS)
     seed: int = 0
     timeout_s: float = 10.0
+    tear_every: int = 0
     endpoints: Endpoints | None = None
 
 
@@ -78,6 +82,7 @@ def drive(
     units: Path,
     document: Mapping[str, Any],
     revisions: Callable[[], list[RevisionInfo]],
+    replicas: Callable[[], list[Unit]],
     progress: Callable[[Progress], None],
 ) -> RunResult:
     """Drives one run and returns what it shows.
@@ -90,6 +95,7 @@ def drive(
         units: folder of its units' logs.
         document: route table in force, which says who may ask for what.
         revisions: asked after the run for all route tables and their fates.
+        replicas: asked after the run for the model replicas, if there was a shadow.
         progress: told once a second how it goes.
 
     Raises:
@@ -119,13 +125,17 @@ def drive(
         users=options.users,
         contexts=options.contexts,
         timeout_s=options.timeout_s,
+        tear_every=options.tear_every,
     )
     plan.schedule()  # a bad trace is said before anything is made
     run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
     status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)))
-    run_folder.keep_history(folder)
-    run_folder.keep_revisions(folder, revisions())
+    records = run_folder.keep_history(folder)
+    tables = revisions()
+    run_folder.keep_revisions(folder, tables)
+    if has_shadow(tables, records):
+        keep_copies(folder, replicas(), records)
     runtime.fetch_logs(state.plan.units)
     run_folder.keep_surroundings(folder, state, units)
     if status and not (folder / run_folder.DRIVER).exists():

@@ -38,6 +38,10 @@ class Refused(Exception):  # noqa: N818 (not an error of the stub's)
         self.code, self.message = code, message
 
 
+class Torn(Refused):
+    """Header and body name different model versions."""
+
+
 def select(model: str, version: str, keys: Sequence[str], held: Mapping[str, Held], replica: str) -> Held:
     """The model version that answers.
 
@@ -58,7 +62,7 @@ def select(model: str, version: str, keys: Sequence[str], held: Mapping[str, Hel
     if model and version:
         wanted = routing_key(model, version)
         if keys and keys[0] != wanted:
-            raise Refused(
+            raise Torn(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"tear: {HEADER} says {keys[0]!r}, the body says {wanted!r} ({model}@{version}); "
                 f"send both from one decision (replica {replica})",

@@ -172,8 +172,11 @@ class Draws:
     """
 
     def __init__(self, behaviour: Behaviour) -> None:
-        self._latency = behaviour.latency
-        self._error_rate = behaviour.error_rate
+        self.anew(behaviour)
+
+    def anew(self, behaviour: Behaviour) -> None:
+        """Begins both sequences again."""
+        self.under(behaviour)
         self._latency_random = Random(f"latency {behaviour.seed}")  # noqa: S311 (nothing secret)
         self._error_random = Random(f"error {behaviour.seed}")  # noqa: S311 (nothing secret)
 
@@ -191,11 +194,16 @@ class Draws:
 
 
 class Dials:
-    """The behaviour in force, and its draws; both change while the stub runs."""
+    """The behaviour in force, and its draws; both change while the stub runs.
+
+    Attributes:
+        draws: for requests.
+        copy_draws: for shadow copies: whether there are any must not change what requests get.
+    """
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
-        self.draws = Draws(behaviour)
+        self.draws, self.copy_draws = Draws(behaviour), Draws(behaviour)
 
     def turn(self, **changes: Any) -> Behaviour:
         """Replaces the fields named and returns the result; naming the seed begins its draws anew.
@@ -204,8 +212,9 @@ class Dials:
             InputError: a value is out of range; nothing was changed.
         """
         self.behaviour = replace(self.behaviour, **changes)
-        if "seed" in changes:
-            self.draws = Draws(self.behaviour)
-        else:
-            self.draws.under(self.behaviour)
+        for draws in (self.draws, self.copy_draws):
+            if "seed" in changes:
+                draws.anew(self.behaviour)
+            else:
+                draws.under(self.behaviour)
         return self.behaviour

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.stub.behaviour import Dials
+    from models.stub.serving import Desk
 
-    Context: TypeAlias = grpc.aio.ServicerContext[Any, stub_pb2.Behaviour]
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 _SCALARS: tuple[Literal["error_rate", "warm_up_ms", "concurrency_limit", "seed"], ...] = (
     "error_rate",
@@ -79,11 +80,14 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     """``control.v1.StubControl``.
 
     Args:
+        dials: what is turned.
+        desk: what has come.
         on_turn: called after each change.
     """
 
-    def __init__(self, dials: Dials, on_turn: Callable[[], None]) -> None:
+    def __init__(self, dials: Dials, desk: Desk, on_turn: Callable[[], None]) -> None:
         self._dials = dials
+        self._desk = desk
         self._on_turn = on_turn
 
     async def GetBehaviour(  # noqa: N802 (the protocol's name)
@@ -104,3 +108,25 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         self._on_turn()
         return to_wire(behaviour)
+
+    async def GetCounts(  # noqa: N802 (the protocol's name)
+        self,
+        request: stub_pb2.GetCountsRequest,  # noqa: ARG002 (empty)
+        context: Context,  # noqa: ARG002 (of no use here)
+    ) -> stub_pb2.Counts:
+        """How many requests came."""
+        desk = self._desk
+        return stub_pb2.Counts(requests=desk.arrivals, tears=desk.tears, copies=desk.copies.count)
+
+    async def Copies(  # noqa: N802 (the protocol's name)
+        self,
+        request: stub_pb2.CopiesRequest,  # noqa: ARG002 (empty)
+        context: Context,  # noqa: ARG002 (of no use here)
+    ) -> stub_pb2.CopiesResponse:
+        """Which requests came as shadow copies."""
+        return stub_pb2.CopiesResponse(
+            versions=[
+                stub_pb2.VersionCopies(routing_key=key, request_ids=ids, forgotten=forgotten)
+                for key, (ids, forgotten) in sorted(self._desk.copies.listed().items())
+            ]
+        )

@@ -65,7 +65,8 @@ class Replica:
         """Serves; returns at once."""
         ranking_pb2_grpc.add_RankingServicer_to_server(Ranking(self.desk), self._server)
         fraud_pb2_grpc.add_FraudServicer_to_server(Fraud(self.desk), self._server)
-        stub_pb2_grpc.add_StubControlServicer_to_server(StubControl(self._dials, self._versions.retry), self._server)
+        control = StubControl(self._dials, self.desk, self._versions.retry)
+        stub_pb2_grpc.add_StubControlServicer_to_server(control, self._server)
         enable_reflection(self._server, _SERVICES)
         for service in _SERVICES:
             await self._healthy.set(service, health_pb2.HealthCheckResponse.SERVING)

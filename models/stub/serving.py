@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 
-from lab.routing.keys import HEADER
+from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.scoring import scores
-from models.stub.admission import Held, Refused, select
+from models.stub.admission import Held, Refused, Torn, select
+from models.stub.copies import Copies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from models.apis import InferenceRequest
-    from models.stub.behaviour import Dials
+    from models.stub.behaviour import Dials, Draws
     from models.stub.versions import Versions
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Request = TypeVar("Request", bound=InferenceRequest)
 
 Response = TypeVar("Response")
+
+
+class Line:
+    """Requests that are served side by side. Shadow copies have one of their own and take nothing from the others.
+
+    Attributes:
+        in_flight: admitted and not yet answered.
+        draws: their service times and errors.
+    """
+
+    __slots__ = ("draws", "in_flight")
+
+    def __init__(self, draws: Draws) -> None:
+        self.in_flight = 0
+        self.draws = draws
+
+
+class Admitted(NamedTuple):
+    """A request that is answered, by which version; whoever answers counts its line's ``in_flight`` down again."""
+
+    held: Held
+    line: Line
+
+    def service_s(self) -> float:
+        """Service time of the request just admitted, seconds."""
+        return self.line.draws.service_ms(self.line.in_flight - 1) / 1_000
 
 
 class Desk:
@@ -36,47 +63,69 @@ class Desk:
         replica: name of this replica, for messages.
 
     Attributes:
-        in_flight: requests admitted and not yet answered.
-        arrivals: requests that have ever arrived.
+        arrivals: requests that have ever arrived, shadow copies not counted.
+        tears: of those, how many named one version in the header and another in the body.
+        copies: the shadow copies that have arrived.
     """
 
     def __init__(self, versions: Versions, dials: Dials, replica: str) -> None:
-        self.in_flight = 0
-        self.arrivals = 0
+        self.arrivals = self.tears = 0
+        self.copies = Copies()
+        self._requests_line, self._copies_line = Line(dials.draws), Line(dials.copy_draws)
         self._versions = versions
         self._dials = dials
         self._replica = replica
 
-    def admit(self, request: InferenceRequest, context: Context) -> Held:
-        """The version that answers; whoever calls this counts ``in_flight`` down again.
+    @property
+    def in_flight(self) -> int:
+        """Requests admitted and not yet answered, shadow copies not counted."""
+        return self._requests_line.in_flight
+
+    def admit(self, request: InferenceRequest, context: Context) -> Admitted:
+        """Who answers, in which line.
 
         Raises:
             Refused: the request is not answered, and not counted as in flight.
         """
-        self.arrivals += 1
-        config = request.envelope.model_config
-        keys = [value for name, value in context.invocation_metadata() or () if name == HEADER]
-        held = select(config.model, config.version, keys, self._versions.held, self._replica)  # type: ignore[arg-type] # bytes only in "-bin" headers
+        keys, is_copy = [], False
+        for name, value in context.invocation_metadata() or ():
+            if name == HEADER:
+                keys.append(str(value))
+            elif name == COPY_HEADER:
+                is_copy = value == COPY
+        admitted = self._admit_copy(request, keys) if is_copy else self._admit_request(request, keys)
         limit = self._dials.behaviour.concurrency_limit
-        if limit and self.in_flight >= limit:
+        if limit and admitted.line.in_flight >= limit:
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{held.routing_key}: replica {self._replica} serves {limit} requests at once, its concurrency_limit; "
-                f"try again later",
+                f"{admitted.held.routing_key}: replica {self._replica} serves {limit} requests at once, its "
+                f"concurrency_limit; try again later",
             )
-        self.in_flight += 1
-        return held
+        admitted.line.in_flight += 1
+        return admitted
 
-    def service_s(self) -> float:
-        """Service time of the request just admitted, seconds."""
-        return self._dials.draws.service_ms(self.in_flight - 1) / 1_000
+    def _admit_request(self, request: InferenceRequest, keys: list[str]) -> Admitted:
+        self.arrivals += 1
+        config = request.envelope.model_config
+        try:
+            held = select(config.model, config.version, keys, self._versions.held, self._replica)
+        except Torn:
+            self.tears += 1
+            raise
+        return Admitted(held, self._requests_line)
 
-    def maybe_fail(self, held: Held) -> None:
+    def _admit_copy(self, request: InferenceRequest, keys: list[str]) -> Admitted:
+        """By the routing key alone: the body still names the version that the request itself went to."""
+        held = select("", "", keys, self._versions.held, self._replica)
+        self.copies.add(held.routing_key, request.envelope.request_id)
+        return Admitted(held, self._copies_line)
+
+    def maybe_fail(self, admitted: Admitted) -> None:
         """Raises Refused for the share of requests that are to fail."""
-        if self._dials.draws.fails():
+        if admitted.line.draws.fails():
             raise Refused(
                 grpc.StatusCode.INTERNAL,
-                f"{held.routing_key}: replica {self._replica} fails this request, as its error_rate says",
+                f"{admitted.held.routing_key}: replica {self._replica} fails this request, as its error_rate says",
             )
 
     async def answer(
@@ -84,14 +133,14 @@ class Desk:
     ) -> Response:
         """One request, one response, after its service time."""
         try:
-            held = self.admit(request, context)
+            admitted = self.admit(request, context)
             try:
-                if (service_s := self.service_s()) > 0:
+                if (service_s := admitted.service_s()) > 0:
                     await asyncio.sleep(service_s)
-                self.maybe_fail(held)
-                return compute(request, held)
+                self.maybe_fail(admitted)
+                return compute(request, admitted.held)
             finally:
-                self.in_flight -= 1
+                admitted.line.in_flight -= 1
         except Refused as refused:
             await context.abort(refused.code, refused.message)
 
@@ -135,18 +184,18 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
         """One message a title, best first; the service time is spread evenly over them."""
         desk = self._desk
         try:
-            held = desk.admit(request, context)
+            held, line = admitted = desk.admit(request, context)
             try:
                 ranked = _ranked(request, held)
-                each_s = desk.service_s() / max(len(ranked), 1)
-                desk.maybe_fail(held)
+                each_s = admitted.service_s() / max(len(ranked), 1)
+                desk.maybe_fail(admitted)
                 for score, title_id in ranked:
                     if each_s > 0:
                         await asyncio.sleep(each_s)
                     title = ranking_pb2.RankedTitle(id=title_id, score=score)
                     yield ranking_pb2.RankStreamResponse(answered_by=held.answered_by, title=title)
             finally:
-                desk.in_flight -= 1
+                line.in_flight -= 1
         except Refused as refused:
             await context.abort(refused.code, refused.message)
 

@@ -51,6 +51,6 @@ WORDINGS: dict[str, Wording] = {
 
 
 def default_answer(use_case: str, request: Any, context: Mapping[str, str]) -> Any:
-    """What a caller answers by itself when nobody can say where to send: titles as they came, payments undecided."""
+    """What a caller answers by itself when no model can be asked: titles as they came, payments undecided."""
     del use_case, context
     return WORDINGS[API_BY_REQUEST[type(request)].name].default(request)

@@ -85,6 +85,8 @@ class Caller(caller_pb2_grpc.CallerServicer):
                 routing_key=error.routing_key,
                 revision=error.revision,
                 error=str(error),
+                attempts=error.attempts,
+                shadow=error.shadow,
             )
 
     async def _ask(
@@ -105,4 +107,6 @@ class Caller(caller_pb2_grpc.CallerServicer):
             result=WORDINGS[api.name].line(answer.response),
             source=answer.source,
             request_id=answer.request_id,
+            attempts=answer.attempts,
+            shadow=answer.shadow,
         )

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from lab.transport import drain, enable_reflection, listen, new_server, run_service
 from models.apis import APIS
 from services.gateway.access_log import AccessLog
+from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
 from services.gateway.pool import Pool
 from services.rules import RuleSet, Subscriber, run_beside
@@ -32,7 +33,7 @@ def _arguments() -> argparse.Namespace:
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     access_log, pool = AccessLog(arguments.access_log), Pool()
-    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log)
+    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=Copies(pool))
     server, healthy = new_server(handlers=[forwarder])
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,18 +12,18 @@ from lab.client import headers
 from lab.client.status import explained
 from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.compiled import Router
-from lab.routing.keys import HEADER
 from models.apis import METHODS
 from models.context import read_context
-from services.rules import Book, RuleSet, model_config
+from services.gateway.passage import FailedError, Passage, Route, Target
+from services.rules import Book, RuleSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from lab.routing.compiled import Choice
     from models.apis import Method
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.access_log import AccessLog
+    from services.gateway.copies import Copies
     from services.gateway.pool import Backend, Pool
 
     _Context = grpc.aio.ServicerContext[Any, Any]
@@ -35,67 +33,6 @@ _REFUSALS = {
     UnknownVersionError: grpc.StatusCode.NOT_FOUND,
     CallerNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
 }
-_ATTEMPTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What all requests with one choice have in common.
-
-    Attributes:
-        to_model: headers on the way to the model.
-        told: what the caller is told about the decision.
-    """
-
-    key: str
-    revision: int
-    timeout_s: float
-    model_config: serving_pb2.ModelConfig
-    to_model: tuple[tuple[str, str], ...]
-    told: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, choice: Choice) -> _Route:
-        key = (HEADER, choice.routing_key)
-        told = (key, (headers.REVISION, str(choice.revision)))
-        return cls(choice.routing_key, choice.revision, choice.timeout_s, model_config(choice), (key,), told)
-
-
-class _FailedError(Exception):
-    """The request ends here, with this status."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code, self.details = code, details
-
-
-class _Passage:
-    """One request on its way. Made once a request, so it holds what is needed and nothing else."""
-
-    __slots__ = ("attempts", "began", "context", "envelope", "request", "request_id", "route")
-
-    def __init__(self, request: Any, context: _Context, request_id: str) -> None:
-        self.began = time.perf_counter()
-        self.request = request
-        self.context = context
-        self.envelope = request.envelope
-        self.request_id = request_id
-        self.route: _Route | None = None
-        self.attempts = 0
-
-    def timeout_s(self, route: _Route) -> float:
-        """What is left: of the rule's timeout, or of the caller's patience if that is less."""
-        mine = route.timeout_s - (time.perf_counter() - self.began)
-        callers: float | None = self.context.time_remaining()
-        return max(0.0, mine if callers is None else min(mine, callers))
-
-    def told(self) -> tuple[tuple[str, str], ...]:
-        """What the caller is told about the decision, so far as there was one."""
-        if self.route is None:
-            return ()
-        if self.attempts == 1:
-            return self.route.told
-        return (*self.route.told, (headers.ATTEMPTS, str(self.attempts)))
 
 
 class Forwarder(grpc.GenericRpcHandler):
@@ -105,19 +42,21 @@ class Forwarder(grpc.GenericRpcHandler):
         name: this gateway's, for ids and messages.
         pool: where the replicas are.
         access_log: gets a line a request.
+        copies: takes the shadow copies.
     """
 
-    def __init__(self, *, name: str, pool: Pool, access_log: AccessLog) -> None:
+    def __init__(self, *, name: str, pool: Pool, access_log: AccessLog, copies: Copies) -> None:
         self._name = name
         self._pool = pool
         self._access_log = access_log
-        self._book = Book(Router.empty(), _Route.of)
+        self._copies = copies
+        self._book = Book(Router.empty(), Route.of)
         self._numbers = itertools.count(1)
         self._handlers = {path: self._handler(method) for path, method in METHODS.items()}
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
-        book = Book(rules.router, _Route.of)
+        book = Book(rules.router, Route.of)
         await self._pool.put_in_force(rules.endpoints)
         self._book = book
 
@@ -143,15 +82,11 @@ class Forwarder(grpc.GenericRpcHandler):
             status = "CANCELLED"
             try:
                 while True:
-                    route, backend = self._next(passage)
+                    route, target, backend = self._next(passage)
                     try:
-                        response = await backend.wire.unary(method)(
-                            request.SerializeToString(),
-                            timeout=passage.timeout_s(route),
-                            metadata=(*route.to_model, (headers.REQUEST_ID, passage.request_id)),
-                        )
+                        response = await self._send(passage, route, target, backend.wire.unary(method), method)
                     except grpc.aio.AioRpcError as error:
-                        self._retry_or_fail(passage, route, error)
+                        self._send_again_or_fail(passage, route, target, error)
                     else:
                         # Beside the status and not before the answer: that would be one more write a request.
                         context.set_trailing_metadata(passage.told())
@@ -159,9 +94,9 @@ class Forwarder(grpc.GenericRpcHandler):
                         return response
                     finally:
                         backend.release()
-            except _FailedError as failed:
+            except FailedError as failed:
                 status = failed.code.name
-                await context.abort(failed.code, failed.details, passage.told())
+                await context.abort(failed.code, failed.details, passage.told(failed.code))
             finally:
                 self._end(passage, status)
 
@@ -173,12 +108,8 @@ class Forwarder(grpc.GenericRpcHandler):
             status, items = "CANCELLED", 0
             try:
                 while status != "OK":
-                    route, backend = self._next(passage)
-                    stream = backend.wire.stream(method)(
-                        request.SerializeToString(),
-                        timeout=passage.timeout_s(route),
-                        metadata=(*route.to_model, (headers.REQUEST_ID, passage.request_id)),
-                    )
+                    route, target, backend = self._next(passage)
+                    stream = self._send(passage, route, target, backend.wire.stream(method), method)
                     try:
                         async for response in stream:
                             if not items:
@@ -187,61 +118,85 @@ class Forwarder(grpc.GenericRpcHandler):
                             yield response
                         status = "OK"
                     except grpc.aio.AioRpcError as error:
-                        self._retry_or_fail(passage, route, error, retryable=not items)
+                        self._send_again_or_fail(passage, route, target, error, begun=items > 0)
                     finally:
                         stream.cancel()
                         backend.release()
-            except _FailedError as failed:
+            except FailedError as failed:
                 status = failed.code.name
-                await context.abort(failed.code, failed.details, passage.told())
+                await context.abort(failed.code, failed.details, passage.told(failed.code))
             finally:
                 self._end(passage, status)
 
         return forward
 
-    def _begin(self, request: Any, context: _Context) -> _Passage:
+    def _begin(self, request: Any, context: _Context) -> Passage:
         request_id = request.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
-        return _Passage(request, context, request_id)
+        return Passage(request, context, request_id)
 
-    def _end(self, passage: _Passage, status: str) -> None:
-        envelope, route = passage.envelope, passage.route
+    def _end(self, passage: Passage, status: str) -> None:
+        envelope, target = passage.envelope, passage.target
         self._access_log.add(
             request_id=passage.request_id,
             use_case=envelope.use_case,
             caller=envelope.context.caller,
-            key=route.key if route else "",
-            revision=route.revision if route else 0,
+            key=target.key if target else "",
+            revision=passage.revision,
             status=status,
             began=passage.began,
         )
 
-    def _next(self, passage: _Passage) -> tuple[_Route, Backend]:
-        """Decides, and fills in what the model needs; the backend counts one request more."""
-        envelope = passage.envelope
+    def _next(self, passage: Passage) -> tuple[Route, Target, Backend]:
+        """Whom to send to, decided if that has not been yet; the backend counts one request more."""
+        route, target = passage.route, passage.target
+        if route is None or target is None:
+            route = self._decide(passage.envelope)
+            target = passage.decided(route)
+        while (backend := self._pool.backend(target.key)) is None:
+            reason = f"{passage.envelope.use_case} ({target.key}): no healthy replica"
+            target = passage.fall_back(route, target, grpc.StatusCode.UNAVAILABLE, reason)
+        backend.in_flight += 1
+        return route, target, backend
+
+    def _decide(self, envelope: serving_pb2.Envelope) -> Route:
         use_case = envelope.use_case
         if not self._book.revision:
             reason = f"use case {use_case!r}: gateway {self._name} has no rules yet"
-            raise _FailedError(grpc.StatusCode.UNAVAILABLE, reason)
+            raise FailedError(grpc.StatusCode.UNAVAILABLE, reason)
         try:
-            route = passage.route = self._book.look_up(use_case, read_context(envelope.context))
+            return self._book.look_up(use_case, read_context(envelope.context))
         except NoDecisionError as error:
-            raise _FailedError(_REFUSALS[type(error)], str(error)) from None
-        backend = self._pool.backend(route.key)
-        if backend is None:
-            raise _FailedError(grpc.StatusCode.UNAVAILABLE, f"{use_case} ({route.key}): no healthy replica")
-        envelope.request_id = passage.request_id
-        envelope.model_config.CopyFrom(route.model_config)
-        passage.attempts += 1
-        backend.in_flight += 1
-        return route, backend
+            raise FailedError(_REFUSALS[type(error)], str(error)) from None
 
-    def _retry_or_fail(
-        self, passage: _Passage, route: _Route, error: grpc.aio.AioRpcError, *, retryable: bool = True
+    def _send(self, passage: Passage, route: Route, target: Target, rpc: Any, method: Method) -> Any:
+        """Fills in what the model needs, sends, and has a copy sent if one is due; returns the call."""
+        envelope = passage.envelope
+        envelope.request_id = passage.request_id
+        envelope.model_config.CopyFrom(target.model_config)
+        payload = passage.request.SerializeToString()
+        shadowed = passage.draw_shadow(route)
+        passage.attempts += 1
+        call = rpc(
+            payload,
+            timeout=passage.timeout_s(route),
+            metadata=(*target.to_model, (headers.REQUEST_ID, passage.request_id)),
+        )
+        if shadowed:
+            self._copies.send(method, payload, routing_key=passage.shadow, request_id=passage.request_id)
+        return call
+
+    def _send_again_or_fail(
+        self, passage: Passage, route: Route, target: Target, error: grpc.aio.AioRpcError, *, begun: bool = False
     ) -> None:
-        """Returns if this was a tear that a new decision may mend; passes every other error on."""
-        torn = error.code() is grpc.StatusCode.FAILED_PRECONDITION
-        if torn and retryable and passage.attempts < _ATTEMPTS:
-            return
+        """Returns if a new decision may mend it, once, or the next version is to be tried; else the request ends.
+
+        If the caller has a part of the answer already (``begun``), there is no way back.
+        """
         use_case = passage.envelope.use_case
-        code, details = explained(error, use_case=use_case, routing_key=route.key, timeout_s=route.timeout_s)
-        raise _FailedError(code, details) from None
+        code, details = explained(error, use_case=use_case, routing_key=target.key, timeout_s=route.timeout_s)
+        if begun:
+            raise FailedError(code, details) from None
+        if code is grpc.StatusCode.FAILED_PRECONDITION and not passage.torn:
+            passage.tear()
+        else:
+            passage.fall_back(route, target, code, details)

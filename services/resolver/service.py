@@ -91,6 +91,16 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             revision=choice.revision,
             timeout=_duration(choice.timeout_s),
             rule=choice.rule,
+            alternatives=[
+                resolver_pb2.Alternative(routing_key=each.routing_key, model_config=model_config(each))
+                for each in choice.alternatives
+            ],
+            shadow=(
+                resolver_pb2.Shadow(routing_key=choice.shadow.routing_key, percent=choice.shadow.percent)
+                if choice.shadow
+                else None
+            ),
+            falls_back=choice.falls_back,
         )
 
 

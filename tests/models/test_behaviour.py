@@ -182,3 +182,11 @@ def test_a_refused_turn_changes_nothing() -> None:
         dials.turn(warm_up_ms=3.0, error_rate=2.0)
 
     assert Behaviour() == dials.behaviour
+
+
+def test_copies_draw_for_themselves() -> None:
+    alone, beside = (Dials(Behaviour(latency=LognormalLatency(5, 0.4), seed=3)) for _ in range(2))
+    for _ in range(10):
+        beside.copy_draws.service_ms(0)
+
+    assert [alone.draws.service_ms(0) for _ in range(10)] == [beside.draws.service_ms(0) for _ in range(10)]

@@ -222,3 +222,64 @@ async def test_a_model_moves_under_load_and_no_request_notices(control_plane: Co
         done = True
         await asyncio.gather(*loads)
         assert {f"r{move}" for move in range(1, 9)} <= set(served)
+
+
+SHADOWED = {"HomepageRows": use_case("rows@v1", shadow={"use": "rows@v2", "percent": 100})}
+
+
+async def test_a_shadow_that_never_answers_delays_nobody_and_holds_no_more_than_its_limit(
+    control_plane: ControlPlane, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        Model("rows.v2").up() as shadow,
+        gateway_up(control_plane.address, copies_limit=3) as address,
+        ranking(address) as gateway,
+    ):
+        shadow.before_answer = asyncio.Event().wait
+        endpoints = {"rows.v1": [model.address], "rows.v2": [shadow.address]}
+        await control_plane.put_in_force(update(1, use_cases=SHADOWED, endpoints=endpoints), "gateway")
+        for number in range(8):
+            call = gateway.Rank(asking(request_id=f"r{number}"))
+            assert (await call).answered_by.version == "v1"
+            assert dict(await call.trailing_metadata())["x-shadow-key"] == "rows.v2"
+        await eventually("the copies have come", lambda: len(shadow.seen), until=lambda seen: seen == 3)
+        assert ["r0", "r1", "r2"] == [envelope.request_id for envelope, _ in shadow.seen]
+    assert "a shadow copy is dropped, the 1. so far: 3 copies are under way already" in caplog.text
+
+
+async def test_a_shadow_that_is_dead_or_fails_changes_no_answer(
+    control_plane: ControlPlane, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        Model("rows.v2").up() as shadow,
+        gateway_up(control_plane.address) as address,
+        ranking(address) as gateway,
+    ):
+        endpoints = {"rows.v1": [model.address]}
+        await control_plane.put_in_force(update(1, use_cases=SHADOWED, endpoints=endpoints), "gateway")
+        assert await _ask(gateway) == "r1"
+        assert "rows.v2 has no healthy replica" in caplog.text
+        shadow.failure = (grpc.StatusCode.INTERNAL, "no")
+        endpoints["rows.v2"] = [shadow.address]
+        await control_plane.put_in_force(update(1, use_cases=SHADOWED, endpoints=endpoints), "gateway")
+        assert await _ask(gateway) == "r1"
+        assert len([item async for item in gateway.RankStream(asking())]) == 10
+        await eventually("the copies have come", lambda: len(shadow.seen), until=lambda seen: seen == 2)
+
+
+async def test_a_copy_is_sent_as_it_was(control_plane: ControlPlane, model: Model) -> None:
+    async with (
+        Model("rows.v2").up() as shadow,
+        gateway_up(control_plane.address) as address,
+        ranking(address) as gateway,
+    ):
+        endpoints = {"rows.v1": [model.address], "rows.v2": [shadow.address]}
+        await control_plane.put_in_force(update(1, use_cases=SHADOWED, endpoints=endpoints), "gateway")
+        request = asking(request_id="big")
+        request.titles[0].features.extend([0.5] * 1_000_000)
+        await gateway.Rank(request)
+        await eventually("the copy has come", lambda: shadow.seen)
+    [(original, _)], [(copy, metadata)] = model.seen, shadow.seen
+    assert original == copy
+    assert ("rows.v2", "copy", "big") == tuple(metadata[name] for name in ("x-routing-key", "x-shadow", "x-request-id"))
+    assert [4_000_000] * 2 == [each.payload_floats * 4 for each in (model, shadow)]

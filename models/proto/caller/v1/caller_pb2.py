@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from models.proto.serving.v1 import serving_pb2 as models_dot_proto_dot_serving_dot_v1_dot_serving__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/caller/v1/caller.proto\x12\tcaller.v1\x1a%models/proto/serving/v1/serving.proto\"O\n\x0eGetPageRequest\x12+\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x02 \x01(\t\"/\n\x04Page\x12\'\n\x08sections\x18\x01 \x03(\x0b\x32\x15.caller.v1.CallResult\"u\n\x0b\x43\x61llRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\"\xdb\x01\n\nCallResult\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x10\n\x08topology\x18\x02 \x01(\t\x12\x13\n\x0brouting_key\x18\x03 \x01(\t\x12+\n\x0b\x61nswered_by\x18\x04 \x01(\x0b\x32\x16.serving.v1.AnsweredBy\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x12\n\nlatency_ms\x18\x06 \x01(\x01\x12\x0e\n\x06result\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t2v\n\x06\x43\x61ller\x12\x35\n\x07GetPage\x12\x19.caller.v1.GetPageRequest\x1a\x0f.caller.v1.Page\x12\x35\n\x04\x43\x61ll\x12\x16.caller.v1.CallRequest\x1a\x15.caller.v1.CallResultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#models/proto/caller/v1/caller.proto\x12\tcaller.v1\x1a%models/proto/serving/v1/serving.proto\"O\n\x0eGetPageRequest\x12+\n\x07\x63ontext\x18\x01 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x02 \x01(\t\"/\n\x04Page\x12\'\n\x08sections\x18\x01 \x03(\x0b\x32\x15.caller.v1.CallResult\"u\n\x0b\x43\x61llRequest\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12+\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x1a.serving.v1.RequestContext\x12\x10\n\x08topology\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\"\xfd\x01\n\nCallResult\x12\x10\n\x08use_case\x18\x01 \x01(\t\x12\x10\n\x08topology\x18\x02 \x01(\t\x12\x13\n\x0brouting_key\x18\x03 \x01(\t\x12+\n\x0b\x61nswered_by\x18\x04 \x01(\x0b\x32\x16.serving.v1.AnsweredBy\x12\x10\n\x08revision\x18\x05 \x01(\x04\x12\x12\n\nlatency_ms\x18\x06 \x01(\x01\x12\x0e\n\x06result\x18\x07 \x01(\t\x12\x0e\n\x06source\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\r\x12\x0e\n\x06shadow\x18\x0c \x01(\t2v\n\x06\x43\x61ller\x12\x35\n\x07GetPage\x12\x19.caller.v1.GetPageRequest\x1a\x0f.caller.v1.Page\x12\x35\n\x04\x43\x61ll\x12\x16.caller.v1.CallRequest\x1a\x15.caller.v1.CallResultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,7 +39,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALLREQUEST']._serialized_start=219
   _globals['_CALLREQUEST']._serialized_end=336
   _globals['_CALLRESULT']._serialized_start=339
-  _globals['_CALLRESULT']._serialized_end=558
-  _globals['_CALLER']._serialized_start=560
-  _globals['_CALLER']._serialized_end=678
+  _globals['_CALLRESULT']._serialized_end=592
+  _globals['_CALLER']._serialized_start=594
+  _globals['_CALLER']._serialized_end=712
 # @@protoc_insertion_point(module_scope)

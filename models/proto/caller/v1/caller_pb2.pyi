@@ -107,6 +107,8 @@ class CallResult(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
     use_case: _builtins.str
     topology: _builtins.str
     routing_key: _builtins.str
@@ -116,10 +118,16 @@ class CallResult(_message.Message):
     result: _builtins.str
     """The answer in one line, best first."""
     source: _builtins.str
-    """"model", or "default" if no model answered and this is the caller's own default."""
+    """"model"; "fallback" if the version chosen first failed and another answered; "default" if no model did, and this is
+    the caller's own default.
+    """
     request_id: _builtins.str
     error: _builtins.str
     """Set in pages only, where one section may fail while others do not."""
+    attempts: _builtins.int
+    """How often the request was sent to a model."""
+    shadow: _builtins.str
+    """Routing key of the shadow that a copy was asked for; empty if none."""
     @_builtins.property
     def answered_by(self) -> _serving_pb2.AnsweredBy: ...
     def __init__(
@@ -135,10 +143,12 @@ class CallResult(_message.Message):
         source: _builtins.str = ...,
         request_id: _builtins.str = ...,
         error: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        shadow: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "error", b"error", "latency_ms", b"latency_ms", "request_id", b"request_id", "result", b"result", "revision", b"revision", "routing_key", b"routing_key", "source", b"source", "topology", b"topology", "use_case", b"use_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered_by", b"answered_by", "attempts", b"attempts", "error", b"error", "latency_ms", b"latency_ms", "request_id", b"request_id", "result", b"result", "revision", b"revision", "routing_key", b"routing_key", "shadow", b"shadow", "source", b"source", "topology", b"topology", "use_case", b"use_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

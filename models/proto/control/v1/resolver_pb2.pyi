@@ -80,6 +80,56 @@ class Lease(_message.Message):
 Global___Lease: _TypeAlias = Lease  # noqa: Y015
 
 @_typing.final
+class Alternative(_message.Message):
+    """The next choice, should the one before it fail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTING_KEY_FIELD_NUMBER: _builtins.int
+    MODEL_CONFIG_FIELD_NUMBER: _builtins.int
+    routing_key: _builtins.str
+    @_builtins.property
+    def model_config(self) -> _serving_pb2.ModelConfig: ...
+    def __init__(
+        self,
+        *,
+        routing_key: _builtins.str = ...,
+        model_config: _serving_pb2.ModelConfig | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model_config", b"model_config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_config", b"model_config", "routing_key", b"routing_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alternative: _TypeAlias = Alternative  # noqa: Y015
+
+@_typing.final
+class Shadow(_message.Message):
+    """Who gets a copy of a share of the requests; nobody waits for its answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTING_KEY_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    routing_key: _builtins.str
+    percent: _builtins.int
+    """Whole percent of request ids that are drawn."""
+    def __init__(
+        self,
+        *,
+        routing_key: _builtins.str = ...,
+        percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["percent", b"percent", "routing_key", b"routing_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Shadow: _TypeAlias = Shadow  # noqa: Y015
+
+@_typing.final
 class Decision(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -89,10 +139,17 @@ class Decision(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    FALLS_BACK_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     revision: _builtins.int
     rule: _builtins.str
     """Name of the rule that matched, "default" if none did."""
+    falls_back: _builtins.bool
+    """Whether the use case has a chain of fallbacks, even if no alternative is left of it: when all have failed, a caller
+    that has a default answer of its own gives that.
+    """
     @_builtins.property
     def model_config(self) -> _serving_pb2.ModelConfig: ...
     @_builtins.property
@@ -100,6 +157,14 @@ class Decision(_message.Message):
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """Deadline of the inference call."""
+
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]:
+        """In the order in which they are to be tried."""
+
+    @_builtins.property
+    def shadow(self) -> Global___Shadow:
+        """Not set if there is none."""
 
     def __init__(
         self,
@@ -110,10 +175,13 @@ class Decision(_message.Message):
         revision: _builtins.int = ...,
         timeout: _duration_pb2.Duration | None = ...,
         rule: _builtins.str = ...,
+        alternatives: _abc.Iterable[Global___Alternative] | None = ...,
+        shadow: Global___Shadow | None = ...,
+        falls_back: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model_config", b"model_config", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model_config", b"model_config", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model_config", b"model_config", "revision", b"revision", "routing_key", b"routing_key", "rule", b"rule", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "falls_back", b"falls_back", "lease", b"lease", "model_config", b"model_config", "revision", b"revision", "routing_key", b"routing_key", "rule", b"rule", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

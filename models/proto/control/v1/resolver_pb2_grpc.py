@@ -50,7 +50,8 @@ class ResolverServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Resolve(self, request, context):
-        """NOT_FOUND: unknown use case. PERMISSION_DENIED: this caller may not ask for it.
+        """NOT_FOUND: unknown use case, or an override that names no model version of the route table.
+        PERMISSION_DENIED: this caller may not ask for it, or may not override.
         UNAVAILABLE: the resolver has no rules yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

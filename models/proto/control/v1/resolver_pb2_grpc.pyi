@@ -32,7 +32,8 @@ class ResolverStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ResolverAsyncStub: ...
     Resolve: _grpc.UnaryUnaryMultiCallable[_resolver_pb2.ResolveRequest, _resolver_pb2.Decision]
-    """NOT_FOUND: unknown use case. PERMISSION_DENIED: this caller may not ask for it.
+    """NOT_FOUND: unknown use case, or an override that names no model version of the route table.
+    PERMISSION_DENIED: this caller may not ask for it, or may not override.
     UNAVAILABLE: the resolver has no rules yet.
     """
     Watch: _grpc.StreamStreamMultiCallable[_resolver_pb2.WatchRequest, _resolver_pb2.WatchResponse]
@@ -44,7 +45,8 @@ class ResolverStub:
 class ResolverAsyncStub(ResolverStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Resolve: _aio.UnaryUnaryMultiCallable[_resolver_pb2.ResolveRequest, _resolver_pb2.Decision]  # type: ignore[assignment]
-    """NOT_FOUND: unknown use case. PERMISSION_DENIED: this caller may not ask for it.
+    """NOT_FOUND: unknown use case, or an override that names no model version of the route table.
+    PERMISSION_DENIED: this caller may not ask for it, or may not override.
     UNAVAILABLE: the resolver has no rules yet.
     """
     Watch: _aio.StreamStreamMultiCallable[_resolver_pb2.WatchRequest, _resolver_pb2.WatchResponse]  # type: ignore[assignment]
@@ -59,7 +61,8 @@ class ResolverServicer(metaclass=_abc_1.ABCMeta):
         request: _resolver_pb2.ResolveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_resolver_pb2.Decision, _abc.Awaitable[_resolver_pb2.Decision]]:
-        """NOT_FOUND: unknown use case. PERMISSION_DENIED: this caller may not ask for it.
+        """NOT_FOUND: unknown use case, or an override that names no model version of the route table.
+        PERMISSION_DENIED: this caller may not ask for it, or may not override.
         UNAVAILABLE: the resolver has no rules yet.
         """
 

@@ -44,6 +44,16 @@ class StubControlStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
                 _registered_method=True)
+        self.GetCounts = channel.unary_unary(
+                '/control.v1.StubControl/GetCounts',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.GetCountsRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Counts.FromString,
+                _registered_method=True)
+        self.Copies = channel.unary_unary(
+                '/control.v1.StubControl/Copies',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesResponse.FromString,
+                _registered_method=True)
 
 
 class StubControlServicer:
@@ -63,6 +73,20 @@ class StubControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCounts(self, request, context):
+        """How many requests came, since the replica began.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Copies(self, request, context):
+        """Which requests came as shadow copies: the newest of each model version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StubControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +99,16 @@ def add_StubControlServicer_to_server(servicer, server):
                     servicer.SetBehaviour,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.SerializeToString,
+            ),
+            'GetCounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCounts,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.GetCountsRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Counts.SerializeToString,
+            ),
+            'Copies': grpc.unary_unary_rpc_method_handler(
+                    servicer.Copies,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +165,60 @@ class StubControl:
             '/control.v1.StubControl/SetBehaviour',
             models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.StubControl/GetCounts',
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.GetCountsRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Counts.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Copies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.StubControl/Copies',
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.CopiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

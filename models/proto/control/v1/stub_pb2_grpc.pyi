@@ -36,6 +36,10 @@ class StubControlStub:
     """Replaces the fields that are set, keeps the others, and answers with the result.
     INVALID_ARGUMENT: a value out of range.
     """
+    GetCounts: _grpc.UnaryUnaryMultiCallable[_stub_pb2.GetCountsRequest, _stub_pb2.Counts]
+    """How many requests came, since the replica began."""
+    Copies: _grpc.UnaryUnaryMultiCallable[_stub_pb2.CopiesRequest, _stub_pb2.CopiesResponse]
+    """Which requests came as shadow copies: the newest of each model version."""
 
 @_typing.type_check_only
 class StubControlAsyncStub(StubControlStub):
@@ -45,6 +49,10 @@ class StubControlAsyncStub(StubControlStub):
     """Replaces the fields that are set, keeps the others, and answers with the result.
     INVALID_ARGUMENT: a value out of range.
     """
+    GetCounts: _aio.UnaryUnaryMultiCallable[_stub_pb2.GetCountsRequest, _stub_pb2.Counts]  # type: ignore[assignment]
+    """How many requests came, since the replica began."""
+    Copies: _aio.UnaryUnaryMultiCallable[_stub_pb2.CopiesRequest, _stub_pb2.CopiesResponse]  # type: ignore[assignment]
+    """Which requests came as shadow copies: the newest of each model version."""
 
 class StubControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -63,5 +71,21 @@ class StubControlServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the fields that are set, keeps the others, and answers with the result.
         INVALID_ARGUMENT: a value out of range.
         """
+
+    @_abc_1.abstractmethod
+    def GetCounts(
+        self,
+        request: _stub_pb2.GetCountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_stub_pb2.Counts, _abc.Awaitable[_stub_pb2.Counts]]:
+        """How many requests came, since the replica began."""
+
+    @_abc_1.abstractmethod
+    def Copies(
+        self,
+        request: _stub_pb2.CopiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_stub_pb2.CopiesResponse, _abc.Awaitable[_stub_pb2.CopiesResponse]]:
+        """Which requests came as shadow copies: the newest of each model version."""
 
 def add_StubControlServicer_to_server(servicer: StubControlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

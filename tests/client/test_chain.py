@@ -1,0 +1,288 @@
+"""What becomes of a request whose first choice fails, is torn, is pinned or has a shadow: alike in every topology."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from lab.client import TOPOLOGIES, Answer, Client, Endpoints, Passage, open_client
+from lab.errors import CallError
+from lab.routing.buckets import is_shadowed
+from models.proto.ranking.v1 import ranking_pb2
+from models.proto.serving.v1 import serving_pb2
+from tests.parts import ControlPlane, Model, eventually, gateway_up, rank_request, resolver_up, update, use_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+CONTEXT = {"user_id": "u1"}
+RULED = sorted(TOPOLOGIES.keys() - {"direct"})
+MESHES = [name for name in RULED if name != "gateway"]
+KEYS = ("rows.v1", "rows.v2", "rows.v3")
+CHAIN = use_case("rows@v1", fallback=["rows@v2", "rows@v1", "rows@v3"])
+GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+@pytest.fixture
+async def model() -> AsyncIterator[Model]:
+    async with Model(*KEYS).up() as running:
+        yield running
+
+
+@asynccontextmanager
+async def opened(
+    topology: str, control_plane: ControlPlane, model: Model, document: dict[str, Any], **options: Any
+) -> AsyncIterator[Client]:
+    """A client, a resolver, a gateway, and the model itself in the sidecar's place."""
+    async with AsyncExitStack() as stack:
+        resolver = await stack.enter_async_context(resolver_up(control_plane.address))
+        gateway = await stack.enter_async_context(gateway_up(control_plane.address))
+        endpoints = {key: [model.address] for key in KEYS}
+        await control_plane.put_in_force(
+            update(7, use_cases={"HomepageRows": document}, endpoints=endpoints), "resolver", "gateway"
+        )
+        addresses = Endpoints(resolver=resolver, sidecar=model.address, gateways=(gateway,))
+        client = open_client(topology, "homepage", addresses, **options)
+        stack.push_async_callback(client.close)
+        await client.ready()
+        yield client
+
+
+async def ask(client: Client, request_id: str = "", **context: str) -> Answer:
+    return await client.call("HomepageRows", rank_request(), CONTEXT | context, request_id=request_id)
+
+
+async def refused(call: Any) -> CallError:
+    with pytest.raises(CallError) as caught:
+        await call
+    return caught.value
+
+
+def unranked(use_case: str, request: Any, context: Mapping[str, str]) -> ranking_pb2.RankResponse:
+    del use_case, context
+    return ranking_pb2.RankResponse(titles=[ranking_pb2.RankedTitle(id=request.titles[0].id)])
+
+
+def described(answer: Answer) -> tuple[str, str, int, int]:
+    return answer.source, answer.routing_key, answer.revision, answer.attempts
+
+
+@pytest.mark.parametrize("topology", RULED)
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN"])
+async def test_the_next_version_answers_when_the_chosen_one_fails(
+    topology: str, code: str, control_plane: ControlPlane, model: Model
+) -> None:
+    failure = (grpc.StatusCode[code], "no")
+    async with opened(topology, control_plane, model, CHAIN) as client:
+        assert described(await ask(client)) == ("model", "rows.v1", 7, 1)
+        model.failures["rows.v1"] = failure
+        answer = await ask(client)
+        assert described(answer) == ("fallback", "rows.v2", 7, 2)
+        assert answer.response.answered_by.version == "v2"
+        model.failures["rows.v2"] = failure
+        assert described(await ask(client)) == ("fallback", "rows.v3", 7, 3)
+
+
+@pytest.mark.parametrize("topology", RULED)
+@pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "NOT_FOUND"])
+async def test_a_refusal_stands(topology: str, code: str, control_plane: ControlPlane, model: Model) -> None:
+    model.failures["rows.v1"] = (grpc.StatusCode[code], "no")
+    async with opened(topology, control_plane, model, CHAIN, default_answer=unranked) as client:
+        error = await refused(ask(client))
+    assert (error.code.name, error.routing_key, error.attempts) == (code, "rows.v1", 1)
+    assert len(model.seen) == 1
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_at_the_end_of_the_chain_is_the_callers_own_answer(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    model.failures = dict.fromkeys(KEYS, GONE)
+    async with opened(topology, control_plane, model, CHAIN) as client:
+        error = await refused(ask(client))
+        assert (error.code, error.routing_key, error.attempts) == (grpc.StatusCode.UNAVAILABLE, "rows.v3", 3)
+        assert error.message == (
+            "HomepageRows (rows.v3): gone; before that rows.v1: UNAVAILABLE; before that rows.v2: UNAVAILABLE"
+        )
+    async with opened(topology, control_plane, model, CHAIN, default_answer=unranked) as client:
+        answer = await ask(client, "mine")
+        assert (answer.source, answer.routing_key, answer.revision, answer.request_id) == ("default", "", 0, "mine")
+        assert answer.response.titles[0].id == "t00"
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_without_a_chain_a_failure_is_said(topology: str, control_plane: ControlPlane, model: Model) -> None:
+    model.failures["rows.v1"] = GONE
+    async with opened(topology, control_plane, model, use_case("rows@v1"), default_answer=unranked) as client:
+        assert (await refused(ask(client))).code is grpc.StatusCode.UNAVAILABLE
+    # A chain that the chosen version is all of ends with it.
+    alone = use_case("rows@v1", fallback=["rows@v1"])
+    async with opened(topology, control_plane, model, alone, default_answer=unranked) as client:
+        assert (await ask(client)).source == "default"
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_the_whole_chain_has_one_deadline(topology: str, control_plane: ControlPlane, model: Model) -> None:
+    model.before_answer = asyncio.Event().wait
+    hurried = CHAIN | {"timeout": "50ms"}
+    async with opened(topology, control_plane, model, hurried) as client:
+        error = await refused(ask(client))
+        assert (error.code, error.attempts) == (grpc.StatusCode.DEADLINE_EXCEEDED, 1)
+    async with opened(topology, control_plane, model, hurried, default_answer=unranked) as client:
+        assert (await ask(client)).source == "default"
+    assert len(model.seen) == 2
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_a_stream_falls_back_before_its_first_item(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    model.failures["rows.v1"] = GONE
+    async with opened(topology, control_plane, model, CHAIN) as client:
+        items = [item async for item in client.stream("HomepageRows", rank_request(), CONTEXT)]
+        assert {("fallback", "rows.v2", 7, 2)} == {described(item) for item in items}
+        assert len(items) == 10
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_a_stream_that_has_begun_does_not_begin_again(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    model.break_after = 3
+    async with opened(topology, control_plane, model, CHAIN) as client:
+        items = client.stream("HomepageRows", rank_request(), CONTEXT)
+        for _ in range(3):
+            await anext(items)
+        error = await refused(anext(items))
+    assert (error.code, len(model.seen)) == (grpc.StatusCode.UNAVAILABLE, 1)
+
+
+async def test_a_gateway_passes_over_a_version_without_a_replica(control_plane: ControlPlane, model: Model) -> None:
+    async with opened("gateway", control_plane, model, CHAIN) as client:
+        await control_plane.put_in_force(update(7, full=False, removed_endpoints=["rows.v1"]), "gateway")
+        assert described(await ask(client)) == ("fallback", "rows.v2", 7, 1)
+
+
+PINNABLE = CHAIN | {"override": ["homepage"], "shadow": {"use": "rows@v3", "percent": 100}}
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_a_pinned_request_gets_its_version_or_none(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    async with opened(topology, control_plane, model, PINNABLE, default_answer=unranked) as client:
+        for _ in range(2):
+            assert described(await ask(client)) == ("model", "rows.v1", 7, 1)
+            answer = await ask(client, override="rows@v3")
+            assert (*described(answer), answer.shadow) == ("model", "rows.v3", 7, 1, "")
+            assert described(await ask(client, override="")) == ("model", "rows.v1", 7, 1)
+        error = await refused(ask(client, override="rows@v9"))
+        assert error.code is grpc.StatusCode.NOT_FOUND
+        assert "rows@v9" in error.message
+        model.failures["rows.v3"] = GONE
+        assert (await refused(ask(client, override="rows@v3"))).attempts == 1
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_who_may_not_pin_is_refused_and_nobody_else(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    async with opened(topology, control_plane, model, use_case("rows@v1")) as client:
+        # At once and as the first: a refused one must not speak for those that ask beside it.
+        outcomes = await asyncio.gather(
+            ask(client, override="rows@v3"), ask(client), ask(client, override="rows@v3"), return_exceptions=True
+        )
+        refusals = [each for each in outcomes if isinstance(each, CallError)]
+        assert [grpc.StatusCode.PERMISSION_DENIED] * 2 == [each.code for each in refusals]
+        assert [each.routing_key for each in outcomes if isinstance(each, Answer)] == ["rows.v1"]
+        assert (await refused(ask(client, override="rows@v3"))).code is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_drawn_requests_are_marked_and_say_so(topology: str, control_plane: ControlPlane, model: Model) -> None:
+    document = use_case("rows@v1", shadow={"use": "rows@v2", "percent": 30})
+    ids = [f"r{number}" for number in range(60)]
+    drawn = {each for each in ids if is_shadowed("HomepageRows", each, 30)}
+    assert 5 < len(drawn) < 40
+    async with opened(topology, control_plane, model, document) as client:
+        answers = [await ask(client, each) for each in ids]
+        assert drawn == {answer.request_id for answer in answers if answer.shadow == "rows.v2"}
+        assert {""} == {answer.shadow for answer in answers if answer.request_id not in drawn}
+        if topology == "gateway":
+            await eventually("the copies have come", lambda: len(copies_in(model)), until=lambda n: n == len(drawn))
+            assert drawn == copies_in(model).keys()
+            assert {("rows.v2", "v1")} == set(copies_in(model).values())
+        else:
+            marked = [(envelope.request_id, seen.get("x-shadow-key")) for envelope, seen in model.seen]
+            assert [(each, "rows.v2" if each in drawn else None) for each in ids] == marked
+
+
+def copies_in(model: Model) -> dict[str, tuple[str, str]]:
+    """Request id of each copy → its routing key, and the version that its body names."""
+    return {
+        envelope.request_id: (seen["x-routing-key"], envelope.model_config.version)
+        for envelope, seen in model.seen
+        if seen.get("x-shadow") == "copy"
+    }
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_only_the_first_attempt_asks_for_a_copy_and_a_failure_says_so_too(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    model.failures = {"rows.v1": GONE, "rows.v2": GONE}
+    document = use_case("rows@v1", fallback=["rows@v2"], shadow={"use": "rows@v3", "percent": 100})
+    async with opened(topology, control_plane, model, document) as client:
+        error = await refused(ask(client))
+        assert (error.shadow, error.attempts) == ("rows.v3", 2)
+        if topology != "gateway":
+            assert ["rows.v3", None] == [seen.get("x-shadow-key") for _, seen in model.seen]
+
+
+class TearOnce:
+    """Makes header and body disagree, the next ``times`` that something is sent."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    async def __call__(self, passage: Passage) -> None:
+        if self.times:
+            self.times -= 1
+            other = serving_pb2.ModelConfig(model="rows", version="v2")
+            passage.target = replace(passage.target, model_config=other)
+
+
+@pytest.mark.parametrize("topology", MESHES)
+async def test_a_provoked_tear_is_mended_once(topology: str, control_plane: ControlPlane, model: Model) -> None:
+    tear = TearOnce(1)
+    async with opened(topology, control_plane, model, CHAIN, before_send=tear) as client:
+        assert described(await ask(client)) == ("model", "rows.v1", 7, 2)
+        assert described(await ask(client)) == ("model", "rows.v1", 7, 1)
+        tear.times = 2
+        error = await refused(ask(client))
+        assert (error.code, error.routing_key) == (grpc.StatusCode.FAILED_PRECONDITION, "rows.v1")
+        # No version further down the chain is to hide a tear.
+        assert (error.attempts, len(model.seen)) == (2, 5)
+
+
+@pytest.mark.parametrize("topology", MESHES)
+async def test_a_publish_between_decision_and_sending_is_mended(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    async def publish(passage: Passage) -> None:
+        if passage.attempts or passage.decision.revision > 7:
+            return
+        await control_plane.put_in_force(
+            update(8, use_cases={"HomepageRows": use_case("rows@v2")}, full=False), "resolver"
+        )
+        model.holds.remove("rows.v1")
+
+    async with opened(topology, control_plane, model, use_case("rows@v1"), before_send=publish) as client:
+        answer = await ask(client)
+        assert described(answer) == ("model", "rows.v2", 8, 2)
+        assert answer.response.answered_by.version == "v2"

@@ -1,0 +1,180 @@
+"""Shadows, chains, pinned requests and tears in a lab that is up: over each topology, with its evidence."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from lab.errors import CallError, InputError
+from lab.history import read_parquet
+from lab.lab import CHECKOUT
+from lab.runs import LoadOptions
+from lab.transport import open_blocking_channel
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.lab import Lab
+
+USE_CASE = "ContinueWatchingRanking"
+TOPOLOGIES = ["gateway", "mesh", "mesh-unleased"]
+CHAIN = """\
+    override: [homepage]
+    fallback: [cw-ranker@v1]
+    shadow: {use: cw-ranker@v3, percent: 30}
+"""
+
+
+@pytest.fixture(scope="module")
+def chained(lab, tmp_path_factory) -> Iterator[Lab]:
+    """The default lab with a chain, a shadow and pinning for one use case."""
+    before = (CHECKOUT / "routes.yaml").read_text()
+    routes = tmp_path_factory.mktemp("chain") / "routes.yaml"
+    routes.write_text(before.replace(f"  {USE_CASE}:\n", f"  {USE_CASE}:\n{CHAIN}", 1))
+    lab.publish(routes)
+    yield lab
+    lab.publish(CHECKOUT / "routes.yaml")
+
+
+@contextmanager
+def behaving(lab: Lab, cluster: str, behaviour: stub_pb2.Behaviour) -> Iterator[None]:
+    """Every replica of the cluster behaves so, and fails no request afterwards."""
+    addresses = [unit.address for unit in lab.status().units if unit.name.startswith(cluster)]
+    try:
+        _set(addresses, behaviour)
+        yield
+    finally:
+        _set(addresses, stub_pb2.Behaviour(error_rate=0, constant=stub_pb2.ConstantLatency(ms=0)))
+
+
+def _set(addresses: list[str], behaviour: stub_pb2.Behaviour) -> None:
+    for address in addresses:
+        with open_blocking_channel(address) as channel:
+            stub_pb2_grpc.StubControlStub(channel).SetBehaviour(behaviour, timeout=10)
+
+
+def counts(lab: Lab, cluster: str) -> stub_pb2.Counts:
+    """What the replicas of a cluster have counted, together."""
+    total = stub_pb2.Counts()
+    for unit in lab.status().units:
+        if unit.name.startswith(cluster):
+            with open_blocking_channel(unit.address) as channel:
+                found = stub_pb2_grpc.StubControlStub(channel).GetCounts(stub_pb2.GetCountsRequest(), timeout=10)
+            total.requests += found.requests
+            total.tears += found.tears
+            total.copies += found.copies
+    return total
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_each_answer_says_who_gave_it(chained, run_lab, topology: str) -> None:
+    arguments = ("call", USE_CASE, "--topology", topology, "--context", "device=tv", "--context", "country=US")
+    assert "source       model" in run_lab(chained, *arguments).stdout
+    with behaving(chained, "ml-cluster-2", stub_pb2.Behaviour(error_rate=1)):
+        answer = json.loads(run_lab(chained, *arguments, "--json").stdout)
+        assert ("fallback", "cw-ranker.v1", "v1", 2) == (
+            *(answer["source"], answer["routing_key"]),
+            *(answer["version"], answer["attempts"]),
+        )
+        with behaving(chained, "ml-cluster-1", stub_pb2.Behaviour(error_rate=1)):
+            assert "source       default" in run_lab(chained, *arguments).stdout
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_a_request_is_pinned_by_its_context(chained, run_lab, topology: str) -> None:
+    arguments = ("call", USE_CASE, "--topology", topology)
+    answer = json.loads(run_lab(chained, *arguments, "--context", "override=cw-ranker@v3", "--json").stdout)
+    assert ("cw-ranker.v3", "v3", "model") == (answer["routing_key"], answer["version"], answer["source"])
+
+    unknown = run_lab(chained, *arguments, "--context", "override=cw-ranker@v9")
+    assert unknown.returncode == 1
+    assert "NOT_FOUND" in unknown.stderr
+    assert "cw-ranker@v9" in unknown.stderr
+    other = {"user_id": "u1", "override": "cw-ranker@v3"}
+    with pytest.raises(CallError, match="recommendations") as refusal:
+        chained.call(USE_CASE, topology=topology, caller="recommendations", context=other)
+    assert refusal.value.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("payload_bytes", [400, 2_000_000], ids=["400 B", "2 MB"])
+@pytest.mark.parametrize("topology", ["gateway", "mesh"])
+def test_every_request_that_is_drawn_is_copied_and_no_other(chained, topology: str, payload_bytes: int) -> None:
+    before = counts(chained, "ml-cluster-2")
+    rate, duration_s = (100, 2) if payload_bytes < 1_000_000 else (10, 4)
+    result = chained.load(
+        LoadOptions(
+            topology=topology,
+            caller="homepage",
+            use_cases=(USE_CASE,),
+            contexts={"device": ("phone",)},
+            payload_bytes=payload_bytes,
+            rate=rate,
+            duration_s=duration_s,
+        )
+    )
+
+    records = read_parquet(result.folder / "history.parquet")
+    marked = {record.request_id for record in records if record.shadow == "cw-ranker.v3"}
+    assert 0 < len(marked) < len(records) == result.summary.ok
+    copies = json.loads((result.folder / "copies.json").read_text())
+    assert sorted(marked) == sorted(copies["cw-ranker.v3"])
+    assert set(copies) <= {"cw-ranker.v3"}
+    after = counts(chained, "ml-cluster-2")
+    # The copies, a warm-up's perhaps among them, are no requests of the shadow's own: nobody asked for it.
+    assert len(marked) <= after.copies - before.copies <= len(marked) + 1
+    assert after.requests == before.requests
+
+
+@pytest.mark.parametrize("topology", ["gateway", "mesh"])
+def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained, topology: str) -> None:
+    slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=2_000), error_rate=1)
+    with behaving(chained, "ml-cluster-2", slow):
+        result = chained.load(
+            LoadOptions(
+                topology=topology,
+                caller="homepage",
+                use_cases=(USE_CASE,),
+                contexts={"device": ("phone",)},
+                rate=100,
+                duration_s=2,
+            )
+        )
+    assert result.summary.ok == result.summary.planned
+    # Nothing that waited for a copy could have been answered before the copy was.
+    assert result.summary.max_ms < 2_000
+
+
+@pytest.mark.parametrize("topology", ["mesh", "mesh-unleased"])
+def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained, topology: str) -> None:
+    before = counts(chained, "ml-cluster-")
+    result = chained.load(
+        LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=100, duration_s=2, tear_every=10)
+    )
+
+    assert result.summary.ok == result.summary.planned > 10
+    assert (result.misrouted, result.torn) == (0, 0)
+    records = read_parquet(result.folder / "history.parquet")
+    twice = [record for record in records if record.attempts == 2]
+    # The driver's warm-up call is a request too, and the n-th may have been it.
+    expected = (result.summary.planned + 1) // 10
+    assert len(twice) == expected
+    assert {"OK"} == {record.status for record in twice}
+    assert counts(chained, "ml-cluster-").tears - before.tears == expected
+
+
+def test_where_the_caller_makes_no_header_there_is_nothing_to_tear(chained) -> None:
+    options = LoadOptions(topology="gateway", caller="homepage", use_cases=(USE_CASE,), tear_every=10)
+    with pytest.raises(InputError, match="tear_every: in topology gateway"):
+        chained.load(options)
+
+
+def test_a_tear_that_nothing_mends_is_a_failed_precondition(lab) -> None:
+    result = lab.load(
+        LoadOptions(topology="direct", caller="homepage", use_cases=(USE_CASE,), rate=50, duration_s=1, tear_every=5)
+    )
+    assert {"OK", "FAILED_PRECONDITION"} == set(result.summary.by_status)

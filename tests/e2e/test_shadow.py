@@ -1,0 +1,207 @@
+"""Copies that the sidecar's Envoy makes: whole, for the shadow alone, and never at the cost of the request."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from lab.transport import open_blocking_channel
+from lab.waiting import eventually
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from models.proto.ranking.v1 import ranking_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lab.lab import Lab
+
+    Rank = Callable[..., ranking_pb2.RankResponse]
+
+DEADLINE_S = 10.0
+ARRIVE_WITHIN = timedelta(seconds=8)
+ASKED, SHADOW, SHADOW_CLUSTER = "cw-ranker.v1", "up-next.v1", "ml-cluster-5"
+FOUR_MB = 1_000_000  # floats
+
+
+@pytest.fixture
+def rank(lab) -> Iterator[Rank]:
+    """Asks for :data:`ASKED`, whatever else the headers say."""
+    with open_blocking_channel(lab.endpoints().clients["search"].sidecar) as channel:
+        call = channel.unary_unary(
+            "/ranking.v1.Ranking/Rank",
+            request_serializer=ranking_pb2.RankRequest.SerializeToString,
+            response_deserializer=ranking_pb2.RankResponse.FromString,
+        )
+
+        def ask(request_id: str, *shadow_keys: str, floats: int = 0, **more: str) -> ranking_pb2.RankResponse:
+            request = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1", features=[0.5] * floats)])
+            request.envelope.request_id = request_id
+            request.envelope.model_config.model, request.envelope.model_config.version = "cw-ranker", "v1"
+            metadata = [("x-routing-key", ASKED), *(("x-shadow-key", key) for key in shadow_keys), *more.items()]
+            return call(request, metadata=metadata, timeout=DEADLINE_S)
+
+        yield ask
+
+
+@contextmanager
+def controls(lab: Lab) -> Iterator[list[stub_pb2_grpc.StubControlStub]]:
+    """The dials of the shadow's replicas."""
+    units = [unit for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
+    channels = [open_blocking_channel(unit.address) for unit in units]
+    try:
+        yield [stub_pb2_grpc.StubControlStub(channel) for channel in channels]
+    finally:
+        for channel in channels:
+            channel.close()
+
+
+@pytest.fixture
+def copies(lab) -> Iterator[Callable[[], list[str]]]:
+    """Request ids of the copies that the shadow's replicas received, in no order."""
+    with controls(lab) as stubs:
+        yield lambda: [
+            request
+            for stub in stubs
+            for version in stub.Copies(stub_pb2.CopiesRequest(), timeout=DEADLINE_S, wait_for_ready=True).versions
+            for request in version.request_ids
+            if version.routing_key == SHADOW
+        ]
+
+
+@pytest.fixture
+def slowed(lab) -> Iterator[Callable[[float], None]]:
+    """Slows the shadow, ms."""
+    with controls(lab) as stubs:
+
+        def slow(ms: float) -> None:
+            for stub in stubs:
+                stub.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=ms)), timeout=DEADLINE_S)
+
+        yield slow
+        slow(0)
+
+
+def counted(lab: Lab, name: str) -> int:
+    """What the sidecar has counted on the way that copies take first."""
+    [admin] = [unit.admin for unit in lab._state().plan.with_role("sidecar") if unit.name == "search-sidecar"]
+    url = f"http://{admin.outside}/stats?format=json&filter=cluster.copies.{name}$"
+    with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+        [found] = json.load(answer)["stats"]
+    return int(found["value"])
+
+
+def arrive(copies: Callable[[], list[str]], *expected: str) -> None:
+    eventually(
+        "the copies arrive",
+        lambda: sorted(set(expected) - set(copies())),
+        within=ARRIVE_WITHIN,
+        until=lambda missing: not missing,
+    )
+
+
+@pytest.mark.parametrize("floats", [0, 7_000, FOUR_MB], ids=["tiny", "27 KB", "4 MB"])
+def test_a_copy_arrives_whole_and_the_answer_is_the_asked_ones(rank, copies, floats: int) -> None:
+    names = [f"whole-{floats}-{number}" for number in range(10)]
+    for name in names:
+        assert rank(name, SHADOW, floats=floats).answered_by.version == "v1"
+        rank(f"not-{name}", floats=floats)
+
+    # A message that is not whole is no message: gRPC would not have handed it on.
+    arrive(copies, *names)
+    assert len(names) == len([each for each in copies() if each.startswith(f"whole-{floats}-")])
+    assert not [each for each in copies() if each.startswith("not-")]
+
+
+BAD_KEYS = {
+    "empty": [""],
+    "the control plane's cluster": ["xds"],
+    "the copies' own": ["copies"],
+    "wildcard": ["*"],
+    "upper case": ["UP-NEXT.v1"],
+    "good then bad": [SHADOW, "xds"],
+    "bad then good": ["xds", SHADOW],
+    "twice the same": [SHADOW, SHADOW],
+    "joined": [f"{SHADOW},rows.v1"],
+}
+
+
+@pytest.mark.parametrize("case", BAD_KEYS)
+def test_what_is_no_well_formed_shadow_key_is_refused(rank, copies, case: str) -> None:
+    with pytest.raises(grpc.RpcError) as refusal:
+        rank(f"bad-{case}", *BAD_KEYS[case])
+
+    assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "x-shadow-key: send none or exactly one, of the form model.v1" in refusal.value.details()
+    assert f"bad-{case}" not in copies()
+
+
+def test_no_client_can_pass_its_request_off_as_a_copy(rank, copies) -> None:
+    assert rank("false", **{"x-shadow": "copy"}).answered_by.version == "v1"
+    rank("true", SHADOW, **{"x-shadow": "copy"})
+
+    arrive(copies, "true")
+    assert copies().count("true") == 1
+    assert "false" not in copies()
+
+
+def test_a_shadow_that_takes_its_time_holds_nobody_up(rank, copies, slowed) -> None:
+    slowed(2_000)
+    names = [f"slow-{number}" for number in range(40)]
+    for name in names:
+        # One after the other: had each waited for its copy, the first ones would have been given up long since.
+        assert rank(name, SHADOW).answered_by.version == "v1"
+
+    arrive(copies, *names)
+
+
+def test_copies_beyond_the_limit_are_dropped_and_counted(rank, copies, slowed, lab) -> None:
+    before = counted(lab, "upstream_rq_active_overflow")
+    slowed(60_000)
+    for number in range(140):
+        rank(f"beyond-{number}", SHADOW)
+
+    dropped = counted(lab, "upstream_rq_active_overflow") - before
+    assert dropped > 0
+    came = eventually(
+        "what was not dropped arrives",
+        lambda: [each for each in copies() if each.startswith("beyond-")],
+        within=ARRIVE_WITHIN,
+        until=lambda seen: len(seen) == 140 - dropped,
+    )
+    assert len(came) <= 128
+
+
+@pytest.mark.parametrize("floats", [0, FOUR_MB], ids=["tiny", "4 MB"])
+def test_a_shadow_that_is_frozen_holds_nobody_up(rank, lab, floats: int) -> None:
+    frozen = [unit.name for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
+    rank("so that the way there is known", SHADOW)
+    try:
+        for unit in frozen:
+            lab.pause(unit)
+        for number in range(12):
+            assert rank(f"frozen-{number}", SHADOW, floats=floats).answered_by.version == "v1"
+        # With less room for copies, this is where they would have made the requests wait.
+        assert counted(lab, "upstream_flow_control_backed_up_total") == 0
+    finally:
+        for unit in frozen:
+            lab.resume(unit)
+
+
+def test_a_shadow_that_is_dead_or_never_was_holds_nobody_up(rank, lab, copies) -> None:
+    dead = [unit.name for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
+    try:
+        for unit in dead:
+            lab.kill(unit)
+        for number in range(20):
+            assert rank(f"dead-{number}", SHADOW).answered_by.version == "v1"
+            assert rank(f"nobody-{number}", "nobody.v7").answered_by.version == "v1"
+    finally:
+        for unit in dead:
+            lab.start(unit)
+    eventually("copies arrive again", lambda: rank("again", SHADOW) and "again" in copies(), within=ARRIVE_WITHIN)
