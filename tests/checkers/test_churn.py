@@ -224,6 +224,13 @@ def test_without_a_draw_a_changed_rule_moves_whom_it_means(judge: Judge, make_ta
     assert (verdict.outcome, verdict.summary) == ("valid", "1 moved of 1 units answered under two revisions in a row")
 
 
+def test_units_are_told_apart_by_what_either_table_reads(judge: Judge, make_table: Table) -> None:
+    verdict = judge(make_table(rules=[]), make_table({"rows@v1": 50, "rows@v2": 50}))
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+    assert verdict.summary.endswith("moved of 1000 units answered under two revisions in a row")
+
+
 @pytest.mark.parametrize("changes", [{"source": "fallback"}, {"source": "default"}, {"status": "UNAVAILABLE"}])
 def test_only_answers_of_the_choice_count(judge: Judge, make_table: Table, changes: dict[str, Any]) -> None:
     table = make_table()
