@@ -16,7 +16,7 @@ from lab.routing.schema import RESERVED_RULES, Table
 from lab.routing.tree import dotted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -150,7 +150,7 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
                 yield Problem(place, text)
         for found in unreachable(use_case, steps):
             yield Problem((*path, "rules", found.rule, *found.path), found.reason)
-    yield from _experiments(table.get("use_cases", {}))
+    yield from clashing_experiments(table.get("use_cases", {}))
     for model, entry in models.items():
         for version, runs in entry["versions"].items():
             if runs["cluster"] not in clusters:
@@ -171,23 +171,42 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
         seen.add(rule["name"])
 
 
-def _experiments(use_cases: Mapping[str, Any]) -> Iterator[Problem]:
-    """Experiments that share an id, and so must share how users are allocated."""
+def clashing_experiments(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:
+    """Experiments that share an id, and so must share how users are allocated, but do not.
+
+    Args:
+        use_cases: of the right shape; problems are reported of these.
+        beside: the other use cases of the table, valid among themselves. Those of the names above do not count.
+    """
     seen: dict[str, tuple[Path, dict[str, int]]] = {}
+    found = list(_experiments(use_cases))
+    ids = {identity for identity, _, _ in found}
+    others = {name: one for name, one in (beside or {}).items() if name not in use_cases} if ids else {}
+    for identity, place, weights in _experiments(others, ids):
+        seen[identity] = (place, weights)
+    for identity, place, weights in found:
+        first, its_weights = seen.setdefault(identity, (place, weights))
+        if weights != its_weights:
+            text = (
+                f"experiment {shown(identity)} has other cells or weights at {dotted(first)}, and users are allocated "
+                f"to cells by its id alone; make them equal, or give one another id"
+            )
+            yield Problem((*place, "experiment", "cells"), text)
+
+
+def _experiments(
+    use_cases: Mapping[str, Any], ids: Container[str] | None = None
+) -> Iterator[tuple[str, Path, dict[str, int]]]:
+    """Each experiment's id, rule and weights; of those ids only, if any are given."""
     for name, use_case in use_cases.items():
-        for index, rule in enumerate(use_case.get("rules", [])):
+        for index, rule in enumerate(use_case.get("rules", ())):
             if "experiment" not in rule:
                 continue
             experiment = rule["experiment"]
-            place: Path = ("use_cases", name, "rules", index)
-            weights = {cell: arm["weight"] for cell, arm in experiment["cells"].items()}
-            first, its_weights = seen.setdefault(str(experiment["id"]), (place, weights))
-            if weights != its_weights:
-                text = (
-                    f"experiment {shown(experiment['id'])} has other cells or weights at {dotted(first)}, and users "
-                    f"are allocated to cells by its id alone; make them equal, or give one another id"
-                )
-                yield Problem((*place, "experiment", "cells"), text)
+            identity = str(experiment["id"])
+            if ids is None or identity in ids:
+                weights = {cell: arm["weight"] for cell, arm in experiment["cells"].items()}
+                yield identity, ("use_cases", name, "rules", index), weights
 
 
 def _references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -7,6 +7,8 @@ is all it may import.
 
 from __future__ import annotations
 
+import gc
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from lab.routing.keys import routing_key
 from lab.routing.rules import OVERRIDE, OVERRIDE_RULE, Shadow, UseCase, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Alternative", "Choice", "Router", "Shadow", "Version"]
 
@@ -169,12 +171,14 @@ class Router:
         removed_versions = tuple(removed_versions)
         for key in removed_versions:
             next_versions.pop(key, None)
-        compiled = {name: UseCase.of(name, document) for name, document in (use_cases or {}).items()}
+        with _uncollected():
+            compiled = {name: UseCase.of(name, document) for name, document in (use_cases or {}).items()}
         next_use_cases.update(compiled)
         next_versions.update(versions or {})
         # Whatever was there before had its versions, and lacks one only if that has gone.
         gone = {key for key in removed_versions if key not in next_versions}
-        for name, use_case in (next_use_cases if gone else compiled).items():
+        concerned = {name: one for name, one in next_use_cases.items() if not gone.isdisjoint(one.keys)} if gone else {}
+        for name, use_case in (concerned | compiled).items():
             if missing := use_case.keys - next_versions.keys():
                 raise RouteTableError(
                     f"refers to {', '.join(sorted(missing))}, which no model version has", field=f"use_cases.{name}"
@@ -252,3 +256,18 @@ class Router:
             found.api,
             self._revision,
         )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps the cycle collector away.
+
+    Rules are many objects and no cycle. It would go over all of them again and again, for longer than compiling takes.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import CallerNotAllowedError, RouteTableError
@@ -24,6 +25,7 @@ OVERRIDE = "override"
 _USE_CASE_FIELDS = frozenset({"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback"})
 _RULE_FIELDS = frozenset({"name", "when", "use", "experiment", "split", "config"})
 _CELL_FIELDS = frozenset({"weight", "use", "config"})
+_NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 _SHOWN = 80
 
 
@@ -116,7 +118,7 @@ class Rule:
         """Compiles a rule as it stands in the route table; ValueError if it says more than this code does."""
         name, conditions = rule["name"], Conditions.of(rule.get("when", {}))
         _refuse_unknown(rule, _RULE_FIELDS, f"rule {name!r}")
-        config = _config(rule, {})
+        config = _config(rule, _NO_CONFIG)
         if "use" in rule:
             return cls(name, conditions, Target(_key(rule["use"]), config), None)
         if "split" in rule:
@@ -195,7 +197,7 @@ class UseCase:
         try:
             _refuse_unknown(document, _USE_CASE_FIELDS, "it")
             rules = tuple(Rule.of(name, rule) for rule in document.get("rules", ()))
-            default = Target(_key(document["default"]), {})
+            default = Target(_key(document["default"]), _NO_CONFIG)
             fallback = tuple(_key(reference) for reference in document.get("fallback", ()))
             shadow = Shadow.of(document["shadow"]) if "shadow" in document else None
             keys = {default.key, *fallback, *(target.key for rule in rules for target in rule.targets)}

@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from lab.bench import driver, gateway_throughput, mesh_overhead
+from lab.bench import driver, gateway_throughput, mesh_overhead, routing
 from lab.bench.catalogue import BENCHES
 from lab.bench.result import BenchResult, Claim
 from lab.bench.setting import setting
 from lab.measure.compare import Interval
+from lab.routing.compiled import Router
+from lab.routing.document import RouteTable
 
 
 def _figure(estimate: float) -> Interval:
@@ -44,12 +46,21 @@ def test_a_result_keeps_every_round() -> None:
     assert document["medians"] == {"a": 2.0}
 
 
+def test_the_routing_bench_measures_a_valid_table_at_its_worst_place() -> None:
+    document = routing._document()
+    RouteTable.from_document({**document, "use_cases": dict(list(document["use_cases"].items())[-50:])})
+    choice = Router.of_document(document).resolve("Large", routing._LAST)
+    assert (choice.rule, len(choice.alternatives), choice.parameters["beam"]) == ("last", 2, 2)
+    assert len(document["use_cases"]) == routing.USE_CASES + 1
+
+
 @pytest.mark.timeout(300)
 def test_every_bench_measures_each_arm_once_a_round(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     for module in (driver, gateway_throughput, mesh_overhead):
         monkeypatch.setattr(module, "SECONDS", 1.0)
     monkeypatch.setattr(driver, "BUSY_RPS", 500.0)
+    monkeypatch.setattr(routing, "USE_CASES", 100)
     with setting(lambda _: None) as lab:
         for bench in BENCHES.values():
             result = bench(lab, 3)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import RouteTableError
+from lab.routing.checks import clashing_experiments
 from lab.routing.document import Source, read_sources
+from lab.routing.tree import dotted
 
 GOOD = """\
 use_cases:
@@ -313,6 +315,20 @@ def test_a_mistake_is_named_with_its_place_and_remedy(old: str, new: str, line: 
 def test_what_only_looks_like_a_mistake_is_none(old: str, new: str) -> None:
     assert old in GOOD
     read_sources([Source("routes.yaml", GOOD.replace(old, new, 1))])
+
+
+def test_a_use_case_that_comes_later_is_held_against_the_experiments_that_there_are() -> None:
+    there = read_sources([Source("routes.yaml", GOOD)]).document["use_cases"]
+
+    def clashes(weight: int, name: str = "Later") -> list[str]:
+        cells = {"1": {"weight": weight, "use": "up-next@v1"}, "2": {"weight": 100 - weight, "use": "up-next@v1"}}
+        rule = {"name": "x", "experiment": {"id": "7", "unit": "user_id", "cells": cells}}
+        changed = {name: there["UpNext"] | {"rules": [rule]}}
+        return [dotted(each.path) for each in clashing_experiments(changed, there)]
+
+    assert clashes(80) == []
+    assert clashes(70) == ["use_cases.Later.rules[0].experiment.cells"]
+    assert clashes(70, "UpNext") == []
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "null"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,21 @@ class TestUpdates:
     def test_a_full_update_forgets_what_it_does_not_name(self, sample_router: Router) -> None:
         after = sample_router.updated(revision=8, full=True)
         assert (len(after.use_cases), len(after.versions)) == (0, 0)
+
+    def test_the_collector_is_back_at_work_even_after_a_failure(self, sample_router: Router) -> None:
+        assert gc.isenabled()
+        sample_router.updated(revision=8)
+        assert gc.isenabled()
+        with pytest.raises(RouteTableError):
+            sample_router.updated(revision=8, use_cases={CW: {}})
+        assert gc.isenabled()
+
+    def test_a_version_that_goes_and_comes_in_one_update_is_there(self, sample_router: Router) -> None:
+        version = Version("cw-ranker", "v2", {"diversity": 0.9})
+        after = sample_router.updated(
+            revision=8, versions={version.routing_key: version}, removed_versions=[version.routing_key]
+        )
+        assert after.resolve(CW, TV_US).parameters == {"diversity": 0.9}
 
     def test_a_version_in_use_cannot_be_removed(self, sample_router: Router) -> None:
         with pytest.raises(RouteTableError, match=rf"use_cases\.{CW}: refers to cw-ranker\.v2, which no model version"):

@@ -6,14 +6,15 @@ from collections import Counter
 from itertools import count
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lab.checkers.plain import decide, fallbacks, fields_read, parameters_of, shadow_of
+from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, shadow_of
 from lab.routing.buckets import bucket_of, salted, split_salt
 from lab.routing.compiled import Router
 from tests.routing import fuzz
-from tests.routing.generated import VERSIONS, by_plain, by_router, requests, tables
+from tests.routing.generated import VERSIONS, Outcome, Request, by_plain, by_router, requests, tables
 
 PAIRS = 20_000
 EXAMPLES = 120
@@ -49,6 +50,26 @@ def test_both_interpreters_decide_alike() -> None:
 def test_the_comparison_on_demand_compares_as_many_as_it_says(capsys) -> None:
     assert fuzz.main(["--pairs", "2000", "--workers", "1", "--seed", "1"]) == 0
     assert "2,000 pairs (table, request): both interpreters agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"expected": Expected("OK", "m", "v1", "c-v1")},
+        {"parameters": {}},
+        {"fallbacks": ()},
+        {"shadow": ""},
+    ],
+    ids=lambda mistake: str(*mistake),
+)
+def test_the_comparison_catches_a_mistake(monkeypatch, mistake: dict[str, Any]) -> None:
+    def mistaken(router: Router, document: dict[str, Any], request: Request) -> Outcome:
+        outcome = by_router(router, document, request)
+        return outcome._replace(**mistake) if outcome.expected.status == "OK" else outcome
+
+    monkeypatch.setattr(fuzz, "by_router", mistaken)
+    with pytest.raises(AssertionError):
+        fuzz.compare((1, 20))
 
 
 def test_both_interpreters_put_the_edges_of_shares_alike() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import textwrap
@@ -69,6 +70,16 @@ def test_the_command_of_the_page_explains_a_pinned_request(tmp_path: Path) -> No
     assert result.exit_code == 0, result.output
     assert "✓ override" in result.output
     assert "cw-ranker@v3, routing key cw-ranker.v3" in result.output
+
+
+def test_a_script_is_told_what_follows_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yaml"
+    file.write_text(table(part("ab-12345"), part("fallback"), part("shadow")))
+    command = ["explain", "ContinueWatchingRanking", "--user", "u2", "--file", str(file), "--json"]
+    found = json.loads(CliRunner().invoke(app, command).stdout)
+    assert (found["rule"], found["share"], found["parameters"]) == ("ab-12345", "1", {})
+    assert found["fallback"] == ["cw-ranker.v3"]
+    assert found["shadow"] == {"routing_key": "cw-ranker.v3", "percent": 10}
 
 
 def test_links_of_the_page_lead_somewhere() -> None:
