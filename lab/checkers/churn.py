@@ -57,10 +57,9 @@ class _WeightChange:
         return sigmas(tail(count, units, self.ideal)) if count > units * self.ideal else 0.0
 
     def __str__(self) -> str:
-        return (
-            f"{self.after}: {len(self.moved)} of {len(self.units)} units of {self.after.unit} moved "
-            f"({len(self.moved) / len(self.units):.2%} for an ideal of {self.ideal:.0%}, {in_words(self.excess())} off)"
-        )
+        moved, units = len(self.moved), len(self.units)
+        share = f"{moved / units:.2%} for an ideal of {self.ideal:.0%}, {in_words(self.excess())} above"
+        return f"{self.after}: {moved} of {units} units of {self.after.unit} moved ({share})"
 
 
 def check(evidence: Evidence) -> Verdict | None:
@@ -86,7 +85,7 @@ def check(evidence: Evidence) -> Verdict | None:
     changes: list[str] = []
     both = moved = 0
     for (old, old_units), (new, new_units) in pairwise(seen):
-        weight_changes: dict[tuple[str, str], _WeightChange] = {}
+        weight_changes: dict[tuple[str, str, str], _WeightChange] = {}
         for unit in old_units.keys() & new_units.keys():
             before, after = old_units[unit], new_units[unit]
             both += 1
@@ -136,12 +135,12 @@ def _first_answers(records: Iterable[Record], fields: Mapping[str, Sequence[str]
 
 
 def _weight_change(
-    known: dict[tuple[str, str], _WeightChange], before: Draw | None, after: Draw | None
+    known: dict[tuple[str, str, str], _WeightChange], before: Draw | None, after: Draw | None
 ) -> _WeightChange | None:
     """The change of the draw that the unit came to both times; None if it came to another, or to none."""
     if before is None or after is None or (before.salt, before.unit) != (after.salt, after.unit):
         return None
-    return known.setdefault((after.use_case, after.salt), _WeightChange(before, after))
+    return known.setdefault((after.use_case, before.rule, after.rule), _WeightChange(before, after))
 
 
 def _objection(old: Rules, before: Record, new: Rules, after: Record, change: _WeightChange | None) -> str:

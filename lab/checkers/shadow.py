@@ -142,5 +142,5 @@ def _summary(tally: _Tally, *, repeated: int) -> str:
     if repeated:
         text += f"; {repeated} arrived more than once"
     if tally.copies:
-        text += f"; {len(tally.copies)} are of requests that the history does not know"
+        text += f"; {len(tally.copies)} of requests that the history does not know"
     return text

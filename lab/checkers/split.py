@@ -87,7 +87,7 @@ class _Share:
     def __str__(self) -> str:
         text = (
             f"{self.claim.name}: {self.arm} has {self.count} of {self.units} {self.claim.unit} "
-            f"({self.count / self.units:.2%} for {self.weight} %, {in_words(self.off()[0])})"
+            f"({self.count / self.units:.2%} for {self.weight}%, {in_words(self.off()[0])})"
         )
         return f"{text}; {self.lost} of them got no answer" if self.lost else text
 
@@ -165,4 +165,4 @@ def _enough(claim: _Claim) -> int:
 
 def _violation(share: _Share) -> Violation:
     record = share.claim.examples.get(share.arm, share.claim.first)
-    return Violation(NAME, record.sequence, record.request_id, f"{share}; seen here for the first time")
+    return Violation(NAME, record.sequence, record.request_id, str(share))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from lab.checkers import Outcome
 from lab.cli.options import Caller, Json, Name, Topology
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
 
-_SHOWN_VIOLATIONS = 20
+_SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 
 
@@ -123,15 +124,16 @@ def _show(result: RunResult) -> None:
         f"schedule delay p99 {summary.schedule_delay_p99_ms:.2f} ms\n"
     )
     rows = [
-        (verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", verdict.summary)
+        (verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", escape(verdict.summary))
         for verdict in result.verdicts
     ]
-    console.print(table(("checker", "verdict", "because"), rows))
-    violations = [violation for verdict in result.verdicts for violation in verdict.violations]
-    for violation in violations[:_SHOWN_VIOLATIONS]:
-        console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)
-    if len(violations) > _SHOWN_VIOLATIONS:
-        console.print(f"  … and {len(violations) - _SHOWN_VIOLATIONS} more; all are in --json")
+    console.print(table(("checker", "verdict", "because"), rows, wrapped=("because",)))
+    for verdict in result.verdicts:
+        for violation in verdict.violations[:_SHOWN_VIOLATIONS]:
+            console.print(f"  {violation.checker} #{violation.sequence}: {violation.message}", markup=False)
+        if len(verdict.violations) > _SHOWN_VIOLATIONS:
+            more = len(verdict.violations) - _SHOWN_VIOLATIONS
+            console.print(f"  {verdict.checker}: … and {more} more; all are in --json")
     console.print(f"\n[{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
 
 

@@ -29,11 +29,17 @@ def say(message: str) -> None:
     progress_console.print(f"[dim]·[/dim] {message}")
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
-    """A plain table; columns named in ``right`` are right-aligned, as numbers are."""
+def table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    wrapped: Sequence[str] = (),
+) -> Table:
+    """A plain table; columns in ``right`` are right-aligned, as numbers are; those in ``wrapped`` may break lines."""
     result = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
-        result.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+        result.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading not in wrapped)
     for row in rows:
         result.add_row(*[str(cell) for cell in row])
     return result

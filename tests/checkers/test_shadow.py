@@ -179,7 +179,7 @@ def test_what_arrived_twice_or_of_unknown_requests_is_told(
     verdict = shadow.check(evidence)
     assert verdict is not None
     assert verdict.outcome == "valid"
-    assert verdict.summary.endswith("; 3 arrived more than once; 2 are of requests that the history does not know")
+    assert verdict.summary.endswith("; 3 arrived more than once; 2 of requests that the history does not know")
 
 
 class TestRevisions:

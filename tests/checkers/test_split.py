@@ -59,14 +59,14 @@ def test_a_share_may_be_off_by_five_sigma_and_no_more(counted: Prove, of_v2: int
 
 
 def test_a_violation_names_share_sigma_and_the_first_request_that_the_arm_answered(counted: Prove) -> None:
-    verdict = split.check(counted(10_000, 9_000))
+    verdict = split.check(counted(1_000, 900))
     assert verdict is not None
     assert {(violation.sequence, violation.request_id) for violation in verdict.violations} == {
         (0, "r0"),
-        (9_000, "r9000"),
+        (900, "r900"),
     }
     assert verdict.violations[0].message.startswith(
-        "rule canary of Rows, revision 1: rows@v2 has 9000 of 10000 units of user_id (90.00% for 10 %, over 37 sigma)"
+        "rule canary of Rows, revision 1: rows@v2 has 900 of 1000 units of user_id (90.00% for 10%, over 37 sigma)"
     )
     assert verdict.summary.startswith("2 shares off by more than 5 sigma; 1 of 1 draws")
 
@@ -82,7 +82,7 @@ def test_users_count_once_however_often_they_ask(make_evidence: Prove, make_tabl
 
 
 def test_answers_are_counted_and_not_decisions(counted: Prove) -> None:
-    verdict = split.check(counted(10_000, 0, routing_key="rows.v2"))
+    verdict = split.check(counted(1_000, 0, routing_key="rows.v2"))
     assert verdict is not None
     assert verdict.outcome == "invalid"
 
@@ -107,7 +107,7 @@ def test_a_version_that_is_no_arm_gets_nobody(counted: Prove, make_record: Make)
     verdict = split.check(replace(good, records=[stranger, *good.records[1:]]))
     assert verdict is not None
     assert [violation.sequence for violation in verdict.violations] == [0]
-    assert "rows@v4 has 1 of 1000 units of user_id (0.10% for 0 %, over 37 sigma)" in verdict.violations[0].message
+    assert "rows@v4 has 1 of 1000 units of user_id (0.10% for 0%, over 37 sigma)" in verdict.violations[0].message
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_a_version_that_is_no_arm_gets_nobody(counted: Prove, make_record: Make)
 def test_users_whose_arm_nobody_saw_may_have_been_of_any(
     counted: Prove, make_record: Make, changes: dict[str, Any]
 ) -> None:
-    """10 % of 10,000 users got v2; then those of v2 fail, and later more than them."""
-    whole = counted(10_000, 1_000)
-    for failing, outcome in ((100, "valid"), (1_000, "unknown"), (5_000, "unknown")):
+    """10 % of 2,000 users got v2; then some of these fail, all of them, and more than them."""
+    whole = counted(2_000, 200)
+    for failing, outcome in ((20, "valid"), (200, "unknown"), (1_000, "unknown")):
         failed = [make_record(number, **changes) for number in range(failing)]
         verdict = split.check(replace(whole, records=[*failed, *whole.records[failing:]]))
         assert verdict is not None
@@ -131,8 +131,22 @@ def test_users_whose_arm_nobody_saw_may_have_been_of_any(
         assert f"{failing} of them got no answer" in verdict.summary
 
 
+def test_who_was_answered_once_counts_whatever_comes_later(counted: Prove, make_record: Make) -> None:
+    whole = counted(1_000, 100)
+    later = [make_record(number, user_id=f"u{number - 1_000}", status="UNAVAILABLE") for number in range(1_000, 2_000)]
+    flapped = [make_record(number, user_id=f"u{number - 1_000}", **V2) for number in range(1_500, 2_000)]
+    for more in (later, flapped):
+        verdict = split.check(replace(whole, records=[*whole.records, *more]))
+        assert verdict is not None
+        assert verdict.outcome == "valid"
+        # And whoever failed at first counts once answered.
+        verdict = split.check(replace(whole, records=[*later, *whole.records]))
+        assert verdict is not None
+        assert "no answer" not in verdict.summary
+
+
 def test_lost_users_excuse_no_more_than_they_are(counted: Prove, make_record: Make) -> None:
-    whole = counted(10_000, 3_000)
+    whole = counted(2_000, 600)
     failed = [make_record(number, status="UNAVAILABLE") for number in range(100)]
     verdict = split.check(replace(whole, records=[*failed, *whole.records[100:]]))
     assert verdict is not None
@@ -234,13 +248,20 @@ class TestShadow:
         for copied, outcome in ((500, "valid"), (598, "valid"), (620, "invalid"), (380, "invalid")):
             assert outcome == self.judged(make_evidence, make_table, records, copied).outcome
         verdict = self.judged(make_evidence, make_table, records, 9_000)
-        assert "copied to the shadow has 9000 of 10000 requests (90.00% for 5 %" in verdict.violations[0].message
+        assert "copied to the shadow has 9000 of 10000 requests (90.00% for 5%" in verdict.violations[0].message
 
     def test_a_mark_counts_as_well(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
         marked = [
             make_record(number, cluster="v1", shadow="rows.v3" if number < 500 else "") for number in range(10_000)
         ]
         assert self.judged(make_evidence, make_table, marked, 0).outcome == "valid"
+
+    def test_pinned_requests_are_not_drawn(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
+        records = [
+            make_record(number, cluster="v1", score=0.0, override="rows@v1" if number >= 1_000 else "")
+            for number in range(2_000)
+        ]
+        assert "of 1000 requests" in self.judged(make_evidence, make_table, records, 50).summary
 
     def test_without_copies_nobody_knows(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
         assert self.judged(make_evidence, make_table, [make_record(0, cluster="v1")], None) is None

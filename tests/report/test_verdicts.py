@@ -1,0 +1,82 @@
+"""What checkers find, on the page and on the command line: all that there is to judge, and no list without an end."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.checkers import CHECKERS
+from lab.report import read_run, render
+from lab.runs.folder import COPIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.history import Record
+
+LAB = Path(sys.executable).parent / "lab"
+CHANGE = 200
+
+
+@pytest.fixture
+def folder(
+    make_run: Callable[..., Path],
+    make_record: Callable[..., Record],
+    revision: Callable[..., dict[str, Any]],
+) -> Path:
+    """A run in which everybody flaps between two versions, no copy arrives, and a change of rules is not heeded."""
+    records = [
+        make_record(number, version=("v1", "v2")[number // 3 % 2], routing_key="", tenant=f"t{number % 40}")
+        for number in range(400)
+    ]
+    before = revision(1, loaded=1, converged=2)
+    rule = {"name": "[bold]canary", "split": {"unit": "tenant", "weights": {"rows@v1": 100, "rows@v2": 0}}}
+    before["document"] = copy.deepcopy(before["document"])
+    before["document"]["use_cases"]["Rows"] |= {"rules": [rule], "shadow": {"use": "rows@v2", "percent": 50}}
+    at = records[CHANGE].intended_ns
+    after = revision(2, loaded=at, converged=at + 1)
+    after["document"] = copy.deepcopy(before["document"])
+    after["document"]["use_cases"]["Rows"]["rules"][0]["split"]["weights"] = {"rows@v1": 0, "rows@v2": 100}
+    made = make_run(records, revisions=[before, after])
+    (made / COPIES).write_text(json.dumps({"rows.v2": ["nobody"]}))
+    return made
+
+
+def test_every_verdict_is_on_the_page_with_its_first_violations(folder: Path) -> None:
+    run = read_run(folder)
+
+    html = render([run])
+
+    assert list(CHECKERS) == [verdict.checker for verdict in run.result.verdicts]
+    for verdict in run.result.verdicts:
+        assert f'<td class="whole">{verdict.checker}</td>' in html
+    long = [verdict for verdict in run.result.verdicts if len(verdict.violations) > 20]
+    assert {"routing", "stickiness", "churn", "shadow", "staleness"} >= {verdict.checker for verdict in long} > set()
+    assert html.count("of which the first 20") == len(long)
+    assert html.count("<li><b>#") == sum(min(20, len(verdict.violations)) for verdict in run.result.verdicts)
+    assert "sigma" in html
+
+
+def test_the_command_shows_some_violations_of_each_checker_and_says_how_many_more(folder: Path) -> None:
+    told = subprocess.run([LAB, "check", folder], capture_output=True, text=True, check=False)
+
+    assert 1 == told.returncode, told.stderr
+    for verdict in read_run(folder).result.verdicts:
+        lines = [line for line in told.stdout.splitlines() if line.startswith(f"  {verdict.checker} #")]
+        assert min(10, len(verdict.violations)) == len(lines), verdict
+        if len(verdict.violations) > 10:
+            assert f"  {verdict.checker}: … and {len(verdict.violations) - 10} more; all are in --json" in told.stdout
+    assert "rule [bold]canary of Rows" in told.stdout
+
+
+def test_all_violations_are_in_the_document(folder: Path) -> None:
+    told = subprocess.run([LAB, "check", folder, "--json"], capture_output=True, text=True, check=False)
+
+    found = {each["checker"]: len(each["violations"]) for each in json.loads(told.stdout)["verdicts"]}
+    assert found == {verdict.checker: len(verdict.violations) for verdict in read_run(folder).result.verdicts}
