@@ -149,6 +149,52 @@ def test_no_larger_share_moves_than_grows(
     assert "50 of 50 units of user_id moved (100.00% for an ideal of 10%" in violation.message
 
 
+def test_a_smaller_share_may_move_if_those_seen_had_to_stay(
+    make_evidence: Prove, make_table: Table, obey: Make
+) -> None:
+    tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
+    stay = [number for number in range(USERS) if len({obey(table, number).version for table in tables}) == 1]
+    records = [
+        obey(table, place * len(stay) + number, user_id=f"u{user}")
+        for place, table in enumerate(tables)
+        for number, user in enumerate(stay)
+    ]
+    change = records[len(stay)].intended_ns
+    revisions = [RevisionInForce(1, tables[0], 0, change), RevisionInForce(2, tables[1], change)]
+    verdict = churn.check(make_evidence(records, revisions=revisions))
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+    assert "(0.00% for an ideal of 10%, 0.0 sigma above)" in verdict.summary
+
+
+def test_while_two_revisions_are_in_force_nothing_counts(
+    make_evidence: Prove, make_table: Table, make_record: Make
+) -> None:
+    """u1 asks first while both are, and is answered by the new one; what it got under the old alone nobody knows."""
+    tables = make_table({"rows@v1": 100, "rows@v2": 0}), make_table({"rows@v1": 0, "rows@v2": 100})
+    users = [("u0", V1), ("u1", V2), ("u0", V2), ("u1", V2)]
+    records = [make_record(number, user_id=user, **answer) for number, (user, answer) in enumerate(users)]
+    revisions = [
+        RevisionInForce(1, tables[0], 0, records[1].done_ns),
+        RevisionInForce(2, tables[1], records[1].sent_ns),
+    ]
+    verdict = churn.check(make_evidence(records, revisions=revisions))
+    assert verdict is not None
+    assert (verdict.outcome, verdict.summary.split(";")[0]) == (
+        "valid",
+        "1 moved of 1 units answered under two revisions in a row",
+    )
+
+
+def test_a_draw_for_another_field_is_another_draw(judge: Judge, make_table: Table) -> None:
+    tables = make_table(), make_table()
+    tables[1]["use_cases"]["Rows"]["rules"][1]["split"]["unit"] = "country"
+    verdict = judge(*tables)
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+    assert verdict.summary.endswith("units answered under two revisions in a row")
+
+
 def test_another_experiment_draws_anew(judge: Judge, make_table: Table) -> None:
     """Not a change of weights, so nothing is minimal; each user still has to go where the table says."""
     cells = {"1": {"weight": 50, "use": "rows@v1"}, "2": {"weight": 50, "use": "rows@v2"}}
@@ -176,6 +222,13 @@ def test_without_a_draw_a_changed_rule_moves_whom_it_means(judge: Judge, make_ta
     assert verdict is not None
     # Without rules all of a caller are one unit.
     assert (verdict.outcome, verdict.summary) == ("valid", "1 moved of 1 units answered under two revisions in a row")
+
+
+def test_units_are_told_apart_by_what_either_table_reads(judge: Judge, make_table: Table) -> None:
+    verdict = judge(make_table(rules=[]), make_table({"rows@v1": 50, "rows@v2": 50}))
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+    assert verdict.summary.endswith("moved of 1000 units answered under two revisions in a row")
 
 
 @pytest.mark.parametrize("changes", [{"source": "fallback"}, {"source": "default"}, {"status": "UNAVAILABLE"}])

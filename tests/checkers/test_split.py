@@ -263,6 +263,13 @@ class TestShadow:
         ]
         assert "of 1000 requests" in self.judged(make_evidence, make_table, records, 50).summary
 
+    def test_of_a_request_that_failed_no_copy_is_missed(
+        self, make_evidence: Prove, make_table: Table, make_record: Make
+    ) -> None:
+        states = ("OK", "UNAVAILABLE")
+        records = [make_record(number, cluster="v1", status=states[number // 1_000]) for number in range(2_000)]
+        assert "of 1000 requests" in self.judged(make_evidence, make_table, records, 50).summary
+
     def test_without_copies_nobody_knows(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
         assert self.judged(make_evidence, make_table, [make_record(0, cluster="v1")], None) is None
 

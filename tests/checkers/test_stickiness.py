@@ -90,6 +90,15 @@ def test_another_unit_or_no_answer_of_the_choice_may_differ(
     assert verdict.outcome == "valid"
 
 
+def test_only_those_who_come_to_the_draw_are_looked_at(judge: Judge, make_record: Make) -> None:
+    """Televisions have a rule before it: that these flap is for the routing checker to say."""
+    phones = [make_record(number, user_id="u1", **V1) for number in range(2)]
+    televisions = [make_record(2 + number, user_id="u1", device="tv", **(V1, V2)[number]) for number in range(2)]
+    verdict = judge([*phones, *televisions])
+    assert verdict is not None
+    assert verdict.outcome == "valid"
+
+
 def test_what_no_rule_reads_makes_no_other_unit(judge: Judge, make_record: Make) -> None:
     verdict = judge([make_record(0, user_id="u1", **V1), make_record(1, user_id="u1", country="US", **V2)])
     assert verdict is not None
