@@ -250,7 +250,7 @@ class Lab:
             units=self.folder / "units",
             document=self.revision().document or {},
             revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
-            replicas=lambda: self._state().plan.with_role("model"),
+            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
             progress=progress,
         )
 

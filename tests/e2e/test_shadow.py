@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -89,7 +90,9 @@ def slowed(lab) -> Iterator[Callable[[float], None]]:
 
 def counted(lab: Lab, name: str) -> int:
     """What the sidecar has counted on the way that copies take first."""
-    [admin] = [unit.admin for unit in lab._state().plan.with_role("sidecar") if unit.name == "search-sidecar"]
+    [admin] = [
+        unit.admin for unit in LabState.of(lab.folder).plan.with_role("sidecar") if unit.name == "search-sidecar"
+    ]
     url = f"http://{admin.outside}/stats?format=json&filter=cluster.copies.{name}$"
     with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
         [found] = json.load(answer)["stats"]
