@@ -27,13 +27,13 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Registry) -> None:
-    assert registry.append(DOCUMENT, author="ada", comment="first") == 1
-    assert registry.append({**DOCUMENT, "clusters": {}}, author="bob", comment="second") == 2
+    assert registry.append(DOCUMENT, author="ada", comment="first")[0] == 1
+    assert registry.append({**DOCUMENT, "clusters": {}}, author="bob", comment="second")[0] == 2
 
     first = registry.get(1)
 
     assert first is not None
-    assert (first.document, first.author, first.comment) == (DOCUMENT, "ada", "first")
+    assert (registry.document(1), first.author, first.comment) == (DOCUMENT, "ada", "first")
     assert [each.revision for each in registry.all()] == [1, 2]
     assert registry.get(3) is None
 
@@ -41,7 +41,7 @@ def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Regis
 def test_the_revision_in_force_is_the_latest_that_converged(registry: Registry) -> None:
     assert registry.in_force() == 0
     for phases in ((Phase.CONVERGED,), (Phase.LOADED, Phase.FAILED), ()):
-        revision = registry.append(DOCUMENT, author="ada", comment="")
+        revision, _ = registry.append(DOCUMENT, author="ada", comment="")
         for phase in phases:
             registry.record(revision, phase)
 
@@ -84,7 +84,7 @@ from pathlib import Path
 from services.controlplane.registry import Phase, Registry
 registry = Registry(Path(sys.argv[1]))
 while True:
-    revision = registry.append({"use_cases": {}}, author="writer", comment="x" * 2000)
+    revision, _ = registry.append({"use_cases": {}}, author="writer", comment="x" * 2000)
     registry.record(revision, Phase.CONVERGED)
     print(revision, flush=True)
 """
