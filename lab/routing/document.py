@@ -158,6 +158,15 @@ def sources_of(path: str | Path) -> list[Source]:
         ) from error
 
 
+def source_of(path: Path) -> Source:
+    """The text of one file; see :func:`sources_of`."""
+    try:
+        return _source(path)
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise RouteTableError(f"{reason}; name a readable file", file=str(path)) from error
+
+
 def _source(path: Path) -> Source:
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)

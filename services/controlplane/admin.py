@@ -128,12 +128,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         )
 
     async def _carry_out(
-        self, table_after: Callable[[RouteTable], RouteTable], context: Context, **options: Any
+        self, table_after: Callable[[RouteTable], RouteTable], context: Context, *, called_ns: int, **options: Any
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         events: asyncio.Queue[admin_pb2.PublishProgress | None] = asyncio.Queue()
+        called = _timestamp(called_ns)
 
         def tell(revision: int, event: Event) -> None:
-            message = _progress(revision, event)
+            message = _progress(revision, event, called)
             if event.phase in _LAST:
                 message.acknowledgements.extend(self._acknowledgements(revision))
             events.put_nowait(message)
@@ -143,7 +144,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             self._publisher.publish(
                 table_after,
                 progress=tell,
-                waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen)),
+                waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen, called)),
+                called_ns=called_ns,
                 **options,
             )
         )
@@ -176,7 +178,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             comment=stored.comment,
             created=_timestamp(stored.created_ns),
             document=document,
-            progress=[_progress(stored.revision, event) for event in stored.events],
+            progress=[_progress(stored.revision, event, _timestamp(stored.created_ns)) for event in stored.events],
             in_force=stored.revision == self._publisher.revision,
             acknowledgements=[_acknowledgement(each) for each in stored.acknowledgements],
         )
@@ -198,17 +200,18 @@ def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
     ]
 
 
-def _progress(revision: int, event: Event) -> admin_pb2.PublishProgress:
+def _progress(revision: int, event: Event, called: timestamp_pb2.Timestamp) -> admin_pb2.PublishProgress:
     return admin_pb2.PublishProgress(
-        revision=revision, phase=_phase(event.phase), at=_timestamp(event.at_ns), detail=event.detail
+        revision=revision, phase=_phase(event.phase), at=_timestamp(event.at_ns), detail=event.detail, called=called
     )
 
 
-def _waiting(revision: int, seen: Waiting) -> admin_pb2.PublishProgress:
+def _waiting(revision: int, seen: Waiting, called: timestamp_pb2.Timestamp) -> admin_pb2.PublishProgress:
     return admin_pb2.PublishProgress(
         revision=revision,
         phase=_phase(seen.phase),
         at=_timestamp(time.time_ns()),
+        called=called,
         waiting=admin_pb2.Waiting(done=seen.done, total=seen.total, waiting_for=seen.waiting_for),
     )
 

@@ -212,6 +212,7 @@ class PublishProgress(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
+    CALLED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     phase: Global___Phase.ValueType
     detail: _builtins.str
@@ -225,6 +226,10 @@ class PublishProgress(_message.Message):
     def acknowledgements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledgement]:
         """With CONVERGED and FAILED: which nodes have answered, and when."""
 
+    @_builtins.property
+    def called(self) -> _timestamp_pb2.Timestamp:
+        """When the call to publish arrived."""
+
     def __init__(
         self,
         *,
@@ -234,10 +239,11 @@ class PublishProgress(_message.Message):
         detail: _builtins.str = ...,
         waiting: Global___Waiting | None = ...,
         acknowledgements: _abc.Iterable[Global___Acknowledgement] | None = ...,
+        called: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "waiting", b"waiting"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "called", b"called", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "at", b"at", "detail", b"detail", "phase", b"phase", "revision", b"revision", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "at", b"at", "called", b"called", "detail", b"detail", "phase", b"phase", "revision", b"revision", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
