@@ -21,7 +21,8 @@ def difference(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapp
         old, new = before.get(section, {}), after.get(section, {})
         if old is new:
             continue
-        entries = {name: entry for name, entry in new.items() if not _is_same(old.get(name), entry)}
+        get = old.get
+        entries = {name: entry for name, entry in new.items() if (known := get(name)) is not entry and known != entry}
         entries |= dict.fromkeys(old.keys() - new.keys())
         if entries:
             change[section] = entries
@@ -39,7 +40,3 @@ def applied(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Mappin
             else:
                 target[name] = entry
     return after
-
-
-def _is_same(old: object, new: object) -> bool:
-    return old is new or old == new
