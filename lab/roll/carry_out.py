@@ -206,7 +206,8 @@ class _Roll:
         except StaleRevisionError as error:
             return self._result(Outcome.STOPPED, f"somebody else has published: {error}; nothing was overwritten")
         except (KeyboardInterrupt, _BrokenOff, LabError) as error:
-            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+            # A driver that was only just starting dies of the same Ctrl-C.
+            reason = "interrupted" if self.interruption.asked else str(error)
             return self._take_back(first, reason)
         return self._result(Outcome.COMPLETED, "")
 
