@@ -73,11 +73,11 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         arms={_ARM: took},
         claims=[
             Claim(text=f"p50, {_ARM}, ms", figure=median(took, seed=0), at_most=BOUND_MS),
-            Claim(text=f"p99, {_ARM}, ms", figure=quantile(took, 0.99, seed=0)),
         ],
         notes=[
             f"n = {changes} changes, one use case of {USE_CASES:,} each; {2 * _MODELS:,} model versions",
             "each is validated and stored durably on the way",
+            f"p99 {quantile(took, 0.99, seed=0).estimate:.1f} ms",
         ],
     )
 

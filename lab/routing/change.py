@@ -51,8 +51,13 @@ def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
     )
 
 
+def same(one: object, other: object) -> bool:
+    """Whether two entries say the same, to the letter: ``1`` and ``True``, equal to Python, are not so to a model."""
+    return one is other or (one == other and repr(one) == repr(other))
+
+
 def _shared(entries: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
-    result = {name: before[name] if before.get(name) == entry else entry for name, entry in entries.items()}
+    result = {name: before[name] if same(before.get(name), entry) else entry for name, entry in entries.items()}
     is_same = len(result) == len(before) and all(entry is before.get(name) for name, entry in result.items())
     return before if is_same else result
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lab.routing.change import same
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,7 +24,9 @@ def difference(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapp
         if old is new:
             continue
         get = old.get
-        entries = {name: entry for name, entry in new.items() if (known := get(name)) is not entry and known != entry}
+        entries = {
+            name: entry for name, entry in new.items() if (known := get(name)) is not entry and not same(known, entry)
+        }
         entries |= dict.fromkeys(old.keys() - new.keys())
         if entries:
             change[section] = entries

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from lab.routing.change import same
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.subscribers import Subscriber, Subscribers
 
@@ -193,7 +194,7 @@ def _changed(entries: Mapping[str, T], before: Mapping[str, T]) -> dict[str, T]:
     if entries is before:
         return {}
     get = before.get
-    return {name: entry for name, entry in entries.items() if (old := get(name)) is not entry and old != entry}
+    return {name: entry for name, entry in entries.items() if (old := get(name)) is not entry and not same(old, entry)}
 
 
 def _changes_rules(update: rules_pb2.RulesUpdate) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 
 import pytest
 
 from lab.admin import AdminClient
 from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.change import with_use_cases
-from lab.routing.document import Source
+from lab.routing.document import RouteTable, Source
 from services.controlplane.publish import NOTHING_TO_LOAD, SKIPPED
 from services.controlplane.registry import Phase
 
@@ -207,3 +208,18 @@ async def test_what_takes_its_time_says_whom_it_waits_for(control_plane, table) 
 
     assert {(each.phase, each.done, each.total) for each in seen} <= {(Phase.LOADED, 0, 2), (Phase.LOADED, 1, 2)}
     assert "replica bb of ml-cluster-1 lacks" in seen[-1].waiting_for[0]
+
+
+async def test_a_parameter_that_python_takes_for_equal_is_sent_all_the_same(control_plane, table) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    resolver = await control_plane.follower("homepage-resolver")
+    one, true = (copy.deepcopy(table(BOTH).document) for _ in range(2))
+    one["models"]["cw-ranker"]["versions"]["v1"]["config"] = {"boost": 1}
+    true["models"]["cw-ranker"]["versions"]["v1"]["config"] = {"boost": True}
+    await control_plane.publish(RouteTable.from_document(one))
+
+    await control_plane.publish(RouteTable.from_document(true))
+
+    [version] = resolver.updates[-1].model_versions
+    assert version.parameters == b'{"boost":true}'
+    assert control_plane.publisher.registry.document(2) == true

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,3 +25,11 @@ def test_only_changed_entries_are_named() -> None:
     after = {"use_cases": {"A": {"default": 2}, "B": {}}}
 
     assert difference(before, after) == {"use_cases": {"A": {"default": 2}, "C": None}}
+
+
+@pytest.mark.parametrize("other", [1.0, True])
+def test_what_python_takes_for_equal_and_a_model_does_not_is_a_change(other: object) -> None:
+    before = {"models": {"rows": {"versions": {"v1": {"config": {"boost": 1}}}}}}
+    after = {"models": {"rows": {"versions": {"v1": {"config": {"boost": other}}}}}}
+
+    assert difference(before, after) == after
