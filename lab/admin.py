@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from lab.errors import InputError, LabError, LabNotRunningError, PublishError
+from lab.errors import InputError, LabError, LabNotRunningError, PublishError, StaleRevisionError
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -37,10 +37,54 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A node that holds a revision wholly.
+
+    Attributes:
+        role: ``sidecar``, ``resolver`` or ``gateway``.
+        sent_ns: when its part was sent (clusters and endpoints, or rules), Unix nanoseconds.
+        at_ns: when it had put that in force.
+    """
+
+    node: str
+    role: str
+    sent_ns: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How far a phase has come: ``done`` of ``total`` have answered, ``waiting_for`` have not."""
+
+    done: int
+    total: int
+    waiting_for: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishProgress:
+    """A word of a publish that is under way.
+
+    Attributes:
+        step: what has been reached, or is being waited for.
+        waiting: how far that has come; None once it has been reached.
+        acknowledgements: of the nodes, with ``converged`` and ``failed``.
+        called_ns: when the call to publish arrived, Unix nanoseconds.
+    """
+
+    revision: int
+    step: Step
+    waiting: Waiting | None
+    acknowledgements: tuple[Acknowledgement, ...]
+    called_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class RevisionInfo:
     """A published route table and what became of it.
 
     Attributes:
+        created_ns: when the call to publish it arrived, Unix nanoseconds.
         document: in the shape of ``routes.yaml``; None in listings.
     """
 
@@ -50,6 +94,7 @@ class RevisionInfo:
     created_ns: int
     in_force: bool
     steps: tuple[Step, ...]
+    acknowledgements: tuple[Acknowledgement, ...]
     document: dict[str, Any] | None
 
 
@@ -125,7 +170,8 @@ class AdminClient:
         author: str,
         comment: str = "",
         expected_revision: int = 0,
-        progress: Callable[[int, Step], None] = lambda *_: None,
+        unsafe_skip_phases: bool = False,
+        progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
         """Publishes a route table and returns its revision once every node has converged.
 
@@ -134,10 +180,12 @@ class AdminClient:
             author: who publishes.
             comment: why.
             expected_revision: refuse unless this one is in force; 0 for whichever is.
-            progress: called with the revision and each step.
+            unsafe_skip_phases: rules go out at once, before anything is loaded; for demonstration: requests fail.
+            progress: called with each step, and every now and then while one takes its time.
 
         Raises:
             InputError: the route table is not valid.
+            StaleRevisionError: another revision is in force than the one expected.
             PublishError: a phase failed; the revision before stays in force.
         """
         request = admin_pb2.PublishRequest(
@@ -145,18 +193,60 @@ class AdminClient:
             author=author,
             comment=comment,
             expected_revision=expected_revision,
+            unsafe_skip_phases=unsafe_skip_phases,
         )
         with self._errors():
             return _follow(self._stub.Publish(request, timeout=_PUBLISH_S), progress)
 
-    def rollback(self, revision: int, *, author: str, progress: Callable[[int, Step], None] = lambda *_: None) -> int:
+    def publish_change(
+        self,
+        use_cases: Mapping[str, tuple[str, str]],
+        *,
+        author: str,
+        comment: str = "",
+        expected_revision: int = 0,
+        progress: Callable[[PublishProgress], None] = lambda _: None,
+    ) -> int:
+        """Publishes some use cases anew, with the rest of the route table as it is; see :meth:`publish`.
+
+        Args:
+            use_cases: name → name and text of a file with what stands below it in a route table.
+            author: who publishes.
+            comment: why.
+            expected_revision: refuse unless this one is in force; 0 for whichever is.
+            progress: as for :meth:`publish`.
+        """
+        request = admin_pb2.PublishChangeRequest(
+            use_cases=[
+                admin_pb2.ChangedUseCase(name=name, source=admin_pb2.SourceFile(name=file, text=text))
+                for name, (file, text) in use_cases.items()
+            ],
+            author=author,
+            comment=comment,
+            expected_revision=expected_revision,
+        )
+        with self._errors():
+            return _follow(self._stub.PublishChange(request, timeout=_PUBLISH_S), progress)
+
+    def rollback(
+        self,
+        revision: int,
+        *,
+        author: str,
+        comment: str = "",
+        expected_revision: int = 0,
+        progress: Callable[[PublishProgress], None] = lambda _: None,
+    ) -> int:
         """Publishes an earlier revision's route table anew and returns the new revision.
 
         Raises:
             InputError: there is no such revision.
+            StaleRevisionError: another revision is in force than the one expected.
             PublishError: a phase failed.
         """
-        request = admin_pb2.RollbackRequest(revision=revision, author=author)
+        request = admin_pb2.RollbackRequest(
+            revision=revision, author=author, comment=comment, expected_revision=expected_revision
+        )
         with self._errors():
             return _follow(self._stub.Rollback(request, timeout=_PUBLISH_S), progress)
 
@@ -183,7 +273,9 @@ class AdminClient:
             code, details = error.code(), error.details() or ""
             if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
                 raise InputError(details) from None
-            if code in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED):
+            if code is grpc.StatusCode.ABORTED:
+                raise StaleRevisionError(details) from None
+            if code is grpc.StatusCode.FAILED_PRECONDITION:
                 raise PublishError(details) from None
             if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise LabNotRunningError(
@@ -192,11 +284,20 @@ class AdminClient:
             raise LabError(f"control plane: {code.name}: {details}") from error
 
 
-def _follow(events: Iterable[admin_pb2.PublishProgress], progress: Callable[[int, Step], None]) -> int:
+def _follow(events: Iterable[admin_pb2.PublishProgress], progress: Callable[[PublishProgress], None]) -> int:
     revision = 0
     for event in events:
         revision = event.revision
-        progress(revision, _step(event))
+        waiting = event.waiting
+        progress(
+            PublishProgress(
+                revision,
+                _step(event),
+                Waiting(waiting.done, waiting.total, tuple(waiting.waiting_for)) if event.HasField("waiting") else None,
+                tuple(_acknowledgement(each) for each in event.acknowledgements),
+                _unix_ns(event.called),
+            )
+        )
     return revision
 
 
@@ -208,6 +309,7 @@ def _info(revision: admin_pb2.Revision) -> RevisionInfo:
         _unix_ns(revision.created),
         revision.in_force,
         tuple(_step(each) for each in revision.progress),
+        tuple(_acknowledgement(each) for each in revision.acknowledgements),
         json.loads(revision.document) if revision.document else None,
     )
 
@@ -215,6 +317,10 @@ def _info(revision: admin_pb2.Revision) -> RevisionInfo:
 def _step(event: admin_pb2.PublishProgress) -> Step:
     phase = admin_pb2.Phase.Name(event.phase).removeprefix("PHASE_").lower()
     return Step(phase, _unix_ns(event.at), event.detail)
+
+
+def _acknowledgement(each: admin_pb2.Acknowledgement) -> Acknowledgement:
+    return Acknowledgement(each.node, each.role, _unix_ns(each.sent), _unix_ns(each.at))
 
 
 def _unix_ns(timestamp: Timestamp) -> int:

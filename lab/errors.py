@@ -11,6 +11,7 @@
     ├── LabNotRunningError  the command needs a lab that is up
     ├── UnitError           a unit did not start, or died
     ├── PublishError        a publish stopped; the revision before stays in force
+    │   └── StaleRevisionError  somebody else has published since the publisher looked
     ├── NoDecisionError     the rules give this request no decision
     │   ├── UnknownUseCaseError     no such use case: NOT_FOUND
     │   ├── UnknownVersionError     an override names a model version that there is not: NOT_FOUND
@@ -74,6 +75,10 @@ class UnitError(LabError):
 
 class PublishError(LabError):
     """A publish stopped; the revision before stays in force."""
+
+
+class StaleRevisionError(PublishError):
+    """Somebody else has published since the publisher looked."""
 
 
 class NoDecisionError(LabError):

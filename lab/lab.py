@@ -14,9 +14,9 @@ from lab.admin import AdminClient
 from lab.calls import call
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
 from lab.faults import Hands
-from lab.routing.compiled import Router
-from lab.routing.document import RouteTable, read_path, read_sources, sources_of
-from lab.routing.explanation import Explanation, explain
+from lab.publishing import Publishing
+from lab.roll import Interruption, carry_out
+from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.runs import drive
 from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.lock import exclusive
@@ -30,9 +30,9 @@ from services.caller.pages import PAGES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.admin import RevisionInfo, Step
     from lab.calls import CallOutcome
     from lab.load.progress import Progress
+    from lab.roll import RollOptions, RollProgress, RollResult
     from lab.runs import LoadOptions, RunResult
     from lab.runtime import Runtime
     from lab.spec import LabSpec
@@ -43,7 +43,7 @@ DEFAULT_SPEC = CHECKOUT / "lab.toml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
-class Lab:
+class Lab(Publishing):
     """One lab, up or not.
 
     Args:
@@ -254,54 +254,26 @@ class Lab:
             progress=progress,
         )
 
-    # -- routes --------------------------------------------------------------------------------------------------
-
-    def publish(
-        self,
-        routes: Path,
-        *,
-        expected_revision: int = 0,
-        comment: str = "",
-        progress: Callable[[int, Step], None] = lambda *_: None,
-    ) -> int:
-        """Publishes a route table; returns its revision once every node has converged.
+    def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
+        """Shifts a model's traffic to another version in steps, and back if one of them turns out bad.
 
         Raises:
-            InputError: it is not valid; the revision in force stays.
-            PublishError: a phase failed; the revision in force stays.
+            InputError: the options fit neither lab nor route table; nothing was published.
         """
-        sources = sources_of(routes)
-        read_sources(sources)  # said here, with no lab in the way
-        with self._admin(LabState.of(self.folder)) as admin:
-            return admin.publish(
-                sources,
+        state = LabState.of(self.folder)
+        self._check_topology(state, options.probe.topology)
+        if options.probe.caller:
+            self._check_caller(state, options.probe.caller)
+        with Interruption() as interruption, self._admin(state) as admin:
+            return carry_out(
+                options,
+                admin=admin,
                 author=getpass.getuser(),
-                comment=comment,
-                expected_revision=expected_revision,
+                callers=state.plan.callers,
+                load=lambda load, told: self.load(load, progress=told),
+                interruption=interruption,
                 progress=progress,
             )
-
-    def rollback(self, revision: int, *, progress: Callable[[int, Step], None] = lambda *_: None) -> int:
-        """Publishes an earlier revision's route table anew; returns the new revision."""
-        with self._admin(LabState.of(self.folder)) as admin:
-            return admin.rollback(revision, author=getpass.getuser(), progress=progress)
-
-    def revision(self, revision: int = 0) -> RevisionInfo:
-        """One revision with its route table; 0 for the one in force."""
-        with self._admin(LabState.of(self.folder)) as admin:
-            return admin.revision(revision)
-
-    def revisions(self) -> list[RevisionInfo]:
-        """All revisions, oldest first, without their route tables."""
-        with self._admin(LabState.of(self.folder)) as admin:
-            return admin.revisions()
-
-    def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
-        """Where a request would go and why; by a file with no lab up, or by the revision in force."""
-        if file is not None:
-            return explain(Router.of_document(read_path(file).document), use_case, context)
-        in_force = self.revision()
-        return explain(Router.of_document(in_force.document or {}, in_force.revision), use_case, context)
 
     # -- within --------------------------------------------------------------------------------------------------
 
@@ -315,6 +287,9 @@ class Lab:
 
     def _runtime(self, state: LabState) -> Runtime:
         return make_runtime(state.runtime, self.folder, state.security)
+
+    def _control_plane(self) -> AdminClient:
+        return self._admin(LabState.of(self.folder))
 
     def _admin(self, state: LabState) -> AdminClient:
         return AdminClient(state.plan.unit(CONTROL_PLANE).address)

@@ -24,6 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the scenarios."""
     parser.addoption("--runtime", default="auto", help="how units run: process, or auto")
     parser.addoption("--lab", default=None, help="name of a lab that is up, instead of bringing one up")
+    parser.addoption("--long", action="store_true", help="run also those that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the long ones out unless they are asked for."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
 
 
 @pytest.fixture(scope="session")

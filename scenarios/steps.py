@@ -8,6 +8,9 @@ from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
+from lab.transport import open_blocking_channel
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,6 +36,14 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
         run.add_done_callback(lambda _: answering.set())
         assert answering.wait(LOAD_STARTS_WITHIN.total_seconds()), "the driver did not start"
         yield run
+
+
+def dial(lab: Lab, behaviour: stub_pb2.Behaviour, clusters: str = "") -> None:
+    """Turns the knobs of all stub models whose cluster's name begins so."""
+    for unit in lab.status().units:
+        if unit.role == "model" and unit.name.startswith(clusters):
+            with open_blocking_channel(unit.address) as channel:
+                stub_pb2_grpc.StubControlStub(channel).SetBehaviour(behaviour, timeout=5)
 
 
 def assert_all_answered_rightly(result: RunResult) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.bench import driver, gateway_throughput, mesh_overhead, recovery, routing
+from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, recovery, routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lab.bench.setting import Setting
 
 BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
-    module.NAME: module.run for module in (mesh_overhead, gateway_throughput, driver, recovery, routing)
+    module.NAME: module.run
+    for module in (mesh_overhead, gateway_throughput, driver, recovery, routing, convergence, large_table)
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""

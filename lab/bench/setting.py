@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from lab.errors import UnitError
-from lab.lab import Lab
+from lab.lab import DEFAULT_SPEC, Lab
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
 from lab.units import Port, Unit
@@ -20,6 +20,7 @@ from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from lab.runs import LoadOptions, RunResult
 
@@ -87,11 +88,11 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def setting(say: Callable[[str], None]) -> Iterator[Setting]:
+def setting(say: Callable[[str], None], spec: Path = DEFAULT_SPEC) -> Iterator[Setting]:
     """Brings a lab up for a bench, and takes it down again."""
     lab = Lab(f"bench-{secrets.token_hex(3)}")
     try:
-        lab.up(runtime="process", say=say)
+        lab.up(spec=spec, runtime="process", say=say)
         yield Setting(lab, LabState.of(lab.folder), say)
     finally:
         lab.down()

@@ -1,4 +1,4 @@
-"""``lab routes``: validate, schema, publish, show, history, diff, rollback, explain."""
+"""``lab routes``: validate, schema, publish, set, show, history, diff, rollback, explain."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 
+from lab.cli import publishing
 from lab.cli.options import Caller, Context, Json, Name, RoutesFile, User, read_context
-from lab.cli.output import console, print_json, quiet, say, table
+from lab.cli.output import console, print_json, table
 from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.routing.schema_json import text as schema_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.admin import RevisionInfo, Step
+    from lab.admin import RevisionInfo
 
 app = typer.Typer(help="Look at the route table and change it.", no_args_is_help=True)
 
+Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this revision is in force.")]
+Comment = Annotated[str, typer.Option(help="Why; kept with the revision.")]
 _Revision = Annotated[int, typer.Argument(min=1, help="Number of a revision.")]
 
 
@@ -58,26 +59,55 @@ def schema() -> None:
 @app.command()
 def publish(
     file: RoutesFile,
-    expect: Annotated[int, typer.Option(min=0, help="Refuse unless this revision is in force.")] = 0,
-    comment: Annotated[str, typer.Option(help="Why; kept with the revision.")] = "",
+    expect: Expect = 0,
+    comment: Comment = "",
+    unsafe_skip_phases: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-skip-phases", help="Rules first, models later: shows what the phases are for. Requests will fail."
+        ),
+    ] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Publish a route table; returns when every node has converged on it.
+    """Publish a route table; returns when every node has converged on it, and says when each did.
 
     Example: lab routes publish routes.yaml --comment "move cw-ranker to ml-cluster-2"
     """
-    revision = Lab(name).publish(file, expected_revision=expect, comment=comment, progress=_steps(as_json=as_json))
-    _published(revision, as_json=as_json)
+    with publishing.shown(as_json=as_json) as progress:
+        Lab(name).publish(
+            file, expected_revision=expect, comment=comment, unsafe_skip_phases=unsafe_skip_phases, progress=progress
+        )
+    publishing.finish(progress.view, as_json=as_json)
+
+
+@app.command("set")
+def set_use_case(
+    use_case: Annotated[str, typer.Argument(help="Name of the use case.")],
+    file: Annotated[Path, typer.Argument(help="What stands below that name in a route table: a YAML file.")],
+    expect: Expect = 0,
+    comment: Comment = "",
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Publish one use case anew and leave the rest of the route table as it is, however large that is.
+
+    Example: lab routes set UpNext up-next.yaml --comment "only playback may ask"
+    """
+    with publishing.shown(as_json=as_json) as progress:
+        Lab(name).set_use_case(use_case, file, expected_revision=expect, comment=comment, progress=progress)
+    publishing.finish(progress.view, as_json=as_json)
 
 
 @app.command()
-def rollback(revision: _Revision, name: Name = "default", as_json: Json = False) -> None:
+def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as_json: Json = False) -> None:
     """Publish an earlier revision's route table anew, as a new revision.
 
     Example: lab routes rollback 3
     """
-    _published(Lab(name).rollback(revision, progress=_steps(as_json=as_json)), as_json=as_json)
+    with publishing.shown(as_json=as_json) as progress:
+        Lab(name).rollback(revision, expected_revision=expect, progress=progress)
+    publishing.finish(progress.view, as_json=as_json)
 
 
 @app.command()
@@ -192,25 +222,6 @@ def explain(
         console.print(f"  {parameter}: {choice.parameters[parameter]!r}, of {origin}", markup=False)
     for line in explanation.beyond:
         console.print(f"  {line}", markup=False)
-
-
-def _steps(*, as_json: bool) -> Callable[[int, Step], None]:
-    if as_json:
-        return quiet
-    first: list[int] = []
-
-    def tell(revision: int, step: Step) -> None:
-        first.append(step.at_ns)
-        say(f"revision {revision}: {step.phase:<10} {(step.at_ns - first[0]) / 1e6:8.1f} ms {step.detail}")
-
-    return tell
-
-
-def _published(revision: int, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"revision": revision})
-    else:
-        console.print(f"revision {revision} is in force")
 
 
 def _info(revision: RevisionInfo) -> dict[str, object]:

@@ -83,6 +83,25 @@ def median(values: Sequence[float], *, seed: int, confidence: float = CONFIDENCE
     )
 
 
+def quantile(values: Sequence[float], share: float, *, seed: int, confidence: float = CONFIDENCE) -> Interval:
+    """A quantile of one value a round, e.g. the 99th percentile with a share of 0.99; nearest rank, upwards.
+
+    The interval says how much of it is owed to these very rounds. Of fewer rounds than 1 / (1 - share) it is the
+    greatest value, and no interval can say how much more there may be.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    draws = np.random.default_rng(seed).integers(0, len(sample), size=(RESAMPLES, len(sample)))
+    quantiles = np.quantile(sample[draws], share, axis=1, method="higher")
+    tail = 100 * (1 - confidence) / 2
+    return Interval(
+        estimate=float(np.quantile(sample, share, method="higher")),
+        low=float(np.percentile(quantiles, tail, method="lower")),
+        high=float(np.percentile(quantiles, 100 - tail, method="higher")),
+        confidence=confidence,
+        rounds=len(sample),
+    )
+
+
 def median_difference(a: Sequence[float], b: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
     """Median over rounds of ``a - b``: what A costs more than B, in their unit.
 

@@ -86,7 +86,11 @@ class RouteTable:
             located = [(root.locate(problem.path), problem) for problem in found]
             (file, line), first = min(located, key=lambda at: (files.index(at[0][0]), at[0][1]))
             raise RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
-        document = {section: root.value.get(section, {}) for section in SECTIONS}
+        return cls.of_valid({section: root.value.get(section, {}) for section in SECTIONS})
+
+    @classmethod
+    def of_valid(cls, document: dict[str, Any]) -> RouteTable:
+        """The table of a whole document that was checked before; it is not copied."""
         versions = [
             ModelVersion(model, version, runs["cluster"], runs.get("config", {}))
             for model, entry in document["models"].items()
@@ -152,6 +156,15 @@ def sources_of(path: str | Path) -> list[Source]:
         raise RouteTableError(
             f"{reason}; name a readable file or directory", file=str(error.filename or path)
         ) from error
+
+
+def source_of(path: Path) -> Source:
+    """The text of one file; see :func:`sources_of`."""
+    try:
+        return _source(path)
+    except OSError as error:
+        reason = (error.strerror or "cannot be read").lower()
+        raise RouteTableError(f"{reason}; name a readable file", file=str(path)) from error
 
 
 def _source(path: Path) -> Source:

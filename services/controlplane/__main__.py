@@ -36,9 +36,9 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)
-    reaper = asyncio.create_task(publisher.membership.reap())
+    reaper = asyncio.create_task(publisher.fleet.membership.reap())
     await stop.wait()
-    publisher.freeze()
+    publisher.fleet.freeze()
     reaper.cancel()
     # Streams never end by themselves; everybody comes back to the next control plane.
     await server.stop(grace=0)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import orjson
 from google.protobuf import timestamp_pb2
 
-from lab.errors import PublishError, RouteTableError
+from lab.errors import PublishError, RouteTableError, StaleRevisionError
+from lab.routing.change import sharing, with_use_cases
 from lab.routing.document import RouteTable, Source, read_sources
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
-from services.controlplane.publish import StaleRevisionError
+from services.controlplane.registry import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from services.controlplane.publish import Publisher
-    from services.controlplane.registry import Event, StoredRevision
+    from services.controlplane.registry import Acknowledgement, Event, StoredRevision
     from services.controlplane.subscribers import Subscribers
+    from services.controlplane.waiting import Waiting
 
     Context = grpc.aio.ServicerContext[Any, Any]
+
+
+_LAST = (Phase.CONVERGED, Phase.FAILED)
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
@@ -35,12 +41,34 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.PublishRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Validates and publishes a route table."""
+        called_ns = time.time_ns()
         try:
             table = read_sources([Source(each.name, each.text) for each in request.sources])
         except RouteTableError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         async for progress in self._carry_out(
-            table, context, author=request.author, comment=request.comment, expected_revision=request.expected_revision
+            lambda before: sharing(table, before),
+            context,
+            author=request.author,
+            comment=request.comment,
+            expected_revision=request.expected_revision,
+            called_ns=called_ns,
+            unsafe_skip_phases=request.unsafe_skip_phases,
+        ):
+            yield progress
+
+    async def PublishChange(  # noqa: N802 (the protocol's name)
+        self, request: admin_pb2.PublishChangeRequest, context: Context
+    ) -> AsyncIterator[admin_pb2.PublishProgress]:
+        """Validates and publishes some use cases anew, with the rest of the table as it is."""
+        sources = {each.name: Source(each.source.name, each.source.text) for each in request.use_cases}
+        async for progress in self._carry_out(
+            lambda before: with_use_cases(before, sources),
+            context,
+            author=request.author,
+            comment=request.comment,
+            expected_revision=request.expected_revision,
+            called_ns=time.time_ns(),
         ):
             yield progress
 
@@ -48,11 +76,16 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.RollbackRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Publishes an earlier revision's route table anew."""
+        called_ns = time.time_ns()
         stored = await self._stored(request.revision, context)
-        table = RouteTable.from_document(stored.document)
-        comment = f"rollback to revision {stored.revision}"
+        table = RouteTable.of_valid(self._publisher.registry.document(stored.revision))
         async for progress in self._carry_out(
-            table, context, author=request.author, comment=comment, expected_revision=0
+            lambda before: sharing(table, before),
+            context,
+            author=request.author,
+            comment=request.comment or f"rollback to revision {stored.revision}",
+            expected_revision=request.expected_revision,
+            called_ns=called_ns,
         ):
             yield progress
 
@@ -61,7 +94,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> admin_pb2.Revision:
         """One revision, with its route table."""
         stored = await self._stored(request.revision or self._publisher.revision, context)
-        return self._revision(stored, orjson.dumps(stored.document))
+        return self._revision(stored, orjson.dumps(self._publisher.registry.document(stored.revision)))
 
     async def ListRevisions(  # noqa: N802 (the protocol's name)
         self,
@@ -79,7 +112,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> admin_pb2.Status:
         """Who is connected, and how far each has come."""
         publisher = self._publisher
-        nodes = [*_nodes(publisher.store.subscribers), *_nodes(publisher.feed.subscribers)]
+        nodes = [*_nodes(publisher.fleet.store.subscribers), *_nodes(publisher.fleet.feed.subscribers)]
         replicas = [
             admin_pb2.Replica(
                 cluster=each.cluster,
@@ -88,24 +121,32 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                 loaded=sorted(each.loaded),
                 draining=each.draining,
             )
-            for each in publisher.membership.members
+            for each in publisher.fleet.membership.members
         ]
         return admin_pb2.Status(
             revision=publisher.revision, nodes=sorted(nodes, key=lambda node: node.node), replicas=replicas
         )
 
     async def _carry_out(
-        self, table: RouteTable, context: Context, *, author: str, comment: str, expected_revision: int
+        self, table_after: Callable[[RouteTable], RouteTable], context: Context, *, called_ns: int, **options: Any
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         events: asyncio.Queue[admin_pb2.PublishProgress | None] = asyncio.Queue()
+        called = _timestamp(called_ns)
+
+        def tell(revision: int, event: Event) -> None:
+            message = _progress(revision, event, called)
+            if event.phase in _LAST:
+                message.acknowledgements.extend(self._acknowledgements(revision))
+            events.put_nowait(message)
+
         # A task of its own: whoever stops watching does not stop the publish half-way.
         task = asyncio.create_task(
             self._publisher.publish(
-                table,
-                author=author,
-                comment=comment,
-                expected_revision=expected_revision,
-                progress=lambda revision, event: events.put_nowait(_progress(revision, event)),
+                table_after,
+                progress=tell,
+                waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen, called)),
+                called_ns=called_ns,
+                **options,
             )
         )
         self._publishes.add(task)
@@ -115,6 +156,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             yield event
         try:
             await task
+        except RouteTableError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except StaleRevisionError as error:
             await context.abort(grpc.StatusCode.ABORTED, str(error))
         except PublishError as error:
@@ -135,9 +178,14 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             comment=stored.comment,
             created=_timestamp(stored.created_ns),
             document=document,
-            progress=[_progress(stored.revision, event) for event in stored.events],
+            progress=[_progress(stored.revision, event, _timestamp(stored.created_ns)) for event in stored.events],
             in_force=stored.revision == self._publisher.revision,
+            acknowledgements=[_acknowledgement(each) for each in stored.acknowledgements],
         )
+
+    def _acknowledgements(self, revision: int) -> list[admin_pb2.Acknowledgement]:
+        stored = self._publisher.registry.get(revision)
+        return [_acknowledgement(each) for each in stored.acknowledgements] if stored else []
 
 
 def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
@@ -152,13 +200,30 @@ def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
     ]
 
 
-def _progress(revision: int, event: Event) -> admin_pb2.PublishProgress:
+def _progress(revision: int, event: Event, called: timestamp_pb2.Timestamp) -> admin_pb2.PublishProgress:
+    return admin_pb2.PublishProgress(
+        revision=revision, phase=_phase(event.phase), at=_timestamp(event.at_ns), detail=event.detail, called=called
+    )
+
+
+def _waiting(revision: int, seen: Waiting, called: timestamp_pb2.Timestamp) -> admin_pb2.PublishProgress:
     return admin_pb2.PublishProgress(
         revision=revision,
-        phase=admin_pb2.Phase.Value(f"PHASE_{event.phase.name}"),
-        at=_timestamp(event.at_ns),
-        detail=event.detail,
+        phase=_phase(seen.phase),
+        at=_timestamp(time.time_ns()),
+        called=called,
+        waiting=admin_pb2.Waiting(done=seen.done, total=seen.total, waiting_for=seen.waiting_for),
     )
+
+
+def _acknowledgement(each: Acknowledgement) -> admin_pb2.Acknowledgement:
+    return admin_pb2.Acknowledgement(
+        node=each.node, role=each.role, sent=_timestamp(each.sent_ns), at=_timestamp(each.at_ns)
+    )
+
+
+def _phase(phase: Phase) -> admin_pb2.Phase.ValueType:
+    return admin_pb2.Phase.Value(f"PHASE_{phase.name}")
 
 
 def _timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:

@@ -21,6 +21,6 @@ if TYPE_CHECKING:
 def add_apis(server: grpc.aio.Server, publisher: Publisher) -> None:
     """Lets the server answer for the publisher: admin, registration, rules and xDS."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
-    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.membership), server)
-    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.feed), server)
-    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(DeltaDiscovery(publisher.store), server)
+    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership), server)
+    rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed), server)
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(DeltaDiscovery(publisher.fleet.store), server)

@@ -80,6 +80,7 @@ class Membership:
         self._registrations: dict[tuple[str, str], _Registration] = {}
         self._revision = 0
         self._assignments: Mapping[str, tuple[Version, ...]] = {}
+        self._assigned_keys: Mapping[str, frozenset[str]] = {}
         self._progress = asyncio.Condition()
         self._last_look = 0.0
         self._forgiving_until = 0.0
@@ -107,9 +108,38 @@ class Membership:
         """Tells every replica what it is to hold from now on; clusters that are not named hold nothing."""
         self._revision = revision
         self._assignments = {cluster: tuple(versions) for cluster, versions in assignments.items()}
+        self._assigned_keys = {
+            cluster: frozenset(each.routing_key for each in versions) for cluster, versions in self._assignments.items()
+        }
         for registration in self._registrations.values():
             if registration.assignment_changed is not None:
                 registration.assignment_changed.set()
+
+    def holds(self, needed: Mapping[str, frozenset[str]]) -> bool:
+        """Whether every replica of these clusters has loaded these routing keys and is to keep them."""
+        return all(
+            keys <= self._assigned_keys.get(cluster, frozenset())
+            and (members := self._serving(cluster))
+            and all(keys <= member.loaded for member in members)
+            for cluster, keys in needed.items()
+        )
+
+    def serving(self, clusters: Collection[str]) -> int:
+        """Number of replicas that these clusters have."""
+        return sum(len(self._serving(cluster)) for cluster in clusters)
+
+    def missing(self, needed: Mapping[str, Collection[str]], revision: int) -> list[str]:
+        """Which replicas have not loaded what their cluster needs, or have not answered that revision's assignment."""
+        result = []
+        for cluster, keys in needed.items():
+            members = self._serving(cluster)
+            if not members:
+                result.append(f"cluster {cluster} has no replica")
+            for member in members:
+                absent = sorted(set(keys) - member.loaded)
+                if absent or member.revision < revision:
+                    result.append(f"replica {member.replica} of {cluster} lacks {', '.join(absent) or 'an answer'}")
+        return result
 
     async def wait_loaded(self, needed: Mapping[str, Collection[str]], *, revision: int, timeout_s: float) -> None:
         """Returns once every replica of the clusters named has loaded the routing keys that its cluster needs.
@@ -119,14 +149,14 @@ class Membership:
         """
 
         def settled() -> bool:
-            return self._load_failure(needed, revision) is not None or not self._missing(needed, revision)
+            return self._load_failure(needed, revision) is not None or not self.missing(needed, revision)
 
         try:
             async with self._progress:
                 await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
         except TimeoutError:
             raise PublishError(
-                f"not loaded within {timeout_s:g} s: {'; '.join(self._missing(needed, revision))}"
+                f"not loaded within {timeout_s:g} s: {'; '.join(self.missing(needed, revision))}"
             ) from None
         failure = self._load_failure(needed, revision)
         if failure is not None:
@@ -236,18 +266,6 @@ class Membership:
                     if key in keys:
                         return f"replica {member.replica} of {cluster} cannot load {key}: {reason}"
         return None
-
-    def _missing(self, needed: Mapping[str, Collection[str]], revision: int) -> list[str]:
-        result = []
-        for cluster, keys in needed.items():
-            members = self._serving(cluster)
-            if not members:
-                result.append(f"cluster {cluster} has no replica")
-            for member in members:
-                absent = sorted(set(keys) - member.loaded)
-                if absent or member.revision < revision:
-                    result.append(f"replica {member.replica} of {cluster} lacks {', '.join(absent) or 'an answer'}")
-        return result
 
 
 class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):

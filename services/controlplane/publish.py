@@ -8,25 +8,25 @@
     converged  every resolver and gateway decides by the new rules, and no caller holds a decision by the old
     retired    what is no longer referenced is unloaded, once nothing can be on its way to it
 
-A phase that fails or times out ends the publish: the revision before is put back and stays in force.
+A phase that fails or times out ends the publish: the revision before is put back and stays in force. Where replicas
+hold everything already, as they do at once after a rollback, nothing is loaded and nobody is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.errors import LabError, PublishError
-from lab.routing.compiled import Router
+from lab.errors import PublishError, StaleRevisionError
 from lab.routing.document import RouteTable
-from services.controlplane.membership import Member, Membership, Version
-from services.controlplane.registry import Event, Phase, StoredReplica
-from services.controlplane.rules import RulesFeed
-from services.controlplane.xds.resources import endpoint_set_name
-from services.controlplane.xds.store import ResourceStore
+from lab.routing.schema import timeout_seconds
+from services.controlplane.fleet import Fleet
+from services.controlplane.membership import Member
+from services.controlplane.registry import Acknowledgement, Event, Phase, StoredReplica
+from services.controlplane.waiting import Tell, Waiting, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
-class StaleRevisionError(LabError):
-    """Somebody else has published since the publisher looked."""
+NOTHING_TO_LOAD = "nothing to load: replicas hold every version already"
+SKIPPED = "skipped: unsafe, on demand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +55,36 @@ class Timeouts:
 
 
 @dataclass(slots=True)
+class _Sent:
+    """What a publish has sent so far: generation and time, Unix nanoseconds; 0 if nothing."""
+
+    xds: int = 0
+    xds_ns: int = 0
+    rules: int = 0
+    rules_ns: int = 0
+
+
+@dataclass(slots=True)
 class Publisher:
-    """Carries revisions out, one at a time, and keeps endpoints up to date in between.
+    """Carries revisions out, one at a time.
 
     Attributes:
         table: the route table in force.
         revision: its revision, 0 before the first.
+        fleet: everybody who is told.
     """
 
     registry: Registry
     timeouts: Timeouts = field(default_factory=Timeouts)
-    store: ResourceStore = field(default_factory=ResourceStore)
-    feed: RulesFeed = field(default_factory=RulesFeed)
-    membership: Membership = field(init=False)
+    fleet: Fleet = field(init=False)
     revision: int = 0
     table: RouteTable = field(default_factory=lambda: RouteTable.from_document({}))
-    _placement: dict[str, str] = field(default_factory=dict)  # routing key → model cluster, as nodes are told
     _retiring: list[RouteTable] = field(default_factory=list)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _frozen: bool = False
 
     def __post_init__(self) -> None:
-        self.membership = Membership(self._endpoints_changed)
+        self.fleet = Fleet(self._remember_replicas)
 
     def restore(self) -> None:
         """Puts the revision in force back after a restart.
@@ -87,134 +93,184 @@ class Publisher:
         revision in force: until then some may still act on the other.
         """
         self.revision = self.registry.in_force()
-        stored = self.registry.get(self.revision)
-        if stored is not None:
-            self.table = RouteTable.from_document(stored.document)
+        if self.revision:
+            self.table = RouteTable.from_document(self.registry.document(self.revision))
             log.info("revision %d is in force", self.revision)
-        self.membership.remember(
+        self.fleet.membership.remember(
             Member(each.cluster, each.replica, each.address, frozenset(each.loaded))
             for each in self.registry.replicas()
         )
         if self.revision:
             self._resume_retiring()
-            self._assign(self.revision, [self.table, *self._retiring])
-            self._place(self.table)
-            self.store.subscribers.mark_revision(self.revision)
-            self.feed.publish_rules(self.revision, self.table)
+            self.fleet.assign(self.revision, [self.table, *self._retiring])
+            self.fleet.place(self.table)
+            self.fleet.store.subscribers.mark_revision(self.revision)
+            self.fleet.feed.publish_rules(self.revision, self.table)
         cut_off = self.registry.unfinished()
         if cut_off:
             self._spawn(self._fail_later(cut_off))
 
     async def publish(
         self,
-        table: RouteTable,
+        table_after: Callable[[RouteTable], RouteTable],
         *,
         author: str,
         comment: str,
         expected_revision: int,
         progress: Callable[[int, Event], None],
+        waiting: Callable[[int, Waiting], None] = lambda *_: None,
+        called_ns: int = 0,
+        unsafe_skip_phases: bool = False,
     ) -> int:
         """Carries out one revision and returns its number once every node has converged.
 
         Args:
-            table: the route table, already valid.
+            table_after: the route table to publish, valid, made of the one in force; sharing what it has in common
+                with that makes the publish cheap.
             author: who publishes.
             comment: why.
             expected_revision: refuse unless this one is in force; 0 for whichever is.
             progress: called with the revision and each of its events.
+            waiting: called every now and then while a phase takes its time.
+            called_ns: when the call arrived, Unix nanoseconds; now if 0.
+            unsafe_skip_phases: rules first and at once, see :meth:`_break_before_make`.
 
         Raises:
             StaleRevisionError: another revision is in force.
+            RouteTableError: ``table_after`` found that there is none.
             PublishError: a phase failed; names the node and the reason.
         """
+        called_ns = called_ns or time.time_ns()
         async with self._lock:
             if expected_revision not in (0, self.revision):
                 raise StaleRevisionError(
                     f"revision {self.revision} is in force, not {expected_revision}: look at it, then publish again"
                 )
-            revision = self.registry.append(table.document, author=author, comment=comment)
+            before, table = self.table, table_after(self.table)
+            revision, stored = self.registry.append(
+                table.document,
+                author=author,
+                comment=comment,
+                created_ns=called_ns,
+                replaces=(self.revision, before.document),
+            )
             log.info("publishing revision %d by %s", revision, author)
-            progress(revision, self.registry.get(revision).events[0])  # type: ignore[union-attr]  # just stored
+            progress(revision, stored)
 
-            def record(phase: Phase, detail: str = "") -> None:
-                progress(revision, self.registry.record(revision, phase, detail))
+            def record(phase: Phase, detail: str = "", acknowledgements: Iterable[Acknowledgement] = ()) -> None:
+                progress(revision, self.registry.record(revision, phase, detail, tuple(acknowledgements)))
 
+            sent = _Sent()
+            carry_out = self._break_before_make if unsafe_skip_phases else self._make_before_break
             try:
-                await self._load(revision, table)
-                record(Phase.LOADED)
-                await self._send_endpoints(revision, table)
-                record(Phase.ENDPOINTS)
-                await self._send_rules(revision, table)
+                await carry_out(revision, table, sent, record, lambda seen: waiting(revision, seen))
             except PublishError as error:
                 log.error("revision %d failed: %s", revision, error)  # noqa: TRY400 (the message says it all)
+                acknowledgements = self.acknowledgements(sent)
                 await self._put_back()
-                record(Phase.FAILED, str(error))
+                record(Phase.FAILED, str(error), acknowledgements)
                 raise
-            before, self.table, self.revision = self.table, table, revision
-            record(Phase.CONVERGED)
-            self._retiring.append(before)
-            self._spawn(self._retire(revision, before))
+            self.table, self.revision = table, revision
+            record(Phase.CONVERGED, SKIPPED if unsafe_skip_phases else "", self.acknowledgements(sent))
+            if unsafe_skip_phases:
+                record(Phase.RETIRED, SKIPPED)
+            else:
+                self._retiring.append(before)
+                self._spawn(self._retire(revision, before))
             return revision
 
-    async def _load(self, revision: int, table: RouteTable) -> None:
-        self._assign(revision, [self.table, *self._retiring, table])
-        needed: dict[str, set[str]] = defaultdict(set)
-        for key, version in table.versions.items():
-            needed[version.cluster].add(key)
-        await self.membership.wait_loaded(needed, revision=revision, timeout_s=self.timeouts.load)
-
-    async def _send_endpoints(self, revision: int, table: RouteTable) -> None:
-        xds_generation, feed_sequence = self._place(table)
-        self.store.subscribers.mark_revision(revision)
-        await asyncio.gather(
-            self.store.subscribers.wait_applied(xds_generation, timeout_s=self.timeouts.acknowledge),
-            self.feed.subscribers.wait_applied(feed_sequence, timeout_s=self.timeouts.acknowledge),
+    async def _make_before_break(
+        self, revision: int, table: RouteTable, sent: _Sent, record: Callable[..., None], tell: Tell
+    ) -> None:
+        fleet, limit_s = self.fleet, self.timeouts.acknowledge
+        sidecars, routers = fleet.store.subscribers, fleet.feed.subscribers
+        needed = fleet.needed(table)
+        if fleet.membership.holds(needed):
+            record(Phase.LOADED, NOTHING_TO_LOAD)
+        else:
+            fleet.assign(revision, [self.table, *self._retiring, table])
+            loading = fleet.membership.wait_loaded(needed, revision=revision, timeout_s=self.timeouts.load)
+            await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed, revision))
+            record(Phase.LOADED)
+        sent.xds, placed = fleet.place(table)
+        sent.xds_ns = time.time_ns()
+        sidecars.mark_revision(revision)
+        knowing = asyncio.gather(
+            sidecars.wait_applied(sent.xds, timeout_s=limit_s), routers.wait_applied(placed, timeout_s=limit_s)
         )
+        await told(knowing, tell, lambda: Waiting.for_nodes(Phase.ENDPOINTS, (sidecars, sent.xds), (routers, placed)))
+        record(Phase.ENDPOINTS)
+        sent.rules = fleet.feed.publish_rules(revision, table)
+        sent.rules_ns = time.time_ns()
+        deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
+        await told(deciding, tell, lambda: Waiting.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
 
-    async def _send_rules(self, revision: int, table: RouteTable) -> None:
-        sequence = self.feed.publish_rules(revision, table)
-        await self.feed.subscribers.wait_applied(sequence, timeout_s=self.timeouts.acknowledge)
+    async def _break_before_make(
+        self, revision: int, table: RouteTable, sent: _Sent, record: Callable[..., None], tell: Tell
+    ) -> None:
+        """What a control plane without phases does, for demonstration.
+
+        Rules first; only then do models begin to load, and what is replaced is unloaded at once.
+        """
+        fleet = self.fleet
+        record(Phase.LOADED, SKIPPED)
+        record(Phase.ENDPOINTS, SKIPPED)
+        self._retiring.clear()
+        sent.rules = fleet.feed.publish_rules(revision, table)
+        sent.rules_ns = time.time_ns()
+        fleet.assign(revision, [table])
+        sent.xds, _ = fleet.place(table)
+        fleet.keep_only([table])
+        sent.xds_ns = time.time_ns()
+        fleet.store.subscribers.mark_revision(revision)
+        routers = fleet.feed.subscribers
+        deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
+        await told(deciding, tell, lambda: Waiting.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
+
+    def acknowledgements(self, sent: _Sent) -> list[Acknowledgement]:
+        """Who has all that was sent to it: sidecars clusters and endpoints, resolvers and gateways the rules."""
+        found = self.fleet.store.subscribers.acknowledgements(sent.xds, sent.xds_ns) if sent.xds_ns else []
+        if sent.rules_ns:
+            found += self.fleet.feed.subscribers.acknowledgements(sent.rules, sent.rules_ns)
+        return sorted(found, key=lambda each: each.node)
 
     async def _put_back(self) -> None:
         """The revision in force, everywhere; what cannot be reached takes it when it comes back."""
-        xds_generation, _ = self._place(self.table)
-        self.store.subscribers.mark_revision(self.revision)
-        feed_sequence = self.feed.publish_rules(self.revision, self.table)
+        fleet = self.fleet
+        xds_generation, _ = fleet.place(self.table)
+        fleet.store.subscribers.mark_revision(self.revision)
+        feed_sequence = fleet.feed.publish_rules(self.revision, self.table)
         for subscribers, generation in (
-            (self.store.subscribers, xds_generation),
-            (self.feed.subscribers, feed_sequence),
+            (fleet.store.subscribers, xds_generation),
+            (fleet.feed.subscribers, feed_sequence),
         ):
             try:
                 await subscribers.wait_applied(generation, timeout_s=self.timeouts.acknowledge)
             except PublishError as error:
                 log.warning("putting revision %d back: %s", self.revision, error)
-        self._unplace(key for key in list(self._placement) if key not in self.table.versions)
-        self._assign(self.revision, [self.table, *self._retiring])
+        self._keep_only_wanted()
 
     async def _retire(self, revision: int, before: RouteTable) -> None:
         await asyncio.sleep(self.timeouts.retire + _longest_timeout_s(before))
         async with self._lock:
-            self._retiring.remove(before)
-            wanted = [self.table, *self._retiring]
-            self._assign(self.revision, wanted)
-            self._unplace(key for key in before.versions if all(key not in table.versions for table in wanted))
-            held = {
-                endpoint_set_name(version.cluster, key) for table in wanted for key, version in table.versions.items()
-            }
-            gone = [
-                name
-                for key, version in before.versions.items()
-                if (name := endpoint_set_name(version.cluster, key)) not in held
-            ]
-            self.store.update(removed_endpoint_sets=gone)
+            if all(each is not before for each in self._retiring):
+                return  # a publish without phases has taken it away already
+            self._retiring[:] = [each for each in self._retiring if each is not before]
+            if before.versions is not self.table.versions:
+                self._keep_only_wanted()
             self.registry.record(revision, Phase.RETIRED)
+
+    def _keep_only_wanted(self) -> None:
+        wanted = [self.table, *self._retiring]
+        self.fleet.assign(self.revision, wanted)
+        self.fleet.keep_only(wanted)
 
     def _resume_retiring(self) -> None:
         """A restart between convergence and retirement must not cut off what was still on its way."""
         converged = [each for each in self.registry.all() if any(e.phase is Phase.CONVERGED for e in each.events)]
         latest = converged[-1]
         if len(converged) > 1 and all(event.phase is not Phase.RETIRED for event in latest.events):
-            before = RouteTable.from_document(converged[-2].document)
+            before = RouteTable.of_valid(self.registry.document(converged[-2].revision))
             self._retiring.append(before)
             self._spawn(self._retire(latest.revision, before))
 
@@ -223,46 +279,10 @@ class Publisher:
         for revision in revisions:
             self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
 
-    def _assign(self, revision: int, tables: Iterable[RouteTable]) -> None:
-        versions: dict[str, dict[str, Version]] = defaultdict(dict)
-        for table in tables:
-            for key, version in table.versions.items():
-                versions[version.cluster][key] = Version(key, version.model, version.version)
-        self.membership.assign(revision, {cluster: list(held.values()) for cluster, held in versions.items()})
-
-    def _place(self, table: RouteTable) -> tuple[int, int]:
-        """Tells sidecars and gateways where the table's keys are; returns both streams' generations."""
-        placement = {key: version.cluster for key, version in table.versions.items()}
-        self._placement.update(placement)
-        addresses = {key: self.membership.addresses(cluster, key) for key, cluster in placement.items()}
-        return (
-            self.store.update(
-                clusters=placement,
-                endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key, cluster in placement.items()},
-            ),
-            self.feed.publish_endpoints({key: (cluster, addresses[key]) for key, cluster in placement.items()}),
-        )
-
-    def _unplace(self, keys: Iterable[str]) -> None:
-        gone = [key for key in keys if self._placement.pop(key, None) is not None]
-        self.store.update(removed_clusters=gone)
-        self.feed.publish_endpoints({}, removed=gone)
-
-    def freeze(self) -> None:
-        """The control plane is about to end: that its streams end says nothing about the replicas behind them."""
-        self._frozen = True
-
-    def _endpoints_changed(self, cluster: str) -> None:
-        """A replica has come, gone, loaded or unloaded something."""
-        if self._frozen:
-            return
-        keys = [key for key, placed in self._placement.items() if placed == cluster]
-        addresses = {key: self.membership.addresses(cluster, key) for key in keys}
-        self.store.update(endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key in keys})
-        self.feed.publish_endpoints({key: (cluster, addresses[key]) for key in keys})
+    def _remember_replicas(self) -> None:
         self.registry.save_replicas(
             StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
-            for each in self.membership.members
+            for each in self.fleet.membership.members
         )
 
     async def cancel_background(self) -> None:
@@ -278,5 +298,5 @@ class Publisher:
 
 
 def _longest_timeout_s(table: RouteTable) -> float:
-    use_cases = Router.of_document(table.document).use_cases.values()
-    return max((use_case.timeout_s for use_case in use_cases), default=0.0)
+    texts = {use_case["timeout"] for use_case in table.document["use_cases"].values()}
+    return max((timeout_seconds(text) or 0.0 for text in texts), default=0.0)

@@ -1,8 +1,8 @@
 """The registry of revisions: append-only, in SQLite.
 
-A revision is a whole route table. What became of it is told by its events; nothing is ever changed or deleted, and
-the database itself refuses to (triggers). A committed revision survives a ``kill -9`` and a power cut
-(``synchronous=FULL``).
+A revision is a route table: stored whole, or as what it changes in an earlier one, until the changes since the latest
+whole one outweigh that. What became of it is told by its events; nothing is ever changed or deleted, and the database
+itself refuses to (triggers). A committed revision survives a ``kill -9`` and a power cut (``synchronous=FULL``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
+from services.controlplane.differences import applied, difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _SCHEMA = """
@@ -27,6 +28,8 @@ CREATE TABLE IF NOT EXISTS revisions (
     created_ns INTEGER NOT NULL,
     author TEXT NOT NULL,
     comment TEXT NOT NULL,
+    -- The revision that the document changes; NULL if it is a whole one.
+    base INTEGER REFERENCES revisions(revision),
     document TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS events (
@@ -37,6 +40,14 @@ CREATE TABLE IF NOT EXISTS events (
     detail TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_revision ON events(revision);
+CREATE TABLE IF NOT EXISTS acknowledgements (
+    revision INTEGER NOT NULL REFERENCES revisions(revision),
+    node TEXT NOT NULL,
+    role TEXT NOT NULL,
+    sent_ns INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS acknowledgements_by_revision ON acknowledgements(revision);
 -- The replicas that were registered last: what a restarted control plane believes until they have come back.
 CREATE TABLE IF NOT EXISTS replicas (
     cluster TEXT NOT NULL,
@@ -46,6 +57,8 @@ CREATE TABLE IF NOT EXISTS replicas (
     PRIMARY KEY (cluster, replica)
 ) STRICT;
 """
+
+_SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
 
 _APPEND_ONLY = """
 CREATE TRIGGER IF NOT EXISTS {table}_no_{action} BEFORE {action} ON {table}
@@ -74,15 +87,35 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A node that holds a revision wholly.
+
+    Attributes:
+        role: ``sidecar``, ``resolver`` or ``gateway``.
+        sent_ns: when its part of the revision was sent, Unix nanoseconds.
+        at_ns: when it said that this is in force; no earlier than ``sent_ns``.
+    """
+
+    node: str
+    role: str
+    sent_ns: int
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredRevision:
-    """A revision as the registry holds it; the document is in the shape of ``routes.yaml``."""
+    """A revision as the registry holds it; for its route table see :meth:`Registry.document`.
+
+    Attributes:
+        created_ns: when the call to publish it arrived, Unix nanoseconds.
+    """
 
     revision: int
     created_ns: int
     author: str
     comment: str
-    document: dict[str, Any]
     events: tuple[Event, ...]
+    acknowledgements: tuple[Acknowledgement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,38 +143,78 @@ class Registry:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._db.executescript(_SCHEMA)
-                for table in ("revisions", "events"):
+                for table in ("revisions", "events", "acknowledgements"):
                     for action in ("UPDATE", "DELETE"):
                         self._db.execute(_APPEND_ONLY.format(table=table, action=action))
                 if_it_fails.pop_all()
         except sqlite3.Error as error:
             message = f"{path}: cannot open the registry of revisions: {error}; move the file away to begin anew"
             raise LabError(message) from error
+        # Revision → bytes of the whole document that it rests on, and of all changes since. Of those that another
+        # process stored nothing is known: what rests on them is stored whole.
+        self._weights: dict[int, tuple[int, int]] = {}
 
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
 
-    def append(self, document: dict[str, Any], *, author: str, comment: str) -> int:
-        """Stores a route table durably and returns its revision."""
+    def append(
+        self,
+        document: dict[str, Any],
+        *,
+        author: str,
+        comment: str,
+        created_ns: int = 0,
+        replaces: tuple[int, dict[str, Any]] | None = None,
+    ) -> tuple[int, Event]:
+        """Stores a route table durably and returns its revision, and the event that says so.
+
+        Args:
+            document: in the shape of ``routes.yaml``.
+            author: who publishes.
+            comment: why.
+            created_ns: when the call arrived, Unix nanoseconds; now if 0.
+            replaces: a stored revision and its document, so that the difference may be stored alone.
+        """
+        base, text, weight = self._form_of(document, replaces)
         with self._transaction():
-            now = time.time_ns()
+            event = Event(Phase.STORED, time.time_ns(), "")
             with closing(
                 self._db.execute(
-                    "INSERT INTO revisions (created_ns, author, comment, document) VALUES (?, ?, ?, ?)",
-                    (now, author, comment, json.dumps(document, separators=(",", ":"))),
+                    "INSERT INTO revisions (created_ns, author, comment, base, document) VALUES (?, ?, ?, ?, ?)",
+                    (created_ns or event.at_ns, author, comment, base, text),
                 )
             ) as cursor:
                 revision = cursor.lastrowid
             assert revision is not None  # noqa: S101 (SQLite sets it on every INSERT)
-            self._insert_event(revision, Event(Phase.STORED, now, ""))
-        return revision
+            self._insert_event(revision, event)
+        self._weights[revision] = weight
+        return revision, event
 
-    def record(self, revision: int, phase: Phase, detail: str = "") -> Event:
-        """Stores durably what became of a revision, with the present time."""
+    def _form_of(
+        self, document: dict[str, Any], replaces: tuple[int, dict[str, Any]] | None
+    ) -> tuple[int | None, str, tuple[int, int]]:
+        """Base, text and weight of what is to be stored."""
+        if replaces is not None and replaces[0] in self._weights:
+            base, before = replaces
+            whole, changes = self._weights[base]
+            text = _json(difference(before, document))
+            if changes + len(text) <= whole:
+                return base, text, (whole, changes + len(text))
+        text = _json(document)
+        return None, text, (len(text), 0)
+
+    def record(
+        self, revision: int, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()
+    ) -> Event:
+        """Stores durably what became of a revision, with the present time, and who has acknowledged it."""
         event = Event(phase, time.time_ns(), detail)
         with self._transaction():
             self._insert_event(revision, event)
+            self._db.executemany(
+                "INSERT INTO acknowledgements VALUES (?, ?, ?, ?, ?)",
+                [(revision, each.node, each.role, each.sent_ns, each.at_ns) for each in acknowledgements],
+            )
         return event
 
     def in_force(self) -> int:
@@ -161,12 +234,24 @@ class Registry:
 
     def get(self, revision: int) -> StoredRevision | None:
         """One revision, or None."""
-        row = self._db.execute("SELECT * FROM revisions WHERE revision = ?", (revision,)).fetchone()
+        row = self._db.execute(f"{_SELECT} WHERE revision = ?", (revision,)).fetchone()
         return self._stored(row) if row else None
+
+    def document(self, revision: int) -> dict[str, Any]:
+        """The route table of a revision that there is."""
+        changes = []
+        base: int | None = revision
+        while base is not None:
+            base, text = self._db.execute("SELECT base, document FROM revisions WHERE revision = ?", (base,)).fetchone()
+            changes.append(json.loads(text))
+        document: dict[str, Any] = changes.pop()
+        for change in reversed(changes):
+            document = applied(document, change)
+        return document
 
     def all(self) -> list[StoredRevision]:
         """All revisions, oldest first."""
-        return [self._stored(row) for row in self._db.execute("SELECT * FROM revisions ORDER BY revision").fetchall()]
+        return [self._stored(row) for row in self._db.execute(f"{_SELECT} ORDER BY revision").fetchall()]
 
     def save_replicas(self, replicas: Iterable[StoredReplica]) -> None:
         """Remembers who is registered now, instead of who was."""
@@ -194,17 +279,21 @@ class Registry:
             (revision, event.phase, event.at_ns, event.detail),
         )
 
-    def _stored(self, row: tuple[int, int, str, str, str]) -> StoredRevision:
-        revision, created_ns, author, comment, document = row
+    def _stored(self, row: tuple[int, int, str, str]) -> StoredRevision:
+        revision = row[0]
         events = self._db.execute("SELECT phase, at_ns, detail FROM events WHERE revision = ? ORDER BY id", (revision,))
-        return StoredRevision(
-            revision,
-            created_ns,
-            author,
-            comment,
-            json.loads(document),
-            tuple(Event(Phase(phase), at_ns, detail) for phase, at_ns, detail in events),
+        acknowledgements = self._db.execute(
+            "SELECT node, role, sent_ns, at_ns FROM acknowledgements WHERE revision = ? ORDER BY rowid", (revision,)
         )
+        return StoredRevision(
+            *row,
+            tuple(Event(Phase(phase), at_ns, detail) for phase, at_ns, detail in events),
+            tuple(Acknowledgement(*each) for each in acknowledgements),
+        )
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"))
 
 
 class _Transaction:

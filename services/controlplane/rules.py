@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
+from lab.routing.change import same
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.subscribers import Subscriber, Subscribers
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from lab.routing.document import ModelVersion, RouteTable
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,10 @@ class RulesFeed:
         self.subscribers = Subscribers()
         self._feeds: set[_Feed] = set()
         self._revision = 0
-        self._use_cases: dict[str, bytes] = {}
+        # As published last: tables share what they have in common, so that a look at a change costs little.
+        self._documents: Mapping[str, Any] = {}
+        self._table_versions: Mapping[str, ModelVersion] = {}
+        self._use_cases: dict[str, rules_pb2.UseCaseRules] = {}
         self._versions: dict[str, rules_pb2.ModelVersion] = {}
         self._endpoints: dict[str, rules_pb2.KeyEndpoints] = {}
 
@@ -69,25 +75,38 @@ class RulesFeed:
         A revision that changes no rule, such as a model's move, is not sent at all: decisions and leases made under
         the rules before are as good as new ones.
         """
-        use_cases = {name: orjson.dumps(document) for name, document in table.document["use_cases"].items()}
-        versions = {key: _model_version(key, version) for key, version in table.versions.items()}
+        use_cases: dict[str, Any] = table.document["use_cases"]
+        changed = _changed(use_cases, self._documents)
+        versions = _changed(table.versions, self._table_versions)
         update = rules_pb2.RulesUpdate(
             revision=revision,
             use_cases=[
-                rules_pb2.UseCaseRules(name=name, document=document)
-                for name, document in use_cases.items()
-                if self._use_cases.get(name) != document
+                rules_pb2.UseCaseRules(name=name, document=orjson.dumps(document)) for name, document in changed.items()
             ],
-            removed_use_cases=[name for name in self._use_cases if name not in use_cases],
-            model_versions=[version for key, version in versions.items() if self._versions.get(key) != version],
-            removed_routing_keys=[key for key in self._versions if key not in versions],
+            removed_use_cases=self._documents.keys() - use_cases.keys(),
+            model_versions=[
+                message
+                for key, version in versions.items()
+                if (message := _model_version(key, version)) != self._versions.get(key)
+            ],
+            removed_routing_keys=self._table_versions.keys() - table.versions.keys(),
         )
-        self._use_cases, self._versions = use_cases, versions
+        self._remember(update)
+        self._documents, self._table_versions = use_cases, table.versions
         if _changes_rules(update):
             self._revision = revision
         sequence = self._send(update)
         self.subscribers.mark_revision(revision)
         return sequence
+
+    def _remember(self, update: rules_pb2.RulesUpdate) -> None:
+        """What is on its way belongs to what a new subscriber is told at first."""
+        self._use_cases.update((each.name, each) for each in update.use_cases)
+        self._versions.update((each.routing_key, each) for each in update.model_versions)
+        for name in update.removed_use_cases:
+            del self._use_cases[name]
+        for key in update.removed_routing_keys:
+            del self._versions[key]
 
     def _send(self, update: rules_pb2.RulesUpdate) -> int:
         update.sequence = self.subscribers.next_generation()
@@ -96,7 +115,7 @@ class RulesFeed:
                 feed.queue.append(update if feed.with_endpoints else _without_endpoints(update))
                 feed.wake.set()
             elif not feed.queue and feed.applied >= feed.last_sent:
-                feed.applied = update.sequence  # nothing in it concerns this node
+                feed.has_applied(update.sequence)  # nothing in it concerns this node
         return update.sequence
 
     def _full(self, *, with_endpoints: bool) -> rules_pb2.RulesUpdate:
@@ -104,7 +123,7 @@ class RulesFeed:
             sequence=self.subscribers.generation,
             revision=self._revision,
             full=True,
-            use_cases=[rules_pb2.UseCaseRules(name=name, document=body) for name, body in self._use_cases.items()],
+            use_cases=self._use_cases.values(),
             model_versions=self._versions.values(),
             endpoints=self._endpoints.values() if with_endpoints else (),
         )
@@ -147,7 +166,7 @@ class RulesFeed:
                 else:
                     # Updates that did not concern this node were never sent, and count as applied.
                     caught_up = not feed.queue and request.applied_sequence >= feed.last_sent
-                    feed.applied = self.subscribers.generation if caught_up else request.applied_sequence
+                    feed.has_applied(self.subscribers.generation if caught_up else request.applied_sequence)
                     feed.error = ""
                 await self.subscribers.notify_progress()
         finally:
@@ -168,6 +187,14 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
         """See :meth:`RulesFeed.serve`."""
         async for update in self._feed.serve(request_iterator, context.peer()):
             yield update
+
+
+def _changed(entries: Mapping[str, T], before: Mapping[str, T]) -> dict[str, T]:
+    """New and changed entries; those that both share are not looked into."""
+    if entries is before:
+        return {}
+    get = before.get
+    return {name: entry for name, entry in entries.items() if (old := get(name)) is not entry and not same(old, entry)}
 
 
 def _changes_rules(update: rules_pb2.RulesUpdate) -> bool:

@@ -7,13 +7,20 @@ that a publish can wait for the last of them, and name it if it does not answer.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError
+from services.controlplane.registry import Acknowledgement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# So many steps of a node are remembered; a publish takes a few.
+_REMEMBERED = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +42,21 @@ class Subscriber:
     refused: int = 0
     error: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+
+    def has_applied(self, generation: int) -> None:
+        """Every generation up to this one is in force there as of now."""
+        if generation > self.applied:
+            self._steps.append((generation, time.time_ns()))
+        self.applied = generation
+
+    def applied_at_ns(self, generation: int) -> int | None:
+        """Since when it has been in force there, Unix nanoseconds; 0 if for longer than is remembered, None if not."""
+        if self.applied < generation:
+            return None
+        if len(self._steps) == _REMEMBERED and self._steps[0][0] >= generation:
+            return 0
+        return next((at_ns for applied, at_ns in self._steps if applied >= generation), 0)
 
 
 class Subscribers:
@@ -52,6 +74,9 @@ class Subscribers:
 
     def __iter__(self) -> Iterator[Subscriber]:
         return iter(self._connected)
+
+    def __len__(self) -> int:
+        return len(self._connected)
 
     def add(self, subscriber: Subscriber) -> None:
         """A node has connected."""
@@ -80,6 +105,18 @@ class Subscribers:
         """Latest revision that the node holds wholly; 0 if none that is still remembered."""
         return next((r for generation, r in reversed(self._revision_marks) if generation <= subscriber.applied), 0)
 
+    def acknowledgements(self, generation: int, sent_ns: int) -> list[Acknowledgement]:
+        """Who has applied a generation that was sent at that time; who held all of it before counts from then."""
+        return [
+            Acknowledgement(each.node, each.role, sent_ns, max(at_ns, sent_ns))
+            for each in sorted(self._connected, key=lambda each: each.node)
+            if (at_ns := each.applied_at_ns(generation)) is not None
+        ]
+
+    def behind(self, generation: int) -> list[str]:
+        """Names of those that have not applied it."""
+        return sorted(f"{each.role} {each.node}" for each in self._behind(generation))
+
     async def notify_progress(self) -> None:
         """A subscriber's state has changed."""
         async with self._progress:
@@ -99,7 +136,7 @@ class Subscribers:
             async with self._progress:
                 await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
         except TimeoutError:
-            names = ", ".join(sorted(f"{each.role} {each.node}" for each in self._behind(generation)))
+            names = ", ".join(self.behind(generation))
             raise PublishError(f"no answer within {timeout_s:g} s from {names}") from None
         for each in self._connected:
             if each.refused >= generation:

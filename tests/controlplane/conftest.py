@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.routing.change import sharing
 from lab.routing.document import RouteTable
 from lab.transport import listen, new_server, open_channel
 from models.proto.control.v1 import (
@@ -150,7 +151,7 @@ class ControlPlane:
         self._nodes.append(replica)
         await _until(
             f"{name} is registered",
-            lambda: any(member.replica == name for member in self.publisher.membership.members),
+            lambda: any(member.replica == name for member in self.publisher.fleet.membership.members),
         )
         return replica
 
@@ -160,14 +161,15 @@ class ControlPlane:
         await _until(f"{node} is connected", lambda: bool(follower.updates))
         return follower
 
-    async def publish(self, new: RouteTable, *, expected_revision: int = 0) -> list[Event]:
+    async def publish(self, new: RouteTable, *, expected_revision: int = 0, **options: Any) -> list[Event]:
         events: list[Event] = []
         await self.publisher.publish(
-            new,
+            lambda before: sharing(new, before),
             author="ada",
             comment="",
             expected_revision=expected_revision,
             progress=lambda _, event: events.append(event),
+            **options,
         )
         return events
 
@@ -184,12 +186,12 @@ async def running(registry: Registry, timeouts: Timeouts) -> AsyncIterator[Contr
     add_apis(server, publisher)
     address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
     await server.start()
-    reaper = asyncio.create_task(publisher.membership.reap())
+    reaper = asyncio.create_task(publisher.fleet.membership.reap())
     control_plane = ControlPlane(publisher, address)
     try:
         yield control_plane
     finally:
-        publisher.freeze()
+        publisher.fleet.freeze()
         reaper.cancel()
         await control_plane.dismiss()
         await server.stop(grace=0)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from lab.errors import PublishError
+from lab.errors import PublishError, StaleRevisionError
 from lab.routing.document import RouteTable
-from services.controlplane.publish import StaleRevisionError
 from services.controlplane.registry import Phase
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
 
@@ -160,7 +159,7 @@ async def test_a_replica_that_dies_leaves_and_one_that_comes_is_used(control_pla
     first = await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-1", "bb")
     await control_plane.publish(table(ON_1))
-    store = control_plane.publisher.store
+    store = control_plane.publisher.fleet.store
 
     def addresses() -> set[int]:
         resource = store.get(ENDPOINTS, f"ml-cluster-1/{KEY}")
@@ -179,11 +178,11 @@ async def test_a_replica_that_freezes_is_taken_out_when_its_heartbeats_stop(cont
 
     frozen.stops_beating = True
 
-    await until("it is gone", lambda: control_plane.publisher.membership.members == [])
+    await until("it is gone", lambda: control_plane.publisher.fleet.membership.members == [])
 
 
 async def test_an_unknown_key_is_an_empty_cluster(control_plane) -> None:
-    assert control_plane.publisher.store.get(CLUSTER, "rows.v9").endpoint_set == ""
+    assert control_plane.publisher.fleet.store.get(CLUSTER, "rows.v9").endpoint_set == ""
 
 
 async def test_an_empty_route_table_may_be_published(control_plane) -> None:

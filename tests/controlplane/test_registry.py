@@ -27,13 +27,13 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Registry) -> None:
-    assert registry.append(DOCUMENT, author="ada", comment="first") == 1
-    assert registry.append({**DOCUMENT, "clusters": {}}, author="bob", comment="second") == 2
+    assert registry.append(DOCUMENT, author="ada", comment="first")[0] == 1
+    assert registry.append({**DOCUMENT, "clusters": {}}, author="bob", comment="second")[0] == 2
 
     first = registry.get(1)
 
     assert first is not None
-    assert (first.document, first.author, first.comment) == (DOCUMENT, "ada", "first")
+    assert (registry.document(1), first.author, first.comment) == (DOCUMENT, "ada", "first")
     assert [each.revision for each in registry.all()] == [1, 2]
     assert registry.get(3) is None
 
@@ -41,7 +41,7 @@ def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Regis
 def test_the_revision_in_force_is_the_latest_that_converged(registry: Registry) -> None:
     assert registry.in_force() == 0
     for phases in ((Phase.CONVERGED,), (Phase.LOADED, Phase.FAILED), ()):
-        revision = registry.append(DOCUMENT, author="ada", comment="")
+        revision, _ = registry.append(DOCUMENT, author="ada", comment="")
         for phase in phases:
             registry.record(revision, phase)
 
@@ -78,13 +78,45 @@ def test_a_file_that_is_no_registry_is_refused_and_left_alone(tmp_path: Path) ->
     assert path.read_bytes() == before
 
 
+def _large(change: int) -> dict:
+    use_cases = {f"UseCase{number}": {"default": "cw-ranker@v1"} for number in range(100)}
+    return {**DOCUMENT, "use_cases": {**use_cases, "UseCase7": {"default": f"cw-ranker@v{change}"}}}
+
+
+def test_changes_are_stored_alone_until_they_outweigh_the_whole(registry: Registry, tmp_path: Path) -> None:
+    documents = [_large(number) for number in range(200)]
+    before = None
+    for document in documents:
+        revision, _ = registry.append(document, author="ada", comment="", replaces=before)
+        before = (revision, document)
+
+    assert [registry.document(number + 1) for number in range(200)] == documents
+    db = sqlite3.connect(tmp_path / "registry.sqlite")
+    counts = "SELECT count(*) FILTER (WHERE base IS NULL), sum(length(document)) FROM revisions"
+    wholes, size = db.execute(counts).fetchone()
+    db.close()
+    assert 1 < wholes < 10
+    assert size < 10 * wholes * len(str(documents[0]))
+
+
+def test_what_rests_on_a_revision_of_another_process_is_stored_whole(registry: Registry, tmp_path: Path) -> None:
+    first, _ = registry.append(_large(1), author="ada", comment="")
+    again = Registry(tmp_path / "registry.sqlite")
+    second, _ = again.append(_large(2), author="ada", comment="", replaces=(first, _large(1)))
+    assert again.document(second) == _large(2)
+    again.close()
+
+
 _WRITER = """
 import sys
 from pathlib import Path
 from services.controlplane.registry import Phase, Registry
 registry = Registry(Path(sys.argv[1]))
+before = None
 while True:
-    revision = registry.append({"use_cases": {}}, author="writer", comment="x" * 2000)
+    document = {"use_cases": {"A": {"n": before[0] if before else 0}, "B": {"pad": "x" * 2000}}}
+    revision, _ = registry.append(document, author="writer", comment="", replaces=before)
+    before = (revision, document)
     registry.record(revision, Phase.CONVERGED)
     print(revision, flush=True)
 """
@@ -107,6 +139,7 @@ def test_kill_9_at_any_moment_loses_no_acknowledged_revision(tmp_path: Path) -> 
         registry = Registry(path)
         revisions = [each.revision for each in registry.all()]
         assert registry.in_force() >= acknowledged
+        assert all(registry.document(each)["use_cases"]["B"] == {"pad": "x" * 2000} for each in revisions)
         registry.close()
         assert revisions == list(range(1, len(revisions) + 1))
         assert len(revisions) - acknowledged in (0, 1)

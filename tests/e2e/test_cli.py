@@ -159,8 +159,11 @@ def test_without_a_lab_the_way_to_one_is_said(run_lab, new_lab) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        *(["up"], ["down"], ["status"], ["endpoints"], ["call"], ["load"], ["check"], ["report"], ["bench"]),
-        *(["routes", each] for each in ("validate", "publish", "show", "history", "diff", "rollback", "explain")),
+        *(["up"], ["down"], ["status"], ["endpoints"], ["call"], ["load"], ["check"], ["report"], ["bench"], ["roll"]),
+        *(
+            ["routes", each]
+            for each in ("validate", "publish", "set", "show", "history", "diff", "rollback", "explain")
+        ),
     ],
     ids=" ".join,
 )

@@ -79,7 +79,9 @@ def test_a_good_run_is_valid_wherever_its_folder_is(run_lab, run: Path, tmp_path
     verdicts = json.loads(run_lab(None, "check", str(elsewhere), "--json").stdout)["verdicts"]
 
     judged = {each["checker"]: each["outcome"] for each in verdicts if each["checker"] != "driver"}
-    assert judged == {"accounting": "valid", "routing": "valid", "tear": "valid"}
+    # Others may be among them, where tests before this one have published.
+    assert judged.items() >= {"accounting": "valid", "routing": "valid", "tear": "valid"}.items()
+    assert set(judged.values()) == {"valid"}
 
 
 def _first_rows(records: list[Record], **change: object) -> list[Record]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.measure.compare import added_ratio, interleave, median, median_difference, median_ratio
+from lab.measure.compare import added_ratio, interleave, median, median_difference, median_ratio, quantile
 
 
 def seeded() -> Random:
@@ -98,3 +98,11 @@ def test_each_round_has_every_arm_once_and_orders_differ() -> None:
     assert [["direct", "gateway", "mesh"]] * 30 == [sorted(one) for one in rounds]
     assert len({tuple(one) for one in rounds}) > 3
     assert rounds == interleave(["direct", "gateway", "mesh"], 30, seed=1)
+
+
+def test_a_quantile_is_the_nearest_rank_upwards() -> None:
+    values = [float(value) for value in range(1, 201)]
+
+    assert quantile(values, 0.99, seed=0).estimate == 199.0
+    assert quantile(values[:50], 0.99, seed=0).estimate == 50.0
+    assert quantile(values, 0.5, seed=0).low < quantile(values, 0.5, seed=0).estimate

@@ -135,7 +135,7 @@ class _Stream:
             *(generation for generation, _ in self._unacknowledged.values()),
             *self._awaited_endpoints.values(),
         ]
-        self._subscriber.applied = min(outstanding) - 1 if outstanding else self._built
+        self._subscriber.has_applied(min(outstanding) - 1 if outstanding else self._built)
         if self._subscriber.applied > self._subscriber.refused:
             self._subscriber.error = ""
 

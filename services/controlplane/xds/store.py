@@ -38,6 +38,11 @@ class ResourceStore:
         """The listener has gone."""
         self._listeners.discard(listener)
 
+    @property
+    def endpoint_sets(self) -> list[str]:
+        """Names of all that are held."""
+        return list(self._resources[ENDPOINTS])
+
     def get(self, type_url: str, name: str) -> Resource:
         """The resource; an empty one if there is none of that name, so that nobody waits for it."""
         found = self._resources[type_url].get(name)

@@ -87,10 +87,15 @@ class PublishRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    UNSAFE_SKIP_PHASES_FIELD_NUMBER: _builtins.int
     expected_revision: _builtins.int
     """Compare-and-set: refuse unless this is the revision in force. 0 means: whatever is in force."""
     author: _builtins.str
     comment: _builtins.str
+    unsafe_skip_phases: _builtins.bool
+    """For demonstration only: rules go out at once, before models have loaded and before anybody knows where they are,
+    and what they replace is unloaded at once. Requests will fail.
+    """
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceFile]: ...
     def __init__(
@@ -100,14 +105,72 @@ class PublishRequest(_message.Message):
         expected_revision: _builtins.int = ...,
         author: _builtins.str = ...,
         comment: _builtins.str = ...,
+        unsafe_skip_phases: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "expected_revision", b"expected_revision", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "expected_revision", b"expected_revision", "sources", b"sources", "unsafe_skip_phases", b"unsafe_skip_phases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishRequest: _TypeAlias = PublishRequest  # noqa: Y015
+
+@_typing.final
+class PublishChangeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USE_CASES_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    expected_revision: _builtins.int
+    """As in PublishRequest."""
+    author: _builtins.str
+    comment: _builtins.str
+    @_builtins.property
+    def use_cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangedUseCase]: ...
+    def __init__(
+        self,
+        *,
+        use_cases: _abc.Iterable[Global___ChangedUseCase] | None = ...,
+        expected_revision: _builtins.int = ...,
+        author: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "expected_revision", b"expected_revision", "use_cases", b"use_cases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishChangeRequest: _TypeAlias = PublishChangeRequest  # noqa: Y015
+
+@_typing.final
+class ChangedUseCase(_message.Message):
+    """A use case that replaces the one of its name, or is new."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def source(self) -> Global___SourceFile:
+        """What stands below the use case's name in a route table."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        source: Global___SourceFile | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangedUseCase: _TypeAlias = ChangedUseCase  # noqa: Y015
 
 @_typing.final
 class RollbackRequest(_message.Message):
@@ -115,17 +178,25 @@ class RollbackRequest(_message.Message):
 
     REVISION_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
+    EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     author: _builtins.str
+    expected_revision: _builtins.int
+    """As in PublishRequest."""
+    comment: _builtins.str
+    """"rollback to revision N" if empty."""
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         author: _builtins.str = ...,
+        expected_revision: _builtins.int = ...,
+        comment: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "expected_revision", b"expected_revision", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -139,11 +210,26 @@ class PublishProgress(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
+    CALLED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     phase: Global___Phase.ValueType
     detail: _builtins.str
     @_builtins.property
     def at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def waiting(self) -> Global___Waiting:
+        """Set while the phase is still being waited for; it has not been reached then."""
+
+    @_builtins.property
+    def acknowledgements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledgement]:
+        """With CONVERGED and FAILED: which nodes have answered, and when."""
+
+    @_builtins.property
+    def called(self) -> _timestamp_pb2.Timestamp:
+        """When the call to publish arrived."""
+
     def __init__(
         self,
         *,
@@ -151,14 +237,81 @@ class PublishProgress(_message.Message):
         phase: Global___Phase.ValueType = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
         detail: _builtins.str = ...,
+        waiting: Global___Waiting | None = ...,
+        acknowledgements: _abc.Iterable[Global___Acknowledgement] | None = ...,
+        called: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "called", b"called", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "detail", b"detail", "phase", b"phase", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "at", b"at", "called", b"called", "detail", b"detail", "phase", b"phase", "revision", b"revision", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishProgress: _TypeAlias = PublishProgress  # noqa: Y015
+
+@_typing.final
+class Waiting(_message.Message):
+    """How far a phase has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    total: _builtins.int
+    @_builtins.property
+    def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who has not answered yet."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        waiting_for: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "total", b"total", "waiting_for", b"waiting_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Waiting: _TypeAlias = Waiting  # noqa: Y015
+
+@_typing.final
+class Acknowledgement(_message.Message):
+    """A node that holds a revision wholly: clusters and endpoints in a sidecar, rules in a resolver or a gateway."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    role: _builtins.str
+    @_builtins.property
+    def sent(self) -> _timestamp_pb2.Timestamp:
+        """When its part of the revision was sent."""
+
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        role: _builtins.str = ...,
+        sent: _timestamp_pb2.Timestamp | None = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "sent", b"sent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "node", b"node", "role", b"role", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Acknowledgement: _TypeAlias = Acknowledgement  # noqa: Y015
 
 @_typing.final
 class GetRevisionRequest(_message.Message):
@@ -191,6 +344,7 @@ class Revision(_message.Message):
     DOCUMENT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     IN_FORCE_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     author: _builtins.str
     comment: _builtins.str
@@ -198,9 +352,13 @@ class Revision(_message.Message):
     """The whole route table as JSON; empty in listings."""
     in_force: _builtins.bool
     @_builtins.property
-    def created(self) -> _timestamp_pb2.Timestamp: ...
+    def created(self) -> _timestamp_pb2.Timestamp:
+        """When the call to publish it arrived."""
+
     @_builtins.property
     def progress(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublishProgress]: ...
+    @_builtins.property
+    def acknowledgements(self) -> _containers.RepeatedCompositeFieldContainer[Global___Acknowledgement]: ...
     def __init__(
         self,
         *,
@@ -211,10 +369,11 @@ class Revision(_message.Message):
         document: _builtins.bytes = ...,
         progress: _abc.Iterable[Global___PublishProgress] | None = ...,
         in_force: _builtins.bool = ...,
+        acknowledgements: _abc.Iterable[Global___Acknowledgement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "created", b"created", "document", b"document", "in_force", b"in_force", "progress", b"progress", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgements", b"acknowledgements", "author", b"author", "comment", b"comment", "created", b"created", "document", b"document", "in_force", b"in_force", "progress", b"progress", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

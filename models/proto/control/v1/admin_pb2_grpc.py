@@ -39,6 +39,11 @@ class AdminStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishRequest.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishProgress.FromString,
                 _registered_method=True)
+        self.PublishChange = channel.unary_stream(
+                '/control.v1.Admin/PublishChange',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishChangeRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishProgress.FromString,
+                _registered_method=True)
         self.Rollback = channel.unary_stream(
                 '/control.v1.Admin/Rollback',
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.RollbackRequest.SerializeToString,
@@ -68,6 +73,13 @@ class AdminServicer:
         """Ends with the phase CONVERGED, or with an error that says which phase failed, at which node and why.
         INVALID_ARGUMENT: the route table is bad, as file:line: field: remedy.
         ABORTED: expected_revision is not the revision in force. FAILED_PRECONDITION: a phase failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishChange(self, request, context):
+        """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +116,11 @@ def add_AdminServicer_to_server(servicer, server):
             'Publish': grpc.unary_stream_rpc_method_handler(
                     servicer.Publish,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishProgress.SerializeToString,
+            ),
+            'PublishChange': grpc.unary_stream_rpc_method_handler(
+                    servicer.PublishChange,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishChangeRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishProgress.SerializeToString,
             ),
             'Rollback': grpc.unary_stream_rpc_method_handler(
@@ -153,6 +170,33 @@ class Admin:
             target,
             '/control.v1.Admin/Publish',
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishChange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/control.v1.Admin/PublishChange',
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishChangeRequest.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.PublishProgress.FromString,
             options,
             channel_credentials,

@@ -1,0 +1,96 @@
+"""A route table with some of its use cases replaced, at a cost that does not grow with the table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import RouteTableError
+from lab.routing.checks import clashing_experiments, problems
+from lab.routing.document import KNOWN_APIS, SECTIONS, RouteTable, Source
+from lab.routing.tree import Node, dotted, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+
+def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+    """The table with these use cases instead of those of the same names; it shares everything else.
+
+    Args:
+        table: stays as it is.
+        sources: name → what stands below the name in a route table.
+        apis: inference APIs that a use case may name.
+
+    Raises:
+        RouteTableError: the first problem, by source and line.
+    """
+    root = Node("-", 0, {})
+    section = Node("-", 0, {})
+    root.add("use_cases", section, 0)
+    for name, source in sources.items():
+        found = parse(source.text, source.name)
+        if found is None:
+            raise RouteTableError("is empty; write what stands below the use case's name", file=source.name)
+        section.add(name, found, found.line)
+    # What a use case does not refer to, and draws for no experiment together with, cannot make it wrong.
+    alone = problems({**root.value, **_referred_to(table, root.value)}, frozenset(apis))
+    if alone or any(clashing_experiments(section.value, table.document["use_cases"])):
+        _refuse(table, root, frozenset(apis))
+    use_cases = {**table.document["use_cases"], **section.value}
+    return replace(table, document={**table.document, "use_cases": use_cases})
+
+
+def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
+    """An equal table that consists of the very objects of ``before`` wherever the two agree."""
+    document = {section: _shared(table.document[section], before.document[section]) for section in SECTIONS}
+    same_models = document["models"] is before.document["models"]
+    return replace(
+        table,
+        document=document,
+        versions=before.versions if same_models else _shared(table.versions, before.versions),
+    )
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two entries say the same, to the letter: ``1`` and ``True``, equal to Python, are not so to a model."""
+    return one is other or (one == other and repr(one) == repr(other))
+
+
+def _shared(entries: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
+    result = {name: before[name] if same(before.get(name), entry) else entry for name, entry in entries.items()}
+    is_same = len(result) == len(before) and all(entry is before.get(name) for name, entry in result.items())
+    return before if is_same else result
+
+
+def _refuse(table: RouteTable, root: Node, apis: frozenset[str]) -> None:
+    """Raises the first problem; found anew with the whole table at hand, so that remedies name all that there is."""
+    changed = root.value["use_cases"]
+    found = [
+        each for each in problems({**table.document, "use_cases": changed}, apis) if each.path[:1] == ("use_cases",)
+    ] or list(clashing_experiments(changed, table.document["use_cases"]))
+    located = [(root.locate(problem.path), problem) for problem in found]
+    (file, line), first = min(located, key=lambda at: at[0][1])
+    raise RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
+
+
+def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:
+    """The models that the document's texts name, as ``model@version``, and the clusters that these run on."""
+    known = table.document["models"]
+    models = {
+        model: known[model] for text in _texts(document) if (model := text.partition("@")[0]) in known and "@" in text
+    }
+    clusters = {runs["cluster"] for model in models.values() for runs in model["versions"].values()}
+    return {"models": models, "clusters": {name: table.document["clusters"][name] for name in clusters}}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield key
+            yield from _texts(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _texts(child)

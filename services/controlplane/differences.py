@@ -1,0 +1,46 @@
+"""What one route table's document changes against another's, entry by entry: pure.
+
+A change has the shape of a document: section → name → entry, or None for an entry that is gone. Tables that share
+entries (``is``) are compared without a look into them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.routing.change import same
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Document = dict[str, dict[str, Any]]
+
+
+def difference(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Document:
+    """What makes ``after`` of ``before``; sections without a change are left out."""
+    change: Document = {}
+    for section in before.keys() | after.keys():
+        old, new = before.get(section, {}), after.get(section, {})
+        if old is new:
+            continue
+        get = old.get
+        entries = {
+            name: entry for name, entry in new.items() if (known := get(name)) is not entry and not same(known, entry)
+        }
+        entries |= dict.fromkeys(old.keys() - new.keys())
+        if entries:
+            change[section] = entries
+    return change
+
+
+def applied(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Mapping[str, Any]]) -> Document:
+    """The document after a change; ``before`` stays as it is."""
+    after = {section: dict(entries) for section, entries in before.items()}
+    for section, entries in change.items():
+        target = after.setdefault(section, {})
+        for name, entry in entries.items():
+            if entry is None:
+                target.pop(name, None)
+            else:
+                target[name] = entry
+    return after

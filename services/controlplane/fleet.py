@@ -1,0 +1,106 @@
+"""Everybody who is told something: replicas what to load, sidecars and gateways where it is, and who routes by what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from services.controlplane.membership import Membership, Version
+from services.controlplane.rules import RulesFeed
+from services.controlplane.xds.resources import endpoint_set_name
+from services.controlplane.xds.store import ResourceStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from lab.routing.document import ModelVersion, RouteTable
+
+
+class Fleet:
+    """Tells everybody what a table means for them, and keeps endpoints up to date in between.
+
+    Args:
+        on_replicas: called when a replica has come, gone, loaded or unloaded something.
+
+    Attributes:
+        store: what sidecars are told.
+        feed: what resolvers and gateways are told.
+        membership: the replicas.
+    """
+
+    def __init__(self, on_replicas: Callable[[], None]) -> None:
+        self.store = ResourceStore()
+        self.feed = RulesFeed()
+        self.membership = Membership(self._endpoints_changed)
+        self._on_replicas = on_replicas
+        self._placement: dict[str, str] = {}  # routing key → model cluster, as nodes are told
+        self._needed: tuple[Mapping[str, ModelVersion], dict[str, frozenset[str]]] = ({}, {})
+        self._frozen = False
+
+    def assign(self, revision: int, tables: Iterable[RouteTable]) -> None:
+        """Tells replicas to hold what these tables place on them."""
+        versions: dict[str, dict[str, Version]] = defaultdict(dict)
+        for models in {id(table.versions): table.versions for table in tables}.values():
+            for key, version in models.items():
+                versions[version.cluster][key] = Version(key, version.model, version.version)
+        self.membership.assign(revision, {cluster: list(held.values()) for cluster, held in versions.items()})
+
+    def needed(self, table: RouteTable) -> Mapping[str, frozenset[str]]:
+        """Model cluster → routing keys that its replicas must have loaded."""
+        known_for, needed = self._needed
+        if known_for is not table.versions:
+            keys: dict[str, set[str]] = defaultdict(set)
+            for key, version in table.versions.items():
+                keys[version.cluster].add(key)
+            needed = {cluster: frozenset(each) for cluster, each in keys.items()}
+            self._needed = (table.versions, needed)
+        return needed
+
+    def place(self, table: RouteTable) -> tuple[int, int]:
+        """Tells sidecars and gateways where the table's keys are; returns both streams' generations.
+
+        Of keys that stay where they are nothing is to be told: whatever changes there is told at once.
+        """
+        moved = {
+            key: version.cluster
+            for key, version in table.versions.items()
+            if self._placement.get(key) != version.cluster
+        }
+        self._placement.update(moved)
+        addresses = {key: self.membership.addresses(cluster, key) for key, cluster in moved.items()}
+        return (
+            self.store.update(
+                clusters=moved,
+                endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key, cluster in moved.items()},
+            ),
+            self.feed.publish_endpoints({key: (cluster, addresses[key]) for key, cluster in moved.items()}),
+        )
+
+    def keep_only(self, tables: Iterable[RouteTable]) -> None:
+        """Tells sidecars and gateways that what none of these tables names is nowhere any longer."""
+        wanted: set[str] = set()
+        held: set[str] = set()
+        for table in tables:
+            wanted |= table.versions.keys()
+            held |= {endpoint_set_name(version.cluster, key) for key, version in table.versions.items()}
+        gone = [key for key in self._placement if key not in wanted]
+        for key in gone:
+            del self._placement[key]
+        self.store.update(
+            removed_clusters=gone,
+            removed_endpoint_sets=[name for name in self.store.endpoint_sets if name not in held],
+        )
+        self.feed.publish_endpoints({}, removed=gone)
+
+    def freeze(self) -> None:
+        """The control plane is about to end: that its streams end says nothing about the replicas behind them."""
+        self._frozen = True
+
+    def _endpoints_changed(self, cluster: str) -> None:
+        if self._frozen:
+            return
+        keys = [key for key, placed in self._placement.items() if placed == cluster]
+        addresses = {key: self.membership.addresses(cluster, key) for key in keys}
+        self.store.update(endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key in keys})
+        self.feed.publish_endpoints({key: (cluster, addresses[key]) for key in keys})
+        self._on_replicas()

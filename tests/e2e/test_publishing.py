@@ -1,0 +1,132 @@
+"""What a publish says, and what stops it, in a lab that is really up."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import PublishError
+from lab.transport import open_blocking_channel
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from tests.e2e.conftest import LAB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MOVED = ("v1: {cluster: ml-cluster-5}", "v1: {cluster: ml-cluster-1}")
+
+
+@pytest.fixture
+def changed(routes: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The default route table with some text replaced."""
+
+    def make(old: str, new: str) -> Path:
+        text = routes.read_text()
+        assert old in text
+        path = tmp_path / "changed.yaml"
+        path.write_text(text.replace(old, new, 1))
+        return path
+
+    return make
+
+
+def test_json_says_when_each_node_followed(run_lab, lab, routes: Path) -> None:
+    result = run_lab(lab, "routes", "publish", str(routes), "--json")
+
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [each["phase"] for each in document["phases"]] == ["stored", "loaded", "endpoints", "converged"]
+    by_role: dict[str, int] = {}
+    for node in document["nodes"]:
+        by_role[node["role"]] = by_role.get(node["role"], 0) + 1
+        assert 0 <= node["since_sent_ms"] <= node["since_call_ms"]
+    # A sidecar connects once somebody asks it for a key.
+    assert by_role.pop("sidecar") >= 1
+    assert by_role == {"resolver": 5, "gateway": 2}
+    kept = json.loads(run_lab(lab, "routes", "show", str(document["revision"]), "--json").stdout)
+    assert [each["node"] for each in kept["acknowledgements"]] == [each["node"] for each in document["nodes"]]
+
+
+def test_where_there_is_no_terminal_each_phase_is_a_line(run_lab, lab, routes: Path) -> None:
+    result = run_lab(lab, "routes", "publish", str(routes))
+
+    lines = [line.split()[3] for line in result.stderr.splitlines()]
+    assert lines == ["stored", "loaded", "endpoints", "converged"]
+    assert "gateway-1" in result.stdout
+    assert "is in force" in result.stdout.splitlines()[-1]
+
+
+def test_one_use_case_is_set_and_the_rest_stays(run_lab, lab, routes: Path, tmp_path: Path) -> None:
+    del routes
+    file = tmp_path / "up-next.yaml"
+    file.write_text("callers: [playback]\napi: ranking.v1\ntimeout: 1s\ndefault: up-next@v1\n")
+    before = lab.revision().document
+
+    result = run_lab(lab, "routes", "set", "UpNext", str(file), "--comment", "shorter", "--json")
+
+    assert result.returncode == 0, result.stderr
+    after = lab.revision().document
+    assert after["use_cases"].pop("UpNext")["timeout"] == "1s"
+    before["use_cases"].pop("UpNext")
+    assert after == before
+
+
+def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab, changed) -> None:
+    file = changed("country: [US, CA]", "country: [US]")
+    seen = lab.revision().revision
+    command = [str(LAB), "routes", "publish", str(file), "--expect", str(seen)]
+    environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)}
+
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [each.communicate(timeout=60) for each in both]
+
+    assert sorted(each.returncode for each in both) == [0, 1]
+    loser = next(number for number, each in enumerate(both) if each.returncode == 1)
+    [line] = outputs[loser][1].splitlines()
+    assert line == f"lab: revision {seen + 1} is in force, not {seen}: look at it, then publish again"
+    assert lab.revision().revision == seen + 1
+
+
+def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab, changed) -> None:
+    lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
+    before = lab.revision().revision
+    moved = changed(MOVED[1], MOVED[0])
+    lab.pause("homepage-sidecar")
+    try:
+        with pytest.raises(PublishError, match="no answer within 5 s from sidecar homepage-sidecar"):
+            lab.publish(moved)
+    finally:
+        lab.resume("homepage-sidecar")
+
+    assert lab.revision().revision == before
+    answer = lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
+    assert answer.cluster == "ml-cluster-1"
+
+
+def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(run_lab, lab, changed) -> None:
+    before = lab.revision().revision
+    moved = changed(MOVED[1], MOVED[0])
+    [address] = [unit.address for unit in lab.status().units if unit.name == "ml-cluster-5-b"]
+
+    def refuse(*keys: str) -> None:
+        with open_blocking_channel(address) as channel:
+            behaviour = stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=keys))
+            stub_pb2_grpc.StubControlStub(channel).SetBehaviour(behaviour, timeout=5)
+
+    refuse("cw-ranker.v1")
+    try:
+        result = run_lab(lab, "routes", "publish", str(moved), "--json")
+    finally:
+        refuse()
+
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("lab: replica ml-cluster-5-b of ml-cluster-5 cannot load cw-ranker.v1: ")
+    assert lab.revision().revision == before

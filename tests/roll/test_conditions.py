@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+
+from lab.errors import InputError
+from lab.roll.conditions import DEFAULT_CONDITIONS, Figures, Seen, Standing, _tail, parse_conditions
+
+
+def judge(text: str, seen: Seen) -> Standing:
+    [condition] = parse_conditions(text)
+    return condition.judge(seen).standing
+
+
+@pytest.mark.parametrize(
+    ("errors", "requests", "standing"),
+    [
+        (0, 0, Standing.UNKNOWN),
+        (0, 19, Standing.UNKNOWN),
+        (0, 20, Standing.NOT_MET),
+        (1, 20, Standing.UNKNOWN),  # one of twenty is more than 1 %, and may well be chance
+        (1, 100, Standing.NOT_MET),
+        (2, 5, Standing.MET),
+        (5, 5, Standing.MET),
+        (20, 1_000, Standing.MET),
+        (12, 1_000, Standing.UNKNOWN),
+    ],
+)
+def test_error_rate(errors: int, requests: int, standing: Standing) -> None:
+    assert judge("error-rate>1%", Seen(new=Figures(requests, errors))) is standing
+
+
+def test_an_error_rate_of_zero_is_met_by_a_single_error() -> None:
+    assert judge("error-rate>0%", Seen(new=Figures(1_000, 1))) is Standing.MET
+    assert judge("error-rate>0%", Seen(new=Figures(1_000, 0))) is Standing.NOT_MET
+
+
+def latencies(*values: float) -> Figures:
+    return Figures(len(values), 0, sorted(values))
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "standing"),
+    [
+        (latencies(*[1.0] * 100), latencies(*[1.0] * 100), Standing.NOT_MET),
+        (latencies(*[2.0] * 100), latencies(*[1.0] * 100), Standing.MET),
+        (latencies(*[2.0] * 5), latencies(*[1.0] * 100), Standing.MET),
+        (latencies(*[1.0] * 5), latencies(*[1.0] * 100), Standing.UNKNOWN),
+        (latencies(*[1.0] * 29, 9.0), latencies(*[1.0] * 100), Standing.UNKNOWN),
+        (latencies(*[1.0] * 199, 9.0), latencies(*[1.0] * 100), Standing.NOT_MET),
+        (latencies(*[2.0] * 100), latencies(*[1.0] * 5), Standing.UNKNOWN),
+        (Figures(), Figures(), Standing.UNKNOWN),
+    ],
+)
+def test_p99_against_the_old_version(new: Figures, old: Figures, standing: Standing) -> None:
+    assert judge("p99>1.5x", Seen(new, old)) is standing
+
+
+@pytest.mark.parametrize(
+    ("misroutes", "standing"), [(0, Standing.NOT_MET), (1, Standing.MET), (None, Standing.UNKNOWN)]
+)
+def test_misroutes(misroutes: int | None, standing: Standing) -> None:
+    assert judge("misroutes>0", Seen(misroutes=misroutes)) is standing
+
+
+def test_the_tail_is_that_of_the_binomial() -> None:
+    assert _tail(1, 20, 0.01) == pytest.approx(1 - 0.99**20)
+    assert _tail(0, 20, 0.01) == pytest.approx(1.0)
+    assert _tail(20, 20, 0.5) == pytest.approx(0.5**20)
+    assert _tail(2, 3, 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("text", ["", DEFAULT_CONDITIONS, " misroutes>0 , p99>2x "])
+def test_conditions_are_read(text: str) -> None:
+    assert len(parse_conditions(text)) == len([part for part in text.split(",") if part.strip()])
+
+
+@pytest.mark.parametrize("text", ["error-rate>1", "p99>fast", "p99>1.5.2x", "misroutes>0.5", "latency>1x"])
+def test_other_conditions_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="--abort-on: "):
+        parse_conditions(text)

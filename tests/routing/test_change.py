@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from lab.errors import RouteTableError
+from lab.routing.change import with_use_cases
+from lab.routing.document import RouteTable, Source
+
+EXPERIMENT = "rules: [{name: ab, experiment: {id: 7, unit: user_id, cells: {1: {weight: %d, use: m@v1}, %s}}}]"
+USE_CASE = "callers: [homepage]\napi: ranking.v1\ntimeout: 1s\ndefault: m@v1\n"
+
+
+def experiment(weight: int) -> str:
+    return USE_CASE + EXPERIMENT % (weight, f"2: {{weight: {100 - weight}, use: m@v2}}")
+
+
+def table() -> RouteTable:
+    runs = {"cluster": "c"}
+    use_case = {"callers": ["homepage"], "api": "ranking.v1", "timeout": "1s", "default": "m@v1"}
+    cells = {"1": {"weight": 80, "use": "m@v1"}, "2": {"weight": 20, "use": "m@v2"}}
+    rule = {"name": "ab", "experiment": {"id": 7, "unit": "user_id", "cells": cells}}
+    return RouteTable.from_document(
+        {
+            "use_cases": {"A": {**use_case, "rules": [rule]}, "B": use_case},
+            "models": {"m": {"versions": {"v1": runs, "v2": runs}}},
+            "clusters": {"c": {"replicas": 1}},
+        }
+    )
+
+
+def test_one_use_case_changes_and_all_others_are_the_same_objects() -> None:
+    before = table()
+
+    after = with_use_cases(before, {"B": Source("b.yaml", experiment(80))})
+
+    assert after.document["use_cases"]["A"] is before.document["use_cases"]["A"]
+    assert after.document["use_cases"]["B"]["rules"][0]["experiment"]["id"] == 7
+    assert "rules" not in before.document["use_cases"]["B"]
+
+
+def test_an_experiment_that_another_use_case_allocates_otherwise_is_refused_with_its_line() -> None:
+    with pytest.raises(RouteTableError, match=r"^b\.yaml:5: .*experiment '?7'? has other cells or weights") as error:
+        with_use_cases(table(), {"B": Source("b.yaml", experiment(50))})
+
+    assert "\n" not in str(error.value)
+
+
+def test_the_only_use_case_of_an_experiment_may_change_its_weights() -> None:
+    after = with_use_cases(table(), {"A": Source("a.yaml", experiment(50))})
+
+    assert after.document["use_cases"]["A"]["rules"][0]["experiment"]["cells"]["1"]["weight"] == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"^x\.yaml: is empty; write what stands below the use case's name"),
+        (USE_CASE.replace("m@v1", "m@v9"), r"^x\.yaml:4: use_cases\.B\.default: model 'm' has no version 'v9'"),
+        (USE_CASE + "colour: red\n", r"^x\.yaml:5: use_cases\.B\.colour: unknown field 'colour'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_file_line_and_field(text: str, message: str) -> None:
+    with pytest.raises(RouteTableError, match=message):
+        with_use_cases(table(), {"B": Source("x.yaml", text)})
