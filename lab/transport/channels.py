@@ -28,7 +28,7 @@ _OPTIONS: tuple[_Option, ...] = (
     ("grpc.min_reconnect_backoff_ms", 1000),
 )
 # A peer that is frozen keeps its connections open and says nothing: only a ping finds out.
-KEEPALIVE: tuple[_Option, ...] = (
+_KEEPALIVE: tuple[_Option, ...] = (
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 1000),
     # Without this one, of 60 s by default, the timeout above is of no effect.
@@ -60,7 +60,7 @@ def open_channel(*addresses: str, security: Security | None = None, keepalive: b
     """
     target, options = _target(addresses)
     if keepalive:
-        options += KEEPALIVE
+        options += _KEEPALIVE
     credentials = (security or Security.of_this_process()).channel_credentials()
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)

@@ -10,7 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 
 from lab.errors import UnitError
-from lab.transport.channels import KEEPALIVE, MAX_MESSAGE_BYTES
+from lab.transport.channels import MAX_MESSAGE_BYTES
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ _OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
+# A peer that does not answer may still act on what it was told last, so a publish is to stop at it, and name it. But
+# not for as long as TCP would wait, which is a quarter of an hour.
+_KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+)
+
 
 def new_server(
     *,
@@ -40,12 +48,12 @@ def new_server(
     Args:
         handlers: of its APIs, where they are not added later.
         interceptors: see gRPC.
-        keepalive: notice a peer that is frozen or cut off within about 2 s; for servers of long streams.
+        keepalive: give a peer that is frozen or cut off up after half a minute; for servers of long streams.
 
     Returns:
         The server, and its health service: whole server as ``""``, SERVING from the start.
     """
-    options = (*_OPTIONS, *KEEPALIVE) if keepalive else _OPTIONS
+    options = (*_OPTIONS, *_KEEPALIVE) if keepalive else _OPTIONS
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
     if handlers:
         server.add_generic_rpc_handlers(tuple(handlers))

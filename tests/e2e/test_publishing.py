@@ -11,7 +11,7 @@ import pytest
 from lab.errors import PublishError
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from tests.e2e.conftest import LAB
+from tests.conftest import LAB
 
 if TYPE_CHECKING:
     from collections.abc import Callable

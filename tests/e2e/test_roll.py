@@ -17,7 +17,7 @@ from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
 from scenarios.steps import dial, under_load
-from tests.e2e.conftest import LAB
+from tests.conftest import LAB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,7 +31,7 @@ def record(request_id: str, shadow: str = KEY) -> Record:
 
 def revision(**use_case: object) -> RevisionInfo:
     document = {"use_cases": {"HomepageRows": use_case}}
-    return RevisionInfo(1, "", "", 0, in_force=True, steps=(), document=document)
+    return RevisionInfo(1, "", "", 0, in_force=True, steps=(), acknowledgements=(), document=document)
 
 
 class Replica(stub_pb2_grpc.StubControlServicer):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.errors import CallError, InputError
+from lab.errors import CallError, InputError, PublishError
 from lab.lab import Lab
 from lab.runtime.compose import engine
 from lab.runtime.state import LabState
@@ -62,6 +62,11 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
+def routes(lab: Lab) -> Path:
+    return lab.folder.parent.parent / "routes.yaml"
+
+
+@pytest.fixture
 def on_compose(lab: Lab) -> None:
     if lab.status().runtime != "compose":
         pytest.skip("not on this runtime")
@@ -93,11 +98,6 @@ def identities(lab: Lab) -> dict[str, object]:
 def registered(lab: Lab) -> set[str]:
     known = lab.status().control_plane
     return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
-
-
-def nodes(lab: Lab) -> set[str]:
-    known = lab.status().control_plane
-    return {node.node for node in known.nodes} if known else set()
 
 
 @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "homepage-resolver"])
@@ -152,17 +152,33 @@ def test_a_replica_that_is_cut_off_is_left_alone_until_it_is_connected_again(lab
 
 
 @pytest.mark.usefixtures("on_compose")
-def test_a_pod_is_cut_off_as_a_whole_and_speaks_within_itself_all_the_same(lab: Lab) -> None:
+def test_a_pod_is_cut_off_as_a_whole_and_a_publish_meanwhile_stops_at_it_and_names_it(
+    lab: Lab, routes: Path, tmp_path: Path
+) -> None:
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(ROUTES.replace("timeout: 2s", "timeout: 3s"))
+    before = lab.revision().revision
     lab.partition("homepage-sidecar")
     try:
         # Nobody outside reaches any of the three.
         assert answer(lab) == "UNAVAILABLE"
-        eventually("its resolver is gone", lambda: "homepage-resolver" not in nodes(lab), within=WITHIN)
+        with pytest.raises(PublishError, match=r"homepage-(sidecar|resolver)"):
+            lab.publish(changed)
+        assert lab.revision().revision == before
     finally:
         lab.rejoin("homepage-sidecar")
 
     eventually("the pod serves again", lambda: answer(lab).startswith("ml-cluster-1-"), within=WITHIN)
-    eventually("its resolver is back", lambda: "homepage-resolver" in nodes(lab), within=WITHIN)
+    eventually("a publish succeeds", lambda: published(lab, changed), within=WITHIN)
+    lab.publish(routes)
+
+
+def published(lab: Lab, routes: Path) -> int:
+    """The revision, 0 if a node did not answer."""
+    try:
+        return lab.publish(routes)
+    except PublishError:
+        return 0
 
 
 def test_where_a_partition_cannot_be_had_one_line_says_what_can(lab: Lab) -> None:
