@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
+from lab.history import read_parquet
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from lab.runs import LoadOptions, RunResult
 
 LOAD_STARTS_WITHIN = timedelta(seconds=30)
+NOTICED_WITHIN_NS = 250_000_000
 
 
 @contextmanager
@@ -53,6 +57,34 @@ def assert_all_answered_rightly(result: RunResult) -> None:
     assert wrong == [], f"{wrong}\n{result.folder}"
     assert (result.summary.failed, result.misrouted, result.torn) == (0, 0, 0), result.folder
     assert result.summary.ok == result.summary.planned, result.folder
+
+
+@dataclass(slots=True)
+class Cut:
+    """When something was killed, Unix nanoseconds: between these two."""
+
+    from_ns: int = 0
+    until_ns: int = 0
+
+
+@contextmanager
+def cutting() -> Iterator[Cut]:
+    """The body kills something."""
+    cut = Cut(from_ns=time.time_ns())
+    yield cut
+    cut.until_ns = time.time_ns()
+
+
+def assert_only_the_cut_off_failed(result: RunResult, cut: Cut) -> None:
+    """What failed was under way when the cut came, or was sent before anybody could know of it."""
+    nobody_knew_until = cut.until_ns + NOTICED_WITHIN_NS
+    records = read_parquet(result.folder / "history.parquet")
+    failed = [record for record in records if record.status != "OK"]
+    at_risk = [record for record in records if record.sent_ns <= nobody_knew_until and record.done_ns >= cut.from_ns]
+    late = [(record.sequence, record.status) for record in failed if record.sent_ns > nobody_knew_until]
+    assert late == [], f"these were sent when the dead one should have been left alone\n{result.folder}"
+    # One of two replicas was cut off: not everything that was under way can have been with it.
+    assert len(failed) < max(2, len(at_risk)), f"{result.summary.by_status}\n{result.folder}"
 
 
 def verdict_of(result: RunResult, checker: str) -> Outcome:
