@@ -22,7 +22,7 @@ ROUTES = CHECKOUT / "routes.yaml"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the scenarios."""
-    parser.addoption("--runtime", default="auto", help="how units run: process, or auto")
+    parser.addoption("--runtime", default="auto", help="how units run: process, compose, or auto")
     parser.addoption("--lab", default=None, help="name of a lab that is up, instead of bringing one up")
     parser.addoption("--long", action="store_true", help="run also those that take minutes")
 
