@@ -200,7 +200,37 @@ def test_before_a_revision_has_ended_there_is_nothing_to_judge(
     assert staleness.check(replace(evidence, records=[make_record(199, status="UNSENT")])) is None
 
 
+def test_what_was_sent_before_the_end_and_answered_after_it_is_not_stale(run: Prove, old: Any, new: Any) -> None:
+    """Sent 10 µs after it was due; the old revision ends between that and the answer."""
+    evidence = run(old, new, {SETTLED: OLD_ANSWER})
+    first, second = evidence.revisions
+    sent, done = (getattr(evidence.records[SETTLED], each) for each in ("sent_ns", "done_ns"))
+    for until, outcome in ((sent, "valid"), (done - 1, "valid"), (sent - 1, "invalid")):
+        revisions = [replace(first, until_ns=until), second]
+        assert judged(replace(evidence, revisions=revisions)).outcome == outcome
+
+
+def test_a_decision_that_only_an_older_one_of_those_in_force_makes_is_not_stale(
+    run: Prove, old: Any, make_table: Table
+) -> None:
+    """v1 has ended, v2 is in force, and a table of v3 is going out: who decided by the first decided as the second."""
+    evidence = run(old, old, {150: {"revision": 1, "served_revision": 2}})
+    start = evidence.records[0].intended_ns
+    other = RevisionInForce(3, make_table({"rows@v3": 100}), start + 140 * MS)
+    assert judged(replace(evidence, revisions=[*evidence.revisions, other])).outcome == "valid"
+
+
 class TestLastOldAnswer:
+    def test_an_answer_that_neither_table_wants_tells_nothing(self, run: Prove, old: Any, new: Any) -> None:
+        stray = {"version": "v3", "cluster": "v3"}
+        evidence = run(old, new, dict.fromkeys(range(GOES_OUT, RUN), stray), last_old=GOES_OUT - 1)
+        assert staleness.last_old_answer_ns(evidence, 2) is None
+
+    def test_the_order_of_the_records_does_not_matter(self, run: Prove, old: Any, new: Any) -> None:
+        evidence = run(old, new, {107: OLD_ANSWER})
+        backwards = replace(evidence, records=evidence.records[::-1])
+        assert staleness.last_old_answer_ns(backwards, 2) == evidence.records[107].done_ns
+
     def test_it_is_when_the_last_answer_came_that_followed_the_old_rules(self, run: Prove, old: Any, new: Any) -> None:
         evidence = run(old, new, {107: OLD_ANSWER})
         last = staleness.last_old_answer_ns(evidence, 2)
