@@ -220,7 +220,39 @@ def test_a_decision_that_only_an_older_one_of_those_in_force_makes_is_not_stale(
     assert judged(replace(evidence, revisions=[*evidence.revisions, other])).outcome == "valid"
 
 
+def test_a_replica_that_only_an_older_one_of_those_in_force_wants_is_not_stale(run: Prove, old: Any) -> None:
+    """The version moves away while the first revision has ended, and the second, which has it there, has not."""
+    evidence = run(old, old, {150: {"revision": 2, "served_revision": 1}})
+    start = evidence.records[0].intended_ns
+    moved = copy.deepcopy(old)
+    moved["models"]["rows"]["versions"]["v1"]["cluster"] = "elsewhere"
+    moved["clusters"]["elsewhere"] = {"replicas": 1}
+    going_out = RevisionInForce(3, moved, start + 140 * MS)
+    assert judged(replace(evidence, revisions=[*evidence.revisions, going_out])).outcome == "valid"
+
+
+def test_another_shadow_is_no_other_decision_for_a_pinned_request(run: Prove, old: Any) -> None:
+    """It gets no copy by either table."""
+    tables = []
+    for percent in (10, 20):
+        table = copy.deepcopy(old)
+        table["use_cases"]["Rows"] |= {"override": ["homepage"], "shadow": {"use": "rows@v4", "percent": percent}}
+        tables.append(table)
+    pinned = {"override": "rows@v1", "shadow": "", "revision": 1}
+    assert judged(run(*tables, {150: pinned})).outcome == "valid"
+    assert judged(run(*tables, {150: {"revision": 1}})).outcome == "invalid"
+
+
 class TestLastOldAnswer:
+    def test_an_answer_counts_that_was_under_way_when_the_revision_began_to_go_out(
+        self, run: Prove, old: Any, new: Any
+    ) -> None:
+        evidence = run(old, new, last_old=GOES_OUT)
+        under_way = evidence.records[GOES_OUT]
+        first, second = evidence.revisions
+        moved = [first, replace(second, from_ns=under_way.sent_ns + 1)]
+        assert staleness.last_old_answer_ns(replace(evidence, revisions=moved), 2) == under_way.done_ns
+
     def test_an_answer_that_neither_table_wants_tells_nothing(self, run: Prove, old: Any, new: Any) -> None:
         stray = {"version": "v3", "cluster": "v3"}
         evidence = run(old, new, dict.fromkeys(range(GOES_OUT, RUN), stray), last_old=GOES_OUT - 1)
