@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import LabError, LabNotRunningError, UnitError
+from lab.routing.keys import HEADER
 from lab.runs import LoadOptions
 from lab.runtime.compose import image
+from lab.transport import open_blocking_channel
 from lab.waiting import eventually
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.conftest import LAB
 
 if TYPE_CHECKING:
@@ -54,6 +57,10 @@ def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_la
     assert {unit.state for unit in lab.status(memory=True).units} == {"running"}
     assert all(unit.container and unit.memory_bytes > 0 and not unit.pid for unit in lab.status(memory=True).units)
     assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+    with open_blocking_channel(lab.endpoints().clients["homepage"].sidecar or "") as channel:
+        rank = ranking_pb2_grpc.RankingStub(channel).Rank
+        answer = rank(ranking_pb2.RankRequest(), metadata=((HEADER, "cw-ranker.v1"),), timeout=5)
+    assert answer.answered_by.cluster == "ml-cluster-1"
     for topology, proxy in (("gateway", "gateway-1"), ("mesh", "homepage-sidecar")):
         result = lab.load(LoadOptions(topology=topology, caller="homepage", rate=50, duration_s=1))
         assert result.summary.ok == result.summary.planned > 0
