@@ -137,7 +137,7 @@ def drive(
     if has_shadow(tables, records):
         keep_copies(folder, replicas(), records)
     runtime.fetch_logs(state.plan.units)
-    run_folder.keep_surroundings(folder, state, units)
+    run_folder.keep_surroundings(folder, state, units, runtime.ground())
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
     result = run_folder.judge(folder)

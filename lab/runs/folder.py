@@ -128,8 +128,8 @@ def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
     (folder / REVISIONS).write_text(json.dumps([asdict(each) for each in revisions]))
 
 
-def keep_surroundings(folder: Path, state: LabState, units: Path) -> None:
-    """Copies logs, what each sidecar holds, and the versions of what everything ran on."""
+def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mapping[str, str]) -> None:
+    """Copies logs, what each sidecar holds, and the versions of what everything ran on, ``ground`` among them."""
     (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
     for log in units.glob("*/*log"):
         target = folder / "units" / log.parent.name / log.name
@@ -147,7 +147,7 @@ def keep_surroundings(folder: Path, state: LabState, units: Path) -> None:
                 (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
     versions = {name: metadata.version(name) for name in _PACKAGES}
     machine = {
-        "python": platform.python_version(),
+        **ground,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": str(psutil.cpu_count()),

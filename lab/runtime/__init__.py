@@ -69,6 +69,9 @@ class Runtime(Protocol):
     def fetch_logs(self, units: Iterable[Unit]) -> None:
         """Brings what units have written into the lab's folder, ``units/<unit>/``."""
 
+    def ground(self) -> dict[str, str]:
+        """What units stand on, by name: the runtime, and versions that are its own."""
+
     def kill(self, running: Running) -> None:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -145,6 +146,10 @@ class ProcessRuntime:
     def stop(self, units: Iterable[Running]) -> None:
         """Ends units: SIGTERM to all, SIGKILL to those that are still there after a while."""
         _end([process for running in units if (process := _process(running)) is not None])
+
+    def ground(self) -> dict[str, str]:
+        """This interpreter, which runs the units too."""
+        return {"runtime": self.name, "python": platform.python_version()}
 
     def pause(self, running: Running) -> None:
         """Freezes a unit: it stays connected and says nothing."""

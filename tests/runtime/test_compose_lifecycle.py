@@ -66,6 +66,10 @@ def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_la
         assert result.summary.ok == result.summary.planned > 0
         assert result.misrouted == 0
         assert "cw-ranker.v1" in (result.folder / "units" / proxy / "access.log").read_text()
+        ground = json.loads((result.folder / "versions.json").read_text())
+        assert ground["runtime"] == "compose"
+        assert ground["python"].startswith("3.")
+        assert ground["image"].startswith("inference-routing-lab:")
     assert not [name for name in left_of(lab) if "driver" in name]
 
     units = len(lab.status().units)

@@ -156,6 +156,20 @@ class ComposeRuntime:
 
         self._each(list(units), fetch)
 
+    def ground(self) -> dict[str, str]:
+        """The engine, the image, and the interpreter in it."""
+        name = document.image_of(self._file.read_text())
+        running = [each["Id"] for each in self._list() if each["State"] == "running"]
+        with engine.one_line("docker"):
+            version = self._docker.version()
+            python = self._said_by(running[0], "python", "--version") if running else "unknown"
+        return {
+            "runtime": self.name,
+            "python": python.removeprefix("Python "),
+            "docker": str(version["Version"]),
+            "image": name,
+        }
+
     # -- ending --------------------------------------------------------------------------------------------------
 
     def kill(self, running: Running) -> None:
@@ -287,6 +301,11 @@ class ComposeRuntime:
     def _owner_of_address(self, unit: Unit) -> Container:
         there = self._containers()
         return self._docker.containers.get(there.get(f"{unit.pod}-pod") or there[unit.name])
+
+    def _said_by(self, container: str, *command: str) -> str:
+        run = self._docker.api.exec_create(container, list(command))
+        said: bytes = self._docker.api.exec_start(run["Id"])
+        return said.decode().strip()
 
     def _destroy(self, identity: str) -> None:
         with suppress(NotFound):
