@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, recovery, routing
+from lab.bench import (
+    convergence,
+    driver,
+    gateway_throughput,
+    large_table,
+    mesh_overhead,
+    recovery,
+    routing,
+    streaming,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,6 +23,15 @@ if TYPE_CHECKING:
 
 BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     module.NAME: module.run
-    for module in (mesh_overhead, gateway_throughput, driver, recovery, routing, convergence, large_table)
+    for module in (
+        mesh_overhead,
+        gateway_throughput,
+        driver,
+        recovery,
+        routing,
+        convergence,
+        large_table,
+        streaming,
+    )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
