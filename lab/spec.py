@@ -92,6 +92,7 @@ class LabSpec(_Part):
         topologies: what stands up; the first is the callers' default.
         routes: the route table that is published first; relative to the spec's folder.
         callers: by name.
+        resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers ask.
         idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
             to move a model to.
     """
@@ -101,6 +102,7 @@ class LabSpec(_Part):
     )
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
+    resolver: Literal["sidecar", "shared"] = "sidecar"
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()

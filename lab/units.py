@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab.spec import LabSpec
 
 CONTROL_PLANE = "control-plane"
+SHARED_RESOLVER = "shared-resolver"
 _SIDECAR_TEMPLATE = Path(__file__).parent.parent / "envoy" / "sidecar.yaml"
 
 
@@ -131,12 +132,15 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         for name in islice(_replica_names(cluster), replicas)
     ]
     gateways = list(_gateways(spec, site)) if spec.has_gateway else []
-    units = [control_plane, *models, *gateways]
+    shared = [_resolver(spec, site)] if spec.has_mesh and spec.resolver == "shared" else []
+    units = [control_plane, *models, *gateways, *shared]
     callers, clients = {}, {}
     for name in spec.callers:
-        beside = [_resolver(spec, name, site), _sidecar(name, site)] if spec.has_mesh else []
-        callers[name] = _endpoints(spec, table, [*beside, *gateways, *models], lambda port: port.inside)
-        clients[name] = _endpoints(spec, table, [*beside, *gateways, *models], lambda port: port.outside)
+        own = [_resolver(spec, site, name)] if spec.has_mesh and not shared else []
+        beside = [*own, _sidecar(name, site)] if spec.has_mesh else []
+        reached = [*shared, *beside, *gateways, *models]
+        callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
+        clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)
         units += [*beside, _caller(spec, name, callers[name], table, site)]
     return Plan(tuple(units), callers, clients)
 
@@ -184,19 +188,20 @@ def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
         yield Unit(name, "gateway", argv, port, pod=name)
 
 
-def _resolver(spec: LabSpec, caller: str, site: Site) -> Unit:
-    name = f"{caller}-resolver"
+def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
+    """The resolver beside a caller, which speaks for it alone; without one, that which all callers share."""
+    name = f"{caller}-resolver" if caller else SHARED_RESOLVER
     port = site.port(name, "grpc", caller)
     argv = _python(
         "services.resolver",
         name=name,
-        owner=caller,
+        **({"owner": caller} if caller else {}),
         listen=port.bind,
         control_plane=_control_plane_address(site),
         lease_ttl=spec.leases.ttl_s,
         max_stale=spec.leases.max_stale_s,
     )
-    return Unit(name, "resolver", argv, port, pod=caller)
+    return Unit(name, "resolver", argv, port, pod=caller or name)
 
 
 def _sidecar(caller: str, site: Site) -> Unit:

@@ -34,7 +34,13 @@ _PROFILES = {
     "resolver": ("mesh", "all"),
     "sidecar": ("mesh", "all"),
 }
-_TITLES = {"control-plane": "Control plane", "model": "Model clusters", "gateway": "Gateways"}
+# Of what stands alone; a resolver does if callers share it.
+_TITLES = {
+    "control-plane": "Control plane",
+    "model": "Model clusters",
+    "gateway": "Gateways",
+    "resolver": "The resolver of all callers",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +83,10 @@ def render(layout: Plan, setting: Setting) -> str:
         autoescape=False,  # noqa: S701 (YAML, not HTML)
     )
     configs, names = _configs(layout.units)
-    groups = [{"title": title, "units": layout.with_role(role)} for role, title in _TITLES.items()]
+    groups = [
+        {"title": title, "units": [unit for unit in layout.with_role(role) if unit.pod == unit.name]}
+        for role, title in _TITLES.items()
+    ]
     pods = [
         {"name": caller, "units": [unit for unit in layout.units if unit.pod == caller]} for caller in layout.callers
     ]
