@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.bench import (
+    balancing,
     convergence,
     driver,
     gateway_throughput,
     large_table,
     mesh_overhead,
     recovery,
+    resolver,
     routing,
     streaming,
 )
@@ -32,6 +34,8 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
         convergence,
         large_table,
         streaming,
+        balancing,
+        resolver,
     )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""

@@ -25,6 +25,7 @@ class Options:
         control_plane: ``ip:port``.
         behaviour: how it behaves at first.
         drain_s: longest time from SIGTERM to the end of the process, seconds.
+        max_connection_age_s: clients are asked to connect anew after so many seconds; 0 for never.
     """
 
     cluster: str
@@ -34,6 +35,7 @@ class Options:
     control_plane: str
     behaviour: Behaviour
     drain_s: float
+    max_connection_age_s: float
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--concurrency-limit", type=int, default=start.concurrency_limit, help="0: none (%(default)s)")
     add("--seed", type=int, default=start.seed, help="of the random draws (%(default)s)")
     add("--drain-s", type=float, default=5.0, help="longest time from SIGTERM to the end, s (%(default)s)")
+    add(
+        "--max-connection-age-s",
+        type=float,
+        default=0.0,
+        help="then clients are to connect anew; 0: never (%(default)s)",
+    )
     return parser
 
 
@@ -72,8 +80,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(f"--{name.replace('_', '-')}: {address!r} is not an address; write ip:port")
-    if not 0 <= parsed.drain_s < float("inf"):
-        raise InputError(f"--drain-s: {parsed.drain_s!r} is out of range; write seconds from 0")
+    for name in ("drain_s", "max_connection_age_s"):
+        seconds: float = getattr(parsed, name)
+        if not 0 <= seconds < float("inf"):
+            raise InputError(f"--{name.replace('_', '-')}: {seconds!r} is out of range; write seconds from 0")
     return Options(
         cluster=parsed.cluster,
         replica=parsed.replica,
@@ -88,4 +98,5 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
             seed=parsed.seed,
         ),
         drain_s=parsed.drain_s,
+        max_connection_age_s=parsed.max_connection_age_s,
     )

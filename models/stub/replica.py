@@ -52,7 +52,7 @@ class Replica:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._dials = Dials(options.behaviour)
-        self._server, self._healthy = new_server()
+        self._server, self._healthy = new_server(max_connection_age_s=options.max_connection_age_s)
         host, _, port = options.advertise.rpartition(":")
         bound = listen(self._server, options.listen)
         self.address = f"{host}:{bound}" if port == "0" else options.advertise
