@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from lab.errors import RunError
 from lab.report.sections import SECTIONS
+from lab.report.templating import templates
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,22 +14,11 @@ if TYPE_CHECKING:
 
     from lab.report.run import ReportedRun
 
-_templates = Environment(
-    loader=PackageLoader("lab.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_templates.filters["count"] = "{:,}".format
-_templates.filters["decimal"] = "{:,.2f}".format
-_templates.filters["rate"] = "{:,.1f}".format
-
 
 def render(runs: Sequence[ReportedRun]) -> str:
     """The report as HTML: style and charts are inside, and there is no script."""
     sections = [(name, module.TITLE, module.view(runs)) for name, module in SECTIONS.items()]
-    return _templates.get_template("page.html").render(runs=runs, sections=sections)
+    return templates.get_template("page.html").render(runs=runs, sections=sections)
 
 
 def write_report(runs: Sequence[ReportedRun], path: Path) -> None:
