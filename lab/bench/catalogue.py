@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, recovery, routing
-from lab.bench.result import Ran
+from lab.measure.findings import Ran
 from lab.runs.folder import machine_card
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.pictures import chart_of_arms
-from lab.measure.findings import Claim, ResultTable
+from lab.measure.findings import Claim, Ran, ResultTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,23 +25,6 @@ if TYPE_CHECKING:
     from lab.report.picture import AnyChart
 
 __all__ = ["BenchResult", "Claim", "Ran", "ResultTable"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
-    """When and where a bench ran.
-
-    Attributes:
-        started: UTC, ISO 8601, to the second.
-        took_s: seconds until it was done.
-        rounds: that were asked for; some benches take more.
-        machine: card of the machine and of what is on it: versions by name.
-    """
-
-    started: str
-    took_s: float
-    rounds: int
-    machine: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +49,7 @@ class BenchResult:
     notes: Sequence[str]
     tables: Sequence[ResultTable] = ()
     charts: Sequence[AnyChart] = ()
-    ran: Ran | None = field(default=None)
+    ran: Ran | None = None
 
     def medians(self) -> dict[str, float]:
         """Arm → median over its rounds."""
@@ -83,6 +66,11 @@ class BenchResult:
     def shown_charts(self) -> Sequence[AnyChart]:
         """Its charts; never none."""
         return self.charts or (chart_of_arms(self.name, self.unit, self.arms, self.claims),)
+
+    @property
+    def origin(self) -> str:
+        """What charts say of where their figures are from."""
+        return self.name if self.ran is None else f"{self.name}, {self.ran}"
 
     def to_document(self) -> dict[str, Any]:
         """As JSON has it."""

@@ -1,11 +1,13 @@
-"""What a measurement comes to: claims with their bounds, and tables."""
+"""What a measurement comes to: claims with their bounds, tables, and when and where it was."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 (the report reads these back by their annotations)
+from collections.abc import Mapping, Sequence  # noqa: TC003 (the report reads these back by their annotations)
 from dataclasses import dataclass
 
 from lab.measure.compare import Interval  # noqa: TC001 (same)
+
+_GROUND = ("runtime", "cpus", "memory", "kernel")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,27 @@ class ResultTable:
     def written(self) -> list[list[str]]:
         """The rows as they are shown."""
         return [[cell if isinstance(cell, str) else written(cell) for cell in row] for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """When and where a bench ran.
+
+    Attributes:
+        started: UTC, ISO 8601, to the second.
+        took_s: seconds until it was done.
+        rounds: that were asked for; some benches take more.
+        machine: card of the machine and of what is on it: versions by name.
+    """
+
+    started: str
+    took_s: float
+    rounds: int
+    machine: Mapping[str, str]
+
+    def __str__(self) -> str:
+        ground = [f"{name} {self.machine[name]}" for name in _GROUND if name in self.machine]
+        return f"{self.started}, {self.rounds} rounds in {self.took_s:g} s; {', '.join(ground)}"
 
 
 def written(value: float) -> str:
