@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from lab.measure.findings import Claim
 
+_MOST = 2.5  # times the greatest estimate: an interval that reaches further ends in an arrow
+
 MIXED = "as named"
 """The unit of arms that have not all the same."""
 
@@ -47,20 +49,16 @@ def chart_of_medians(
         Bar(arm, styles[arm] if styles else style_of(number), figure.estimate, figure.low, figure.high)
         for number, (arm, figure) in enumerate(figures.items(), 1)
     ]
-    ends = [
-        value
-        for value in (*(figure.high for figure in figures.values()), *(bound.value for bound in bounds))
-        if math.isfinite(value)
-    ]
+    wanted = [*(figure.estimate for figure in figures.values()), *(bound.value for bound in bounds)]
     lowest = min((figure.low for figure in figures.values() if math.isfinite(figure.low)), default=0.0)
     rounds = max((figure.rounds for figure in figures.values()), default=0)
     return BarChart(
         f"{name}: median of each arm",
-        linear(unit, max(ends, default=0.0), low=lowest),
+        linear(unit, _far_enough(wanted, [figure.high for figure in figures.values()]), low=lowest),
         [BarGroup("", bars)],
         bounds=bounds,
         name="arms",
-        note=f"Medians over n = {rounds} rounds, with 95 % intervals.",
+        note=f"Medians over n = {rounds} rounds, with 95 % intervals; one with an arrow goes on.",
     )
 
 
@@ -81,13 +79,19 @@ def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
                         f"{written(figure.estimate)} ({sign} {bound:,g})",
                     )
                 )
-    most = max((end for bar in bars for end in (bar.value, bar.high or 0.0) if math.isfinite(end)), default=1.0)
+    most = _far_enough([1.0, *(bar.value for bar in bars)], [bar.high or 0.0 for bar in bars])
     rounds = max((claim.figure.rounds for claim in claims), default=0)
     return BarChart(
         f"{name}: figures against their bounds",
-        linear("multiple of the bound", max(most, 1.0)),
+        linear("multiple of the bound", most),
         [BarGroup("", bars)],
         bounds=[Bound("bound", 1.0)],
         name="claims",
-        note=f"n = {rounds} rounds, 95 % intervals. Blue: the claim holds; orange: it does not.",
+        note=f"n = {rounds} rounds, 95 % intervals; one with an arrow goes on. Blue: the claim holds; orange: it does not.",
     )
+
+
+def _far_enough(wanted: Sequence[float], ends: Sequence[float]) -> float:
+    """Where an axis may end: with everything that is wanted, but not with an interval that would dwarf it."""
+    most = max((value for value in wanted if math.isfinite(value)), default=0.0)
+    return max([most, *(min(end, _MOST * most) for end in ends)])

@@ -95,7 +95,8 @@ class Ran:
 
     def __str__(self) -> str:
         ground = [f"{name} {self.machine[name]}" for name in _GROUND if name in self.machine]
-        return f"{self.started}, {self.rounds} rounds in {self.took_s:g} s; {', '.join(ground)}"
+        started = self.started.replace("T", " ").replace("+00:00", " UTC")
+        return f"{started}, {self.rounds} rounds in {self.took_s:g} s; {', '.join(ground)}"
 
 
 def written(value: float) -> str:

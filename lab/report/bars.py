@@ -35,7 +35,7 @@ class Bar:
         label: its name.
         style: class of the style sheet, which gives it its colour.
         value: its length; one that is no number has none.
-        low: lower end of its interval, None if there is none; not in a stack.
+        low: lower end of its interval, None if there is none; not in a stack. Beyond the axis it ends in an arrow.
         high: upper end, likewise.
         text: written at its end; the value if empty.
     """
@@ -202,7 +202,8 @@ def _bar(bar: Bar, frame: _Frame, y: float) -> DrawnBar:
     whisker, furthest = "", end
     if bar.low is not None and bar.high is not None:
         low, high, middle = frame.across(bar.low), frame.across(bar.high), y + ROW / 2
-        whisker = f"M{low:g} {middle - _SERIF:g}v{2 * _SERIF}M{low:g} {middle:g}H{high:g}m0 {-_SERIF}v{2 * _SERIF}"
+        first, last = _whisker_end(bar.low, -1, frame.x), _whisker_end(bar.high, 1, frame.x)
+        whisker = f"M{low:g} {middle:g}{first}M{low:g} {middle:g}H{high:g}{last}"
         furthest = max(end, high)
     return DrawnBar(
         bar.style,
@@ -213,6 +214,14 @@ def _bar(bar: Bar, frame: _Frame, y: float) -> DrawnBar:
         Text(furthest + 6, y + 13, bar.shown),
         whisker=whisker,
     )
+
+
+def _whisker_end(value: float, way: int, axis: Scale) -> str:
+    """A serif, or the head of an arrow where the interval goes on beyond the axis; ``way`` is 1 to the right."""
+    if axis.low <= value <= axis.high:
+        return f"m0 {-_SERIF}v{2 * _SERIF}"
+    back = -_SERIF * way
+    return f"m{back} {-_SERIF}l{-back} {_SERIF}l{back} {_SERIF}"
 
 
 def _stacked(chart: BarChart, frame: _Frame) -> Drawing:

@@ -42,6 +42,13 @@ def test_the_value_stands_beyond_the_interval() -> None:
     assert ("2.000", True) == (bar.value.text, bar.value.x > end)
 
 
+def test_an_interval_beyond_the_axis_ends_in_an_arrow() -> None:
+    (within,) = draw_bars(_one(2.0, 1, 7)).bars
+    (beyond,) = draw_bars(_one(2.0, 1, math.inf)).bars
+
+    assert (0, 1) == (within.whisker.count("l-"), beyond.whisker.count("l-"))
+
+
 @given(st.lists(st.tuples(NAMES, FIGURES, FIGURES), min_size=1, max_size=12))
 def test_everything_stays_inside_whatever_was_measured(given_bars: list[tuple[str, float, float]]) -> None:
     bars = [Bar(label, "run-1", value, end, end, "1.234") for label, value, end in given_bars if not math.isnan(end)]
