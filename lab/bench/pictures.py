@@ -87,7 +87,7 @@ def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
         [BarGroup("", bars)],
         bounds=[Bound("bound", 1.0)],
         name="claims",
-        note=f"n = {rounds} rounds, 95 % intervals; one with an arrow goes on. Blue: the claim holds; orange: it does not.",
+        note=f"n = {rounds} rounds, 95 % intervals; one with an arrow goes on. Blue: holds; orange: does not.",
     )
 
 
