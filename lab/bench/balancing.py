@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from lab.bench.growing import CALLER, CLUSTER, INTERVALS_MS, MODEL, REPLICAS, USE_CASE, VERSION, Side, measure
-from lab.bench.result import BenchResult, Claim
+from lab.bench.result import BenchResult, Claim, ResultTable
 from lab.bench.setting import setting
-from lab.bench.spread import AFTER_S, SETTLED_S
+from lab.bench.spread import AFTER_S, BEFORE_S, SETTLED_S, share_between
 from lab.bench.vip import L4, L7, Replicas, start_vip
 from lab.measure import compare
+from lab.report.bars import Bar, BarChart, BarGroup, Bound
+from lab.report.chart import Chart, Line
+from lab.report.scales import linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +40,10 @@ HARD_CODED = "direct"
 """The topology whose addresses do not follow; that is what is wrong with it."""
 
 _FIGURES = {"spread_before": "busiest before", "spread_after": "busiest after", "share": "new replica"}
+
+_CONNECTIONS = (L4_KEPT, L4_CUT, L4_AGED)
+_STYLES = {L4_KEPT: "run-2", L4_CUT: "run-5", L4_AGED: "run-4", L7_VIP: "run-1"}
+_STEP_S = 0.2
 
 # Through the very same balancer as another. Two streams at fixed paces would each take every other turn of it, or every
 # third, and look uneven where both together are not.
@@ -85,7 +94,8 @@ def _side(where: Setting, file: Path, vips: Mapping[str, tuple[str, float]]) -> 
 
 def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
     """What follows from the rounds of each way."""
-    balanced = [way for way in seen if way not in (L4_KEPT, L4_CUT, L4_AGED, HARD_CODED)]
+    seen = {way: seen[way] for way in sorted(seen, key=_place)}
+    balanced = [way for way in seen if way not in _CONNECTIONS and way != HARD_CODED]
     uneven, spread = _extreme(seen, [*balanced, *({HARD_CODED} & seen.keys())], lambda each: each.spread_before, max)
     late, share = _extreme(seen, balanced, lambda each: each.share, min)
     rounds = len(seen[L4_KEPT])
@@ -135,6 +145,8 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
                 at_most=0,
             ),
         ],
+        tables=[_table(seen)],
+        charts=[_shares_over_time(seen), _spreads(seen)],
         notes=[
             f"n = {rounds} rounds; {REPLICAS} replicas, then one more; all ways at once",
             f"{len(INTERVALS_MS)} callers; the first sends every {INTERVALS_MS[0]} ms, the k-th 1/k of that",
@@ -142,6 +154,73 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
             f"shares are of requests sent {SETTLED_S:g} s to {AFTER_S:g} s after the replica could answer",
             f"{HARD_CODED} follows nobody; other topologies learn of replicas from the control plane, VIPs from a file",
         ],
+    )
+
+
+def _place(way: str) -> int:
+    """VIPs first, then topologies as they come."""
+    return list(_STYLES).index(way) if way in _STYLES else len(_STYLES)
+
+
+def _table(seen: Mapping[str, Sequence[Round]]) -> ResultTable:
+    rows = []
+    for way, taken in seen.items():
+        share = _median(each.share for each in taken)
+        first = _median(each.first_s for each in taken).estimate
+        rows.append(
+            (
+                way,
+                *(median(getattr(each, name) for each in taken) for name in _FIGURES),
+                f"{share.low:.3f} to {share.high:.3f}",
+                f"{max(first, 0):.3f} s" if math.isfinite(first) else "never",
+                f"{100 * sum(each.failed for each in taken) / len(taken):.2f} %",
+            )
+        )
+    columns = ("way", *_FIGURES.values(), "95 % interval", "its first request after", "failed")
+    title = "median over rounds: requests of the busiest replica / mean, and of the new replica / an even share"
+    return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
+
+
+def _shares_over_time(seen: Mapping[str, Sequence[Round]]) -> Chart:
+    steps = [step * _STEP_S for step in range(math.ceil(-BEFORE_S / 2 / _STEP_S), round(AFTER_S / _STEP_S))]
+    lines = [
+        Line(way, style, [(at + _STEP_S / 2, 100 * share_between(seen[way], at, at + _STEP_S)) for at in steps])
+        for way, style in _STYLES.items()
+    ]
+    even = Line("an even share", "run-7", [(at + _STEP_S / 2, 100 / (REPLICAS + 1)) for at in steps])
+    return Chart(
+        "Share of the requests that a new replica gets",
+        linear("seconds since the new replica could answer", AFTER_S, low=-BEFORE_S / 2),
+        linear("its share of requests, %", max(value for line in (*lines, even) for _, value in line.points)),
+        [*lines, even],
+        name="new-replica",
+        note=f"All n = {len(seen[L4_KEPT])} rounds together, in steps of {_STEP_S:g} s.",
+    )
+
+
+def _spreads(seen: Mapping[str, Sequence[Round]]) -> BarChart:
+    figures = {
+        moment: {way: _median(getattr(each, name) for each in taken) for way, taken in seen.items()}
+        for name, moment in (("spread_before", f"{REPLICAS} replicas"), ("spread_after", "with a new one"))
+    }
+    most = max(figure.high for of in figures.values() for figure in of.values())
+    groups = [
+        BarGroup(
+            moment,
+            [
+                Bar(way, "run-2" if way in _CONNECTIONS else "run-1", each.estimate, each.low, each.high)
+                for way, each in of.items()
+            ],
+        )
+        for moment, of in figures.items()
+    ]
+    return BarChart(
+        "How unevenly requests are spread over replicas",
+        linear("requests of the busiest replica, over the mean", most),
+        groups,
+        bounds=[Bound("even", 1.0)],
+        name="spread",
+        note=f"Orange: connections are balanced; blue: requests. n = {len(seen[L4_KEPT])} rounds, 95 % intervals.",
     )
 
 

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from lab.bench.pace import pace
-from lab.bench.result import BenchResult, Claim
+from lab.bench.pictures import MIXED, chart_of_medians
+from lab.bench.result import BenchResult, Claim, ResultTable
 from lab.bench.setting import cpu_seconds, setting
 from lab.checkers.plain import decide
 from lab.client.mesh import MeshClient, UnleasedMeshClient
 from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import added_ratio, interleave, median_ratio
+from lab.report.palette import topology_style
 from models.apis import APIS
 
 if TYPE_CHECKING:
@@ -46,6 +48,16 @@ ONCE, LEASED, BY_USER = "decided once", "leased", "leased, rules by user"
 UNLEASED, AGAIN = "unleased", "unleased, again"
 SHARED_LEASED, SHARED_UNLEASED = "shared, leased", "shared, unleased"
 ARMS = (ONCE, LEASED, BY_USER, UNLEASED, AGAIN, SHARED_LEASED, SHARED_UNLEASED)
+
+_STYLES = {
+    ONCE: "run-7",
+    LEASED: topology_style("mesh"),
+    BY_USER: "run-5",
+    UNLEASED: topology_style("mesh-unleased"),
+    AGAIN: topology_style("mesh-unleased"),
+    SHARED_LEASED: "run-4",
+    SHARED_UNLEASED: "run-4",
+}
 
 _SHARED = "shared-resolver"
 _BY_CONTEXT, _BY_USER = "ByContext", "ByUser"
@@ -154,11 +166,15 @@ def result(seen: Mapping[str, Sequence[Slice]]) -> BenchResult:
     """What follows from the rounds of each arm."""
     p50 = {arm: [each.p50 for each in slices] for arm, slices in seen.items()}
     cpu = {arm: [each.cpu for each in slices] for arm, slices in seen.items()}
+    added = {arm: _added(seen, arm) for arm in ARMS if arm != ONCE}
     rounds = len(p50[ONCE])
     return BenchResult(
         name=NAME,
-        unit="ms; processor time in ms per 1,000 requests",
-        arms={**p50, **{f"{arm}, resolver CPU": values for arm, values in cpu.items()}},
+        unit=MIXED,
+        arms={
+            **{f"{arm}, p50, ms": values for arm, values in p50.items()},
+            **{f"{arm}, resolvers, CPU ms per 1,000 requests": values for arm, values in cpu.items()},
+        },
         claims=[
             Claim(
                 text="what leased calls add / what unleased add, over calls decided once, p50",
@@ -187,6 +203,19 @@ def result(seen: Mapping[str, Sequence[Slice]]) -> BenchResult:
                 at_most=CONTROL_BOUND,
             ),
         ],
+        tables=[_table(seen)],
+        charts=[
+            replace(
+                chart_of_medians(NAME, "ms added to the median call", added, styles=_STYLES),
+                title="What deciding adds to a call, over calls decided once and for all",
+                name="added",
+            ),
+            replace(
+                chart_of_medians(NAME, "processor time of all resolvers, ms per 1,000 requests", cpu, styles=_STYLES),
+                title="What resolvers work for it",
+                name="cpu",
+            ),
+        ],
         notes=[
             f"n = {rounds} rounds × {CALLERS} callers × {REQUESTS} requests an arm, order drawn anew each round",
             f"a caller's requests are {EVERY_MS} ms apart, and latency counts from when each was due",
@@ -195,6 +224,34 @@ def result(seen: Mapping[str, Sequence[Slice]]) -> BenchResult:
             "all on one loopback: between machines a shared resolver is a network hop away, and one beside is not",
         ],
     )
+
+
+def _table(seen: Mapping[str, Sequence[Slice]]) -> ResultTable:
+    rows = []
+    for arm, slices in seen.items():
+        added = compare.median(_added(seen, arm), seed=0)
+        questions = [each for taken in slices for each in taken.questions]
+        resolve = (
+            compare.quantile(questions, share, seed=0).estimate if questions else "none" for share in (0.5, 0.99)
+        )
+        rows.append(
+            (
+                arm,
+                median(each.p50 for each in slices),
+                added.estimate,
+                f"{added.low:.3f} to {added.high:.3f}",
+                *resolve,
+                f"{100 * (1 - len(questions) / sum(each.requests for each in slices)):.1f} %",
+                median(each.cpu for each in slices),
+            )
+        )
+    columns = ("arm", "p50", "added", "95 % interval", "resolve p50", "resolve p99", "not asked", "CPU")
+    title = "ms; resolving over all rounds; calls for which nobody was asked; resolvers' CPU, ms per 1,000 requests"
+    return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
+
+
+def _added(seen: Mapping[str, Sequence[Slice]], arm: str) -> list[float]:
+    return [each.p50 - once.p50 for each, once in zip(seen[arm], seen[ONCE], strict=True)]
 
 
 async def _measure(

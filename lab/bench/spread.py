@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,11 @@ class Round:
         return (len(self.old) + 1) * answered.count(self.new) / len(answered)
 
     @property
+    def first_s(self) -> float:
+        """When the first request was sent that the new replica answered; infinite if there was none."""
+        return min((each.at_s for each in self.answers if each.replica == self.new), default=math.inf)
+
+    @property
     def failed(self) -> float:
         """Share of all requests that failed."""
         return sum(not each.replica for each in self.answers) / len(self.answers)
@@ -65,6 +71,20 @@ class Round:
     @property
     def _settled(self) -> list[Answered]:
         return [each for each in self.answers if SETTLED_S <= each.at_s < AFTER_S]
+
+
+def share_between(rounds: Sequence[Round], start_s: float, end_s: float) -> float:
+    """Share of the answers, of all rounds together, that came from the new replica, of requests sent between two times.
+
+    Times count as in :class:`Answered`. No answers have a share of 0.
+    """
+    by_new = [
+        each.replica == taken.new
+        for taken in rounds
+        for each in taken.answers
+        if each.replica and start_s <= each.at_s < end_s
+    ]
+    return sum(by_new) / max(len(by_new), 1)
 
 
 def _spread(answers: Sequence[Answered], replicas: Sequence[str]) -> float:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from lab.bench.result import BenchResult, Claim
+from lab.bench.result import BenchResult, Claim, ResultTable
 from lab.bench.stubs import constant_latency
 from lab.client import open_client
 from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import interleave
+from lab.report.bars import Bar, BarChart, BarGroup, Bound
+from lab.report.scales import linear
 from models.apis import APIS
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ _USE_CASE, _CLUSTER, _CALLER = "UpNext", "ml-cluster-5", "playback"
 _CONTEXT = {"user_id": "u1"}
 _REQUEST = _API.build_request(400)
 _NS_PER_MS = 1e6
+_KINDS = {"first": "first item", "last": "last item", "unary": "unary answer", "gap": "longest gap"}
+_STYLES = {"first": "run-3", "last": "run-1", "unary": "run-7"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +104,53 @@ def result(seen: Mapping[str, Sequence[Times]], *, control: str) -> BenchResult:
             at_most=CONTROL_BOUND,
         ),
     ]
-    kinds = {"unary": "unary", "first": "first item", "last": "last item", "gap": "longest gap"}
     return BenchResult(
         name=NAME,
         unit="ms",
         arms={
             f"{arm}, {kind}": [getattr(each, name) for each in times]
             for arm, times in seen.items()
-            for name, kind in kinds.items()
+            for name, kind in _KINDS.items()
         },
         claims=claims,
+        tables=[_table(seen)],
+        charts=[_chart(ways)],
         notes=[
             f"n = {rounds} rounds × {PAIRS} requests of each kind an arm, one at a time, order drawn anew each round",
             f"the stub takes {SERVICE_MS:g} ms for a unary answer; a stream's {ITEMS} items are {ITEM_MS:g} ms apart",
             "what a way costs is its unary answer less that: a way that holds items back is late beyond its own cost",
         ],
+    )
+
+
+def _table(seen: Mapping[str, Sequence[Times]]) -> ResultTable:
+    rows = []
+    for way, times in seen.items():
+        figures = [median(getattr(each, name) for each in times) for name in _KINDS]
+        sooner = _median(each.first / each.unary for each in times)
+        rows.append((way, *figures, sooner.estimate, f"{sooner.low:.3f} to {sooner.high:.3f}"))
+    columns = ("way", *_KINDS.values(), "first / unary", "95 % interval")
+    title = "median over rounds, ms; the first item as a share of the unary answer's time"
+    return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
+
+
+def _chart(ways: Mapping[str, Sequence[Times]]) -> BarChart:
+    figures = {
+        way: {name: _median(getattr(each, name) for each in times) for name in _STYLES} for way, times in ways.items()
+    }
+    longest = max(figure.estimate for of_way in figures.values() for figure in of_way.values())
+    groups = [
+        BarGroup(way, [Bar(_KINDS[name], _STYLES[name], it.estimate, it.low, it.high) for name, it in of_way.items()])
+        for way, of_way in figures.items()
+    ]
+    rounds = max(map(len, ways.values()))
+    return BarChart(
+        "When a stream's first and last results come, and a whole answer",
+        linear("ms since the request", longest),
+        groups,
+        bounds=[Bound("one item's time", ITEM_MS)],
+        name="times",
+        note=f"{ITEMS} items, {ITEM_MS:g} ms each. Medians over n = {rounds} rounds, with 95 % intervals.",
     )
 
 
