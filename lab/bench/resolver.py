@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
 NAME = "resolver"
 
 CALLERS = 4
-EVERY_MS = 10
-"""Between two requests of one caller."""
+EVERY_MS = 20
+"""Between two requests of one caller, by whichever arm."""
 
-REQUESTS = 50
+REQUESTS = 20
 """Of one caller, an arm and round."""
+
+BUSY_REQUESTS = 50
+"""The same while processor time is counted."""
 
 LEASED_BOUND, CPU_BOUND, SHARED_BOUND, HITS_BOUND, CONTROL_BOUND = 0.2, 0.25, 1.25, 0.95, 1.1
 
@@ -48,6 +52,8 @@ ONCE, LEASED, BY_USER = "decided once", "leased", "leased, rules by user"
 UNLEASED, AGAIN = "unleased", "unleased, again"
 SHARED_LEASED, SHARED_UNLEASED = "shared, leased", "shared, unleased"
 ARMS = (ONCE, LEASED, BY_USER, UNLEASED, AGAIN, SHARED_LEASED, SHARED_UNLEASED)
+BUSY_ARMS = (LEASED, UNLEASED, SHARED_LEASED, SHARED_UNLEASED)
+"""Those whose processor time is counted."""
 
 _STYLES = {
     ONCE: "run-7",
@@ -61,7 +67,8 @@ _STYLES = {
 
 _SHARED = "shared-resolver"
 _BY_CONTEXT, _BY_USER = "ByContext", "ByUser"
-_DEVICES, _COUNTRIES = ("tv", "phone", "tablet", "web"), ("US", "CA", "DE", "FR", "JP")
+_CONTEXTS = list(product(("tv", "phone", "tablet", "web"), ("US", "CA", "DE", "FR", "JP")))
+_REQUEST = APIS["ranking.v1"].build_request(400)
 _NS_PER_MS = 1e6
 _MS_PER_S = 1e3
 _PER_THOUSAND = 1_000
@@ -128,18 +135,16 @@ _KINDS: Mapping[str, type[_TimedClient]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class Round:
     """One round of one arm.
 
     Attributes:
         p50: of its requests, ms, from when each was due to its answer.
-        cpu: processor time of all resolvers together, ms per 1,000 requests.
         questions: how long each question to a resolver took, ms.
         requests: how many there were.
     """
 
     p50: float
-    cpu: float
     questions: Sequence[float]
     requests: int
 
@@ -159,13 +164,12 @@ def run(outer: Setting, rounds: int) -> BenchResult:
             where = ("--listen", address, "--control-plane", inner.lab.endpoints().control_plane)
             pid = inner.start(_SHARED, ("python", "-m", "services.resolver", "--name", _SHARED, *where), address)
             beside = [inner.state.running[unit.name].pid for unit in inner.state.plan.with_role("resolver")]
-            return result(uvloop.run(_measure(inner.lab, address, [*beside, pid], rounds, outer.say)))
+            return result(*uvloop.run(_measure(inner.lab, address, [*beside, pid], rounds, outer.say)))
 
 
-def result(seen: Mapping[str, Sequence[Slice]]) -> BenchResult:
-    """What follows from the rounds of each arm."""
-    p50 = {arm: [each.p50 for each in slices] for arm, slices in seen.items()}
-    cpu = {arm: [each.cpu for each in slices] for arm, slices in seen.items()}
+def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float]]) -> BenchResult:
+    """What follows from the rounds of each arm, and of those of :data:`BUSY_ARMS` from resolvers' CPU, ms per 1,000."""
+    p50 = {arm: [each.p50 for each in taken] for arm, taken in seen.items()}
     added = {arm: _added(seen, arm) for arm in ARMS if arm != ONCE}
     rounds = len(p50[ONCE])
     return BenchResult(
@@ -187,7 +191,7 @@ def result(seen: Mapping[str, Sequence[Slice]]) -> BenchResult:
                 at_most=CPU_BOUND,
             ),
             Claim(
-                text=f"share of calls that a lease answered, rules by {len(_DEVICES) * len(_COUNTRIES)} contexts",
+                text=f"share of calls that a lease answered, rules by {len(_CONTEXTS)} contexts",
                 figure=compare.median([each.hits for each in seen[LEASED]], seed=0),
                 at_least=HITS_BOUND,
             ),
@@ -203,7 +207,7 @@ def result(seen: Mapping[str, Sequence[Slice]]) -> BenchResult:
                 at_most=CONTROL_BOUND,
             ),
         ],
-        tables=[_table(seen)],
+        tables=[_table(seen, cpu)],
         charts=[
             replace(
                 chart_of_medians(NAME, "ms added to the median call", added, styles=_STYLES),
@@ -217,32 +221,32 @@ def result(seen: Mapping[str, Sequence[Slice]]) -> BenchResult:
             ),
         ],
         notes=[
-            f"n = {rounds} rounds × {CALLERS} callers × {REQUESTS} requests an arm, order drawn anew each round",
-            f"a caller's requests are {EVERY_MS} ms apart, and latency counts from when each was due",
+            f"n = {rounds} rounds × {CALLERS} callers × {REQUESTS} requests an arm; a caller sends every {EVERY_MS} ms",
+            "by all arms in turn, in an order drawn anew each turn; latency counts from when a request was due",
+            "callers begin with a lease for each context, and renew it after 30 s",
             "rules by user read user_id, so each user has a lease of its own; every request is of a new user",
-            "processor time is counted by the kernel in steps of 10 ms, for all resolvers together",
+            f"processor time: {CALLERS * BUSY_REQUESTS} more requests an arm and round, as fast as they are answered",
+            "the kernel counts it in steps of 10 ms",
             "all on one loopback: between machines a shared resolver is a network hop away, and one beside is not",
         ],
     )
 
 
-def _table(seen: Mapping[str, Sequence[Slice]]) -> ResultTable:
+def _table(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float]]) -> ResultTable:
     rows = []
-    for arm, slices in seen.items():
+    for arm, taken in seen.items():
         added = compare.median(_added(seen, arm), seed=0)
-        questions = [each for taken in slices for each in taken.questions]
-        resolve = (
-            compare.quantile(questions, share, seed=0).estimate if questions else "none" for share in (0.5, 0.99)
-        )
+        questions = [each for one in taken for each in one.questions]
+        resolve = [compare.quantile(questions, share, seed=0).estimate for share in (0.5, 0.99) if questions]
         rows.append(
             (
                 arm,
-                median(each.p50 for each in slices),
+                median(each.p50 for each in taken),
                 added.estimate,
                 f"{added.low:.3f} to {added.high:.3f}",
-                *resolve,
-                f"{100 * (1 - len(questions) / sum(each.requests for each in slices)):.1f} %",
-                median(each.cpu for each in slices),
+                *(resolve or ("none", "none")),
+                f"{100 * (1 - len(questions) / sum(each.requests for each in taken)):.1f} %",
+                median(cpu[arm]) if arm in cpu else "",
             )
         )
     columns = ("arm", "p50", "added", "95 % interval", "resolve p50", "resolve p99", "not asked", "CPU")
@@ -250,16 +254,17 @@ def _table(seen: Mapping[str, Sequence[Slice]]) -> ResultTable:
     return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
 
 
-def _added(seen: Mapping[str, Sequence[Slice]], arm: str) -> list[float]:
+def _added(seen: Mapping[str, Sequence[Round]], arm: str) -> list[float]:
     return [each.p50 - once.p50 for each, once in zip(seen[arm], seen[ONCE], strict=True)]
 
 
 async def _measure(
     lab: Lab, shared: str, pids: Sequence[int], rounds: int, say: Callable[[str], None]
-) -> dict[str, list[Slice]]:
-    where, document = lab.endpoints().clients, lab.revision().document or {}
+) -> tuple[dict[str, list[Round]], dict[str, list[float]]]:
+    where, asking = lab.endpoints().clients, _Asking(lab.revision().document or {}, Random(0))  # noqa: S311 (no secret)
     clients: dict[str, list[_TimedClient]] = {}
-    seen: dict[str, list[Slice]] = {arm: [] for arm in ARMS}
+    seen: dict[str, list[Round]] = {arm: [] for arm in ARMS}
+    cpu: dict[str, list[float]] = {arm: [] for arm in BUSY_ARMS}
     try:
         for arm, kind in _KINDS.items():
             of_arm = clients[arm] = []
@@ -267,53 +272,100 @@ async def _measure(
                 there = replace(where[name], resolver=shared) if arm.startswith("shared") else where[name]
                 of_arm.append(kind(name, there))
         await asyncio.gather(*(client.ready() for of_arm in clients.values() for client in of_arm))
-        draw = Random(0)  # noqa: S311 (no secret)
-        for number, order in enumerate([list(ARMS), *interleave(list(ARMS), rounds, seed=0)]):
-            for arm in order:
-                say(f"round {number} of {rounds}: {arm}" if number else f"warming up {arm}")
-                taken = await _slice(clients[arm], _BY_USER if arm == BY_USER else _BY_CONTEXT, draw, document, pids)
-                if number:
-                    seen[arm].append(taken)
+        for number, order in enumerate([list(BUSY_ARMS), *interleave(list(BUSY_ARMS), rounds, seed=0)]):
+            say(f"round {number} of {rounds}" if number else "warming up")
+            for where_asked in () if number else _CONTEXTS:
+                await asyncio.gather(
+                    *(
+                        asking.ask(name, client, where=where_asked)
+                        for of_arm in clients.values()
+                        for name, client in zip(_NAMES, of_arm, strict=True)
+                    )
+                )
+            taken = await _in_turns(clients, asking)
+            busy = {arm: await _busy(clients[arm], asking, pids) for arm in order}
+            for arm in ARMS if number else ():
+                seen[arm].append(taken[arm])
+            for arm in order if number else ():
+                cpu[arm].append(busy[arm])
     finally:
         await asyncio.gather(*(client.close() for of_arm in clients.values() for client in of_arm))
-    return seen
+    return seen, cpu
 
 
-async def _slice(
-    clients: Sequence[_TimedClient], use_case: str, draw: Random, document: Mapping[str, Any], pids: Sequence[int]
-) -> Slice:
-    latencies: list[float] = []
-    wrong: list[str] = []
-    for client in clients:
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """Makes requests, and looks at the answers.
+
+    Attributes:
+        document: the route table that answers are held against.
+        draw: of users and contexts.
+    """
+
+    document: Mapping[str, Any]
+    draw: Random
+
+    async def ask(
+        self, name: str, client: _TimedClient, use_case: str = _BY_CONTEXT, where: tuple[str, str] | None = None
+    ) -> None:
+        """One request of a new user.
+
+        Args:
+            name: of the caller.
+            client: its own.
+            use_case: what for.
+            where: device and country; drawn if left out.
+
+        Raises:
+            UnitError: it was answered by another version than the rules want.
+        """
+        device, country = where or self.draw.choice(_CONTEXTS)
+        context = {"user_id": f"u{self.draw.getrandbits(48):x}", "device": device, "country": country}
+        answer = await client.call(use_case, _REQUEST, context)
+        by = answer.response.answered_by.version
+        wanted = decide(self.document, use_case, {**context, "caller": name}).version
+        if by != wanted:
+            raise UnitError(f"{use_case} for {context} was answered by {by}, not by {wanted}")
+
+
+async def _in_turns(clients: Mapping[str, Sequence[_TimedClient]], asking: _Asking) -> dict[str, Round]:
+    """One round of all arms: what happens to the machine meanwhile happens to all of them alike."""
+    latencies: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    for client in (client for of_arm in clients.values() for client in of_arm):
         client.questions.clear()
 
-    def sender(name: str, client: _TimedClient) -> Callable[[int], Awaitable[None]]:
-        request = APIS["ranking.v1"].build_request(400)
+    def sender(place: int) -> Callable[[int], Awaitable[None]]:
+        turns = iter([arm for _ in range(REQUESTS) for arm in asking.draw.sample(ARMS, len(ARMS))])
 
-        async def send(due_ns: int) -> None:
-            context = {
-                "user_id": f"u{draw.getrandbits(48):x}",
-                "device": draw.choice(_DEVICES),
-                "country": draw.choice(_COUNTRIES),
-            }
-            answer = await client.call(use_case, request, context)
-            latencies.append((monotonic_ns() - due_ns) / _NS_PER_MS)
-            by, wanted = answer.response.answered_by.version, decide(document, use_case, {**context, "caller": name})
-            if by != wanted.version:
-                wrong.append(f"{use_case} for {context} was answered by {by}, not by {wanted.version}")
+        async def send(arm: str, due_ns: int) -> None:
+            await asking.ask(_NAMES[place], clients[arm][place], _BY_USER if arm == BY_USER else _BY_CONTEXT)
+            latencies[arm].append((monotonic_ns() - due_ns) / _NS_PER_MS)
 
-        return send
+        return lambda due_ns: send(next(turns), due_ns)
 
-    spread = EVERY_MS // len(clients)
-    before = sum(map(cpu_seconds, pids))
+    numbers = range(REQUESTS * len(ARMS))
     await asyncio.gather(
         *(
-            pace(sender(name, client), every_ms=EVERY_MS, numbers=range(REQUESTS), offset_ms=place * spread)
-            for place, (name, client) in enumerate(zip(_NAMES, clients, strict=True))
+            pace(sender(place), every_ms=EVERY_MS, numbers=numbers, offset_ms=place * EVERY_MS // CALLERS)
+            for place in range(CALLERS)
         )
     )
+    return {
+        arm: Round(
+            median(latencies[arm]), [each for client in clients[arm] for each in client.questions], len(latencies[arm])
+        )
+        for arm in ARMS
+    }
+
+
+async def _busy(clients: Sequence[_TimedClient], asking: _Asking, pids: Sequence[int]) -> float:
+    """Processor time that the resolvers take while every caller asks again as soon as it is answered, ms per 1,000."""
+
+    async def one_after_the_other(name: str, client: _TimedClient) -> None:
+        for _ in range(BUSY_REQUESTS):
+            await asking.ask(name, client)
+
+    before = sum(map(cpu_seconds, pids))
+    await asyncio.gather(*map(one_after_the_other, _NAMES, clients))
     cpu_ms = (sum(map(cpu_seconds, pids)) - before) * _MS_PER_S
-    if wrong:
-        raise UnitError(wrong[0])
-    questions = [each for client in clients for each in client.questions]
-    return Slice(median(latencies), cpu_ms * _PER_THOUSAND / len(latencies), questions, len(latencies))
+    return cpu_ms * _PER_THOUSAND / (len(clients) * BUSY_REQUESTS)
