@@ -272,16 +272,13 @@ async def _measure(
                 there = replace(where[name], resolver=shared) if arm.startswith("shared") else where[name]
                 of_arm.append(kind(name, there))
         await asyncio.gather(*(client.ready() for of_arm in clients.values() for client in of_arm))
+        # Each knows beforehand what it can know.
+        for asked in _CONTEXTS:
+            for of_arm in clients.values():
+                asks = (asking.ask(name, client, where=asked) for name, client in zip(_NAMES, of_arm, strict=True))
+                await asyncio.gather(*asks)
         for number, order in enumerate([list(BUSY_ARMS), *interleave(list(BUSY_ARMS), rounds, seed=0)]):
             say(f"round {number} of {rounds}" if number else "warming up")
-            for where_asked in () if number else _CONTEXTS:
-                await asyncio.gather(
-                    *(
-                        asking.ask(name, client, where=where_asked)
-                        for of_arm in clients.values()
-                        for name, client in zip(_NAMES, of_arm, strict=True)
-                    )
-                )
             taken = await _in_turns(clients, asking)
             busy = {arm: await _busy(clients[arm], asking, pids) for arm in order}
             for arm in ARMS if number else ():
