@@ -23,6 +23,7 @@ class Options:
         listen: ``ip:port`` to bind; port 0 takes a free one.
         advertise: ``ip:port`` at which callers reach it; port 0 stands for the port that was bound.
         control_plane: ``ip:port``.
+        rest: ``ip:port`` to serve REST on; empty: it is not served.
         behaviour: how it behaves at first.
         drain_s: longest time from SIGTERM to the end of the process, seconds.
     """
@@ -34,6 +35,7 @@ class Options:
     control_plane: str
     behaviour: Behaviour
     drain_s: float
+    rest: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", required=True, help="cluster that this replica belongs to")
     add("--replica", required=True, help="name of this replica")
     add("--listen", required=True, metavar="IP:PORT", help="address to bind; port 0 takes a free one")
+    add("--rest", default="", metavar="IP:PORT", help="address to serve REST on; left out, there is none")
     add("--advertise", required=True, metavar="IP:PORT", help="address at which callers reach it; port 0: as bound")
     add("--control-plane", required=True, metavar="IP:PORT", help="where to register")
     add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
@@ -67,8 +70,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         InputError: an argument is missing, unknown or out of range.
     """
     parsed = _parser().parse_args(arguments)
-    for name in ("listen", "advertise", "control_plane"):
+    for name in ("listen", "advertise", "control_plane", "rest"):
         address: str = getattr(parsed, name)
+        if name == "rest" and not address:
+            continue
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(f"--{name.replace('_', '-')}: {address!r} is not an address; write ip:port")
@@ -88,4 +93,5 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
             seed=parsed.seed,
         ),
         drain_s=parsed.drain_s,
+        rest=parsed.rest,
     )
