@@ -61,10 +61,10 @@ def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callabl
     lab.up(spec=mini_spec, runtime="process")
     [(_, before)] = [each for each in lab.endpoints().rest.items() if each[0].startswith("ml-")]
 
-    name = lab.hands.replace("ml-cluster-1-a", "ml-cluster-1")
+    name = lab.replace("ml-cluster-1-a", "ml-cluster-1")
 
     assert lab.endpoints().rest[name] == before
-    [added] = set(lab.hands.scale("ml-cluster-1", 2)) - {name}
+    [added] = set(lab.scale("ml-cluster-1", 2)) - {name}
     assert lab.endpoints().rest[added] != before
 
 
