@@ -42,7 +42,7 @@ def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab, run_la
     for name in ("gateway-1", "gateway-2"):
         url = f"{shown[name]}/v1/use-cases/ContinueWatchingRanking:call"
         for context in ({"device": "phone"}, {"device": "tv", "country": "US"}):
-            wanted = lab.explain("ContinueWatchingRanking", {"user_id": "u1", "caller": "homepage", **context})
+            wanted = lab.explain("ContinueWatchingRanking", {"user_id": "u1", "caller": "homepage", **context}).choice
             status, answer = post(url, asking(**context))
             by = answer["answeredBy"]
             assert (status, by["model"], by["version"]) == (200, wanted.model, wanted.version)
