@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.lab import CHECKOUT
+from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from models.scoring import scores
 
@@ -73,5 +76,21 @@ def test_what_the_readme_shows_of_errors_is_so(lab: Lab, where: str) -> None:
     path = "v1/use-cases/UpNext:call" if where.startswith("gateway") else "v1/ranking:rank"
     status, answer = post(f"http://{lab.endpoints().rest[where]}/{path}", {"titels": []})
 
-    assert (status, answer["code"]) == (400, 3)
-    assert answer["message"] == "titels: ranking.v1.RankRequest has no such field; it has envelope, titles"
+    assert status == 400
+    assert f'"code": {answer["code"]}, "message": "{answer["message"]}"' in (CHECKOUT / "README.md").read_text()
+
+
+def test_the_readmes_curl_commands_are_answered(lab: Lab) -> None:
+    commands = [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("curl ")]
+    versions = read_path(CHECKOUT / "routes.yaml").document["models"]["cw-ranker"]["versions"]
+    where = {"$GATEWAY": "gateway-2", "$MODEL": f"{versions['v2']['cluster']}-b"}
+    assert len(commands) == len(where)
+    for command, (variable, unit) in zip(commands, where.items(), strict=True):
+        _, url, *options = shlex.split(command.replace(variable, lab.endpoints().rest[unit]))
+        given = list(zip(options[::2], options[1::2], strict=True))
+        headers = dict(value.split(": ") for option, value in given if option == "-H")
+        [body] = [value for option, value in given if option == "-d"]
+
+        status, answer = post(url, json.loads(body), **headers)
+
+        assert (status, answer["answeredBy"]["model"], answer["answeredBy"]["version"]) == (200, "cw-ranker", "v2")
