@@ -1,6 +1,6 @@
 """Server side of REST: an HTTP/1.1 server beside the gRPC one, in the same event loop.
 
-Until somebody connects there is a listening socket and nothing else: the HTTP library (15 MB a process, in each of a
+Until somebody connects there is a listening socket and nothing else: the HTTP library (12 MB a process, in each of a
 lab's gateways and replicas) is only then imported, in a thread, while the connection waits.
 """
 
