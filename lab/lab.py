@@ -172,6 +172,7 @@ class Lab(Publishing):
             clients=state.plan.clients,
             gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
             control_plane=state.plan.unit(CONTROL_PLANE).address,
+            rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 

@@ -47,11 +47,12 @@ class LabStatus:
 
 @dataclass(frozen=True, slots=True)
 class LabEndpoints:
-    """Addresses for any outside gRPC client, each ``host:port``.
+    """Addresses for any outside client, each ``host:port``.
 
     Attributes:
         callers: name → where the service itself is.
         clients: name → what stands beside it.
+        rest: gateways and model replicas by name, as REST clients find them.
         metrics: admin pages of the sidecars' Envoys; Prometheus finds ``/stats/prometheus`` there.
     """
 
@@ -59,4 +60,5 @@ class LabEndpoints:
     clients: Mapping[str, Endpoints]
     gateways: tuple[str, ...]
     control_plane: str
+    rest: Mapping[str, str]
     metrics: tuple[str, ...]

@@ -48,7 +48,7 @@ class Site(Protocol):
 
         Args:
             unit: the unit.
-            name: ``grpc`` or ``admin``.
+            name: ``grpc``, ``admin`` or ``rest``.
             pod: the caller that the unit stands beside, if it stands in a pod.
         """
 
@@ -66,6 +66,7 @@ class Unit:
         argv: the command; ``python`` and ``envoy`` stand for whatever the runtime has of them.
         port: where it serves.
         admin: where its admin page is, if it has one.
+        rest: where it serves REST, if it does.
         files: name → content of what it needs to find at :meth:`Site.path`.
         pod: the caller that it stands beside, its own name for a unit that stands alone.
         cluster: of a model replica.
@@ -79,6 +80,7 @@ class Unit:
     files: Mapping[str, str] = field(default_factory=dict)
     pod: str = ""
     cluster: str = ""
+    rest: Port | None = None
 
     @property
     def address(self) -> str:
@@ -147,16 +149,18 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
 
 def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> Unit:
     """One replica of a model cluster."""
+    rest = site.port(name, "rest")
     argv = _python(
         "models.stub",
         cluster=cluster,
         replica=name,
         listen=port.bind,
+        rest=rest.bind,
         advertise=port.inside,
         control_plane=_control_plane_address(site),
         **spec.stub.model_dump(exclude_defaults=True),
     )
-    return Unit(name, "model", argv, port, pod=name, cluster=cluster)
+    return Unit(name, "model", argv, port, pod=name, cluster=cluster, rest=rest)
 
 
 def new_replica_name(cluster: str, taken: Collection[str]) -> str:
@@ -177,15 +181,16 @@ def _control_plane_address(site: Site) -> str:
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
     for number in range(1, spec.gateway.replicas + 1):
         name = f"gateway-{number}"
-        port = site.port(name, "grpc")
+        port, rest = site.port(name, "grpc"), site.port(name, "rest")
         argv = _python(
             "services.gateway",
             name=name,
             listen=port.bind,
+            rest=rest.bind,
             control_plane=_control_plane_address(site),
             access_log=site.path(name, "access.log"),
         )
-        yield Unit(name, "gateway", argv, port, pod=name)
+        yield Unit(name, "gateway", argv, port, pod=name, rest=rest)
 
 
 def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:

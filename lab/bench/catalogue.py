@@ -11,6 +11,7 @@ from lab.bench import (
     balancing,
     convergence,
     driver,
+    encodings,
     gateway_throughput,
     large_table,
     mesh_overhead,
@@ -41,6 +42,7 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
         streaming,
         balancing,
         resolver,
+        encodings,
     )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import UnitError
 from lab.transport.channels import MAX_MESSAGE_BYTES
@@ -91,6 +91,12 @@ def listen(server: grpc.aio.Server, address: str, security: Security | None = No
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise UnitError(f"cannot listen on {address}: is the port taken?") from error
+
+
+async def is_serving(healthy: health.aio.HealthServicer) -> bool:
+    """What the health service says of the server as a whole."""
+    answer = await healthy.Check(health_pb2.HealthCheckRequest(), None)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def drain(

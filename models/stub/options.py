@@ -23,6 +23,7 @@ class Options:
         listen: ``ip:port`` to bind; port 0 takes a free one.
         advertise: ``ip:port`` at which callers reach it; port 0 stands for the port that was bound.
         control_plane: ``ip:port``.
+        rest: ``ip:port`` to serve REST on; empty: it is not served.
         behaviour: how it behaves at first.
         drain_s: longest time from SIGTERM to the end of the process, seconds.
         max_connection_age_s: clients are asked to connect anew after so many seconds; 0 for never.
@@ -36,6 +37,7 @@ class Options:
     behaviour: Behaviour
     drain_s: float
     max_connection_age_s: float
+    rest: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", required=True, help="cluster that this replica belongs to")
     add("--replica", required=True, help="name of this replica")
     add("--listen", required=True, metavar="IP:PORT", help="address to bind; port 0 takes a free one")
+    add("--rest", default="", metavar="IP:PORT", help="address to serve REST on; left out, there is none")
     add("--advertise", required=True, metavar="IP:PORT", help="address at which callers reach it; port 0: as bound")
     add("--control-plane", required=True, metavar="IP:PORT", help="where to register")
     add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
@@ -75,8 +78,10 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         InputError: an argument is missing, unknown or out of range.
     """
     parsed = _parser().parse_args(arguments)
-    for name in ("listen", "advertise", "control_plane"):
+    for name in ("listen", "advertise", "control_plane", "rest"):
         address: str = getattr(parsed, name)
+        if name == "rest" and not address:
+            continue
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(f"--{name.replace('_', '-')}: {address!r} is not an address; write ip:port")
@@ -99,4 +104,5 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         ),
         drain_s=parsed.drain_s,
         max_connection_age_s=parsed.max_connection_age_s,
+        rest=parsed.rest,
     )

@@ -8,6 +8,7 @@ from lab.bench import (
     balancing,
     convergence,
     driver,
+    encodings,
     gateway_throughput,
     large_table,
     mesh_overhead,
@@ -89,6 +90,8 @@ def test_every_bench_measures_each_arm_once_a_round(monkeypatch, tmp_path) -> No
     for module in (driver, gateway_throughput, mesh_overhead):
         monkeypatch.setattr(module, "SECONDS", 1.0)
     monkeypatch.setattr(driver, "BUSY_RPS", 500.0)
+    monkeypatch.setattr(encodings, "SECONDS", 0.02)
+    monkeypatch.setattr(encodings, "LEAST_REQUESTS", 3)
     monkeypatch.setattr(routing, "USE_CASES", 100)
     monkeypatch.setattr(convergence, "PUBLISHES", 3)
     monkeypatch.setattr(large_table, "CHANGES", 3)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HOME = "/var/lib/lab"
 """Where a unit finds its files, in its own container."""
 
-GRPC_PORT = 9000
+GRPC_PORT, REST_PORT = 9000, 9080
 # In a pod several units share one address; the caller, whose pod it is, has the first port. A resolver has the same one
 # everywhere, so that it is looked at in the same way.
 _PORTS = {"resolver/grpc": 9001, f"{SHARED_RESOLVER}/grpc": 9001, "sidecar/grpc": 9002, "sidecar/admin": 9003}
@@ -50,7 +50,8 @@ class ComposeSite:
         Raises:
             UnitError: the network is full.
         """
-        number = _PORTS.get(f"{unit.removeprefix(f'{pod}-') if pod else unit}/{name}", GRPC_PORT)
+        usual = REST_PORT if name == "rest" else GRPC_PORT
+        number = _PORTS.get(f"{unit.removeprefix(f'{pod}-') if pod else unit}/{name}", usual)
         host = self._host(pod or unit)
         key = f"{unit}/{name}"
         if key not in self.published:
@@ -68,6 +69,8 @@ class ComposeSite:
 
     def take_over(self, old: Unit, name: str) -> Port:
         """The port of a unit that is gone, with its address, for another of that name."""
+        for port in ("grpc", "rest"):
+            self.published[f"{name}/{port}"] = self.published.pop(f"{old.name}/{port}")
         self.hosts[name] = self.hosts.pop(old.pod)
         return old.port
 
