@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, recovery, routing
+from lab.bench import (
+    convergence,
+    decomposition,
+    driver,
+    gateway_throughput,
+    known_delay,
+    large_table,
+    recovery,
+    routing,
+    topologies,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,6 +24,16 @@ if TYPE_CHECKING:
 
 BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     module.NAME: module.run
-    for module in (mesh_overhead, gateway_throughput, driver, recovery, routing, convergence, large_table)
+    for module in (
+        topologies,
+        decomposition,
+        gateway_throughput,
+        known_delay,
+        driver,
+        recovery,
+        routing,
+        convergence,
+        large_table,
+    )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
