@@ -23,6 +23,7 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.measure.compare import interleave
 from lab.measure.pace import RoundPace, pace_of
+from lab.report.scales import size
 from lab.runs import folder as run_folder
 
 if TYPE_CHECKING:
@@ -73,15 +74,8 @@ class Cell:
     rate: float
     requests: int
 
-    @property
-    def size(self) -> str:
-        """The payload in words, e.g. ``27 KB``."""
-        if self.payload_bytes < 100_000:  # noqa: PLR2004 (below 0.1 MB)
-            return f"{self.payload_bytes / 1e3:g} KB"
-        return f"{self.payload_bytes / 1e6:g} MB"
-
     def __str__(self) -> str:
-        return f"{self.size}, {self.rate:g} rps"
+        return f"{size(self.payload_bytes)}, {self.rate:g} rps"
 
 
 @dataclass(slots=True)

@@ -63,6 +63,10 @@ class Ways:
         doubt = self.controls[self.cells.index(cell)].doubt
         return (*self.rounds.doubts(cell, *arms), *([doubt] if doubt else []))
 
+    def at(self, payload_bytes: int) -> Cell:
+        """The cell of a size that has the highest rate."""
+        return max((cell for cell in self.cells if cell.payload_bytes == payload_bytes), key=lambda cell: cell.rate)
+
     def has(self, *arms: str) -> bool:
         """Whether all of these were measured."""
         return all(arm in self.arms for arm in arms)

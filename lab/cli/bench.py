@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.bench.catalogue import BENCHES
+from lab.bench.catalogue import BENCHES, measure
 from lab.bench.result import State, exit_status
 from lab.bench.setting import setting
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
 from lab.lab import CHECKOUT
+from lab.measure.pace import in_words
+from lab.report.picture import file_name, to_svg, write_pictures
 from lab.runs.folder import folder_of_now, make
 
 if TYPE_CHECKING:
-    from lab.bench.result import BenchResult, Claim
+    from pathlib import Path
+
+    from lab.bench.result import BenchResult
     from lab.measure.compare import Interval
 
 _MARKS = {
@@ -54,52 +58,43 @@ def bench(
     with setting(say) as lab:
         for name in chosen:
             say(f"bench {name}")
-            result = BENCHES[name](lab, rounds)
-            (folder / f"{name}.json").write_text(json.dumps(result.to_document(), indent=1))
+            result = measure(name, lab, rounds)
+            _keep(result, folder)
             results.append(result)
     if as_json:
         print_json({"run_dir": str(folder), "benches": [result.to_document() for result in results]})
     else:
         for result in results:
             _show(result)
-        console.print(f"\n{folder}", markup=False)
+        console.print(f"\n{folder}\nlab report {folder} shows them as a page", markup=False)
     raise typer.Exit(exit_status(results))
 
 
+def _keep(result: BenchResult, folder: Path) -> None:
+    (folder / f"{result.name}.json").write_text(json.dumps(result.to_document(), indent=1))
+    for chart in result.shown_charts():
+        write_pictures(to_svg(chart, result.origin), folder / f"{result.name}-{file_name(chart)}")
+
+
 def _show(result: BenchResult) -> None:
-    console.print(f"\n[bold]{result.name}[/bold], median over rounds, {result.unit}")
-    rows = [(arm, f"{value:.3f}") for arm, value in result.medians().items()]
-    console.print(table(("", "median"), rows, right=("median",)))
+    console.print(f"\n[bold]{result.name}[/bold]")
+    for each in result.shown_tables():
+        console.print(each.title, markup=False)
+        console.print(table(each.columns, each.written(), right=each.numbers))
     for claim in result.claims:
-        bound = _bound(claim)
-        console.print(f"{claim.text}: {_figure(claim.figure)}{bound and ', '}{bound}: {_MARKS[claim.state]}")
+        console.print(f"{claim.text}: {_figure(claim.figure)}, {claim.bound}: {_MARKS[claim.state]}")
         for doubt in claim.doubts:
             console.print(f"  [yellow]{doubt}[/yellow]")
     for control in result.controls:
-        mark = "agrees" if control.can_tell else "[yellow]too few rounds to tell[/yellow]"
-        if not control.agrees:
-            mark = "[bold white on red] DISAGREES: THE TOOL SEES WHAT IS NOT THERE [/]"
+        style = "[bold white on red]" if not control.agrees else "[yellow]" if not control.can_tell else ""
+        mark = f"{style}{control.verdict}{style and '[/]'}"
         console.print(f"A/A control, {control.text}: {_figure(control.difference)}: {mark}")
-    if paces := result.paces.values():
-        late = sum(not pace.kept_up for pace in paces)
-        console.print(
-            f"driver: achieved ≥ {min(pace.achieved_rate / pace.offered for pace in paces):.1%} of the offered rate, "
-            f"schedule delay p99 ≤ {max(pace.schedule_delay_p99_ms for pace in paces):.2f} ms in the worst round; "
-            + (f"[yellow]late in {late} of {len(paces)} arms[/yellow]" if late else "it kept up in every round")
-        )
-    for note in result.notes:
+    if result.paces:
+        console.print(in_words(result.paces), markup=False)
+    for note in (*result.notes, *([str(result.ran)] if result.ran else [])):
         console.print(f"[dim]{note}[/dim]")
 
 
 def _figure(figure: Interval) -> str:
     confidence = f"{100 * figure.confidence:.3g} %"
     return rf"[bold]{figure.estimate:.3f}[/bold] \[{figure.low:.3f}, {figure.high:.3f}] at {confidence}"
-
-
-def _bound(claim: Claim) -> str:
-    bounds = []
-    if claim.at_least is not None:
-        bounds.append(f"≥ {claim.at_least:g}")
-    if claim.at_most is not None:
-        bounds.append(f"≤ {claim.at_most:g}")
-    return " and ".join(bounds)

@@ -13,12 +13,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.measure.compare import exact_median
+from lab.measure.compare import Interval, exact_median
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from lab.measure.compare import Interval
 
 FALSE_ALARMS = 0.02
 """Share of runs in which a faultless tool may be called broken, over all controls of the run together."""
@@ -45,6 +43,13 @@ class Control:
     def can_tell(self) -> bool:
         """Whether there were rounds enough to find a difference at all."""
         return math.isfinite(self.difference.low)
+
+    @property
+    def verdict(self) -> str:
+        """In words; loud ones if the tool is broken."""
+        if not self.can_tell:
+            return "too few rounds to tell"
+        return "agrees" if self.agrees else "DISAGREES: THE TOOL SEES WHAT IS NOT THERE"
 
     @property
     def doubt(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,4 +62,16 @@ def pace_of(rounds: Sequence[RoundPace]) -> Pace:
         schedule_delay_p99_ms=max(each.schedule_delay_p99_ms for each in rounds),
         late_rounds=sum(each.late for each in rounds),
         repeated=sum(each.repeated for each in rounds),
+    )
+
+
+def in_words(paces: Mapping[str, Pace]) -> str:
+    """What a reader of figures must know of the driver that made them; at least one pace."""
+    achieved = min(pace.achieved_rate / pace.offered for pace in paces.values())
+    delay_ms = max(pace.schedule_delay_p99_ms for pace in paces.values())
+    late = [arm for arm, pace in paces.items() if not pace.kept_up]
+    kept_up = f"it could not keep up in {'; '.join(late)}" if late else "it kept up in every round"
+    return (
+        f"driver: achieved ≥ {achieved:.1%} of the offered rate, schedule delay p99 ≤ {delay_ms:.2f} ms, "
+        f"in the worst round; {kept_up}"
     )

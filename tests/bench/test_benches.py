@@ -18,7 +18,7 @@ from lab.bench import (
 )
 from lab.bench.catalogue import BENCHES
 from lab.bench.interleaved import Cell
-from lab.bench.result import BenchResult, Claim, State, exit_status
+from lab.bench.result import BenchResult, Claim, ResultTable, State, exit_status
 from lab.bench.setting import setting
 from lab.measure.compare import Interval
 from lab.measure.control import Control, control
@@ -52,7 +52,7 @@ def test_a_figure_that_is_no_number_keeps_no_bound() -> None:
 
 def test_a_claim_that_rests_on_a_late_driver_is_unknown_be_its_figure_good_or_bad() -> None:
     for figure in (_figure(0.5), _figure(2.0)):
-        assert State.UNKNOWN is Claim(text="", figure=figure, at_most=1.0, doubts=["the driver was late"]).state
+        assert State.UNKNOWN is Claim(text="", figure=figure, at_most=1.0, doubts=("the driver was late",)).state
 
 
 def _result(*claims: Claim, controls: list[Control] | None = None) -> BenchResult:
@@ -61,7 +61,7 @@ def _result(*claims: Claim, controls: list[Control] | None = None) -> BenchResul
 
 def test_the_exit_status_tells_failed_from_unknown() -> None:
     good, bad = Claim(text="", figure=_figure(1.0), at_most=2.0), Claim(text="", figure=_figure(3.0), at_most=2.0)
-    unknown = Claim(text="", figure=_figure(1.0), at_most=2.0, doubts=["late"])
+    unknown = Claim(text="", figure=_figure(1.0), at_most=2.0, doubts=("late",))
     broken, whole = control("", [1.0] * 10, [2.0] * 10), control("", [1.0] * 10, [1.0] * 10)
 
     assert 0 == exit_status([_result(good, controls=[whole])])
@@ -77,6 +77,22 @@ def test_a_result_keeps_every_round() -> None:
 
     assert document["rounds"] == {"a": [1.0, 3.0, 2.0]}
     assert document["medians"] == {"a": 2.0}
+
+
+def test_a_result_has_a_table_and_a_chart_even_if_its_bench_made_none() -> None:
+    of_one_unit = BenchResult(name="x", unit="ms", arms={"a": [1.0, 3.0, 2.0]}, claims=[], notes=[])
+    claim = Claim(text="c", figure=_figure(1.2), at_most=1.0)
+    mixed = BenchResult(name="x", unit="as named", arms={"a": [1.0]}, claims=[claim], notes=[])
+
+    assert [["a", "2.000"]] == of_one_unit.shown_tables()[0].written()
+    assert ["arms", "claims"] == [each.shown_charts()[0].name for each in (of_one_unit, mixed)]
+
+
+def test_a_table_with_a_cell_too_few_is_refused() -> None:
+    with pytest.raises(ValueError, match="row of 1"):
+        ResultTable(title="t", columns=("a", "b"), rows=[["x"]])
+    with pytest.raises(ValueError, match="no column 'c'"):
+        ResultTable(title="t", columns=("a", "b"), rows=[], numbers=("c",))
 
 
 def test_the_routing_bench_measures_a_valid_table_at_its_worst_place() -> None:

@@ -48,9 +48,3 @@ def test_what_rests_on_a_turn_that_stayed_late_is_doubted(tmp_path: Path) -> Non
     [doubt] = rounds.doubts(CELL, "direct", "mesh")
     assert doubt.startswith("mesh, 27 KB, 500 rps: the driver could not keep up in 1 round")
     assert REPEATS == rounds.repeated()
-
-
-def test_sizes_are_named_as_people_do() -> None:
-    assert ["0.4 KB", "27 KB", "0.5 MB", "4 MB"] == [
-        Cell(size, rate=1, requests=1).size for size in (400, 27_000, 500_000, 4_000_000)
-    ]
