@@ -16,6 +16,7 @@ from lab.bench import (
     large_table,
     recovery,
     routing,
+    throughput,
     topologies,
 )
 from lab.measure.findings import Ran
@@ -32,6 +33,7 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     for module in (
         topologies,
         decomposition,
+        throughput,
         gateway_throughput,
         known_delay,
         driver,

@@ -17,7 +17,7 @@ from lab.report.scales import linear, size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lab.bench.interleaved import Cell
+    from lab.bench.arm import Cell
     from lab.bench.setting import Setting
     from lab.bench.ways import Ways
     from lab.measure.compare import Interval

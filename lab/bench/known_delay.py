@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.bench.interleaved import CALLER, CLUSTER, Arm, Cell, measure
+from lab.bench.arm import CALLER, CLUSTER, Arm, Cell
+from lab.bench.interleaved import measure
 from lab.bench.result import BenchResult, Claim
 from lab.measure.compare import median_difference
 from lab.measure.control import control

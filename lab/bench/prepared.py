@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from lab.bench.interleaved import API, CALLER, MODEL, USE_CASE, VERSION
+from lab.bench.arm import API, CALLER, MODEL, USE_CASE, VERSION
 from lab.errors import UnitError
 from lab.routing.keys import HEADER
 from models.apis import APIS

@@ -18,7 +18,7 @@ from lab.report.scales import payloads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.bench.interleaved import Cell
+    from lab.bench.arm import Cell
     from lab.bench.setting import Setting
     from lab.bench.ways import Ways
     from lab.report.chart import Chart

@@ -2,8 +2,9 @@
 
 ``python -m lab.bench.turns``. It takes one JSON object a line on standard input, ``{"arm": NAME, "plan": PLAN.json}``,
 carries that plan out through the arm's client in an open loop, as ``lab.load.driver`` does, and answers with one on
-standard output: ``{"cpu_s": SECONDS}``, or ``{"error": WHY}``. The history goes to the plan's spool. A client is
-opened, and warmed up, when its arm comes for the first time: no turn pays for a process, a connection or a lease.
+standard output: ``{"took_s": SECONDS}``, or ``{"error": WHY}``. With ``"in_flight": N`` it goes in a closed loop
+instead. The history goes to the plan's spool. A client is opened, and warmed up, when its arm comes for the first time:
+no turn pays for a process, a connection or a lease.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
+from lab.bench.closed_loop import keep_busy
 from lab.client import open_client
 from lab.errors import LabError, UnitError
 from lab.history import SpoolWriter
 from lab.load.driver import go_first
 from lab.load.mix import Payloads
-from lab.load.open_loop import OpenLoop, Stop
+from lab.load.open_loop import NS, OpenLoop, Stop
 from lab.load.plan import read_plan
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ async def serve() -> None:
             asked = json.loads(line)
             answer: dict[str, object]
             try:
-                answer = {"cpu_s": await _turn(clients, asked["arm"], read_plan(Path(asked["plan"])))}
+                plan = read_plan(Path(asked["plan"]))
+                answer = {"took_s": await _turn(clients, asked["arm"], plan, asked.get("in_flight", 0))}
             except LabError as error:
                 answer = {"error": str(error)}
             sys.stdout.write(json.dumps(answer) + "\n")
@@ -52,14 +54,15 @@ async def serve() -> None:
         await asyncio.gather(*(client.close() for client in clients.values()))
 
 
-async def _turn(clients: dict[str, Client], arm: str, plan: LoadPlan) -> float:
+async def _turn(clients: dict[str, Client], arm: str, plan: LoadPlan, in_flight: int) -> float:
     if arm not in clients:
         clients[arm] = await _opened(plan)
     with SpoolWriter(plan.spool) as spool:
+        if in_flight:
+            return await keep_busy(plan, clients[arm], spool, in_flight=in_flight)
         loop = OpenLoop(plan, plan.schedule(), clients[arm], spool, Stop())
-        cpu_s = time.process_time()
         await loop.run()
-        return time.process_time() - cpu_s
+        return (loop.end_ns - loop.start_ns) / NS
 
 
 async def _opened(plan: LoadPlan) -> Client:

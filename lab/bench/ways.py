@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.bench import prepared, static_envoy
+from lab.bench.arm import CALLER, CLUSTER, USE_CASE, Arm, Cell
 from lab.bench.h2load import H2Load
-from lab.bench.interleaved import CALLER, CLUSTER, USE_CASE, Arm, Cell, Rounds, measure
+from lab.bench.interleaved import measure
 from lab.bench.static_envoy import through_static_envoy
 from lab.measure.control import control
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lab.bench.interleaved import Rounds
     from lab.bench.setting import Setting
     from lab.measure.control import Control
 

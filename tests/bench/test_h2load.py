@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
+from lab.bench.arm import USE_CASE
 from lab.bench.h2load import data_bytes, p50_of
-from lab.bench.interleaved import USE_CASE
 from lab.bench.prepared import METHOD, check_answer, frame, request
 from lab.errors import UnitError
 

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.bench import interleaved
-from lab.bench.interleaved import REPEATS, Arm, Cell, Rounds
+from lab.bench.arm import Arm, Cell
+from lab.bench.driving import Turn
+from lab.bench.interleaved import REPEATS, Rounds
 from lab.client import Endpoints
 from lab.measure.pace import RoundPace
 
@@ -21,11 +23,11 @@ class Turns:
     def __init__(self, late: int) -> None:
         self.late, self.taken = late, 0
 
-    def take(self, arm: Arm, cell: Cell, *, seed: int) -> interleaved._Turn:
+    def take(self, arm: Arm, cell: Cell, *, seed: int) -> Turn:
         del arm, cell, seed
         self.taken += 1
         pace = RoundPace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late=self.taken <= self.late)
-        return interleaved._Turn(float(self.taken), pace, [])
+        return Turn(float(self.taken), pace, [])
 
 
 @pytest.mark.parametrize(("late", "taken", "still_late"), [(0, 1, False), (1, 2, False), (9, 1 + REPEATS, True)])
