@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 from lab.bench import (
     balancing,
     convergence,
+    decomposition,
     driver,
     encodings,
     gateway_throughput,
+    known_delay,
     large_table,
-    mesh_overhead,
     recovery,
     resolver,
     routing,
     streaming,
+    throughput,
+    topologies,
 )
 from lab.measure.findings import Ran
 from lab.runs.folder import machine_card
@@ -32,17 +35,20 @@ if TYPE_CHECKING:
 BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     module.NAME: module.run
     for module in (
-        mesh_overhead,
+        topologies,
+        decomposition,
+        throughput,
         gateway_throughput,
+        encodings,
+        streaming,
+        balancing,
+        resolver,
+        known_delay,
         driver,
         recovery,
         routing,
         convergence,
         large_table,
-        streaming,
-        balancing,
-        resolver,
-        encodings,
     )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
