@@ -19,6 +19,7 @@ from lab.bench.result import BenchResult, Claim, ResultTable
 from lab.bench.setting import cpu_seconds
 from lab.errors import UnitError
 from lab.measure.compare import interleave, median, median_ratio
+from lab.measure.control import control
 from lab.measure.latency import LatencyHistogram
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.palette import style_of
@@ -53,6 +54,7 @@ FIRST_UP, FIRST_DOWN = "first, to the model", "first, back"
 UP, DOWN, BOTH_WAYS = "each further, to the model", "each further, back", "bytes a further request, both ways"
 CODING = "request written and read, ms"
 _COSTS = (P50, P99, CLIENT_CPU, SERVER_CPU, CODING)
+_CONTROLLED = (P50, SERVER_CPU)  # at the largest payload: what claims of time rest on
 _WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
 
 _USE_CASE, _REPLICA, _MODEL, _VERSION = "UpNext", "ml-cluster-5-a", "up-next", "v1"
@@ -303,11 +305,20 @@ def _result(
     claims = [
         Claim(text=f"REST / gRPC, {what}, {name}", figure=ratio(name, what, REST), at_least=1.0)
         for name in names
-        for what in ((BOTH_WAYS, SERVER_CPU, P50) if name == names[-1] else (BOTH_WAYS,))
+        for what in ((BOTH_WAYS, *_CONTROLLED) if name == names[-1] else (BOTH_WAYS,))
     ]
     return BenchResult(
         name=NAME,
         unit="as named",
+        controls=[
+            control(
+                f"{CONTROL} − {GRPC}, {what}, {names[-1]}",
+                measured[names[-1], GRPC, what],
+                measured[names[-1], CONTROL, what],
+                among=len(_CONTROLLED),
+            )
+            for what in _CONTROLLED
+        ],
         arms={", ".join(key): values for key, values in measured.items()},
         claims=claims,
         notes=[
