@@ -7,7 +7,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, recovery, routing
+from lab.bench import (
+    convergence,
+    decomposition,
+    driver,
+    gateway_throughput,
+    known_delay,
+    large_table,
+    recovery,
+    routing,
+    topologies,
+)
 from lab.measure.findings import Ran
 from lab.runs.folder import machine_card
 
@@ -19,7 +29,17 @@ if TYPE_CHECKING:
 
 BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     module.NAME: module.run
-    for module in (mesh_overhead, gateway_throughput, driver, recovery, routing, convergence, large_table)
+    for module in (
+        topologies,
+        decomposition,
+        gateway_throughput,
+        known_delay,
+        driver,
+        recovery,
+        routing,
+        convergence,
+        large_table,
+    )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
 
