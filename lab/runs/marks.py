@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MARKS, ACTS = "marks.json", "acts.jsonl"
 
+KINDS = ("kill", "start", "pause", "resume", "partition", "rejoin", "scale", "replace")
+
 UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin"}
 """Act → the one that undoes it, on the same unit. Others change the lab for good."""
 
@@ -28,7 +30,7 @@ class Act:
     """Something done to a unit.
 
     Attributes:
-        kind: ``kill``, ``start``, ``pause``, ``resume``, ``partition``, ``rejoin``, ``scale`` or ``replace``.
+        kind: one of :data:`KINDS`.
         target: unit, or the cluster that was scaled.
         detail: what more there is to say: ``to 3 replicas``.
         from_ns: when it was begun, Unix nanoseconds.
@@ -92,6 +94,9 @@ def read_marks(folder: Path) -> list[Act]:
     if not path.exists():
         return []
     try:
-        return [Act(**each) for each in read_json(path)]
+        acts = [Act(**each) for each in read_json(path)]
     except TypeError as error:
         raise RunError(f"{path}: no list of acts; name the folder of a finished run") from error
+    if strange := [act.kind for act in acts if act.kind not in KINDS]:
+        raise RunError(f"{path}: nobody knows how to {strange[0]!r}; name the folder of a finished run")
+    return acts

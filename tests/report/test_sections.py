@@ -64,7 +64,9 @@ def test_revisions_that_went_out_during_the_run_are_marked(
     assert ["revision 3 failed", "revision 4 goes out"] == [mark.label.text for mark in found.drawing.marks]
 
 
-def test_answers_are_counted_by_who_gave_them(make_record: Callable[..., Record]) -> None:
+def test_answers_are_counted_by_who_gave_them(
+    make_run: Callable[..., Path], make_record: Callable[..., Record]
+) -> None:
     nobody = dict.fromkeys(("model", "version", "cluster", "replica"), "")
     records = [
         *(make_record(each) for each in range(5)),
@@ -74,13 +76,15 @@ def test_answers_are_counted_by_who_gave_them(make_record: Callable[..., Record]
         make_record(8, status=UNSENT),
     ]
 
+    run = read_run(make_run(records))
+
     assert [
         ("rows@v1", "a", 5, [("a-0", 3), ("a-1", 2)]),
         ("rows@v2", "b", 1, [("b-0", 1)]),
         (answers.OWN_ANSWER, "", 1, []),
-    ] == [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(records)]
+    ] == [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(run)]
     assert [("UNAVAILABLE", 1, "no healthy upstream"), (UNSENT, 1, "")] == [
-        (each.status, each.count, each.message) for each in answers.not_answered(records)
+        (each.status, each.count, each.message) for each in answers.not_answered(run)
     ]
 
 
