@@ -16,6 +16,7 @@ from lab.measure.findings import written
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.conditions import HARMLESS, conditions, differing, in_words
 from lab.report.palette import topology_style
+from lab.report.run import origins
 from lab.report.scales import linear
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class CostTable:
         if not self.ways:
             return ""
         asked, *others = self.ways
+        if not _sure(self.rows, asked):
+            return f"What the {asked} adds is unknown: all figures below are in doubt (?)."
         parts = [f"the {asked} adds {_range(self.rows, asked)} to the median request"]
         parts += [f"the {way} {_range(self.rows, way)}" for way in others if way == _OTHER]
         return f"Over {self.base}, {'; '.join(parts)}."
@@ -271,7 +274,7 @@ def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
         base=base,
         ways=[way for way in ORDER if any(way in row.added for row in rows)],
         rows=rows,
-        note=note + "; ".join(run.origin for run in used),
+        note=note + origins(used),
     )
     return [table], refusals
 
@@ -295,7 +298,7 @@ def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) 
                 way=way,
                 values=difference(others[way].figures[percentile], base.figures[percentile]),
                 doubts=[
-                    f"run {run.label} is {run.result.outcome}, see its verdicts"
+                    f"run {run.label} is {run.result.outcome}"
                     for run in (base, others[way])
                     if run.result.outcome != "valid"
                 ],
@@ -308,12 +311,16 @@ def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) 
 
 def _range(rows: Sequence[Row], way: str) -> str:
     """The least and the most that a way adds to the p50, and where; doubtful figures left out."""
-    sure = [row for row in rows if row.percentile == "p50" and way in row.added and not row.added[way].doubts]
+    sure = _sure(rows, way)
     if not sure:
         return "nobody knows how much"
     least, most = (choose(sure, key=lambda row: row.added[way].values[0]) for choose in (min, max))
     ends = (least,) if least is most else (least, most)
     return " to ".join(f"{written(row.added[way].values[0])} ms ({row.payload}, {row.rate})" for row in ends)
+
+
+def _sure(rows: Sequence[Row], way: str) -> list[Row]:
+    return [row for row in rows if row.percentile == "p50" and way in row.added and not row.added[way].doubts]
 
 
 def signed(value: float) -> str:

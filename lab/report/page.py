@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 _AFTER = "timeline"
 """Benches stand behind this section: runs as a whole first, then causes, then details."""
 
-_TWO = 2
+_TWO, _MANY = 2, 4
 
 
 def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -> str:
     """The report as HTML: style and charts are inside, and there is no script."""
     subjects = [f"bench {bench.name}" for bench in benches] + [f"run {run.label}" for run in runs]
+    if len(subjects) > _MANY:
+        subjects = [f"{len(of)} {what}" for of, what in ((benches, "benches"), (runs, "runs")) if of]
     page = templates.get_template("page.html")
     return page.render(subjects=subjects, drawing_of=drawing_of, sections=list(_sections(runs, benches)))
 

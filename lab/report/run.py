@@ -99,10 +99,14 @@ class ReportedRun:
         return f"{self.number} {self.plan.topology}"
 
     @property
+    def colour(self) -> str:
+        """Class of the style sheet that gives it its topology's colour."""
+        return topology_style(self.plan.topology)
+
+    @property
     def style(self) -> str:
-        """Classes of the style sheet that give it its topology's colour, and dashes where that has come before."""
-        colour = topology_style(self.plan.topology)
-        return f"{colour} again-{(self.again - 1) % 2 + 1}" if self.again else colour
+        """The same, with dashes where that colour has come before; for charts of several runs."""
+        return f"{self.colour} again-{(self.again - 1) % 2 + 1}" if self.again else self.colour
 
     @property
     def folder(self) -> str:
@@ -113,7 +117,7 @@ class ReportedRun:
     @property
     def origin(self) -> str:
         """What charts say of where their figures are from."""
-        return f"{self.label}, {self.folder}, n = {self.sent:,}, {self.card}"
+        return origins([self])
 
     @property
     def card(self) -> str:
@@ -160,6 +164,14 @@ class ReportedRun:
     def failed(self) -> Figure | None:
         """The share of those sent that were not answered; None if nothing was sent."""
         return share(~self.is_ok[self.rows_sent]) if self.sent else None
+
+
+def origins(runs: Sequence[ReportedRun]) -> str:
+    """Where figures are from: each run with its n, and the card of the machine, once for all that share it."""
+    by_card: dict[str, list[str]] = {}
+    for run in runs:
+        by_card.setdefault(run.card, []).append(f"{run.label}, {run.folder}, n = {run.sent:,}")
+    return "; ".join(", ".join(part for part in ("; ".join(some), card) if part) for card, some in by_card.items())
 
 
 def read_runs(folders: Iterable[Path]) -> list[ReportedRun]:

@@ -144,7 +144,7 @@ def _spread(run: ReportedRun, found: Sequence[Answered]) -> Drawing | None:
         [
             BarGroup(
                 f"{each.version} on {each.cluster}: the busiest has {each.busiest:.2f} times the mean",
-                [Bar(replica, run.style, count, text=f"{count:,}") for replica, count in each.replicas],
+                [Bar(replica, run.colour, count, text=f"{count:,}") for replica, count in each.replicas],
             )
             for each in groups
         ],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab.report.chart import Chart, Drawing, Line, draw
-from lab.report.run import PERCENTILES
+from lab.report.run import PERCENTILES, origins
 from lab.report.scales import logarithmic, nines_of, percentiles
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class Latency:
     percentiles: Sequence[str]
     curve: Drawing | None
 
+    @property
+    def origins(self) -> str:
+        """Where the figures are from."""
+        return origins(self.runs)
+
 
 def view(runs: Sequence[ReportedRun]) -> Latency:
     """The percentiles of all runs."""
@@ -57,7 +62,7 @@ def view(runs: Sequence[ReportedRun]) -> Latency:
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
     """The curve, if there is one."""
     if drawing := view(runs).curve:
-        yield NAME, drawing, "; ".join(run.origin for run in runs)
+        yield NAME, drawing, origins(runs)
 
 
 def curve(run: ReportedRun) -> list[tuple[float, float]]:

@@ -28,6 +28,7 @@ _NS = 1e9
 _MOST_BINS = 60
 _SHORTEST_BIN_S = 0.5  # at 100 requests per second, one has 50 ± 7
 _LEAST_MS = 1e-3  # a logarithmic axis knows no 0
+_ANSWERED = "answered"
 _LONGEST = 40  # characters of a comment
 
 _PAST = {
@@ -101,7 +102,7 @@ def _timeline(run: ReportedRun) -> Timeline:
         f"Answers and failures per second over time, run {run.label}",
         x,
         linear("requests per second", max(rate for _, rate in answered + failed)),
-        [Line("answered", run.style, answered), Line("failed", "failed", failed)],
+        [Line(_ANSWERED, run.colour, answered), Line("failed", "failed", failed)],
         marks,
     )
     return Timeline(run, length / bins, draw(chart), _latency(run, due_s, length / bins, x, marks))
@@ -123,8 +124,9 @@ def _latency(
     chart = Chart(
         f"Latency over when requests were due, run {run.label}",
         x,
-        logarithmic("ms", min(value for _, value in middle), max(value for _, value in worst)),
-        [Line("p50", run.style, middle), Line("max", "failed", worst)],
+        logarithmic("latency, ms", min(value for _, value in middle), max(value for _, value in worst)),
+        # As long as the longest name above: then both charts have their seconds at the same places.
+        [Line("p50".ljust(len(_ANSWERED)), run.colour, middle), Line("max", "failed", worst)],
         marks,
     )
     return draw(chart)
