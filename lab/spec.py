@@ -18,7 +18,7 @@ from lab.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOPOLOGIES = ("direct", "gateway", "mesh", "mesh-unleased")
+TOPOLOGIES = ("direct", "gateway", "gateway-header", "mesh", "mesh-unleased")
 """The ways from caller to model; DESIGN's names."""
 
 _MS = r"[0-9]+(\.[0-9]+)?"
@@ -96,9 +96,7 @@ class LabSpec(_Part):
             to move a model to.
     """
 
-    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
-        default=["direct", "gateway", "mesh", "mesh-unleased"], min_length=1
-    )
+    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(default=list(TOPOLOGIES), min_length=1)
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
@@ -113,9 +111,19 @@ class LabSpec(_Part):
         return "gateway" in self.topologies
 
     @property
-    def has_mesh(self) -> bool:
-        """Whether resolvers and sidecars stand up."""
+    def has_central_envoy(self) -> bool:
+        """Whether an Envoy stands up that all callers share."""
+        return "gateway-header" in self.topologies
+
+    @property
+    def has_sidecars(self) -> bool:
+        """Whether an Envoy stands up beside each caller."""
         return any(each.startswith("mesh") for each in self.topologies)
+
+    @property
+    def has_resolvers(self) -> bool:
+        """Whether a resolver stands up beside each caller."""
+        return self.has_sidecars or self.has_central_envoy
 
 
 def read_spec(path: Path) -> LabSpec:

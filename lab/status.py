@@ -52,11 +52,13 @@ class LabEndpoints:
     Attributes:
         callers: name → where the service itself is.
         clients: name → what stands beside it.
-        metrics: admin pages of the sidecars' Envoys; Prometheus finds ``/stats/prometheus`` there.
+        central_envoy: the Envoy that all callers share; None if there is none.
+        metrics: admin pages of all Envoys; Prometheus finds ``/stats/prometheus`` there.
     """
 
     callers: Mapping[str, str]
     clients: Mapping[str, Endpoints]
     gateways: tuple[str, ...]
+    central_envoy: str | None
     control_plane: str
     metrics: tuple[str, ...]

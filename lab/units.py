@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from lab.spec import LabSpec
 
 CONTROL_PLANE = "control-plane"
-_SIDECAR_TEMPLATE = Path(__file__).parent.parent / "envoy" / "sidecar.yaml"
+CENTRAL_ENVOY = "central-envoy"
+_ENVOY_TEMPLATE = Path(__file__).parent.parent / "envoy" / "by-routing-key.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Unit:
 
     Attributes:
         name: unique within the lab.
-        role: ``control-plane``, ``model``, ``resolver``, ``sidecar``, ``gateway`` or ``caller``.
+        role: ``control-plane``, ``model``, ``gateway``, ``central-envoy``, ``resolver``, ``sidecar`` or ``caller``.
         argv: the command; ``python`` and ``envoy`` stand for whatever the runtime has of them.
         port: where it serves.
         admin: where its admin page is, if it has one.
@@ -131,12 +132,15 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         for name in islice(_replica_names(cluster), replicas)
     ]
     gateways = list(_gateways(spec, site)) if spec.has_gateway else []
-    units = [control_plane, *models, *gateways]
+    central = [_envoy(CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
+    shared = [*gateways, *central, *models]
+    units = [control_plane, *models, *gateways, *central]
     callers, clients = {}, {}
     for name in spec.callers:
-        beside = [_resolver(spec, name, site), _sidecar(name, site)] if spec.has_mesh else []
-        callers[name] = _endpoints(spec, table, [*beside, *gateways, *models], lambda port: port.inside)
-        clients[name] = _endpoints(spec, table, [*beside, *gateways, *models], lambda port: port.outside)
+        beside = [_resolver(spec, name, site)] if spec.has_resolvers else []
+        beside += [_envoy(f"{name}-sidecar", "sidecar", site, name)] if spec.has_sidecars else []
+        callers[name] = _endpoints(spec, table, [*beside, *shared], lambda port: port.inside)
+        clients[name] = _endpoints(spec, table, [*beside, *shared], lambda port: port.outside)
         units += [*beside, _caller(spec, name, callers[name], table, site)]
     return Plan(tuple(units), callers, clients)
 
@@ -199,8 +203,7 @@ def _resolver(spec: LabSpec, caller: str, site: Site) -> Unit:
     return Unit(name, "resolver", argv, port, pod=caller)
 
 
-def _sidecar(caller: str, site: Site) -> Unit:
-    name = f"{caller}-sidecar"
+def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
     port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
     addresses = {"": port.bind, "admin_": admin.bind, "control_plane_": _control_plane_address(site)}
     hosts_and_ports = {
@@ -208,21 +211,22 @@ def _sidecar(caller: str, site: Site) -> Unit:
         for prefix, address in addresses.items()
         for part, value in zip(("host", "port"), address.rsplit(":", 1), strict=True)
     }
-    bootstrap = Template(_SIDECAR_TEMPLATE.read_text()).substitute(
-        hosts_and_ports, access_log=site.path(name, "access.log")
+    bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
+        hosts_and_ports, role=role, access_log=site.path(name, "access.log")
     )
     argv = (
         "envoy",
         *("--config-path", site.path(name, "envoy.yaml")),
         # Who it is stands here, not in the file, so that where the ports are the same all sidecars share one file.
         *("--service-node", name),
-        *("--service-cluster", caller),
+        *("--service-cluster", caller or name),
+        # Also the central one: what it is compared with has one thread, too.
         *("--concurrency", "1"),
         # With hot restart, Envoys on one host collide, and each ends with the process that started it.
         "--disable-hot-restart",
         *("--log-level", "warn"),
     )
-    return Unit(name, "sidecar", argv, port, admin, {"envoy.yaml": bootstrap}, pod=caller)
+    return Unit(name, role, argv, port, admin, {"envoy.yaml": bootstrap}, pod=caller or name)
 
 
 def _caller(spec: LabSpec, name: str, endpoints: Endpoints, table: RouteTable, site: Site) -> Unit:
@@ -256,6 +260,7 @@ def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callab
     return Endpoints(
         resolver=next(iter(by_role.get("resolver", ())), None),
         sidecar=next(iter(by_role.get("sidecar", ())), None),
+        central_envoy=next(iter(by_role.get("central-envoy", ())), None),
         gateways=tuple(by_role.get("gateway", ())),
         direct=direct,
     )

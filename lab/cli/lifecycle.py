@@ -162,6 +162,7 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
                     for caller, address in where.callers.items()
                 },
                 "gateway": list(where.gateways),
+                "central_envoy": where.central_envoy,
                 "control_plane": where.control_plane,
                 "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
             }
@@ -185,5 +186,7 @@ def _endpoints_table(where: LabEndpoints) -> object:
         for caller, address in where.callers.items()
     ]
     rows += [(f"gateway-{number}", address, "", "") for number, address in enumerate(where.gateways, start=1)]
+    if where.central_envoy:
+        rows.append(("central-envoy", where.central_envoy, "", ""))
     rows.append(("control-plane", where.control_plane, "", ""))
     return table(("", "address", "sidecar", "resolver"), rows)

@@ -29,14 +29,16 @@ class Endpoints:
     """Addresses by what stands there, each ``host:port``.
 
     Attributes:
-        resolver: for ``mesh``.
+        resolver: for ``mesh``, ``gateway-header``.
         sidecar: Envoy beside the caller, for ``mesh``.
+        central_envoy: Envoy that all callers share, for ``gateway-header``.
         gateways: replicas, for ``gateway``.
         direct: by use case, for ``direct``.
     """
 
     resolver: str | None = None
     sidecar: str | None = None
+    central_envoy: str | None = None
     gateways: tuple[str, ...] = ()
     direct: Mapping[str, DirectTarget] = field(default_factory=dict)
 
@@ -54,6 +56,7 @@ class Endpoints:
         return cls(
             resolver=document.get("resolver"),
             sidecar=document.get("sidecar"),
+            central_envoy=document.get("central_envoy"),
             gateways=tuple(document.get("gateways", ())),
             direct=direct,
         )

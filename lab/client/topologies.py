@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab.client.direct import DirectClient
 from lab.client.gateway import GatewayClient
+from lab.client.gateway_header import GatewayHeaderClient
 from lab.client.mesh import MeshClient, UnleasedMeshClient
 from lab.errors import SpecError
 
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     from lab.transport import Security
 
 TOPOLOGIES: dict[str, type[Client]] = {
-    kind.topology: kind for kind in (DirectClient, GatewayClient, MeshClient, UnleasedMeshClient)
+    kind.topology: kind
+    for kind in (
+        DirectClient,
+        GatewayClient,
+        GatewayHeaderClient,
+        MeshClient,
+        UnleasedMeshClient,
+    )
 }
 
 

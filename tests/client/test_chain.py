@@ -38,7 +38,7 @@ async def model() -> AsyncIterator[Model]:
 async def opened(
     topology: str, control_plane: ControlPlane, model: Model, document: dict[str, Any], **options: Any
 ) -> AsyncIterator[Client]:
-    """A client, a resolver, a gateway, and the model itself in the sidecar's place."""
+    """A client, a resolver, a gateway, and the model itself in each Envoy's place."""
     async with AsyncExitStack() as stack:
         resolver = await stack.enter_async_context(resolver_up(control_plane.address))
         gateway = await stack.enter_async_context(gateway_up(control_plane.address))
@@ -46,7 +46,9 @@ async def opened(
         await control_plane.put_in_force(
             update(7, use_cases={"HomepageRows": document}, endpoints=endpoints), "resolver", "gateway"
         )
-        addresses = Endpoints(resolver=resolver, sidecar=model.address, gateways=(gateway,))
+        addresses = Endpoints(
+            resolver=resolver, sidecar=model.address, central_envoy=model.address, gateways=(gateway,)
+        )
         client = open_client(topology, "homepage", addresses, **options)
         stack.push_async_callback(client.close)
         await client.ready()

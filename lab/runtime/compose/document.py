@@ -25,16 +25,23 @@ NETWORK = "lab"
 
 _FOLDER = image.CHECKOUT / "compose"
 _WIDTH = 110
-# What each profile stands up; a caller needs its pod in both.
+# What each profile stands up; a caller needs its pod in all of them.
+_EVERY = ("gateway", "gateway-header", "mesh", "all")
 _PROFILES = {
-    "control-plane": ("gateway", "mesh", "all"),
-    "model": ("gateway", "mesh", "all"),
-    "caller": ("gateway", "mesh", "all"),
+    "control-plane": _EVERY,
+    "model": _EVERY,
+    "caller": _EVERY,
     "gateway": ("gateway", "all"),
-    "resolver": ("mesh", "all"),
+    "central-envoy": ("gateway-header", "all"),
+    "resolver": ("gateway-header", "mesh", "all"),
     "sidecar": ("mesh", "all"),
 }
-_TITLES = {"control-plane": "Control plane", "model": "Model clusters", "gateway": "Gateways"}
+_TITLES = {
+    "control-plane": "Control plane",
+    "model": "Model clusters",
+    "gateway": "Gateways",
+    "central-envoy": "Central Envoy",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ HOME = "/var/lib/lab"
 """Where a unit finds its files, in its own container."""
 
 GRPC_PORT = 9000
+_PORTS = {"grpc": GRPC_PORT, "admin": 9003}
 # In a pod several units share one address; the caller, whose pod it is, has the first port.
 _POD_PORTS = {"resolver/grpc": 9001, "sidecar/grpc": 9002, "sidecar/admin": 9003}
 
@@ -49,7 +50,7 @@ class ComposeSite:
         Raises:
             UnitError: the network is full.
         """
-        number = _POD_PORTS.get(f"{unit.removeprefix(f'{pod}-')}/{name}", GRPC_PORT) if pod else GRPC_PORT
+        number = _POD_PORTS.get(f"{unit.removeprefix(f'{pod}-')}/{name}", GRPC_PORT) if pod else _PORTS[name]
         host = self._host(pod or unit)
         key = f"{unit}/{name}"
         if key not in self.published:

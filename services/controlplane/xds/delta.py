@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import grpc.aio
+    from envoy.config.core.v3 import base_pb2
 
     from services.controlplane.xds.store import ResourceStore
 
@@ -155,7 +156,7 @@ class DeltaDiscovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: 
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = Subscriber(first.node.id or context.peer(), "sidecar")
+        subscriber = Subscriber(first.node.id or context.peer(), _role(first.node))
         stream = _Stream(self._store, subscriber)
         subscribers = self._store.subscribers
         self._store.add_listener(stream)
@@ -187,6 +188,12 @@ class DeltaDiscovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: 
                 _take(request, stream, subscriber)
         finally:
             subscriber.wake.set()
+
+
+def _role(node: base_pb2.Node) -> str:
+    """What the node's bootstrap says that it is; Envoys of others stand beside a caller, too."""
+    said = node.metadata.fields["role"].string_value if "role" in node.metadata.fields else ""
+    return said or "sidecar"
 
 
 def _take(request: discovery_pb2.DeltaDiscoveryRequest, stream: _Stream, subscriber: Subscriber) -> None:
