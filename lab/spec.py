@@ -18,7 +18,7 @@ from lab.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOPOLOGIES = ("direct", "gateway", "gateway-header", "mesh", "mesh-unleased")
+TOPOLOGIES = ("direct", "gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased")
 """The ways from caller to model; DESIGN's names."""
 
 _MS = r"[0-9]+(\.[0-9]+)?"
@@ -108,7 +108,7 @@ class LabSpec(_Part):
     @property
     def has_gateway(self) -> bool:
         """Whether gateways stand up."""
-        return "gateway" in self.topologies
+        return not {"gateway", "gateway-passthrough"}.isdisjoint(self.topologies)
 
     @property
     def has_central_envoy(self) -> bool:

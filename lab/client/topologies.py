@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lab.client.direct import DirectClient
 from lab.client.gateway import GatewayClient
 from lab.client.gateway_header import GatewayHeaderClient
+from lab.client.gateway_passthrough import GatewayPassthroughClient
 from lab.client.mesh import MeshClient, UnleasedMeshClient
 from lab.errors import SpecError
 
@@ -20,6 +21,7 @@ TOPOLOGIES: dict[str, type[Client]] = {
     for kind in (
         DirectClient,
         GatewayClient,
+        GatewayPassthroughClient,
         GatewayHeaderClient,
         MeshClient,
         UnleasedMeshClient,
