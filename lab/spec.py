@@ -18,7 +18,7 @@ from lab.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOPOLOGIES = ("direct", "gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased")
+TOPOLOGIES = ("direct", "gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless")
 """The ways from caller to model; DESIGN's names."""
 
 _MS = r"[0-9]+(\.[0-9]+)?"
@@ -123,7 +123,7 @@ class LabSpec(_Part):
     @property
     def has_resolvers(self) -> bool:
         """Whether a resolver stands up beside each caller."""
-        return self.has_sidecars or self.has_central_envoy
+        return self.has_sidecars or self.has_central_envoy or "proxyless" in self.topologies
 
 
 def read_spec(path: Path) -> LabSpec:

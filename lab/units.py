@@ -133,7 +133,7 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     ]
     gateways = list(_gateways(spec, site)) if spec.has_gateway else []
     central = [_envoy(CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
-    shared = [*gateways, *central, *models]
+    shared = [control_plane, *gateways, *central, *models]
     units = [control_plane, *models, *gateways, *central]
     callers, clients = {}, {}
     for name in spec.callers:
@@ -261,6 +261,7 @@ def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callab
         resolver=next(iter(by_role.get("resolver", ())), None),
         sidecar=next(iter(by_role.get("sidecar", ())), None),
         central_envoy=next(iter(by_role.get("central-envoy", ())), None),
+        control_plane=next(iter(by_role.get("control-plane", ())), None),
         gateways=tuple(by_role.get("gateway", ())),
         direct=direct,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.client.endpoints import Endpoints
     from lab.client.wire import Metadata, Wire
     from lab.transport import Security
-    from models.apis import Api, InferenceRequest
+    from models.apis import Api, InferenceRequest, Method
     from models.proto.serving.v1 import serving_pb2
 
 DefaultAnswer = Callable[[str, Any, Mapping[str, str]], Any]
@@ -123,6 +123,7 @@ class Client(ABC):
             payload, more = self._fill(request, context, passage)
             metadata = (*passage.send(), *more)
             rpc = passage.wire.unary(method)(payload, timeout=passage.remaining_s(), metadata=metadata)
+            self._sent(passage, method, payload)
             try:
                 response = await rpc
             except grpc.aio.AioRpcError as error:
@@ -159,6 +160,7 @@ class Client(ABC):
             payload, more = self._fill(request, context, passage)
             metadata = (*passage.send(), *more)
             rpc = passage.wire.stream(api.stream)(payload, timeout=passage.remaining_s(), metadata=metadata)
+            self._sent(passage, api.stream, payload)
             told = passage.told(None)
             try:
                 async for response in rpc:
@@ -198,6 +200,10 @@ class Client(ABC):
         """Whether this was a tear that a new decision may mend; if so, the old one is not used again."""
         del use_case, context, error
         return False
+
+    def _sent(self, passage: Passage, method: Method, payload: bytes) -> None:
+        """A request is on its way; whatever is to go beside it goes now."""
+        del passage, method, payload
 
     def _sends_again(self, passage: Passage, context: Mapping[str, str], error: grpc.aio.AioRpcError) -> bool:
         """Whether a failed request is to be sent once more: by a new decision after a tear, or to the next version."""

@@ -9,6 +9,7 @@ from lab.client.gateway import GatewayClient
 from lab.client.gateway_header import GatewayHeaderClient
 from lab.client.gateway_passthrough import GatewayPassthroughClient
 from lab.client.mesh import MeshClient, UnleasedMeshClient
+from lab.client.proxyless import ProxylessClient
 from lab.errors import SpecError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ TOPOLOGIES: dict[str, type[Client]] = {
         GatewayHeaderClient,
         MeshClient,
         UnleasedMeshClient,
+        ProxylessClient,
     )
 }
 

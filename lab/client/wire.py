@@ -26,11 +26,14 @@ class Wire:
     Args:
         addresses: one ``host:port``, or several ``ip:port`` to take in turn.
         security: credentials; this process's own by default.
+        channel: to send over, if it was opened already; what is in ``addresses`` then only names it.
     """
 
-    def __init__(self, addresses: Sequence[str], security: Security | None = None) -> None:
+    def __init__(
+        self, addresses: Sequence[str], security: Security | None = None, channel: grpc.aio.Channel | None = None
+    ) -> None:
         self._addresses = tuple(addresses)
-        self._channel = open_channel(*addresses, security=security)
+        self._channel = channel or open_channel(*addresses, security=security)
         self._unary: dict[tuple[str, bool], grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
         self._stream: dict[tuple[str, bool], grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
 

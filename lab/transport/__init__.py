@@ -7,6 +7,7 @@ from lab.transport.channels import open_blocking_channel, open_channel
 from lab.transport.security import Security
 from lab.transport.servers import drain, enable_reflection, listen, new_server
 from lab.transport.service import run_service
+from lab.transport.xds import open_xds_channel
 
 __all__ = [
     "Security",
@@ -16,5 +17,6 @@ __all__ = [
     "new_server",
     "open_blocking_channel",
     "open_channel",
+    "open_xds_channel",
     "run_service",
 ]

@@ -35,6 +35,7 @@ async def everything(control_plane: ControlPlane, model: Model, caller: str = "h
             resolver=resolver,
             sidecar=model.address,
             central_envoy=model.address,
+            control_plane=control_plane.address,
             gateways=(gateway,),
             direct={"HomepageRows": DirectTarget("rows", "v1", (model.address,))},
         )

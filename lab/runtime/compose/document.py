@@ -26,14 +26,14 @@ NETWORK = "lab"
 _FOLDER = image.CHECKOUT / "compose"
 _WIDTH = 110
 # What each profile stands up; a caller needs its pod in all of them.
-_EVERY = ("gateway", "gateway-header", "mesh", "all")
+_EVERY = ("gateway", "gateway-header", "mesh", "proxyless", "all")
 _PROFILES = {
     "control-plane": _EVERY,
     "model": _EVERY,
     "caller": _EVERY,
     "gateway": ("gateway", "all"),
     "central-envoy": ("gateway-header", "all"),
-    "resolver": ("gateway-header", "mesh", "all"),
+    "resolver": ("gateway-header", "mesh", "proxyless", "all"),
     "sidecar": ("mesh", "all"),
 }
 _TITLES = {
