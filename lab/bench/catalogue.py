@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, recovery, routing
+from lab.measure.findings import Ran
+from lab.runs.folder import machine_card
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,3 +22,16 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     for module in (mesh_overhead, gateway_throughput, driver, recovery, routing, convergence, large_table)
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
+
+
+def measure(name: str, setting: Setting, rounds: int) -> BenchResult:
+    """Runs a bench, and writes down when and where it ran."""
+    started, began = datetime.now(UTC), time.monotonic()
+    result = BENCHES[name](setting, rounds)
+    ran = Ran(
+        started=started.isoformat(timespec="seconds"),
+        took_s=round(time.monotonic() - began, 1),
+        rounds=rounds,
+        machine=machine_card(setting.ground()),
+    )
+    return replace(result, ran=ran)

@@ -7,9 +7,11 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from lab.bench.pictures import chart_of_medians
 from lab.bench.result import BenchResult, Claim
 from lab.client import DirectTarget, Endpoints
 from lab.measure.compare import added_ratio, interleave
+from lab.report.palette import topology_style
 from lab.runs import LoadOptions
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ BOUND = 1.5
 _USE_CASE, _CLUSTER, _MODEL, _VERSION = "UpNext", "ml-cluster-5", "up-next", "v1"
 _TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "static.yaml"
 _WARM_UP_S = 1.0
+_STYLES = {"direct": topology_style("direct"), "static-envoy": "run-5", "mesh": topology_style("mesh")}
 
 
 def run(setting: Setting, rounds: int) -> BenchResult:
@@ -59,6 +62,7 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         unit="ms (p50)",
         arms=p50,
         claims=[Claim(text=text, figure=figure, at_most=BOUND)],
+        charts=[chart_of_medians(NAME, "p50, ms", p50, styles=_STYLES)],
         notes=[f"n = {rounds} rounds × {RATE_RPS * SECONDS:g} requests an arm, order drawn anew each round"],
     )
 

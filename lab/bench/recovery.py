@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from lab.bench.pictures import chart_of_medians
 from lab.bench.result import BenchResult, Claim
 from lab.measure.compare import median
+from lab.report.bars import Bound
 from lab.routing.keys import HEADER
 from lab.transport import open_blocking_channel
 from lab.units import CONTROL_PLANE
@@ -66,6 +68,7 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         claims=[
             Claim(text=f"{arm}, s", figure=median(values, seed=0), at_most=BOUND_S) for arm, values in arms.items()
         ],
+        charts=[chart_of_medians(NAME, "seconds", arms, bounds=[Bound("bound", BOUND_S)])],
         notes=[f"n = {rounds} rounds; kill -9 each time; the look itself takes a few hundredths"],
     )
 

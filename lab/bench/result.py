@@ -1,4 +1,14 @@
-"""What a bench found: the measurements of each arm, and the claims that rest on them."""
+"""What a bench found: the measurements of each arm, the claims that rest on them, tables and charts.
+
+::
+
+    names = list(p50)
+    return BenchResult(
+        name=NAME, unit="ms (p50)", arms=p50, claims=[…], notes=[…],
+        tables=[ResultTable(title="p50, ms", columns=("topology", "p50"), rows=[…], numbers=("p50",))],
+        charts=[Chart("p50 over payload", payloads(sizes), linear("p50, ms", most), lines, name="payload")],
+    )
+"""
 
 from __future__ import annotations
 
@@ -6,35 +16,15 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from lab.bench.pictures import chart_of_arms
+from lab.measure.findings import Claim, Ran, ResultTable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.measure.compare import Interval
+    from lab.report.picture import AnyChart
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A bound that a figure should keep.
-
-    Attributes:
-        text: what is claimed.
-        figure: with its interval over the rounds.
-        at_most: upper bound, None if there is none.
-        at_least: lower bound, likewise.
-    """
-
-    text: str
-    figure: Interval
-    at_most: float | None = None
-    at_least: float | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the estimate keeps the bound."""
-        estimate = self.figure.estimate
-        return (self.at_most is None or estimate <= self.at_most) and (
-            self.at_least is None or estimate >= self.at_least
-        )
+__all__ = ["BenchResult", "Claim", "Ran", "ResultTable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +33,13 @@ class BenchResult:
 
     Attributes:
         name: as in the registry.
-        unit: of the measurements.
+        unit: of the measurements; "as named" if they have not all the same.
         arms: arm → one measurement a round.
         claims: what follows.
         notes: what a reader must know to repeat it, or doubt it.
+        tables: what is printed; the medians of the arms if there is none.
+        charts: what is drawn; the medians of the arms, or the claims against their bounds, if there is none.
+        ran: when and where; whoever runs the bench fills it in.
     """
 
     name: str
@@ -54,18 +47,41 @@ class BenchResult:
     arms: Mapping[str, Sequence[float]]
     claims: Sequence[Claim]
     notes: Sequence[str]
+    tables: Sequence[ResultTable] = ()
+    charts: Sequence[AnyChart] = ()
+    ran: Ran | None = None
 
     def medians(self) -> dict[str, float]:
         """Arm → median over its rounds."""
         return {arm: median(values) for arm, values in self.arms.items()}
+
+    def shown_tables(self) -> Sequence[ResultTable]:
+        """Its tables; never none."""
+        if self.tables:
+            return self.tables
+        rows = list(self.medians().items())
+        title = f"median over rounds, {self.unit}"
+        return (ResultTable(title=title, columns=("", "median"), rows=rows, numbers=("median",)),)
+
+    def shown_charts(self) -> Sequence[AnyChart]:
+        """Its charts; never none."""
+        return self.charts or (chart_of_arms(self.name, self.unit, self.arms, self.claims),)
+
+    @property
+    def origin(self) -> str:
+        """What charts say of where their figures are from."""
+        return self.name if self.ran is None else f"{self.name}, {self.ran}"
 
     def to_document(self) -> dict[str, Any]:
         """As JSON has it."""
         return {
             "name": self.name,
             "unit": self.unit,
+            "ran": None if self.ran is None else asdict(self.ran),
             "rounds": {arm: list(values) for arm, values in self.arms.items()},
             "medians": self.medians(),
             "claims": [{**asdict(claim), "holds": claim.holds} for claim in self.claims],
             "notes": list(self.notes),
+            "tables": [asdict(table) for table in self.shown_tables()],
+            "charts": [asdict(chart) for chart in self.shown_charts()],
         }

@@ -67,6 +67,10 @@ class Setting:
         """Addresses of a model cluster's replicas."""
         return [unit.address for unit in self.state.plan.with_role("model") if unit.name.startswith(f"{cluster}-")]
 
+    def ground(self) -> dict[str, str]:
+        """What the lab's units stand on, by name."""
+        return ProcessRuntime(self.lab.folder, self.state.security).ground()
+
     def load(self, options: LoadOptions) -> RunResult:
         """Drives load; a bench of wrong or missing answers measures nothing.
 

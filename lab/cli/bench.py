@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.bench.catalogue import BENCHES
+from lab.bench.catalogue import BENCHES, measure
 from lab.bench.setting import setting
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
 from lab.lab import CHECKOUT
+from lab.report.picture import file_name, to_svg, write_pictures
 from lab.runs.folder import folder_of_now, make
 
 if TYPE_CHECKING:
-    from lab.bench.result import BenchResult, Claim
+    from pathlib import Path
+
+    from lab.bench.result import BenchResult
 
 
 def register(app: typer.Typer) -> None:
@@ -44,38 +47,36 @@ def bench(
     with setting(say) as lab:
         for name in chosen:
             say(f"bench {name}")
-            result = BENCHES[name](lab, rounds)
-            (folder / f"{name}.json").write_text(json.dumps(result.to_document(), indent=1))
+            result = measure(name, lab, rounds)
+            _keep(result, folder)
             results.append(result)
     if as_json:
         print_json({"run_dir": str(folder), "benches": [result.to_document() for result in results]})
     else:
         for result in results:
             _show(result)
-        console.print(f"\n{folder}", markup=False)
+        console.print(f"\n{folder}\nlab report {folder} shows them as a page", markup=False)
     if not all(claim.holds for result in results for claim in result.claims):
         raise typer.Exit(1)
 
 
+def _keep(result: BenchResult, folder: Path) -> None:
+    (folder / f"{result.name}.json").write_text(json.dumps(result.to_document(), indent=1))
+    for chart in result.shown_charts():
+        write_pictures(to_svg(chart, result.origin), folder / f"{result.name}-{file_name(chart)}")
+
+
 def _show(result: BenchResult) -> None:
-    console.print(f"\n[bold]{result.name}[/bold], median over rounds, {result.unit}")
-    rows = [(arm, f"{value:.3f}") for arm, value in result.medians().items()]
-    console.print(table(("", "median"), rows, right=("median",)))
+    console.print(f"\n[bold]{result.name}[/bold]")
+    for each in result.shown_tables():
+        console.print(each.title, markup=False)
+        console.print(table(each.columns, each.written(), right=each.numbers))
     for claim in result.claims:
         mark = "[green]holds[/green]" if claim.holds else "[bold red]does not hold[/bold red]"
         figure = claim.figure
         console.print(
             f"{claim.text}: [bold]{figure.estimate:.3f}[/bold] "
-            rf"\[{figure.low:.3f}, {figure.high:.3f}] at {figure.confidence:.0%}, {_bound(claim)}: {mark}"
+            rf"\[{figure.low:.3f}, {figure.high:.3f}] at {figure.confidence:.0%}, {claim.bound}: {mark}"
         )
-    for note in result.notes:
+    for note in (*result.notes, *([str(result.ran)] if result.ran else [])):
         console.print(f"[dim]{note}[/dim]")
-
-
-def _bound(claim: Claim) -> str:
-    bounds = []
-    if claim.at_least is not None:
-        bounds.append(f"≥ {claim.at_least:g}")
-    if claim.at_most is not None:
-        bounds.append(f"≤ {claim.at_most:g}")
-    return " and ".join(bounds)

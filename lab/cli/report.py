@@ -9,7 +9,7 @@ import typer
 
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for
-from lab.report import read_run, write_report
+from lab.report import ReportedBench, ReportedRun, is_of_benches, read_benches, read_run, write_album, write_report
 
 _REPORT = "report.html"
 
@@ -20,22 +20,33 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run_dirs: Annotated[list[Path], typer.Argument(help="Folders of runs, e.g. runs/default/latest.")],
+    run_dirs: Annotated[
+        list[Path], typer.Argument(help="Folders of runs and of benches, e.g. runs/default/latest runs/bench/latest.")
+    ],
     output: Annotated[Path | None, typer.Option(help=f"The file; {_REPORT} in the first folder if left out.")] = None,
+    png: Annotated[Path | None, typer.Option(help="A folder that gets every chart as a PNG file, too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what runs show as one HTML file: verdicts, latency, time line, who answered. Needs no lab and no network.
+    """Write what runs and benches show as one HTML file: claims, verdicts, latency, time line, who answered.
 
-    Example: lab report runs/default/latest
+    Needs no lab and no network.
+
+    Example: lab report runs/default/latest runs/bench/latest --png charts
     """
     say = progress_for(as_json=as_json)
-    runs = []
-    for number, folder in enumerate(run_dirs, 1):
+    runs: list[ReportedRun] = []
+    benches: list[ReportedBench] = []
+    for folder in run_dirs:
         say(f"reading {folder}")
-        runs.append(read_run(folder, number=number))
-    path = (output or runs[0].result.folder / _REPORT).resolve()
-    write_report(runs, path)
+        if is_of_benches(folder):
+            benches += read_benches(folder)
+        else:
+            runs.append(read_run(folder, number=len(runs) + 1))
+    path = (output or run_dirs[0].resolve() / _REPORT).resolve()
+    write_report(runs, path, benches)
+    pictures = [] if png is None else write_album(runs, benches, png.resolve())
     if as_json:
-        print_json({"report": str(path)})
+        print_json({"report": str(path), **({} if png is None else {"png": [str(each) for each in pictures]})})
     else:
-        console.print(f"{path}", markup=False)
+        for each in (path, *pictures):
+            console.print(f"{each}", markup=False)

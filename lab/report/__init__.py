@@ -1,9 +1,20 @@
-"""Reports: one HTML page a person reads, drawn from the folders of runs alone, and whole in itself.
+"""Reports: one HTML page a person reads, drawn from the folders of runs and benches alone, and whole in itself.
 
 Here belongs how evidence is shown. What it proves is for ``lab.checkers``, what is kept of a run for ``lab.runs``.
 """
 
+from lab.report.album import write_album
+from lab.report.bench import ReportedBench, is_of_benches, read_benches
 from lab.report.page import render, write_report
 from lab.report.run import ReportedRun, read_run
 
-__all__ = ["ReportedRun", "read_run", "render", "write_report"]
+__all__ = [
+    "ReportedBench",
+    "ReportedRun",
+    "is_of_benches",
+    "read_benches",
+    "read_run",
+    "render",
+    "write_album",
+    "write_report",
+]

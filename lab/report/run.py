@@ -76,6 +76,11 @@ class ReportedRun:
         return f"{path.parent.name}/{path.name}"
 
     @property
+    def origin(self) -> str:
+        """What charts say of where their figures are from."""
+        return f"{self.label}, {self.folder}, n = {len(self.sent):,}"
+
+    @property
     def sent(self) -> Sequence[Record]:
         """The records of all requests that were sent."""
         return [record for record in self.records if record.status != UNSENT]

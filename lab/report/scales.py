@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
 _MOST_TICKS = 8
+
+
+def nines_of(percentile: float) -> float:
+    """How many nines a percentile has: 1 for 90, 2 for 99; what HDR histograms are usually drawn over."""
+    return -math.log10(1 - percentile / 100)
+
+
+_BENDS: Mapping[str, Callable[[float], float]] = {"linear": float, "logarithmic": math.log10, "percentiles": nines_of}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,30 +29,41 @@ class Scale:
         low: value at its beginning.
         high: value at its end.
         ticks: values with what is written beside them, in order.
-        bend: monotonic; makes the axis logarithmic, say.
+        kind: ``linear``, ``logarithmic`` or ``percentiles``.
     """
 
     title: str
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
-    bend: Callable[[float], float] = float
+    kind: str = "linear"
 
     def place(self, value: float) -> float:
         """Where a value stands: 0 at the beginning of the axis, 1 at its end."""
-        low, high = self.bend(self.low), self.bend(self.high)
-        return (self.bend(value) - low) / (high - low)
+        bend = _BENDS[self.kind]
+        low, high = bend(self.low), bend(self.high)
+        return (bend(value) - low) / (high - low)
+
+    def clamp(self, value: float) -> float:
+        """The nearest value that is on the axis, also to an infinite one."""
+        return min(max(value, self.low), self.high)
 
 
-def linear(title: str, high: float, *, to_tick: bool = True) -> Scale:
-    """From 0 to ``high``, or to the first tick that is not below it."""
-    high = high or 1.0
-    step = 10.0 ** math.floor(math.log10(high))
-    step = next(step * factor for factor in (0.2, 0.5, 1, 2) if high / (step * factor) <= _MOST_TICKS)
-    if to_tick:
-        high = math.ceil(high / step) * step
-    ticks = tuple(_tick(number * step) for number in range(math.floor(high / step + 1e-9) + 1))
-    return Scale(title=title, low=0.0, high=high, ticks=ticks)
+def linear(title: str, high: float, *, low: float = 0.0, to_tick: bool = True) -> Scale:
+    """From ``low``, 0 or less, to ``high``; or from the last tick not above it to the first not below.
+
+    0 is always on it, lest a small difference look like a great one.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    span = (high - low) or 1.0
+    step = 10.0 ** math.floor(math.log10(span))
+    step = next(step * factor for factor in (0.2, 0.5, 1, 2) if span / (step * factor) <= _MOST_TICKS)
+    if to_tick or low == high:
+        low, high = math.floor(low / step) * step, math.ceil((high or low + span) / step) * step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return Scale(
+        title=title, low=low, high=high, ticks=tuple(_tick(number * step) for number in range(first, last + 1))
+    )
 
 
 def logarithmic(title: str, low: float, high: float) -> Scale:
@@ -59,20 +78,32 @@ def logarithmic(title: str, low: float, high: float) -> Scale:
     ticks = [value for value in values if first <= value <= last]
     if len(ticks) > _MOST_TICKS:
         ticks = [value for value in ticks if math.log10(value).is_integer()]
-    return Scale(title=title, low=first, high=last, ticks=tuple(map(_tick, ticks)), bend=math.log10)
+    return Scale(title=title, low=first, high=last, ticks=tuple(map(_tick, ticks)), kind="logarithmic")
 
 
 def percentiles(title: str, high: float) -> Scale:
     """Percentiles from 0 to ``high``, below 100, where each further nine takes as much room as the one before."""
     nines = (100 - 10.0 ** (2 - number) for number in range(1, 10))
     ticks = [(value, f"p{value:.10g}") for value in (0.0, 50.0, *nines) if value <= high]
-    return Scale(title=title, low=0.0, high=high, ticks=tuple(ticks), bend=nines_of)
+    return Scale(title=title, low=0.0, high=high, ticks=tuple(ticks), kind="percentiles")
 
 
-def nines_of(percentile: float) -> float:
-    """How many nines a percentile has: 1 for 90, 2 for 99; what HDR histograms are usually drawn over."""
-    return -math.log10(1 - percentile / 100)
+def payloads(values_bytes: Iterable[float], title: str = "payload") -> Scale:
+    """A logarithmic axis of sizes, above 0, whose ticks are those that were measured."""
+    values = sorted(set(values_bytes))
+    ticks = tuple((value, size(value)) for value in values)
+    low, high = (values[0], values[-1]) if len(values) > 1 else (values[0] / 2, values[0] * 2)
+    return Scale(title=title, low=low, high=high, ticks=ticks, kind="logarithmic")
+
+
+def size(size_bytes: float) -> str:
+    """E.g. ``400 B``, ``27 KB`` or ``4.1 MB``, of 1,000 each."""
+    for unit, factor in (("MB", 1e6), ("KB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.3g} {unit}"
+    return f"{size_bytes:.3g} B"
 
 
 def _tick(value: float) -> tuple[float, str]:
-    return value, f"{value:,.10g}"
+    sign = "−" if value < 0 else ""
+    return value, f"{sign}{abs(value):,.10g}"

@@ -146,15 +146,19 @@ def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mappin
                     (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
             except OSError as error:  # it may be down: that, too, is part of the story
                 (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
-    versions = {name: metadata.version(name) for name in _PACKAGES}
-    machine = {
+    (folder / "versions.json").write_text(json.dumps(machine_card(ground), indent=1))
+
+
+def machine_card(ground: Mapping[str, str]) -> dict[str, str]:
+    """What there is to know of the machine and of what is on it, by name; ``ground`` is what units stand on."""
+    return {
+        **{name: metadata.version(name) for name in _PACKAGES},
         **ground,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": str(psutil.cpu_count()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
     }
-    (folder / "versions.json").write_text(json.dumps({**versions, **machine}, indent=1))
 
 
 def judge(folder: Path) -> RunResult:

@@ -6,7 +6,7 @@ import pytest
 
 from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, routing
 from lab.bench.catalogue import BENCHES
-from lab.bench.result import BenchResult, Claim
+from lab.bench.result import BenchResult, Claim, ResultTable
 from lab.bench.setting import setting
 from lab.measure.compare import Interval
 from lab.routing.compiled import Router
@@ -44,6 +44,22 @@ def test_a_result_keeps_every_round() -> None:
 
     assert document["rounds"] == {"a": [1.0, 3.0, 2.0]}
     assert document["medians"] == {"a": 2.0}
+
+
+def test_a_result_has_a_table_and_a_chart_even_if_its_bench_made_none() -> None:
+    of_one_unit = BenchResult(name="x", unit="ms", arms={"a": [1.0, 3.0, 2.0]}, claims=[], notes=[])
+    claim = Claim(text="c", figure=_figure(1.2), at_most=1.0)
+    mixed = BenchResult(name="x", unit="as named", arms={"a": [1.0]}, claims=[claim], notes=[])
+
+    assert [["a", "2.000"]] == of_one_unit.shown_tables()[0].written()
+    assert ["arms", "claims"] == [each.shown_charts()[0].name for each in (of_one_unit, mixed)]
+
+
+def test_a_table_with_a_cell_too_few_is_refused() -> None:
+    with pytest.raises(ValueError, match="row of 1"):
+        ResultTable(title="t", columns=("a", "b"), rows=[["x"]])
+    with pytest.raises(ValueError, match="no column 'c'"):
+        ResultTable(title="t", columns=("a", "b"), rows=[], numbers=("c",))
 
 
 def test_the_routing_bench_measures_a_valid_table_at_its_worst_place() -> None:

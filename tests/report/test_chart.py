@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,3 +58,19 @@ def test_names_of_marks_do_not_meet(starts: list[float]) -> None:
         assert low + length <= WIDTH
     ordered = sorted(spans)
     assert all(one[0] != other[0] or one[2] <= other[1] for one, other in pairwise(ordered))
+
+
+def test_intervals_are_bars_where_points_were_measured_and_else_a_band() -> None:
+    points, intervals = [(0.0, 50.0), (10.0, 60.0)], [(40.0, 55.0), (50.0, math.inf)]
+
+    dots, band = draw(
+        _chart(Line("a", "run-1", points, intervals, dots=True), Line("b", "run-2", points, intervals))
+    ).lines
+
+    assert (2, True, "") == (len(dots.dots), dots.whiskers.count("M") == 2, dots.band)
+    assert ((), "", "Z") == (band.dots, band.whiskers, band.band[-1])
+
+
+def test_intervals_that_are_not_one_a_point_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 intervals of 2 points"):
+        Line("a", "run-1", [(0, 1), (1, 2)], [(0, 1)])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.report.scales import linear, logarithmic, nines_of, percentiles
+from lab.report.scales import linear, logarithmic, nines_of, payloads, percentiles
 
 POSITIVE = st.floats(1e-3, 1e7)
 
@@ -62,3 +62,16 @@ def test_each_nine_is_as_wide_as_the_one_before() -> None:
 def test_nines() -> None:
     assert [0, 1, 2, 3] == pytest.approx([nines_of(each) for each in (0, 90, 99, 99.9)])
     assert math.isclose(math.log10(2), nines_of(50))
+
+
+def test_sizes_stand_where_they_were_measured() -> None:
+    scale = payloads([4_100_000, 400, 27_000, 400])
+
+    assert ["400 B", "27 KB", "4.1 MB"] == [text for _, text in scale.ticks]
+    assert (0, 1) == (scale.place(400), scale.place(4_100_000))
+    assert payloads([400]).place(400) == pytest.approx(0.5)
+
+
+def test_a_linear_axis_goes_below_nothing_where_values_do() -> None:
+    assert ["−1", "−0.5", "0", "0.5", "1", "1.5", "2"] == [text for _, text in linear("ms", 1.9, low=-0.8).ticks]
+    assert (-1.0, 0.0) == (linear("ms", -0.2, low=-1).low, linear("ms", -0.2, low=-1).high)

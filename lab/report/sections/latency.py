@@ -10,7 +10,7 @@ from lab.report.chart import Chart, Drawing, Line, draw
 from lab.report.scales import logarithmic, nines_of, percentiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lab.report.run import ReportedRun
 
@@ -45,6 +45,12 @@ def view(runs: Sequence[ReportedRun]) -> Latency:
         lines,
     )
     return Latency(runs, draw(chart))
+
+
+def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
+    """The curve, if there is one."""
+    if drawing := view(runs).curve:
+        yield NAME, drawing, "; ".join(run.origin for run in runs)
 
 
 def curve(run: ReportedRun) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ from lab.report.chart import Chart, Drawing, Line, Mark, draw
 from lab.report.scales import linear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lab.report.run import ReportedRun
 
@@ -40,6 +40,13 @@ class Timeline:
 def view(runs: Sequence[ReportedRun]) -> tuple[Timeline, ...]:
     """A chart a run."""
     return tuple(_timeline(run) for run in runs)
+
+
+def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
+    """A time line a run."""
+    for each in view(runs):
+        if each.drawing:
+            yield f"{NAME}-{each.run.number}", each.drawing, each.run.origin
 
 
 def rates(times_s: Iterable[float], length_s: float, bins: int) -> list[tuple[float, float]]:

@@ -1,0 +1,106 @@
+"""What a measurement comes to: claims with their bounds, tables, and when and where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 (the report reads these back by their annotations)
+from dataclasses import dataclass
+
+from lab.measure.compare import Interval  # noqa: TC001 (same)
+
+_GROUND = ("runtime", "cpus", "memory", "kernel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A bound that a figure should keep.
+
+    Attributes:
+        text: what is claimed.
+        figure: with its interval over the rounds.
+        at_most: upper bound, None if there is none.
+        at_least: lower bound, likewise.
+    """
+
+    text: str
+    figure: Interval
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the estimate keeps the bound."""
+        estimate = self.figure.estimate
+        return (self.at_most is None or estimate <= self.at_most) and (
+            self.at_least is None or estimate >= self.at_least
+        )
+
+    @property
+    def bound(self) -> str:
+        """E.g. ``≥ 0.99 and ≤ 1.01``."""
+        bounds = (("≥", self.at_least), ("≤", self.at_most))
+        return " and ".join(f"{sign} {value:g}" for sign, value in bounds if value is not None)
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return "holds" if self.holds else "does not hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultTable:
+    """Figures in rows.
+
+    Attributes:
+        title: what they are, with their unit if they share one.
+        columns: headings.
+        rows: one cell a column; a float is shown with three digits after the point, a string as it is.
+        numbers: which columns hold numbers, and are aligned as such.
+
+    Raises:
+        ValueError: a row has not one cell a column, or ``numbers`` names what is no column.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[float | str]]
+    numbers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.title!r}: a row of {len(row)} cells under {len(self.columns)} columns")
+        if strange := [name for name in self.numbers if name not in self.columns]:
+            raise ValueError(f"table {self.title!r} has no column {strange[0]!r}")
+
+    def written(self) -> list[list[str]]:
+        """The rows as they are shown."""
+        return [[cell if isinstance(cell, str) else written(cell) for cell in row] for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """When and where a bench ran.
+
+    Attributes:
+        started: UTC, ISO 8601, to the second.
+        took_s: seconds until it was done.
+        rounds: that were asked for; some benches take more.
+        machine: card of the machine and of what is on it: versions by name.
+    """
+
+    started: str
+    took_s: float
+    rounds: int
+    machine: Mapping[str, str]
+
+    def __str__(self) -> str:
+        ground = [f"{name} {self.machine[name]}" for name in _GROUND if name in self.machine]
+        started = self.started.replace("T", " ").replace("+00:00", " UTC")
+        return f"{started}, {self.rounds} rounds in {self.took_s:g} s; {', '.join(ground)}"
+
+
+def written(value: float) -> str:
+    """A figure as it is shown: three digits after the point if it has any, none from 1,000 on."""
+    sign, size = "−" if value < 0 else "", abs(value)
+    whole = isinstance(value, int) or size >= 1000  # noqa: PLR2004 (where thousands begin)
+    return f"{sign}{size:,.0f}" if whole else f"{sign}{size:.3f}"

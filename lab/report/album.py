@@ -1,0 +1,37 @@
+"""All charts of a report, as files that stand alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.report.picture import drawing_to_svg, file_name, to_svg, write_pictures
+from lab.report.sections import SECTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from lab.report.bench import ReportedBench
+    from lab.report.run import ReportedRun
+
+
+def pictures(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str]]:
+    """Names, and SVG documents; two benches of one name are told apart by their numbers."""
+    for number, bench in enumerate(benches, 1):
+        again = sum(other.name == bench.name for other in benches) > 1
+        for chart in bench.charts:
+            prefix = f"{bench.name}-{number}" if again else bench.name
+            yield f"{prefix}-{file_name(chart)}", to_svg(chart, bench.origin)
+    for section in SECTIONS.values() if runs else ():
+        if of_section := getattr(section, "pictures", None):
+            for name, drawing, caption in of_section(runs):
+                yield name, drawing_to_svg(drawing, caption)
+
+
+def write_album(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench], folder: Path) -> list[Path]:
+    """Writes every chart of a report as a PNG file, and returns their paths.
+
+    Raises:
+        RunError: one cannot be written.
+    """
+    return [path for name, svg in pictures(runs, benches) for path in write_pictures(svg, folder / name, (".png",))]

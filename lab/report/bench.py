@@ -1,0 +1,64 @@
+"""All that a report shows of benches, read from the folder that ``lab bench`` leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 (read by pydantic)
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter, ValidationError
+
+from lab.errors import RunError
+from lab.measure.findings import Claim, Ran, ResultTable  # noqa: TC001 (same)
+from lab.report.picture import AnyChart  # noqa: TC001 (same)
+from lab.runs.folder import PLAN, read_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedBench:
+    """One bench of a report; see ``BenchResult`` for what is what."""
+
+    name: str
+    unit: str
+    rounds: Mapping[str, Sequence[float]]
+    claims: Sequence[Claim]
+    notes: Sequence[str]
+    tables: Sequence[ResultTable] = ()
+    charts: Sequence[AnyChart] = ()
+    ran: Ran | None = None
+
+    @property
+    def origin(self) -> str:
+        """What charts say of where their figures are from."""
+        return self.name if self.ran is None else f"{self.name}, {self.ran}"
+
+
+_BENCH = TypeAdapter(ReportedBench)
+
+
+def is_of_benches(folder: Path) -> bool:
+    """Whether a folder is one of benches; else it is a run's, if anything."""
+    return not (folder / PLAN).exists() and any(folder.glob("*.json"))
+
+
+def read_benches(folder: Path) -> list[ReportedBench]:
+    """Reads what is in the folder of a call of ``lab bench``, in the order in which it was measured.
+
+    Raises:
+        RunError: a file cannot be read, or holds something else.
+    """
+    benches = []
+    for path in sorted(folder.glob("*.json")):
+        document = read_json(path)
+        try:
+            benches.append(_BENCH.validate_python(document))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise RunError(
+                f"{path}: no result of a bench ({place}: {first['msg']}); name a folder that lab bench left"
+            ) from error
+    return sorted(benches, key=lambda bench: bench.ran.started if bench.ran else "")

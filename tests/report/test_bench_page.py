@@ -1,0 +1,136 @@
+"""Benches in a report: what does not hold is said, and every chart becomes a file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from lab.bench.result import BenchResult, Claim, Ran, ResultTable
+from lab.errors import RunError
+from lab.measure.compare import Interval
+from lab.report import is_of_benches, read_benches, read_run, render
+from lab.report.chart import Chart, Line
+from lab.report.picture import to_svg
+from lab.report.scales import linear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LAB = Path(sys.executable).parent / "lab"
+FIGURE = Interval(estimate=1.4, low=1.1, high=float("inf"), confidence=0.95, rounds=7)
+RESULT = BenchResult(
+    name="cost",
+    unit="ms",
+    arms={"direct": [1.0, 2.0, 3.0], "<mesh>": [2.0, 3.0, 4.0]},
+    claims=[
+        Claim(text="adds little", figure=FIGURE, at_most=1.5),
+        Claim(text="adds nothing", figure=FIGURE, at_most=1.0),
+    ],
+    notes=["on a quiet machine"],
+    tables=[ResultTable(title="p50", columns=("arm", "ms"), rows=[["direct", 2.0], ["<mesh>", -3.0]], numbers=("ms",))],
+    charts=[Chart("p50 by rate", linear("rps", 9), linear("ms", 9), [Line("<mesh>", "run-1", [(0, 1), (9, 9)])])],
+    ran=Ran(started="2026-01-02T03:04:05+00:00", took_s=6.0, rounds=7, machine={"cpus": "2", "grpcio": "1.85.3"}),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "runs" / "bench" / "now"
+    made.mkdir(parents=True)
+    (made / "cost.json").write_text(json.dumps(RESULT.to_document()))
+    return made
+
+
+def test_a_bench_is_on_the_page_with_what_holds_and_what_does_not(folder: Path) -> None:
+    html = render([], read_benches(folder))
+
+    assert (1, 1) == (html.count("</span> holds</span>"), html.count("</span> does not hold</span>"))
+    for found in (
+        "&lt;mesh&gt;",
+        "−3.000",
+        "n = 7",
+        "on a quiet machine",
+        "2026-01-02 03:04:05 UTC",
+        "1.85.3",
+        "≤ 1.5",
+    ):
+        assert found in html
+    assert "<mesh>" not in html
+    (svg,) = html.split("<svg")[1:]
+    ET.fromstring("<svg" + svg.split("</svg>")[0] + "</svg>")  # noqa: S314 (our own)
+
+
+def test_what_is_read_back_is_what_was_found(folder: Path) -> None:
+    (bench,) = read_benches(folder)
+
+    assert (RESULT.ran, RESULT.claims) == (bench.ran, bench.claims)
+    assert [to_svg(chart) for chart in RESULT.charts] == [to_svg(chart) for chart in bench.charts]
+
+
+def test_a_result_from_before_there_were_charts_can_be_read(folder: Path) -> None:
+    document = RESULT.to_document()
+    for name in ("tables", "charts", "ran"):
+        del document[name]
+    (folder / "cost.json").write_text(json.dumps(document))
+
+    assert "does not hold" in render([], read_benches(folder))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"name": "cost"}'])
+def test_a_broken_result_is_one_line(content: str, folder: Path) -> None:
+    (folder / "cost.json").write_text(content)
+
+    with pytest.raises(RunError, match=r"cost\.json") as caught:
+        read_benches(folder)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_runs_folder_is_not_one_of_benches(folder: Path, make_run: Callable[..., Path], tmp_path: Path) -> None:
+    assert [True, False, False] == [is_of_benches(each) for each in (folder, make_run(), tmp_path)]
+
+
+def test_runs_and_benches_share_a_page(folder: Path, make_run: Callable[..., Path]) -> None:
+    html = render([read_run(make_run())], read_benches(folder))
+
+    assert html.index('id="benches"') < html.index('id="verdicts"')
+    assert "<h1>Bench cost, run 1 mesh</h1>" in html
+
+
+def test_the_command_writes_every_chart_as_an_image(
+    folder: Path, make_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    told = subprocess.run(
+        [LAB, "report", folder, make_run(), "--png", tmp_path / "charts", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert 0 == told.returncode, told.stderr
+    document = json.loads(told.stdout)
+    assert str(folder / "report.html") == document["report"]
+    written = [Path(each) for each in document["png"]]
+    assert ["cost-p50-by-rate.png", "latency.png", "timeline-1.png"] == [each.name for each in written]
+    assert all(each.read_bytes().startswith(b"\x89PNG") for each in written)
+
+
+def test_the_command_prints_tables_and_keeps_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lab.cli import bench  # noqa: PLC0415 (its console is made for this very output)
+
+    bench._keep(RESULT, tmp_path)
+    bench._show(RESULT)
+
+    assert ["cost-p50-by-rate.png", "cost-p50-by-rate.svg", "cost.json"] == sorted(
+        each.name for each in tmp_path.iterdir()
+    )
+    told = capsys.readouterr().out
+    for found in ("direct", "2.000", "−3.000", "does not hold", "2026-01-02 03:04:05 UTC"):
+        assert found in told
