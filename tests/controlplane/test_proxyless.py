@@ -121,6 +121,24 @@ async def test_nothing_fails_while_versions_go_back_and_forth(
         assert sum(await asyncio.gather(*users)) > 0
 
 
+async def test_a_caller_loses_a_route_once_the_rules_that_needed_it_are_retired_and_not_before(
+    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model, until: Any
+) -> None:
+    del model
+    both, fleet = {"v1": CLUSTER, "v2": CLUSTER}, control_plane.publisher.fleet
+    await control_plane.publish(table(both))
+    await control_plane.publish(table(both, default="cw-ranker@v2"))
+    assert fleet.store.listener("homepage").routes == set(KEYS)
+
+    await until("the old rules are retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
+
+    assert fleet.store.listener("homepage").routes == {"cw-ranker.v2"}
+    for _ in range(3):  # tables that nobody acts by are not kept
+        await control_plane.publish(table(both, default="cw-ranker@v2"))
+    await until("all are retired", lambda: stored_phases(control_plane, 5) >= {Phase.RETIRED})
+    assert len(fleet._tables) == 1
+
+
 async def test_a_caller_gets_no_route_to_what_it_may_not_use(
     control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
 ) -> None:

@@ -27,6 +27,7 @@ def test_the_checked_in_file_is_what_the_plan_says() -> None:
         ("gateway", "gateway-1", "homepage-sidecar"),
         ("gateway-header", "central-envoy", "homepage-sidecar"),
         ("mesh", "homepage-sidecar", "gateway-1"),
+        ("proxyless", "homepage-resolver", "homepage-sidecar"),
         ("all", "homepage-sidecar", ""),
     ],
 )
