@@ -14,10 +14,10 @@ WORKERS ?= 2
 PAIRS   ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine test fuzz scenarios bench report notebooks lint format lock protos compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks lint format lock protos compose-file clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  RUNTIME=auto|process|compose   how units run (auto: compose where a Docker engine answers)"
 	@echo "  NAME=default           keeps labs on one machine apart"
@@ -33,6 +33,10 @@ lab-down: $(VENV)/ready  ## Take it down; leaves nothing behind
 
 engine:  ## Make a bare Debian ready for labs of containers (as root); else say what to install
 	@compose/engine.sh
+
+h2load:  ## Install h2load on a Debian (as root), for the benches' second opinion; else say what to install
+	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
+	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
 
 test: $(VENV)/ready lint  ## Run the whole test suite
 	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)

@@ -69,6 +69,8 @@ class StubSpec(_Part):
         error_rate: share of requests answered with an error, 0 to 1.
         warm_up_ms: time to load a model version.
         concurrency_limit: requests that a replica serves at once; 0 for no limit.
+        max_connection_age_s: clients are asked to connect anew after so many seconds, so that a balancer of connections
+            gets to choose again; 0 for never.
     """
 
     latency: str = Field(
@@ -77,6 +79,7 @@ class StubSpec(_Part):
     error_rate: float = Field(default=0.0, ge=0, le=1)
     warm_up_ms: float = Field(default=0.0, ge=0)
     concurrency_limit: int = Field(default=0, ge=0)
+    max_connection_age_s: float = Field(default=0.0, ge=0, le=86_400)
 
 
 class SecuritySpec(_Part):
@@ -92,6 +95,7 @@ class LabSpec(_Part):
         topologies: what stands up; the first is the callers' default.
         routes: the route table that is published first; relative to the spec's folder.
         callers: by name.
+        resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers ask.
         idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
             to move a model to.
     """
@@ -99,6 +103,7 @@ class LabSpec(_Part):
     topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(default=list(TOPOLOGIES), min_length=1)
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
+    resolver: Literal["sidecar", "shared"] = "sidecar"
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
@@ -122,7 +127,7 @@ class LabSpec(_Part):
 
     @property
     def has_resolvers(self) -> bool:
-        """Whether a resolver stands up beside each caller."""
+        """Whether resolvers stand up, one beside each caller or one for all."""
         return self.has_sidecars or self.has_central_envoy or "proxyless" in self.topologies
 
 

@@ -47,12 +47,13 @@ class LabStatus:
 
 @dataclass(frozen=True, slots=True)
 class LabEndpoints:
-    """Addresses for any outside gRPC client, each ``host:port``.
+    """Addresses for any outside client, each ``host:port``.
 
     Attributes:
         callers: name → where the service itself is.
         clients: name → what stands beside it.
         central_envoy: the Envoy that all callers share; None if there is none.
+        rest: gateways and model replicas by name, as REST clients find them.
         metrics: admin pages of all Envoys; Prometheus finds ``/stats/prometheus`` there.
     """
 
@@ -61,4 +62,5 @@ class LabEndpoints:
     gateways: tuple[str, ...]
     central_envoy: str | None
     control_plane: str
+    rest: Mapping[str, str]
     metrics: tuple[str, ...]

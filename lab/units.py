@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONTROL_PLANE = "control-plane"
 CENTRAL_ENVOY = "central-envoy"
+SHARED_RESOLVER = "shared-resolver"
 _ENVOY_TEMPLATE = Path(__file__).parent.parent / "envoy" / "by-routing-key.yaml"
 
 
@@ -48,7 +49,7 @@ class Site(Protocol):
 
         Args:
             unit: the unit.
-            name: ``grpc`` or ``admin``.
+            name: ``grpc``, ``admin`` or ``rest``.
             pod: the caller that the unit stands beside, if it stands in a pod.
         """
 
@@ -66,6 +67,7 @@ class Unit:
         argv: the command; ``python`` and ``envoy`` stand for whatever the runtime has of them.
         port: where it serves.
         admin: where its admin page is, if it has one.
+        rest: where it serves REST, if it does.
         files: name → content of what it needs to find at :meth:`Site.path`.
         pod: the caller that it stands beside, its own name for a unit that stands alone.
         cluster: of a model replica.
@@ -79,6 +81,7 @@ class Unit:
     files: Mapping[str, str] = field(default_factory=dict)
     pod: str = ""
     cluster: str = ""
+    rest: Port | None = None
 
     @property
     def address(self) -> str:
@@ -133,30 +136,34 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     ]
     gateways = list(_gateways(spec, site)) if spec.has_gateway else []
     central = [_envoy(CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
-    shared = [control_plane, *gateways, *central, *models]
-    units = [control_plane, *models, *gateways, *central]
+    resolvers = [_resolver(spec, site)] if spec.has_resolvers and spec.resolver == "shared" else []
+    shared = [*resolvers, *gateways, *central]
+    units = [control_plane, *models, *gateways, *central, *resolvers]
     callers, clients = {}, {}
     for name in spec.callers:
-        beside = [_resolver(spec, name, site)] if spec.has_resolvers else []
+        beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
         beside += [_envoy(f"{name}-sidecar", "sidecar", site, name)] if spec.has_sidecars else []
-        callers[name] = _endpoints(spec, table, [*beside, *shared], lambda port: port.inside)
-        clients[name] = _endpoints(spec, table, [*beside, *shared], lambda port: port.outside)
+        reached = [control_plane, *shared, *beside, *models]
+        callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
+        clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)
         units += [*beside, _caller(spec, name, callers[name], table, site)]
     return Plan(tuple(units), callers, clients)
 
 
 def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> Unit:
     """One replica of a model cluster."""
+    rest = site.port(name, "rest")
     argv = _python(
         "models.stub",
         cluster=cluster,
         replica=name,
         listen=port.bind,
+        rest=rest.bind,
         advertise=port.inside,
         control_plane=_control_plane_address(site),
         **spec.stub.model_dump(exclude_defaults=True),
     )
-    return Unit(name, "model", argv, port, pod=name, cluster=cluster)
+    return Unit(name, "model", argv, port, pod=name, cluster=cluster, rest=rest)
 
 
 def new_replica_name(cluster: str, taken: Collection[str]) -> str:
@@ -177,30 +184,32 @@ def _control_plane_address(site: Site) -> str:
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
     for number in range(1, spec.gateway.replicas + 1):
         name = f"gateway-{number}"
-        port = site.port(name, "grpc")
+        port, rest = site.port(name, "grpc"), site.port(name, "rest")
         argv = _python(
             "services.gateway",
             name=name,
             listen=port.bind,
+            rest=rest.bind,
             control_plane=_control_plane_address(site),
             access_log=site.path(name, "access.log"),
         )
-        yield Unit(name, "gateway", argv, port, pod=name)
+        yield Unit(name, "gateway", argv, port, pod=name, rest=rest)
 
 
-def _resolver(spec: LabSpec, caller: str, site: Site) -> Unit:
-    name = f"{caller}-resolver"
+def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
+    """The resolver beside a caller, which speaks for it alone; without one, that which all callers share."""
+    name = f"{caller}-resolver" if caller else SHARED_RESOLVER
     port = site.port(name, "grpc", caller)
     argv = _python(
         "services.resolver",
         name=name,
-        owner=caller,
+        **({"owner": caller} if caller else {}),
         listen=port.bind,
         control_plane=_control_plane_address(site),
         lease_ttl=spec.leases.ttl_s,
         max_stale=spec.leases.max_stale_s,
     )
-    return Unit(name, "resolver", argv, port, pod=caller)
+    return Unit(name, "resolver", argv, port, pod=caller or name)
 
 
 def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:

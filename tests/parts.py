@@ -14,7 +14,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from lab.errors import DeadlineError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
-from lab.transport import drain, listen, new_server
+from lab.transport import RestServer, drain, is_serving, listen, new_server
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -27,6 +27,7 @@ from services.gateway.access_log import AccessLog
 from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
 from services.gateway.pool import Pool
+from services.gateway.rest import rest_of
 from services.resolver.service import Resolver
 from services.rules import Subscriber
 
@@ -263,14 +264,22 @@ async def resolver_up(
 
 @asynccontextmanager
 async def gateway_up(
-    control_plane: str, *, name: str = "gateway", log: Path | None = None, copies_limit: int = 128
+    control_plane: str,
+    *,
+    name: str = "gateway",
+    log: Path | None = None,
+    copies_limit: int = 128,
+    rest_ports: list[int] | None = None,
 ) -> AsyncIterator[str]:
-    """A gateway in this process; gives its address."""
+    """A gateway in this process; gives its address, and appends to ``rest_ports``, if given, where it serves REST."""
     access_log, pool = AccessLog(log), Pool()
     copies = Copies(pool, copies_limit)
     forwarder = Forwarder(name=name, pool=pool, access_log=access_log, copies=copies)
-    server, _ = new_server(handlers=[forwarder])
+    server, healthy = new_server(handlers=[forwarder])
     port = listen(server, "127.0.0.1:0")
+    rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))
+    if rest_ports is not None:
+        rest_ports.append(rest.listen("127.0.0.1:0"))
     await server.start()
     subscriber = Subscriber(node=name, control_plane=control_plane, apply=forwarder.put_in_force, with_endpoints=True)
     following = asyncio.create_task(subscriber.run())
@@ -279,6 +288,7 @@ async def gateway_up(
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+        await rest.close()
         await server.stop(0)
         access_log.close()
         await pool.close()

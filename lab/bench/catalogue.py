@@ -7,7 +7,22 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lab.bench import convergence, driver, gateway_throughput, large_table, mesh_overhead, recovery, routing
+from lab.bench import (
+    balancing,
+    convergence,
+    decomposition,
+    driver,
+    encodings,
+    gateway_throughput,
+    known_delay,
+    large_table,
+    recovery,
+    resolver,
+    routing,
+    streaming,
+    throughput,
+    topologies,
+)
 from lab.measure.findings import Ran
 from lab.runs.folder import machine_card
 
@@ -19,7 +34,22 @@ if TYPE_CHECKING:
 
 BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     module.NAME: module.run
-    for module in (mesh_overhead, gateway_throughput, driver, recovery, routing, convergence, large_table)
+    for module in (
+        topologies,
+        decomposition,
+        throughput,
+        gateway_throughput,
+        encodings,
+        streaming,
+        balancing,
+        resolver,
+        known_delay,
+        driver,
+        recovery,
+        routing,
+        convergence,
+        large_table,
+    )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
 

@@ -6,17 +6,22 @@ import math
 from typing import TYPE_CHECKING
 
 from lab.measure.compare import median
-from lab.measure.findings import written
+from lab.measure.findings import State, written
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
+from lab.report.chart import Chart, Line
 from lab.report.palette import style_of
-from lab.report.scales import linear
+from lab.report.scales import linear, logarithmic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lab.measure.compare import Interval
     from lab.measure.findings import Claim
+    from lab.report.scales import Scale
 
 _MOST = 2.5  # times the greatest estimate: an interval that reaches further ends in an arrow
+
+_CLAIMS = {State.HOLDS: "run-1", State.FAILS: "run-2", State.UNKNOWN: "run-7"}
 
 MIXED = "as named"
 """The unit of arms that have not all the same."""
@@ -62,6 +67,44 @@ def chart_of_medians(
     )
 
 
+def chart_of_lines(
+    title: str,
+    x: Scale,
+    y_title: str,
+    lines: Mapping[str, Sequence[tuple[float, Interval]]],
+    *,
+    styles: Mapping[str, str],
+    name: str,
+    note: str,
+) -> Chart:
+    """A line each, through estimates with their intervals; over a logarithmic axis, so only what is above 0 is seen.
+
+    Args:
+        title: says what can be seen.
+        x: axis of the first number of each point.
+        y_title: what the figures are, with their unit.
+        lines: label → points.
+        styles: label → style.
+        name: of its files.
+        note: what a reader must know.
+    """
+    seen = {label: [(at, each) for at, each in points if each.estimate > 0] for label, points in lines.items()}
+    estimates = [each.estimate for points in seen.values() for _, each in points] or [1.0]
+    axis = logarithmic(y_title, min(estimates) / 2, max(estimates) * 2)
+    drawn = [
+        Line(
+            label,
+            styles[label],
+            [(at, each.estimate) for at, each in points],
+            [(axis.clamp(each.low), axis.clamp(each.high)) for _, each in points],
+            dots=True,
+        )
+        for label, points in seen.items()
+        if points
+    ]
+    return Chart(title, x, axis, drawn, name=name, note=note)
+
+
 def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
     """A bar a bound: the figure as a multiple of it."""
     bars = []
@@ -72,7 +115,7 @@ def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
                 bars.append(
                     Bar(
                         claim.text,
-                        "run-1" if claim.holds else "run-2",
+                        _CLAIMS[claim.state],
                         figure.estimate / bound,
                         figure.low / bound,
                         figure.high / bound,
@@ -87,7 +130,7 @@ def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
         [BarGroup("", bars)],
         bounds=[Bound("bound", 1.0)],
         name="claims",
-        note=f"n = {rounds} rounds, 95 % intervals; one with an arrow goes on. Blue: holds; orange: does not.",
+        note=f"n = {rounds} rounds, 95 % intervals, arrows go on. Blue: holds; orange: does not; grey: unknown.",
     )
 
 

@@ -12,19 +12,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.pictures import chart_of_arms
-from lab.measure.findings import Claim, Ran, ResultTable
+from lab.measure.findings import Claim, Ran, ResultTable, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lab.measure.control import Control
+    from lab.measure.pace import Pace
     from lab.report.picture import AnyChart
 
-__all__ = ["BenchResult", "Claim", "Ran", "ResultTable"]
+__all__ = ["BenchResult", "Claim", "Ran", "ResultTable", "State", "exit_status"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,8 @@ class BenchResult:
         arms: arm → one measurement a round.
         claims: what follows.
         notes: what a reader must know to repeat it, or doubt it.
+        controls: arms that were measured twice.
+        paces: arm → how well the driver kept to its times there; for benches that drive at a rate.
         tables: what is printed; the medians of the arms if there is none.
         charts: what is drawn; the medians of the arms, or the claims against their bounds, if there is none.
         ran: when and where; whoever runs the bench fills it in.
@@ -47,6 +51,8 @@ class BenchResult:
     arms: Mapping[str, Sequence[float]]
     claims: Sequence[Claim]
     notes: Sequence[str]
+    controls: Sequence[Control] = ()
+    paces: Mapping[str, Pace] = field(default_factory=dict)
     tables: Sequence[ResultTable] = ()
     charts: Sequence[AnyChart] = ()
     ran: Ran | None = None
@@ -80,8 +86,19 @@ class BenchResult:
             "ran": None if self.ran is None else asdict(self.ran),
             "rounds": {arm: list(values) for arm, values in self.arms.items()},
             "medians": self.medians(),
-            "claims": [{**asdict(claim), "holds": claim.holds} for claim in self.claims],
+            "claims": [{**asdict(claim), "state": str(claim.state), "holds": claim.holds} for claim in self.claims],
+            "controls": [{**asdict(control), "agrees": control.agrees} for control in self.controls],
+            "paces": {arm: {**asdict(pace), "kept_up": pace.kept_up} for arm, pace in self.paces.items()},
             "notes": list(self.notes),
             "tables": [asdict(table) for table in self.shown_tables()],
             "charts": [asdict(chart) for chart in self.shown_charts()],
         }
+
+
+def exit_status(results: Sequence[BenchResult]) -> int:
+    """As for verdicts: 0 if every claim holds, 1 if one does not, 2 if one is unknown or a control disagrees."""
+    states = {claim.state for result in results for claim in result.claims}
+    if State.FAILS in states:
+        return 1
+    agree = not any(control.doubt for result in results for control in result.controls)
+    return 0 if agree and State.UNKNOWN not in states else 2

@@ -145,7 +145,7 @@ def status(
 
 
 def endpoints(name: Name = "default", as_json: Json = False) -> None:
-    """Show the addresses that any outside gRPC client may use.
+    """Show the addresses that any outside client may use.
 
     Example: lab endpoints --json
     """
@@ -164,11 +164,13 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
                 "gateway": list(where.gateways),
                 "central_envoy": where.central_envoy,
                 "control_plane": where.control_plane,
+                "rest": {name: f"http://{address}" for name, address in where.rest.items()},
                 "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
             }
         )
     else:
         console.print(_endpoints_table(where))
+        console.print(table(("", "REST"), [(name, f"http://{address}") for name, address in where.rest.items()]))
 
 
 def _document(unit: UnitStatus) -> dict[str, object]:

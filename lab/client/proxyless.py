@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ProxylessClient(MeshClient):
-    """A mesh client whose gRPC library does what Envoy does elsewhere. A process is one caller, for good."""
+    """A mesh client whose gRPC library does what Envoy does elsewhere."""
 
     topology = "proxyless"
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 (the report reads these back by their annotations)
 from dataclasses import dataclass
+from enum import StrEnum
 
 from lab.measure.compare import Interval  # noqa: TC001 (same)
 
 _GROUND = ("runtime", "cpus", "memory", "kernel")
+
+
+class State(StrEnum):
+    """What became of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,31 +28,36 @@ class Claim:
         figure: with its interval over the rounds.
         at_most: upper bound, None if there is none.
         at_least: lower bound, likewise.
+        doubts: why the figure shows nothing, be it good or bad: a driver that was late, a control that disagrees.
     """
 
     text: str
     figure: Interval
     at_most: float | None = None
     at_least: float | None = None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """Whether the estimate keeps the bound; unknown if there are doubts."""
+        if self.doubts:
+            return State.UNKNOWN
+        estimate = self.figure.estimate
+        keeps = (self.at_most is None or estimate <= self.at_most) and (
+            self.at_least is None or estimate >= self.at_least
+        )
+        return State.HOLDS if keeps else State.FAILS
 
     @property
     def holds(self) -> bool:
-        """Whether the estimate keeps the bound."""
-        estimate = self.figure.estimate
-        return (self.at_most is None or estimate <= self.at_most) and (
-            self.at_least is None or estimate >= self.at_least
-        )
+        """Whether the estimate keeps the bound, and nothing speaks against the estimate."""
+        return self.state is State.HOLDS
 
     @property
     def bound(self) -> str:
         """E.g. ``≥ 0.99 and ≤ 1.01``."""
         bounds = (("≥", self.at_least), ("≤", self.at_most))
         return " and ".join(f"{sign} {value:g}" for sign, value in bounds if value is not None)
-
-    @property
-    def verdict(self) -> str:
-        """In words."""
-        return "holds" if self.holds else "does not hold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +111,11 @@ class Ran:
         ground = [f"{name} {self.machine[name]}" for name in _GROUND if name in self.machine]
         started = self.started.replace("T", " ").replace("+00:00", " UTC")
         return f"{started}, {self.rounds} rounds in {self.took_s:g} s; {', '.join(ground)}"
+
+
+def in_its_interval(figure: Interval) -> str:
+    """An estimate with its interval, as tables have it: ``0.376 [0.310, 0.421]``."""
+    return f"{written(figure.estimate)} [{written(figure.low)}, {written(figure.high)}]"
 
 
 def written(value: float) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence  # noqa: TC003 (read by pydantic)
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
 from lab.errors import RunError
+from lab.measure.control import Control  # noqa: TC001 (same)
 from lab.measure.findings import Claim, Ran, ResultTable  # noqa: TC001 (same)
+from lab.measure.pace import Pace, in_words
 from lab.report.picture import AnyChart  # noqa: TC001 (same)
 from lab.runs.folder import PLAN, read_json
 
@@ -28,7 +30,14 @@ class ReportedBench:
     notes: Sequence[str]
     tables: Sequence[ResultTable] = ()
     charts: Sequence[AnyChart] = ()
+    controls: Sequence[Control] = ()
+    paces: Mapping[str, Pace] = field(default_factory=dict)
     ran: Ran | None = None
+
+    @property
+    def driver(self) -> str:
+        """How well the driver kept up; empty if it did not drive at a rate."""
+        return in_words(self.paces) if self.paces else ""
 
     @property
     def origin(self) -> str:

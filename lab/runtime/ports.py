@@ -55,7 +55,7 @@ def ports_of(plan: Plan | None) -> dict[str, int]:
     """The ports of this machine that a plan has already: ``unit/name`` → port."""
     found = {}
     for unit in plan.units if plan else ():
-        for name, port in (("grpc", unit.port), ("admin", unit.admin)):
+        for name, port in (("grpc", unit.port), ("admin", unit.admin), ("rest", unit.rest)):
             if port is not None:
                 found[f"{unit.name}/{name}"] = int(port.outside.rsplit(":", 1)[1])
     return found

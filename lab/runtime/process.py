@@ -53,8 +53,9 @@ class ProcessSite:
         return Port(address, address, address)
 
     def take_over(self, old: Unit, name: str) -> Port:
-        """The port of a unit that is gone, for another of that name."""
-        self.ports[f"{name}/grpc"] = self.ports.pop(f"{old.name}/grpc")
+        """The port of a unit that is gone, for another of that name, which gets its port of REST as well."""
+        for port in ("grpc", "rest"):
+            self.ports[f"{name}/{port}"] = self.ports.pop(f"{old.name}/{port}")
         return old.port
 
     def path(self, unit: str, file: str) -> str:

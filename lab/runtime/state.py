@@ -121,12 +121,13 @@ class LabState:
 
 
 def _unit(document: Mapping[str, Any]) -> Unit:
-    admin = document["admin"]
+    admin, rest = document["admin"], document.get("rest")
     return Unit(
         **{
             **document,
             "argv": tuple(document["argv"]),
             "port": Port(**document["port"]),
             "admin": None if admin is None else Port(**admin),
+            "rest": None if rest is None else Port(**rest),
         }
     )

@@ -1,18 +1,22 @@
 """How processes of the lab reach each other: credentials, channels, servers, and a service's life until SIGTERM.
 
-Every gRPC channel and server of the lab is opened here and nowhere else. What is said over them lives elsewhere.
+Every gRPC channel and every server of the lab is opened here and nowhere else. What is said over them lives
+elsewhere.
 """
 
 from lab.transport.channels import open_blocking_channel, open_channel
+from lab.transport.rest import RestServer
 from lab.transport.security import Security
-from lab.transport.servers import drain, enable_reflection, listen, new_server
+from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server
 from lab.transport.service import run_service
 from lab.transport.xds import open_xds_channel
 
 __all__ = [
+    "RestServer",
     "Security",
     "drain",
     "enable_reflection",
+    "is_serving",
     "listen",
     "new_server",
     "open_blocking_channel",

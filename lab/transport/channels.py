@@ -35,6 +35,8 @@ _KEEPALIVE: tuple[Option, ...] = (
     ("grpc.http2.ping_timeout_ms", 1000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+# Channels to the same address share a connection otherwise, if their options are the same.
+_OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
 # A server that stops drops the requests that wait to be taken up, so its clients must leave it before: each watches the
 # health of every server that it balances over, and leaves out those that drain or are not ready yet.
 _BALANCED: Option = (
@@ -49,7 +51,9 @@ def _target(addresses: Sequence[str]) -> tuple[str, tuple[Option, ...]]:
     return "ipv4:" + ",".join(addresses), (*OPTIONS, _BALANCED)
 
 
-def open_channel(*addresses: str, security: Security | None = None, keepalive: bool = False) -> grpc.aio.Channel:
+def open_channel(
+    *addresses: str, security: Security | None = None, keepalive: bool = False, own_connection: bool = False
+) -> grpc.aio.Channel:
     """An asyncio channel.
 
     Args:
@@ -57,10 +61,13 @@ def open_channel(*addresses: str, security: Security | None = None, keepalive: b
             those that cannot be reached or say by their health service that they do not serve.
         security: credentials; this process's own by default.
         keepalive: notice a frozen peer within about 2 s while a call is open; for channels that carry long streams.
+        own_connection: share none with other channels of this process; for one that plays several callers.
     """
     target, options = _target(addresses)
     if keepalive:
         options += _KEEPALIVE
+    if own_connection:
+        options = (*options, _OWN_CONNECTION)
     credentials = (security or Security.of_this_process()).channel_credentials()
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import UnitError
 from lab.transport.channels import MAX_MESSAGE_BYTES
@@ -42,6 +42,7 @@ def new_server(
     handlers: Sequence[grpc.GenericRpcHandler] = (),
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     keepalive: bool = False,
+    max_connection_age_s: float = 0.0,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
     """A server that serves health from the start; it listens once :func:`listen` was called.
 
@@ -49,11 +50,15 @@ def new_server(
         handlers: of its APIs, where they are not added later.
         interceptors: see gRPC.
         keepalive: give a peer that is frozen or cut off up after half a minute; for servers of long streams.
+        max_connection_age_s: after so many seconds, give or take a tenth, a client is asked to connect anew once what
+            is in flight is done; 0 for never.
 
     Returns:
         The server, and its health service: whole server as ``""``, SERVING from the start.
     """
     options = (*_OPTIONS, *_KEEPALIVE) if keepalive else _OPTIONS
+    if max_connection_age_s:
+        options = (*options, ("grpc.max_connection_age_ms", round(max_connection_age_s * 1_000)))
     server = grpc.aio.server(interceptors=list(interceptors), options=options)
     if handlers:
         server.add_generic_rpc_handlers(tuple(handlers))
@@ -86,6 +91,12 @@ def listen(server: grpc.aio.Server, address: str, security: Security | None = No
         return server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise UnitError(f"cannot listen on {address}: is the port taken?") from error
+
+
+async def is_serving(healthy: health.aio.HealthServicer) -> bool:
+    """What the health service says of the server as a whole."""
+    answer = await healthy.Check(health_pb2.HealthCheckRequest(), None)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def drain(

@@ -1,7 +1,9 @@
 """Channels whose gRPC library asks the control plane where to send, by xDS, and routes by itself.
 
 Who a process is to the control plane, gRPC takes from its environment, and may keep for longer than the channel that
-made it look there is open. So a process has one identity, for good.
+made it look there is open. So a process has one identity by that, for good, as a service has. A process that plays
+several callers, or meets several labs, such as a bench's or a test's, gets the others by a channel argument that gRPC
+has for such use alone.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ LISTENER = "models"
 ROLE = "proxyless"
 
 _VARIABLE, _FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG", "GRPC_XDS_BOOTSTRAP"
+_ARGUMENT = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
 
 # Caller and control plane; one at most.
 _introduced_as: list[tuple[str, str]] = []
@@ -40,7 +43,7 @@ def open_xds_channel(control_plane: str, caller: str, security: Security | None 
         security: credentials; this process's own by default.
 
     Raises:
-        SpecError: this process is somebody else already.
+        SpecError: somebody else has told gRPC who this process is.
     """
     credentials = (security or Security.of_this_process()).channel_credentials()
     options = _introduce(control_plane, caller)
@@ -69,17 +72,13 @@ def bootstrap(control_plane: str, caller: str) -> dict[str, object]:
 
 
 def _introduce(control_plane: str, caller: str) -> tuple[Option, ...]:
-    """Lets gRPC know who this process is; returns the options of its channels."""
+    """Lets gRPC know who this process is; returns options for a channel."""
     if _FILE_VARIABLE in os.environ:
         raise SpecError(f"{_FILE_VARIABLE} is set, and gRPC would go by it: unset it for topology proxyless")
     if not _introduced_as:
         # What is there already is the parent process's.
         os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller))
         _introduced_as.append((caller, control_plane))
-    if (caller, control_plane) not in _introduced_as:
-        [(other, its_control_plane)] = _introduced_as
-        raise SpecError(
-            f"topology proxyless: this process is a node of {other} at the control plane {its_control_plane}, and "
-            f"cannot be one of {caller} at {control_plane} as well: use another process"
-        )
-    return OPTIONS
+    if (caller, control_plane) in _introduced_as:
+        return OPTIONS
+    return (*OPTIONS, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller))))

@@ -23,8 +23,10 @@ class Options:
         listen: ``ip:port`` to bind; port 0 takes a free one.
         advertise: ``ip:port`` at which callers reach it; port 0 stands for the port that was bound.
         control_plane: ``ip:port``.
+        rest: ``ip:port`` to serve REST on; empty: it is not served.
         behaviour: how it behaves at first.
         drain_s: longest time from SIGTERM to the end of the process, seconds.
+        max_connection_age_s: clients are asked to connect anew after so many seconds; 0 for never.
     """
 
     cluster: str
@@ -34,6 +36,8 @@ class Options:
     control_plane: str
     behaviour: Behaviour
     drain_s: float
+    max_connection_age_s: float
+    rest: str = ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", required=True, help="cluster that this replica belongs to")
     add("--replica", required=True, help="name of this replica")
     add("--listen", required=True, metavar="IP:PORT", help="address to bind; port 0 takes a free one")
+    add("--rest", default="", metavar="IP:PORT", help="address to serve REST on; left out, there is none")
     add("--advertise", required=True, metavar="IP:PORT", help="address at which callers reach it; port 0: as bound")
     add("--control-plane", required=True, metavar="IP:PORT", help="where to register")
     add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
@@ -57,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--concurrency-limit", type=int, default=start.concurrency_limit, help="0: none (%(default)s)")
     add("--seed", type=int, default=start.seed, help="of the random draws (%(default)s)")
     add("--drain-s", type=float, default=5.0, help="longest time from SIGTERM to the end, s (%(default)s)")
+    add(
+        "--max-connection-age-s",
+        type=float,
+        default=0.0,
+        help="then clients are to connect anew; 0: never (%(default)s)",
+    )
     return parser
 
 
@@ -67,13 +78,17 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         InputError: an argument is missing, unknown or out of range.
     """
     parsed = _parser().parse_args(arguments)
-    for name in ("listen", "advertise", "control_plane"):
+    for name in ("listen", "advertise", "control_plane", "rest"):
         address: str = getattr(parsed, name)
+        if name == "rest" and not address:
+            continue
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(f"--{name.replace('_', '-')}: {address!r} is not an address; write ip:port")
-    if not 0 <= parsed.drain_s < float("inf"):
-        raise InputError(f"--drain-s: {parsed.drain_s!r} is out of range; write seconds from 0")
+    for name in ("drain_s", "max_connection_age_s"):
+        seconds: float = getattr(parsed, name)
+        if not 0 <= seconds < float("inf"):
+            raise InputError(f"--{name.replace('_', '-')}: {seconds!r} is out of range; write seconds from 0")
     return Options(
         cluster=parsed.cluster,
         replica=parsed.replica,
@@ -88,4 +103,6 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
             seed=parsed.seed,
         ),
         drain_s=parsed.drain_s,
+        max_connection_age_s=parsed.max_connection_age_s,
+        rest=parsed.rest,
     )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health_pb2
 
-from lab.transport import enable_reflection, listen, new_server
+from lab.transport import RestServer, enable_reflection, is_serving, listen, new_server
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.stub.behaviour import Dials
 from models.stub.control import StubControl
 from models.stub.registration import Registration
+from models.stub.rest import rest_of
 from models.stub.serving import Desk, Fraud, Ranking
 from models.stub.versions import Identity, Versions
 
@@ -46,13 +47,14 @@ class Replica:
 
     Attributes:
         address: where callers reach it; known once it has started.
+        rest_port: of REST, 0 if that is not served; likewise.
         desk: its counts of requests.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._dials = Dials(options.behaviour)
-        self._server, self._healthy = new_server()
+        self._server, self._healthy = new_server(max_connection_age_s=options.max_connection_age_s)
         host, _, port = options.advertise.rpartition(":")
         bound = listen(self._server, options.listen)
         self.address = f"{host}:{bound}" if port == "0" else options.advertise
@@ -60,16 +62,21 @@ class Replica:
         self._versions = Versions(identity, self._dials)
         self._registration = Registration(options.control_plane, self._versions)
         self.desk = Desk(self._versions, self._dials, options.replica)
+        self._ranking, self._fraud = Ranking(self.desk), Fraud(self.desk)
+        self._rest = RestServer(rest_of(self._ranking, self._fraud, lambda: is_serving(self._healthy)))
+        self.rest_port = 0
 
     async def start(self) -> None:
         """Serves; returns at once."""
-        ranking_pb2_grpc.add_RankingServicer_to_server(Ranking(self.desk), self._server)
-        fraud_pb2_grpc.add_FraudServicer_to_server(Fraud(self.desk), self._server)
+        ranking_pb2_grpc.add_RankingServicer_to_server(self._ranking, self._server)
+        fraud_pb2_grpc.add_FraudServicer_to_server(self._fraud, self._server)
         control = StubControl(self._dials, self.desk, self._versions.retry)
         stub_pb2_grpc.add_StubControlServicer_to_server(control, self._server)
         enable_reflection(self._server, _SERVICES)
         for service in _SERVICES:
             await self._healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+        if self._options.rest:
+            self.rest_port = self._rest.listen(self._options.rest)
         await self._server.start()
         log.info("%s of %s serves at %s", self._options.replica, self._options.cluster, self.address)
 
@@ -95,6 +102,7 @@ class Replica:
         until = loop.time() + self._options.drain_s
         log.info("draining, %d in flight", self.desk.in_flight)
         await self._healthy.enter_graceful_shutdown()
+        self._rest.start_draining()
         self._registration.start_draining()
         if self._registration.connected:
             await self._until_nobody_comes(loop.time() + self._options.drain_s / 2)
@@ -118,9 +126,11 @@ class Replica:
     async def _finish(self, until: float) -> None:
         """Takes no new requests and returns once those in flight are answered, or at ``until``."""
         loop = asyncio.get_running_loop()
-        closing = asyncio.create_task(self._server.stop(max(until - loop.time(), 0.0)))
+        grace_s = max(until - loop.time(), 0.0)
+        closing = asyncio.create_task(self._server.stop(grace_s))
+        closing_rest = asyncio.create_task(self._rest.close(grace_s))
         while self.desk.in_flight and not closing.done():  # noqa: ASYNC110 (an event would cost every request)
             await asyncio.sleep(_POLL_S)
         # What is left now are streams that never end by themselves, such as health watches.
         await self._server.stop(_FLUSH_S)
-        await closing
+        await asyncio.gather(closing, closing_rest)

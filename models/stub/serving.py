@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import grpc
@@ -189,9 +190,11 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
                 ranked = _ranked(request, held)
                 each_s = admitted.service_s() / max(len(ranked), 1)
                 desk.maybe_fail(admitted)
-                for score, title_id in ranked:
+                began = time.monotonic()
+                for number, (score, title_id) in enumerate(ranked, start=1):
                     if each_s > 0:
-                        await asyncio.sleep(each_s)
+                        # Until it is due: what one sleep is late by must not be added to the next.
+                        await asyncio.sleep(began + number * each_s - time.monotonic())
                     title = ranking_pb2.RankedTitle(id=title_id, score=score)
                     yield ranking_pb2.RankStreamResponse(answered_by=held.answered_by, title=title)
             finally:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
-from lab.transport import drain, enable_reflection, listen, new_server, run_service
+from lab.transport import RestServer, drain, enable_reflection, is_serving, listen, new_server, run_service
 from models.apis import APIS
 from services.gateway.access_log import AccessLog
 from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
 from services.gateway.pool import Pool
+from services.gateway.rest import rest_of
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 10.0
@@ -26,6 +27,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.gateway", description="One replica of the API gateway.")
     parser.add_argument("--name", required=True, help="this process's name at the control plane")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
+    parser.add_argument("--rest", help="ip:port to serve REST on; left out, there is none")
     parser.add_argument("--control-plane", required=True, help="host:port of the control plane")
     parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a request")
     return parser.parse_args()
@@ -45,14 +47,17 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     subscriber = Subscriber(
         node=arguments.name, control_plane=arguments.control_plane, apply=apply, with_endpoints=True
     )
+    rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))
     port = listen(server, arguments.listen)
+    if arguments.rest:
+        rest.listen(arguments.rest)
     await server.start()
     _log.info("%s serves on port %d", arguments.name, port)
     logging_task = asyncio.create_task(access_log.run())
     try:
         await run_beside(stop, subscriber)
         _log.info("%s stops", arguments.name)
-        await drain(server, healthy, grace_s=_GRACE_S)
+        await asyncio.gather(drain(server, healthy, grace_s=_GRACE_S), rest.drain(grace_s=_GRACE_S))
     finally:
         logging_task.cancel()
         await asyncio.gather(logging_task, return_exceptions=True)

@@ -19,8 +19,9 @@ from services.gateway.passage import FailedError, Passage, Route, Target
 from services.rules import Book, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from lab.routing.rules import UseCase
     from models.apis import Method
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.access_log import AccessLog
@@ -97,12 +98,25 @@ class Forwarder(grpc.GenericRpcHandler):
         self._numbers = itertools.count(1)
         self._handlers = {path: self._handler(method, _parsed(method)) for path, method in METHODS.items()}
         self._passing_on = {path: self._handler(method, _opaque(method)) for path, method in METHODS.items()}
+        self._unary_handlers: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
+            path: self._unary(method, _parsed(method)) for path, method in METHODS.items() if not method.streaming
+        }
+        self._use_cases: Mapping[str, UseCase] = {}
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
         book = Book(rules.router, Route.of)
         await self._pool.put_in_force(rules.endpoints)
-        self._book = book
+        self._book, self._use_cases = book, rules.router.use_cases
+
+    def api_of(self, use_case: str) -> str:
+        """The API that a use case has under the rules in force; empty if there is no such use case."""
+        known = self._use_cases.get(use_case)
+        return known.api if known else ""
+
+    def unary_handler(self, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
+        """What takes a unary RPC's requests that are parsed already, with a context that can do what gRPC's can."""
+        return self._unary_handlers[method.path]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of one method; None if it belongs to no inference API."""

@@ -66,7 +66,7 @@ def test_what_rounds_share_cancels() -> None:
 def test_added_ratio_is_what_a_adds_over_what_b_adds() -> None:
     seen = added_ratio(a=[0.8, 1.2, 0.9], b=[0.7, 0.9, 0.8], base=[0.4, 0.4, 0.4], seed=1)
 
-    assert pytest.approx(4 / 3) == seen.estimate
+    assert pytest.approx(5 / 4) == seen.estimate
     assert pytest.approx(5 / 4) == seen.low
     assert pytest.approx(8 / 5) == seen.high
 
@@ -76,6 +76,16 @@ def test_rounds_in_which_the_yardstick_added_nothing_widen_upwards() -> None:
 
     assert pytest.approx(1.0) == seen.estimate
     assert math.inf == seen.high
+
+
+def test_rounds_whose_scatter_is_as_large_as_what_is_added_do_not_bend_the_ratio() -> None:
+    draw = seeded()
+    base = [draw.gauss(1.0, 0.1) for _ in range(400)]
+    one = [floor + draw.gauss(0.3, 0.3) for floor in base]
+    other = [floor + draw.gauss(0.2, 0.3) for floor in base]
+
+    # sigma of each median is 1.25 * 0.3 / 20 = 0.019, of the ratio about 0.17.
+    assert pytest.approx(1.5, abs=0.6) == added_ratio(one, other, base, seed=1).estimate
 
 
 @pytest.mark.parametrize(

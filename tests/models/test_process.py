@@ -114,6 +114,7 @@ REQUIRED = (
         ((*REQUIRED, "--seed", "x"), "--seed"),
         ((*REQUIRED, "--listen", "nowhere"), "--listen: 'nowhere'"),
         ((*REQUIRED, "--drain-s", "-1"), "--drain-s: -1.0"),
+        ((*REQUIRED, "--max-connection-age-s", "nan"), "--max-connection-age-s: nan"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_1(arguments: tuple[str, ...], words: str) -> None:

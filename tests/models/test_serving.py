@@ -169,6 +169,25 @@ async def test_a_stream_spreads_its_service_time_over_its_titles(
     )
 
 
+async def test_a_stream_takes_no_longer_than_the_whole_answer_however_many_items_it_has(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
+) -> None:
+    loop = asyncio.get_running_loop()
+    await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=200)))
+    request = rank_request("rows", "v1", titles=400)
+    times: dict[str, list[float]] = {"unary": [], "stream": []}
+    for _ in range(3):
+        began = loop.time()
+        await replica.ranking.Rank(request)
+        times["unary"].append(loop.time() - began)
+        began = loop.time()
+        assert len([item async for item in replica.ranking.RankStream(request)]) == 400
+        times["stream"].append(loop.time() - began)
+
+    # Were each sleep late by itself, by 0.1 ms to 1 ms, 400 of them would add up to more than this.
+    assert min(times["stream"]) < 1.5 * min(times["unary"])
+
+
 async def test_behaviour_is_read_back_as_it_was_set_and_the_rest_stays(replica: RunningReplica) -> None:
     before = await replica.control.GetBehaviour(stub_pb2.GetBehaviourRequest())
 

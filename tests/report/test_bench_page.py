@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -14,6 +15,8 @@ import pytest
 from lab.bench.result import BenchResult, Claim, Ran, ResultTable
 from lab.errors import RunError
 from lab.measure.compare import Interval
+from lab.measure.control import control
+from lab.measure.pace import Pace
 from lab.report import is_of_benches, read_benches, read_run, render
 from lab.report.chart import Chart, Line
 from lab.report.picture import to_svg
@@ -64,6 +67,22 @@ def test_a_bench_is_on_the_page_with_what_holds_and_what_does_not(folder: Path) 
     assert "<mesh>" not in html
     (svg,) = html.split("<svg")[1:]
     ET.fromstring("<svg" + svg.split("</svg>")[0] + "</svg>")  # noqa: S314 (our own)
+
+
+def test_what_is_unknown_and_what_is_broken_is_said_loudly(folder: Path) -> None:
+    doubted = Claim(text="adds little", figure=FIGURE, at_most=1.5, doubts=("the driver could not keep up",))
+    broken = control("direct again − direct", [1.0] * 10, [2.0] * 10)
+    late = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)
+    result = replace(RESULT, claims=[doubted], controls=[broken], paces={"mesh, 27 KB": late})
+    (folder / "cost.json").write_text(json.dumps(result.to_document()))
+
+    html = render([], read_benches(folder))
+
+    assert "</span> unknown</span>" in html
+    assert "the driver could not keep up" in html
+    assert "DISAGREES: THE TOOL SEES WHAT IS NOT THERE" in html
+    assert "achieved ≥ 80.0% of the offered rate" in html
+    assert "could not keep up in mesh, 27 KB" in html
 
 
 def test_what_is_read_back_is_what_was_found(folder: Path) -> None:

@@ -15,17 +15,24 @@ if TYPE_CHECKING:
 
     from grpc_health.v1._async import HealthServicer
 
+    Context = grpc.aio.ServicerContext[bytes, bytes]
+
 _PATH = "/test.Echo/Who"
+_PEER = b""
+"""In place of a name: answers with the address that the connection comes from."""
 
 
 @asynccontextmanager
-async def serving(name: bytes, *, drained: bool = False) -> AsyncIterator[tuple[str, HealthServicer]]:
-    async def who(_request: bytes, _context: object) -> bytes:
+async def serving(
+    name: bytes, *, drained: bool = False, max_connection_age_s: float = 0.0
+) -> AsyncIterator[tuple[str, HealthServicer]]:
+    async def who(_request: bytes, context: Context) -> bytes:
         await asyncio.sleep(0)
-        return name
+        return name or context.peer().encode()
 
     method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)  # type: ignore[arg-type]
-    server, healthy = new_server(handlers=[grpc.method_handlers_generic_handler("test.Echo", {"Who": method})])
+    handlers = [grpc.method_handlers_generic_handler("test.Echo", {"Who": method})]
+    server, healthy = new_server(handlers=handlers, max_connection_age_s=max_connection_age_s)
     address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
     await server.start()
     try:
@@ -68,3 +75,24 @@ async def test_a_server_that_is_not_ready_yet_gets_nothing() -> None:
             await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
             while await who(b"") != b"late":
                 await asyncio.sleep(0)
+
+
+async def test_channels_to_one_address_share_a_connection_unless_they_are_to_have_their_own() -> None:
+    async with serving(_PEER) as (address, _), AsyncExitStack() as stack:
+
+        async def peers(*, own_connection: bool) -> set[bytes]:
+            channels = [
+                await stack.enter_async_context(open_channel(address, own_connection=own_connection)) for _ in range(3)
+            ]
+            return {await channel.unary_unary(_PATH)(b"") for channel in channels}
+
+        assert len(await peers(own_connection=False)) == 1
+        assert len(await peers(own_connection=True)) == 3
+
+
+async def test_a_server_that_ends_old_connections_fails_no_request() -> None:
+    async with serving(_PEER, max_connection_age_s=0.2) as (address, _), open_channel(address) as channel:
+        who = channel.unary_unary(_PATH)
+        connections: set[bytes] = set()
+        while len(connections) < 3:
+            connections.add(await who(b""))

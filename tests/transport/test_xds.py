@@ -9,6 +9,7 @@ import pytest
 
 from lab.errors import SpecError
 from lab.transport import xds
+from lab.transport.channels import OPTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +40,16 @@ def test_processes_of_one_caller_have_different_ids() -> None:
 
 
 @pytest.mark.parametrize(("control_plane", "caller"), [("127.0.0.1:1", "search"), ("127.0.0.1:2", "homepage")])
-def test_a_process_cannot_be_another_node_as_well(control_plane: str, caller: str) -> None:
-    xds._introduce("127.0.0.1:1", "homepage")
+def test_a_process_that_plays_another_node_as_well_says_so_by_the_channel(control_plane: str, caller: str) -> None:
+    assert OPTIONS == xds._introduce("127.0.0.1:1", "homepage")
+    first = node()
 
-    with pytest.raises(SpecError, match=rf"is a node of homepage .* cannot be one of {caller} at {control_plane}"):
-        xds._introduce(control_plane, caller)
+    options = dict(xds._introduce(control_plane, caller))
+
+    told = json.loads(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"])
+    assert (told["node"]["cluster"], told["xds_servers"][0]["server_uri"]) == (caller, control_plane)
+    assert first == node()
+    assert OPTIONS == xds._introduce("127.0.0.1:1", "homepage")
 
 
 def test_a_bootstrap_of_somebody_else_is_not_quietly_followed(monkeypatch: pytest.MonkeyPatch) -> None:

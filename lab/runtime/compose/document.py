@@ -36,11 +36,13 @@ _PROFILES = {
     "resolver": ("gateway-header", "mesh", "proxyless", "all"),
     "sidecar": ("mesh", "all"),
 }
+# Of what stands alone; a resolver does if callers share it.
 _TITLES = {
     "control-plane": "Control plane",
     "model": "Model clusters",
     "gateway": "Gateways",
     "central-envoy": "Central Envoy",
+    "resolver": "The resolver of all callers",
 }
 
 
@@ -84,7 +86,10 @@ def render(layout: Plan, setting: Setting) -> str:
         autoescape=False,  # noqa: S701 (YAML, not HTML)
     )
     configs, names = _configs(layout.units)
-    groups = [{"title": title, "units": layout.with_role(role)} for role, title in _TITLES.items()]
+    groups = [
+        {"title": title, "units": [unit for unit in layout.with_role(role) if unit.pod == unit.name]}
+        for role, title in _TITLES.items()
+    ]
     pods = [
         {"name": caller, "units": [unit for unit in layout.units if unit.pod == caller]} for caller in layout.callers
     ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
 from lab.runtime import ports
-from lab.units import Port
+from lab.units import SHARED_RESOLVER, Port
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
@@ -23,9 +23,10 @@ HOME = "/var/lib/lab"
 """Where a unit finds its files, in its own container."""
 
 GRPC_PORT = 9000
-_PORTS = {"grpc": GRPC_PORT, "admin": 9003}
-# In a pod several units share one address; the caller, whose pod it is, has the first port.
-_POD_PORTS = {"resolver/grpc": 9001, "sidecar/grpc": 9002, "sidecar/admin": 9003}
+_USUAL_PORTS = {"grpc": GRPC_PORT, "rest": 9080, "admin": 9003}
+# In a pod several units share one address; the caller, whose pod it is, has the first port. A resolver has the same one
+# everywhere, so that it is looked at in the same way.
+_PORTS = {"resolver/grpc": 9001, f"{SHARED_RESOLVER}/grpc": 9001, "sidecar/grpc": 9002}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class ComposeSite:
         Raises:
             UnitError: the network is full.
         """
-        number = _POD_PORTS.get(f"{unit.removeprefix(f'{pod}-')}/{name}", GRPC_PORT) if pod else _PORTS[name]
+        number = _PORTS.get(f"{unit.removeprefix(f'{pod}-') if pod else unit}/{name}", _USUAL_PORTS[name])
         host = self._host(pod or unit)
         key = f"{unit}/{name}"
         if key not in self.published:
@@ -68,6 +69,8 @@ class ComposeSite:
 
     def take_over(self, old: Unit, name: str) -> Port:
         """The port of a unit that is gone, with its address, for another of that name."""
+        for port in ("grpc", "rest"):
+            self.published[f"{name}/{port}"] = self.published.pop(f"{old.name}/{port}")
         self.hosts[name] = self.hosts.pop(old.pod)
         return old.port
 

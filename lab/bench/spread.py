@@ -1,0 +1,92 @@
+"""How evenly requests were spread over replicas, before one was added and after. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BEFORE_S, AFTER_S, SETTLED_S = 0.8, 2.4, 1.2
+"""How long requests are counted before a replica is added and after; those of its share, once that has settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request.
+
+    Attributes:
+        at_s: when it was sent, seconds from when the replica was added; negative before.
+        replica: who answered; empty if it failed.
+    """
+
+    at_s: float
+    replica: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What came back on one way in one round.
+
+    Attributes:
+        answers: in the order of sending.
+        began_s: from when requests count that were sent before the replica was added; negative.
+        old: the replicas that were there before.
+        new: the one that was added.
+    """
+
+    answers: Sequence[Answered]
+    began_s: float
+    old: Sequence[str]
+    new: str
+
+    @property
+    def spread_before(self) -> float:
+        """Requests of the busiest replica over the mean of all, before another was added: 1 is even."""
+        return _spread([each for each in self.answers if self.began_s <= each.at_s < self.began_s + BEFORE_S], self.old)
+
+    @property
+    def spread_after(self) -> float:
+        """The same with the new replica, once it has had time to get its share."""
+        return _spread(self._settled, [*self.old, self.new])
+
+    @property
+    def share(self) -> float:
+        """Requests that the new replica gets, over an even share: 1 is even, 0 none."""
+        answered = [each.replica for each in self._settled if each.replica]
+        return (len(self.old) + 1) * answered.count(self.new) / len(answered)
+
+    @property
+    def first_s(self) -> float:
+        """When the first request was sent that the new replica answered; infinite if there was none."""
+        return min((each.at_s for each in self.answers if each.replica == self.new), default=math.inf)
+
+    @property
+    def failed(self) -> float:
+        """Share of all requests that failed."""
+        return sum(not each.replica for each in self.answers) / len(self.answers)
+
+    @property
+    def _settled(self) -> list[Answered]:
+        return [each for each in self.answers if SETTLED_S <= each.at_s < AFTER_S]
+
+
+def share_between(rounds: Sequence[Round], start_s: float, end_s: float) -> float:
+    """Share of the answers, of all rounds together, that came from the new replica, of requests sent between two times.
+
+    Times count as in :class:`Answered`. No answers have a share of 0.
+    """
+    by_new = [
+        each.replica == taken.new
+        for taken in rounds
+        for each in taken.answers
+        if each.replica and start_s <= each.at_s < end_s
+    ]
+    return sum(by_new) / max(len(by_new), 1)
+
+
+def _spread(answers: Sequence[Answered], replicas: Sequence[str]) -> float:
+    counts = [sum(each.replica == replica for each in answers) for replica in replicas]
+    return max(counts) * len(counts) / sum(counts)

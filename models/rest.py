@@ -1,0 +1,256 @@
+"""The inference APIs by REST: JSON in and out, over the very handlers that serve gRPC.
+
+A handler is given the message that the JSON means, and a context that says what gRPC's would; so admission, routing,
+limits, statuses and logs are gRPC's own. What is decided here is HTTP's alone: paths, methods, sizes, and how a status
+is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
+
+import grpc
+import orjson
+
+from lab.errors import CallError
+from lab.transport.channels import MAX_MESSAGE_BYTES
+from lab.transport.rest import HttpReply, TooLargeError
+from models.apis import APIS
+from models.json_mapping import mapping_of, parse_object
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from lab.transport.rest import HttpRequest
+    from models.apis import Api, Method
+
+    Handler = Callable[[Any, Any], Awaitable[Any]]
+    Metadata = Sequence[tuple[str, str]]
+
+READY = "/readyz"
+TIMEOUT = "grpc-timeout"
+
+# The field's usual mapping: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+HTTP_STATUS = {
+    grpc.StatusCode.OK: 200,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+}
+
+_NOT_FOUND, _WRONG_METHOD, _TOO_LARGE, _WRONG_TYPE = 404, 405, 413, 415
+_UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_TIMEOUT_FORM = re.compile(r"(\d{1,8})([HMSmun])")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What a path stands for.
+
+    Attributes:
+        method: the RPC that it is.
+        use_case: named by the path; empty if the path names none.
+        envelope_only: nobody knows what the body is a message of; its envelope says who asks, and that is enough to
+            refuse.
+    """
+
+    method: Method
+    use_case: str = ""
+    envelope_only: bool = False
+
+
+class Rest:
+    """Answers HTTP requests by calling handlers.
+
+    Args:
+        handlers: of each RPC that can be called, by its gRPC path.
+        find: the resource at a path, None if there is none.
+        paths: what there is, for the message when there is none.
+        ready: whether requests are to be sent here.
+    """
+
+    def __init__(
+        self,
+        *,
+        handlers: Callable[[Method], Handler],
+        find: Callable[[str], Resource | None],
+        paths: str,
+        ready: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._handlers = handlers
+        self._find = find
+        self._paths = paths
+        self._ready = ready
+
+    async def __call__(self, request: HttpRequest) -> HttpReply:
+        """The reply to one request, whatever it is."""
+        try:
+            return await self._reply(request)
+        except _HttpError as error:
+            return _refusal(error.code, str(error), error.status, error.headers)
+        except TooLargeError:
+            reason = f"body: is larger than {MAX_MESSAGE_BYTES} bytes; send fewer items a request"
+            return _refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, _TOO_LARGE)
+        except CallError as error:
+            return _refusal(error.code, error.message)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 (whatever it is, the client gets an answer, and the log the rest)
+            _log.exception("%s %s failed", request.method, request.target)
+            return _refusal(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+
+    async def _reply(self, request: HttpRequest) -> HttpReply:
+        path, _, query = request.target.partition("?")
+        if path == READY:
+            _require_method(request, "GET", path)
+            serves = await self._ready()
+            return HttpReply(200 if serves else 503, b'{"status":"%s"}' % (b"SERVING" if serves else b"NOT_SERVING"))
+        resource = self._find(unquote(path))
+        if resource is None:
+            raise _HttpError(_NOT_FOUND, grpc.StatusCode.NOT_FOUND, f"{path}: no such resource; there is {self._paths}")
+        _require_method(request, "POST", path)
+        if query:
+            raise CallError(
+                grpc.StatusCode.INVALID_ARGUMENT, f"?{query[:40]}: the resource takes no parameters; use the body"
+            )
+        _require_json(request.headers)
+        context = RestContext(request.headers)
+        document = parse_object(await request.read())
+        message = _message(resource, document)
+        answer = await _in_time(self._handlers(resource.method)(message, context), context.time_remaining())
+        return HttpReply(200, mapping_of(resource.method.response_class).serialise(answer), context.told)
+
+
+class RestContext:
+    """What a gRPC handler may ask of its context, for a request that came by REST.
+
+    Attributes:
+        told: what the handler wants the client to know beside the answer: gRPC's trailing metadata, here headers.
+    """
+
+    def __init__(self, headers: Metadata) -> None:
+        self.told: dict[str, str] = {}
+        self._headers = headers
+        timeout_s = _timeout_s(headers)
+        self._until = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def invocation_metadata(self) -> Metadata:
+        """The request's headers."""
+        return self._headers
+
+    def time_remaining(self) -> float | None:
+        """Of the client's patience, as its header ``grpc-timeout`` says, seconds; None if it says nothing."""
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def set_trailing_metadata(self, metadata: Metadata) -> None:
+        """Becomes headers of the answer."""
+        self.told.update(metadata)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
+        """Ends the request."""
+        raise _HttpError(HTTP_STATUS[code], code, details, dict(trailing_metadata))
+
+
+class _HttpError(Exception):
+    def __init__(self, status: int, code: grpc.StatusCode, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.headers = status, code, headers or {}
+
+
+def resource_path(api: Api) -> str:
+    """Where an API's unary RPC is at a model: ``/v1/ranking:rank``."""
+    package, _, version = api.name.rpartition(".")
+    rpc = api.unary.path.rpartition("/")[2]
+    return f"/{version}/{package}:{rpc[0].lower()}{rpc[1:]}"
+
+
+RESOURCES = {resource_path(api): Resource(api.unary) for api in APIS.values()}
+"""What a model serves, by path."""
+
+
+async def _in_time(answer: Awaitable[Any], within_s: float | None) -> Any:
+    """Ends a handler whose client has lost patience, as a gRPC server does."""
+    if within_s is None:
+        return await answer
+    try:
+        async with asyncio.timeout(within_s):
+            return await answer
+    except TimeoutError:
+        reason = f"no answer within {within_s * 1000:.0f} ms, as the header {TIMEOUT} asked"
+        raise CallError(grpc.StatusCode.DEADLINE_EXCEEDED, reason) from None
+
+
+def _message(resource: Resource, document: dict[str, Any]) -> Any:
+    if resource.envelope_only:
+        document = {"envelope": document.get("envelope")}
+    message = mapping_of(resource.method.request_class).from_document(document)
+    if resource.use_case:
+        envelope = message.envelope
+        if envelope.use_case not in {"", resource.use_case}:
+            raise CallError(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"envelope.useCase: is {envelope.use_case!r}, and the path says {resource.use_case!r}; leave it out",
+            )
+        envelope.use_case = resource.use_case
+    return message
+
+
+def _refusal(code: grpc.StatusCode, message: str, status: int = 0, headers: dict[str, str] | None = None) -> HttpReply:
+    """A ``google.rpc.Status`` as JSON."""
+    body = {"code": code.value[0], "message": message, "details": []}
+    return HttpReply(status or HTTP_STATUS[code], orjson.dumps(body), headers or {})
+
+
+def _require_method(request: HttpRequest, method: str, path: str) -> None:
+    if request.method != method:
+        raise _HttpError(
+            _WRONG_METHOD,
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"{request.method} {path}: the resource has {method} only",
+            {"Allow": method},
+        )
+
+
+def _require_json(headers: Metadata) -> None:
+    given = next((value for name, value in headers if name == "content-type"), "")
+    kind, _, parameters = given.partition(";")
+    charset = parameters.partition("charset=")[2].partition(";")[0].strip().strip('"').lower()
+    if kind.strip().lower() != "application/json" or charset not in {"", "utf-8", "utf8"}:
+        raise _HttpError(
+            _WRONG_TYPE,
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"content-type: is {given[:60]!r}; send JSON in UTF-8, with the header content-type: application/json",
+        )
+
+
+def _timeout_s(headers: Metadata) -> float | None:
+    given = next((value for name, value in headers if name == TIMEOUT), None)
+    if given is None:
+        return None
+    form = _TIMEOUT_FORM.fullmatch(given)
+    if form is None:
+        raise CallError(
+            grpc.StatusCode.INVALID_ARGUMENT, f"{TIMEOUT}: {given[:20]!r} is no timeout; write e.g. 500m for 500 ms"
+        )
+    return int(form[1]) * _UNITS_S[form[2]]

@@ -1,0 +1,34 @@
+"""The gateway by REST: ``POST /v1/use-cases/{use_case}:call`` with the JSON of that use case's API.
+
+It is transcoded here: the model is asked by gRPC, whoever asks the gateway by what.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.apis import APIS
+from models.rest import Resource, Rest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from services.gateway.forwarder import Forwarder
+
+PREFIX, SUFFIX = "/v1/use-cases/", ":call"
+_ANY_API = next(iter(APIS.values()))
+
+
+def rest_of(forwarder: Forwarder, ready: Callable[[], Awaitable[bool]]) -> Rest:
+    """What answers a gateway's HTTP requests."""
+
+    def find(path: str) -> Resource | None:
+        use_case = path.removeprefix(PREFIX).removesuffix(SUFFIX)
+        if path != f"{PREFIX}{use_case}{SUFFIX}" or not use_case or "/" in use_case:
+            return None
+        api = APIS.get(forwarder.api_of(use_case))
+        if api is None:
+            return Resource(_ANY_API.unary, use_case, envelope_only=True)
+        return Resource(api.unary, use_case)
+
+    return Rest(handlers=forwarder.unary_handler, find=find, paths=f"POST {PREFIX}{{use_case}}{SUFFIX}", ready=ready)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.bench import resolver
+from lab.bench.resolver import (
+    AGAIN,
+    ARMS,
+    BUSY_ARMS,
+    BY_USER,
+    LEASED,
+    ONCE,
+    SHARED_UNLEASED,
+    UNLEASED,
+    Round,
+    result,
+)
+from lab.bench.setting import setting
+
+if TYPE_CHECKING:
+    from lab.bench.result import BenchResult
+
+ASKED = (0.5,) * 100
+QUICK = Round(p50=2.0, questions=(), requests=100)
+SLOW = Round(p50=3.0, questions=ASKED, requests=100)
+GOOD = dict.fromkeys(ARMS, SLOW) | {ONCE: QUICK, LEASED: Round(p50=2.1, questions=(0.5,), requests=100)}
+GOOD_CPU = dict.fromkeys(BUSY_ARMS, 400.0) | {LEASED: 10.0}
+
+
+def found(arm: str = "", *, cpu: float | None = None, **change: Any) -> BenchResult:
+    seen = {each: [replace(taken, **change) if each == arm else taken] * 3 for each, taken in GOOD.items()}
+    spent = {each: [ms if each != arm or cpu is None else cpu] * 3 for each, ms in GOOD_CPU.items()}
+    return result(seen, spent)
+
+
+def broken(arm: str, **change: Any) -> list[str]:
+    return [claim.text for claim in found(arm, **change).claims if not claim.holds]
+
+
+def test_what_keeps_all_bounds_is_told_with_its_figures() -> None:
+    assert broken("") == []
+    [table] = found().tables
+    rows = {row[0]: row[1:] for row in table.written()}
+    assert rows[ONCE] == ["2.000", "0.000", "0.000 to 0.000", "none", "none", "100.0 %", ""]
+    assert rows[LEASED][-2:] == ["99.0 %", "10.000"]
+    assert rows[UNLEASED] == ["3.000", "1.000", "1.000 to 1.000", "0.500", "0.500", "0.0 %", "400.000"]
+
+
+@pytest.mark.parametrize(
+    ("arm", "change", "claims"),
+    [
+        (LEASED, {"p50": 2.9}, ["what leased calls add"]),
+        (LEASED, {"cpu": 300.0}, ["processor time"]),
+        (LEASED, {"questions": ASKED}, ["share of calls"]),
+        (SHARED_UNLEASED, {"p50": 4.0}, ["what unleased calls add, shared"]),
+        (AGAIN, {"p50": 3.5}, ["A/A control"]),
+        # What adds nothing over a call decided beforehand has no room for leases to save any.
+        (UNLEASED, {"p50": 2.0}, ["what leased calls add", "what unleased calls add, shared", "A/A control"]),
+        (UNLEASED, {"cpu": 0.0}, ["processor time"]),
+    ],
+)
+def test_each_claim_can_fail(arm: str, change: dict[str, Any], claims: list[str]) -> None:
+    texts = broken(arm, **change)
+    assert [text[: len(start)] for text, start in zip(texts, claims, strict=True)] == claims
+
+
+@pytest.mark.timeout(120)
+def test_the_bench_asks_as_often_as_its_arms_say(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setattr(resolver, "REQUESTS", 5)
+    monkeypatch.setattr(resolver, "BUSY_REQUESTS", 10)
+    with setting(lambda _: None) as lab:
+        measured = resolver.run(lab, 3)
+
+    [table] = measured.tables
+    not_asked = {row[0]: float(row[-2].removesuffix(" %")) for row in table.written()}
+    assert not_asked[UNLEASED] == not_asked[AGAIN] == not_asked[SHARED_UNLEASED] == not_asked[BY_USER] == 0
+    assert not_asked[ONCE] == 100
+    assert not_asked[LEASED] > 50  # on a very slow machine leases may have ended meanwhile
+    assert {len(values) for values in measured.arms.values()} == {3}

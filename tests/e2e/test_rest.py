@@ -1,0 +1,96 @@
+"""REST on a lab that is up, by a client that knows nothing but the standard library."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.lab import CHECKOUT
+from lab.routing.document import read_path
+from lab.runtime.state import LabState
+from models.scoring import scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.lab import Lab
+
+
+def post(url: str, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
+    """As ``curl -d`` does it; gives status and answer."""
+    headers = {"content-type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (this machine's own)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def asking(caller: str = "homepage", **context: str) -> dict[str, Any]:
+    return {"envelope": {"context": {"userId": "u1", "caller": caller, **context}}, "titles": [{"id": "t1"}]}
+
+
+def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab, run_lab: Callable[..., Any]) -> None:
+    shown = json.loads(run_lab(lab, "endpoints", "--json").stdout)["rest"]
+    units = {unit.name: unit for unit in LabState.of(lab.folder).plan.units if unit.role in {"gateway", "model"}}
+    assert set(units) == set(shown)
+
+    for name in ("gateway-1", "gateway-2"):
+        url = f"{shown[name]}/v1/use-cases/ContinueWatchingRanking:call"
+        for context in ({"device": "phone"}, {"device": "tv", "country": "US"}):
+            wanted = lab.explain("ContinueWatchingRanking", {"user_id": "u1", "caller": "homepage", **context}).choice
+            status, answer = post(url, asking(**context))
+            by = answer["answeredBy"]
+            assert (status, by["model"], by["version"]) == (200, wanted.model, wanted.version)
+            assert [{"id": "t1", "score": scores(by["model"], by["version"], "u1", ["t1"])[0]}] == answer["titles"]
+        assert post(url, asking("payments"))[0] == 403
+        assert post(url.replace("Ranking:", "Rnaking:"), asking())[0] == 404
+
+    for name, unit in units.items():
+        if unit.cluster == "ml-cluster-5":
+            status, answer = post(f"{shown[name]}/v1/ranking:rank", asking(), x_routing_key="up-next.v1")
+            assert (status, answer["answeredBy"]["replica"]) == (200, name)
+
+
+def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callable[[], Lab], mini_spec: Any) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec, runtime="process")
+    [(_, before)] = [each for each in lab.endpoints().rest.items() if each[0].startswith("ml-")]
+
+    name = lab.replace("ml-cluster-1-a", "ml-cluster-1")
+
+    assert lab.endpoints().rest[name] == before
+    [added] = set(lab.scale("ml-cluster-1", 2)) - {name}
+    assert lab.endpoints().rest[added] != before
+
+
+@pytest.mark.parametrize("where", ["gateway-1", "ml-cluster-5-a"])
+def test_what_the_readme_shows_of_errors_is_so(lab: Lab, where: str) -> None:
+    path = "v1/use-cases/UpNext:call" if where.startswith("gateway") else "v1/ranking:rank"
+    status, answer = post(f"http://{lab.endpoints().rest[where]}/{path}", {"titels": []})
+
+    assert status == 400
+    assert f'"code": {answer["code"]}, "message": "{answer["message"]}"' in (CHECKOUT / "README.md").read_text()
+
+
+def test_the_readmes_curl_commands_are_answered(lab: Lab) -> None:
+    commands = [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("curl ")]
+    versions = read_path(CHECKOUT / "routes.yaml").document["models"]["cw-ranker"]["versions"]
+    where = {"$GATEWAY": "gateway-2", "$MODEL": f"{versions['v2']['cluster']}-b"}
+    assert len(commands) == len(where)
+    for command, (variable, unit) in zip(commands, where.items(), strict=True):
+        _, url, *options = shlex.split(command.replace(variable, lab.endpoints().rest[unit]))
+        given = list(zip(options[::2], options[1::2], strict=True))
+        headers = dict(value.split(": ") for option, value in given if option == "-H")
+        [body] = [value for option, value in given if option == "-d"]
+
+        status, answer = post(url, json.loads(body), **headers)
+
+        assert (status, answer["answeredBy"]["model"], answer["answeredBy"]["version"]) == (200, "cw-ranker", "v2")

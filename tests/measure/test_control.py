@@ -1,0 +1,64 @@
+"""A broken tool must be caught, and a faultless one left alone."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from lab.measure.compare import exact_median
+from lab.measure.control import FALSE_ALARMS, control
+
+
+def moods(count: int, seed: int = 1) -> tuple[Random, list[float]]:
+    draw = Random(seed)  # noqa: S311 (no secret)
+    return draw, [draw.uniform(0.4, 4.0) for _ in range(count)]
+
+
+def test_a_real_difference_is_flagged_whatever_the_machines_mood() -> None:
+    draw, mood = moods(10)
+    first = [each + draw.gauss(0, 0.02) for each in mood]
+    again = [each + 0.1 + draw.gauss(0, 0.02) for each in mood]
+
+    seen = control("direct", first, again, among=6)
+
+    assert not seen.agrees
+    assert "the A/A control disagrees: direct" == seen.doubt
+    assert pytest.approx(0.1, abs=0.03) == seen.difference.estimate
+
+
+def test_a_faultless_tool_is_called_broken_no_more_often_than_promised() -> None:
+    # 300 runs of 6 controls: at 2 % a run 6 alarms, sigma 2.4; 18 is 5 sigma off.
+    alarms = 0
+    for run in range(300):
+        draw, mood = moods(10, seed=run)
+        for _ in range(6):
+            again = [each + draw.lognormvariate(0, 1) - draw.lognormvariate(0, 1) for each in mood]
+            alarms += not control("", mood, again, among=6).agrees
+
+    assert alarms <= 18
+
+
+def test_with_too_few_rounds_a_control_tells_nothing() -> None:
+    seen = control("direct", [1.0] * 9, [2.0] * 9, among=6)
+
+    assert (True, False) == (seen.agrees, seen.can_tell)
+    assert "too few rounds" in seen.doubt
+    assert control("direct", [1.0] * 10, [2.0] * 10, among=6).can_tell
+
+
+def test_an_exact_interval_runs_between_order_statistics() -> None:
+    values = [float(value) for value in range(1, 11)]
+
+    # Of ten rounds: 2 * (1 + 10) / 1024 lie outside of the second smallest and the second greatest.
+    seen = exact_median(values, confidence=1 - 22 / 1024)
+    assert (2.0, 9.0, 5.5) == (seen.low, seen.high, seen.estimate)
+    wider = exact_median(values, confidence=1 - 21 / 1024)
+    assert (1.0, 10.0) == (wider.low, wider.high)
+    none = exact_median(values, confidence=1 - 1 / 1024)
+    assert (-math.inf, math.inf) == (none.low, none.high)
+
+
+def test_false_alarms_are_divided_among_a_runs_controls() -> None:
+    assert pytest.approx(1 - FALSE_ALARMS / 6) == control("", [1.0], [1.0], among=6).difference.confidence

@@ -1,0 +1,190 @@
+"""The gateway by REST: the same decisions, statuses and log lines as by gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import grpc
+import grpc.aio
+import pytest
+
+from lab.transport import open_channel
+from models.json_mapping import mapping_of
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from tests.parts import ControlPlane, Model, gateway_up, update, use_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+FRAUD = {**use_case("fraud@v1"), "api": "fraud.v1"}
+CHAIN = use_case("rows@v2", fallback=["rows@v1"])
+ROWS = {"HomepageRows": use_case("rows@v1"), "Chained": CHAIN, "FraudDetection": FRAUD}
+
+
+class Both:
+    """A gateway by REST and by gRPC."""
+
+    def __init__(self, session: aiohttp.ClientSession, ranking: Any) -> None:
+        self._session, self._ranking = session, ranking
+
+    async def rest(self, name: str, body: dict[str, Any], **headers: str) -> tuple[int, Any, Any]:
+        async with self._session.post(f"/v1/use-cases/{name}:call", json=body, headers=headers) as response:
+            return response.status, await response.json(), response.headers
+
+    async def grpc(self, name: str, body: dict[str, Any]) -> tuple[Any, dict[str, str]]:
+        request = mapping_of(ranking_pb2.RankRequest).from_document(body)
+        request.envelope.use_case = name
+        call = self._ranking.Rank(request)
+        return await call, dict(await call.trailing_metadata())
+
+
+@asynccontextmanager
+async def both_up(control_plane: ControlPlane, log: Path | None = None) -> AsyncIterator[Both]:
+    ports: list[int] = []
+    async with (
+        gateway_up(control_plane.address, log=log, rest_ports=ports) as address,
+        aiohttp.ClientSession(f"http://127.0.0.1:{ports[0]}") as session,
+        open_channel(address) as channel,
+    ):
+        yield Both(session, ranking_pb2_grpc.RankingStub(channel))
+
+
+def asking(caller: str = "homepage", **envelope: Any) -> dict[str, Any]:
+    envelope = {"context": {"userId": "u1", "caller": caller}, **envelope}
+    return {"envelope": envelope, "titles": [{"id": "t1"}, {"id": "t2"}]}
+
+
+async def test_by_either_way_the_same_model_answers_the_same(control_plane: ControlPlane, model: Model) -> None:
+    async with both_up(control_plane) as gateway:
+        use_cases, versions = {"HomepageRows": ROWS["HomepageRows"]}, {"rows.v1": {"depth": 2}}
+        message = update(4, use_cases=use_cases, endpoints={"rows.v1": [model.address]}, versions=versions)
+        await control_plane.put_in_force(message, "gateway")
+
+        status, answer, headers = await gateway.rest("HomepageRows", asking())
+        by_grpc, told = await gateway.grpc("HomepageRows", asking())
+
+        assert status == 200
+        assert mapping_of(ranking_pb2.RankResponse).from_document(answer) == by_grpc
+        assert told == {"x-routing-key": "rows.v1", "x-revision": "4"}
+        assert told.items() <= {name.lower(): value for name, value in headers.items()}.items()
+        (first, metadata), (second, _) = model.seen
+        assert metadata["x-request-id"] == first.request_id == "gateway-00000001"
+        first.request_id = second.request_id
+        assert first == second
+
+
+async def test_each_use_case_takes_the_json_of_its_own_api(control_plane: ControlPlane) -> None:
+    async with Model("fraud.v1").up() as fraud, both_up(control_plane) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"fraud.v1": [fraud.address]}), "gateway")
+        envelope = asking()["envelope"]
+
+        status, answer, _ = await gateway.rest("FraudDetection", {"envelope": envelope, "payment": {"id": "p1"}})
+
+        assert (status, answer["paymentId"], answer["answeredBy"]["model"]) == (200, "p1", "fraud")
+        status, answer, _ = await gateway.rest("FraudDetection", asking())
+        reason = "titles: fraud.v1.ScoreRequest has no such field; it has envelope, payment"
+        assert (status, answer["message"]) == (400, reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "message"),
+    [
+        ("Nonsense", asking(), 404, "'Nonsense'"),
+        ("Nonsense", {"payment": {"id": "p1"}}, 404, "'Nonsense'"),
+        ("N%2Fonsense", asking(), 404, "no such resource"),
+        ("HomepageRows", asking("search"), 403, "'search' may not ask for use case 'HomepageRows'"),
+        ("HomepageRows", {}, 403, "may not ask for use case 'HomepageRows'"),
+        (
+            "HomepageRows",
+            asking(useCase="UpNext"),
+            400,
+            "is 'UpNext', and the path says 'HomepageRows'",
+        ),
+        ("HomepageRows", asking(useKase="UpNext"), 400, "envelope.useKase: serving.v1.Envelope has no such field"),
+        ("HomepageRows", asking(), 503, "HomepageRows (rows.v1): no healthy replica"),
+    ],
+)
+async def test_refusals_are_those_of_grpc(
+    control_plane: ControlPlane, name: str, body: dict[str, Any], status: int, message: str
+) -> None:
+    async with both_up(control_plane) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS), "gateway")
+
+        seen, answer, _ = await gateway.rest(name, body)
+
+        assert (status, True) == (seen, message in answer["message"]), answer
+        if status in {403, 503}:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await gateway.grpc(name, body)
+            assert (refused.value.code().value[0], refused.value.details()) == (answer["code"], answer["message"])
+
+
+async def test_without_rules_it_is_unavailable(control_plane: ControlPlane) -> None:
+    async with both_up(control_plane) as gateway:
+        status, answer, _ = await gateway.rest("HomepageRows", asking())
+        assert (status, answer["message"]) == (503, "use case 'HomepageRows': gateway gateway has no rules yet")
+
+
+async def test_a_fallback_answers_and_says_so(control_plane: ControlPlane, model: Model) -> None:
+    model.failures["rows.v2"] = grpc.StatusCode.INTERNAL, "broken"
+    async with both_up(control_plane) as gateway:
+        endpoints = {key: [model.address] for key in ("rows.v1", "rows.v2")}
+        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints=endpoints), "gateway")
+
+        status, answer, headers = await gateway.rest("Chained", asking())
+        assert (status, answer["answeredBy"]["version"]) == (200, "v1")
+        assert (headers["x-source"], headers["x-attempts"]) == ("fallback", "2")
+
+        model.failures["rows.v1"] = grpc.StatusCode.INTERNAL, "broken"
+        status, answer, headers = await gateway.rest("Chained", asking())
+        assert (status, headers["x-source"]) == (500, "default")
+        assert "before that rows.v2: INTERNAL" in answer["message"]
+
+
+async def test_a_client_that_leaves_or_loses_patience_takes_the_models_work_with_it(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def never() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    model.before_answer = never
+    async with both_up(control_plane) as gateway:
+        await control_plane.put_in_force(update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+        status, answer, _ = await gateway.rest("HomepageRows", asking(), **{"grpc-timeout": "50m"})
+        assert (status, answer["code"]) == (504, grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+        await asyncio.wait_for(ended.wait(), 10)
+        begun.clear()
+        ended.clear()
+        call = asyncio.create_task(gateway.rest("HomepageRows", asking()))
+        await asyncio.wait_for(begun.wait(), 10)
+        call.cancel()
+        await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_the_access_log_has_the_same_lines(control_plane: ControlPlane, model: Model, tmp_path: Path) -> None:
+    log = tmp_path / "access.jsonl"
+    async with both_up(control_plane, log) as gateway:
+        await control_plane.put_in_force(update(6, use_cases=ROWS, endpoints={"rows.v1": [model.address]}), "gateway")
+        await gateway.rest("HomepageRows", asking(requestId="r1"))
+        await gateway.grpc("HomepageRows", asking(requestId="r1"))
+        await gateway.rest("Nonsense", asking(requestId="r2"))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await gateway.grpc("Nonsense", asking(requestId="r2"))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        assert line.pop("ms") > 0
+        assert line.pop("time") > 0
+    assert lines[0] == lines[1]
+    assert lines[2] == lines[3]
+    assert (lines[0]["status"], lines[2]["status"]) == ("OK", "NOT_FOUND")
