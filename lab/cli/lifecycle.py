@@ -63,7 +63,7 @@ def up(
         return
     for each in calls:
         console.print(
-            f"[green]✓[/green] {each.topology:<14}{each.use_case} → {each.model}@{each.version}, "
+            f"[green]✓[/green] {each.topology:<20}{each.use_case} → {each.model}@{each.version}, "
             f"{each.replica}, {each.latency_ms:.1f} ms"
         )
     console.print(f"\n{len(state.units)} units up in {time.monotonic() - began:.1f} s ({state.runtime} runtime)\n")
