@@ -44,7 +44,7 @@ test: $(VENV)/ready lint  ## Run the whole test suite
 fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
-scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about
+scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
 	@$(BIN)/pytest scenarios -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals

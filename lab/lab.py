@@ -171,6 +171,7 @@ class Lab(Publishing):
             callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
             clients=state.plan.clients,
             gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
+            central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
             control_plane=state.plan.unit(CONTROL_PLANE).address,
             rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),

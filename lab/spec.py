@@ -18,7 +18,7 @@ from lab.errors import SpecError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TOPOLOGIES = ("direct", "gateway", "mesh", "mesh-unleased")
+TOPOLOGIES = ("direct", "gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless")
 """The ways from caller to model; DESIGN's names."""
 
 _MS = r"[0-9]+(\.[0-9]+)?"
@@ -100,9 +100,7 @@ class LabSpec(_Part):
             to move a model to.
     """
 
-    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
-        default=["direct", "gateway", "mesh", "mesh-unleased"], min_length=1
-    )
+    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(default=list(TOPOLOGIES), min_length=1)
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
     resolver: Literal["sidecar", "shared"] = "sidecar"
@@ -115,12 +113,22 @@ class LabSpec(_Part):
     @property
     def has_gateway(self) -> bool:
         """Whether gateways stand up."""
-        return "gateway" in self.topologies
+        return not {"gateway", "gateway-passthrough"}.isdisjoint(self.topologies)
 
     @property
-    def has_mesh(self) -> bool:
-        """Whether resolvers and sidecars stand up."""
+    def has_central_envoy(self) -> bool:
+        """Whether an Envoy stands up that all callers share."""
+        return "gateway-header" in self.topologies
+
+    @property
+    def has_sidecars(self) -> bool:
+        """Whether an Envoy stands up beside each caller."""
         return any(each.startswith("mesh") for each in self.topologies)
+
+    @property
+    def has_resolvers(self) -> bool:
+        """Whether resolvers stand up, one beside each caller or one for all."""
+        return self.has_sidecars or self.has_central_envoy or "proxyless" in self.topologies
 
 
 def read_spec(path: Path) -> LabSpec:

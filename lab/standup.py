@@ -60,7 +60,7 @@ class StandUp:
                 ("control plane", lambda: self._control_plane_missing(admin)),
                 ("model replicas", lambda: self._replicas_missing(admin, state)),
                 ("resolvers and gateways", lambda: self._nodes_missing(admin, state)),
-                ("sidecars", lambda: self._sidecars_missing(state)),
+                ("Envoys", lambda: self._envoys_missing(state)),
             ):
                 self._wait_for_none(what, still_missing, state)
         return state
@@ -153,8 +153,8 @@ class StandUp:
         return [unit.name for unit in wanted if unit.name not in connected]
 
     @staticmethod
-    def _sidecars_missing(state: LabState) -> list[str]:
-        # A sidecar comes to the control plane with its first request, so it is asked itself.
+    def _envoys_missing(state: LabState) -> list[str]:
+        # An Envoy comes to the control plane with its first request, so it is asked itself.
         return [unit.name for unit in state.plan.units if unit.admin and not _is_live(unit.admin.outside)]
 
 

@@ -52,13 +52,15 @@ class LabEndpoints:
     Attributes:
         callers: name → where the service itself is.
         clients: name → what stands beside it.
+        central_envoy: the Envoy that all callers share; None if there is none.
         rest: gateways and model replicas by name, as REST clients find them.
-        metrics: admin pages of the sidecars' Envoys; Prometheus finds ``/stats/prometheus`` there.
+        metrics: admin pages of all Envoys; Prometheus finds ``/stats/prometheus`` there.
     """
 
     callers: Mapping[str, str]
     clients: Mapping[str, Endpoints]
     gateways: tuple[str, ...]
+    central_envoy: str | None
     control_plane: str
     rest: Mapping[str, str]
     metrics: tuple[str, ...]

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from lab.spec import LabSpec
 
 CONTROL_PLANE = "control-plane"
+CENTRAL_ENVOY = "central-envoy"
 SHARED_RESOLVER = "shared-resolver"
-_SIDECAR_TEMPLATE = Path(__file__).parent.parent / "envoy" / "sidecar.yaml"
+_ENVOY_TEMPLATE = Path(__file__).parent.parent / "envoy" / "by-routing-key.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Unit:
 
     Attributes:
         name: unique within the lab.
-        role: ``control-plane``, ``model``, ``resolver``, ``sidecar``, ``gateway`` or ``caller``.
+        role: ``control-plane``, ``model``, ``gateway``, ``central-envoy``, ``resolver``, ``sidecar`` or ``caller``.
         argv: the command; ``python`` and ``envoy`` stand for whatever the runtime has of them.
         port: where it serves.
         admin: where its admin page is, if it has one.
@@ -134,13 +135,15 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         for name in islice(_replica_names(cluster), replicas)
     ]
     gateways = list(_gateways(spec, site)) if spec.has_gateway else []
-    shared = [_resolver(spec, site)] if spec.has_mesh and spec.resolver == "shared" else []
-    units = [control_plane, *models, *gateways, *shared]
+    central = [_envoy(CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
+    resolvers = [_resolver(spec, site)] if spec.has_resolvers and spec.resolver == "shared" else []
+    shared = [*resolvers, *gateways, *central]
+    units = [control_plane, *models, *gateways, *central, *resolvers]
     callers, clients = {}, {}
     for name in spec.callers:
-        own = [_resolver(spec, site, name)] if spec.has_mesh and not shared else []
-        beside = [*own, _sidecar(name, site)] if spec.has_mesh else []
-        reached = [*shared, *beside, *gateways, *models]
+        beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
+        beside += [_envoy(f"{name}-sidecar", "sidecar", site, name)] if spec.has_sidecars else []
+        reached = [control_plane, *shared, *beside, *models]
         callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
         clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)
         units += [*beside, _caller(spec, name, callers[name], table, site)]
@@ -209,8 +212,7 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
     return Unit(name, "resolver", argv, port, pod=caller or name)
 
 
-def _sidecar(caller: str, site: Site) -> Unit:
-    name = f"{caller}-sidecar"
+def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
     port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
     addresses = {"": port.bind, "admin_": admin.bind, "control_plane_": _control_plane_address(site)}
     hosts_and_ports = {
@@ -218,21 +220,22 @@ def _sidecar(caller: str, site: Site) -> Unit:
         for prefix, address in addresses.items()
         for part, value in zip(("host", "port"), address.rsplit(":", 1), strict=True)
     }
-    bootstrap = Template(_SIDECAR_TEMPLATE.read_text()).substitute(
-        hosts_and_ports, access_log=site.path(name, "access.log")
+    bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
+        hosts_and_ports, role=role, access_log=site.path(name, "access.log")
     )
     argv = (
         "envoy",
         *("--config-path", site.path(name, "envoy.yaml")),
         # Who it is stands here, not in the file, so that where the ports are the same all sidecars share one file.
         *("--service-node", name),
-        *("--service-cluster", caller),
+        *("--service-cluster", caller or name),
+        # Also the central one: what it is compared with has one thread, too.
         *("--concurrency", "1"),
         # With hot restart, Envoys on one host collide, and each ends with the process that started it.
         "--disable-hot-restart",
         *("--log-level", "warn"),
     )
-    return Unit(name, "sidecar", argv, port, admin, {"envoy.yaml": bootstrap}, pod=caller)
+    return Unit(name, role, argv, port, admin, {"envoy.yaml": bootstrap}, pod=caller or name)
 
 
 def _caller(spec: LabSpec, name: str, endpoints: Endpoints, table: RouteTable, site: Site) -> Unit:
@@ -266,6 +269,8 @@ def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callab
     return Endpoints(
         resolver=next(iter(by_role.get("resolver", ())), None),
         sidecar=next(iter(by_role.get("sidecar", ())), None),
+        central_envoy=next(iter(by_role.get("central-envoy", ())), None),
+        control_plane=next(iter(by_role.get("control-plane", ())), None),
         gateways=tuple(by_role.get("gateway", ())),
         direct=direct,
     )

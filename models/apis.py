@@ -7,7 +7,7 @@ entry in :data:`APIS`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
@@ -33,6 +33,9 @@ class InferenceRequest(Protocol):
 
     def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
         """The request on the wire."""
+
+    def ClearField(self, field_name: Literal["envelope"]) -> None:  # noqa: N802 (protobuf's name)
+        """Takes a field out."""
 
     def ByteSize(self) -> int:  # noqa: N802 (protobuf's name)
         """Its length, bytes."""

@@ -18,13 +18,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROUTES = CHECKOUT / "routes.yaml"
+TOPOLOGIES = ("gateway", "gateway-passthrough", "gateway-header", "mesh", "proxyless")
+"""What the scenarios are about: every way that follows the rules. ``mesh-unleased`` does too, and may be asked for."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the scenarios."""
     parser.addoption("--runtime", default="auto", help="how units run: process, compose, or auto")
     parser.addoption("--lab", default=None, help="name of a lab that is up, instead of bringing one up")
+    parser.addoption("--topology", default=",".join(TOPOLOGIES), help="which ways to take, separated by commas")
     parser.addoption("--long", action="store_true", help="run also those that take minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses what no scenario is about."""
+    known = [*TOPOLOGIES, "mesh-unleased"]
+    for name in _topologies(config):
+        if name not in known:
+            raise pytest.UsageError(
+                f"--topology: {name!r} is no topology of the scenarios; write some of {','.join(known)}"
+            )
+    if not _topologies(config):
+        raise pytest.UsageError(f"--topology: is empty; write some of {','.join(known)}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs a scenario once for each topology that was asked for, if it takes one."""
+    if "topology" in metafunc.fixturenames:
+        metafunc.parametrize("topology", _topologies(metafunc.config))
+
+
+def _topologies(config: pytest.Config) -> list[str]:
+    return [name for name in dict.fromkeys(config.getoption("--topology").split(",")) if name]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -56,10 +81,10 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         lab.down()
 
 
-@pytest.fixture(params=["gateway", "mesh"])
-def topology(request: pytest.FixtureRequest) -> str:
-    """Each way from caller to model that the scenario is about."""
-    return str(request.param)
+@pytest.fixture(scope="session")
+def topologies(pytestconfig: pytest.Config) -> list[str]:
+    """All ways from caller to model that were asked for; ``topology`` is each of them."""
+    return _topologies(pytestconfig)
 
 
 @pytest.fixture

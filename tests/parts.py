@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
+from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from lab.errors import DeadlineError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
@@ -19,6 +20,9 @@ from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
+from services.controlplane.xds.resources import endpoint_set_name
+from services.controlplane.xds.service import Discovery
+from services.controlplane.xds.store import ResourceStore
 from services.gateway.access_log import AccessLog
 from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
@@ -85,9 +89,10 @@ def update(
 
 
 class ControlPlane(rules_pb2_grpc.RulesServicer):
-    """Plays updates to whoever subscribes, and remembers what they say."""
+    """Plays updates to whoever subscribes, and remembers what they say; by xDS it tells where each key is."""
 
     def __init__(self) -> None:
+        self.store = ResourceStore()
         self.hellos: list[rules_pb2.SubscribeRequest] = []
         self.errors: dict[tuple[str, int], str] = {}
         self.address = "127.0.0.1:0"
@@ -119,9 +124,19 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         message.sequence = self._sequence
         if message.full:
             self._first = message
+        self._place(message)
         for queue in self._queues.values():
             queue.put_nowait(message)
         return self._sequence
+
+    def _place(self, message: rules_pb2.RulesUpdate) -> None:
+        self.store.update(
+            clusters={each.routing_key: each.cluster for each in message.endpoints},
+            endpoint_sets={
+                endpoint_set_name(each.cluster, each.routing_key): each.addresses for each in message.endpoints
+            },
+            removed_clusters=message.removed_endpoints,
+        )
 
     async def answered(self, node: str, sequence: int) -> str:
         """What the node said to an update: empty if it applied it."""
@@ -131,6 +146,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
     async def put_in_force(self, message: rules_pb2.RulesUpdate, *nodes: str) -> None:
         """Sends an update and waits until the nodes have applied it."""
         sequence = self.send(message)
+        await self.store.subscribers.wait_applied(self.store.subscribers.generation, timeout_s=WITHIN_S)
         for node in nodes:
             assert await self.answered(node, sequence) == ""
 
@@ -139,6 +155,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         """Serves, at the same address each time."""
         server, _ = new_server()
         rules_pb2_grpc.add_RulesServicer_to_server(self, server)
+        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Discovery(self.store), server)
         port = listen(server, self.address)
         self.address = f"127.0.0.1:{port}"
         await server.start()

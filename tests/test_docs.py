@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab.lab import CHECKOUT, Lab
+from lab.spec import TOPOLOGIES
 
 BIN = Path(sys.executable).parent
 README = (CHECKOUT / "README.md").read_text()
@@ -59,7 +60,7 @@ def test_make_brings_a_lab_up_and_down(tmp_path: Path) -> None:
 
     try:
         text = make("lab-up")
-        for topology in ("direct", "gateway", "mesh", "mesh-unleased"):
+        for topology in TOPOLOGIES:
             assert f"✓ {topology}" in text
         assert "Try next" in text
     finally:

@@ -157,7 +157,7 @@ async def _publish(admin: AdminClient, ways: list[_Way], version: str) -> dict[s
     await asyncio.to_thread(publish)
     await asyncio.sleep(_WATCH_S)
     acknowledgements = told[-1].acknowledgements
-    rules_out = max(each.sent_ns for each in acknowledgements if each.role != "sidecar")
+    rules_out = max(each.sent_ns for each in acknowledgements if each.role in {"resolver", "gateway"})
     old = [done for way in ways for begun, done, by in way.answers if begun > rules_out and by != version]
     last = max(each.at_ns for each in acknowledgements)
     return {

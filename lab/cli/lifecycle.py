@@ -63,7 +63,7 @@ def up(
         return
     for each in calls:
         console.print(
-            f"[green]✓[/green] {each.topology:<14}{each.use_case} → {each.model}@{each.version}, "
+            f"[green]✓[/green] {each.topology:<20}{each.use_case} → {each.model}@{each.version}, "
             f"{each.replica}, {each.latency_ms:.1f} ms"
         )
     console.print(f"\n{len(state.units)} units up in {time.monotonic() - began:.1f} s ({state.runtime} runtime)\n")
@@ -162,6 +162,7 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
                     for caller, address in where.callers.items()
                 },
                 "gateway": list(where.gateways),
+                "central_envoy": where.central_envoy,
                 "control_plane": where.control_plane,
                 "rest": {name: f"http://{address}" for name, address in where.rest.items()},
                 "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
@@ -187,5 +188,7 @@ def _endpoints_table(where: LabEndpoints) -> object:
         for caller, address in where.callers.items()
     ]
     rows += [(f"gateway-{number}", address, "", "") for number, address in enumerate(where.gateways, start=1)]
+    if where.central_envoy:
+        rows.append(("central-envoy", where.central_envoy, "", ""))
     rows.append(("control-plane", where.control_plane, "", ""))
     return table(("", "address", "sidecar", "resolver"), rows)

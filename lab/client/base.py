@@ -21,9 +21,10 @@ from models.context import write_context
 if TYPE_CHECKING:
     from lab.client.decisions import Decision
     from lab.client.endpoints import Endpoints
-    from lab.client.wire import Wire
+    from lab.client.wire import Metadata, Wire
     from lab.transport import Security
-    from models.apis import Api, InferenceRequest
+    from models.apis import Api, InferenceRequest, Method
+    from models.proto.serving.v1 import serving_pb2
 
 DefaultAnswer = Callable[[str, Any, Mapping[str, str]], Any]
 BeforeSend = Callable[[Passage], Awaitable[None]]
@@ -119,8 +120,10 @@ class Client(ABC):
                     return self._answer_by_default(request, context, passage)
             if self._before_send is not None:
                 await self._before_send(passage)
-            payload = self._fill(request, context, passage)
-            rpc = passage.wire.unary(method)(payload, timeout=passage.remaining_s(), metadata=passage.send())
+            payload, more = self._fill(request, context, passage)
+            metadata = (*passage.send(), *more)
+            rpc = passage.wire.unary(method)(payload, timeout=passage.remaining_s(), metadata=metadata)
+            self._sent(passage, method, payload)
             try:
                 response = await rpc
             except grpc.aio.AioRpcError as error:
@@ -154,8 +157,10 @@ class Client(ABC):
                 passage.decided(*await self._choose(use_case, context))
             if self._before_send is not None:
                 await self._before_send(passage)
-            payload = self._fill(request, context, passage)
-            rpc = passage.wire.stream(api.stream)(payload, timeout=passage.remaining_s(), metadata=passage.send())
+            payload, more = self._fill(request, context, passage)
+            metadata = (*passage.send(), *more)
+            rpc = passage.wire.stream(api.stream)(payload, timeout=passage.remaining_s(), metadata=metadata)
+            self._sent(passage, api.stream, payload)
             told = passage.told(None)
             try:
                 async for response in rpc:
@@ -196,6 +201,10 @@ class Client(ABC):
         del use_case, context, error
         return False
 
+    def _sent(self, passage: Passage, method: Method, payload: bytes) -> None:
+        """A request is on its way; whatever is to go beside it goes now."""
+        del passage, method, payload
+
     def _sends_again(self, passage: Passage, context: Mapping[str, str], error: grpc.aio.AioRpcError) -> bool:
         """Whether a failed request is to be sent once more: by a new decision after a tear, or to the next version."""
         if not passage.torn and self._end_after_tear(passage.use_case, context, error):
@@ -203,7 +212,14 @@ class Client(ABC):
             return True
         return passage.fall_back(error)
 
-    def _fill(self, request: InferenceRequest, context: Mapping[str, str], passage: Passage) -> bytes:
+    def _fill(self, request: InferenceRequest, context: Mapping[str, str], passage: Passage) -> tuple[bytes, Metadata]:
+        """The payload, and headers that belong to it."""
+        self._fill_envelope(request, context, passage)
+        return request.SerializeToString(), ()
+
+    def _fill_envelope(
+        self, request: InferenceRequest, context: Mapping[str, str], passage: Passage
+    ) -> serving_pb2.Envelope:
         envelope = request.envelope
         envelope.request_id = passage.request_id
         envelope.use_case = passage.use_case
@@ -217,7 +233,7 @@ class Client(ABC):
             envelope.ClearField("model_config")
         else:
             envelope.model_config.CopyFrom(model_config)
-        return request.SerializeToString()
+        return envelope
 
     def _answer_by_default(self, request: InferenceRequest, context: Mapping[str, str], passage: Passage) -> Answer:
         assert self._default_answer is not None  # noqa: S101 (the caller has looked)

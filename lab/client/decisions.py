@@ -38,7 +38,7 @@ class Shadow:
     Attributes:
         routing_key: the version that gets them.
         percent: of the requests, see :func:`lab.routing.buckets.is_shadowed`.
-        metadata: header that asks for a copy.
+        metadata: header that asks for a copy, if one does.
     """
 
     routing_key: str
@@ -72,9 +72,14 @@ class Decision(Target):
 
 
 class DecisionReader:
-    """Reads decisions off the wire. Equal bytes are read once: many users share few decisions."""
+    """Reads decisions off the wire. Equal bytes are read once: many users share few decisions.
 
-    def __init__(self) -> None:
+    Args:
+        marks_shadows: whether a header asks for a shadow's copy; else whoever sends the request sends the copy, too.
+    """
+
+    def __init__(self, *, marks_shadows: bool = True) -> None:
+        self._marks_shadows = marks_shadows
         self._known: dict[bytes, Decision] = {}
 
     def read(self, raw: bytes) -> Decision:
@@ -83,11 +88,11 @@ class DecisionReader:
         if decision is None:
             if len(self._known) >= _MAX_INTERNED:
                 self._known.clear()
-            decision = self._known[raw] = _parse(raw)
+            decision = self._known[raw] = _parse(raw, marks_shadows=self._marks_shadows)
         return decision
 
 
-def _parse(raw: bytes) -> Decision:
+def _parse(raw: bytes, *, marks_shadows: bool) -> Decision:
     message = resolver_pb2.Decision.FromString(raw)
     return Decision(
         routing_key=message.routing_key,
@@ -107,12 +112,12 @@ def _parse(raw: bytes) -> Decision:
             for each in message.alternatives
         ),
         falls_back=message.falls_back,
-        shadow=_shadow(message.shadow) if message.HasField("shadow") else None,
+        shadow=_shadow(message.shadow, marked=marks_shadows) if message.HasField("shadow") else None,
     )
 
 
-def _shadow(message: resolver_pb2.Shadow) -> Shadow:
-    return Shadow(message.routing_key, message.percent, ((SHADOW_HEADER, message.routing_key),))
+def _shadow(message: resolver_pb2.Shadow, *, marked: bool) -> Shadow:
+    return Shadow(message.routing_key, message.percent, ((SHADOW_HEADER, message.routing_key),) if marked else ())
 
 
 def _seconds(duration: Duration) -> float:

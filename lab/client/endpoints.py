@@ -29,14 +29,18 @@ class Endpoints:
     """Addresses by what stands there, each ``host:port``.
 
     Attributes:
-        resolver: for ``mesh``.
+        resolver: for ``mesh``, ``gateway-header``, ``proxyless``.
         sidecar: Envoy beside the caller, for ``mesh``.
-        gateways: replicas, for ``gateway``.
+        central_envoy: Envoy that all callers share, for ``gateway-header``.
+        control_plane: for ``proxyless``.
+        gateways: replicas, for ``gateway``, ``gateway-passthrough``.
         direct: by use case, for ``direct``.
     """
 
     resolver: str | None = None
     sidecar: str | None = None
+    central_envoy: str | None = None
+    control_plane: str | None = None
     gateways: tuple[str, ...] = ()
     direct: Mapping[str, DirectTarget] = field(default_factory=dict)
 
@@ -54,6 +58,8 @@ class Endpoints:
         return cls(
             resolver=document.get("resolver"),
             sidecar=document.get("sidecar"),
+            central_envoy=document.get("central_envoy"),
+            control_plane=document.get("control_plane"),
             gateways=tuple(document.get("gateways", ())),
             direct=direct,
         )

@@ -27,7 +27,7 @@ class GatewayClient(Client):
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
         super().__init__(caller, endpoints, **options)
         if not endpoints.gateways:
-            raise SpecError("topology gateway: no address of a gateway is given")
+            raise SpecError(f"topology {self.topology}: no address of a gateway is given")
         self._route = Wire(endpoints.gateways, self._security), Decision(timeout_s=_TIMEOUT_S)
 
     async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:

@@ -1,6 +1,8 @@
 """Headers that travel beside the payload. The routing key's own is ``lab.routing.keys.HEADER``."""
 
 REQUEST_ID = "x-request-id"
+# A serialised ``serving.v1.Envelope`` in place of the body's own, for a gateway that is not to read the body.
+ENVELOPE = "x-envelope-bin"
 # Beside an answer from a gateway, which decided for the caller: under which revision, after how many attempts, and who
 # it is from. Left out, the attempts are 1 and the answer is from the version that was chosen first.
 REVISION = "x-revision"

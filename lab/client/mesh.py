@@ -45,16 +45,21 @@ class UnleasedMeshClient(Client):
 
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
         super().__init__(caller, endpoints, **options)
-        if endpoints.resolver is None or endpoints.sidecar is None:
-            missing = "resolver" if endpoints.resolver is None else "sidecar"
-            raise SpecError(f"topology {self.topology}: no address of a {missing} is given")
-        self._sidecar = Wire((endpoints.sidecar,), self._security)
+        if endpoints.resolver is None:
+            raise SpecError(f"topology {self.topology}: no address of a resolver is given")
+        self._wire = self._open_wire()
         self._resolver = open_channel(endpoints.resolver, security=self._security, keepalive=True)
         self._resolve_rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._resolver.unary_unary(_RESOLVE)
         self._decisions = DecisionReader()
 
+    def _open_wire(self) -> Wire:
+        """The way to every model, by routing key."""
+        if self._endpoints.sidecar is None:
+            raise SpecError(f"topology {self.topology}: no address of a sidecar is given")
+        return Wire((self._endpoints.sidecar,), self._security)
+
     async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
-        return self._sidecar, await self._resolve(use_case, context, _RESOLVE_TIMEOUT_S)
+        return self._wire, await self._resolve(use_case, context, _RESOLVE_TIMEOUT_S)
 
     async def _resolve(self, use_case: str, context: Mapping[str, str], timeout_s: float) -> Decision:
         request = resolver_pb2.ResolveRequest(use_case=use_case)
@@ -77,12 +82,12 @@ class UnleasedMeshClient(Client):
         return error.code() is grpc.StatusCode.FAILED_PRECONDITION
 
     async def ready(self, timeout_s: float = 10.0) -> None:
-        """Returns once the sidecar is connected."""
-        await self._sidecar.ready(timeout_s)
+        """Returns once the way to the models is open."""
+        await self._wire.ready(timeout_s)
 
     async def close(self) -> None:
         """Closes all connections."""
-        await asyncio.gather(self._sidecar.close(), self._resolver.close(None))
+        await asyncio.gather(self._wire.close(), self._resolver.close(None))
 
 
 class MeshClient(UnleasedMeshClient):
@@ -100,8 +105,8 @@ class MeshClient(UnleasedMeshClient):
     async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         lease = self._leases.find(self._leases.key(use_case, context))
         if lease is not None and self._watch.holds and time.monotonic() < lease.fresh_until:
-            return self._sidecar, lease.decision
-        return self._sidecar, await self._renew(use_case, context, lease)
+            return self._wire, lease.decision
+        return self._wire, await self._renew(use_case, context, lease)
 
     async def _renew(self, use_case: str, context: Mapping[str, str], lease: Lease | None) -> Decision:
         now = time.monotonic()
@@ -161,7 +166,7 @@ class MeshClient(UnleasedMeshClient):
         return torn
 
     async def ready(self, timeout_s: float = 10.0) -> None:
-        """Returns once the sidecar is connected and the resolver has named its revision."""
+        """Returns once the way to the models is open and the resolver has named its revision."""
         await asyncio.gather(super().ready(timeout_s), self._watch.ready(timeout_s))
 
     async def close(self) -> None:

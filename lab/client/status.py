@@ -5,6 +5,9 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
+# What a gRPC library that routes by itself says of a cluster without endpoints.
+_NO_ENDPOINTS = "contains no localities"
+
 # What another version, or another attempt, may do better at. Not a refusal, which would be the same again.
 FALLS_BACK = frozenset(
     {
@@ -31,6 +34,8 @@ def explained(
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         # Whoever's clock ran out first, Envoy's or this side's, has words of its own for it.
         details = f"no answer within {timeout_s * 1000:.0f} ms"
+    elif _NO_ENDPOINTS in details:
+        details = "no healthy replica"
     elif routing_key and routing_key in details:
         return code, details
     subject = f"{use_case} ({routing_key})" if routing_key else use_case

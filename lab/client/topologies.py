@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 from lab.client.direct import DirectClient
 from lab.client.gateway import GatewayClient
+from lab.client.gateway_header import GatewayHeaderClient
+from lab.client.gateway_passthrough import GatewayPassthroughClient
 from lab.client.mesh import MeshClient, UnleasedMeshClient
+from lab.client.proxyless import ProxylessClient
 from lab.errors import SpecError
 
 if TYPE_CHECKING:
@@ -15,7 +18,16 @@ if TYPE_CHECKING:
     from lab.transport import Security
 
 TOPOLOGIES: dict[str, type[Client]] = {
-    kind.topology: kind for kind in (DirectClient, GatewayClient, MeshClient, UnleasedMeshClient)
+    kind.topology: kind
+    for kind in (
+        DirectClient,
+        GatewayClient,
+        GatewayPassthroughClient,
+        GatewayHeaderClient,
+        MeshClient,
+        UnleasedMeshClient,
+        ProxylessClient,
+    )
 }
 
 

@@ -17,37 +17,42 @@ if TYPE_CHECKING:
 
     from models.apis import Method
 
-    Metadata = tuple[tuple[str, str], ...]
+    Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class Wire:
-    """Way to one or several addresses. Requests go over it serialised, answers come parsed.
+    """Way to one or several addresses. Requests go over it serialised, answers come parsed unless asked for as bytes.
 
     Args:
         addresses: one ``host:port``, or several ``ip:port`` to take in turn.
         security: credentials; this process's own by default.
+        channel: to send over, if it was opened already; what is in ``addresses`` then only names it.
     """
 
-    def __init__(self, addresses: Sequence[str], security: Security | None = None) -> None:
+    def __init__(
+        self, addresses: Sequence[str], security: Security | None = None, channel: grpc.aio.Channel | None = None
+    ) -> None:
         self._addresses = tuple(addresses)
-        self._channel = open_channel(*addresses, security=security)
-        self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
-        self._stream: dict[str, grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
+        self._channel = channel or open_channel(*addresses, security=security)
+        self._unary: dict[tuple[str, bool], grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
+        self._stream: dict[tuple[str, bool], grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
 
-    def unary(self, method: Method) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
+    def unary(self, method: Method, *, parsed: bool = True) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
         """The RPC of a method that answers at once."""
-        rpc = self._unary.get(method.path)
+        rpc = self._unary.get((method.path, parsed))
         if rpc is None:
-            parse = method.response_class.FromString
-            rpc = self._unary[method.path] = self._channel.unary_unary(method.path, response_deserializer=parse)
+            parse = method.response_class.FromString if parsed else None
+            rpc = self._channel.unary_unary(method.path, response_deserializer=parse)
+            self._unary[method.path, parsed] = rpc
         return rpc
 
-    def stream(self, method: Method) -> grpc.aio.UnaryStreamMultiCallable[bytes, Any]:
+    def stream(self, method: Method, *, parsed: bool = True) -> grpc.aio.UnaryStreamMultiCallable[bytes, Any]:
         """The RPC of a method that answers with a stream."""
-        rpc = self._stream.get(method.path)
+        rpc = self._stream.get((method.path, parsed))
         if rpc is None:
-            parse = method.response_class.FromString
-            rpc = self._stream[method.path] = self._channel.unary_stream(method.path, response_deserializer=parse)
+            parse = method.response_class.FromString if parsed else None
+            rpc = self._channel.unary_stream(method.path, response_deserializer=parse)
+            self._stream[method.path, parsed] = rpc
         return rpc
 
     async def ignored(self, method: Method, payload: bytes, *, timeout_s: float, metadata: Metadata) -> None:

@@ -145,7 +145,7 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
             text = f"api {shown(use_case['api'])} is not one of the lab's; {_suggestion(use_case['api'], apis)}"
             yield Problem((*path, "api"), text)
         yield from _rule_names(path, use_case.get("rules", []))
-        for place, reference in _references(path, use_case):
+        for place, reference in references(path, use_case):
             if text := _unknown_reference(reference, models):
                 yield Problem(place, text)
         for found in unreachable(use_case, steps):
@@ -209,7 +209,8 @@ def _experiments(
                 yield identity, ("use_cases", name, "rules", index), weights
 
 
-def _references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Every model version that a valid use case names, and where."""
     yield (*path, "default"), use_case["default"]
     if "shadow" in use_case:
         yield (*path, "shadow", "use"), use_case["shadow"]["use"]

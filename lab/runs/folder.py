@@ -152,7 +152,7 @@ def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
 
 
 def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mapping[str, str]) -> None:
-    """Copies logs, what each sidecar holds, and the versions of what everything ran on, ``ground`` among them."""
+    """Copies logs, what each Envoy holds, and the versions of what everything ran on, ``ground`` among them."""
     (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
     for log in units.glob("*/*log"):
         target = folder / "units" / log.parent.name / log.name
@@ -160,8 +160,9 @@ def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mappin
         shutil.copyfile(log, target)
     sidecars = folder / "sidecars"
     sidecars.mkdir(exist_ok=True)
-    for unit in state.plan.with_role("sidecar"):
-        assert unit.admin is not None  # noqa: S101 (every sidecar has one)
+    for unit in state.plan.units:
+        if unit.admin is None:
+            continue
         for name, path in (("config_dump", "/config_dump?include_eds"), ("stats", "/stats?format=json")):
             try:
                 with urllib.request.urlopen(f"http://{unit.admin.outside}{path}", timeout=_SIDECAR_TIMEOUT_S) as answer:

@@ -9,6 +9,7 @@ from lab.transport.rest import RestServer
 from lab.transport.security import Security
 from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server
 from lab.transport.service import run_service
+from lab.transport.xds import open_xds_channel
 
 __all__ = [
     "RestServer",
@@ -20,5 +21,6 @@ __all__ = [
     "new_server",
     "open_blocking_channel",
     "open_channel",
+    "open_xds_channel",
     "run_service",
 ]

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
-_Option = tuple[str, int | str]
+Option = tuple[str, int | str]
 
-_OPTIONS: tuple[_Option, ...] = (
+OPTIONS: tuple[Option, ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),  # the lab's traffic never leaves the machine
@@ -28,7 +28,7 @@ _OPTIONS: tuple[_Option, ...] = (
     ("grpc.min_reconnect_backoff_ms", 1000),
 )
 # A peer that is frozen keeps its connections open and says nothing: only a ping finds out.
-_KEEPALIVE: tuple[_Option, ...] = (
+_KEEPALIVE: tuple[Option, ...] = (
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 1000),
     # Without this one, of 60 s by default, the timeout above is of no effect.
@@ -36,19 +36,19 @@ _KEEPALIVE: tuple[_Option, ...] = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 # Channels to the same address share a connection otherwise, if their options are the same.
-_OWN_CONNECTION: _Option = ("grpc.use_local_subchannel_pool", 1)
+_OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
 # A server that stops drops the requests that wait to be taken up, so its clients must leave it before: each watches the
 # health of every server that it balances over, and leaves out those that drain or are not ready yet.
-_BALANCED: _Option = (
+_BALANCED: Option = (
     "grpc.service_config",
     json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
 )
 
 
-def _target(addresses: Sequence[str]) -> tuple[str, tuple[_Option, ...]]:
+def _target(addresses: Sequence[str]) -> tuple[str, tuple[Option, ...]]:
     if len(addresses) == 1:
-        return addresses[0], _OPTIONS
-    return "ipv4:" + ",".join(addresses), (*_OPTIONS, _BALANCED)
+        return addresses[0], OPTIONS
+    return "ipv4:" + ",".join(addresses), (*OPTIONS, _BALANCED)
 
 
 def open_channel(

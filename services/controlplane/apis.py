@@ -10,7 +10,7 @@ from models.proto.control.v1 import admin_pb2_grpc, replicas_pb2_grpc, rules_pb2
 from services.controlplane.admin import AdminServicer
 from services.controlplane.membership import ReplicasServicer
 from services.controlplane.rules import RulesServicer
-from services.controlplane.xds.delta import DeltaDiscovery
+from services.controlplane.xds.service import Discovery
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -23,4 +23,4 @@ def add_apis(server: grpc.aio.Server, publisher: Publisher) -> None:
     admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership), server)
     rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed), server)
-    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(DeltaDiscovery(publisher.fleet.store), server)
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Discovery(publisher.fleet.store), server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from lab.routing.callers import keys_for
 from services.controlplane.membership import Membership, Version
 from services.controlplane.rules import RulesFeed
 from services.controlplane.xds.resources import endpoint_set_name
@@ -23,16 +24,17 @@ class Fleet:
         on_replicas: called when a replica has come, gone, loaded or unloaded something.
 
     Attributes:
-        store: what sidecars are told.
+        store: what Envoys and gRPC clients are told.
         feed: what resolvers and gateways are told.
         membership: the replicas.
     """
 
     def __init__(self, on_replicas: Callable[[], None]) -> None:
-        self.store = ResourceStore()
+        self.store = ResourceStore(self._keys_for)
         self.feed = RulesFeed()
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
+        self._tables: list[RouteTable] = []  # that somebody may act by
         self._placement: dict[str, str] = {}  # routing key → model cluster, as nodes are told
         self._needed: tuple[Mapping[str, ModelVersion], dict[str, frozenset[str]]] = ({}, {})
         self._frozen = False
@@ -67,6 +69,7 @@ class Fleet:
             if self._placement.get(key) != version.cluster
         }
         self._placement.update(moved)
+        self._tables.append(table)
         addresses = {key: self.membership.addresses(cluster, key) for key, cluster in moved.items()}
         return (
             self.store.update(
@@ -80,7 +83,8 @@ class Fleet:
         """Tells sidecars and gateways that what none of these tables names is nowhere any longer."""
         wanted: set[str] = set()
         held: set[str] = set()
-        for table in tables:
+        self._tables = list(tables)
+        for table in self._tables:
             wanted |= table.versions.keys()
             held |= {endpoint_set_name(version.cluster, key) for key, version in table.versions.items()}
         gone = [key for key in self._placement if key not in wanted]
@@ -92,9 +96,17 @@ class Fleet:
         )
         self.feed.publish_endpoints({}, removed=gone)
 
+    def keep_only_routes(self, tables: Iterable[RouteTable]) -> None:
+        """As :meth:`keep_only`, where all that the tables name stays: callers may need fewer keys than before."""
+        self._tables = list(tables)
+        self.store.update(removed_clusters=())
+
     def freeze(self) -> None:
         """The control plane is about to end: that its streams end says nothing about the replicas behind them."""
         self._frozen = True
+
+    def _keys_for(self, caller: str) -> set[str]:
+        return {key for table in self._tables for key in keys_for(caller, table)}
 
     def _endpoints_changed(self, cluster: str) -> None:
         if self._frozen:

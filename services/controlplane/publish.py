@@ -258,6 +258,8 @@ class Publisher:
             self._retiring[:] = [each for each in self._retiring if each is not before]
             if before.versions is not self.table.versions:
                 self._keep_only_wanted()
+            else:
+                self.fleet.keep_only_routes([self.table, *self._retiring])
             self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:

@@ -29,7 +29,7 @@ class Subscriber:
 
     Attributes:
         node: its name, e.g. ``homepage-sidecar``.
-        role: ``sidecar``, ``resolver`` or ``gateway``.
+        role: ``sidecar``, ``central-envoy``, ``proxyless``, ``resolver`` or ``gateway``.
         applied: every generation up to this one is in force there.
         refused: generation that it refused last, 0 if none.
         error: why it refused; empty once it has applied a later one.

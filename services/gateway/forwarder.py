@@ -1,12 +1,13 @@
-"""Each request on its way through: parsed, decided, sent on, and its answer brought back."""
+"""Each request on its way through: parsed or not, decided, sent on, and its answer brought back."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from lab.client import headers
 from lab.client.status import explained
@@ -36,6 +37,48 @@ _REFUSALS = {
 }
 
 
+class Form(NamedTuple):
+    """How much of the messages of a method a gateway reads.
+
+    Attributes:
+        parsed: whether it reads all, or passes payloads on as they are.
+        deserialise: what came, from its bytes; None leaves them as they are.
+        serialise: an answer to its bytes, likewise.
+        open: a request with the envelope, and the bytes that stand before it on the way to the model, from what came.
+    """
+
+    parsed: bool
+    deserialise: Callable[[bytes], Any] | None
+    serialise: Callable[[Any], bytes] | None
+    open: Callable[[Any, _Context], tuple[Any, bytes]]
+
+
+def _parsed(method: Method) -> Form:
+    """The request is all that came, and serialised again."""
+    return Form(
+        parsed=True,
+        deserialise=method.request_class.FromString,
+        serialise=method.response_class.SerializeToString,
+        open=lambda received, _: (received, b""),
+    )
+
+
+def _opaque(method: Method) -> Form:
+    """What came is left as it is, and the envelope, from its header, is written behind it.
+
+    To protobuf, messages one behind the other are one message: fields of the later win.
+    """
+
+    def read_header(received: bytes, context: _Context) -> tuple[Any, bytes]:
+        request = method.request_class()
+        for name, value in context.invocation_metadata() or ():
+            if name == headers.ENVELOPE:
+                request.envelope.ParseFromString(value)
+        return request, received
+
+    return Form(parsed=False, deserialise=None, serialise=None, open=read_header)
+
+
 class Forwarder(grpc.GenericRpcHandler):
     """Takes the RPCs of every inference API.
 
@@ -53,9 +96,10 @@ class Forwarder(grpc.GenericRpcHandler):
         self._copies = copies
         self._book = Book(Router.empty(), Route.of)
         self._numbers = itertools.count(1)
-        self._handlers = {path: self._handler(method) for path, method in METHODS.items()}
+        self._handlers = {path: self._handler(method, _parsed(method)) for path, method in METHODS.items()}
+        self._passing_on = {path: self._handler(method, _opaque(method)) for path, method in METHODS.items()}
         self._unary_handlers: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
-            path: self._unary(method) for path, method in METHODS.items() if not method.streaming
+            path: self._unary(method, _parsed(method)) for path, method in METHODS.items() if not method.streaming
         }
         self._use_cases: Mapping[str, UseCase] = {}
 
@@ -76,29 +120,29 @@ class Forwarder(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of one method; None if it belongs to no inference API."""
+        for name, _ in handler_call_details.invocation_metadata or ():
+            if name == headers.ENVELOPE:
+                return self._passing_on.get(handler_call_details.method)
         return self._handlers.get(handler_call_details.method)
 
-    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handler(self, method: Method, form: Form) -> grpc.RpcMethodHandler[Any, Any]:
         make: Callable[..., grpc.RpcMethodHandler[Any, Any]]
         if method.streaming:
-            make, behaviour = grpc.unary_stream_rpc_method_handler, self._streaming(method)
+            make, behaviour = grpc.unary_stream_rpc_method_handler, self._streaming(method, form)
         else:
-            make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(method)
-        return make(
-            behaviour,
-            request_deserializer=method.request_class.FromString,
-            response_serializer=method.response_class.SerializeToString,
-        )
+            make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(method, form)
+        return make(behaviour, request_deserializer=form.deserialise, response_serializer=form.serialise)
 
-    def _unary(self, method: Method) -> Any:
-        async def forward(request: Any, context: _Context) -> Any:
-            passage = self._begin(request, context)
+    def _unary(self, method: Method, form: Form) -> Any:
+        async def forward(received: Any, context: _Context) -> Any:
+            passage = await self._begin(form, received, context)
             status = "CANCELLED"
             try:
                 while True:
                     route, target, backend = self._next(passage)
                     try:
-                        response = await self._send(passage, route, target, backend.wire.unary(method), method)
+                        rpc = backend.wire.unary(method, parsed=form.parsed)
+                        response = await self._send(passage, route, target, rpc, method)
                     except grpc.aio.AioRpcError as error:
                         self._send_again_or_fail(passage, route, target, error)
                     else:
@@ -116,14 +160,15 @@ class Forwarder(grpc.GenericRpcHandler):
 
         return forward
 
-    def _streaming(self, method: Method) -> Any:
-        async def forward(request: Any, context: _Context) -> AsyncIterator[Any]:
-            passage = self._begin(request, context)
+    def _streaming(self, method: Method, form: Form) -> Any:
+        async def forward(received: Any, context: _Context) -> AsyncIterator[Any]:
+            passage = await self._begin(form, received, context)
             status, items = "CANCELLED", 0
             try:
                 while status != "OK":
                     route, target, backend = self._next(passage)
-                    stream = self._send(passage, route, target, backend.wire.stream(method), method)
+                    rpc = backend.wire.stream(method, parsed=form.parsed)
+                    stream = self._send(passage, route, target, rpc, method)
                     try:
                         async for response in stream:
                             if not items:
@@ -144,9 +189,13 @@ class Forwarder(grpc.GenericRpcHandler):
 
         return forward
 
-    def _begin(self, request: Any, context: _Context) -> Passage:
+    async def _begin(self, form: Form, received: Any, context: _Context) -> Passage:
+        try:
+            request, payload = form.open(received, context)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{headers.ENVELOPE}: is no serving.v1.Envelope")
         request_id = request.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
-        return Passage(request, context, request_id)
+        return Passage(request, context, request_id, payload)
 
     def _end(self, passage: Passage, status: str) -> None:
         envelope, target = passage.envelope, passage.target
@@ -187,7 +236,7 @@ class Forwarder(grpc.GenericRpcHandler):
         envelope = passage.envelope
         envelope.request_id = passage.request_id
         envelope.model_config.CopyFrom(target.model_config)
-        payload = passage.request.SerializeToString()
+        payload = passage.payload + passage.request.SerializeToString()
         shadowed = passage.draw_shadow(route)
         passage.attempts += 1
         call = rpc(

@@ -79,6 +79,8 @@ class Passage:
 
     Attributes:
         began: when it came, as by :func:`time.perf_counter`.
+        request: what the gateway has read of it; at least the envelope.
+        payload: what it has not read, and what stands before that on the way to the model; empty if it has read all.
         route: None as long as nothing is decided, and after a tear.
         revision: under which it was last decided, 0 if never.
         target: to whom of its targets it is sent next, or was sent last; None if it has never been decided.
@@ -88,13 +90,16 @@ class Passage:
     """
 
     __slots__ = (
-        *("attempts", "began", "context", "envelope", "request", "request_id", "revision"),
+        *("attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
         *("route", "shadow", "target", "torn", "_failed", "_place"),
     )
 
-    def __init__(self, request: Any, context: grpc.aio.ServicerContext[Any, Any], request_id: str) -> None:
+    def __init__(
+        self, request: Any, context: grpc.aio.ServicerContext[Any, Any], request_id: str, payload: bytes
+    ) -> None:
         self.began = time.perf_counter()
         self.request = request
+        self.payload = payload
         self.context = context
         self.envelope = request.envelope
         self.request_id = request_id

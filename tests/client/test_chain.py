@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 CONTEXT = {"user_id": "u1"}
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})
-MESHES = [name for name in RULED if name != "gateway"]
+GATEWAYS = [name for name in RULED if not TOPOLOGIES[name].decides]
+MESHES = [name for name in RULED if TOPOLOGIES[name].decides]
+# Elsewhere an Envoy makes the copies, of requests that are marked.
+COPYING = [*GATEWAYS, "proxyless"]
 KEYS = ("rows.v1", "rows.v2", "rows.v3")
 CHAIN = use_case("rows@v1", fallback=["rows@v2", "rows@v1", "rows@v3"])
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
@@ -38,7 +41,7 @@ async def model() -> AsyncIterator[Model]:
 async def opened(
     topology: str, control_plane: ControlPlane, model: Model, document: dict[str, Any], **options: Any
 ) -> AsyncIterator[Client]:
-    """A client, a resolver, a gateway, and the model itself in the sidecar's place."""
+    """A client, a resolver, a gateway, and the model itself in each Envoy's place."""
     async with AsyncExitStack() as stack:
         resolver = await stack.enter_async_context(resolver_up(control_plane.address))
         gateway = await stack.enter_async_context(gateway_up(control_plane.address))
@@ -46,7 +49,13 @@ async def opened(
         await control_plane.put_in_force(
             update(7, use_cases={"HomepageRows": document}, endpoints=endpoints), "resolver", "gateway"
         )
-        addresses = Endpoints(resolver=resolver, sidecar=model.address, gateways=(gateway,))
+        addresses = Endpoints(
+            resolver=resolver,
+            sidecar=model.address,
+            central_envoy=model.address,
+            control_plane=control_plane.address,
+            gateways=(gateway,),
+        )
         client = open_client(topology, "homepage", addresses, **options)
         stack.push_async_callback(client.close)
         await client.ready()
@@ -162,8 +171,11 @@ async def test_a_stream_that_has_begun_does_not_begin_again(
     assert (error.code, len(model.seen)) == (grpc.StatusCode.UNAVAILABLE, 1)
 
 
-async def test_a_gateway_passes_over_a_version_without_a_replica(control_plane: ControlPlane, model: Model) -> None:
-    async with opened("gateway", control_plane, model, CHAIN) as client:
+@pytest.mark.parametrize("topology", GATEWAYS)
+async def test_a_gateway_passes_over_a_version_without_a_replica(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
+    async with opened(topology, control_plane, model, CHAIN) as client:
         await control_plane.put_in_force(update(7, full=False, removed_endpoints=["rows.v1"]), "gateway")
         assert described(await ask(client)) == ("fallback", "rows.v2", 7, 1)
 
@@ -213,7 +225,7 @@ async def test_drawn_requests_are_marked_and_say_so(topology: str, control_plane
         answers = [await ask(client, each) for each in ids]
         assert drawn == {answer.request_id for answer in answers if answer.shadow == "rows.v2"}
         assert {""} == {answer.shadow for answer in answers if answer.request_id not in drawn}
-        if topology == "gateway":
+        if topology in COPYING:
             await eventually("the copies have come", lambda: len(copies_in(model)), until=lambda n: n == len(drawn))
             assert drawn == copies_in(model).keys()
             assert {("rows.v2", "v1")} == set(copies_in(model).values())
@@ -240,7 +252,7 @@ async def test_only_the_first_attempt_asks_for_a_copy_and_a_failure_says_so_too(
     async with opened(topology, control_plane, model, document) as client:
         error = await refused(ask(client))
         assert (error.shadow, error.attempts) == ("rows.v3", 2)
-        if topology != "gateway":
+        if topology not in COPYING:
             assert ["rows.v3", None] == [seen.get("x-shadow-key") for _, seen in model.seen]
 
 

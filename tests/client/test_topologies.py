@@ -23,7 +23,7 @@ RULED = [name for name in TOPOLOGY_NAMES if name != "direct"]
 
 @asynccontextmanager
 async def everything(control_plane: ControlPlane, model: Model, caller: str = "homepage") -> AsyncIterator[Endpoints]:
-    """A resolver, a gateway, and the model itself in the sidecar's place."""
+    """A resolver, a gateway, and the model itself in each Envoy's place."""
     async with AsyncExitStack() as stack:
         resolver = await stack.enter_async_context(resolver_up(control_plane.address, owner=caller))
         gateway = await stack.enter_async_context(gateway_up(control_plane.address))
@@ -34,6 +34,8 @@ async def everything(control_plane: ControlPlane, model: Model, caller: str = "h
         yield Endpoints(
             resolver=resolver,
             sidecar=model.address,
+            central_envoy=model.address,
+            control_plane=control_plane.address,
             gateways=(gateway,),
             direct={"HomepageRows": DirectTarget("rows", "v1", (model.address,))},
         )

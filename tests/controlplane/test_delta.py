@@ -7,7 +7,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from services.controlplane.subscribers import Subscriber
-from services.controlplane.xds.delta import _Stream
+from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
 from services.controlplane.xds.store import ResourceStore
 
@@ -19,7 +19,7 @@ class Node:
 
     def __init__(self, store: ResourceStore) -> None:
         self.subscriber = Subscriber("homepage-sidecar", "sidecar")
-        self._stream = _Stream(store, self.subscriber)
+        self._stream = DeltaStream(store, self.subscriber)
         store.add_listener(self._stream)
 
     def asks(self, type_url: str, *names: str, holding: dict[str, str] | None = None) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lab.lab import Lab
 
 USE_CASE = "ContinueWatchingRanking"
-TOPOLOGIES = ["gateway", "mesh", "mesh-unleased"]
+TOPOLOGIES = ["gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless"]
+COPYING = ["gateway", "gateway-passthrough", "gateway-header", "mesh", "proxyless"]
 CHAIN = """\
     override: [homepage]
     fallback: [cw-ranker@v1]
@@ -102,7 +103,7 @@ def test_a_request_is_pinned_by_its_context(chained, run_lab, topology: str) -> 
 
 
 @pytest.mark.parametrize("payload_bytes", [400, 2_000_000], ids=["400 B", "2 MB"])
-@pytest.mark.parametrize("topology", ["gateway", "mesh"])
+@pytest.mark.parametrize("topology", COPYING)
 def test_every_request_that_is_drawn_is_copied_and_no_other(chained, topology: str, payload_bytes: int) -> None:
     before = counts(chained, "ml-cluster-2")
     rate, duration_s = (100, 2) if payload_bytes < 1_000_000 else (10, 4)
@@ -130,7 +131,7 @@ def test_every_request_that_is_drawn_is_copied_and_no_other(chained, topology: s
     assert after.requests == before.requests
 
 
-@pytest.mark.parametrize("topology", ["gateway", "mesh"])
+@pytest.mark.parametrize("topology", COPYING)
 def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained, topology: str) -> None:
     slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=2_000), error_rate=1)
     with behaving(chained, "ml-cluster-2", slow):
@@ -149,7 +150,7 @@ def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained, to
     assert result.summary.max_ms < 2_000
 
 
-@pytest.mark.parametrize("topology", ["mesh", "mesh-unleased"])
+@pytest.mark.parametrize("topology", ["gateway-header", "mesh", "mesh-unleased", "proxyless"])
 def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained, topology: str) -> None:
     before = counts(chained, "ml-cluster-")
     result = chained.load(

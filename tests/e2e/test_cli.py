@@ -44,7 +44,7 @@ def test_status_lists_units_and_nodes(run_lab, lab) -> None:
     status = _json(run_lab(lab, "status", "--json"))
 
     assert status["runtime"] == "process"
-    assert len(status["units"]) == 30
+    assert len(status["units"]) == 31
     assert {unit["state"] for unit in status["units"]} == {"running"}
     assert {"name", "role", "state", "address", "pid"} <= status["units"][0].keys()
     assert {"homepage-resolver", "gateway-1", "gateway-2"} <= {node["node"] for node in status["nodes"]}
@@ -57,7 +57,7 @@ def test_endpoints_name_what_stands_beside_each_caller(run_lab, lab) -> None:
     assert list(where["callers"]) == ["homepage", "search", "playback", "payments", "recommendations"]
     assert where["callers"]["homepage"].keys() == {"address", "sidecar", "resolver"}
     assert len(where["gateway"]) == 2
-    assert len(where["metrics"]) == 5
+    assert len(where["metrics"]) == 6
 
 
 def test_validate_and_explain_need_no_lab(run_lab) -> None:

@@ -146,7 +146,7 @@ def test_a_unit_that_cannot_start_is_named_with_its_last_words_and_nothing_is_le
 ) -> None:
     template = tmp_path / "broken.yaml"
     template.write_text("node: {id: [")
-    monkeypatch.setattr(units, "_SIDECAR_TEMPLATE", template)
+    monkeypatch.setattr(units, "_ENVOY_TEMPLATE", template)
     lab = new_lab()
 
     with pytest.raises(UnitError, match=r"homepage-sidecar ended while starting: .*") as error:

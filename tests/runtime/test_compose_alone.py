@@ -65,7 +65,7 @@ def compose(tmp_path: Path, site: ComposeSite, image_name: str) -> Iterator[Call
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("topology", ["gateway", "mesh"])
+@pytest.mark.parametrize("topology", ["gateway", "gateway-header", "mesh", "proxyless"])
 def test_a_profile_stands_its_topology_up_and_publishes_the_first_route_table(
     compose: Callable[..., None], site: ComposeSite, topology: str
 ) -> None:

@@ -25,7 +25,9 @@ def test_the_checked_in_file_is_what_the_plan_says() -> None:
     ("profile", "there", "absent"),
     [
         ("gateway", "gateway-1", "homepage-sidecar"),
+        ("gateway-header", "central-envoy", "homepage-sidecar"),
         ("mesh", "homepage-sidecar", "gateway-1"),
+        ("proxyless", "homepage-resolver", "homepage-sidecar"),
         ("all", "homepage-sidecar", ""),
     ],
 )
@@ -82,7 +84,7 @@ def test_every_address_is_its_own_in_the_benchmarking_range_and_out_of_the_way_o
     ]
 
     assert subnet.subnet_of(IPv4Network("198.18.0.0/15"))
-    assert len(set(addresses)) == len(addresses) == 20
+    assert len(set(addresses)) == len(addresses) == 21
     assert all(address in subnet and address not in guests for address in addresses)
 
 

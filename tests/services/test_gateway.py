@@ -9,17 +9,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from lab.transport import open_channel
+from lab.transport import listen, new_server, open_channel
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
-from models.proto.ranking.v1 import ranking_pb2_grpc
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from tests.parts import ControlPlane, Model, eventually, gateway_up, rank_request, update, use_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from models.proto.ranking.v1 import ranking_pb2
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
 
@@ -69,6 +67,67 @@ async def test_every_api_is_carried(control_plane: ControlPlane) -> None:
         answer = await fraud_pb2_grpc.FraudStub(channel).Score(request)
         assert (answer.payment_id, answer.answered_by.model) == ("p1", "fraud")
         assert (await refused(channel.unary_unary("/fraud.v1.Fraud/Explain")(b"")))[0] is grpc.StatusCode.UNIMPLEMENTED
+
+
+def unread(request: ranking_pb2.RankRequest) -> tuple[bytes, tuple[tuple[str, bytes]]]:
+    """A request for a gateway that is not to read it: the envelope as a header, everything else as bytes."""
+    envelope = request.envelope.SerializeToString()
+    request.ClearField("envelope")
+    return request.SerializeToString(), (("x-envelope-bin", envelope),)
+
+
+async def test_a_payload_that_no_gateway_could_read_is_passed_on_byte_by_byte(control_plane: ControlPlane) -> None:
+    arrived = []
+
+    async def read(payload: bytes, context: Any) -> bytes:
+        arrived.append((payload, dict(context.invocation_metadata())))
+        return b"\xff no protobuf either"
+
+    handler = grpc.unary_unary_rpc_method_handler(read)
+    server, _ = new_server(handlers=[grpc.method_handlers_generic_handler("ranking.v1.Ranking", {"Rank": handler})])
+    port = listen(server, "127.0.0.1:0")
+    await server.start()
+    async with gateway_up(control_plane.address) as address, open_channel(address) as channel:
+        await control_plane.put_in_force(
+            update(4, use_cases=ROWS, endpoints={"rows.v1": [f"127.0.0.1:{port}"]}), "gateway"
+        )
+        _, metadata = unread(asking(request_id="mine"))
+        call = channel.unary_unary("/ranking.v1.Ranking/Rank")(b"\xff\xff garbage", metadata=metadata)
+        assert await call == b"\xff no protobuf either"
+        assert dict(await call.trailing_metadata()) == {"x-routing-key": "rows.v1", "x-revision": "4"}
+    await server.stop(0)
+    [(payload, seen)] = arrived
+    assert payload.startswith(b"\xff\xff garbage")
+    behind = ranking_pb2.RankRequest.FromString(payload.removeprefix(b"\xff\xff garbage"))
+    envelope = behind.envelope
+    assert (envelope.request_id, envelope.use_case, envelope.context.user_id) == ("mine", "HomepageRows", "u1")
+    assert (envelope.model_config.model, envelope.model_config.version) == ("rows", "v1")
+    assert (seen["x-routing-key"], seen["x-request-id"]) == ("rows.v1", "mine")
+    assert "x-envelope-bin" not in seen
+
+
+async def test_what_the_gateway_writes_behind_a_payload_outdoes_what_the_payload_says(
+    control_plane: ControlPlane, model: Model
+) -> None:
+    async with gateway_up(control_plane.address) as address, open_channel(address) as channel:
+        message = update(4, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, versions={"rows.v1": {"depth": 2}})
+        await control_plane.put_in_force(message, "gateway")
+        said = asking("Payments", "payments", model_config=serving_pb2.ModelConfig(model="rows", version="v2"))
+        _, metadata = unread(asking())
+        await channel.unary_unary("/ranking.v1.Ranking/Rank")(said.SerializeToString(), metadata=metadata)
+    [(envelope, _)] = model.seen
+    assert (envelope.use_case, envelope.context.caller) == ("HomepageRows", "homepage")
+    assert (envelope.model_config.version, envelope.model_config.parameters["depth"]) == ("v1", 2)
+    assert envelope.request_id == "gateway-00000001"
+
+
+async def test_a_header_that_is_no_envelope_is_an_invalid_argument(control_plane: ControlPlane) -> None:
+    async with gateway_up(control_plane.address) as address, open_channel(address) as channel:
+        metadata = (("x-envelope-bin", b"\xff"),)
+        code, message = await refused(channel.unary_unary("/ranking.v1.Ranking/Rank")(b"", metadata=metadata))
+        assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, "x-envelope-bin: is no serving.v1.Envelope")
+        stream = channel.unary_stream("/ranking.v1.Ranking/RankStream")(b"", metadata=metadata)
+        assert (await refused(anext(aiter(stream))))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_refusals_name_the_use_case_or_the_key_and_the_reason(control_plane: ControlPlane) -> None:

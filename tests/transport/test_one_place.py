@@ -18,4 +18,4 @@ def test_channels_and_servers_are_made_in_lab_transport_alone() -> None:
         if MAKERS.search(path.read_text()) and not path.name.endswith("_pb2_grpc.py")
     }
 
-    assert {"lab/transport/channels.py", "lab/transport/servers.py"} == made
+    assert {f"lab/transport/{each}.py" for each in ("channels", "servers", "xds")} == made

@@ -25,13 +25,15 @@ NETWORK = "lab"
 
 _FOLDER = image.CHECKOUT / "compose"
 _WIDTH = 110
-# What each profile stands up; a caller needs its pod in both.
+# What each profile stands up; a caller needs its pod in all of them.
+_EVERY = ("gateway", "gateway-header", "mesh", "proxyless", "all")
 _PROFILES = {
-    "control-plane": ("gateway", "mesh", "all"),
-    "model": ("gateway", "mesh", "all"),
-    "caller": ("gateway", "mesh", "all"),
+    "control-plane": _EVERY,
+    "model": _EVERY,
+    "caller": _EVERY,
     "gateway": ("gateway", "all"),
-    "resolver": ("mesh", "all"),
+    "central-envoy": ("gateway-header", "all"),
+    "resolver": ("gateway-header", "mesh", "proxyless", "all"),
     "sidecar": ("mesh", "all"),
 }
 # Of what stands alone; a resolver does if callers share it.
@@ -39,6 +41,7 @@ _TITLES = {
     "control-plane": "Control plane",
     "model": "Model clusters",
     "gateway": "Gateways",
+    "central-envoy": "Central Envoy",
     "resolver": "The resolver of all callers",
 }
 

@@ -149,7 +149,7 @@ class ComposeRuntime:
 
         def fetch(unit: Unit) -> None:
             self._fetch_log(unit.name)
-            if unit.role in {"gateway", "sidecar"}:
+            if unit.role in {"gateway", "central-envoy", "sidecar"}:
                 home = log_of(self._folder, unit.name).path.parent
                 with suppress(APIError, KeyError):
                     copying.bring_back(self._container(self._containers()[unit.name]), f"{HOME}/{_ACCESS_LOG}", home)

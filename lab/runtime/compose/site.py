@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 HOME = "/var/lib/lab"
 """Where a unit finds its files, in its own container."""
 
-GRPC_PORT, REST_PORT = 9000, 9080
+GRPC_PORT = 9000
+_USUAL_PORTS = {"grpc": GRPC_PORT, "rest": 9080, "admin": 9003}
 # In a pod several units share one address; the caller, whose pod it is, has the first port. A resolver has the same one
 # everywhere, so that it is looked at in the same way.
-_PORTS = {"resolver/grpc": 9001, f"{SHARED_RESOLVER}/grpc": 9001, "sidecar/grpc": 9002, "sidecar/admin": 9003}
+_PORTS = {"resolver/grpc": 9001, f"{SHARED_RESOLVER}/grpc": 9001, "sidecar/grpc": 9002}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,7 @@ class ComposeSite:
         Raises:
             UnitError: the network is full.
         """
-        usual = REST_PORT if name == "rest" else GRPC_PORT
-        number = _PORTS.get(f"{unit.removeprefix(f'{pod}-') if pod else unit}/{name}", usual)
+        number = _PORTS.get(f"{unit.removeprefix(f'{pod}-') if pod else unit}/{name}", _USUAL_PORTS[name])
         host = self._host(pod or unit)
         key = f"{unit}/{name}"
         if key not in self.published:

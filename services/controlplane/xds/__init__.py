@@ -1,4 +1,4 @@
-"""xDS: what a sidecar's Envoy is told, by the protocol it understands.
+"""xDS: what Envoys, and gRPC libraries that route by themselves, are told, by the protocol they understand.
 
 Here belongs how clusters and endpoints look and travel. When they change is decided in ``publish`` and ``membership``.
 """

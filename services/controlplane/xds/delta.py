@@ -6,22 +6,17 @@ as the stream lives, also when something comes back that was gone: after a remov
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.routing.keys import is_routing_key
-from services.controlplane.subscribers import Subscriber
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, Resource
+from services.controlplane.xds.progress import Progress, Subscription
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import grpc.aio
-
+    from services.controlplane.subscribers import Subscriber
     from services.controlplane.xds.store import ResourceStore
 
 log = logging.getLogger(__name__)
@@ -30,25 +25,14 @@ log = logging.getLogger(__name__)
 _TYPES = (CLUSTER, ENDPOINTS)
 
 
-@dataclass(slots=True)
-class _Subscription:
-    """What one stream wants of one type."""
-
-    sent: dict[str, str] = field(default_factory=dict)  # name → version that the node has, "" before the first
-    changed: set[str] = field(default_factory=set)
-
-
-class _Stream:
+class DeltaStream:
     """One Envoy's stream: what it subscribes to, what it was sent, what it has acknowledged."""
 
     def __init__(self, store: ResourceStore, subscriber: Subscriber) -> None:
         self._store = store
         self._subscriber = subscriber
-        self._subscriptions = {type_url: _Subscription() for type_url in _TYPES}
-        self._built = store.subscribers.generation
-        self._nonce = 0
-        self._unacknowledged: dict[str, tuple[int, tuple[str, ...]]] = {}  # nonce → generation, endpoint sets
-        self._awaited_endpoints: dict[str, int] = {}  # endpoint set → generation whose cluster waits for it
+        self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
+        self._progress = Progress(subscriber, store.subscribers.generation)
 
     def resource_changed(self, type_url: str, name: str) -> None:
         """Called by the store."""
@@ -78,15 +62,15 @@ class _Stream:
         for name in request.resource_names_unsubscribe:
             subscription.sent.pop(name, None)
             subscription.changed.discard(name)
-            if request.type_url == ENDPOINTS:
-                self._awaited_endpoints.pop(name, None)
+            self._progress.gives_up((request.type_url, name))
+            if request.type_url == CLUSTER:
+                self._progress.cluster_left(name)
 
     def responses(self) -> list[discovery_pb2.DeltaDiscoveryResponse]:
         """What is to be sent now."""
         generation = self._store.subscribers.generation
         result = [response for type_url in _TYPES if (response := self._response(type_url, generation)) is not None]
-        self._built = generation
-        self._update_applied()
+        self._progress.update(generation)
         return result
 
     def _response(self, type_url: str, generation: int) -> discovery_pb2.DeltaDiscoveryResponse | None:
@@ -97,103 +81,22 @@ class _Stream:
             if resource.version != subscription.sent[name]:
                 subscription.sent[name] = resource.version
                 resources.append(resource)
-                self._await_endpoints(resource, generation)
+                if type_url == CLUSTER:
+                    self._progress.cluster_sent(resource, self._subscriptions[ENDPOINTS], generation)
         subscription.changed.clear()
         if not resources:
             return None
-        self._nonce += 1
-        nonce = str(self._nonce)
-        names = tuple(each.name for each in resources) if type_url == ENDPOINTS else ()
-        self._unacknowledged[nonce] = (generation, names)
         return discovery_pb2.DeltaDiscoveryResponse(
             type_url=type_url,
-            nonce=nonce,
+            nonce=self._progress.carries(generation, tuple((type_url, each.name) for each in resources)),
             system_version_info=str(generation),
             resources=[
                 discovery_pb2.Resource(name=each.name, version=each.version, resource=each.body) for each in resources
             ],
         )
 
-    def _await_endpoints(self, resource: Resource, generation: int) -> None:
-        """A new cluster is in force only once its endpoints are, and Envoy asks for those after acknowledging it."""
-        endpoint_set = resource.endpoint_set
-        if endpoint_set and endpoint_set not in self._subscriptions[ENDPOINTS].sent:
-            self._awaited_endpoints[endpoint_set] = generation
-
     def _acknowledge(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        generation, endpoint_sets = self._unacknowledged.pop(request.response_nonce, (0, ()))
-        if request.HasField("error_detail"):
-            self._subscriber.refused = generation
-            self._subscriber.error = request.error_detail.message
-            log.error("%s refused generation %d: %s", self._subscriber.node, generation, request.error_detail.message)
-        for name in endpoint_sets:
-            self._awaited_endpoints.pop(name, None)
-        self._update_applied()
-
-    def _update_applied(self) -> None:
-        outstanding = [
-            *(generation for generation, _ in self._unacknowledged.values()),
-            *self._awaited_endpoints.values(),
-        ]
-        self._subscriber.has_applied(min(outstanding) - 1 if outstanding else self._built)
-        if self._subscriber.applied > self._subscriber.refused:
-            self._subscriber.error = ""
-
-
-class DeltaDiscovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # untyped wheel
-    """Serves delta ADS; the node of a stream is the ``node.id`` of its first request."""
-
-    def __init__(self, store: ResourceStore) -> None:
-        self._store = store
-
-    async def DeltaAggregatedResources(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
-        context: grpc.aio.ServicerContext[discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse],
-    ) -> AsyncIterator[discovery_pb2.DeltaDiscoveryResponse]:
-        """One Envoy's stream, until either side ends it."""
-        first = await anext(aiter(request_iterator), None)
-        if first is None:
-            return
-        subscriber = Subscriber(first.node.id or context.peer(), "sidecar")
-        stream = _Stream(self._store, subscriber)
-        subscribers = self._store.subscribers
-        self._store.add_listener(stream)
-        subscribers.add(subscriber)
-        log.info("%s connected", subscriber.node)
-        _take(first, stream, subscriber)
-        reader = asyncio.create_task(self._read(request_iterator, stream, subscriber))
-        try:
-            while not reader.done():
-                await subscriber.wake.wait()
-                subscriber.wake.clear()
-                for response in stream.responses():
-                    yield response
-                await subscribers.notify_progress()
-        finally:
-            reader.cancel()
-            self._store.discard_listener(stream)
-            await subscribers.discard(subscriber)
-            log.info("%s disconnected", subscriber.node)
-
-    async def _read(
-        self,
-        requests: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
-        stream: _Stream,
-        subscriber: Subscriber,
-    ) -> None:
-        try:
-            async for request in requests:
-                _take(request, stream, subscriber)
-        finally:
-            subscriber.wake.set()
-
-
-def _take(request: discovery_pb2.DeltaDiscoveryRequest, stream: _Stream, subscriber: Subscriber) -> None:
-    try:
-        stream.receive(request)
-    except Exception:
-        # One bad request must not end the stream: Envoy would repeat it on every reconnect, and no new key would be
-        # answered until Envoy itself is restarted.
-        log.exception("%s: request ignored", subscriber.node)
-    subscriber.wake.set()
+        refusal = request.error_detail.message if request.HasField("error_detail") else None
+        generation = self._progress.answered(request.response_nonce, refusal)
+        if refusal is not None:
+            log.error("%s refused generation %d: %s", self._subscriber.node, generation, refusal)

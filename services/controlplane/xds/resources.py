@@ -1,4 +1,7 @@
-"""How a routing key looks to Envoy: a cluster of that name, whose endpoints are the replicas that hold the version.
+"""How a routing key looks to a node: a cluster of that name, whose endpoints are the replicas that hold the version.
+
+An Envoy has one route for all keys, in its bootstrap. A gRPC client gets one for each, as it cannot take the name of a
+cluster from a header.
 
 The version of a resource is the hash of its content, so a control plane that comes back after a crash has nothing to
 send to an Envoy whose resources are still right.
@@ -6,21 +9,30 @@ send to an Envoy whose resources are still right.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
+
+from lab.routing.keys import HEADER
+from lab.transport.xds import LISTENER as LISTENER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from google.protobuf.message import Message
 
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
@@ -35,12 +47,49 @@ class Resource:
 
     Attributes:
         endpoint_set: for a cluster, the name of the endpoints that it will ask for; empty if none.
+        routes: for a listener, the clusters that it leads to.
     """
 
     name: str
     version: str
     body: any_pb2.Any
     endpoint_set: str = ""
+    routes: frozenset[str] = frozenset()
+
+
+def listener(routing_keys: Iterable[str]) -> Resource:
+    """What leads a gRPC client from a request's routing key to the cluster of that name.
+
+    A key that has no route fails at once, in gRPC's own words. So do all as long as there is not one route: an empty
+    list of routes would be refused.
+    """
+    keys = sorted(routing_keys)
+    virtual_host = route_components_pb2.VirtualHost(
+        name="all",
+        domains=["*"],
+        routes=[
+            route_components_pb2.Route(
+                match=route_components_pb2.RouteMatch(
+                    prefix="",
+                    headers=[
+                        route_components_pb2.HeaderMatcher(
+                            name=HEADER, string_match=string_pb2.StringMatcher(exact=key)
+                        )
+                    ],
+                ),
+                route=route_components_pb2.RouteAction(cluster=key),
+            )
+            for key in keys
+        ],
+    )
+    manager = http_connection_manager_pb2.HttpConnectionManager(
+        route_config=route_pb2.RouteConfiguration(name="by-routing-key", virtual_hosts=[virtual_host] if keys else []),
+        http_filters=[http_connection_manager_pb2.HttpFilter(name="router", typed_config=_packed(router_pb2.Router()))],
+    )
+    message = listener_pb2.Listener(
+        name=LISTENER_NAME, api_listener=api_listener_pb2.ApiListener(api_listener=_packed(manager))
+    )
+    return replace(_resource(LISTENER_NAME, message), routes=frozenset(keys))
 
 
 def endpoint_set_name(cluster: str, routing_key: str) -> str:
@@ -125,6 +174,11 @@ def _endpoint(address: str) -> endpoint_components_pb2.LbEndpoint:
 
 
 def _resource(name: str, message: Message, endpoint_set: str = "") -> Resource:
+    body = _packed(message)
+    return Resource(name, blake2b(body.value, digest_size=12).hexdigest(), body, endpoint_set)
+
+
+def _packed(message: Message) -> any_pb2.Any:
     body = any_pb2.Any()
     body.Pack(message, deterministic=True)
-    return Resource(name, blake2b(body.value, digest_size=12).hexdigest(), body, endpoint_set)
+    return body

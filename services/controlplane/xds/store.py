@@ -1,14 +1,22 @@
-"""The clusters and endpoints in force, and who has to hear of a change."""
+"""The clusters, endpoints and routes in force, and who has to hear of a change."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
 from services.controlplane.subscribers import Subscribers
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, Resource, cluster, empty_cluster, endpoints
+from services.controlplane.xds.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    Resource,
+    cluster,
+    empty_cluster,
+    endpoints,
+    listener,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 class ChangeListener(Protocol):
@@ -19,24 +27,29 @@ class ChangeListener(Protocol):
 
 
 class ResourceStore:
-    """What every sidecar would be told if it asked.
+    """What every node would be told if it asked.
+
+    Args:
+        keys_for: routing keys that a caller may come to need, by its name; whichever there are, if left out.
 
     Attributes:
-        subscribers: the sidecars that are connected.
+        subscribers: the Envoys and gRPC clients that are connected.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keys_for: Callable[[str], Iterable[str]] | None = None) -> None:
         self.subscribers = Subscribers()
+        self._keys_for = keys_for
+        self._listeners_by_caller: dict[str, Resource] = {}
         self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}}
-        self._listeners: set[ChangeListener] = set()
+        self._streams: set[ChangeListener] = set()
 
     def add_listener(self, listener: ChangeListener) -> None:
         """From now on the listener hears of changes."""
-        self._listeners.add(listener)
+        self._streams.add(listener)
 
     def discard_listener(self, listener: ChangeListener) -> None:
         """The listener has gone."""
-        self._listeners.discard(listener)
+        self._streams.discard(listener)
 
     @property
     def endpoint_sets(self) -> list[str]:
@@ -45,37 +58,52 @@ class ResourceStore:
 
     def get(self, type_url: str, name: str) -> Resource:
         """The resource; an empty one if there is none of that name, so that nobody waits for it."""
-        found = self._resources[type_url].get(name)
+        found = self.find(type_url, name)
         if found is not None:
             return found
         return empty_cluster(name) if type_url == CLUSTER else endpoints(name, ())
+
+    def find(self, type_url: str, name: str) -> Resource | None:
+        """The resource, if there is one of that name."""
+        return self._resources[type_url].get(name)
+
+    def listener(self, caller: str) -> Resource:
+        """The listener of a caller's gRPC clients: a route for each key that it may use and that has a cluster."""
+        found = self._listeners_by_caller.get(caller)
+        if found is None:
+            clusters = self._resources[CLUSTER]
+            keys = clusters if self._keys_for is None else clusters.keys() & self._keys_for(caller)
+            found = self._listeners_by_caller[caller] = listener(keys)
+        return found
 
     def update(
         self,
         *,
         clusters: Mapping[str, str] | None = None,
-        removed_clusters: Iterable[str] = (),
+        removed_clusters: Iterable[str] | None = None,
         endpoint_sets: Mapping[str, Iterable[str]] | None = None,
         removed_endpoint_sets: Iterable[str] = (),
     ) -> int:
         """Applies a change and returns the generation that carries it.
 
         Args:
-            clusters: routing key → model cluster.
-            removed_clusters: routing keys that map to nothing any longer.
+            clusters: routing key → model cluster. If given, be it without any, callers may need other keys than before.
+            removed_clusters: routing keys that map to nothing any longer; likewise.
             endpoint_sets: endpoint set → addresses.
             removed_endpoint_sets: endpoint sets that nobody needs any longer.
         """
         changed = [
             *self._put(CLUSTER, (cluster(key, model_cluster) for key, model_cluster in (clusters or {}).items())),
             *self._put(ENDPOINTS, (endpoints(name, addresses) for name, addresses in (endpoint_sets or {}).items())),
-            *self._remove(CLUSTER, removed_clusters),
+            *self._remove(CLUSTER, removed_clusters or ()),
             *self._remove(ENDPOINTS, removed_endpoint_sets),
         ]
+        if clusters is not None or removed_clusters is not None:
+            self._listeners_by_caller.clear()
         generation = self.subscribers.next_generation()
-        for listener in self._listeners:
+        for stream in self._streams:
             for type_url, name in changed:
-                listener.resource_changed(type_url, name)
+                stream.resource_changed(type_url, name)
         self.subscribers.wake_all()
         return generation
 

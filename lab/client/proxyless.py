@@ -1,0 +1,42 @@
+"""Caller ⇄ resolver beside it, caller's own gRPC library → model: the limit of a thin path.
+
+The library asks the control plane where each routing key is, and routes by itself; no Envoy is on the way. It cannot
+mirror, so the client sends a shadow's copies itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.client.copies import Copies
+from lab.client.decisions import DecisionReader
+from lab.client.mesh import MeshClient
+from lab.client.wire import Wire
+from lab.errors import SpecError
+from lab.transport import open_xds_channel
+
+if TYPE_CHECKING:
+    from lab.client.endpoints import Endpoints
+    from lab.client.passage import Passage
+    from models.apis import Method
+
+
+class ProxylessClient(MeshClient):
+    """A mesh client whose gRPC library does what Envoy does elsewhere."""
+
+    topology = "proxyless"
+
+    def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
+        super().__init__(caller, endpoints, **options)
+        self._decisions = DecisionReader(marks_shadows=False)
+        self._copies = Copies()
+
+    def _open_wire(self) -> Wire:
+        if self._endpoints.control_plane is None:
+            raise SpecError(f"topology {self.topology}: no address of a control plane is given")
+        channel = open_xds_channel(self._endpoints.control_plane, self._caller, self._security)
+        return Wire(("models, by routing key",), channel=channel)
+
+    def _sent(self, passage: Passage, method: Method, payload: bytes) -> None:
+        if passage.shadow and passage.attempts == 1:
+            self._copies.send(passage.wire, method, payload, routing_key=passage.shadow, request_id=passage.request_id)

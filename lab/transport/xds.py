@@ -1,0 +1,84 @@
+"""Channels whose gRPC library asks the control plane where to send, by xDS, and routes by itself.
+
+Who a process is to the control plane, gRPC takes from its environment, and may keep for longer than the channel that
+made it look there is open. So a process has one identity by that, for good, as a service has. A process that plays
+several callers, or meets several labs, such as a bench's or a test's, gets the others by a channel argument that gRPC
+has for such use alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from lab.errors import SpecError
+from lab.transport.channels import OPTIONS
+from lab.transport.security import Security
+
+if TYPE_CHECKING:
+    from lab.transport.channels import Option
+
+LISTENER = "models"
+"""What such channels ask for: ``xds:///models``."""
+
+ROLE = "proxyless"
+
+_VARIABLE, _FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG", "GRPC_XDS_BOOTSTRAP"
+_ARGUMENT = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
+
+# Caller and control plane; one at most.
+_introduced_as: list[tuple[str, str]] = []
+
+
+def open_xds_channel(control_plane: str, caller: str, security: Security | None = None) -> grpc.aio.Channel:
+    """An asyncio channel to all models, by routing key.
+
+    Args:
+        control_plane: ``host:port`` of its xDS API.
+        caller: in whose name; each process of a caller is a node of its own there.
+        security: credentials; this process's own by default.
+
+    Raises:
+        SpecError: somebody else has told gRPC who this process is.
+    """
+    credentials = (security or Security.of_this_process()).channel_credentials()
+    options = _introduce(control_plane, caller)
+    target = f"xds:///{LISTENER}"
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+def bootstrap(control_plane: str, caller: str) -> dict[str, object]:
+    """What gRPC is to know, see gRFC A27.
+
+    A caller's service and a load driver beside it are different nodes, so they have different ids. The id lives as long
+    as the process: whoever comes back to a control plane that was away is the same node as before.
+    """
+    return {
+        "xds_servers": [
+            {"server_uri": control_plane, "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}
+        ],
+        "node": {
+            "id": f"{caller}-{ROLE}-{secrets.token_hex(3)}",
+            "cluster": caller,
+            "metadata": {"role": ROLE},
+        },
+    }
+
+
+def _introduce(control_plane: str, caller: str) -> tuple[Option, ...]:
+    """Lets gRPC know who this process is; returns options for a channel."""
+    if _FILE_VARIABLE in os.environ:
+        raise SpecError(f"{_FILE_VARIABLE} is set, and gRPC would go by it: unset it for topology proxyless")
+    if not _introduced_as:
+        # What is there already is the parent process's.
+        os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller))
+        _introduced_as.append((caller, control_plane))
+    if (caller, control_plane) in _introduced_as:
+        return OPTIONS
+    return (*OPTIONS, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller))))

@@ -1,0 +1,71 @@
+"""Who is in the path decides whom a death reaches."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from lab.errors import CallError
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.lab import Lab
+
+ASKS = {
+    "homepage": "ContinueWatchingRanking",
+    "search": "SearchRanking",
+    "playback": "UpNext",
+    "payments": "FraudDetection",
+    "recommendations": "ContinueWatchingRanking",
+}
+BACK_WITHIN = timedelta(seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("victim", "way", "cut_off"),
+    [
+        ("central-envoy", "gateway-header", set(ASKS)),
+        ("homepage-sidecar", "mesh", {"homepage"}),
+        # Nobody else is in the path, and whoever was asked before a call is not asked during one.
+        ("control-plane", "proxyless", set()),
+    ],
+)
+def test_a_death_in_the_middle_reaches_everybody_and_one_beside_a_caller_that_caller_alone(
+    lab: Lab, victim: str, way: str, cut_off: set[str]
+) -> None:
+    assert set() == _cut_off(lab, way)
+    with _dead(lab, victim):
+        assert cut_off == _cut_off(lab, way)
+        for other in {"gateway-header", "mesh", "proxyless"} - {way}:
+            assert set() == _cut_off(lab, other)
+    eventually("all are answered again", lambda: _cut_off(lab, way), within=BACK_WITHIN, until=lambda who: not who)
+
+
+@contextmanager
+def _dead(lab: Lab, victim: str) -> Iterator[None]:
+    lab.kill(victim)
+    try:
+        yield
+    finally:
+        lab.start(victim)
+
+
+def _cut_off(lab: Lab, topology: str) -> set[str]:
+    """Callers that get no answer this way."""
+    return {caller for caller in ASKS if not _answered(lab, caller, topology)}
+
+
+def _answered(lab: Lab, caller: str, topology: str) -> bool:
+    try:
+        lab.call(ASKS[caller], topology=topology, caller=caller, context={"user_id": "u1"})
+    except CallError as error:
+        if error.code is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""The aggregated discovery service in both variants, and what they share: a stream's life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Protocol
+
+from envoy.service.discovery.v3 import ads_pb2_grpc
+
+from services.controlplane.subscribers import Subscriber
+from services.controlplane.xds.delta import DeltaStream
+from services.controlplane.xds.sotw import SotwStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    import grpc.aio
+    from envoy.config.core.v3 import base_pb2
+    from envoy.service.discovery.v3 import discovery_pb2
+
+    from services.controlplane.xds.store import ResourceStore
+
+log = logging.getLogger(__name__)
+
+
+class _Stream(Protocol):
+    """What one node subscribes to, was sent, and has acknowledged."""
+
+    def resource_changed(self, type_url: str, name: str) -> None:
+        """Called by the store."""
+
+    def receive(self, request: Any) -> None:
+        """Takes in a subscription, an acknowledgement or a refusal."""
+
+    def responses(self) -> Sequence[Any]:
+        """What is to be sent now."""
+
+
+class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # untyped wheel
+    """Serves ADS; the node of a stream is the one of its first request."""
+
+    def __init__(self, store: ResourceStore) -> None:
+        self._store = store
+
+    async def DeltaAggregatedResources(  # noqa: N802 (the protocol's name)
+        self,
+        request_iterator: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
+        context: grpc.aio.ServicerContext[discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse],
+    ) -> AsyncIterator[discovery_pb2.DeltaDiscoveryResponse]:
+        """One Envoy's stream, until either side ends it."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            return
+        subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "sidecar"))
+        stream = DeltaStream(self._store, subscriber)
+        async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
+            async for response in responses:
+                yield response
+
+    async def StreamAggregatedResources(  # noqa: N802 (the protocol's name)
+        self,
+        request_iterator: AsyncIterator[discovery_pb2.DiscoveryRequest],
+        context: grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, discovery_pb2.DiscoveryResponse],
+    ) -> AsyncIterator[discovery_pb2.DiscoveryResponse]:
+        """One gRPC client's stream, until either side ends it."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            return
+        subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "proxyless"))
+        stream = SotwStream(self._store, subscriber, first.node.cluster)
+        async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _serve(
+        self, stream: _Stream, subscriber: Subscriber, first: Any, requests: AsyncIterator[Any]
+    ) -> AsyncGenerator[Any]:
+        subscribers = self._store.subscribers
+        self._store.add_listener(stream)
+        subscribers.add(subscriber)
+        log.info("%s connected", subscriber.node)
+        _take(first, stream, subscriber)
+        reader = asyncio.create_task(_read(requests, stream, subscriber))
+        try:
+            while not reader.done():
+                await subscriber.wake.wait()
+                subscriber.wake.clear()
+                for response in stream.responses():
+                    yield response
+                await subscribers.notify_progress()
+        finally:
+            reader.cancel()
+            self._store.discard_listener(stream)
+            await subscribers.discard(subscriber)
+            log.info("%s disconnected", subscriber.node)
+
+
+async def _read(requests: AsyncIterator[Any], stream: _Stream, subscriber: Subscriber) -> None:
+    try:
+        async for request in requests:
+            _take(request, stream, subscriber)
+    finally:
+        subscriber.wake.set()
+
+
+def _take(request: Any, stream: _Stream, subscriber: Subscriber) -> None:
+    try:
+        stream.receive(request)
+    except Exception:
+        # One bad request must not end the stream: Envoy would repeat it on every reconnect, and no new key would be
+        # answered until Envoy itself is restarted.
+        log.exception("%s: request ignored", subscriber.node)
+    subscriber.wake.set()
+
+
+def _role(node: base_pb2.Node, otherwise: str) -> str:
+    """What the node's bootstrap says that it is."""
+    said = node.metadata.fields["role"].string_value if "role" in node.metadata.fields else ""
+    return said or otherwise

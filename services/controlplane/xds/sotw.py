@@ -1,0 +1,145 @@
+"""The state-of-the-world variant of the aggregated discovery service, for gRPC libraries that route by themselves.
+
+A client asks for its listener, which has one route for each routing key that its caller may use; then for the clusters
+that the routes name, then for their endpoints. Each request names all that is wanted of its type, so the list grows and
+shrinks from one to the next; each response for listeners and clusters says all that there is of it, and what it leaves
+out is gone. Nothing is ever taken away by leaving it out here: a route goes first, and then the client itself lets go
+of the cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from envoy.service.discovery.v3 import discovery_pb2
+
+from lab.transport.xds import LISTENER as LISTENER_NAME
+from services.controlplane.xds.progress import Progress, Subscription
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER
+
+if TYPE_CHECKING:
+    from services.controlplane.subscribers import Subscriber
+    from services.controlplane.xds.resources import Resource
+    from services.controlplane.xds.store import ResourceStore
+
+log = logging.getLogger(__name__)
+
+# Each type refers to the next.
+_TYPES = (LISTENER, CLUSTER, ENDPOINTS)
+
+
+class SotwStream:
+    """One gRPC client's stream: what it subscribes to, what it was sent, what it has acknowledged.
+
+    Args:
+        store: what there is.
+        subscriber: the node.
+        caller: for whom it sends.
+    """
+
+    def __init__(self, store: ResourceStore, subscriber: Subscriber, caller: str) -> None:
+        self._store = store
+        self._subscriber = subscriber
+        self._caller = caller
+        self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
+        self._progress = Progress(subscriber, store.subscribers.generation)
+
+    def resource_changed(self, type_url: str, name: str) -> None:
+        """Called by the store."""
+        subscription = self._subscriptions[type_url]
+        if name in subscription.sent:
+            subscription.changed.add(name)
+
+    def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
+        """Takes in a subscription, an acknowledgement or a refusal; one request may be two of these."""
+        if request.type_url not in self._subscriptions:
+            log.warning("%s asks for %s, which is not served", self._subscriber.node, request.type_url)
+            return
+        if request.response_nonce:
+            refusal = request.error_detail.message if request.HasField("error_detail") else None
+            # Of answers that it could not send at once a client sends the last alone.
+            generation = self._progress.answered(request.response_nonce, refusal, of_all=request.type_url)
+            if refusal is not None:
+                log.error("%s refused generation %d: %s", self._subscriber.node, generation, refusal)
+        self._subscribe(request.type_url, set(request.resource_names))
+        self._progress.update()
+
+    def _subscribe(self, type_url: str, wanted: set[str]) -> None:
+        """Holds the list against what is followed: the nonce does not tell, lists change between two responses too."""
+        subscription = self._subscriptions[type_url]
+        for name in wanted - subscription.sent.keys():
+            subscription.sent[name] = ""
+            subscription.changed.add(name)
+        for name in subscription.sent.keys() - wanted:
+            del subscription.sent[name]
+            subscription.changed.discard(name)
+            self._progress.gives_up((type_url, name))
+            if type_url == CLUSTER:
+                self._progress.cluster_left(name)
+            elif type_url == LISTENER:
+                self._await_clusters(frozenset(), 0)
+
+    def responses(self) -> list[discovery_pb2.DiscoveryResponse]:
+        """What is to be sent now."""
+        generation = self._store.subscribers.generation
+        result = [
+            response
+            for build in (self._listeners, self._clusters, self._endpoints)
+            if (response := build(generation)) is not None
+        ]
+        self._progress.update(generation)
+        return result
+
+    def _listeners(self, generation: int) -> discovery_pb2.DiscoveryResponse | None:
+        subscription = self._subscriptions[LISTENER]
+        subscription.changed.clear()
+        if LISTENER_NAME not in subscription.sent:
+            return None
+        listener = self._store.listener(self._caller)
+        if listener.version == subscription.sent[LISTENER_NAME]:
+            return None
+        subscription.sent[LISTENER_NAME] = listener.version
+        self._await_clusters(listener.routes, generation)
+        return self._response(LISTENER, [listener], generation)
+
+    def _clusters(self, generation: int) -> discovery_pb2.DiscoveryResponse | None:
+        subscription = self._subscriptions[CLUSTER]
+        held = [found for name in sorted(subscription.sent) if (found := self._store.find(CLUSTER, name)) is not None]
+        changed = [each for each in held if each.version != subscription.sent[each.name]]
+        subscription.changed.clear()
+        if not changed:
+            return None
+        for each in changed:
+            subscription.sent[each.name] = each.version
+            self._progress.cluster_sent(each, self._subscriptions[ENDPOINTS], generation)
+        return self._response(CLUSTER, held, generation)
+
+    def _endpoints(self, generation: int) -> discovery_pb2.DiscoveryResponse | None:
+        subscription = self._subscriptions[ENDPOINTS]
+        changed = [
+            resource
+            for name in sorted(subscription.changed)
+            if (resource := self._store.get(ENDPOINTS, name)).version != subscription.sent[name]
+        ]
+        subscription.changed.clear()
+        if not changed:
+            return None
+        subscription.sent.update((each.name, each.version) for each in changed)
+        return self._response(ENDPOINTS, changed, generation)
+
+    def _response(self, type_url: str, resources: list[Resource], generation: int) -> discovery_pb2.DiscoveryResponse:
+        return discovery_pb2.DiscoveryResponse(
+            type_url=type_url,
+            version_info=str(generation),
+            nonce=self._progress.carries(generation, tuple((type_url, each.name) for each in resources)),
+            resources=[each.body for each in resources],
+        )
+
+    def _await_clusters(self, routes: frozenset[str], generation: int) -> None:
+        """A route is in force only once its cluster is, and the client asks for that after it has seen the route."""
+        for key in self._progress.awaited(CLUSTER):
+            if key not in routes:
+                self._progress.gives_up((CLUSTER, key))
+        for key in routes - self._subscriptions[CLUSTER].sent.keys():
+            self._progress.refers_to((CLUSTER, key), generation)

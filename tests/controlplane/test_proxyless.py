@@ -1,0 +1,193 @@
+"""A real gRPC library that routes by itself, at a real control plane: what a publish waits for, and what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from google.rpc import status_pb2
+
+from lab.errors import PublishError
+from lab.transport import open_channel, xds
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
+from services.controlplane.registry import Phase
+from services.controlplane.xds.resources import LISTENER
+from tests.controlplane.conftest import Replica
+from tests.parts import Model
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from lab.routing.document import RouteTable
+    from tests.controlplane.conftest import ControlPlane
+
+CLUSTER = "ml-cluster-1"
+KEYS = ("cw-ranker.v1", "cw-ranker.v2")
+
+
+@pytest.fixture
+async def model(control_plane: ControlPlane, until: Any) -> AsyncIterator[Model]:
+    """A model that answers, registered by a replica that only plays its part at the control plane."""
+    async with Model(*KEYS).up() as model:
+        replica = Replica(control_plane.address, CLUSTER, "a")
+        replica.state.address = model.address
+        await until("it is registered", lambda: bool(control_plane.publisher.fleet.membership.members))
+        yield model
+        await replica.die()
+
+
+@asynccontextmanager
+async def proxyless(control_plane: ControlPlane, caller: str = "homepage") -> AsyncIterator[grpc.aio.Channel]:
+    """A node of its own, as a process would be."""
+    told = json.dumps(xds.bootstrap(control_plane.address, caller))
+    options = (("grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config", told),)
+    async with grpc.aio.insecure_channel("xds:///models", options=options) as channel:
+        yield channel
+
+
+async def ask(channel: grpc.aio.Channel, version: str, key: str = "") -> str:
+    request = ranking_pb2.RankRequest()
+    request.envelope.model_config.CopyFrom(serving_pb2.ModelConfig(model="cw-ranker", version=version))
+    metadata = (("x-routing-key", key or f"cw-ranker.{version}"),)
+    answer = await ranking_pb2_grpc.RankingStub(channel).Rank(request, metadata=metadata, timeout=5)
+    return str(answer.answered_by.version)
+
+
+async def status_of(call: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code()
+
+
+def stored_phases(control_plane: ControlPlane, revision: int) -> set[Phase]:
+    return {event.phase for event in control_plane.publisher.registry.get(revision).events}
+
+
+async def test_a_key_can_be_used_as_soon_as_a_publish_returns_and_is_gone_once_it_is_retired(
+    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model, until: Any
+) -> None:
+    del model
+    await control_plane.publish(table({"v1": CLUSTER}))
+    async with proxyless(control_plane) as channel:
+        assert await ask(channel, "v1") == "v1"
+        assert await status_of(ask(channel, "v2")) is grpc.StatusCode.UNAVAILABLE
+
+        await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+
+        assert await ask(channel, "v2") == "v2"
+        stored = control_plane.publisher.registry.get(2)
+        assert ["proxyless"] == [each.role for each in stored.acknowledgements]
+        await until("v1 is retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
+        node = next(iter(control_plane.publisher.fleet.store.subscribers))
+        await until(
+            "the route to it is gone",
+            lambda: node.applied == control_plane.publisher.fleet.store.subscribers.generation,
+        )
+        assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
+        assert await ask(channel, "v2") == "v2"
+
+
+async def test_nothing_fails_while_versions_go_back_and_forth(
+    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+) -> None:
+    del model
+    await control_plane.publish(table({"v1": CLUSTER}))
+    in_force, done = "v1", asyncio.Event()
+
+    async def use() -> int:
+        answers = 0
+        while not done.is_set():
+            wanted = in_force
+            assert await ask(channel, wanted) == wanted
+            answers += 1
+        return answers
+
+    async with proxyless(control_plane) as channel:
+        users = [asyncio.create_task(use()) for _ in range(4)]
+        for number in range(10):
+            version = ("v2", "v1")[number % 2]
+            await control_plane.publish(table({version: CLUSTER}, default=f"cw-ranker@{version}"))
+            in_force = version
+            await asyncio.sleep(0)
+        done.set()
+        assert sum(await asyncio.gather(*users)) > 0
+
+
+async def test_a_caller_loses_a_route_once_the_rules_that_needed_it_are_retired_and_not_before(
+    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model, until: Any
+) -> None:
+    del model
+    both, fleet = {"v1": CLUSTER, "v2": CLUSTER}, control_plane.publisher.fleet
+    await control_plane.publish(table(both))
+    await control_plane.publish(table(both, default="cw-ranker@v2"))
+    assert fleet.store.listener("homepage").routes == set(KEYS)
+
+    await until("the old rules are retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
+
+    assert fleet.store.listener("homepage").routes == {"cw-ranker.v2"}
+    for _ in range(3):  # tables that nobody acts by are not kept
+        await control_plane.publish(table(both, default="cw-ranker@v2"))
+    await until("all are retired", lambda: stored_phases(control_plane, 5) >= {Phase.RETIRED})
+    assert len(fleet._tables) == 1
+
+
+async def test_a_caller_gets_no_route_to_what_it_may_not_use(
+    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+) -> None:
+    del model
+    await control_plane.publish(table({"v1": CLUSTER}))
+    async with proxyless(control_plane, "payments") as channel:
+        assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_node_that_connects_before_the_first_revision_is_served_by_it(
+    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+) -> None:
+    del model
+    async with proxyless(control_plane) as channel:
+        assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
+
+        await control_plane.publish(table({"v1": CLUSTER}))
+
+        assert await ask(channel, "v1") == "v1"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [("", "no answer within 1 s from proxyless mute"), ("no", "proxyless mute refused: no")]
+)
+async def test_a_publish_stops_at_a_node_that_does_not_follow_and_names_it(
+    error: str, message: str, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model, until: Any
+) -> None:
+    del model
+    await control_plane.publish(table({"v1": CLUSTER}))
+    async with open_channel(control_plane.address) as channel:
+        stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources()
+        node = base_pb2.Node(id="mute", cluster="homepage")
+        asking = discovery_pb2.DiscoveryRequest(node=node, type_url=LISTENER, resource_names=["models"])
+        await stream.write(asking)
+
+        async def refuse() -> None:
+            async for response in stream:
+                if error:
+                    asking.response_nonce = response.nonce
+                    asking.error_detail.CopyFrom(status_pb2.Status(message=error))
+                    await stream.write(asking)
+
+        refusing = asyncio.create_task(refuse())
+        await until("it is connected", lambda: bool(len(control_plane.publisher.fleet.store.subscribers)))
+        with pytest.raises(PublishError, match=message):
+            await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+        refusing.cancel()
+        await asyncio.gather(refusing, return_exceptions=True)
+    assert control_plane.publisher.revision == 1
+    # Once it has gone, nobody waits for it.
+    await until("it has gone", lambda: not len(control_plane.publisher.fleet.store.subscribers))
+    await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
