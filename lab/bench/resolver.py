@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from lab.bench.pace import pace
 from lab.bench.pictures import MIXED, chart_of_medians
 from lab.bench.result import BenchResult, Claim, ResultTable
 from lab.bench.setting import cpu_seconds, setting
+from lab.bench.timetable import send_on_time
 from lab.checkers.plain import decide
 from lab.client.mesh import MeshClient, UnleasedMeshClient
 from lab.errors import UnitError
@@ -343,7 +343,7 @@ async def _in_turns(clients: Mapping[str, Sequence[_TimedClient]], asking: _Aski
     numbers = range(REQUESTS * len(ARMS))
     await asyncio.gather(
         *(
-            pace(sender(place), every_ms=EVERY_MS, numbers=numbers, offset_ms=place * EVERY_MS // CALLERS)
+            send_on_time(sender(place), every_ms=EVERY_MS, numbers=numbers, offset_ms=place * EVERY_MS // CALLERS)
             for place in range(CALLERS)
         )
     )
