@@ -38,7 +38,7 @@ def found(arm: str = "", *, cpu: float | None = None, **change: Any) -> BenchRes
 
 
 def broken(arm: str, **change: Any) -> list[str]:
-    return [claim.text for claim in found(arm, **change).claims if claim.holds is not True]
+    return [claim.text for claim in found(arm, **change).claims if not claim.holds]
 
 
 def test_what_keeps_all_bounds_is_told_with_its_figures() -> None:
