@@ -45,7 +45,7 @@ _CONNECTIONS = (L4_KEPT, L4_CUT, L4_AGED)
 _STYLES = {L4_KEPT: "run-2", L4_CUT: "run-5", L4_AGED: "run-4", L7_VIP: "run-1"}
 _STEP_S = 0.2
 
-# Through the very same balancer as another. Two streams at fixed paces would each take every other turn of it, or every
+# Through the very same balancer as another. Two streams at fixed times would each take every other turn of it, or every
 # third, and look uneven where both together are not.
 _ALIKE = {"mesh-unleased": "mesh", "gateway-passthrough": "gateway"}
 

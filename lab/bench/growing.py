@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
-from lab.bench.pace import pace
 from lab.bench.spread import AFTER_S, BEFORE_S, Answered, Round
+from lab.bench.timetable import send_on_time
 from lab.client import open_client
 from lab.errors import CallError, UnitError
 from lab.runtime.state import LabState
@@ -123,7 +123,7 @@ async def _round(sides: Sequence[Side], clients: Mapping[str, Client], draw: Ran
                 ways[way] = await _connections(stack, address, draw)
         sending = [
             asyncio.create_task(
-                pace(
+                send_on_time(
                     _recorder(send, answers.setdefault(way, [])),
                     every_ms=every_ms,
                     numbers=itertools.count(),

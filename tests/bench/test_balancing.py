@@ -8,9 +8,9 @@ import pytest
 
 from lab.bench import balancing
 from lab.bench.balancing import HARD_CODED, L4_AGED, L4_CUT, L4_KEPT, L7_VIP, result
-from lab.bench.pace import pace
 from lab.bench.setting import setting
 from lab.bench.spread import AFTER_S, BEFORE_S, SETTLED_S, Answered, Round, share_between
+from lab.bench.timetable import send_on_time
 
 OLD, NEW = ("a", "b"), "c"
 
@@ -105,7 +105,7 @@ def test_each_claim_can_fail(way: str, taken: Round, claim: str) -> None:
     assert claim in text
 
 
-async def test_a_pace_is_kept_whatever_becomes_of_the_requests() -> None:
+async def test_a_timetable_is_kept_whatever_becomes_of_the_requests() -> None:
     due: list[int] = []
     never, stop = asyncio.Event(), asyncio.Event()
 
@@ -117,7 +117,7 @@ async def test_a_pace_is_kept_whatever_becomes_of_the_requests() -> None:
             never.set()
         await never.wait()
 
-    await pace(send, every_ms=2, numbers=itertools.count(), stop=stop)
+    await send_on_time(send, every_ms=2, numbers=itertools.count(), stop=stop)
 
     assert [later - earlier for earlier, later in itertools.pairwise(due)] == [2_000_000] * (len(due) - 1)
     assert {each % 1_000_000 for each in due} == {0}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _NS_PER_MS = 1_000_000
 
 
-async def pace(
+async def send_on_time(
     send: Callable[[int], Awaitable[None]],
     *,
     every_ms: int,
@@ -32,7 +32,7 @@ async def pace(
             latency counts.
         every_ms: between two requests.
         numbers: of the requests, from 0; may be endless.
-        offset_ms: until the first, lest several paces send at the same instant.
+        offset_ms: until the first, lest several timetables send at the same instant.
         stop: ends it before all are sent.
     """
     loop = asyncio.get_running_loop()
