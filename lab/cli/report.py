@@ -9,7 +9,7 @@ import typer
 
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for
-from lab.report import ReportedBench, ReportedRun, is_of_benches, read_benches, read_run, write_album, write_report
+from lab.report import ReportedBench, is_of_benches, read_benches, read_runs, write_album, write_report
 
 _REPORT = "report.html"
 
@@ -27,21 +27,23 @@ def report(
     png: Annotated[Path | None, typer.Option(help="A folder that gets every chart as a PNG file, too.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what runs and benches show as one HTML file: claims, verdicts, latency, time line, who answered.
+    """Write what runs and benches show as one HTML file: verdicts, what each way costs, latency, time line, spread.
 
-    Needs no lab and no network.
+    Needs no lab and no network. From a bench `topologies`, or from runs of several topologies, it answers what the
+    gateway costs.
 
     Example: lab report runs/default/latest runs/bench/latest --png charts
     """
     say = progress_for(as_json=as_json)
-    runs: list[ReportedRun] = []
     benches: list[ReportedBench] = []
+    of_runs = []
     for folder in run_dirs:
         say(f"reading {folder}")
         if is_of_benches(folder):
             benches += read_benches(folder)
         else:
-            runs.append(read_run(folder, number=len(runs) + 1))
+            of_runs.append(folder)
+    runs = read_runs(of_runs)
     path = (output or run_dirs[0].resolve() / _REPORT).resolve()
     write_report(runs, path, benches)
     pictures = [] if png is None else write_album(runs, benches, png.resolve())

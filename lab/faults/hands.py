@@ -1,18 +1,21 @@
-"""Hands on the units of a lab: kill, pause, cut off, start, scale, replace."""
+"""Hands on the units of a lab: kill, pause, cut off, start, scale, replace. What they do, they write down."""
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab import units
 from lab.errors import InputError
+from lab.runs.marks import Act, write_act
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lab.runtime import Runtime
@@ -37,7 +40,8 @@ class Hands:
         state = LabState.of(self.folder)
         _unit(state, unit)
         if unit in state.running:
-            self._runtime(state).kill(state.running[unit])
+            with self._act("kill", unit):
+                self._runtime(state).kill(state.running[unit])
 
     def start(self, unit: str) -> None:
         """Starts one unit that does not run, at the addresses that it had."""
@@ -45,7 +49,8 @@ class Hands:
             state = LabState.of(self.folder)
             wanted = _unit(state, unit)
             if self._how(state, unit) == "exited":
-                self._start(state, self._runtime(state), [wanted])
+                with self._act("start", unit):
+                    self._start(state, self._runtime(state), [wanted])
 
     def pause(self, unit: str) -> None:
         """Freezes one unit: it stays connected and says nothing, until :meth:`resume`.
@@ -54,7 +59,9 @@ class Hands:
             InputError: it does not run.
         """
         state = LabState.of(self.folder)
-        self._runtime(state).pause(self._alive(state, unit))
+        running = self._alive(state, unit)
+        with self._act("pause", unit):
+            self._runtime(state).pause(running)
 
     def resume(self, unit: str) -> None:
         """Lets a frozen unit go on; does nothing to one that does.
@@ -65,7 +72,8 @@ class Hands:
         state = LabState.of(self.folder)
         running = self._alive(state, unit)
         if self._how(state, unit) == "paused":
-            self._runtime(state).resume(running)
+            with self._act("resume", unit):
+                self._runtime(state).resume(running)
 
     def partition(self, unit: str) -> None:
         """Cuts one unit off, with the pod that it stands in: nothing gets in or out, until :meth:`rejoin`.
@@ -74,7 +82,9 @@ class Hands:
             InputError: not on this runtime.
         """
         state = LabState.of(self.folder)
-        self._runtime(state).partition(_unit(state, unit))
+        cut = _unit(state, unit)
+        with self._act("partition", unit):
+            self._runtime(state).partition(cut)
 
     def rejoin(self, unit: str) -> None:
         """Connects one unit again that was cut off.
@@ -83,7 +93,9 @@ class Hands:
             InputError: not on this runtime.
         """
         state = LabState.of(self.folder)
-        self._runtime(state).rejoin(_unit(state, unit))
+        cut = _unit(state, unit)
+        with self._act("rejoin", unit):
+            self._runtime(state).rejoin(cut)
 
     def scale(self, cluster: str, replicas: int) -> list[str]:
         """Gives a model cluster more replicas, or fewer, which may finish what they have; returns all their names.
@@ -106,7 +118,8 @@ class Hands:
                 name = units.new_replica_name(cluster, names)
                 names.append(name)
                 new.append(units.replica(state.spec, cluster, name, site.port(name, "grpc"), site))
-            self._exchange(state, runtime, present[replicas:], new)
+            with self._act("scale", cluster, f"to {replicas} replicas"):
+                self._exchange(state, runtime, present[replicas:], new)
             return [unit.name for unit in [*present[:replicas], *new]]
 
     def replace(self, unit: str, cluster: str) -> str:
@@ -125,13 +138,22 @@ class Hands:
                 raise InputError(f"replace {unit}: is a {old.role}, not a model replica")
             _replicas(state, cluster)
             runtime = self._runtime(state)
-            if unit in state.running:
-                runtime.kill(state.running[unit])
             name = units.new_replica_name(cluster, [each.name for each in state.plan.units])
-            site = runtime.site(state.plan)
-            new = units.replica(state.spec, cluster, name, site.take_over(old, name), site)
-            self._exchange(state, runtime, [old], [new])
+            with self._act("replace", unit, f"by {name}"):
+                if unit in state.running:
+                    runtime.kill(state.running[unit])
+                site = runtime.site(state.plan)
+                new = units.replica(state.spec, cluster, name, site.take_over(old, name), site)
+                self._exchange(state, runtime, [old], [new])
             return name
+
+    @contextmanager
+    def _act(self, kind: str, target: str, detail: str = "") -> Iterator[None]:
+        """Writes down what is done within, unless it fails."""
+        from_ns = time.time_ns()
+        yield
+        act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())
+        write_act(self.folder, act)
 
     def _exchange(self, state: LabState, runtime: Runtime, old: Sequence[Unit], new: Sequence[Unit]) -> None:
         """Ends and forgets some units, and starts others."""

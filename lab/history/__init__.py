@@ -3,8 +3,18 @@
 What a record *proves* is for ``lab.checkers``; what the times add up to, for ``lab.measure`` and ``lab.load``.
 """
 
+from lab.history.columns import Columns, read_columns
 from lab.history.parquet import read_parquet, write_parquet
 from lab.history.record import UNSENT, Record
 from lab.history.spool import SpoolWriter, read_spool
 
-__all__ = ["UNSENT", "Record", "SpoolWriter", "read_parquet", "read_spool", "write_parquet"]
+__all__ = [
+    "UNSENT",
+    "Columns",
+    "Record",
+    "SpoolWriter",
+    "read_columns",
+    "read_parquet",
+    "read_spool",
+    "write_parquet",
+]

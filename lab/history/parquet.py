@@ -12,7 +12,7 @@ from lab.errors import RunError
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 _ROW_GROUP = 65_536
@@ -53,24 +53,37 @@ def read_parquet(path: Path) -> list[Record]:
     Raises:
         RunError: no such file, no Parquet, a column is missing, of another type, or has empty cells.
     """
+    return records_of(read_table(path))
+
+
+def records_of(table: Any) -> list[Record]:
+    """The records of a table of :func:`read_table` that has all fields."""
+    columns = (
+        table.column(name).to_pylist() if name in table.column_names else [DEFAULTS[name]] * table.num_rows
+        for name in FIELDS
+    )
+    return [record_of(values) for values in zip(*columns, strict=True)]
+
+
+def read_table(path: Path, names: Collection[str] = FIELDS) -> Any:
+    """Reads some columns of a history as an Arrow table, in the order of a record's fields.
+
+    Raises:
+        RunError: as :func:`read_parquet` does.
+    """
     pa, pq = _pyarrow()
     try:
         found = pq.read_schema(path)
         _check_columns(found, _schema(), path)
-        table = pq.read_table(path, columns=[name for name in FIELDS if name in found.names], use_threads=False)
+        wanted = [name for name in FIELDS if name in names and name in found.names]
+        table = pq.read_table(path, columns=wanted, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"{path}: no history can be read from it ({reason}); name the history of a run") from error
-    columns = []
-    for name in FIELDS:
-        if name not in found.names:
-            columns.append([DEFAULTS[name]] * table.num_rows)
-            continue
-        column = table.column(name)
-        if column.null_count:
-            raise RunError(f"{path}: {name}: {column.null_count} empty cells; a record has every field, write it anew")
-        columns.append(column.to_pylist())
-    return [record_of(values) for values in zip(*columns, strict=True)]
+    for name in wanted:
+        if empty := table.column(name).null_count:
+            raise RunError(f"{path}: {name}: {empty} empty cells; a record has every field, write it anew")
+    return table
 
 
 def _check_columns(found: Any, expected: Any, path: Path) -> None:

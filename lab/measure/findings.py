@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence  # noqa: TC003 (the report reads these back by their annotations)
 from dataclasses import dataclass
 from enum import StrEnum
 
 from lab.measure.compare import Interval  # noqa: TC001 (same)
 
-_GROUND = ("runtime", "cpus", "memory", "kernel")
+GROUND = ("runtime", "cpus", "memory", "kernel")
+"""What of a machine's card every figure names."""
 
 
 class State(StrEnum):
@@ -108,7 +110,7 @@ class Ran:
     machine: Mapping[str, str]
 
     def __str__(self) -> str:
-        ground = [f"{name} {self.machine[name]}" for name in _GROUND if name in self.machine]
+        ground = [f"{name} {self.machine[name]}" for name in GROUND if name in self.machine]
         started = self.started.replace("T", " ").replace("+00:00", " UTC")
         return f"{started}, {self.rounds} rounds in {self.took_s:g} s; {', '.join(ground)}"
 
@@ -119,7 +121,11 @@ def in_its_interval(figure: Interval) -> str:
 
 
 def written(value: float) -> str:
-    """A figure as it is shown: three digits after the point if it has any, none from 1,000 on."""
+    """A figure as it is shown: three digits after the point if it has any, none from 1,000 on; ∞, and – for none."""
+    if math.isnan(value):
+        return "–"
     sign, size = "−" if value < 0 else "", abs(value)
+    if math.isinf(value):
+        return f"{sign}∞"
     whole = isinstance(value, int) or size >= 1000  # noqa: PLR2004 (where thousands begin)
     return f"{sign}{size:,.0f}" if whole else f"{sign}{size:.3f}"

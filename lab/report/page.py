@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import RunError
+from lab.report.comparison import compare_runs
+from lab.report.cost import QUESTION, charts, cost
+from lab.report.outline import outline
 from lab.report.picture import drawing_of
 from lab.report.sections import SECTIONS
 from lab.report.templating import templates
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lab.report.bench import ReportedBench
     from lab.report.run import ReportedRun
 
+_AFTER = "timeline"
+"""Benches stand behind this section: runs as a whole first, then causes, then details."""
+
+_TWO, _MANY = 2, 4
+
 
 def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -> str:
     """The report as HTML: style and charts are inside, and there is no script."""
-    sections = [(name, module.TITLE, module.view(runs)) for name, module in SECTIONS.items() if runs]
     subjects = [f"bench {bench.name}" for bench in benches] + [f"run {run.label}" for run in runs]
+    if len(subjects) > _MANY:
+        subjects = [f"{len(of)} {what}" for of, what in ((benches, "benches"), (runs, "runs")) if of]
     page = templates.get_template("page.html")
-    return page.render(subjects=subjects, benches=benches, drawing_of=drawing_of, sections=sections)
+    return page.render(subjects=subjects, drawing_of=drawing_of, sections=list(_sections(runs, benches)))
+
+
+def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str, Any]]:
+    """Name, title and view of each, in the order of the page."""
+    yield "outline", "Verdicts", outline(runs, benches)
+    found = cost(runs, benches)
+    if found.tables or found.refusals:
+        yield "cost", QUESTION, (found, [drawing_of(chart) for chart in charts(found)])
+    if len(runs) == _TWO:
+        yield "comparison", "The two runs, figure by figure", compare_runs(runs[0], runs[1])
+    for name, module in SECTIONS.items() if runs else ():
+        yield name, module.TITLE, module.view(runs)
+        if name == _AFTER and benches:
+            yield "benches", "Benches", benches
+    if benches and not runs:
+        yield "benches", "Benches", benches
 
 
 def write_report(runs: Sequence[ReportedRun], path: Path, benches: Sequence[ReportedBench] = ()) -> None:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lab.errors import RunError
-from lab.history import UNSENT, read_parquet
+from lab.history import UNSENT, read_columns
+from lab.history.record import FIELDS
+from lab.load.summary import OK
+from lab.measure.alone import quantiles, share
+from lab.measure.findings import GROUND
+from lab.measure.latency import NS_PER_MS
+from lab.report.palette import topology_style
 from lab.runs import judge
-from lab.runs.folder import HISTORY, REVISIONS, plan_of, read_json
+from lab.runs.folder import HISTORY, REVISIONS, judged_before, plan_of, read_json
+from lab.runs.marks import read_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.history import Record
-    from lab.load.plan import LoadPlan
-    from lab.runs import RunResult
+    import numpy.typing as npt
 
-VERSIONS = "versions.json"
+    from lab.history import Columns
+    from lab.load.plan import LoadPlan
+    from lab.measure.alone import Figure
+    from lab.runs import RunResult
+    from lab.runs.marks import Act
+
+VERSIONS, SPEC = "versions.json", "spec.json"
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+"""Those that have an interval: names and shares."""
+
+SHOWN = (
+    *("sequence", "intended_ns", "sent_ns", "done_ns", "status", "message"),
+    *("model", "version", "cluster", "replica"),
+)
+"""Columns of the history that reports show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,35 +53,45 @@ class Rollout:
         from_ns: when it began to go out, Unix nanoseconds.
         until_ns: when all nodes had it, or had been put back; None if neither had come by the end of the run.
         failed: whether it was the latter.
+        comment: of whoever published it, e.g. which step of a roll it is.
     """
 
     revision: int
     from_ns: int
     until_ns: int | None
     failed: bool
+    comment: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what is worked out once is kept
 class ReportedRun:
     """One run of a report.
 
     Attributes:
         number: its place in the report, from 1; the page calls it by this.
+        again: how many runs of its topology stand before it: they share a colour, and differ in their dashes.
         result: figures and verdicts.
+        judged_now: whether they were found for this report, or are those of the run's end.
         plan: what the driver was told.
-        records: the history.
+        history: its columns that reports show.
         start_ns: when the schedule started, Unix nanoseconds; 0 if there is no record.
         rollouts: of all revisions that there were, also before and after the run.
+        acts: what was done to units meanwhile.
         versions: of what it ran on, by name.
+        security: how connections were secured; empty if nothing tells.
     """
 
     number: int
+    again: int = 0
     result: RunResult
+    judged_now: bool
     plan: LoadPlan
-    records: Sequence[Record]
+    history: Columns
     start_ns: int
     rollouts: Sequence[Rollout]
+    acts: Sequence[Act]
     versions: Mapping[str, str]
+    security: str
 
     @property
     def label(self) -> str:
@@ -65,9 +99,14 @@ class ReportedRun:
         return f"{self.number} {self.plan.topology}"
 
     @property
+    def colour(self) -> str:
+        """Class of the style sheet that gives it its topology's colour."""
+        return topology_style(self.plan.topology)
+
+    @property
     def style(self) -> str:
-        """Class of the style sheet that gives it its colour; there are six, which then come round again."""
-        return f"run-{(self.number - 1) % 6 + 1}"
+        """The same, with dashes where that colour has come before; for charts of several runs."""
+        return f"{self.colour} again-{(self.again - 1) % 2 + 1}" if self.again else self.colour
 
     @property
     def folder(self) -> str:
@@ -78,16 +117,82 @@ class ReportedRun:
     @property
     def origin(self) -> str:
         """What charts say of where their figures are from."""
-        return f"{self.label}, {self.folder}, n = {len(self.sent):,}"
+        return origins([self])
 
     @property
-    def sent(self) -> Sequence[Record]:
-        """The records of all requests that were sent."""
-        return [record for record in self.records if record.status != UNSENT]
+    def card(self) -> str:
+        """Of the machine, in a line."""
+        return ", ".join(f"{name} {self.versions[name]}" for name in GROUND if name in self.versions)
+
+    @cached_property
+    def is_sent(self) -> npt.NDArray[np.bool_]:
+        """For each row of the history whether that request was sent."""
+        return ~self.history.is_word("status", UNSENT)
+
+    @cached_property
+    def is_ok(self) -> npt.NDArray[np.bool_]:
+        """For each row of the history whether that request was answered."""
+        return self.history.is_word("status", OK)
+
+    @cached_property
+    def sent(self) -> int:
+        """How many requests were sent."""
+        return int(self.is_sent.sum())
+
+    @cached_property
+    def rows_sent(self) -> npt.NDArray[np.int64]:
+        """Their rows, in the order in which they were due."""
+        rows = np.flatnonzero(self.is_sent)
+        in_order: npt.NDArray[np.int64] = rows[np.argsort(self.history.numbers("intended_ns")[rows], kind="stable")]
+        return in_order
+
+    @cached_property
+    def latencies_ms(self) -> npt.NDArray[np.float64]:
+        """Their latencies, in the same order: from when each was due, failed ones too."""
+        took = self.history.numbers("done_ns") - self.history.numbers("intended_ns")
+        in_order: npt.NDArray[np.float64] = np.maximum(took[self.rows_sent], 0) / NS_PER_MS
+        return in_order
+
+    @cached_property
+    def figures(self) -> Mapping[str, Figure]:
+        """Their percentiles by name, ms; none if nothing was sent."""
+        if not self.sent:
+            return {}
+        return dict(zip(PERCENTILES, quantiles(self.latencies_ms, tuple(PERCENTILES.values())), strict=True))
+
+    @cached_property
+    def failed(self) -> Figure | None:
+        """The share of those sent that were not answered; None if nothing was sent."""
+        return share(~self.is_ok[self.rows_sent]) if self.sent else None
+
+
+def origins(runs: Sequence[ReportedRun]) -> str:
+    """Where figures are from: each run with its n, and the card of the machine, once for all that share it."""
+    by_card: dict[str, list[str]] = {}
+    for run in runs:
+        by_card.setdefault(run.card, []).append(f"{run.label}, {run.folder}, n = {run.sent:,}")
+    return "; ".join(", ".join(part for part in ("; ".join(some), card) if part) for card, some in by_card.items())
+
+
+def read_runs(folders: Iterable[Path]) -> list[ReportedRun]:
+    """Reads runs, and numbers them.
+
+    Raises:
+        RunError: something is missing or cannot be read.
+    """
+    runs: list[ReportedRun] = []
+    for number, folder in enumerate(folders, 1):
+        run = read_run(folder, number=number)
+        again = sum(each.plan.topology == run.plan.topology for each in runs)
+        runs.append(replace(run, again=again))
+    return runs
 
 
 def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
-    """Reads, and judges anew, what is in a run's folder.
+    """Reads what is in a run's folder, each file once.
+
+    The verdicts are those that were kept when the run ended, if what they rest on is still what it was; else the run
+    is judged anew.
 
     Raises:
         RunError: something is missing or cannot be read.
@@ -96,18 +201,29 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
     plan = plan_of(folder)
     rollouts = _rollouts(folder / REVISIONS)
     versions = _versions(folder / VERSIONS)
-    result = judge(folder)
-    records = read_parquet(folder / HISTORY)
-    start_ns = records[0].intended_ns - plan.schedule().offsets_ns[records[0].sequence] if records else 0
+    result = judged_before(folder)
+    history = read_columns(folder / HISTORY, FIELDS if result is None else SHOWN)
     return ReportedRun(
         number=number,
-        result=result,
+        result=result or judge(folder, history.records()),
+        judged_now=result is None,
         plan=plan,
-        records=records,
-        start_ns=start_ns,
+        history=history,
+        start_ns=_start_ns(plan, history),
         rollouts=rollouts,
+        acts=read_marks(folder),
         versions=versions,
+        security=_security(folder / SPEC),
     )
+
+
+def _start_ns(plan: LoadPlan, history: Columns) -> int:
+    if not len(history):
+        return 0
+    row = int(history.numbers("sequence").argmin())
+    sequence = int(history.numbers("sequence")[row])
+    first = next(islice(plan.arrivals.arrivals(), sequence, None), None)
+    return int(history.numbers("intended_ns")[row]) - (first.offset_ns if first else 0)
 
 
 def _rollouts(path: Path) -> tuple[Rollout, ...]:
@@ -117,7 +233,8 @@ def _rollouts(path: Path) -> tuple[Rollout, ...]:
             at = {step["phase"]: int(step["at_ns"]) for step in each["steps"]}
             if "loaded" in at:  # else it never went out
                 until = at.get("failed", at.get("converged"))
-                result.append(Rollout(int(each["revision"]), at["loaded"], until, "failed" in at))
+                comment = str(each.get("comment", ""))
+                result.append(Rollout(int(each["revision"]), at["loaded"], until, "failed" in at, comment))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path}: no list of revisions; name the folder of a finished run") from error
     return tuple(result)
@@ -128,3 +245,12 @@ def _versions(path: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         raise RunError(f"{path}: no versions by name; name the folder of a finished run")
     return {str(name): str(version) for name, version in found.items()}
+
+
+def _security(path: Path) -> str:
+    if not path.exists():
+        return ""
+    try:
+        return str(read_json(path)["security"]["mode"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path}: no spec of a lab; name the folder of a finished run") from error

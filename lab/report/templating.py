@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lab.measure.findings import written
 from lab.report import palette
+from lab.report.conditions import in_words
+
+_LONG = 100
+
+
+def _short(value: float) -> str:
+    """An end of an interval: two digits after the point, none from 100 on."""
+    return "∞" if math.isinf(value) else f"{value:,.0f}" if value >= _LONG else f"{value:.2f}"
+
 
 templates = Environment(
     loader=PackageLoader("lab.report"),
@@ -18,6 +29,9 @@ templates.filters["count"] = "{:,}".format
 templates.filters["decimal"] = "{:,.2f}".format
 templates.filters["rate"] = "{:,.1f}".format
 templates.filters["figure"] = written
+templates.filters["ms"] = _short
+templates.filters["percent"] = lambda share: f"{100 * share:.2f} %"
+templates.filters["in_words"] = in_words
 templates.globals["light"] = palette.LIGHT
 templates.globals["dark"] = palette.DARK
 templates.globals["styles"] = palette.STYLES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.copies import has_shadow, keep_copies
+from lab.runs.marks import keep_marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -92,7 +94,7 @@ def drive(
         state: the lab.
         runtime: carries the driver out.
         runs: folder of this lab's runs.
-        units: folder of its units' logs.
+        units: folder of its units' logs, in that of the lab.
         document: route table in force, which says who may ask for what.
         revisions: asked after the run for all route tables and their fates.
         replicas: asked after the run for the model replicas, if there was a shadow.
@@ -130,8 +132,10 @@ def drive(
     plan.schedule()  # a bad trace is said before anything is made
     run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
+    from_ns = time.time_ns()
     status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)))
     records = run_folder.keep_history(folder)
+    keep_marks(folder, units.parent, from_ns=from_ns)
     tables = revisions()
     run_folder.keep_revisions(folder, tables)
     if has_shadow(tables, records):

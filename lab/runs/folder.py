@@ -8,29 +8,32 @@
         revisions.json      route tables in force           versions.json   of what it ran on
         summary.json        figures and verdicts            copies.json     shadow copies, if replicas were asked
         spec.json           the lab's spec                  trace.csv       the trace, if one was played
+        marks.json          what was done to units meanwhile
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shutil
 import urllib.request
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from lab.checkers import Evidence, Outcome, RevisionInForce, Verdict, check, combine
+from lab.checkers import Evidence, Outcome, RevisionInForce, Verdict, Violation, check, combine
 from lab.errors import RunError
 from lab.history import read_parquet, read_spool, write_parquet
 from lab.load.arrivals import Trace
 from lab.load.plan import read_plan, write_plan
 from lab.load.summary import RunSummary, latency_histogram, summarize
+from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -79,6 +82,26 @@ class RunResult:
 
     def _violations(self, checker: str) -> int:
         return sum(len(verdict.violations) for verdict in self.verdicts if verdict.checker == checker)
+
+    @classmethod
+    def from_document(cls, folder: Path, document: Mapping[str, Any]) -> RunResult:
+        """The inverse of :meth:`to_document`, wherever the folder is by now.
+
+        Raises:
+            KeyError: something is missing.
+            TypeError: something is of another kind, as is said by ``ValueError``.
+        """
+        verdicts = tuple(
+            Verdict(
+                each["checker"],
+                Outcome(each["outcome"]),
+                each["summary"],
+                tuple(Violation(**violation) for violation in each["violations"]),
+            )
+            for each in document["verdicts"]
+        )
+        summary = RunSummary(**{field.name: document[field.name] for field in fields(RunSummary)})
+        return cls(folder, summary, verdicts, combine(verdicts))
 
     def to_document(self) -> dict[str, Any]:
         """As ``summary.json`` and ``--json`` have it."""
@@ -151,6 +174,7 @@ def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mappin
 def machine_card(ground: Mapping[str, str]) -> dict[str, str]:
     """What there is to know of the machine and of what is on it, by name; ``ground`` is what units stand on."""
     return {
+        "lab": lab_version(),
         **{name: metadata.version(name) for name in _PACKAGES},
         **ground,
         "kernel": platform.release(),
@@ -160,27 +184,31 @@ def machine_card(ground: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def judge(folder: Path) -> RunResult:
+def judge(folder: Path, records: Sequence[Record] | None = None) -> RunResult:
     """Looks at a run's folder, and at nothing else, and says what it shows.
+
+    Args:
+        folder: of the run.
+        records: its history, for whoever has read it already.
 
     Raises:
         RunError: something is missing or cannot be read.
     """
     schedule = plan_of(folder).schedule()
-    evidence = evidence_of(folder, schedule)
+    evidence = evidence_of(folder, schedule, records)
     verdicts = tuple(check(evidence))
     return RunResult(folder, summarize(evidence.records, schedule), verdicts, combine(verdicts))
 
 
-def evidence_of(folder: Path, schedule: Schedule) -> Evidence:
-    """What checkers judge a run by, read from its folder.
+def evidence_of(folder: Path, schedule: Schedule, records: Sequence[Record] | None = None) -> Evidence:
+    """What checkers judge a run by, read from its folder, but for ``records`` if they are given.
 
     Raises:
         RunError: something is missing or cannot be read.
     """
     copies, copied_again = copies_of(folder)
     return Evidence(
-        records=read_parquet(folder / HISTORY),
+        records=read_parquet(folder / HISTORY) if records is None else records,
         revisions=in_force(read_json(folder / REVISIONS)),
         planned=len(schedule),
         offered_rate=schedule.offered_rps,
@@ -212,8 +240,33 @@ def copies_of(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozen
 
 
 def write_summary(result: RunResult) -> None:
-    """Leaves figures and verdicts in the run's folder."""
-    (result.folder / SUMMARY).write_text(json.dumps(result.to_document(), indent=1))
+    """Leaves figures and verdicts in the run's folder, with the fingerprint of what they rest on."""
+    document = {**result.to_document(), "evidence": fingerprint(result.folder)}
+    (result.folder / SUMMARY).write_text(json.dumps(document, indent=1))
+
+
+def judged_before(folder: Path) -> RunResult | None:
+    """What the summary says of the run; None if there is none, or what was judged is no longer what is there.
+
+    To judge a million requests anew takes minutes; `lab check` does.
+    """
+    try:
+        document = json.loads((folder / SUMMARY).read_text())
+        if document["evidence"] != fingerprint(folder):
+            return None
+        return RunResult.from_document(folder, document)
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def fingerprint(folder: Path) -> str:
+    """Of all files that verdicts rest on: whoever changes one of them, changes this."""
+    digest = hashlib.sha256()
+    for name in (PLAN, TRACE, HISTORY, REVISIONS, COPIES):
+        if (path := folder / name).exists():
+            with path.open("rb") as file:
+                digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:

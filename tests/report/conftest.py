@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,14 +11,16 @@ from lab.history import UNSENT, Record, write_parquet
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.runs.folder import HISTORY, PLAN, REVISIONS
+from lab.runs.marks import MARKS, Act
 from models.scoring import scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 START_NS = 1_700_000_000_000_000_000
 MS = 1_000_000
+VERSIONS = {"grpcio": "1.85.3", "kernel": "6.1"}
 
 DOCUMENT = {
     "use_cases": {"Rows": {"callers": ["homepage"], "api": "ranking.v1", "timeout": "250ms", "default": "rows@v1"}},
@@ -83,22 +86,28 @@ def fixture_make_run(tmp_path: Path) -> Callable[..., Path]:
         name: str = "20231114T221320.000Z",
         topology: str = "mesh",
         revisions: Sequence[dict[str, Any]] = (make_revision(1, loaded=1, converged=2),),
+        acts: Sequence[Act] = (),
+        versions: Mapping[str, str] = VERSIONS,
+        **plan_changes: Any,
     ) -> Path:
         folder = tmp_path / "runs" / "lab" / name
         folder.mkdir(parents=True)
-        plan = LoadPlan(
-            topology=topology,
-            caller="homepage",
-            use_cases=(UseCase("Rows", "ranking.v1"),),
-            arrivals=Constant(200, 2.0),
-            endpoints=Endpoints(),
-            spool=folder / "history.jsonl",
-            summary=folder / "driver.json",
-        )
+        values: dict[str, Any] = {
+            "topology": topology,
+            "caller": "homepage",
+            "use_cases": (UseCase("Rows", "ranking.v1"),),
+            "arrivals": Constant(200, 2.0),
+            "endpoints": Endpoints(),
+            "spool": folder / "history.jsonl",
+            "summary": folder / "driver.json",
+            **plan_changes,
+        }
+        plan = LoadPlan(**values)
         write_plan(plan, folder / PLAN)
         write_parquet([make_one_record(each) for each in range(400)] if records is None else records, folder / HISTORY)
         (folder / REVISIONS).write_text(json.dumps(revisions))
-        (folder / "versions.json").write_text(json.dumps({"grpcio": "1.85.3", "kernel": "6.1"}))
+        (folder / "versions.json").write_text(json.dumps(versions))
+        (folder / MARKS).write_text(json.dumps([asdict(act) for act in acts]))
         return folder
 
     return make

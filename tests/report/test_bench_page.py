@@ -53,7 +53,11 @@ def folder(tmp_path: Path) -> Path:
 def test_a_bench_is_on_the_page_with_what_holds_and_what_does_not(folder: Path) -> None:
     html = render([], read_benches(folder))
 
-    assert (1, 1) == (html.count("</span> holds</span>"), html.count("</span> does not hold</span>"))
+    short, whole = html.split('id="benches"')
+    assert (0, 1) == (short.count("</span> holds</span>"), short.count("</span> does not hold</span>"))
+    assert "1 claim holds, 1 does not hold" in short
+    assert "adds nothing: 1.400, bound ≤ 1" in short
+    assert (1, 1) == (whole.count("</span> holds</span>"), whole.count("</span> does not hold</span>"))
     for found in (
         "&lt;mesh&gt;",
         "−3.000",
@@ -137,7 +141,13 @@ def test_the_command_writes_every_chart_as_an_image(
     document = json.loads(told.stdout)
     assert str(folder / "report.html") == document["report"]
     written = [Path(each) for each in document["png"]]
-    assert ["cost-p50-by-rate.png", "latency.png", "timeline-1.png"] == [each.name for each in written]
+    assert [
+        "cost-p50-by-rate.png",
+        "latency.png",
+        "spread-1.png",
+        "timeline-1.png",
+        "timeline-latency-1.png",
+    ] == sorted(each.name for each in written)
     assert all(each.read_bytes().startswith(b"\x89PNG") for each in written)
 
 

@@ -68,7 +68,8 @@ def test_a_page_has_every_section_of_every_run(make_run: Callable[..., Path], wr
     assert page.text.index("invalid") < page.text.index("p99.9")
     assert page.text.count("wants rows@v1") == 20
     assert "routing: 40 violations, of which the first 20" in page.text
-    assert page.tags.count("svg") == 3
+    # What mesh adds to direct; one curve for all; two time lines each; a spread for each version that answered.
+    assert page.tags.count("svg") == 1 + 1 + 4 + 2
 
 
 def test_a_page_needs_nothing_but_itself(make_run: Callable[..., Path]) -> None:

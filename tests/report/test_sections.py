@@ -8,8 +8,9 @@ import pytest
 
 from lab.history import UNSENT
 from lab.load.arrivals import Poisson, Trace
-from lab.report import read_run
+from lab.report import read_run, read_runs
 from lab.report.sections import answers, latency, machine, timeline, verdicts
+from lab.runs.marks import Act
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,51 @@ def test_revisions_that_went_out_during_the_run_are_marked(
     assert ["revision 3 failed", "revision 4 goes out"] == [mark.label.text for mark in found.drawing.marks]
 
 
-def test_answers_are_counted_by_who_gave_them(make_record: Callable[..., Record]) -> None:
+def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable[..., Path]) -> None:
+    def act(kind: str, at_s: float, target: str = "a-0", detail: str = "") -> Act:
+        at_ns = START_NS + round(at_s * SECOND)
+        return Act(kind=kind, target=target, detail=detail, from_ns=at_ns, until_ns=at_ns)
+
+    acts = [
+        act("pause", -5, "a-1"),
+        act("kill", 0.5),
+        act("start", 1.0),
+        act("scale", 1.5, "a", "to 3 replicas"),
+        act("resume", 60, "a-1"),
+        act("kill", 70),
+    ]
+    run = read_run(make_run(acts=acts))
+
+    marks = timeline.marks_of_acts(run, 2.0)
+
+    assert [
+        ("a-1 paused", 0.0, 2.0),
+        ("a-0 killed", 0.5, 1.0),
+        ("a scaled to 3 replicas", 1.5, 1.5),
+    ] == [(mark.label, mark.start, mark.end) for mark in marks]
+
+
+def test_a_pause_shows_in_the_latency_over_time(
+    make_run: Callable[..., Path], make_record: Callable[..., Record]
+) -> None:
+    stalled = range(200, 400)  # from 1.0 to 2.0 s, all answered at its end
+    records = [make_record(each, latency_ms=(400 - each) * 5 if each in stalled else 1) for each in range(400)]
+
+    (found,) = timeline.view([read_run(make_run(records))])
+
+    assert found.latency is not None
+    assert "1,000" in [tick.text for tick in found.latency.y_ticks]
+
+
+def test_runs_of_one_topology_share_its_colour_and_differ_in_dashes(make_run: Callable[..., Path]) -> None:
+    folders = [make_run(name=name, topology=name.split("-")[0]) for name in ("mesh-1", "gateway-1", "mesh-2")]
+
+    assert ["run-1", "run-2", "run-1 again-1"] == [run.style for run in read_runs(folders)]
+
+
+def test_answers_are_counted_by_who_gave_them(
+    make_run: Callable[..., Path], make_record: Callable[..., Record]
+) -> None:
     nobody = dict.fromkeys(("model", "version", "cluster", "replica"), "")
     records = [
         *(make_record(each) for each in range(5)),
@@ -74,13 +119,15 @@ def test_answers_are_counted_by_who_gave_them(make_record: Callable[..., Record]
         make_record(8, status=UNSENT),
     ]
 
+    run = read_run(make_run(records))
+
     assert [
         ("rows@v1", "a", 5, [("a-0", 3), ("a-1", 2)]),
         ("rows@v2", "b", 1, [("b-0", 1)]),
         (answers.OWN_ANSWER, "", 1, []),
-    ] == [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(records)]
+    ] == [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(run)]
     assert [("UNAVAILABLE", 1, "no healthy upstream"), (UNSENT, 1, "")] == [
-        (each.status, each.count, each.message) for each in answers.not_answered(records)
+        (each.status, each.count, each.message) for each in answers.not_answered(run)
     ]
 
 

@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet
 import pytest
 
 from lab.checkers import CHECKERS
+from lab.history import write_parquet
 from lab.report import read_run, render
-from lab.runs.folder import COPIES
+from lab.runs import judge
+from lab.runs.folder import COPIES, HISTORY, SUMMARY, write_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,3 +83,47 @@ def test_all_violations_are_in_the_document(folder: Path) -> None:
 
     found = {each["checker"]: len(each["violations"]) for each in json.loads(told.stdout)["verdicts"]}
     assert found == {verdict.checker: len(verdict.violations) for verdict in read_run(folder).result.verdicts}
+
+
+def test_verdicts_of_the_runs_end_are_kept_as_long_as_their_evidence_is(
+    folder: Path, make_record: Callable[..., Record]
+) -> None:
+    write_summary(judge(folder))
+
+    kept = read_run(folder)
+    assert not kept.judged_now
+    assert judge(folder).verdicts == kept.result.verdicts
+    assert judge(folder).summary == kept.result.summary
+
+    write_parquet([make_record(number) for number in range(400)], folder / HISTORY)
+    changed = read_run(folder)
+    assert changed.judged_now
+    assert changed.result.verdicts != kept.result.verdicts
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"evidence": ""}'])
+def test_a_summary_that_tells_nothing_is_left_alone(content: str, folder: Path) -> None:
+    (folder / SUMMARY).write_text(content)
+
+    assert read_run(folder).judged_now
+
+
+def test_a_history_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(pyarrow.parquet, "read_table", _counting(pyarrow.parquet.read_table, read))
+
+    read_run(folder)
+    assert [folder / HISTORY] == read
+
+    write_summary(judge(folder))
+    read.clear()
+    read_run(folder)
+    assert [folder / HISTORY] == read
+
+
+def _counting(function: Callable[..., Any], read: list[Path]) -> Callable[..., Any]:
+    def counting(path: Path, *arguments: Any, **options: Any) -> Any:
+        read.append(path)
+        return function(path, *arguments, **options)
+
+    return counting

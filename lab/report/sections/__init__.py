@@ -31,7 +31,7 @@ class Section(Protocol):
         """What its template shows, as ``view``."""
 
 
-_IN_ORDER: tuple[Section, ...] = (verdicts, latency, timeline, answers, machine)
+_IN_ORDER: tuple[Section, ...] = (latency, timeline, answers, verdicts, machine)
 
 SECTIONS: Mapping[str, Section] = {section.NAME: section for section in _IN_ORDER}
-"""The catalogue by name, in the order of the page: verdicts first, because without them no figure means anything."""
+"""The catalogue by name, in the order of the page, on top of which the verdicts stand in short."""

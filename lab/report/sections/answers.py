@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.load.summary import OK
+import numpy as np
+
+from lab.report.bars import Bar, BarChart, BarGroup, draw_bars
+from lab.report.scales import linear
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from lab.history import Record
+    import numpy.typing as npt
+
+    from lab.report.chart import Drawing
     from lab.report.run import ReportedRun
 
 NAME = "answers"
 TITLE = "Who answered"
 
 OWN_ANSWER = "the caller's default"
+_MOST_BARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,12 @@ class Answered:
     count: int
     share: float
     replicas: Sequence[tuple[str, int]]
+
+    @property
+    def busiest(self) -> float:
+        """Answers of the busiest replica over the mean of those that answered: 1 is even; 0 if there is none."""
+        counts = [count for _, count in self.replicas]
+        return max(counts) * len(counts) / sum(counts) if counts else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +68,85 @@ class Answers:
     run: ReportedRun
     answered: Sequence[Answered]
     not_answered: Sequence[NotAnswered]
+    spread: Drawing | None
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Answers, ...]:
-    """Two tables a run."""
-    return tuple(Answers(run, answered(run.records), not_answered(run.records)) for run in runs)
+    """Two tables and a chart a run."""
+    return tuple(_answers(run) for run in runs)
 
 
-def answered(records: Sequence[Record]) -> list[Answered]:
+def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
+    """A chart of the spread a run, where there are replicas to compare."""
+    for each in view(runs):
+        if each.spread:
+            yield f"spread-{each.run.number}", each.spread, each.run.origin
+
+
+def _answers(run: ReportedRun) -> Answers:
+    found = answered(run)
+    return Answers(run, found, not_answered(run), _spread(run, found))
+
+
+def answered(run: ReportedRun) -> list[Answered]:
     """Counts answers by who gave them."""
-    by_place: dict[tuple[str, str], Counter[str]] = {}
-    for record in records:
-        if record.status == OK:
-            version = f"{record.model}@{record.version}" if record.model else OWN_ANSWER
-            by_place.setdefault((version, record.cluster), Counter())[record.replica] += 1
-    in_all = sum(counts.total() for counts in by_place.values())
+    by_place: dict[tuple[str, str], dict[str, int]] = {}
+    names = ("model", "version", "cluster", "replica")
+    for (model, version, cluster, replica), count in _counts(run, run.is_ok, names):
+        by_place.setdefault((f"{model}@{version}" if model else OWN_ANSWER, cluster), {})[replica] = count
+    in_all = int(run.is_ok.sum())
     return [
-        Answered(version, cluster, counts.total(), counts.total() / in_all, _by_name(counts))
+        Answered(version, cluster, sum(counts.values()), sum(counts.values()) / in_all, _by_name(counts))
         for (version, cluster), counts in sorted(by_place.items())
     ]
 
 
-def _by_name(counts: Counter[str]) -> list[tuple[str, int]]:
+def _by_name(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted((name, count) for name, count in counts.items() if name)
 
 
-def not_answered(records: Sequence[Record]) -> list[NotAnswered]:
+def not_answered(run: ReportedRun) -> list[NotAnswered]:
     """Counts requests without an answer by status."""
-    messages: dict[str, Counter[str]] = {}
-    for record in records:
-        if record.status != OK:
-            messages.setdefault(record.status, Counter())[record.message] += 1
-    found = [NotAnswered(status, counts.total(), counts.most_common(1)[0][0]) for status, counts in messages.items()]
+    messages: dict[str, dict[str, int]] = {}
+    for (status, message), count in _counts(run, ~run.is_ok, ("status", "message")):
+        messages.setdefault(status, {})[message] = count
+    found = [NotAnswered(status, sum(of.values()), max(of, key=of.__getitem__)) for status, of in messages.items()]
     return sorted(found, key=lambda each: -each.count)
+
+
+def _counts(
+    run: ReportedRun, rows: npt.NDArray[np.bool_], names: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], int]]:
+    """How many of some rows have which words in these columns, in the order in which the words first came up."""
+    if not rows.any():
+        return
+    columns = [run.history.words(name) for name in names]
+    number = np.zeros(int(rows.sum()), dtype=np.int64)
+    for which, words in columns:
+        number = number * len(words) + which[rows]
+    for found, count in zip(*np.unique(number, return_counts=True), strict=True):
+        rest, value = int(found), []
+        for _, words in reversed(columns):
+            rest, word = divmod(rest, len(words))
+            value.append(words[word])
+        yield tuple(reversed(value)), int(count)
+
+
+def _spread(run: ReportedRun, found: Sequence[Answered]) -> Drawing | None:
+    """Over whom answers were spread, beside an even share of each group; None if there is nobody to compare."""
+    groups = [each for each in found if len(each.replicas) > 1]
+    bars = sum(len(each.replicas) for each in groups)
+    if not groups or bars > _MOST_BARS:
+        return None
+    chart = BarChart(
+        f"Who answered, run {run.label}",
+        linear("answers", max(count for each in groups for _, count in each.replicas)),
+        [
+            BarGroup(
+                f"{each.version} on {each.cluster}: the busiest has {each.busiest:.2f} times the mean",
+                [Bar(replica, run.colour, count, text=f"{count:,}") for replica, count in each.replicas],
+            )
+            for each in groups
+        ],
+    )
+    return draw_bars(chart)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.load.summary import latency_histogram
+import numpy as np
+
 from lab.report.chart import Chart, Drawing, Line, draw
+from lab.report.run import PERCENTILES, origins
 from lab.report.scales import logarithmic, nines_of, percentiles
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ NAME = "latency"
 TITLE = "Latency"
 
 _POINTS = 200
+_LEAST_MS = 1e-3  # a logarithmic axis knows no 0
+_ROUNDING = 1e-9  # as in lab.measure.latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +30,25 @@ class Latency:
     """A row and a line a run.
 
     Attributes:
+        percentiles: names of those with intervals.
         curve: None if no run has sent anything.
     """
 
     runs: Sequence[ReportedRun]
+    percentiles: Sequence[str]
     curve: Drawing | None
+
+    @property
+    def origins(self) -> str:
+        """Where the figures are from."""
+        return origins(self.runs)
 
 
 def view(runs: Sequence[ReportedRun]) -> Latency:
     """The percentiles of all runs."""
     lines = [Line(run.label, run.style, points) for run in runs if (points := curve(run))]
     if not lines:
-        return Latency(runs, None)
+        return Latency(runs, tuple(PERCENTILES), None)
     values = [value for line in lines for _, value in line.points]
     chart = Chart(
         "Latency in milliseconds over its percentile",
@@ -44,13 +56,13 @@ def view(runs: Sequence[ReportedRun]) -> Latency:
         logarithmic("latency, ms", min(values), max(values)),
         lines,
     )
-    return Latency(runs, draw(chart))
+    return Latency(runs, tuple(PERCENTILES), draw(chart))
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
     """The curve, if there is one."""
     if drawing := view(runs).curve:
-        yield NAME, drawing, "; ".join(run.origin for run in runs)
+        yield NAME, drawing, origins(runs)
 
 
 def curve(run: ReportedRun) -> list[tuple[float, float]]:
@@ -58,9 +70,10 @@ def curve(run: ReportedRun) -> list[tuple[float, float]]:
 
     It ends half a request from 100 %: n requests tell nothing of what fewer than one of them exceeds.
     """
-    histogram = latency_histogram(run.records)
-    if not histogram.count:
+    if not run.sent:
         return []
-    end = nines_of(100 - 50 / histogram.count)
-    shares = (100 - 100 * 10 ** (-end * number / _POINTS) for number in range(_POINTS + 1))
-    return [(share, histogram.value_at_ms(share)) for share in shares]
+    ordered = np.sort(run.latencies_ms)
+    end = nines_of(100 - 50 / run.sent)
+    shares = [100 - 100 * 10 ** (-end * number / _POINTS) for number in range(_POINTS + 1)]
+    ranks = (max(1, math.ceil(run.sent * share / 100 - _ROUNDING)) for share in shares)
+    return [(share, max(_LEAST_MS, float(ordered[rank - 1]))) for share, rank in zip(shares, ranks, strict=True)]

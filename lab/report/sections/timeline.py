@@ -1,4 +1,4 @@
-"""How each run went: answers and failures per second, and when revisions went out."""
+"""How each run went: answers, failures and latency over time, what was done to units, and when revisions went out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.load.summary import OK
+import numpy as np
+
 from lab.report.chart import Chart, Drawing, Line, Mark, draw
-from lab.report.scales import linear
+from lab.report.scales import linear, logarithmic
+from lab.runs.marks import UNDONE_BY, undone_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
 
     from lab.report.run import ReportedRun
+    from lab.report.scales import Scale
+    from lab.runs.marks import Act
 
 NAME = "timeline"
 TITLE = "Time line"
@@ -21,6 +27,20 @@ TITLE = "Time line"
 _NS = 1e9
 _MOST_BINS = 60
 _SHORTEST_BIN_S = 0.5  # at 100 requests per second, one has 50 ± 7
+_LEAST_MS = 1e-3  # a logarithmic axis knows no 0
+_ANSWERED = "answered"
+_LONGEST = 40  # characters of a comment
+
+_PAST = {
+    "kill": "killed",
+    "start": "started",
+    "pause": "paused",
+    "resume": "resumed",
+    "partition": "cut off",
+    "rejoin": "connected again",
+    "scale": "scaled",
+    "replace": "replaced",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +49,31 @@ class Timeline:
 
     Attributes:
         bin_s: over how many seconds requests are counted.
-        drawing: None if the run has sent nothing.
+        drawing: answers and failures; None if the run has sent nothing.
+        latency: of the requests that were due then, likewise.
     """
 
     run: ReportedRun
     bin_s: float
     drawing: Drawing | None
+    latency: Drawing | None
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Timeline, ...]:
-    """A chart a run."""
+    """Two charts a run."""
     return tuple(_timeline(run) for run in runs)
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
-    """A time line a run."""
+    """A time line a run, and one of its latencies."""
     for each in view(runs):
         if each.drawing:
             yield f"{NAME}-{each.run.number}", each.drawing, each.run.origin
+        if each.latency:
+            yield f"{NAME}-latency-{each.run.number}", each.latency, each.run.origin
 
 
-def rates(times_s: Iterable[float], length_s: float, bins: int) -> list[tuple[float, float]]:
+def rates(times_s: npt.ArrayLike, length_s: float, bins: int) -> list[tuple[float, float]]:
     """Events per second over time, as the corners of stairs.
 
     Args:
@@ -57,39 +81,87 @@ def rates(times_s: Iterable[float], length_s: float, bins: int) -> list[tuple[fl
         length_s: of all.
         bins: number of equal steps.
     """
-    counts = [0] * bins
-    for time in times_s:
-        counts[min(bins - 1, int(time / length_s * bins))] += 1
+    counts, _ = np.histogram(times_s, bins=bins, range=(0, length_s))
     width = length_s / bins
-    return [(edge * width, count / width) for number, count in enumerate(counts) for edge in (number, number + 1)]
+    heights = (float(count) / width for count in counts)
+    return [(edge * width, height) for number, height in enumerate(heights) for edge in (number, number + 1)]
 
 
 def _timeline(run: ReportedRun) -> Timeline:
-    sent = run.sent
-    if not sent:
-        return Timeline(run, 0.0, None)
-    length = max((max(record.done_ns for record in sent) - run.start_ns) / _NS, 1e-3)
+    if not run.sent:
+        return Timeline(run, 0.0, None, None)
+    done_s = (run.history.numbers("done_ns")[run.rows_sent] - run.start_ns) / _NS
+    due_s = (run.history.numbers("intended_ns")[run.rows_sent] - run.start_ns) / _NS
+    is_ok = run.is_ok[run.rows_sent]
+    length = max(float(done_s.max()), 1e-3)
     bins = max(1, min(_MOST_BINS, math.floor(length / _SHORTEST_BIN_S)))
-    answered, failed = (
-        rates(((each.done_ns - run.start_ns) / _NS for each in sent if (each.status == OK) is good), length, bins)
-        for good in (True, False)
-    )
+    marks = [*marks_of_acts(run, length), *_marks_of_rollouts(run, length)]
+    answered, failed = (rates(done_s[is_ok == good], length, bins) for good in (True, False))
+    x = linear("seconds since the start", length, to_tick=False)
     chart = Chart(
         f"Answers and failures per second over time, run {run.label}",
-        linear("seconds since the start", length, to_tick=False),
+        x,
         linear("requests per second", max(rate for _, rate in answered + failed)),
-        [Line("answered", run.style, answered), Line("failed", "failed", failed)],
-        _marks(run, length),
+        [Line(_ANSWERED, run.colour, answered), Line("failed", "failed", failed)],
+        marks,
     )
-    return Timeline(run, length / bins, draw(chart))
+    return Timeline(run, length / bins, draw(chart), _latency(run, due_s, length / bins, x, marks))
 
 
-def _marks(run: ReportedRun, length_s: float) -> list[Mark]:
+def _latency(
+    run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: Scale, marks: Sequence[Mark]
+) -> Drawing:
+    """The middle and the worst of the requests that were due in each bin."""
+    which = (due_s / bin_s).astype(np.int64)  # in order, as requests are by when they were due
+    edges = np.flatnonzero(np.diff(which, prepend=-1))
+    ends = np.append(edges[1:], len(which))
+    middle, worst = [], []
+    for first, last in zip(edges, ends, strict=True):
+        at = (float(which[first]) + 0.5) * bin_s
+        values = np.maximum(run.latencies_ms[first:last], _LEAST_MS)
+        middle.append((at, float(np.median(values))))
+        worst.append((at, float(values.max())))
+    chart = Chart(
+        f"Latency over when requests were due, run {run.label}",
+        x,
+        logarithmic("latency, ms", min(value for _, value in middle), max(value for _, value in worst)),
+        # As long as the longest name above: then both charts have their seconds at the same places.
+        [Line("p50".ljust(len(_ANSWERED)), run.colour, middle), Line("max", "failed", worst)],
+        marks,
+    )
+    return draw(chart)
+
+
+def marks_of_acts(run: ReportedRun, length_s: float) -> list[Mark]:
+    """What was done to units, from when it was begun until it was done, or undone if that can be."""
+    marks = []
+    for act in run.acts:
+        start = (act.from_ns - run.start_ns) / _NS
+        undone = undone_ns(act, run.acts)
+        end = length_s if act.kind in UNDONE_BY and undone is None else ((undone or act.until_ns) - run.start_ns) / _NS
+        if act.kind in UNDONE_BY.values() and _undoes(act, run.acts):
+            continue  # there the span of what it undoes ends
+        if end >= 0 and start <= length_s:
+            text = " ".join(part for part in (act.target, _PAST[act.kind], act.detail) if part)
+            marks.append(Mark(text, min(max(0.0, start), length_s), max(0.0, min(end, length_s))))
+    return marks
+
+
+def _undoes(undoing: Act, acts: Sequence[Act]) -> bool:
+    return any(
+        UNDONE_BY.get(act.kind) == undoing.kind and act.target == undoing.target and act.from_ns <= undoing.from_ns
+        for act in acts
+    )
+
+
+def _marks_of_rollouts(run: ReportedRun, length_s: float) -> list[Mark]:
     marks = []
     for each in run.rollouts:
         start = (each.from_ns - run.start_ns) / _NS
         end = length_s if each.until_ns is None else (each.until_ns - run.start_ns) / _NS
         if end >= 0 and start <= length_s:
             label = f"revision {each.revision} {'failed' if each.failed else 'goes out'}"
+            if each.comment.startswith("roll "):
+                label = f"{each.comment[:_LONGEST]}{'…' if len(each.comment) > _LONGEST else ''}: {label}"
             marks.append(Mark(label, max(0.0, start), min(end, length_s)))
     return marks

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lab.report.run import ReportedRun
 
 NAME = "verdicts"
-TITLE = "Verdicts"
+TITLE = "What was driven, and what checkers say"
 
 MOST_VIOLATIONS = 20
 """Shown of one checker; `lab check --json` has all."""
@@ -57,4 +57,4 @@ def _parameter(name: str, value: object) -> str:
 
 
 def _started(run: ReportedRun) -> str:
-    return f"{datetime.fromtimestamp(run.start_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}" if run.records else ""
+    return f"{datetime.fromtimestamp(run.start_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S}" if len(run.history) else ""

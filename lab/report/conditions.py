@@ -1,0 +1,80 @@
+"""Under which conditions a run was made: two runs tell of their topologies only where nothing else differs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.load.arrivals import arrivals_to_document
+from lab.report.scales import size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.report.run import ReportedRun
+
+SUBJECT = "topology"
+HARMLESS = ("duration",)
+"""What may differ: it changes how much is known, not what of."""
+
+_MACHINE = ("machine", "cpus", "memory", "kernel")
+_ENGINE = ("runtime", "docker", "image", "python")
+
+
+def conditions(run: ReportedRun) -> Mapping[str, str]:
+    """All that decides what a run's figures are, by name, the topology first."""
+    plan = run.plan
+    arrivals = {name: value for name, value in arrivals_to_document(plan.arrivals).items() if value is not None}
+    kind = str(arrivals.pop("kind"))
+    rate, duration = arrivals.pop("rate", None), arrivals.pop("duration_s", None)
+    path = arrivals.pop("path", None)
+    if path is not None:
+        arrivals["trace"] = _last_part(str(path))
+    others = ", ".join(f"{name} {value}" for name, value in sorted(arrivals.items()) if name != "seed")
+    card = run.versions
+    software = {name: card[name] for name in card if name not in (*_MACHINE, *_ENGINE, "lab")}
+    return {
+        SUBJECT: plan.topology,
+        "payload": size(plan.payload_bytes) if path is None else "the trace's",
+        "arrivals": f"{kind}, {others}" if others else kind,
+        "rate": f"{run.result.summary.offered:g} rps" if rate is None else f"{rate:g} rps",
+        "duration": "its own" if duration is None else f"{duration:g} s",
+        "caller": plan.caller,
+        "use cases": ", ".join(sorted(each.name for each in plan.use_cases)),
+        "seed": f"{plan.seed}, of arrivals {arrivals['seed']}" if "seed" in arrivals else f"{plan.seed}",
+        "users": f"{plan.users:,}",
+        "request contexts": "; ".join(f"{name} {', '.join(some)}" for name, some in sorted(plan.contexts.items())),
+        "time limit": f"{plan.timeout_s:g} s",
+        "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
+        "security": run.security or "not written down",
+        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts) or "none",
+        "machine": _written(card, _MACHINE),
+        "runtime": _written(card, _ENGINE),
+        "lab version": card.get("lab", "not written down"),
+        "software": _written(software, tuple(software)),
+    }
+
+
+def differing(a: Mapping[str, str], b: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Names of the conditions that differ beside the topology, and what they are in each."""
+    names = [name for name in a if name in b and name != SUBJECT]
+    return [(name, a[name], b[name]) for name in names if a[name] != b[name]]
+
+
+def in_words(differences: Sequence[tuple[str, str, str]]) -> str:
+    """E.g. ``payload (400 B, 27 KB) and seed (0, 1)``; of long ones only that they differ."""
+    parts = [
+        f"{name} ({one}, {other})" if len(one) + len(other) <= _LONGEST else f"{name} (see the cards)"
+        for name, one, other in differences
+    ]
+    return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
+
+
+_LONGEST = 90
+
+
+def _written(card: Mapping[str, str], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {card[name]}" for name in names if name in card) or "not written down"
+
+
+def _last_part(path: str) -> str:
+    return path.rsplit("/", 1)[-1]

@@ -1,0 +1,328 @@
+"""What each way costs over the shortest one, at each payload and rate: the question that a reader comes with.
+
+A bench answers best, as its ways took turns in the same minutes. Without one, runs answer, if nothing but the topology
+differs between them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.measure.alone import difference
+from lab.measure.compare import median, median_difference
+from lab.measure.findings import written
+from lab.report.bars import Bar, BarChart, BarGroup
+from lab.report.conditions import HARMLESS, conditions, differing, in_words
+from lab.report.palette import topology_style
+from lab.report.run import origins
+from lab.report.scales import linear
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lab.report.bench import ReportedBench
+    from lab.report.run import ReportedRun
+
+QUESTION = "What does the gateway cost me at my payload and rate?"
+
+BENCH = "topologies"
+"""Whose arms are called ``<topology>, <payload>, <rate> rps``."""
+
+ORDER = ("gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless")
+BASES = ("direct", "mesh")
+"""What others are compared with: the first that is there."""
+
+_ARM = re.compile(r"(?P<way>[^,]+), (?P<payload>[\d.]+ (?:B|KB|MB)), (?P<rate>[\d.]+) rps")
+_IN_BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6}
+_PERCENTILES = ("p50", "p99")
+_OTHER = "mesh"  # what the gateway is held against in a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What one way adds, ms.
+
+    Attributes:
+        way: its topology.
+        values: estimate and both ends of the 95 % interval.
+        doubts: why the figure shows nothing.
+    """
+
+    way: str
+    values: tuple[float, float, float]
+    doubts: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        """The estimate, with its sign."""
+        return signed(self.values[0])
+
+    @property
+    def interval(self) -> str:
+        """Its ends."""
+        return f"{signed(self.values[1])} to {signed(self.values[2])}"
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether there is a difference at all, as far as the interval says."""
+        return not self.values[1] <= 0 <= self.values[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One payload and rate.
+
+    Attributes:
+        payload: e.g. ``27 KB``.
+        rate: e.g. ``500 rps``.
+        percentile: of the requests.
+        base: what the base itself takes, e.g. ``0.531``.
+        count: n.
+        added: by way; not every way need have been measured here.
+    """
+
+    payload: str
+    rate: str
+    percentile: str
+    base: str
+    count: str
+    added: Mapping[str, Added]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostTable:
+    """One comparison.
+
+    Attributes:
+        base: what all are compared with.
+        ways: columns.
+        note: what n is, and where the figures are from.
+    """
+
+    base: str
+    ways: Sequence[str]
+    rows: Sequence[Row]
+    note: str
+
+    @property
+    def percentiles(self) -> Sequence[str]:
+        """Of which its rows tell."""
+        return list(dict.fromkeys(row.percentile for row in self.rows))
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Why some of its figures show nothing."""
+        return list(dict.fromkeys(doubt for row in self.rows for each in row.added.values() for doubt in each.doubts))
+
+    @property
+    def answer(self) -> str:
+        """What the gateway, or the way in the first column, adds to the median, beside the mesh: one sentence."""
+        if not self.ways:
+            return ""
+        asked, *others = self.ways
+        if not _sure(self.rows, asked):
+            return f"What the {asked} adds is unknown: all figures below are in doubt (?)."
+        parts = [f"the {asked} adds {_range(self.rows, asked)} to the median request"]
+        parts += [f"the {way} {_range(self.rows, way)}" for way in others if way == _OTHER]
+        return f"Over {self.base}, {'; '.join(parts)}."
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The answer; with neither tables nor refusals there was nothing to compare.
+
+    Attributes:
+        tables: those of benches first.
+        refusals: which runs are not compared, and why.
+    """
+
+    tables: Sequence[CostTable]
+    refusals: Sequence[str]
+
+
+def cost(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Cost:
+    """Answers from whatever is there."""
+    tables = [table for bench in benches if bench.name == BENCH and (table := of_bench(bench)) is not None]
+    of, refusals = of_runs(runs)
+    return Cost([*tables, *of], refusals)
+
+
+def charts(found: Cost) -> Iterator[BarChart]:
+    """One a row of a table of runs; benches bring charts of their own."""
+    for table in found.tables:
+        for row in table.rows if len(table.percentiles) > 1 else ():
+            if row.percentile != _PERCENTILES[0]:
+                continue
+            same = [each for each in table.rows if (each.payload, each.rate) == (row.payload, row.rate)]
+            groups = [
+                BarGroup(
+                    each.percentile,
+                    [Bar(way, topology_style(way), *added.values, added.text) for way, added in each.added.items()],
+                )
+                for each in same
+            ]
+            finite = [added.values[0] for each in same for added in each.added.values()]
+            yield BarChart(
+                f"Added over {table.base}, {row.payload} at {row.rate}",
+                linear("added, ms", max(finite) * 1.5, low=min(finite) * 1.5),
+                groups,
+                name=f"cost-{row.payload}-{row.rate}",
+                note=table.note,
+            )
+
+
+# -- from a bench ----------------------------------------------------------------------------------------------------
+
+
+def of_bench(bench: ReportedBench) -> CostTable | None:
+    """What each way adds in each cell of the bench ``topologies``; None if it has no arms of that kind."""
+    cells: dict[tuple[str, str], dict[str, Sequence[float]]] = {}
+    for arm, values in bench.rounds.items():
+        if found := _ARM.fullmatch(arm):
+            cells.setdefault((found["payload"], found["rate"]), {})[found["way"]] = values
+    base = next((base for base in BASES if any(base in ways for ways in cells.values())), None)
+    if base is None:
+        return None
+    rows = []
+    for payload, rate in sorted(cells, key=lambda cell: (_bytes(cell[0]), float(cell[1]))):
+        ways = cells[payload, rate]
+        if base not in ways:
+            continue
+        cell = f"{payload}, {rate} rps"
+        added = {}
+        for way in (each for each in ORDER if each in ways and each != base):
+            figure = median_difference(ways[way], ways[base], seed=0)
+            values = (figure.estimate, figure.low, figure.high)
+            added[way] = Added(way=way, values=values, doubts=_doubts(bench, cell, way, base))
+        taken = median(ways[base], seed=0)
+        rows.append(
+            Row(
+                payload=payload,
+                rate=f"{rate} rps",
+                percentile="p50",
+                base=written(taken.estimate),
+                count=f"{taken.rounds}",
+                added=added,
+            )
+        )
+    return CostTable(
+        base=base,
+        ways=[way for way in ORDER if any(way in row.added for row in rows)],
+        rows=rows,
+        note=f"Medians over n interleaved rounds, with 95 % intervals. {bench.origin}",
+    )
+
+
+def _doubts(bench: ReportedBench, cell: str, *arms: str) -> list[str]:
+    late = [
+        f"{arm}, {cell}: {bench.paces[name].doubt}"
+        for arm in arms
+        if (name := f"{arm}, {cell}") in bench.paces and bench.paces[name].doubt
+    ]
+    controls = [each.doubt for each in bench.controls if f", {cell}," in f"{each.text}," and each.doubt]
+    return [*late, *controls]
+
+
+def _bytes(payload: str) -> float:
+    number, unit = payload.split()
+    return float(number) * _IN_BYTES[unit]
+
+
+# -- from runs -------------------------------------------------------------------------------------------------------
+
+
+def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
+    """What each run's topology adds over the base's, where nothing else differs; and which are left out, and why."""
+    sent = [run for run in runs if run.sent]
+    topologies = {run.plan.topology for run in sent}
+    base = next((base for base in BASES if base in topologies), None)
+    if len(topologies) < 2:  # noqa: PLR2004 (two are needed to compare)
+        return [], []
+    if base is None:
+        return [], [f"There is no run of {' or '.join(BASES)} to compare the others with: add one."]
+    bases = [run for run in sent if run.plan.topology == base]
+    compared: dict[int, dict[str, ReportedRun]] = {}
+    refusals = []
+    for run in (run for run in sent if run.plan.topology != base):
+        against = min(bases, key=lambda each: len(_hindrances(run, each)))
+        if hindrances := _hindrances(run, against):
+            refusals.append(
+                f"Run {run.label} is not compared with run {against.label}: they differ besides in "
+                f"{in_words(hindrances)}."
+            )
+        elif run.plan.topology in compared.get(against.number, {}):
+            refusals.append(f"Run {run.label} is left out: there was one of its topology and conditions before.")
+        else:
+            compared.setdefault(against.number, {})[run.plan.topology] = run
+    rows = [
+        _row(against, others, percentile)
+        for against in sorted(bases, key=lambda each: (each.plan.payload_bytes, each.result.summary.offered))
+        if (others := compared.get(against.number))
+        for percentile in _PERCENTILES
+    ]
+    if not rows:
+        return [], refusals
+    note = (
+        "Runs one after another share no rounds: a machine that was busier in one of them looks like a cost of its "
+        "topology. A bench (lab bench topologies) tells more. Intervals from order statistics, n divided by how much "
+        "requests of a run depend on each other. "
+    )
+    used = [run for run in sent if any(run.number == number or run in of.values() for number, of in compared.items())]
+    table = CostTable(
+        base=base,
+        ways=[way for way in ORDER if any(way in row.added for row in rows)],
+        rows=rows,
+        note=note + origins(used),
+    )
+    return [table], refusals
+
+
+def _hindrances(one: ReportedRun, other: ReportedRun) -> list[tuple[str, str, str]]:
+    found = differing(conditions(one), conditions(other))
+    return [each for each in found if each[0] not in HARMLESS]
+
+
+def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) -> Row:
+    under = conditions(base)
+    counts = sorted({run.sent for run in (base, *others.values())})
+    return Row(
+        payload=under["payload"],
+        rate=f"{under['rate']}, {under['arrivals']}",
+        percentile=percentile,
+        base=written(base.figures[percentile].estimate),
+        count=" to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))),
+        added={
+            way: Added(
+                way=way,
+                values=difference(others[way].figures[percentile], base.figures[percentile]),
+                doubts=[
+                    f"run {run.label} is {run.result.outcome}"
+                    for run in (base, others[way])
+                    if run.result.outcome != "valid"
+                ],
+            )
+            for way in ORDER
+            if way in others
+        },
+    )
+
+
+def _range(rows: Sequence[Row], way: str) -> str:
+    """The least and the most that a way adds to the p50, and where; doubtful figures left out."""
+    sure = _sure(rows, way)
+    if not sure:
+        return "nobody knows how much"
+    least, most = (choose(sure, key=lambda row: row.added[way].values[0]) for choose in (min, max))
+    ends = (least,) if least is most else (least, most)
+    return " to ".join(f"{written(row.added[way].values[0])} ms ({row.payload}, {row.rate})" for row in ends)
+
+
+def _sure(rows: Sequence[Row], way: str) -> list[Row]:
+    return [row for row in rows if row.percentile == "p50" and way in row.added and not row.added[way].doubts]
+
+
+def signed(value: float) -> str:
+    """A difference as it is shown."""
+    return written(value) if value < 0 else f"+{written(value)}"

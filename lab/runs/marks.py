@@ -1,0 +1,102 @@
+"""What was done to a lab's units while a run was under way: killed, paused, cut off, scaled, replaced, and undone.
+
+Hands write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over, those that
+fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when it began.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from lab.errors import RunError
+from lab.runs.folder import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MARKS, ACTS = "marks.json", "acts.jsonl"
+
+KINDS = ("kill", "start", "pause", "resume", "partition", "rejoin", "scale", "replace")
+
+UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin"}
+"""Act → the one that undoes it, on the same unit. Others change the lab for good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Something done to a unit.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        target: unit, or the cluster that was scaled.
+        detail: what more there is to say: ``to 3 replicas``.
+        from_ns: when it was begun, Unix nanoseconds.
+        until_ns: when it was done.
+    """
+
+    kind: str
+    target: str
+    from_ns: int
+    until_ns: int
+    detail: str = ""
+
+
+def write_act(lab: Path, act: Act) -> None:
+    """Writes down one act in a lab's folder; in one piece, as other hands may write meanwhile."""
+    with (lab / ACTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(act)) + "\n")
+
+
+def keep_marks(folder: Path, lab: Path, *, from_ns: int) -> None:
+    """Leaves in a run's folder what was done to the lab since ``from_ns``, and what had not been undone by then."""
+    try:
+        lines = (lab / ACTS).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    acts = [Act(**json.loads(line)) for line in lines]
+    (folder / MARKS).write_text(json.dumps([asdict(act) for act in of_run(acts, from_ns)], indent=1))
+
+
+def of_run(acts: Sequence[Act], from_ns: int) -> list[Act]:
+    """The acts that a run which began then has to do with."""
+    return [act for act in acts if act.until_ns >= from_ns or is_open(act, acts, from_ns)]
+
+
+def is_open(act: Act, acts: Sequence[Act], at_ns: int) -> bool:
+    """Whether an act that can be undone had not been by then."""
+    if act.kind not in UNDONE_BY or act.from_ns > at_ns:
+        return False
+    end = undone_ns(act, acts)
+    return end is None or end > at_ns
+
+
+def undone_ns(act: Act, acts: Sequence[Act]) -> int | None:
+    """When an act was undone; None if it was not, or cannot be."""
+    undoing = UNDONE_BY.get(act.kind)
+    later = (
+        each.until_ns
+        for each in acts
+        if each.from_ns >= act.from_ns and (each.kind == undoing and each.target == act.target)
+    )
+    return min(later, default=None)
+
+
+def read_marks(folder: Path) -> list[Act]:
+    """What was done while the run was under way; nothing, for a run from before this was written down.
+
+    Raises:
+        RunError: the file holds something else.
+    """
+    path = folder / MARKS
+    if not path.exists():
+        return []
+    try:
+        acts = [Act(**each) for each in read_json(path)]
+    except TypeError as error:
+        raise RunError(f"{path}: no list of acts; name the folder of a finished run") from error
+    if strange := [act.kind for act in acts if act.kind not in KINDS]:
+        raise RunError(f"{path}: nobody knows how to {strange[0]!r}; name the folder of a finished run")
+    return acts

@@ -1,0 +1,28 @@
+"""Which lab it was: figures of two versions of it are not of the same thing."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+_TIMEOUT_S = 5.0
+
+
+@cache
+def lab_version() -> str:
+    """The version, and the commit where it is a checkout: ``0.1.0 (1a2b3c4d5e6f, changed)``."""
+    version = metadata.version("inference-routing-lab")
+    try:
+        told = subprocess.run(
+            ["git", "-C", _CHECKOUT, "describe", "--always", "--dirty=, changed", "--exclude=*", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_TIMEOUT_S,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return version  # installed, or in an image
+    return f"{version} ({told.stdout.strip()})"

@@ -1,0 +1,148 @@
+"""Two runs against each other: a difference that is there is found, one that is not is not, and conditions are named."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.bench.result import BenchResult, Claim, Ran
+from lab.measure.compare import Interval
+from lab.report import compare_runs, read_runs, render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lab.history import Record
+
+LAB = Path(sys.executable).parent / "lab"
+
+
+@pytest.fixture
+def make_noisy(make_run: Callable[..., Path], make_record: Callable[..., Record]) -> Callable[..., Path]:
+    """Writes a run whose latencies are lognormal around a p50, so that each seed draws others."""
+
+    def make(number: int, p50_ms: float, **changes: Any) -> Path:
+        draw = random.Random(number)  # noqa: S311 (no secret)
+        records = [make_record(each, latency_ms=p50_ms * draw.lognormvariate(0, 0.3)) for each in range(400)]
+        return make_run(records, name=f"run-{number}", **changes)
+
+    return make
+
+
+def test_a_difference_that_is_there_is_found_with_its_ratio(make_noisy: Callable[..., Path]) -> None:
+    a, b = read_runs([make_noisy(1, 1.0), make_noisy(2, 2.0, topology="gateway")])
+
+    found = compare_runs(a, b)
+
+    p50 = found.figures[0]
+    assert ("p50", "ms", True, "B is more") == (p50.name, p50.unit, p50.is_distinguishable, p50.verdict)
+    assert p50.difference.low <= 1.0 <= p50.difference.high
+    assert p50.ratio.low <= 2.0 <= p50.ratio.high
+    assert not found.differs  # the topology is the subject
+    assert any("share no rounds" in warning for warning in found.warnings)
+
+
+def test_what_is_the_same_is_rarely_told_apart(make_noisy: Callable[..., Path]) -> None:
+    runs = read_runs([make_noisy(seed, 1.0) for seed in range(40)])
+
+    apart = sum(compare_runs(a, b).figures[0].is_distinguishable for a, b in zip(runs[::2], runs[1::2], strict=True))
+
+    # 5 % of 20 is 1, sigma 1; 5 sigma.
+    assert apart <= 6
+
+
+def test_every_condition_that_differs_is_named(make_noisy: Callable[..., Path]) -> None:
+    other = make_noisy(2, 1.0, payload_bytes=27_000, seed=3, versions={"grpcio": "1.85.3", "cpus": "64"})
+
+    found = compare_runs(*read_runs([make_noisy(1, 1.0), other]))
+
+    assert ["payload", "seed", "machine"] == [name for name, _, _ in found.differs]
+    assert "differs besides: payload (400 B, 27 KB), seed (0, 3) and machine (kernel 6.1, cpus 64)" == (
+        found.differs_besides
+    )
+
+
+def test_a_report_of_two_runs_has_the_comparison(make_noisy: Callable[..., Path]) -> None:
+    runs = read_runs([make_noisy(seed, 1.0) for seed in (1, 2, 3)])
+
+    assert 'id="comparison"' in render(runs[:2])
+    assert "not distinguishable" in render(runs[:2])
+    assert 'id="comparison"' not in render(runs)
+
+
+def _lab(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LAB, "compare", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60, env={}
+    )
+
+
+def test_the_command_tells_and_writes(make_noisy: Callable[..., Path], tmp_path: Path) -> None:
+    told = _lab(make_noisy(1, 1.0), make_noisy(2, 3.0, payload_bytes=27_000), "--html", tmp_path / "two.html")
+
+    assert 0 == told.returncode, told.stderr
+    for found in ("p99.9, ms", "B is more", "differs besides: payload (400 B, 27 KB)", "share no rounds", "n = 400"):
+        assert found in told.stdout
+    assert 'id="comparison"' in (tmp_path / "two.html").read_text(encoding="utf-8")
+
+
+def test_the_document_knows_no_infinity(make_noisy: Callable[..., Path]) -> None:
+    told = _lab(make_noisy(1, 1.0), make_noisy(2, 1.0), "--json")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    (found,) = json.loads(told.stdout, parse_constant=refuse)["comparisons"]
+    by_name = {each["name"]: each for each in found["figures"]}
+    assert ["p50", "p90", "p99", "p99.9", "failed"] == list(by_name)
+    assert None is by_name["p99.9"]["a"]["high"]  # 400 requests tell nothing of how bad the worst thousandth may be
+    assert {"estimate", "low", "high", "count"} == set(by_name["p50"]["difference"])
+    assert (True, []) == (found["comparable"], found["differs_besides"])
+
+
+def _write_bench(folder: Path, name: str, arms: dict[str, Sequence[float]], cpus: str = "2") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Interval(estimate=arms["mesh"][0], low=0.0, high=9.0, confidence=0.95, rounds=7)
+    ran = Ran(started="2026-01-02T03:04:05+00:00", took_s=6.0, rounds=7, machine={"cpus": cpus})
+    claims = [Claim(text="adds little", figure=figure, at_most=1.5)]
+    result = BenchResult(name=name, unit="ms", arms=arms, claims=claims, notes=[], ran=ran)
+    (folder / f"{name}.json").write_text(json.dumps(result.to_document()))
+    return folder
+
+
+def test_two_calls_of_a_bench_are_compared_arm_by_arm(tmp_path: Path) -> None:
+    slow = [value / 100 for value in range(300, 310)]
+    a = _write_bench(tmp_path / "a", "cost", {"direct": [1.0, 1.1, 1.2], "mesh": [value / 3 for value in slow]})
+    b = _write_bench(tmp_path / "b", "cost", {"direct": [1.0, 1.1, 1.2], "mesh": slow}, cpus="64")
+
+    told = _lab(a, b)
+
+    assert 0 == told.returncode, told.stderr
+    verdicts = {line.split()[0].strip(","): line for line in told.stdout.splitlines() if line}
+    assert "not distinguishable" in verdicts["direct"]
+    assert "B is more" in verdicts["mesh"]
+    assert "not distinguishable" in verdicts["adds"]
+    assert "differs besides: cpus (2, 64)" in told.stdout
+
+
+def test_what_cannot_be_compared_is_one_line(make_noisy: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_noisy(1, 1.0)
+    one, other = (_write_bench(tmp_path / name, name, {"mesh": [1.0, 2.0]}) for name in ("cost", "pace"))
+
+    for arguments, named in (
+        ((run, tmp_path / "nothing"), "nothing/plan.json"),
+        ((run, one), "name two runs"),
+        ((one, other), "no bench in common (cost and pace)"),
+    ):
+        told = _lab(*arguments, "--json")
+        assert (1, "", 1) == (told.returncode, told.stdout, told.stderr.count("\n")), told.stderr
+        assert named in told.stderr
+
+
+def test_help_has_an_example() -> None:
+    assert "Example: lab compare" in _lab("--help").stdout

@@ -1,0 +1,182 @@
+"""What the gateway costs: found at once, at each payload and rate, and never from runs that differ in more."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.bench.result import BenchResult
+from lab.load.arrivals import Constant
+from lab.measure.control import control
+from lab.measure.pace import Pace
+from lab.report import ReportedBench, read_benches, read_runs, render
+from lab.report.cost import QUESTION, charts, cost
+from lab.runs.marks import Act
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from lab.history import Record
+
+ROUNDS = 10
+LATE = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Callable[..., ReportedBench]:
+    """Writes what the bench ``topologies`` leaves, and reads it back; ``added``: ms over direct's 1 ms, by way."""
+
+    def make(
+        added: Mapping[tuple[str, str], float], cells: Sequence[str] = ("0.4 KB, 500 rps",), **more: Any
+    ) -> ReportedBench:
+        arms = {f"direct, {cell}": [1.0 + number / 100 for number in range(ROUNDS)] for cell in cells}
+        for (way, cell), ms in added.items():
+            arms[f"{way}, {cell}"] = [each + ms for each in arms[f"direct, {cell}"]]
+        (tmp_path / "bench").mkdir()
+        result = BenchResult(name="topologies", unit="ms (p50)", arms=arms, claims=[], notes=[], **more)
+        (tmp_path / "bench" / "topologies.json").write_text(json.dumps(result.to_document()))
+        return read_benches(tmp_path / "bench")[0]
+
+    return make
+
+
+def test_a_bench_answers_by_payload_and_rate(make_bench: Callable[..., ReportedBench]) -> None:
+    small, fast, large = "0.4 KB, 100 rps", "0.4 KB, 500 rps", "4 MB, 10 rps"
+    bench = make_bench(
+        {
+            ("mesh", large): 3.0,
+            ("gateway", large): 12.5,
+            ("direct again", small): 0.0,
+            ("static-envoy", small): 0.2,
+            ("gateway", small): 0.5,
+            ("mesh", small): 0.25,
+            ("gateway", fast): 0.625,
+        },
+        cells=(large, fast, small),
+    )
+
+    (table,) = cost([], [bench]).tables
+
+    assert ("direct", ["gateway", "mesh"]) == (table.base, table.ways)
+    assert [("0.4 KB", "100 rps"), ("0.4 KB", "500 rps"), ("4 MB", "10 rps")] == [
+        (row.payload, row.rate) for row in table.rows
+    ]
+    assert ["+0.500", "+0.625", "+12.500"] == [row.added["gateway"].text for row in table.rows]
+    assert ["gateway"] == list(table.rows[1].added)
+    assert (
+        "Over direct, the gateway adds 0.500 ms (0.4 KB, 100 rps) to 12.500 ms (4 MB, 10 rps) to the median request; "
+        "the mesh 0.250 ms (0.4 KB, 100 rps) to 3.000 ms (4 MB, 10 rps)."
+    ) == table.answer
+
+
+def test_what_a_bench_doubts_is_no_answer(make_bench: Callable[..., ReportedBench]) -> None:
+    bench = make_bench(
+        {("gateway", "27 KB, 500 rps"): 0.5, ("gateway", "4 MB, 10 rps"): 12.5, ("mesh", "4 MB, 10 rps"): 3.0},
+        cells=("27 KB, 500 rps", "4 MB, 10 rps"),
+        paces={"gateway, 27 KB, 500 rps": LATE},
+        controls=[control("direct again − direct, p50, 4 MB, 10 rps, ms", [1.0] * 10, [2.0] * 10)],
+    )
+
+    (table,) = cost([], [bench]).tables
+
+    assert "What the gateway adds is unknown" in table.answer
+    late, broken = table.doubts
+    assert late.startswith("gateway, 27 KB, 500 rps: the driver could not keep up")
+    assert broken.startswith("the A/A control disagrees: direct again")
+
+
+def test_a_bench_without_such_arms_answers_nothing(make_bench: Callable[..., ReportedBench]) -> None:
+    assert not cost([], [make_bench({}, cells=("here", "there"))]).tables
+
+
+@pytest.fixture
+def make_topology(make_run: Callable[..., Path], make_record: Callable[..., Record]) -> Callable[..., Path]:
+    """Writes a run whose latencies scatter a little around a p50."""
+
+    def make(topology: str, p50_ms: float, name: str = "", **changes: Any) -> Path:
+        draw = random.Random(topology)  # noqa: S311 (no secret)
+        records = [
+            make_record(each, latency_ms=p50_ms * draw.uniform(0.9, 1.1), topology=topology) for each in range(400)
+        ]
+        return make_run(records, topology=topology, name=name or topology, **changes)
+
+    return make
+
+
+def test_runs_that_differ_in_nothing_else_answer_with_intervals(make_topology: Callable[..., Path]) -> None:
+    runs = read_runs([make_topology("gateway", 3.0), make_topology("mesh", 2.0), make_topology("direct", 1.0)])
+
+    found = cost(runs, [])
+
+    (table,), refusals = found.tables, found.refusals
+    assert not refusals
+    assert ["p50", "p99"] == [row.percentile for row in table.rows]
+    assert ("400 B", "200 rps, constant", "400") == (table.rows[0].payload, table.rows[0].rate, table.rows[0].count)
+    for way, ms in (("gateway", 2.0), ("mesh", 1.0)):
+        estimate, low, high = table.rows[0].added[way].values
+        assert estimate == pytest.approx(ms, abs=0.1)
+        assert low < estimate < high
+    assert "share no rounds" in table.note
+    assert ["cost-400 B-200 rps, constant"] == [chart.name for chart in charts(found)]
+    html = render(runs)
+    assert html.index('id="outline"') < html.index(QUESTION) < html.index('id="latency"')
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"payload_bytes": 27_000}, "payload (27 KB, 400 B)"),
+        ({"arrivals": Constant(100, 4.0)}, "rate (100 rps, 200 rps)"),
+        ({"caller": "search"}, "caller (search, homepage)"),
+        ({"seed": 7}, "seed (7, 0)"),
+        ({"versions": {"grpcio": "1.85.3", "kernel": "6.1", "runtime": "compose"}}, "runtime (runtime compose, "),
+        ({"acts": [Act(kind="kill", target="a-0", from_ns=1, until_ns=2)]}, "faults (a-0 kill, none)"),
+    ],
+)
+def test_runs_that_differ_in_more_are_not_compared(
+    changes: dict[str, Any], named: str, make_topology: Callable[..., Path]
+) -> None:
+    runs = read_runs([make_topology("direct", 1.0), make_topology("gateway", 3.0, **changes)])
+
+    found = cost(runs, [])
+
+    assert not found.tables
+    (refusal,) = found.refusals
+    assert "Run 2 gateway is not compared with run 1 direct" in refusal
+    assert named in refusal
+    assert refusal in render(runs)
+
+
+def test_each_payload_is_compared_with_its_own(make_topology: Callable[..., Path]) -> None:
+    folders = [
+        make_topology(topology, ms * size / 400, name=f"{topology}-{size}", payload_bytes=size)
+        for size in (27_000, 400)
+        for topology, ms in (("gateway", 3.0), ("direct", 1.0))
+    ]
+
+    (table,) = cost(read_runs(folders), []).tables
+
+    assert ["400 B", "400 B", "27 KB", "27 KB"] == [row.payload for row in table.rows]
+
+
+def test_a_run_that_is_not_valid_is_no_answer(
+    make_topology: Callable[..., Path], make_run: Callable[..., Path]
+) -> None:
+    runs = read_runs([make_topology("direct", 1.0), make_run(topology="gateway", revisions=())])
+
+    (table,) = cost(runs, []).tables
+
+    assert ["run 2 gateway is unknown"] == list(table.doubts)
+    assert "What the gateway adds is unknown" in table.answer
+
+
+def test_without_a_run_to_compare_with_that_is_said(make_topology: Callable[..., Path]) -> None:
+    found = cost(read_runs([make_topology("gateway", 1.0), make_topology("mesh-unleased", 1.0)]), [])
+
+    assert (0, 1) == (len(found.tables), len(found.refusals))
+    assert "no run of direct or mesh" in found.refusals[0]
+    assert not cost(read_runs([make_topology("mesh", 1.0)]), []).refusals
