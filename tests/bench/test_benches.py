@@ -111,6 +111,7 @@ def test_the_routing_bench_measures_a_valid_table_at_its_worst_place() -> None:
     assert len(document["use_cases"]) == routing.USE_CASES + 1
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # what aiohttp does is what is measured
 @pytest.mark.timeout(300)
 def test_every_bench_measures_each_arm_once_a_round(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))

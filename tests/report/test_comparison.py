@@ -1,4 +1,4 @@
-"""Two runs against each other: a difference that is there is found, one that is not is not, and conditions are named."""
+"""Two runs against each other: a difference that is there is found, no other is, and conditions are named."""
 
 from __future__ import annotations
 
