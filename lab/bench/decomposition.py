@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.bench.result import BenchResult, ResultTable
-from lab.bench.ways import DIRECT, STATIC, measured_ways
+from lab.bench.ways import DIRECT, DOUBTFUL, STATIC, measured_ways
 from lab.measure.compare import median_difference
-from lab.measure.findings import in_its_interval
 from lab.measure.pace import pace_of
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
@@ -87,7 +86,11 @@ def run(setting: Setting, rounds: int) -> BenchResult:
 def _table(ways: Ways, parts: Sequence[Part]) -> ResultTable:
     columns = [str(cell) for cell in ways.cells]
     rows = [
-        [part.name, f"{part.more} − {part.less}", *(in_its_interval(part.figure(ways, cell)) for cell in ways.cells)]
+        [
+            part.name,
+            f"{part.more} − {part.less}",
+            *(ways.shown(part.figure(ways, cell), cell, part.more, part.less) for cell in ways.cells),
+        ]
         for part in parts
     ]
     title = "difference of p50, ms, with 95 % intervals"
@@ -120,6 +123,4 @@ def _notes(ways: Ways, parts: Sequence[Part], rounds: int) -> Iterator[str]:
         if missing := " and ".join(arm for arm in (part.more, part.less) if not ways.has(arm)):
             yield f"{part.name}: not measured: this lab has no {missing}"
     yield "mTLS: not measured: this lab knows plaintext only"
-    for cell in ways.cells:
-        doubts = ways.doubts(cell, *dict.fromkeys(arm for part in parts for arm in (part.more, part.less)))
-        yield from (f"unknown: {doubt}" for doubt in doubts)
+    yield DOUBTFUL

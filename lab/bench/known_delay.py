@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from lab.bench.arm import CALLER, CLUSTER, Arm, Cell
 from lab.bench.interleaved import measure
 from lab.bench.result import BenchResult, Claim
+from lab.bench.stubs import constant_latency
 from lab.measure.compare import median_difference
 from lab.measure.control import control
 from lab.measure.pace import pace_of
-from lab.transport import open_blocking_channel
-from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
 if TYPE_CHECKING:
     from lab.bench.setting import Setting
@@ -28,23 +28,26 @@ _NONE, _AGAIN = "no delay", "no delay, again"
 def run(setting: Setting, rounds: int) -> BenchResult:
     """Measures ``direct`` with each constant delay, and twice without, once a round."""
     endpoints = setting.state.plan.clients[CALLER]
-    delays = {_NONE: 0.0, _AGAIN: 0.0, **{f"{delay:g} ms": delay for delay in DELAYS_MS}}
+    delays = {_NONE: 0.0, _AGAIN: 0.0, **{f"{known:g} ms": known for known in DELAYS_MS}}
     arms = [Arm(name, "direct", endpoints) for name in delays]
-    try:
-        result = measure(setting, arms, [CELL], rounds, before=lambda arm: _delay(setting, delays[arm.name]))
-    finally:
-        _delay(setting, 0.0)
+    with ExitStack() as behaviour:
+
+        def delay(arm: Arm) -> None:
+            behaviour.close()
+            behaviour.enter_context(constant_latency(setting.replicas(CLUSTER), delays[arm.name]))
+
+        result = measure(setting, arms, [CELL], rounds, before=delay)
     p50 = {name: result.p50_ms[name, CELL] for name in delays}
     aa = control(f"{_AGAIN} − {_NONE}, p50, ms", p50[_NONE], p50[_AGAIN])
     claims = []
-    for delay in DELAYS_MS:
-        name, off = f"{delay:g} ms", max(SHARE * delay, LEAST_MS)
+    for known in DELAYS_MS:
+        name, off = f"{known:g} ms", max(SHARE * known, LEAST_MS)
         claims.append(
             Claim(
                 text=f"p50 with a delay of {name} − p50 without, ms",
                 figure=median_difference(p50[name], p50[_NONE], seed=0),
-                at_least=delay - off,
-                at_most=delay + off,
+                at_least=known - off,
+                at_most=known + off,
                 doubts=(*result.doubts(CELL, name, _NONE), *([aa.doubt] if aa.doubt else [])),
             )
         )
@@ -57,10 +60,3 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         controls=[aa],
         paces={name: pace_of(result.paces[name, CELL]) for name in delays},
     )
-
-
-def _delay(setting: Setting, delay_ms: float) -> None:
-    behaviour = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=delay_ms))
-    for address in setting.replicas(CLUSTER):
-        with open_blocking_channel(address) as channel:
-            stub_pb2_grpc.StubControlStub(channel).SetBehaviour(behaviour)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from lab.bench.h2load import NOT_MEASURED
 from lab.bench.pictures import chart_of_lines
 from lab.bench.result import BenchResult, Claim, ResultTable
-from lab.bench.ways import AGAIN, DIRECT, SECOND_OPINION_EVERY, STATIC, measured_ways
+from lab.bench.ways import AGAIN, DIRECT, DOUBTFUL, SECOND_OPINION_EVERY, STATIC, measured_ways
 from lab.measure.compare import added_ratio, median_difference, median_ratio
-from lab.measure.findings import in_its_interval
 from lab.measure.pace import pace_of
 from lab.report.palette import topology_style
 from lab.report.scales import payloads
@@ -87,10 +86,11 @@ def _added_table(ways: Ways) -> ResultTable:
     rows = []
     for arm in ways.arms:
         if arm != DIRECT:
-            figures = (
+            figures = [
                 median_difference(ways.p50_ms(arm, cell), ways.p50_ms(DIRECT, cell), seed=0) for cell in ways.cells
-            )
-            rows.append([arm, *map(in_its_interval, figures)])
+            ]
+            shown = (ways.shown(figure, cell, arm, DIRECT) for figure, cell in zip(figures, ways.cells, strict=True))
+            rows.append([arm, *shown])
     title = f"added over {DIRECT}, p50, ms, with 95 % intervals"
     return ResultTable(title=title, columns=("topology", *columns), rows=rows, numbers=columns)
 
@@ -137,6 +137,7 @@ def _notes(ways: Ways, rounds: int) -> Iterator[str]:
     sizes = ", ".join(f"{cell.requests} at {cell}" for cell in ways.cells)
     yield f"n = {rounds} rounds; requests of an arm in one: {sizes}; order drawn anew each round"
     yield f"latency counts from the intended time; {AGAIN!r} is the A/A control; history in {ways.rounds.folder}"
+    yield DOUBTFUL
     if repeated := ways.rounds.repeated():
         yield f"{repeated} turns were made again because the driver was late"
     if ways.h2load is None:

@@ -14,12 +14,14 @@ from lab.bench.h2load import H2Load
 from lab.bench.interleaved import measure
 from lab.bench.static_envoy import through_static_envoy
 from lab.measure.control import control
+from lab.measure.findings import in_its_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.bench.interleaved import Rounds
     from lab.bench.setting import Setting
+    from lab.measure.compare import Interval
     from lab.measure.control import Control
 
 DIRECT, AGAIN, STATIC = "direct", "direct again", static_envoy.NAME
@@ -36,6 +38,8 @@ CELLS: tuple[Cell, ...] = (
 
 SECOND_OPINION_EVERY = 2
 """h2load measures in every so many rounds: it is there to be compared with, not to be precise."""
+
+DOUBTFUL = "? = in doubt: the driver was late in a round, or the A/A control disagrees or has too few rounds"
 
 _KEPT = "ways"
 
@@ -64,6 +68,10 @@ class Ways:
         """Why figures of these arms in this cell show nothing: late turns, or a control that disagrees."""
         doubt = self.controls[self.cells.index(cell)].doubt
         return (*self.rounds.doubts(cell, *arms), *([doubt] if doubt else []))
+
+    def shown(self, figure: Interval, cell: Cell, *arms: str) -> str:
+        """A figure with its interval, and a question mark if it is in doubt."""
+        return in_its_interval(figure) + (" ?" if self.doubts(cell, *arms) else "")
 
     def at(self, payload_bytes: int) -> Cell:
         """The cell of a size that has the highest rate."""

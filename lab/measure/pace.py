@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_NAMED = 3  # of the arms in which a driver was late; who wants to know of all finds them in the document
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """Of one arm in one cell, over all rounds.
@@ -70,7 +73,8 @@ def in_words(paces: Mapping[str, Pace]) -> str:
     achieved = min(pace.achieved_rate / pace.offered for pace in paces.values())
     delay_ms = max(pace.schedule_delay_p99_ms for pace in paces.values())
     late = [arm for arm, pace in paces.items() if not pace.kept_up]
-    kept_up = f"it could not keep up in {'; '.join(late)}" if late else "it kept up in every round"
+    named = "; ".join(late[:_NAMED]) + (f"; and {len(late) - _NAMED} more" if len(late) > _NAMED else "")
+    kept_up = f"it could not keep up in {named}" if late else "it kept up in every round"
     return (
         f"driver: achieved ≥ {achieved:.1%} of the offered rate, schedule delay p99 ≤ {delay_ms:.2f} ms, "
         f"in the worst round; {kept_up}"
