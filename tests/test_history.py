@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import orjson
@@ -139,6 +140,75 @@ def test_a_spool_is_not_written_over(tmp_path: Path) -> None:
         SpoolWriter(path)
 
     assert [RECORD] == read_spool(path)
+
+
+def test_a_spool_is_joined_only_where_there_is_one(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be written"):
+        SpoolWriter(tmp_path / "absent", new=False)
+
+    path = spool(tmp_path / "spool", RECORD)
+    with SpoolWriter(path, new=False) as joined:
+        joined.append(replace(RECORD, sequence=1))
+
+    assert [RECORD, replace(RECORD, sequence=1)] == read_spool(path)
+
+
+_APPENDING = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from lab.history import SpoolWriter, read_spool
+spool, first = Path(sys.argv[1]), int(sys.argv[2])
+like = read_spool(spool)[0]
+with SpoolWriter(spool, new=False) as writer:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(20_000):
+        writer.append(replace(like, sequence=first + number, message="x" * (number % 300)))
+"""
+
+
+def test_records_of_several_processes_do_not_mix(tmp_path: Path) -> None:
+    path = spool(tmp_path / "spool", replace(RECORD, sequence=60_000))
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _APPENDING, str(path), str(first)],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for first in (0, 20_000, 40_000)
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert "ready\n" == writer.stdout.readline()
+
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+
+    sequences = [record.sequence for record in read_spool(path)]
+    assert [0, 0, 0] == [writer.returncode for writer in writers]
+    assert list(range(60_001)) == sorted(sequences)
+    turns = sum(one // 20_000 != next_one // 20_000 for one, next_one in pairwise(sequences))
+    assert turns > len(writers), "they did not write at once, which proves nothing"
+
+
+@pytest.mark.parametrize(("torn_bytes", "kept"), [(0, [0, 1, 2]), (1, [0, 2]), (40, [0, 2]), (150, [0, 2])])
+def test_a_record_torn_where_another_process_went_on_costs_that_record_alone(
+    tmp_path: Path, torn_bytes: int, kept: list[int]
+) -> None:
+    torn = spool(tmp_path / "torn", replace(RECORD, sequence=1, message="[ö" * 100)).read_bytes().rstrip(b"\n")
+    path = spool(tmp_path / "spool", RECORD)
+    after = spool(tmp_path / "after", replace(RECORD, sequence=2, message="[1]")).read_bytes()
+
+    path.write_bytes(path.read_bytes() + torn[: len(torn) - torn_bytes] + after)
+
+    assert kept == [record.sequence for record in read_spool(path)]
 
 
 def test_a_missing_spool_is_a_run_error(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The spool: one JSON array a line, in field order, appended while the run goes on.
 
 A driver that is killed loses what was in flight and what it held since the last flush, nothing else. A line is an array
-and not an object because the names would be most of the file.
+and not an object because the names would be most of the file. Several processes may append to one spool: each writes
+whole records, and their writes do not mix.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from math import nan
 from typing import TYPE_CHECKING, Self
@@ -16,6 +18,7 @@ from lab.errors import RunError
 from lab.history.record import DEFAULTS, FIELD_TYPES, FIELDS, Record, record_of, values_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -26,17 +29,23 @@ _OLDEST = len(FIELDS) - len(DEFAULTS)  # values that a record had before there w
 
 
 class SpoolWriter:
-    """Appends records to a new spool.
+    """Appends records to a spool, with one write(2) a flush: those of several processes do not mix on a local disk.
 
     Whoever owns it calls :meth:`flush` now and then, so that slow traffic reaches the file too.
 
+    Args:
+        path: the file.
+        new: makes it; of several processes that share a spool one does, the others join it afterwards.
+
     Raises:
-        RunError: the file exists already, or cannot be made; a spool is evidence and is not written over.
+        RunError: a new one exists already, one to join does not, or the file cannot be opened; a spool is evidence and
+            is not written over.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, new: bool = True) -> None:
+        how = os.O_CREAT | os.O_EXCL if new else 0
         try:
-            self._file = path.open("xb")
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | how, 0o644)
         except FileExistsError as error:
             raise RunError(f"{path}: holds the records of another run; name a file that does not exist") from error
         except OSError as error:
@@ -69,15 +78,16 @@ class SpoolWriter:
         """
         if self._lines:
             lines, self._lines = self._lines, []
-            self._file.write(b"".join(lines))
-            self._file.flush()
+            left = b"".join(lines)
+            while left:  # a second time only if the disk becomes full in the middle, and then it says so
+                left = left[os.write(self._descriptor, left) :]
 
     def close(self) -> None:
         """Flushes and closes."""
         try:
             self.flush()
         finally:
-            self._file.close()
+            os.close(self._descriptor)
 
 
 def _line(record: Record) -> bytes:
@@ -93,7 +103,7 @@ def _line(record: Record) -> bytes:
 def read_spool(path: Path) -> list[Record]:
     """All records of a spool, in the order in which they were done.
 
-    A last line that was torn by a kill is left out.
+    A record that was torn by a kill is left out, at the end or where another process went on writing.
 
     Raises:
         RunError: there is no such file, or another line is bad; names file and line.
@@ -103,11 +113,31 @@ def read_spool(path: Path) -> list[Record]:
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}; is this the folder of a run?") from error
     *whole, last = content.split(b"\n")
-    records = [_record(line, f"{path}:{number}") for number, line in enumerate(whole, start=1)]
+    records: list[Record] = []
+    for number, line in enumerate(whole, start=1):
+        records.extend(_records(line, f"{path}:{number}"))
     if last:
         with suppress(RunError):  # the kill came in the middle of this line
-            records.append(_record(last, f"{path}:{len(whole) + 1}"))
+            records.extend(_records(last, f"{path}:{len(whole) + 1}"))
     return records
+
+
+def _records(line: bytes, where: str) -> Sequence[Record]:
+    """The record of a line, or those around the place where a writer was killed and another went on."""
+    try:
+        return (_record(line, where),)
+    except RunError:
+        start = line.find(b"[", 1)
+        while start > 0:
+            with suppress(RunError):
+                whole = _record(line[start:], where)
+                break
+            start = line.find(b"[", start + 1)
+        else:
+            raise
+    with suppress(RunError):  # torn just before its newline
+        return (_record(line[:start], where), whole)
+    return (whole,)
 
 
 def _record(line: bytes, where: str) -> Record:
