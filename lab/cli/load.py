@@ -139,7 +139,8 @@ def _show(result: RunResult) -> None:
 
 def _progress_line(progress: Progress) -> str:
     return (
-        f"{progress.elapsed_s:5.0f} s  {progress.done} done, {progress.failed} failed, {progress.in_flight} in flight  "
+        f"{progress.elapsed_s:5.0f} s  {progress.rate:.0f} rps  "
+        f"{progress.done} done, {progress.failed} failed, {progress.in_flight} in flight  "
         f"p50 {progress.p50_ms:.2f} ms  p99 {progress.p99_ms:.2f} ms  {progress.remaining_s:.0f} s left"
     )
 

@@ -17,7 +17,7 @@ from lab.errors import CallError, RunError
 from lab.load.alarm import new_alarm
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT, answered, broken, failed, stopped, timed_out
-from lab.load.progress import Progress, percentile_ms
+from lab.load.progress import ProgressLines
 from lab.load.recorder import Recorder
 from models.apis import APIS
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lab.load.arrivals import Schedule
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
+    from lab.load.progress import Progress
 
 NS = 1_000_000_000
 
@@ -82,6 +83,8 @@ class OpenLoop:
         self._id_prefix = secrets.token_hex(4)
         self.recorder = Recorder(plan.topology, spool, on_error=lambda _: stop.ask("spool"))
 
+        self._progress = ProgressLines()
+
         self.sent = 0
         self.start_ns = self.last_sent_ns = self.end_ns = 0
 
@@ -133,21 +136,15 @@ class OpenLoop:
             raise RunError(f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run broke off")
 
     def take_progress(self) -> Progress:
-        """How the run is going; its percentiles are of what was done since this was last asked."""
-        recent_ns = sorted(self.recorder.take_recent_ns())
-        elapsed_ns = max(0, monotonic_ns() - self.start_ns)
-        remaining_ns = 0 if self._begins_no_more else max(0, self._schedule.duration_ns - elapsed_ns)
-        done, ok = self.recorder.done, self.recorder.ok
-        return Progress(
-            elapsed_s=round(elapsed_ns / NS, 3),
+        """How the run is going; its rate and percentiles are of what was done since this was last asked."""
+        elapsed_ns = monotonic_ns() - self.start_ns
+        return self._progress.take(
+            elapsed_ns=elapsed_ns,
+            remaining_ns=0 if self._begins_no_more else self._schedule.duration_ns - elapsed_ns,
             sent=self.sent,
-            done=done,
-            ok=ok,
-            failed=done - ok,
-            in_flight=self.sent - done,
-            p50_ms=percentile_ms(recent_ns, 50),
-            p99_ms=percentile_ms(recent_ns, 99),
-            remaining_s=round(remaining_ns / NS, 3),
+            done=self.recorder.done,
+            ok=self.recorder.ok,
+            recent_ns=self.recorder.take_recent_ns(),
         )
 
     def _begin_due(self) -> None:

@@ -10,8 +10,9 @@ import orjson
 from lab.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+NS = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 
@@ -23,6 +24,7 @@ class Progress:
         elapsed_s: since the start of the schedule.
         sent: requests so far; the next likewise.
         in_flight: sent and not yet done.
+        rate: requests per second that were done since the line before.
         p50_ms: of the requests done since the line before, from their intended times; 0 if there were none.
         p99_ms: likewise.
         remaining_s: of the schedule.
@@ -34,6 +36,7 @@ class Progress:
     ok: int
     failed: int
     in_flight: int
+    rate: float
     p50_ms: float
     p99_ms: float
     remaining_s: float
@@ -53,6 +56,43 @@ class Progress:
             return cls(**orjson.loads(line))
         except (TypeError, orjson.JSONDecodeError) as error:
             raise RunError(f"a driver's line is no progress: {line.strip()!r}") from error
+
+
+class ProgressLines:
+    """Makes one progress after the other, for what counts since the line before."""
+
+    def __init__(self) -> None:
+        self._elapsed_ns = self._done = 0
+
+    def take(
+        self, *, elapsed_ns: int, remaining_ns: int, sent: int, done: int, ok: int, recent_ns: Iterable[int]
+    ) -> Progress:
+        """The next one.
+
+        Args:
+            elapsed_ns: since the start of the schedule; before it, 0 or less.
+            remaining_ns: of the schedule; after its end, 0 or less.
+            sent: requests so far.
+            done: of those, how many are done.
+            ok: of those, how many were answered.
+            recent_ns: latencies of what was done since this was last asked, in any order.
+        """
+        elapsed_ns = max(0, elapsed_ns)
+        since_ns, since_done = elapsed_ns - self._elapsed_ns, done - self._done
+        self._elapsed_ns, self._done = elapsed_ns, done
+        in_order = sorted(recent_ns)
+        return Progress(
+            elapsed_s=round(elapsed_ns / NS, 3),
+            sent=sent,
+            done=done,
+            ok=ok,
+            failed=done - ok,
+            in_flight=sent - done,
+            rate=round(since_done * NS / since_ns, 1) if since_ns else 0.0,
+            p50_ms=percentile_ms(in_order, 50),
+            p99_ms=percentile_ms(in_order, 99),
+            remaining_s=round(max(0, remaining_ns) / NS, 3),
+        )
 
 
 def percentile_ms(sorted_ns: Sequence[int], percent: int) -> float:

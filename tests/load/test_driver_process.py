@@ -15,7 +15,7 @@ from lab.errors import RunError
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, write_plan
-from lab.load.progress import Progress, percentile_ms
+from lab.load.progress import Progress, ProgressLines, percentile_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -129,13 +129,24 @@ def test_the_driver_stays_small() -> None:
 
 def test_a_progress_line_gives_back_the_progress() -> None:
     progress = Progress(
-        elapsed_s=1.0, sent=9, done=8, ok=7, failed=1, in_flight=1, p50_ms=0.5, p99_ms=2.0, remaining_s=4.0
+        elapsed_s=1.0, sent=9, done=8, ok=7, failed=1, in_flight=1, rate=8.0, p50_ms=0.5, p99_ms=2.0, remaining_s=4.0
     )
 
     assert progress == Progress.from_line(progress.to_line())
     for line in ("", "noise", "[]", '{"sent": 1}'):
         with pytest.raises(RunError, match="no progress"):
             Progress.from_line(line)
+
+
+def test_the_rate_of_progress_is_of_what_was_done_since_the_line_before() -> None:
+    lines = ProgressLines()
+    before, first, second, last = (
+        lines.take(elapsed_ns=elapsed_ns, done=done, sent=90, ok=10, remaining_ns=0, recent_ns=[])
+        for elapsed_ns, done in ((-20_000_000, 0), (500_000_000, 20), (1_500_000_000, 80), (1_500_000_000, 80))
+    )
+
+    assert (0.0, 40.0, 60.0, 0.0) == tuple(progress.rate for progress in (before, first, second, last))
+    assert (70, 10, 1.5) == (second.failed, second.in_flight, second.elapsed_s)
 
 
 def test_percentiles_of_progress_are_nearest_ranks() -> None:
