@@ -75,7 +75,7 @@ class Driver:
         verdicts = self._right(f"{arm.name}, {cell}", records, planned=len(schedule), offered_rate=schedule.offered_rps)
         summary = summarize(records, schedule)
         pace = RoundPace(
-            offered=summary.offered,
+            offered=schedule.offered_rps,
             achieved_rate=summary.achieved_rate,
             schedule_delay_p99_ms=summary.schedule_delay_p99_ms,
             late=any(each.checker == "driver" and each.outcome is not Outcome.VALID for each in verdicts),

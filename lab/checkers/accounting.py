@@ -28,13 +28,17 @@ def check(evidence: Evidence) -> Verdict:
     unsent = 0
     for record in evidence.records:
         unsent += record.status == UNSENT
-        message = _objection(record, evidence.planned, sequences, ids)
+        message = _objection(record, evidence, sequences, ids)
         sequences.add(record.sequence)
         ids.add(record.request_id)
         if message:
             violations.append(Violation(NAME, record.sequence, record.request_id, message))
-    missing = evidence.planned - sum(1 for sequence in sequences if 0 <= sequence < evidence.planned)
-    summary = f"{evidence.planned} planned, {len(evidence.records)} recorded"
+    if _scheduled(evidence):
+        missing = evidence.planned - sum(1 for sequence in sequences if 0 <= sequence < evidence.planned)
+        summary = f"{evidence.planned} planned, {len(evidence.records)} recorded"
+    else:
+        missing = max(0, evidence.planned - len(sequences))
+        summary = f"{evidence.planned} came due, {len(evidence.records)} recorded"
     if missing:
         summary += f", {missing} missing"
     if unsent:
@@ -45,9 +49,14 @@ def check(evidence: Evidence) -> Verdict:
     return Verdict(NAME, Outcome.UNKNOWN if incomplete else Outcome.VALID, summary)
 
 
-def _objection(record: Record, planned: int, sequences: set[int], ids: set[str]) -> str:
-    if not 0 <= record.sequence < planned:
-        return f"sequence {record.sequence} was not planned: the plan has 0 to {planned - 1}"
+def _scheduled(evidence: Evidence) -> bool:
+    """Whether it was known beforehand which sequence numbers there would be; else they may have gaps."""
+    return evidence.offered_rate is not None
+
+
+def _objection(record: Record, evidence: Evidence, sequences: set[int], ids: set[str]) -> str:
+    if _scheduled(evidence) and not 0 <= record.sequence < evidence.planned:
+        return f"sequence {record.sequence} was not planned: the plan has 0 to {evidence.planned - 1}"
     if record.sequence in sequences:
         return f"sequence {record.sequence} is recorded twice"
     if record.request_id and record.request_id in ids:

@@ -28,6 +28,10 @@ def check(evidence: Evidence) -> Verdict:
     rate, to 1 % or, as random arrivals scatter, to five standard deviations of a Poisson process (5/√n), whichever is
     wider.
 
+    A run that people steered, or users that wait for answers, has no offered rate: then only what was sent is compared
+    with what was intended. Of a closed loop the verdict says that it was one, whatever else it says: a slow server was
+    asked less, and so its latencies are not those of the rate that there would have been.
+
     Returns:
         Unknown if the driver missed its rate, sent with a schedule delay above the plan's bound at the 99th
         percentile, or sent too little to have a rate.
@@ -36,19 +40,26 @@ def check(evidence: Evidence) -> Verdict:
     intended_rate = _rate([record.intended_ns for record in evidence.records])
     achieved_rate = _rate([record.sent_ns for record in sent])
     if intended_rate is None or achieved_rate is None:
-        return Verdict(NAME, Outcome.UNKNOWN, f"{len(sent)} sent: too few to have a rate")
+        kind = f"{_kind(evidence)}: " if evidence.offered_rate is None else ""
+        return Verdict(NAME, Outcome.UNKNOWN, f"{kind}{len(sent)} sent: too few to have a rate")
     delay_ms = _p99([record.sent_ns - record.intended_ns for record in sent]) / _NS_PER_MS
     scatter = max(RATE_TOLERANCE, _SIGMAS / sqrt(len(evidence.records)))
     doubts = []
-    if abs(intended_rate - evidence.offered_rate) > scatter * evidence.offered_rate:
-        doubts.append(f"the arrivals make {intended_rate:.1f} rps of the offered {evidence.offered_rate:.1f}")
+    offered = evidence.offered_rate
+    if offered is not None and abs(intended_rate - offered) > scatter * offered:
+        doubts.append(f"the arrivals make {intended_rate:.1f} rps of the offered {offered:.1f}")
     if abs(achieved_rate - intended_rate) > RATE_TOLERANCE * intended_rate:
         doubts.append(f"the driver missed its rate by more than {RATE_TOLERANCE:.0%}")
     if delay_ms > evidence.schedule_delay_bound_ms:
         doubts.append(f"the schedule delay is above its bound of {evidence.schedule_delay_bound_ms:g} ms")
-    measured = f"offered {intended_rate:.1f} rps, achieved {achieved_rate:.1f}; schedule delay p99 {delay_ms:.2f} ms"
+    wanted = f"{_kind(evidence)}: no offered rate, intended" if offered is None else "offered"
+    measured = f"{wanted} {intended_rate:.1f} rps, achieved {achieved_rate:.1f}; schedule delay p99 {delay_ms:.2f} ms"
     outcome = Outcome.UNKNOWN if doubts else Outcome.VALID
     return Verdict(NAME, outcome, "; ".join([*doubts, measured]))
+
+
+def _kind(evidence: Evidence) -> str:
+    return "closed loop (users wait for answers)" if evidence.closed_loop else "steered by hand"
 
 
 def _rate(times_ns: Sequence[int]) -> float | None:

@@ -39,8 +39,10 @@ class Evidence:
     Attributes:
         records: one a request, in any order.
         revisions: all that were in force at any time during the run.
-        planned: number of requests that the run was to send.
-        offered_rate: of the plan, requests per second.
+        planned: number of requests that the run was to send; where people or users decided that, those that came due,
+            by the driver's own count.
+        offered_rate: of the plan, requests per second; None if people or users decided when requests were sent.
+        closed_loop: whether users waited for answers before they thought of the next request.
         schedule_delay_bound_ms: what the 99th percentile of the schedule delay (sent minus intended) may be at most;
             with more, the latencies tell of the driver and not of what it drove.
         copies: by routing key, ids of the requests of which the model replicas say that they received a shadow's copy;
@@ -51,7 +53,8 @@ class Evidence:
     records: Sequence[Record]
     revisions: Sequence[RevisionInForce]
     planned: int
-    offered_rate: float
+    offered_rate: float | None
+    closed_loop: bool = False
     schedule_delay_bound_ms: float = 5.0
     copies: Mapping[str, frozenset[str]] | None = None
     copied_again: frozenset[str] = frozenset()

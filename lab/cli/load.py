@@ -11,6 +11,7 @@ from rich.markup import escape
 from lab.checkers import Outcome
 from lab.cli.options import Caller, Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
+from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.runs import LoadOptions, judge
@@ -53,6 +54,11 @@ def load(
     tear_every: Annotated[
         int, typer.Option(min=0, help="Tear one request in so many: header and body disagree. 0: none.")
     ] = 0,
+    engine: Engine = OPEN_LOOP,
+    workers: Workers = None,
+    locustfile: Locustfile = None,
+    ui: Ui = False,
+    ui_port: UiPort = None,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -74,15 +80,18 @@ def load(
         contexts=_choices(context),
         seed=seed,
         tear_every=tear_every,
+        locust=locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
     )
     lab = Lab(name)
     if as_json:
-        result = lab.load(options)
+        result = lab.load(options, progress=UiIsUp(options))
     else:
+        show_ui = UiIsUp(options)
         with progress_console.status("starting the driver") as status:
             shown = progress_console.is_terminal
 
             def tell(progress: Progress) -> None:
+                show_ui(progress)
                 line = _progress_line(progress)
                 if shown:
                     status.update(line)
@@ -115,9 +124,8 @@ def _finish(result: RunResult, *, as_json: bool) -> None:
 def _show(result: RunResult) -> None:
     summary = result.summary
     by_status = ", ".join(f"{count} {status}" for status, count in summary.by_status.items())
-    console.print(
-        f"{summary.planned} planned at {summary.offered:.1f} rps, achieved {summary.achieved_rate:.1f} rps: {by_status}"
-    )
+    planned = "came due" if summary.offered is None else f"planned at {summary.offered:.1f} rps"
+    console.print(f"{summary.planned} {planned}, achieved {summary.achieved_rate:.1f} rps: {by_status}")
     console.print(
         f"latency  p50 {summary.p50_ms:.2f}  p90 {summary.p90_ms:.2f}  p99 {summary.p99_ms:.2f}  "
         f"p99.9 {summary.p999_ms:.2f}  max {summary.max_ms:.2f} ms;  "
@@ -141,7 +149,8 @@ def _progress_line(progress: Progress) -> str:
     return (
         f"{progress.elapsed_s:5.0f} s  {progress.rate:.0f} rps  "
         f"{progress.done} done, {progress.failed} failed, {progress.in_flight} in flight  "
-        f"p50 {progress.p50_ms:.2f} ms  p99 {progress.p99_ms:.2f} ms  {progress.remaining_s:.0f} s left"
+        f"p50 {progress.p50_ms:.2f} ms  p99 {progress.p99_ms:.2f} ms  "
+        + ("until Ctrl-C" if progress.remaining_s is None else f"{progress.remaining_s:.0f} s left")
     )
 
 

@@ -89,7 +89,7 @@ def _tell(progress: RollProgress, status: Status) -> None:
         say(_line(progress.held))
         return
     load = progress.load
-    how = f": {load.done} done, {load.failed} failed, {load.remaining_s:.0f} s left" if load else ""
+    how = f": {load.done} done, {load.failed} failed, {load.remaining_s or 0:.0f} s left" if load else ""
     status.update(f"{progress.percent:3} %  {progress.doing}{how}")
     if not progress_console.is_terminal and load is None:
         say(f"{progress.percent:3} %  {progress.doing}")

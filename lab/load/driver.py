@@ -67,7 +67,7 @@ async def drive(
     """
     try:
         warm_up_errors: dict[str, str] = {}
-        await _unless_stopped(stop, _warm_up(plan, client, warm_up_errors))
+        await _unless_stopped(stop, warm_up(plan, client, warm_up_errors))
         with SpoolWriter(plan.spool) as spool:
             loop = OpenLoop(plan, schedule, client, spool, stop)
             reporting = asyncio.create_task(_report_each_second(loop, report))
@@ -83,7 +83,7 @@ async def drive(
     return _summary(schedule, loop, cpu_s=cpu_s, stopped_by=stop.by, warm_up_errors=warm_up_errors)
 
 
-async def _warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) -> None:
+async def warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) -> None:
     """One call a use case, outside the history: connections, decisions and code paths are there when the run starts."""
     await client.ready()
     payloads = Payloads()
@@ -179,25 +179,41 @@ async def carry_out(plan: LoadPlan, connect: Callable[[LoadPlan], LoadClient]) -
         asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
     schedule = plan.schedule()
     go_first()
-    summary = await drive(plan, schedule, connect(plan), stop, print_progress)
+    write_summary(plan, await drive(plan, schedule, connect(plan), stop, print_progress))
+
+
+def write_summary(plan: LoadPlan, summary: DriverSummary) -> None:
+    """Leaves the driver's account of itself.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
     try:
         plan.summary.write_bytes(orjson.dumps(asdict(summary), option=orjson.OPT_INDENT_2))
     except OSError as error:
         raise RunError(f"{plan.summary}: cannot be written: {error.strerror}") from error
 
 
-def _connect(plan: LoadPlan) -> LoadClient:
+def connect(plan: LoadPlan) -> LoadClient:
+    """Opens the plan's client; inside a running event loop."""
     tear = TearEvery(plan.tear_every) if plan.tear_every else None
     return open_client(plan.topology, plan.caller, plan.endpoints, before_send=tear)
 
 
-def main(arguments: list[str], connect: Callable[[LoadPlan], LoadClient] = _connect) -> None:
+def main(arguments: list[str], connect: Callable[[LoadPlan], LoadClient] = connect) -> None:
     """Carries out the plan that the one argument names; exits with status 1 and one line if that cannot be done."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if len(arguments) != 1:
         sys.exit("usage: python -m lab.load.driver PLAN.json")
+    file = Path(arguments[0])
     try:
-        uvloop.run(carry_out(read_plan(Path(arguments[0])), connect))
+        plan = read_plan(file)
+        if plan.steering is None:
+            uvloop.run(carry_out(plan, connect))
+        else:
+            from lab.load.steered.conductor import conduct  # noqa: PLC0415 (Locust, only for runs that it drives)
+
+            conduct(plan, file)
     except LabError as error:
         sys.exit(str(error))
 

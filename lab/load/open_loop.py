@@ -7,19 +7,18 @@ waited: "coordinated omission". Here the schedule is fixed beforehand, and laten
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import sys
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from lab.errors import CallError, RunError
+from lab.errors import RunError
 from lab.load.alarm import new_alarm
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import NEVER_SENT, answered, broken, failed, stopped, timed_out
+from lab.load.outcome import NEVER_SENT
 from lab.load.progress import ProgressLines
 from lab.load.recorder import Recorder
-from models.apis import APIS
+from lab.load.under_way import UnderWay
 
 if TYPE_CHECKING:
     from lab.history import SpoolWriter
@@ -36,8 +35,6 @@ TICK_S = 0.02  # how often the spool is flushed and the timeouts are looked at
 STOP_GRACE_S = 2.0  # for what is in flight when the run is broken off
 
 _NEVER = sys.maxsize
-
-_log = logging.getLogger(__name__)
 
 
 class Stop:
@@ -76,7 +73,7 @@ class OpenLoop:
     """
 
     def __init__(self, plan: LoadPlan, schedule: Schedule, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
-        self._plan, self._schedule, self._client, self._stop = plan, schedule, client, stop
+        self._plan, self._schedule, self._stop = plan, schedule, stop
         self._mix = Mix(plan)
         self._payloads = Payloads()
         self._payloads.prepare((use_case.api for use_case in plan.use_cases), schedule.payload_bytes)
@@ -92,10 +89,7 @@ class OpenLoop:
         self._due_ns = _NEVER  # when the next request is to be begun
         self._begins_no_more = False
         self._all_begun, self._all_done = asyncio.Event(), asyncio.Event()
-        self._in_flight: dict[int, tuple[int, asyncio.Task[None]]] = {}  # in order of sending, and so of timeout
-        self._timeout_ns = round(plan.timeout_s * NS)
-        self._timed_out: set[int] = set()
-        self._logged = False
+        self._under_way = UnderWay(client, plan.timeout_s)
 
         self._event_loop = asyncio.get_running_loop()
         self._alarm = new_alarm(self._event_loop, self._begin_due)
@@ -122,8 +116,7 @@ class OpenLoop:
             await first_of(self._all_done, self._stop.asked)
             await first_of(self._all_done, self._stop.insisted, within_s=STOP_GRACE_S)
             while not self._all_done.is_set():
-                for _, task in self._in_flight.values():
-                    task.cancel()
+                self._under_way.give_up_all()
                 # Again, because a task that has only just been made is not in flight before its first step.
                 await first_of(self._all_done, within_s=TICK_S)
         finally:
@@ -173,27 +166,12 @@ class OpenLoop:
 
     async def _request(self, sequence: int) -> None:
         ask = self._mix.draw()
-        api = ask.use_case.api
-        message, size = self._payloads.get(api, self._schedule.payload_bytes[sequence])
+        message, size = self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[sequence])
         request_id = f"{self._id_prefix}-{sequence:08x}"
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (for the type checker: this is a coroutine)
         self.last_sent_ns = sent_ns = monotonic_ns()
         self.sent += 1
-        self._in_flight[sequence] = (sent_ns, task)
-        try:
-            answer = await self._client.call(ask.use_case.name, message, ask.context, request_id=request_id)
-            outcome = answered(answer, APIS[api])
-        except CallError as error:
-            outcome = failed(error)
-        except asyncio.CancelledError:
-            late = sequence in self._timed_out
-            outcome = timed_out(ask.use_case.name, self._plan.timeout_s) if late else stopped(ask.use_case.name)
-        except Exception as error:  # noqa: BLE001 (a bug of the client must not cost the record)
-            self._log_once(error)
-            outcome = broken(error)
+        outcome = await self._under_way.call(sequence, ask, message, request_id=request_id, sent_ns=sent_ns)
         done_ns = monotonic_ns()
-        del self._in_flight[sequence]
         self.recorder.keep(
             sequence,
             ask,
@@ -208,11 +186,6 @@ class OpenLoop:
             self._begin_due()  # sooner than the alarm, which waits for the loop to come round
         elif self._begins_no_more and self.recorder.done == self._begun:
             self._all_done.set()
-
-    def _log_once(self, error: Exception) -> None:
-        if not self._logged:
-            self._logged = True
-            _log.error("a call broke, and so may others", exc_info=error)
 
     def _record_what_was_never_sent(self) -> None:
         for sequence in range(self._begun, len(self._schedule)):
@@ -229,13 +202,7 @@ class OpenLoop:
     def _tick(self) -> None:
         self._ticker = self._event_loop.call_later(TICK_S, self._tick)
         self.recorder.flush()
-        sent_too_long_ago_ns = monotonic_ns() - self._timeout_ns
-        for sequence, (sent_ns, task) in self._in_flight.items():
-            if sent_ns > sent_too_long_ago_ns:
-                break
-            if sequence not in self._timed_out:
-                self._timed_out.add(sequence)
-                task.cancel()
+        self._under_way.give_up_late()
 
 
 async def first_of(*events: asyncio.Event, within_s: float | None = None) -> None:

@@ -11,6 +11,7 @@ import orjson
 from lab.client import TOPOLOGIES, Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
+from lab.load.steering import Steering
 from lab.load.trace import MAX_PAYLOAD_BYTES
 from models.apis import APIS
 from models.context import OVERRIDE
@@ -60,6 +61,7 @@ class LoadPlan:
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people.
         tear_every: of so many requests one is torn on purpose, see :class:`lab.load.tears.TearEvery`; 0 for none.
+        steering: how Locust drives it; None for the open loop.
     """
 
     topology: str
@@ -76,6 +78,7 @@ class LoadPlan:
     timeout_s: float = 10.0
     traffic_origin: str = "artificial"
     tear_every: int = 0
+    steering: Steering | None = None
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -106,8 +109,26 @@ class LoadPlan:
             f"in topology {self.topology} header and body are not made by the caller; tear requests in another",
         )
 
+        if self.steering is not None:
+            _check(
+                self.steering.workers <= self.users,
+                "users",
+                f"{self.users} will not do for {self.steering.workers} workers; each needs one user or more",
+            )
+            _check(
+                self.scheduled or not isinstance(self.arrivals, Trace),
+                "arrivals",
+                "a trace cannot be played where people or users decide when requests are sent; leave --ui, or the "
+                "users' own wait_time, out",
+            )
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it is known beforehand which requests will be sent, and when: not if people or users decide that."""
+        return self.steering is None or not (self.steering.by_hand or self.steering.closed_loop)
+
     def schedule(self) -> Schedule:
-        """All arrivals of the run.
+        """All arrivals of the run, if it is :attr:`scheduled`.
 
         Raises:
             InputError: they cannot be drawn, or read.
@@ -124,6 +145,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
     document = {
         **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
         "tear_every": plan.tear_every,
+        "steering": None if plan.steering is None else plan.steering.to_document(),
         "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
         "endpoints": asdict(plan.endpoints),
@@ -168,7 +190,8 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs have none
+        tear_every=document.get("tear_every", 0),  # plans of older runs have none, nor a steering
+        steering=Steering.from_document(document.get("steering"), beside),
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,
         endpoints=Endpoints.from_document(document["endpoints"]),

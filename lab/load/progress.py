@@ -27,7 +27,7 @@ class Progress:
         rate: requests per second that were done since the line before.
         p50_ms: of the requests done since the line before, from their intended times; 0 if there were none.
         p99_ms: likewise.
-        remaining_s: of the schedule.
+        remaining_s: of the schedule; None if the run ends when people say so.
     """
 
     elapsed_s: float
@@ -39,7 +39,7 @@ class Progress:
     rate: float
     p50_ms: float
     p99_ms: float
-    remaining_s: float
+    remaining_s: float | None
 
     def to_line(self) -> str:
         """As one JSON object."""
@@ -65,13 +65,13 @@ class ProgressLines:
         self._elapsed_ns = self._done = 0
 
     def take(
-        self, *, elapsed_ns: int, remaining_ns: int, sent: int, done: int, ok: int, recent_ns: Iterable[int]
+        self, *, elapsed_ns: int, remaining_ns: int | None, sent: int, done: int, ok: int, recent_ns: Iterable[int]
     ) -> Progress:
         """The next one.
 
         Args:
             elapsed_ns: since the start of the schedule; before it, 0 or less.
-            remaining_ns: of the schedule; after its end, 0 or less.
+            remaining_ns: of the schedule; after its end, 0 or less. None if people say when it ends.
             sent: requests so far.
             done: of those, how many are done.
             ok: of those, how many were answered.
@@ -91,7 +91,7 @@ class ProgressLines:
             rate=round(since_done * NS / since_ns, 1) if since_ns else 0.0,
             p50_ms=percentile_ms(in_order, 50),
             p99_ms=percentile_ms(in_order, 99),
-            remaining_s=round(max(0, remaining_ns) / NS, 3),
+            remaining_s=None if remaining_ns is None else round(max(0, remaining_ns) / NS, 3),
         )
 
 

@@ -30,7 +30,7 @@ class DriverSummary:
         failed: the others of those sent.
         unsent: requests whose turn never came, because the driver was stopped.
         stopped_by: name of the signal that stopped it, empty if it ran to its end.
-        offered: planned rate.
+        offered: planned rate; None if there was none, because people or users decided when requests were sent.
         achieved_rate: see :func:`achieved_rate`.
         wall_s: from the start of the schedule to the last answer.
         cpu_s: processor time of the whole process in this time, all its threads.
@@ -45,7 +45,7 @@ class DriverSummary:
     failed: int
     unsent: int
     stopped_by: str
-    offered: float
+    offered: float | None
     achieved_rate: float
     wall_s: float
     cpu_s: float
@@ -67,7 +67,7 @@ class RunSummary:
 
     Attributes:
         planned: requests of the plan.
-        offered: planned rate, requests per second.
+        offered: planned rate, requests per second; None likewise.
         achieved_rate: see :func:`achieved_rate`.
         ok: requests that were answered.
         failed: requests that were sent and not answered.
@@ -79,7 +79,7 @@ class RunSummary:
     """
 
     planned: int
-    offered: float
+    offered: float | None
     achieved_rate: float
     ok: int
     failed: int
@@ -110,24 +110,26 @@ def achieved_rate(sent: int, *, start_ns: int, planned_end_ns: int, last_sent_ns
     return sent * NS / (max(planned_end_ns, last_sent_ns) - start_ns)
 
 
-def summarize(records: Sequence[Record], schedule: Schedule) -> RunSummary:
+def summarize(records: Sequence[Record], schedule: Schedule | None, *, came_due: int = 0) -> RunSummary:
     """Adds up a history.
 
     Args:
         records: of one run, in any order.
-        schedule: what was planned, see :meth:`lab.load.plan.LoadPlan.schedule`.
+        schedule: what was planned, see :meth:`lab.load.plan.LoadPlan.schedule`; None if nobody knew beforehand.
+        came_due: how many requests should be in the history, where there is no schedule.
     """
+    planned = came_due if schedule is None else len(schedule)
     sent = [record for record in records if record.status != UNSENT]
     by_status = Counter(record.status for record in records)
     latency = latency_histogram(records).percentiles()
     delay = LatencyHistogram(max(0, record.sent_ns - record.intended_ns) for record in sent)
     return RunSummary(
-        planned=len(schedule),
-        offered=schedule.offered_rps,
+        planned=planned,
+        offered=None if schedule is None else schedule.offered_rps,
         achieved_rate=_achieved_rate(records, sent, schedule),
         ok=by_status[OK],
         failed=len(sent) - by_status[OK],
-        missing=len(schedule) - len(records),
+        missing=planned - len(records),
         by_status=dict(by_status.most_common()),
         p50_ms=latency.p50_ms,
         p90_ms=latency.p90_ms,
@@ -145,9 +147,14 @@ def latency_histogram(records: Sequence[Record]) -> LatencyHistogram:
     )
 
 
-def _achieved_rate(records: Sequence[Record], sent: Sequence[Record], schedule: Schedule) -> float:
+def _achieved_rate(records: Sequence[Record], sent: Sequence[Record], schedule: Schedule | None) -> float:
     if not sent:
         return 0.0
+    if schedule is None:
+        last = max(record.sent_ns for record in sent)
+        return achieved_rate(
+            len(sent), start_ns=min(record.intended_ns for record in sent), planned_end_ns=last, last_sent_ns=last
+        )
     one = sent[0]
     start = one.intended_ns - schedule.offsets_ns[one.sequence]
     broke_off = min((record.intended_ns for record in records if record.status == UNSENT), default=None)

@@ -5,5 +5,6 @@ What a request is and when it is sent belongs to ``lab.load``; what it proves be
 
 from lab.runs.drive import LoadOptions, drive
 from lab.runs.folder import RunResult, judge
+from lab.runs.locustfile import LocustOptions
 
-__all__ = ["LoadOptions", "RunResult", "drive", "judge"]
+__all__ = ["LoadOptions", "LocustOptions", "RunResult", "drive", "judge"]

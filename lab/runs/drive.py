@@ -13,6 +13,7 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.copies import has_shadow, keep_copies
+from lab.runs.locustfile import LocustOptions, steering_of
 from lab.runs.marks import keep_marks
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class LoadOptions:
         timeout_s: after which a request is given up.
         tear_every: of so many requests one is torn on purpose; 0 for none.
         endpoints: instead of what stands beside the caller.
+        locust: how Locust is to drive it; None for the open loop.
     """
 
     topology: str
@@ -73,6 +75,7 @@ class LoadOptions:
     timeout_s: float = 10.0
     tear_every: int = 0
     endpoints: Endpoints | None = None
+    locust: LocustOptions | None = None
 
 
 def drive(
@@ -128,12 +131,15 @@ def drive(
         contexts=options.contexts,
         timeout_s=options.timeout_s,
         tear_every=options.tear_every,
+        steering=None if options.locust is None else steering_of(options.locust),
     )
-    plan.schedule()  # a bad trace is said before anything is made
+    if plan.scheduled:
+        plan.schedule()  # a bad trace is said before anything is made
+    ui_port = None if plan.steering is None else plan.steering.ui_port
     run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
     from_ns = time.time_ns()
-    status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)))
+    status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port)
     records = run_folder.keep_history(folder)
     keep_marks(folder, units.parent, from_ns=from_ns)
     tables = revisions()

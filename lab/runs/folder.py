@@ -9,6 +9,7 @@
         summary.json        figures and verdicts            copies.json     shadow copies, if replicas were asked
         spec.json           the lab's spec                  trace.csv       the trace, if one was played
         marks.json          what was done to units meanwhile
+        locustfile.py       what users did, if Locust drove
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -23,6 +24,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -37,7 +39,6 @@ from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from lab.admin import RevisionInfo
     from lab.history import Record
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 PLAN, DRIVER, SPOOL = "plan.json", "driver.json", "history.jsonl"
 HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
+LOCUSTFILE = "locustfile.py"
 REVISIONS, SUMMARY, COPIES = "revisions.json", "summary.json", "copies.json"
 
 # A node acknowledges a revision on its main thread; Envoy's worker and a request under way there follow a moment
@@ -195,13 +197,17 @@ def judge(folder: Path, records: Sequence[Record] | None = None) -> RunResult:
     Raises:
         RunError: something is missing or cannot be read.
     """
-    schedule = plan_of(folder).schedule()
-    evidence = evidence_of(folder, schedule, records)
+    plan = plan_of(folder)
+    schedule = plan.schedule() if plan.scheduled else None
+    evidence = evidence_of(folder, plan, schedule, records)
     verdicts = tuple(check(evidence))
-    return RunResult(folder, summarize(evidence.records, schedule), verdicts, combine(verdicts))
+    summary = summarize(evidence.records, schedule, came_due=evidence.planned)
+    return RunResult(folder, summary, verdicts, combine(verdicts))
 
 
-def evidence_of(folder: Path, schedule: Schedule, records: Sequence[Record] | None = None) -> Evidence:
+def evidence_of(
+    folder: Path, plan: LoadPlan, schedule: Schedule | None, records: Sequence[Record] | None = None
+) -> Evidence:
     """What checkers judge a run by, read from its folder, but for ``records`` if they are given.
 
     Raises:
@@ -211,11 +217,23 @@ def evidence_of(folder: Path, schedule: Schedule, records: Sequence[Record] | No
     return Evidence(
         records=read_parquet(folder / HISTORY) if records is None else records,
         revisions=in_force(read_json(folder / REVISIONS)),
-        planned=len(schedule),
-        offered_rate=schedule.offered_rps,
+        planned=_count_of_driver(folder) if schedule is None else len(schedule),
+        offered_rate=None if schedule is None else schedule.offered_rps,
+        closed_loop=plan.steering is not None and plan.steering.closed_loop,
         copies=copies,
         copied_again=copied_again,
     )
+
+
+def _count_of_driver(folder: Path) -> int:
+    """How many requests came due, by the driver's own word; 0 if it left none."""
+    if not (folder / DRIVER).exists():
+        return 0
+    document = read_json(folder / DRIVER)
+    try:
+        return int(document["planned"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder / DRIVER}: no account of a driver; name the folder of a finished run") from error
 
 
 def copies_of(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str]]:
@@ -263,7 +281,7 @@ def judged_before(folder: Path) -> RunResult | None:
 def fingerprint(folder: Path) -> str:
     """Of all files that verdicts rest on: whoever changes one of them, changes this."""
     digest = hashlib.sha256()
-    for name in (PLAN, TRACE, HISTORY, REVISIONS, COPIES):
+    for name in (PLAN, DRIVER, TRACE, HISTORY, REVISIONS, COPIES):
         if (path := folder / name).exists():
             with path.open("rb") as file:
                 digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
@@ -296,10 +314,13 @@ def in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
 
 
 def keep_plan(folder: Path, plan: LoadPlan) -> None:
-    """Writes down what the driver is told, with a copy of the trace if it plays one."""
+    """Writes down what the driver is told, with copies of the trace and the locustfile that it goes by."""
     if isinstance(plan.arrivals, Trace):
         shutil.copyfile(plan.arrivals.path, folder / TRACE)
         plan = replace(plan, arrivals=replace(plan.arrivals, path=TRACE))
+    if plan.steering is not None:
+        shutil.copyfile(plan.steering.locustfile, folder / LOCUSTFILE)
+        plan = replace(plan, steering=replace(plan.steering, locustfile=Path(LOCUSTFILE)))
     write_plan(plan, folder / PLAN)
 
 

@@ -101,7 +101,7 @@ class Runtime(Protocol):
     def sweep(self) -> int:
         """Ends whatever is left of the lab, known or not, gives its addresses back, and returns how much there was."""
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None]) -> int:
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
         """Runs the load driver on the plan in a run's folder to its end, in the caller's place.
 
         Ctrl-C is passed on to the driver, which ends in its own way.
@@ -110,6 +110,7 @@ class Runtime(Protocol):
             run: holds the plan, and in the end what was recorded.
             caller: beside whose resolver and sidecar it stands.
             on_line: told each line of progress as it comes.
+            ui_port: where on this machine's 127.0.0.1 the driver's web UI is to be reached, if the plan wants one.
 
         Returns:
             The driver's exit status.

@@ -176,9 +176,9 @@ class ProcessRuntime:
 
     rejoin = partition
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None]) -> int:
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
-        del caller  # everybody stands on the same loopback
+        del caller, ui_port  # everybody stands on the same loopback
         command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
         environment = self._environment("driver")
         # In a session of its own: a terminal's Ctrl-C would reach it a second time.

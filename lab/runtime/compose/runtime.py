@@ -240,7 +240,7 @@ class ComposeRuntime:
 
     # -- load ----------------------------------------------------------------------------------------------------
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None]) -> int:
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
         """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
         pod = self._containers(f"{caller}-pod")
         if not pod:

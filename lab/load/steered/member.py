@@ -1,0 +1,146 @@
+"""One process with users: the worker of a run with several, or the only one."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from lab.history import SpoolWriter
+from lab.load.driver import connect, go_first, warm_up
+from lab.load.open_loop import Stop
+from lab.load.steered.account import Account
+from lab.load.steered.crew import Crew
+from lab.load.steered.loop_thread import LoopThread
+from lab.load.steered.pace import Share
+from lab.load.steered.sender import Sender
+from lab.load.steered.user import LabUser
+from lab.load.steered.words import ACCOUNT, FAILED, GO, PROGRESS, STOP, Count, hear
+
+if TYPE_CHECKING:
+    from locust.env import Environment
+
+    from lab.load.plan import LoadPlan
+
+_COUNT_EVERY_S = 0.5
+
+
+class Member:
+    """Carries its part of a run out, as Locust's runner and the master's messages say.
+
+    Args:
+        plan: of the run.
+        index: which worker this is, from 0.
+        workers: how many there are.
+        environment: Locust's; gets its runner later.
+    """
+
+    def __init__(self, plan: LoadPlan, index: int, workers: int, environment: Environment) -> None:
+        self._plan, self._index, self._workers, self._environment = plan, index, workers, environment
+        self._schedule = plan.schedule() if plan.scheduled else None
+        self._thread = LoopThread()
+        self._stop: Stop | None = None
+        self._sender: Sender | None = None
+        self._account = Account()
+        self._ready = gevent.event.AsyncResult()
+        self._crew = Crew(
+            plan,
+            self._schedule,
+            index,
+            workers,
+            environment,
+            send=self._send,
+            fail=lambda problem: self._say(FAILED, problem),
+        )
+        LabUser.crew = self._crew
+
+    def get_ready(self) -> None:
+        """Connects and warms up.
+
+        Raises:
+            LabError: what the topology needs cannot be reached, or the spool cannot be opened.
+        """
+        go_first()
+        self._thread.start(self._work)
+        waited = gevent.wait([self._ready, self._thread.ended], count=1)
+        if self._thread.ended in waited:
+            self._thread.ended.get()
+
+    def listen(self) -> None:
+        """Does from now on what the master says; the environment has its runner."""
+        runner = self._environment.runner
+        assert runner is not None  # noqa: S101 (said above)
+        hear(runner, GO, self._go)
+        hear(runner, STOP, self._ask_to_stop)
+        gevent.spawn(self._count)
+        gevent.spawn(self._close)
+
+    def _send(self, question: Any) -> None:
+        assert self._sender is not None  # noqa: S101 (users come when all is ready)
+        self._thread.in_loop(self._sender.take, question)
+
+    def _go(self, start_ns: int) -> None:
+        assert self._schedule is not None  # noqa: S101 (else nobody says so)
+        assert self._sender is not None  # noqa: S101 (likewise)
+        share = Share(self._schedule, self._index, self._workers, start_ns)
+        self._thread.in_loop(self._sender.expect, len(self._schedule), share.size)
+        self._account.start_ns = start_ns
+        self._crew.begin(share)
+
+    def _ask_to_stop(self, by: str) -> None:
+        assert self._stop is not None  # noqa: S101 (it is ready)
+        self._thread.in_loop(self._stop.ask, by)
+
+    def _count(self) -> None:
+        while not self._thread.ended.ready():
+            gevent.sleep(_COUNT_EVERY_S)
+            self._say_count()
+
+    def _say_count(self) -> None:
+        sender = self._sender
+        assert sender is not None  # noqa: S101 (it is ready)
+        recorder = sender.recorder
+        count = Count(self._index, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
+        self._say(PROGRESS, count.to_message())
+
+    def _close(self) -> None:
+        try:
+            self._thread.ended.get()
+        except Exception as error:  # noqa: BLE001 (whatever it is, the run is over)
+            self._say(FAILED, str(error))
+            return
+        self._say_count()
+        self._say(ACCOUNT, self._account.to_message())
+
+    def _say(self, word: str, data: object) -> None:
+        runner = self._environment.runner
+        if runner is not None:
+            runner.send_message(word, data)
+
+    async def _work(self) -> None:
+        plan, self._stop = self._plan, Stop()
+        client = connect(plan)
+        try:
+            await warm_up(plan, client, self._account.warm_up_errors)
+            with SpoolWriter(plan.spool, new=False) as spool:
+                sender = Sender(plan, client, spool, self._stop, self._thread.in_hub)
+                self._sender = sender
+                cpu_s = time.process_time()
+                self._thread.in_hub(self._ready.set)
+                await sender.run()
+                self._keep_unsent(sender)
+                self._account.fill(self._index, sender, time.process_time() - cpu_s)
+        finally:
+            await client.close()
+
+    def _keep_unsent(self, sender: Sender) -> None:
+        """What of this worker's share was never sent, because the run was broken off."""
+        if self._schedule is None:
+            return
+        turns = Share(self._schedule, self._index, self._workers, self._account.start_ns or time.monotonic_ns())
+        while (turn := turns.turn(0)) is not None:
+            if not sender.is_begun(turn.sequence):
+                ask = self._crew.drawn(f"u{turn.sequence % self._plan.users}")
+                sender.keep_unsent(turn, ask, self._crew.size(ask, turn))
+        sender.recorder.flush()

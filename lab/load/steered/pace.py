@@ -1,0 +1,126 @@
+"""When users' requests are due. Pure: whoever asks says what time it is.
+
+Sequence numbers are dealt out like cards: of n workers, the one with index i has i, i + n, i + 2n, … So they are unique
+among the workers without a word between them, and together without a gap where there is a schedule.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from lab.load.arrivals import Schedule
+
+NS = 1_000_000_000
+
+
+class Turn(NamedTuple):
+    """One request to come.
+
+    Attributes:
+        sequence: of the request.
+        intended_ns: when it is due, of ``time.monotonic_ns``; latency counts from here.
+        payload_bytes: of its request; None leaves it to the plan.
+    """
+
+    sequence: int
+    intended_ns: int
+    payload_bytes: int | None = None
+
+
+class Deal:
+    """The sequence numbers of one worker.
+
+    Args:
+        index: which of them it is, from 0.
+        workers: how many there are.
+    """
+
+    def __init__(self, index: int, workers: int) -> None:
+        self._next, self._step = index, workers
+
+    def take(self) -> int:
+        """The next one."""
+        sequence = self._next
+        self._next += self._step
+        return sequence
+
+
+class Pace(Protocol):
+    """Tells one user when its requests are due."""
+
+    def turn(self, now_ns: int) -> Turn | None:
+        """The next request; None if there is none left to send."""
+
+
+class Share:
+    """A worker's share of a schedule: whichever of its users is free takes the next request, also one that is late.
+
+    The times are those of the schedule, whatever became of earlier requests. So a stall shows in all requests that had
+    to wait for it, and users that are held up hold no other's requests up.
+
+    Args:
+        schedule: of the whole run.
+        index: which worker this is.
+        workers: how many there are.
+        start_ns: start of the schedule.
+    """
+
+    def __init__(self, schedule: Schedule, index: int, workers: int, start_ns: int) -> None:
+        self._schedule, self._deal, self._start_ns = schedule, Deal(index, workers), start_ns
+        self.size = len(range(index, len(schedule), workers))
+
+    def turn(self, now_ns: int) -> Turn | None:
+        """See :class:`Pace`."""
+        del now_ns
+        sequence = self._deal.take()
+        if sequence >= len(self._schedule):
+            return None
+        return Turn(
+            sequence, self._start_ns + self._schedule.offsets_ns[sequence], self._schedule.payload_bytes[sequence]
+        )
+
+
+class OwnPace:
+    """A user's own: one request every so many seconds, from a random moment of the first interval on.
+
+    A request that takes longer than the interval makes the next one late, not due later.
+
+    Args:
+        deal: numbers the requests.
+        interval_ns: between two requests.
+        draw: of the first moment.
+    """
+
+    def __init__(self, deal: Deal, interval_ns: int, draw: Random) -> None:
+        self._deal, self._interval_ns = deal, interval_ns
+        self._first_in_ns = int(draw.random() * interval_ns)
+        self._due_ns = 0
+
+    def turn(self, now_ns: int) -> Turn:
+        """See :class:`Pace`."""
+        self._due_ns = self._due_ns + self._interval_ns if self._due_ns else now_ns + self._first_in_ns
+        return Turn(self._deal.take(), self._due_ns)
+
+
+class ClosedLoop:
+    """A user that waits as long as it likes after each answer: a request is due when its wait has ended.
+
+    Args:
+        deal: numbers the requests.
+    """
+
+    def __init__(self, deal: Deal) -> None:
+        self._deal = deal
+        self._wait_ends_ns = 0
+
+    def waits(self, now_ns: int, seconds: float) -> None:
+        """The user begins to wait."""
+        self._wait_ends_ns = now_ns + round(seconds * NS)
+
+    def turn(self, now_ns: int) -> Turn:
+        """See :class:`Pace`. A request that follows another without a wait is due at once."""
+        due_ns, self._wait_ends_ns = self._wait_ends_ns or now_ns, 0
+        return Turn(self._deal.take(), min(due_ns, now_ns))

@@ -1,0 +1,63 @@
+"""What a plan says of Locust, the engine that people steer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXAMPLE = Path(__file__).with_name("locustfile.py")
+"""The locustfile that is taken if none is named."""
+
+UI_HOST_VARIABLE = "LAB_UI_HOST"
+"""Environment variable: the address that Locust's web UI listens on, where that is not this machine's loopback."""
+
+_MOST_WORKERS = 64
+_PORTS = range(1, 65_536)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """How Locust drives a run.
+
+    Attributes:
+        locustfile: says what users do. In a plan's JSON form, a name without a folder means a file beside it.
+        workers: processes that users live in; 0 for the driver's own.
+        ui_port: port of Locust's web UI, on which people say how many users there are; None if nobody does, and the
+            run goes by the plan.
+        closed_loop: whether users of the locustfile decide themselves how long they wait after an answer. What such a
+            run measures slows down with what it drives.
+    """
+
+    locustfile: Path
+    workers: int = 0
+    ui_port: int | None = None
+    closed_loop: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.workers <= _MOST_WORKERS:
+            raise InputError(f"workers: {self.workers} will not do; write 0 (the driver alone) to {_MOST_WORKERS}")
+        if self.ui_port is not None and self.ui_port not in _PORTS:
+            raise InputError(f"ui_port: {self.ui_port} will not do; write {_PORTS[0]} to {_PORTS[-1]}")
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether people steer it while it runs."""
+        return self.ui_port is not None
+
+    def to_document(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {**asdict(self), "locustfile": str(self.locustfile)}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any] | None, beside: Path) -> Steering | None:
+        """The inverse of :meth:`to_document`; ``beside`` is the folder of the plan."""
+        if document is None:
+            return None
+        found = cls(**document)
+        return replace(found, locustfile=beside / found.locustfile)

@@ -1,0 +1,86 @@
+"""Requests that are under way: each is sent, given up when it takes too long, and put into the words of the record."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import CallError
+from lab.load.outcome import answered, broken, failed, stopped, timed_out
+from models.apis import APIS
+
+if TYPE_CHECKING:
+    from lab.load.mix import Ask
+    from lab.load.outcome import LoadClient, Outcome
+
+NS = 1_000_000_000
+
+_log = logging.getLogger(__name__)
+
+
+class UnderWay:
+    """Sends requests, and knows those that are not done yet.
+
+    Args:
+        client: ready and warm.
+        timeout_s: a request that has no answer by then is given up, seconds.
+    """
+
+    def __init__(self, client: LoadClient, timeout_s: float) -> None:
+        self._client, self._timeout_s = client, timeout_s
+        self._tasks: dict[int, tuple[int, asyncio.Task[None]]] = {}  # in order of sending, and so of timeout
+        self._timed_out: set[int] = set()
+        self._logged = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def call(self, sequence: int, ask: Ask, message: Any, *, request_id: str, sent_ns: int) -> Outcome:
+        """One request, in a task of its own; never raises, whatever becomes of it.
+
+        Args:
+            sequence: of the request.
+            ask: what for.
+            message: without an envelope.
+            request_id: of the request.
+            sent_ns: now, of ``time.monotonic_ns``.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (for the type checker: this is a coroutine)
+        self._tasks[sequence] = (sent_ns, task)
+        use_case = ask.use_case
+        try:
+            answer = await self._client.call(use_case.name, message, ask.context, request_id=request_id)
+            return answered(answer, APIS[use_case.api])
+        except CallError as error:
+            return failed(error)
+        except asyncio.CancelledError:
+            late = sequence in self._timed_out
+            return timed_out(use_case.name, self._timeout_s) if late else stopped(use_case.name)
+        except Exception as error:  # noqa: BLE001 (a bug of the client must not cost the record)
+            self._log_once(error)
+            return broken(error)
+        finally:
+            del self._tasks[sequence]
+
+    def give_up_late(self) -> None:
+        """Ends those that take too long; to be called every few milliseconds."""
+        sent_too_long_ago_ns = monotonic_ns() - round(self._timeout_s * NS)
+        for sequence, (sent_ns, task) in self._tasks.items():
+            if sent_ns > sent_too_long_ago_ns:
+                break
+            if sequence not in self._timed_out:
+                self._timed_out.add(sequence)
+                task.cancel()
+
+    def give_up_all(self) -> None:
+        """Ends all."""
+        for _, task in self._tasks.values():
+            task.cancel()
+
+    def _log_once(self, error: Exception) -> None:
+        if not self._logged:
+            self._logged = True
+            _log.error("a call broke, and so may others", exc_info=error)
