@@ -15,6 +15,7 @@ from locust.exception import StopUser
 from lab.errors import InputError, LabError
 from lab.load.mix import Ask, Mix, Payloads
 from lab.load.plan import DRAWN_FIELDS
+from lab.load.progress import NS_PER_MS
 from lab.load.steered.pace import NS, ClosedLoop, Deal, OwnPace, Share
 from lab.load.steered.sender import Question
 from models.context import OVERRIDE
@@ -113,14 +114,14 @@ class Crew:
         question = Question(turn, ask, message, waiter.switch)
         self._send(question)
         try:
-            outcome, latency_ms = waiter.get()
+            outcome, latency_ns = waiter.get()
         except BaseException:
             question.withdrawn = True
             raise
         self._environment.events.request.fire(
             request_type=self._plan.topology,
             name=ask.use_case.name,
-            response_time=latency_ms,
+            response_time=latency_ns / NS_PER_MS,
             response_length=0,
             exception=None if outcome.status == "OK" else LabError(f"{outcome.status}: {outcome.message}"),
             context={},

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from heapq import heappop, heappush
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.errors import RunError
 from lab.load.alarm import new_alarm
@@ -32,13 +32,13 @@ class Question:
         turn: when it is due.
         ask: what is asked.
         payload: with which message.
-        tell: told how it went.
+        tell: told how it went, and how long it took from when it was due, ns.
         withdrawn: set if the user is gone; what has not been sent by then will not be.
     """
 
     __slots__ = ("ask", "payload", "tell", "turn", "withdrawn")
 
-    def __init__(self, turn: Turn, ask: Ask, payload: Payload, tell: Callable[[Outcome, float], Any]) -> None:
+    def __init__(self, turn: Turn, ask: Ask, payload: Payload, tell: Callable[[tuple[Outcome, int]], object]) -> None:
         self.turn, self.ask, self.payload, self.tell = turn, ask, payload, tell
         self.withdrawn = False
 
@@ -54,7 +54,7 @@ class Sender:
         client: ready and warm.
         spool: takes the records.
         stop: breaks the run off.
-        tell: hands an answer back to its user: the question's ``tell``, the outcome, and the latency in ms.
+        tell: hands an answer back to its user: the question's ``tell``, and the outcome with the latency in ns.
 
     Attributes:
         recorder: what was kept so far.
@@ -164,7 +164,7 @@ class Sender:
             done_ns=done_ns,
             request_id=request_id,
         )
-        self._tell(question.tell, outcome, (done_ns - turn.intended_ns) / 1e6)
+        self._tell(question.tell, (outcome, done_ns - turn.intended_ns))
         self._look_whether_done()
 
     def _look_whether_done(self) -> None:
