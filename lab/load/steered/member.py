@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
 
 _COUNT_EVERY_S = 0.5
+
+# Users are in one thread and the event loop in another; what is due must not wait while a user thinks.
+_SWITCH_INTERVAL_S = 0.0002
 
 
 class Member:
@@ -62,6 +66,7 @@ class Member:
             LabError: what the topology needs cannot be reached, or the spool cannot be opened.
         """
         go_first()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._thread.start(self._work)
         waited = gevent.wait([self._ready, self._thread.ended], count=1)
         if self._thread.ended in waited:
