@@ -14,7 +14,6 @@ import uvloop
 
 from lab.bench import talk
 from lab.bench.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
-from lab.bench.relay import Bytes, relay_to
 from lab.bench.result import BenchResult, Claim, ResultTable
 from lab.bench.setting import cpu_seconds
 from lab.errors import UnitError
@@ -24,6 +23,7 @@ from lab.measure.latency import LatencyHistogram
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.palette import style_of
 from lab.report.scales import linear
+from lab.transport.relay import Bytes, relay_to
 from models.apis import APIS
 from models.json_mapping import mapping_of
 from models.proto.ranking.v1 import ranking_pb2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from docker.errors import APIError, NotFound
 from docker.types import Mount
 
+from lab.load.steering import UI_HOST_VARIABLE
 from lab.runtime.compose import copying
 from lab.transport.security import ENVIRONMENT_VARIABLE
 
@@ -60,7 +61,8 @@ def run_driver(
         ["python", "-m", "lab.load.driver", f"{_RUNS}/{run.name}/plan.json"],
         name=name,
         labels=dict(labels),
-        environment={ENVIRONMENT_VARIABLE: security},
+        # Within the pod's own network; whether anybody else gets there is for who starts this to say.
+        environment={ENVIRONMENT_VARIABLE: security, UI_HOST_VARIABLE: "0.0.0.0"},
         network_mode=f"container:{pod}",
         init=True,
         cap_drop=["ALL"],

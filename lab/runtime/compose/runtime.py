@@ -6,7 +6,7 @@ import hashlib
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from lab.errors import LabError
 from lab.runtime import ports
 from lab.runtime.compose import copying, document, engine, image, subnets
 from lab.runtime.compose.driver import run_driver
+from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import docker
@@ -245,18 +247,35 @@ class ComposeRuntime:
         pod = self._containers(f"{caller}-pod")
         if not pod:
             raise LabError(f"{caller} has no pod that runs: see `lab status`")
-        with engine.one_line("driver"):
+        file = self._file.read_text()
+        relay = nullcontext() if ui_port is None else self._relay(ui_port, document.hosts_of(file)[caller], run.name)
+        with engine.one_line("driver"), relay:
             return run_driver(
                 self._docker,
                 run,
                 on_line,
-                image=document.image_of(self._file.read_text()),
+                image=document.image_of(file),
                 pod=pod[f"{caller}-pod"],
                 name=f"{self._project}-driver-{run.name.lower()}",
-                labels={_PROJECT_LABEL: self._project, _SERVICE_LABEL: "driver", "com.docker.compose.oneoff": "True"},
+                labels=self._labels("driver"),
                 security=self._security,
                 errors=sys.stderr,
             )
+
+    def _relay(self, port: int, host: str, run: str) -> AbstractContextManager[None]:
+        return published(
+            self._docker,
+            port,
+            host,
+            image=document.image_of(self._file.read_text()),
+            network=f"{self._project}_{document.NETWORK}",
+            name=f"{self._project}-relay-{run.lower()}",
+            labels=self._labels("relay"),
+        )
+
+    def _labels(self, service: str) -> dict[str, str]:
+        """Of a container that comes and goes while the lab is up."""
+        return {_PROJECT_LABEL: self._project, _SERVICE_LABEL: service, "com.docker.compose.oneoff": "True"}
 
     # -- within --------------------------------------------------------------------------------------------------
 

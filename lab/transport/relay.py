@@ -1,9 +1,13 @@
-"""A relay that counts what passes: every byte of a TCP connection's two streams, whatever protocol they speak."""
+"""A relay that counts what passes: every byte of a TCP connection's two streams, whatever protocol they speak.
+
+``python -m lab.transport.relay LISTEN TARGET``, each ``ip:port``, relays until it is ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import sys
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,8 +51,11 @@ class Relay:
         return Bytes(*before)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str) -> None:
-        host, port = target.rsplit(":", 1)
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        try:
+            far_reader, far_writer = await asyncio.open_connection(*_host_and_port(target))
+        except OSError:  # nobody is there: to the client it looks as if the relay were not
+            writer.close()
+            return
 
         async def upstream() -> None:
             while chunk := await reader.read(_CHUNK):
@@ -72,8 +79,8 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay_to(target: str) -> AsyncIterator[Relay]:
-    """A relay to ``ip:port``."""
+async def relay_to(target: str, listen: str = "127.0.0.1:0") -> AsyncIterator[Relay]:
+    """A relay to ``ip:port``, at a port of its own choice if it is 0."""
     relay, under_way = Relay(), set[asyncio.Task[None]]()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,8 +88,9 @@ async def relay_to(target: str) -> AsyncIterator[Relay]:
         under_way.add(task)
         task.add_done_callback(under_way.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    relay.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    host, port = _host_and_port(listen)
+    server = await asyncio.start_server(accept, host, port)
+    relay.address = f"{host}:{server.sockets[0].getsockname()[1]}"
     try:
         yield relay
     finally:
@@ -90,3 +98,18 @@ async def relay_to(target: str) -> AsyncIterator[Relay]:
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, port = address.rsplit(":", 1)
+    return host, int(port)
+
+
+async def _relay_for_ever(listen: str, target: str) -> None:
+    async with relay_to(target, listen):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_relay_for_ever(*sys.argv[1:]))

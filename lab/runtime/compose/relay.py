@@ -1,0 +1,58 @@
+"""A published port for what listens in a pod: containers that share a pod's network cannot publish one themselves.
+
+A small container beside the pod publishes the port on this machine's 127.0.0.1 and passes all on. Unlike the pod's own
+address it is reached wherever the engine runs.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from docker.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import docker
+
+
+@contextmanager
+def published(
+    client: docker.DockerClient,
+    port: int,
+    host: str,
+    *,
+    image: str,
+    network: str,
+    name: str,
+    labels: Mapping[str, str],
+) -> Iterator[None]:
+    """While this lasts, 127.0.0.1:port of this machine is that port of a pod.
+
+    Args:
+        client: the engine.
+        port: here and there.
+        host: the pod's address.
+        image: what the container is made from.
+        network: of the lab.
+        name: of the container.
+        labels: that the lab is known by.
+    """
+    container = client.containers.create(
+        image,
+        ["python", "-m", "lab.transport.relay", f"0.0.0.0:{port}", f"{host}:{port}"],
+        name=name,
+        labels=dict(labels),
+        network=network,
+        ports={f"{port}/tcp": ("127.0.0.1", port)},
+        init=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+    )
+    try:
+        container.start()
+        yield
+    finally:
+        with suppress(NotFound):
+            container.remove(force=True, v=True)
