@@ -13,6 +13,7 @@ from lab.cli.options import Caller, Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
 from lab.errors import InputError
 from lab.lab import Lab
+from lab.load.plan import MAX_PROCESSES
 from lab.runs import LoadOptions, judge
 from lab.runs.drive import DEFAULT_CONTEXTS
 
@@ -53,6 +54,10 @@ def load(
     tear_every: Annotated[
         int, typer.Option(min=0, help="Tear one request in so many: header and body disagree. 0: none.")
     ] = 0,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, max=MAX_PROCESSES, help="Of the driver, to share the requests if one core is not enough."),
+    ] = 1,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -74,6 +79,7 @@ def load(
         contexts=_choices(context),
         seed=seed,
         tear_every=tear_every,
+        processes=processes,
     )
     lab = Lab(name)
     if as_json:

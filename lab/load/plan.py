@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
 """Fields of the request context that a plan may give choices for; every record has them."""
 
+MAX_PROCESSES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class UseCase:
@@ -60,6 +62,7 @@ class LoadPlan:
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people.
         tear_every: of so many requests one is torn on purpose, see :class:`lab.load.tears.TearEvery`; 0 for none.
+        processes: that share the requests, where one core is too little to send them on time.
     """
 
     topology: str
@@ -76,6 +79,7 @@ class LoadPlan:
     timeout_s: float = 10.0
     traffic_origin: str = "artificial"
     tear_every: int = 0
+    processes: int = 1
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -99,6 +103,11 @@ class LoadPlan:
             f"{self.traffic_origin!r} is not known; write 'real' or 'artificial'",
         )
         _check(self.tear_every >= 0, "tear_every", f"{self.tear_every} will not do; write 0 (none) or more")
+        _check(
+            0 < self.processes <= MAX_PROCESSES,
+            "processes",
+            f"{self.processes} will not do; write 1 to {MAX_PROCESSES}, and no more than there are cores to spare",
+        )
         decides = TOPOLOGIES[self.topology].decides if self.topology in TOPOLOGIES else True
         _check(
             not self.tear_every or decides,
@@ -124,6 +133,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
     document = {
         **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
         "tear_every": plan.tear_every,
+        "processes": plan.processes,
         "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
         "endpoints": asdict(plan.endpoints),
@@ -168,7 +178,8 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs have none
+        tear_every=document.get("tear_every", 0),  # plans of older runs have none, nor the next
+        processes=document.get("processes", 1),
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,
         endpoints=Endpoints.from_document(document["endpoints"]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict, dataclass
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 import orjson
@@ -10,7 +12,7 @@ import orjson
 from lab.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 NS = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -58,41 +60,64 @@ class Progress:
             raise RunError(f"a driver's line is no progress: {line.strip()!r}") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How far a run, or one process's share of it, has come.
+
+    Attributes:
+        elapsed_ns: since the start of the schedule; before it, below 0.
+        remaining_ns: of the schedule; after its end, below 0.
+        sent: requests so far.
+        done: of those, how many are done.
+        ok: of those, how many were answered.
+        recent_ns: latencies, from the intended times, of what was done since this was last asked; in any order.
+    """
+
+    elapsed_ns: int
+    remaining_ns: int
+    sent: int
+    done: int
+    ok: int
+    recent_ns: Sequence[int]
+
+
 class ProgressLines:
     """Makes one progress after the other, for what counts since the line before."""
 
     def __init__(self) -> None:
         self._elapsed_ns = self._done = 0
 
-    def take(
-        self, *, elapsed_ns: int, remaining_ns: int, sent: int, done: int, ok: int, recent_ns: Iterable[int]
-    ) -> Progress:
-        """The next one.
-
-        Args:
-            elapsed_ns: since the start of the schedule; before it, 0 or less.
-            remaining_ns: of the schedule; after its end, 0 or less.
-            sent: requests so far.
-            done: of those, how many are done.
-            ok: of those, how many were answered.
-            recent_ns: latencies of what was done since this was last asked, in any order.
-        """
-        elapsed_ns = max(0, elapsed_ns)
-        since_ns, since_done = elapsed_ns - self._elapsed_ns, done - self._done
-        self._elapsed_ns, self._done = elapsed_ns, done
-        in_order = sorted(recent_ns)
+    def take(self, counts: Counts) -> Progress:
+        """The next one."""
+        elapsed_ns = max(0, counts.elapsed_ns)
+        since_ns, since_done = elapsed_ns - self._elapsed_ns, counts.done - self._done
+        self._elapsed_ns, self._done = elapsed_ns, counts.done
+        in_order = sorted(counts.recent_ns)
         return Progress(
             elapsed_s=round(elapsed_ns / NS, 3),
-            sent=sent,
-            done=done,
-            ok=ok,
-            failed=done - ok,
-            in_flight=sent - done,
+            sent=counts.sent,
+            done=counts.done,
+            ok=counts.ok,
+            failed=counts.done - counts.ok,
+            in_flight=counts.sent - counts.done,
             rate=round(since_done * NS / since_ns, 1) if since_ns else 0.0,
             p50_ms=percentile_ms(in_order, 50),
             p99_ms=percentile_ms(in_order, 99),
-            remaining_s=round(max(0, remaining_ns) / NS, 3),
+            remaining_s=round(max(0, counts.remaining_ns) / NS, 3),
         )
+
+
+async def each_second(start_ns: int, tell: Callable[[], None], *, after_s: float = 0.0) -> None:
+    """Tells so long after each whole second since the start of the schedule, until it is cancelled.
+
+    Seconds that this process had no time for are left out.
+    """
+    second = 0
+    while True:
+        elapsed_s = (monotonic_ns() - start_ns) / NS - after_s
+        second = max(second, int(elapsed_s)) + 1
+        await asyncio.sleep(second - elapsed_s)
+        tell()
 
 
 def percentile_ms(sorted_ns: Sequence[int], percent: int) -> float:

@@ -55,6 +55,7 @@ class LoadOptions:
         seed: of all draws.
         timeout_s: after which a request is given up.
         tear_every: of so many requests one is torn on purpose; 0 for none.
+        processes: of the driver, which share the requests.
         endpoints: instead of what stands beside the caller.
     """
 
@@ -72,6 +73,7 @@ class LoadOptions:
     seed: int = 0
     timeout_s: float = 10.0
     tear_every: int = 0
+    processes: int = 1
     endpoints: Endpoints | None = None
 
 
@@ -128,6 +130,7 @@ def drive(
         contexts=options.contexts,
         timeout_s=options.timeout_s,
         tear_every=options.tear_every,
+        processes=options.processes,
     )
     plan.schedule()  # a bad trace is said before anything is made
     run_folder.make(folder)
