@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -63,13 +62,13 @@ async def lead(plan: LoadPlan, path: Path, report: Callable[[Progress], None]) -
         start = Start.soon(LEAD_NS)
         crew.go(start)
         reporting = asyncio.create_task(
-            each_second(start.at_ns, lambda: report(crew.take_progress(start)), after_s=_PROGRESS_AFTER_S)
+            each_second(start.at_ns, lambda: report(crew.take_progress()), after_s=_PROGRESS_AFTER_S)
         )
         try:
             await crew.end()
         finally:
             reporting.cancel()
-        report(crew.take_progress(start))
+        report(crew.take_progress())
     finally:
         await crew.kill()
         if not crew.went:
@@ -214,11 +213,11 @@ class Crew:
         for task in done:
             task.result()
 
-    def take_progress(self, start: Start) -> Progress:
-        """How the run is going, all together."""
+    def take_progress(self) -> Progress:
+        """How the run is going, all together, by what each last said."""
         counts = [member.counts for member in self.members]
         together = Counts(
-            elapsed_ns=monotonic_ns() - start.at_ns,
+            elapsed_ns=max(each.elapsed_ns for each in counts),
             remaining_ns=max(each.remaining_ns for each in counts),
             sent=sum(each.sent for each in counts),
             done=sum(each.done for each in counts),
