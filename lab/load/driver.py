@@ -102,7 +102,7 @@ async def drive_share(
     """
     try:
         warm_up_errors: dict[str, str] = {}
-        await _unless_stopped(stop, _warm_up(plan, client, warm_up_errors))
+        await _unless_stopped(stop, warm_up(plan, client, warm_up_errors))
         with SpoolWriter(plan.spool, new=new_spool) as spool:
             loop = OpenLoop(plan, schedule, client, spool, stop)
             begin = await start()
@@ -133,7 +133,7 @@ async def drive_share(
     )
 
 
-async def _warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) -> None:
+async def warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) -> None:
     """One call a use case, outside the history: connections, decisions and code paths are there when the run starts."""
     await client.ready()
     payloads = Payloads()
@@ -197,15 +197,24 @@ async def carry_out(plan: LoadPlan, path: Path) -> None:
             asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
         schedule = plan.schedule()
         go_first()
-        summary = await drive(plan, schedule, connect(plan, WHOLE), stop, print_progress)
+        summary = await drive(plan, schedule, connect(plan), stop, print_progress)
+    write_summary(plan, summary)
+
+
+def write_summary(plan: LoadPlan, summary: DriverSummary) -> None:
+    """Leaves the driver's account of itself.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
     try:
         plan.summary.write_bytes(orjson.dumps(asdict(summary), option=orjson.OPT_INDENT_2))
     except OSError as error:
         raise RunError(f"{plan.summary}: cannot be written: {error.strerror}") from error
 
 
-def connect(plan: LoadPlan, share: Share) -> LoadClient:
-    """Opens the client that a plan asks for."""
+def connect(plan: LoadPlan, share: Share = WHOLE) -> LoadClient:
+    """Opens the plan's client; inside a running event loop."""
     tear = TearEvery(plan.tear_every, share) if plan.tear_every else None
     return open_client(plan.topology, plan.caller, plan.endpoints, before_send=tear)
 

@@ -57,7 +57,7 @@ class DriverSummary:
     schedule_delay_p999_ms: float
     schedule_delay_max_ms: float
     warm_up_errors: Mapping[str, str]
-    processes: int
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
