@@ -234,6 +234,23 @@ async def test_a_killed_process_is_named_and_the_others_are_broken_off(make_plan
     assert not plan.summary.exists()
 
 
+async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, processes=2)
+    server.gate.clear()
+    server.waiting_for = 2
+
+    async with running(plan) as process:
+        await asyncio.wait_for(server.enough.wait(), DEADLINE_S)
+        members = children(process)
+        members[0].kill()
+        code, _, err = await ended(process)
+
+    assert (1, 1) == (code, len(err.splitlines()))
+    assert f"(pid {members[0].pid}) of the driver was killed by SIGKILL" in err
+    assert await gone(members)
+    assert not plan.spool.exists()
+
+
 async def test_a_killed_leader_leaves_nobody_and_what_was_done(make_plan: MakePlan, server: Any) -> None:
     plan = make_plan(server.address, arrivals=LONG, processes=2)
 
