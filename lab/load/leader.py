@@ -123,8 +123,8 @@ class Member:
             case "ready":
                 self.ready.set()
             case "counts":
-                self.counts = Counts(**value)
-                self._recent_ns += self.counts.recent_ns
+                self.counts = value
+                self._recent_ns += self.counts["recent_ns"]
             case "account":
                 self.account = Account.from_document(value)
             case "error":
@@ -216,15 +216,14 @@ class Crew:
     def take_progress(self) -> Progress:
         """How the run is going, all together, by what each last said."""
         counts = [member.counts for member in self.members]
-        together = Counts(
-            elapsed_ns=max(each.elapsed_ns for each in counts),
-            remaining_ns=max(each.remaining_ns for each in counts),
-            sent=sum(each.sent for each in counts),
-            done=sum(each.done for each in counts),
-            ok=sum(each.ok for each in counts),
+        return self._lines.take(
+            elapsed_ns=max(each["elapsed_ns"] for each in counts),
+            remaining_ns=max(each["remaining_ns"] for each in counts),
+            sent=sum(each["sent"] for each in counts),
+            done=sum(each["done"] for each in counts),
+            ok=sum(each["ok"] for each in counts),
             recent_ns=[latency for member in self.members for latency in member.take_recent_ns()],
         )
-        return self._lines.take(together)
 
     async def kill(self) -> None:
         """Ends those that have not ended."""

@@ -172,7 +172,7 @@ class OpenLoop:
 
     def take_progress(self) -> Progress:
         """The same as a line of progress; ask for the one or the other."""
-        return self._progress.take(self.take_counts())
+        return self._progress.take(**self.take_counts())
 
     def _begin_due(self) -> None:
         offsets, now = self._schedule.offsets_ns, monotonic_ns() - self.start_ns

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import orjson
 
 from lab.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 NS = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -60,18 +60,8 @@ class Progress:
             raise RunError(f"a driver's line is no progress: {line.strip()!r}") from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """How far a run, or one process's share of it, has come.
-
-    Attributes:
-        elapsed_ns: since the start of the schedule; before it, below 0.
-        remaining_ns: of the schedule; after its end, below 0.
-        sent: requests so far.
-        done: of those, how many are done.
-        ok: of those, how many were answered.
-        recent_ns: latencies, from the intended times, of what was done since this was last asked; in any order.
-    """
+class Counts(TypedDict):
+    """How far a run, or one process's share of it, has come; what each is says :meth:`ProgressLines.take`."""
 
     elapsed_ns: int
     remaining_ns: int
@@ -87,23 +77,34 @@ class ProgressLines:
     def __init__(self) -> None:
         self._elapsed_ns = self._done = 0
 
-    def take(self, counts: Counts) -> Progress:
-        """The next one."""
-        elapsed_ns = max(0, counts.elapsed_ns)
-        since_ns, since_done = elapsed_ns - self._elapsed_ns, counts.done - self._done
-        self._elapsed_ns, self._done = elapsed_ns, counts.done
-        in_order = sorted(counts.recent_ns)
+    def take(
+        self, *, elapsed_ns: int, remaining_ns: int, sent: int, done: int, ok: int, recent_ns: Iterable[int]
+    ) -> Progress:
+        """The next one.
+
+        Args:
+            elapsed_ns: since the start of the schedule; before it, 0 or less.
+            remaining_ns: of the schedule; after its end, 0 or less.
+            sent: requests so far.
+            done: of those, how many are done.
+            ok: of those, how many were answered.
+            recent_ns: latencies of what was done since this was last asked, in any order.
+        """
+        elapsed_ns = max(0, elapsed_ns)
+        since_ns, since_done = elapsed_ns - self._elapsed_ns, done - self._done
+        self._elapsed_ns, self._done = elapsed_ns, done
+        in_order = sorted(recent_ns)
         return Progress(
             elapsed_s=round(elapsed_ns / NS, 3),
-            sent=counts.sent,
-            done=counts.done,
-            ok=counts.ok,
-            failed=counts.done - counts.ok,
-            in_flight=counts.sent - counts.done,
+            sent=sent,
+            done=done,
+            ok=ok,
+            failed=done - ok,
+            in_flight=sent - done,
             rate=round(since_done * NS / since_ns, 1) if since_ns else 0.0,
             p50_ms=percentile_ms(in_order, 50),
             p99_ms=percentile_ms(in_order, 99),
-            remaining_s=round(max(0, counts.remaining_ns) / NS, 3),
+            remaining_s=round(max(0, remaining_ns) / NS, 3),
         )
 
 

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +64,7 @@ def tell(**what: Any) -> None:
 
 
 def _tell_counts(loop: OpenLoop) -> None:
-    tell(counts=asdict(loop.take_counts()))
+    tell(counts=loop.take_counts())
 
 
 async def carry_out(path: Path, share: Share) -> Account:

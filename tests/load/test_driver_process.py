@@ -15,7 +15,7 @@ from lab.errors import RunError
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, write_plan
-from lab.load.progress import Counts, Progress, ProgressLines, percentile_ms
+from lab.load.progress import Progress, ProgressLines, percentile_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -141,7 +141,7 @@ def test_a_progress_line_gives_back_the_progress() -> None:
 def test_the_rate_of_progress_is_of_what_was_done_since_the_line_before() -> None:
     lines = ProgressLines()
     before, first, second, last = (
-        lines.take(Counts(elapsed_ns=elapsed_ns, remaining_ns=0, sent=90, done=done, ok=10, recent_ns=[]))
+        lines.take(elapsed_ns=elapsed_ns, done=done, sent=90, ok=10, remaining_ns=0, recent_ns=[])
         for elapsed_ns, done in ((-20_000_000, 0), (500_000_000, 20), (1_500_000_000, 80), (1_500_000_000, 80))
     )
 
