@@ -45,9 +45,12 @@ _CONNECTIONS = (L4_KEPT, L4_CUT, L4_AGED)
 _STYLES = {L4_KEPT: "run-2", L4_CUT: "run-5", L4_AGED: "run-4", L7_VIP: "run-1"}
 _STEP_S = 0.2
 
-# Through the very same balancer as another. Two streams at fixed times would each take every other turn of it, or every
-# third, and look uneven where both together are not.
-_ALIKE = {"mesh-unleased": "mesh", "gateway-passthrough": "gateway"}
+ALIKE = {"mesh-unleased": "mesh", "gateway-passthrough": "gateway"}
+"""Ways through the very same balancer as another, which are left out where that other is in.
+
+Two streams at fixed times would each take every other turn of it, or every third, and look uneven where both together
+are not.
+"""
 
 # The same cluster once more, its models of the kind that end old connections; each lab has one kind only.
 _SPEC = f"""
@@ -78,7 +81,7 @@ def run(outer: Setting, rounds: int) -> BenchResult:
                 _side(inner, Path(folder) / "aged.json", {L4_AGED: (L4, 0)}),
             ]
             there = outer.state.topologies
-            topologies = [each for each in there if _ALIKE.get(each) not in there]
+            topologies = [each for each in there if ALIKE.get(each) not in there]
             return result(uvloop.run(measure(sides, topologies, rounds, outer.say)))
 
 

@@ -14,6 +14,7 @@ from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
 from lab.errors import InputError
 from lab.lab import Lab
+from lab.load.plan import MAX_PROCESSES
 from lab.runs import LoadOptions, judge
 from lab.runs.drive import DEFAULT_CONTEXTS
 
@@ -59,6 +60,10 @@ def load(
     locustfile: Locustfile = None,
     ui: Ui = False,
     ui_port: UiPort = None,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, max=MAX_PROCESSES, help="Of the driver, to share the requests if one core is not enough."),
+    ] = 1,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -81,6 +86,7 @@ def load(
         seed=seed,
         tear_every=tear_every,
         locust=locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
+        processes=processes,
     )
     lab = Lab(name)
     if as_json:

@@ -88,6 +88,7 @@ class SpoolWriter:
             self.flush()
         finally:
             os.close(self._descriptor)
+            self._descriptor = -1  # whoever writes on must not reach another file that gets its number
 
 
 def _line(record: Record) -> bytes:

@@ -223,19 +223,33 @@ def arrivals_from_document(document: Mapping[str, Any]) -> ArrivalPlan:
         raise InputError(f"arrivals: {kind.kind}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which requests of a run one of several processes sends: every ``step``-th, from sequence ``first`` on."""
+
+    first: int = 0
+    step: int = 1
+
+
+WHOLE = Share()
+"""All of them."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
-    """All arrivals of a run, known before it starts.
+    """All arrivals of a run, or of a share of it, known before it starts.
 
     Attributes:
         offsets_ns: one a request, from the start of the run.
         payload_bytes: one a request.
         duration_ns: length of the run.
+        share: which requests of the run these are.
     """
 
     offsets_ns: array[int]
     payload_bytes: array[int]
     duration_ns: int
+    share: Share = WHOLE
 
     def __len__(self) -> int:
         return len(self.offsets_ns)
@@ -244,6 +258,11 @@ class Schedule:
     def offered_rps(self) -> float:
         """Planned requests per second: what this plan holds, not the mean of its distribution."""
         return len(self) * NS / self.duration_ns if self.duration_ns else 0.0
+
+    def of(self, share: Share) -> Schedule:
+        """The arrivals of one share of a whole schedule; none, if there are more shares than requests."""
+        offsets, sizes = self.offsets_ns[share.first :: share.step], self.payload_bytes[share.first :: share.step]
+        return Schedule(offsets, sizes, self.duration_ns, share)
 
 
 def schedule(plan: ArrivalPlan, payload_bytes: int) -> Schedule:

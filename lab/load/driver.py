@@ -3,6 +3,8 @@
 Its standard output is one JSON line a second, see :mod:`lab.load.progress`; the history goes to the plan's spool, its
 account of itself to the plan's summary. SIGINT and SIGTERM break the run off: nothing more is sent, what is in flight
 may finish, what was never sent is recorded as such. The exit status is 0 if every planned request has its record.
+
+A plan of several processes is led from here, see :mod:`lab.load.leader`; each of them is a :mod:`lab.load.share`.
 """
 
 from __future__ import annotations
@@ -25,22 +27,24 @@ import uvloop
 from lab.client import open_client
 from lab.errors import CallError, LabError, RunError
 from lab.history import SpoolWriter
+from lab.load.arrivals import WHOLE
+from lab.load.leader import lead
 from lab.load.mix import Payloads
-from lab.load.open_loop import NS, OpenLoop, Stop, first_of
+from lab.load.open_loop import OpenLoop, Start, Stop, first_of
 from lab.load.plan import read_plan
-from lab.load.summary import DriverSummary, achieved_rate
+from lab.load.progress import each_second
+from lab.load.summary import Account, add_up
 from lab.load.tears import TearEvery
 from lab.measure.latency import LatencyHistogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from lab.load.arrivals import Schedule
+    from lab.load.arrivals import Schedule, Share
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
     from lab.load.progress import Progress
-
-PROGRESS_EVERY_S = 1.0
+    from lab.load.summary import DriverSummary
 
 # Where driver and lab share the processors, as on one machine, the driver goes first: a late driver measures itself.
 _NICENESS = -10
@@ -65,22 +69,68 @@ async def drive(
         UnitError: what the topology needs cannot be reached.
         RunError: the spool cannot be written.
     """
+
+    async def soon() -> Start:
+        return Start.soon()
+
+    def tell(loop: OpenLoop) -> None:
+        report(loop.take_progress())
+
+    return add_up([await drive_share(plan, schedule, client, stop, tell, soon, new_spool=True)])
+
+
+async def drive_share(
+    plan: LoadPlan,
+    schedule: Schedule,
+    client: LoadClient,
+    stop: Stop,
+    report: Callable[[OpenLoop], None],
+    start: Callable[[], Awaitable[Start]],
+    *,
+    new_spool: bool,
+) -> Account:
+    """What one process does of a run: as :func:`drive`.
+
+    Args:
+        plan: as for :func:`drive`, but for its spool.
+        schedule: the share of this process, or the whole.
+        client: as for :func:`drive`, as is ``stop``.
+        stop: likewise.
+        report: looks at the loop, once a second and once at the end.
+        start: awaited when all is ready, says when to begin.
+        new_spool: makes the spool, which must not exist; otherwise it must.
+    """
     try:
         warm_up_errors: dict[str, str] = {}
         await _unless_stopped(stop, warm_up(plan, client, warm_up_errors))
-        with SpoolWriter(plan.spool) as spool:
+        with SpoolWriter(plan.spool, new=new_spool) as spool:
             loop = OpenLoop(plan, schedule, client, spool, stop)
-            reporting = asyncio.create_task(_report_each_second(loop, report))
+            begin = await start()
+            reporting = asyncio.create_task(each_second(begin.at_ns, lambda: report(loop)))
             cpu_s = time.process_time()
             try:
-                await loop.run()
+                await loop.run(begin)
             finally:
                 cpu_s = time.process_time() - cpu_s
                 reporting.cancel()
-            report(loop.take_progress())
+            report(loop)
     finally:
         await client.close()
-    return _summary(schedule, loop, cpu_s=cpu_s, stopped_by=stop.by, warm_up_errors=warm_up_errors)
+    return Account(
+        planned=len(schedule),
+        sent=loop.sent,
+        ok=loop.recorder.ok,
+        stopped_by=stop.by,
+        offered=schedule.offered_rps,
+        start_ns=loop.start_ns,
+        planned_end_ns=loop.planned_end_ns,
+        last_sent_ns=loop.last_sent_ns,
+        end_ns=loop.end_ns,
+        cpu_s=cpu_s,
+        niceness=os.getpriority(os.PRIO_PROCESS, 0),
+        schedule_delays=LatencyHistogram(loop.recorder.schedule_delays_ns),
+        warm_up_errors=warm_up_errors,
+    )
 
 
 async def warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) -> None:
@@ -111,43 +161,6 @@ async def _unless_stopped(stop: Stop, work: Coroutine[object, object, None]) -> 
         await task
 
 
-async def _report_each_second(loop: OpenLoop, report: Callable[[Progress], None]) -> None:
-    while True:
-        await asyncio.sleep(PROGRESS_EVERY_S)
-        report(loop.take_progress())
-
-
-def _summary(
-    schedule: Schedule, loop: OpenLoop, *, cpu_s: float, stopped_by: str, warm_up_errors: Mapping[str, str]
-) -> DriverSummary:
-    recorder = loop.recorder
-    delay = LatencyHistogram(recorder.schedule_delays_ns).percentiles()
-    return DriverSummary(
-        planned=len(schedule),
-        sent=loop.sent,
-        ok=recorder.ok,
-        failed=recorder.done - recorder.ok,
-        unsent=len(schedule) - loop.sent,
-        stopped_by=stopped_by,
-        offered=schedule.offered_rps,
-        achieved_rate=achieved_rate(
-            loop.sent,
-            start_ns=loop.start_ns,
-            planned_end_ns=loop.planned_end_ns,
-            last_sent_ns=loop.last_sent_ns,
-        ),
-        wall_s=max(0, loop.end_ns - loop.start_ns) / NS,
-        cpu_s=cpu_s,
-        niceness=os.getpriority(os.PRIO_PROCESS, 0),
-        schedule_delay_p50_ms=delay.p50_ms,
-        schedule_delay_p90_ms=delay.p90_ms,
-        schedule_delay_p99_ms=delay.p99_ms,
-        schedule_delay_p999_ms=delay.p999_ms,
-        schedule_delay_max_ms=delay.max_ms,
-        warm_up_errors=warm_up_errors,
-    )
-
-
 def print_progress(progress: Progress) -> None:
     """One line on standard output; if nobody reads there any more, the run goes on all the same."""
     with suppress(BrokenPipeError):
@@ -164,22 +177,28 @@ def go_first(niceness: int = _NICENESS) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-async def carry_out(plan: LoadPlan, connect: Callable[[LoadPlan], LoadClient]) -> None:
+async def carry_out(plan: LoadPlan, path: Path) -> None:
     """Drives the plan until its end, or a signal, and writes its summary.
 
     Args:
         plan: the plan.
-        connect: opens the client.
+        path: its file, for processes that share it.
 
     Raises:
-        LabError: see :func:`drive`; there may be records in the spool then, but there is no summary.
+        LabError: see :func:`drive` and :func:`lab.load.leader.lead`; there may be records in the spool then, but there
+            is no summary.
     """
-    stop = Stop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
-    schedule = plan.schedule()
-    go_first()
-    write_summary(plan, await drive(plan, schedule, connect(plan), stop, print_progress))
+    if plan.processes > 1:
+        go_first()
+        summary = await lead(plan, path, print_progress)
+    else:
+        stop = Stop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
+        schedule = plan.schedule()
+        go_first()
+        summary = await drive(plan, schedule, connect(plan), stop, print_progress)
+    write_summary(plan, summary)
 
 
 def write_summary(plan: LoadPlan, summary: DriverSummary) -> None:
@@ -194,26 +213,26 @@ def write_summary(plan: LoadPlan, summary: DriverSummary) -> None:
         raise RunError(f"{plan.summary}: cannot be written: {error.strerror}") from error
 
 
-def connect(plan: LoadPlan) -> LoadClient:
+def connect(plan: LoadPlan, share: Share = WHOLE) -> LoadClient:
     """Opens the plan's client; inside a running event loop."""
-    tear = TearEvery(plan.tear_every) if plan.tear_every else None
+    tear = TearEvery(plan.tear_every, share) if plan.tear_every else None
     return open_client(plan.topology, plan.caller, plan.endpoints, before_send=tear)
 
 
-def main(arguments: list[str], connect: Callable[[LoadPlan], LoadClient] = connect) -> None:
+def main(arguments: list[str]) -> None:
     """Carries out the plan that the one argument names; exits with status 1 and one line if that cannot be done."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if len(arguments) != 1:
         sys.exit("usage: python -m lab.load.driver PLAN.json")
-    file = Path(arguments[0])
+    path = Path(arguments[0])
     try:
-        plan = read_plan(file)
+        plan = read_plan(path)
         if plan.steering is None:
-            uvloop.run(carry_out(plan, connect))
+            uvloop.run(carry_out(plan, path))
         else:
             from lab.load.steered.conductor import conduct  # noqa: PLC0415 (Locust, only for runs that it drives)
 
-            conduct(plan, file)
+            conduct(plan, path)
     except LabError as error:
         sys.exit(str(error))
 

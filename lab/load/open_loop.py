@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from time import monotonic_ns
-from typing import TYPE_CHECKING
+from time import monotonic_ns, time_ns
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from lab.errors import RunError
 from lab.load.alarm import new_alarm
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT
-from lab.load.progress import ProgressLines
+from lab.load.progress import Counts, ProgressLines
 from lab.load.recorder import Recorder
 from lab.load.under_way import UnderWay
 
@@ -54,8 +54,26 @@ class Stop:
             self.asked.set()
 
 
+class Start(NamedTuple):
+    """Where a schedule begins; processes that share a run have the same.
+
+    Attributes:
+        at_ns: of ``time.monotonic_ns``, which counts alike in all processes of a machine.
+        unix_offset_ns: makes Unix times of it.
+    """
+
+    at_ns: int
+    unix_offset_ns: int
+
+    @classmethod
+    def soon(cls, lead_ns: int = LEAD_NS) -> Self:
+        """In so many nanoseconds from now."""
+        now = monotonic_ns()
+        return cls(now + lead_ns, time_ns() - now)
+
+
 class OpenLoop:
-    """One run of one schedule. Made inside a running event loop, and used once.
+    """One run of one schedule, or of a share of it. Made inside a running event loop, and used once.
 
     Args:
         plan: who asks for what.
@@ -74,7 +92,7 @@ class OpenLoop:
 
     def __init__(self, plan: LoadPlan, schedule: Schedule, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
         self._plan, self._schedule, self._stop = plan, schedule, stop
-        self._mix = Mix(plan)
+        self._mix = Mix(plan, schedule.share)
         self._payloads = Payloads()
         self._payloads.prepare((use_case.api for use_case in plan.use_cases), schedule.payload_bytes)
         self._id_prefix = secrets.token_hex(4)
@@ -101,13 +119,18 @@ class OpenLoop:
         whole = self._begun == len(self._schedule)
         return self.start_ns + (self._schedule.duration_ns if whole else self._schedule.offsets_ns[self._begun])
 
-    async def run(self) -> None:
+    async def run(self, start: Start | None = None) -> None:
         """Returns when every request of the schedule has its record.
+
+        Args:
+            start: of the schedule; soon, if left out.
 
         Raises:
             RunError: the spool cannot be written; the run was broken off.
         """
-        self.start_ns = self.last_sent_ns = monotonic_ns() + LEAD_NS
+        start = start or Start.soon()
+        self.start_ns = self.last_sent_ns = start.at_ns
+        self.recorder.unix_offset_ns = start.unix_offset_ns
         self._tick()
         self._wake_for_next()
         try:
@@ -128,10 +151,10 @@ class OpenLoop:
         if self.recorder.error is not None:
             raise RunError(f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run broke off")
 
-    def take_progress(self) -> Progress:
-        """How the run is going; its rate and percentiles are of what was done since this was last asked."""
+    def take_counts(self) -> Counts:
+        """How the run is going; its latencies are of what was done since this was last asked."""
         elapsed_ns = monotonic_ns() - self.start_ns
-        return self._progress.take(
+        return Counts(
             elapsed_ns=elapsed_ns,
             remaining_ns=0 if self._begins_no_more else self._schedule.duration_ns - elapsed_ns,
             sent=self.sent,
@@ -140,13 +163,17 @@ class OpenLoop:
             recent_ns=self.recorder.take_recent_ns(),
         )
 
+    def take_progress(self) -> Progress:
+        """The same as a line of progress; ask for the one or the other."""
+        return self._progress.take(**self.take_counts())
+
     def _begin_due(self) -> None:
         offsets, now = self._schedule.offsets_ns, monotonic_ns() - self.start_ns
-        sequence, end = self._begun, min(len(offsets), self._begun + BURST)
-        while sequence < end and offsets[sequence] <= now:
-            self._event_loop.create_task(self._request(sequence))
-            sequence += 1
-        self._begun = sequence
+        place, end = self._begun, min(len(offsets), self._begun + BURST)
+        while place < end and offsets[place] <= now:
+            self._event_loop.create_task(self._request(place))
+            place += 1
+        self._begun = place
         self._wake_for_next()
 
     def _wake_for_next(self) -> None:
@@ -164,9 +191,10 @@ class OpenLoop:
         if self.recorder.done == self._begun:
             self._all_done.set()
 
-    async def _request(self, sequence: int) -> None:
+    async def _request(self, place: int) -> None:
+        sequence = self._sequence(place)
         ask = self._mix.draw()
-        message, size = self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[sequence])
+        message, size = self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[place])
         request_id = f"{self._id_prefix}-{sequence:08x}"
         self.last_sent_ns = sent_ns = monotonic_ns()
         self.sent += 1
@@ -177,7 +205,7 @@ class OpenLoop:
             ask,
             outcome,
             payload_bytes=size,
-            intended_ns=self.start_ns + self._schedule.offsets_ns[sequence],
+            intended_ns=self.start_ns + self._schedule.offsets_ns[place],
             sent_ns=sent_ns,
             done_ns=done_ns,
             request_id=request_id,
@@ -187,15 +215,18 @@ class OpenLoop:
         elif self._begins_no_more and self.recorder.done == self._begun:
             self._all_done.set()
 
+    def _sequence(self, place: int) -> int:
+        return self._schedule.share.first + place * self._schedule.share.step
+
     def _record_what_was_never_sent(self) -> None:
-        for sequence in range(self._begun, len(self._schedule)):
+        for place in range(self._begun, len(self._schedule)):
             ask = self._mix.draw()
             self.recorder.keep(
-                sequence,
+                self._sequence(place),
                 ask,
                 NEVER_SENT,
-                payload_bytes=self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[sequence]).size,
-                intended_ns=self.start_ns + self._schedule.offsets_ns[sequence],
+                payload_bytes=self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[place]).size,
+                intended_ns=self.start_ns + self._schedule.offsets_ns[place],
             )
         self.recorder.flush()
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
 """Fields of the request context that a plan may give choices for; every record has them."""
 
+MAX_PROCESSES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class UseCase:
@@ -62,6 +64,7 @@ class LoadPlan:
         traffic_origin: ``artificial``, or ``real`` to be taken for people.
         tear_every: of so many requests one is torn on purpose, see :class:`lab.load.tears.TearEvery`; 0 for none.
         steering: how Locust drives it; None for the open loop.
+        processes: that share the requests, where one core is too little to send them on time.
     """
 
     topology: str
@@ -79,6 +82,7 @@ class LoadPlan:
     traffic_origin: str = "artificial"
     tear_every: int = 0
     steering: Steering | None = None
+    processes: int = 1
 
     def __post_init__(self) -> None:
         _check(bool(self.use_cases), "use_cases", "is empty; name one or more use cases")
@@ -102,6 +106,11 @@ class LoadPlan:
             f"{self.traffic_origin!r} is not known; write 'real' or 'artificial'",
         )
         _check(self.tear_every >= 0, "tear_every", f"{self.tear_every} will not do; write 0 (none) or more")
+        _check(
+            0 < self.processes <= MAX_PROCESSES,
+            "processes",
+            f"{self.processes} will not do; write 1 to {MAX_PROCESSES}, and no more than there are cores to spare",
+        )
         decides = TOPOLOGIES[self.topology].decides if self.topology in TOPOLOGIES else True
         _check(
             not self.tear_every or decides,
@@ -146,6 +155,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
         **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
         "tear_every": plan.tear_every,
         "steering": None if plan.steering is None else plan.steering.to_document(),
+        "processes": plan.processes,
         "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
         "endpoints": asdict(plan.endpoints),
@@ -190,7 +200,8 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs have none, nor a steering
+        tear_every=document.get("tear_every", 0),  # plans of older runs have none, nor the next two
+        processes=document.get("processes", 1),
         steering=Steering.from_document(document.get("steering"), beside),
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,

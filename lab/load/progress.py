@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from time import monotonic_ns
+from typing import TYPE_CHECKING, TypedDict
 
 import orjson
 
 from lab.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 NS = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -58,6 +60,17 @@ class Progress:
             raise RunError(f"a driver's line is no progress: {line.strip()!r}") from error
 
 
+class Counts(TypedDict):
+    """How far a run, or one process's share of it, has come; what each is says :meth:`ProgressLines.take`."""
+
+    elapsed_ns: int
+    remaining_ns: int
+    sent: int
+    done: int
+    ok: int
+    recent_ns: Sequence[int]
+
+
 class ProgressLines:
     """Makes one progress after the other, for what counts since the line before."""
 
@@ -93,6 +106,19 @@ class ProgressLines:
             p99_ms=percentile_ms(in_order, 99),
             remaining_s=None if remaining_ns is None else round(max(0, remaining_ns) / NS, 3),
         )
+
+
+async def each_second(start_ns: int, tell: Callable[[], None], *, after_s: float = 0.0) -> None:
+    """Tells so long after each whole second since the start of the schedule, until it is cancelled.
+
+    Seconds that this process had no time for are left out.
+    """
+    second = 0
+    while True:
+        elapsed_s = (monotonic_ns() - start_ns) / NS - after_s
+        second = max(second, int(elapsed_s)) + 1
+        await asyncio.sleep(second - elapsed_s)
+        tell()
 
 
 def percentile_ms(sorted_ns: Sequence[int], percent: int) -> float:

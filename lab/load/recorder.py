@@ -29,12 +29,13 @@ class Recorder:
         ok: of those, how many were answered.
         schedule_delays_ns: of those, how late each was sent.
         error: why the spool cannot be written, None if it can.
+        unix_offset_ns: makes Unix times of those of ``time.monotonic_ns``. Fixed: a clock that is set while the run
+            goes on bends no record. Processes that share a run agree on it before they begin.
     """
 
     def __init__(self, topology: str, spool: SpoolWriter, on_error: Callable[[OSError], None]) -> None:
         self._topology, self._spool, self._on_error = topology, spool, on_error
-        # Fixed: a clock that is set while the run goes on bends no record.
-        self._unix_offset_ns = time_ns() - monotonic_ns()
+        self.unix_offset_ns = time_ns() - monotonic_ns()
         self._recent_ns: list[int] = []
         self.done = self.ok = 0
         self.schedule_delays_ns = array("q")
@@ -53,7 +54,7 @@ class Recorder:
         request_id: str = "",
     ) -> None:
         """Takes one request; times are those of ``time.monotonic_ns``, 0 for one that was never sent."""
-        unix = self._unix_offset_ns
+        unix = self.unix_offset_ns
         record = Record(
             sequence=sequence,
             request_id=request_id,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 from lab.history import UNSENT
 from lab.load.arrivals import NS
@@ -33,10 +33,11 @@ class DriverSummary:
         offered: planned rate; None if there was none, because people or users decided when requests were sent.
         achieved_rate: see :func:`achieved_rate`.
         wall_s: from the start of the schedule to the last answer.
-        cpu_s: processor time of the whole process in this time, all its threads.
-        niceness: scheduling priority that the driver ran with, -20 to 19; it takes -10 if it may.
+        cpu_s: processor time in this time of the process that sent, all its threads; if several did, of all of them.
+        niceness: scheduling priority that the driver ran with, -20 to 19; it takes -10 if it may. The worst of several.
         schedule_delay_p50_ms: how late requests were sent; a driver that cannot keep up shows it here.
         warm_up_errors: by use case, why its call before the run failed.
+        processes: how many shared the requests.
     """
 
     planned: int
@@ -56,6 +57,83 @@ class DriverSummary:
     schedule_delay_p999_ms: float
     schedule_delay_max_ms: float
     warm_up_errors: Mapping[str, str]
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What one process did of a run, whole or a share; times are those of ``time.monotonic_ns``.
+
+    Attributes:
+        planned: requests of the process; the next are of these.
+        planned_end_ns: end of the schedule, or the intended time of the first request that was not sent.
+        last_sent_ns: when a request was last sent; the start, if none was.
+        end_ns: when the last was done.
+        schedule_delays: how late requests were sent.
+
+    The others are those of :class:`DriverSummary`.
+    """
+
+    planned: int
+    sent: int
+    ok: int
+    stopped_by: str
+    offered: float | None
+    start_ns: int
+    planned_end_ns: int
+    last_sent_ns: int
+    end_ns: int
+    cpu_s: float
+    niceness: int
+    schedule_delays: LatencyHistogram
+    warm_up_errors: Mapping[str, str]
+
+    def to_document(self) -> dict[str, Any]:
+        """As a JSON object."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**own, "schedule_delays": self.schedule_delays.encode().decode()}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_document`."""
+        delays = LatencyHistogram.decode(document["schedule_delays"].encode())
+        return cls(**{**document, "schedule_delays": delays})
+
+
+def add_up(accounts: Sequence[Account]) -> DriverSummary:
+    """The driver's account of itself from those of its processes, one or more."""
+    start_ns = min(each.start_ns for each in accounts)
+    offered = [each.offered for each in accounts if each.offered is not None]
+    planned, sent, ok = (sum(getattr(each, name) for each in accounts) for name in ("planned", "sent", "ok"))
+    delays = LatencyHistogram()
+    for each in accounts:
+        delays.add(each.schedule_delays)
+    delay = delays.percentiles()
+    return DriverSummary(
+        planned=planned,
+        sent=sent,
+        ok=ok,
+        failed=sent - ok,
+        unsent=planned - sent,
+        stopped_by=next((each.stopped_by for each in accounts if each.stopped_by), ""),
+        offered=sum(offered) if offered else None,
+        achieved_rate=achieved_rate(
+            sent,
+            start_ns=start_ns,
+            planned_end_ns=min(each.planned_end_ns for each in accounts),
+            last_sent_ns=max(each.last_sent_ns for each in accounts),
+        ),
+        wall_s=max(0, max(each.end_ns for each in accounts) - start_ns) / NS,
+        cpu_s=sum(each.cpu_s for each in accounts),
+        niceness=max(each.niceness for each in accounts),
+        schedule_delay_p50_ms=delay.p50_ms,
+        schedule_delay_p90_ms=delay.p90_ms,
+        schedule_delay_p99_ms=delay.p99_ms,
+        schedule_delay_p999_ms=delay.p999_ms,
+        schedule_delay_max_ms=delay.max_ms,
+        warm_up_errors={name: why for each in accounts for name, why in each.warm_up_errors.items()},
+        processes=len(accounts),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lab.load.arrivals import WHOLE
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
     from lab.client import Passage
+    from lab.load.arrivals import Share
 
 # What the bodies name; no route table has it, as versions count from 1.
 OTHER_VERSION = "v0"
@@ -17,18 +19,23 @@ OTHER_VERSION = "v0"
 class TearEvery:
     """Tears the first attempt of every n-th request, as if half of a decision were from another revision.
 
-    A client's ``before_send``.
+    A client's ``before_send``. One that sends a share of a run counts the others' requests too, as if each had come
+    just before its own: all shares together tear as many as one process would.
     """
 
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._requests = 0
+    def __init__(self, every: int, share: Share = WHOLE) -> None:
+        self._every, self._step = every, share.step
+        self._requests = share.first + 1 - share.step
 
     async def __call__(self, passage: Passage) -> None:
         """Before each attempt."""
         if passage.attempts or passage.target.model_config is None:
             return
-        self._requests += 1
-        if self._requests % self._every == 0:
+        if self.is_next():
             torn = serving_pb2.ModelConfig(model=passage.target.model_config.model, version=OTHER_VERSION)
             passage.target = replace(passage.target, model_config=torn)
+
+    def is_next(self) -> bool:
+        """Whether the next request is to be torn."""
+        self._requests += self._step
+        return self._requests % self._every == 0

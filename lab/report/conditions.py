@@ -45,6 +45,7 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "request contexts": "; ".join(f"{name} {', '.join(some)}" for name, some in sorted(plan.contexts.items())),
         "time limit": f"{plan.timeout_s:g} s",
         "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
+        "driver": "1 process" if plan.processes == 1 else f"{plan.processes} processes",
         "security": run.security or "not written down",
         "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts) or "none",
         "machine": _written(card, _MACHINE),

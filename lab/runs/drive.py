@@ -56,6 +56,7 @@ class LoadOptions:
         seed: of all draws.
         timeout_s: after which a request is given up.
         tear_every: of so many requests one is torn on purpose; 0 for none.
+        processes: of the driver, which share the requests.
         endpoints: instead of what stands beside the caller.
         locust: how Locust is to drive it; None for the open loop.
     """
@@ -74,6 +75,7 @@ class LoadOptions:
     seed: int = 0
     timeout_s: float = 10.0
     tear_every: int = 0
+    processes: int = 1
     endpoints: Endpoints | None = None
     locust: LocustOptions | None = None
 
@@ -132,6 +134,7 @@ def drive(
         timeout_s=options.timeout_s,
         tear_every=options.tear_every,
         steering=None if options.locust is None else steering_of(options.locust),
+        processes=options.processes,
     )
     if plan.scheduled:
         plan.schedule()  # a bad trace is said before anything is made

@@ -59,6 +59,28 @@ def test_load_prints_its_figures_as_json(run_lab, lab) -> None:
     assert figures["ok"] > 0
 
 
+def test_several_processes_do_what_one_does(run_lab, lab) -> None:
+    options = ("load", "--topology", "mesh", "--rate", "100", "--duration", "2", "--tear-every", "20", "--json")
+
+    results = [run_lab(lab, *options, "--processes", number) for number in ("1", "2")]
+
+    figures = [json.loads(result.stdout) for result in results]
+    histories = [
+        sorted(read_parquet(Path(each["run_dir"]) / "history.parquet"), key=lambda record: record.sequence)
+        for each in figures
+    ]
+    drivers = [json.loads((Path(each["run_dir"]) / "driver.json").read_text()) for each in figures]
+    assert [1, 2] == [driver["processes"] for driver in drivers]
+    asked = [[(record.use_case, record.user_id, record.device) for record in history] for history in histories]
+    assert asked[0] == asked[1]
+    torn = [sum(record.attempts > 1 for record in history) for history in histories]
+    assert abs(torn[0] - torn[1]) <= 1 < torn[0]
+    for each in figures:
+        judged = {verdict["checker"]: verdict["outcome"] for verdict in each["verdicts"]}
+        assert ("valid", "valid") == (judged["accounting"], judged["routing"])
+        assert each["ok"] == len(asked[0])
+
+
 def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
     names = {path.name for path in run.iterdir()}
 

@@ -30,6 +30,7 @@ def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: P
             direct={"A": DirectTarget("m", "v1", ("127.0.0.1:5", "127.0.0.1:6"))},
         ),
         traffic_origin="real",
+        processes=2,
     )
 
     write_plan(plan, tmp_path / "plan.json")
@@ -52,6 +53,19 @@ def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carr
     assert read.arrivals == Trace(str(carried / "trace.csv"))
 
 
+def test_a_plan_from_before_there_were_tears_and_processes_has_none_and_one(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    write_plan(make_plan(), path)
+    document = orjson.loads(path.read_bytes())
+    path.write_bytes(orjson.dumps({k: v for k, v in document.items() if k not in ("tear_every", "processes")}))
+
+    read = read_plan(path)
+
+    assert (0, 1) == (read.tear_every, read.processes)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -64,6 +78,8 @@ def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carr
         ({"users": 0}, "users: 0"),
         ({"timeout_s": 0.0}, "timeout_s"),
         ({"traffic_origin": "fake"}, "'real' or 'artificial'"),
+        ({"processes": 0}, "processes: 0 will not do; write 1 to 64"),
+        ({"processes": 65}, "processes: 65"),
     ],
 )
 def test_values_that_will_not_do_are_refused(make_plan: MakePlan, changes: dict[str, Any], says: str) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 from array import array
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from lab.history import UNSENT, Record
 from lab.load.arrivals import Schedule
-from lab.load.summary import achieved_rate, latency_histogram, summarize
+from lab.load.summary import Account, achieved_rate, add_up, latency_histogram, summarize
+from lab.measure.latency import LatencyHistogram
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000
@@ -125,3 +129,60 @@ def test_no_records_are_no_result() -> None:
 
 def test_a_run_without_duration_has_no_rate() -> None:
     assert 0.0 == achieved_rate(1, start_ns=5, planned_end_ns=5, last_sent_ns=6)
+
+
+def account(**changes: Any) -> Account:
+    """Of a process that was to send 100 requests in a second, and did."""
+    whole = Account(
+        planned=100,
+        sent=100,
+        ok=100,
+        stopped_by="",
+        offered=100.0,
+        start_ns=START,
+        planned_end_ns=START + 1_000 * MS,
+        last_sent_ns=START + 990 * MS,
+        end_ns=START + 1_001 * MS,
+        cpu_s=0.25,
+        niceness=-10,
+        schedule_delays=LatencyHistogram([1 * MS] * 100),
+        warm_up_errors={},
+    )
+    return replace(whole, **changes)
+
+
+def test_an_account_comes_back_from_its_json_form() -> None:
+    own = account(warm_up_errors={"A": "UNAVAILABLE"}, stopped_by="SIGINT")
+
+    back = Account.from_document(json.loads(json.dumps(own.to_document())))
+
+    assert add_up([own]) == add_up([back])
+
+
+def test_accounts_of_several_processes_add_up() -> None:
+    late = account(
+        ok=90,
+        last_sent_ns=START + 2_000 * MS,
+        end_ns=START + 2_500 * MS,
+        niceness=0,
+        schedule_delays=LatencyHistogram([9 * MS] * 100),
+        warm_up_errors={"B": "late"},
+    )
+
+    seen = add_up([account(warm_up_errors={"A": "early"}), late])
+
+    assert (200, 200, 190, 10, 0, 2) == (seen.planned, seen.sent, seen.ok, seen.failed, seen.unsent, seen.processes)
+    # 200 requests in the two seconds that it took the later of them.
+    assert (200.0, 100.0, 2.5, 0.5) == (seen.offered, seen.achieved_rate, seen.wall_s, seen.cpu_s)
+    assert (1.0, 9.0) == pytest.approx((seen.schedule_delay_p50_ms, seen.schedule_delay_p90_ms), rel=1e-3)
+    assert ({"A": "early", "B": "late"}, 0, "") == (seen.warm_up_errors, seen.niceness, seen.stopped_by)
+
+
+def test_processes_that_were_stopped_broke_off_where_the_first_of_them_did() -> None:
+    stopped = {"stopped_by": "SIGINT", "last_sent_ns": START + 400 * MS}
+    one = account(**stopped, sent=50, ok=50, planned_end_ns=START + 500 * MS)
+    other = account(**stopped, sent=51, ok=51, planned_end_ns=START + 510 * MS)
+
+    seen = add_up([one, other])
+
+    assert (99, "SIGINT", 202.0) == (seen.unsent, seen.stopped_by, seen.achieved_rate)

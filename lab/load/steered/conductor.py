@@ -11,15 +11,16 @@ from gevent.event import Event
 
 from lab.errors import UnitError
 from lab.history import SpoolWriter
-from lab.load.driver import PROGRESS_EVERY_S, print_progress, write_summary
-from lab.load.open_loop import STOP_GRACE_S
+from lab.load.arrivals import WHOLE
+from lab.load.driver import print_progress, write_summary
+from lab.load.open_loop import STOP_GRACE_S, Start
 from lab.load.progress import ProgressLines
-from lab.load.steered.account import Account, add_up
 from lab.load.steered.environment import environment_of
 from lab.load.steered.member import Member
 from lab.load.steered.ui import open_ui
 from lab.load.steered.words import ACCOUNT, FAILED, GO, PROGRESS, STOP, Count, hear
 from lab.load.steered.workers import MASTER_HOST, Workers
+from lab.load.summary import Account, add_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 
+_PROGRESS_EVERY_S = 1.0
 _POLL_S = 0.02
 _READY_WITHIN_S = 60.0  # a worker connects and warms up first
 _SPAWNED_WITHIN_S = 60.0
@@ -81,7 +83,7 @@ class Conductor:
         if self._failure:
             raise UnitError(self._failure)
         self._tell()
-        write_summary(self._plan, add_up(self._accounts, self._schedule, stopped_by=self._stopped_by))
+        write_summary(self._plan, add_up(self._accounts))
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
@@ -92,14 +94,14 @@ class Conductor:
             self._listen(runner)
             self._until(lambda: len(runner.clients.ready) == self._count, _READY_WITHIN_S, "not all workers came up")
         else:
-            member = Member(self._plan, 0, 1, self._environment)
+            member = Member(self._plan, WHOLE, self._environment)
             member.get_ready()
             self._listen(self._environment.create_local_runner())
             member.listen()
 
     def _listen(self, runner: Any) -> None:
         hear(runner, PROGRESS, lambda data: self._take_count(Count.from_message(data)))
-        hear(runner, ACCOUNT, lambda data: self._accounts.append(Account.from_message(data)))
+        hear(runner, ACCOUNT, lambda data: self._accounts.append(Account.from_document(data)))
         hear(runner, FAILED, lambda data: self._fail(str(data)))
 
     def _begin(self) -> None:
@@ -114,15 +116,16 @@ class Conductor:
         users = self._plan.users
         self._runner.start(users, spawn_rate=users)
         self._until(spawned.is_set, _SPAWNED_WITHIN_S, "not all users came up")
-        self._start_ns = time.monotonic_ns() + _LEAD_NS + _LEAD_PER_USER_NS * users
+        start = Start.soon(_LEAD_NS + _LEAD_PER_USER_NS * users)
+        self._start_ns = start.at_ns
         if self._schedule is not None:
-            self._runner.send_message(GO, self._start_ns)
+            self._runner.send_message(GO, list(start))
 
     # -- following -----------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         """Returns when all is done, or is to be stopped."""
-        next_line = time.monotonic() + PROGRESS_EVERY_S
+        next_line = time.monotonic() + _PROGRESS_EVERY_S
         if self._steering.by_hand:
             self._tell()  # the UI is up
         while not self._stopping.is_set() and not self._is_over():
@@ -130,7 +133,7 @@ class Conductor:
                 self._fail(why)
             if time.monotonic() >= next_line:
                 self._tell()
-                next_line += PROGRESS_EVERY_S
+                next_line += _PROGRESS_EVERY_S
             self._stopping.wait(_POLL_S)
 
     def _is_over(self) -> bool:
@@ -177,7 +180,7 @@ class Conductor:
 
     def _wait_for_accounts(self) -> None:
         if len(self._accounts) < self._count:
-            self._say_stop(self._stopped_by or "the end")
+            self._say_stop(self._stopped_by)
         give_up = time.monotonic() + _ACCOUNTS_WITHIN_S
         while len(self._accounts) < self._count and not self._failure:
             self._failure = self._workers.ended()

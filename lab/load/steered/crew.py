@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from random import Random
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from lab.errors import InputError, LabError
 from lab.load.mix import Ask, Mix, Payloads
 from lab.load.plan import DRAWN_FIELDS
 from lab.load.progress import NS_PER_MS
-from lab.load.steered.pace import NS, ClosedLoop, Deal, OwnPace, Share
+from lab.load.steered.pace import NS, ClosedLoop, Deal, OwnPace, Slots
 from lab.load.steered.sender import Question
 from models.context import OVERRIDE
 
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
     from locust.env import Environment
 
-    from lab.load.arrivals import Schedule
+    from lab.load.arrivals import Schedule, Share
+    from lab.load.mix import Payload
     from lab.load.outcome import Outcome
     from lab.load.plan import LoadPlan
     from lab.load.steered.pace import Pace, Turn
@@ -38,9 +38,8 @@ class Crew:
 
     Args:
         plan: of the run.
-        schedule: of the run; None if people or users decide when requests are sent.
-        index: which worker this is, from 0.
-        workers: how many there are.
+        share: which requests of the run are this process's.
+        schedule: that share of it; None if people or users decide when requests are sent.
         environment: Locust's, which is told of every answer.
         send: hands a question over to be sent.
         fail: told why the run cannot go on.
@@ -49,26 +48,24 @@ class Crew:
     def __init__(
         self,
         plan: LoadPlan,
+        share: Share,
         schedule: Schedule | None,
-        index: int,
-        workers: int,
         environment: Environment,
         *,
         send: Callable[[Question], None],
         fail: Callable[[str], None],
     ) -> None:
-        self._plan, self._schedule, self._index, self._workers = plan, schedule, index, workers
+        self._plan, self._schedule = plan, schedule
         self._environment, self._send, self._fail = environment, send, fail
-        seed = f"{plan.seed}:{index}"
-        self._mix = Mix(replace(plan, seed=Random(seed).getrandbits(32)))  # noqa: S311 (no secret)
-        self._random = Random(seed)  # noqa: S311 (no secret)
+        self._mix = Mix(plan, share)
+        self._random = Random(f"pace:{plan.seed}:{share.first}")  # noqa: S311 (no secret)
         self._payloads = Payloads()
         sizes = (plan.payload_bytes,) if schedule is None else schedule.payload_bytes
         self._payloads.prepare((use_case.api for use_case in plan.use_cases), sizes)
         self._use_cases = {use_case.name: use_case for use_case in plan.use_cases}
-        self._numbers = itertools.count(index, workers)
-        self._deal = Deal(index, workers)
-        self._share: Share | None = None
+        self._numbers = itertools.count(share.first, share.step)
+        self._deal = Deal(share)
+        self._slots: Slots | None = None
         self._may_begin = Event()
         if schedule is None:
             self._may_begin.set()
@@ -83,9 +80,9 @@ class Crew:
             return user_id, OwnPace(self._deal, round(self._plan.users * NS / rate), self._random)
         return user_id, ClosedLoop(self._deal)
 
-    def begin(self, share: Share) -> None:
+    def begin(self, slots: Slots) -> None:
         """The schedule starts."""
-        self._share = share
+        self._slots = slots
         self._may_begin.set()
 
     def turn(self, pace: Pace | None) -> Turn:
@@ -95,7 +92,7 @@ class Crew:
             StopUser: there is none left.
         """
         self._may_begin.wait()
-        pace = self._share if pace is None else pace
+        pace = self._slots if pace is None else pace
         assert pace is not None  # noqa: S101 (it has begun)
         turn = pace.turn(monotonic_ns())
         if turn is None:
@@ -106,12 +103,9 @@ class Crew:
         self, user_id: str, turn: Turn, use_case: str | None, context: Mapping[str, str], payload: int | None
     ) -> Outcome:
         """Sends a request when it is due, and waits for its answer. Arguments as for :meth:`LabUser.ask`."""
-        ask = self.drawn(user_id, use_case, context)
-        if payload is None:
-            payload = self._plan.payload_bytes if turn.payload_bytes is None else turn.payload_bytes
+        ask = self._drawn(user_id, use_case, context)
         waiter = Waiter()
-        message = self._payloads.get(ask.use_case.api, payload)
-        question = Question(turn, ask, message, waiter.switch)
+        question = Question(turn, ask, self._payload(ask, turn, payload), waiter.switch)
         self._send(question)
         try:
             outcome, latency_ns = waiter.get()
@@ -129,11 +123,21 @@ class Crew:
         answer: Outcome = outcome
         return answer
 
-    def drawn(self, user_id: str, use_case: str | None = None, context: Mapping[str, str] | None = None) -> Ask:
+    def never_asked(self, turn: Turn) -> tuple[Ask, int]:
+        """What somebody would have asked, and the size of that request; for one whose turn never came."""
+        ask = self._mix.draw()
+        return ask, self._payload(ask, turn, None).size
+
+    def _payload(self, ask: Ask, turn: Turn, size: int | None) -> Payload:
+        if size is None:
+            size = self._plan.payload_bytes if turn.payload_bytes is None else turn.payload_bytes
+        return self._payloads.get(ask.use_case.api, size)
+
+    def _drawn(self, user_id: str, use_case: str | None, context: Mapping[str, str]) -> Ask:
         """What a user asks for, with all that it left open drawn."""
         ask = self._mix.draw()
         ask.context["user_id"] = user_id
-        for field, value in (context or {}).items():
+        for field, value in context.items():
             if field not in _FIELDS:
                 raise self._wrong(f"ask: no field {field!r} in a request context; there are {', '.join(_FIELDS)}")
             ask.context[field] = value
@@ -143,11 +147,6 @@ class Crew:
             known = ", ".join(self._use_cases)
             raise self._wrong(f"ask: the use case {use_case!r} is not in this run; there are {known}")
         return Ask(self._use_cases[use_case], ask.context)
-
-    def size(self, ask: Ask, turn: Turn) -> int:
-        """Of a request that a schedule has and nobody sends."""
-        payload = self._plan.payload_bytes if turn.payload_bytes is None else turn.payload_bytes
-        return self._payloads.get(ask.use_case.api, payload).size
 
     def _wrong(self, problem: str) -> InputError:
         self._fail(problem)

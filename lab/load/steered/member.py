@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,18 +11,22 @@ import gevent
 
 from lab.history import SpoolWriter
 from lab.load.driver import connect, go_first, warm_up
-from lab.load.open_loop import Stop
-from lab.load.steered.account import Account
+from lab.load.open_loop import Start, Stop
 from lab.load.steered.crew import Crew
 from lab.load.steered.loop_thread import LoopThread
-from lab.load.steered.pace import Share
+from lab.load.steered.pace import Slots
 from lab.load.steered.sender import Sender
 from lab.load.steered.user import LabUser
 from lab.load.steered.words import ACCOUNT, FAILED, GO, PROGRESS, STOP, Count, hear
+from lab.load.summary import Account
+from lab.measure.latency import LatencyHistogram
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from locust.env import Environment
 
+    from lab.load.arrivals import Share
     from lab.load.plan import LoadPlan
 
 _COUNT_EVERY_S = 0.5
@@ -35,24 +40,23 @@ class Member:
 
     Args:
         plan: of the run.
-        index: which worker this is, from 0.
-        workers: how many there are.
+        share: which requests of the run are this process's.
         environment: Locust's; gets its runner later.
     """
 
-    def __init__(self, plan: LoadPlan, index: int, workers: int, environment: Environment) -> None:
-        self._plan, self._index, self._workers, self._environment = plan, index, workers, environment
-        self._schedule = plan.schedule() if plan.scheduled else None
+    def __init__(self, plan: LoadPlan, share: Share, environment: Environment) -> None:
+        self._plan, self._share, self._environment = plan, share, environment
+        self._schedule = plan.schedule().of(share) if plan.scheduled else None
         self._thread = LoopThread()
         self._stop: Stop | None = None
         self._sender: Sender | None = None
-        self._account = Account()
+        self._start: Start | None = None
+        self._warm_up_errors: dict[str, str] = {}
         self._ready = gevent.event.AsyncResult()
         self._crew = Crew(
             plan,
+            share,
             self._schedule,
-            index,
-            workers,
             environment,
             send=self._send,
             fail=lambda problem: self._say(FAILED, problem),
@@ -85,13 +89,12 @@ class Member:
         assert self._sender is not None  # noqa: S101 (users come when all is ready)
         self._thread.in_loop(self._sender.take, question)
 
-    def _go(self, start_ns: int) -> None:
+    def _go(self, data: Sequence[int]) -> None:
         assert self._schedule is not None  # noqa: S101 (else nobody says so)
         assert self._sender is not None  # noqa: S101 (likewise)
-        share = Share(self._schedule, self._index, self._workers, start_ns)
-        self._thread.in_loop(self._sender.expect, len(self._schedule), share.size)
-        self._account.start_ns = start_ns
-        self._crew.begin(share)
+        self._start = Start(*data)
+        self._thread.in_loop(self._sender.expect, len(self._schedule), self._start)
+        self._crew.begin(Slots(self._schedule, self._start.at_ns))
 
     def _ask_to_stop(self, by: str) -> None:
         assert self._stop is not None  # noqa: S101 (it is ready)
@@ -106,36 +109,36 @@ class Member:
         sender = self._sender
         assert sender is not None  # noqa: S101 (it is ready)
         recorder = sender.recorder
-        count = Count(self._index, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
+        count = Count(self._share.first, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
         self._say(PROGRESS, count.to_message())
 
     def _close(self) -> None:
         try:
-            self._thread.ended.get()
+            account = self._thread.ended.get()
         except Exception as error:  # noqa: BLE001 (whatever it is, the run is over)
             self._say(FAILED, str(error))
             return
         self._say_count()
-        self._say(ACCOUNT, self._account.to_message())
+        self._say(ACCOUNT, account.to_document())
 
     def _say(self, word: str, data: object) -> None:
         runner = self._environment.runner
         if runner is not None:
             runner.send_message(word, data)
 
-    async def _work(self) -> None:
+    async def _work(self) -> Account:
         plan, self._stop = self._plan, Stop()
-        client = connect(plan)
+        client = connect(plan, self._share)
         try:
-            await warm_up(plan, client, self._account.warm_up_errors)
+            await warm_up(plan, client, self._warm_up_errors)
             with SpoolWriter(plan.spool, new=False) as spool:
-                sender = Sender(plan, client, spool, self._stop, self._thread.in_hub)
+                sender = Sender(plan, self._share, client, spool, self._stop, self._thread.in_hub)
                 self._sender = sender
                 cpu_s = time.process_time()
                 self._thread.in_hub(self._ready.set)
                 await sender.run()
                 self._keep_unsent(sender)
-                self._account.fill(self._index, sender, time.process_time() - cpu_s)
+                return self._account_of(sender, time.process_time() - cpu_s)
         finally:
             await client.close()
 
@@ -143,9 +146,28 @@ class Member:
         """What of this worker's share was never sent, because the run was broken off."""
         if self._schedule is None:
             return
-        turns = Share(self._schedule, self._index, self._workers, self._account.start_ns or time.monotonic_ns())
-        while (turn := turns.turn(0)) is not None:
+        slots = Slots(self._schedule, (self._start or Start.soon()).at_ns)
+        while (turn := slots.turn(0)) is not None:
             if not sender.is_begun(turn.sequence):
-                ask = self._crew.drawn(f"u{turn.sequence % self._plan.users}")
-                sender.keep_unsent(turn, ask, self._crew.size(ask, turn))
+                sender.keep_unsent(turn, *self._crew.never_asked(turn))
         sender.recorder.flush()
+
+    def _account_of(self, sender: Sender, cpu_s: float) -> Account:
+        now, schedule = time.monotonic_ns(), self._schedule
+        start_ns = self._start.at_ns if self._start else sender.first_due_ns or now
+        ran_out = schedule is not None and sender.sent == len(schedule)
+        return Account(
+            planned=sender.sent if schedule is None else len(schedule),
+            sent=sender.sent,
+            ok=sender.recorder.ok,
+            stopped_by=self._stop.by if self._stop else "",
+            offered=None if schedule is None else schedule.offered_rps,
+            start_ns=start_ns,
+            planned_end_ns=start_ns + schedule.duration_ns if schedule is not None and ran_out else sender.last_sent_ns,
+            last_sent_ns=sender.last_sent_ns,
+            end_ns=now,
+            cpu_s=cpu_s,
+            niceness=os.getpriority(os.PRIO_PROCESS, 0),
+            schedule_delays=LatencyHistogram(sender.recorder.schedule_delays_ns),
+            warm_up_errors=self._warm_up_errors,
+        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from random import Random
 
-    from lab.load.arrivals import Schedule
+    from lab.load.arrivals import Schedule, Share
 
 NS = 1_000_000_000
 
@@ -31,15 +31,10 @@ class Turn(NamedTuple):
 
 
 class Deal:
-    """The sequence numbers of one worker.
+    """The sequence numbers of one worker's share."""
 
-    Args:
-        index: which of them it is, from 0.
-        workers: how many there are.
-    """
-
-    def __init__(self, index: int, workers: int) -> None:
-        self._next, self._step = index, workers
+    def __init__(self, share: Share) -> None:
+        self._next, self._step = share.first, share.step
 
     def take(self) -> int:
         """The next one."""
@@ -55,32 +50,29 @@ class Pace(Protocol):
         """The next request; None if there is none left to send."""
 
 
-class Share:
+class Slots:
     """A worker's share of a schedule: whichever of its users is free takes the next request, also one that is late.
 
     The times are those of the schedule, whatever became of earlier requests. So a stall shows in all requests that had
     to wait for it, and users that are held up hold no other's requests up.
 
     Args:
-        schedule: of the whole run.
-        index: which worker this is.
-        workers: how many there are.
+        schedule: the share.
         start_ns: start of the schedule.
     """
 
-    def __init__(self, schedule: Schedule, index: int, workers: int, start_ns: int) -> None:
-        self._schedule, self._deal, self._start_ns = schedule, Deal(index, workers), start_ns
-        self.size = len(range(index, len(schedule), workers))
+    def __init__(self, schedule: Schedule, start_ns: int) -> None:
+        self._schedule, self._deal, self._start_ns = schedule, Deal(schedule.share), start_ns
+        self._place = 0
 
     def turn(self, now_ns: int) -> Turn | None:
         """See :class:`Pace`."""
         del now_ns
-        sequence = self._deal.take()
-        if sequence >= len(self._schedule):
+        place, schedule = self._place, self._schedule
+        if place == len(schedule):
             return None
-        return Turn(
-            sequence, self._start_ns + self._schedule.offsets_ns[sequence], self._schedule.payload_bytes[sequence]
-        )
+        self._place += 1
+        return Turn(self._deal.take(), self._start_ns + schedule.offsets_ns[place], schedule.payload_bytes[place])
 
 
 class OwnPace:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.history import SpoolWriter
+    from lab.load.arrivals import Share
     from lab.load.mix import Ask, Payload
+    from lab.load.open_loop import Start
     from lab.load.outcome import LoadClient, Outcome
     from lab.load.plan import LoadPlan
     from lab.load.steered.pace import Turn
@@ -51,6 +53,7 @@ class Sender:
 
     Args:
         plan: of the run.
+        share: which requests of it are sent here.
         client: ready and warm.
         spool: takes the records.
         stop: breaks the run off.
@@ -64,9 +67,15 @@ class Sender:
     """
 
     def __init__(
-        self, plan: LoadPlan, client: LoadClient, spool: SpoolWriter, stop: Stop, tell: Callable[..., object]
+        self,
+        plan: LoadPlan,
+        share: Share,
+        client: LoadClient,
+        spool: SpoolWriter,
+        stop: Stop,
+        tell: Callable[..., object],
     ) -> None:
-        self._plan, self._stop, self._tell = plan, stop, tell
+        self._plan, self._share, self._stop, self._tell = plan, share, stop, tell
         self._id_prefix = secrets.token_hex(4)
         self._under_way = UnderWay(client, plan.timeout_s)
         self._due: list[Question] = []
@@ -81,19 +90,15 @@ class Sender:
         self.recorder = Recorder(plan.topology, spool, on_error=lambda _: stop.ask("spool"))
         self.sent = self.first_due_ns = self.last_sent_ns = 0
 
-    def expect(self, schedule: int, share: int) -> None:
-        """All of a share will be asked for; with the last of it the run ends.
-
-        Args:
-            schedule: requests of all workers.
-            share: of those, how many are this one's.
-        """
-        self._is_begun, self._size = bytearray(schedule), share
+    def expect(self, requests: int, start: Start) -> None:
+        """The whole share of a schedule will be asked for; with the last of it the run ends."""
+        self._is_begun, self._size = bytearray(requests), requests
+        self.recorder.unix_offset_ns = start.unix_offset_ns
         self._look_whether_done()
 
     def is_begun(self, sequence: int) -> bool:
         """Whether a request of the share was begun."""
-        return bool(self._is_begun[sequence])
+        return bool(self._is_begun) and bool(self._is_begun[sequence // self._share.step])
 
     def take(self, question: Question) -> None:
         """Sends it when it is due."""
@@ -139,7 +144,7 @@ class Sender:
             burst -= 1
             self._begun += 1
             if self._is_begun:
-                self._is_begun[question.turn.sequence] = True
+                self._is_begun[question.turn.sequence // self._share.step] = True
             self._loop.create_task(self._request(question))
         if self._due and self._accepts:
             self._alarm.set(self._due[0].turn.intended_ns)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 GO = "lab-go"
-"""To workers: the schedule starts at this ``time.monotonic_ns``, which is the same for all processes of a machine."""
+"""To workers: where the schedule begins, a :class:`lab.load.open_loop.Start`."""
 
 STOP = "lab-stop"
 """To workers: send no more; by whom."""
@@ -19,7 +19,7 @@ PROGRESS = "lab-progress"
 """From workers, now and then: a :class:`Count`."""
 
 ACCOUNT = "lab-account"
-"""From workers, when they have sent all or were stopped: an :class:`lab.load.steered.account.Account`."""
+"""From workers, when they have sent all or were stopped: an :class:`lab.load.summary.Account`."""
 
 FAILED = "lab-failed"
 """From workers: the run cannot go on, and why."""

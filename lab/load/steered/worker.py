@@ -1,4 +1,4 @@
-"""A worker: ``python -m lab.load.steered.worker PLAN.json INDEX WORKERS PORT``, started by the driver.
+"""A worker: ``python -m lab.load.steered.worker PLAN.json K/N PORT``, for K from 0 to N - 1, started by the driver.
 
 It ends when the driver says so; when the driver is gone, its standard input ends, and so does it.
 """
@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 
 from lab.errors import LabError
+from lab.load.arrivals import Share
 from lab.load.plan import read_plan
 from lab.load.steered.environment import environment_of
 from lab.load.steered.member import Member
@@ -24,11 +25,12 @@ def main(arguments: list[str]) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when it is over
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    file, index, workers, port = arguments
+    file, share, port = arguments
+    first, step = map(int, share.split("/"))
     try:
         plan = read_plan(Path(file))
         environment = environment_of(plan)
-        member = Member(plan, int(index), int(workers), environment)
+        member = Member(plan, Share(first, step), environment)
         member.get_ready()
     except LabError as error:
         sys.exit(str(error))

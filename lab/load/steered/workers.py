@@ -30,7 +30,7 @@ class Workers:
     def __init__(self, plan: Path, count: int, port: int) -> None:
         self._processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "lab.load.steered.worker", str(plan), str(index), str(count), str(port)],
+                [sys.executable, "-m", "lab.load.steered.worker", str(plan), f"{index}/{count}", str(port)],
                 stdin=subprocess.PIPE,  # ends when this process does, whatever ends it
                 stdout=subprocess.DEVNULL,  # standard output is for the driver's lines of progress
             )

@@ -1,0 +1,304 @@
+"""Several processes that share a run: together they do what one would, and none of them is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import psutil
+import pytest
+
+from lab.history import UNSENT, read_spool
+from lab.load.arrivals import Constant, Poisson, Share
+from lab.load.mix import Mix
+from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.load.progress import Progress
+from lab.load.tears import TearEvery
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    MakePlan = Callable[..., LoadPlan]
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60
+USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1"))
+LONG = Constant(200, 600)
+
+
+def shares(of: int) -> list[Share]:
+    return [Share(first, of) for first in range(of)]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 200])
+def test_shares_cover_the_schedule_exactly(make_plan: MakePlan, of: int) -> None:
+    whole = make_plan(arrivals=Poisson(400, 0.25, 1)).schedule()
+
+    parts = [whole.of(share) for share in shares(of)]
+
+    arrivals = [
+        (part.share.first + place * part.share.step, offset, size)
+        for part in parts
+        for place, (offset, size) in enumerate(zip(part.offsets_ns, part.payload_bytes, strict=True))
+    ]
+    assert [(n, *pair) for n, pair in enumerate(zip(whole.offsets_ns, whole.payload_bytes, strict=True))] == sorted(
+        arrivals
+    )
+    assert whole.offered_rps == pytest.approx(sum(part.offered_rps for part in parts))
+
+
+@pytest.mark.parametrize("of", [1, 2, 3])
+@pytest.mark.parametrize("use_cases", [USE_CASES[:1], USE_CASES])
+def test_each_request_asks_the_same_whoever_sends_it(
+    make_plan: MakePlan, use_cases: tuple[UseCase, ...], of: int
+) -> None:
+    plan = make_plan(use_cases=use_cases, contexts={"device": ("tv", "phone"), "segment": ("a", "b", "c")})
+    alone = Mix(plan)
+    expected = [alone.draw() for _ in range(60)]
+
+    mixes = [Mix(plan, share) for share in shares(of)]
+
+    assert expected == [mixes[n % of].draw() for n in range(60)]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7])
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_shares_tear_as_many_as_one_would(of: int, every: int) -> None:
+    tears = [TearEvery(every, share) for share in shares(of)]
+
+    torn = [n for n in range(210) if tears[n % of].is_next()]
+
+    assert list(range(every - 1, 210, every)) == torn
+
+
+@contextlib.asynccontextmanager
+async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
+    path = plan.summary.with_name("plan.json")
+    write_plan(plan, path)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "lab.load.driver", str(path)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def progress_with(
+    process: asyncio.subprocess.Process, enough: Callable[[Progress], bool] = lambda progress: progress.done > 0
+) -> Progress:
+    """The first progress that is enough."""
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            progress = Progress.from_line((await process.stdout.readline()).decode())
+            if enough(progress):
+                return progress
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    return process.returncode, out.decode(), err.decode()
+
+
+def children(process: asyncio.subprocess.Process) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children()
+
+
+async def gone(processes: list[psutil.Process]) -> bool:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, DEADLINE_S)
+    return not alive
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+async def test_together_they_do_what_one_would(make_plan: MakePlan, server: Any, processes: int) -> None:
+    plan = make_plan(server.address, arrivals=Poisson(400, 2.5, 1), use_cases=USE_CASES, users=7, processes=processes)
+
+    async with running(plan) as process:
+        code, out, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    records = sorted(read_spool(plan.spool), key=lambda record: record.sequence)
+    schedule, alone = plan.schedule(), Mix(plan)
+    assert list(range(len(schedule))) == [record.sequence for record in records]
+    assert {"OK"} == {record.status for record in records}
+    assert len(records) == len({record.request_id for record in records})
+    for record in records:
+        ask = alone.draw()
+        assert (ask.use_case.name, ask.context["user_id"]) == (record.use_case, record.user_id)
+        since_first_ns = schedule.offsets_ns[record.sequence] - schedule.offsets_ns[0]
+        assert since_first_ns == record.intended_ns - records[0].intended_ns
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert (processes, len(schedule), len(schedule), 0, "", {}) == tuple(
+        summary[name] for name in ("processes", "planned", "ok", "failed", "stopped_by", "warm_up_errors")
+    )
+    assert schedule.offered_rps == pytest.approx(summary["offered"])
+    assert summary["schedule_delay_max_ms"] >= summary["schedule_delay_p50_ms"] > 0
+    assert summary["cpu_s"] > 0
+    lines = [Progress.from_line(line) for line in out.splitlines()]
+    assert (len(schedule), len(schedule), 0) == (lines[-1].done, lines[-1].ok, lines[-1].in_flight)
+    first = next(line for line in lines if line.done)
+    assert first.rate == pytest.approx(first.done / first.elapsed_s, rel=0.01)
+    assert first.p99_ms >= first.p50_ms > 0
+
+
+async def test_more_processes_than_requests_do_no_harm(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, arrivals=Constant(2, 1), processes=3)
+
+    async with running(plan) as process:
+        code, _, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    assert [0, 1] == sorted(record.sequence for record in read_spool(plan.spool))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("to_all", [False, True], ids=["leader", "everybody"])
+async def test_a_signal_ends_all_with_every_request_accounted_for(
+    make_plan: MakePlan, server: Any, number: signal.Signals, *, to_all: bool
+) -> None:
+    plan = make_plan(server.address, arrivals=LONG, processes=2)
+
+    async with running(plan) as process:
+        await progress_with(process)
+        members = children(process)
+        server.gate.clear()  # so that a request is in flight
+        server.waiting_for = server.received + 1
+        await asyncio.wait_for(server.enough.wait(), DEADLINE_S)
+        if to_all:
+            for member in members:
+                member.send_signal(number)
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        server.gate.set()
+        code, out, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    assert await gone(members)
+    records = read_spool(plan.spool)
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert list(range(120_000)) == sorted(record.sequence for record in records)
+    assert (number.name, 120_000, 0) == (summary["stopped_by"], summary["planned"], summary["failed"])
+    assert 0 < summary["sent"] < 120_000
+    assert summary["unsent"] == sum(record.status == UNSENT for record in records)
+    assert summary["sent"] == Progress.from_line(out.splitlines()[-1]).done
+    assert {"OK", UNSENT} == {record.status for record in records}, "what was in flight may finish"
+
+
+async def test_a_signal_before_the_start_ends_all_with_nothing_sent(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, arrivals=LONG, processes=2)
+    server.gate.clear()
+    server.waiting_for = 1
+
+    async with running(plan) as process:
+        await asyncio.wait_for(server.enough.wait(), DEADLINE_S)  # one is warming up
+        process.send_signal(signal.SIGINT)
+        code, _, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    assert {UNSENT} == {record.status for record in read_spool(plan.spool)}
+
+
+async def test_a_killed_process_is_named_and_the_others_are_broken_off(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, arrivals=LONG, processes=3)
+
+    async with running(plan) as process:
+        progress = await progress_with(process)
+        members = children(process)
+        victim = next(member for member in members if "1/3" in member.cmdline())
+        victim.kill()
+        code, _, err = await ended(process)
+
+    assert (1, 1) == (code, len(err.splitlines()))
+    assert f"process 2 of 3 (pid {victim.pid})" in err
+    assert "was killed by SIGKILL" in err
+    assert await gone(members)
+    sequences = {record.sequence for record in read_spool(plan.spool)}
+    assert sequences >= set(chain(range(0, 120_000, 3), range(2, 120_000, 3))), "the others have records of all"
+    assert sum(sequence % 3 == 1 for sequence in sequences) >= progress.done // 3 // 2 > 0
+    assert not plan.summary.exists()
+
+
+async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, processes=2)
+    server.gate.clear()
+    server.waiting_for = 2
+
+    async with running(plan) as process:
+        await asyncio.wait_for(server.enough.wait(), DEADLINE_S)
+        members = children(process)
+        members[0].kill()
+        code, _, err = await ended(process)
+
+    assert (1, 1) == (code, len(err.splitlines()))
+    assert f"(pid {members[0].pid}) of the driver was killed by SIGKILL" in err
+    assert await gone(members)
+    assert not plan.spool.exists()
+
+
+async def test_a_killed_leader_leaves_nobody_and_what_was_done(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, arrivals=LONG, processes=2)
+
+    async with running(plan) as process:
+        progress = await progress_with(process)
+        members = children(process)
+        process.kill()
+        code, _, _ = await ended(process)
+        assert await gone(members)
+
+    assert -signal.SIGKILL == code
+    assert len(members) == 2
+    assert len(read_spool(plan.spool)) >= progress.done // 2 > 0
+    assert not plan.summary.exists()
+
+
+async def test_a_leader_that_is_killed_in_the_warm_up_leaves_nobody(make_plan: MakePlan, server: Any) -> None:
+    plan = make_plan(server.address, processes=2)
+    server.gate.clear()
+    server.waiting_for = 2
+
+    async with running(plan) as process:
+        await asyncio.wait_for(server.enough.wait(), DEADLINE_S)
+        members = children(process)
+        process.kill()
+        assert await gone(members)
+
+    assert len(members) == 2
+
+
+async def test_what_no_process_can_do_is_one_line_and_leaves_no_spool(make_plan: MakePlan) -> None:
+    plan = make_plan(topology="nowhere", endpoints=make_plan("127.0.0.1:1").endpoints, processes=2)
+
+    async with running(plan) as process:
+        code, _, err = await ended(process)
+
+    assert (1, 1) == (code, len(err.splitlines()))
+    assert "'nowhere' is not known" in err
+    assert not plan.spool.exists()
+
+
+async def test_the_spool_of_another_run_is_left_alone(make_plan: MakePlan) -> None:
+    plan = make_plan("127.0.0.1:1", processes=2)
+    plan.spool.write_text("evidence")
+
+    async with running(plan) as process:
+        code, _, err = await ended(process)
+
+    assert (1, 1) == (code, len(err.splitlines()))
+    assert "does not exist" in err
+    assert "evidence" == plan.spool.read_text()
