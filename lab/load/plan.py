@@ -119,6 +119,7 @@ class LoadPlan:
         )
 
         if self.steering is not None:
+            _check(self.processes == 1, "processes", "Locust's are workers; say how many of those there are to be")
             _check(
                 self.steering.workers <= self.users,
                 "users",

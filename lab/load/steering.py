@@ -50,6 +50,13 @@ class Steering:
         """Whether people steer it while it runs."""
         return self.ui_port is not None
 
+    @property
+    def in_words(self) -> str:
+        """When its users send, e.g. ``closed loop: users wait for answers``."""
+        by_hand = "steered by hand" if self.by_hand else ""
+        closed = "closed loop: users wait for answers" if self.closed_loop else ""
+        return ", ".join(part for part in (by_hand, closed) if part) or "as planned"
+
     def to_document(self) -> dict[str, Any]:
         """As a JSON object."""
         return {**asdict(self), "locustfile": str(self.locustfile)}

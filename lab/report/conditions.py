@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
@@ -10,6 +11,7 @@ from lab.report.scales import size
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
 
 SUBJECT = "topology"
@@ -30,14 +32,21 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
     if path is not None:
         arrivals["trace"] = _last_part(str(path))
     others = ", ".join(f"{name} {value}" for name, value in sorted(arrivals.items()) if name != "seed")
+    when = {
+        "arrivals": f"{kind}, {others}" if others else kind,
+        "rate": f"{run.result.summary.offered or 0:g} rps" if rate is None else f"{rate:g} rps",
+        "duration": "its own" if duration is None else f"{duration:g} s",
+    }
+    if plan.steering is not None and not plan.scheduled:
+        when["arrivals"], when["rate"] = plan.steering.in_words, "none offered"
+        if plan.steering.by_hand:
+            when["duration"] = "its own"
     card = run.versions
     software = {name: card[name] for name in card if name not in (*_MACHINE, *_ENGINE, "lab")}
     return {
         SUBJECT: plan.topology,
         "payload": size(plan.payload_bytes) if path is None else "the trace's",
-        "arrivals": f"{kind}, {others}" if others else kind,
-        "rate": f"{run.result.summary.offered:g} rps" if rate is None else f"{rate:g} rps",
-        "duration": "its own" if duration is None else f"{duration:g} s",
+        **when,
         "caller": plan.caller,
         "use cases": ", ".join(sorted(each.name for each in plan.use_cases)),
         "seed": f"{plan.seed}, of arrivals {arrivals['seed']}" if "seed" in arrivals else f"{plan.seed}",
@@ -45,7 +54,7 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "request contexts": "; ".join(f"{name} {', '.join(some)}" for name, some in sorted(plan.contexts.items())),
         "time limit": f"{plan.timeout_s:g} s",
         "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
-        "driver": "1 process" if plan.processes == 1 else f"{plan.processes} processes",
+        "driver": _driver(plan),
         "security": run.security or "not written down",
         "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts) or "none",
         "machine": _written(card, _MACHINE),
@@ -53,6 +62,17 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "lab version": card.get("lab", "not written down"),
         "software": _written(software, tuple(software)),
     }
+
+
+def _driver(plan: LoadPlan) -> str:
+    if plan.steering is None:
+        return "1 process" if plan.processes == 1 else f"{plan.processes} processes"
+    workers = plan.steering.workers
+    try:
+        digest = hashlib.sha256(plan.steering.locustfile.read_bytes()).hexdigest()[:8]
+    except OSError:
+        digest = "lost"
+    return f"Locust, {f'{workers} workers' if workers else '1 process'}, locustfile {digest}"
 
 
 def differing(a: Mapping[str, str], b: Mapping[str, str]) -> list[tuple[str, str, str]]:

@@ -258,7 +258,7 @@ def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
             compared.setdefault(against.number, {})[run.plan.topology] = run
     rows = [
         _row(against, others, percentile)
-        for against in sorted(bases, key=lambda each: (each.plan.payload_bytes, each.result.summary.offered))
+        for against in sorted(bases, key=lambda each: (each.plan.payload_bytes, each.result.summary.offered or 0))
         if (others := compared.get(against.number))
         for percentile in _PERCENTILES
     ]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.load.arrivals import ArrivalPlan
+    from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
 
 NAME = "verdicts"
@@ -27,7 +28,7 @@ class Card:
     """One run.
 
     Attributes:
-        arrivals: their kind and parameters.
+        arrivals: their kind and parameters, or who else decided when requests were sent.
         started: UTC, empty if there is no record.
     """
 
@@ -39,7 +40,13 @@ class Card:
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Card, ...]:
     """A card a run."""
-    return tuple(Card(run, arrivals_text(run.plan.arrivals), _started(run)) for run in runs)
+    return tuple(Card(run, _when(run.plan), _started(run)) for run in runs)
+
+
+def _when(plan: LoadPlan) -> str:
+    if plan.steering is not None and not plan.scheduled:
+        return f"Locust, {plan.steering.in_words}"
+    return arrivals_text(plan.arrivals)
 
 
 def arrivals_text(plan: ArrivalPlan) -> str:
