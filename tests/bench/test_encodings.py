@@ -9,9 +9,9 @@ import pytest
 
 from lab.bench import encodings
 from lab.bench.encoding_clients import JsonClient
-from lab.transport.relay import relay_to
 from lab.errors import UnitError
 from lab.transport import RestServer
+from lab.transport.relay import relay_to
 from lab.transport.rest import HttpReply, HttpRequest
 
 

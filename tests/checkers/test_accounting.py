@@ -66,3 +66,17 @@ def test_a_request_that_was_not_sent_is_unknown(make_record: Make, make_evidence
 
 def test_an_empty_plan_is_unknown(make_evidence: Prove) -> None:
     assert accounting.check(make_evidence([])).outcome == "unknown"
+
+
+def test_without_a_schedule_sequences_may_have_gaps_but_none_comes_twice(make_record, make_evidence) -> None:
+    records = [make_record(sequence) for sequence in (0, 2, 4, 1)]
+
+    complete = accounting.check(make_evidence(records, planned=4, offered_rate=None))
+    missing = accounting.check(make_evidence(records, planned=5, offered_rate=None))
+    twice = accounting.check(make_evidence([*records, make_record(4)], planned=5, offered_rate=None))
+    nobody_knows = accounting.check(make_evidence(records, planned=0, offered_rate=None))
+
+    assert (complete.outcome, complete.summary) == ("valid", "4 came due, 4 recorded")
+    assert (missing.outcome, missing.summary) == ("unknown", "5 came due, 4 recorded, 1 missing")
+    assert (twice.outcome, len(twice.violations)) == ("invalid", 1)
+    assert nobody_knows.outcome == "unknown"

@@ -78,3 +78,24 @@ def test_requests_that_were_not_sent_lower_the_rate(
 def test_too_few_requests_have_no_rate(records: list[Record], make_evidence: Prove, count: int) -> None:
     verdict = driver.check(make_evidence(records[:count]))
     assert ("unknown", f"{count} sent: too few to have a rate") == (verdict.outcome, verdict.summary)
+
+
+def test_a_run_steered_by_hand_is_held_against_its_own_times_only(records: list[Record], make_evidence: Prove) -> None:
+    verdict = driver.check(make_evidence(records, offered_rate=None))
+    assert verdict.outcome == "valid"
+    assert verdict.summary == (
+        "steered by hand: no offered rate, intended 1000.0 rps, achieved 1000.0; schedule delay p99 0.01 ms"
+    )
+    late = driver.check(make_evidence(slowed(records, 1.02), offered_rate=None, schedule_delay_bound_ms=100))
+    assert late.outcome == "unknown"
+    assert late.summary.startswith("the driver missed its rate by more than 1%; steered by hand: ")
+
+
+def test_a_closed_loop_is_called_one_whatever_the_verdict(records: list[Record], make_evidence: Prove) -> None:
+    kept, missed, too_few = (
+        driver.check(make_evidence(some, offered_rate=None, closed_loop=True))
+        for some in (records, slowed(records, 1.02), records[:1])
+    )
+    assert (kept.outcome, missed.outcome, too_few.outcome) == ("valid", "unknown", "unknown")
+    assert all("closed loop" in each.summary for each in (kept, missed, too_few))
+    assert all("offered 1" not in each.summary for each in (kept, missed, too_few))

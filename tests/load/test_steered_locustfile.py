@@ -1,0 +1,98 @@
+"""Locustfiles: what is found in them, and what is said of those that will not do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import InputError
+from lab.load.steering import EXAMPLE, Steering
+from lab.runs.locustfile import LocustOptions, steering_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PYTHON = sys.executable
+
+USER = """from locust import between, task
+from lab.load.steered import LabUser
+class Person(LabUser):
+    {wait}
+    @task
+    def ask_something(self):
+        self.ask()
+"""
+
+
+def read(tmp_path: Path, content: str) -> Steering:
+    file = tmp_path / "mine.py"
+    file.write_text(content)
+    return steering_of(LocustOptions(locustfile=file))
+
+
+def test_the_example_goes_by_the_plan() -> None:
+    assert not steering_of(LocustOptions()).closed_loop
+    assert EXAMPLE == steering_of(LocustOptions()).locustfile
+
+
+@pytest.mark.parametrize(
+    ("wait", "closed"), [("pass", False), ("wait_time = between(1, 2)", True), ("wait_time = lambda self: 1", True)]
+)
+def test_users_with_a_wait_of_their_own_make_a_closed_loop(tmp_path: Path, wait: str, closed: bool) -> None:  # noqa: FBT001
+    assert closed == read(tmp_path, USER.format(wait=wait)).closed_loop
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "why"),
+    [
+        ("x = 1\ny = (\n", 2, "no Python"),
+        ("x = 1\nimport no_such_module_here\n", 2, "No module named 'no_such_module_here'"),
+        ("x = 1\n\nraise SystemExit(3)\n", 3, "SystemExit"),
+        ("x = 1\n", 1, "has no class of users"),
+        ("from locust import User, task\nclass Other(User):\n  @task\n  def t(self): pass\n", 1, "found Other"),
+        ("from lab.load.steered import LabUser\n\nclass Idle(LabUser):\n    pass\n", 3, "Idle has nothing to do"),
+    ],
+)
+def test_a_bad_locustfile_is_one_line_with_file_and_line(tmp_path: Path, content: str, line: int, why: str) -> None:
+    with pytest.raises(InputError, match=why) as refused:
+        read(tmp_path, content)
+
+    assert str(refused.value).startswith(f"{tmp_path / 'mine.py'}:{line}: ")
+    assert 1 == len(str(refused.value).splitlines())
+
+
+def test_a_locustfile_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no such file"):
+        steering_of(LocustOptions(locustfile=tmp_path / "none.py"))
+
+
+def test_a_locustfile_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.runs.locustfile._TIMEOUT_S", 0.1)
+
+    with pytest.raises(InputError, match="is not read within"):
+        read(tmp_path, "while True: pass\n")
+
+
+def test_steering_says_what_will_not_do() -> None:
+    for wrong, field in (({"workers": -1}, "workers"), ({"workers": 65}, "workers"), ({"ui_port": 0}, "ui_port")):
+        with pytest.raises(InputError, match=field):
+            Steering(locustfile=EXAMPLE, **wrong)  # type: ignore[arg-type]
+
+
+def test_nothing_is_patched() -> None:
+    code = (
+        "import lab.load.steered, socket, threading; print(socket.socket.__module__, threading.Thread.start.__module__)"
+    )
+
+    said = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert "socket threading" == said.strip()
+
+
+def test_the_open_loop_knows_no_locust() -> None:
+    code = "import sys, lab.load.driver, lab.runs; print(*{'locust', 'gevent', 'zmq', 'flask'} & set(sys.modules))"
+
+    assert "" == subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

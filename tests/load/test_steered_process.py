@@ -1,0 +1,287 @@
+"""Runs that Locust drives, as processes, against a real server; each leaves the history that its verdict needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import psutil
+import pytest
+
+from lab.history import UNSENT, read_spool
+from lab.load.arrivals import Constant
+from lab.load.plan import LoadPlan, read_plan, write_plan
+from lab.load.progress import Progress
+from lab.load.steering import EXAMPLE, Steering
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    MakePlan = Callable[..., LoadPlan]
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
+    path = plan.summary.with_name("plan.json")
+    write_plan(plan, path)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "lab.load.driver", str(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def progress_of(process: asyncio.subprocess.Process, *, until: Callable[[Progress], bool]) -> Progress:
+    assert process.stdout is not None
+    while True:
+        line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
+        progress = Progress.from_line(line.decode())
+        if until(progress):
+            return progress
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    return process.returncode, out.decode(), err.decode()
+
+
+def workers_of(process: asyncio.subprocess.Process) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
+    make_plan: MakePlan, server: Any, workers: int
+) -> None:
+    steering = Steering(locustfile=EXAMPLE, workers=workers)
+    plan = make_plan(server.address, arrivals=Constant(100, 1), users=11, steering=steering)
+
+    async with running(plan) as process:
+        code, out, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    records = read_spool(plan.spool)
+    assert list(range(100)) == sorted(record.sequence for record in records)
+    assert 100 == len({record.request_id for record in records}) == server.received - max(1, workers)
+    assert {"OK"} == {record.status for record in records}
+    assert all(record.intended_ns <= record.sent_ns <= record.done_ns for record in records)
+    start = min(record.intended_ns for record in records)
+    assert [number * 10_000_000 for number in range(100)] == sorted(record.intended_ns - start for record in records)
+    assert {f"u{number}" for number in range(11)} >= {record.user_id for record in records}
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert (100, 100, 0, "", 100.0) == tuple(
+        summary[name] for name in ("planned", "sent", "unsent", "stopped_by", "offered")
+    )
+    assert 100 == Progress.from_line(out.splitlines()[-1]).ok
+
+
+async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(make_plan: MakePlan, server: Any) -> None:
+    # Three users, who all wait for the gate: the others' turns come and nobody is free.
+    plan = make_plan(server.address, arrivals=Constant(50, 2), users=3, steering=Steering(locustfile=EXAMPLE))
+    server.waiting_for = 4  # the warm-up, and the users
+
+    async with running(plan) as process:
+        server.received = 0
+        await asyncio.wait_for(_warm(server), DEADLINE_S)
+        server.gate.clear()
+        await asyncio.wait_for(server.enough.wait(), DEADLINE_S)
+        await progress_of(process, until=lambda progress: progress.elapsed_s > 1)
+        server.gate.set()
+        code, _, _ = await ended(process)
+
+    records = sorted(read_spool(plan.spool), key=lambda record: record.intended_ns)
+    assert 0 == code
+    assert list(range(100)) == sorted(record.sequence for record in records)
+    stalled_until = max(records[:3], key=lambda record: record.done_ns).done_ns
+    held_up = [record for record in records[3:] if record.intended_ns < stalled_until]
+    assert len(held_up) > 20
+    assert all(record.done_ns - record.intended_ns >= record.done_ns - stalled_until for record in held_up)
+    assert all(record.done_ns >= stalled_until for record in held_up)
+
+
+async def _warm(server: Any) -> None:
+    while server.received < 1:
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_left(
+    make_plan: MakePlan, server: Any, workers: int
+) -> None:
+    steering = Steering(locustfile=EXAMPLE, workers=workers)
+    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, steering=steering)
+
+    async with running(plan) as process:
+        await progress_of(process, until=lambda progress: progress.done > 0)
+        theirs = workers_of(process)
+        process.send_signal(signal.SIGINT)
+        code, _, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    assert workers == len(theirs)
+    assert not [each for each in theirs if each.is_running()]
+    records = read_spool(plan.spool)
+    assert list(range(10_000)) == sorted(record.sequence for record in records)
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert ("SIGINT", 10_000) == (summary["stopped_by"], summary["planned"])
+    assert 0 < summary["sent"] < 10_000
+    assert summary["unsent"] == sum(record.status == UNSENT for record in records)
+
+
+async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, server: Any) -> None:
+    steering = Steering(locustfile=EXAMPLE, workers=2)
+    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, steering=steering)
+
+    async with running(plan) as process:
+        await progress_of(process, until=lambda progress: progress.done > 0)
+        theirs = workers_of(process)
+        process.kill()
+        await asyncio.to_thread(psutil.wait_procs, theirs, DEADLINE_S)
+
+    assert 2 == len(theirs)
+    assert not [each for each in theirs if each.is_running()]
+    assert read_spool(plan.spool)
+
+
+async def test_a_worker_that_dies_breaks_the_run_off_by_name(make_plan: MakePlan, server: Any) -> None:
+    steering = Steering(locustfile=EXAMPLE, workers=2)
+    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, steering=steering)
+
+    async with running(plan) as process:
+        await progress_of(process, until=lambda progress: progress.done > 0)
+        theirs = workers_of(process)
+        theirs[0].kill()
+        code, _, err = await ended(process)
+
+    assert 1 == code
+    assert re.fullmatch(r"worker \d ended with status -9", err.splitlines()[-1])
+    assert not [each for each in theirs if each.is_running()]
+    assert not plan.summary.exists()
+
+
+async def test_a_locustfile_of_ones_own_says_what_is_asked(make_plan: MakePlan, server: Any, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from locust import constant, task\n"
+        "from lab.load.steered import LabUser\n"
+        "class Person(LabUser):\n"
+        "    wait_time = constant(0.05)\n"
+        "    @task\n"
+        "    def look(self):\n"
+        "        answer = self.ask('ContinueWatchingRanking', {'device': 'watch', 'user_id': 'me'}, payload=2_000)\n"
+        "        assert (answer.status, answer.version) == ('OK', 'v1')\n"
+    )
+    steering = Steering(locustfile=mine, workers=1, closed_loop=True)
+    plan = make_plan(server.address, arrivals=Constant(100, 1), users=4, steering=steering)
+
+    async with running(plan) as process:
+        code, _, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    records = read_spool(plan.spool)
+    assert len(records) > 4
+    assert {("watch", "me", "OK")} == {(record.device, record.user_id, record.status) for record in records}
+    assert all(1_900 <= record.payload_bytes <= 2_100 for record in records)
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert (len(records), None, "") == (summary["planned"], summary["offered"], summary["stopped_by"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"), [("'Nope'", "the use case 'Nope' is not in this run"), ("None, {'shoe': '1'}", "no field 'shoe'")]
+)
+async def test_asking_for_what_there_is_not_is_one_line(
+    make_plan: MakePlan, server: Any, tmp_path: Path, asked: str, why: str
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from locust import task\nfrom lab.load.steered import LabUser\n"
+        f"class Person(LabUser):\n    @task\n    def look(self):\n        self.ask({asked})\n"
+    )
+    plan = make_plan(server.address, users=2, steering=Steering(locustfile=mine, workers=1))
+
+    async with running(plan) as process:
+        code, _, err = await ended(process)
+
+    assert 1 == code
+    assert why in err.splitlines()[-1]
+
+
+async def test_the_ui_steers_a_run_on_this_machine_only(make_plan: MakePlan, server: Any, free_port: int) -> None:
+    steering = Steering(locustfile=EXAMPLE, workers=1, ui_port=free_port)
+    plan = make_plan(server.address, arrivals=Constant(100, 1), users=10, steering=steering)
+    ui = f"http://127.0.0.1:{free_port}"
+
+    async with running(plan) as process:
+        await progress_of(process, until=lambda _: True)
+        assert 200 == await asyncio.to_thread(asked, ui)
+        for header in ({"Origin": "http://elsewhere.example"}, {"Host": "elsewhere.example"}):
+            assert 403 == await asyncio.to_thread(asked, f"{ui}/swarm", b"user_count=5&spawn_rate=5", header)
+        assert 200 == await asyncio.to_thread(asked, f"{ui}/swarm", b"user_count=5&spawn_rate=5")
+        last = await progress_of(process, until=lambda progress: progress.done > 20)
+        assert last.remaining_s is None
+        assert 200 == await asyncio.to_thread(asked, f"{ui}/quit", b"")
+        code, _, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    records = read_spool(plan.spool)
+    summary = orjson.loads(plan.summary.read_bytes())
+    assert (len(records), None, "ui") == (summary["planned"], summary["offered"], summary["stopped_by"])
+    assert len(records) == len({record.sequence for record in records}) > 20
+
+
+def asked(url: str, data: bytes | None = None, headers: dict[str, str] | None = None) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers or {}), timeout=10) as answer:  # noqa: S310
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+async def test_a_taken_port_is_one_line(make_plan: MakePlan, server: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        steering = Steering(locustfile=EXAMPLE, ui_port=taken.getsockname()[1])
+        async with running(make_plan(server.address, steering=steering)) as process:
+            code, _, err = await ended(process)
+
+    assert (1, 1) == (code, len(err.splitlines()))
+    assert "is taken" in err
+
+
+def test_a_plan_with_steering_comes_back_from_its_file(make_plan: MakePlan, tmp_path: Path) -> None:
+    steering = Steering(locustfile=tmp_path / "mine.py", workers=3, ui_port=8089, closed_loop=True)
+    plan = make_plan(steering=replace(steering, locustfile=Path("mine.py")))
+    write_plan(plan, tmp_path / "plan.json")
+
+    assert steering == read_plan(tmp_path / "plan.json").steering
+    document = orjson.loads((tmp_path / "plan.json").read_bytes())
+    del document["steering"]  # as an older lab wrote it
+    (tmp_path / "plan.json").write_bytes(orjson.dumps(document))
+    assert read_plan(tmp_path / "plan.json").steering is None
