@@ -68,7 +68,9 @@ def test_an_empty_plan_is_unknown(make_evidence: Prove) -> None:
     assert accounting.check(make_evidence([])).outcome == "unknown"
 
 
-def test_without_a_schedule_sequences_may_have_gaps_but_none_comes_twice(make_record, make_evidence) -> None:
+def test_without_a_schedule_sequences_may_have_gaps_but_none_comes_twice(
+    make_record: Make, make_evidence: Prove
+) -> None:
     records = [make_record(sequence) for sequence in (0, 2, 4, 1)]
 
     complete = accounting.check(make_evidence(records, planned=4, offered_rate=None))

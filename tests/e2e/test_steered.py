@@ -1,0 +1,186 @@
+"""Runs that Locust drives through a lab: the same history, the same checkers, and a verdict that says what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import urllib.request
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.history import read_parquet
+from lab.runs import judge
+from lab.waiting import eventually
+from tests.conftest import LAB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.lab import Lab
+
+MINE = """from locust import constant, task
+from lab.load.steered import LabUser
+class Shopper(LabUser):
+    wait_time = constant(0.1)
+    @task(3)
+    def rows(self):
+        self.ask("HomepageRows")
+    @task
+    def watch_on(self):
+        assert self.ask("ContinueWatchingRanking", context={"device": "tv", "country": "US"}).version == "v2"
+"""
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def locust(lab: Lab) -> Callable[..., subprocess.Popen[str]]:
+    """Starts `lab load --engine locust`."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(LAB), "load", "--engine", "locust", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
+        )
+
+    return start
+
+
+def until(run: subprocess.Popen[str], word: str) -> str:
+    assert run.stderr is not None
+    return next(line for line in run.stderr if word in line)
+
+
+def loads_of(lab: Lab, processes_of: Callable[[Lab], list[int]], units: list[int]) -> list[int]:
+    return [each for each in processes_of(lab) if each not in units]
+
+
+def test_two_workers_leave_the_history_of_an_open_loop(run_lab, lab: Lab, processes_of) -> None:
+    units = processes_of(lab)
+
+    result = run_lab(
+        lab,
+        *("load", "--engine", "locust", "--workers", "2", "--rate", "100", "--duration", "5", "--users", "200"),
+        *("--arrivals", "constant", "--json"),
+    )
+
+    assert result.returncode in (0, 2), result.stderr  # a busy machine may make the driver late
+    figures = json.loads(result.stdout)
+    assert (figures["planned"], figures["ok"], figures["missing"], figures["offered"]) == (500, 500, 0, 100.0)
+    assert (figures["misrouted"], figures["torn"]) == (0, 0)
+    others = {each["checker"]: each["outcome"] for each in figures["verdicts"] if each["checker"] != "driver"}
+    assert others["accounting"] == others["routing"] == others["tear"] == "valid"
+    records = read_parquet(lab.runs / "latest" / "history.parquet")
+    assert {record.sequence for record in records} == set(range(500))
+    assert len({record.request_id for record in records}) == 500
+    assert len({record.user_id for record in records}) == 200
+    assert {record.topology for record in records} == {"mesh"}
+    assert not loads_of(lab, processes_of, units)
+
+
+def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(run_lab, lab: Lab, tmp_path: Path) -> None:
+    mine = tmp_path / "shop.py"
+    mine.write_text(MINE)
+
+    result = run_lab(
+        lab, "load", "--engine", "locust", "--locustfile", str(mine), "--duration", "2", "--users", "10", "--json"
+    )
+
+    assert result.returncode in (0, 2), result.stderr
+    figures = json.loads(result.stdout)
+    assert figures["offered"] is None
+    assert figures["planned"] == figures["ok"] > 20
+    (driver,) = [each["summary"] for each in figures["verdicts"] if each["checker"] == "driver"]
+    assert "closed loop" in driver
+    folder = lab.runs / "latest"
+    assert (folder / "locustfile.py").read_text() == MINE
+    use_cases = {record.use_case for record in read_parquet(folder / "history.parquet")}
+    assert use_cases == {"HomepageRows", "ContinueWatchingRanking"}
+    report = run_lab(lab, "report", str(folder.resolve()))
+    assert report.returncode == 0, report.stderr
+    assert "closed loop" in (folder / "report.html").read_text()
+
+
+def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(lab: Lab, locust, processes_of) -> None:
+    units = processes_of(lab)
+    run = locust("--workers", "2", "--rate", "50", "--duration", "100", "--users", "20")
+    until(run, "done")
+
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=60)
+
+    assert run.returncode == 2
+    assert "not sent" in output
+    counts = re.search(r"(\d+) planned, (\d+) recorded", output)
+    assert counts is not None
+    assert counts[1] == counts[2]
+    assert not loads_of(lab, processes_of, units)
+
+
+def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, locust, run_lab, free_port: int) -> None:
+    run = locust("--ui", "--ui-port", str(free_port), "--users", "20", "--rate", "40")
+    url = f"http://127.0.0.1:{free_port}"
+    assert url in until(run, "Locust's UI")
+
+    def post(path: str, form: bytes) -> int:
+        with urllib.request.urlopen(f"{url}{path}", form, timeout=10) as answer:  # noqa: S310 (our own)
+            return int(answer.status)
+
+    with urllib.request.urlopen(url, timeout=10) as page:
+        assert page.status == 200
+    assert post("/swarm", b"user_count=20&spawn_rate=20") == 200
+    second = run_lab(lab, "load", "--engine", "locust", "--ui", "--ui-port", str(free_port))
+    assert second.returncode == 1
+    assert "--ui-port" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    eventually("20 requests", lambda: requests_of(url), within=timedelta(seconds=30), until=lambda count: count > 20)
+    assert post("/quit", b"") == 200
+    output, _ = run.communicate(timeout=60)
+
+    assert run.returncode in (0, 2), output
+    result = judge((lab.runs / "latest").resolve())
+    assert result.summary.offered is None
+    assert result.summary.planned == result.summary.ok > 20
+    assert "steered by hand" in output
+
+
+def requests_of(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/stats/requests", timeout=10) as answer:  # noqa: S310 (our own)
+        stats = json.load(answer)["stats"]
+    return sum(each["num_requests"] for each in stats if each["name"] == "Aggregated")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "why"),
+    [
+        (["--engine", "locust", "--locustfile", "none.py"], "there is no such file"),
+        (["--engine", "grasshopper"], "'grasshopper' is not known"),
+        (["--workers", "2"], "add --engine locust"),
+        (["--engine", "locust", "--ui-port", "9000"], "there is no UI"),
+        (["--engine", "locust", "--workers", "5", "--users", "4"], "each needs one user"),
+        (["--engine", "locust", "--processes", "2"], "are workers"),
+    ],
+)
+def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(run_lab, lab: Lab, mistake, why) -> None:
+    before = sorted(lab.runs.glob("*"))
+
+    result = run_lab(lab, "load", *mistake)
+
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert why in result.stderr
+    assert before == sorted(lab.runs.glob("*"))
