@@ -34,7 +34,7 @@ BURST = 64  # requests begun before answers are looked at again, when the loop h
 TICK_S = 0.02  # how often the spool is flushed and the timeouts are looked at
 STOP_GRACE_S = 2.0  # for what is in flight when the run is broken off
 
-_NEVER = sys.maxsize
+NEVER = sys.maxsize
 
 
 class Stop:
@@ -104,7 +104,7 @@ class OpenLoop:
         self.start_ns = self.last_sent_ns = self.end_ns = 0
 
         self._begun = 0
-        self._due_ns = _NEVER  # when the next request is to be begun
+        self._due_ns = NEVER  # when the next request is to be begun
         self._begins_no_more = False
         self._all_begun, self._all_done = asyncio.Event(), asyncio.Event()
         self._under_way = UnderWay(client, plan.timeout_s)
@@ -178,7 +178,7 @@ class OpenLoop:
 
     def _wake_for_next(self) -> None:
         if self._begun == len(self._schedule):
-            self._due_ns = _NEVER
+            self._due_ns = NEVER
             self._all_begun.set()
         else:
             self._due_ns = self.start_ns + self._schedule.offsets_ns[self._begun]
@@ -186,7 +186,7 @@ class OpenLoop:
 
     def _begin_no_more(self) -> None:
         self._begins_no_more = True
-        self._due_ns = _NEVER
+        self._due_ns = NEVER
         self._alarm.close()
         if self.recorder.done == self._begun:
             self._all_done.set()

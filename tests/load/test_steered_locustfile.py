@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -12,10 +12,8 @@ from lab.errors import InputError
 from lab.load.steering import EXAMPLE, Steering
 from lab.runs.locustfile import LocustOptions, steering_of
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 PYTHON = sys.executable
+ROOT = Path(__file__).parents[2]
 
 USER = """from locust import between, task
 from lab.load.steered import LabUser
@@ -96,3 +94,10 @@ def test_the_open_loop_knows_no_locust() -> None:
     code = "import sys, lab.load.driver, lab.runs; print(*{'locust', 'gevent', 'zmq', 'flask'} & set(sys.modules))"
 
     assert "" == subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_readmes_locustfile_is_one(tmp_path: Path) -> None:
+    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+    (mine,) = [block.split("```")[0] for block in blocks if "LabUser" in block]
+
+    assert not read(tmp_path, mine).closed_loop

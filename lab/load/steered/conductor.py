@@ -60,6 +60,7 @@ class Conductor:
         self._lines = ProgressLines()
         self._stopped_by = ""
         self._stopping = Event()
+        self._insisted = False
         self._failure = ""
         self._start_ns = 0
 
@@ -92,7 +93,12 @@ class Conductor:
             runner: Any = self._environment.create_master_runner(MASTER_HOST, 0)
             self._workers = Workers(self._file, self._count, runner.server.port)
             self._listen(runner)
-            self._until(lambda: len(runner.clients.ready) == self._count, _READY_WITHIN_S, "not all workers came up")
+            # Also if it is to be stopped by now: only a worker that is there can record what was never sent.
+            self._until(
+                lambda: len(runner.clients.ready) == self._count or self._insisted,
+                _READY_WITHIN_S,
+                "not all workers came up",
+            )
         else:
             member = Member(self._plan, WHOLE, self._environment)
             member.get_ready()
@@ -115,7 +121,7 @@ class Conductor:
         self._environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
         users = self._plan.users
         self._runner.start(users, spawn_rate=users)
-        self._until(spawned.is_set, _SPAWNED_WITHIN_S, "not all users came up")
+        self._until(lambda: spawned.is_set() or self._stopping.is_set(), _SPAWNED_WITHIN_S, "not all users came up")
         start = Start.soon(_LEAD_NS + _LEAD_PER_USER_NS * users)
         self._start_ns = start.at_ns
         if self._schedule is not None:
@@ -171,6 +177,7 @@ class Conductor:
     def _stop(self, by: str) -> None:
         self._stopped_by = self._stopped_by or by
         if self._stopping.is_set():
+            self._insisted = True
             self._say_stop(by)  # once more: what is in flight is given up
         self._stopping.set()
 
@@ -205,9 +212,9 @@ class Conductor:
         return self._environment.runner
 
     def _until(self, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
-        """Returns when the condition holds, or the run is to be stopped."""
+        """Returns when the condition holds."""
         give_up = time.monotonic() + within_s
-        while not (condition() or self._stopping.is_set()):
+        while not condition():
             if why := self._workers.ended():
                 raise UnitError(why)
             if time.monotonic() > give_up:

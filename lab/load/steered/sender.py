@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import RunError
 from lab.load.alarm import new_alarm
-from lab.load.open_loop import BURST, STOP_GRACE_S, TICK_S, Stop, first_of
+from lab.load.open_loop import BURST, NEVER, STOP_GRACE_S, TICK_S, Stop, first_of
 from lab.load.outcome import NEVER_SENT
 from lab.load.recorder import Recorder
 from lab.load.under_way import UnderWay
@@ -146,8 +146,8 @@ class Sender:
             if self._is_begun:
                 self._is_begun[question.turn.sequence // self._share.step] = True
             self._loop.create_task(self._request(question))
-        if self._due and self._accepts:
-            self._alarm.set(self._due[0].turn.intended_ns)
+        if self._accepts:  # one that has rung and is not set anew would ring again and again
+            self._alarm.set(self._due[0].turn.intended_ns if self._due else NEVER)
 
     async def _request(self, question: Question) -> None:
         turn, (message, size) = question.turn, question.payload
