@@ -171,25 +171,6 @@ async def test_stopped_before_it_has_begun_it_still_accounts_for_every_request(
     assert {UNSENT} == {record.status for record in records}
 
 
-async def test_a_run_that_waits_for_people_takes_no_processor_time(
-    make_plan: MakePlan, server: Any, free_port: int
-) -> None:
-    steering = Steering(locustfile=EXAMPLE, workers=1, ui_port=free_port)
-    plan = make_plan(server.address, arrivals=Constant(100, 1), users=10, steering=steering)
-
-    async with running(plan) as process:
-        await progress_of(process, until=lambda _: True)
-        await asyncio.to_thread(asked, f"http://127.0.0.1:{free_port}/swarm", b"user_count=10&spawn_rate=10")
-        await progress_of(process, until=lambda progress: progress.done > 20)
-        await asyncio.to_thread(asked, f"http://127.0.0.1:{free_port}/stop")
-        (worker,) = workers_of(process)
-        before, at = worker.cpu_times(), (await progress_of(process, until=lambda _: True)).elapsed_s
-        await progress_of(process, until=lambda progress: progress.elapsed_s > at + 2)
-        after = worker.cpu_times()
-
-    assert after.user + after.system - before.user - before.system < 1
-
-
 async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, server: Any) -> None:
     steering = Steering(locustfile=EXAMPLE, workers=2)
     plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, steering=steering)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.history import SpoolWriter, read_spool
+from lab.load.alarm import new_alarm
+from lab.load.arrivals import WHOLE
+from lab.load.mix import Mix, Payloads
+from lab.load.open_loop import NEVER, Stop
+from lab.load.steered.pace import Turn
+from lab.load.steered.sender import Question, Sender
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lab.load.alarm import Alarm
+    from lab.load.plan import LoadPlan
+
+MS = 1_000_000
+
+
+@pytest.fixture
+def stop() -> Stop:
+    return Stop()
+
+
+@pytest.fixture
+def plan(make_plan: Callable[..., LoadPlan]) -> LoadPlan:
+    return make_plan()
+
+
+@pytest.fixture
+def make_sender(plan: LoadPlan, make_client: Any, stop: Stop) -> Iterator[Callable[[], Sender]]:
+    with SpoolWriter(plan.spool) as spool:
+        yield lambda: Sender(plan, WHOLE, make_client(), spool, stop, lambda tell, told: tell(told))
+
+
+def question(plan: LoadPlan, sequence: int, due_ns: int, tell: Callable[[Any], object]) -> Question:
+    ask = Mix(plan).draw()
+    return Question(Turn(sequence, due_ns), ask, Payloads().get(ask.use_case.api, 400), tell)
+
+
+async def test_what_is_due_first_is_sent_first_whoever_asked_first(
+    plan: LoadPlan, make_sender: Callable[[], Sender], stop: Stop
+) -> None:
+    sender, told = make_sender(), asyncio.Queue[Any]()
+    running = asyncio.create_task(sender.run())
+    now = monotonic_ns()
+    for sequence, after_ms in ((0, 60), (1, 20), (2, 40)):
+        sender.take(question(plan, sequence, now + after_ms * MS, told.put_nowait))
+
+    for _ in range(3):
+        outcome, latency_ns = await asyncio.wait_for(told.get(), 10)
+        assert ("OK", True) == (outcome.status, latency_ns >= 0)
+    stop.ask("test")
+    await running
+
+    records = read_spool(plan.spool)
+    assert [1, 2, 0] == [record.sequence for record in records]
+    assert all(record.sent_ns >= record.intended_ns for record in records)
+
+
+async def test_what_a_user_that_is_gone_had_asked_for_is_not_sent(
+    plan: LoadPlan, make_sender: Callable[[], Sender], stop: Stop
+) -> None:
+    sender, told = make_sender(), asyncio.Queue[Any]()
+    running = asyncio.create_task(sender.run())
+    gone, stays = (question(plan, number, monotonic_ns() + 20 * MS, told.put_nowait) for number in range(2))
+    for each in (gone, stays):
+        sender.take(each)
+    gone.withdrawn = True
+
+    await asyncio.wait_for(told.get(), 10)
+    stop.ask("test")
+    await running
+
+    assert [1] == [record.sequence for record in read_spool(plan.spool)]
+
+
+async def test_while_nothing_is_due_no_alarm_rings(
+    plan: LoadPlan, make_sender: Callable[[], Sender], stop: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[int] = []
+
+    def watched(loop: Any, callback: Any) -> Alarm:
+        alarm = new_alarm(loop, callback)
+        ring = alarm.set
+        monkeypatch.setattr(alarm, "set", lambda at_ns: (times.append(at_ns), ring(at_ns)))
+        return alarm
+
+    monkeypatch.setattr("lab.load.steered.sender.new_alarm", watched)
+    sender, told = make_sender(), asyncio.Queue[Any]()
+    running = asyncio.create_task(sender.run())
+    due_ns = monotonic_ns() + 5 * MS
+    sender.take(question(plan, 0, due_ns, told.put_nowait))
+    await asyncio.wait_for(told.get(), 10)
+    stop.ask("test")
+    await running
+
+    assert [due_ns, NEVER] == [times[0], times[-1]]
