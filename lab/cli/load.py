@@ -70,6 +70,8 @@ def load(
     """Drive load, keep a record of every request, and judge the answers. Exit status as for `lab check`.
 
     Example: lab load --topology gateway --rate 500 --duration 20 --payload 27000
+
+    Steered by hand: lab load --engine locust --ui
     """
     options = LoadOptions(
         topology=topology,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = Path(__file__).with_name("locustfile.py")
 """The locustfile that is taken if none is named."""
+
+LOOPBACK = "127.0.0.1"
 
 UI_HOST_VARIABLE = "LAB_UI_HOST"
 """Environment variable: the address that Locust's web UI listens on, where that is not this machine's loopback."""
@@ -68,3 +71,19 @@ class Steering:
             return None
         found = cls(**document)
         return replace(found, locustfile=beside / found.locustfile)
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises unless the UI can listen there.
+
+    Raises:
+        InputError: somebody else does, or this process may not.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(
+                f"--ui-port: {port} cannot be had ({error.strerror}); end the run whose UI is there, or choose another"
+            ) from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.load.steering import EXAMPLE, Steering
+from lab.load.steering import EXAMPLE, LOOPBACK, Steering, check_free
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +38,10 @@ def steering_of(options: LocustOptions) -> Steering:
     Raises:
         InputError: the locustfile will not do, which is said with file and line; or the UI's port is taken.
     """
+    steering = Steering(locustfile=options.locustfile, workers=options.workers, ui_port=options.ui_port)
     if options.ui_port is not None:
-        _check_free(options.ui_port)
-    return Steering(
-        locustfile=options.locustfile,
-        workers=options.workers,
-        ui_port=options.ui_port,
-        closed_loop=_is_closed_loop(options.locustfile),
-    )
+        check_free(LOOPBACK, options.ui_port)
+    return replace(steering, closed_loop=_is_closed_loop(options.locustfile))
 
 
 def _is_closed_loop(locustfile: Path) -> bool:
@@ -62,14 +57,3 @@ def _is_closed_loop(locustfile: Path) -> bool:
         said = told.stderr.strip().splitlines() or [f"{locustfile}: ended with status {told.returncode}"]
         raise InputError(said[-1])
     return bool(json.loads(told.stdout.splitlines()[-1])["closed_loop"])
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            raise InputError(
-                f"--ui-port: 127.0.0.1:{port} cannot be had ({error}); end the run whose UI is there, or choose another"
-            ) from error

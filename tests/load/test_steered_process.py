@@ -290,7 +290,7 @@ async def test_a_taken_port_is_one_line(make_plan: MakePlan, server: Any) -> Non
             code, _, err = await ended(process)
 
     assert (1, 1) == (code, len(err.splitlines()))
-    assert "is taken" in err
+    assert "--ui-port" in err
 
 
 def test_a_plan_with_steering_comes_back_from_its_file(make_plan: MakePlan, tmp_path: Path) -> None:
@@ -303,3 +303,32 @@ def test_a_plan_with_steering_comes_back_from_its_file(make_plan: MakePlan, tmp_
     del document["steering"]  # as an older lab wrote it
     (tmp_path / "plan.json").write_bytes(orjson.dumps(document))
     assert read_plan(tmp_path / "plan.json").steering is None
+
+
+async def test_users_that_ask_no_more_end_the_run_and_what_is_left_is_not_sent(
+    make_plan: MakePlan, server: Any, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from locust import task\nfrom locust.exception import StopUser\nfrom lab.load.steered import LabUser\n"
+        "class Person(LabUser):\n"
+        "    @task\n"
+        "    def look_once(self):\n"
+        "        self.ask()\n"
+        "        raise StopUser\n"
+        "    def on_stop(self):\n"
+        "        self.ask()\n"
+    )
+    plan = make_plan(
+        server.address, arrivals=Constant(50, 1), users=5, timeout_s=0.5, steering=Steering(locustfile=mine)
+    )
+
+    async with running(plan) as process:
+        code, _, err = await ended(process)
+
+    assert (0, "") == (code, err)
+    records = read_spool(plan.spool)
+    assert list(range(50)) == sorted(record.sequence for record in records)
+    assert 10 == sum(record.status == "OK" for record in records)
+    assert 40 == sum(record.status == UNSENT for record in records)
+    assert "users that ask no more" == orjson.loads(plan.summary.read_bytes())["stopped_by"]

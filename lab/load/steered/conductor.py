@@ -36,6 +36,7 @@ _READY_WITHIN_S = 60.0  # a worker connects and warms up first
 _SPAWNED_WITHIN_S = 60.0
 _LEAD_NS = 50_000_000  # between "go" and the start of the schedule, for all users to ask for the first time
 _LEAD_PER_USER_NS = 100_000
+_FORSAKEN_S = 2.0  # beyond the longest that a request may take
 _ACCOUNTS_WITHIN_S = STOP_GRACE_S + 10.0
 
 
@@ -63,6 +64,7 @@ class Conductor:
         self._insisted = False
         self._failure = ""
         self._start_ns = 0
+        self._moved_at = time.monotonic()
 
     def run(self) -> None:
         """Drives the plan to its end, or until it is stopped, and writes its summary.
@@ -137,6 +139,8 @@ class Conductor:
         while not self._stopping.is_set() and not self._is_over():
             if why := self._workers.ended():
                 self._fail(why)
+            if self._is_forsaken():
+                self._stop("users that ask no more")
             if time.monotonic() >= next_line:
                 self._tell()
                 next_line += _PROGRESS_EVERY_S
@@ -147,6 +151,12 @@ class Conductor:
             return len(self._accounts) == self._count
         return self._remaining_ns() == 0
 
+    def _is_forsaken(self) -> bool:
+        """Whether requests are left after the schedule's end, and all users have gone or do something else."""
+        if self._schedule is None or self._remaining_ns():
+            return False
+        return time.monotonic() - self._moved_at > self._plan.timeout_s + _FORSAKEN_S
+
     def _remaining_ns(self) -> int | None:
         """Of the run; None if it ends when people say so."""
         if self._steering.by_hand:
@@ -155,6 +165,8 @@ class Conductor:
         return 0 if self._stopping.is_set() else max(0, self._start_ns + (duration_ns or 0) - time.monotonic_ns())
 
     def _take_count(self, count: Count) -> None:
+        if count.recent_ns:
+            self._moved_at = time.monotonic()
         self._counts[count.index] = count
         self._recent_ns.extend(count.recent_ns)
 

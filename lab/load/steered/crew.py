@@ -66,6 +66,7 @@ class Crew:
         self._numbers = itertools.count(share.first, share.step)
         self._deal = Deal(share)
         self._slots: Slots | None = None
+        self._is_over = False
         self._may_begin = Event()
         if schedule is None:
             self._may_begin.set()
@@ -85,6 +86,11 @@ class Crew:
         self._slots = slots
         self._may_begin.set()
 
+    def end(self) -> None:
+        """Nothing is sent any more."""
+        self._is_over = True
+        self._may_begin.set()
+
     def turn(self, pace: Pace | None) -> Turn:
         """A user's next request.
 
@@ -92,6 +98,8 @@ class Crew:
             StopUser: there is none left.
         """
         self._may_begin.wait()
+        if self._is_over:
+            raise StopUser
         pace = self._slots if pace is None else pace
         assert pace is not None  # noqa: S101 (it has begun)
         turn = pace.turn(monotonic_ns())

@@ -118,6 +118,7 @@ class Member:
         except Exception as error:  # noqa: BLE001 (whatever it is, the run is over)
             self._say(FAILED, str(error))
             return
+        self._crew.end()
         self._say_count()
         self._say(ACCOUNT, account.to_document())
 

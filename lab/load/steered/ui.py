@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,15 +11,13 @@ from flask import abort, request
 from locust.stats import stats_history
 
 from lab.errors import InputError
-from lab.load.steering import UI_HOST_VARIABLE
+from lab.load.steering import LOOPBACK, UI_HOST_VARIABLE, check_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from locust.env import Environment
     from locust.web import WebUI
-
-_LOOPBACK = "127.0.0.1"
 
 _QUIT_PAGE = """<!doctype html><title>End the run</title>
 <form method="post"><button>End the run</button></form>
@@ -38,11 +35,11 @@ def open_ui(environment: Environment, port: int, end: Callable[[], None]) -> Web
     Raises:
         InputError: the port is taken.
     """
-    host = os.environ.get(UI_HOST_VARIABLE, _LOOPBACK)
+    host = os.environ.get(UI_HOST_VARIABLE, LOOPBACK)
     check_free(host, port)
     ui = environment.create_web_ui(host=host, port=port, delayed_start=True)
     assert ui.app is not None  # noqa: S101 (it has just been made)
-    names = {f"{name}:{port}" for name in (_LOOPBACK, "localhost")}
+    names = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
 
     @ui.app.before_request
     def only_from_here() -> None:
@@ -67,19 +64,3 @@ def open_ui(environment: Environment, port: int, end: Callable[[], None]) -> Web
         if ui.greenlet is not None and ui.greenlet.ready():
             raise InputError(f"ui_port: {port} cannot be listened on; choose another with --ui-port")
     return ui
-
-
-def check_free(host: str, port: int) -> None:
-    """Raises unless nobody listens there.
-
-    Raises:
-        InputError: somebody does.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise InputError(
-                f"--ui-port: {port} is taken ({error.strerror}); end the run whose UI is there, or choose another port"
-            ) from error
