@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lab.history import read_parquet
 from lab.transport import open_blocking_channel
+from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from lab.runs import LoadOptions, RunResult
 
 LOAD_STARTS_WITHIN = timedelta(seconds=30)
+CONNECTED_WITHIN = timedelta(seconds=10)
 NOTICED_WITHIN_NS = 250_000_000
 
 
@@ -40,6 +42,22 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
         run.add_done_callback(lambda _: answering.set())
         assert answering.wait(LOAD_STARTS_WITHIN.total_seconds()), "the driver did not start"
         yield run
+
+
+def connected(lab: Lab) -> set[str]:
+    """The nodes that the control plane holds a stream with; none if it does not answer."""
+    known = lab.status().control_plane
+    return {node.node for node in known.nodes} if known else set()
+
+
+def await_connected(lab: Lab, nodes: set[str]) -> None:
+    """Returns once the control plane is there and holds a stream with each of these nodes again."""
+    eventually(
+        "all nodes are connected again",
+        lambda: nodes - connected(lab),
+        within=CONNECTED_WITHIN,
+        until=lambda missing: not missing,
+    )
 
 
 def dial(lab: Lab, behaviour: stub_pb2.Behaviour, clusters: str = "") -> None:

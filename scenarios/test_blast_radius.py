@@ -11,6 +11,7 @@ import pytest
 
 from lab.errors import CallError
 from lab.waiting import eventually
+from scenarios.steps import await_connected, connected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ ASKS = {
     "payments": "FraudDetection",
     "recommendations": "ContinueWatchingRanking",
 }
+WAYS = ("gateway-header", "mesh", "proxyless")
 BACK_WITHIN = timedelta(seconds=10)
 
 
@@ -39,12 +41,15 @@ BACK_WITHIN = timedelta(seconds=10)
 def test_a_death_in_the_middle_reaches_everybody_and_one_beside_a_caller_that_caller_alone(
     lab: Lab, victim: str, way: str, cut_off: set[str]
 ) -> None:
-    assert set() == _cut_off(lab, way)
+    for each in WAYS:
+        assert set() == _cut_off(lab, each)
+    nodes = connected(lab) & {unit.name for unit in lab.status().units}
     with _dead(lab, victim):
-        assert cut_off == _cut_off(lab, way)
-        for other in {"gateway-header", "mesh", "proxyless"} - {way}:
-            assert set() == _cut_off(lab, other)
+        assert {each: cut_off if each == way else set() for each in WAYS} == {
+            each: _cut_off(lab, each) for each in WAYS
+        }
     eventually("all are answered again", lambda: _cut_off(lab, way), within=BACK_WITHIN, until=lambda who: not who)
+    await_connected(lab, nodes)
 
 
 @contextmanager

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import assert_all_answered_rightly, assert_only_the_cut_off_failed, cutting, under_load
+from scenarios.steps import (
+    assert_all_answered_rightly,
+    assert_only_the_cut_off_failed,
+    await_connected,
+    connected,
+    cutting,
+    under_load,
+)
 
 if TYPE_CHECKING:
     from lab.lab import Lab
@@ -17,15 +24,10 @@ RATE_RPS = 200.0
 
 def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(lab: Lab, topology: str) -> None:
     with under_load(lab, LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=8)) as run:
-        before = _nodes(lab)
+        before = connected(lab)
         lab.kill("control-plane")
         lab.start("control-plane")
-        eventually(
-            "all nodes are connected again",
-            lambda: before - _nodes(lab),
-            within=timedelta(seconds=10),
-            until=lambda missing: not missing,
-        )
+        await_connected(lab, before)
 
     assert_all_answered_rightly(run.result())
 
@@ -62,11 +64,6 @@ def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_whe
     assert result.summary.ok + result.summary.failed == result.summary.planned
 
 
-def _nodes(lab: Lab) -> set[str]:
-    known = lab.status().control_plane
-    return {node.node for node in known.nodes} if known else set()
-
-
 def _replicas(lab: Lab) -> set[str]:
     known = lab.status().control_plane
     return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
@@ -81,6 +78,6 @@ def test_a_resolver_is_killed_and_comes_back_and_leases_carry_its_caller_over(la
     ) as run:
         lab.kill(resolver)
         lab.start(resolver)
-        eventually("it is connected again", lambda: resolver in _nodes(lab), within=timedelta(seconds=10))
+        await_connected(lab, {resolver})
 
     assert_all_answered_rightly(run.result())
