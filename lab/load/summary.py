@@ -207,7 +207,7 @@ def summarize(records: Sequence[Record], schedule: Schedule | None, *, came_due:
         achieved_rate=_achieved_rate(records, sent, schedule),
         ok=by_status[OK],
         failed=len(sent) - by_status[OK],
-        missing=planned - len(records),
+        missing=max(0, planned - len(records)),
         by_status=dict(by_status.most_common()),
         p50_ms=latency.p50_ms,
         p90_ms=latency.p90_ms,
