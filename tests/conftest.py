@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,8 @@ clusters:
 def pytest_configure() -> None:
     """For this process, and all that it starts without an environment of their own."""
     os.environ["LAB_RUNTIME"] = "process"
+    # A shell has what it runs in the background ignore Ctrl-C, and what that starts would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

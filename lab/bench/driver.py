@@ -18,9 +18,9 @@ NAME = "driver"
 PUNCTUAL_RPS = 1_000.0
 BUSY_RPS = 3_000.0
 SECONDS = 5.0
-PER_CORE_BOUND = 3_000.0
+PER_CORE_BOUND = 4_000.0
 RATE_BOUND = 0.01
-DELAY_BOUND_MS = 1.5
+DELAY_BOUND_MS = 0.5
 
 
 def run(setting: Setting, rounds: int) -> BenchResult:

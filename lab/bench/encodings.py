@@ -250,7 +250,7 @@ async def _busy(client: EncodingClient, server: int) -> tuple[float, float]:
         return count
 
     # The kernel counts the server's processor time in hundredths of a second: fewer than one are no measurement.
-    while cpu_seconds(server) == its:
+    while not asked or cpu_seconds(server) == its:
         end = time.monotonic() + 2 * SECONDS
         asked += sum(await asyncio.gather(*(one_after_the_other(lane) for lane in range(IN_FLIGHT))))
     return 1000 * (time.process_time() - mine) / asked, 1000 * (cpu_seconds(server) - its) / asked

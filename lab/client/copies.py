@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # As many as an Envoy has: with a shadow that has stopped reading each holds its whole payload.
 LIMIT = 128
+GRACE_S = 2.0
+"""For what is under way when its sender goes: nobody would send it again."""
 _TIMEOUT_S = 10.0
 _LOG_EVERY_S = 1.0
 
@@ -79,6 +81,11 @@ class Copies:
 
         task.add_done_callback(ended)
         return True
+
+    async def settle(self, within_s: float = GRACE_S) -> None:
+        """Returns once no copy is under way, or after so many seconds; before the way there is closed."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=within_s)
 
     def drop(self, reason: str) -> None:
         """Counts a copy that cannot be sent."""

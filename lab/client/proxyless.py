@@ -31,6 +31,11 @@ class ProxylessClient(MeshClient):
         self._decisions = DecisionReader(marks_shadows=False)
         self._copies = Copies()
 
+    async def close(self) -> None:
+        """Closes all connections; copies under way may still arrive."""
+        await self._copies.settle()
+        await super().close()
+
     def _open_wire(self) -> Wire:
         if self._endpoints.control_plane is None:
             raise SpecError(f"topology {self.topology}: no address of a control plane is given")

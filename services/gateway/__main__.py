@@ -35,7 +35,8 @@ def _arguments() -> argparse.Namespace:
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     access_log, pool = AccessLog(arguments.access_log), Pool()
-    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=Copies(pool))
+    copies = Copies(pool)
+    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=copies)
     server, healthy = new_server(handlers=[forwarder])
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -58,6 +59,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         await run_beside(stop, subscriber)
         _log.info("%s stops", arguments.name)
         await asyncio.gather(drain(server, healthy, grace_s=_GRACE_S), rest.drain(grace_s=_GRACE_S))
+        await copies.settle()
     finally:
         logging_task.cancel()
         await asyncio.gather(logging_task, return_exceptions=True)

@@ -45,3 +45,7 @@ class Copies:
             backend.wire, method, payload, routing_key=routing_key, request_id=request_id, done=backend.release
         ):
             backend.release()
+
+    async def settle(self) -> None:
+        """Returns once no copy is under way, or after a moment; before the pool is closed."""
+        await self._sender.settle()
