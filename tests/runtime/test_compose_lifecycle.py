@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import subprocess
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.errors import NotFound
 
 from lab.errors import LabError, LabNotRunningError, UnitError
 from lab.routing.keys import HEADER
@@ -200,6 +202,31 @@ def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find
         assert not lab.folder.exists()
     else:
         lab.down()
+    assert left_of(lab) == []
+
+
+def test_down_waits_for_whoever_still_holds_a_volume_of_the_lab(new_lab, mini_spec, left_of, engine) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec, runtime="compose")
+    units = [each for each in engine.containers.list(ignore_removed=True) if f"lab-{lab.name}-" in each.name]
+    [volume] = {name for name in left_of(lab) if name.endswith("_revisions")}
+    # As a container that is being made does: it is none of the lab's that the engine would list.
+    holder = engine.containers.create(units[0].image, volumes={volume: {"bind": "/held"}})
+    try:
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            down = pool.submit(lab.down)
+            eventually(
+                "only the volume is left",
+                lambda: left_of(lab),
+                within=timedelta(seconds=30),
+                until=lambda left: left == [volume],
+            )
+            holder.remove(force=True)
+            down.result()
+    finally:
+        with suppress(NotFound):
+            holder.remove(force=True)
+
     assert left_of(lab) == []
 
 

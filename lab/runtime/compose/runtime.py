@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
@@ -21,6 +22,7 @@ from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
+from lab.waiting import POLL_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 _PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6
+_SWEPT_WITHIN_S = 20.0
+# What the engine says of a network, or of a volume, that a container has.
+_IN_USE = (403, 409)
 _STATES = {"running": "running", "paused": "paused", "restarting": "running"}
 # What units write beside what they print.
 _ACCESS_LOG = "access.log"
@@ -200,16 +205,23 @@ class ComposeRuntime:
     def sweep(self) -> int:
         """Ends and removes whatever is left of the lab, known or not, and returns how many units there were."""
         units = 0
+        give_up = time.monotonic() + _SWEPT_WITHIN_S
         with engine.one_line("down"):
-            # Looks again until nothing is left: an engine that was told to make one makes it also if nobody waits.
-            while found := self._list():
+            # Looks again until nothing is left: an engine that was told to make one makes it also if nobody waits, and
+            # one that is being made is in no list yet, but holds its volumes and its network.
+            while True:
+                found = self._list()
                 units += sum(1 for each in found if not each["Labels"][_SERVICE_LABEL].endswith("-pod"))
                 self._each([each["Id"] for each in found], self._destroy)
-            mine = {"label": f"{_PROJECT_LABEL}={self._project}"}
-            for network in self._docker.networks.list(filters=mine):
-                network.remove()
-            for volume in self._docker.volumes.list(filters=mine):
-                volume.remove()
+                try:
+                    self._remove_ground()
+                except APIError as error:
+                    if error.status_code not in _IN_USE or time.monotonic() >= give_up:
+                        raise
+                    time.sleep(POLL_INTERVAL.total_seconds())
+                else:
+                    if not self._list():
+                        break
         self._file.unlink(missing_ok=True)
         ports.release(self._folder)
         subnets.release(self._folder)
@@ -325,6 +337,14 @@ class ComposeRuntime:
         run = self._docker.api.exec_create(container, list(command))
         said: bytes = self._docker.api.exec_start(run["Id"])
         return said.decode().strip()
+
+    def _remove_ground(self) -> None:
+        """Removes what containers stand on."""
+        mine = {"label": f"{_PROJECT_LABEL}={self._project}"}
+        for network in self._docker.networks.list(filters=mine):
+            network.remove()
+        for volume in self._docker.volumes.list(filters=mine):
+            volume.remove()
 
     def _destroy(self, identity: str) -> None:
         with suppress(NotFound):
