@@ -42,13 +42,13 @@ def test_a_death_in_the_middle_reaches_everybody_and_one_beside_a_caller_that_ca
     lab: Lab, victim: str, way: str, cut_off: set[str]
 ) -> None:
     for each in WAYS:
-        assert set() == _cut_off(lab, each)
+        _await_answers(lab, each)
     nodes = connected(lab) & {unit.name for unit in lab.status().units}
     with _dead(lab, victim):
         assert {each: cut_off if each == way else set() for each in WAYS} == {
             each: _cut_off(lab, each) for each in WAYS
         }
-    eventually("all are answered again", lambda: _cut_off(lab, way), within=BACK_WITHIN, until=lambda who: not who)
+    _await_answers(lab, way)
     await_connected(lab, nodes)
 
 
@@ -59,6 +59,10 @@ def _dead(lab: Lab, victim: str) -> Iterator[None]:
         yield
     finally:
         lab.start(victim)
+
+
+def _await_answers(lab: Lab, way: str) -> None:
+    eventually(f"{way} answers all callers", lambda: _cut_off(lab, way), within=BACK_WITHIN, until=lambda who: not who)
 
 
 def _cut_off(lab: Lab, topology: str) -> set[str]:
