@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -14,41 +11,16 @@ import pytest
 from lab.errors import RunError
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
-from lab.load.plan import LoadPlan, write_plan
 from lab.load.progress import Progress, ProgressLines, percentile_ms
+from tests.load.driven import ROOT, ended, progress_of, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.load.plan import LoadPlan
 
     MakePlan = Callable[..., LoadPlan]
-
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
-
-
-@contextlib.asynccontextmanager
-async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
-    path = plan.summary.with_name("plan.json")
-    write_plan(plan, path)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lab.load.driver", str(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
-
-
-async def first_progress(process: asyncio.subprocess.Process) -> Progress:
-    assert process.stdout is not None
-    return Progress.from_line((await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)).decode())
-
-
-async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
-    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(make_plan: MakePlan, server: Any) -> None:
@@ -71,7 +43,7 @@ async def test_a_signal_ends_it_with_every_request_accounted_for(
     plan = make_plan(server.address, arrivals=Constant(200, 600))
 
     async with running(plan) as process:
-        await first_progress(process)
+        await progress_of(process, until=lambda _: True)
         process.send_signal(number)
         code, out, err = await ended(process)
 
@@ -89,7 +61,7 @@ async def test_a_killed_driver_leaves_what_was_done(make_plan: MakePlan, server:
     plan = make_plan(server.address, arrivals=Constant(200, 600))
 
     async with running(plan) as process:
-        progress = await first_progress(process)
+        progress = await progress_of(process, until=lambda _: True)
         process.kill()
         code, _, _ = await ended(process)
 

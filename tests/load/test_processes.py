@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,17 +15,16 @@ import pytest
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant, Poisson, Share
 from lab.load.mix import Mix
-from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.load.tears import TearEvery
+from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     MakePlan = Callable[..., LoadPlan]
 
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
 USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1"))
 LONG = Constant(200, 600)
 
@@ -77,46 +72,6 @@ def test_shares_tear_as_many_as_one_would(of: int, every: int) -> None:
     torn = [n for n in range(210) if tears[n % of].is_next()]
 
     assert list(range(every - 1, 210, every)) == torn
-
-
-@contextlib.asynccontextmanager
-async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
-    path = plan.summary.with_name("plan.json")
-    write_plan(plan, path)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "lab.load.driver", str(path)),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
-
-
-async def progress_with(
-    process: asyncio.subprocess.Process, enough: Callable[[Progress], bool] = lambda progress: progress.done > 0
-) -> Progress:
-    """The first progress that is enough."""
-    assert process.stdout is not None
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            progress = Progress.from_line((await process.stdout.readline()).decode())
-            if enough(progress):
-                return progress
-
-
-async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
-    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-    return process.returncode, out.decode(), err.decode()
-
-
-def children(process: asyncio.subprocess.Process) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children()
 
 
 async def gone(processes: list[psutil.Process]) -> bool:
@@ -174,7 +129,7 @@ async def test_a_signal_ends_all_with_every_request_accounted_for(
     plan = make_plan(server.address, arrivals=LONG, processes=2)
 
     async with running(plan) as process:
-        await progress_with(process)
+        await progress_of(process)
         members = children(process)
         server.gate.clear()  # so that a request is in flight
         server.waiting_for = server.received + 1
@@ -218,7 +173,7 @@ async def test_a_killed_process_is_named_and_the_others_are_broken_off(make_plan
     plan = make_plan(server.address, arrivals=LONG, processes=3)
 
     async with running(plan) as process:
-        progress = await progress_with(process)
+        progress = await progress_of(process)
         members = children(process)
         victim = next(member for member in members if "1/3" in member.cmdline())
         victim.kill()
@@ -255,7 +210,7 @@ async def test_a_killed_leader_leaves_nobody_and_what_was_done(make_plan: MakePl
     plan = make_plan(server.address, arrivals=LONG, processes=2)
 
     async with running(plan) as process:
-        progress = await progress_with(process)
+        progress = await progress_of(process)
         members = children(process)
         process.kill()
         code, _, _ = await ended(process)

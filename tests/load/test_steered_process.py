@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -24,14 +21,12 @@ from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, read_plan, write_plan
 from lab.load.progress import Progress
 from lab.load.steering import EXAMPLE, Steering
+from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     MakePlan = Callable[..., LoadPlan]
-
-ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
 
 
 @pytest.fixture
@@ -39,39 +34,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@contextlib.asynccontextmanager
-async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
-    path = plan.summary.with_name("plan.json")
-    write_plan(plan, path)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lab.load.driver", str(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
-
-
-async def progress_of(process: asyncio.subprocess.Process, *, until: Callable[[Progress], bool]) -> Progress:
-    assert process.stdout is not None
-    while True:
-        line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_S)
-        progress = Progress.from_line(line.decode())
-        if until(progress):
-            return progress
-
-
-async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
-    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-    return process.returncode, out.decode(), err.decode()
-
-
-def workers_of(process: asyncio.subprocess.Process) -> list[psutil.Process]:
-    return psutil.Process(process.pid).children()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -138,7 +100,7 @@ async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_
 
     async with running(plan) as process:
         await progress_of(process, until=lambda progress: progress.done > 0)
-        theirs = workers_of(process)
+        theirs = children(process)
         process.send_signal(signal.SIGINT)
         code, _, err = await ended(process)
 
@@ -177,7 +139,7 @@ async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, ser
 
     async with running(plan) as process:
         await progress_of(process, until=lambda progress: progress.done > 0)
-        theirs = workers_of(process)
+        theirs = children(process)
         process.kill()
         await asyncio.to_thread(psutil.wait_procs, theirs, DEADLINE_S)
 
@@ -192,7 +154,7 @@ async def test_a_worker_that_dies_breaks_the_run_off_by_name(make_plan: MakePlan
 
     async with running(plan) as process:
         await progress_of(process, until=lambda progress: progress.done > 0)
-        theirs = workers_of(process)
+        theirs = children(process)
         theirs[0].kill()
         code, _, err = await ended(process)
 

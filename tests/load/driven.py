@@ -1,0 +1,66 @@
+"""A driver as a process of its own, as the runtimes start it, for the tests that look at it from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from lab.load.plan import write_plan
+from lab.load.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from lab.load.plan import LoadPlan
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60
+
+
+@contextlib.asynccontextmanager
+async def running(plan: LoadPlan) -> AsyncIterator[asyncio.subprocess.Process]:
+    """In a session of its own, so that a test may signal its whole group."""
+    path = plan.summary.with_name("plan.json")
+    write_plan(plan, path)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "lab.load.driver", str(path)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def progress_of(
+    process: asyncio.subprocess.Process, *, until: Callable[[Progress], bool] = lambda progress: progress.done > 0
+) -> Progress:
+    """The first progress that is enough."""
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            progress = Progress.from_line((await process.stdout.readline()).decode())
+            if until(progress):
+                return progress
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, str]:
+    """Its exit status, and all that it has said on standard output and standard error."""
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    return process.returncode, out.decode(), err.decode()
+
+
+def children(process: asyncio.subprocess.Process) -> list[psutil.Process]:
+    """The processes that it has started."""
+    return psutil.Process(process.pid).children()
