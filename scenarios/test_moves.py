@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 RATE_RPS = 200.0
 DURATION_S = 8.0
@@ -43,23 +44,29 @@ def _load(topology: str, contexts: dict[str, tuple[str, ...]] | None = None) -> 
     )
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=7)
 def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
-    lab: Lab, topology: str, routes: Path, moved: Path
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, moved: Path
 ) -> None:
-    with under_load(lab, _load(topology)) as run:
+    """A model version moves back and forth between two clusters: nothing fails, and nobody is misrouted."""
+    with under_load(lab, _load(topology)) as run, scenario.step(f"Move the model {MOVES} times, back and forth"):
         for number in range(MOVES):
             lab.publish(moved if number % 2 == 0 else routes)
-
-    result = run.result()
+    with scenario.step("Judge every answer"):
+        result = run.result()
     assert_all_answered_rightly(result)
     assert _clusters_of(result.folder) >= {"ml-cluster-1", "ml-cluster-5"}, "the move was not seen by anybody"
 
 
-def test_a_model_that_moves_breaks_whoever_hard_coded_its_address(lab: Lab, moved: Path) -> None:
-    with under_load(lab, _load("direct", contexts={})) as run:
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=7, topologies=("direct",))
+def test_a_model_that_moves_breaks_whoever_hard_coded_its_address(scenario: Scenario, lab: Lab, moved: Path) -> None:
+    """Callers that know addresses go on asking replicas that have unloaded the model."""
+    with under_load(lab, _load("direct", contexts={})) as run, scenario.step("Move the model"):
         lab.publish(moved)
-
-    result = run.result()
+    with scenario.step("Count who was refused"):
+        result = run.result()
     assert result.summary.ok > 0, "it never worked"
     assert result.summary.failed > 0, "nobody noticed the move"
     assert result.summary.by_status.keys() == {"OK", "FAILED_PRECONDITION"}

@@ -2,6 +2,7 @@
 
 Hands write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over, those that
 fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when it began.
+Steps of a scenario stand beside them, and are over as acts are undone.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 
 MARKS, ACTS = "marks.json", "acts.jsonl"
 
-KINDS = ("kill", "start", "pause", "resume", "partition", "rejoin", "scale", "replace")
+STEP, STEP_OVER = "step", "step-over"
+"""A scenario's step begins, and ends; it does nothing to units by itself."""
 
-UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin"}
+KINDS = ("kill", "start", "pause", "resume", "partition", "rejoin", "scale", "replace", STEP, STEP_OVER)
+
+UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin", STEP: STEP_OVER}
 """Act → the one that undoes it, on the same unit. Others change the lab for good."""
 
 
@@ -31,7 +35,7 @@ class Act:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        target: unit, or the cluster that was scaled.
+        target: unit, or the cluster that was scaled; of a step, its number.
         detail: what more there is to say: ``to 3 replicas``.
         from_ns: when it was begun, Unix nanoseconds.
         until_ns: when it was done.
@@ -52,12 +56,16 @@ def write_act(lab: Path, act: Act) -> None:
 
 def keep_marks(folder: Path, lab: Path, *, from_ns: int) -> None:
     """Leaves in a run's folder what was done to the lab since ``from_ns``, and what had not been undone by then."""
+    (folder / MARKS).write_text(json.dumps([asdict(act) for act in of_run(read_acts(lab), from_ns)], indent=1))
+
+
+def read_acts(lab: Path) -> list[Act]:
+    """All that was done to the lab in this folder, in order."""
     try:
         lines = (lab / ACTS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        lines = []
-    acts = [Act(**json.loads(line)) for line in lines]
-    (folder / MARKS).write_text(json.dumps([asdict(act) for act in of_run(acts, from_ns)], indent=1))
+        return []
+    return [Act(**json.loads(line)) for line in lines]
 
 
 def of_run(acts: Sequence[Act], from_ns: int) -> list[Act]:

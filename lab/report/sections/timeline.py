@@ -1,4 +1,7 @@
-"""How each run went: answers, failures and latency over time, what was done to units, and when revisions went out."""
+"""How each run went: answers, failures and latency over time, what was done to units, and when revisions went out.
+
+Of a run that a scenario made, its steps are there, too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from lab.report.chart import Chart, Drawing, Line, Mark, draw
 from lab.report.scales import linear, logarithmic
-from lab.runs.marks import UNDONE_BY, undone_ns
+from lab.runs.marks import STEP, UNDONE_BY, undone_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +43,7 @@ _PAST = {
     "rejoin": "connected again",
     "scale": "scaled",
     "replace": "replaced",
+    STEP: "",  # its words stand beside its number
 }
 
 
