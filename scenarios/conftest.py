@@ -6,9 +6,11 @@ other, against a lab that is up.
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,20 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 _SESSION = "scenarios_session"
+_SMALL_ROUTES = """
+use_cases:
+  ContinueWatchingRanking:
+    callers: [homepage]
+    api: ranking.v1
+    timeout: 2s
+    default: cw-ranker@v1
+models:
+  cw-ranker:
+    versions:
+      v1: {cluster: ml-cluster-1}
+clusters:
+  ml-cluster-1: {replicas: 2}
+"""
 _SESSIONS_KEPT = 5  # one takes some 100 MB
 _TELLER = pytest.StashKey[Teller]()
 _FOLDER = pytest.StashKey[Path]()
@@ -202,6 +218,53 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         item.user_properties.append(("verdict", UNKNOWN))
         report.user_properties.append(("verdict", UNKNOWN))
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class ShortLeases:
+    """For how long the callers of the small lab may reuse a decision, and without a resolver."""
+
+    ttl: timedelta = timedelta(seconds=0.5)
+    max_stale: timedelta = timedelta(seconds=2)
+
+
+@pytest.fixture(scope="session")
+def leases() -> ShortLeases:
+    """Those of the small lab."""
+    return ShortLeases()
+
+
+@pytest.fixture(scope="session")
+def _small_lab(
+    pytestconfig: pytest.Config, leases: ShortLeases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "routes.yaml").write_text(_SMALL_ROUTES)
+    spec = folder / "small.toml"
+    spec.write_text(
+        f"""
+        topologies = {json.dumps(TOPOLOGIES)}
+        [callers.homepage]
+        [leases]
+        ttl_s = {leases.ttl.total_seconds()}
+        max_stale_s = {leases.max_stale.total_seconds()}
+        [stub]
+        warm_up_ms = 1000
+        """
+    )
+    lab = Lab(f"small-{secrets.token_hex(3)}", home=folder)
+    try:
+        lab.up(spec=spec, runtime=pytestconfig.getoption("--runtime"))
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def small_lab(_small_lab: Lab, scenario: Scenario) -> Lab:
+    """Another lab: one caller, one cluster of two. Leases are short, and models take a second to load."""
+    scenario.watch(_small_lab)
+    return _small_lab
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
+import grpc
+
+from lab.errors import CallError
 from lab.history import read_parquet
 from lab.transport import open_blocking_channel
 from lab.units import CONTROL_PLANE
@@ -19,8 +22,10 @@ from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from lab.checkers import Outcome
+    from lab.history import Record
     from lab.lab import Lab
     from lab.load.progress import Progress
     from lab.runs import LoadOptions, RunResult
@@ -33,7 +38,11 @@ NOTICED_WITHIN_NS = 250_000_000
 
 @contextmanager
 def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
-    """Drives load for as long as the options say; the body runs once requests are being answered."""
+    """Drives load for as long as the options say; the body runs once requests are being answered.
+
+    Raises:
+        UnknownError: it was over before the body was, so that part of that was seen by nobody.
+    """
     answering = Event()
 
     def progress(seen: Progress) -> None:
@@ -45,6 +54,8 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
         run.add_done_callback(lambda _: answering.set())
         assert answering.wait(LOAD_STARTS_WITHIN.total_seconds()), "the driver did not start"
         yield run
+        if run.done() and run.exception() is None:
+            raise UnknownError(f"the load was over before the scenario was: give more than {options.duration_s:g} s")
 
 
 def connected(lab: Lab) -> set[str]:
@@ -68,6 +79,31 @@ def is_gone(lab: Lab, unit: str) -> bool:
     if known is None:
         return unit == CONTROL_PLANE
     return unit not in {node.node for node in known.nodes} | {each.replica for each in known.replicas}
+
+
+def is_answered(lab: Lab, topology: str, caller: str) -> bool:
+    """Whether a model answers a caller this way; UNAVAILABLE is no answer, and any other failure an error.
+
+    Raises:
+        CallError: with another status.
+    """
+    try:
+        lab.call("ContinueWatchingRanking", topology=topology, caller=caller, context={"user_id": "u1"})
+    except CallError as error:
+        if error.code is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return False
+    return True
+
+
+def moved_table(routes: Path, folder: Path) -> Path:
+    """The default route table, written into a folder, with ``cw-ranker@v1`` on ``ml-cluster-5``."""
+    text = routes.read_text()
+    before = "v1: {cluster: ml-cluster-1}"
+    assert before in text
+    path = folder / "moved.yaml"
+    path.write_text(text.replace(before, "v1: {cluster: ml-cluster-5}"))
+    return path
 
 
 def await_connected(lab: Lab, nodes: set[str]) -> None:
@@ -121,10 +157,15 @@ def cutting() -> Iterator[Cut]:
     cut.until_ns = time.time_ns()
 
 
+def records_of(result: RunResult) -> list[Record]:
+    """Every request of a run."""
+    return read_parquet(result.folder / "history.parquet")
+
+
 def assert_only_the_cut_off_failed(result: RunResult, cut: Cut) -> None:
     """What failed was under way when the cut came, or was sent before anybody could know of it."""
     nobody_knew_until = cut.until_ns + NOTICED_WITHIN_NS
-    records = read_parquet(result.folder / "history.parquet")
+    records = records_of(result)
     failed = [record for record in records if record.status != "OK"]
     at_risk = [record for record in records if record.sent_ns <= nobody_knew_until and record.done_ns >= cut.from_ns]
     late = [(record.sequence, record.status) for record in failed if record.sent_ns > nobody_knew_until]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 USE_CASE = "ContinueWatchingRanking"
 RAMP = (1, 10, 50, 100)
+RAMP_S = 5.0
 USERS, MANY_USERS = 200, 1_000_000
 
 
@@ -45,17 +47,18 @@ def _load(topology: str, *, rate: float, duration_s: float, users: int) -> LoadO
     )
 
 
-@pytest.mark.scenario(takes_s=9)
+@pytest.mark.scenario(takes_s=7)
 def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """A share is raised to 1, 10, 50 and 100 % under load; whoever moves does so once, and never back."""
     with scenario.step("Publish a split that gives v2 nothing"):
         lab.publish(_split(routes, tmp_path, 0))
-    with under_load(lab, _load(topology, rate=300, duration_s=8, users=USERS)) as run:
+    with under_load(lab, _load(topology, rate=300, duration_s=RAMP_S, users=USERS)) as run:
         for percent in RAMP:
             with scenario.step(f"Give v2 {percent} % of the users"):
                 lab.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
+            wait([run], timeout=RAMP_S / (len(RAMP) + 1))  # traffic flows on
     with scenario.step("Judge who moved, and when"):
         result = run.result()
     outcomes = {verdict.checker: str(verdict.outcome) for verdict in result.verdicts}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 RATE_RPS = 300.0
-DURATION_S = 8.0
+DURATION_S = 5.0
 VICTIM, ITS_CLUSTER, OTHER_CLUSTER = "ml-cluster-1-a", "ml-cluster-1", "ml-cluster-2"
 WITHIN = timedelta(seconds=10)
 
@@ -49,7 +49,7 @@ def _load(topology: str) -> LoadOptions:
     )
 
 
-@pytest.mark.scenario(takes_s=8)
+@pytest.mark.scenario(takes_s=7)
 def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no_v1_call(
     scenario: Scenario, lab: Lab, topology: str, replaced: list[str]
 ) -> None:
@@ -70,7 +70,7 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
     assert_only_the_cut_off_failed(result, cut)
 
 
-@pytest.mark.scenario(takes_s=8, topologies=("direct",))
+@pytest.mark.scenario(takes_s=7, topologies=("direct",))
 def test_whoever_has_written_the_address_down_reaches_the_wrong_model(
     scenario: Scenario, lab: Lab, replaced: list[str]
 ) -> None:

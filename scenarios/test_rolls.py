@@ -99,7 +99,7 @@ def test_rolling_a_version_back_and_forth_under_load_fails_and_misroutes_nothing
     scenario: Scenario, topology: str, versions: Versions
 ) -> None:
     """Versions that take their time to load are rolled four times, and no request notices."""
-    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=8), rolls=4)
+    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=6), rolls=4)
 
     assert_all_answered_rightly(result)
 

@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 RATE_RPS = 200.0
+DURATION_S = 6.0
 WITHIN = timedelta(seconds=10)
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=9)
+@pytest.mark.scenario(takes_s=8)
 def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """The control plane is in nobody's path: killed and started again under load, it costs no request."""
-    with under_load(lab, LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=8)) as run:
+    with under_load(lab, LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=DURATION_S)) as run:
         before = connected(lab)
         with scenario.step("Kill the control plane"):
             lab.kill("control-plane")
@@ -48,7 +49,7 @@ def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=9)
+@pytest.mark.scenario(takes_s=8)
 def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_when_it_is_back(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
@@ -62,7 +63,7 @@ def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_whe
             use_cases=("ContinueWatchingRanking",),
             contexts={"device": ("phone",)},
             rate=RATE_RPS,
-            duration_s=8,
+            duration_s=DURATION_S,
         ),
     ) as run:
         with scenario.step(f"Kill {victim}"), cutting() as cut:
@@ -79,14 +80,14 @@ def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_whe
     assert result.summary.ok + result.summary.failed == result.summary.planned
 
 
-@pytest.mark.scenario(takes_s=9, topologies=("mesh",))
+@pytest.mark.scenario(takes_s=8, topologies=("mesh",))
 def test_a_resolver_is_killed_and_comes_back_and_leases_carry_its_caller_over(scenario: Scenario, lab: Lab) -> None:
     """A caller whose resolver is dead goes on by the leases that it holds."""
     resolver = "homepage-resolver"
     with under_load(
         lab,
         # Few contexts: what was never asked for before has no lease.
-        LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=8, contexts={"device": ("phone",)}),
+        LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=DURATION_S, contexts={"device": ("phone",)}),
     ) as run:
         with scenario.step("Kill the resolver"):
             lab.kill(resolver)
