@@ -28,7 +28,7 @@ T = TypeVar("T")
 FAULTS = ("kill", "pause", "partition")
 """Acts whose effect somebody has to see, else nothing was tried."""
 
-_LOG_LINES = 5
+_LOG_LINES, _LOG_WIDTH = 5, 300
 _LONGEST_NAME = 120
 
 
@@ -180,7 +180,7 @@ class Scenario:
                 matter |= {"homepage-sidecar", "homepage-resolver"}
             for name, lines in lab.tail(sorted(matter), _LOG_LINES).items():
                 if lines:
-                    parts.append((f"log of {name}", "\n".join(lines)))
+                    parts.append((f"log of {name}", "\n".join(line[:_LOG_WIDTH] for line in lines)))
         return [*parts, ("left behind", "\n".join(str(path) for path in self.runs() or [self.folder]))]
 
     def finish(self, verdict: str, reason: str) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_two_minutes_without_the_control_plane_fail_and_misroute_nothing(
 def test_an_envoy_that_starts_while_the_control_plane_is_down_serves_once_it_is_back(
     scenario: Scenario, lab: Lab
 ) -> None:
-    """A sidecar that starts alone has nowhere to send to; it serves when the control plane is back, and says how soon."""
+    """A sidecar that starts alone has nowhere to send to; it serves once the control plane is back."""
     sidecar = "homepage-sidecar"
     before = connected(lab) & {unit.name for unit in lab.status().units}
     with scenario.step("Kill the control plane and a sidecar, and start the sidecar"):

@@ -36,7 +36,8 @@ def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """The control plane is in nobody's path: killed and started again under load, it costs no request."""
-    with under_load(lab, LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=DURATION_S)) as run:
+    load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=DURATION_S)
+    with under_load(lab, load) as run:
         before = connected(lab)
         with scenario.step("Kill the control plane"):
             lab.kill("control-plane")
@@ -84,11 +85,10 @@ def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_whe
 def test_a_resolver_is_killed_and_comes_back_and_leases_carry_its_caller_over(scenario: Scenario, lab: Lab) -> None:
     """A caller whose resolver is dead goes on by the leases that it holds."""
     resolver = "homepage-resolver"
-    with under_load(
-        lab,
-        # Few contexts: what was never asked for before has no lease.
-        LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=DURATION_S, contexts={"device": ("phone",)}),
-    ) as run:
+    # Few contexts: what was never asked for before has no lease.
+    contexts = {"device": ("phone",)}
+    load = LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=DURATION_S, contexts=contexts)
+    with under_load(lab, load) as run:
         with scenario.step("Kill the resolver"):
             lab.kill(resolver)
             scenario.see("it is gone", lambda: is_gone(lab, resolver), within=GONE_WITHIN)
