@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from threading import Event
@@ -43,6 +43,23 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
     Raises:
         UnknownError: it was over before the body was, so that part of that was seen by nobody.
     """
+    with under_loads(lab, options) as (run,):
+        yield run
+
+
+@contextmanager
+def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResult]]]:
+    """As :func:`under_load`, with several at once."""
+    with ExitStack() as stack:
+        runs = [stack.enter_context(_driven(lab, each)) for each in options]
+        yield runs
+        over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
+        if over:
+            raise UnknownError(f"the load was over before the scenario was: give more than {' and '.join(over)}")
+
+
+@contextmanager
+def _driven(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
     answering = Event()
 
     def progress(seen: Progress) -> None:
@@ -54,8 +71,10 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
         run.add_done_callback(lambda _: answering.set())
         assert answering.wait(LOAD_STARTS_WITHIN.total_seconds()), "the driver did not start"
         yield run
-        if run.done() and run.exception() is None:
-            raise UnknownError(f"the load was over before the scenario was: give more than {options.duration_s:g} s")
+
+
+def _is_over(run: Future[RunResult]) -> bool:
+    return run.done() and run.exception() is None
 
 
 def connected(lab: Lab) -> set[str]:

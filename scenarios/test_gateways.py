@@ -19,6 +19,7 @@ from scenarios.steps import (
     is_gone,
     records_of,
     under_load,
+    under_loads,
 )
 
 if TYPE_CHECKING:
@@ -63,22 +64,22 @@ def test_with_both_gateways_dead_everybody_behind_them_is_cut_off_and_the_mesh_d
     scenario: Scenario, lab: Lab
 ) -> None:
     """The operator dies whole: every request through it fails until it is back, and none on the mesh."""
-    with under_load(lab, _load("mesh", "recommendations", 7)) as mesh:
-        with under_load(lab, _load("gateway", "homepage", 5)) as run:
-            with scenario.step("Kill both gateways"), cutting() as cut:
-                for victim in GATEWAYS:
-                    lab.kill(victim)
-            scenario.see(
-                "nobody is answered through them",
-                lambda: not is_answered(lab, "gateway", "homepage"),
-                within=GONE_WITHIN,
-            )
-            with scenario.step("Start them, and ask until they answer"), cutting() as starting:
-                for victim in GATEWAYS:
-                    lab.start(victim)
-                eventually("the gateway answers", lambda: is_answered(lab, "gateway", "homepage"), within=BACK_WITHIN)
-        through_gateway = run.result()
+    loads = (_load("mesh", "recommendations", 6), _load("gateway", "homepage", 5))
+    with under_loads(lab, *loads) as (mesh, run):
+        with scenario.step("Kill both gateways"), cutting() as cut:
+            for victim in GATEWAYS:
+                lab.kill(victim)
+        scenario.see(
+            "nobody is answered through them",
+            lambda: not is_answered(lab, "gateway", "homepage"),
+            within=GONE_WITHIN,
+        )
+        with scenario.step("Start them, and ask until they answer"), cutting() as starting:
+            for victim in GATEWAYS:
+                lab.start(victim)
+            eventually("the gateway answers", lambda: is_answered(lab, "gateway", "homepage"), within=BACK_WITHIN)
     with scenario.step("Judge every answer"):
+        through_gateway = run.result()
         assert_all_answered_rightly(mesh.result())
     assert through_gateway.misrouted == 0
     assert through_gateway.summary.by_status.keys() == {"OK", "UNAVAILABLE"}, through_gateway.folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.steps import NOTICED_WITHIN_NS, connected, is_answered, is_gone, records_of, registered, under_load
+from scenarios.steps import NOTICED_WITHIN_NS, connected, is_answered, is_gone, records_of, registered, under_loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
 WAYS = ("gateway", "mesh", "proxyless")
 RATE_RPS = 60.0
 # Units are restarted while a run is under way; when it is nearly over, the next run begins.
-RUN_S, LAST_RESTART_S = 15.0, 16.0
-# The first to begin is the last to end.
-STAGGER_S = 3.0
+RUN_S, LAST_RESTART_S = 18.0, 15.0
 BACK_WITHIN = timedelta(seconds=10)
 # A client tries a lost connection again after half a second at most (see lab.transport), and that twice.
 FOUND_AGAIN_WITHIN = timedelta(seconds=1)
@@ -57,11 +54,7 @@ def test_every_unit_is_restarted_under_load_one_by_one_and_only_those_in_the_way
     results: list[RunResult] = []
     while waiting:
         began = time.monotonic()
-        with ExitStack() as loads:
-            runs = [
-                loads.enter_context(under_load(lab, _load(topology, RUN_S + STAGGER_S * number)))
-                for number, topology in reversed(list(enumerate(WAYS)))
-            ]
+        with under_loads(lab, *[_load(topology) for topology in WAYS]) as runs:
             while waiting and time.monotonic() - began < LAST_RESTART_S:
                 with scenario.step(f"Restart {waiting[0].name}"):
                     restarts.append(_restarted(scenario, lab, waiting.pop(0)))
@@ -81,10 +74,10 @@ def test_every_unit_is_restarted_under_load_one_by_one_and_only_those_in_the_way
     assert by_sidecar <= 1.5 * RATE_RPS * (away_s + 1), cost
 
 
-def _load(topology: str, duration_s: float) -> LoadOptions:
+def _load(topology: str) -> LoadOptions:
     # Few contexts: what was never asked for before has no lease when the resolver is away.
     contexts = {"device": ("phone",)}
-    return LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=duration_s, contexts=contexts)
+    return LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=RUN_S, contexts=contexts)
 
 
 def _restarted(scenario: Scenario, lab: Lab, unit: UnitStatus) -> Restart:

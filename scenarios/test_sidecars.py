@@ -19,6 +19,7 @@ from scenarios.steps import (
     is_gone,
     records_of,
     under_load,
+    under_loads,
 )
 
 if TYPE_CHECKING:
@@ -42,16 +43,16 @@ def _load(topology: str, caller: str, duration_s: float) -> LoadOptions:
 def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(scenario: Scenario, lab: Lab) -> None:
     """Two callers ask for the same; the sidecar of one is killed, and the other loses no request."""
     sidecar = "homepage-sidecar"
-    with under_load(lab, _load("mesh", "recommendations", 6)) as neighbour:
-        with under_load(lab, _load("mesh", "homepage", 4)) as run:
-            with scenario.step(f"Kill {sidecar}"), cutting() as cut:
-                lab.kill(sidecar)
-            scenario.see("its caller is cut off", lambda: not is_answered(lab, "mesh", "homepage"), within=GONE_WITHIN)
-            with scenario.step("Start it, and ask until it serves"), cutting() as starting:
-                lab.start(sidecar)
-                eventually("it serves", lambda: is_answered(lab, "mesh", "homepage"), within=BACK_WITHIN)
-        own = run.result()
+    loads = (_load("mesh", "recommendations", 6), _load("mesh", "homepage", 5))
+    with under_loads(lab, *loads) as (neighbour, run):
+        with scenario.step(f"Kill {sidecar}"), cutting() as cut:
+            lab.kill(sidecar)
+        scenario.see("its caller is cut off", lambda: not is_answered(lab, "mesh", "homepage"), within=GONE_WITHIN)
+        with scenario.step("Start it, and ask until it serves"), cutting() as starting:
+            lab.start(sidecar)
+            eventually("it serves", lambda: is_answered(lab, "mesh", "homepage"), within=BACK_WITHIN)
     with scenario.step("Judge every answer"):
+        own = run.result()
         assert_all_answered_rightly(neighbour.result())
     assert own.misrouted == 0
     assert {"OK", "UNAVAILABLE"} == own.summary.by_status.keys(), own.folder
