@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 CLUSTER = "ml-cluster-1"
-VICTIM = f"{CLUSTER}-a"
+VICTIM, OTHER = f"{CLUSTER}-a", f"{CLUSTER}-b"
 WITHIN = timedelta(seconds=10)
 OUT_OF_ROTATION_WITHIN_NS = 1_000_000_000
+# In flight are those, too, that are sent before the news of a death can have got about.
+NEWS_NS = 100_000_000
 # The use case's own: a request to a frozen replica fails after it.
 TIMEOUT = timedelta(seconds=2)
 SLOW_NS = 500_000_000
@@ -46,7 +48,8 @@ def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of
     with under_load(lab, _load(topology, rate=500, duration_s=3)) as run:
         with scenario.step(f"Kill {VICTIM}"), cutting() as cut:
             lab.kill(VICTIM)
-            scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
+        scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
+        out_ns = time.time_ns()
         with scenario.step("Start it, and wait until it is registered"):
             lab.start(VICTIM)
             eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
@@ -54,15 +57,17 @@ def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of
         result = run.result()
     records = records_of(result)
     failed = [each for each in records if each.status != "OK"]
-    in_flight = [each for each in records if each.sent_ns <= cut.until_ns and each.done_ns >= cut.from_ns]
+    # A container takes its time to be killed, so the first failure says when it died.
+    died_ns = min((each.done_ns for each in failed), default=cut.from_ns)
+    in_flight = [each for each in records if each.sent_ns <= died_ns + NEWS_NS and each.done_ns >= died_ns]
     assert result.misrouted == 0
     assert len(failed) <= len(in_flight), f"{result.summary.by_status}\n{result.folder}"
     assert {1} >= {each.attempts for each in records}, "something was sent twice"
-    assert cut.until_ns - cut.from_ns <= OUT_OF_ROTATION_WITHIN_NS, "it was in rotation for longer"
-    last_ns = max((each.sent_ns for each in failed), default=cut.from_ns)
-    assert last_ns - cut.from_ns <= OUT_OF_ROTATION_WITHIN_NS, result.folder
+    assert out_ns - cut.until_ns <= OUT_OF_ROTATION_WITHIN_NS, "it was in rotation for longer"
+    last_ns = max((each.sent_ns for each in failed), default=died_ns)
+    assert last_ns - died_ns <= OUT_OF_ROTATION_WITHIN_NS, result.folder
     scenario.figure("failed", f"{len(failed)} of {len(in_flight)} in flight")
-    scenario.figure("out of rotation within", f"{(cut.until_ns - cut.from_ns) / 1e6:.0f} ms")
+    scenario.figure("sent last of those", f"{max(0, last_ns - died_ns) / 1e6:.0f} ms after it died")
 
 
 @pytest.mark.scenario(takes_s=8)
@@ -76,18 +81,20 @@ def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is
             scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
         with scenario.step("Wait until what it has is overdue"):
             consistently("it is left alone", lambda: VICTIM not in registered(lab), during=TIMEOUT)
-        with scenario.step("Let it go on, and wait until it is registered"):
+        with scenario.step("Let it go on, and wait until it is registered"), cutting() as resumed:
             lab.resume(VICTIM)
             eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
     with scenario.step("Judge every answer"):
         result = run.result()
     records = records_of(result)
-    slow = [each for each in records if each.done_ns - each.sent_ns >= SLOW_NS]
+    # Whom the other answers is slow for reasons of the machine's.
+    slow = [each for each in records if each.done_ns - each.sent_ns >= SLOW_NS and each.replica != OTHER]
     at_risk = [each for each in records if cut.from_ns <= each.done_ns and each.sent_ns <= cut.until_ns]
     assert result.misrouted == 0
     assert slow, f"nobody was slow\n{result.folder}"
-    late = [each.sequence for each in slow if each.sent_ns > cut.until_ns + NOTICED_WITHIN_NS]
+    late = [each.sequence for each in slow if cut.until_ns + NOTICED_WITHIN_NS < each.sent_ns < resumed.from_ns]
     assert late == [], f"these were sent when the frozen one should have been left alone\n{result.folder}"
+    slow = [each for each in slow if each.sent_ns < resumed.from_ns]
     assert {"OK", "DEADLINE_EXCEEDED"} >= result.summary.by_status.keys(), result.folder
     assert {each.sequence for each in records if each.status != "OK"} <= {each.sequence for each in slow}
     # One of two: a balancer gives each its turn, so that little more than half of what was sent meanwhile waited.
