@@ -62,7 +62,7 @@ class SteadyState:
     def amiss(self, lab: Lab) -> list[str]:
         """What keeps the lab from being steady; nothing, if it is."""
         status = lab.status()
-        found = [*self.lasting(lab), *_not_connected(status), *self._not_registered(status)]
+        found = [*_lasting(lab, status), *_not_connected(status), *self._not_registered(status)]
         if found:
             return found
         if lab.revision().document != self.table.document:
@@ -76,14 +76,11 @@ class SteadyState:
 
     def lasting(self, lab: Lab) -> list[str]:
         """The part of it that does not pass by itself: units that do not run, and faults."""
-        return [
-            *(f"{unit.name} is {unit.state}" for unit in lab.status().units if unit.state != "running"),
-            *(f"{act.kind} of {act.target} was not undone" for act in _open_faults(lab)),
-        ]
+        return _lasting(lab, lab.status())
 
     def restore(self, lab: Lab) -> None:
         """Undoes what a scenario has left behind, as far as that goes, so that the next does not suffer for it."""
-        for act in _open_faults(lab):
+        for act in _open_faults(lab, lab.status()):
             getattr(lab, UNDONE_BY[act.kind])(act.target)
         for unit in lab.status().units:
             if unit.state == "exited":
@@ -164,10 +161,17 @@ def _not_connected(status: LabStatus) -> list[str]:
     ]
 
 
-def _open_faults(lab: Lab) -> list[Act]:
+def _lasting(lab: Lab, status: LabStatus) -> list[str]:
+    return [
+        *(f"{unit.name} is {unit.state}" for unit in status.units if unit.state != "running"),
+        *(f"{act.kind} of {act.target} was not undone" for act in _open_faults(lab, status)),
+    ]
+
+
+def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
     acts = read_acts(lab.folder)
     latest = {(act.kind, act.target): act for act in acts if act.kind in FAULTS}
-    there = {unit.name for unit in lab.status().units}
+    there = {unit.name for unit in status.units}
     return [act for act in latest.values() if undone_ns(act, acts) is None and act.target in there]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.runs import LoadOptions
-from lab.waiting import eventually
+from lab.waiting import consistently, eventually
 from scenarios.steps import (
     GONE_WITHIN,
     assert_all_answered_rightly,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GATEWAYS = ("gateway-1", "gateway-2")
 BACK_WITHIN = timedelta(seconds=10)
+DEAD_FOR = timedelta(seconds=0.5)
 
 
 def _load(topology: str, caller: str, duration_s: float) -> LoadOptions:
@@ -74,6 +75,8 @@ def test_with_both_gateways_dead_everybody_behind_them_is_cut_off_and_the_mesh_d
             lambda: not is_answered(lab, "gateway", "homepage"),
             within=GONE_WITHIN,
         )
+        with scenario.step("Ask for a while"):
+            consistently("nobody is answered", lambda: not is_answered(lab, "gateway", "homepage"), during=DEAD_FOR)
         with scenario.step("Start them, and ask until they answer"), cutting() as starting:
             for victim in GATEWAYS:
                 lab.start(victim)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 USE_CASE = "ContinueWatchingRanking"
 CONTEXT = {"user_id": "u1", "device": "phone"}
 BACK_WITHIN = timedelta(seconds=10)
+DEAD_FOR = timedelta(seconds=0.5)
 
 
 def _load(topology: str, caller: str, duration_s: float) -> LoadOptions:
@@ -48,6 +49,8 @@ def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(sc
         with scenario.step(f"Kill {sidecar}"), cutting() as cut:
             lab.kill(sidecar)
         scenario.see("its caller is cut off", lambda: not is_answered(lab, "mesh", "homepage"), within=GONE_WITHIN)
+        with scenario.step("Ask for a while"):
+            consistently("it is cut off", lambda: not is_answered(lab, "mesh", "homepage"), during=DEAD_FOR)
         with scenario.step("Start it, and ask until it serves"), cutting() as starting:
             lab.start(sidecar)
             eventually("it serves", lambda: is_answered(lab, "mesh", "homepage"), within=BACK_WITHIN)
