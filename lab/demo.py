@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
@@ -208,13 +209,12 @@ def _break_things(story: _Story) -> bool:
                 story.lab.start(victim)
             eventually(
                 f"{topology} answers everybody again",
-                lambda topology=topology: _cut_off(story.lab, topology),
+                partial(_cut_off, story.lab, topology),
                 within=_PATIENCE,
                 until=lambda who: not who,
             )
-        rows.append(
-            (topology, " and ".join(victims), f"{len(hit[topology])} of {len(_ASKS)}", ", ".join(hit[topology]))
-        )
+        who = hit[topology]
+        rows.append((topology, " and ".join(victims), f"{len(who)} of {len(_ASKS)}", ", ".join(who)))
     story.stage.table(("topology", "killed", "callers cut off", "who"), rows)
     shown = hit == {"gateway": list(_ASKS), "mesh": ["homepage"]}
     story.stage.lesson(

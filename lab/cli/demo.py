@@ -33,7 +33,7 @@ def demo(
     pause: Annotated[float, typer.Option(min=0, max=60, help="Seconds to read what an act has shown.")] = 4.0,
     name: Annotated[
         str, typer.Option("--name", help="Of the lab that it brings up, and takes down at the end.")
-    ] = _NAME,
+    ] = "demo",
     as_json: Json = False,
 ) -> None:
     """Tell the whole story in two minutes, hands free, on a lab of its own; ends with a report and its pictures.
