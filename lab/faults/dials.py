@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.faults.kind import Kind, replicas_of, some_of
 from lab.faults.observation import seen, unknown
-from lab.faults.scene import CONTROL_S
 from lab.faults.settings import LIGHT, MEDIUM, SEVERE, SHARE, Number, number
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from lab.faults.observation import Observation
     from lab.faults.scene import Probes, Scene
     from lab.faults.state import FaultRecord
@@ -25,7 +25,7 @@ _MOST_PROBES = 1_000
 _INJECTED_ERROR = "INTERNAL"
 
 
-class _Dialled(Kind):
+class Dialled(Kind):
     """Turns dials of replicas, and turns them back to where they were."""
 
     targets = "a model cluster, of which the share is hit, or one replica; `model` for all there are"
@@ -36,21 +36,13 @@ class _Dialled(Kind):
 
     def prepare(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
         """How the dials stand, and whom to ask for what."""
-        before = {}
-        for name in fault.units:
-            with scene.control(name) as dials:
-                before[name] = dials.GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=CONTROL_S)
+        before = {name: scene.behaviour(name) for name in fault.units}
         keys = scene.keys(fault.units)
         return {
             "before": {name: each.SerializeToString().hex() for name, each in before.items()},
             "keys": keys,
-            "requests": {name: requests_of(scene, name) for name in fault.units},
+            "requests": {name: int(scene.counts(name).requests) for name in fault.units},
         }
-
-    def turn(self, scene: Scene, name: str, behaviour: stub_pb2.Behaviour) -> None:
-        """Turns the dials of one replica."""
-        with scene.control(name) as dials:
-            dials.SetBehaviour(behaviour, timeout=CONTROL_S)
 
     @staticmethod
     def before(fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
@@ -71,10 +63,10 @@ class _Dialled(Kind):
         """Turns the dials back; a replica that has ended since has forgotten all of it by itself."""
         for name in fault.memory.get("before", {}):
             if scene.can_be_dialled(name):
-                self.turn(scene, name, self.restored(self.before(fault, name)))
+                scene.turn(name, self.restored(self.before(fault, name)))
 
 
-class Slow(_Dialled):
+class Slow(Dialled):
     """Adds to the service time."""
 
     name = "slow"
@@ -100,7 +92,7 @@ class Slow(_Dialled):
     def inject(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
         """Dials the slower latency; with a sigma also the seed, so that the same requests are slow again."""
         for name in fault.units:
-            self.turn(scene, name, _slower(self.before(fault, name), fault, name))
+            scene.turn(name, _slower(self.before(fault, name), fault, name))
         return {}
 
     def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
@@ -108,8 +100,8 @@ class Slow(_Dialled):
         before: Mapping[str, float] = fault.memory["median_ms"]
         now = {name: each.median_ms for name, each in self.probes(scene, fault, _PROBES).items() if name in before}
         figures = {
-            "median_before_ms": _rounded(before),
-            "median_ms": _rounded(now),
+            "median_before_ms": rounded(before),
+            "median_ms": rounded(now),
             "requests_since": requests_since(scene, fault),
         }
         if not now:
@@ -125,7 +117,7 @@ class Slow(_Dialled):
         return latency_of(before)
 
 
-class Error(_Dialled):
+class Error(Dialled):
     """Fails a share of requests."""
 
     name = "error"
@@ -142,7 +134,7 @@ class Error(_Dialled):
         """Dials rate and seed: the same requests fail again."""
         rate = number(fault.settings, "rate")
         for name in fault.units:
-            self.turn(scene, name, stub_pb2.Behaviour(error_rate=rate, seed=seed_of(fault, name)))
+            scene.turn(name, stub_pb2.Behaviour(error_rate=rate, seed=seed_of(fault, name)))
         return {}
 
     def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
@@ -165,17 +157,11 @@ class Error(_Dialled):
         return stub_pb2.Behaviour(error_rate=before.error_rate)
 
 
-def requests_of(scene: Scene, name: str) -> int:
-    """How many requests a replica has received since it began."""
-    with scene.control(name) as dials:
-        return int(dials.GetCounts(stub_pb2.GetCountsRequest(), timeout=CONTROL_S).requests)
-
-
 def requests_since(scene: Scene, fault: FaultRecord) -> dict[str, int]:
     """How many requests each replica that answers has received since the fault, probes among them."""
     before: Mapping[str, int] = fault.memory["requests"]
     there = [name for name in before if scene.states().get(name) == "running"]
-    return {name: max(0, requests_of(scene, name) - before[name]) for name in there}
+    return {name: max(0, int(scene.counts(name).requests) - before[name]) for name in there}
 
 
 def seed_of(fault: FaultRecord, name: str) -> int:
@@ -213,5 +199,6 @@ def _slower(before: stub_pb2.Behaviour, fault: FaultRecord, name: str) -> stub_p
     return slower
 
 
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """For people to read."""
     return {name: round(value, 2) for name, value in values.items()}

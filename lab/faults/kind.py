@@ -85,7 +85,11 @@ class Kind(ABC):
 
     def describe(self, fault: FaultRecord) -> str:
         """Its numbers in a few words, for marks and lists."""
-        return ", ".join(f"{name} {_shown(value)}" for name, value in fault.settings.items() if value not in ("", 0))
+        return ", ".join(
+            f"{name} {_shown(value)}"
+            for name, value in fault.settings.items()
+            if value not in ("", 0) and name != "share"
+        )
 
 
 def units_of(state: LabState, target: str) -> list[Unit]:

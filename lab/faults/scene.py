@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -24,22 +25,29 @@ from lab.runtime import make_runtime
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
 from lab.units import CONTROL_PLANE
+from lab.waiting import eventually
 from models.apis import APIS
-from models.proto.control.v1 import stub_pb2_grpc
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import timedelta
     from pathlib import Path
 
     from lab.admin import ControlPlaneStatus
     from lab.runtime import Runtime
     from lab.units import Unit
 
+T = TypeVar("T")
+
+CONTROL_S = 5.0
+"""Seconds within which a replica's control API answers."""
+
 # Shorter than gRPC's one second for an attempt to connect: then silence and refusal can be told apart.
 _ANSWERS_WITHIN_S = 0.7
-_CONTROL_S = 5.0
 _PROBE_S = 5.0
+_CONNECTED_WITHIN_S = 3.0
 _AT_ONCE = 50
 _POLL_S = 0.05
 # As many refusals as say that nobody is there; everything else is an answer.
@@ -162,37 +170,65 @@ class Scene:
 
     # -- dials ---------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def control(self, name: str) -> Iterator[stub_pb2_grpc.StubControlStub]:
-        """The dials of a model replica.
+    def ask(self, name: str, question: Callable[[stub_pb2_grpc.StubControlStub], T]) -> T:
+        """Asks a model replica's control API; again and again, if its connections are being closed.
 
         Raises:
             LabError: it does not answer; what it says otherwise.
         """
         unit = self.state.plan.unit(name)
-        try:
-            with open_blocking_channel(unit.address) as channel:
-                yield stub_pb2_grpc.StubControlStub(channel)
-        except grpc.RpcError as error:
-            raise LabError(
-                f"{name}: its dials do not answer ({error.code().name}: {error.details()}); "
-                "start it, resume it, or heal what keeps it from answering"
-            ) from None
+        give_up = time.monotonic() + CONTROL_S
+        while True:
+            try:
+                with open_blocking_channel(unit.address) as channel:
+                    return question(stub_pb2_grpc.StubControlStub(channel))
+            except grpc.RpcError as error:
+                is_over = time.monotonic() >= give_up or self.states().get(name) != "running"
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or is_over:
+                    raise LabError(
+                        f"{name}: its dials do not answer ({error.code().name}: {error.details()}); "
+                        "start it, resume it, or heal what keeps it from answering"
+                    ) from None
+                time.sleep(_POLL_S)
+
+    def behaviour(self, name: str) -> stub_pb2.Behaviour:
+        """How a replica's dials stand."""
+        return self.ask(name, lambda api: api.GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=CONTROL_S))
+
+    def turn(self, name: str, behaviour: stub_pb2.Behaviour) -> None:
+        """Turns a replica's dials."""
+        self.ask(name, lambda api: api.SetBehaviour(behaviour, timeout=CONTROL_S))
+
+    def counts(self, name: str) -> stub_pb2.Counts:
+        """What a replica has received since it began."""
+        return self.ask(name, lambda api: api.GetCounts(stub_pb2.GetCountsRequest(), timeout=CONTROL_S))
 
     def can_be_dialled(self, name: str) -> bool:
         """Whether a unit still stands that would keep what was dialled; one that has ended has forgotten it."""
         return self.unit(name) is not None and self.states().get(name, "exited") != "exited"
 
+    def await_listening(self, name: str, *, within: timedelta) -> None:
+        """Returns as soon as a unit's port accepts connections.
+
+        Raises:
+            DeadlineError: it does not.
+        """
+        address = self.state.plan.unit(name).address
+        eventually(f"{name} listens", lambda: _accepts(address), within=within)
+
     # -- waiting -------------------------------------------------------------------------------------------------
+
+    def watch_closing(self, names: Iterable[str], *, within_s: float) -> dict[str, float]:
+        """After how many seconds each replica closes a connection; without those that did not until ``within_s``."""
+        units = [unit for name in names if (unit := self.unit(name)) is not None]
+        with ThreadPoolExecutor(max(1, len(units))) as pool:
+            waited = pool.map(lambda unit: _closed_after_s(unit.address, within_s), units)
+            return {unit.name: s for unit, s in zip(units, waited, strict=True) if s is not None}
 
     @staticmethod
     def wait_until(unix_ns: int) -> None:
         """Returns then."""
         time.sleep(max(0.0, (unix_ns - time.time_ns()) / 1e9))
-
-
-CONTROL_S = _CONTROL_S
-"""Seconds within which dials answer."""
 
 
 def _life(unit: Unit) -> Life:
@@ -219,6 +255,36 @@ def _life_by_http(address: str) -> Life:
         return Life.SILENT
     except OSError as error:
         return Life.SILENT if isinstance(getattr(error, "reason", None), TimeoutError) else Life.REFUSES
+
+
+def _accepts(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN_S):
+            return True
+    except OSError:
+        return False
+
+
+def _closed_after_s(address: str, within_s: float) -> float | None:
+    """Opens a channel, and watches it leave the state of being connected."""
+    left, ready = threading.Event(), threading.Event()
+
+    def watch(state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            ready.set()
+        elif ready.is_set():
+            left.set()
+
+    with open_blocking_channel(address) as channel:
+        channel.subscribe(watch, try_to_connect=True)
+        try:
+            if not ready.wait(_CONNECTED_WITHIN_S):
+                return None
+            began = time.monotonic()
+            return time.monotonic() - began if left.wait(within_s) else None
+        finally:
+            channel.unsubscribe(watch)
 
 
 def _timed(rank: object, request: object, key: str) -> tuple[str, float]:
