@@ -188,10 +188,11 @@ class Faults:
         self._minders.end(record)
         from_ns = time.time_ns()
         kind.heal(self._scene, record)
-        was_there = self.store.remove(record.id)
-        if was_there and kind.name in FAULTS:
+        if self.store.find(record.id) is None:
+            return False  # somebody else was quicker
+        if kind.name in FAULTS:
             self._mark(HEAL[kind.name], record.target, from_ns)
-        return was_there
+        return self.store.remove(record.id)
 
     def injected(self) -> list[Fault]:
         """Those that are injected right now, oldest first."""
@@ -209,6 +210,8 @@ class Faults:
 
 def _refuse_twice(kind: Kind, target: str, units: tuple[str, ...], others: list[FaultRecord]) -> None:
     for other in others:
+        if (other.kind, other.target) == (kind.name, target):
+            raise InputError(f"{kind.name} {target}: is injected, as {other.id}; `lab fault heal {other.id}` first")
         both = sorted(set(units).intersection(other.units))
         if both and kind_of(other.kind).group == kind.group:
             raise InputError(

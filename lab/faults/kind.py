@@ -127,9 +127,13 @@ def replicas_of(state: LabState, target: str) -> list[Unit]:
 
 def some_of(units: Sequence[Unit], settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
     """The share of the units that is hit, one at least, in their order."""
-    count = max(1, math.ceil(number(settings, "share") * len(units)))
-    chosen = set(random.sample([unit.name for unit in units], count))
-    return tuple(unit.name for unit in units if unit.name in chosen)
+    return some([unit.name for unit in units], number(settings, "share"), random)
+
+
+def some(names: Sequence[str], share: float, random: Random) -> tuple[str, ...]:
+    """A share of these, one at least, in their order."""
+    chosen = set(random.sample(names, max(1, math.ceil(share * len(names)))))
+    return tuple(name for name in names if name in chosen)
 
 
 def by_share(severe: float = 1.0) -> dict[str, dict[str, Value]]:

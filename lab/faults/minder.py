@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,26 +17,40 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-def mind(folder: Path, fault_id: str) -> None:
-    """Returns when the fault is healed, by this process or by another."""
-    faults = Faults(folder)
-    record = faults.store.find(fault_id)
-    if record is None:
-        return
-    kind_of(record.kind).mind(Scene(folder), record)
-    faults.heal(fault_id)
+class Minder:
+    """Minds one fault.
 
+    Attributes:
+        told_to_end: by whoever heals the fault meanwhile.
+    """
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    def __init__(self, folder: Path, fault_id: str) -> None:
+        self.told_to_end = False
+        self._folder = folder
+        self._fault_id = fault_id
+
+    def run(self) -> None:
+        """Returns when the fault is healed, or another is about to heal it."""
+        faults = Faults(self._folder)
+        record = faults.store.find(self._fault_id)
+        if record is None:
+            return
+        # A driver takes an interruption as the wish to end in its own way, and does not raise it.
+        with suppress(KeyboardInterrupt):
+            kind_of(record.kind).mind(Scene(self._folder), record)
+        if not self.told_to_end:
+            faults.heal(self._fault_id)
+
+    def end(self, _number: int, _frame: FrameType | None) -> None:
+        """Handles the signal to end."""
+        self.told_to_end = True
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    # Whoever heals the fault first ends its minder.
-    signal.signal(signal.SIGTERM, _end)
+    minder = Minder(Path(sys.argv[1]), sys.argv[2])
+    signal.signal(signal.SIGTERM, minder.end)
     try:
-        mind(Path(sys.argv[1]), sys.argv[2])
-    except KeyboardInterrupt:
-        sys.exit(0)
+        minder.run()
     except LabError as error:
         sys.exit(str(error))

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.faults.dials import Error, Slow
+from lab.faults.flood import Flood
 from lab.faults.life import ControlPlaneLoss, Kill, Partition, Pause
+from lab.faults.push import BadPush
 from lab.faults.young import Churn, Cold
 
 if TYPE_CHECKING:
     from lab.faults.kind import Kind
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (Kill(), Pause(), Partition(), Slow(), Error(), ControlPlaneLoss(), Cold(), Churn())
+    kind.name: kind
+    for kind in (Kill(), Pause(), Partition(), Slow(), Error(), Flood(), ControlPlaneLoss(), BadPush(), Cold(), Churn())
 }
 """Name → kind."""
 

@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.admin import AdminClient
-from lab.errors import LabError, LabNotRunningError
+from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.hands import Hands
 from lab.routing.keys import HEADER
 from lab.runtime import make_runtime
@@ -183,6 +183,8 @@ class Scene:
                 with open_blocking_channel(unit.address) as channel:
                     return question(stub_pb2_grpc.StubControlStub(channel))
             except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                    raise InputError(f"{name}: {error.details()}") from None
                 is_over = time.monotonic() >= give_up or self.states().get(name) != "running"
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or is_over:
                     raise LabError(

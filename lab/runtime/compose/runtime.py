@@ -268,11 +268,19 @@ class ComposeRuntime:
                 on_line,
                 image=document.image_of(file),
                 pod=pod[f"{caller}-pod"],
-                name=f"{self._project}-driver-{run.name.lower()}",
+                name=self._name_of_driver(run),
                 labels=self._labels("driver"),
                 security=self._security,
                 errors=sys.stderr,
             )
+
+    def end_drive(self, run: Path) -> None:
+        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+        with engine.one_line("driver"), suppress(NotFound):
+            self._docker.containers.get(self._name_of_driver(run)).remove(force=True, v=True)
+
+    def _name_of_driver(self, run: Path) -> str:
+        return f"{self._project}-driver-{run.name.lower()}"
 
     def _relay(self, port: int, host: str, run: str) -> AbstractContextManager[None]:
         return published(
