@@ -115,7 +115,7 @@ class Faults:
             raise InputError(f"{kind} {target}: not on the {state.runtime} runtime, {wanted.elsewhere}")
         chosen = resolve(wanted.settings, wanted.levels, level=level or wanted.default_level, given=settings or {})
         lasts_s = wanted.lasts_s(chosen) if for_s is None else for_s
-        if not 0 <= lasts_s <= _LONGEST_S or (for_s is not None and not for_s > 0):
+        if for_s is not None and not 0 < for_s <= _LONGEST_S:
             raise InputError(f"--for: {for_s:g} will not do; write seconds above 0, up to {_LONGEST_S:g}")
         target = target or wanted.default_target
         if not target:
