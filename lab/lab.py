@@ -277,11 +277,12 @@ class Lab(Publishing, Faulting):
         """Plans a new lab, once all that an earlier one of this name has left is gone."""
         carrier.sweep()
         shutil.rmtree(self.folder / "units", ignore_errors=True)
+        self._faults.forget()
         return LabState(carrier.name, str(file), spec, plan(spec, table, carrier.site()))
 
     def _take_down(self, *, keep_logs: bool) -> int:
         with suppress(LabError):  # what of them is left is swept away with the rest
-            self._faults.forget()
+            self._faults.end()
         try:
             state = LabState.load(self._state_file)
         except LabError:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import InputError
+from lab.errors import InputError, LabError
 from lab.faults.minding import Minders
 from lab.faults.observation import Observation, unknown
 from lab.faults.registry import kind_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ALL = "all"
 _LONGEST_S = 86_400.0
+_INJECTED = "injected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ class Faults:
             record = record.remembering(kind.prepare(self._scene, record))
             self.store.put(record)
             from_ns = time.time_ns()
-            record = record.remembering(kind.inject(self._scene, record))
+            record = record.remembering({**kind.inject(self._scene, record), _INJECTED: True})
             if kind.name in FAULTS:
                 detail = ", ".join(part for part in (kind.describe(record), _on(record)) if part)
                 self._mark(kind.name, record.target, from_ns, detail)
@@ -154,7 +156,8 @@ class Faults:
                 record = record.remembering(self._minders.begin(record))
             self.store.put(record)
         except BaseException:
-            self.heal(record.id)
+            with suppress(LabError):  # it stays on the list then, to be healed when that can be done
+                self.heal(record.id)
             raise
         return record
 
@@ -168,6 +171,8 @@ class Faults:
         record = self.store.find(fault_id)
         if record is None:
             return unknown(f"{fault_id} is not injected")
+        if not record.memory.get(_INJECTED):
+            return unknown(f"{fault_id} is being injected")
         return kind_of(record.kind).observe(self._scene, record)
 
     def heal(self, fault: Fault | str = ALL) -> list[str]:
@@ -181,7 +186,16 @@ class Faults:
         records = [each for each in reversed(self.store.all()) if which in (ALL, each.id)]
         if not records and which != ALL:
             _check_id(which)
-        return [record.id for record in records if self._heal(record)]
+        healed, first_error = [], None
+        for record in records:
+            try:
+                if self._heal(record):
+                    healed.append(record.id)
+            except LabError as error:  # the others are not to wait for this one
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
+        return healed
 
     def _heal(self, record: FaultRecord) -> bool:
         kind = kind_of(record.kind)
@@ -199,9 +213,13 @@ class Faults:
         self._scene.state  # noqa: B018 (raises where no lab is up)
         return [Fault(record, self) for record in self.store.all()]
 
-    def forget(self) -> None:
-        """Ends what runs beside the lab: the lab itself is about to end."""
+    def end(self) -> None:
+        """Ends what runs beside the lab, which is about to end itself."""
         self._minders.end_all()
+
+    def forget(self) -> None:
+        """Forgets those of an earlier lab of this name."""
+        self.store.clear()
 
     def _mark(self, kind: str, target: str, from_ns: int, detail: str = "") -> None:
         act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())

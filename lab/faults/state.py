@@ -97,6 +97,10 @@ class FaultStore:
                 self._save(next_number, left)
             return len(left) < len(records)
 
+    def clear(self) -> None:
+        """Forgets all."""
+        self._file.unlink(missing_ok=True)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with (self._folder / LOCK).open("w") as file:

@@ -108,7 +108,7 @@ class Cold(Dialled):
             if name not in loaded:
                 scene.ask(name, lambda api: api.Reload(stub_pb2.ReloadRequest(), timeout=CONTROL_S))
         if scene.control_plane() is not None:
-            held = fault.memory["keys"]
+            held: Mapping[str, str] = fault.memory.get("keys", {})
             eventually(
                 "all have loaded again (still missing)",
                 lambda: sorted(held.keys() - scene.keys(there).keys() - self._gone(scene, held)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from lab.errors import InputError
+from lab.errors import InputError, LabError
 from lab.report.sections.timeline import _PAST
 from lab.runs.marks import ACTS
 from lab.runs.marks import KINDS as ACT_KINDS
@@ -171,6 +171,19 @@ def test_all_are_healed_the_newest_first(lab: Lab) -> None:
 
     assert lab.heal() == ids[::-1]
     assert lab.heal() == []
+
+
+def test_one_that_cannot_be_healed_stays_and_does_not_hold_up_the_others(lab: Lab) -> None:
+    first, slow = lab.inject("error", "ml-cluster-1-b"), lab.inject("slow", A, ms=5)
+    lab.pause(A)
+    try:
+        with pytest.raises(LabError, match=rf"^{A}: its dials do not answer \(\S+.*resume it"):
+            lab.heal()
+        assert [each.id for each in lab.faults()] == [slow.id]
+        assert not first.active
+    finally:
+        lab.resume(A)
+    assert lab.heal() == [slow.id]
 
 
 def test_heal_says_what_is_no_id(lab: Lab, run_lab: Run) -> None:

@@ -43,7 +43,7 @@ _PAST = {
     "slow": "slow",
     "error": "fails requests",
     "flood": "floods",
-    "bad-push": "pushed",
+    "bad-push": "pushed badly",
     "cold": "cold",
     "churn": "closes connections",
     **dict.fromkeys(HEAL.values(), "healed"),

@@ -250,7 +250,11 @@ class ComposeRuntime:
         with engine.one_line(f"rejoin {unit.name}"):
             owner = self._owner_of_address(unit)
             service = owner.labels[_SERVICE_LABEL]
-            self._network.connect(owner, ipv4_address=host, aliases=[service])
+            try:
+                self._network.connect(owner, ipv4_address=host, aliases=[service])
+            except APIError as error:
+                if error.status_code != 403:  # noqa: PLR2004 (what the engine says if it is connected)
+                    raise
 
     # -- load ----------------------------------------------------------------------------------------------------
 
