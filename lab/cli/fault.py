@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lab.cli import completion
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError, LabNotRunningError
@@ -35,9 +36,15 @@ app = typer.Typer(
 
 @app.command()
 def inject(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}; see `lab fault list`.")],
+    kind: Annotated[
+        str,
+        typer.Argument(help=f"One of {', '.join(KINDS)}; see `lab fault list`.", autocompletion=completion.faults),
+    ],
     target: Annotated[
-        str, typer.Argument(help="What it is aimed at: a unit, a cluster, …; see `lab fault list`.")
+        str,
+        typer.Argument(
+            help="What it is aimed at: a unit, a cluster, …; see `lab fault list`.", autocompletion=completion.targets
+        ),
     ] = "",
     level: Annotated[
         str | None, typer.Option(help="light, medium or severe; the kind's own default if left out.")
@@ -73,7 +80,12 @@ def inject(
 
 @app.command()
 def heal(
-    fault: Annotated[str, typer.Argument(metavar="[ID|all]", help="Which; all that are injected if left out.")] = "all",
+    fault: Annotated[
+        str,
+        typer.Argument(
+            metavar="[ID|all]", help="Which; all that are injected if left out.", autocompletion=completion.injected
+        ),
+    ] = "all",
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
