@@ -59,7 +59,7 @@ def test_a_fault_outlives_the_command_that_injects_it(lab: Lab, run_lab: Run) ->
 
 
 def test_for_a_while_waits_and_heals(lab: Lab, run_lab: Run) -> None:
-    done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "1.5", "--json"))
+    done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "3", "--json"))
 
     assert done["observed"]["visible"] == "yes"
     assert done["healed"]
@@ -83,7 +83,7 @@ def test_an_interruption_heals_before_its_time(lab: Lab, number: signal.Signals)
 
 def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None:
     environment = {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent), "PATH": "/usr/bin:/bin"}
-    command = [str(LAB), "fault", "inject", "pause", A, "--for", "2"]
+    command = [str(LAB), "fault", "inject", "pause", A, "--for", "4"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
         minded = eventually(
             "it has a minder",

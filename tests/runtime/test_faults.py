@@ -165,9 +165,10 @@ def test_one_slow_replica_of_two_is_the_same_for_the_same_seed(lab: Lab) -> None
     with lab.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3, sigma=0.1) as fault:
         (slow,) = fault.record.units
         assert set(fault.observe().figures["median_ms"]) == {slow}
-        by_replica = {each.replica: each.latency_ms for each in (call(lab, "gateway") for _ in range(4))}
-        assert by_replica[slow] > 200
-        assert len(by_replica) == 2
+        its = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == slow, within=WITHIN)
+        other = eventually("the other does", lambda: call(lab), until=lambda seen: seen.replica != slow, within=WITHIN)
+        assert its.latency_ms > 200
+        assert its.latency_ms > other.latency_ms
     with lab.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3) as again:
         assert again.record.units == (slow,)
 
@@ -193,16 +194,14 @@ def test_a_flood_goes_where_its_tenant_is_sent_and_ends_by_itself(lab: Lab) -> N
     before = requests_at(lab, OF_NOISY)
     fault = lab.inject("flood", "noisy", rate=100, seconds=1.5, topology="gateway")
 
-    assert_seen(fault)
-    assert requests_at(lab, OF_NOISY) - before >= 50
     eventually("it has ended", lambda: not fault.active, within=WITHIN)
+    assert requests_at(lab, OF_NOISY) - before >= 50
     assert lab.heal(fault) == []
 
 
-def test_a_flood_that_is_healed_stops_at_once(lab: Lab) -> None:
+def test_a_flood_is_seen_and_stops_at_once_when_it_is_healed(lab: Lab) -> None:
     fault = lab.inject("flood", "noisy", rate=50, seconds=60)
-    before = requests_at(lab, OF_NOISY)
-    eventually("it flows", lambda: requests_at(lab, OF_NOISY), until=before.__lt__, within=WITHIN)
+    assert_seen(fault)
 
     assert_healed(lab, fault)
 
@@ -211,27 +210,42 @@ def test_a_flood_that_is_healed_stops_at_once(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
-def test_without_a_control_plane_what_is_known_serves_on_until_it_comes_back_by_itself(lab: Lab, how: str) -> None:
-    fault = lab.inject("control-plane-loss", how=how, seconds=2)
+def test_without_a_control_plane_what_is_known_serves_on_until_it_is_healed(lab: Lab, how: str) -> None:
+    fault = lab.inject("control-plane-loss", how=how, seconds=60)
 
     assert_seen(fault)
     assert {answer(lab, topology) for topology in ("gateway", "mesh")} <= {A, B}
-    eventually("it is healed by itself", lambda: not fault.active, within=WITHIN)
+    assert_healed(lab, fault)
     eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
 
 
-def test_a_cold_replica_loads_first_and_is_slow_at_first(lab: Lab) -> None:
-    fault = lab.inject("cold", A, warm_up_s=1.5, ms=300, requests=100)
+def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) -> None:
+    fault = lab.inject("control-plane-loss", how="kill", seconds=1)
 
-    assert registered(lab) == {B, OF_NOISY}
+    assert fault.active
+    eventually("it is healed", lambda: not fault.active, within=WITHIN)
+    eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
+
+
+def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
+    fault = lab.inject("cold", A, warm_up_s=60)
+
     assert fault.observe().figures["loading"] == [A]
-    eventually("it has loaded", lambda: A in registered(lab), within=WITHIN)
     assert_seen(fault)
-    slow = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
-    assert slow.latency_ms >= 200
+    assert {answer(lab) for _ in range(4)} == {B}
+    assert_healed(lab, fault)
+    assert A in registered(lab)
+
+
+def test_a_cold_replica_is_slow_at_first(lab: Lab) -> None:
+    fault = lab.inject("cold", A, warm_up_s=0, ms=400, requests=1000)
+
+    assert_seen(fault)
+    cold = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
+    assert cold.latency_ms >= 300
     assert_healed(lab, fault)
     warm = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
-    assert warm.latency_ms < 200
+    assert warm.latency_ms < cold.latency_ms
 
 
 def test_churn_cuts_requests_off_in_flight_until_it_is_healed(lab: Lab) -> None:
