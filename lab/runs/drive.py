@@ -110,6 +110,24 @@ def drive(
         UnitError: the driver did not come to its end.
     """
     folder = run_folder.folder_of_now(runs)
+    plan = plan_for(options, state=state, document=document)
+    ui_port = None if plan.steering is None else plan.steering.ui_port
+    run_folder.make(folder)
+    run_folder.keep_plan(folder, plan)
+    from_ns = time.time_ns()
+    status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port)
+    keep_evidence(folder, revisions(), replicas, lab=units.parent, from_ns=from_ns)
+    runtime.fetch_logs(state.plan.units)
+    run_folder.keep_surroundings(folder, state, units, runtime.ground())
+    return judged(folder, status)
+
+
+def plan_for(options: LoadOptions, *, state: LabState, document: Mapping[str, Any]) -> LoadPlan:
+    """What the driver of a run is told; nothing is made yet.
+
+    Raises:
+        InputError: the options fit neither lab nor route table, or there is something wrong with a trace.
+    """
     plan = LoadPlan(
         topology=options.topology,
         caller=options.caller,
@@ -138,19 +156,38 @@ def drive(
     )
     if plan.scheduled:
         plan.schedule()  # a bad trace is said before anything is made
-    ui_port = None if plan.steering is None else plan.steering.ui_port
-    run_folder.make(folder)
-    run_folder.keep_plan(folder, plan)
-    from_ns = time.time_ns()
-    status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port)
+    return plan
+
+
+def keep_evidence(
+    folder: Path, tables: list[RevisionInfo], replicas: Callable[[], list[Unit]], *, lab: Path, from_ns: int
+) -> None:
+    """Keeps, in a run's folder, all that it is to be judged by.
+
+    Args:
+        folder: of the run.
+        tables: all route tables and their fates.
+        replicas: asked for the model replicas, if there was a shadow.
+        lab: the lab's folder.
+        from_ns: when the run began, Unix nanoseconds.
+    """
     records = run_folder.keep_history(folder)
-    keep_marks(folder, units.parent, from_ns=from_ns)
-    tables = revisions()
+    keep_marks(folder, lab, from_ns=from_ns)
     run_folder.keep_revisions(folder, tables)
     if has_shadow(tables, records):
         keep_copies(folder, replicas(), records)
-    runtime.fetch_logs(state.plan.units)
-    run_folder.keep_surroundings(folder, state, units, runtime.ground())
+
+
+def judged(folder: Path, status: int) -> RunResult:
+    """Judges a run whose evidence is kept, and leaves the summary beside it.
+
+    Args:
+        folder: of the run.
+        status: the driver's exit status.
+
+    Raises:
+        UnitError: the driver did not come to its end.
+    """
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
     result = run_folder.judge(folder)

@@ -21,6 +21,7 @@ import psutil
 
 from lab.errors import InputError, UnitError
 from lab.runtime import ports
+from lab.runtime.breaking import Breaking
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
 from lab.transport.security import ENVIRONMENT_VARIABLE
@@ -176,7 +177,14 @@ class ProcessRuntime:
 
     rejoin = partition
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
+    def drive(
+        self,
+        run: Path,
+        caller: str,
+        on_line: Callable[[str], None],
+        ui_port: int | None = None,
+        breaking: Breaking | None = None,
+    ) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
         del caller, ui_port  # everybody stands on the same loopback
         command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
@@ -186,16 +194,17 @@ class ProcessRuntime:
             command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
         ) as program:
             assert program.stdout is not None  # noqa: S101 (it is a pipe)
-            while True:
-                try:
-                    for line in iter(program.stdout.readline, ""):
-                        on_line(line)
-                    return program.wait()
-                except KeyboardInterrupt:
-                    program.send_signal(signal.SIGINT)
-                except BaseException:
-                    program.kill()
-                    raise
+            with (breaking or Breaking()).reaching(lambda: program.send_signal(signal.SIGINT)):
+                while True:
+                    try:
+                        for line in iter(program.stdout.readline, ""):
+                            on_line(line)
+                        return program.wait()
+                    except KeyboardInterrupt:
+                        program.send_signal(signal.SIGINT)
+                    except BaseException:
+                        program.kill()
+                        raise
 
     def sweep(self) -> int:
         """Ends every process that carries this lab's mark, known or not, and returns how many there were."""

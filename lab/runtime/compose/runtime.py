@@ -16,6 +16,7 @@ from docker.errors import APIError, NotFound
 
 from lab.errors import LabError
 from lab.runtime import ports
+from lab.runtime.breaking import Breaking
 from lab.runtime.compose import copying, document, engine, image, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.relay import published
@@ -254,7 +255,14 @@ class ComposeRuntime:
 
     # -- load ----------------------------------------------------------------------------------------------------
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
+    def drive(
+        self,
+        run: Path,
+        caller: str,
+        on_line: Callable[[str], None],
+        ui_port: int | None = None,
+        breaking: Breaking | None = None,
+    ) -> int:
         """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
         pod = self._containers(f"{caller}-pod")
         if not pod:
@@ -272,6 +280,7 @@ class ComposeRuntime:
                 labels=self._labels("driver"),
                 security=self._security,
                 errors=sys.stderr,
+                breaking=breaking or Breaking(),
             )
 
     def _relay(self, port: int, host: str, run: str) -> AbstractContextManager[None]:
