@@ -17,7 +17,7 @@ from lab.faults import Hands
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
-from lab.runs import drive, drive_together
+from lab.runs import Stage, drive, drive_together
 from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.breaking import Breaking
 from lab.runtime.lock import exclusive
@@ -245,17 +245,7 @@ class Lab(Publishing):
         state = LabState.of(self.folder)
         self._check_topology(state, options.topology)
         self._check_caller(state, options.caller)
-        return drive(
-            options,
-            state=state,
-            runtime=self._runtime(state),
-            runs=self.runs,
-            units=self.folder / "units",
-            document=self.revision().document or {},
-            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
-            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
-            progress=progress,
-        )
+        return drive(options, self._stage(state), progress)
 
     def load_together(
         self,
@@ -279,18 +269,7 @@ class Lab(Publishing):
         for each in options:
             self._check_topology(state, each.topology)
             self._check_caller(state, each.caller)
-        return drive_together(
-            options,
-            state=state,
-            runtime=self._runtime(state),
-            runs=self.runs,
-            units=self.folder / "units",
-            document=self.revision().document or {},
-            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
-            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
-            progress=progress,
-            breaking=breaking or Breaking(),
-        )
+        return drive_together(options, self._stage(state), progress, breaking or Breaking())
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
         """Shifts a model's traffic to another version in steps, and back if one of them turns out bad.
@@ -318,6 +297,17 @@ class Lab(Publishing):
     @property
     def _hands(self) -> Hands:
         return Hands(self.folder)
+
+    def _stage(self, state: LabState) -> Stage:
+        return Stage(
+            state=state,
+            runtime=self._runtime(state),
+            runs=self.runs,
+            units=self.folder / "units",
+            document=self.revision().document or {},
+            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
+            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
+        )
 
     @property
     def _state_file(self) -> Path:

@@ -13,27 +13,42 @@ from lab.measure import alone
 from lab.measure.blast import SLO, Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from lab.measure.alone import Figure
     from lab.measure.blast import Blast
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Spread:
-    """One number a round: the median, the least and the greatest of ``rounds``; infinite where it did not come."""
+    """One number a round; infinite where it did not come.
 
-    median: float
-    least: float
-    greatest: float
-    rounds: int
+    Attributes:
+        values: one or more, in the order of the rounds.
+    """
+
+    values: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread | None:
-        """Of some values; None of none."""
-        if not values:
-            return None
-        return cls(median=median(values), least=min(values), greatest=max(values), rounds=len(values))
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """Of those that there are; None if there are none."""
+        there = tuple(value for value in values if value is not None)
+        return cls(there) if there else None
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return median(self.values)
+
+    @property
+    def least(self) -> float:
+        """The smallest."""
+        return min(self.values)
+
+    @property
+    def greatest(self) -> float:
+        """The greatest."""
+        return max(self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,17 +116,17 @@ def radius(topology: str, rounds: Sequence[Blast]) -> Radius:
         topology=topology,
         rounds=len(known),
         unknown=reasons,
-        callers=Spread.of([len(each.callers) for each in known]),
+        callers=Spread.of(len(each.callers) for each in known),
         of_callers=max(len(each.of_callers) for each in known),
-        tenants=Spread.of([len(each.tenants) for each in known]),
+        tenants=Spread.of(len(each.tenants) for each in known),
         of_tenants=max(len(each.of_tenants) for each in known),
         requests=alone.share(hits),
         failed=share(lambda each: each.failed),
         degraded=share(lambda each: each.degraded),
         slow=share(lambda each: each.slow),
         endings=tuple(each.ending for each in known if each.ending is not None),
-        detect=Spread.of([each.detect_s for each in known if each.detect_s is not None]),
-        noticed=Spread.of([each.noticed_s for each in known if each.noticed_s is not None]),
-        heal=Spread.of([each.heal_s for each in known if each.heal_s is not None]),
+        detect=Spread.of(each.detect_s for each in known),
+        noticed=Spread.of(each.noticed_s for each in known),
+        heal=Spread.of(each.heal_s for each in known),
         budget=sum(each.window_failed for each in known) / (window * (1 - SLO)),
     )

@@ -3,7 +3,7 @@
 What a request is and when it is sent belongs to ``lab.load``; what it proves belongs to ``lab.checkers``.
 """
 
-from lab.runs.drive import LoadOptions, drive
+from lab.runs.drive import LoadOptions, Stage, drive
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
 from lab.runs.together import TogetherResult, drive_together, runs_in
@@ -12,6 +12,7 @@ __all__ = [
     "LoadOptions",
     "LocustOptions",
     "RunResult",
+    "Stage",
     "TogetherResult",
     "drive",
     "drive_together",

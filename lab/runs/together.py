@@ -21,7 +21,7 @@ from lab.checkers import Outcome, combine
 from lab.errors import InputError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
-from lab.runs.drive import judged, keep_evidence, plan_for
+from lab.runs.drive import judged, keep_evidence, keep_surroundings, plan_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from lab.admin import RevisionInfo
     from lab.load.plan import LoadPlan
-    from lab.runs.drive import LoadOptions
+    from lab.runs.drive import LoadOptions, Stage
     from lab.runs.folder import RunResult
-    from lab.runtime import Runtime
     from lab.runtime.breaking import Breaking
-    from lab.runtime.state import LabState
-    from lab.units import Unit
 
 TOGETHER = "together.json"
 
@@ -84,28 +80,15 @@ def runs_in(folder: Path) -> list[Path]:
 
 def drive_together(
     options: Sequence[LoadOptions],
-    *,
-    state: LabState,
-    runtime: Runtime,
-    runs: Path,
-    units: Path,
-    document: Mapping[str, Any],
-    revisions: Callable[[], list[RevisionInfo]],
-    replicas: Callable[[], list[Unit]],
+    stage: Stage,
     progress: Callable[[Mapping[str, Progress]], None],
     breaking: Breaking,
 ) -> TogetherResult:
-    """Drives several runs at the same time, and returns what they show; arguments as for :func:`lab.runs.drive.drive`.
+    """Drives several runs at the same time, and returns what they show.
 
     Args:
         options: one a run; no two of the same topology and caller.
-        state: the lab.
-        runtime: carries the drivers out.
-        runs: folder of this lab's runs.
-        units: folder of its units' logs.
-        document: route table in force.
-        revisions: asked after the runs.
-        replicas: asked after the runs, if there was a shadow.
+        stage: the lab.
         progress: told how each run goes, by its name; from several threads, but never at the same time as itself.
         breaking: breaks all runs off. So does Ctrl-C, where this is called on the main thread.
 
@@ -113,8 +96,8 @@ def drive_together(
         InputError: options fit neither lab nor route table, or do not go together; nothing was driven.
         UnitError: a driver did not come to its end; the others were broken off.
     """
-    plans = _plans(options, state, document)
-    folder = run_folder.folder_of_now(runs)
+    plans = _plans(options, stage)
+    folder = run_folder.folder_of_now(stage.runs)
     run_folder.make(folder)
     (folder / TOGETHER).write_text(json.dumps(list(plans)))
     for name, plan in plans.items():
@@ -132,7 +115,7 @@ def drive_together(
 
         status = 1
         try:
-            status = runtime.drive(folder / name, plan.caller, tell, breaking=breaking)
+            status = stage.runtime.drive(folder / name, plan.caller, tell, breaking=breaking)
         finally:
             if status:
                 breaking.off()
@@ -141,16 +124,15 @@ def drive_together(
     with ThreadPoolExecutor(max_workers=len(plans)) as pool:
         drivers = {name: pool.submit(carry_out, name, plan) for name, plan in plans.items()}
         _wait(list(drivers.values()), breaking)
-    tables = revisions()
+    tables = stage.revisions()
     for name in drivers:
-        keep_evidence(folder / name, tables, replicas, lab=units.parent, from_ns=from_ns)
-        run_folder.keep_card(folder / name, state, runtime.ground())
-    runtime.fetch_logs(state.plan.units)
-    run_folder.keep_surroundings(folder, state, units, runtime.ground())
+        keep_evidence(folder / name, stage, tables, from_ns=from_ns)
+        run_folder.keep_card(folder / name, stage.state, stage.runtime.ground())
+    keep_surroundings(folder, stage)
     return TogetherResult(folder, tuple(judged(folder / name, driver.result()) for name, driver in drivers.items()))
 
 
-def _plans(options: Sequence[LoadOptions], state: LabState, document: Mapping[str, Any]) -> dict[str, LoadPlan]:
+def _plans(options: Sequence[LoadOptions], stage: Stage) -> dict[str, LoadPlan]:
     if not options:
         raise InputError("--caller: nobody is to send; name one or more callers")
     plans: dict[str, LoadPlan] = {}
@@ -160,7 +142,7 @@ def _plans(options: Sequence[LoadOptions], state: LabState, document: Mapping[st
             raise InputError(f"--caller: {each.caller} is named twice; name each once")
         if each.locust is not None:
             raise InputError("--engine: Locust drives one caller at a time; name one, or leave --engine out")
-        plans[name] = plan_for(each, state=state, document=document)
+        plans[name] = plan_for(each, stage)
     return plans
 
 
