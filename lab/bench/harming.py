@@ -46,7 +46,8 @@ TENANTS: Mapping[str, tuple[str, ...]] = {
 }
 """For whom callers ask; those that are not here, for ``consumer``."""
 
-_LONGEST_S = 3_600.0
+_LONGEST_S = 12.0  # one fault, with what is before and after it, on a slow machine
+_LEAD_S = 30.0
 _LOOK_EVERY_S = 0.05
 _STARTS_WITHIN_S = 60.0
 _BACK_WITHIN = timedelta(seconds=20)
@@ -81,7 +82,7 @@ def harm_all(setting: Setting, harms: Sequence[Harm], topologies: Sequence[str],
             topology=topology,
             caller=caller,
             rate=RATE,
-            duration_s=_LONGEST_S,
+            duration_s=_LEAD_S + _LONGEST_S * len(harms) * rounds,
             contexts={**DEFAULT_CONTEXTS, "tenant": TENANTS.get(caller, ("consumer",))},
             seed=place,  # each has arrivals of its own: at the same times they would come in bursts
             timeout_s=TIMEOUT_S,

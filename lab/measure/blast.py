@@ -143,7 +143,7 @@ def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> 
     """
     ordered = sorted(records, key=lambda each: each.intended_ns)
     steady = [each for each in ordered if fault.steady_ns <= each.intended_ns and each.done_ns < fault.inject_ns]
-    window = [each for each in ordered if _reaches(each, fault.inject_ns) and each.intended_ns < fault.until_ns]
+    window = [each for each in ordered if _reaches(each, fault.inject_ns) and _belongs(each, fault)]
     held = [each for each in window if each.intended_ns < fault.heal_ns]
     steady = [each for each in steady if each.status != UNSENT]
     if reason := _too_little(steady, held, window, callers):
@@ -235,6 +235,13 @@ def _heal_s(window: Sequence[Record], fault: Fault, judge: _Judge) -> float:
 def _last(records: Sequence[Record], is_good: Callable[[Record], bool]) -> int:
     """Place of the last that is not good; -1 if all are."""
     return next((place for place in reversed(range(len(records))) if not is_good(records[place])), -1)
+
+
+def _belongs(record: Record, fault: Fault) -> bool:
+    """Whether it was due while it lasted, or later and done before the end: what is under way then is the next one's."""
+    return record.intended_ns < fault.heal_ns or (
+        record.intended_ns < fault.until_ns and record.done_ns < fault.until_ns
+    )
 
 
 def _reaches(record: Record, at_ns: int) -> bool:

@@ -21,12 +21,12 @@ UNKNOWN, NONE = "unknown", "–"
 EXPLAINED = (
     (
         "a request is hit if it fails, is answered by another than the version chosen first, or takes longer than "
-        f"{SLOWER:g} × the steady p99 of its caller, and then only if its caller has more such requests than chance gives; "
+        f"{SLOWER:g} × the steady p99 of its caller, and then only if its caller has more of those than chance gives; "
         "shares are of requests while the fault lasted, with 95 % intervals"
     ),
     (
-        "clear: from the injection until nothing is hit any more (avoided), or what is hit is refused at once with a clear "
-        "status (refused), while the fault still lasts; known: until the control plane no longer counts on the dead part"
+        "clear: from the injection until nothing is hit any more (avoided), or what is hit is refused at once with a "
+        "clear status (refused), while the fault lasts; known: until the control plane no longer counts on the dead part"
     ),
     "healed: from the beginning of the healing, starting anew included, until the last request that was hit was due",
     f"budget: failed requests, over those that an SLO of {SLO:.1%} allows from the injection until the next fault",
