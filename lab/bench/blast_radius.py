@@ -13,7 +13,7 @@ from lab.bench.result import BenchResult, Claim
 from lab.errors import InputError
 from lab.measure import compare
 from lab.measure.compare import Interval
-from lab.report.blast import EXPLAINED, heat_of, table_of
+from lab.report.blast import EXPLAINED, doubts_of, heat_of, table_of
 from lab.routing.checks import references
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def result(radii: Sequence[Radius], *, callers_of_cluster: int, notes: Sequence[
         claims=_claims(radii, callers_of_cluster),
         tables=[table_of(named)],
         charts=[heat_of(named, is_on_path=lambda fault, topology: by_text[fault].is_on_path(topology))],
-        notes=[*notes, *EXPLAINED],
+        notes=[*notes, *doubts_of(named), *EXPLAINED],
     )
 
 

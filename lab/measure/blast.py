@@ -238,7 +238,7 @@ def _last(records: Sequence[Record], is_good: Callable[[Record], bool]) -> int:
 
 
 def _belongs(record: Record, fault: Fault) -> bool:
-    """Whether it was due while it lasted, or later and done before the end: what is under way then is the next one's."""
+    """Whether it was due while it lasted, or else was done before the end: later it belongs to what comes next."""
     return record.intended_ns < fault.heal_ns or (
         record.intended_ns < fault.until_ns and record.done_ns < fault.until_ns
     )

@@ -26,12 +26,15 @@ EXPLAINED = (
     ),
     (
         "clear: from the injection until nothing is hit any more (avoided), or what is hit is refused at once with a "
-        "clear status (refused), while the fault lasts; known: until the control plane no longer counts on the dead part"
+        "clear status (refused), while it lasts; known: until the control plane no longer counts on the dead part"
     ),
     "healed: from the beginning of the healing, starting anew included, until the last request that was hit was due",
     f"budget: failed requests, over those that an SLO of {SLO:.1%} allows from the injection until the next fault",
 )
 """What a reader must know of the figures."""
+
+KNOWN = "known after"
+"""Heading of the column that is the same for all topologies of a fault."""
 
 _COLUMNS = (
     "fault",
@@ -41,7 +44,7 @@ _COLUMNS = (
     "requests hit",
     "failed / other / slow",
     "clear after",
-    "known after",
+    KNOWN,
     "healed after",
     "budget spent",
     "n",
@@ -84,6 +87,16 @@ def heat_of(radii: Sequence[Radius], *, is_on_path: Callable[[str, str], bool] =
     )
 
 
+def doubts_of(radii: Sequence[Radius]) -> list[str]:
+    """Which rounds are unknown, and why."""
+    return [
+        f"{each.fault}, {each.topology}: unknown in {len(each.unknown)} of {each.rounds + len(each.unknown)} rounds: "
+        f"{'; '.join(dict.fromkeys(each.unknown))}"
+        for each in radii
+        if each.unknown
+    ]
+
+
 def percent(share: float) -> str:
     """E.g. ``63 %``, ``4.2 %`` or ``0 %``."""
     return f"{100 * share:.1f} %" if 0 < share < _SMALL or 1 - _SMALL < share < 1 else f"{100 * share:.0f} %"
@@ -99,8 +112,7 @@ def _tile(found: Radius, on_path: bool) -> Tile:  # noqa: FBT001 (what it says o
 
 def _row(found: Radius) -> list[str]:
     if found.requests is None or found.callers is None or found.tenants is None:
-        reason = f"{UNKNOWN}: {found.unknown[0] if found.unknown else 'no round'}"
-        return [found.fault, found.topology, *[UNKNOWN] * (len(_COLUMNS) - 3), reason]
+        return [found.fault, found.topology, *[UNKNOWN] * (len(_COLUMNS) - 2)]
     share = found.requests
     kinds = " / ".join(percent(each) for each in (found.failed, found.degraded, found.slow))
     rounds = f"{found.rounds} of {found.rounds + len(found.unknown)}" if found.unknown else f"{found.rounds}"
@@ -125,7 +137,7 @@ def _clear(found: Radius) -> str:
         return NONE
     if endings == [Ending.OPEN]:
         return "never"
-    return f"{_seconds(found.detect, never='never')} {', '.join(endings)}"
+    return f"{', '.join(endings)} {_seconds(found.detect, never='never')}"
 
 
 def _counted(hit: Spread, of: int) -> str:
