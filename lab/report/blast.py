@@ -28,7 +28,10 @@ EXPLAINED = (
         "clear: from the injection until nothing is hit any more (avoided), or what is hit is refused at once with a "
         "clear status (refused), while it lasts; known: until the control plane no longer counts on the dead part"
     ),
-    "healed: from the beginning of the healing, starting anew included, until the last request that was hit was due",
+    (
+        "healed: from the beginning of the healing, a new start included, until the last request that was hit was due; "
+        "times are as fine as requests come"
+    ),
     f"budget: failed requests, over those that an SLO of {SLO:.1%} allows from the injection until the next fault",
 )
 """What a reader must know of the figures."""
@@ -42,7 +45,7 @@ _COLUMNS = (
     "callers hit",
     "tenants hit",
     "requests hit",
-    "failed / other / slow",
+    "how",
     "clear after",
     KNOWN,
     "healed after",
@@ -114,7 +117,6 @@ def _row(found: Radius) -> list[str]:
     if found.requests is None or found.callers is None or found.tenants is None:
         return [found.fault, found.topology, *[UNKNOWN] * (len(_COLUMNS) - 2)]
     share = found.requests
-    kinds = " / ".join(percent(each) for each in (found.failed, found.degraded, found.slow))
     rounds = f"{found.rounds} of {found.rounds + len(found.unknown)}" if found.unknown else f"{found.rounds}"
     return [
         found.fault,
@@ -122,13 +124,22 @@ def _row(found: Radius) -> list[str]:
         _counted(found.callers, found.of_callers),
         _counted(found.tenants, found.of_tenants),
         f"{percent(share.estimate)} [{100 * share.low:.1f}, {100 * share.high:.1f}]",
-        kinds if share.estimate else NONE,
+        _how(found),
         _clear(found),
         _seconds(found.noticed),
         _seconds(found.heal, never="not yet"),
         f"{found.budget:,.0f} ×" if found.budget else "0",
         f"{share.count:,} in {rounds}",
     ]
+
+
+def _how(found: Radius) -> str:
+    """E.g. ``failed``, or with their shares where there are several: ``failed 4 %, slow 1.2 %``."""
+    shares = {"failed": found.failed, "answered by another": found.degraded, "slow": found.slow}
+    there = {name: share for name, share in shares.items() if share}
+    if len(there) <= 1:
+        return "".join(there) or NONE
+    return ", ".join(f"{name} {percent(share)}" for name, share in there.items())
 
 
 def _clear(found: Radius) -> str:

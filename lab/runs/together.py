@@ -4,6 +4,7 @@
 
     runs/<lab>/<utc>/
         <topology>-<caller>/    a run's folder, see lab.runs.folder; each can be judged and shown by itself
+            driver.log          what its driver complained of
         together.json           names of the runs
         units/  sidecars/  spec.json  versions.json    what surrounded all of them
 """
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from lab.runs.folder import RunResult
     from lab.runtime.breaking import Breaking
 
-TOGETHER = "together.json"
+TOGETHER, LOG = "together.json", "driver.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ def drive_together(
 
         status = 1
         try:
-            status = stage.runtime.drive(folder / name, plan.caller, tell, breaking=breaking)
+            with (folder / name / LOG).open("w") as errors:
+                status = stage.runtime.drive(folder / name, plan.caller, tell, breaking=breaking, errors=errors)
         finally:
             if status:
                 breaking.off()

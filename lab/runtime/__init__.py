@@ -6,7 +6,7 @@ Here belongs how a unit starts, stops and is watched. Which units there are is s
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lab.errors import InputError
 from lab.runtime.process import ProcessRuntime
@@ -109,6 +109,7 @@ class Runtime(Protocol):
         on_line: Callable[[str], None],
         ui_port: int | None = None,
         breaking: Breaking | None = None,
+        errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder to its end, in the caller's place.
 
@@ -120,6 +121,7 @@ class Runtime(Protocol):
             on_line: told each line of progress as it comes.
             ui_port: where on this machine's 127.0.0.1 the driver's web UI is to be reached, if the plan wants one.
             breaking: breaks the driver off from another thread.
+            errors: a file, to which goes what the driver complains of; standard error if left out.
 
         Returns:
             The driver's exit status.

@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import psutil
 
@@ -184,6 +184,7 @@ class ProcessRuntime:
         on_line: Callable[[str], None],
         ui_port: int | None = None,
         breaking: Breaking | None = None,
+        errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
         del caller, ui_port  # everybody stands on the same loopback
@@ -191,7 +192,7 @@ class ProcessRuntime:
         environment = self._environment("driver")
         # In a session of its own: a terminal's Ctrl-C would reach it a second time.
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
         ) as program:
             assert program.stdout is not None  # noqa: S101 (it is a pipe)
             with (breaking or Breaking()).reaching(lambda: program.send_signal(signal.SIGINT)):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import cached_property
 from ipaddress import IPv4Network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
@@ -262,6 +262,7 @@ class ComposeRuntime:
         on_line: Callable[[str], None],
         ui_port: int | None = None,
         breaking: Breaking | None = None,
+        errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
         pod = self._containers(f"{caller}-pod")
@@ -279,7 +280,7 @@ class ComposeRuntime:
                 name=f"{self._project}-driver-{run.name.lower()}",
                 labels=self._labels("driver"),
                 security=self._security,
-                errors=sys.stderr,
+                errors=errors or sys.stderr,
                 breaking=breaking or Breaking(),
             )
 
