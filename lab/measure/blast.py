@@ -1,8 +1,9 @@
 """Blast radius of one fault: whom it reached, when that was over or clear, and what it cost.
 
 A request is *hit* if it failed, if another than the version chosen first answered it (a fallback, or the caller's own
-default answer), or if it was slow: later than :data:`SLOWER` times the steady p99 of its caller. Slow ones count only
-where a caller has more of them than chance would give it (:data:`SIGMA`): a hiccup of the machine is no fault.
+default answer), or if it was slow: later than :data:`SLOWER` times the steady p99 of its caller, and than people notice
+(:data:`NOTICED_MS`). Slow ones count only where a caller has more of them than chance would give it (:data:`SIGMA`): a
+hiccup of the machine is no fault.
 
 Times count from when a request was due. *While it lasted* is from the beginning of the injection to the beginning of
 the healing; a request that was under way when the injection began belongs to it.
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 SLOWER = 3.0
 """Times the steady p99: what takes longer is slow."""
 
+NOTICED_MS = 100.0
+"""What takes no longer feels immediate, and is never slow (Nielsen, "Usability Engineering", 1993, chapter 5)."""
+
 SLO = 0.999
 """Share of requests that may be expected to be answered; the rest is the error budget."""
 
@@ -40,7 +44,7 @@ LEAST_REQUESTS = 10
 MOST_LATE = 0.1
 """Share of requests that the driver itself may have sent too late for their latency to tell anything."""
 
-_NS = 1e9
+_NS, _NS_PER_MS = 1e9, 1e6
 _P99 = 0.99
 _CLEAR = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
 
@@ -183,7 +187,9 @@ class _Judge:
     """
 
     def __init__(self, steady: Sequence[Record], held: Sequence[Record]) -> None:
-        self._slow_ns = {name: SLOWER * _p99_ns(of) for name, of in _by_caller(steady).items()}
+        self._slow_ns = {
+            name: max(SLOWER * _p99_ns(of), NOTICED_MS * _NS_PER_MS) for name, of in _by_caller(steady).items()
+        }
         self.late = sum(each.sent_ns - each.intended_ns > self._slow_ns[each.caller] for each in held)
         counts = {name: len(of) for name, of in _by_caller(steady).items()}
         self._slowed = {

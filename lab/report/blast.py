@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lab.measure.blast import SLO, SLOWER, Ending
+from lab.measure.blast import NOTICED_MS, SLO, SLOWER, Ending
 from lab.measure.findings import ResultTable
 from lab.report.heat import HeatMap, Tile
 
@@ -21,7 +21,7 @@ UNKNOWN, NONE = "unknown", "–"
 EXPLAINED = (
     (
         "a request is hit if it fails, is answered by another than the version chosen first, or takes longer than "
-        f"{SLOWER:g} × the steady p99 of its caller, and then only if its caller has more of those than chance gives; "
+        f"{SLOWER:g} × the steady p99 of its caller and {NOTICED_MS:g} ms, if its caller has more of those than by chance; "
         "shares are of requests while the fault lasted, with 95 % intervals"
     ),
     (

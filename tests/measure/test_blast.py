@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.history import UNSENT, Record
-from lab.measure.blast import LEAST_REQUESTS, SLO, SLOWER, Blast, Ending, Fault, blast
+from lab.measure.blast import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
 from lab.measure.blasts import Spread, radius
 
 if TYPE_CHECKING:
@@ -85,13 +85,21 @@ def test_answers_by_default_and_by_fallback_are_hit_but_cost_no_budget() -> None
 
 
 def test_answers_that_take_too_long_are_hit_and_nobody_calls_that_clear() -> None:
-    seen = found(during("search", took_ms=SLOWER + 1))
+    seen = found(during("search", took_ms=NOTICED_MS + 1))
     assert ({"search"}, 50, Ending.OPEN, inf) == (seen.callers, seen.slow, seen.ending, seen.detect_s)
-    assert not found(during("search", took_ms=SLOWER)).callers
+    assert not found(during("search", took_ms=NOTICED_MS)).callers
+
+
+def test_where_answers_always_take_their_time_slow_is_what_takes_longer_than_that() -> None:
+    def taking(during_ms: float) -> Blast:
+        return found(lambda at_ms, _: {"took_ms": during_ms if 2_000 <= at_ms < 3_000 else 50})
+
+    assert set(CALLERS) == taking(50 * SLOWER + 1).callers
+    assert not taking(50 * SLOWER).callers
 
 
 def test_a_slow_request_here_and_there_is_no_fault() -> None:
-    seen = found(lambda at_ms, caller: {"took_ms": 50} if caller == "search" and at_ms in (2_101, 2_801) else {})
+    seen = found(lambda at_ms, caller: {"took_ms": 500} if caller == "search" and at_ms in (2_101, 2_801) else {})
     assert (frozenset(), 0, None, None, None) == (
         seen.callers,
         sum(seen.hits),
@@ -127,7 +135,7 @@ def test_rare_hits_have_not_ended_because_the_last_few_requests_were_spared() ->
 
 
 def test_an_error_that_takes_its_time_or_says_nothing_is_not_clear() -> None:
-    assert found(during("search", status="UNAVAILABLE", took_ms=30)).ending is Ending.OPEN
+    assert found(during("search", status="UNAVAILABLE", took_ms=130)).ending is Ending.OPEN
     assert found(during("search", status="UNKNOWN")).ending is Ending.OPEN
 
 
