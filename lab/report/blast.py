@@ -21,7 +21,7 @@ UNKNOWN, NONE = "unknown", "–"
 EXPLAINED = (
     (
         "a request is hit if it fails, is answered by another than the version chosen first, or takes longer than "
-        f"{SLOWER:g} × the steady p99 of its caller and {NOTICED_MS:g} ms, if its caller has more of those than by chance; "
+        f"{SLOWER:g} × the steady p99 of its caller and {NOTICED_MS:g} ms, and that more often than by chance; "
         "shares are of requests while the fault lasted, with 95 % intervals"
     ),
     (
