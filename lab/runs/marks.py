@@ -122,7 +122,7 @@ def faults_of(acts: Sequence[Act], *, from_ns: int, until_ns: int) -> list[Fault
         inject_ns = group[0].from_ns
         heal_ns = min(_undoing_begins_ns(group, acts, until_ns), next_ns)
         steady_ns = min(max(healed_ns, inject_ns - STEADY_NS), inject_ns)
-        name = f"{', '.join(act.target for act in group)} {PAST[group[0].kind]}"
+        name = f"{', '.join(act.target for act in group)} {PAST.get(group[0].kind, group[0].kind)}"
         faults.append(Fault(name=name, steady_ns=steady_ns, inject_ns=inject_ns, heal_ns=heal_ns, until_ns=next_ns))
         healed_ns = max(undone_ns(act, acts) or until_ns for act in group)
     return faults

@@ -4,7 +4,7 @@
 
     runs/<lab>/<utc>/
         <topology>-<caller>/    a run's folder, see lab.runs.folder; each can be judged and shown by itself
-            driver.log          what its driver complained of
+        <topology>-<caller>.log what its driver complained of
         together.json           names of the runs
         units/  sidecars/  spec.json  versions.json    what surrounded all of them
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lab.runs.folder import RunResult
     from lab.runtime.breaking import Breaking
 
-TOGETHER, LOG = "together.json", "driver.log"
+TOGETHER = "together.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def drive_together(
 
         status = 1
         try:
-            with (folder / name / LOG).open("w") as errors:
+            with (folder / f"{name}.log").open("w") as errors:  # not in its own: a container's is written over
                 status = stage.runtime.drive(folder / name, plan.caller, tell, breaking=breaking, errors=errors)
         finally:
             if status:
