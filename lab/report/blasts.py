@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lab.report.blast import EXPLAINED, KNOWN, doubts_of, heat_of, table_of
 from lab.report.heat import HeatMap
-from lab.report.run import origins
 from lab.runs.blasts import scene_of
 from lab.runs.together import TOGETHER
 
@@ -94,4 +93,12 @@ def _of_runs(runs: Sequence[ReportedRun]) -> Iterator[BlastView]:
         radii = scene_of([run.result.folder for run in group]).radii()
         if radii:
             notes = [*doubts_of(radii), *EXPLAINED]
-            yield BlastView(table_of(radii), heat_of(radii), origins(group), notes)
+            yield BlastView(table_of(radii), heat_of(radii), _origin(group), notes)
+
+
+def _origin(group: Sequence[ReportedRun]) -> str:
+    """The folder of runs at the same time, how many requests they sent, and where."""
+    folder = group[0].result.folder.parent
+    sent = sum(run.sent for run in group)
+    cards = dict.fromkeys(run.card for run in group if run.card)
+    return ", ".join([f"{len(group)} runs, {folder.parent.name}/{folder.name}", f"n = {sent:,}", *cards])
