@@ -2,7 +2,7 @@
 
 A request is *hit* if it failed, if another than the version chosen first answered it (a fallback, or the caller's own
 default answer), or if it was slow: later than :data:`SLOWER` times the steady p99 of its caller, and than people notice
-(:data:`NOTICED_MS`). Slow ones count only where a caller has more of them than chance would give it (:data:`SIGMA`): a
+(:data:`NOTICED_MS`). Slow ones count only where a caller has many more than chance would give it (:data:`SLOW_SIGMA`): a
 hiccup of the machine is no fault.
 
 Times count from when a request was due. *While it lasted* is from the beginning of the injection to the beginning of
@@ -35,8 +35,12 @@ NOTICED_MS = 100.0
 SLO = 0.999
 """Share of requests that may be expected to be answered; the rest is the error budget."""
 
-SIGMA = 3.0
-"""How unlikely it must be that slow requests are no more than before, or that hits have ended by chance."""
+SLOW_SIGMA = 5.0
+"""How unlikely it must be that a caller's slow requests are chance. A bench asks so of each caller, topology, fault and
+round, some hundred times: at 3 sigma one of them would be called slow in every other run of a faultless lab."""
+
+ENDED_SIGMA = 3.0
+"""How unlikely it must be that hits have ended by chance, and not because the dead part is left alone."""
 
 LEAST_REQUESTS = 10
 """Of each caller, before and while it lasted: with fewer nothing is known."""
@@ -223,7 +227,7 @@ def _ending(held: Sequence[Record], fault: Fault, judge: _Judge) -> tuple[Ending
             return ending, 0.0
         share = sum(not is_over(each) for each in theirs[: last + 1]) / (last + 1)
         # So many in a row that it can hardly be chance that the dead part was not met.
-        if len(theirs) - last - 1 >= max(LEAST_REQUESTS, least_trials(min(share, 0.5), SIGMA)):
+        if len(theirs) - last - 1 >= max(LEAST_REQUESTS, least_trials(min(share, 0.5), ENDED_SIGMA)):
             return ending, max(0.0, (theirs[last].intended_ns - fault.inject_ns) / _NS)
     return Ending.OPEN, math.inf
 
@@ -284,7 +288,7 @@ def _by_caller(records: Sequence[Record]) -> Mapping[str, list[Record]]:
 
 
 def _beyond_chance(count: int, trials: int, share: float) -> bool:
-    return count > trials * share and sigmas(tail(count, trials, share)) >= SIGMA
+    return count > trials * share and sigmas(tail(count, trials, share)) >= SLOW_SIGMA
 
 
 def _failed(record: Record) -> bool:

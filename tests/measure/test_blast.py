@@ -109,6 +109,15 @@ def test_a_slow_request_here_and_there_is_no_fault() -> None:
     )
 
 
+def test_a_hiccup_of_the_machine_is_no_fault_and_answers_that_are_slow_time_and_again_are() -> None:
+    hiccup = found(lambda at_ms, caller: {"took_ms": 400} if caller == "search" and 2_100 <= at_ms < 2_260 else {})
+    every_other = found(
+        lambda at_ms, caller: {"took_ms": 400} if caller == "search" and at_ms >= 2_000 and at_ms % 40 == 1 else {}
+    )
+    assert (0, 25) == (hiccup.slow, every_other.slow)
+    assert ({"search"}, Ending.OPEN) == (every_other.callers, every_other.ending)
+
+
 def test_traffic_that_leaves_the_dead_part_alone_ends_the_hits() -> None:
     seen = found(during("homepage", "search", until_ms=2_100, status="UNAVAILABLE"))
     assert (Ending.AVOIDED, 0.0) == (seen.ending, seen.heal_s)
