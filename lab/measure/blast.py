@@ -2,7 +2,7 @@
 
 A request is *hit* if it failed, if another than the version chosen first answered it (a fallback, or the caller's own
 default answer), or if it was slow: later than :data:`SLOWER` times the steady p99 of its caller, and than people notice
-(:data:`NOTICED_MS`). Slow ones count only where a caller has many more than chance would give it (:data:`SLOW_SIGMA`): a
+(:data:`NOTICED_MS`). Slow ones count only where a caller has far more of them than chance gives (:data:`SLOW_SIGMA`): a
 hiccup of the machine is no fault.
 
 Times count from when a request was due. *While it lasted* is from the beginning of the injection to the beginning of
