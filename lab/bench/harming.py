@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from lab.admin import AdminClient
-from lab.errors import LabError
+from lab.errors import LabError, UnitError
 from lab.measure.compare import interleave
 from lab.runs import LoadOptions
 from lab.runs.blasts import scene_of
@@ -74,7 +74,7 @@ def harm_all(setting: Setting, harms: Sequence[Harm], topologies: Sequence[str],
 
     Raises:
         UnitError: a driver did not start, or did not come to its end.
-        ConditionError: what was harmed did not come back.
+        DeadlineError: what was harmed did not come back.
     """
     callers = list(setting.state.plan.callers)
     options = [
@@ -101,7 +101,8 @@ def harm_all(setting: Setting, harms: Sequence[Harm], topologies: Sequence[str],
         run = pool.submit(setting.lab.load_together, options, progress=look, breaking=breaking)
         run.add_done_callback(lambda _: all_answer.set())
         try:
-            all_answer.wait(_STARTS_WITHIN_S)
+            if not all_answer.wait(_STARTS_WITHIN_S):
+                raise UnitError(f"not every driver was answered within {_STARTS_WITHIN_S:g} s: see `lab status`")
             watched = _Watched(setting, admin, run)
             for number, order in enumerate(interleave(harms, rounds, seed=0), 1):
                 for place, harm in enumerate(order, 1):
