@@ -195,7 +195,13 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
             reason = f"{self.replica} holds {sorted(self.holds)}: header {metadata.get(HEADER)}, body {key}"
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
         return serving_pb2.AnsweredBy(
-            cluster="ml-cluster-1", model=config.model, version=config.version, replica=self.replica, revision=1
+            cluster="ml-cluster-1",
+            model=config.model,
+            version=config.version,
+            replica=self.replica,
+            revision=1,
+            traffic_origin=envelope.context.traffic_origin,
+            tenant=envelope.context.tenant,
         )
 
     def _titles(self, request: ranking_pb2.RankRequest) -> list[ranking_pb2.RankedTitle]:

@@ -130,6 +130,8 @@ class Behaviour:
         error_rate: share of requests that fail with INTERNAL, 0 to 1: after their service time; a stream at once.
         warm_up_ms: time to load a model version.
         concurrency_limit: requests served at once; 0 means no limit.
+        tenant_concurrency_limit: of those, requests of any one tenant; 0 means no limit. With it below the other, one
+            tenant's flood leaves room for the others.
         seed: of the random draws.
         refuse_to_load: routing keys whose loading fails.
 
@@ -141,6 +143,7 @@ class Behaviour:
     error_rate: float = 0.0
     warm_up_ms: float = 50.0
     concurrency_limit: int = 0
+    tenant_concurrency_limit: int = 0
     seed: int = 1
     refuse_to_load: frozenset[str] = frozenset()
 
@@ -152,12 +155,14 @@ class Behaviour:
             remedy="a share from 0 to 1, e.g. 0.01 for 1 %",
         )
         _require_ms("warm_up_ms", self.warm_up_ms)
-        _require(
-            field="concurrency_limit",
-            value=self.concurrency_limit,
-            holds=0 <= self.concurrency_limit <= _MAX_CONCURRENCY,
-            remedy=f"a whole number from 0 (no limit) to {_MAX_CONCURRENCY}",
-        )
+        for name in ("concurrency_limit", "tenant_concurrency_limit"):
+            limit: int = getattr(self, name)
+            _require(
+                field=name,
+                value=limit,
+                holds=0 <= limit <= _MAX_CONCURRENCY,
+                remedy=f"a whole number from 0 (no limit) to {_MAX_CONCURRENCY}",
+            )
         _require(
             field="seed", value=self.seed, holds=0 <= self.seed <= _MAX_SEED, remedy="a whole number from 0 to 2^64-1"
         )

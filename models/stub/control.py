@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-_SCALARS: tuple[Literal["error_rate", "warm_up_ms", "concurrency_limit", "seed"], ...] = (
+_SCALARS: tuple[Literal["error_rate", "warm_up_ms", "concurrency_limit", "tenant_concurrency_limit", "seed"], ...] = (
     "error_rate",
     "warm_up_ms",
     "concurrency_limit",
+    "tenant_concurrency_limit",
     "seed",
 )
 
@@ -33,6 +34,7 @@ def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
         error_rate=behaviour.error_rate,
         warm_up_ms=behaviour.warm_up_ms,
         concurrency_limit=behaviour.concurrency_limit,
+        tenant_concurrency_limit=behaviour.tenant_concurrency_limit,
         seed=behaviour.seed,
         refuse_to_load=stub_pb2.RoutingKeys(routing_keys=sorted(behaviour.refuse_to_load)),
     )

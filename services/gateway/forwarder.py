@@ -227,7 +227,11 @@ class Forwarder(grpc.GenericRpcHandler):
             reason = f"use case {use_case!r}: gateway {self._name} has no rules yet"
             raise FailedError(grpc.StatusCode.UNAVAILABLE, reason)
         try:
-            return self._book.look_up(use_case, read_context(envelope.context))
+            context = read_context(envelope.context)
+        except ValueError as error:
+            raise FailedError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: {error}") from None
+        try:
+            return self._book.look_up(use_case, context)
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
 

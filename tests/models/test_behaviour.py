@@ -75,6 +75,7 @@ def test_a_latency_out_of_range_is_refused_by_field(text: str, field: str) -> No
         ("error_rate", math.nan),
         ("warm_up_ms", -1.0),
         ("concurrency_limit", -1),
+        ("tenant_concurrency_limit", -1),
         ("seed", -1),
         ("seed", 2**64),
         ("refuse_to_load", frozenset({"Not A Key"})),
