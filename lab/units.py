@@ -191,6 +191,7 @@ def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
             listen=port.bind,
             rest=rest.bind,
             control_plane=_control_plane_address(site),
+            replicas=spec.gateway.replicas,
             access_log=site.path(name, "access.log"),
         )
         yield Unit(name, "gateway", argv, port, pod=name, rest=rest)
