@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.client import open_client
+from lab.errors import CallError
 from lab.history import read_parquet, write_parquet
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
@@ -105,10 +106,14 @@ def limited(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.usefixtures("limited")
 def test_limits_are_published_shown_and_kept_to_at_the_gateways_alone(run_lab, lab: Lab) -> None:
     def statuses(topology: str, tenant: str) -> list[str]:
-        calls = [
-            run_lab(lab, "call", USE_CASE, "--topology", topology, "--context", f"tenant={tenant}") for _ in range(3)
-        ]
-        return [call.stderr.partition(":")[0] if call.returncode else "OK" for call in calls]
+        found = []
+        for _ in range(3):
+            try:
+                lab.call(USE_CASE, topology=topology, caller="homepage", context={"user_id": "u1", "tenant": tenant})
+                found.append("OK")
+            except CallError as error:
+                found.append(error.code.name)
+        return found
 
     rest = [address for name, address in lab.endpoints().rest.items() if name.startswith("gateway")]
     body = asking(tenant="noisy")
