@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 """Stands for each tenant that has no entry of its own."""
 
+MOST_UNNAMED = 1_024
+"""Tenants without an entry of their own that each have a bucket, at one gateway. What comes beyond shares one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from lab.routing.keys import COPY, COPY_HEADER, HEADER
+from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, tenant_in_header
+from lab.routing.rules import shown
 from models.context import origin_name
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -77,18 +78,26 @@ class Desk:
         Raises:
             Refused: the request is not answered, and not counted as in flight.
         """
-        keys, is_copy = [], False
+        keys, is_copy, tenant = [], False, None
         for name, value in context.invocation_metadata() or ():
             if name == HEADER:
                 keys.append(str(value))
             elif name == COPY_HEADER:
                 is_copy = value == COPY
+            elif name == TENANT_HEADER:
+                tenant = str(value)
         held, line = self._admit_copy(request, keys) if is_copy else self._admit_request(request, keys)
         envelope = request.envelope
         try:
             origin_name(envelope.context)
         except ValueError as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{held.routing_key}: {error}") from None
+        if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{held.routing_key}: {TENANT_HEADER} says {shown(tenant)}, the body says "
+                f"{shown(tenant_in_header(envelope.context.tenant))}; name the same tenant in both",
+            )
         line.enter(envelope, self._dials.behaviour, f"{held.routing_key}: replica {self._replica}")
         return Admitted(held, line, envelope.context.tenant)
 

@@ -11,14 +11,11 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from lab.routing.limits import DEFAULT, Limit
+from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit
 from lab.routing.rules import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-MOST_UNNAMED = 1_024
-"""Tenants without an entry of their own that each have a bucket. What comes beyond shares one."""
 
 _UNLIMITED = Limit()
 _ROUNDING = 1e-9  # what is earned in ten tenths of a second is one, whatever binary fractions say
@@ -80,7 +77,7 @@ class Limiter:
     Args:
         replicas: how many gateways share what a tenant is granted.
         clock: seconds, never going back.
-        most_unnamed: see :data:`MOST_UNNAMED`.
+        most_unnamed: see :data:`lab.routing.limits.MOST_UNNAMED`.
     """
 
     def __init__(

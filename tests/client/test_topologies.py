@@ -172,6 +172,19 @@ async def test_origin_and_tenant_reach_the_model_whole_or_as_a_stream(
     }
 
 
+@pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
+@pytest.mark.parametrize(
+    ("tenant", "header"), [("ads", "ads"), ("Kinder & Märchen", "Kinder%20%26%20M%C3%A4rchen"), ("", "%")]
+)
+async def test_the_central_envoy_alone_is_told_the_tenant_in_a_header(
+    topology: str, tenant: str, header: str, endpoints: Endpoints, model: Model
+) -> None:
+    async with opened(topology, endpoints) as client:
+        await client.call("HomepageRows", rank_request(), {**CONTEXT, "tenant": tenant})
+    [(_, metadata)] = model.seen
+    assert (header if topology == "gateway-header" else None) == metadata.get("x-tenant")
+
+
 @pytest.mark.parametrize("topology", RULED)
 async def test_a_tear_is_mended_by_a_second_attempt(topology: str, endpoints: Endpoints, model: Model) -> None:
     model.holds.clear()

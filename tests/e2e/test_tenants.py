@@ -104,7 +104,7 @@ def limited(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("limited")
-def test_limits_are_published_shown_and_kept_to_at_the_gateways_alone(run_lab, lab: Lab) -> None:
+def test_limits_are_published_shown_and_kept_to_at_every_gateway_and_nowhere_else(run_lab, lab: Lab) -> None:
     def statuses(topology: str, tenant: str) -> list[str]:
         found = []
         for _ in range(3):
@@ -126,8 +126,13 @@ def test_limits_are_published_shown_and_kept_to_at_the_gateways_alone(run_lab, l
     for topology in ("gateway", "gateway-passthrough"):
         assert ["RESOURCE_EXHAUSTED"] * 3 == statuses(topology, "noisy")
         assert ["OK"] * 3 == statuses(topology, "quiet")
-    for topology in ("mesh", "gateway-header", "proxyless"):
-        assert ["OK"] * 3 == statuses(topology, "noisy")
+    assert ["OK", "OK", "RESOURCE_EXHAUSTED"] == statuses("gateway-header", "noisy")
+    with pytest.raises(
+        CallError, match=r"tenant 'noisy' is over its rate limit at the central Envoy: tenants\.noisy\.rate"
+    ):
+        lab.call(USE_CASE, topology="gateway-header", caller="homepage", context={"user_id": "u1", "tenant": "noisy"})
+    for topology, tenant in (("gateway-header", "quiet"), ("mesh", "noisy"), ("proxyless", "noisy")):
+        assert ["OK"] * 3 == statuses(topology, tenant)
 
     revision = json.loads(run_lab(lab, "routes", "show", "--json").stdout)
     assert revision["document"]["tenants"] == {"noisy": {"rate": 0.002, "burst": 2}}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -196,6 +197,22 @@ async def test_every_answer_says_which_origin_and_tenant_the_model_saw(
         (by.HasField("traffic_origin"), by.traffic_origin, by.HasField("tenant"), by.tenant)
         for by in (answer.answered_by for answer in answers)
     }
+
+
+@pytest.mark.parametrize(("header", "tenant"), [("ads", "kids"), ("ads", ""), ("%", "ads")])
+async def test_a_header_that_names_another_tenant_than_the_body_is_refused(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], header: str, tenant: str
+) -> None:
+    request = rank_request("rows", "v1")
+    request.envelope.context.tenant = tenant
+
+    with pytest.raises(grpc.aio.AioRpcError, match="name the same tenant in both") as refused:
+        await replica.ranking.Rank(request, metadata=(("x-tenant", header),))
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert replica.replica.desk.in_flight == 0
+    right = quote(tenant, safe="") or "%"
+    assert (await replica.ranking.Rank(request, metadata=(("x-tenant", right),))).titles
 
 
 async def test_an_origin_that_does_not_exist_is_refused(
