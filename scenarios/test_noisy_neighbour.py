@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lab.history import Record
     from lab.lab import Lab
 
-OF_A_GATEWAY = ("gateway", "gateway-passthrough")
+LIMITED = ("gateway", "gateway-passthrough", "gateway-header")
 ONE_PATH_EACH = ("mesh", "mesh-unleased", "proxyless")
 """Ways on which nobody stands between the tenants but this machine."""
 
@@ -90,7 +90,7 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
     lab: Lab, topology: str, routes: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     tables = {"without limits": _table(routes, tmp_path)}
-    if topology in OF_A_GATEWAY:
+    if topology in LIMITED:
         tables["with limits"] = _table(routes, tmp_path, **{NOISY: {"rate": CAPACITY_RPS, "burst": 20}})
 
     for limits, table in tables.items():
