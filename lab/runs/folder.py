@@ -34,7 +34,7 @@ from lab.errors import RunError
 from lab.history import read_parquet, read_spool, write_parquet
 from lab.load.arrivals import Trace
 from lab.load.plan import read_plan, write_plan
-from lab.load.summary import RunSummary, latency_histogram, summarize
+from lab.load.summary import RunSummary, TenantSummary, latency_histogram, summarize
 from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ class RunResult:
             )
             for each in document["verdicts"]
         )
-        summary = RunSummary(**{field.name: document[field.name] for field in fields(RunSummary)})
+        by_tenant = {name: TenantSummary(**each) for name, each in document["by_tenant"].items()}
+        figures = {field.name: document[field.name] for field in fields(RunSummary)}
+        summary = RunSummary(**{**figures, "by_tenant": by_tenant})
         return cls(folder, summary, verdicts, combine(verdicts))
 
     def to_document(self) -> dict[str, Any]:
