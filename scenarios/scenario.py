@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lab.errors import DeadlineError
-from lab.runs.marks import STEP, STEP_OVER, Act, read_acts, write_act
+from lab.runs.marks import FAULTS, STEP, STEP_OVER, Act, read_acts, write_act
 from lab.waiting import eventually
 from scenarios.catalogue import RESULT
 from scenarios.verdicts import INVALID, UnknownError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FAULTS = ("kill", "pause", "partition")
+HARMS = ("kill", "pause", "partition", *FAULTS)
 """Acts whose effect somebody has to see, else nothing was tried."""
 
 _LOG_LINES, _LOG_WIDTH = 5, 300
@@ -152,7 +152,7 @@ class Scenario:
     def faults(self) -> list[Act]:
         """What was done to units since it began, without what undoes it."""
         acts = [act for lab in self._labs for act in read_acts(lab.folder)]
-        return [act for act in acts if act.kind in FAULTS and act.from_ns >= self._began_ns]
+        return [act for act in acts if act.kind in HARMS and act.from_ns >= self._began_ns]
 
     def runs(self) -> list[Path]:
         """Folders of its runs, in order."""

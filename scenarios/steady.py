@@ -12,11 +12,11 @@ from lab.checkers.plain import decide
 from lab.errors import CallError, LabError
 from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
-from lab.runs.marks import UNDONE_BY, read_acts, undone_ns
+from lab.runs.marks import FAULTS, UNDONE_BY, read_acts, undone_ns
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from scenarios.scenario import FAULTS
+from scenarios.scenario import HARMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,6 +80,7 @@ class SteadyState:
 
     def restore(self, lab: Lab) -> None:
         """Undoes what a scenario has left behind, as far as that goes, so that the next does not suffer for it."""
+        lab.heal()
         for act in _open_faults(lab, lab.status()):
             getattr(lab, UNDONE_BY[act.kind])(act.target)
         for unit in lab.status().units:
@@ -170,9 +171,11 @@ def _lasting(lab: Lab, status: LabStatus) -> list[str]:
 
 def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
     acts = read_acts(lab.folder)
-    latest = {(act.kind, act.target): act for act in acts if act.kind in FAULTS}
+    latest = {(act.kind, act.target): act for act in acts if act.kind in HARMS}
     there = {unit.name for unit in status.units}
-    return [act for act in latest.values() if undone_ns(act, acts) is None and act.target in there]
+    return [
+        act for act in latest.values() if undone_ns(act, acts) is None and (act.target in there or act.kind in FAULTS)
+    ]
 
 
 def _behaviour(address: str) -> stub_pb2.Behaviour:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from lab.runs import RunResult
     from scenarios.scenario import Scenario
+    from scenarios.steady import SteadyState
 
 USE_CASE, MODEL = "ContinueWatchingRanking", "cw-ranker"
 CLUSTERS = {"v1": "ml-cluster-1", "v2": "ml-cluster-2"}
@@ -39,7 +40,7 @@ class Versions:
 
 
 @pytest.fixture
-def versions(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Versions]:
+def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Iterator[Versions]:
     """The first is in force, and nothing else is loaded; models take their time to load."""
     paths = {}
     for version, cluster in CLUSTERS.items():
@@ -55,7 +56,7 @@ def versions(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Versions]:
         "v2 is unloaded", lambda: _loaded(lab), within=timedelta(seconds=20), until=lambda keys: "v2" not in keys
     )
     yield Versions(**paths)
-    dial(lab, stub_pb2.Behaviour(warm_up_ms=0.0))
+    dial(lab, steady.behaviour)
 
 
 def _loaded(lab: Lab) -> set[str]:
