@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lab.faults.scene import Scene
     from lab.faults.state import FaultRecord
 
-_LISTENING_WITHIN = timedelta(seconds=20)
-_LOADED_WITHIN = timedelta(seconds=10)
+_LISTENING_WITHIN = timedelta(seconds=45)
+_LOADED_WITHIN = timedelta(seconds=30)
 # Connections of a replica that nobody calls are few: its sidecars', at least, come back after each closing.
 _WATCHED_S = 1.0
 _CLOSINGS_WATCHED = 2
