@@ -101,6 +101,13 @@ def registered(lab: Lab) -> set[str]:
     return {each.replica for each in known.replicas if each.loaded} if known else set()
 
 
+def acts(lab: Lab, target: str) -> list[str]:
+    """What has been done to it, as it was written down."""
+    path = lab.folder / ACTS
+    written = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [act["kind"] for act in written if act["target"] == target]
+
+
 def requests_at(lab: Lab, replica: str) -> int:
     unit = next(unit for unit in lab.status().units if unit.name == replica)
     with open_blocking_channel(unit.address) as channel:
@@ -223,15 +230,11 @@ def test_without_a_control_plane_what_is_known_serves_on_until_it_is_healed(lab:
 
 
 def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) -> None:
-    def acts() -> list[str]:
-        written = [json.loads(line) for line in (lab.folder / ACTS).read_text().splitlines()]
-        return [act["kind"] for act in written if act["target"] == "control-plane"]
-
-    before = acts()
+    before = acts(lab, "control-plane")
     fault = lab.inject("control-plane-loss", how="kill", seconds=1)
 
     eventually("it is healed", lambda: not fault.active, within=WITHIN)
-    assert acts() == [*before, "kill", "start"]
+    assert acts(lab, "control-plane") == [*before, "kill", "start"]
     eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
 
 
@@ -243,6 +246,8 @@ def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
     assert {answer(lab) for _ in range(4)} == {B}
     assert_healed(lab, fault)
     assert A in registered(lab)
+    # That it was killed and started is part of one act.
+    assert acts(lab, "ml-cluster-1-a")[-2:] == ["cold", "heal cold"]
 
 
 def test_a_cold_replica_is_slow_at_first(lab: Lab) -> None:
