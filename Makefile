@@ -17,7 +17,7 @@ WORKERS ?= 2
 PAIRS   ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks lint format lock protos bundle compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,13 @@ fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each othe
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
 scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
-	@$(BIN)/pytest scenarios -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
+	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
+
+smoke: $(VENV)/ready  ## Run the scenarios that continuous integration runs on every change, on gateway and mesh
+	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) -m smoke --topology gateway,mesh $(ARGS)
+
+scenarios-page: $(VENV)/ready  ## Write docs/scenarios.md, the catalogue of scenarios
+	@$(BIN)/python -m scenarios
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
 	@$(BIN)/lab bench $(ARGS)
