@@ -6,7 +6,7 @@ command could not do as well.
 
 from lab.workshop.answers import Told
 from lab.workshop.dial import dial
-from lab.workshop.figures import Figure, beside, show, table, timeline
+from lab.workshop.figures import Figure, beside, guesses, show, table, timeline
 from lab.workshop.session import WorkshopLab
 from lab.workshop.traffic import records_of, topology_picture
 from lab.workshop.watch import cut_off, watch
@@ -18,6 +18,7 @@ __all__ = [
     "beside",
     "cut_off",
     "dial",
+    "guesses",
     "records_of",
     "show",
     "table",

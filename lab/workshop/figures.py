@@ -9,13 +9,16 @@ from jinja2 import ChoiceLoader, PackageLoader
 from markupsafe import Markup
 
 from lab.report import read_run
+from lab.report.bars import Bar, BarChart, BarGroup
+from lab.report.palette import topology_style
 from lab.report.picture import drawing_of
+from lab.report.scales import linear
 from lab.report.sections import timeline as timelines
 from lab.report.templating import templates
 from lab.workshop.flow import Flow, draw_flow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.report.picture import AnyChart
     from lab.runs import RunResult
@@ -83,6 +86,19 @@ def beside(*figures: Figure) -> Figure:
         for each in figures
     )
     return Figure("", body)
+
+
+def guesses(title: str, unit: str, guess: Mapping[str, float | None], measured: Mapping[str, float]) -> Figure:
+    """What was guessed beside what was measured, one group a topology; without guesses, what was measured."""
+    groups = []
+    for name, value in measured.items():
+        guessed = guess.get(name)
+        bars = [] if guessed is None else [Bar("your guess", "failed", guessed)]
+        groups.append(BarGroup(name, [*bars, Bar("measured", topology_style(name), value)]))
+    most = max(bar.value for group in groups for bar in group.bars)
+    missing = [name for name in measured if guess.get(name) is None]
+    reminder = f"No guess yet for {', '.join(missing)}: next time, guess first." if missing else ""
+    return show(BarChart(title, linear(unit, most or 1.0), groups), reminder)
 
 
 def _is_number(cell: object) -> bool:

@@ -6,8 +6,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from lab.guard import Guard
 from lab.lab import Lab
-from lab.workshop.guard import Guard
 from lab.workshop.together import drive_together
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The guard of a lab: a process that takes it down when its owner ends without having done so, whatever ended it.
 
-``python -m lab.workshop.guard NAME HOME``. It says ``ready`` on standard output, or ``taken`` if the lab has a guard
+``python -m lab.guard NAME HOME``. It says ``ready`` on standard output, or ``taken`` if the lab has a guard
 whose owner lives. Then it waits on standard input, a pipe that the owner holds open: the word ``dismissed`` lets it go,
 and the end of the pipe, which also comes if the owner was killed, makes it take the lab down. It stands in a session of
 its own, so that no signal which is meant for the owner and all its group reaches it.
@@ -37,7 +37,7 @@ class Guard:
     """
 
     def __init__(self, name: str, home: Path) -> None:
-        command = [sys.executable, "-m", "lab.workshop.guard", name, str(home)]
+        command = [sys.executable, "-m", "lab.guard", name, str(home)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
