@@ -43,7 +43,7 @@ class Guard:
         )
         assert self._process.stdout is not None  # noqa: S101 (it is a pipe)
         if self._process.stdout.readline().strip() != READY:
-            self._process.wait()
+            self._process.communicate()
             raise LabError(f"lab {name} belongs to another notebook: run that one's last cell, or shut its kernel down")
 
     def dismiss(self) -> None:

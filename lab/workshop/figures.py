@@ -93,8 +93,8 @@ def guesses(title: str, unit: str, guess: Mapping[str, float | None], measured: 
     groups = []
     for name, value in measured.items():
         guessed = guess.get(name)
-        bars = [] if guessed is None else [Bar("your guess", "failed", guessed)]
-        groups.append(BarGroup(name, [*bars, Bar("measured", topology_style(name), value)]))
+        bars = [] if guessed is None else [Bar("your guess", "failed", guessed, text=f"{guessed:.3g}")]
+        groups.append(BarGroup(name, [*bars, Bar("measured", topology_style(name), value, text=f"{value:.3g}")]))
     most = max(bar.value for group in groups for bar in group.bars)
     missing = [name for name in measured if guess.get(name) is None]
     reminder = f"No guess yet for {', '.join(missing)}: next time, guess first." if missing else ""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_NAME = "notebook"
 
+_guards: dict[Path, Guard] = {}
+"""Folder of each lab that this process has brought up → its guard. Who runs a cell again keeps what it made."""
+
 
 class WorkshopLab(Lab):
     """A lab, and a guard that takes it down when this process ends, also if it is killed.
@@ -30,7 +33,6 @@ class WorkshopLab(Lab):
 
     def __init__(self, name: str = "", home: Path | None = None) -> None:
         super().__init__(name or os.environ.get("LAB_NAME", _DEFAULT_NAME), home)
-        self._guard: Guard | None = None
 
     def up(self, **options: Any) -> list[CallOutcome]:
         """Brings the lab up, guarded; see :meth:`lab.lab.Lab.up`.
@@ -38,16 +40,15 @@ class WorkshopLab(Lab):
         Raises:
             LabError: the lab belongs to another notebook, or as there.
         """
-        if self._guard is None:
-            self._guard = Guard(self.name, self.folder.parent.parent)
+        if self.folder not in _guards:
+            _guards[self.folder] = Guard(self.name, self.folder.parent.parent)
         return super().up(**options)
 
     def down(self) -> int:
         """Takes the lab down, and dismisses its guard."""
         ended = super().down()
-        if self._guard is not None:
-            self._guard.dismiss()
-            self._guard = None
+        if self.folder in _guards:
+            _guards.pop(self.folder).dismiss()
         return ended
 
     def publish_document(self, document: Mapping[str, Any], *, comment: str = "", rushed: bool = False) -> int:
