@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lab.bench.decomposition import PARTS
 from lab.bench.talk import json_bytes, protobuf_bytes
 from lab.checkers.plain import decide
+from lab.client import TOPOLOGIES
 from lab.errors import LabError
 from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
@@ -78,7 +79,9 @@ def check_who_notices(answer: Collection[str]) -> Told:
 
 def check_causes(answer: Mapping[str, tuple[str | None, str | None]]) -> Told:
     """Notebook 3: for each cause, the pair of topologies that differ in it and in nothing else."""
-    known = {part.name: {part.more, part.less} for part in PARTS}
+    known = {part.name: {part.more, part.less} for part in PARTS if part.more in TOPOLOGIES and part.less in TOPOLOGIES}
+    if missing := known.keys() - answer.keys():
+        return not_yet(f"Say which pair shows {min(missing)!r}.")
     for cause, pair in answer.items():
         if cause not in known:
             return not_yet(f"{cause!r} is none of {', '.join(known)}.")
