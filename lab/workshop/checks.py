@@ -21,8 +21,8 @@ from lab.workshop.watch import back, cut_off, watch
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from lab.lab import Lab
     from lab.runs import RunResult
+    from lab.workshop.session import WorkshopLab
 
 RANKING = "ContinueWatchingRanking"
 
@@ -144,7 +144,7 @@ def check_bug(run: RunResult, *, at_most: float = 0.05) -> Told:
     return right(f"{run.misrouted} of {run.summary.ok:,} answers were wrong, and the checker named each.")
 
 
-def check_victims(lab: Lab, victims: Collection[str]) -> Told:
+def check_victims(lab: WorkshopLab, victims: Collection[str]) -> Told:
     """Notebook 4: kills some units, looks who is cut off, and starts them again: ``search`` alone, by both ways."""
     if not victims:
         return not_yet("Name units to kill; `lab.status()` lists them.")

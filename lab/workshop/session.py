@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import LabNotRunningError
 from lab.guard import Guard
 from lab.lab import Lab
 from lab.workshop.together import drive_together
@@ -33,6 +35,7 @@ class WorkshopLab(Lab):
 
     def __init__(self, name: str = "", home: Path | None = None) -> None:
         super().__init__(name or os.environ.get("LAB_NAME", _DEFAULT_NAME), home)
+        self._routes: dict[str, Any] | None = None
 
     def up(self, **options: Any) -> list[CallOutcome]:
         """Brings the lab up, guarded; see :meth:`lab.lab.Lab.up`.
@@ -50,6 +53,19 @@ class WorkshopLab(Lab):
         if self.folder in _guards:
             _guards.pop(self.folder).dismiss()
         return ended
+
+    def routes(self) -> dict[str, Any]:
+        """The route table in force; as it was last seen, while the control plane does not answer.
+
+        Raises:
+            LabNotRunningError: it was never seen.
+        """
+        try:
+            self._routes = self.revision().document or {}
+        except LabNotRunningError:
+            if self._routes is None:
+                raise
+        return copy.deepcopy(self._routes)
 
     def publish_document(self, document: Mapping[str, Any], *, comment: str = "", rushed: bool = False) -> int:
         """Publishes a route table that is not in a file; see :meth:`publish`.

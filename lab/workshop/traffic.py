@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lab.history import Record
-    from lab.lab import Lab
+    from lab.workshop.session import WorkshopLab
 
 _NS = 1e9
 _OK = "OK"
@@ -51,7 +51,7 @@ class Request(Protocol):
 
 
 def topology_picture(
-    lab: Lab, requests: Iterable[Request] | RunResult, topology: str, *, last_s: float | None = None
+    lab: WorkshopLab, requests: Iterable[Request] | RunResult, topology: str, *, last_s: float | None = None
 ) -> Figure:
     """Who called whom by one topology, and how often; what does not run is marked.
 
@@ -64,7 +64,7 @@ def topology_picture(
     every: Iterable[Request] = records_of(requests) if isinstance(requests, RunResult) else requests
     found = recent([each for each in every if each.topology == topology and each.status != UNSENT], last_s)
     states = {unit.name: (unit.role, unit.state) for unit in lab.status().units}
-    flow = flow_of(found, topology, states, lab.revision().document or {})
+    flow = flow_of(found, topology, states, lab.routes())
     when = "" if last_s is None else f" of the last {last_s:g} s"
     return show(flow, f"Numbers are requests{when}, where they arrive; {len(found):,} in all.")
 

@@ -9,12 +9,13 @@ from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import CallError
+from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lab.lab import Lab
+    from lab.workshop.session import WorkshopLab
 
 EVERY_S = 0.1
 BACK_WITHIN = timedelta(seconds=20)
@@ -36,7 +37,7 @@ class Asked(NamedTuple):
     done_ns: int
 
 
-def watch(lab: Lab, topologies: Sequence[str], *, seconds: float = 1.5) -> list[Asked]:
+def watch(lab: WorkshopLab, topologies: Sequence[str], *, seconds: float = 1.5) -> list[Asked]:
     """What every caller got by each topology, asking ten times a second in turn for all that it may ask for.
 
     Args:
@@ -44,7 +45,7 @@ def watch(lab: Lab, topologies: Sequence[str], *, seconds: float = 1.5) -> list[
         topologies: ways to ask by, each in a row of calls of its own.
         seconds: for how long; a call that is under way is waited for.
     """
-    document = lab.revision().document or {}
+    document = lab.routes()
     wishes = {
         caller: [name for name, entry in document["use_cases"].items() if caller in entry["callers"]]
         for caller in lab.endpoints().callers
@@ -64,12 +65,18 @@ def cut_off(asked: Sequence[Asked]) -> dict[str, list[str]]:
     return {topology: [name for name, ok in callers.items() if not ok] for topology, callers in seen.items()}
 
 
-def back(lab: Lab, topologies: Sequence[str]) -> None:
-    """Returns when every caller is answered by each topology again.
+def back(lab: WorkshopLab, topologies: Sequence[str]) -> None:
+    """Returns when every caller is answered by each topology again, and the control plane hears of everybody.
 
     Raises:
         DeadlineError: somebody is not.
     """
+    eventually(
+        "all are connected to the control plane again",
+        lambda: _unheard(lab),
+        within=BACK_WITHIN,
+        until=lambda missing: not missing,
+    )
     eventually(
         "everybody is answered again",
         lambda: {way: who for way, who in cut_off(watch(lab, topologies, seconds=0)).items() if who},
@@ -78,7 +85,16 @@ def back(lab: Lab, topologies: Sequence[str]) -> None:
     )
 
 
-def _row(lab: Lab, topology: str, caller: str, use_cases: Sequence[str], *, until: float) -> list[Asked]:
+def _unheard(lab: WorkshopLab) -> set[str]:
+    """Resolvers and gateways that the control plane does not hear of; itself, if it does not answer."""
+    status = lab.status()
+    if status.control_plane is None:
+        return {CONTROL_PLANE}
+    listening = {unit.name for unit in status.units if unit.role in ("resolver", "gateway")}
+    return listening - {node.node for node in status.control_plane.nodes}
+
+
+def _row(lab: WorkshopLab, topology: str, caller: str, use_cases: Sequence[str], *, until: float) -> list[Asked]:
     asked = []
     for number, use_case in enumerate(cycle(use_cases)):
         began = time.monotonic()
@@ -89,7 +105,7 @@ def _row(lab: Lab, topology: str, caller: str, use_cases: Sequence[str], *, unti
     return asked
 
 
-def _ask(lab: Lab, topology: str, caller: str, use_case: str, number: int) -> Asked:
+def _ask(lab: WorkshopLab, topology: str, caller: str, use_case: str, number: int) -> Asked:
     context = {"user_id": f"u{number}", **_CONTEXTS[number // 2 % len(_CONTEXTS)]}
     cluster = version = message = ""
     latency_ms = 0.0
