@@ -6,6 +6,7 @@ A check of a route table tries it out on requests, and does not care how it is w
 from __future__ import annotations
 
 from itertools import product
+from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.decomposition import PARTS
@@ -49,6 +50,7 @@ def changed_cases(before: Mapping[str, Any], after: Mapping[str, Any], **more: s
 
 def check_phones_in_germany(document: Mapping[str, Any]) -> Told:
     """Notebook 1: phones in Germany get ``cw-ranker@v3``, and nobody else gets anything else than before."""
+    document = _as_published(document)
     if fault := _fault(document):
         return not_yet(fault)
     before = read_path(CHECKOUT / "routes.yaml").document
@@ -96,6 +98,7 @@ def check_causes(answer: Mapping[str, tuple[str | None, str | None]]) -> Told:
 
 def check_canary(document: Mapping[str, Any]) -> Told:
     """Notebook 5: 5 % of the users whom the default would serve get ``cw-ranker@v2``; all others are left alone."""
+    document = _as_published(document)
     hint = _fault(document) or _wrong_share(document) or _wrong_people(document)
     if hint:
         return not_yet(hint)
@@ -191,6 +194,12 @@ def check_remedies(answer: Collection[str]) -> Told:
     if helps - given:
         return not_yet("There are more. What do those that you found have in common?")
     return right("Each ends old connections: an L4 balancer chooses once a connection, so only new ones can be moved.")
+
+
+def _as_published(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The table as it is read back from its file: a cell's number is text there."""
+    published: dict[str, Any] = loads(dumps(document))
+    return published
 
 
 def _fault(document: Mapping[str, Any]) -> str:
