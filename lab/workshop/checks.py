@@ -173,13 +173,14 @@ def check_victims(lab: WorkshopLab, victims: Collection[str]) -> Told:
 
 def check_bytes(*, json: int | None, protobuf: int | None) -> Told:
     """Notebook 2: what the talk's request takes."""
-    for name, answer, true in (("JSON", json, json_bytes()), ("protobuf", protobuf, protobuf_bytes())):
+    for name, answer, true, hint in (
+        ("JSON", json, json_bytes(), "Do quotes, colons, commas and brackets all count?"),
+        ("protobuf", protobuf, protobuf_bytes(), "How many strings are there, and what goes before each?"),
+    ):
         if answer is None:
             return not_yet(f"Count the bytes of the {name}.")
-        if answer < true:
-            return not_yet(f"{name}: there are more. Every string has a frame: which, and how long is it?")
-        if answer > true:
-            return not_yet(f"{name}: there are fewer. Which characters could go?")
+        if answer != true:
+            return not_yet(f"{name}: there are {'more' if answer < true else 'fewer'}. {hint}")
     return right("Both are counted from the wire format, not from the slide.")
 
 

@@ -7,15 +7,16 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_client import KernelManager
+from markupsafe import Markup
 
 from lab.errors import LabError
 from lab.guard import Guard
 from lab.waiting import eventually
-from lab.workshop import WorkshopLab
+from lab.workshop import Figure, WorkshopLab, dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,3 +163,34 @@ def test_a_guard_keeps_its_post_when_somebody_presses_ctrl_c(lab: Lab) -> None:
         assert guard.poll() is None
         guard.communicate("dismissed")
     assert 0 == guard.returncode
+
+
+def test_a_dial_draws_anew_where_it_stops(lab: Lab) -> None:
+    del lab  # for its environment
+    with kernel() as (_, client):
+        shown: list[str] = []
+
+        def keep(message: dict[str, Any]) -> None:
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                shown.append(message["content"]["data"]["text/plain"])
+
+        shows = "from lab.workshop import dial, Figure; dial('n', [1, 2, 3], lambda n: Figure(str(n), ''), at=2)"
+        finds = "from ipywidgets.widgets.widget import _instances as all_widgets"
+        moves = "next(each for each in all_widgets.values() if hasattr(each, 'options')).value = 3"
+        for code in (shows, f"{finds}; {moves}"):
+            reply = client.execute_interactive(code, timeout=TIMEOUT_S, output_hook=keep)
+            assert "ok" == reply["content"]["status"], reply["content"]
+
+        assert shown[0].startswith("SelectionSlider")
+        assert ["[2]", "[3]"] == shown[1:]
+
+
+def test_a_dial_without_widgets_draws_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del lab
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+
+    dial("n", [1, 2], lambda n: Figure(str(n), Markup("")), at=2)
+
+    assert "[2]\n" == capsys.readouterr().out

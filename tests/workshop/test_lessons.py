@@ -10,6 +10,19 @@ from lab.runs import LoadOptions
 from lab.workshop import WorkshopLab, cut_off, topology_picture, watch
 from lab.workshop.careless import load_with
 from lab.workshop.checks import check_bug, check_victims
+from lab.workshop.measuring import latency_picture, middle, p50s, parts_picture
+from lab.workshop.protocols import (
+    GRPC,
+    REST,
+    arrivals,
+    arrivals_picture,
+    bytes_of,
+    costs,
+    costs_picture,
+    grow,
+    newcomer_picture,
+    spread_picture,
+)
 from lab.workshop.watch import back
 
 if TYPE_CHECKING:
@@ -86,3 +99,49 @@ def test_several_loads_flow_while_something_is_done(lab: WorkshopLab) -> None:
     assert WAYS == [run.folder and each for run, each in zip(runs, WAYS, strict=True)]
     assert [0, 0] == [run.summary.failed for run in runs]
     assert done == [lab.revision().revision]
+
+
+async def test_protocols_are_compared_on_one_model(lab: WorkshopLab) -> None:
+    measured = await costs(lab, 27_000)
+
+    assert {GRPC, REST} == set(measured)
+    assert all(cost.p50 > 0 for cost in measured.values())
+    assert "27 KB" in costs_picture(measured, 27_000).title
+    assert bytes_of(27_000)[REST] > 2 * bytes_of(27_000)[GRPC]
+
+
+async def test_a_stream_brings_the_first_title_before_the_whole_answer_comes(lab: WorkshopLab) -> None:
+    whole, items = await arrivals(lab, "mesh")
+
+    assert sorted(items) == items
+    assert items[0] < whole
+    assert "stream" in str(arrivals_picture("mesh", (whole, items)).body)
+
+
+async def test_behind_l4_a_new_replica_gets_nothing_and_behind_l7_its_share(lab: WorkshopLab) -> None:
+    before = lab.status().units
+    seen = await grow(lab)
+
+    assert ["L4", "L7", "mesh"] == sorted(seen)
+    assert 0 == seen["L4"][0].share
+    assert seen["L7"][0].share > 0.5
+    assert "L4" in str(spread_picture(seen).body)
+    assert "even share" in str(newcomer_picture(seen).body)
+    assert {unit.name for unit in before} == {unit.name for unit in lab.status().units}
+
+
+def test_latencies_are_measured_in_turns(lab: WorkshopLab) -> None:
+    measured = p50s(lab, WAYS, 400, rounds=2)
+
+    assert [2, 2] == [len(values) for values in measured.values()]
+    assert "400 B" in latency_picture(measured, 400).title
+    assert middle(measured["mesh"]) > 0
+
+
+def test_parts_are_those_whose_pair_was_measured() -> None:
+    measured = {"gateway": [3.0, 3.1], "gateway-passthrough": [2.0, 2.1], "mesh": [1.0, 1.1]}
+
+    text = str(parts_picture(measured, 400).body)
+
+    assert "parse, re-serialise" in text
+    assert "resolve" not in text
