@@ -29,7 +29,7 @@ def test_a_page_fetches_nothing_and_follows_its_reader_into_the_dark() -> None:
         ),
         nbformat.v4.new_output("display_data", {"text/html": picture._repr_html_(), "text/plain": repr(picture)}),
     ]
-    notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+    notebook.metadata.widgets = {"application/vnd.jupyter.widget-state+json": {"state": {"m": {"state": {}}}}}
 
     page = published(notebook)
 
