@@ -38,14 +38,15 @@ class WorkshopLab(Lab):
         self._routes: dict[str, Any] | None = None
 
     def up(self, **options: Any) -> list[CallOutcome]:
-        """Brings the lab up, guarded; see :meth:`lab.lab.Lab.up`.
+        """Brings the lab up, guarded, as processes unless ``LAB_RUNTIME`` says otherwise; see :meth:`lab.lab.Lab.up`.
 
         Raises:
             LabError: the lab belongs to another notebook, or as there.
         """
         if self.folder not in _guards:
             _guards[self.folder] = Guard(self.name, self.folder.parent.parent)
-        return super().up(**options)
+        runtime = "auto" if "LAB_RUNTIME" in os.environ else "process"
+        return super().up(**{"runtime": runtime, **options})
 
     def down(self) -> int:
         """Takes the lab down, and dismisses its guard."""
