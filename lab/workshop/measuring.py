@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from lab.workshop.figures import Figure
 
-ROUNDS = 4
+ROUNDS = 3
 
 _PACES = ((50_000, 200.0, 24), (1_000_000, 50.0, 8))
 """Payloads below so many bytes: requests per second, and how many in one turn."""
