@@ -17,7 +17,7 @@ WORKERS ?= 2
 PAIRS   ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ report: $(VENV)/ready  ## Write what a run shows as one HTML file
 notebooks: NAME := notebook
 notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks bring their lab up
 	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
+
+notebooks-html: NAME := notebook-html
+notebooks-html: $(VENV)/ready  ## Run all notebooks, and write them with what they show to docs/notebooks (ARGS=FILE: one)
+	@LAB_NAME=$(NAME) $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=120 --to html \
+	  --TemplateExporter.extra_template_basedirs=notebooks/.html --template published \
+	  --output-dir docs/notebooks $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
 
 lint: $(VENV)/ready  ## Check style, types and floors
 	@$(BIN)/ruff check --quiet .
