@@ -70,7 +70,7 @@ def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of
     scenario.figure("sent last of those", f"{max(0, last_ns - died_ns) / 1e6:.0f} ms after it died")
 
 
-@pytest.mark.scenario(takes_s=8)
+@pytest.mark.scenario(takes_s=8, topologies=("gateway", "mesh", "proxyless"))
 def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is_then_left_alone(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is
     scenario.figure("left alone after", f"{(max(each.sent_ns for each in slow) - cut.from_ns) / 1e9:.1f} s")
 
 
-@pytest.mark.scenario(takes_s=7)
+@pytest.mark.scenario(takes_s=7, topologies=("gateway", "mesh", "proxyless"))
 def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
     scenario: Scenario, small_lab: Lab, topology: str
 ) -> None:

@@ -95,21 +95,21 @@ def _versions_that_answered(result: RunResult) -> set[str]:
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=12)
+@pytest.mark.scenario(takes_s=9)
 def test_rolling_a_version_back_and_forth_under_load_fails_and_misroutes_nothing(
     scenario: Scenario, topology: str, versions: Versions
 ) -> None:
     """Versions that take their time to load are rolled four times, and no request notices."""
-    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=6), rolls=4)
+    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=5), rolls=4)
 
     assert_all_answered_rightly(result)
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=8)
+@pytest.mark.scenario(takes_s=7)
 def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology: str, versions: Versions) -> None:
     """Rules that go out before anything is loaded cost requests, and the verdict says so."""
-    load = _load(topology, rate=300, duration_s=4)
+    load = _load(topology, rate=300, duration_s=3)
     result = _rolled_back_and_forth(scenario, versions, load, rolls=2, unsafe_skip_phases=True)
 
     # Where nothing is loaded yet, nobody answers: at 300 rps for 300 ms that is some 90 requests a roll.
