@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 USE_CASE = "ContinueWatchingRanking"
 RAMP = (1, 10, 50, 100)
-RAMP_S = 4.0
+RAMP_S = 5.0
 USERS, MANY_USERS = 200, 1_000_000
 
 
@@ -47,7 +47,7 @@ def _load(topology: str, *, rate: float, duration_s: float, users: int) -> LoadO
     )
 
 
-@pytest.mark.scenario(takes_s=6)
+@pytest.mark.scenario(takes_s=7)
 def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -58,7 +58,7 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
         for percent in RAMP:
             with scenario.step(f"Give v2 {percent} % of the users"):
                 lab.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
-            wait([run], timeout=RAMP_S / (len(RAMP) + 1))  # traffic flows on
+            wait([run], timeout=RAMP_S / (len(RAMP) + 2))  # traffic flows on
     with scenario.step("Judge who moved, and when"):
         result = run.result()
     outcomes = {verdict.checker: str(verdict.outcome) for verdict in result.verdicts}

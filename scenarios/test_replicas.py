@@ -40,12 +40,12 @@ def _load(topology: str, rate: float, duration_s: float) -> LoadOptions:
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=5)
+@pytest.mark.scenario(takes_s=6)
 def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of_rotation_within_a_second(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """Nothing is sent twice, so what the dead replica had fails; nothing that is sent after a second does."""
-    with under_load(lab, _load(topology, rate=500, duration_s=3)) as run:
+    with under_load(lab, _load(topology, rate=500, duration_s=4)) as run:
         with scenario.step(f"Kill {VICTIM}"), cutting() as cut:
             lab.kill(VICTIM)
         scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)

@@ -83,7 +83,7 @@ def _rolled_back_and_forth(
             with scenario.step(f"Roll to {version}{', all phases at once' if unsafe_skip_phases else ''}"):
                 table = getattr(versions, version)
                 lab.publish(table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases)
-            wait([run], timeout=load.duration_s / (rolls + 1))  # traffic flows on
+            wait([run], timeout=load.duration_s / (rolls + 2))  # traffic flows on
     with scenario.step("Judge every answer"):
         result = run.result()
     assert _versions_that_answered(result) == {"v1", "v2"}, "nobody saw a roll"
@@ -95,21 +95,21 @@ def _versions_that_answered(result: RunResult) -> set[str]:
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=9)
+@pytest.mark.scenario(takes_s=10)
 def test_rolling_a_version_back_and_forth_under_load_fails_and_misroutes_nothing(
     scenario: Scenario, topology: str, versions: Versions
 ) -> None:
     """Versions that take their time to load are rolled four times, and no request notices."""
-    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=5), rolls=4)
+    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=6), rolls=4)
 
     assert_all_answered_rightly(result)
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=7)
+@pytest.mark.scenario(takes_s=8)
 def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology: str, versions: Versions) -> None:
     """Rules that go out before anything is loaded cost requests, and the verdict says so."""
-    load = _load(topology, rate=300, duration_s=3)
+    load = _load(topology, rate=300, duration_s=4)
     result = _rolled_back_and_forth(scenario, versions, load, rolls=2, unsafe_skip_phases=True)
 
     # Where nothing is loaded yet, nobody answers: at 300 rps for 300 ms that is some 90 requests a roll.

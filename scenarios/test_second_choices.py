@@ -88,7 +88,7 @@ def test_when_a_whole_cluster_dies_the_next_choice_answers_from_the_next_request
         lab.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
     victims = [unit.name for unit in lab.status().units if unit.name.startswith(f"{FIRST}-")]
     try:
-        with under_load(lab, _load(topology, duration_s=3)) as run:
+        with under_load(lab, _load(topology, duration_s=4)) as run:
             with scenario.step(f"Kill {' and '.join(victims)}"), cutting() as cut:
                 for victim in victims:
                     lab.kill(victim)
