@@ -14,7 +14,7 @@ WORKERS ?= 2
 PAIRS   ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks lint format lock protos compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks docs lint format lock protos compose-file clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ notebooks: NAME := notebook
 notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks bring their lab up
 	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
 
+docs: $(VENV)/ready  ## Build the documentation's pages, which need no network: docs/_build/html/index.html
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir docs/_build/doctrees \
+	  docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 lint: $(VENV)/ready  ## Check style, types and floors
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
@@ -87,7 +92,7 @@ compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for 
 	@$(BIN)/python -m lab.runtime.compose > $(VENV)/compose.yaml && cp $(VENV)/compose.yaml compose/compose.yaml
 
 clean: lab-down  ## Take the lab down and remove .venv and caches
-	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
