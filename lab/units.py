@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CONTROL_PLANE = "control-plane"
 CENTRAL_ENVOY = "central-envoy"
 SHARED_RESOLVER = "shared-resolver"
+ACCESS_LOG = "access.log"
+"""Name of the file in which a unit writes a line a request, if it does."""
 _ENVOY_TEMPLATE = Path(__file__).parent.parent / "envoy" / "by-routing-key.yaml"
 
 
@@ -82,6 +84,11 @@ class Unit:
     pod: str = ""
     cluster: str = ""
     rest: Port | None = None
+
+    @property
+    def logs_requests(self) -> bool:
+        """Whether it writes :data:`ACCESS_LOG`: who does is told so on its command line or in a file of its own."""
+        return any(ACCESS_LOG in text for text in (*self.argv, *self.files.values()))
 
     @property
     def address(self) -> str:
@@ -162,6 +169,7 @@ def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> U
         advertise=port.inside,
         control_plane=_control_plane_address(site),
         **spec.stub.model_dump(exclude_defaults=True),
+        **_request_log(spec, name, site),
     )
     return Unit(name, "model", argv, port, pod=name, cluster=cluster, rest=rest)
 
@@ -191,7 +199,7 @@ def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
             listen=port.bind,
             rest=rest.bind,
             control_plane=_control_plane_address(site),
-            access_log=site.path(name, "access.log"),
+            access_log=site.path(name, ACCESS_LOG),
         )
         yield Unit(name, "gateway", argv, port, pod=name, rest=rest)
 
@@ -208,6 +216,7 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
         control_plane=_control_plane_address(site),
         lease_ttl=spec.leases.ttl_s,
         max_stale=spec.leases.max_stale_s,
+        **_request_log(spec, name, site),
     )
     return Unit(name, "resolver", argv, port, pod=caller or name)
 
@@ -221,7 +230,7 @@ def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
         for part, value in zip(("host", "port"), address.rsplit(":", 1), strict=True)
     }
     bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
-        hosts_and_ports, role=role, access_log=site.path(name, "access.log")
+        hosts_and_ports, role=role, access_log=site.path(name, ACCESS_LOG)
     )
     argv = (
         "envoy",
@@ -233,6 +242,8 @@ def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
         *("--concurrency", "1"),
         # With hot restart, Envoys on one host collide, and each ends with the process that started it.
         "--disable-hot-restart",
+        # The access log, as often as a gateway writes its own; Envoy's default is 10 s.
+        *("--file-flush-interval-msec", "250"),
         *("--log-level", "warn"),
     )
     return Unit(name, role, argv, port, admin, {"envoy.yaml": bootstrap}, pod=caller or name)
@@ -246,8 +257,14 @@ def _caller(spec: LabSpec, name: str, endpoints: Endpoints, table: RouteTable, s
         "page": spec.callers[name].page,
         "apis": apis_of(table),
     }
-    argv = _python("services.caller", name=name, listen=port.bind, config=site.path(name, "caller.json"))
+    own = {"config": site.path(name, "caller.json"), **_request_log(spec, name, site)}
+    argv = _python("services.caller", name=name, listen=port.bind, **own)
     return Unit(name, "caller", argv, port, files={"caller.json": json.dumps(config, indent=1)}, pod=name)
+
+
+def _request_log(spec: LabSpec, unit: str, site: Site) -> dict[str, str]:
+    """For the units that write a line a request only if they are asked to."""
+    return {"access_log": site.path(unit, ACCESS_LOG)} if spec.log_requests else {}
 
 
 def apis_of(table: RouteTable) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, doctor, lifecycle, load, report, roll, routes
+from lab.cli import bench, call, compare, doctor, lifecycle, load, logs, report, roll, routes
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -27,6 +27,7 @@ app = typer.Typer(
 doctor.register(app)
 lifecycle.register(app)
 call.register(app)
+logs.register(app)
 app.add_typer(routes.app, name="routes")
 roll.register(app)
 load.register(app)
