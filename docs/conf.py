@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from docs.site import links
+from docs.site import floors, links
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -23,8 +23,6 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 # Pages say `sh` for what the suite runs in a shell, and `text` for what is shown.
 highlight_language = "text"
-pygments_style = "sphinx"
-pygments_dark_style = "native"
 
 html_theme = "furo"
 html_title = project
@@ -38,3 +36,4 @@ html_theme_options: dict[str, object] = {"top_of_page_buttons": []}
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     links.register(app)
+    floors.register(app)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = PAGES / "travels.md"
 _WHEN = ("time", "at")
-_WIDTH = 100
+_WIDTH = 80
 # A space at which no line is broken.
 _TIE = "\N{NO-BREAK SPACE}"
 
