@@ -35,7 +35,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.up(runtime="process")
         yield lab
     finally:
-        lab.down()
+        # Pages may bring labs of other names up.
+        for folder in [each for each in (home / ".lab").iterdir() if each.is_dir()]:
+            Lab(folder.name, home=home).down()
 
 
 @pytest.fixture

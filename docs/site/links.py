@@ -15,43 +15,38 @@ from sphinx import addnodes
 if TYPE_CHECKING:
     from docutils.nodes import Element
     from sphinx.application import Sphinx
-    from sphinx.environment import BuildEnvironment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = CHECKOUT / "docs"
+_FOR_READERS = {".md", ".json"}
 
 
 def register(app: Sphinx) -> None:
     """Has Sphinx ask this module."""
-    app.connect("doctree-read", _replace_downloads)
-    app.connect("missing-reference", _as_path)
+    app.connect("doctree-read", _say_paths)
 
 
 def in_checkout(target: str, page: Path) -> Path | None:
-    """The file or folder outside of the site that a link on a page leads to; None if there is none."""
+    """The file or folder that a link on a page leads to, if a reader of the site cannot go there; relative."""
     found = (page.parent / target.partition("#")[0]).resolve()
     if not found.exists() or not found.is_relative_to(CHECKOUT):
         return None
-    return found.relative_to(CHECKOUT)
+    for_readers = found.is_relative_to(PAGES) and found.suffix in _FOR_READERS
+    return None if for_readers else found.relative_to(CHECKOUT)
 
 
-def _as_path(app: Sphinx, env: BuildEnvironment, node: Element, content: Element) -> nodes.literal | None:
-    del content
-    path = in_checkout(node.get("reftarget", ""), Path(app.srcdir) / env.doc2path(node["refdoc"], base=False))
-    return None if path is None else _words(node, path)
-
-
-def _replace_downloads(app: Sphinx, document: nodes.document) -> None:
-    """MyST makes downloads of links to files; a copy of a module in the site would be read as if it were the module."""
+def _say_paths(app: Sphinx, document: nodes.document) -> None:
     page = Path(app.srcdir) / app.env.doc2path(app.env.docname, base=False)
-    for node in list(document.findall(addnodes.download_reference)):
-        path = in_checkout(node["reftarget"], page)
-        if path is not None:
-            node.parent.replace(node, _words(node, path))
+    # MyST makes downloads of links to files, and takes one to a folder for a page that is missing.
+    for kind in (addnodes.download_reference, addnodes.pending_xref):
+        for node in list(document.findall(kind)):
+            path = in_checkout(node["reftarget"], page) if "/" in node["reftarget"] else None
+            if path is not None:
+                node.parent.replace(node, _words(node, path))
 
 
 def _words(node: Element, path: Path) -> nodes.literal:
     """The link's own words, and the path if they do not say it."""
-    words = node.astext()
-    shown = str(path) if words in {"", str(path), path.name} else f"{words} ({path})"
+    words = node.astext().rstrip("/")
+    shown = str(path) if words in {"", path.name} or str(path).endswith(words) else f"{words} ({path})"
     return nodes.literal(shown, shown)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lab.checkers import Outcome
+from lab.checkers import CHECKERS, Outcome
 from lab.cli.options import Caller, Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
-from lab.runs import LoadOptions, judge
+from lab.runs import LoadOptions, judge, load_checker
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
@@ -112,13 +112,17 @@ def load(
 
 def check(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/default/latest.")],
+    checker: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A checker of your own, as well: a Python file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a run from its folder alone. Exit status 0: valid, 1: invalid, 2: unknown.
 
     Example: lab check runs/default/latest
     """
-    _finish(judge(run_dir.resolve()), as_json=as_json)
+    checkers = {**CHECKERS, **dict(load_checker(file) for file in checker or ())}
+    _finish(judge(run_dir.resolve(), checkers=checkers), as_json=as_json)
 
 
 def _finish(result: RunResult, *, as_json: bool) -> None:

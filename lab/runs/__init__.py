@@ -6,5 +6,6 @@ What a request is and when it is sent belongs to ``lab.load``; what it proves be
 from lab.runs.drive import LoadOptions, drive
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
+from lab.runs.own_checker import load_checker
 
-__all__ = ["LoadOptions", "LocustOptions", "RunResult", "drive", "judge"]
+__all__ = ["LoadOptions", "LocustOptions", "RunResult", "drive", "judge", "load_checker"]
