@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, doctor, lifecycle, load, logs, report, roll, routes
+from lab.cli import bench, call, compare, demo, doctor, lifecycle, load, logs, report, roll, routes
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+demo.register(app)
 doctor.register(app)
 lifecycle.register(app)
 call.register(app)
