@@ -15,9 +15,10 @@ PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(C
 # Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
 WORKERS ?= 2
 PAIRS   ?= 1000000
+ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks docs lint format lock protos bundle compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks docs figures lint format lock protos bundle compose-file clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,7 @@ help:  ## List the targets
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
 	@echo "  PAIRS=1000000          how many to compare in make fuzz"
+	@echo "  ROUNDS=10              of each bench in make figures"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
 
 lab-up: $(VENV)/ready  ## Bring the lab up; ends with a verified call per topology
@@ -66,6 +68,9 @@ docs: $(VENV)/ready  ## Build the documentation's pages, which need no network: 
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir docs/_build/doctrees \
 	  docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+figures: $(VENV)/ready  ## Measure every figure that README and docs quote anew, in ROUNDS rounds; says which have moved
+	@$(BIN)/python -m docs.site.figures --rounds $(ROUNDS) $(ARGS)
 
 lint: $(VENV)/ready  ## Check style, types and floors
 	@$(BIN)/ruff check --quiet .
