@@ -32,6 +32,7 @@ PICTURES = PAGES / "figures"
 BENCHES = ("encodings", "topologies", "decomposition")
 # What a bench says by its exit status: all holds, a claim does not, one is unknown. The figures are there each time.
 _MEASURED = (0, 1, 2)
+_NOTHING = "*Nothing was measured yet: `make figures` does.*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,11 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
 
 
 def texts(kept: Mapping[str, Any]) -> dict[str, str]:
-    """All that pages may quote, by name: each figure, and a block for each bench."""
+    """All that pages may quote, by name: each figure, the same roughly (``….about``), and a block for each bench."""
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
-    return quotes | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
+    rough = {f"{name}.about": _about(figure["estimate"]) for name, figure in _each(kept)}
+    nothing = {f"figures.{bench}": _NOTHING for bench in (*BENCHES, "memory")}
+    return quotes | rough | nothing | {f"figures.{bench}": _block(bench, found) for bench, found in kept.items()}
 
 
 def put_into_pages(kept: Mapping[str, Any]) -> list[Path]:
@@ -107,6 +110,11 @@ def _quoted(figure: Mapping[str, Any]) -> str:
     estimate, low, high = (written(figure[end]) for end in ("estimate", "low", "high"))
     doubt = " (in doubt)" if figure.get("doubts") else ""
     return f"{estimate} [{low}, {high}]{doubt}"
+
+
+def _about(value: float) -> str:
+    """Two significant digits."""
+    return f"{float(f'{value:.2g}'):,g}"
 
 
 def _block(bench: str, found: Mapping[str, Any]) -> str:
@@ -173,7 +181,9 @@ def main() -> None:
     """Measures, writes, compares."""
     parser = argparse.ArgumentParser(prog="make figures", description="Regenerates every figure that is quoted.")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds of each bench, 3 or more [10]")
-    parser.add_argument("--only", nargs="*", default=BENCHES, metavar="BENCH", help=f"of {', '.join(BENCHES)}")
+    parser.add_argument(
+        "--only", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of {', '.join(BENCHES)}, or none"
+    )
     parser.add_argument("--quote", action="store_true", help="measure nothing: write what is kept into the pages")
     arguments = parser.parse_args()
     before = read()
@@ -181,7 +191,8 @@ def main() -> None:
     if not arguments.quote:
         os.environ.setdefault("LAB_RUNTIME", "process")
         try:
-            found = {**_measure(arguments.only, arguments.rounds), "memory": memory.measure()}
+            found = _measure(arguments.only, arguments.rounds) if arguments.only else {}
+            found["memory"] = memory.measure()
             travels.main()
         except LabError as error:
             sys.exit(f"make figures: {error}")

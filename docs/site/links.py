@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = CHECKOUT / "docs"
-_FOR_READERS = {".md", ".json"}
+_FOR_READERS = {".md", ".json", ".html"}
 
 
 def register(app: Sphinx) -> None:

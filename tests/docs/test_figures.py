@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from docs.site import blocks
-from docs.site.figures import changes, read, texts
+from docs.site.figures import changes, figures_of, read, texts
+from lab.bench.result import BenchResult, Claim, Ran, ResultTable
 from lab.errors import InputError
+from lab.measure.compare import Interval
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +58,24 @@ def test_a_figure_is_quoted_with_its_interval_and_its_run() -> None:
     block = quoted["figures.topologies"]
     assert "| mesh / direct, p50 | 1.500 [1.400, 1.600] | ≤ 2: holds |" in block
     assert "10 rounds in 12 s, begun 2026-01-02 03:04:05 UTC; runtime process, cpus 2, memory 4 GiB, kernel 6" in block
+
+
+def test_what_a_bench_found_is_kept_as_pages_quote_it() -> None:
+    figure = Interval(estimate=3.25, low=3.0, high=3.5, confidence=0.95, rounds=10)
+    result = BenchResult(
+        name="encodings",
+        unit="as named",
+        arms={"REST": [3.25], "gRPC": [1.0]},
+        claims=[Claim(text="REST / gRPC, bytes, talk", figure=figure, at_least=1.0, doubts=("the driver was late",))],
+        notes=[],
+        tables=[ResultTable(title="bytes", columns=("arm", "sent"), rows=[("REST", 68.0)], numbers=("sent",))],
+        ran=Ran(started="2026-01-02T03:04:05+00:00", took_s=1.0, rounds=10, machine=MACHINE),
+    )
+
+    quoted = texts({"encodings": figures_of(json.loads(json.dumps(result.to_document())))})
+
+    assert "3.250 [3.000, 3.500] (in doubt)" == quoted["encodings.rest-grpc-bytes-talk"]
+    assert "| arm | sent |\n|---|---:|\n| REST | 68.000 |" in quoted["figures.encodings"]
 
 
 def test_what_is_written_stands_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
