@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lab.admin import AdminClient
 from lab.calls import call
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
-from lab.faults import Hands
+from lab.faults import Faulting
 from lab.logs import lines_about
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
@@ -45,7 +45,7 @@ DEFAULT_SPEC = SIZES["default"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
-class Lab(Publishing):
+class Lab(Publishing, Faulting):
     """One lab, up or not.
 
     Args:
@@ -182,40 +182,6 @@ class Lab(Publishing):
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 
-    # -- units ---------------------------------------------------------------------------------------------------
-
-    def kill(self, unit: str) -> None:
-        """Ends one unit at once; see :class:`lab.faults.Hands` for this and the next seven."""
-        self._hands.kill(unit)
-
-    def start(self, unit: str) -> None:
-        """Starts one unit that does not run, at the addresses that it had."""
-        self._hands.start(unit)
-
-    def pause(self, unit: str) -> None:
-        """Freezes one unit."""
-        self._hands.pause(unit)
-
-    def resume(self, unit: str) -> None:
-        """Lets a frozen unit go on."""
-        self._hands.resume(unit)
-
-    def partition(self, unit: str) -> None:
-        """Cuts one unit off, with the pod that it stands in."""
-        self._hands.partition(unit)
-
-    def rejoin(self, unit: str) -> None:
-        """Connects one unit again that was cut off."""
-        self._hands.rejoin(unit)
-
-    def scale(self, cluster: str, replicas: int) -> list[str]:
-        """Gives a model cluster more replicas, or fewer; returns all their names."""
-        return self._hands.scale(cluster, replicas)
-
-    def replace(self, unit: str, cluster: str) -> str:
-        """Kills a model replica and starts one of another cluster at its very address; returns its name."""
-        return self._hands.replace(unit, cluster)
-
     # -- calling -------------------------------------------------------------------------------------------------
 
     def call(
@@ -299,9 +265,8 @@ class Lab(Publishing):
 
     # -- within --------------------------------------------------------------------------------------------------
 
-    @property
-    def _hands(self) -> Hands:
-        return Hands(self.folder)
+    def _own_folder(self) -> Path:
+        return self.folder
 
     @property
     def _state_file(self) -> Path:
@@ -332,9 +297,12 @@ class Lab(Publishing):
         """Plans a new lab, once all that an earlier one of this name has left is gone."""
         carrier.sweep()
         shutil.rmtree(self.folder / "units", ignore_errors=True)
+        self._faults.forget()
         return LabState(carrier.name, str(file), spec, plan(spec, table, carrier.site()))
 
     def _take_down(self, *, keep_logs: bool) -> int:
+        with suppress(LabError):  # what of them is left is swept away with the rest
+            self._faults.end()
         try:
             state = LabState.load(self._state_file)
         except LabError:

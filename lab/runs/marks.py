@@ -1,7 +1,8 @@
-"""What was done to a lab's units while a run was under way: killed, paused, cut off, scaled, replaced, and undone.
+"""What was done to a lab while a run was under way: to its units, and by faults; and how it was undone.
 
-Hands write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over, those that
-fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when it began.
+Hands and faults write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over,
+those that fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when
+it began.
 """
 
 from __future__ import annotations
@@ -19,9 +20,15 @@ if TYPE_CHECKING:
 
 MARKS, ACTS = "marks.json", "acts.jsonl"
 
-KINDS = ("kill", "start", "pause", "resume", "partition", "rejoin", "scale", "replace")
+FAULTS = ("slow", "error", "flood", "bad-push", "cold", "churn")
+"""Faults that do not consist of acts on units, and so are acts themselves."""
 
-UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin"}
+HEAL = {fault: f"heal {fault}" for fault in FAULTS}
+"""Fault → the act that ends it."""
+
+KINDS = ("kill", "start", "pause", "resume", "partition", "rejoin", "scale", "replace", *FAULTS, *HEAL.values())
+
+UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin", **HEAL}
 """Act → the one that undoes it, on the same unit. Others change the lab for good."""
 
 
@@ -31,7 +38,7 @@ class Act:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        target: unit, or the cluster that was scaled.
+        target: unit, or what else it was aimed at: the cluster that was scaled.
         detail: what more there is to say: ``to 3 replicas``.
         from_ns: when it was begun, Unix nanoseconds.
         until_ns: when it was done.

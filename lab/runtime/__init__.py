@@ -116,6 +116,9 @@ class Runtime(Protocol):
             The driver's exit status.
         """
 
+    def end_drive(self, run: Path) -> None:
+        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+
 
 def _compose(folder: Path, security: str) -> Runtime:
     from lab.runtime.compose import ComposeRuntime  # noqa: PLC0415 (Docker's library, for those who have Docker)

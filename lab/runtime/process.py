@@ -141,8 +141,7 @@ class ProcessRuntime:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
         process = _process(running)
         if process is not None:
-            _try(process, signal.SIGKILL)
-            _wait_for_end([process])
+            _kill([process])
 
     def stop(self, units: Iterable[Running]) -> None:
         """Ends units: SIGTERM to all, SIGKILL to those that are still there after a while."""
@@ -196,6 +195,11 @@ class ProcessRuntime:
                 except BaseException:
                     program.kill()
                     raise
+
+    def end_drive(self, run: Path) -> None:
+        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+        plan = str(run / "plan.json")
+        _kill([each for each in self._marked() if plan in _command_line(each)])
 
     def sweep(self) -> int:
         """Ends every process that carries this lab's mark, known or not, and returns how many there were."""
@@ -282,10 +286,20 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         _try(process, signal.SIGCONT)  # a paused one could not obey
         _try(process, signal.SIGTERM)
-    left = _wait_for_end(processes)
-    for process in left:
+    _kill(_wait_for_end(processes))
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
         _try(process, signal.SIGKILL)
-    _wait_for_end(left)
+    _wait_for_end(processes)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def _wait_for_end(processes: list[psutil.Process]) -> list[psutil.Process]:

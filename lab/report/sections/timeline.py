@@ -10,7 +10,7 @@ import numpy as np
 
 from lab.report.chart import Chart, Drawing, Line, Mark, draw
 from lab.report.scales import linear, logarithmic
-from lab.runs.marks import UNDONE_BY, undone_ns
+from lab.runs.marks import HEAL, UNDONE_BY, undone_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +40,13 @@ _PAST = {
     "rejoin": "connected again",
     "scale": "scaled",
     "replace": "replaced",
+    "slow": "slow",
+    "error": "fails requests",
+    "flood": "floods",
+    "bad-push": "pushed badly",
+    "cold": "cold",
+    "churn": "closes connections",
+    **dict.fromkeys(HEAL.values(), "healed"),
 }
 
 

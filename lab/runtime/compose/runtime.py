@@ -251,7 +251,11 @@ class ComposeRuntime:
         with engine.one_line(f"rejoin {unit.name}"):
             owner = self._owner_of_address(unit)
             service = owner.labels[_SERVICE_LABEL]
-            self._network.connect(owner, ipv4_address=host, aliases=[service])
+            try:
+                self._network.connect(owner, ipv4_address=host, aliases=[service])
+            except APIError as error:
+                if error.status_code != 403:  # noqa: PLR2004 (what the engine says if it is connected)
+                    raise
 
     # -- load ----------------------------------------------------------------------------------------------------
 
@@ -269,11 +273,19 @@ class ComposeRuntime:
                 on_line,
                 image=document.image_of(file),
                 pod=pod[f"{caller}-pod"],
-                name=f"{self._project}-driver-{run.name.lower()}",
+                name=self._name_of_driver(run),
                 labels=self._labels("driver"),
                 security=self._security,
                 errors=sys.stderr,
             )
+
+    def end_drive(self, run: Path) -> None:
+        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+        with engine.one_line("driver"), suppress(NotFound):
+            self._docker.containers.get(self._name_of_driver(run)).remove(force=True, v=True)
+
+    def _name_of_driver(self, run: Path) -> str:
+        return f"{self._project}-driver-{run.name.lower()}"
 
     def _relay(self, port: int, host: str, run: str) -> AbstractContextManager[None]:
         return published(
