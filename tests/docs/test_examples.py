@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docs.examples import pinned_gateway
+from docs.examples import bounce, pinned_gateway
 from lab.client import TOPOLOGIES, open_client
+from lab.faults.registry import KINDS
 from lab.lab import CHECKOUT, Lab
 from lab.runs import LoadOptions
 from lab.transport import open_blocking_channel
@@ -146,6 +147,16 @@ def test_a_scenario_of_ones_own_runs_like_the_labs(new_lab: Callable[[], Lab], t
 
     assert result.returncode == 0, result.stdout
     assert "1 passed" in result.stdout
+
+
+def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, bounce.Bounce.name, bounce.Bounce())
+
+    with lab.injected("bounce", "ml-cluster-1-a", seed=1) as fault:
+        assert "1 of 1 units are other processes than before" == fault.observe().because
+
+    assert [] == lab.faults()
+    assert {"running"} == {unit.state for unit in lab.status().units}
 
 
 async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
