@@ -45,12 +45,14 @@ class Change:
         before: its estimate with its interval, as it was stated; empty if it is new.
         after: the same now.
         left: whether the new estimate lies outside of the interval that was stated.
+        doubted: whether the bench itself says that it shows nothing; then it has not left anything either.
     """
 
     name: str
     before: str
     after: str
     left: bool
+    doubted: bool
 
 
 def figures_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,8 +78,9 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     found = []
     for name, figure in new.items():
         known = old.get(name)
-        left = known is not None and not _within(figure["estimate"], known)
-        found.append(Change(name, _quoted(known) if known else "", _quoted(figure), left))
+        doubted = bool(figure["doubts"])
+        left = known is not None and not doubted and not _within(figure["estimate"], known)
+        found.append(Change(name, _quoted(known) if known else "", _quoted(figure), left, doubted))
     return found
 
 
@@ -174,14 +177,17 @@ def _measure(benches: Sequence[str], rounds: int) -> dict[str, Any]:
 
 def _say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     for change in found:
-        mark = "new" if not change.before else "LEFT" if change.left else "kept"
+        mark = "doubt" if change.doubted else "new" if not change.before else "LEFT" if change.left else "kept"
         was = f", was {change.before}" if change.before else ""
         print(f"{mark:<5}{change.name}: {change.after}{was}")  # noqa: T201 (a command prints)
     machines = [{_ran(each["ran"]).partition("; ")[2] for each in kept.values()} for kept in (before, after)]
     if before and machines[0] != machines[1]:
         print(f"measured on another machine: {machines[0]} before, {machines[1]} now")  # noqa: T201
     left = sum(change.left for change in found)
-    print(f"{len(found)} figures, {left} of which left the interval that was stated")  # noqa: T201
+    doubted = sum(change.doubted for change in found)
+    print(f"{len(found)} figures; {left} left the interval that was stated, {doubted} are in doubt")  # noqa: T201
+    if doubted:
+        print("in doubt: let the machine do nothing else, and measure again before these are kept")  # noqa: T201
 
 
 def main() -> None:
