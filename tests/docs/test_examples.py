@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,12 +33,29 @@ EXAMPLES = CHECKOUT / "docs" / "examples"
 ON_THE_PHONE = {"user_id": "u1", "device": "phone"}
 
 
-@pytest.fixture
-def lab(new_lab: Callable[[], Lab]) -> Lab:
+@contextmanager
+def up(home: Path, **what: Any) -> Iterator[Lab]:
+    """A lab for as long as the block lasts."""
+    lab = Lab(f"own-{secrets.token_hex(3)}", home=home)
+    try:
+        lab.up(runtime="process", **what)
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The example's caller beside the homepage, and nothing more."""
-    lab = new_lab()
-    lab.up(spec=EXAMPLES / "trailers.toml", runtime="process")
-    return lab
+    with up(tmp_path_factory.mktemp("trailers"), spec=EXAMPLES / "trailers.toml") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def whole_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """All callers and clusters, two gateways."""
+    with up(tmp_path_factory.mktemp("whole"), topologies=["gateway", "mesh"]) as lab:
+        yield lab
 
 
 def test_a_caller_of_ones_own_asks_stage_by_stage(lab: Lab) -> None:
@@ -102,43 +120,18 @@ def test_a_checker_of_ones_own_judges_beside_the_labs(
     assert "invalid" == impatient["patience"]
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (None, "no such file"),
-        ("", "write NAME"),
-        ("NAME = 'tear'\n\ndef check(evidence): ...\n", "'tear' is the name of one of the lab's own"),
-        ("1 / 0", "ZeroDivisionError: division by zero"),
-    ],
-)
-def test_a_file_that_is_no_checker_is_refused_in_one_line(
-    run_lab: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, text: str | None, words: str
-) -> None:
-    file = tmp_path / "own.py"
-    if text is not None:
-        file.write_text(text)
-
-    result = run_lab(None, "check", str(tmp_path), "--checker", str(file))
-
-    assert 1 == result.returncode
-    assert words in result.stderr
-    assert 1 == result.stderr.count("\n")
-
-
 def _judged(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
     assert result.stdout, result.stderr
     return {each["checker"]: each["outcome"] for each in json.loads(result.stdout)["verdicts"]}
 
 
-def test_a_scenario_of_ones_own_runs_like_the_labs(new_lab: Callable[[], Lab], tmp_path: Path) -> None:
-    lab = new_lab()
-    lab.up(topologies=["mesh"], runtime="process")
+def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "scenarios.conftest", EXAMPLES / "test_two_revisions.py"]
-    command += ["--lab", lab.name, "--topology", "mesh", "-q", "-p", "no:cacheprovider"]
+    command += ["--lab", whole_lab.name, "--topology", "mesh", "-q", "-p", "no:cacheprovider"]
     result = subprocess.run(
         command,
         cwd=CHECKOUT,
-        env={**os.environ, "LAB_HOME": str(tmp_path)},
+        env={**os.environ, "LAB_HOME": str(whole_lab.folder.parent.parent)},
         capture_output=True,
         text=True,
         check=False,
@@ -160,15 +153,13 @@ def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: 
 
 
 async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
-    new_lab: Callable[[], Lab], monkeypatch: pytest.MonkeyPatch
+    whole_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab = new_lab()
-    lab.up(topologies=["gateway"], runtime="process")
     kind = pinned_gateway.PinnedGatewayClient
     monkeypatch.setitem(TOPOLOGIES, kind.topology, kind)
 
     async def ask(caller: str, times: int) -> list[str]:
-        client = open_client(kind.topology, caller, lab.endpoints().clients[caller])
+        client = open_client(kind.topology, caller, whole_lab.endpoints().clients[caller])
         try:
             await client.ready()
             request = APIS["ranking.v1"].build_request(400)
@@ -178,5 +169,5 @@ async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
 
     homepage, recommendations = await ask("homepage", 6), await ask("recommendations", 6)
 
-    met = [{line.unit for id_ in ids for line in lab.log_lines(id_)} for ids in (homepage, recommendations)]
+    met = [{line.unit for id_ in ids for line in whole_lab.log_lines(id_)} for ids in (homepage, recommendations)]
     assert [{"gateway-1"}, {"gateway-2"}] == sorted(met, key=str)
