@@ -49,19 +49,20 @@ def lab_that_is_down(tmp_path: Path) -> Iterator[Lab]:
     lab.down()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "page", [page for page in WITH_COMMANDS if page.name not in WITH_A_LAB_OF_THEIR_OWN], ids=lambda page: page.name
 )
 def test_every_command_of_a_page_succeeds_in_order(page: Path, lab: Lab) -> None:
-    run_page(page, lab, timeout_s=150)
+    run_page(page, lab, timeout_s=280)
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     "page", [page for page in WITH_COMMANDS if page.name in WITH_A_LAB_OF_THEIR_OWN], ids=lambda page: page.name
 )
 def test_every_command_of_a_page_succeeds_from_nothing_to_nothing(page: Path, lab_that_is_down: Lab) -> None:
-    run_page(page, lab_that_is_down, timeout_s=100)
+    run_page(page, lab_that_is_down, timeout_s=160)
 
     assert not lab_that_is_down.folder.exists()
 
