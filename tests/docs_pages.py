@@ -24,8 +24,8 @@ _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>.+?) -->\n)?^```(?P<language>sh|bash|shell|console)\b.*?\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-# A busy machine may make a run's verdict unknown, which has a status of its own. What make does, it does to the checkout,
-# and for minutes: such a block says why it is not run.
+# A busy machine may make a run's verdict unknown, which has a status of its own. What make does, it does to the
+# checkout, and for minutes: such a block says why it is not run.
 _PREAMBLE = """
 set -euo pipefail
 lab() { local status=0; command lab "$@" || status=$?
