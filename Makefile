@@ -65,7 +65,7 @@ notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks bring their lab up
 	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
 
 docs: $(VENV)/ready  ## Build the documentation's pages, which need no network: docs/_build/html/index.html
-	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir docs/_build/doctrees \
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir docs/_build/doctrees \
 	  docs docs/_build/html
 	@echo docs/_build/html/index.html
 
