@@ -13,7 +13,7 @@ from lab.cli import completion
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError, LabNotRunningError
-from lab.faults import KINDS
+from lab.faults import KINDS, Visible
 from lab.faults.page import document_of, levels_in_words
 from lab.lab import Lab
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lab.faults import Fault, Observation
 
 _POLL_S = 0.1
+_SEEN_WITHIN_S = 3.0
 _NO_SETTINGS = ("kind", "target", "level", "seed", "for_s")
 _STYLES = {"yes": "green", "no": "bold red", "unknown": "yellow"}
 
@@ -71,7 +72,7 @@ def inject(
     say = progress_for(as_json=as_json)
     with _hearing_signals():
         fault = lab.inject(kind, target, level=level, seed=seed, for_s=for_s, **_settings(set_))
-        seen = fault.observe() if for_s is None else _wait_and_heal(fault, say)
+        seen = _look(fault) if for_s is None else _wait_and_heal(fault, say)
     if as_json:
         print_json({**fault.to_document(), "observed": seen.to_document(), "healed": not fault.active})
     else:
@@ -143,9 +144,17 @@ def list_(
         console.print(table(("injected", "at", "since", "until", "seen"), rows, wrapped=("at", "seen")))
 
 
+def _look(fault: Fault) -> Observation:
+    """What is seen of it, once there is something to see: a flood's driver takes a moment."""
+    give_up = time.monotonic() + _SEEN_WITHIN_S
+    while (seen := fault.observe()).visible is Visible.UNKNOWN and time.monotonic() < give_up:
+        time.sleep(_POLL_S)
+    return seen
+
+
 def _wait_and_heal(fault: Fault, say: Callable[[str], None]) -> Observation:
     try:
-        seen = fault.observe()
+        seen = _look(fault)
         say(f"{fault.id}: {seen.because}; Ctrl-C heals before its time")
         while fault.active:
             time.sleep(_POLL_S)

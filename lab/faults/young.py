@@ -26,6 +26,7 @@ _LOADED_WITHIN = timedelta(seconds=10)
 _WATCHED_S = 1.0
 _CLOSINGS_WATCHED = 2
 _COLD_PROBES = 4
+_LEAST_MS = 2.0  # below, nobody can tell cold from busy
 
 
 class Cold(Dialled):
@@ -76,21 +77,19 @@ class Cold(Dialled):
             return unknown("the control plane does not answer, which knows what is loaded", **figures)
         probed = self.probes(scene, fault, _COLD_PROBES)
         figures["median_ms"] = rounded({name: each.median_ms for name, each in probed.items() if name in loaded})
-        figures["requests_since"] = {name: int(scene.counts(name).requests) for name in fault.units}
-        # Half of what is left of the cold: by then so many requests have come.
-        slow = [
-            name
-            for name in loaded
-            if name in probed and probed[name].median_ms >= max(1.0, self._expected_ms(fault, figures, name) / 2)
-        ]
+        requests = {name: int(scene.counts(name).requests) for name in fault.units}
+        figures["requests_since"] = requests
+        left = {name: self._left_ms(fault, requests[name]) for name in loaded if name in probed}
+        slow = [name for name, ms in left.items() if ms >= _LEAST_MS and probed[name].median_ms >= ms / 2]
         because = f"{len(loading)} of {len(fault.units)} replicas are loading, {len(slow)} answer slowly"
         return seen(holds=len(loading) + len(slow) == len(fault.units), because=because, **figures)
 
     @staticmethod
-    def _expected_ms(fault: FaultRecord, figures: Mapping[str, Any], name: str) -> float:
-        wanted = number(fault.settings, "requests")
-        left = max(0.0, wanted - figures["requests_since"][name])
-        return number(fault.settings, "ms") * left / wanted if wanted else 0.0
+    def _left_ms(fault: FaultRecord, requests: int) -> float:
+        """How much longer a request takes after so many."""
+        until_warm = number(fault.settings, "requests")
+        left = max(0.0, until_warm - requests)
+        return number(fault.settings, "ms") * left / until_warm if until_warm else 0.0
 
     def restored(self, before: stub_pb2.Behaviour) -> stub_pb2.Behaviour:
         """Warm: the time of loading as it was, and no cold requests."""
