@@ -49,12 +49,12 @@ def lab_that_is_down(tmp_path: Path) -> Iterator[Lab]:
     lab.down()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize(
     "page", [page for page in WITH_COMMANDS if page.name not in WITH_A_LAB_OF_THEIR_OWN], ids=lambda page: page.name
 )
 def test_every_command_of_a_page_succeeds_in_order(page: Path, lab: Lab) -> None:
-    run_page(page, lab, timeout_s=280)
+    run_page(page, lab, timeout_s=400)
 
 
 @pytest.mark.timeout(180)
