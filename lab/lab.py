@@ -18,8 +18,9 @@ from lab.logs import lines_about
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
-from lab.runs import drive
+from lab.runs import Stage, drive, drive_together
 from lab.runtime import choose, make_runtime, possible_runtimes
+from lab.runtime.breaking import Breaking
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import SIZES, override, read_spec, spec_file
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from lab.load.progress import Progress
     from lab.logs import LogLine
     from lab.roll import RollOptions, RollProgress, RollResult
-    from lab.runs import LoadOptions, RunResult
+    from lab.runs import LoadOptions, RunResult, TogetherResult
     from lab.runtime import Runtime
     from lab.spec import LabSpec
 
@@ -230,17 +231,31 @@ class Lab(Publishing, Faulting):
         state = LabState.of(self.folder)
         self._check_topology(state, options.topology)
         self._check_caller(state, options.caller)
-        return drive(
-            options,
-            state=state,
-            runtime=self._runtime(state),
-            runs=self.runs,
-            units=self.folder / "units",
-            document=self.revision().document or {},
-            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
-            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
-            progress=progress,
-        )
+        return drive(options, self._stage(state), progress)
+
+    def load_together(
+        self,
+        options: Sequence[LoadOptions],
+        *,
+        progress: Callable[[Mapping[str, Progress]], None] = lambda _: None,
+        breaking: Breaking | None = None,
+    ) -> TogetherResult:
+        """Drives several runs at the same time, e.g. one in the name of each caller; else as :meth:`load`.
+
+        Args:
+            options: one a run; no two of the same topology and caller.
+            progress: told how each run goes, by its name.
+            breaking: breaks all off from another thread.
+
+        Raises:
+            InputError: options fit neither lab nor route table, or do not go together.
+            UnitError: a driver did not come to its end; the others were broken off.
+        """
+        state = LabState.of(self.folder)
+        for each in options:
+            self._check_topology(state, each.topology)
+            self._check_caller(state, each.caller)
+        return drive_together(options, self._stage(state), progress, breaking or Breaking())
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
         """Shifts a model's traffic to another version in steps, and back if one of them turns out bad.
@@ -267,6 +282,17 @@ class Lab(Publishing, Faulting):
 
     def _own_folder(self) -> Path:
         return self.folder
+
+    def _stage(self, state: LabState) -> Stage:
+        return Stage(
+            state=state,
+            runtime=self._runtime(state),
+            runs=self.runs,
+            units=self.folder / "units",
+            document=self.revision().document or {},
+            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
+            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
+        )
 
     @property
     def _state_file(self) -> Path:

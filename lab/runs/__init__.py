@@ -3,9 +3,21 @@
 What a request is and when it is sent belongs to ``lab.load``; what it proves belongs to ``lab.checkers``.
 """
 
-from lab.runs.drive import LoadOptions, drive
+from lab.runs.drive import LoadOptions, Stage, drive
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
 from lab.runs.own_checker import load_checker
+from lab.runs.together import TogetherResult, drive_together, runs_in
 
-__all__ = ["LoadOptions", "LocustOptions", "RunResult", "drive", "judge", "load_checker"]
+__all__ = [
+    "LoadOptions",
+    "LocustOptions",
+    "RunResult",
+    "Stage",
+    "TogetherResult",
+    "drive",
+    "drive_together",
+    "judge",
+    "load_checker",
+    "runs_in",
+]

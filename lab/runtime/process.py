@@ -15,12 +15,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import psutil
 
 from lab.errors import InputError, UnitError
 from lab.runtime import ports
+from lab.runtime.breaking import Breaking
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
 from lab.transport.security import ENVIRONMENT_VARIABLE
@@ -175,26 +176,35 @@ class ProcessRuntime:
 
     rejoin = partition
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
+    def drive(
+        self,
+        run: Path,
+        caller: str,
+        on_line: Callable[[str], None],
+        ui_port: int | None = None,
+        breaking: Breaking | None = None,
+        errors: TextIO | None = None,
+    ) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
         del caller, ui_port  # everybody stands on the same loopback
         command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
         environment = self._environment("driver")
         # In a session of its own: a terminal's Ctrl-C would reach it a second time.
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
         ) as program:
             assert program.stdout is not None  # noqa: S101 (it is a pipe)
-            while True:
-                try:
-                    for line in iter(program.stdout.readline, ""):
-                        on_line(line)
-                    return program.wait()
-                except KeyboardInterrupt:
-                    program.send_signal(signal.SIGINT)
-                except BaseException:
-                    program.kill()
-                    raise
+            with (breaking or Breaking()).reaching(lambda: program.send_signal(signal.SIGINT)):
+                while True:
+                    try:
+                        for line in iter(program.stdout.readline, ""):
+                            on_line(line)
+                        return program.wait()
+                    except KeyboardInterrupt:
+                        program.send_signal(signal.SIGINT)
+                    except BaseException:
+                        program.kill()
+                        raise
 
     def end_drive(self, run: Path) -> None:
         """Ends a driver of that run at once which has outlived whoever started it; there need be none."""

@@ -9,12 +9,13 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
 from lab.errors import LabError
 from lab.runtime import ports
+from lab.runtime.breaking import Breaking
 from lab.runtime.compose import carried, copying, document, engine, image, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.relay import published
@@ -259,7 +260,15 @@ class ComposeRuntime:
 
     # -- load ----------------------------------------------------------------------------------------------------
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
+    def drive(
+        self,
+        run: Path,
+        caller: str,
+        on_line: Callable[[str], None],
+        ui_port: int | None = None,
+        breaking: Breaking | None = None,
+        errors: TextIO | None = None,
+    ) -> int:
         """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
         pod = self._containers(f"{caller}-pod")
         if not pod:
@@ -276,7 +285,8 @@ class ComposeRuntime:
                 name=self._name_of_driver(run),
                 labels=self._labels("driver"),
                 security=self._security,
-                errors=sys.stderr,
+                errors=errors or sys.stderr,
+                breaking=breaking or Breaking(),
             )
 
     def end_drive(self, run: Path) -> None:
