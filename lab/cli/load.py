@@ -148,7 +148,8 @@ def check(
     if runs == [folder]:
         _finish(judge(folder, checkers=checkers), as_json=as_json)
     else:
-        _finish_together(TogetherResult(folder, tuple(judge(each, checkers=checkers) for each in runs)), as_json=as_json)
+        judged = tuple(judge(each, checkers=checkers) for each in runs)
+        _finish_together(TogetherResult(folder, judged), as_json=as_json)
 
 
 def _finish_together(result: TogetherResult, *, as_json: bool) -> None:
