@@ -12,6 +12,7 @@ import grpc.aio
 
 from lab.errors import RouteTableError
 from lab.routing.compiled import Router, Version
+from lab.routing.resilience import policies as policies_of
 from lab.transport import Security, open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from lab.routing.compiled import Alternative, Choice
+    from lab.routing.resilience import Policy
 
 T = TypeVar("T")
 
@@ -35,10 +37,12 @@ class RuleSet:
     Attributes:
         router: decides.
         endpoints: by routing key, ``host:port`` of each replica; empty unless they were asked for.
+        policies: by routing key, what is done about replicas that fail; likewise.
     """
 
     router: Router = field(default_factory=Router.empty)
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
         """A rule set with these changes; this one stays as it is.
@@ -58,7 +62,9 @@ class RuleSet:
             versions=versions,
             removed_versions=update.removed_routing_keys,
         )
-        return RuleSet(router, self._updated_endpoints(update, router))
+        changes_policies = update.full or update.use_cases or update.removed_use_cases
+        policies = policies_of(router.use_cases.values()) if changes_policies else self.policies
+        return RuleSet(router, self._updated_endpoints(update, router), policies)
 
     def _updated_endpoints(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, ...]]:
         given = {each.routing_key: tuple(each.addresses) for each in update.endpoints}

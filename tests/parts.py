@@ -14,6 +14,8 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from lab.errors import DeadlineError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
+from lab.routing.resilience import policies
+from lab.routing.rules import UseCase
 from lab.transport import RestServer, drain, is_serving, listen, new_server
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
@@ -34,6 +36,8 @@ from services.rules import Subscriber
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from lab.routing.resilience import Policy
 
 T = TypeVar("T")
 
@@ -99,6 +103,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         self._sequence = 0
         self._first: rules_pb2.RulesUpdate | None = None
         self._queues: dict[str, asyncio.Queue[rules_pb2.RulesUpdate]] = {}
+        self._policies: dict[str, Policy] = {}
 
     async def Subscribe(self, request_iterator: Any, context: Any) -> AsyncIterator[rules_pb2.RulesUpdate]:  # noqa: N802
         del context
@@ -130,8 +135,12 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         return self._sequence
 
     def _place(self, message: rules_pb2.RulesUpdate) -> None:
+        use_cases = [UseCase.of(each.name, json.loads(each.document)) for each in message.use_cases if message.full]
+        self._policies |= policies(use_cases)
+        keys = {each.routing_key for each in message.endpoints}
         self.store.update(
             clusters={each.routing_key: each.cluster for each in message.endpoints},
+            policies={key: policy for key, policy in self._policies.items() if key in keys},
             endpoint_sets={
                 endpoint_set_name(each.cluster, each.routing_key): each.addresses for each in message.endpoints
             },
@@ -174,6 +183,7 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         self.replica = replica
         self.address = "127.0.0.1:0"
         self.seen: list[tuple[serving_pb2.Envelope, dict[str, str]]] = []
+        self.deadlines_s: list[float | None] = []
         self.failure: tuple[grpc.StatusCode, str] | None = None
         self.failures: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.break_after: int | None = None
@@ -183,6 +193,7 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
     async def _answered_by(self, envelope: serving_pb2.Envelope, context: Any) -> serving_pb2.AnsweredBy:
         metadata = dict(context.invocation_metadata())
         self.seen.append((envelope, metadata))
+        self.deadlines_s.append(context.time_remaining())
         if self.before_answer is not None:
             await self.before_answer()
         if self.failure is not None:

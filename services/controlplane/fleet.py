@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from lab.routing.callers import keys_for
+from lab.routing.callers import keys_for, policies_of
 from services.controlplane.membership import Membership, Version
 from services.controlplane.rules import RulesFeed
 from services.controlplane.xds.resources import endpoint_set_name
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from lab.routing.document import ModelVersion, RouteTable
+    from lab.routing.resilience import Policy
 
 
 class Fleet:
@@ -36,6 +37,7 @@ class Fleet:
         self._on_replicas = on_replicas
         self._tables: list[RouteTable] = []  # that somebody may act by
         self._placement: dict[str, str] = {}  # routing key → model cluster, as nodes are told
+        self._policies: dict[str, Policy] = {}  # likewise, of keys that have one
         self._needed: tuple[Mapping[str, ModelVersion], dict[str, frozenset[str]]] = ({}, {})
         self._frozen = False
 
@@ -63,17 +65,22 @@ class Fleet:
 
         Of keys that stay where they are nothing is to be told: whatever changes there is told at once.
         """
+        policies = policies_of(table)
+        treated_anew = policies.items() ^ self._policies.items()
+        changed = {key for key, _ in treated_anew}
         moved = {
             key: version.cluster
             for key, version in table.versions.items()
-            if self._placement.get(key) != version.cluster
+            if self._placement.get(key) != version.cluster or key in changed
         }
         self._placement.update(moved)
+        self._policies = policies
         self._tables.append(table)
         addresses = {key: self.membership.addresses(cluster, key) for key, cluster in moved.items()}
         return (
             self.store.update(
                 clusters=moved,
+                policies={key: policies[key] for key in moved if key in policies},
                 endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key, cluster in moved.items()},
             ),
             self.feed.publish_endpoints({key: (cluster, addresses[key]) for key, cluster in moved.items()}),

@@ -26,11 +26,14 @@ from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 
 from lab.routing.keys import HEADER
 from lab.transport.xds import LISTENER as LISTENER_NAME
+from services.controlplane.xds import policies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from google.protobuf.message import Message
+
+    from lab.routing.resilience import Policy
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -48,6 +51,7 @@ class Resource:
     Attributes:
         endpoint_set: for a cluster, the name of the endpoints that it will ask for; empty if none.
         routes: for a listener, the clusters that it leads to.
+        grpc_body: what a gRPC client that routes by itself gets instead of ``body``, None if that is the same.
     """
 
     name: str
@@ -55,15 +59,16 @@ class Resource:
     body: any_pb2.Any
     endpoint_set: str = ""
     routes: frozenset[str] = frozenset()
+    grpc_body: any_pb2.Any | None = None
 
 
-def listener(routing_keys: Iterable[str]) -> Resource:
+def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = None) -> Resource:
     """What leads a gRPC client from a request's routing key to the cluster of that name.
 
     A key that has no route fails at once, in gRPC's own words. So do all as long as there is not one route: an empty
-    list of routes would be refused.
+    list of routes would be refused. Retries stand in the route, by the policies in ``by_key``.
     """
-    keys = sorted(routing_keys)
+    keys, get = sorted(routing_keys), (by_key or {}).get
     virtual_host = route_components_pb2.VirtualHost(
         name="all",
         domains=["*"],
@@ -77,7 +82,9 @@ def listener(routing_keys: Iterable[str]) -> Resource:
                         )
                     ],
                 ),
-                route=route_components_pb2.RouteAction(cluster=key),
+                route=route_components_pb2.RouteAction(
+                    cluster=key, retry_policy=policies.grpc_retry_policy(policy) if (policy := get(key)) else None
+                ),
             )
             for key in keys
         ],
@@ -97,8 +104,8 @@ def endpoint_set_name(cluster: str, routing_key: str) -> str:
     return f"{cluster}/{routing_key}"
 
 
-def cluster(routing_key: str, model_cluster: str) -> Resource:
-    """The cluster that Envoy sends a routing key to, served by ``model_cluster``."""
+def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None) -> Resource:
+    """The cluster that Envoy sends a routing key to, served by ``model_cluster`` and treated by the policy."""
     endpoint_set = endpoint_set_name(model_cluster, routing_key)
     message = cluster_pb2.Cluster(
         name=routing_key,
@@ -129,8 +136,16 @@ def cluster(routing_key: str, model_cluster: str) -> Resource:
             http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
         )
     )
-    message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
-    return _resource(routing_key, message, endpoint_set)
+    if policy is None:
+        message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
+        return _resource(routing_key, message, endpoint_set)
+    policies.apply(policy, message, http2)
+    message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2, deterministic=True)
+    found = _resource(routing_key, message, endpoint_set)
+    if policy.outliers is None:
+        return found
+    message.outlier_detection.CopyFrom(policies.grpc_outlier_detection(policy.outliers))
+    return replace(found, grpc_body=_packed(message))
 
 
 def empty_cluster(routing_key: str) -> Resource:

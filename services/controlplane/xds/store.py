@@ -18,6 +18,8 @@ from services.controlplane.xds.resources import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from lab.routing.resilience import Policy
+
 
 class ChangeListener(Protocol):
     """A stream that may be subscribed to what changed."""
@@ -40,6 +42,7 @@ class ResourceStore:
         self.subscribers = Subscribers()
         self._keys_for = keys_for
         self._listeners_by_caller: dict[str, Resource] = {}
+        self._policies: dict[str, Policy] = {}
         self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}}
         self._streams: set[ChangeListener] = set()
 
@@ -73,13 +76,14 @@ class ResourceStore:
         if found is None:
             clusters = self._resources[CLUSTER]
             keys = clusters if self._keys_for is None else clusters.keys() & self._keys_for(caller)
-            found = self._listeners_by_caller[caller] = listener(keys)
+            found = self._listeners_by_caller[caller] = listener(keys, self._policies)
         return found
 
     def update(
         self,
         *,
         clusters: Mapping[str, str] | None = None,
+        policies: Mapping[str, Policy] | None = None,
         removed_clusters: Iterable[str] | None = None,
         endpoint_sets: Mapping[str, Iterable[str]] | None = None,
         removed_endpoint_sets: Iterable[str] = (),
@@ -88,12 +92,18 @@ class ResourceStore:
 
         Args:
             clusters: routing key → model cluster. If given, be it without any, callers may need other keys than before.
+            policies: by routing key, of those in ``clusters``; a key that is left out has none.
             removed_clusters: routing keys that map to nothing any longer; likewise.
             endpoint_sets: endpoint set → addresses.
             removed_endpoint_sets: endpoint sets that nobody needs any longer.
         """
+        for key in [*(clusters or ()), *(removed_clusters or ())]:
+            self._policies.pop(key, None)
+        self._policies.update(policies or {})
         changed = [
-            *self._put(CLUSTER, (cluster(key, model_cluster) for key, model_cluster in (clusters or {}).items())),
+            *self._put(
+                CLUSTER, (cluster(key, runs, self._policies.get(key)) for key, runs in (clusters or {}).items())
+            ),
             *self._put(ENDPOINTS, (endpoints(name, addresses) for name, addresses in (endpoint_sets or {}).items())),
             *self._remove(CLUSTER, removed_clusters or ()),
             *self._remove(ENDPOINTS, removed_endpoint_sets),
