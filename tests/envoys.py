@@ -32,6 +32,11 @@ class Envoy:
         found = _get(f"http://{self.admin}/stats?format=json&filter=^{prefix}")["stats"]
         return {each["name"]: each["value"] for each in found if "value" in each}
 
+    def clusters(self) -> str:
+        """Its clusters, as its admin page has them."""
+        with urllib.request.urlopen(f"http://{self.admin}/clusters", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
 
 @asynccontextmanager
 async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> AsyncIterator[Envoy]:

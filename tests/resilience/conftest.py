@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
+    from tests.envoys import Envoy
+
 KEY = "rows.v1"
 
 
 class Way:
     """A way to two replicas, and what came of the requests that were sent over it."""
 
-    def __init__(self, client: Client, control_plane: ControlPlane, replicas: tuple[Model, ...]) -> None:
-        self.client, self.control_plane, self.replicas = client, control_plane, replicas
+    def __init__(
+        self, client: Client, control_plane: ControlPlane, replicas: tuple[Model, ...], envoy: Envoy | None
+    ) -> None:
+        self.client, self.control_plane, self.replicas, self.envoy = client, control_plane, replicas, envoy
         self.answers: list[Answer] = []
         self.errors: list[CallError] = []
 
@@ -75,9 +79,6 @@ class Way:
         await self.control_plane.put_in_force(message, *self.control_plane.nodes)
 
 
-OpenWay = "Callable[..., AbstractAsyncContextManager[Way]]"
-
-
 @pytest.fixture
 def way(tmp_path) -> Callable[..., AbstractAsyncContextManager[Way]]:
     """Opens a way by a topology to two replicas, ``r1`` and ``r2``, with a use case's settings."""
@@ -93,21 +94,21 @@ def way(tmp_path) -> Callable[..., AbstractAsyncContextManager[Way]]:
             resolver = await stack.enter_async_context(resolver_up(control_plane.address))
             control_plane.nodes = ["resolver"]
             envoy = gateway = None
-            if topology == "gateway":
+            if topology.startswith("gateway") and topology != "gateway-header":
                 gateway = await stack.enter_async_context(gateway_up(control_plane.address))
                 control_plane.nodes.append("gateway")
             elif topology != "proxyless":
-                envoy = (await stack.enter_async_context(envoy_up(control_plane.address, tmp_path))).address
+                envoy = await stack.enter_async_context(envoy_up(control_plane.address, tmp_path))
             addresses = Endpoints(
                 resolver=resolver,
-                sidecar=envoy,
-                central_envoy=envoy,
+                sidecar=envoy and envoy.address,
+                central_envoy=envoy and envoy.address,
                 control_plane=control_plane.address,
                 gateways=(gateway,) if gateway else (),
             )
             client = open_client(topology, "homepage", addresses)
             stack.push_async_callback(client.close)
-            opened = Way(client, control_plane, models)
+            opened = Way(client, control_plane, models, envoy)
             await opened.place(*models, **settings)
             await client.ready()
             yield opened
