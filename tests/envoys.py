@@ -52,6 +52,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
     )
     (folder / f"{name}.yaml").write_text(config)
     admin_file = folder / f"{name}.admin"
+    admin_file.unlink(missing_ok=True)
     argv = ["--config-path", str(folder / f"{name}.yaml"), "--admin-address-path", str(admin_file)]
     argv += ["--service-node", name, "--service-cluster", name, "--concurrency", "1"]
     argv += ["--disable-hot-restart", "--log-level", "warn"]
@@ -76,7 +77,11 @@ def _get(url: str) -> Any:
 
 
 def _listener(admin: str) -> str:
-    for each in _get(f"http://{admin}/listeners?format=json").get("listener_statuses", ()):
+    try:
+        found = _get(f"http://{admin}/listeners?format=json")
+    except OSError:  # its port is known a moment before it listens there
+        return ""
+    for each in found.get("listener_statuses", ()):
         if each["name"] == "requests":
             address = each["local_address"]["socket_address"]
             return f"{address['address']}:{address['port_value']}"

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from grpc_health.v1._async import HealthServicer
+
     from lab.routing.resilience import Policy
 
 T = TypeVar("T")
@@ -178,6 +180,8 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
 class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
     """A replica that holds some model versions, refuses the others, and says who it is."""
 
+    health: HealthServicer
+
     def __init__(self, *holds: str, replica: str = "r1") -> None:
         self.holds = set(holds)
         self.replica = replica
@@ -235,7 +239,7 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
     @asynccontextmanager
     async def up(self, *, drained: bool = False) -> AsyncIterator[Model]:
         """Serves, at the same address each time; ends suddenly, or as a replica does that is told to."""
-        server, healthy = new_server()
+        server, self.health = new_server()
         ranking_pb2_grpc.add_RankingServicer_to_server(self, server)
         fraud_pb2_grpc.add_FraudServicer_to_server(self, server)
         self.address = f"127.0.0.1:{listen(server, self.address)}"
@@ -243,7 +247,7 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         try:
             yield self
         finally:
-            await (drain(server, healthy, grace_s=10) if drained else server.stop(0))
+            await (drain(server, self.health, grace_s=10) if drained else server.stop(0))
 
 
 def rank_request() -> ranking_pb2.RankRequest:

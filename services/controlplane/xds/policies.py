@@ -32,6 +32,8 @@ _EJECTION_CHECK = duration_pb2.Duration(nanos=200_000_000)
 # gRPC counts shares of requests, not failures in a row: so many in a hundred, within so long.
 _GRPC_FAILURES_PERCENT = 85
 _GRPC_EJECTION_CHECK = duration_pb2.Duration(seconds=1)
+# With a pause of a millisecond its retries sometimes never begin, and the call waits for its deadline (grpc#41036).
+_GRPC_SHORTEST_PAUSE_S = 0.01
 
 
 def apply(policy: Policy, cluster: cluster_pb2.Cluster, http: http_protocol_options_pb2.HttpProtocolOptions) -> None:
@@ -67,7 +69,7 @@ def grpc_retry_policy(policy: Policy) -> route_components_pb2.RetryPolicy | None
     return route_components_pb2.RetryPolicy(
         retry_on=",".join(retries.on),
         num_retries=wrappers_pb2.UInt32Value(value=retries.attempts - 1),
-        retry_back_off=_back_off(retries.backoff_s),
+        retry_back_off=_back_off(max(retries.backoff_s, _GRPC_SHORTEST_PAUSE_S)),
     )
 
 
