@@ -9,14 +9,13 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import cached_property
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
 
 from lab.errors import LabError
 from lab.runtime import ports
-from lab.runtime.compose import copying, document, engine, image, subnets
+from lab.runtime.compose import carried, copying, document, engine, image, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
@@ -27,6 +26,7 @@ from lab.waiting import POLL_INTERVAL
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from ipaddress import IPv4Network
     from pathlib import Path
 
     import docker
@@ -77,6 +77,8 @@ class ComposeRuntime:
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
         """Writes the compose file, and builds the image if it is not here."""
         before = self._file.read_text() if self._file.exists() else ""
+        with engine.one_line("image"):
+            carried.load(self._docker, say)
         name, base = image.wanted(self._docker)
         if before:
             # Other code in a lab that runs would make all of it anew.
@@ -306,13 +308,7 @@ class ComposeRuntime:
         return self._docker.networks.get(f"{self._project}_{document.NETWORK}")
 
     def _subnet(self) -> IPv4Network:
-        in_use = [
-            IPv4Network(config["Subnet"])
-            for network in self._docker.networks.list()
-            for config in network.attrs["IPAM"]["Config"] or ()
-            if ":" not in config.get("Subnet", ":")
-        ]
-        return subnets.reserve(self._folder, in_use)
+        return subnets.reserve(self._folder, engine.networks(self._docker))
 
     def _list(self) -> list[dict[str, Any]]:
         filters = {"label": f"{_PROJECT_LABEL}={self._project}"}
