@@ -37,11 +37,13 @@ class RuleSet:
     Attributes:
         router: decides.
         endpoints: by routing key, ``host:port`` of each replica; empty unless they were asked for.
+        standby: by routing key, of each replica that stands in while none of the others can answer; likewise.
         policies: by routing key, what is done about replicas that fail; likewise.
     """
 
     router: Router = field(default_factory=Router.empty)
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    standby: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
 
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
@@ -64,7 +66,12 @@ class RuleSet:
         )
         changes_policies = update.full or update.use_cases or update.removed_use_cases
         policies = policies_of(router.use_cases.values()) if changes_policies else self.policies
-        return RuleSet(router, self._updated_endpoints(update, router), policies)
+        return RuleSet(router, self._updated_endpoints(update, router), self._updated_standby(update), policies)
+
+    def _updated_standby(self, update: rules_pb2.RulesUpdate) -> dict[str, tuple[str, ...]]:
+        told = {each.routing_key for each in update.endpoints}.union(update.removed_endpoints)
+        kept = {} if update.full else {key: its for key, its in self.standby.items() if key not in told}
+        return kept | {each.routing_key: tuple(each.standby) for each in update.endpoints if each.standby}
 
     def _updated_endpoints(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, ...]]:
         given = {each.routing_key: tuple(each.addresses) for each in update.endpoints}

@@ -137,7 +137,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         return self._sequence
 
     def _place(self, message: rules_pb2.RulesUpdate) -> None:
-        use_cases = [UseCase.of(each.name, json.loads(each.document)) for each in message.use_cases if message.full]
+        use_cases = [UseCase.of(each.name, json.loads(each.document)) for each in message.use_cases if each.document]
         self._policies |= policies(use_cases)
         keys = {each.routing_key for each in message.endpoints}
         self.store.update(
@@ -146,6 +146,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
             endpoint_sets={
                 endpoint_set_name(each.cluster, each.routing_key): each.addresses for each in message.endpoints
             },
+            standby={endpoint_set_name(each.cluster, each.routing_key): each.standby for each in message.endpoints},
             removed_clusters=message.removed_endpoints,
         )
 
@@ -193,6 +194,7 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         self.break_after: int | None = None
         self.payload_floats = 0
         self.before_answer: Callable[[], Awaitable[None]] | None = None
+        self.before_next_item: Callable[[], Awaitable[None]] | None = None
 
     async def _answered_by(self, envelope: serving_pb2.Envelope, context: Any) -> serving_pb2.AnsweredBy:
         metadata = dict(context.invocation_metadata())
@@ -228,6 +230,8 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         for number, title in enumerate(self._titles(request)):
             if number == self.break_after:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
+            if number and self.before_next_item is not None:
+                await self.before_next_item()
             yield ranking_pb2.RankStreamResponse(answered_by=by, title=title)
 
     async def Score(self, request: fraud_pb2.ScoreRequest, context: Any) -> fraud_pb2.ScoreResponse:  # noqa: N802

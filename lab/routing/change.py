@@ -44,7 +44,7 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
 def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
     """An equal table that consists of the very objects of ``before`` wherever the two agree."""
     document = {section: _shared(table.document[section], before.document[section]) for section in SECTIONS}
-    same_models = document["models"] is before.document["models"]
+    same_models = all(document[section] is before.document[section] for section in ("models", "clusters"))
     return replace(
         table,
         document=document,
@@ -80,8 +80,13 @@ def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:
     models = {
         model: known[model] for text in _texts(document) if (model := text.partition("@")[0]) in known and "@" in text
     }
-    clusters = {runs["cluster"] for model in models.values() for runs in model["versions"].values()}
-    return {"models": models, "clusters": {name: table.document["clusters"][name] for name in clusters}}
+    all_clusters = table.document["clusters"]
+    wanted = {runs["cluster"] for model in models.values() for runs in model["versions"].values()}
+    clusters: dict[str, Any] = {}
+    while wanted:
+        clusters |= {name: all_clusters[name] for name in wanted}
+        wanted = {clusters[name].get("failover", name) for name in wanted} - clusters.keys()
+    return {"models": models, "clusters": clusters}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -155,11 +155,21 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
             yield Problem((*path, "rules", found.rule, *found.path), found.reason)
         yield from (Problem(*each) for each in resilience_checks.misfits(path, use_case))
     yield from clashing(table.get("use_cases", {}))
+    yield from _misplaced(models, clusters)
+
+
+def _misplaced(models: Mapping[str, Any], clusters: Mapping[str, Any]) -> Iterator[Problem]:
     for model, entry in models.items():
         for version, runs in entry["versions"].items():
             if runs["cluster"] not in clusters:
                 text = f"cluster {shown(runs['cluster'])} is not in clusters; {_suggestion(runs['cluster'], clusters)}"
                 yield Problem(("models", model, "versions", version, "cluster"), text)
+    for name, cluster in clusters.items():
+        if (failover := cluster.get("failover", name)) not in clusters:
+            text = f"cluster {shown(failover)} is not in clusters; {_suggestion(failover, clusters)}"
+            yield Problem(("clusters", name, "failover"), text)
+        elif failover == cluster.get("failover") == name:
+            yield Problem(("clusters", name, "failover"), "is this cluster itself; name another, or leave it out")
 
 
 def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:

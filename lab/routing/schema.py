@@ -259,6 +259,8 @@ class Cluster(Part):
     """Replicas behind one VIP."""
 
     replicas: Annotated[int, BeforeValidator(_replicas), WithJsonSchema({"type": "integer", "minimum": 1})]
+    failover: ClusterName = Field(default=_ABSENT)
+    """The cluster that holds the same versions besides its own, and gets their requests while no replica here can."""
 
 
 class Table(Part):

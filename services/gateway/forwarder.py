@@ -119,7 +119,7 @@ class Forwarder(grpc.GenericRpcHandler):
     async def put_in_force(self, rules: RuleSet) -> None:
         """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
         book = Book(rules.router, Route.of)
-        await self._pool.put_in_force(rules.endpoints, rules.policies)
+        await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby)
         self._book, self._use_cases = book, rules.router.use_cases
 
     def api_of(self, use_case: str) -> str:

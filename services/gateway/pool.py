@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from lab.client.wire import Wire
+from lab.routing.resilience import Policy
 from services.gateway.replicas import Replica, Replicas
 
 if TYPE_CHECKING:
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from lab.routing.resilience import Policy
     from lab.transport import Security
 
 _CONNECT_TIMEOUT_S = 0.5
+_NOTHING_DONE = Policy()
 
 
 class Backend:
@@ -99,16 +100,23 @@ class Pool:
         return self._by_key.get(routing_key)
 
     async def put_in_force(
-        self, endpoints: Mapping[str, tuple[str, ...]], policies: Mapping[str, Policy] | None = None
+        self,
+        endpoints: Mapping[str, tuple[str, ...]],
+        policies: Mapping[str, Policy] | None = None,
+        standby: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         """Connects to what is new, then swaps, then closes what is no longer used. To be called by one at a time.
 
         Args:
             endpoints: by routing key, ``ip:port`` of each replica.
             policies: by routing key, of those that have one.
+            standby: by routing key, of those that have any, ``ip:port`` of each replica that stands in.
         """
-        policies = policies or {}
-        all_wanted = {key: tuple(sorted(addresses)) for key, addresses in endpoints.items() if addresses}
+        standby = standby or {}
+        policies = {**dict.fromkeys(standby, _NOTHING_DONE), **(policies or {})}
+        all_wanted = {
+            key: tuple(sorted(addresses)) for key, addresses in endpoints.items() if addresses or key in standby
+        }
         wanted = {key: addresses for key, addresses in all_wanted.items() if key not in policies}
         new = {
             addresses: Backend(addresses, self._security)
@@ -121,10 +129,12 @@ class Pool:
             for key in all_wanted
             if key in policies
         }
-        connecting = {key: group.connect(all_wanted[key], _CONNECT_TIMEOUT_S) for key, group in treated.items()}
+        connecting = [
+            group.connect(all_wanted[key], standby.get(key, ()), _CONNECT_TIMEOUT_S) for key, group in treated.items()
+        ]
         _, replicas = await asyncio.gather(
             asyncio.gather(*(backend.wire.ready_or_not(_CONNECT_TIMEOUT_S) for backend in new.values())),
-            asyncio.gather(*connecting.values()),
+            asyncio.gather(*connecting),
         )
         gone: list[Lane] = []
         for group, each in zip(treated.values(), replicas, strict=True):

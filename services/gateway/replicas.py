@@ -18,7 +18,7 @@ from lab.client.status import FALLS_BACK
 from lab.client.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from lab.routing.resilience import Health, Hedge, Policy, Retries
     from lab.transport import Security
@@ -51,12 +51,14 @@ class Replica:
         wire: the way there.
         in_flight: attempts under way.
         since: when it came, as by :func:`time.monotonic`; 0 for those that were there from the beginning.
+        stands_in: whether it is for while none of the others can answer.
     """
 
     def __init__(self, address: str, group: Replicas, security: Security | None) -> None:
         self.wire = Wire((address,), security)
         self.in_flight = 0
         self.since = 0.0
+        self.stands_in = False
         self._address = address
         self._group = group
         self._failures = 0
@@ -168,6 +170,8 @@ class Replicas:
             raise FullError(f"{breaker.requests} requests are under way, its breaker's bound; try again later")
         now = time.monotonic()
         usable = [each for each in self._by_address.values() if each.healthy and not each.ejected(now)]
+        # All that there are if none stands in for another, or if none of the others is left.
+        usable = [each for each in usable if not each.stands_in] or usable
         others = [each for each in usable if each not in tried] if tried else usable
         taken = self._next(others or usable, now)
         if taken is not None:
@@ -229,10 +233,16 @@ class Replicas:
         """What was begun is over."""
         self._again -= 1
 
-    async def connect(self, addresses: Iterable[str], timeout_s: float) -> dict[str, Replica]:
+    async def connect(
+        self, addresses: Collection[str], standby: Collection[str], timeout_s: float
+    ) -> dict[str, Replica]:
         """Ways to all of these: those that there are, and new ones that are connected, if they can be in time."""
         known = self._by_address
-        wanted = {address: known.get(address) or Replica(address, self, self._security) for address in addresses}
+        wanted = {
+            address: known.get(address) or Replica(address, self, self._security) for address in (*addresses, *standby)
+        }
+        for address, each in wanted.items():
+            each.stands_in = address in standby and address not in addresses
         new = [each for address, each in wanted.items() if address not in known]
         if known:
             for each in new:

@@ -162,20 +162,29 @@ def empty_cluster(routing_key: str) -> Resource:
     return _resource(routing_key, message)
 
 
-def endpoints(endpoint_set: str, addresses: Iterable[str]) -> Resource:
-    """The replicas behind an endpoint set, as ``ip:port``."""
+def endpoints(endpoint_set: str, addresses: Iterable[str], standby: Iterable[str] = ()) -> Resource:
+    """The replicas behind an endpoint set, as ``ip:port``, and those that stand in while none of them can answer."""
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoint_set)
-    members = [_endpoint(address) for address in sorted(addresses)]
+    members, others = sorted(addresses), sorted(standby)
     if members:
-        # gRPC's own xDS client drops a locality without a name and a weight; Envoy does not mind them.
-        message.endpoints.append(
-            endpoint_components_pb2.LocalityLbEndpoints(
-                locality=base_pb2.Locality(zone="lab"),
-                load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
-                lb_endpoints=members,
-            )
-        )
+        message.endpoints.append(_locality("lab", members, priority=0))
+    if others:
+        # Priorities have no gaps: if there is nobody to stand in for, these are the first.
+        message.endpoints.append(_locality("failover", others, priority=1 if members else 0))
+    if members and others:
+        # One that is left takes all: Envoy would let the others have a part as soon as a third of them are gone.
+        message.policy.overprovisioning_factor.value = 100 * len(members)
     return _resource(endpoint_set, message)
+
+
+def _locality(zone: str, addresses: Iterable[str], *, priority: int) -> endpoint_components_pb2.LocalityLbEndpoints:
+    """GRPC's own xDS client drops a locality without a name and a weight; Envoy does not mind them."""
+    return endpoint_components_pb2.LocalityLbEndpoints(
+        locality=base_pb2.Locality(zone=zone),
+        load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
+        lb_endpoints=[_endpoint(address) for address in addresses],
+        priority=priority,
+    )
 
 
 def _endpoint(address: str) -> endpoint_components_pb2.LbEndpoint:

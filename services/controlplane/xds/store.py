@@ -86,6 +86,7 @@ class ResourceStore:
         policies: Mapping[str, Policy] | None = None,
         removed_clusters: Iterable[str] | None = None,
         endpoint_sets: Mapping[str, Iterable[str]] | None = None,
+        standby: Mapping[str, Iterable[str]] | None = None,
         removed_endpoint_sets: Iterable[str] = (),
     ) -> int:
         """Applies a change and returns the generation that carries it.
@@ -95,16 +96,18 @@ class ResourceStore:
             policies: by routing key, of those in ``clusters``; a key that is left out has none.
             removed_clusters: routing keys that map to nothing any longer; likewise.
             endpoint_sets: endpoint set → addresses.
+            standby: endpoint set, of those in ``endpoint_sets`` → addresses that stand in while none of the others can.
             removed_endpoint_sets: endpoint sets that nobody needs any longer.
         """
         for key in [*(clusters or ()), *(removed_clusters or ())]:
             self._policies.pop(key, None)
         self._policies.update(policies or {})
+        treated, others = self._policies.get, standby or {}
         changed = [
+            *self._put(CLUSTER, (cluster(key, its, treated(key)) for key, its in (clusters or {}).items())),
             *self._put(
-                CLUSTER, (cluster(key, runs, self._policies.get(key)) for key, runs in (clusters or {}).items())
+                ENDPOINTS, (endpoints(name, its, others.get(name, ())) for name, its in (endpoint_sets or {}).items())
             ),
-            *self._put(ENDPOINTS, (endpoints(name, addresses) for name, addresses in (endpoint_sets or {}).items())),
             *self._remove(CLUSTER, removed_clusters or ()),
             *self._remove(ENDPOINTS, removed_endpoint_sets),
         ]
