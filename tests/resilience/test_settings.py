@@ -15,7 +15,8 @@ from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.resilience import Breaker, Health, Hedge, Outliers, Policy, Retries
 
 PAGE = (Path(__file__).parents[2] / "docs" / "resilience.md").read_text()
-PARTS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+PARTS = [each for each in EXAMPLES if not each.startswith("clusters:")]
 TABLE = """\
 use_cases:
   Rows:
@@ -121,3 +122,10 @@ def test_a_use_case_that_is_published_alone_agrees_as_well() -> None:
         with_use_cases(before, {"New": Source("new.yaml", other)})
     after = with_use_cases(before, {"New": Source("new.yaml", other + "retries: {}\n")})
     assert policies_of(after)["rows.v1"].retries is not None
+
+
+def test_the_pages_failover_is_one() -> None:
+    [clusters] = [each for each in EXAMPLES if each not in PARTS]
+    whole = table("").partition("clusters:")[0].replace("cluster: c}", "cluster: ml-cluster-1}")
+    found = read(whole + clusters + "  ml-cluster-3: {replicas: 2}\n")
+    assert found.versions["rows.v1"].failover == "ml-cluster-3"
