@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.envoys import Envoy
 
-KEY = "rows.v1"
+KEYS = ("rows.v1", "rows.v2")
 
 
 class Way:
@@ -75,7 +75,10 @@ class Way:
         """These are the replicas from now on, and these the settings."""
         self.replicas = replicas
         document = use_case("rows@v1", **settings)
-        message = update(8, use_cases={"HomepageRows": document}, endpoints={KEY: [each.address for each in replicas]})
+        others = use_case("rows@v2", **{name: each for name, each in settings.items() if name != "shadow"})
+        # The other version answers another use case, with the same settings.
+        use_cases = {"HomepageRows": document, "Others": others}
+        message = update(8, use_cases=use_cases, endpoints={key: [each.address for each in replicas] for key in KEYS})
         await self.control_plane.put_in_force(message, *self.control_plane.nodes)
 
 
@@ -88,7 +91,7 @@ def way(tmp_path) -> Callable[..., AbstractAsyncContextManager[Way]]:
         async with AsyncExitStack() as stack:
             control_plane = ControlPlane()
             await stack.enter_async_context(control_plane.up())
-            models = tuple(Model(KEY, replica=f"r{number}") for number in range(1, replicas + 1))
+            models = tuple(Model(*KEYS, replica=f"r{number}") for number in range(1, replicas + 1))
             for model in models:
                 await stack.enter_async_context(model.up())
             resolver = await stack.enter_async_context(resolver_up(control_plane.address))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 
-from tests.parts import rank_request
+from tests.parts import eventually, rank_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -125,3 +126,26 @@ async def test_a_stream_is_begun_again_before_its_first_item_only(topology: str,
             items = [each async for each in opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"})]
             assert len(items) == 10
         assert 4 < opened.arrived <= 8
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_a_copy_is_sent_once_whatever_is_done_for_requests(topology: str, way) -> None:
+    settings = {"shadow": {"use": "rows@v2", "percent": 100}, "retries": {"attempts": 3, **ALWAYS}}
+    async with way(topology, **settings) as opened:
+
+        def copies() -> list[str]:
+            found = [
+                headers for each in opened.replicas for _, headers in each.seen if headers.get("x-shadow") == "copy"
+            ]
+            return [headers["x-request-id"] for headers in found]
+
+        for replica in opened.replicas:
+            replica.failures["rows.v2"] = GONE
+        await opened.ask(10)
+        await eventually("all copies have arrived", lambda: len(set(copies())) == 10)
+        # Whatever would be sent again, after a pause of 75 ms at most, is so by then.
+        over = time.monotonic() + 0.5
+        while time.monotonic() < over:
+            await opened.ask()
+        await eventually("all copies have arrived", lambda: len(set(copies())) == opened.sent)
+        assert len(copies()) == opened.sent

@@ -24,7 +24,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 
-from lab.routing.keys import HEADER
+from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds import policies
 
@@ -69,26 +69,15 @@ def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = 
     list of routes would be refused. Retries stand in the route, by the policies in ``by_key``.
     """
     keys, get = sorted(routing_keys), (by_key or {}).get
-    virtual_host = route_components_pb2.VirtualHost(
-        name="all",
-        domains=["*"],
-        routes=[
-            route_components_pb2.Route(
-                match=route_components_pb2.RouteMatch(
-                    prefix="",
-                    headers=[
-                        route_components_pb2.HeaderMatcher(
-                            name=HEADER, string_match=string_pb2.StringMatcher(exact=key)
-                        )
-                    ],
-                ),
-                route=route_components_pb2.RouteAction(
-                    cluster=key, retry_policy=policies.grpc_retry_policy(policy) if (policy := get(key)) else None
-                ),
-            )
-            for key in keys
-        ],
-    )
+    routes: list[route_components_pb2.Route] = []
+    for key in keys:
+        policy = get(key)
+        retry_policy = policies.grpc_retry_policy(policy) if policy is not None else None
+        if retry_policy is not None:
+            # A copy is sent once, whatever is done for requests.
+            routes.append(_route(key, {HEADER: key, COPY_HEADER: COPY}))
+        routes.append(_route(key, {HEADER: key}, retry_policy))
+    virtual_host = route_components_pb2.VirtualHost(name="all", domains=["*"], routes=routes)
     manager = http_connection_manager_pb2.HttpConnectionManager(
         route_config=route_pb2.RouteConfiguration(name="by-routing-key", virtual_hosts=[virtual_host] if keys else []),
         http_filters=[http_connection_manager_pb2.HttpFilter(name="router", typed_config=_packed(router_pb2.Router()))],
@@ -97,6 +86,21 @@ def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = 
         name=LISTENER_NAME, api_listener=api_listener_pb2.ApiListener(api_listener=_packed(manager))
     )
     return replace(_resource(LISTENER_NAME, message), routes=frozenset(keys))
+
+
+def _route(
+    cluster_name: str, headers: Mapping[str, str], retry_policy: route_components_pb2.RetryPolicy | None = None
+) -> route_components_pb2.Route:
+    return route_components_pb2.Route(
+        match=route_components_pb2.RouteMatch(
+            prefix="",
+            headers=[
+                route_components_pb2.HeaderMatcher(name=name, string_match=string_pb2.StringMatcher(exact=value))
+                for name, value in headers.items()
+            ],
+        ),
+        route=route_components_pb2.RouteAction(cluster=cluster_name, retry_policy=retry_policy),
+    )
 
 
 def endpoint_set_name(cluster: str, routing_key: str) -> str:
