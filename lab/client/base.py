@@ -121,7 +121,7 @@ class Client(ABC):
             if self._before_send is not None:
                 await self._before_send(passage)
             payload, more = self._fill(request, context, passage)
-            metadata = (*passage.send(), *more)
+            metadata = (*passage.send(), *passage.target.more, *more)
             rpc = passage.wire.unary(method)(payload, timeout=passage.remaining_s(), metadata=metadata)
             self._sent(passage, method, payload)
             try:

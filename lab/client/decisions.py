@@ -24,11 +24,13 @@ class Target:
         routing_key: empty where somebody further on decides.
         model_config: for the request's body; None where somebody further on fills it in.
         metadata: headers that carry the routing key.
+        more: headers for an Envoy on the way, beside a request with one answer: what they ask for would break streams.
     """
 
     routing_key: str = ""
     model_config: serving_pb2.ModelConfig | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    more: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,8 @@ def _parse(raw: bytes, *, through_envoy: bool) -> Decision:
         revision=message.revision,
         timeout_s=_seconds(message.timeout),
         model_config=message.model_config,
-        metadata=((HEADER, message.routing_key), *more),
+        metadata=((HEADER, message.routing_key),),
+        more=more,
         reads=tuple(message.lease.reads),
         ttl_s=_seconds(message.lease.ttl),
         max_stale_s=_seconds(message.lease.max_stale),
@@ -111,7 +114,8 @@ def _parse(raw: bytes, *, through_envoy: bool) -> Decision:
             Target(
                 routing_key=each.routing_key,
                 model_config=each.model_config,
-                metadata=((HEADER, each.routing_key), *more),
+                metadata=((HEADER, each.routing_key),),
+                more=more,
             )
             for each in message.alternatives
         ),

@@ -181,7 +181,7 @@ class Forwarder(grpc.GenericRpcHandler):
                 while status != "OK":
                     step = self._next(passage)
                     rpc = step.lane.wire.stream(method, parsed=form.parsed)
-                    stream = self._send(passage, step, rpc, method)
+                    stream = self._send(passage, step, rpc, method, passage.timeout_s(step.route))
                     failure: grpc.aio.AioRpcError | None = None
                     try:
                         async for response in stream:
@@ -259,7 +259,8 @@ class Forwarder(grpc.GenericRpcHandler):
         """One answer from one replica."""
         lane, code = step.lane, None
         try:
-            response = await self._send(passage, step, lane.wire.unary(method, parsed=form.parsed), method)
+            timeout_s = step.backend.attempt_s(passage.timeout_s(step.route))
+            response = await self._send(passage, step, lane.wire.unary(method, parsed=form.parsed), method, timeout_s)
             code = grpc.StatusCode.OK
         except grpc.aio.AioRpcError as error:
             code = error.code()
@@ -287,7 +288,7 @@ class Forwarder(grpc.GenericRpcHandler):
         assert hedge is not None  # noqa: S101 (the caller has looked)
         return await first_answer(self._attempt(passage, step, method, form), second, hedge.after_s)
 
-    def _send(self, passage: Passage, step: Step, rpc: Any, method: Method) -> Any:
+    def _send(self, passage: Passage, step: Step, rpc: Any, method: Method, timeout_s: float) -> Any:
         """Fills in what the model needs, sends, and has a copy sent if one is due; returns the call."""
         envelope, route, target = passage.envelope, step.route, step.target
         envelope.request_id = passage.request_id
@@ -297,7 +298,7 @@ class Forwarder(grpc.GenericRpcHandler):
         passage.attempts += 1
         call = rpc(
             payload,
-            timeout=step.backend.attempt_s(passage.timeout_s(route)),
+            timeout=timeout_s,
             metadata=(*target.to_model, (headers.REQUEST_ID, passage.request_id)),
         )
         if shadowed:

@@ -128,6 +128,19 @@ async def test_a_stream_is_begun_again_before_its_first_item_only(topology: str,
         assert 4 < opened.arrived <= 8
 
 
+@pytest.mark.parametrize("topology", BUDGETED)
+@pytest.mark.parametrize(
+    "settings", [{"retries": {"per_try": "100ms", **ALWAYS}}, {"hedge": {"after": "100ms", **ALWAYS}}]
+)
+async def test_streams_may_take_their_time(topology: str, settings: dict, way) -> None:
+    async with way(topology, idempotent=True, **settings) as opened:
+        for replica in opened.replicas:
+            replica.before_answer = lambda: asyncio.sleep(0.3)
+            replica.before_next_item = lambda: asyncio.sleep(0.03)
+        items = [each async for each in opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"})]
+        assert (len(items), opened.arrived) == (10, 1)
+
+
 @pytest.mark.parametrize("topology", WAYS)
 async def test_a_copy_is_sent_once_whatever_is_done_for_requests(topology: str, way) -> None:
     settings = {"shadow": {"use": "rows@v2", "percent": 100}, "retries": {"attempts": 3, **ALWAYS}}
