@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from lab.admin import AdminClient
 from lab.calls import call
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
-from lab.faults import Hands
+from lab.faults import Faulting
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
-from lab.runs import drive
+from lab.runs import Stage, drive, drive_together
 from lab.runtime import choose, make_runtime, possible_runtimes
+from lab.runtime.breaking import Breaking
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import SIZES, override, read_spec, spec_file
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from lab.calls import CallOutcome
     from lab.load.progress import Progress
     from lab.roll import RollOptions, RollProgress, RollResult
-    from lab.runs import LoadOptions, RunResult
+    from lab.runs import LoadOptions, RunResult, TogetherResult
     from lab.runtime import Runtime
     from lab.spec import LabSpec
 
@@ -43,7 +44,7 @@ DEFAULT_SPEC = SIZES["default"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
-class Lab(Publishing):
+class Lab(Publishing, Faulting):
     """One lab, up or not.
 
     Args:
@@ -178,40 +179,6 @@ class Lab(Publishing):
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 
-    # -- units ---------------------------------------------------------------------------------------------------
-
-    def kill(self, unit: str) -> None:
-        """Ends one unit at once; see :class:`lab.faults.Hands` for this and the next seven."""
-        self._hands.kill(unit)
-
-    def start(self, unit: str) -> None:
-        """Starts one unit that does not run, at the addresses that it had."""
-        self._hands.start(unit)
-
-    def pause(self, unit: str) -> None:
-        """Freezes one unit."""
-        self._hands.pause(unit)
-
-    def resume(self, unit: str) -> None:
-        """Lets a frozen unit go on."""
-        self._hands.resume(unit)
-
-    def partition(self, unit: str) -> None:
-        """Cuts one unit off, with the pod that it stands in."""
-        self._hands.partition(unit)
-
-    def rejoin(self, unit: str) -> None:
-        """Connects one unit again that was cut off."""
-        self._hands.rejoin(unit)
-
-    def scale(self, cluster: str, replicas: int) -> list[str]:
-        """Gives a model cluster more replicas, or fewer; returns all their names."""
-        return self._hands.scale(cluster, replicas)
-
-    def replace(self, unit: str, cluster: str) -> str:
-        """Kills a model replica and starts one of another cluster at its very address; returns its name."""
-        return self._hands.replace(unit, cluster)
-
     # -- calling -------------------------------------------------------------------------------------------------
 
     def call(
@@ -245,17 +212,31 @@ class Lab(Publishing):
         state = LabState.of(self.folder)
         self._check_topology(state, options.topology)
         self._check_caller(state, options.caller)
-        return drive(
-            options,
-            state=state,
-            runtime=self._runtime(state),
-            runs=self.runs,
-            units=self.folder / "units",
-            document=self.revision().document or {},
-            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
-            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
-            progress=progress,
-        )
+        return drive(options, self._stage(state), progress)
+
+    def load_together(
+        self,
+        options: Sequence[LoadOptions],
+        *,
+        progress: Callable[[Mapping[str, Progress]], None] = lambda _: None,
+        breaking: Breaking | None = None,
+    ) -> TogetherResult:
+        """Drives several runs at the same time, e.g. one in the name of each caller; else as :meth:`load`.
+
+        Args:
+            options: one a run; no two of the same topology and caller.
+            progress: told how each run goes, by its name.
+            breaking: breaks all off from another thread.
+
+        Raises:
+            InputError: options fit neither lab nor route table, or do not go together.
+            UnitError: a driver did not come to its end; the others were broken off.
+        """
+        state = LabState.of(self.folder)
+        for each in options:
+            self._check_topology(state, each.topology)
+            self._check_caller(state, each.caller)
+        return drive_together(options, self._stage(state), progress, breaking or Breaking())
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
         """Shifts a model's traffic to another version in steps, and back if one of them turns out bad.
@@ -280,9 +261,19 @@ class Lab(Publishing):
 
     # -- within --------------------------------------------------------------------------------------------------
 
-    @property
-    def _hands(self) -> Hands:
-        return Hands(self.folder)
+    def _own_folder(self) -> Path:
+        return self.folder
+
+    def _stage(self, state: LabState) -> Stage:
+        return Stage(
+            state=state,
+            runtime=self._runtime(state),
+            runs=self.runs,
+            units=self.folder / "units",
+            document=self.revision().document or {},
+            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
+            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
+        )
 
     @property
     def _state_file(self) -> Path:
@@ -313,9 +304,12 @@ class Lab(Publishing):
         """Plans a new lab, once all that an earlier one of this name has left is gone."""
         carrier.sweep()
         shutil.rmtree(self.folder / "units", ignore_errors=True)
+        self._faults.forget()
         return LabState(carrier.name, str(file), spec, plan(spec, table, carrier.site()))
 
     def _take_down(self, *, keep_logs: bool) -> int:
+        with suppress(LabError):  # what of them is left is swept away with the rest
+            self._faults.end()
         try:
             state = LabState.load(self._state_file)
         except LabError:

@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 CONTROL_PLANE = "control-plane"
 CENTRAL_ENVOY = "central-envoy"
 SHARED_RESOLVER = "shared-resolver"
+# Comes from the control plane, as limits change with the route table; until it is there, nobody is limited.
+_TENANTS_FILTER = json.dumps(
+    {
+        "name": "tenants",
+        "config_discovery": {
+            "config_source": {"ads": {}, "resource_api_version": "V3"},
+            "default_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+                "stat_prefix": "tenants",
+            },
+            "apply_default_config_without_warming": True,
+            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"],
+        },
+    }
+)
 _ENVOY_TEMPLATE = Path(__file__).parent.parent / "envoy" / "by-routing-key.yaml"
 
 
@@ -191,6 +206,7 @@ def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
             listen=port.bind,
             rest=rest.bind,
             control_plane=_control_plane_address(site),
+            replicas=spec.gateway.replicas,
             access_log=site.path(name, "access.log"),
         )
         yield Unit(name, "gateway", argv, port, pod=name, rest=rest)
@@ -221,7 +237,10 @@ def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
         for part, value in zip(("host", "port"), address.rsplit(":", 1), strict=True)
     }
     bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
-        hosts_and_ports, role=role, access_log=site.path(name, "access.log")
+        hosts_and_ports,
+        role=role,
+        access_log=site.path(name, "access.log"),
+        tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (
         "envoy",

@@ -12,6 +12,7 @@ import grpc.aio
 
 from lab.errors import RouteTableError
 from lab.routing.compiled import Router, Version
+from lab.routing.limits import limits_of
 from lab.routing.resilience import policies as policies_of
 from lab.transport import Security, open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from lab.routing.compiled import Alternative, Choice
+    from lab.routing.limits import Limit
     from lab.routing.resilience import Policy
 
 T = TypeVar("T")
@@ -39,12 +41,14 @@ class RuleSet:
         endpoints: by routing key, ``host:port`` of each replica; empty unless they were asked for.
         standby: by routing key, of each replica that stands in while none of the others can answer; likewise.
         policies: by routing key, what is done about replicas that fail; likewise.
+        limits: of tenants, likewise.
     """
 
     router: Router = field(default_factory=Router.empty)
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     standby: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
         """A rule set with these changes; this one stays as it is.
@@ -64,9 +68,12 @@ class RuleSet:
             versions=versions,
             removed_versions=update.removed_routing_keys,
         )
+        limits = {} if update.full else self.limits
+        if update.HasField("tenants"):
+            limits = limits_of(_json_object("tenants", update.tenants))
         changes_policies = update.full or update.use_cases or update.removed_use_cases
         policies = policies_of(router.use_cases.values()) if changes_policies else self.policies
-        return RuleSet(router, self._updated_endpoints(update, router), self._updated_standby(update), policies)
+        return RuleSet(router, self._updated_endpoints(update, router), self._updated_standby(update), policies, limits)
 
     def _updated_standby(self, update: rules_pb2.RulesUpdate) -> dict[str, tuple[str, ...]]:
         told = {each.routing_key for each in update.endpoints}.union(update.removed_endpoints)
@@ -167,20 +174,27 @@ class Subscriber:
         stream = stub.Subscribe(wait_for_ready=True)
         try:
             await stream.write(self._hello)
-            reached = False
+            reached, is_first = False, True
             async for update in stream:
                 if not reached:
                     _log.info("control plane %s reached", self._control_plane)
                     reached = True
-                error = await self._put_in_force(update)
+                error = await self._put_in_force(update, is_first=is_first)
+                is_first = False
                 await stream.write(rules_pb2.SubscribeRequest(applied_sequence=update.sequence, error=error))
         finally:
             stream.cancel()
 
-    async def _put_in_force(self, update: rules_pb2.RulesUpdate) -> str:
-        """Applies an update. Returns why it was refused, empty if it was not."""
+    async def _put_in_force(self, update: rules_pb2.RulesUpdate, *, is_first: bool) -> str:
+        """Applies an update. Returns why it was refused, empty if it was not.
+
+        Within a stream revisions grow, or are withdrawn. What comes first is what the control plane holds, whatever
+        this process knows: it may have stopped in the midst of a publish.
+        """
         before = self._in_force
         try:
+            if not is_first:
+                _check_age(update, before.router.revision)
             after = before.updated(update)
             await self._apply(after)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with an update, the subscription must outlive it)
@@ -191,6 +205,13 @@ class Subscriber:
         if after.router.revision != before.router.revision:
             _log.info("revision %d in force, %d before", after.router.revision, before.router.revision)
         return ""
+
+
+def _check_age(update: rules_pb2.RulesUpdate, in_force: int) -> None:
+    if update.revision < in_force and update.withdrawn_revision < in_force:
+        raise RouteTableError(
+            f"revision {update.revision} is older than {in_force}, which is in force and has not been withdrawn"
+        )
 
 
 def _json_object(name: str, text: bytes) -> dict[str, Any]:

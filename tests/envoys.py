@@ -48,6 +48,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         control_plane_host=host,
         control_plane_port=port,
         role="sidecar",
+        tenants="",
         access_log=folder / f"{name}.access.log",
     )
     (folder / f"{name}.yaml").write_text(config)

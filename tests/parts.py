@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
-from lab.errors import DeadlineError
+from lab.errors import DeadlineError, RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
 from lab.routing.resilience import policies
 from lab.routing.rules import UseCase
@@ -28,6 +28,7 @@ from services.controlplane.xds.store import ResourceStore
 from services.gateway.access_log import AccessLog
 from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
+from services.gateway.limits import Limiter
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.resolver.service import Resolver
@@ -70,6 +71,7 @@ def update(
     endpoints: dict[str, list[str]] | None = None,
     versions: dict[str, dict] | None = None,
     full: bool = True,
+    tenants: dict[str, dict] | None = None,
     **removed: list[str],
 ) -> rules_pb2.RulesUpdate:
     """An update; model versions are made up from the use cases' references and the endpoints unless given."""
@@ -89,6 +91,8 @@ def update(
         message.model_versions.add(
             routing_key=key, model=model, version=version, parameters=json.dumps(parameters).encode()
         )
+    if tenants is not None:
+        message.tenants = json.dumps(tenants).encode()
     for key, addresses in (endpoints or {}).items():
         message.endpoints.add(routing_key=key, cluster="ml-cluster-1", addresses=addresses)
     return message
@@ -137,8 +141,9 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         return self._sequence
 
     def _place(self, message: rules_pb2.RulesUpdate) -> None:
-        use_cases = [UseCase.of(each.name, json.loads(each.document)) for each in message.use_cases if each.document]
-        self._policies |= policies(use_cases)
+        for each in message.use_cases:
+            with suppress(RouteTableError):  # what subscribers are to refuse is no business of clusters
+                self._policies |= policies([UseCase.of(each.name, json.loads(each.document))])
         keys = {each.routing_key for each in message.endpoints}
         self.store.update(
             clusters={each.routing_key: each.cluster for each in message.endpoints},
@@ -212,7 +217,13 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
             reason = f"{self.replica} holds {sorted(self.holds)}: header {metadata.get(HEADER)}, body {key}"
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
         return serving_pb2.AnsweredBy(
-            cluster="ml-cluster-1", model=config.model, version=config.version, replica=self.replica, revision=1
+            cluster="ml-cluster-1",
+            model=config.model,
+            version=config.version,
+            replica=self.replica,
+            revision=1,
+            traffic_origin=envelope.context.traffic_origin,
+            tenant=envelope.context.tenant,
         )
 
     def _titles(self, request: ranking_pb2.RankRequest) -> list[ranking_pb2.RankedTitle]:
@@ -289,11 +300,12 @@ async def gateway_up(
     log: Path | None = None,
     copies_limit: int = 128,
     rest_ports: list[int] | None = None,
+    replicas: int = 1,
 ) -> AsyncIterator[str]:
     """A gateway in this process; gives its address, and appends to ``rest_ports``, if given, where it serves REST."""
     access_log, pool = AccessLog(log), Pool()
     copies = Copies(pool, copies_limit)
-    forwarder = Forwarder(name=name, pool=pool, access_log=access_log, copies=copies)
+    forwarder = Forwarder(name=name, pool=pool, access_log=access_log, copies=copies, limiter=Limiter(replicas))
     server, healthy = new_server(handlers=[forwarder])
     port = listen(server, "127.0.0.1:0")
     rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))

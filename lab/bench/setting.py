@@ -20,7 +20,7 @@ from lab.units import Port, Unit
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.runs import LoadOptions, RunResult
@@ -37,12 +37,14 @@ class Setting:
 
     Attributes:
         say: told what is being measured.
+        only: what a bench is to look at, of all that it could, by what that is: ``topologies``, ``faults``.
         kept: measurements that several benches look at, by name, so that each is made once.
     """
 
     lab: Lab
     state: LabState
     say: Callable[[str], None]
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
 
     def start(self, name: str, argv: tuple[str, ...], address: str, files: Mapping[str, str] | None = None) -> int:
@@ -98,13 +100,15 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def setting(say: Callable[[str], None], spec: Path = DEFAULT_SPEC) -> Iterator[Setting]:
-    """Brings a lab up for a bench, and takes it down again."""
+def setting(
+    say: Callable[[str], None], spec: Path = DEFAULT_SPEC, only: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Setting]:
+    """Brings a lab up for a bench, and takes it down again; arguments as for :class:`Setting`."""
     lab = Lab(f"bench-{secrets.token_hex(3)}")
     with _precedence():
         try:
             lab.up(spec=spec, runtime="process", say=say)
-            yield Setting(lab, LabState.of(lab.folder), say)
+            yield Setting(lab, LabState.of(lab.folder), say, only or {})
         finally:
             lab.down()
 

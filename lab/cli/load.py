@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,21 +10,24 @@ import typer
 from rich.markup import escape
 
 from lab.checkers import Outcome
-from lab.cli.options import Caller, Json, Name, Topology
+from lab.cli.options import Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
+from lab.cli.together import each_with_its_own, in_one_line, named_callers
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
-from lab.runs import LoadOptions, judge
+from lab.runs import LoadOptions, TogetherResult, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
     from lab.load.progress import Progress
+    from lab.load.summary import RunSummary
     from lab.runs import RunResult
 
 EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
 
+_MAX_WEIGHT = 1_000
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 
@@ -42,13 +46,18 @@ def load(
     speedup: Annotated[float, typer.Option(min=0.001, help="Play a trace so many times faster.")] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Play so many requests of a trace.")] = None,
     payload: Annotated[int, typer.Option(min=0, help="Size of feature vectors, bytes; a trace brings its own.")] = 400,
-    caller: Caller = "homepage",
+    caller: Annotated[
+        str, typer.Option(help="In whose name; several with commas, or all, send at the same time, each at the rate.")
+    ] = "homepage",
     use_case: Annotated[
         list[str] | None, typer.Option(help="What for; all that the caller may ask for if left out.")
     ] = None,
     context: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=A,B", help="Values to draw a context field from, instead of the usual mix."),
+        typer.Option(
+            metavar="FIELD=A,B*3",
+            help="Values to draw a context field from, instead of the usual mix; B*3 is drawn three times as often.",
+        ),
     ] = None,
     users: Annotated[int, typer.Option(min=1, help="Size of the population.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
@@ -71,11 +80,17 @@ def load(
 
     Example: lab load --topology gateway --rate 500 --duration 20 --payload 27000
 
+    Two tenants, of which one asks nine times as often: lab load --context 'tenant=ads*9,kids'
+
     Steered by hand: lab load --engine locust --ui
+
+    All callers at the same time: lab load --caller all --topology mesh --rate 30 --duration 10
     """
+    lab = Lab(name)
+    callers = named_callers(caller, lab)
     options = LoadOptions(
         topology=topology,
-        caller=caller,
+        caller=callers[0],
         use_cases=tuple(use_case or ()),
         rate=rate,
         duration_s=duration,
@@ -84,41 +99,63 @@ def load(
         limit=limit,
         payload_bytes=payload,
         users=users,
-        contexts=_choices(context),
+        contexts=choices_of(context),
         seed=seed,
         tear_every=tear_every,
         locust=locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
         processes=processes,
     )
-    lab = Lab(name)
-    if as_json:
-        result = lab.load(options, progress=UiIsUp(options))
-    else:
-        show_ui = UiIsUp(options)
-        with progress_console.status("starting the driver") as status:
-            shown = progress_console.is_terminal
+    several = each_with_its_own(options, callers) if len(callers) > 1 else []
+    show_ui = UiIsUp(options)
+    with nullcontext() if as_json else progress_console.status("starting the driver") as status:
 
-            def tell(progress: Progress) -> None:
-                show_ui(progress)
-                line = _progress_line(progress)
-                if shown:
-                    status.update(line)
-                else:
-                    progress_console.print(line)
+        def tell(progress: Progress) -> None:
+            show_ui(progress)
+            if status is None:
+                return
+            line = _progress_line(progress)
+            if progress_console.is_terminal:
+                status.update(line)
+            else:
+                progress_console.print(line)
 
+        if several:
+            together = lab.load_together(several, progress=in_one_line(tell))
+        else:
             result = lab.load(options, progress=tell)
-    _finish(result, as_json=as_json)
+    if several:
+        _finish_together(together, as_json=as_json)
+    else:
+        _finish(result, as_json=as_json)
 
 
 def check(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/default/latest.")],
+    run_dir: Annotated[
+        Path, typer.Argument(help="Folder of a run, or of runs at the same time, e.g. runs/default/latest.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Judge a run from its folder alone. Exit status 0: valid, 1: invalid, 2: unknown.
 
     Example: lab check runs/default/latest
     """
-    _finish(judge(run_dir.resolve()), as_json=as_json)
+    folder = run_dir.resolve()
+    runs = runs_in(folder)
+    if runs == [folder]:
+        _finish(judge(folder), as_json=as_json)
+    else:
+        _finish_together(TogetherResult(folder, tuple(judge(each) for each in runs)), as_json=as_json)
+
+
+def _finish_together(result: TogetherResult, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_document())
+    else:
+        for each in result.runs:
+            console.print(f"[bold]{escape(each.folder.name)}[/bold]")
+            _show(each)
+        console.print(f"\nall together: [{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
+    raise typer.Exit(EXIT_STATUS[result.outcome])
 
 
 def _finish(result: RunResult, *, as_json: bool) -> None:
@@ -139,6 +176,8 @@ def _show(result: RunResult) -> None:
         f"p99.9 {summary.p999_ms:.2f}  max {summary.max_ms:.2f} ms;  "
         f"schedule delay p99 {summary.schedule_delay_p99_ms:.2f} ms\n"
     )
+    if summary.by_tenant:
+        console.print(table(("tenant", "sent", "failed", "p50 ms", "p99 ms"), _tenant_rows(summary)))
     rows = [
         (verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", escape(verdict.summary))
         for verdict in result.verdicts
@@ -153,6 +192,13 @@ def _show(result: RunResult) -> None:
     console.print(f"\n[{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
 
 
+def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:
+    return [
+        (escape(tenant) or "(none)", str(of.sent), str(of.failed), f"{of.p50_ms:.2f}", f"{of.p99_ms:.2f}")
+        for tenant, of in summary.by_tenant.items()
+    ]
+
+
 def _progress_line(progress: Progress) -> str:
     return (
         f"{progress.elapsed_s:5.0f} s  {progress.rate:.0f} rps  "
@@ -162,7 +208,12 @@ def _progress_line(progress: Progress) -> str:
     )
 
 
-def _choices(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
+def choices_of(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """``["tenant=ads*2,kids"]`` as choices by field; the usual mix if there are none.
+
+    Raises:
+        InputError: a pair is not of the form.
+    """
     if not pairs:
         return dict(DEFAULT_CONTEXTS)
     result = {}
@@ -170,5 +221,15 @@ def _choices(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
         field, equals, values = pair.partition("=")
         if not equals or not field:
             raise InputError(f"--context: {pair!r} is not of the form field=value,value; write e.g. device=tv,phone")
-        result[field] = tuple(value for value in values.split(",") if value)
+        result[field] = tuple(choice for value in values.split(",") if value for choice in _weighed(value))
     return {field: values for field, values in result.items() if values}
+
+
+def _weighed(value: str) -> tuple[str, ...]:
+    """``tv*3`` is a choice that stands there three times."""
+    choice, star, weight = value.rpartition("*")
+    if not star:
+        return (value,)
+    if not choice or not (weight.isascii() and weight.isdecimal()) or not 0 < int(weight) <= _MAX_WEIGHT:
+        raise InputError(f"--context: {value!r} has no weight; write e.g. tv*3, with a number from 1 to {_MAX_WEIGHT}")
+    return (choice,) * int(weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
@@ -51,7 +52,7 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "use cases": ", ".join(sorted(each.name for each in plan.use_cases)),
         "seed": f"{plan.seed}, of arrivals {arrivals['seed']}" if "seed" in arrivals else f"{plan.seed}",
         "users": f"{plan.users:,}",
-        "request contexts": "; ".join(f"{name} {', '.join(some)}" for name, some in sorted(plan.contexts.items())),
+        "request contexts": "; ".join(f"{name} {_choices(some)}" for name, some in sorted(plan.contexts.items())),
         "time limit": f"{plan.timeout_s:g} s",
         "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
         "driver": _driver(plan),
@@ -99,3 +100,8 @@ def _written(card: Mapping[str, str], names: Sequence[str]) -> str:
 
 def _last_part(path: str) -> str:
     return path.rsplit("/", 1)[-1]
+
+
+def _choices(some: Sequence[str]) -> str:
+    """Each once, with its weight if it has one."""
+    return ", ".join(f"{choice}*{weight}" if weight > 1 else choice for choice, weight in Counter(some).items())

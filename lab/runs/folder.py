@@ -34,7 +34,7 @@ from lab.errors import RunError
 from lab.history import read_parquet, read_spool, write_parquet
 from lab.load.arrivals import Trace
 from lab.load.plan import read_plan, write_plan
-from lab.load.summary import RunSummary, latency_histogram, summarize
+from lab.load.summary import RunSummary, TenantSummary, latency_histogram, summarize
 from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ class RunResult:
             )
             for each in document["verdicts"]
         )
-        summary = RunSummary(**{field.name: document[field.name] for field in fields(RunSummary)})
+        by_tenant = {name: TenantSummary(**each) for name, each in document["by_tenant"].items()}
+        figures = {field.name: document[field.name] for field in fields(RunSummary)}
+        summary = RunSummary(**{**figures, "by_tenant": by_tenant})
         return cls(folder, summary, verdicts, combine(verdicts))
 
     def to_document(self) -> dict[str, Any]:
@@ -154,8 +156,8 @@ def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
 
 
 def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mapping[str, str]) -> None:
-    """Copies logs, what each Envoy holds, and the versions of what everything ran on, ``ground`` among them."""
-    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
+    """Copies logs, what each Envoy holds, and the card of what everything ran on."""
+    keep_card(folder, state, ground)
     for log in units.glob("*/*log"):
         target = folder / "units" / log.parent.name / log.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +173,11 @@ def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mappin
                     (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
             except OSError as error:  # it may be down: that, too, is part of the story
                 (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
+
+
+def keep_card(folder: Path, state: LabState, ground: Mapping[str, str]) -> None:
+    """Writes down the lab's spec, and the versions of what everything ran on, ``ground`` among them."""
+    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
     (folder / "versions.json").write_text(json.dumps(machine_card(ground), indent=1))
 
 

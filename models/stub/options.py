@@ -60,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--error-rate", type=float, default=start.error_rate, help="share of requests that fail, 0 to 1 (%(default)s)")
     add("--warm-up-ms", type=float, default=start.warm_up_ms, help="time to load a model version (%(default)s)")
     add("--concurrency-limit", type=int, default=start.concurrency_limit, help="0: none (%(default)s)")
+    limit = start.tenant_concurrency_limit
+    add("--tenant-concurrency-limit", type=int, default=limit, help="of any one tenant; 0: none (%(default)s)")
     add("--seed", type=int, default=start.seed, help="of the random draws (%(default)s)")
     add("--drain-s", type=float, default=5.0, help="longest time from SIGTERM to the end, s (%(default)s)")
     add(
@@ -100,6 +102,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
             error_rate=parsed.error_rate,
             warm_up_ms=parsed.warm_up_ms,
             concurrency_limit=parsed.concurrency_limit,
+            tenant_concurrency_limit=parsed.tenant_concurrency_limit,
             seed=parsed.seed,
         ),
         drain_s=parsed.drain_s,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.client import Client
+    from models.proto.serving.v1 import serving_pb2
     from services.caller.config import CallerConfig
 
     _CallContext = grpc.aio.ServicerContext[caller_pb2.CallRequest, caller_pb2.CallResult]
@@ -39,15 +40,16 @@ class Caller(caller_pb2_grpc.CallerServicer):
         """One use case; the status is the inference call's own."""
         try:
             client = self._client(request.topology)
-            return await self._ask(client, request.use_case, read_context(request.context), request.payload_bytes)
+            fields = _fields(request.context)
+            return await self._ask(client, request.use_case, fields, request.payload_bytes)
         except CallError as error:
             await context.abort(error.code, error.message)
 
     async def GetPage(self, request: caller_pb2.GetPageRequest, context: _PageContext) -> caller_pb2.Page:  # noqa: N802 (gRPC's name)
         """All stages of the page; a section that fails says why and leaves the others alone."""
-        fields = read_context(request.context)
         page = caller_pb2.Page()
         try:
+            fields = _fields(request.context)
             client = self._client(request.topology)
         except CallError as error:
             await context.abort(error.code, error.message)
@@ -110,3 +112,10 @@ class Caller(caller_pb2_grpc.CallerServicer):
             attempts=answer.attempts,
             shadow=answer.shadow,
         )
+
+
+def _fields(message: serving_pb2.RequestContext) -> dict[str, str]:
+    try:
+        return read_context(message)
+    except ValueError as error:
+        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None

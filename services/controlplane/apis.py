@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
-from models.proto.control.v1 import admin_pb2_grpc, replicas_pb2_grpc, rules_pb2_grpc
+from models.proto.control.v1 import admin_pb2_grpc, faults_pb2_grpc, replicas_pb2_grpc, rules_pb2_grpc
 from services.controlplane.admin import AdminServicer
+from services.controlplane.faults import FaultsServicer
 from services.controlplane.membership import ReplicasServicer
 from services.controlplane.rules import RulesServicer
 from services.controlplane.xds.service import Discovery
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def add_apis(server: grpc.aio.Server, publisher: Publisher) -> None:
     """Lets the server answer for the publisher: admin, registration, rules and xDS."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
+    faults_pb2_grpc.add_FaultsServicer_to_server(FaultsServicer(publisher), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership), server)
     rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed), server)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Discovery(publisher.fleet.store), server)

@@ -86,6 +86,7 @@ class Fleet:
                 policies={key: policies[key] for key in moved if key in policies},
                 endpoint_sets={each.name: each.addresses for each in served.values()},
                 standby={each.name: each.standby for each in served.values()},
+                tenants=table.document.get("tenants", {}),
             ),
             self.feed.publish_endpoints(served),
         )

@@ -16,7 +16,7 @@ from services.controlplane.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.resources import endpoint_set_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
     import grpc.aio
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+_ANY = 2**64 - 1
+"""As the revision that is withdrawn: whichever the node holds."""
 
 
 class Served(NamedTuple):
@@ -49,11 +52,17 @@ class Served(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Feed(Subscriber):
-    """One subscriber's stream; ``last_sent`` is the sequence number of the latest update on it."""
+    """One subscriber's stream.
+
+    Attributes:
+        last_sent: sequence number of the latest update on it.
+        offered: sequence numbers of updates that are a fault's, and not part of what is held.
+    """
 
     with_endpoints: bool = False
     last_sent: int = 0
     queue: deque[rules_pb2.RulesUpdate] = field(default_factory=deque)
+    offered: set[int] = field(default_factory=set)
 
 
 class RulesFeed:
@@ -73,6 +82,7 @@ class RulesFeed:
         self._use_cases: dict[str, rules_pb2.UseCaseRules] = {}
         self._versions: dict[str, rules_pb2.ModelVersion] = {}
         self._endpoints: dict[str, rules_pb2.KeyEndpoints] = {}
+        self._tenants: Mapping[str, Any] = {}
 
     def publish_endpoints(self, changed: Mapping[str, Served], removed: Iterable[str] = ()) -> int:
         """Sends where routing keys are served now and returns the sequence number.
@@ -99,16 +109,15 @@ class RulesFeed:
         """Sends what differs from the rules before and returns the sequence number.
 
         A revision that changes no rule, such as a model's move, is not sent at all: decisions and leases made under
-        the rules before are as good as new ones.
+        the rules before are as good as new ones. If it changes tenants' limits, these go to the gateways, under the
+        revision of the rules that they have.
         """
         use_cases: dict[str, Any] = table.document["use_cases"]
         changed = _changed(use_cases, self._documents)
         versions = _changed(table.versions, self._table_versions)
         update = rules_pb2.RulesUpdate(
             revision=revision,
-            use_cases=[
-                rules_pb2.UseCaseRules(name=name, document=orjson.dumps(document)) for name, document in changed.items()
-            ],
+            use_cases=_use_cases(changed),
             removed_use_cases=self._documents.keys() - use_cases.keys(),
             model_versions=[
                 message
@@ -116,14 +125,47 @@ class RulesFeed:
                 if (message := _model_version(key, version)) != self._versions.get(key)
             ],
             removed_routing_keys=self._table_versions.keys() - table.versions.keys(),
+            withdrawn_revision=self._revision if revision < self._revision else 0,
         )
         self._remember(update)
         self._documents, self._table_versions = use_cases, table.versions
+        tenants = table.document.get("tenants", {})
+        if tenants != self._tenants:
+            self._tenants = tenants
+            update.tenants = orjson.dumps(tenants)
         if _changes_rules(update):
             self._revision = revision
+        update.revision = self._revision
         sequence = self._send(update)
         self.subscribers.mark_revision(revision)
         return sequence
+
+    @property
+    def revision(self) -> int:
+        """The latest that has changed a rule: nodes know no later one."""
+        return self._revision
+
+    def offer(self, nodes: Collection[str], update: rules_pb2.RulesUpdate) -> int:
+        """Sends some nodes an update that does not become part of what is held here; returns its sequence number."""
+        update.sequence = self.subscribers.next_generation()
+        for feed in self._feeds:
+            if feed.node in nodes:
+                feed.offered.add(update.sequence)
+                feed.queue.append(update)
+                feed.wake.set()
+            elif not feed.queue and feed.applied >= feed.last_sent:
+                feed.has_applied(update.sequence)
+        return update.sequence
+
+    def restate(self) -> None:
+        """Tells every node again all that is in force."""
+        self.subscribers.next_generation()
+        for feed in self._feeds:
+            update = self._full(with_endpoints=feed.with_endpoints)
+            # Whatever a node holds: this is what counts.
+            update.withdrawn_revision = _ANY
+            feed.queue.append(update)
+            feed.wake.set()
 
     def _remember(self, update: rules_pb2.RulesUpdate) -> None:
         """What is on its way belongs to what a new subscriber is told at first."""
@@ -137,8 +179,8 @@ class RulesFeed:
     def _send(self, update: rules_pb2.RulesUpdate) -> int:
         update.sequence = self.subscribers.next_generation()
         for feed in self._feeds:
-            if _changes_rules(update) or (feed.with_endpoints and _changes_endpoints(update)):
-                feed.queue.append(update if feed.with_endpoints else _without_endpoints(update))
+            if _changes_rules(update) or (feed.with_endpoints and _is_for_gateways(update)):
+                feed.queue.append(update if feed.with_endpoints else _for_resolvers(update))
                 feed.wake.set()
             elif not feed.queue and feed.applied >= feed.last_sent:
                 feed.has_applied(update.sequence)  # nothing in it concerns this node
@@ -152,6 +194,7 @@ class RulesFeed:
             use_cases=self._use_cases.values(),
             model_versions=self._versions.values(),
             endpoints=self._endpoints.values() if with_endpoints else (),
+            tenants=orjson.dumps(self._tenants) if with_endpoints and self._tenants else None,
         )
 
     async def serve(
@@ -188,6 +231,9 @@ class RulesFeed:
             async for request in requests:
                 if request.error:
                     feed.refused, feed.error = request.applied_sequence, request.error
+                    if request.applied_sequence in feed.offered:
+                        # What it refused is no part of what it is to hold: it is as far as it was.
+                        feed.has_applied(request.applied_sequence)
                     log.error("%s %s refused update %d: %s", feed.role, feed.node, feed.refused, feed.error)
                 else:
                     # Updates that did not concern this node were never sent, and count as applied.
@@ -227,16 +273,30 @@ def _changes_rules(update: rules_pb2.RulesUpdate) -> bool:
     return bool(update.use_cases or update.removed_use_cases or update.model_versions or update.removed_routing_keys)
 
 
-def _changes_endpoints(update: rules_pb2.RulesUpdate) -> bool:
-    return bool(update.endpoints or update.removed_endpoints)
+def _is_for_gateways(update: rules_pb2.RulesUpdate) -> bool:
+    return bool(update.endpoints or update.removed_endpoints or update.HasField("tenants"))
 
 
-def _without_endpoints(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
+def _for_resolvers(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
     copy = rules_pb2.RulesUpdate()
     copy.CopyFrom(update)
     copy.ClearField("endpoints")
     copy.ClearField("removed_endpoints")
+    copy.ClearField("tenants")
     return copy
+
+
+def _use_cases(documents: Mapping[str, Any]) -> list[rules_pb2.UseCaseRules]:
+    return [rules_pb2.UseCaseRules(name=name, document=orjson.dumps(document)) for name, document in documents.items()]
+
+
+def whole_update(revision: int, table: RouteTable) -> rules_pb2.RulesUpdate:
+    """All rules of a table, for whoever is to act by them from now on."""
+    return rules_pb2.RulesUpdate(
+        revision=revision,
+        use_cases=_use_cases(table.document["use_cases"]),
+        model_versions=[_model_version(key, version) for key, version in table.versions.items()],
+    )
 
 
 def _model_version(key: str, version: ModelVersion) -> rules_pb2.ModelVersion:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lab.routing.compiled import Alternative, Choice, Shadow
     from models.proto.serving.v1 import serving_pb2
+    from services.gateway.limits import Account
     from services.gateway.pool import Backend, Lane
     from services.gateway.replicas import Replicas
 
@@ -90,10 +91,11 @@ class Passage:
         tried: replicas of this version that it is not to go to again, if there are others.
         shadow: routing key of the shadow that gets a copy; empty if none.
         torn: whether there has been a tear.
+        account: its tenant's, which it must leave; None until it is let in.
     """
 
     __slots__ = (
-        *("attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
+        *("account", "attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
         *("route", "shadow", "target", "torn", "tried", "_attempts_before", "_failed", "_place", "_repeats_at"),
     )
 
@@ -112,6 +114,7 @@ class Passage:
         self.shadow = ""
         self.torn = False
         self.tried: tuple[Lane, ...] = ()
+        self.account: Account | None = None
         self._failed = ""
         self._place = self._attempts_before = 0
         self._repeats_at: Backend | Replicas | None = None

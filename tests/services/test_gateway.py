@@ -143,6 +143,12 @@ async def test_refusals_name_the_use_case_or_the_key_and_the_reason(control_plan
         code, message = await refused(gateway.Rank(asking(caller="search")))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert "'search' may not ask for use case 'HomepageRows'" in message
+        unreal = asking()
+        unreal.envelope.context.traffic_origin = 7  # type: ignore[assignment]  # protobuf lets it through
+        assert await refused(gateway.Rank(unreal)) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "HomepageRows: traffic_origin: 7 is not known; write 'real' or 'artificial'",
+        )
         code, message = await refused(gateway.Rank(asking()))
         assert code is grpc.StatusCode.UNAVAILABLE
         assert message == "HomepageRows (rows.v1): no healthy replica"

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Envoy's default of 1,024 requests in flight would shed load that the scenario under way means to send.
@@ -80,12 +81,12 @@ def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = 
     virtual_host = route_components_pb2.VirtualHost(name="all", domains=["*"], routes=routes)
     manager = http_connection_manager_pb2.HttpConnectionManager(
         route_config=route_pb2.RouteConfiguration(name="by-routing-key", virtual_hosts=[virtual_host] if keys else []),
-        http_filters=[http_connection_manager_pb2.HttpFilter(name="router", typed_config=_packed(router_pb2.Router()))],
+        http_filters=[http_connection_manager_pb2.HttpFilter(name="router", typed_config=packed(router_pb2.Router()))],
     )
     message = listener_pb2.Listener(
-        name=LISTENER_NAME, api_listener=api_listener_pb2.ApiListener(api_listener=_packed(manager))
+        name=LISTENER_NAME, api_listener=api_listener_pb2.ApiListener(api_listener=packed(manager))
     )
-    return replace(_resource(LISTENER_NAME, message), routes=frozenset(keys))
+    return replace(resource(LISTENER_NAME, message), routes=frozenset(keys))
 
 
 def _route(
@@ -142,14 +143,14 @@ def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None) 
     )
     if policy is None:
         message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
-        return _resource(routing_key, message, endpoint_set)
+        return resource(routing_key, message, endpoint_set)
     policies.apply(policy, message, http2)
     message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2, deterministic=True)
-    found = _resource(routing_key, message, endpoint_set)
+    found = resource(routing_key, message, endpoint_set)
     if policy.outliers is None:
         return found
     message.outlier_detection.CopyFrom(policies.grpc_outlier_detection(policy.outliers))
-    return replace(found, grpc_body=_packed(message))
+    return replace(found, grpc_body=packed(message))
 
 
 def empty_cluster(routing_key: str) -> Resource:
@@ -163,7 +164,13 @@ def empty_cluster(routing_key: str) -> Resource:
         type=cluster_pb2.Cluster.STATIC,
         load_assignment=endpoint_pb2.ClusterLoadAssignment(cluster_name=routing_key),
     )
-    return _resource(routing_key, message)
+    return resource(routing_key, message)
+
+
+def corrupt_cluster(routing_key: str) -> Resource:
+    """A cluster that every Envoy refuses: it may take no time at all to connect."""
+    message = cluster_pb2.Cluster(name=routing_key, connect_timeout=duration_pb2.Duration())
+    return resource(routing_key, message)
 
 
 def endpoints(endpoint_set: str, addresses: Iterable[str], standby: Iterable[str] = ()) -> Resource:
@@ -178,7 +185,7 @@ def endpoints(endpoint_set: str, addresses: Iterable[str], standby: Iterable[str
     if members and others:
         # One that is left takes all: Envoy would let the others have a part as soon as a third of them are gone.
         message.policy.overprovisioning_factor.value = 100 * len(members)
-    return _resource(endpoint_set, message)
+    return resource(endpoint_set, message)
 
 
 def _locality(zone: str, addresses: Iterable[str], *, priority: int) -> endpoint_components_pb2.LocalityLbEndpoints:
@@ -201,12 +208,14 @@ def _endpoint(address: str) -> endpoint_components_pb2.LbEndpoint:
     )
 
 
-def _resource(name: str, message: Message, endpoint_set: str = "") -> Resource:
-    body = _packed(message)
+def resource(name: str, message: Message, endpoint_set: str = "") -> Resource:
+    """A message as a resource of that name."""
+    body = packed(message)
     return Resource(name, blake2b(body.value, digest_size=12).hexdigest(), body, endpoint_set)
 
 
-def _packed(message: Message) -> any_pb2.Any:
+def packed(message: Message) -> any_pb2.Any:
+    """A message with its type; equal ones have equal bytes."""
     body = any_pb2.Any()
     body.Pack(message, deterministic=True)
     return body

@@ -39,6 +39,7 @@ class SotwStream:
     """
 
     def __init__(self, store: ResourceStore, subscriber: Subscriber, caller: str) -> None:
+        self.node = subscriber.node
         self._store = store
         self._subscriber = subscriber
         self._caller = caller
@@ -47,9 +48,14 @@ class SotwStream:
 
     def resource_changed(self, type_url: str, name: str) -> None:
         """Called by the store."""
-        subscription = self._subscriptions[type_url]
-        if name in subscription.sent:
+        subscription = self._subscriptions.get(type_url)
+        if subscription is not None and name in subscription.sent:
             subscription.changed.add(name)
+
+    def offer_corrupt(self, generation: int) -> bool:
+        """Nothing: what one response leaves out or spoils, a gRPC client takes for gone."""
+        del generation
+        return False
 
     def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
         """Takes in a subscription, an acknowledgement or a refusal; one request may be two of these."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from services.controlplane.subscribers import Subscribers
 from services.controlplane.xds.resources import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSION,
     Resource,
     cluster,
     empty_cluster,
     endpoints,
     listener,
 )
+from services.controlplane.xds.tenants import tenant_limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from lab.routing.resilience import Policy
 
@@ -24,8 +26,13 @@ if TYPE_CHECKING:
 class ChangeListener(Protocol):
     """A stream that may be subscribed to what changed."""
 
+    node: str
+
     def resource_changed(self, type_url: str, name: str) -> None:
         """The resource is not what it was."""
+
+    def offer_corrupt(self, generation: int) -> bool:
+        """Offers the node what it has in a form that it must refuse; says whether there is any such thing."""
 
 
 class ResourceStore:
@@ -43,7 +50,7 @@ class ResourceStore:
         self._keys_for = keys_for
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
-        self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}}
+        self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._streams: set[ChangeListener] = set()
 
     def add_listener(self, listener: ChangeListener) -> None:
@@ -64,6 +71,8 @@ class ResourceStore:
         found = self.find(type_url, name)
         if found is not None:
             return found
+        if type_url == EXTENSION:
+            return tenant_limits({})
         return empty_cluster(name) if type_url == CLUSTER else endpoints(name, ())
 
     def find(self, type_url: str, name: str) -> Resource | None:
@@ -88,6 +97,7 @@ class ResourceStore:
         endpoint_sets: Mapping[str, Iterable[str]] | None = None,
         standby: Mapping[str, Iterable[str]] | None = None,
         removed_endpoint_sets: Iterable[str] = (),
+        tenants: Mapping[str, Any] | None = None,
     ) -> int:
         """Applies a change and returns the generation that carries it.
 
@@ -98,6 +108,7 @@ class ResourceStore:
             endpoint_sets: endpoint set → addresses.
             standby: endpoint set, of those in ``endpoint_sets`` → addresses that stand in while none of the others can.
             removed_endpoint_sets: endpoint sets that nobody needs any longer.
+            tenants: the route table's section; as before if left out.
         """
         for key in [*(clusters or ()), *(removed_clusters or ())]:
             self._policies.pop(key, None)
@@ -108,6 +119,7 @@ class ResourceStore:
             *self._put(
                 ENDPOINTS, (endpoints(name, its, others.get(name, ())) for name, its in (endpoint_sets or {}).items())
             ),
+            *self._put(EXTENSION, [] if tenants is None else [tenant_limits(tenants)]),
             *self._remove(CLUSTER, removed_clusters or ()),
             *self._remove(ENDPOINTS, removed_endpoint_sets),
         ]
@@ -119,6 +131,25 @@ class ResourceStore:
                 stream.resource_changed(type_url, name)
         self.subscribers.wake_all()
         return generation
+
+    def offer_corrupt(self, nodes: Collection[str]) -> tuple[int, list[str]]:
+        """Offers Envoys their clusters in a form that they must refuse; what is held here stays as it is.
+
+        Args:
+            nodes: to whom.
+
+        Returns:
+            Generation of the offer, and the names of those that have a cluster to be offered.
+        """
+        generation = self.subscribers.next_generation()
+        offered = [stream.node for stream in self._streams if stream.node in nodes and stream.offer_corrupt(generation)]
+        self.subscribers.wake_all()
+        return generation, offered
+
+    def restate(self) -> None:
+        """Has every node say again that it holds what it holds."""
+        self.subscribers.next_generation()
+        self.subscribers.wake_all()
 
     def _put(self, type_url: str, resources: Iterable[Resource]) -> list[tuple[str, str]]:
         held = self._resources[type_url]
