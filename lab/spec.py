@@ -106,6 +106,7 @@ class LabSpec(_Part):
         routes: the route table that is published first; relative to the spec's folder.
         callers: by name.
         resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers ask.
+        log_requests: whether callers, resolvers and models write a line a request, as gateways and Envoys always do.
         idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
             to move a model to.
     """
@@ -114,6 +115,7 @@ class LabSpec(_Part):
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
     resolver: Literal["sidecar", "shared"] = "sidecar"
+    log_requests: bool = False
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
@@ -169,7 +171,9 @@ def read_spec(path: Path) -> LabSpec:
     return spec.model_copy(update={"routes": path.parent / spec.routes})
 
 
-def override(spec: LabSpec, *, topologies: Sequence[str] = (), security: str | None = None) -> LabSpec:
+def override(
+    spec: LabSpec, *, topologies: Sequence[str] = (), security: str | None = None, log_requests: bool = False
+) -> LabSpec:
     """The spec with what the command line says instead; empty means that it says nothing.
 
     Raises:
@@ -180,6 +184,8 @@ def override(spec: LabSpec, *, topologies: Sequence[str] = (), security: str | N
         document["topologies"] = list(topologies)
     if security:
         document["security"]["mode"] = security
+    if log_requests:
+        document["log_requests"] = True
     try:
         return LabSpec.model_validate(document)
     except ValidationError as error:
