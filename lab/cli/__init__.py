@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, demo, doctor, fault, lifecycle, load, report, roll, routes, scenarios
+from lab.cli import bench, call, compare, demo, doctor, fault, lifecycle, load, logs, report, roll, routes, scenarios
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -28,6 +28,7 @@ demo.register(app)
 doctor.register(app)
 lifecycle.register(app)
 call.register(app)
+logs.register(app)
 app.add_typer(routes.app, name="routes")
 roll.register(app)
 load.register(app)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lab.checkers import Outcome
+from lab.checkers import CHECKERS, Outcome
 from lab.cli.options import Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
@@ -17,7 +17,7 @@ from lab.cli.together import each_with_its_own, in_one_line, named_callers
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
-from lab.runs import LoadOptions, TogetherResult, judge, runs_in
+from lab.runs import LoadOptions, TogetherResult, judge, load_checker, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ def check(
     run_dir: Annotated[
         Path, typer.Argument(help="Folder of a run, or of runs at the same time, e.g. runs/default/latest.")
     ],
+    checker: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A checker of your own, as well: a Python file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a run from its folder alone. Exit status 0: valid, 1: invalid, 2: unknown.
@@ -141,10 +144,12 @@ def check(
     """
     folder = run_dir.resolve()
     runs = runs_in(folder)
+    checkers = {**CHECKERS, **dict(load_checker(file) for file in checker or ())}
     if runs == [folder]:
-        _finish(judge(folder), as_json=as_json)
+        _finish(judge(folder, checkers=checkers), as_json=as_json)
     else:
-        _finish_together(TogetherResult(folder, tuple(judge(each) for each in runs)), as_json=as_json)
+        judged = tuple(judge(each, checkers=checkers) for each in runs)
+        _finish_together(TogetherResult(folder, judged), as_json=as_json)
 
 
 def _finish_together(result: TogetherResult, *, as_json: bool) -> None:

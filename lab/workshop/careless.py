@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.runs import LoadOptions, RunResult
     from lab.runtime import Runtime
-    from lab.runtime.breaking import Breaking
     from lab.runtime.state import LabState
 
     Bug = Callable[[dict[str, str]], Mapping[str, str]]
@@ -67,16 +66,8 @@ class _HereDriven:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runtime, name)
 
-    def drive(
-        self,
-        run: Path,
-        caller: str,
-        on_line: Callable[[str], None],
-        ui_port: int | None = None,
-        breaking: Breaking | None = None,
-        errors: TextIO | None = None,
-    ) -> int:
-        del caller, ui_port, breaking, errors
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], *_: Any, **__: Any) -> int:
+        del caller
         plan = read_plan(run / PLAN)
         # A notebook's own thread has an event loop already.
         with ThreadPoolExecutor(max_workers=1) as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
@@ -24,6 +25,7 @@ class Options:
         advertise: ``ip:port`` at which callers reach it; port 0 stands for the port that was bound.
         control_plane: ``ip:port``.
         rest: ``ip:port`` to serve REST on; empty: it is not served.
+        access_log: file that gets a line a request; None: there is none.
         behaviour: how it behaves at first.
         drain_s: longest time from SIGTERM to the end of the process, seconds.
         max_connection_age_s: clients are asked to connect anew after so many seconds; 0 for never.
@@ -38,6 +40,7 @@ class Options:
     drain_s: float
     max_connection_age_s: float
     rest: str = ""
+    access_log: Path | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help="then clients are to connect anew; 0: never (%(default)s)",
     )
+    add("--access-log", type=Path, help="file that gets a line of JSON a request; left out, there is none")
     return parser
 
 
@@ -108,4 +112,5 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         drain_s=parsed.drain_s,
         max_connection_age_s=parsed.max_connection_age_s,
         rest=parsed.rest,
+        access_log=parsed.access_log,
     )

@@ -221,7 +221,7 @@ async def test_the_access_log_has_a_line_a_request(control_plane: ControlPlane, 
         ("r2", "Nonsense", "homepage", "", 0, "NOT_FOUND"),
         ("r3", "HomepageRows", "homepage", "rows.v1", 6, "OK"),
     ] == [
-        tuple(line[field] for field in ("request_id", "use_case", "caller", "key", "revision", "status"))
+        tuple(line[field] for field in ("request_id", "use_case", "caller", "routing_key", "revision", "status"))
         for line in lines
     ]
     assert all(line["ms"] > 0 and line["time"] > 0 for line in lines)

@@ -22,6 +22,7 @@ from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
+from lab.units import ACCESS_LOG
 from lab.waiting import POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ _SWEPT_WITHIN_S = 20.0
 # What the engine says of a network, or of a volume, that a container has.
 _IN_USE = (403, 409)
 _STATES = {"running": "running", "paused": "paused", "restarting": "running"}
-# What units write beside what they print.
-_ACCESS_LOG = "access.log"
 
 
 class ComposeRuntime:
@@ -159,10 +158,10 @@ class ComposeRuntime:
 
         def fetch(unit: Unit) -> None:
             self._fetch_log(unit.name)
-            if unit.role in {"gateway", "central-envoy", "sidecar"}:
+            if unit.logs_requests:
                 home = log_of(self._folder, unit.name).path.parent
                 with suppress(APIError, KeyError):
-                    copying.bring_back(self._container(self._containers()[unit.name]), f"{HOME}/{_ACCESS_LOG}", home)
+                    copying.bring_back(self._container(self._containers()[unit.name]), f"{HOME}/{ACCESS_LOG}", home)
 
         self._each(list(units), fetch)
 
@@ -195,12 +194,12 @@ class ComposeRuntime:
                     raise
             container.wait(timeout=_STOP_TIMEOUT_S)
 
-    def stop(self, units: Iterable[Running]) -> None:
-        """Ends units, gently if they let it."""
+    def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
+        """Ends units, gently if they let it within so many seconds."""
 
         def end(running: Running) -> None:
             with suppress(NotFound):
-                self._container(running.container).stop(timeout=_STOP_TIMEOUT_S)
+                self._container(running.container).stop(timeout=round(within_s))
 
         with engine.one_line("stop"):
             self._each(list(units), end)
