@@ -18,7 +18,7 @@ PAIRS   ?= 1000000
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks docs figures lint format lock protos bundle compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks docs figures lint format lock protos bundle compose-file clean notebooks-html
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,13 @@ fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each othe
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
 scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
-	@$(BIN)/pytest scenarios -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
+	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
+
+smoke: $(VENV)/ready  ## Run the scenarios that continuous integration runs on every change, on gateway and mesh
+	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) -m smoke --topology gateway,mesh $(ARGS)
+
+scenarios-page: $(VENV)/ready  ## Write docs/scenarios.md, the catalogue of scenarios
+	@$(BIN)/python -m scenarios
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
 	@$(BIN)/lab bench $(ARGS)
@@ -63,6 +69,12 @@ report: $(VENV)/ready  ## Write what a run shows as one HTML file
 notebooks: NAME := notebook
 notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks bring their lab up
 	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
+
+notebooks-html: NAME := notebook-html
+notebooks-html: $(VENV)/ready  ## Run all notebooks, and write them with what they show to docs/notebooks (ARGS=FILE: one)
+	@LAB_NAME=$(NAME) $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=120 --to html \
+	  --TemplateExporter.extra_template_basedirs=notebooks/.html --template published \
+	  --output-dir docs/notebooks $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
 
 docs: $(VENV)/ready  ## Build the documentation's pages, which need no network: docs/_build/html/index.html
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir docs/_build/doctrees \

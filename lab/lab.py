@@ -22,6 +22,7 @@ from lab.runs import Stage, drive, drive_together
 from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.breaking import Breaking
 from lab.runtime.lock import exclusive
+from lab.runtime.logs import log_of
 from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import SIZES, override, read_spec, spec_file
 from lab.standup import FIRST_REVISION, StandUp
@@ -169,6 +170,13 @@ class Lab(Publishing, Faulting):
         except LabNotRunningError:
             control_plane = None
         return LabStatus(self.name, state.runtime, tuple(units), control_plane)
+
+    def tail(self, units: Sequence[str], lines: int = 5) -> dict[str, list[str]]:
+        """The last lines that each of these units has logged; a name that is no unit's is left out."""
+        state = LabState.of(self.folder)
+        meant = [unit for unit in state.plan.units if unit.name in units]
+        self._runtime(state).fetch_logs(meant)
+        return {unit.name: log_of(self.folder, unit.name).last_lines(lines) for unit in meant}
 
     def endpoints(self) -> LabEndpoints:
         """Where everything is, for outside clients."""

@@ -22,11 +22,12 @@ from models.proto.control.v1 import stub_pb2
 from scenarios.steps import dial, under_load, verdict_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lab.history import Record
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 LIMITED = ("gateway", "gateway-passthrough", "gateway-header")
 ONE_PATH_EACH = ("mesh", "mesh-unleased", "proxyless")
@@ -85,19 +86,22 @@ def models(lab: Lab) -> Iterator[None]:
         dial(lab, _taking(0), cluster)
 
 
+@pytest.mark.scenario(takes_s=30)
 @pytest.mark.timeout(60)
 def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_of_other_models_are_served(
-    lab: Lab, topology: str, routes: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
+    """One tenant floods its own model; limits refuse it early, and the tenants of other models are served."""
     tables = {"without limits": _table(routes, tmp_path)}
     if topology in LIMITED:
         tables["with limits"] = _table(routes, tmp_path, **{NOISY: {"rate": CAPACITY_RPS, "burst": 20}})
 
     for limits, table in tables.items():
-        lab.publish(table, comment=f"noisy neighbour, {limits}")
-        seen = _flooded(lab, topology, tmp_path)
-        record_property(f"{topology}, {limits}", str(seen))
-        print(f"{topology}, {limits}: {seen}")  # noqa: T201 (the figure is what is asked for where nothing is claimed)
+        with scenario.step(f"Publish a table {limits}"):
+            lab.publish(table, comment=f"noisy neighbour, {limits}")
+        with scenario.step("Let one tenant flood its model, every other second"):
+            seen = _flooded(lab, topology, tmp_path)
+        scenario.figure(limits, str(seen))
 
         # Those that the model has places for are answered, and four times as many are not.
         assert seen.refused > 1 / 2, f"the flood had no visible effect, so nothing is shown: {seen}"
@@ -111,9 +115,11 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
                 pytest.skip(f"unknown, as the rounds scatter too much: {seen}")
 
 
+@pytest.mark.scenario(takes_s=8)
 def test_a_models_limit_of_each_tenant_keeps_a_place_for_the_others_at_the_same_model(
-    lab: Lab, topology: str, routes: Path, tmp_path: Path
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
+    """Without a limit of its own a tenant takes all places at a model; with one, the others lose nothing."""
     lab.publish(_table(routes, tmp_path))
     load = LoadOptions(
         topology=topology,
@@ -127,7 +133,10 @@ def test_a_models_limit_of_each_tenant_keeps_a_place_for_the_others_at_the_same_
     refused = {}
     for limit in (0, 6):
         dial(lab, _taking(100, at_once=16, of_each_tenant=limit), OTHERS_CLUSTER)
-        result = lab.load(load)
+        with scenario.step(
+            f"Flood the model, {f'of which a tenant may have {limit} places' if limit else 'without limits'}"
+        ):
+            result = lab.load(load)
         by_tenant = result.summary.by_tenant
         assert by_tenant[NOISY].by_status.get("RESOURCE_EXHAUSTED"), result.folder
         refused[limit] = sum(by_tenant[tenant].failed for tenant in OTHERS)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, demo, doctor, fault, lifecycle, load, logs, report, roll, routes
+from lab.cli import bench, call, compare, demo, doctor, fault, lifecycle, load, logs, report, roll, routes, scenarios
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -36,6 +36,7 @@ app.add_typer(fault.app, name="fault")
 report.register(app)
 compare.register(app)
 bench.register(app)
+scenarios.register(app)
 
 
 @app.callback()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
 from lab.report.scales import size
+from lab.runs.marks import STEP, STEP_OVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +58,8 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
         "driver": _driver(plan),
         "security": run.security or "not written down",
-        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts) or "none",
+        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts if act.kind not in (STEP, STEP_OVER))
+        or "none",
         "machine": _written(card, _MACHINE),
         "runtime": _written(card, _ENGINE),
         "lab version": card.get("lab", "not written down"),

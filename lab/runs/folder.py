@@ -129,16 +129,16 @@ class RunResult:
 
 
 def folder_of_now(runs: Path) -> Path:
-    """Where the files of a run that begins now go; nothing is made yet."""
-    return runs / (datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z")
+    """Where the files of a run that begins now go; nothing is made yet. Runs of one lab may begin together."""
+    return runs / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def make(folder: Path) -> None:
     """Makes a run's folder, and lets ``latest`` beside it point to it."""
     folder.mkdir(parents=True)
-    latest = folder.parent / "latest"
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(folder.name)
+    new = folder.parent / f"latest.{folder.name}"
+    new.symlink_to(folder.name)
+    new.replace(folder.parent / "latest")  # at once, since another run may be beginning
 
 
 def keep_history(folder: Path) -> list[Record]:
