@@ -18,7 +18,7 @@ PAIRS   ?= 1000000
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks docs figures lint format lock protos bundle compose-file clean notebooks-html
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -66,8 +66,8 @@ class _HereDriven:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runtime, name)
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
-        del caller, ui_port
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], *_: Any, **__: Any) -> int:
+        del caller
         plan = read_plan(run / PLAN)
         # A notebook's own thread has an event loop already.
         with ThreadPoolExecutor(max_workers=1) as pool:
