@@ -125,9 +125,10 @@ def _judged(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
     return {each["checker"]: each["outcome"] for each in json.loads(result.stdout)["verdicts"]}
 
 
-def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab) -> None:
+def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "scenarios.conftest", EXAMPLES / "test_two_revisions.py"]
     command += ["--lab", whole_lab.name, "--topology", "mesh", "-q", "-p", "no:cacheprovider"]
+    command += ["--runs", tmp_path]
     result = subprocess.run(
         command,
         cwd=CHECKOUT,
