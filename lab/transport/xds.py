@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import grpc.aio
 
 from lab.errors import SpecError
-from lab.transport.channels import OPTIONS
+from lab.transport.channels import DATA_KEEPALIVE, OPTIONS
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -80,5 +80,5 @@ def _introduce(control_plane: str, caller: str) -> tuple[Option, ...]:
         os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller))
         _introduced_as.append((caller, control_plane))
     if (caller, control_plane) in _introduced_as:
-        return OPTIONS
-    return (*OPTIONS, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller))))
+        return (*OPTIONS, *DATA_KEEPALIVE)
+    return (*OPTIONS, *DATA_KEEPALIVE, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller))))
