@@ -18,6 +18,7 @@ from tests.routing.generated import VERSIONS, Outcome, Request, by_plain, by_rou
 
 PAIRS = 20_000
 EXAMPLES = 120
+MORE = 3
 
 
 def test_both_interpreters_decide_alike() -> None:
@@ -42,9 +43,15 @@ def test_both_interpreters_decide_alike() -> None:
 
     agree()
     assert seen["pairs"] >= PAIRS
-    # Else much of the language would hardly have been compared.
-    assert all(seen[part] >= PAIRS / 20 for part in ("drawn", "copied", "with alternatives", "with parameters")), seen
-    assert all(seen[part] >= PAIRS / 200 for part in ("pinned", "NOT_FOUND", "PERMISSION_DENIED")), seen
+    # Else much of the language would hardly have been compared. What is drawn differs from run to run; what was drawn
+    # too seldom is drawn for once more.
+    common = dict.fromkeys(("drawn", "copied", "with alternatives", "with parameters"), PAIRS / 20)
+    rare = dict.fromkeys(("pinned", "NOT_FOUND", "PERMISSION_DENIED"), PAIRS / 200)
+    for _ in range(MORE):
+        if all(seen[part] >= least for part, least in (common | rare).items()):
+            return
+        agree()
+    pytest.fail(f"the tables drawn say too little: {seen}")
 
 
 def test_the_comparison_on_demand_compares_as_many_as_it_says(capsys) -> None:
