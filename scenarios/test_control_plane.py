@@ -123,7 +123,7 @@ def refusing(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=5)
+@pytest.mark.scenario(takes_s=5, topologies=("gateway", "mesh"))
 @pytest.mark.usefixtures("refusing")
 def test_a_bad_publish_leaves_the_last_good_in_force_and_says_who_refused_and_why(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path

@@ -58,7 +58,7 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
         for percent in RAMP:
             with scenario.step(f"Give v2 {percent} % of the users"):
                 lab.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
-            wait([run], timeout=RAMP_S / (len(RAMP) + 1))  # traffic flows on
+            wait([run], timeout=RAMP_S / (len(RAMP) + 2))  # traffic flows on
     with scenario.step("Judge who moved, and when"):
         result = run.result()
     outcomes = {verdict.checker: str(verdict.outcome) for verdict in result.verdicts}

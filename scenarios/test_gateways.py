@@ -45,7 +45,7 @@ def test_one_gateway_of_two_is_killed_and_costs_at_most_what_it_had_in_hand(
 ) -> None:
     """Callers know both gateways: what was under way through the dead one fails, and the next goes to the other."""
     victim = GATEWAYS[0]
-    with under_load(lab, _load(topology, "homepage", 4)) as run:
+    with under_load(lab, _load(topology, "homepage", 5)) as run:
         with scenario.step(f"Kill {victim}"), cutting() as cut:
             lab.kill(victim)
         scenario.see("it is gone", lambda: is_gone(lab, victim), within=GONE_WITHIN)
@@ -60,12 +60,12 @@ def test_one_gateway_of_two_is_killed_and_costs_at_most_what_it_had_in_hand(
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=9, topologies=("gateway", "mesh"))
+@pytest.mark.scenario(takes_s=12, topologies=("gateway", "mesh"))
 def test_with_both_gateways_dead_everybody_behind_them_is_cut_off_and_the_mesh_does_not_notice(
     scenario: Scenario, lab: Lab
 ) -> None:
     """The operator dies whole: every request through it fails until it is back, and none on the mesh."""
-    loads = (_load("mesh", "recommendations", 6), _load("gateway", "homepage", 5))
+    loads = (_load("mesh", "recommendations", 10), _load("gateway", "homepage", 8))
     with under_loads(lab, *loads) as (mesh, run):
         with scenario.step("Kill both gateways"), cutting() as cut:
             for victim in GATEWAYS:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 RATE_RPS = 200.0
-DURATION_S = 4.0
+DURATION_S = 5.0
 MOVES = 6
 # What a version is kept for when nobody may be on the way to it any longer: the time-out of a use case, and a second.
 UNLOADED_AFTER_S = 3.0
@@ -42,7 +42,7 @@ def _load(topology: str, duration_s: float, contexts: dict[str, tuple[str, ...]]
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=6)
+@pytest.mark.scenario(takes_s=7)
 def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, moved: Path
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
     ):
         for number in range(MOVES):
             lab.publish(moved if number % 2 == 0 else routes)
-            wait([run], timeout=DURATION_S / (MOVES + 2))  # traffic flows on
+            wait([run], timeout=DURATION_S / (MOVES + 4))  # traffic flows on
     with scenario.step("Judge every answer"):
         result = run.result()
     assert_all_answered_rightly(result)
@@ -62,7 +62,7 @@ def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=6, topologies=("direct",))
+@pytest.mark.scenario(takes_s=7, topologies=("direct",))
 def test_a_model_that_moves_breaks_whoever_hard_coded_its_address(scenario: Scenario, lab: Lab, moved: Path) -> None:
     """Callers that know addresses go on asking replicas that have unloaded the model."""
     with under_load(lab, _load("direct", UNLOADED_AFTER_S + 3, contexts={})) as run, scenario.step("Move the model"):

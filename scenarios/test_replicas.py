@@ -10,7 +10,16 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.steps import NOTICED_WITHIN_NS, assert_all_answered_rightly, cutting, records_of, registered, under_load
+from scenarios.steps import (
+    NOTICED_WITHIN_NS,
+    assert_all_answered_rightly,
+    cutting,
+    records_of,
+    registered,
+    under_load,
+    verdict_of,
+)
+from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from lab.lab import Lab
@@ -39,13 +48,12 @@ def _load(topology: str, rate: float, duration_s: float) -> LoadOptions:
     )
 
 
-@pytest.mark.smoke
-@pytest.mark.scenario(takes_s=5)
+@pytest.mark.scenario(takes_s=6)
 def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of_rotation_within_a_second(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """Nothing is sent twice, so what the dead replica had fails; nothing that is sent after a second does."""
-    with under_load(lab, _load(topology, rate=500, duration_s=3)) as run:
+    with under_load(lab, _load(topology, rate=500, duration_s=4)) as run:
         with scenario.step(f"Kill {VICTIM}"), cutting() as cut:
             lab.kill(VICTIM)
         scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
@@ -61,6 +69,8 @@ def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of
     died_ns = min((each.done_ns for each in failed), default=cut.from_ns)
     in_flight = [each for each in records if each.sent_ns <= died_ns + NEWS_NS and each.done_ns >= died_ns]
     assert result.misrouted == 0
+    if len(failed) > len(in_flight) and verdict_of(result, "driver") != "valid":
+        raise UnknownError(f"this machine could not send 500 requests a second on time\n{result.folder}")
     assert len(failed) <= len(in_flight), f"{result.summary.by_status}\n{result.folder}"
     assert {1} >= {each.attempts for each in records}, "something was sent twice"
     assert out_ns - cut.until_ns <= OUT_OF_ROTATION_WITHIN_NS, "it was in rotation for longer"
@@ -70,7 +80,7 @@ def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of
     scenario.figure("sent last of those", f"{max(0, last_ns - died_ns) / 1e6:.0f} ms after it died")
 
 
-@pytest.mark.scenario(takes_s=8)
+@pytest.mark.scenario(takes_s=8, topologies=("gateway", "mesh", "proxyless"))
 def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is_then_left_alone(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
@@ -103,7 +113,7 @@ def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is
     scenario.figure("left alone after", f"{(max(each.sent_ns for each in slow) - cut.from_ns) / 1e9:.1f} s")
 
 
-@pytest.mark.scenario(takes_s=7)
+@pytest.mark.scenario(takes_s=7, topologies=("gateway", "mesh", "proxyless"))
 def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
     scenario: Scenario, small_lab: Lab, topology: str
 ) -> None:

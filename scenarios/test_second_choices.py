@@ -57,7 +57,7 @@ def slow_shadow(lab: Lab) -> Iterator[None]:
     dial(lab, _behaviour(latency_ms=0, error_rate=0), NEXT)
 
 
-@pytest.mark.scenario(takes_s=6)
+@pytest.mark.scenario(takes_s=5)
 @pytest.mark.usefixtures("slow_shadow")
 def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_and_broken_it_is(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
@@ -66,7 +66,7 @@ def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_
     with scenario.step("Publish a shadow of 20 % on a slow, broken cluster"):
         lab.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
     with scenario.step("Drive load, and ask the replicas which copies came"):
-        result = lab.load(_load(topology, duration_s=4))
+        result = lab.load(_load(topology, duration_s=3))
 
     assert_all_answered_rightly(result)
     assert str(verdict_of(result, "shadow")) == "valid"
@@ -88,7 +88,7 @@ def test_when_a_whole_cluster_dies_the_next_choice_answers_from_the_next_request
         lab.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
     victims = [unit.name for unit in lab.status().units if unit.name.startswith(f"{FIRST}-")]
     try:
-        with under_load(lab, _load(topology, duration_s=3)) as run:
+        with under_load(lab, _load(topology, duration_s=4)) as run:
             with scenario.step(f"Kill {' and '.join(victims)}"), cutting() as cut:
                 for victim in victims:
                     lab.kill(victim)

@@ -40,11 +40,11 @@ def _load(topology: str, caller: str, duration_s: float) -> LoadOptions:
     )
 
 
-@pytest.mark.scenario(takes_s=8, topologies=("mesh",))
+@pytest.mark.scenario(takes_s=11, topologies=("mesh",))
 def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(scenario: Scenario, lab: Lab) -> None:
     """Two callers ask for the same; the sidecar of one is killed, and the other loses no request."""
     sidecar = "homepage-sidecar"
-    loads = (_load("mesh", "recommendations", 6), _load("mesh", "homepage", 5))
+    loads = (_load("mesh", "recommendations", 9), _load("mesh", "homepage", 7))
     with under_loads(lab, *loads) as (neighbour, run):
         with scenario.step(f"Kill {sidecar}"), cutting() as cut:
             lab.kill(sidecar)

@@ -18,14 +18,14 @@ TRACE = CHECKOUT.parent / "shared" / "traces" / "azure-llm-2023-code.csv"
 REQUESTS = 8_819
 
 
-@pytest.mark.scenario(takes_s=35)
+@pytest.mark.scenario(takes_s=27)
 @pytest.mark.skipif(not TRACE.exists(), reason=f"the trace is not at {TRACE}")
 @pytest.mark.timeout(300)
 def test_every_request_of_a_production_trace_is_answered_and_accounted_for(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """The arrivals and sizes of a production trace are played, and every single one is answered rightly."""
-    options = LoadOptions(topology=topology, caller="homepage", arrivals=f"trace:{TRACE}", speedup=120)
+    options = LoadOptions(topology=topology, caller="homepage", arrivals=f"trace:{TRACE}", speedup=150)
 
     with scenario.step(f"Play {REQUESTS:,} requests"):
         result = lab.load(options)

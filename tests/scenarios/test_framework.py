@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -122,7 +123,8 @@ def test_steps_are_shown_as_they_go(session) -> None:
 def test_a_failure_says_how_units_were_what_they_said_last_and_where_to_look(session) -> None:
     text, folder = session
 
-    for part in ("2. Claim too much (0.0 s): invalid", "ml-cluster-1-a: exited", "log of control-plane", str(folder)):
+    assert re.search(r"2\. Claim too much \(\d+\.\d s\): invalid", text)
+    for part in ("ml-cluster-1-a: exited", "log of control-plane", str(folder)):
         assert part in text, part
     assert "ml-cluster-1-a registered" in text or "replica ml-cluster-1-a" in text
 
