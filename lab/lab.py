@@ -19,11 +19,13 @@ from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.runs import drive
 from lab.runtime import choose, make_runtime, possible_runtimes
+from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import override, read_spec
 from lab.standup import FIRST_REVISION, StandUp
 from lab.status import LabEndpoints, LabStatus, UnitStatus
+from lab.transport.security import MTLS
 from lab.units import CONTROL_PLANE, plan
 from services.caller.pages import PAGES
 
@@ -312,6 +314,10 @@ class Lab(Publishing):
         """Plans a new lab, once all that an earlier one of this name has left is gone."""
         carrier.sweep()
         shutil.rmtree(self.folder / "units", ignore_errors=True)
+        identities = Identities(self.folder)
+        shutil.rmtree(identities.folder, ignore_errors=True)
+        if spec.security.mode == MTLS:
+            identities.establish(lifetime_s=spec.security.lifetime_s, key_mode=carrier.key_mode)
         return LabState(carrier.name, str(file), spec, plan(spec, table, carrier.site()))
 
     def _take_down(self, *, keep_logs: bool) -> int:
@@ -325,6 +331,7 @@ class Lab(Publishing):
                 runtimes[0].fetch_logs(state.plan.units)
         ended = sum(runtime.sweep() for runtime in runtimes)
         self._state_file.unlink(missing_ok=True)
+        shutil.rmtree(Identities(self.folder).folder, ignore_errors=True)
         if not (keep_logs and (self.folder / "units").exists()):
             shutil.rmtree(self.folder, ignore_errors=True)
         return ended

@@ -42,6 +42,10 @@ _SERVICES = tuple(
 )
 
 
+_CLIENTS = ("sidecar", "central-envoy", "gateway", "caller")
+_ADMITS = {service: _CLIENTS if not service.endswith("StubControl") else () for service in _SERVICES}
+
+
 class Replica:
     """A replica that serves from :meth:`start` on.
 
@@ -54,7 +58,7 @@ class Replica:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._dials = Dials(options.behaviour)
-        self._server, self._healthy = new_server(max_connection_age_s=options.max_connection_age_s)
+        self._server, self._healthy = new_server(admits=_ADMITS, max_connection_age_s=options.max_connection_age_s)
         host, _, port = options.advertise.rpartition(":")
         bound = listen(self._server, options.listen)
         self.address = f"{host}:{bound}" if port == "0" else options.advertise

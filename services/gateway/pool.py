@@ -28,7 +28,7 @@ class Backend:
     """
 
     def __init__(self, addresses: tuple[str, ...], security: Security | None) -> None:
-        self.wire = Wire(addresses, security)
+        self.wire = Wire(addresses, security, peer="model")
         self.in_flight = 0
         self._idle = asyncio.Event()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health_pb2
 
 from lab.transport import drain, listen, new_server, run_service
-from models.proto.control.v1 import resolver_pb2_grpc
+from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.service import Resolver
 from services.rules import RuleSet, Subscriber, run_beside
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _GRACE_S = 2.0
+_SERVICE = resolver_pb2.DESCRIPTOR.services_by_name["Resolver"].full_name
 
 _log = logging.getLogger("services.resolver")
 
@@ -41,7 +42,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         lease_ttl_s=arguments.lease_ttl,
         max_stale_s=arguments.max_stale,
     )
-    server, healthy = new_server()
+    server, healthy = new_server(admits={_SERVICE: ("caller",)})
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 

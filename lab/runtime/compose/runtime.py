@@ -54,6 +54,7 @@ class ComposeRuntime:
     """
 
     name = "compose"
+    key_mode = 0o644  # for the image's user, whoever runs the engine; nobody else gets to the folder that holds it
 
     def __init__(self, folder: Path, security: str) -> None:
         self._folder = folder

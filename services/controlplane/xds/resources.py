@@ -97,6 +97,11 @@ def endpoint_set_name(cluster: str, routing_key: str) -> str:
     return f"{cluster}/{routing_key}"
 
 
+def model_cluster_of(endpoint_set: str) -> str:
+    """The model cluster that an endpoint set is on."""
+    return endpoint_set.partition("/")[0]
+
+
 def cluster(routing_key: str, model_cluster: str) -> Resource:
     """The cluster that Envoy sends a routing key to, served by ``model_cluster``."""
     endpoint_set = endpoint_set_name(model_cluster, routing_key)
