@@ -14,6 +14,7 @@ from lab.admin import AdminClient
 from lab.calls import call
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
 from lab.faults import Hands
+from lab.identity import OPERATOR
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lab.calls import CallOutcome
+    from lab.identity.folder import Term
     from lab.load.progress import Progress
     from lab.roll import RollOptions, RollProgress, RollResult
     from lab.runs import LoadOptions, RunResult
@@ -115,6 +117,8 @@ class Lab(Publishing):
             stand_up = StandUp(carrier, self._state_file, say)
             try:
                 state = before or self._lay_out(carrier, spec, wanted, table)
+                if wanted.security.mode == MTLS:
+                    Identities(self.folder).provide(state.plan.units)
                 carrier.prepare(state.plan, say)
                 state.save(self._state_file)
                 state = stand_up.start(state)
@@ -178,6 +182,36 @@ class Lab(Publishing):
             rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
+
+    # -- certificates --------------------------------------------------------------------------------------------
+
+    def certificates(self, unit: str = "") -> dict[str, Term]:
+        """What the certificates say, of one unit or of all, the operator's among them.
+
+        Raises:
+            InputError: the lab has none, or no such unit.
+        """
+        return Identities(self.folder).terms(self._holders(unit))
+
+    def rotate(self, unit: str = "") -> dict[str, Term]:
+        """Gives one unit a new certificate, or all; they take it up while they run. Returns what the new ones say.
+
+        Raises:
+            InputError: the lab has none, or no such unit.
+        """
+        names = self._holders(unit)
+        self.certificates(unit)
+        with exclusive(self.folder):
+            units = [each for each in LabState.of(self.folder).plan.units if each.name in names]
+            identities = Identities(self.folder)
+            operator = identities.provide_for_operator(anew=True) if OPERATOR in names else {}
+            return {**identities.provide(units, anew=True), **operator}
+
+    def _holders(self, unit: str) -> list[str]:
+        names = [*(each.name for each in LabState.of(self.folder).plan.units), OPERATOR]
+        if unit and unit not in names:
+            raise InputError(f"{unit!r} is no unit of this lab; there are {', '.join(names)}")
+        return [unit] if unit else names
 
     # -- units ---------------------------------------------------------------------------------------------------
 

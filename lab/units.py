@@ -247,7 +247,7 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
         role=role,
         access_log=site.path(name, "access.log"),
         secrets=folder,
-        **sockets_of(role, folder),
+        **sockets_of(role, folder, caller),
     )
     argv = (
         "envoy",

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, lifecycle, load, report, roll, routes
+from lab.cli import bench, call, compare, lifecycle, load, pki, report, roll, routes
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -33,6 +33,7 @@ load.register(app)
 report.register(app)
 compare.register(app)
 bench.register(app)
+app.add_typer(pki.app, name="pki")
 
 
 @app.callback()

@@ -32,7 +32,7 @@ def up(
     spec: Annotated[Path, typer.Option(help="What stands up.")] = DEFAULT_SPEC,
     routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
     topology: Annotated[str, typer.Option(help="Topologies, separated by commas, instead of the spec's.")] = "",
-    security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext.")] = None,
+    security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext or mtls.")] = None,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:

@@ -16,7 +16,8 @@ from lab.client.leases import Lease, LeaseKey, Leases, lease_key
 from lab.client.watch import Watch
 from lab.client.wire import Wire
 from lab.errors import CallError, ResolverUnreachableError, SpecError
-from lab.transport import Security, open_channel
+from lab.transport import open_channel
+from lab.transport.book import beside
 from models.context import write_context
 from models.proto.control.v1 import resolver_pb2
 
@@ -56,8 +57,7 @@ class UnleasedMeshClient(Client):
         """The way to every model, by routing key."""
         if self._endpoints.sidecar is None:
             raise SpecError(f"topology {self.topology}: no address of a sidecar is given")
-        # It stands on this side of the network: what it sends on, it secures.
-        return Wire((self._endpoints.sidecar,), Security())
+        return Wire((self._endpoints.sidecar,), self._security or beside(self._endpoints.sidecar))
 
     async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         return self._wire, await self._resolve(use_case, context, _RESOLVE_TIMEOUT_S)

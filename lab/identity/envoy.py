@@ -52,28 +52,32 @@ def sds_files(folder: str) -> dict[str, str]:
     }
 
 
-def sockets_of(role: str, folder: str) -> Mapping[str, str]:
+def sockets_of(role: str, folder: str, caller: str) -> Mapping[str, str]:
     """The bootstrap's transport sockets, as JSON, by their names in the template.
 
-    A sidecar is spoken to over its pod's loopback, in plaintext. The central one is spoken to over the network, so its
-    callers show who they are.
+    A sidecar is spoken to over its pod's loopback, in plaintext; from elsewhere, and to the central one, whoever comes
+    shows who he is.
 
     Args:
         role: ``sidecar`` or ``central-envoy``.
         folder: in which its :func:`sds_files` are; empty for plaintext.
+        caller: of a sidecar, beside whom it stands.
     """
+    sockets = {"listener_match": {}, "listener_socket": _RAW, "outside_chain": None, "control_plane_socket": _RAW}
     if not folder:
-        return {"listener_socket": json.dumps(_RAW), "control_plane_socket": json.dumps(_RAW)}
-    control_plane = Identity("control-plane", "control-plane").uri
-    listener = _RAW
+        return {name: json.dumps(socket) for name, socket in sockets.items()}
+    operator = {"prefix": f"spiffe://{TRUST_DOMAIN}/{OPERATOR}/"}
+    callers = {"exact": Identity("caller", caller).uri} if caller else {"prefix": f"spiffe://{TRUST_DOMAIN}/caller/"}
+    secured = _tls("DownstreamTlsContext", folder, callers, operator)
+    secured["typed_config"]["require_client_certificate"] = True
+    control_plane = {"exact": Identity("control-plane", "control-plane").uri}
+    sockets["control_plane_socket"] = _tls("UpstreamTlsContext", folder, control_plane)
     if role != "sidecar":
-        prefixes = [f"spiffe://{TRUST_DOMAIN}/{each}/" for each in ("caller", OPERATOR)]
-        listener = _tls("DownstreamTlsContext", folder, *({"prefix": each} for each in prefixes))
-        listener["typed_config"]["require_client_certificate"] = True
-    return {
-        "listener_socket": json.dumps(listener),
-        "control_plane_socket": json.dumps(_tls("UpstreamTlsContext", folder, {"exact": control_plane})),
-    }
+        return {name: json.dumps(socket) for name, socket in {**sockets, "listener_socket": secured}.items()}
+    sockets["listener_match"] = {"source_type": "SAME_IP_OR_LOOPBACK"}
+    # The filters are the template's, under the name that they have there.
+    outside = f'{{"transport_socket": {json.dumps(secured)}, "filters": *requests }}'
+    return {**{name: json.dumps(socket) for name, socket in sockets.items()}, "outside_chain": outside}
 
 
 def _tls(context: str, folder: str, *uris: Mapping[str, str]) -> dict[str, Any]:

@@ -107,6 +107,9 @@ class Identities:
             return
         self.provide_for_operator()
         operator = Security(MTLS, str(self.of(OPERATOR)))
-        write_down(
-            {unit.address: Entry(plaintext) if unit.role == "sidecar" else Entry(operator, unit.role) for unit in units}
-        )
+        write_down({unit.address: Entry(_towards(unit, operator), unit.role) for unit in units})
+
+
+def _towards(unit: Unit, operator: Security) -> Security:
+    """Credentials for a unit. A sidecar takes plaintext over loopback, if that is this machine's and the sidecar's."""
+    return Security() if unit.role == "sidecar" and unit.port.inside == unit.port.outside else operator
