@@ -73,10 +73,7 @@ def run_driver(
         security_opt=["no-new-privileges:true"],
         cpu_shares=_CPU_SHARES,
         # A volume of its own, which goes with the container: until then, what it recorded outlives this process.
-        mounts=[
-            Mount(_RUNS, None),
-            *([Mount(IDENTITY, str(identity), "bind", read_only=True)] if security == MTLS else []),
-        ],
+        mounts=[Mount(_RUNS, None), *certificates],
     )
     try:
         copying.put(container, _RUNS, run.name, [path for path in run.iterdir() if path.is_file()])
