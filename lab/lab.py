@@ -23,7 +23,7 @@ from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState, Running
-from lab.spec import override, read_spec
+from lab.spec import SIZES, override, read_spec, spec_file
 from lab.standup import FIRST_REVISION, StandUp
 from lab.status import LabEndpoints, LabStatus, UnitStatus
 from lab.transport.security import MTLS
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from lab.spec import LabSpec
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-DEFAULT_SPEC = CHECKOUT / "lab.toml"
+DEFAULT_SPEC = SIZES["default"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
@@ -83,7 +83,7 @@ class Lab(Publishing):
         If it fails, or is interrupted, while the lab was down before, nothing is left behind.
 
         Args:
-            spec: what stands up.
+            spec: what stands up: a file, or the name of one of :data:`lab.spec.SIZES`.
             routes: route table to publish first; the spec's own by default.
             topologies: instead of the spec's.
             security: instead of the spec's.
@@ -96,6 +96,7 @@ class Lab(Publishing):
             UnitError: a unit did not come up, or answered wrongly.
             LabError: a lab of this name is up that was made from something else.
         """
+        spec = spec_file(spec).absolute()
         wanted = override(read_spec(spec), topologies=topologies, security=security)
         _check_callers(spec, wanted)
         sources = sources_of(routes or wanted.routes)

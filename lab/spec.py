@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 TOPOLOGIES = ("direct", "gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless")
 """The ways from caller to model; DESIGN's names."""
 
+_CHECKOUT = Path(__file__).resolve().parent.parent
+SIZES = {
+    "mini": _CHECKOUT / "lab" / "specs" / "mini.toml",
+    "default": _CHECKOUT / "lab.toml",
+    "full": _CHECKOUT / "lab" / "specs" / "full.toml",
+}
+"""Specs that come with the lab, by size."""
+
 _MS = r"[0-9]+(\.[0-9]+)?"
 _NAME = r"^[a-z][a-z0-9-]{0,30}$"
 _Name = Annotated[str, Field(pattern=_NAME)]
@@ -135,6 +143,11 @@ class LabSpec(_Part):
     def has_resolvers(self) -> bool:
         """Whether resolvers stand up, one beside each caller or one for all."""
         return self.has_sidecars or self.has_central_envoy or "proxyless" in self.topologies
+
+
+def spec_file(named: Path) -> Path:
+    """The file that is meant: one of :data:`SIZES` by its name, unless there is a file of that name."""
+    return named if named.exists() or str(named) not in SIZES else SIZES[str(named)]
 
 
 def read_spec(path: Path) -> LabSpec:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, lifecycle, load, pki, report, roll, routes
+from lab.cli import bench, call, compare, demo, doctor, lifecycle, load, pki, report, roll, routes
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -22,9 +22,10 @@ app = typer.Typer(
     help="A testbed that routes ML inference traffic through an API gateway and through an Envoy sidecar mesh.\n\n"
     "Begin with `lab up`, then `lab call ContinueWatchingRanking --topology mesh --caller homepage`.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+demo.register(app)
+doctor.register(app)
 lifecycle.register(app)
 call.register(app)
 app.add_typer(routes.app, name="routes")

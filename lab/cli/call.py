@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.cli.options import Caller, Context, Json, Name, Topology, User, read_context
+from lab.cli.options import Caller, Context, Json, Name, Topology, UseCase, User, read_context
 from lab.cli.output import console, print_json
 from lab.lab import Lab
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def call(
-    use_case: Annotated[str, typer.Argument(help="What for, e.g. ContinueWatchingRanking.")],
+    use_case: UseCase,
     topology: Topology = "mesh",
     caller: Caller = "homepage",
     user: User = "u1",

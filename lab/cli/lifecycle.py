@@ -29,7 +29,9 @@ def up(
     runtime: Annotated[
         str, typer.Option(help="process, compose, or auto: compose where a Docker engine answers, else process.")
     ] = "auto",
-    spec: Annotated[Path, typer.Option(help="What stands up.")] = DEFAULT_SPEC,
+    spec: Annotated[
+        Path, typer.Option(help="What stands up: a file, or a size: mini, default, full (30 callers).")
+    ] = DEFAULT_SPEC,
     routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
     topology: Annotated[str, typer.Option(help="Topologies, separated by commas, instead of the spec's.")] = "",
     security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext or mtls.")] = None,
@@ -43,7 +45,7 @@ def up(
     began = time.monotonic()
     lab = Lab(name)
     calls = lab.up(
-        spec=spec.absolute(),
+        spec=spec,
         routes=routes,
         topologies=[each for each in topology.split(",") if each],
         security=security,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lab.cli import completion
 from lab.errors import InputError
 
 Name = Annotated[str, typer.Option("--name", envvar="LAB_NAME", help="Which lab; keeps several on one machine apart.")]
@@ -16,8 +17,20 @@ Context = Annotated[
     typer.Option("--context", metavar="FIELD=VALUE", help="A field of the request context; may be repeated."),
 ]
 User = Annotated[str, typer.Option("--user", help="The user id of the request context.")]
-Caller = Annotated[str, typer.Option("--caller", help="The service in whose name to ask.")]
-Topology = Annotated[str, typer.Option("--topology", help="The way from caller to model: direct, gateway, mesh, …")]
+Caller = Annotated[
+    str, typer.Option("--caller", help="The service in whose name to ask.", autocompletion=completion.callers)
+]
+Topology = Annotated[
+    str,
+    typer.Option(
+        "--topology",
+        help="The way from caller to model: direct, gateway, mesh, …",
+        autocompletion=completion.topologies,
+    ),
+]
+UseCase = Annotated[
+    str, typer.Argument(help="What for, e.g. ContinueWatchingRanking.", autocompletion=completion.use_cases)
+]
 RoutesFile = Annotated[Path, typer.Argument(help="The route table: a YAML file, or a folder of them.")]
 
 

@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from lab.cli import publishing
-from lab.cli.options import Caller, Context, Json, Name, RoutesFile, User, read_context
+from lab.cli.options import Caller, Context, Json, Name, RoutesFile, UseCase, User, read_context
 from lab.cli.output import console, print_json, table
 from lab.lab import Lab
 from lab.routing.document import read_path
@@ -83,7 +83,7 @@ def publish(
 
 @app.command("set")
 def set_use_case(
-    use_case: Annotated[str, typer.Argument(help="Name of the use case.")],
+    use_case: UseCase,
     file: Annotated[Path, typer.Argument(help="What stands below that name in a route table: a YAML file.")],
     expect: Expect = 0,
     comment: Comment = "",
@@ -178,7 +178,7 @@ def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = Fal
 
 @app.command()
 def explain(
-    use_case: Annotated[str, typer.Argument(help="Name of the use case.")],
+    use_case: UseCase,
     caller: Caller = "homepage",
     user: User = "",
     context: Context = None,

@@ -57,7 +57,7 @@ class UnleasedMeshClient(Client):
         """The way to every model, by routing key."""
         if self._endpoints.sidecar is None:
             raise SpecError(f"topology {self.topology}: no address of a sidecar is given")
-        return Wire((self._endpoints.sidecar,), self._security or beside(self._endpoints.sidecar))
+        return Wire((self._endpoints.sidecar,), beside(self._endpoints.sidecar))
 
     async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         return self._wire, await self._resolve(use_case, context, _RESOLVE_TIMEOUT_S)

@@ -7,6 +7,7 @@ restarted could find its port in use by somebody's connection.
 from __future__ import annotations
 
 import socket
+from itertools import islice
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -14,7 +15,7 @@ from lab.errors import UnitError
 from lab.runtime import book
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from lab.units import Plan
@@ -37,13 +38,17 @@ def reserve(names: Iterable[str], owner: Path) -> dict[str, int]:
     """
     names = list(names)
     with book.book(_BOOK) as reservations:
-        taken = {port for ports in reservations.values() for port in ports}
-        candidates = (port for port in _from(owner) if port not in taken and _is_free(port))
-        ports = dict(zip(names, candidates, strict=False))
+        ports = dict(zip(names, _free(reservations, _from(owner)), strict=False))
         if len(ports) < len(names):
             raise UnitError(f"no free port between {FIRST} and {LAST}: stop other labs, see `lab down --help`")
         reservations.setdefault(str(owner), []).extend(ports.values())
     return ports
+
+
+def count_free(at_most: int) -> int:
+    """How many ports are free, counted no further than ``at_most``."""
+    with book.book(_BOOK) as reservations:
+        return sum(1 for _ in islice(_free(reservations, range(FIRST, LAST)), at_most))
 
 
 def release(owner: Path) -> None:
@@ -59,6 +64,11 @@ def ports_of(plan: Plan | None) -> dict[str, int]:
             if port is not None:
                 found[f"{unit.name}/{name}"] = int(port.outside.rsplit(":", 1)[1])
     return found
+
+
+def _free(reservations: Mapping[str, list[int]], candidates: Iterable[int]) -> Iterator[int]:
+    taken = {port for ports in reservations.values() for port in ports}
+    return (port for port in candidates if port not in taken and _is_free(port))
 
 
 def _from(owner: Path) -> Iterator[int]:

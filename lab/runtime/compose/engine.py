@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import docker
@@ -56,6 +57,16 @@ def why_not() -> str:
     except (OSError, subprocess.SubprocessError):
         return f"the `docker compose` command is missing: install Docker's compose plugin, or {REMEDY}"
     return ""
+
+
+def networks(client: docker.DockerClient) -> list[IPv4Network]:
+    """The networks that the engine has already."""
+    return [
+        IPv4Network(config["Subnet"])
+        for network in client.networks.list()
+        for config in network.attrs["IPAM"]["Config"] or ()
+        if ":" not in config.get("Subnet", ":")
+    ]
 
 
 @contextmanager

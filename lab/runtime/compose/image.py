@@ -37,7 +37,7 @@ LABEL = f"{REPOSITORY}.checkout"
 
 def wanted(client: docker.DockerClient) -> tuple[str, str]:
     """Name of the image that this state of the code needs, and what it is built upon; it may not be here yet."""
-    here = (each for each in BASE_IMAGES if _is_here(client, each))
+    here = (each for each in BASE_IMAGES if is_here(client, each))
     base = os.environ.get("BASE_IMAGE") or next(here, BASE_IMAGES[0])
     digest = hashlib.sha256(base.encode())
     for path in _sources():
@@ -61,7 +61,7 @@ def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path
     """
     with (Path(tempfile.gettempdir()) / f"lab-image-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _is_here(client, name):
+        if is_here(client, name):
             return
         say(f"building the image on {base}, once for this state of the code")
         engine.compose(
@@ -78,7 +78,8 @@ def _sources() -> Iterator[Path]:
         yield from sorted((CHECKOUT / room).rglob("*.py"))
 
 
-def _is_here(client: docker.DockerClient, name: str) -> bool:
+def is_here(client: docker.DockerClient, name: str) -> bool:
+    """Whether the engine has an image of this name."""
     try:
         client.images.get(name)
     except ImageNotFound:

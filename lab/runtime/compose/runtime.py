@@ -9,7 +9,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import cached_property
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import APIError, NotFound
@@ -29,6 +28,7 @@ from lab.waiting import POLL_INTERVAL
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from ipaddress import IPv4Network
     from pathlib import Path
 
     import docker
@@ -317,13 +317,7 @@ class ComposeRuntime:
         return self._docker.networks.get(f"{self._project}_{document.NETWORK}")
 
     def _subnet(self) -> IPv4Network:
-        in_use = [
-            IPv4Network(config["Subnet"])
-            for network in self._docker.networks.list()
-            for config in network.attrs["IPAM"]["Config"] or ()
-            if ":" not in config.get("Subnet", ":")
-        ]
-        return subnets.reserve(self._folder, in_use)
+        return subnets.reserve(self._folder, engine.networks(self._docker))
 
     def _list(self) -> list[dict[str, Any]]:
         filters = {"label": f"{_PROJECT_LABEL}={self._project}"}

@@ -12,7 +12,7 @@ from lab.errors import UnitError
 from lab.runtime import book
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
 RANGE = IPv4Network("198.18.0.0/15")
@@ -36,14 +36,25 @@ def reserve(owner: Path, in_use: Collection[IPv4Network]) -> IPv4Network:
         own = reservations.get(str(owner))
         if own:
             return SUBNETS[own[0]]
-        taken = {number for numbers in reservations.values() for number in numbers}
-        for number, subnet in enumerate(SUBNETS):
-            if number not in taken and not any(subnet.overlaps(other) for other in in_use):
-                reservations[str(owner)] = [number]
-                return subnet
+        for number in _free(reservations, in_use):
+            reservations[str(owner)] = [number]
+            return SUBNETS[number]
     raise UnitError(f"no free network in {RANGE}: take other labs down, see `docker network ls`")
+
+
+def count_free(in_use: Collection[IPv4Network]) -> int:
+    """How many more labs would find a network; ``in_use`` as for :func:`reserve`."""
+    with book.book(_BOOK) as reservations:
+        return sum(1 for _ in _free(reservations, in_use))
 
 
 def release(owner: Path) -> None:
     """Gives the network of a lab back."""
     book.release(_BOOK, owner)
+
+
+def _free(reservations: Mapping[str, list[int]], in_use: Collection[IPv4Network]) -> Iterator[int]:
+    taken = {number for numbers in reservations.values() for number in numbers}
+    for number, subnet in enumerate(SUBNETS):
+        if number not in taken and not any(subnet.overlaps(other) for other in in_use):
+            yield number

@@ -1,0 +1,56 @@
+"""What a shell offers for a value that is being typed: names out of the lab that is up, else out of the default files.
+
+A shell shows no errors while one types, so whatever goes wrong here means that there is nothing to offer.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lab.errors import LabError
+from lab.lab import CHECKOUT, DEFAULT_SPEC, Lab
+from lab.routing.document import read_path
+from lab.runtime.state import LabState
+from lab.spec import TOPOLOGIES, read_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def topologies(incomplete: str) -> list[str]:
+    """Ways from caller to model."""
+    return _beginning(incomplete, TOPOLOGIES)
+
+
+def callers(incomplete: str) -> list[str]:
+    """Callers of the lab."""
+    with suppress(LabError, OSError):
+        state = _state()
+        return _beginning(incomplete, state.plan.callers if state else read_spec(DEFAULT_SPEC).callers)
+    return []
+
+
+def units(incomplete: str) -> list[str]:
+    """Units of the lab, if it is up."""
+    with suppress(LabError, OSError):
+        state = _state()
+        return _beginning(incomplete, [unit.name for unit in state.plan.units] if state else ())
+    return []
+
+
+def use_cases(incomplete: str) -> list[str]:
+    """Use cases of the default route table; asking the one in force would be slow if its control plane is not well."""
+    with suppress(LabError, OSError):
+        return _beginning(incomplete, read_path(CHECKOUT / "routes.yaml").document["use_cases"])
+    return []
+
+
+def _state() -> LabState | None:
+    folder = Lab(os.environ.get("LAB_NAME", "default")).folder
+    return LabState.of(folder) if folder.exists() else None
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]

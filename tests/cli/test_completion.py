@@ -1,0 +1,52 @@
+"""What a shell is told while somebody types."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.lab import CHECKOUT
+
+LAB = str(Path(sys.executable).parent / "lab")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("lab do", ["doctor", "down"]),
+        ("lab load --topology mesh", ["mesh", "mesh-unleased"]),
+        ("lab call --caller pl", ["playback"]),
+        ("lab call Sea", ["SearchRanking"]),
+        ("lab routes explain Up", ["UpNext"]),
+        ("lab call --caller nobody", []),
+    ],
+)
+def test_a_shell_is_offered_what_fits(typed: str, offered: list[str], tmp_path) -> None:
+    words = typed.split()
+    done = subprocess.run(
+        [LAB],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={
+            "PATH": os.environ["PATH"],
+            "LAB_HOME": str(tmp_path),
+            "COMP_WORDS": typed,
+            "COMP_CWORD": str(len(words) - 1),
+            "_LAB_COMPLETE": "complete_bash",
+        },
+    )
+
+    assert sorted(offered) == sorted(done.stdout.split())
+    assert done.stderr == ""
+
+
+def test_it_can_be_installed_by_the_command_itself() -> None:
+    done = subprocess.run([LAB, "--show-completion", "bash"], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+
+    assert "complete " in done.stdout

@@ -1,0 +1,70 @@
+"""What the doctor says of machines that lack something, each made so for real."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import typer
+
+from lab import doctor
+from lab.cli.doctor import doctor as doctor_command
+
+
+def _finding(diagnosis: doctor.Diagnosis, name: str) -> doctor.Finding:
+    return next(each for each in diagnosis.findings if each.name == name)
+
+
+def test_this_machine_can_run_a_lab_of_processes(tmp_path) -> None:
+    diagnosis = doctor.examine(tmp_path)
+
+    assert diagnosis.ready["process"]
+    assert _finding(diagnosis, "Envoy").found == "1.40.0"
+    assert _finding(diagnosis, "packages").found == "as locked"
+    assert all(bool(each.remedy) is (each.state != "ok") for each in diagnosis.findings)
+
+
+def test_without_an_engine_compose_is_not_ready_and_the_remedy_names_a_command(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+
+    diagnosis = doctor.examine(tmp_path)
+
+    assert diagnosis.ready == {"process": True, "compose": False}
+    assert _finding(diagnosis, "Docker engine").state == "lacks"
+    assert "make engine" in _finding(diagnosis, "Docker engine").remedy
+
+
+def test_an_envoy_that_does_not_run_is_seen_by_running_it(tmp_path, monkeypatch) -> None:
+    stub = tmp_path / "envoy"
+    stub.write_text("#!/bin/sh\nexit 127\n")
+    stub.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    diagnosis = doctor.examine(tmp_path)
+
+    assert not diagnosis.ready["process"]
+    assert diagnosis.lacks("process") == ["Envoy"]
+
+
+def test_what_differs_from_the_lock_is_named(tmp_path, monkeypatch) -> None:
+    lock = "grpcio==0.1 \\\n    --hash=sha256:00\npyyaml==0.1 ; python_version < '3' \\\nnever-heard-of==1.0 \\"
+    (tmp_path / "requirements.lock").write_text(lock)
+    monkeypatch.setattr(doctor, "_CHECKOUT", tmp_path)
+
+    found = _finding(doctor.examine(tmp_path), "packages")
+
+    assert (found.state, found.found) == ("hint", "unlike the lock: grpcio")
+
+
+def test_it_fails_only_if_no_runtime_is_ready(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    doctor_command(as_json=True)
+    assert json.loads(capsys.readouterr().out)["ready"] == {"process": True, "compose": False}
+
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(typer.Exit) as ended:
+        doctor_command(as_json=False)
+
+    assert ended.value.exit_code == 1
+    assert "process: not ready: Envoy" in capsys.readouterr().out

@@ -1,0 +1,22 @@
+"""The whole story, as the command tells it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lab.runtime.state import LabState
+
+
+def test_it_shows_what_it_claims_and_leaves_a_report_and_no_lab(run_lab, new_lab) -> None:
+    lab = new_lab()
+    done = run_lab(lab, "demo", "--name", lab.name, "--json")
+
+    shown = json.loads(done.stdout)
+    # How long things take is not a test's business; on a busy machine that act may say that it did not show it.
+    in_time = shown["acts"].pop("keep the path thin")
+    assert shown["acts"] == {"name the use case": True, "break things": True, "roll a version": True}
+    assert done.returncode == (0 if in_time else 1)
+    assert Path(shown["report"]).stat().st_size > 100_000
+    assert len(shown["pictures"]) > 3
+    assert LabState.load(lab.folder / "state.json") is None
