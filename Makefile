@@ -9,12 +9,15 @@ ARGS    ?=
 VENV := .venv
 BIN  := $(VENV)/bin
 LAB  := LAB_NAME=$(NAME) $(BIN)/lab
+# What came along in a bundle is installed from there, and the network is not asked.
+CARRIED  := carried
+PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(CARRIED)/wheels)
 # Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
 WORKERS ?= 2
 PAIRS   ?= 1000000
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks lint format lock protos compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks lint format lock protos bundle compose-file clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +86,9 @@ lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 protos: $(VENV)/ready  ## Generate the code of models/proto
 	@$(BIN)/python -m models.proto.generate
 
+bundle: $(VENV)/ready  ## One archive that stands the lab up where there is no network
+	@compose/bundle.sh $(BIN)/python $(ARGS)
+
 compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for Docker Compose alone
 	@$(BIN)/python -m lab.runtime.compose > $(VENV)/compose.yaml && cp $(VENV)/compose.yaml compose/compose.yaml
 
@@ -92,8 +98,11 @@ clean: lab-down  ## Take the lab down and remove .venv and caches
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
 	  f"Python {v.major}.{v.minor} found, 3.11 or newer needed: make PYTHON=python3.12 …")'
+	@test ! -e $(CARRIED)/wheels.txt || $(PYTHON) -c 'import sys; v = sys.version_info; has = f"python{v[0]}.{v[1]}"; \
+	  got = open("$(CARRIED)/wheels.txt").read().split("-")[0]; sys.exit(0 if has == got else \
+	  f"the packages that came along are for {got}, found {has}: make PYTHON={got} …")'
 	@echo "Making $(VENV) from requirements.lock (once; a minute or so) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(PIP_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(PIP_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

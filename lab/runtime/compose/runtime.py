@@ -15,7 +15,7 @@ from docker.errors import APIError, NotFound
 
 from lab.errors import LabError
 from lab.runtime import ports
-from lab.runtime.compose import copying, document, engine, image, subnets
+from lab.runtime.compose import carried, copying, document, engine, image, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
@@ -80,6 +80,8 @@ class ComposeRuntime:
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
         """Writes the compose file, and builds the image if it is not here."""
         before = self._file.read_text() if self._file.exists() else ""
+        with engine.one_line("image"):
+            carried.load(self._docker, say)
         name, base = image.wanted(self._docker)
         if before:
             # Other code in a lab that runs would make all of it anew.

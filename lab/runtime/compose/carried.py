@@ -1,0 +1,27 @@
+"""The image as a file beside the checkout, for machines that can neither pull nor build one; ``packing`` writes it."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+from lab.runtime.compose import image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import docker
+
+FOLDER = image.CHECKOUT / "carried"
+NAMES, IMAGE = "image.txt", "image.tar.gz"
+
+
+def load(client: docker.DockerClient, say: Callable[[str], None], folder: Path = FOLDER) -> None:
+    """Loads what was carried here, unless there is nothing or the engine has it."""
+    names = folder / NAMES
+    if not names.exists() or all(image.is_here(client, name) for name in names.read_text().split()):
+        return
+    say("loading the image that came with this checkout")
+    with gzip.open(folder / IMAGE) as file:
+        client.images.load(file)
