@@ -47,7 +47,8 @@ REFUSED = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A small one with every kind of connection."""
     folder = tmp_path_factory.mktemp("mtls")
-    (folder / "routes.yaml").write_text(MINI_ROUTES)
+    # A busy machine may take its time; what is asked here is whether a request fails for want of a certificate.
+    (folder / "routes.yaml").write_text(MINI_ROUTES.replace("timeout: 2s", "timeout: 10s"))
     spec = folder / "mini.toml"
     spec.write_text(MINI_SPEC)
     lab = Lab(f"test-{secrets.token_hex(3)}", home=folder)
@@ -103,7 +104,7 @@ def test_certificates_rotate_at_300_rps_and_no_request_fails(lab: Lab, topology:
         done.set()
         rotating.join()
 
-    assert (2400, 0) == (result.summary.ok, result.summary.failed)
+    assert {"OK": 2400} == result.summary.by_status
     assert len(rotations) >= 3
     serials = {each["gateway-1"].serial for each in rotations}
     assert len(rotations) == len(serials)
