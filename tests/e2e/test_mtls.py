@@ -211,3 +211,20 @@ def test_a_lab_in_plaintext_has_no_certificates_and_says_what_to_do(
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "bring it up with --security mtls" in refused.stderr
     assert not Identities(lab.folder).folder.exists()
+
+
+def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: Lab) -> None:
+    [_, newcomer] = lab.scale("ml-cluster-1", 2)
+    try:
+        assert lab.certificates(newcomer)[newcomer].uri == lab.certificates(MODEL)[MODEL].uri
+        for topology in ("mesh", "gateway", "proxyless"):
+            answering = set[str]()
+
+            def ask_again(topology: str = topology, answering: set[str] = answering) -> set[str]:
+                homepage = lab.endpoints().callers["homepage"]
+                answering.add(call(homepage, USE_CASE, topology, {"user_id": "u1"}).replica)
+                return answering
+
+            eventually(f"{newcomer} answers", ask_again, within=SOON, until=lambda names: newcomer in names)
+    finally:
+        lab.scale("ml-cluster-1", 1)
