@@ -181,6 +181,7 @@ class Lab(Publishing):
             central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
             control_plane=state.plan.unit(CONTROL_PLANE).address,
             rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
+            identity=str(Identities(self.folder).of(OPERATOR)) if state.security == MTLS else "",
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 

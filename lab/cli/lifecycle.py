@@ -167,12 +167,16 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
                 "central_envoy": where.central_envoy,
                 "control_plane": where.control_plane,
                 "rest": {name: f"http://{address}" for name, address in where.rest.items()},
+                "identity": where.identity or None,
                 "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
             }
         )
     else:
         console.print(_endpoints_table(where))
-        console.print(table(("", "REST"), [(name, f"http://{address}") for name, address in where.rest.items()]))
+        if where.rest:
+            console.print(table(("", "REST"), [(name, f"http://{address}") for name, address in where.rest.items()]))
+        if where.identity:
+            console.print(f"Only by mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
 
 
 def _document(unit: UnitStatus) -> dict[str, object]:
