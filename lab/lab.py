@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from lab.admin import AdminClient
 from lab.calls import call
+from lab.certifying import Certifying
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
-from lab.faults import Hands
+from lab.faults import Faulting
 from lab.identity import OPERATOR
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
-from lab.runs import drive
+from lab.runs import Stage, drive, drive_together
 from lab.runtime import choose, make_runtime, possible_runtimes
+from lab.runtime.breaking import Breaking
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState, Running
@@ -34,10 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lab.calls import CallOutcome
-    from lab.identity.folder import Term
     from lab.load.progress import Progress
     from lab.roll import RollOptions, RollProgress, RollResult
-    from lab.runs import LoadOptions, RunResult
+    from lab.runs import LoadOptions, RunResult, TogetherResult
     from lab.runtime import Runtime
     from lab.spec import LabSpec
 
@@ -47,7 +48,7 @@ DEFAULT_SPEC = SIZES["default"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
-class Lab(Publishing):
+class Lab(Publishing, Certifying, Faulting):
     """One lab, up or not.
 
     Args:
@@ -185,70 +186,6 @@ class Lab(Publishing):
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 
-    # -- certificates --------------------------------------------------------------------------------------------
-
-    def certificates(self, unit: str = "") -> dict[str, Term]:
-        """What the certificates say, of one unit or of all, the operator's among them.
-
-        Raises:
-            InputError: the lab has none, or no such unit.
-        """
-        return Identities(self.folder).terms(self._holders(unit))
-
-    def rotate(self, unit: str = "") -> dict[str, Term]:
-        """Gives one unit a new certificate, or all; they take it up while they run. Returns what the new ones say.
-
-        Raises:
-            InputError: the lab has none, or no such unit.
-        """
-        names = self._holders(unit)
-        self.certificates(unit)
-        with exclusive(self.folder):
-            units = [each for each in LabState.of(self.folder).plan.units if each.name in names]
-            identities = Identities(self.folder)
-            operator = identities.provide_for_operator(anew=True) if OPERATOR in names else {}
-            return {**identities.provide(units, anew=True), **operator}
-
-    def _holders(self, unit: str) -> list[str]:
-        names = [*(each.name for each in LabState.of(self.folder).plan.units), OPERATOR]
-        if unit and unit not in names:
-            raise InputError(f"{unit!r} is no unit of this lab; there are {', '.join(names)}")
-        return [unit] if unit else names
-
-    # -- units ---------------------------------------------------------------------------------------------------
-
-    def kill(self, unit: str) -> None:
-        """Ends one unit at once; see :class:`lab.faults.Hands` for this and the next seven."""
-        self._hands.kill(unit)
-
-    def start(self, unit: str) -> None:
-        """Starts one unit that does not run, at the addresses that it had."""
-        self._hands.start(unit)
-
-    def pause(self, unit: str) -> None:
-        """Freezes one unit."""
-        self._hands.pause(unit)
-
-    def resume(self, unit: str) -> None:
-        """Lets a frozen unit go on."""
-        self._hands.resume(unit)
-
-    def partition(self, unit: str) -> None:
-        """Cuts one unit off, with the pod that it stands in."""
-        self._hands.partition(unit)
-
-    def rejoin(self, unit: str) -> None:
-        """Connects one unit again that was cut off."""
-        self._hands.rejoin(unit)
-
-    def scale(self, cluster: str, replicas: int) -> list[str]:
-        """Gives a model cluster more replicas, or fewer; returns all their names."""
-        return self._hands.scale(cluster, replicas)
-
-    def replace(self, unit: str, cluster: str) -> str:
-        """Kills a model replica and starts one of another cluster at its very address; returns its name."""
-        return self._hands.replace(unit, cluster)
-
     # -- calling -------------------------------------------------------------------------------------------------
 
     def call(
@@ -282,17 +219,31 @@ class Lab(Publishing):
         state = LabState.of(self.folder)
         self._check_topology(state, options.topology)
         self._check_caller(state, options.caller)
-        return drive(
-            options,
-            state=state,
-            runtime=self._runtime(state),
-            runs=self.runs,
-            units=self.folder / "units",
-            document=self.revision().document or {},
-            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
-            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
-            progress=progress,
-        )
+        return drive(options, self._stage(state), progress)
+
+    def load_together(
+        self,
+        options: Sequence[LoadOptions],
+        *,
+        progress: Callable[[Mapping[str, Progress]], None] = lambda _: None,
+        breaking: Breaking | None = None,
+    ) -> TogetherResult:
+        """Drives several runs at the same time, e.g. one in the name of each caller; else as :meth:`load`.
+
+        Args:
+            options: one a run; no two of the same topology and caller.
+            progress: told how each run goes, by its name.
+            breaking: breaks all off from another thread.
+
+        Raises:
+            InputError: options fit neither lab nor route table, or do not go together.
+            UnitError: a driver did not come to its end; the others were broken off.
+        """
+        state = LabState.of(self.folder)
+        for each in options:
+            self._check_topology(state, each.topology)
+            self._check_caller(state, each.caller)
+        return drive_together(options, self._stage(state), progress, breaking or Breaking())
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
         """Shifts a model's traffic to another version in steps, and back if one of them turns out bad.
@@ -317,9 +268,19 @@ class Lab(Publishing):
 
     # -- within --------------------------------------------------------------------------------------------------
 
-    @property
-    def _hands(self) -> Hands:
-        return Hands(self.folder)
+    def _own_folder(self) -> Path:
+        return self.folder
+
+    def _stage(self, state: LabState) -> Stage:
+        return Stage(
+            state=state,
+            runtime=self._runtime(state),
+            runs=self.runs,
+            units=self.folder / "units",
+            document=self.revision().document or {},
+            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
+            replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
+        )
 
     @property
     def _state_file(self) -> Path:
@@ -354,9 +315,12 @@ class Lab(Publishing):
         shutil.rmtree(identities.folder, ignore_errors=True)
         if spec.security.mode == MTLS:
             identities.establish(lifetime_s=spec.security.lifetime_s, key_mode=carrier.key_mode)
+        self._faults.forget()
         return LabState(carrier.name, str(file), spec, plan(spec, table, carrier.site()))
 
     def _take_down(self, *, keep_logs: bool) -> int:
+        with suppress(LabError):  # what of them is left is swept away with the rest
+            self._faults.end()
         try:
             state = LabState.load(self._state_file)
         except LabError:

@@ -156,20 +156,27 @@ class Subscriber:
         stream = stub.Subscribe(wait_for_ready=True)
         try:
             await stream.write(self._hello)
-            reached = False
+            reached, is_first = False, True
             async for update in stream:
                 if not reached:
                     _log.info("control plane %s reached", self._control_plane)
                     reached = True
-                error = await self._put_in_force(update)
+                error = await self._put_in_force(update, is_first=is_first)
+                is_first = False
                 await stream.write(rules_pb2.SubscribeRequest(applied_sequence=update.sequence, error=error))
         finally:
             stream.cancel()
 
-    async def _put_in_force(self, update: rules_pb2.RulesUpdate) -> str:
-        """Applies an update. Returns why it was refused, empty if it was not."""
+    async def _put_in_force(self, update: rules_pb2.RulesUpdate, *, is_first: bool) -> str:
+        """Applies an update. Returns why it was refused, empty if it was not.
+
+        Within a stream revisions grow, or are withdrawn. What comes first is what the control plane holds, whatever
+        this process knows: it may have stopped in the midst of a publish.
+        """
         before = self._in_force
         try:
+            if not is_first:
+                _check_age(update, before.router.revision)
             after = before.updated(update)
             await self._apply(after)
         except Exception as error:  # noqa: BLE001 (whatever is wrong with an update, the subscription must outlive it)
@@ -180,6 +187,13 @@ class Subscriber:
         if after.router.revision != before.router.revision:
             _log.info("revision %d in force, %d before", after.router.revision, before.router.revision)
         return ""
+
+
+def _check_age(update: rules_pb2.RulesUpdate, in_force: int) -> None:
+    if update.revision < in_force and update.withdrawn_revision < in_force:
+        raise RouteTableError(
+            f"revision {update.revision} is older than {in_force}, which is in force and has not been withdrawn"
+        )
 
 
 def _json_object(name: str, text: bytes) -> dict[str, Any]:

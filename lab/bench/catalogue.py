@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.bench import (
     balancing,
+    blast_radius,
     convergence,
     decomposition,
     driver,
@@ -46,12 +47,18 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
         known_delay,
         driver,
         recovery,
+        blast_radius,
         routing,
         convergence,
         large_table,
     )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
+
+USUAL_ROUNDS: Mapping[str, int] = {blast_radius.NAME: blast_radius.ROUNDS}
+"""Rounds of those that do not take :data:`ROUNDS`, if nobody says how many."""
+
+ROUNDS = 10
 
 
 def measure(name: str, setting: Setting, rounds: int) -> BenchResult:

@@ -21,7 +21,7 @@ from lab.units import Port, Unit
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from lab.runs import LoadOptions, RunResult
@@ -38,12 +38,14 @@ class Setting:
 
     Attributes:
         say: told what is being measured.
+        only: what a bench is to look at, of all that it could, by what that is: ``topologies``, ``faults``.
         kept: measurements that several benches look at, by name, so that each is made once.
     """
 
     lab: Lab
     state: LabState
     say: Callable[[str], None]
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
 
     def start(self, name: str, argv: tuple[str, ...], address: str, files: Mapping[str, str] | None = None) -> int:
@@ -99,13 +101,22 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def setting(say: Callable[[str], None], spec: Path = DEFAULT_SPEC, *, security: str = PLAINTEXT) -> Iterator[Setting]:
-    """Brings a lab up for a bench, and takes it down again; in plaintext unless certificates are what it is about."""
+def setting(
+    say: Callable[[str], None],
+    spec: Path = DEFAULT_SPEC,
+    only: Mapping[str, Sequence[str]] | None = None,
+    *,
+    security: str = PLAINTEXT,
+) -> Iterator[Setting]:
+    """Brings a lab up for a bench, and takes it down again; arguments as for :class:`Setting`.
+
+    It is in plaintext unless certificates are what the bench is about.
+    """
     lab = Lab(f"bench-{secrets.token_hex(3)}")
     with _precedence():
         try:
             lab.up(spec=spec, security=security, runtime="process", say=say)
-            yield Setting(lab, LabState.of(lab.folder), say)
+            yield Setting(lab, LabState.of(lab.folder), say, only or {})
         finally:
             lab.down()
 

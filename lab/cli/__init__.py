@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, demo, doctor, lifecycle, load, pki, report, roll, routes
+from lab.cli import bench, call, compare, demo, doctor, fault, lifecycle, load, pki, report, roll, routes
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -31,6 +31,7 @@ call.register(app)
 app.add_typer(routes.app, name="routes")
 roll.register(app)
 load.register(app)
+app.add_typer(fault.app, name="fault")
 report.register(app)
 compare.register(app)
 bench.register(app)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.bench.catalogue import BENCHES, measure
+from lab.bench import blast_radius
+from lab.bench.catalogue import BENCHES, ROUNDS, USUAL_ROUNDS, measure
+from lab.bench.harms import HARMS
 from lab.bench.result import State, exit_status
 from lab.bench.setting import setting
 from lab.cli.options import Json
@@ -17,6 +19,7 @@ from lab.lab import CHECKOUT
 from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
 from lab.runs.folder import folder_of_now, make
+from lab.spec import TOPOLOGIES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +41,13 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHES)}; all if left out.")] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds of each.")] = 10,
+    rounds: Annotated[
+        int | None, typer.Option(min=3, help=f"Interleaved rounds of each; {ROUNDS}, or what suits it, if left out.")
+    ] = None,
+    topologies: Annotated[str, typer.Option(metavar="A,B", help=f"For {blast_radius.NAME}: these alone.")] = "",
+    faults: Annotated[
+        str, typer.Option(metavar="A,B", help=f"For {blast_radius.NAME}: these alone, of {', '.join(HARMS)}.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Measure claims about cost against their yardsticks, in a lab of its own.
@@ -46,19 +55,28 @@ def bench(
     Exit status 1 if a claim does not hold; 2 if one is unknown: the driver was late, or the A/A control disagrees.
 
     Example: lab bench topologies decomposition --rounds 12
+
+    Whom does a fault reach? lab bench blast-radius --topologies gateway,mesh --faults gateways-killed,sidecar-killed
     """
     chosen = names or list(BENCHES)
     for name in chosen:
         if name not in BENCHES:
             raise InputError(f"bench {name!r} is not known; there are {', '.join(BENCHES)}")
+    only = {name: text.split(",") for name, text in (("topologies", topologies), ("faults", faults)) if text}
+    if only and chosen != [blast_radius.NAME]:
+        raise InputError(f"--{min(only)}: is for bench {blast_radius.NAME} alone; name that, or leave it out")
+    if strange := [name for name in only.get("faults", ()) if name not in HARMS]:
+        raise InputError(f"--faults: {strange[0]!r} is not known; there are {', '.join(HARMS)}")
+    if strange := [name for name in only.get("topologies", ()) if name not in TOPOLOGIES]:
+        raise InputError(f"--topologies: {strange[0]!r} is not known; there are {', '.join(TOPOLOGIES)}")
     say = progress_for(as_json=as_json)
     results = []
     folder = folder_of_now(CHECKOUT / "runs" / "bench")
     make(folder)
-    with setting(say) as lab:
+    with setting(say, only=only) as lab:
         for name in chosen:
             say(f"bench {name}")
-            result = measure(name, lab, rounds)
+            result = measure(name, lab, rounds or USUAL_ROUNDS.get(name, ROUNDS))
             _keep(result, folder)
             results.append(result)
     if as_json:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError
+from lab.faults import KINDS
 from lab.lab import CHECKOUT, DEFAULT_SPEC, Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
@@ -32,11 +33,25 @@ def callers(incomplete: str) -> list[str]:
     return []
 
 
-def units(incomplete: str) -> list[str]:
-    """Units of the lab, if it is up."""
+def targets(incomplete: str) -> list[str]:
+    """What most faults can be aimed at: clusters and units of the lab, if it is up."""
     with suppress(LabError, OSError):
-        state = _state()
-        return _beginning(incomplete, [unit.name for unit in state.plan.units] if state else ())
+        units = state.plan.units if (state := _state()) else ()
+        clusters = [unit.cluster for unit in units if unit.cluster]
+        return _beginning(incomplete, dict.fromkeys([*clusters, *(unit.name for unit in units)]))
+    return []
+
+
+def faults(incomplete: str) -> list[str]:
+    """Kinds of faults."""
+    return _beginning(incomplete, KINDS)
+
+
+def injected(incomplete: str) -> list[str]:
+    """Ids of the faults that are injected."""
+    with suppress(LabError, OSError):
+        lab = Lab(os.environ.get("LAB_NAME", "default"))
+        return _beginning(incomplete, ["all", *(fault.id for fault in lab.faults())])
     return []
 
 

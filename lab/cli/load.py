@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,14 @@ import typer
 from rich.markup import escape
 
 from lab.checkers import Outcome
-from lab.cli.options import Caller, Json, Name, Topology
+from lab.cli.options import Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
+from lab.cli.together import each_with_its_own, in_one_line, named_callers
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
-from lab.runs import LoadOptions, judge
+from lab.runs import LoadOptions, TogetherResult, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ def load(
     speedup: Annotated[float, typer.Option(min=0.001, help="Play a trace so many times faster.")] = 1.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Play so many requests of a trace.")] = None,
     payload: Annotated[int, typer.Option(min=0, help="Size of feature vectors, bytes; a trace brings its own.")] = 400,
-    caller: Caller = "homepage",
+    caller: Annotated[
+        str, typer.Option(help="In whose name; several with commas, or all, send at the same time, each at the rate.")
+    ] = "homepage",
     use_case: Annotated[
         list[str] | None, typer.Option(help="What for; all that the caller may ask for if left out.")
     ] = None,
@@ -72,10 +76,14 @@ def load(
     Example: lab load --topology gateway --rate 500 --duration 20 --payload 27000
 
     Steered by hand: lab load --engine locust --ui
+
+    All callers at the same time: lab load --caller all --topology mesh --rate 30 --duration 10
     """
+    lab = Lab(name)
+    callers = named_callers(caller, lab)
     options = LoadOptions(
         topology=topology,
-        caller=caller,
+        caller=callers[0],
         use_cases=tuple(use_case or ()),
         rate=rate,
         duration_s=duration,
@@ -90,35 +98,57 @@ def load(
         locust=locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
         processes=processes,
     )
-    lab = Lab(name)
-    if as_json:
-        result = lab.load(options, progress=UiIsUp(options))
-    else:
-        show_ui = UiIsUp(options)
-        with progress_console.status("starting the driver") as status:
-            shown = progress_console.is_terminal
+    several = each_with_its_own(options, callers) if len(callers) > 1 else []
+    show_ui = UiIsUp(options)
+    with nullcontext() if as_json else progress_console.status("starting the driver") as status:
 
-            def tell(progress: Progress) -> None:
-                show_ui(progress)
-                line = _progress_line(progress)
-                if shown:
-                    status.update(line)
-                else:
-                    progress_console.print(line)
+        def tell(progress: Progress) -> None:
+            show_ui(progress)
+            if status is None:
+                return
+            line = _progress_line(progress)
+            if progress_console.is_terminal:
+                status.update(line)
+            else:
+                progress_console.print(line)
 
+        if several:
+            together = lab.load_together(several, progress=in_one_line(tell))
+        else:
             result = lab.load(options, progress=tell)
-    _finish(result, as_json=as_json)
+    if several:
+        _finish_together(together, as_json=as_json)
+    else:
+        _finish(result, as_json=as_json)
 
 
 def check(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/default/latest.")],
+    run_dir: Annotated[
+        Path, typer.Argument(help="Folder of a run, or of runs at the same time, e.g. runs/default/latest.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Judge a run from its folder alone. Exit status 0: valid, 1: invalid, 2: unknown.
 
     Example: lab check runs/default/latest
     """
-    _finish(judge(run_dir.resolve()), as_json=as_json)
+    folder = run_dir.resolve()
+    runs = runs_in(folder)
+    if runs == [folder]:
+        _finish(judge(folder), as_json=as_json)
+    else:
+        _finish_together(TogetherResult(folder, tuple(judge(each) for each in runs)), as_json=as_json)
+
+
+def _finish_together(result: TogetherResult, *, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_document())
+    else:
+        for each in result.runs:
+            console.print(f"[bold]{escape(each.folder.name)}[/bold]")
+            _show(each)
+        console.print(f"\nall together: [{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
+    raise typer.Exit(EXIT_STATUS[result.outcome])
 
 
 def _finish(result: RunResult, *, as_json: bool) -> None:

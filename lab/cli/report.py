@@ -10,6 +10,7 @@ import typer
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for
 from lab.report import ReportedBench, is_of_benches, read_benches, read_runs, write_album, write_report
+from lab.runs import runs_in
 
 _REPORT = "report.html"
 
@@ -36,13 +37,13 @@ def report(
     """
     say = progress_for(as_json=as_json)
     benches: list[ReportedBench] = []
-    of_runs = []
+    of_runs: list[Path] = []
     for folder in run_dirs:
         say(f"reading {folder}")
         if is_of_benches(folder):
             benches += read_benches(folder)
         else:
-            of_runs.append(folder)
+            of_runs += runs_in(folder)
     runs = read_runs(of_runs)
     path = (output or run_dirs[0].resolve() / _REPORT).resolve()
     write_report(runs, path, benches)

@@ -1,8 +1,13 @@
-"""Faults: what can be done to the units of a lab that is up.
+"""Faults: what can be done to a lab that is up, on purpose, and how it is seen and undone.
 
-Here belongs what a fault is to a lab, and how it is undone. How a runtime does it is said by ``lab.runtime``.
+Here belongs what a fault is to a lab; how a runtime does it is said by ``lab.runtime``. The kinds stand in
+``registry``; ``carry_out`` injects and heals them; ``hands`` are the acts on units that some of them consist of.
 """
 
+from lab.faults.carry_out import Fault, Faults
+from lab.faults.face import Faulting
 from lab.faults.hands import Hands
+from lab.faults.observation import Observation, Visible
+from lab.faults.registry import KINDS
 
-__all__ = ["Hands"]
+__all__ = ["KINDS", "Fault", "Faulting", "Faults", "Hands", "Observation", "Visible"]

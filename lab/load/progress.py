@@ -12,7 +12,7 @@ import orjson
 from lab.errors import RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
 NS = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -58,6 +58,23 @@ class Progress:
             return cls(**orjson.loads(line))
         except (TypeError, orjson.JSONDecodeError) as error:
             raise RunError(f"a driver's line is no progress: {line.strip()!r}") from error
+
+
+def in_all(several: Collection[Progress]) -> Progress:
+    """How several runs at the same time are going: counts and rates of all, percentiles of the slowest; one or more."""
+    remaining = [each.remaining_s for each in several if each.remaining_s is not None]
+    return Progress(
+        elapsed_s=max(each.elapsed_s for each in several),
+        sent=sum(each.sent for each in several),
+        done=sum(each.done for each in several),
+        ok=sum(each.ok for each in several),
+        failed=sum(each.failed for each in several),
+        in_flight=sum(each.in_flight for each in several),
+        rate=sum(each.rate for each in several),
+        p50_ms=max(each.p50_ms for each in several),
+        p99_ms=max(each.p99_ms for each in several),
+        remaining_s=max(remaining, default=None),
+    )
 
 
 class Counts(TypedDict):

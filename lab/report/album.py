@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.report.blasts import BENCH, blasts
 from lab.report.cost import charts, cost
 from lab.report.picture import drawing_to_svg, file_name, to_svg, write_pictures
 from lab.report.sections import SECTIONS
@@ -23,6 +24,8 @@ def pictures(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> I
         for chart in bench.charts:
             prefix = f"{bench.name}-{number}" if again else bench.name
             yield f"{prefix}-{file_name(chart)}", to_svg(chart, bench.origin)
+    for number, each in enumerate(blasts(runs, ()), 1):
+        yield f"{BENCH}-{number}-{file_name(each.chart)}", to_svg(each.chart, each.origin)
     for chart in charts(cost(runs, benches)):
         yield file_name(chart), to_svg(chart)
     for section in SECTIONS.values() if runs else ():

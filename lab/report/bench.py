@@ -14,6 +14,7 @@ from lab.measure.findings import Claim, Ran, ResultTable  # noqa: TC001 (same)
 from lab.measure.pace import Pace, in_words
 from lab.report.picture import AnyChart  # noqa: TC001 (same)
 from lab.runs.folder import PLAN, read_json
+from lab.runs.together import TOGETHER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,8 @@ _BENCH = TypeAdapter(ReportedBench)
 
 def is_of_benches(folder: Path) -> bool:
     """Whether a folder is one of benches; else it is a run's, if anything."""
-    return not (folder / PLAN).exists() and any(folder.glob("*.json"))
+    is_of_runs = (folder / PLAN).exists() or (folder / TOGETHER).exists()
+    return not is_of_runs and any(folder.glob("*.json"))
 
 
 def read_benches(folder: Path) -> list[ReportedBench]:

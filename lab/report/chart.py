@@ -144,6 +144,21 @@ class DrawnKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnTile:
+    """A tile of a heat map: how full its colour is, 0 to 1, and whether its letters are to be dark on it."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    strength: float
+    known: bool
+    inside: bool
+    text: Text
+    more: Text | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
     """A chart with everything in its place. ``names`` and ``headings`` are those of bars and of their groups."""
 
@@ -165,6 +180,7 @@ class Drawing:
     keys: Sequence[DrawnKey] = ()
     names: Sequence[Text] = ()
     headings: Sequence[Text] = ()
+    tiles: Sequence[DrawnTile] = ()
 
 
 def draw(chart: Chart) -> Drawing:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RunError
+from lab.report.blast import TITLE
+from lab.report.blasts import BENCH, blasts
 from lab.report.comparison import compare_runs
 from lab.report.cost import QUESTION, charts, cost
 from lab.report.outline import outline
@@ -37,6 +40,11 @@ def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -
 def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str, Any]]:
     """Name, title and view of each, in the order of the page."""
     yield "outline", "Verdicts", outline(runs, benches)
+    radii = blasts(runs, benches)
+    if radii:
+        yield "blast", TITLE, radii
+        # What stands there need not stand again among the benches, but for its claims.
+        benches = [replace(each, tables=(), charts=()) if each.name == BENCH else each for each in benches]
     found = cost(runs, benches)
     if found.tables or found.refusals:
         yield "cost", QUESTION, (found, [drawing_of(chart) for chart in charts(found)])

@@ -16,6 +16,7 @@ import resvg_py
 from lab.errors import RunError
 from lab.report.bars import BarChart, draw_bars
 from lab.report.chart import Chart, Drawing, draw
+from lab.report.heat import HeatMap, draw_heat
 from lab.report.palette import LIGHT
 from lab.report.templating import templates
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-AnyChart = Chart | BarChart
+AnyChart = Chart | BarChart | HeatMap
 
 _FONT = str(fontpkg_inter.ROOT / "files" / "Inter[opsz,wght].ttf")
 _ZOOM = 2.0
@@ -31,7 +32,9 @@ _LINE = 112  # characters of small print that fit beside each other
 
 
 def drawing_of(chart: AnyChart) -> Drawing:
-    """Finds a place for everything in a chart of either kind."""
+    """Finds a place for everything in a chart of any kind."""
+    if isinstance(chart, HeatMap):
+        return draw_heat(chart)
     return draw_bars(chart) if isinstance(chart, BarChart) else draw(chart)
 
 

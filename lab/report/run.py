@@ -69,6 +69,7 @@ class ReportedRun:
 
     Attributes:
         number: its place in the report, from 1; the page calls it by this.
+        among_callers: whether the report has runs of several callers, so that its own is to be named.
         again: how many runs of its topology stand before it: they share a colour, and differ in their dashes.
         result: figures and verdicts.
         judged_now: whether they were found for this report, or are those of the run's end.
@@ -82,6 +83,7 @@ class ReportedRun:
     """
 
     number: int
+    among_callers: bool = False
     again: int = 0
     result: RunResult
     judged_now: bool
@@ -96,7 +98,7 @@ class ReportedRun:
     @property
     def label(self) -> str:
         """What figures call it."""
-        return f"{self.number} {self.plan.topology}"
+        return f"{self.number} {self.plan.topology}{f', {self.plan.caller}' if self.among_callers else ''}"
 
     @property
     def colour(self) -> str:
@@ -185,7 +187,8 @@ def read_runs(folders: Iterable[Path]) -> list[ReportedRun]:
         run = read_run(folder, number=number)
         again = sum(each.plan.topology == run.plan.topology for each in runs)
         runs.append(replace(run, again=again))
-    return runs
+    several = len({each.plan.caller for each in runs}) > 1
+    return [replace(each, among_callers=several) for each in runs]
 
 
 def read_run(folder: Path, *, number: int = 1) -> ReportedRun:

@@ -3,8 +3,19 @@
 What a request is and when it is sent belongs to ``lab.load``; what it proves belongs to ``lab.checkers``.
 """
 
-from lab.runs.drive import LoadOptions, drive
+from lab.runs.drive import LoadOptions, Stage, drive
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
+from lab.runs.together import TogetherResult, drive_together, runs_in
 
-__all__ = ["LoadOptions", "LocustOptions", "RunResult", "drive", "judge"]
+__all__ = [
+    "LoadOptions",
+    "LocustOptions",
+    "RunResult",
+    "Stage",
+    "TogetherResult",
+    "drive",
+    "drive_together",
+    "judge",
+    "runs_in",
+]

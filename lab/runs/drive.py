@@ -80,40 +80,63 @@ class LoadOptions:
     locust: LocustOptions | None = None
 
 
-def drive(
-    options: LoadOptions,
-    *,
-    state: LabState,
-    runtime: Runtime,
-    runs: Path,
-    units: Path,
-    document: Mapping[str, Any],
-    revisions: Callable[[], list[RevisionInfo]],
-    replicas: Callable[[], list[Unit]],
-    progress: Callable[[Progress], None],
-) -> RunResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A lab, as runs are driven through it.
+
+    Attributes:
+        state: what the lab is.
+        runtime: carries drivers out.
+        runs: folder of this lab's runs.
+        units: folder of its units' logs, in that of the lab.
+        document: route table in force, which says who may ask for what.
+        revisions: asked after a run for all route tables and their fates.
+        replicas: asked after a run for the model replicas, if there was a shadow.
+    """
+
+    state: LabState
+    runtime: Runtime
+    runs: Path
+    units: Path
+    document: Mapping[str, Any]
+    revisions: Callable[[], list[RevisionInfo]]
+    replicas: Callable[[], list[Unit]]
+
+
+def drive(options: LoadOptions, stage: Stage, progress: Callable[[Progress], None]) -> RunResult:
     """Drives one run and returns what it shows.
 
     Args:
         options: what load.
-        state: the lab.
-        runtime: carries the driver out.
-        runs: folder of this lab's runs.
-        units: folder of its units' logs, in that of the lab.
-        document: route table in force, which says who may ask for what.
-        revisions: asked after the run for all route tables and their fates.
-        replicas: asked after the run for the model replicas, if there was a shadow.
+        stage: the lab.
         progress: told once a second how it goes.
 
     Raises:
         InputError: the options fit neither lab nor route table.
         UnitError: the driver did not come to its end.
     """
-    folder = run_folder.folder_of_now(runs)
+    folder = run_folder.folder_of_now(stage.runs)
+    plan = plan_for(options, stage)
+    ui_port = None if plan.steering is None else plan.steering.ui_port
+    run_folder.make(folder)
+    run_folder.keep_plan(folder, plan)
+    from_ns = time.time_ns()
+    status = stage.runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port)
+    keep_evidence(folder, stage, stage.revisions(), from_ns=from_ns)
+    keep_surroundings(folder, stage)
+    return judged(folder, status)
+
+
+def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
+    """What the driver of a run is told; nothing is made yet.
+
+    Raises:
+        InputError: the options fit neither lab nor route table, or there is something wrong with a trace.
+    """
     plan = LoadPlan(
         topology=options.topology,
         caller=options.caller,
-        use_cases=_use_cases(options, document),
+        use_cases=_use_cases(options, stage.document),
         arrivals=parse_arrivals(
             options.arrivals,
             ArrivalOptions(
@@ -124,7 +147,7 @@ def drive(
                 limit=options.limit,
             ),
         ),
-        endpoints=options.endpoints or state.plan.callers[options.caller],
+        endpoints=options.endpoints or stage.state.plan.callers[options.caller],
         spool=Path(run_folder.SPOOL),
         summary=Path(run_folder.DRIVER),
         payload_bytes=options.payload_bytes,
@@ -138,19 +161,41 @@ def drive(
     )
     if plan.scheduled:
         plan.schedule()  # a bad trace is said before anything is made
-    ui_port = None if plan.steering is None else plan.steering.ui_port
-    run_folder.make(folder)
-    run_folder.keep_plan(folder, plan)
-    from_ns = time.time_ns()
-    status = runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port)
+    return plan
+
+
+def keep_evidence(folder: Path, stage: Stage, tables: list[RevisionInfo], *, from_ns: int) -> None:
+    """Keeps, in a run's folder, all that it is to be judged by.
+
+    Args:
+        folder: of the run.
+        stage: the lab.
+        tables: all route tables and their fates.
+        from_ns: when the run began, Unix nanoseconds.
+    """
     records = run_folder.keep_history(folder)
-    keep_marks(folder, units.parent, from_ns=from_ns)
-    tables = revisions()
+    keep_marks(folder, stage.units.parent, from_ns=from_ns)
     run_folder.keep_revisions(folder, tables)
     if has_shadow(tables, records):
-        keep_copies(folder, replicas(), records)
-    runtime.fetch_logs(state.plan.units)
-    run_folder.keep_surroundings(folder, state, units, runtime.ground())
+        keep_copies(folder, stage.replicas(), records)
+
+
+def keep_surroundings(folder: Path, stage: Stage) -> None:
+    """Keeps, in a run's folder, logs and whatever else may explain what was seen."""
+    stage.runtime.fetch_logs(stage.state.plan.units)
+    run_folder.keep_surroundings(folder, stage.state, stage.units, stage.runtime.ground())
+
+
+def judged(folder: Path, status: int) -> RunResult:
+    """Judges a run whose evidence is kept, and leaves the summary beside it.
+
+    Args:
+        folder: of the run.
+        status: the driver's exit status.
+
+    Raises:
+        UnitError: the driver did not come to its end.
+    """
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
     result = run_folder.judge(folder)

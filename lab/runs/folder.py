@@ -154,8 +154,8 @@ def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
 
 
 def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mapping[str, str]) -> None:
-    """Copies logs, what each Envoy holds, and the versions of what everything ran on, ``ground`` among them."""
-    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
+    """Copies logs, what each Envoy holds, and the card of what everything ran on."""
+    keep_card(folder, state, ground)
     for log in units.glob("*/*log"):
         target = folder / "units" / log.parent.name / log.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +171,11 @@ def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mappin
                     (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
             except OSError as error:  # it may be down: that, too, is part of the story
                 (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
+
+
+def keep_card(folder: Path, state: LabState, ground: Mapping[str, str]) -> None:
+    """Writes down the lab's spec, and the versions of what everything ran on, ``ground`` among them."""
+    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
     (folder / "versions.json").write_text(json.dumps(machine_card(ground), indent=1))
 
 

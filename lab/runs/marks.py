@@ -1,7 +1,8 @@
-"""What was done to a lab's units while a run was under way: killed, paused, cut off, scaled, replaced, and undone.
+"""What was done to a lab while a run was under way: to its units, and by faults; and how it was undone.
 
-Hands write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over, those that
-fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when it began.
+Hands and faults write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over,
+those that fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when
+it began.
 """
 
 from __future__ import annotations
@@ -11,17 +12,46 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from lab.errors import RunError
+from lab.measure.blast import Fault
 from lab.runs.folder import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+STEADY_NS = 2_000_000_000
+"""Before a fault, this is taken for how things are when all is well, if nothing else was done meanwhile."""
+
 MARKS, ACTS = "marks.json", "acts.jsonl"
 
-KINDS = ("kill", "start", "pause", "resume", "partition", "rejoin", "scale", "replace")
+FAULTS = ("slow", "error", "flood", "bad-push", "cold", "churn")
+"""Faults that do not consist of acts on units, and so are acts themselves."""
 
-UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin"}
+HEAL = {fault: f"heal {fault}" for fault in FAULTS}
+"""Fault → the act that ends it."""
+
+PAST = {
+    "kill": "killed",
+    "start": "started",
+    "pause": "paused",
+    "resume": "resumed",
+    "partition": "cut off",
+    "rejoin": "connected again",
+    "scale": "scaled",
+    "replace": "replaced",
+    "slow": "slow",
+    "error": "fails requests",
+    "flood": "floods",
+    "bad-push": "pushed badly",
+    "cold": "cold",
+    "churn": "closes connections",
+    **dict.fromkeys(HEAL.values(), "healed"),
+}
+"""Kind of an act → what has been done to its target, in words."""
+
+KINDS = tuple(PAST)
+
+UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin", **HEAL}
 """Act → the one that undoes it, on the same unit. Others change the lab for good."""
 
 
@@ -31,7 +61,7 @@ class Act:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        target: unit, or the cluster that was scaled.
+        target: unit, or what else it was aimed at: the cluster that was scaled.
         detail: what more there is to say: ``to 3 replicas``.
         from_ns: when it was begun, Unix nanoseconds.
         until_ns: when it was done.
@@ -82,6 +112,45 @@ def undone_ns(act: Act, acts: Sequence[Act]) -> int | None:
         if each.from_ns >= act.from_ns and (each.kind == undoing and each.target == act.target)
     )
     return min(later, default=None)
+
+
+def faults_of(acts: Sequence[Act], *, from_ns: int, until_ns: int) -> list[Fault]:
+    """Faults that came and went one after the other: what was done at the same time, to one unit or several, is one.
+
+    Args:
+        acts: what was done; those that nothing undoes are no faults.
+        from_ns: when the run began.
+        until_ns: when it ended; so does a fault that was not undone by then.
+    """
+    harms = sorted((act for act in acts if act.kind in UNDONE_BY), key=lambda act: act.from_ns)
+    harms = [act for act in harms if from_ns < act.from_ns < until_ns]
+    groups: list[list[Act]] = []
+    for act in harms:
+        if groups and act.from_ns < _undoing_begins_ns(groups[-1], acts, until_ns):
+            groups[-1].append(act)
+        else:
+            groups.append([act])
+    begins = [*(group[0].from_ns for group in groups), until_ns]
+    faults, healed_ns = [], from_ns
+    for group, next_ns in zip(groups, begins[1:], strict=True):
+        inject_ns = group[0].from_ns
+        heal_ns = min(_undoing_begins_ns(group, acts, until_ns), next_ns)
+        steady_ns = min(max(healed_ns, inject_ns - STEADY_NS), inject_ns)
+        name = f"{', '.join(act.target for act in group)} {PAST.get(group[0].kind, group[0].kind)}"
+        faults.append(Fault(name=name, steady_ns=steady_ns, inject_ns=inject_ns, heal_ns=heal_ns, until_ns=next_ns))
+        healed_ns = max(undone_ns(act, acts) or until_ns for act in group)
+    return faults
+
+
+def _undoing_begins_ns(group: Sequence[Act], acts: Sequence[Act], until_ns: int) -> int:
+    """When the first of several acts began to be undone; the end, if none was."""
+    begins = (
+        each.from_ns
+        for act in group
+        for each in acts
+        if each.kind == UNDONE_BY[act.kind] and each.target == act.target and each.from_ns >= act.from_ns
+    )
+    return min(begins, default=until_ns)
 
 
 def read_marks(folder: Path) -> list[Act]:

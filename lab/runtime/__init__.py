@@ -6,7 +6,7 @@ Here belongs how a unit starts, stops and is watched. Which units there are is s
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lab.errors import InputError
 from lab.runtime.process import ProcessRuntime
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from lab.runtime.breaking import Breaking
     from lab.runtime.state import Running
     from lab.units import Plan, Port, Unit
 
@@ -106,7 +107,15 @@ class Runtime(Protocol):
     def sweep(self) -> int:
         """Ends whatever is left of the lab, known or not, gives its addresses back, and returns how much there was."""
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
+    def drive(
+        self,
+        run: Path,
+        caller: str,
+        on_line: Callable[[str], None],
+        ui_port: int | None = None,
+        breaking: Breaking | None = None,
+        errors: TextIO | None = None,
+    ) -> int:
         """Runs the load driver on the plan in a run's folder to its end, in the caller's place.
 
         Ctrl-C is passed on to the driver, which ends in its own way.
@@ -116,10 +125,15 @@ class Runtime(Protocol):
             caller: beside whose resolver and sidecar it stands.
             on_line: told each line of progress as it comes.
             ui_port: where on this machine's 127.0.0.1 the driver's web UI is to be reached, if the plan wants one.
+            breaking: breaks the driver off from another thread.
+            errors: a file, to which goes what the driver complains of; standard error if left out.
 
         Returns:
             The driver's exit status.
         """
+
+    def end_drive(self, run: Path) -> None:
+        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
 
 
 def _compose(folder: Path, security: str) -> Runtime:

@@ -15,12 +15,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import psutil
 
 from lab.errors import InputError, UnitError
 from lab.runtime import ports
+from lab.runtime.breaking import Breaking
 from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
@@ -150,8 +151,7 @@ class ProcessRuntime:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
         process = _process(running)
         if process is not None:
-            _try(process, signal.SIGKILL)
-            _wait_for_end([process])
+            _kill([process])
 
     def stop(self, units: Iterable[Running]) -> None:
         """Ends units: SIGTERM to all, SIGKILL to those that are still there after a while."""
@@ -185,26 +185,40 @@ class ProcessRuntime:
 
     rejoin = partition
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
+    def drive(
+        self,
+        run: Path,
+        caller: str,
+        on_line: Callable[[str], None],
+        ui_port: int | None = None,
+        breaking: Breaking | None = None,
+        errors: TextIO | None = None,
+    ) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
         del ui_port  # everybody stands on the same loopback
         command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
         environment = self._environment("driver", identity=caller)
         # In a session of its own: a terminal's Ctrl-C would reach it a second time.
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
         ) as program:
             assert program.stdout is not None  # noqa: S101 (it is a pipe)
-            while True:
-                try:
-                    for line in iter(program.stdout.readline, ""):
-                        on_line(line)
-                    return program.wait()
-                except KeyboardInterrupt:
-                    program.send_signal(signal.SIGINT)
-                except BaseException:
-                    program.kill()
-                    raise
+            with (breaking or Breaking()).reaching(lambda: program.send_signal(signal.SIGINT)):
+                while True:
+                    try:
+                        for line in iter(program.stdout.readline, ""):
+                            on_line(line)
+                        return program.wait()
+                    except KeyboardInterrupt:
+                        program.send_signal(signal.SIGINT)
+                    except BaseException:
+                        program.kill()
+                        raise
+
+    def end_drive(self, run: Path) -> None:
+        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+        plan = str(run / "plan.json")
+        _kill([each for each in self._marked() if plan in _command_line(each)])
 
     def sweep(self) -> int:
         """Ends every process that carries this lab's mark, known or not, and returns how many there were."""
@@ -292,10 +306,20 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         _try(process, signal.SIGCONT)  # a paused one could not obey
         _try(process, signal.SIGTERM)
-    left = _wait_for_end(processes)
-    for process in left:
+    _kill(_wait_for_end(processes))
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
         _try(process, signal.SIGKILL)
-    _wait_for_end(left)
+    _wait_for_end(processes)
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def _wait_for_end(processes: list[psutil.Process]) -> list[psutil.Process]:

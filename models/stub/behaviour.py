@@ -132,6 +132,9 @@ class Behaviour:
         concurrency_limit: requests served at once; 0 means no limit.
         seed: of the random draws.
         refuse_to_load: routing keys whose loading fails.
+        cold_ms: the first request after a reload takes so much longer; the others of the first ``cold_requests`` by a
+            little less each.
+        churn_ms: every so often all connections are closed under their clients; 0 means never.
 
     Raises:
         InputError: a value is out of range; says which field, what was found and what to write.
@@ -143,6 +146,9 @@ class Behaviour:
     concurrency_limit: int = 0
     seed: int = 1
     refuse_to_load: frozenset[str] = frozenset()
+    cold_ms: float = 0.0
+    cold_requests: int = 0
+    churn_ms: float = 0.0
 
     def __post_init__(self) -> None:
         _require(
@@ -152,12 +158,15 @@ class Behaviour:
             remedy="a share from 0 to 1, e.g. 0.01 for 1 %",
         )
         _require_ms("warm_up_ms", self.warm_up_ms)
-        _require(
-            field="concurrency_limit",
-            value=self.concurrency_limit,
-            holds=0 <= self.concurrency_limit <= _MAX_CONCURRENCY,
-            remedy=f"a whole number from 0 (no limit) to {_MAX_CONCURRENCY}",
-        )
+        _require_ms("cold_ms", self.cold_ms)
+        _require_ms("churn_ms", self.churn_ms)
+        for field, nothing in (("concurrency_limit", "no limit"), ("cold_requests", "none")):
+            _require(
+                field=field,
+                value=getattr(self, field),
+                holds=0 <= getattr(self, field) <= _MAX_CONCURRENCY,
+                remedy=f"a whole number from 0 ({nothing}) to {_MAX_CONCURRENCY}",
+            )
         _require(
             field="seed", value=self.seed, holds=0 <= self.seed <= _MAX_SEED, remedy="a whole number from 0 to 2^64-1"
         )
@@ -172,6 +181,7 @@ class Draws:
     """
 
     def __init__(self, behaviour: Behaviour) -> None:
+        self._cold_left = 0
         self.anew(behaviour)
 
     def anew(self, behaviour: Behaviour) -> None:
@@ -182,7 +192,15 @@ class Draws:
 
     def service_ms(self, others: int) -> float:
         """Service time of the next request, ms, while ``others`` are in flight."""
-        return self._latency.draw_ms(self._latency_random, others)
+        ms = self._latency.draw_ms(self._latency_random, others)
+        if self._cold_left:
+            ms += self._cold_ms * self._cold_left / self._cold_requests
+            self._cold_left -= 1
+        return ms
+
+    def chill(self) -> None:
+        """From here on requests are the first again."""
+        self._cold_left = self._cold_requests
 
     def fails(self) -> bool:
         """Whether the next request fails."""
@@ -191,6 +209,8 @@ class Draws:
     def under(self, behaviour: Behaviour) -> None:
         """Goes on with other parameters where the random sequences stand."""
         self._latency, self._error_rate = behaviour.latency, behaviour.error_rate
+        self._cold_ms, self._cold_requests = behaviour.cold_ms, behaviour.cold_requests
+        self._cold_left = min(self._cold_left, self._cold_requests)
 
 
 class Dials:
@@ -204,6 +224,11 @@ class Dials:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
         self.draws, self.copy_draws = Draws(behaviour), Draws(behaviour)
+
+    def chill(self) -> None:
+        """Begins the cold requests anew."""
+        self.draws.chill()
+        self.copy_draws.chill()
 
     def turn(self, **changes: Any) -> Behaviour:
         """Replaces the fields named and returns the result; naming the seed begins its draws anew.

@@ -12,19 +12,16 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.stub.behaviour import Behaviour, ConstantLatency, Latency, LoadDependentLatency, LognormalLatency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from models.stub.behaviour import Dials
+    from models.stub.churn import Churn
     from models.stub.serving import Desk
+    from models.stub.versions import Versions
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-_SCALARS: tuple[Literal["error_rate", "warm_up_ms", "concurrency_limit", "seed"], ...] = (
-    "error_rate",
-    "warm_up_ms",
-    "concurrency_limit",
-    "seed",
-)
+_SCALARS: tuple[
+    Literal["error_rate", "warm_up_ms", "concurrency_limit", "seed", "cold_ms", "cold_requests", "churn_ms"], ...
+] = ("error_rate", "warm_up_ms", "concurrency_limit", "seed", "cold_ms", "cold_requests", "churn_ms")
 
 
 def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
@@ -34,6 +31,9 @@ def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
         warm_up_ms=behaviour.warm_up_ms,
         concurrency_limit=behaviour.concurrency_limit,
         seed=behaviour.seed,
+        cold_ms=behaviour.cold_ms,
+        cold_requests=behaviour.cold_requests,
+        churn_ms=behaviour.churn_ms,
         refuse_to_load=stub_pb2.RoutingKeys(routing_keys=sorted(behaviour.refuse_to_load)),
     )
     match behaviour.latency:
@@ -82,13 +82,15 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     Args:
         dials: what is turned.
         desk: what has come.
-        on_turn: called after each change.
+        versions: what can be answered.
+        churn: what closes connections.
     """
 
-    def __init__(self, dials: Dials, desk: Desk, on_turn: Callable[[], None]) -> None:
+    def __init__(self, dials: Dials, desk: Desk, versions: Versions, churn: Churn) -> None:
         self._dials = dials
         self._desk = desk
-        self._on_turn = on_turn
+        self._versions = versions
+        self._churn = churn
 
     async def GetBehaviour(  # noqa: N802 (the protocol's name)
         self,
@@ -106,8 +108,19 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
             behaviour = self._dials.turn(**changes(request))
         except InputError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        self._on_turn()
+        self._versions.retry()
+        self._churn.turned()
         return to_wire(behaviour)
+
+    async def Reload(  # noqa: N802 (the protocol's name)
+        self,
+        request: stub_pb2.ReloadRequest,  # noqa: ARG002 (empty)
+        context: Context,  # noqa: ARG002 (of no use here)
+    ) -> stub_pb2.Behaviour:
+        """Begins again: warm-up, then cold requests."""
+        self._dials.chill()
+        self._versions.reload()
+        return to_wire(self._dials.behaviour)
 
     async def GetCounts(  # noqa: N802 (the protocol's name)
         self,
@@ -116,7 +129,12 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     ) -> stub_pb2.Counts:
         """How many requests came."""
         desk = self._desk
-        return stub_pb2.Counts(requests=desk.arrivals, tears=desk.tears, copies=desk.copies.count)
+        return stub_pb2.Counts(
+            requests=desk.arrivals,
+            tears=desk.tears,
+            copies=desk.copies.count,
+            closed_connections=self._churn.closed,
+        )
 
     async def Copies(  # noqa: N802 (the protocol's name)
         self,

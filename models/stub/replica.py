@@ -13,6 +13,7 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.stub.behaviour import Dials
+from models.stub.churn import Churn
 from models.stub.control import StubControl
 from models.stub.registration import Registration
 from models.stub.rest import rest_of
@@ -62,6 +63,7 @@ class Replica:
         host, _, port = options.advertise.rpartition(":")
         bound = listen(self._server, options.listen)
         self.address = f"{host}:{bound}" if port == "0" else options.advertise
+        self._churn = Churn(self._dials, bound)
         identity = Identity(options.cluster, options.replica, self.address)
         self._versions = Versions(identity, self._dials)
         self._registration = Registration(options.control_plane, self._versions)
@@ -74,7 +76,7 @@ class Replica:
         """Serves; returns at once."""
         ranking_pb2_grpc.add_RankingServicer_to_server(self._ranking, self._server)
         fraud_pb2_grpc.add_FraudServicer_to_server(self._fraud, self._server)
-        control = StubControl(self._dials, self.desk, self._versions.retry)
+        control = StubControl(self._dials, self.desk, self._versions, self._churn)
         stub_pb2_grpc.add_StubControlServicer_to_server(control, self._server)
         enable_reflection(self._server, _SERVICES)
         for service in _SERVICES:
@@ -88,6 +90,7 @@ class Replica:
         """Serves, registered, until ``stop`` is set; then drains and ends."""
         await self.start()
         registering = asyncio.create_task(self._registration.run())
+        churning = asyncio.create_task(self._churn.run())
         stopping = asyncio.create_task(stop.wait())
         # Registration runs for ever: if it ends first, that is a bug, and this process must not go on as if alive.
         await asyncio.wait((registering, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -98,7 +101,8 @@ class Replica:
         finally:
             stopping.cancel()
             registering.cancel()
-            await asyncio.gather(registering, return_exceptions=True)
+            churning.cancel()
+            await asyncio.gather(registering, churning, return_exceptions=True)
             self._versions.close()
 
     async def _drain(self) -> None:

@@ -77,6 +77,15 @@ class Versions:
             self._load(key)
         self.on_change()
 
+    def reload(self) -> None:
+        """Unloads all, and begins to load it anew."""
+        self.close()
+        self.held = {}
+        self._failures.clear()
+        for key in self._assigned:
+            self._load(key)
+        self.on_change()
+
     def report(self, *, draining: bool) -> replicas_pb2.ReplicaReport:
         """The replica's whole state."""
         return replicas_pb2.ReplicaReport(

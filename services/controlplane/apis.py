@@ -9,12 +9,15 @@ from envoy.service.discovery.v3 import ads_pb2, ads_pb2_grpc
 from models.proto.control.v1 import (
     admin_pb2,
     admin_pb2_grpc,
+    faults_pb2,
+    faults_pb2_grpc,
     replicas_pb2,
     replicas_pb2_grpc,
     rules_pb2,
     rules_pb2_grpc,
 )
 from services.controlplane.admin import AdminServicer
+from services.controlplane.faults import FaultsServicer
 from services.controlplane.membership import ReplicasServicer
 from services.controlplane.rules import RulesServicer
 from services.controlplane.xds.service import Discovery
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 ADMITS: Mapping[str, Collection[str]] = {
     admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name: (),
+    faults_pb2.DESCRIPTOR.services_by_name["Faults"].full_name: (),
     replicas_pb2.DESCRIPTOR.services_by_name["Replicas"].full_name: ("model",),
     rules_pb2.DESCRIPTOR.services_by_name["Rules"].full_name: ("resolver", "gateway"),
     ads_pb2.DESCRIPTOR.services_by_name["AggregatedDiscoveryService"].full_name: ("sidecar", "central-envoy", "caller"),
@@ -39,6 +43,7 @@ ADMITS: Mapping[str, Collection[str]] = {
 def add_apis(server: grpc.aio.Server, publisher: Publisher) -> None:
     """Lets the server answer for the publisher: admin, registration, rules and xDS."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
+    faults_pb2_grpc.add_FaultsServicer_to_server(FaultsServicer(publisher), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership), server)
     rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed), server)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Discovery(publisher.fleet.store), server)

@@ -26,14 +26,23 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+_ANY = 2**64 - 1
+"""As the revision that is withdrawn: whichever the node holds."""
+
 
 @dataclass(slots=True, eq=False)
 class _Feed(Subscriber):
-    """One subscriber's stream; ``last_sent`` is the sequence number of the latest update on it."""
+    """One subscriber's stream.
+
+    Attributes:
+        last_sent: sequence number of the latest update on it.
+        offered: sequence numbers of updates that are a fault's, and not part of what is held.
+    """
 
     with_endpoints: bool = False
     last_sent: int = 0
     queue: deque[rules_pb2.RulesUpdate] = field(default_factory=deque)
+    offered: set[int] = field(default_factory=set)
 
 
 class RulesFeed:
@@ -81,9 +90,7 @@ class RulesFeed:
         versions = _changed(table.versions, self._table_versions)
         update = rules_pb2.RulesUpdate(
             revision=revision,
-            use_cases=[
-                rules_pb2.UseCaseRules(name=name, document=orjson.dumps(document)) for name, document in changed.items()
-            ],
+            use_cases=_use_cases(changed),
             removed_use_cases=self._documents.keys() - use_cases.keys(),
             model_versions=[
                 message
@@ -91,6 +98,7 @@ class RulesFeed:
                 if (message := _model_version(key, version)) != self._versions.get(key)
             ],
             removed_routing_keys=self._table_versions.keys() - table.versions.keys(),
+            withdrawn_revision=self._revision if revision < self._revision else 0,
         )
         self._remember(update)
         self._documents, self._table_versions = use_cases, table.versions
@@ -99,6 +107,33 @@ class RulesFeed:
         sequence = self._send(update)
         self.subscribers.mark_revision(revision)
         return sequence
+
+    @property
+    def revision(self) -> int:
+        """The latest that has changed a rule: nodes know no later one."""
+        return self._revision
+
+    def offer(self, nodes: Collection[str], update: rules_pb2.RulesUpdate) -> int:
+        """Sends some nodes an update that does not become part of what is held here; returns its sequence number."""
+        update.sequence = self.subscribers.next_generation()
+        for feed in self._feeds:
+            if feed.node in nodes:
+                feed.offered.add(update.sequence)
+                feed.queue.append(update)
+                feed.wake.set()
+            elif not feed.queue and feed.applied >= feed.last_sent:
+                feed.has_applied(update.sequence)
+        return update.sequence
+
+    def restate(self) -> None:
+        """Tells every node again all that is in force."""
+        self.subscribers.next_generation()
+        for feed in self._feeds:
+            update = self._full(with_endpoints=feed.with_endpoints)
+            # Whatever a node holds: this is what counts.
+            update.withdrawn_revision = _ANY
+            feed.queue.append(update)
+            feed.wake.set()
 
     def _remember(self, update: rules_pb2.RulesUpdate) -> None:
         """What is on its way belongs to what a new subscriber is told at first."""
@@ -160,6 +195,9 @@ class RulesFeed:
             async for request in requests:
                 if request.error:
                     feed.refused, feed.error = request.applied_sequence, request.error
+                    if request.applied_sequence in feed.offered:
+                        # What it refused is no part of what it is to hold: it is as far as it was.
+                        feed.has_applied(request.applied_sequence)
                     log.error("%s %s refused update %d: %s", feed.role, feed.node, feed.refused, feed.error)
                 else:
                     # Updates that did not concern this node were never sent, and count as applied.
@@ -216,6 +254,19 @@ def _without_endpoints(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
     copy.ClearField("endpoints")
     copy.ClearField("removed_endpoints")
     return copy
+
+
+def _use_cases(documents: Mapping[str, Any]) -> list[rules_pb2.UseCaseRules]:
+    return [rules_pb2.UseCaseRules(name=name, document=orjson.dumps(document)) for name, document in documents.items()]
+
+
+def whole_update(revision: int, table: RouteTable) -> rules_pb2.RulesUpdate:
+    """All rules of a table, for whoever is to act by them from now on."""
+    return rules_pb2.RulesUpdate(
+        revision=revision,
+        use_cases=_use_cases(table.document["use_cases"]),
+        model_versions=[_model_version(key, version) for key, version in table.versions.items()],
+    )
 
 
 def _model_version(key: str, version: ModelVersion) -> rules_pb2.ModelVersion:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from lab.errors import PublishError
 from services.controlplane.registry import Acknowledgement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 # So many steps of a node are remembered; a publish takes a few.
@@ -121,6 +122,20 @@ class Subscribers:
         """A subscriber's state has changed."""
         async with self._progress:
             self._progress.notify_all()
+
+    async def answers(self, generation: int, nodes: Collection[str], *, timeout_s: float) -> list[Subscriber]:
+        """These nodes, once each has applied the generation or refused it, or is gone, or the time is up."""
+
+        def found() -> list[Subscriber]:
+            return [each for each in self._connected if each.node in nodes]
+
+        def settled() -> bool:
+            return all(max(each.applied, each.refused) >= generation for each in found())
+
+        with suppress(TimeoutError):
+            async with self._progress:
+                await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
+        return found()
 
     async def wait_applied(self, generation: int, *, timeout_s: float) -> None:
         """Returns once every connected node has applied the generation.

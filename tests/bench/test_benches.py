@@ -6,6 +6,7 @@ import pytest
 
 from lab.bench import (
     balancing,
+    blast_radius,
     convergence,
     decomposition,
     driver,
@@ -30,7 +31,7 @@ from lab.measure.control import Control, control
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable
 
-ELSEWHERE = {streaming.NAME, balancing.NAME, resolver.NAME}
+ELSEWHERE = {streaming.NAME, balancing.NAME, blast_radius.NAME, resolver.NAME}
 """Benches that have a file of tests of their own, with a run among them."""
 
 

@@ -23,6 +23,8 @@ LAB = str(Path(sys.executable).parent / "lab")
         ("lab call Sea", ["SearchRanking"]),
         ("lab routes explain Up", ["UpNext"]),
         ("lab call --caller nobody", []),
+        ("lab fault inject ki", ["kill"]),
+        ("lab fault heal sl", []),
     ],
 )
 def test_a_shell_is_offered_what_fits(typed: str, offered: list[str], tmp_path) -> None:

@@ -75,6 +75,9 @@ def test_a_latency_out_of_range_is_refused_by_field(text: str, field: str) -> No
         ("error_rate", math.nan),
         ("warm_up_ms", -1.0),
         ("concurrency_limit", -1),
+        ("cold_ms", -1.0),
+        ("cold_requests", -1),
+        ("churn_ms", math.nan),
         ("seed", -1),
         ("seed", 2**64),
         ("refuse_to_load", frozenset({"Not A Key"})),
@@ -190,3 +193,16 @@ def test_copies_draw_for_themselves() -> None:
         beside.copy_draws.service_ms(0)
 
     assert [alone.draws.service_ms(0) for _ in range(10)] == [beside.draws.service_ms(0) for _ in range(10)]
+
+
+def test_cold_requests_take_longer_each_a_little_less_than_the_one_before_until_it_is_warm() -> None:
+    dials = Dials(Behaviour(latency=ConstantLatency(5.0)))
+    dials.turn(cold_ms=100.0, cold_requests=4)
+    assert [dials.draws.service_ms(0) for _ in range(2)] == [5.0, 5.0]
+
+    dials.chill()
+    assert [dials.draws.service_ms(0) for _ in range(6)] == [105.0, 80.0, 55.0, 30.0, 5.0, 5.0]
+
+    dials.chill()
+    dials.turn(cold_requests=0)
+    assert dials.draws.service_ms(0) == 5.0

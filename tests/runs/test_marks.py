@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import RunError
-from lab.runs.marks import ACTS, MARKS, Act, keep_marks, read_marks, undone_ns, write_act
+from lab.runs.marks import ACTS, MARKS, STEADY_NS, Act, faults_of, keep_marks, read_marks, undone_ns, write_act
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,3 +69,26 @@ def test_an_act_that_nobody_knows_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match="tickle"):
         read_marks(tmp_path)
+
+
+def test_what_is_done_at_the_same_time_is_one_fault() -> None:
+    acts = [
+        _act("kill", 30, "gateway-1"),
+        _act("kill", 32, "gateway-2"),
+        _act("scale", 35, "ml-cluster-1"),
+        _act("start", 40, "gateway-1"),
+        _act("start", 42, "gateway-2"),
+        _act("pause", 50, "ml-cluster-1-a"),
+    ]
+
+    both, paused = faults_of(acts, from_ns=10, until_ns=60)
+
+    assert ("gateway-1, gateway-2 killed", "ml-cluster-1-a paused") == (both.name, paused.name)
+    assert (10, 30, 40, 50) == (both.steady_ns, both.inject_ns, both.heal_ns, both.until_ns)
+    assert (43, 50, 60, 60) == (paused.steady_ns, paused.inject_ns, paused.heal_ns, paused.until_ns)
+    assert [] == faults_of(acts, from_ns=70, until_ns=80)
+
+
+def test_what_is_taken_for_steady_is_never_longer_than_it_need_be() -> None:
+    (fault,) = faults_of([_act("kill", 10 * STEADY_NS)], from_ns=0, until_ns=20 * STEADY_NS)
+    assert 9 * STEADY_NS == fault.steady_ns

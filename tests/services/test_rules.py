@@ -144,6 +144,38 @@ async def test_an_update_that_cannot_be_carried_out_is_refused_and_the_next_one_
         assert len(control_plane.hellos) == 1
 
 
+async def test_within_a_stream_an_older_revision_is_taken_only_if_the_later_one_is_withdrawn(
+    control_plane: ControlPlane,
+) -> None:
+    node = Node()
+    async with node.subscribed(control_plane):
+        await eventually("it subscribes", lambda: control_plane.hellos)
+        await control_plane.put_in_force(update(3, use_cases={"A": use_case("rows@v1")}), "node")
+
+        older = update(2, use_cases={"A": use_case("rows@v2")}, full=False)
+        refusal = await control_plane.answered("node", control_plane.send(older))
+        assert "revision 2 is older than 3, which is in force and has not been withdrawn" in refusal
+        assert node.revision == 3
+
+        older.withdrawn_revision = 3
+        assert await control_plane.answered("node", control_plane.send(older)) == ""
+        assert node.revision == 2
+
+
+async def test_a_control_plane_that_comes_back_with_an_older_revision_is_believed() -> None:
+    node, lost, returned = Node(), ControlPlane(), ControlPlane()
+    async with AsyncExitStack() as subscription:
+        async with lost.up():
+            await subscription.enter_async_context(node.subscribed(lost))
+            await eventually("it subscribes", lambda: lost.hellos)
+            await lost.put_in_force(update(2, use_cases={"A": use_case("rows@v1")}), "node")
+        returned.address = lost.address
+        sequence = returned.send(update(1, use_cases={"A": use_case("rows@v1")}))
+        async with returned.up():
+            assert await returned.answered("node", sequence) == ""
+    assert node.revision == 1
+
+
 async def test_a_control_plane_that_comes_back_finds_its_subscribers() -> None:
     node, lost, returned = Node(), ControlPlane(), ControlPlane()
     async with AsyncExitStack() as subscription:

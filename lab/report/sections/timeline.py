@@ -10,7 +10,7 @@ import numpy as np
 
 from lab.report.chart import Chart, Drawing, Line, Mark, draw
 from lab.report.scales import linear, logarithmic
-from lab.runs.marks import UNDONE_BY, undone_ns
+from lab.runs.marks import PAST, UNDONE_BY, undone_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,17 +30,6 @@ _SHORTEST_BIN_S = 0.5  # at 100 requests per second, one has 50 ± 7
 _LEAST_MS = 1e-3  # a logarithmic axis knows no 0
 _ANSWERED = "answered"
 _LONGEST = 40  # characters of a comment
-
-_PAST = {
-    "kill": "killed",
-    "start": "started",
-    "pause": "paused",
-    "resume": "resumed",
-    "partition": "cut off",
-    "rejoin": "connected again",
-    "scale": "scaled",
-    "replace": "replaced",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +131,7 @@ def marks_of_acts(run: ReportedRun, length_s: float) -> list[Mark]:
         if act.kind in UNDONE_BY.values() and _undoes(act, run.acts):
             continue  # there the span of what it undoes ends
         if end >= 0 and start <= length_s:
-            text = " ".join(part for part in (act.target, _PAST[act.kind], act.detail) if part)
+            text = " ".join(part for part in (act.target, PAST[act.kind], act.detail) if part)
             marks.append(Mark(text, min(max(0.0, start), length_s), max(0.0, min(end, length_s))))
     return marks
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
+    from lab.runtime.breaking import Breaking
+
 _RUNS = "/runs"
 # Where driver and lab share the processors the driver goes first, as a share of the units' 1024: a late driver
 # measures itself. (Niceness counts only among the processes of one container.)
@@ -39,6 +41,7 @@ def run_driver(
     security: str,
     identity: Path,
     errors: TextIO,
+    breaking: Breaking,
 ) -> int:
     """Runs it to its end, and brings what it recorded back into the run's folder.
 
@@ -55,6 +58,7 @@ def run_driver(
         security: mode that it takes its credentials by.
         identity: where this machine has the certificate of who stands in the pod.
         errors: where what it complains of goes.
+        breaking: breaks it off from another thread.
 
     Returns:
         The driver's exit status.
@@ -78,7 +82,8 @@ def run_driver(
     try:
         copying.put(container, _RUNS, run.name, [path for path in run.iterdir() if path.is_file()])
         container.start()
-        status = _follow(container, on_line)
+        with breaking.reaching(lambda: _interrupt(container)):
+            status = _follow(container, on_line)
         errors.write(container.logs(stdout=False, stderr=True).decode(errors="replace"))
         with suppress(NotFound):
             copying.bring_back(container, f"{_RUNS}/{run.name}", run.parent)
@@ -97,8 +102,12 @@ def _follow(container: Container, on_line: Callable[[str], None]) -> int:
             return int(container.wait()["StatusCode"])
         except KeyboardInterrupt:
             since = time.time()
-            with suppress(APIError):  # it may just have ended
-                container.kill("SIGINT")
+            _interrupt(container)
+
+
+def _interrupt(container: Container) -> None:
+    with suppress(APIError):  # it may just have ended
+        container.kill("SIGINT")
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[str]:

@@ -9,12 +9,13 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
 from lab.errors import LabError
 from lab.runtime import ports
+from lab.runtime.breaking import Breaking
 from lab.runtime.compose import carried, copying, document, engine, image, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.relay import published
@@ -258,11 +259,23 @@ class ComposeRuntime:
         with engine.one_line(f"rejoin {unit.name}"):
             owner = self._owner_of_address(unit)
             service = owner.labels[_SERVICE_LABEL]
-            self._network.connect(owner, ipv4_address=host, aliases=[service])
+            try:
+                self._network.connect(owner, ipv4_address=host, aliases=[service])
+            except APIError as error:
+                if error.status_code != 403:  # noqa: PLR2004 (what the engine says if it is connected)
+                    raise
 
     # -- load ----------------------------------------------------------------------------------------------------
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], ui_port: int | None = None) -> int:
+    def drive(
+        self,
+        run: Path,
+        caller: str,
+        on_line: Callable[[str], None],
+        ui_port: int | None = None,
+        breaking: Breaking | None = None,
+        errors: TextIO | None = None,
+    ) -> int:
         """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
         pod = self._containers(f"{caller}-pod")
         if not pod:
@@ -276,12 +289,21 @@ class ComposeRuntime:
                 on_line,
                 image=document.image_of(file),
                 pod=pod[f"{caller}-pod"],
-                name=f"{self._project}-driver-{run.name.lower()}",
+                name=self._name_of_driver(run),
                 labels=self._labels("driver"),
                 security=self._security,
                 identity=self._identities.of(caller),
-                errors=sys.stderr,
+                errors=errors or sys.stderr,
+                breaking=breaking or Breaking(),
             )
+
+    def end_drive(self, run: Path) -> None:
+        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+        with engine.one_line("driver"), suppress(NotFound):
+            self._docker.containers.get(self._name_of_driver(run)).remove(force=True, v=True)
+
+    def _name_of_driver(self, run: Path) -> str:
+        return f"{self._project}-driver-{run.name.lower()}"
 
     def _relay(self, port: int, host: str, run: str) -> AbstractContextManager[None]:
         return published(

@@ -14,11 +14,14 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lab.routing.keys import is_routing_key
 from services.controlplane.xds.identity import in_plaintext
 from services.controlplane.xds.progress import Progress, Subscription
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, corrupt_cluster
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.controlplane.subscribers import Subscriber
     from services.controlplane.xds.identity import Dress
+    from services.controlplane.xds.resources import Resource
     from services.controlplane.xds.store import ResourceStore
 
 log = logging.getLogger(__name__)
@@ -37,17 +40,26 @@ class DeltaStream:
     """
 
     def __init__(self, store: ResourceStore, subscriber: Subscriber, dress: Dress = in_plaintext) -> None:
+        self.node = subscriber.node
         self._store = store
         self._dress = dress
         self._subscriber = subscriber
         self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
         self._progress = Progress(subscriber, store.subscribers.generation)
+        self._offer: tuple[int, list[Resource]] | None = None
 
     def resource_changed(self, type_url: str, name: str) -> None:
         """Called by the store."""
         subscription = self._subscriptions[type_url]
         if name in subscription.sent:
             subscription.changed.add(name)
+
+    def offer_corrupt(self, generation: int) -> bool:
+        """Offers the node's clusters to it in a form that it must refuse; says whether it has any."""
+        names = sorted(self._subscriptions[CLUSTER].sent)
+        if names:
+            self._offer = generation, [corrupt_cluster(name) for name in names]
+        return bool(names)
 
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
         """Takes in a subscription, an acknowledgement or a refusal."""
@@ -79,6 +91,9 @@ class DeltaStream:
         """What is to be sent now."""
         generation = self._store.subscribers.generation
         result = [response for type_url in _TYPES if (response := self._response(type_url, generation)) is not None]
+        if self._offer is not None:
+            result.append(self._message(CLUSTER, *self._offer))
+            self._offer = None
         self._progress.update(generation)
         return result
 
@@ -97,6 +112,11 @@ class DeltaStream:
         subscription.changed.clear()
         if not resources:
             return None
+        return self._message(type_url, generation, resources)
+
+    def _message(
+        self, type_url: str, generation: int, resources: Sequence[Resource]
+    ) -> discovery_pb2.DeltaDiscoveryResponse:
         return discovery_pb2.DeltaDiscoveryResponse(
             type_url=type_url,
             nonce=self._progress.carries(generation, tuple((type_url, each.name) for each in resources)),

@@ -152,6 +152,12 @@ def empty_cluster(routing_key: str) -> Resource:
     return _resource(routing_key, message)
 
 
+def corrupt_cluster(routing_key: str) -> Resource:
+    """A cluster that every Envoy refuses: it may take no time at all to connect."""
+    message = cluster_pb2.Cluster(name=routing_key, connect_timeout=duration_pb2.Duration())
+    return _resource(routing_key, message)
+
+
 def endpoints(endpoint_set: str, addresses: Iterable[str]) -> Resource:
     """The replicas behind an endpoint set, as ``ip:port``."""
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoint_set)

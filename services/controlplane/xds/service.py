@@ -32,7 +32,12 @@ log = logging.getLogger(__name__)
 class _Stream(Protocol):
     """What one node subscribes to, was sent, and has acknowledged."""
 
+    node: str
+
     def resource_changed(self, type_url: str, name: str) -> None:
+        """Called by the store."""
+
+    def offer_corrupt(self, generation: int) -> bool:
         """Called by the store."""
 
     def receive(self, request: Any) -> None:

@@ -42,6 +42,7 @@ class SotwStream:
     """
 
     def __init__(self, store: ResourceStore, subscriber: Subscriber, caller: str, dress: Dress = in_plaintext) -> None:
+        self.node = subscriber.node
         self._store = store
         self._dress = dress
         self._subscriber = subscriber
@@ -54,6 +55,11 @@ class SotwStream:
         subscription = self._subscriptions[type_url]
         if name in subscription.sent:
             subscription.changed.add(name)
+
+    def offer_corrupt(self, generation: int) -> bool:
+        """Nothing: what one response leaves out or spoils, a gRPC client takes for gone."""
+        del generation
+        return False
 
     def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
         """Takes in a subscription, an acknowledgement or a refusal; one request may be two of these."""

@@ -16,14 +16,19 @@ from services.controlplane.xds.resources import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
 
 class ChangeListener(Protocol):
     """A stream that may be subscribed to what changed."""
 
+    node: str
+
     def resource_changed(self, type_url: str, name: str) -> None:
         """The resource is not what it was."""
+
+    def offer_corrupt(self, generation: int) -> bool:
+        """Offers the node what it has in a form that it must refuse; says whether there is any such thing."""
 
 
 class ResourceStore:
@@ -106,6 +111,25 @@ class ResourceStore:
                 stream.resource_changed(type_url, name)
         self.subscribers.wake_all()
         return generation
+
+    def offer_corrupt(self, nodes: Collection[str]) -> tuple[int, list[str]]:
+        """Offers Envoys their clusters in a form that they must refuse; what is held here stays as it is.
+
+        Args:
+            nodes: to whom.
+
+        Returns:
+            Generation of the offer, and the names of those that have a cluster to be offered.
+        """
+        generation = self.subscribers.next_generation()
+        offered = [stream.node for stream in self._streams if stream.node in nodes and stream.offer_corrupt(generation)]
+        self.subscribers.wake_all()
+        return generation, offered
+
+    def restate(self) -> None:
+        """Has every node say again that it holds what it holds."""
+        self.subscribers.next_generation()
+        self.subscribers.wake_all()
 
     def _put(self, type_url: str, resources: Iterable[Resource]) -> list[tuple[str, str]]:
         held = self._resources[type_url]

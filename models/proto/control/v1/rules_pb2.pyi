@@ -63,11 +63,14 @@ class RulesUpdate(_message.Message):
     REMOVED_ROUTING_KEYS_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_REVISION_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     revision: _builtins.int
     """Revision whose rules are in force once this update is applied."""
     full: _builtins.bool
     """Everything not named in this update is gone."""
+    withdrawn_revision: _builtins.int
+    """The revision that this update takes back: only then may it, within a stream, lead to an older one. 0: none."""
     @_builtins.property
     def use_cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___UseCaseRules]: ...
     @_builtins.property
@@ -92,10 +95,11 @@ class RulesUpdate(_message.Message):
         removed_routing_keys: _abc.Iterable[_builtins.str] | None = ...,
         endpoints: _abc.Iterable[Global___KeyEndpoints] | None = ...,
         removed_endpoints: _abc.Iterable[_builtins.str] | None = ...,
+        withdrawn_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "full", b"full", "model_versions", b"model_versions", "removed_endpoints", b"removed_endpoints", "removed_routing_keys", b"removed_routing_keys", "removed_use_cases", b"removed_use_cases", "revision", b"revision", "sequence", b"sequence", "use_cases", b"use_cases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "full", b"full", "model_versions", b"model_versions", "removed_endpoints", b"removed_endpoints", "removed_routing_keys", b"removed_routing_keys", "removed_use_cases", b"removed_use_cases", "revision", b"revision", "sequence", b"sequence", "use_cases", b"use_cases", "withdrawn_revision", b"withdrawn_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,6 +34,21 @@ class GetBehaviourRequest(_message.Message):
 Global___GetBehaviourRequest: _TypeAlias = GetBehaviourRequest  # noqa: Y015
 
 @_typing.final
+class ReloadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadRequest: _TypeAlias = ReloadRequest  # noqa: Y015
+
+@_typing.final
 class GetCountsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -55,21 +70,25 @@ class Counts(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     TEARS_FIELD_NUMBER: _builtins.int
     COPIES_FIELD_NUMBER: _builtins.int
+    CLOSED_CONNECTIONS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
     """Shadow copies are not among them."""
     tears: _builtins.int
     """Of those, how many named one model version in the header and another in the body."""
     copies: _builtins.int
+    closed_connections: _builtins.int
+    """Connections that were closed under their clients, as churn_ms says."""
     def __init__(
         self,
         *,
         requests: _builtins.int = ...,
         tears: _builtins.int = ...,
         copies: _builtins.int = ...,
+        closed_connections: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "requests", b"requests", "tears", b"tears"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_connections", b"closed_connections", "copies", b"copies", "requests", b"requests", "tears", b"tears"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -153,6 +172,9 @@ class Behaviour(_message.Message):
     CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     REFUSE_TO_LOAD_FIELD_NUMBER: _builtins.int
+    COLD_MS_FIELD_NUMBER: _builtins.int
+    COLD_REQUESTS_FIELD_NUMBER: _builtins.int
+    CHURN_MS_FIELD_NUMBER: _builtins.int
     error_rate: _builtins.float
     """Share of requests answered with INTERNAL, 0 to 1."""
     warm_up_ms: _builtins.float
@@ -161,6 +183,11 @@ class Behaviour(_message.Message):
     """Requests served at once; more are answered RESOURCE_EXHAUSTED. 0 means no limit."""
     seed: _builtins.int
     """Seed of the random draws of latency and errors."""
+    cold_ms: _builtins.float
+    """The first cold_requests after a Reload take longer: the first by cold_ms, each of the following by a little less."""
+    cold_requests: _builtins.int
+    churn_ms: _builtins.float
+    """Every so many milliseconds all connections are closed under their clients, whatever is in flight; 0 means never."""
     @_builtins.property
     def constant(self) -> Global___ConstantLatency: ...
     @_builtins.property
@@ -180,11 +207,20 @@ class Behaviour(_message.Message):
         concurrency_limit: _builtins.int | None = ...,
         seed: _builtins.int | None = ...,
         refuse_to_load: Global___RoutingKeys | None = ...,
+        cold_ms: _builtins.float | None = ...,
+        cold_requests: _builtins.int | None = ...,
+        churn_ms: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_warm_up_ms", b"_warm_up_ms", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_warm_up_ms", b"_warm_up_ms", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__churn_ms: _TypeAlias = _typing.Literal["churn_ms"]  # noqa: Y015
+    _WhichOneofArgType__churn_ms: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms"]  # noqa: Y015
+    _WhichOneofReturnType__cold_ms: _TypeAlias = _typing.Literal["cold_ms"]  # noqa: Y015
+    _WhichOneofArgType__cold_ms: _TypeAlias = _typing.Literal["_cold_ms", b"_cold_ms"]  # noqa: Y015
+    _WhichOneofReturnType__cold_requests: _TypeAlias = _typing.Literal["cold_requests"]  # noqa: Y015
+    _WhichOneofArgType__cold_requests: _TypeAlias = _typing.Literal["_cold_requests", b"_cold_requests"]  # noqa: Y015
     _WhichOneofReturnType__concurrency_limit: _TypeAlias = _typing.Literal["concurrency_limit"]  # noqa: Y015
     _WhichOneofArgType__concurrency_limit: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit"]  # noqa: Y015
     _WhichOneofReturnType__error_rate: _TypeAlias = _typing.Literal["error_rate"]  # noqa: Y015
@@ -197,6 +233,12 @@ class Behaviour(_message.Message):
     _WhichOneofArgType__warm_up_ms: _TypeAlias = _typing.Literal["_warm_up_ms", b"_warm_up_ms"]  # noqa: Y015
     _WhichOneofReturnType_latency: _TypeAlias = _typing.Literal["constant", "lognormal", "load_dependent"]  # noqa: Y015
     _WhichOneofArgType_latency: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__churn_ms) -> _WhichOneofReturnType__churn_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cold_ms) -> _WhichOneofReturnType__cold_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cold_requests) -> _WhichOneofReturnType__cold_requests | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency_limit) -> _WhichOneofReturnType__concurrency_limit | None: ...
     @_typing.overload

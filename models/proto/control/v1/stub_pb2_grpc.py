@@ -44,6 +44,11 @@ class StubControlStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
                 _registered_method=True)
+        self.Reload = channel.unary_unary(
+                '/control.v1.StubControl/Reload',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ReloadRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
+                _registered_method=True)
         self.GetCounts = channel.unary_unary(
                 '/control.v1.StubControl/GetCounts',
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.GetCountsRequest.SerializeToString,
@@ -68,6 +73,13 @@ class StubControlServicer:
     def SetBehaviour(self, request, context):
         """Replaces the fields that are set, keeps the others, and answers with the result.
         INVALID_ARGUMENT: a value out of range.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reload(self, request, context):
+        """Unloads every model version and loads it anew, as a replica does that has just begun: warm-up, then cold requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +110,11 @@ def add_StubControlServicer_to_server(servicer, server):
             'SetBehaviour': grpc.unary_unary_rpc_method_handler(
                     servicer.SetBehaviour,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.SerializeToString,
+            ),
+            'Reload': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reload,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ReloadRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.SerializeToString,
             ),
             'GetCounts': grpc.unary_unary_rpc_method_handler(
@@ -164,6 +181,33 @@ class StubControl:
             target,
             '/control.v1.StubControl/SetBehaviour',
             models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.StubControl/Reload',
+            models_dot_proto_dot_control_dot_v1_dot_stub__pb2.ReloadRequest.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_stub__pb2.Behaviour.FromString,
             options,
             channel_credentials,

@@ -36,6 +36,8 @@ class StubControlStub:
     """Replaces the fields that are set, keeps the others, and answers with the result.
     INVALID_ARGUMENT: a value out of range.
     """
+    Reload: _grpc.UnaryUnaryMultiCallable[_stub_pb2.ReloadRequest, _stub_pb2.Behaviour]
+    """Unloads every model version and loads it anew, as a replica does that has just begun: warm-up, then cold requests."""
     GetCounts: _grpc.UnaryUnaryMultiCallable[_stub_pb2.GetCountsRequest, _stub_pb2.Counts]
     """How many requests came, since the replica began."""
     Copies: _grpc.UnaryUnaryMultiCallable[_stub_pb2.CopiesRequest, _stub_pb2.CopiesResponse]
@@ -49,6 +51,8 @@ class StubControlAsyncStub(StubControlStub):
     """Replaces the fields that are set, keeps the others, and answers with the result.
     INVALID_ARGUMENT: a value out of range.
     """
+    Reload: _aio.UnaryUnaryMultiCallable[_stub_pb2.ReloadRequest, _stub_pb2.Behaviour]  # type: ignore[assignment]
+    """Unloads every model version and loads it anew, as a replica does that has just begun: warm-up, then cold requests."""
     GetCounts: _aio.UnaryUnaryMultiCallable[_stub_pb2.GetCountsRequest, _stub_pb2.Counts]  # type: ignore[assignment]
     """How many requests came, since the replica began."""
     Copies: _aio.UnaryUnaryMultiCallable[_stub_pb2.CopiesRequest, _stub_pb2.CopiesResponse]  # type: ignore[assignment]
@@ -71,6 +75,14 @@ class StubControlServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the fields that are set, keeps the others, and answers with the result.
         INVALID_ARGUMENT: a value out of range.
         """
+
+    @_abc_1.abstractmethod
+    def Reload(
+        self,
+        request: _stub_pb2.ReloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_stub_pb2.Behaviour, _abc.Awaitable[_stub_pb2.Behaviour]]:
+        """Unloads every model version and loads it anew, as a replica does that has just begun: warm-up, then cold requests."""
 
     @_abc_1.abstractmethod
     def GetCounts(

@@ -1,0 +1,226 @@
+"""``lab fault inject``, ``heal``, ``list``."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lab.cli import completion
+from lab.cli.options import Json, Name
+from lab.cli.output import console, print_json, progress_for, table
+from lab.errors import InputError, LabNotRunningError
+from lab.faults import KINDS, Visible
+from lab.faults.page import document_of, levels_in_words
+from lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from lab.faults import Fault, Observation
+
+_POLL_S = 0.1
+_SEEN_WITHIN_S = 3.0
+_NO_SETTINGS = ("kind", "target", "level", "seed", "for_s")
+_STYLES = {"yes": "green", "no": "bold red", "unknown": "yellow"}
+
+app = typer.Typer(
+    help="Break a lab that is up, on purpose, and mend it again.\n\n"
+    "Begin with `lab fault list`, then `lab fault inject slow ml-cluster-1 --level light --for 10`.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def inject(
+    kind: Annotated[
+        str,
+        typer.Argument(help=f"One of {', '.join(KINDS)}; see `lab fault list`.", autocompletion=completion.faults),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="What it is aimed at: a unit, a cluster, …; see `lab fault list`.", autocompletion=completion.targets
+        ),
+    ] = "",
+    level: Annotated[
+        str | None, typer.Option(help="light, medium or severe; the kind's own default if left out.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A number instead of the level's; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of its choices: the same seed hits the same.")] = 1,
+    for_s: Annotated[
+        float | None,
+        typer.Option("--for", min=0.01, help="Seconds: wait for so long, then heal; Ctrl-C heals at once."),
+    ] = None,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Inject a fault. It outlives this command, until `lab fault heal` or `lab down`, unless --for is given.
+
+    Example: lab fault inject slow ml-cluster-1 --set ms=50 --set share=0.5 --seed 7
+
+    For a while: lab fault inject control-plane-loss --for 5
+    """
+    lab = Lab(name)
+    say = progress_for(as_json=as_json)
+    with _hearing_signals():
+        fault = lab.inject(kind, target, level=level, seed=seed, for_s=for_s, **_settings(set_))
+        seen = _look(fault) if for_s is None else _wait_and_heal(fault, say)
+    if as_json:
+        print_json({**fault.to_document(), "observed": seen.to_document(), "healed": not fault.active})
+    else:
+        _show(fault, seen, healed=not fault.active)
+
+
+@app.command()
+def heal(
+    fault: Annotated[
+        str,
+        typer.Argument(
+            metavar="[ID|all]", help="Which; all that are injected if left out.", autocompletion=completion.injected
+        ),
+    ] = "all",
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Heal a fault, or all; once it returns, what was hit is as before. Harmless where there is nothing to heal.
+
+    Example: lab fault heal slow-1
+    """
+    lab = Lab(name)
+    lab.faults()  # says so if no lab is up
+    healed = lab.heal(fault)
+    if as_json:
+        print_json({"healed": healed})
+    else:
+        console.print(f"healed {', '.join(healed)}" if healed else "nothing was injected")
+
+
+@app.command("list")
+def list_(
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Also look whether each that is injected can be seen.")
+    ] = False,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """List the kinds of faults, and those that are injected right now.
+
+    Example: lab fault list --observe
+    """
+    injected: list[Fault] | None = None
+    with suppress(LabNotRunningError):
+        injected = Lab(name).faults()
+    seen = {fault.id: fault.observe() for fault in injected or [] if observe}
+    if as_json:
+        print_json(
+            {
+                "kinds": [document_of(kind) for kind in KINDS.values()],
+                "injected": None if injected is None else [_with_observation(fault, seen) for fault in injected],
+            }
+        )
+        return
+    for kind in KINDS.values():
+        console.print(f"[bold]{kind.name}[/bold]  {kind.what}", soft_wrap=True)
+        console.print(f"    at       {kind.targets}", markup=False)
+        console.print(f"    levels   {levels_in_words(kind)}", markup=False)
+        console.print(f"    --set    {', '.join(each.name for each in kind.settings)}", markup=False)
+        if len(kind.runtimes) == 1:
+            console.print(f"    only on the {kind.runtimes[0]} runtime", markup=False)
+    if injected is None:
+        console.print(f"\nlab {name} is not up")
+    elif not injected:
+        console.print("\nnothing is injected")
+    else:
+        rows = [_row(fault, seen.get(fault.id)) for fault in injected]
+        console.print()
+        console.print(table(("injected", "at", "since", "until", "seen"), rows, wrapped=("at", "seen")))
+
+
+def _look(fault: Fault) -> Observation:
+    """What is seen of it, once there is something to see: a flood's driver takes a moment."""
+    give_up = time.monotonic() + _SEEN_WITHIN_S
+    while (seen := fault.observe()).visible is Visible.UNKNOWN and time.monotonic() < give_up:
+        time.sleep(_POLL_S)
+    return seen
+
+
+def _wait_and_heal(fault: Fault, say: Callable[[str], None]) -> Observation:
+    try:
+        seen = _look(fault)
+        say(f"{fault.id}: {seen.because}; Ctrl-C heals before its time")
+        while fault.active:
+            time.sleep(_POLL_S)
+    finally:
+        fault.heal()
+    return seen
+
+
+def _settings(pairs: list[str] | None) -> dict[str, str]:
+    found = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set: {pair!r} is not of the form name=value; write e.g. ms=50")
+        if name in _NO_SETTINGS:
+            raise InputError(f"--set: {name} is no setting; it has an option, or an argument, of its own")
+        found[name] = value
+    return found
+
+
+def _with_observation(fault: Fault, seen: dict[str, Observation]) -> dict[str, Any]:
+    observed = {"observed": seen[fault.id].to_document()} if fault.id in seen else {}
+    return {**fault.to_document(), **observed}
+
+
+def _row(fault: Fault, seen: Observation | None) -> tuple[str, ...]:
+    record = fault.record
+    until = _clock(record.until_ns) if record.until_ns else "healed"
+    return (
+        fault.id,
+        ", ".join(record.units) or record.target,
+        _clock(record.injected_ns),
+        until,
+        f"{seen.visible}: {seen.because}" if seen else "",
+    )
+
+
+def _clock(unix_ns: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(unix_ns / 1e9))
+
+
+def _show(fault: Fault, seen: Observation, *, healed: bool) -> None:
+    record = fault.record
+    where = ", ".join(record.units) or record.target
+    style = _STYLES[seen.visible]
+    console.print(f"[bold]{fault.id}[/bold] at {where}")
+    console.print(f"seen: [{style}]{seen.visible}[/]  ", end="")
+    console.print(seen.because, markup=False)
+    if healed:
+        console.print("healed")
+    elif record.until_ns:
+        console.print(f"ends by itself at {_clock(record.until_ns)}, or heal it: lab fault heal {fault.id}")
+    else:
+        console.print(f"until: lab fault heal {fault.id}")
+
+
+@contextmanager
+def _hearing_signals() -> Iterator[None]:
+    """SIGTERM and a terminal that goes away are heard as Ctrl-C is."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

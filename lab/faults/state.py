@@ -1,0 +1,123 @@
+"""Which faults are injected right now, in the lab's folder: whoever injects one may be gone when it is to be healed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+STATE, LOCK = "faults.json", "faults.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRecord:
+    """A fault that is injected.
+
+    Attributes:
+        id: e.g. ``slow-3``; numbers are not used again while the lab is up.
+        kind: its kind's name.
+        target: as it was named.
+        level: whose numbers it has where none were given.
+        seed: of its choices.
+        settings: its numbers and words.
+        units: whom it hits.
+        injected_ns: when, Unix nanoseconds.
+        until_ns: when it is healed without anybody's doing, likewise; 0 if somebody has to.
+        memory: what must be known to observe and heal it, by its kind.
+    """
+
+    id: str
+    kind: str
+    target: str
+    level: str
+    seed: int
+    settings: Mapping[str, Any]
+    units: tuple[str, ...]
+    injected_ns: int
+    until_ns: int = 0
+    memory: Mapping[str, Any] = field(default_factory=dict)
+
+    def remembering(self, more: Mapping[str, Any]) -> FaultRecord:
+        """The same, knowing more."""
+        return replace(self, memory={**self.memory, **more})
+
+
+class FaultStore:
+    """Keeps the records of one lab; several commands may use it at once.
+
+    Args:
+        folder: the lab's own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / STATE
+
+    def all(self) -> list[FaultRecord]:
+        """All faults that are injected, oldest first.
+
+        Raises:
+            LabError: the file is damaged.
+        """
+        return self._load()[1]
+
+    def find(self, fault_id: str) -> FaultRecord | None:
+        """One of them; None if it is healed."""
+        return next((each for each in self.all() if each.id == fault_id), None)
+
+    @contextmanager
+    def adding(self, kind: str) -> Iterator[tuple[str, list[FaultRecord], list[FaultRecord]]]:
+        """The id for a new fault, those that there are, and a list to put the new one in."""
+        with self._locked():
+            next_number, records = self._load()
+            new: list[FaultRecord] = []
+            yield f"{kind}-{next_number}", records, new
+            self._save(next_number + 1, [*records, *new])
+
+    def put(self, record: FaultRecord) -> None:
+        """Replaces a record, unless it is gone."""
+        with self._locked():
+            next_number, records = self._load()
+            self._save(next_number, [record if each.id == record.id else each for each in records])
+
+    def remove(self, fault_id: str) -> bool:
+        """Forgets one; says whether it was there."""
+        with self._locked():
+            next_number, records = self._load()
+            left = [each for each in records if each.id != fault_id]
+            if len(left) < len(records):
+                self._save(next_number, left)
+            return len(left) < len(records)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._file.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._folder / LOCK).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _load(self) -> tuple[int, list[FaultRecord]]:
+        try:
+            document = json.loads(self._file.read_text())
+            records = [FaultRecord(**{**each, "units": tuple(each["units"])}) for each in document["faults"]]
+            return int(document["next"]), records
+        except FileNotFoundError:
+            return 1, []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LabError(f"{self._file}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
+
+    def _save(self, next_number: int, records: Sequence[FaultRecord]) -> None:
+        scratch = self._file.with_suffix(".new")
+        scratch.write_text(json.dumps({"next": next_number, "faults": [asdict(each) for each in records]}, indent=1))
+        scratch.replace(self._file)

@@ -1,0 +1,108 @@
+"""The faults API: the control plane does wrong on purpose, to see whether nodes stand it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from lab.routing.document import RouteTable
+from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, rules_pb2
+from services.controlplane.rules import whole_update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from services.controlplane.publish import Publisher
+    from services.controlplane.subscribers import Subscriber
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+_ANSWERED_WITHIN_S = 5.0
+_ENVOYS = ("sidecar", "central-envoy")
+_BROKEN = b'{"callers": ['
+
+
+class FaultsServicer(faults_pb2_grpc.FaultsServicer):
+    """Offers nodes what they must refuse."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def Offer(  # noqa: N802 (the protocol's name)
+        self, request: faults_pb2.OfferRequest, context: Context
+    ) -> faults_pb2.OfferResponse:
+        """Offers it, and waits for what each node makes of it."""
+        if request.wrong == faults_pb2.WRONG_CORRUPT_CLUSTERS:
+            generation, answered = await self._offer_clusters(request, context)
+        else:
+            generation, answered = await self._offer_rules(request, context)
+        answers = [_answer(each, generation) for each in answered]
+        return faults_pb2.OfferResponse(answers=sorted(answers, key=lambda each: each.node))
+
+    async def Restate(  # noqa: N802 (the protocol's name)
+        self,
+        request: faults_pb2.RestateRequest,  # noqa: ARG002 (empty)
+        context: Context,  # noqa: ARG002 (of no use here)
+    ) -> faults_pb2.RestateResponse:
+        """Tells all nodes again what is in force, and waits until all have it."""
+        fleet = self._publisher.fleet
+        fleet.store.restate()
+        fleet.feed.restate()
+        for subscribers in (fleet.store.subscribers, fleet.feed.subscribers):
+            nodes = {each.node for each in subscribers}
+            await subscribers.answers(subscribers.generation, nodes, timeout_s=_ANSWERED_WITHIN_S)
+        return faults_pb2.RestateResponse()
+
+    async def _offer_clusters(self, request: faults_pb2.OfferRequest, context: Context) -> tuple[int, list[Subscriber]]:
+        store = self._publisher.fleet.store
+        nodes = _wanted(request, (each.node for each in store.subscribers if each.role in _ENVOYS))
+        generation, offered = store.offer_corrupt(nodes)
+        if not offered:
+            await _refuse(context, "no Envoy has a cluster yet; send a request through one first")
+        return generation, await store.subscribers.answers(generation, offered, timeout_s=_ANSWERED_WITHIN_S)
+
+    async def _offer_rules(self, request: faults_pb2.OfferRequest, context: Context) -> tuple[int, list[Subscriber]]:
+        feed = self._publisher.fleet.feed
+        nodes = _wanted(request, (each.node for each in feed.subscribers))
+        if not nodes:
+            await _refuse(context, "no resolver or gateway is connected")
+        is_stale = request.wrong == faults_pb2.WRONG_STALE_RULES
+        update = await self._stale(request.revision, context) if is_stale else self._corrupt()
+        generation = feed.offer(nodes, update)
+        return generation, await feed.subscribers.answers(generation, nodes, timeout_s=_ANSWERED_WITHIN_S)
+
+    def _corrupt(self) -> rules_pb2.RulesUpdate:
+        name = next(iter(self._publisher.table.document["use_cases"]))
+        broken = rules_pb2.UseCaseRules(name=name, document=_BROKEN)
+        return rules_pb2.RulesUpdate(revision=self._publisher.revision, use_cases=[broken])
+
+    async def _stale(self, revision: int, context: Context) -> rules_pb2.RulesUpdate:
+        in_force = self._publisher.fleet.feed.revision
+        revision = revision or in_force - 1
+        if not 0 < revision < in_force or self._publisher.registry.get(revision) is None:
+            await _refuse(
+                context,
+                f"no revision {revision} is older than {in_force}, the latest that changed rules; "
+                "publish a change of rules first",
+            )
+        return whole_update(revision, RouteTable.of_valid(self._publisher.registry.document(revision)))
+
+
+def _wanted(request: faults_pb2.OfferRequest, there: Iterable[str]) -> set[str]:
+    found = set(there)
+    return found.intersection(request.nodes) if request.nodes else found
+
+
+def _answer(subscriber: Subscriber, generation: int) -> faults_pb2.Answer:
+    refused = subscriber.refused == generation
+    return faults_pb2.Answer(
+        node=subscriber.node,
+        role=subscriber.role,
+        answered=refused or subscriber.applied >= generation,
+        refusal=subscriber.error if refused else "",
+    )
+
+
+async def _refuse(context: Context, reason: str) -> None:
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)

@@ -1,0 +1,169 @@
+"""Several callers at the same time: one driver each, one folder for all, and what a fault did to whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from lab.errors import UnitError
+from lab.measure.blast import LEAST_REQUESTS
+from lab.report import is_of_benches, read_runs, render
+from lab.runs import LoadOptions, runs_in
+from lab.runs.blasts import scene_of
+from lab.runs.folder import SPOOL
+from lab.runtime.breaking import Breaking
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.load.progress import Progress
+
+LAB = str(Path(sys.executable).parent / "lab")
+WITHIN_S = 40.0
+RATE = 25.0
+CALLERS = ("homepage", "search")
+
+
+def options(*callers: str, duration_s: float) -> list[LoadOptions]:
+    return [
+        LoadOptions(topology="mesh", caller=each, rate=RATE, duration_s=duration_s, seed=place)
+        for place, each in enumerate(callers)
+    ]
+
+
+class Done:
+    """Waits until so many requests of each run are done."""
+
+    def __init__(self, runs: int) -> None:
+        self._runs, self._least, self._changed = runs, 0, Event()
+
+    def __call__(self, seen: Mapping[str, Progress]) -> None:
+        if len(seen) == self._runs:
+            self._least = min(each.done for each in seen.values())
+        self._changed.set()
+
+    def wait(self, more: int) -> None:
+        wanted, give_up = self._least + more, monotonic() + WITHIN_S
+        while self._least < wanted:
+            assert self._changed.wait(give_up - monotonic()), f"{self._least} of {wanted} requests"
+            self._changed.clear()
+
+
+def drivers_of(lab) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LAB_UNIT", "") == f"{lab.folder}:driver" and process.status() != "zombie":
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> None:
+    breaking, done = Breaking(), Done(len(CALLERS))
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        run = pool.submit(lab.load_together, options(*CALLERS, duration_s=120), progress=done, breaking=breaking)
+        try:
+            done.wait(3 * LEAST_REQUESTS)
+            lab.kill("homepage-sidecar")
+            done.wait(3 * LEAST_REQUESTS)
+            lab.start("homepage-sidecar")
+            done.wait(6 * LEAST_REQUESTS)
+        finally:
+            breaking.off()
+        result = run.result()
+
+    assert ["mesh-homepage", "mesh-search"] == [each.folder.name for each in result.runs]
+    assert [each.folder for each in result.runs] == runs_in(result.folder)
+    assert not is_of_benches(result.folder)
+    (found,) = scene_of(runs_in(result.folder)).radii()
+    assert ("homepage-sidecar killed", "mesh", ()) == (found.fault, found.topology, found.unknown)
+    assert found.callers is not None
+    assert ((1,), 2) == (found.callers.values, found.of_callers)
+    html = render(read_runs(runs_in(result.folder)))
+    assert 'id="blast"' in html
+    assert ">1 of 2 callers</text>" in html
+
+
+def test_the_command_drives_all_and_checks_all(run_lab, lab) -> None:
+    told = run_lab(lab, "load", "--caller", "all", "--rate", "20", "--duration", "2", "--json")
+
+    assert told.returncode in (0, 2), told.stderr
+    document = json.loads(told.stdout)
+    assert len(lab.endpoints().callers) == len(document["runs"])
+    assert all((each["failed"], each["misrouted"]) == (0, 0) and each["ok"] for each in document["runs"])
+    again = run_lab(None, "check", document["run_dir"], "--json")
+    assert document["verdict"] == json.loads(again.stdout)["verdict"]
+    shown = run_lab(None, "check", document["run_dir"])
+    assert "all together: " in shown.stdout
+    report = run_lab(None, "report", document["run_dir"])
+    assert 0 == report.returncode, report.stderr
+    assert "5 runs" in (Path(document["run_dir"]) / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "remedy"),
+    [
+        (["--caller", "homepage,homepage"], "homepage is named twice; name each once"),
+        (["--caller", ","], "names nobody; write a caller, several with commas, or all"),
+        (["--caller", "homepage,nobody"], "'nobody' is not in this lab"),
+        (["--caller", "all", "--use-case", "UpNext"], "leave it out, or name one caller"),
+        (["--caller", "all", "--engine", "locust"], "Locust drives one caller at a time"),
+    ],
+)
+def test_a_mistake_is_one_line_and_drives_nothing(run_lab, lab, mistake: list[str], remedy: str) -> None:
+    before = sorted(lab.runs.glob("*"))
+
+    told = run_lab(lab, "load", *mistake)
+
+    assert 1 == told.returncode
+    assert remedy in told.stderr
+    assert 1 == len(told.stderr.strip().splitlines())
+    assert before == sorted(lab.runs.glob("*"))
+
+
+def test_ctrl_c_ends_all_and_keeps_all(lab) -> None:
+    run = subprocess.Popen(
+        [LAB, "load", "--caller", ",".join(CALLERS), "--rate", "20", "--duration", "90"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)},
+    )
+    assert run.stderr is not None
+    next(line for line in run.stderr if " done, " in line)
+    spools = [lab.runs / "latest" / f"mesh-{caller}" / SPOOL for caller in CALLERS]
+    eventually("all send", lambda: all(each.exists() for each in spools), within=timedelta(seconds=WITHIN_S))
+    run.send_signal(signal.SIGINT)
+    output, _ = run.communicate(timeout=WITHIN_S)
+
+    assert 2 == run.returncode
+    assert len(CALLERS) == output.count("UNSENT")
+    assert "all together: unknown" in output
+    assert [] == drivers_of(lab)
+
+
+def test_a_driver_that_dies_breaks_the_others_off(lab) -> None:
+    done = Done(len(CALLERS))
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        run = pool.submit(lab.load_together, options(*CALLERS, duration_s=90), progress=done)
+        done.wait(LEAST_REQUESTS)
+        os.kill(drivers_of(lab)[0].pid, signal.SIGKILL)
+        with pytest.raises(UnitError, match="the driver ended with status -9"):
+            run.result(timeout=WITHIN_S)
+
+    assert [] == drivers_of(lab)

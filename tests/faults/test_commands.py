@@ -1,0 +1,228 @@
+"""``lab fault``: what one command injects, another sees and heals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from lab.errors import InputError, LabError
+from lab.report.sections.timeline import _PAST
+from lab.runs.marks import ACTS
+from lab.runs.marks import KINDS as ACT_KINDS
+from lab.waiting import eventually
+from tests.conftest import LAB
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.lab import Lab
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+A = "ml-cluster-1-a"
+WITHIN = timedelta(seconds=10)
+
+
+def states(lab: Lab) -> dict[str, str]:
+    return {unit.name: unit.state for unit in lab.status().units}
+
+
+def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_fault_outlives_the_command_that_injects_it(lab: Lab, run_lab: Run) -> None:
+    injected = document(run_lab(lab, "fault", "inject", "kill", A, "--json"))
+    assert injected["observed"]["visible"] == "yes"
+    assert not injected["healed"]
+    assert states(lab)[A] == "exited"
+
+    listed = document(run_lab(lab, "fault", "list", "--observe", "--json"))
+    (there,) = listed["injected"]
+    assert there["id"] == injected["id"]
+    assert there["observed"]["visible"] == "yes"
+    assert {"kill", "slow", "churn"} <= {kind["kind"] for kind in listed["kinds"]}
+
+    assert document(run_lab(lab, "fault", "heal", injected["id"], "--json")) == {"healed": [injected["id"]]}
+    assert document(run_lab(lab, "fault", "heal", injected["id"], "--json")) == {"healed": []}
+    assert states(lab)[A] == "running"
+    assert "nothing is injected" in run_lab(lab, "fault", "list").stdout
+
+
+def test_for_a_while_waits_and_heals(lab: Lab, run_lab: Run) -> None:
+    done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "3", "--json"))
+
+    assert done["observed"]["visible"] == "yes"
+    assert done["healed"]
+    assert states(lab)[A] == "running"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_heals_before_its_time(lab: Lab, number: signal.Signals) -> None:
+    environment = {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent), "PATH": "/usr/bin:/bin"}
+    command = [str(LAB), "fault", "inject", "pause", A, "--for", "60"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
+        eventually("it is injected", lambda: states(lab)[A], until="paused".__eq__, within=WITHIN)
+        injecting.send_signal(number)
+        _, said = injecting.communicate(timeout=20)
+
+    assert injecting.returncode == 130
+    assert said.splitlines()[-1] == "lab: interrupted"
+    assert states(lab)[A] == "running"
+    assert lab.faults() == []
+
+
+def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None:
+    environment = {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent), "PATH": "/usr/bin:/bin"}
+    command = [str(LAB), "fault", "inject", "pause", A, "--for", "4"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
+        minded = eventually(
+            "it has a minder",
+            lambda: [each for each in lab.faults() if "minder" in each.record.memory],
+            within=WITHIN,
+        )
+        injecting.kill()
+        injecting.communicate()
+
+    eventually("it is healed", lambda: not minded[0].active, within=WITHIN)
+    assert states(lab)[A] == "running"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("burn", A), "'burn' is no kind of fault; there are kill, pause, "),
+        (("slow", A, "--set", "ms"), "--set: 'ms' is not of the form name=value; write e.g. ms=50"),
+        (("slow", A, "--set", "seed=3"), "--set: seed is no setting; it has an option, or an argument, of its own"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    lab: Lab, run_lab: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run_lab(lab, "fault", "inject", *arguments)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lab: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "message"),
+    [
+        (
+            ("kill", "nobody"),
+            {},
+            r"'nobody' is no unit, cluster or role of this lab; there are the units control-plane",
+        ),
+        (("kill",), {}, r"kill: needs a target: a unit; a model cluster or a role"),
+        (("slow", "homepage"), {}, r"homepage: is a caller; name a model cluster, e.g. ml-cluster-1, or a replica"),
+        (("slow", A), {"level": "grave"}, r"level: 'grave' is not known; write light, medium, severe"),
+        (("slow", A), {"for_s": -1}, r"--for: -1 will not do; write seconds above 0"),
+        (("partition", A), {}, r"partition \S+: not on the process runtime, where all .* one loopback; pause it"),
+        (("control-plane-loss", A), {}, r"control-plane-loss: '\S+' will not do; leave the target out, or kill"),
+        (("flood", "noisy"), {"caller": "nobody"}, r"caller: 'nobody' is not in this lab; there are homepage"),
+        (("flood", "noisy"), {"use_case": "No"}, r"use_case: 'No' is none that homepage may ask for; there are Con"),
+        (("flood", "noisy"), {"topology": "direct"}, r"topology: 'direct' is not up; there are gateway, mesh"),
+        (("bad-push", "letters"), {}, r"bad-push: 'letters' will not do; write clusters, rules, stale-rules or model"),
+    ],
+)
+def test_what_cannot_be_injected_is_said_in_one_line_and_changes_nothing(
+    lab: Lab, arguments: tuple[str, ...], settings: dict[str, Any], message: str
+) -> None:
+    before = states(lab)
+
+    with pytest.raises(InputError, match=f"^{message}") as error:
+        lab.inject(*arguments, **settings)
+
+    assert "\n" not in str(error.value)
+    assert lab.faults() == []
+    assert states(lab) == before
+
+
+@pytest.mark.parametrize(("first", "second"), [("kill", "kill"), ("pause", "kill"), ("pause", "cold")])
+def test_what_is_hit_already_is_refused_with_the_way_out(lab: Lab, first: str, second: str) -> None:
+    with lab.injected(first, A) as fault:
+        with pytest.raises(InputError, match=rf"^{second} ml-cluster-1: {A} is .*heal"):
+            lab.inject(second, "ml-cluster-1", share=1)
+        assert [each.id for each in lab.faults()] == [fault.id]
+
+
+def test_dials_of_different_kinds_go_together_and_each_is_turned_back(lab: Lab) -> None:
+    message = rf"^slow ml-cluster-1: {A} is hit by slow-\d+ already; `lab fault heal"
+    with lab.injected("slow", A, ms=5), lab.injected("error", A, rate=1), pytest.raises(InputError, match=message):
+        lab.inject("slow", "ml-cluster-1")
+    with lab.injected("error", A, rate=0.001) as fault:
+        before = fault.record.memory["before"][A]
+    with lab.injected("slow", A, ms=1) as fault:
+        assert fault.record.memory["before"][A] == before
+
+
+def test_all_are_healed_the_newest_first(lab: Lab) -> None:
+    ids = [lab.inject("slow", "ml-cluster-1", ms=5).id, lab.inject("pause", A).id]
+
+    assert lab.heal() == ids[::-1]
+    assert lab.heal() == []
+
+
+def test_one_that_cannot_be_healed_stays_and_does_not_hold_up_the_others(lab: Lab) -> None:
+    first, slow = lab.inject("error", "ml-cluster-1-b"), lab.inject("slow", A, ms=5)
+    lab.pause(A)
+    try:
+        with pytest.raises(LabError, match=rf"^{A}: its dials do not answer \(\S+.*resume it"):
+            lab.heal()
+        assert [each.id for each in lab.faults()] == [slow.id]
+        assert not first.active
+    finally:
+        lab.resume(A)
+    assert lab.heal() == [slow.id]
+
+
+def test_heal_says_what_is_no_id(lab: Lab, run_lab: Run) -> None:
+    done = run_lab(lab, "fault", "heal", "everything")
+
+    assert done.returncode == 1
+    assert done.stderr == "lab: 'everything' is no fault's id; write one that `lab fault list` shows, or all\n"
+
+
+def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
+    with lab.injected("slow", "ml-cluster-1", level="light"):
+        pass
+    with lab.injected("pause", A):
+        pass
+
+    acts = [json.loads(line) for line in (lab.folder / ACTS).read_text().splitlines()][-4:]
+    assert [(act["kind"], act["target"]) for act in acts] == [
+        ("slow", "ml-cluster-1"),
+        ("heal slow", "ml-cluster-1"),
+        ("pause", A),
+        ("resume", A),
+    ]
+    assert acts[0]["detail"] == "ms 20, on ml-cluster-1-a, ml-cluster-1-b"
+    assert set(_PAST) == set(ACT_KINDS)
+
+
+def test_down_ends_what_a_fault_has_started(mini_spec: Path, new_lab: Callable[[], Lab], run_lab: Run) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    fault = lab.inject("flood", "noisy", rate=20, seconds=60)
+    minder = psutil.Process(fault.record.memory["minder"]["pid"])
+    eventually("it drives", minder.children, within=WITHIN)
+    children = minder.children()
+    lab.inject("slow", "ml-cluster-1")
+
+    lab.down()
+
+    assert [each for each in (minder, *children) if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+    done = run_lab(lab, "fault", "heal")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lab: lab {lab.name} is not up: run `lab up`")
+    assert json.loads(run_lab(lab, "fault", "list", "--json").stdout)["injected"] is None

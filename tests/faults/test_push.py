@@ -1,0 +1,109 @@
+"""Bad pushes: whoever is offered one refuses it and says why, and the last good state serves on."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import InputError
+from lab.faults import Visible
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.lab import Lab
+
+
+def answers(lab: Lab) -> set[tuple[str, str, int]]:
+    found = set()
+    for topology in ("gateway", "mesh"):
+        call = lab.call("ContinueWatchingRanking", topology=topology, caller="homepage")
+        found.add((call.model, call.version, call.revision))
+    return found
+
+
+def errors(lab: Lab) -> dict[str, str]:
+    control_plane = lab.status().control_plane
+    assert control_plane is not None
+    return {node.node: node.error for node in control_plane.nodes if node.error}
+
+
+@pytest.fixture
+def with_history(lab: Lab, routes: Path, tmp_path: Path) -> int:
+    """A lab whose latest revision has changed a rule; its number."""
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(routes.read_text().replace("timeout: 2s", "timeout: 3s"))
+    lab.publish(changed)
+    return lab.publish(routes)
+
+
+@pytest.mark.parametrize(
+    ("target", "nodes", "reason"),
+    [
+        ("rules", {"gateway-1", "homepage-resolver"}, r"ContinueWatchingRanking: is not JSON"),
+        ("stale-rules", {"gateway-1", "homepage-resolver"}, r"revision \d+ is older than \d+, which is in force"),
+        ("clusters", {"homepage-sidecar"}, r"ConnectTimeout: value must be greater than 0s"),
+    ],
+)
+def test_nodes_refuse_what_they_are_offered_and_serve_on(
+    lab: Lab, with_history: int, target: str, nodes: set[str], reason: str
+) -> None:
+    before = answers(lab)
+    fault = lab.inject("bad-push", target)
+
+    seen = fault.observe()
+    assert seen.visible is Visible.YES, seen
+    assert set(seen.figures["refusals"]) == nodes
+    for refusal in seen.figures["refusals"].values():
+        assert "\n" not in refusal
+        assert re.search(reason, refusal)
+    assert set(errors(lab)) == nodes
+    assert answers(lab) == before
+    assert lab.revision().revision == with_history
+
+    lab.heal(fault)
+    assert errors(lab) == {}
+    assert answers(lab) == before
+
+
+def test_some_nodes_only_are_offered_it_and_the_same_for_the_same_seed(lab: Lab) -> None:
+    with lab.injected("bad-push", level="light", seed=4) as fault:
+        (node,) = fault.record.units
+        assert set(errors(lab)) == {node}
+    with lab.injected("bad-push", level="light", seed=4) as fault:
+        assert fault.record.units == (node,)
+
+
+def test_a_publish_goes_through_while_a_bad_push_is_remembered(lab: Lab, routes: Path, tmp_path: Path) -> None:
+    lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage")
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(routes.read_text().replace("timeout: 2s", "timeout: 4s"))
+    with lab.injected("bad-push", "rules"), lab.injected("bad-push", "clusters"):
+        revision = lab.publish(changed)
+        assert errors(lab) == {}
+        assert {each for _, _, each in answers(lab)} == {revision}
+
+
+def test_a_version_that_cannot_be_loaded_is_refused_by_a_replica_and_nothing_changes(lab: Lab) -> None:
+    before, revision = answers(lab), lab.revision().revision
+    fault = lab.inject("bad-push", "model", level="light", seed=2)
+
+    (replica,) = fault.record.units
+    seen = fault.observe()
+    assert seen.visible is Visible.YES
+    assert f"replica {replica} of ml-cluster-1 cannot load cw-ranker.v999999" in seen.because
+    assert lab.revision().revision == revision
+    assert answers(lab) == before
+    assert lab.revisions()[-1].steps[-1].phase == "failed"
+
+    lab.heal(fault)
+    with lab.injected("slow", replica, ms=1) as slow:
+        assert slow.observe().figures["requests_since"][replica] > 0
+
+
+def test_stale_rules_need_an_older_revision(lab: Lab) -> None:
+    with pytest.raises(InputError, match=r"no revision 9999 is older than \d+.*publish a change of rules first"):
+        lab.inject("bad-push", "stale-rules", revision=9999)
+    assert lab.faults() == []

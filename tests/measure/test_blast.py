@@ -1,0 +1,247 @@
+"""Whom a fault reached, from handmade histories: good ones, bad ones, and such as tell nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf, isnan
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.history import UNSENT, Record
+from lab.measure.blast import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
+from lab.measure.blasts import Spread, radius
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MS = 1_000_000
+EVERY_MS = 20
+FAULT = Fault(
+    name="gone", steady_ns=1_000 * MS, inject_ns=2_000 * MS, heal_ns=3_000 * MS, until_ns=4_000 * MS, bites=True
+)
+CALLERS = {"homepage": "consumer", "search": "consumer", "payments": "business"}
+
+
+def record(at_ms: float, caller: str, **changes: Any) -> Record:
+    """A good request, 1 ms long."""
+    values: dict[str, Any] = {
+        **dict.fromkeys(("device", "country", "segment", "surface", "message", "routing_key", "item_id"), ""),
+        **dict.fromkeys(("model", "version", "cluster", "replica", "request_id", "user_id", "use_case"), "x"),
+        **dict.fromkeys(("sequence", "revision", "served_revision", "attempts", "payload_bytes"), 1),
+        "topology": "mesh",
+        "caller": caller,
+        "tenant": CALLERS[caller],
+        "traffic_origin": "artificial",
+        "intended_ns": round(at_ms * MS),
+        "sent_ns": round(at_ms * MS),
+        "done_ns": round((at_ms + changes.pop("took_ms", 1)) * MS),
+        "status": "OK",
+        "source": "model",
+        "score": 0.0,
+        **changes,
+    }
+    return Record(**values)
+
+
+def history(harm: Callable[[float, str], dict[str, Any] | None] = lambda *_: {}) -> list[Record]:
+    """50 requests per second of each caller from 1 s to 4 s; ``harm`` changes them, or takes them out."""
+    records = []
+    for place, caller in enumerate(CALLERS):
+        for number in range(150):
+            at_ms = 1_000 + number * EVERY_MS + place
+            changes = harm(at_ms, caller)
+            if changes is not None:
+                records.append(record(at_ms, caller, **changes))
+    return records
+
+
+def during(*callers: str, until_ms: float = 3_000, **changes: Any) -> Callable[[float, str], dict[str, Any]]:
+    """Requests of these callers, from the injection on."""
+    return lambda at_ms, caller: dict(changes) if caller in callers and 2_000 <= at_ms < until_ms else {}
+
+
+def found(harm: Callable[[float, str], dict[str, Any] | None] = lambda *_: {}, fault: Fault = FAULT) -> Blast:
+    return blast(history(harm), fault, CALLERS)
+
+
+def test_one_caller_that_is_refused_is_the_whole_radius() -> None:
+    seen = found(during("payments", until_ms=3_200, status="UNAVAILABLE"))
+
+    assert ({"payments"}, {"business"}) == (seen.callers, seen.tenants)
+    assert (set(CALLERS), {"consumer", "business"}) == (seen.of_callers, seen.of_tenants)
+    assert (150, 50, 50, 0, 0) == (len(seen.hits), sum(seen.hits), seen.failed, seen.degraded, seen.slow)
+    assert (Ending.REFUSED, 0.0) == (seen.ending, seen.detect_s)
+    assert seen.heal_s == pytest.approx(0.182)
+    assert seen.budget == pytest.approx(60 / 300 / (1 - SLO))
+    assert not seen.unknown
+
+
+def test_answers_by_default_and_by_fallback_are_hit_but_cost_no_budget() -> None:
+    for source in ("default", "fallback"):
+        seen = found(during("search", source=source))
+        assert ({"search"}, 0, 50, 0.0) == (seen.callers, seen.failed, seen.degraded, seen.budget)
+        assert seen.ending is Ending.OPEN
+
+
+def test_answers_that_take_too_long_are_hit_and_nobody_calls_that_clear() -> None:
+    seen = found(during("search", took_ms=NOTICED_MS + 1))
+    assert ({"search"}, 50, Ending.OPEN, inf) == (seen.callers, seen.slow, seen.ending, seen.detect_s)
+    assert not found(during("search", took_ms=NOTICED_MS)).callers
+
+
+def test_where_answers_always_take_their_time_slow_is_what_takes_longer_than_that() -> None:
+    def taking(during_ms: float) -> Blast:
+        return found(lambda at_ms, _: {"took_ms": during_ms if 2_000 <= at_ms < 3_000 else 50})
+
+    assert set(CALLERS) == taking(50 * SLOWER + 1).callers
+    assert not taking(50 * SLOWER).callers
+
+
+def test_a_slow_request_here_and_there_is_no_fault() -> None:
+    seen = found(lambda at_ms, caller: {"took_ms": 500} if caller == "search" and at_ms in (2_101, 2_801) else {})
+    assert (frozenset(), 0, None, None, None) == (
+        seen.callers,
+        sum(seen.hits),
+        seen.ending,
+        seen.detect_s,
+        seen.heal_s,
+    )
+
+
+def test_a_hiccup_of_the_machine_is_no_fault_and_answers_that_are_slow_time_and_again_are() -> None:
+    hiccup = found(lambda at_ms, caller: {"took_ms": 400} if caller == "search" and 2_100 <= at_ms < 2_260 else {})
+    every_other = found(
+        lambda at_ms, caller: {"took_ms": 400} if caller == "search" and at_ms >= 2_000 and at_ms % 40 == 1 else {}
+    )
+    assert (0, 25) == (hiccup.slow, every_other.slow)
+    assert ({"search"}, Ending.OPEN) == (every_other.callers, every_other.ending)
+
+
+def test_traffic_that_leaves_the_dead_part_alone_ends_the_hits() -> None:
+    seen = found(during("homepage", "search", until_ms=2_100, status="UNAVAILABLE"))
+    assert (Ending.AVOIDED, 0.0) == (seen.ending, seen.heal_s)
+    assert seen.detect_s == pytest.approx(0.081)
+
+
+def test_hits_that_stop_only_just_before_the_end_have_not_ended() -> None:
+    late = 3_000 - EVERY_MS * (LEAST_REQUESTS - 2)
+    seen = found(during("search", until_ms=late, status="DEADLINE_EXCEEDED"))
+    assert (Ending.OPEN, inf, 0.0) == (seen.ending, seen.detect_s, seen.heal_s)
+
+
+def test_rare_hits_have_not_ended_because_the_last_few_requests_were_spared() -> None:
+    """One request in five is hit; the last eleven are not, which chance alone does one time in twelve."""
+    seen = found(
+        lambda at_ms, caller: (
+            ({"status": "DEADLINE_EXCEEDED"} if caller == "search" and at_ms < 2_780 and at_ms % 100 == 1 else {})
+            if at_ms >= 2_000
+            else {}
+        )
+    )
+    assert {"search"} == seen.callers
+    assert Ending.OPEN is seen.ending
+
+
+def test_an_error_that_takes_its_time_or_says_nothing_is_not_clear() -> None:
+    assert found(during("search", status="UNAVAILABLE", took_ms=130)).ending is Ending.OPEN
+    assert found(during("search", status="UNKNOWN")).ending is Ending.OPEN
+
+
+def test_what_was_under_way_when_it_came_belongs_to_it() -> None:
+    seen = found(lambda at_ms, _: {"status": "UNAVAILABLE", "took_ms": 30} if at_ms == 1_980 else {})
+    assert ({"homepage"}, 1, Ending.AVOIDED, 0.0) == (seen.callers, sum(seen.hits), seen.ending, seen.detect_s)
+
+
+def test_what_is_under_way_when_the_next_fault_comes_belongs_to_that() -> None:
+    assert found(lambda at_ms, _: {"status": "UNAVAILABLE", "took_ms": 30} if at_ms == 3_980 else {}).budget == 0
+
+
+def test_a_fault_that_is_never_healed_takes_forever() -> None:
+    assert inf == found(during("search", until_ms=9_000, status="UNAVAILABLE")).heal_s
+
+
+def test_the_control_plane_may_know_and_it_may_be_that_nobody_looked() -> None:
+    assert found().noticed_s is None
+    assert found(fault=replace(FAULT, noticed_ns=2_250 * MS)).noticed_s == 0.25
+
+
+def test_a_fault_that_was_seen_to_bite_and_reached_nobody_is_nothing() -> None:
+    seen = found()
+    assert (frozenset(), "", 150, 0.0) == (seen.callers, seen.unknown, len(seen.hits), seen.budget)
+
+
+@pytest.mark.parametrize(
+    ("harm", "fault", "reason"),
+    [
+        (lambda *_: {}, replace(FAULT, bites=False), "nobody saw the fault bite"),
+        (lambda *_: None, FAULT, "homepage: 0 requests before it"),
+        (lambda at_ms, _: None if 2_000 <= at_ms < 3_000 else {}, FAULT, "homepage: 0 requests while it lasted"),
+        (
+            lambda at_ms, caller: None if caller == "search" and at_ms >= 2_100 else {},
+            FAULT,
+            "search: 5 requests while",
+        ),
+        (lambda at_ms, _: {"status": UNSENT} if at_ms >= 2_500 else {}, FAULT, "a driver was stopped"),
+        (
+            lambda at_ms, _: {"status": "UNAVAILABLE"} if at_ms == 1_500 else {},
+            FAULT,
+            "1 of 150 requests were hit before",
+        ),
+        (
+            lambda at_ms, _: {"sent_ns": round(at_ms + 900) * MS, "took_ms": 901} if 2_000 <= at_ms < 2_500 else {},
+            FAULT,
+            "the driver itself was late with 75 of 150",
+        ),
+    ],
+)
+def test_too_little_is_unknown_and_says_why(harm: Any, fault: Fault, reason: str) -> None:
+    seen = found(harm, fault)
+    assert reason in seen.unknown
+    assert (frozenset(), (), None) == (seen.callers, seen.hits, seen.heal_s)
+    assert isnan(seen.budget)
+
+
+def test_callers_that_nobody_expected_or_none_at_all_are_unknown() -> None:
+    assert "payments: sent requests" in blast(history(), FAULT, ["homepage", "search"]).unknown
+    assert blast(history(), FAULT, []).unknown
+    assert "brand-new: 0 requests" in blast(history(), FAULT, [*CALLERS, "brand-new"]).unknown
+
+
+@pytest.mark.parametrize("change", [{"heal_ns": 1_999 * MS}, {"steady_ns": 2_001 * MS}, {"until_ns": 2_500 * MS}])
+def test_a_fault_that_ends_before_it_begins_is_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="in this order"):
+        replace(FAULT, **change)
+
+
+def test_rounds_are_put_together_and_unknown_ones_counted_apart() -> None:
+    rounds = [
+        found(during("search", until_ms=3_200, status="UNAVAILABLE")),
+        found(during("search", "payments", status="UNAVAILABLE")),
+        found(lambda *_: None),
+    ]
+    of = radius("mesh", rounds)
+
+    assert (2, ("homepage: 0 requests before it; 10 are needed",)) == (of.rounds, of.unknown)
+    assert (Spread((1, 2)), 3) == (of.callers, of.of_callers)
+    assert of.requests is not None
+    assert (0.5, 300) == (of.requests.estimate, of.requests.count)
+    assert of.requests.low < 0.5 < of.requests.high
+    assert (0.5, 0, 0) == (of.failed, of.degraded, of.slow)
+    assert of.heal is not None
+    assert (pytest.approx(0.181), 0.0) == (of.heal.greatest, of.heal.least)
+    assert of.budget == pytest.approx(160 / 600 / (1 - SLO))
+
+
+def test_rounds_of_which_none_is_known_have_no_figures() -> None:
+    of = radius("mesh", [found(lambda *_: None)])
+    assert (0, None, None, None) == (of.rounds, of.callers, of.requests, of.heal)
+    with pytest.raises(ValueError, match="rounds of 0 faults"):
+        radius("mesh", [])
+
+
+def test_nothing_hit_in_many_requests_still_has_an_interval() -> None:
+    of = radius("mesh", [found()])
+    assert of.requests is not None
+    assert of.requests.estimate == of.requests.low == 0
+    assert 0.02 < of.requests.high < 0.03

@@ -1,0 +1,199 @@
+"""Blast radii in a report: a table and a heat map, from a bench or from runs at the same time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from lab.bench.blast_radius import result
+from lab.errors import RunError
+from lab.measure.alone import Figure
+from lab.measure.blast import Ending
+from lab.measure.blasts import Radius, Spread
+from lab.report import is_of_benches, read_benches, read_runs, render, write_album
+from lab.report.blast import doubts_of, heat_of, percent, table_of
+from lab.report.heat import HeatMap, Tile, draw_heat
+from lab.report.picture import to_svg
+from lab.runs.marks import Act
+from lab.runs.together import TOGETHER, runs_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.history import Record
+
+MS = 1_000_000
+START_NS = 1_700_000_000_000_000_000
+
+HIT = Radius(
+    fault="gateways-killed",
+    topology="gateway",
+    rounds=2,
+    unknown=(),
+    callers=Spread((5, 4)),
+    of_callers=5,
+    tenants=Spread((3, 3)),
+    of_tenants=3,
+    requests=Figure(estimate=0.996, low=0.98, high=0.999, confidence=0.95, count=500, independent=400),
+    failed=0.99,
+    degraded=0.0,
+    slow=0.006,
+    endings=(Ending.REFUSED, Ending.OPEN),
+    detect=Spread((0.0, inf)),
+    noticed=Spread((0.02, 0.03)),
+    heal=Spread((0.5, 1.5)),
+    budget=475.4,
+)
+SPARED = replace(
+    HIT,
+    topology="mesh",
+    callers=Spread((0, 0)),
+    tenants=Spread((0, 0)),
+    requests=Figure(estimate=0.0, low=0.0, high=0.007, confidence=0.95, count=520, independent=520),
+    failed=0.0,
+    slow=0.0,
+    endings=(),
+    detect=None,
+    heal=None,
+    budget=0.0,
+)
+UNKNOWN = Radius(fault="gateways-killed", topology="proxyless", rounds=0, unknown=("search: 0 requests before it",))
+RADII = [HIT, SPARED, UNKNOWN]
+
+
+def test_a_row_says_how_many_how_long_and_of_how_many() -> None:
+    table = table_of(RADII)
+    hit, spared, unknown = (dict(zip(table.columns, row, strict=True)) for row in table.written())
+
+    assert ("4 to 5 of 5", "3 of 3", "99.6 % [98.0, 99.9]") == (
+        hit["callers hit"],
+        hit["tenants hit"],
+        hit["requests hit"],
+    )
+    assert "failed 99.0 %, slow 0.6 %" == hit["how"]
+    assert "refused, open never [0.00, never]" == hit["clear after"]
+    assert ("1.00 s [0.50, 1.50]", "475 ×", "500 in 2") == (hit["healed after"], hit["budget spent"], hit["n"])
+    assert ("0 of 5", "0 % [0.0, 0.7]", "–", "0") == (
+        spared["callers hit"],
+        spared["requests hit"],
+        spared["healed after"],
+        spared["budget spent"],
+    )
+    assert {"unknown"} == set(unknown.values()) - {"gateways-killed", "proxyless"}
+    assert ["gateways-killed, proxyless: unknown in 1 of 1 rounds: search: 0 requests before it"] == doubts_of(RADII)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "0 %"), (1, "100 %"), (0.004, "0.4 %"), (0.63, "63 %"), (0.9996, "100.0 %")]
+)
+def test_shares_close_to_nothing_and_to_all_keep_a_digit(share: float, text: str) -> None:
+    assert text == percent(share)
+
+
+def test_unknown_is_not_drawn_as_nothing() -> None:
+    other = replace(HIT, fault="sidecar-killed", topology="mesh")
+    chart = heat_of([*RADII, other], is_on_path=lambda _, topology: topology == "gateway")
+
+    assert [["99.6 %", "0 %", "?"], ["–", "99.6 %", "–"]] == [[tile.text for tile in row] for row in chart.tiles]
+    assert ["4 to 5 of 5 callers", "not in the path", "unknown"] == [tile.more for tile in chart.tiles[0]]
+    drawn = draw_heat(chart).tiles
+    assert [(True, True), (True, False), (False, False)] == [(each.known, each.inside) for each in drawn[:3]]
+    assert drawn[1].strength == 0 < draw_heat(heat_of([HIT])).tiles[0].strength
+    ET.fromstring(to_svg(chart))  # noqa: S314 (our own)
+
+
+def test_a_heat_map_with_a_tile_too_few_or_beyond_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="not one tile"):
+        HeatMap("h", ["a", "b"], ["c"], [[Tile(0.5, "")]])
+    with pytest.raises(ValueError, match=r"a tile of 1\.5"):
+        HeatMap("h", ["a"], ["c"], [[Tile(1.5, "")]])
+
+
+def test_the_page_of_a_bench_shows_each_figure_once(tmp_path: Path) -> None:
+    found = result(RADII, callers_of_cluster=2, notes=["n = 2 rounds"])
+    (tmp_path / "blast-radius.json").write_text(json.dumps(found.to_document()))
+
+    html = render([], read_benches(tmp_path))
+
+    assert html.index('id="blast"') < html.index('id="benches"')
+    assert 1 == html.count("<svg") == html.count('<table class="blast">')
+    for text in ("all gateways killed", "the control plane knew after 0.03 s", "98.0 to 99.9", "4 to 5 of 5", "475 ×"):
+        assert text in html
+    assert 8 == html.count('aria-label="unknown" title="unknown"')
+    assert "search: 0 requests before it" in html
+    (png,) = write_album([], read_benches(tmp_path), tmp_path)
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_claims_hold_do_not_hold_and_are_unknown() -> None:
+    everybody = replace(HIT, callers=Spread((5, 5)))
+    reached = replace(HIT, topology="mesh", callers=Spread((0, 1)))
+
+    def states(*radii: Radius) -> list[str]:
+        return [str(claim.state) for claim in result(radii, callers_of_cluster=2, notes=[]).claims]
+
+    assert ["holds", "holds"] == states(everybody, SPARED)
+    assert ["does not hold", "holds"] == states(HIT, SPARED)
+    assert ["holds", "does not hold"] == states(everybody, reached)
+    assert ["holds", "unknown"] == states(everybody, UNKNOWN)
+    assert [] == states()
+
+
+def make_group(
+    make_run: Callable[..., Path], make_record: Callable[..., Record], acts: list[Act], callers: list[str]
+) -> Path:
+    """Runs at the same time; requests of ``homepage`` fail from 0.5 s to 1 s."""
+    for caller in callers:
+        records = [
+            make_record(
+                number,
+                caller=caller,
+                status="UNAVAILABLE" if caller == "homepage" and 100 <= number < 200 else "OK",
+            )
+            for number in range(400)
+        ]
+        folder = make_run(records, name=f"group/mesh-{caller}", caller=caller, acts=acts)
+    group = folder.parent
+    (group / TOGETHER).write_text(json.dumps([f"mesh-{caller}" for caller in callers]))
+    return group
+
+
+def act(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Act:
+    from_ns = START_NS + round(at_ms * MS)
+    return Act(kind=kind, target=target, from_ns=from_ns, until_ns=from_ns + round(took_ms * MS))
+
+
+def test_runs_at_the_same_time_show_whom_a_fault_reached(
+    make_run: Callable[..., Path], make_record: Callable[..., Record], tmp_path: Path
+) -> None:
+    acts = [act("kill", "homepage-sidecar", 499), act("start", "homepage-sidecar", 900)]
+    group = make_group(make_run, make_record, acts, ["homepage", "search"])
+
+    runs = read_runs(runs_in(group))
+    html = render(runs)
+
+    assert not is_of_benches(group)
+    assert "homepage-sidecar killed" in html
+    assert ">1 of 2 callers</text>" in html
+    assert 'id="blast"' not in render(read_runs([make_run(acts=acts)]))
+    assert "blast-radius-1-requests-hit.png" in [each.name for each in write_album(runs, [], tmp_path)]
+
+
+def test_runs_without_a_fault_have_no_such_section(
+    make_run: Callable[..., Path], make_record: Callable[..., Record]
+) -> None:
+    assert 'id="blast"' not in render(read_runs(runs_in(make_group(make_run, make_record, [], ["homepage", "search"]))))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "[1]"])
+def test_a_broken_list_of_runs_is_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / TOGETHER).write_text(content)
+    with pytest.raises(RunError, match=TOGETHER) as caught:
+        runs_in(tmp_path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,271 @@
+"""Each kind of fault bites, is seen, and is healed, on both runtimes."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import CallError, InputError
+from lab.faults import Visible
+from lab.lab import Lab
+from lab.transport import open_blocking_channel
+from lab.waiting import consistently, eventually
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab.calls import CallOutcome
+    from lab.faults import Fault
+
+WITHIN = timedelta(seconds=10)
+A, B = "ml-cluster-1-a", "ml-cluster-1-b"
+OF_NOISY = "ml-cluster-2-a"
+SPEC = """
+topologies = ["gateway", "mesh"]
+routes = "routes.yaml"
+[callers.homepage]
+[gateway]
+replicas = 1
+"""
+ROUTES = """
+use_cases:
+  ContinueWatchingRanking:
+    callers: [homepage]
+    api: ranking.v1
+    timeout: 2s
+    default: cw-ranker@v1
+    rules:
+      - {name: noisy, when: {tenant: [noisy]}, use: cw-ranker@v2}
+models:
+  cw-ranker:
+    versions:
+      v1: {cluster: ml-cluster-1}
+      v2: {cluster: ml-cluster-2}
+clusters:
+  ml-cluster-1: {replicas: 2}
+  ml-cluster-2: {replicas: 1}
+"""
+
+
+@pytest.fixture(scope="module", params=["process", "compose"])
+def lab_of_faults(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    if request.param == "compose":
+        request.getfixturevalue("engine")
+    home: Path = tmp_path_factory.mktemp("faults")
+    (home / "routes.yaml").write_text(ROUTES)
+    (home / "spec.toml").write_text(SPEC)
+    lab = Lab(f"faults-{secrets.token_hex(3)}", home=home)
+    try:
+        lab.up(spec=home / "spec.toml", runtime=request.param)
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def lab(lab_of_faults: Lab) -> Iterator[Lab]:
+    """Whole before and after each test."""
+    yield lab_of_faults
+    lab_of_faults.heal()
+    for topology in ("gateway", "mesh"):
+        eventually(
+            "both replicas answer",
+            lambda topology=topology: {answer(lab_of_faults, topology) for _ in range(6)},
+            until={A, B}.__eq__,
+            within=WITHIN,
+        )
+
+
+def call(lab: Lab, topology: str = "mesh") -> CallOutcome:
+    return lab.call("ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u"})
+
+
+def answer(lab: Lab, topology: str = "mesh") -> str:
+    """The replica that answers, or the status."""
+    try:
+        return call(lab, topology).replica
+    except CallError as error:
+        return error.code.name
+
+
+def registered(lab: Lab) -> set[str]:
+    known = lab.status().control_plane
+    return {each.replica for each in known.replicas if each.loaded} if known else set()
+
+
+def requests_at(lab: Lab, replica: str) -> int:
+    unit = next(unit for unit in lab.status().units if unit.name == replica)
+    with open_blocking_channel(unit.address) as channel:
+        counts = stub_pb2_grpc.StubControlStub(channel).GetCounts(stub_pb2.GetCountsRequest(), timeout=5)
+        return int(counts.requests)
+
+
+def assert_seen(fault: Fault) -> None:
+    seen = eventually("it is seen", fault.observe, until=lambda seen: seen.visible is Visible.YES, within=WITHIN)
+    assert seen.figures
+
+
+def assert_healed(lab: Lab, fault: Fault) -> None:
+    assert lab.heal(fault) == [fault.id]
+    assert lab.heal(fault) == []
+    assert not fault.active
+    assert fault.observe().visible is Visible.UNKNOWN
+
+
+def test_a_cluster_that_is_killed_answers_nobody_until_it_is_healed(lab: Lab) -> None:
+    fault = lab.inject("kill", "ml-cluster-1")
+
+    assert fault.record.units == (A, B)
+    eventually("nobody answers", lambda: answer(lab), until="UNAVAILABLE".__eq__, within=WITHIN)
+    assert_seen(fault)
+    assert_healed(lab, fault)
+    eventually("both are back", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
+
+
+def test_a_paused_sidecar_holds_up_the_mesh_alone_until_it_is_healed(lab: Lab) -> None:
+    fault = lab.inject("pause", "sidecar")
+
+    assert fault.record.units == ("homepage-sidecar",)
+    assert answer(lab) in {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
+    assert answer(lab, "gateway") in {A, B}
+    assert_seen(fault)
+    assert_healed(lab, fault)
+    eventually("the mesh answers", lambda: answer(lab), until=lambda seen: seen in {A, B}, within=WITHIN)
+
+
+def test_a_replica_that_is_cut_off_is_left_out_until_it_is_healed(lab: Lab) -> None:
+    if lab.status().runtime == "process":
+        with pytest.raises(InputError, match=r"^partition .* process runtime.*pause it.*--runtime compose"):
+            lab.inject("partition", A)
+        assert lab.faults() == []
+        return
+    fault = lab.inject("partition", A)
+
+    eventually("it is left out", lambda: registered(lab), until={B, OF_NOISY}.__eq__, within=WITHIN)
+    assert_seen(fault)
+    assert_healed(lab, fault)
+    assert A in registered(lab)
+
+
+def test_a_slow_cluster_takes_as_much_longer_as_was_asked_for(lab: Lab) -> None:
+    fault = lab.inject("slow", "ml-cluster-1", ms=300)
+
+    assert min(call(lab, topology).latency_ms for topology in ("gateway", "mesh")) >= 300
+    assert_seen(fault)
+    assert_healed(lab, fault)
+    assert min(call(lab).latency_ms for _ in range(3)) < 300
+
+
+def test_one_slow_replica_of_two_is_the_same_for_the_same_seed(lab: Lab) -> None:
+    with lab.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3, sigma=0.1) as fault:
+        (slow,) = fault.record.units
+        assert set(fault.observe().figures["median_ms"]) == {slow}
+        its = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == slow, within=WITHIN)
+        other = eventually("the other does", lambda: call(lab), until=lambda seen: seen.replica != slow, within=WITHIN)
+        assert its.latency_ms > 200
+        assert its.latency_ms > other.latency_ms
+    with lab.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3) as again:
+        assert again.record.units == (slow,)
+
+
+def test_a_cluster_of_errors_fails_what_it_is_asked(lab: Lab) -> None:
+    fault = lab.inject("error", "ml-cluster-1", rate=1)
+
+    assert {answer(lab, topology) for topology in ("gateway", "mesh")} == {"INTERNAL"}
+    assert_seen(fault)
+    assert_healed(lab, fault)
+    assert {answer(lab) for _ in range(6)} == {A, B}
+
+
+def test_errors_at_a_light_rate_are_seen_by_enough_probes(lab: Lab) -> None:
+    with lab.injected("error", A, level="light", seed=5) as fault:
+        seen = fault.observe()
+
+    assert seen.visible is Visible.YES
+    assert 0 < seen.figures["failed"][A] < seen.figures["probes"] / 10
+
+
+def test_a_flood_goes_where_its_tenant_is_sent_and_ends_by_itself(lab: Lab) -> None:
+    before = requests_at(lab, OF_NOISY)
+    fault = lab.inject("flood", "noisy", rate=100, seconds=1.5, topology="gateway")
+
+    eventually("it has ended", lambda: not fault.active, within=WITHIN)
+    assert requests_at(lab, OF_NOISY) - before >= 50
+    assert lab.heal(fault) == []
+
+
+def test_a_flood_is_seen_and_stops_at_once_when_it_is_healed(lab: Lab) -> None:
+    fault = lab.inject("flood", "noisy", rate=50, seconds=60)
+    assert_seen(fault)
+
+    assert_healed(lab, fault)
+
+    after = requests_at(lab, OF_NOISY)
+    consistently("nobody asks", lambda: requests_at(lab, OF_NOISY) == after, during=timedelta(seconds=0.5))
+
+
+@pytest.mark.parametrize("how", ["kill", "pause"])
+def test_without_a_control_plane_what_is_known_serves_on_until_it_is_healed(lab: Lab, how: str) -> None:
+    fault = lab.inject("control-plane-loss", how=how, seconds=60)
+
+    assert_seen(fault)
+    assert {answer(lab, topology) for topology in ("gateway", "mesh")} <= {A, B}
+    assert_healed(lab, fault)
+    eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
+
+
+def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) -> None:
+    fault = lab.inject("control-plane-loss", how="kill", seconds=1)
+
+    assert fault.active
+    eventually("it is healed", lambda: not fault.active, within=WITHIN)
+    eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
+
+
+def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
+    fault = lab.inject("cold", A, warm_up_s=60)
+
+    assert fault.observe().figures["loading"] == [A]
+    assert_seen(fault)
+    assert {answer(lab) for _ in range(4)} == {B}
+    assert_healed(lab, fault)
+    assert A in registered(lab)
+
+
+def test_a_cold_replica_is_slow_at_first(lab: Lab) -> None:
+    fault = lab.inject("cold", A, warm_up_s=0, ms=400, requests=1000)
+
+    assert_seen(fault)
+    cold = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
+    assert cold.latency_ms >= 300
+    assert_healed(lab, fault)
+    warm = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
+    assert warm.latency_ms < cold.latency_ms
+
+
+def test_churn_cuts_requests_off_in_flight_until_it_is_healed(lab: Lab) -> None:
+    with lab.injected("slow", "ml-cluster-1", ms=400):
+        assert {answer(lab, "gateway") for _ in range(2)} == {A, B}
+        fault = lab.inject("churn", "ml-cluster-1", every_ms=100)
+
+        eventually("it is cut off", lambda: answer(lab, "gateway"), until="UNAVAILABLE".__eq__, within=WITHIN)
+        assert_seen(fault)
+        assert_healed(lab, fault)
+        eventually("it arrives", lambda: answer(lab, "gateway"), until=lambda seen: seen in {A, B}, within=WITHIN)
+
+
+def test_a_fault_without_an_effect_is_told(lab: Lab) -> None:
+    with lab.injected("slow", "ml-cluster-1", ms=200) as slow, lab.injected("error", A, rate=0.5) as error:
+        assert slow.observe().visible is Visible.YES
+        lab.kill(A)
+        lab.start(A)
+        eventually("it is back", lambda: A in registered(lab), within=WITHIN)
+
+        # What has started anew knows nothing of dials.
+        assert slow.observe().visible is Visible.NO
+        assert error.observe().visible is Visible.NO
