@@ -44,7 +44,8 @@ class Security:
     @classmethod
     def of_this_process(cls) -> Security:
         """What the runtime that started this process has set in its environment."""
-        return cls(os.environ.get(ENVIRONMENT_VARIABLE, PLAINTEXT), os.environ.get(IDENTITY_VARIABLE, ""))
+        mode = os.environ.get(ENVIRONMENT_VARIABLE, PLAINTEXT)
+        return cls(mode, "" if mode == PLAINTEXT else os.environ.get(IDENTITY_VARIABLE, ""))
 
     @property
     def is_mtls(self) -> bool:

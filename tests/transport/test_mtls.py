@@ -191,6 +191,13 @@ def test_bad_settings_say_what_to_write(mode: str, folder: str, remedy: str) -> 
         Security(mode, folder)
 
 
+def test_in_plaintext_nobody_looks_for_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_SECURITY", "plaintext")
+    monkeypatch.setenv("LAB_IDENTITY", "/somewhere")
+
+    assert Security() == Security.of_this_process()
+
+
 async def test_a_port_that_is_taken_is_said_so_with_tls_too(security: MakeSecurity) -> None:
     mine = security("model", "m")
     async with serving(mine) as address:
