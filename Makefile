@@ -15,9 +15,10 @@ PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(C
 # Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
 WORKERS ?= 2
 PAIRS   ?= 1000000
+ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios bench report notebooks lint format lock protos bundle compose-file clean
+.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +27,7 @@ help:  ## List the targets
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
 	@echo "  PAIRS=1000000          how many to compare in make fuzz"
+	@echo "  ROUNDS=10              of each bench in make figures"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
 
 lab-up: $(VENV)/ready  ## Bring the lab up; ends with a verified call per topology
@@ -48,7 +50,13 @@ fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each othe
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
 scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
-	@$(BIN)/pytest scenarios -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
+	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
+
+smoke: $(VENV)/ready  ## Run the scenarios that continuous integration runs on every change, on gateway and mesh
+	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) -m smoke --topology gateway,mesh $(ARGS)
+
+scenarios-page: $(VENV)/ready  ## Write docs/scenarios.md, the catalogue of scenarios
+	@$(BIN)/python -m scenarios
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
 	@$(BIN)/lab bench $(ARGS)
@@ -61,6 +69,20 @@ report: $(VENV)/ready  ## Write what a run shows as one HTML file
 notebooks: NAME := notebook
 notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks bring their lab up
 	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
+
+notebooks-html: NAME := notebook-html
+notebooks-html: $(VENV)/ready  ## Run all notebooks, and write them with what they show to docs/notebooks (ARGS=FILE: one)
+	@LAB_NAME=$(NAME) $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=120 --to html \
+	  --TemplateExporter.extra_template_basedirs=notebooks/.html --template published \
+	  --output-dir docs/notebooks $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
+
+docs: $(VENV)/ready  ## Build the documentation's pages, which need no network: docs/_build/html/index.html
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir docs/_build/doctrees \
+	  docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+figures: $(VENV)/ready  ## Measure every figure that README and docs quote anew, in ROUNDS rounds; says which have moved
+	@$(BIN)/python -m docs.site.figures --rounds $(ROUNDS) $(ARGS)
 
 lint: $(VENV)/ready  ## Check style, types and floors
 	@$(BIN)/ruff check --quiet .
@@ -93,7 +115,7 @@ compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for 
 	@$(BIN)/python -m lab.runtime.compose > $(VENV)/compose.yaml && cp $(VENV)/compose.yaml compose/compose.yaml
 
 clean: lab-down  ## Take the lab down and remove .venv and caches
-	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \

@@ -16,6 +16,7 @@ from lab.certifying import Certifying
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
 from lab.faults import Faulting
 from lab.identity import OPERATOR
+from lab.logs import lines_about
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
@@ -24,6 +25,7 @@ from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.breaking import Breaking
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
+from lab.runtime.logs import log_of
 from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import SIZES, override, read_spec, spec_file
 from lab.standup import FIRST_REVISION, StandUp
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from lab.calls import CallOutcome
     from lab.load.progress import Progress
+    from lab.logs import LogLine
     from lab.roll import RollOptions, RollProgress, RollResult
     from lab.runs import LoadOptions, RunResult, TogetherResult
     from lab.runtime import Runtime
@@ -76,6 +79,7 @@ class Lab(Publishing, Certifying, Faulting):
         routes: Path | None = None,
         topologies: Sequence[str] = (),
         security: str | None = None,
+        log_requests: bool = False,
         runtime: str = "auto",
         say: Callable[[str], None] = lambda _: None,
     ) -> list[CallOutcome]:
@@ -88,6 +92,7 @@ class Lab(Publishing, Certifying, Faulting):
             routes: route table to publish first; the spec's own by default.
             topologies: instead of the spec's.
             security: instead of the spec's.
+            log_requests: have callers, resolvers and models write a line a request as well; see :meth:`log_lines`.
             runtime: ``process``, ``compose``, or ``auto`` for the best that this machine offers; a lab that is up
                 stays on its own.
             say: told what is going on.
@@ -98,7 +103,7 @@ class Lab(Publishing, Certifying, Faulting):
             LabError: a lab of this name is up that was made from something else.
         """
         spec = spec_file(spec).absolute()
-        wanted = override(read_spec(spec), topologies=topologies, security=security)
+        wanted = override(read_spec(spec), topologies=topologies, security=security, log_requests=log_requests)
         _check_callers(spec, wanted)
         sources = sources_of(routes or wanted.routes)
         table = read_sources(sources)
@@ -172,6 +177,13 @@ class Lab(Publishing, Certifying, Faulting):
             control_plane = None
         return LabStatus(self.name, state.runtime, tuple(units), control_plane)
 
+    def tail(self, units: Sequence[str], lines: int = 5) -> dict[str, list[str]]:
+        """The last lines that each of these units has logged; a name that is no unit's is left out."""
+        state = LabState.of(self.folder)
+        meant = [unit for unit in state.plan.units if unit.name in units]
+        self._runtime(state).fetch_logs(meant)
+        return {unit.name: log_of(self.folder, unit.name).last_lines(lines) for unit in meant}
+
     def endpoints(self) -> LabEndpoints:
         """Where everything is, for outside clients."""
         state = LabState.of(self.folder)
@@ -208,6 +220,21 @@ class Lab(Publishing, Certifying, Faulting):
         self._check_caller(state, caller)
         address = state.plan.unit(caller).address
         return call(address, use_case, topology, context or {}, payload_bytes=payload_bytes)
+
+    def log_lines(self, request_id: str) -> list[LogLine]:
+        """What every unit wrote about one request, in the order of its way.
+
+        Raises:
+            InputError: no unit of this lab has written of it.
+        """
+        state = LabState.of(self.folder)
+        lines = lines_about(request_id, state.plan.units, self.folder, self._runtime(state))
+        if not lines:
+            raise InputError(
+                f"request {request_id!r}: no unit of lab {self.name} has written of it; callers, resolvers and models "
+                "write only where the lab was brought up with --log-requests"
+            )
+        return lines
 
     def load(self, options: LoadOptions, *, progress: Callable[[Progress], None] = lambda _: None) -> RunResult:
         """Drives load in the name of a caller, keeps a record of every request, and judges the answers.

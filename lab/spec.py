@@ -77,6 +77,7 @@ class StubSpec(_Part):
         error_rate: share of requests answered with an error, 0 to 1.
         warm_up_ms: time to load a model version.
         concurrency_limit: requests that a replica serves at once; 0 for no limit.
+        tenant_concurrency_limit: of those, requests of any one tenant; 0 for no limit.
         max_connection_age_s: clients are asked to connect anew after so many seconds, so that a balancer of connections
             gets to choose again; 0 for never.
     """
@@ -87,6 +88,7 @@ class StubSpec(_Part):
     error_rate: float = Field(default=0.0, ge=0, le=1)
     warm_up_ms: float = Field(default=0.0, ge=0)
     concurrency_limit: int = Field(default=0, ge=0)
+    tenant_concurrency_limit: int = Field(default=0, ge=0)
     max_connection_age_s: float = Field(default=0.0, ge=0, le=86_400)
 
 
@@ -110,6 +112,7 @@ class LabSpec(_Part):
         routes: the route table that is published first; relative to the spec's folder.
         callers: by name.
         resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers ask.
+        log_requests: whether callers, resolvers and models write a line a request, as gateways and Envoys always do.
         idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
             to move a model to.
     """
@@ -118,6 +121,7 @@ class LabSpec(_Part):
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
     resolver: Literal["sidecar", "shared"] = "sidecar"
+    log_requests: bool = False
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
@@ -173,7 +177,9 @@ def read_spec(path: Path) -> LabSpec:
     return spec.model_copy(update={"routes": path.parent / spec.routes})
 
 
-def override(spec: LabSpec, *, topologies: Sequence[str] = (), security: str | None = None) -> LabSpec:
+def override(
+    spec: LabSpec, *, topologies: Sequence[str] = (), security: str | None = None, log_requests: bool = False
+) -> LabSpec:
     """The spec with what the command line says instead; empty means that it says nothing.
 
     Raises:
@@ -184,6 +190,8 @@ def override(spec: LabSpec, *, topologies: Sequence[str] = (), security: str | N
         document["topologies"] = list(topologies)
     if security:
         document["security"]["mode"] = security
+    if log_requests:
+        document["log_requests"] = True
     try:
         return LabSpec.model_validate(document)
     except ValidationError as error:

@@ -25,6 +25,23 @@ if TYPE_CHECKING:
 CONTROL_PLANE = "control-plane"
 CENTRAL_ENVOY = "central-envoy"
 SHARED_RESOLVER = "shared-resolver"
+ACCESS_LOG = "access.log"
+"""Name of the file in which a unit writes a line a request, if it does."""
+# Comes from the control plane, as limits change with the route table; until it is there, nobody is limited.
+_TENANTS_FILTER = json.dumps(
+    {
+        "name": "tenants",
+        "config_discovery": {
+            "config_source": {"ads": {}, "resource_api_version": "V3"},
+            "default_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+                "stat_prefix": "tenants",
+            },
+            "apply_default_config_without_warming": True,
+            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"],
+        },
+    }
+)
 _ENVOY_TEMPLATE = Path(__file__).parent.parent / "envoy" / "by-routing-key.yaml"
 
 
@@ -87,6 +104,11 @@ class Unit:
     pod: str = ""
     cluster: str = ""
     rest: Port | None = None
+
+    @property
+    def logs_requests(self) -> bool:
+        """Whether it writes :data:`ACCESS_LOG`: who does is told so on its command line or in a file of its own."""
+        return any(ACCESS_LOG in text for text in (*self.argv, *self.files.values()))
 
     @property
     def address(self) -> str:
@@ -177,6 +199,7 @@ def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> U
         advertise=port.inside,
         control_plane=_control_plane_address(site),
         **spec.stub.model_dump(exclude_defaults=True),
+        **_request_log(spec, name, site),
     )
     return Unit(name, "model", argv, port, pod=name, cluster=cluster, rest=rest)
 
@@ -206,7 +229,8 @@ def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
             listen=port.bind,
             **({"rest": rest.bind} if rest else {}),
             control_plane=_control_plane_address(site),
-            access_log=site.path(name, "access.log"),
+            replicas=spec.gateway.replicas,
+            access_log=site.path(name, ACCESS_LOG),
         )
         yield Unit(name, "gateway", argv, port, pod=name, rest=rest)
 
@@ -223,6 +247,7 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
         control_plane=_control_plane_address(site),
         lease_ttl=spec.leases.ttl_s,
         max_stale=spec.leases.max_stale_s,
+        **_request_log(spec, name, site),
     )
     return Unit(name, "resolver", argv, port, pod=caller or name)
 
@@ -245,9 +270,10 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
     bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
         hosts_and_ports,
         role=role,
-        access_log=site.path(name, "access.log"),
+        access_log=site.path(name, ACCESS_LOG),
         secrets=folder,
         **sockets_of(role, folder, caller),
+        tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (
         "envoy",
@@ -259,6 +285,8 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
         *("--concurrency", "1"),
         # With hot restart, Envoys on one host collide, and each ends with the process that started it.
         "--disable-hot-restart",
+        # The access log, as often as a gateway writes its own; Envoy's default is 10 s.
+        *("--file-flush-interval-msec", "250"),
         *("--log-level", "warn"),
     )
     return Unit(name, role, argv, port, admin, {"envoy.yaml": bootstrap, **secrets}, pod=caller or name)
@@ -272,8 +300,14 @@ def _caller(spec: LabSpec, name: str, endpoints: Endpoints, table: RouteTable, s
         "page": spec.callers[name].page,
         "apis": apis_of(table),
     }
-    argv = _python("services.caller", name=name, listen=port.bind, config=site.path(name, "caller.json"))
+    own = {"config": site.path(name, "caller.json"), **_request_log(spec, name, site)}
+    argv = _python("services.caller", name=name, listen=port.bind, **own)
     return Unit(name, "caller", argv, port, files={"caller.json": json.dumps(config, indent=1)}, pod=name)
+
+
+def _request_log(spec: LabSpec, unit: str, site: Site) -> dict[str, str]:
+    """For the units that write a line a request only if they are asked to."""
+    return {"access_log": site.path(unit, ACCESS_LOG)} if spec.log_requests else {}
 
 
 def apis_of(table: RouteTable) -> dict[str, str]:

@@ -22,10 +22,26 @@ _ORIGINS = {
 _ORIGIN_NAMES = {number: name for name, number in _ORIGINS.items()}
 
 
+def origin_name(message: serving_pb2.RequestContext | serving_pb2.AnsweredBy) -> str:
+    """``real`` or ``artificial``; empty if the message names no origin.
+
+    Raises:
+        ValueError: it names one that does not exist, which protobuf lets through; the text says which do.
+    """
+    name = _ORIGIN_NAMES.get(message.traffic_origin)
+    if name is None:
+        raise ValueError(f"{TRAFFIC_ORIGIN}: {message.traffic_origin} is not known; write 'real' or 'artificial'")
+    return name
+
+
 def read_context(message: serving_pb2.RequestContext) -> dict[str, str]:
-    """The fields that the request has; those that it lacks are left out."""
+    """The fields that the request has; those that it lacks are left out.
+
+    Raises:
+        ValueError: as :func:`origin_name`.
+    """
     context = {name: value for name in TEXT_FIELDS if (value := getattr(message, name))}
-    if origin := _ORIGIN_NAMES.get(message.traffic_origin):
+    if origin := origin_name(message):
         context[TRAFFIC_ORIGIN] = origin
     return context
 

@@ -6,20 +6,47 @@ other, against a lab that is up.
 
 from __future__ import annotations
 
+import json
 import secrets
-from typing import TYPE_CHECKING
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.errors import DeadlineError
 from lab.lab import CHECKOUT, Lab
+from scenarios.catalogue import LONG, MARK, RUNTIMES, TOPOLOGIES
+from scenarios.scenario import Scenario, Teller, folder_name
+from scenarios.steady import ROUTES, SteadyState, settle
+from scenarios.telling import make_teller
+from scenarios.verdicts import INVALID, UNKNOWN, UnknownError, verdict_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Generator, Iterator
 
-ROUTES = CHECKOUT / "routes.yaml"
-TOPOLOGIES = ("gateway", "gateway-passthrough", "gateway-header", "mesh", "proxyless")
-"""What the scenarios are about: every way that follows the rules. ``mesh-unleased`` does too, and may be asked for."""
+_SESSION = "scenarios_session"
+_SMALL_ROUTES = """
+use_cases:
+  ContinueWatchingRanking:
+    callers: [homepage]
+    api: ranking.v1
+    timeout: 2s
+    default: cw-ranker@v1
+models:
+  cw-ranker:
+    versions:
+      v1: {cluster: ml-cluster-1}
+clusters:
+  ml-cluster-1: {replicas: 2}
+"""
+_SESSIONS_KEPT = 5  # one takes some 100 MB
+_TELLER = pytest.StashKey[Teller]()
+_FOLDER = pytest.StashKey[Path]()
+_SCENARIO = pytest.StashKey[Scenario]()
+_ERROR = pytest.StashKey[BaseException]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,10 +55,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lab", default=None, help="name of a lab that is up, instead of bringing one up")
     parser.addoption("--topology", default=",".join(TOPOLOGIES), help="which ways to take, separated by commas")
     parser.addoption("--long", action="store_true", help="run also those that take minutes")
+    parser.addoption(
+        "--runs", type=Path, default=CHECKOUT / "runs" / "scenarios", help="where scenarios leave their runs"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuses what no scenario is about."""
+    """Refuses what no scenario is about, and makes ready to show those that there are."""
     known = [*TOPOLOGIES, "mesh-unleased"]
     for name in _topologies(config):
         if name not in known:
@@ -40,12 +70,42 @@ def pytest_configure(config: pytest.Config) -> None:
             )
     if not _topologies(config):
         raise pytest.UsageError(f"--topology: is empty; write some of {','.join(known)}")
+    theirs: dict[str, Any] = getattr(config, "workerinput", {})
+    session = theirs.get(_SESSION) or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    config.stash[_FOLDER] = config.getoption("--runs").resolve() / session
+    config.stash[_TELLER] = make_teller(theirs.get("workerid"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All workers leave what they leave in one folder."""
+    node.workerinput[_SESSION] = node.config.stash[_FOLDER].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Closes what shows them."""
+    if _TELLER in config.stash:
+        config.stash[_TELLER].close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Lets ``latest`` point to what was left, if anything was, and removes what older sessions left."""
+    folder = session.config.stash[_FOLDER]
+    if folder.is_dir() and not hasattr(session.config, "workerinput"):
+        latest = folder.parent / "latest"
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(folder.name)
+        for old in sorted(folder.parent.glob("[0-9]*Z"))[:-_SESSIONS_KEPT]:
+            shutil.rmtree(old)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs a scenario once for each topology that was asked for, if it takes one."""
+    """Runs a scenario once for each topology that was asked for and that it is about, if it takes one."""
     if "topology" in metafunc.fixturenames:
-        metafunc.parametrize("topology", _topologies(metafunc.config))
+        mark = metafunc.definition.get_closest_marker(MARK)
+        about = mark.kwargs.get("topologies") if mark else None
+        asked = _topologies(metafunc.config)
+        metafunc.parametrize("topology", [name for name in asked if about is None or name in about])
 
 
 def _topologies(config: pytest.Config) -> list[str]:
@@ -60,7 +120,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))
-        if item.get_closest_marker("long") and not config.getoption("--long"):
+        if item.get_closest_marker(LONG) and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
 
 
@@ -85,6 +145,126 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 def topologies(pytestconfig: pytest.Config) -> list[str]:
     """All ways from caller to model that were asked for; ``topology`` is each of them."""
     return _topologies(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def steady(lab: Lab, topologies: list[str]) -> SteadyState:
+    """What the lab is like when nothing has been done to it."""
+    return SteadyState.of(lab, topologies)
+
+
+@pytest.fixture(autouse=True)
+def scenario(request: pytest.FixtureRequest, lab: Lab, steady: SteadyState) -> Iterator[Scenario]:
+    """The scenario itself: its steps and its faults. The lab is steady before and after it."""
+    item = request.node
+    runtime = lab.status().runtime
+    mark = item.get_closest_marker(MARK)
+    if mark and runtime not in mark.kwargs.get("runtimes", RUNTIMES):
+        pytest.skip(f"is about {', '.join(mark.kwargs['runtimes'])} alone; this lab is on {runtime}")
+    case = item.callspec if hasattr(item, "callspec") else None
+    told = Scenario(
+        lab=lab,
+        folder=item.config.stash[_FOLDER]
+        / folder_name(item.module.__name__.rpartition(".")[2], item.originalname, case.id if case else ""),
+        module=item.module.__name__.rpartition(".")[2],
+        name=item.originalname,
+        case=case.id if case else "",
+        topology=case.params.get("topology", "") if case else "",
+        runtime=runtime,
+        teller=item.config.stash[_TELLER],
+    )
+    item.stash[_SCENARIO] = told
+    told.teller.begin(f"{told.module.removeprefix('test_')}: {item.name.removeprefix('test_').replace('_', ' ')}")
+    try:
+        steady.wait(lab)
+    except DeadlineError as error:
+        told.teller.end()
+        raise UnknownError(f"before it began, {error}") from None
+    try:
+        yield told
+        left = settle(lab, steady)
+    finally:
+        told.teller.end()
+    ended_by = item.stash.get(_ERROR, None)
+    verdict = verdict_on(ended_by) if ended_by or not left else INVALID
+    result = told.finish(verdict, str(ended_by or left))
+    item.user_properties += told.properties(result)
+    if left and not ended_by:
+        pytest.fail(f"afterwards, {left}\n{told.folder}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A scenario's own code; at its end somebody must have seen what its faults did."""
+    try:
+        outcome = yield
+        if _SCENARIO in pyfuncitem.stash:
+            pyfuncitem.stash[_SCENARIO].check_faults_were_seen()
+    except BaseException as error:
+        pyfuncitem.stash[_ERROR] = error
+        raise
+    return outcome
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure also says how the lab was then."""
+    report = yield
+    if report.when == "call" and report.failed and _SCENARIO in item.stash:
+        add_section = getattr(report.longrepr, "addsection", lambda *_: None)
+        for name, content in item.stash[_SCENARIO].surroundings():
+            add_section(name, content)
+    if report.when == "setup" and report.failed and UNKNOWN.upper() in str(report.longrepr):
+        item.user_properties.append(("verdict", UNKNOWN))
+        report.user_properties.append(("verdict", UNKNOWN))
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class ShortLeases:
+    """For how long the callers of the small lab may reuse a decision, and without a resolver."""
+
+    ttl: timedelta = timedelta(seconds=0.5)
+    max_stale: timedelta = timedelta(seconds=2)
+
+
+@pytest.fixture(scope="session")
+def leases() -> ShortLeases:
+    """Those of the small lab."""
+    return ShortLeases()
+
+
+@pytest.fixture(scope="session")
+def _small_lab(
+    pytestconfig: pytest.Config, leases: ShortLeases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "routes.yaml").write_text(_SMALL_ROUTES)
+    spec = folder / "small.toml"
+    spec.write_text(
+        f"""
+        topologies = {json.dumps(TOPOLOGIES)}
+        [callers.homepage]
+        [leases]
+        ttl_s = {leases.ttl.total_seconds()}
+        max_stale_s = {leases.max_stale.total_seconds()}
+        [stub]
+        warm_up_ms = 1000
+        """
+    )
+    lab = Lab(f"small-{secrets.token_hex(3)}", home=folder)
+    try:
+        lab.up(spec=spec, runtime=pytestconfig.getoption("--runtime"))
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def small_lab(_small_lab: Lab, scenario: Scenario) -> Lab:
+    """Another lab: one caller, one cluster of two. Leases are short, and models take a second to load."""
+    scenario.watch(_small_lab)
+    return _small_lab
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import pytest
 
 from lab.errors import CallError
 from lab.waiting import eventually
-from scenarios.steps import await_connected, connected
+from scenarios.steps import GONE_WITHIN, await_connected, connected, is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 ASKS = {
     "homepage": "ContinueWatchingRanking",
@@ -29,6 +30,8 @@ WAYS = ("gateway-header", "mesh", "proxyless")
 BACK_WITHIN = timedelta(seconds=10)
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=8, topologies=("gateway-header", "mesh", "proxyless"))
 @pytest.mark.parametrize(
     ("victim", "way", "cut_off"),
     [
@@ -39,23 +42,27 @@ BACK_WITHIN = timedelta(seconds=10)
     ],
 )
 def test_a_death_in_the_middle_reaches_everybody_and_one_beside_a_caller_that_caller_alone(
-    lab: Lab, victim: str, way: str, cut_off: set[str]
+    scenario: Scenario, lab: Lab, victim: str, way: str, cut_off: set[str]
 ) -> None:
-    for each in WAYS:
-        _await_answers(lab, each)
-    nodes = connected(lab) & {unit.name for unit in lab.status().units}
-    with _dead(lab, victim):
+    """The central Envoy's death cuts off all callers, a sidecar's its own caller, the control plane's nobody."""
+    with scenario.step("See that every caller is answered, every way"):
+        for each in WAYS:
+            _await_answers(lab, each)
+        nodes = connected(lab) & {unit.name for unit in lab.status().units}
+    with scenario.step(f"Kill {victim}, and ask as each caller, every way"), _dead(scenario, lab, victim):
         assert {each: cut_off if each == way else set() for each in WAYS} == {
             each: _cut_off(lab, each) for each in WAYS
         }
-    _await_answers(lab, way)
-    await_connected(lab, nodes)
+    with scenario.step(f"Start {victim}, and wait until all are answered again"):
+        _await_answers(lab, way)
+        await_connected(lab, nodes)
 
 
 @contextmanager
-def _dead(lab: Lab, victim: str) -> Iterator[None]:
+def _dead(scenario: Scenario, lab: Lab, victim: str) -> Iterator[None]:
     lab.kill(victim)
     try:
+        scenario.see(f"{victim} is gone", lambda: is_gone(lab, victim), within=GONE_WITHIN)
         yield
     finally:
         lab.start(victim)

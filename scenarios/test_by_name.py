@@ -14,6 +14,7 @@ from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 ANSWERED_BY = {
     "ContinueWatchingRanking": ("homepage", "cw-ranker@v1", "ml-cluster-1"),
@@ -24,16 +25,22 @@ ANSWERED_BY = {
 }
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=2)
 @pytest.mark.parametrize("use_case", ANSWERED_BY)
-def test_every_use_case_reaches_its_model_by_name(lab: Lab, topology: str, use_case: str) -> None:
+def test_every_use_case_reaches_its_model_by_name(scenario: Scenario, lab: Lab, topology: str, use_case: str) -> None:
+    """A caller names the use case alone, and the model that the default rules choose answers from its cluster."""
     caller, model, cluster = ANSWERED_BY[use_case]
 
-    answer = lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
+    with scenario.step(f"Ask for {use_case} as {caller}"):
+        answer = lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
 
     assert (model, cluster) == (f"{answer.model}@{answer.version}", answer.cluster)
     assert answer.source == "model"
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=3)
 @pytest.mark.parametrize(
     ("context", "version"),
     [
@@ -46,15 +53,19 @@ def test_every_use_case_reaches_its_model_by_name(lab: Lab, topology: str, use_c
     ],
 )
 def test_context_rules_send_a_television_in_the_us_elsewhere_than_a_phone_in_germany(
-    lab: Lab, topology: str, context: dict[str, str], version: str
+    scenario: Scenario, lab: Lab, topology: str, context: dict[str, str], version: str
 ) -> None:
-    answer = lab.call(
-        "ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u1", **context}
-    )
+    """The same use case is ranked by v1, v2 or v3, as device, country and segment say."""
+    with scenario.step(f"Ask in the context {context}"):
+        answer = lab.call(
+            "ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u1", **context}
+        )
 
     assert version == answer.version
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=2)
 @pytest.mark.parametrize(
     ("use_case", "caller", "code", "message"),
     [
@@ -63,15 +74,18 @@ def test_context_rules_send_a_television_in_the_us_elsewhere_than_a_phone_in_ger
     ],
 )
 def test_who_asks_for_the_wrong_thing_is_told_so_in_the_same_words_in_every_topology(
-    lab: Lab, topology: str, use_case: str, caller: str, code: grpc.StatusCode, message: str
+    scenario: Scenario, lab: Lab, topology: str, use_case: str, caller: str, code: grpc.StatusCode, message: str
 ) -> None:
-    with pytest.raises(CallError) as refusal:
+    """An unknown use case is NOT_FOUND, one for others PERMISSION_DENIED, and the message names it."""
+    with scenario.step(f"Ask for {use_case} as {caller}"), pytest.raises(CallError) as refusal:
         lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
 
     assert code == refusal.value.code
     assert message in refusal.value.message
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=2)
 @pytest.mark.parametrize(
     ("caller", "sections"),
     [
@@ -82,8 +96,11 @@ def test_who_asks_for_the_wrong_thing_is_told_so_in_the_same_words_in_every_topo
         ("recommendations", {"ContinueWatchingRanking"}),
     ],
 )
-def test_every_callers_page_is_answered_in_full(lab: Lab, topology: str, caller: str, sections: set[str]) -> None:
-    with open_blocking_channel(lab.endpoints().callers[caller]) as channel:
+def test_every_callers_page_is_answered_in_full(
+    scenario: Scenario, lab: Lab, topology: str, caller: str, sections: set[str]
+) -> None:
+    """A page asks for one to several use cases, and each of its sections comes from the right model."""
+    with scenario.step(f"Ask {caller} for a page"), open_blocking_channel(lab.endpoints().callers[caller]) as channel:
         page = caller_pb2_grpc.CallerStub(channel).GetPage(
             caller_pb2.GetPageRequest(context=serving_pb2.RequestContext(user_id="u1"), topology=topology)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 USE_CASE = "ContinueWatchingRanking"
 RAMP = (1, 10, 50, 100)
+RAMP_S = 5.0
 USERS, MANY_USERS = 200, 1_000_000
 
 
@@ -44,15 +47,20 @@ def _load(topology: str, *, rate: float, duration_s: float, users: int) -> LoadO
     )
 
 
+@pytest.mark.scenario(takes_s=7)
 def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
-    lab: Lab, topology: str, routes: Path, tmp_path: Path
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    lab.publish(_split(routes, tmp_path, 0))
-    with under_load(lab, _load(topology, rate=300, duration_s=8, users=USERS)) as run:
+    """A share is raised to 1, 10, 50 and 100 % under load; whoever moves does so once, and never back."""
+    with scenario.step("Publish a split that gives v2 nothing"):
+        lab.publish(_split(routes, tmp_path, 0))
+    with under_load(lab, _load(topology, rate=300, duration_s=RAMP_S, users=USERS)) as run:
         for percent in RAMP:
-            lab.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
-
-    result = run.result()
+            with scenario.step(f"Give v2 {percent} % of the users"):
+                lab.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
+            wait([run], timeout=RAMP_S / (len(RAMP) + 1))  # traffic flows on
+    with scenario.step("Judge who moved, and when"):
+        result = run.result()
     outcomes = {verdict.checker: str(verdict.outcome) for verdict in result.verdicts}
     assert (outcomes["routing"], outcomes["churn"], outcomes["stickiness"]) == ("valid", "valid", "valid"), outcomes
     assert result.summary.failed == 0
@@ -65,13 +73,16 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
 
 
 @pytest.mark.long
+@pytest.mark.scenario(takes_s=43)
 @pytest.mark.timeout(300)
 def test_a_split_of_ten_percent_is_within_five_sigma_over_twenty_thousand_users(
-    lab: Lab, topology: str, routes: Path, tmp_path: Path
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    lab.publish(_split(routes, tmp_path, 10))
-
-    result = lab.load(_load(topology, rate=600, duration_s=40, users=MANY_USERS))
+    """Of twenty thousand users 10 % get v2, as exactly as chance allows."""
+    with scenario.step("Publish a split of 10 %"):
+        lab.publish(_split(routes, tmp_path, 10))
+    with scenario.step("Ask for many users"):
+        result = lab.load(_load(topology, rate=600, duration_s=40, users=MANY_USERS))
 
     assert_all_answered_rightly(result)
     [split] = [verdict for verdict in result.verdicts if verdict.checker == "split"]

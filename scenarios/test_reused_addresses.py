@@ -11,16 +11,17 @@ import pytest
 from lab.history import read_parquet
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import assert_only_the_cut_off_failed, cutting, under_load
+from scenarios.steps import assert_only_the_cut_off_failed, cutting, registered, under_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 RATE_RPS = 300.0
-DURATION_S = 8.0
+DURATION_S = 5.0
 VICTIM, ITS_CLUSTER, OTHER_CLUSTER = "ml-cluster-1-a", "ml-cluster-1", "ml-cluster-2"
 WITHIN = timedelta(seconds=10)
 
@@ -32,7 +33,7 @@ def replaced(lab: Lab) -> Iterator[list[str]]:
     yield there
     for name in there:
         lab.replace(name, ITS_CLUSTER)
-        eventually("it is registered again", lambda: VICTIM in _registered(lab), within=WITHIN)
+        eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
 
 
 def _load(topology: str) -> LoadOptions:
@@ -48,16 +49,19 @@ def _load(topology: str) -> LoadOptions:
     )
 
 
+@pytest.mark.scenario(takes_s=7)
 def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no_v1_call(
-    lab: Lab, topology: str, replaced: list[str]
+    scenario: Scenario, lab: Lab, topology: str, replaced: list[str]
 ) -> None:
+    """A replica's address goes to one of another version; nobody who meant the first reaches the second."""
     with under_load(lab, _load(topology)) as run:
-        with cutting() as cut:
+        with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"), cutting() as cut:
             newcomer = lab.replace(VICTIM, OTHER_CLUSTER)
         replaced.append(newcomer)
-        eventually("the newcomer serves", lambda: newcomer in _registered(lab), within=WITHIN)
-
-    result = run.result()
+        with scenario.step("Wait until it serves"):
+            eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
+    with scenario.step("Judge every answer"):
+        result = run.result()
     by_newcomer = _versions_by(result.folder, newcomer)
     assert by_newcomer.keys() == {"v2"}, by_newcomer
     assert result.misrouted == 0
@@ -66,13 +70,19 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
     assert_only_the_cut_off_failed(result, cut)
 
 
-def test_whoever_has_written_the_address_down_reaches_the_wrong_model(lab: Lab, replaced: list[str]) -> None:
+@pytest.mark.scenario(takes_s=7, topologies=("direct",))
+def test_whoever_has_written_the_address_down_reaches_the_wrong_model(
+    scenario: Scenario, lab: Lab, replaced: list[str]
+) -> None:
+    """Callers that know addresses ask the newcomer for the model that was there before, and are refused."""
     with under_load(lab, _load("direct")) as run:
-        newcomer = lab.replace(VICTIM, OTHER_CLUSTER)
+        with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"):
+            newcomer = lab.replace(VICTIM, OTHER_CLUSTER)
         replaced.append(newcomer)
-        eventually("the newcomer serves", lambda: newcomer in _registered(lab), within=WITHIN)
-
-    result = run.result()
+        with scenario.step("Wait until it serves"):
+            eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
+    with scenario.step("Count who was refused"):
+        result = run.result()
     assert result.summary.by_status.get("FAILED_PRECONDITION", 0) > 0, "nobody noticed who stands there now"
     # Refused, that is, and never answered by the wrong version.
     assert _versions_by(result.folder, newcomer) == {}
@@ -80,8 +90,3 @@ def test_whoever_has_written_the_address_down_reaches_the_wrong_model(lab: Lab, 
 
 def _versions_by(folder: Path, replica: str) -> Counter[str]:
     return Counter(each.version for each in read_parquet(folder / "history.parquet") if each.replica == replica)
-
-
-def _registered(lab: Lab) -> set[str]:
-    known = lab.status().control_plane
-    return {replica.replica for replica in known.replicas if replica.loaded} if known else set()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from lab.lab import Lab
     from lab.runs import RunResult
+    from scenarios.scenario import Scenario
+    from scenarios.steady import SteadyState
 
 USE_CASE, MODEL = "ContinueWatchingRanking", "cw-ranker"
 CLUSTERS = {"v1": "ml-cluster-1", "v2": "ml-cluster-2"}
@@ -38,7 +40,7 @@ class Versions:
 
 
 @pytest.fixture
-def versions(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Versions]:
+def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Iterator[Versions]:
     """The first is in force, and nothing else is loaded; models take their time to load."""
     paths = {}
     for version, cluster in CLUSTERS.items():
@@ -54,7 +56,7 @@ def versions(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Versions]:
         "v2 is unloaded", lambda: _loaded(lab), within=timedelta(seconds=20), until=lambda keys: "v2" not in keys
     )
     yield Versions(**paths)
-    dial(lab, stub_pb2.Behaviour(warm_up_ms=0.0))
+    dial(lab, steady.behaviour)
 
 
 def _loaded(lab: Lab) -> set[str]:
@@ -71,15 +73,19 @@ def _load(topology: str, rate: float, duration_s: float) -> LoadOptions:
 
 
 def _rolled_back_and_forth(
-    lab: Lab, versions: Versions, load: LoadOptions, rolls: int, *, unsafe_skip_phases: bool = False
+    scenario: Scenario, versions: Versions, load: LoadOptions, rolls: int, *, unsafe_skip_phases: bool = False
 ) -> RunResult:
     """What load shows while versions roll, spread evenly over it."""
+    lab = scenario.lab
     with under_load(lab, load) as run:
         for number in range(rolls):
-            table = versions.v2 if number % 2 == 0 else versions.v1
-            lab.publish(table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases)
+            version = "v2" if number % 2 == 0 else "v1"
+            with scenario.step(f"Roll to {version}{', all phases at once' if unsafe_skip_phases else ''}"):
+                table = getattr(versions, version)
+                lab.publish(table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases)
             wait([run], timeout=load.duration_s / (rolls + 1))  # traffic flows on
-    result = run.result()
+    with scenario.step("Judge every answer"):
+        result = run.result()
     assert _versions_that_answered(result) == {"v1", "v2"}, "nobody saw a roll"
     return result
 
@@ -88,17 +94,23 @@ def _versions_that_answered(result: RunResult) -> set[str]:
     return {record.version for record in read_parquet(result.folder / "history.parquet") if record.version}
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=12)
 def test_rolling_a_version_back_and_forth_under_load_fails_and_misroutes_nothing(
-    lab: Lab, topology: str, versions: Versions
+    scenario: Scenario, topology: str, versions: Versions
 ) -> None:
-    result = _rolled_back_and_forth(lab, versions, _load(topology, rate=200, duration_s=8), rolls=4)
+    """Versions that take their time to load are rolled four times, and no request notices."""
+    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=6), rolls=4)
 
     assert_all_answered_rightly(result)
 
 
-def test_a_roll_without_make_before_break_is_caught(lab: Lab, topology: str, versions: Versions) -> None:
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=8)
+def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology: str, versions: Versions) -> None:
+    """Rules that go out before anything is loaded cost requests, and the verdict says so."""
     load = _load(topology, rate=300, duration_s=4)
-    result = _rolled_back_and_forth(lab, versions, load, rolls=2, unsafe_skip_phases=True)
+    result = _rolled_back_and_forth(scenario, versions, load, rolls=2, unsafe_skip_phases=True)
 
     # Where nothing is loaded yet, nobody answers: at 300 rps for 300 ms that is some 90 requests a roll.
     assert result.summary.failed > 0 or result.misrouted > 0, result.folder
@@ -107,12 +119,14 @@ def test_a_roll_without_make_before_break_is_caught(lab: Lab, topology: str, ver
 
 
 @pytest.mark.long
+@pytest.mark.scenario(takes_s=230)
 @pytest.mark.timeout(600)
 def test_twenty_rolls_under_a_hundred_thousand_requests_fail_and_misroute_nothing(
-    lab: Lab, topology: str, versions: Versions
+    scenario: Scenario, topology: str, versions: Versions
 ) -> None:
+    """A version is rolled twenty times while a hundred thousand requests come in."""
     # Poisson arrivals scatter by √n: 5 σ of 103,000 are 1,605, so there are never fewer than 100,000.
-    result = _rolled_back_and_forth(lab, versions, _load(topology, rate=515, duration_s=200), rolls=20)
+    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=515, duration_s=200), rolls=20)
 
     assert_all_answered_rightly(result)
     assert result.summary.ok >= 100_000

@@ -14,13 +14,14 @@ from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import assert_all_answered_rightly, dial, under_load, verdict_of
+from scenarios.steps import assert_all_answered_rightly, cutting, dial, registered, under_load, verdict_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 USE_CASE = "ContinueWatchingRanking"
 FIRST, NEXT = "ml-cluster-1", "ml-cluster-2"
@@ -56,13 +57,16 @@ def slow_shadow(lab: Lab) -> Iterator[None]:
     dial(lab, _behaviour(latency_ms=0, error_rate=0), NEXT)
 
 
+@pytest.mark.scenario(takes_s=6)
 @pytest.mark.usefixtures("slow_shadow")
 def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_and_broken_it_is(
-    lab: Lab, topology: str, routes: Path, tmp_path: Path
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    lab.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
-
-    result = lab.load(_load(topology, duration_s=4))
+    """A shadow that takes a second and fails half of its copies gets them all, and costs no caller anything."""
+    with scenario.step("Publish a shadow of 20 % on a slow, broken cluster"):
+        lab.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
+    with scenario.step("Drive load, and ask the replicas which copies came"):
+        result = lab.load(_load(topology, duration_s=4))
 
     assert_all_answered_rightly(result)
     assert str(verdict_of(result, "shadow")) == "valid"
@@ -74,30 +78,36 @@ def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_
     assert max(record.done_ns - record.sent_ns for record in copied) < 900_000_000
 
 
-def test_when_a_whole_cluster_dies_the_next_choice_answers_and_says_that_it_is_that(
-    lab: Lab, topology: str, routes: Path, tmp_path: Path
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=6)
+def test_when_a_whole_cluster_dies_the_next_choice_answers_from_the_next_request_on_and_says_that_it_is_that(
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    lab.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
+    """With both replicas dead the fallback answers every request, the very next one too, and says so."""
+    with scenario.step("Publish a fallback on another cluster"):
+        lab.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
     victims = [unit.name for unit in lab.status().units if unit.name.startswith(f"{FIRST}-")]
     try:
-        with under_load(lab, _load(topology, duration_s=6)) as run:
-            for victim in victims:
-                lab.kill(victim)
+        with under_load(lab, _load(topology, duration_s=3)) as run:
+            with scenario.step(f"Kill {' and '.join(victims)}"), cutting() as cut:
+                for victim in victims:
+                    lab.kill(victim)
+            scenario.see("both are gone", lambda: not registered(lab) & set(victims), within=WITHIN)
     finally:
         for victim in victims:
             lab.start(victim)
-        eventually("the cluster is back", lambda: set(victims) <= _loaded(lab), within=WITHIN)
+        eventually("the cluster is back", lambda: set(victims) <= registered(lab), within=WITHIN)
 
-    result = run.result()
+    with scenario.step("Judge every answer"):
+        result = run.result()
     assert_all_answered_rightly(result)
-    answers = Counter((record.source, record.version) for record in read_parquet(result.folder / "history.parquet"))
+    records = read_parquet(result.folder / "history.parquet")
+    answers = Counter((record.source, record.version) for record in records)
     assert answers.keys() == {("model", "v1"), ("fallback", "v3")}, answers
+    # Not one was lost, before or after: whatever was sent once both were dead was answered by the fallback.
+    assert {"fallback"} == {record.source for record in records if record.sent_ns > cut.until_ns}
+    assert {"model"} == {record.source for record in records if record.done_ns < cut.from_ns}
 
 
 def _behaviour(*, latency_ms: float, error_rate: float) -> stub_pb2.Behaviour:
     return stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=latency_ms), error_rate=error_rate)
-
-
-def _loaded(lab: Lab) -> set[str]:
-    known = lab.status().control_plane
-    return {replica.replica for replica in known.replicas if replica.loaded} if known else set()

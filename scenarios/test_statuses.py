@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 CLUSTER = "ml-cluster-6"
 USE_CASE, CALLER, KEY = "FraudDetection", "payments", "fraud.v1"
@@ -50,45 +51,54 @@ def _refusal(lab: Lab, topology: str) -> CallError:
     return refusal.value
 
 
-def test_a_model_that_takes_too_long_is_deadline_exceeded(lab: Lab, topology: str) -> None:
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=3)
+def test_a_model_that_takes_too_long_is_deadline_exceeded(scenario: Scenario, lab: Lab, topology: str) -> None:
+    """A model that takes ten seconds fails a use case that allows two, after those two."""
     slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=10_000))
-    with _behaving(lab, slow):
+    with scenario.step("Let the model take ten seconds, and ask"), _behaving(lab, slow):
         refusal = _refusal(lab, topology)
 
     assert grpc.StatusCode.DEADLINE_EXCEEDED is refusal.code
     assert refusal.message == f"{USE_CASE} ({KEY}): no answer within 2000 ms"
 
 
-def test_a_model_that_fails_says_so_itself(lab: Lab, topology: str) -> None:
-    with _behaving(lab, stub_pb2.Behaviour(error_rate=1.0)):
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=1)
+def test_a_model_that_fails_says_so_itself(scenario: Scenario, lab: Lab, topology: str) -> None:
+    """A model's own error reaches the caller as it is."""
+    with scenario.step("Let the model fail always, and ask"), _behaving(lab, stub_pb2.Behaviour(error_rate=1.0)):
         refusal = _refusal(lab, topology)
 
     assert grpc.StatusCode.INTERNAL is refusal.code
     assert KEY in refusal.message
 
 
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=4)
 def test_a_cluster_without_a_replica_is_unavailable_and_back_when_they_are(
-    lab: Lab, topology: str, topologies: list[str]
+    scenario: Scenario, lab: Lab, topology: str, topologies: list[str]
 ) -> None:
+    """With all its replicas dead a cluster is UNAVAILABLE, in words that name the key; then it answers again."""
     replicas = [unit.name for unit in lab.status().units if unit.name.startswith(CLUSTER)]
     try:
-        for replica in replicas:
-            lab.kill(replica)
-        refusal = eventually(
-            "the dead replicas have left",
-            lambda: _refusal(lab, topology),
-            within=BACK_WITHIN,
-            until=lambda error: "no healthy" in error.message,
-        )
+        with scenario.step(f"Kill {' and '.join(replicas)}, and ask"):
+            for replica in replicas:
+                lab.kill(replica)
+            refusal = scenario.see(
+                "the dead replicas have left",
+                lambda: _refusal(lab, topology),
+                within=BACK_WITHIN,
+                until=lambda error: "no healthy" in error.message,
+            )
     finally:
         for replica in replicas:
             lab.start(replica)
 
     assert grpc.StatusCode.UNAVAILABLE is refusal.code
     assert KEY in refusal.message
-    eventually(
-        "the cluster answers again, whichever way it is asked", lambda: _answers(lab, topologies), within=BACK_WITHIN
-    )
+    with scenario.step("Start them, and ask until they answer"):
+        eventually("the cluster answers, whichever way", lambda: _answers(lab, topologies), within=BACK_WITHIN)
 
 
 def _answers(lab: Lab, topologies: list[str]) -> bool:

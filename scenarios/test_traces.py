@@ -12,17 +12,23 @@ from scenarios.steps import assert_all_answered_rightly
 
 if TYPE_CHECKING:
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 TRACE = CHECKOUT.parent / "shared" / "traces" / "azure-llm-2023-code.csv"
 REQUESTS = 8_819
 
 
+@pytest.mark.scenario(takes_s=35)
 @pytest.mark.skipif(not TRACE.exists(), reason=f"the trace is not at {TRACE}")
 @pytest.mark.timeout(300)
-def test_every_request_of_a_production_trace_is_answered_and_accounted_for(lab: Lab, topology: str) -> None:
+def test_every_request_of_a_production_trace_is_answered_and_accounted_for(
+    scenario: Scenario, lab: Lab, topology: str
+) -> None:
+    """The arrivals and sizes of a production trace are played, and every single one is answered rightly."""
     options = LoadOptions(topology=topology, caller="homepage", arrivals=f"trace:{TRACE}", speedup=120)
 
-    result = lab.load(options)
+    with scenario.step(f"Play {REQUESTS:,} requests"):
+        result = lab.load(options)
 
     assert REQUESTS == result.summary.planned
     assert_all_answered_rightly(result)

@@ -12,6 +12,7 @@ import grpc.aio
 
 from lab.errors import RouteTableError
 from lab.routing.compiled import Router, Version
+from lab.routing.limits import limits_of
 from lab.transport import Security, open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from lab.routing.compiled import Alternative, Choice
+    from lab.routing.limits import Limit
 
 T = TypeVar("T")
 
@@ -35,10 +37,12 @@ class RuleSet:
     Attributes:
         router: decides.
         endpoints: by routing key, ``host:port`` of each replica; empty unless they were asked for.
+        limits: of tenants, likewise.
     """
 
     router: Router = field(default_factory=Router.empty)
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
         """A rule set with these changes; this one stays as it is.
@@ -58,7 +62,10 @@ class RuleSet:
             versions=versions,
             removed_versions=update.removed_routing_keys,
         )
-        return RuleSet(router, self._updated_endpoints(update, router))
+        limits = {} if update.full else self.limits
+        if update.HasField("tenants"):
+            limits = limits_of(_json_object("tenants", update.tenants))
+        return RuleSet(router, self._updated_endpoints(update, router), limits)
 
     def _updated_endpoints(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, ...]]:
         given = {each.routing_key: tuple(each.addresses) for each in update.endpoints}

@@ -26,6 +26,7 @@ from services.controlplane.xds.store import ResourceStore
 from services.gateway.access_log import AccessLog
 from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
+from services.gateway.limits import Limiter
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.resolver.service import Resolver
@@ -64,6 +65,7 @@ def update(
     endpoints: dict[str, list[str]] | None = None,
     versions: dict[str, dict] | None = None,
     full: bool = True,
+    tenants: dict[str, dict] | None = None,
     **removed: list[str],
 ) -> rules_pb2.RulesUpdate:
     """An update; model versions are made up from the use cases' references and the endpoints unless given."""
@@ -83,6 +85,8 @@ def update(
         message.model_versions.add(
             routing_key=key, model=model, version=version, parameters=json.dumps(parameters).encode()
         )
+    if tenants is not None:
+        message.tenants = json.dumps(tenants).encode()
     for key, addresses in (endpoints or {}).items():
         message.endpoints.add(routing_key=key, cluster="ml-cluster-1", addresses=addresses)
     return message
@@ -195,7 +199,13 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
             reason = f"{self.replica} holds {sorted(self.holds)}: header {metadata.get(HEADER)}, body {key}"
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
         return serving_pb2.AnsweredBy(
-            cluster="ml-cluster-1", model=config.model, version=config.version, replica=self.replica, revision=1
+            cluster="ml-cluster-1",
+            model=config.model,
+            version=config.version,
+            replica=self.replica,
+            revision=1,
+            traffic_origin=envelope.context.traffic_origin,
+            tenant=envelope.context.tenant,
         )
 
     def _titles(self, request: ranking_pb2.RankRequest) -> list[ranking_pb2.RankedTitle]:
@@ -270,11 +280,12 @@ async def gateway_up(
     log: Path | None = None,
     copies_limit: int = 128,
     rest_ports: list[int] | None = None,
+    replicas: int = 1,
 ) -> AsyncIterator[str]:
     """A gateway in this process; gives its address, and appends to ``rest_ports``, if given, where it serves REST."""
     access_log, pool = AccessLog(log), Pool()
     copies = Copies(pool, copies_limit)
-    forwarder = Forwarder(name=name, pool=pool, access_log=access_log, copies=copies)
+    forwarder = Forwarder(name=name, pool=pool, access_log=access_log, copies=copies, limiter=Limiter(replicas))
     server, healthy = new_server(handlers=[forwarder])
     port = listen(server, "127.0.0.1:0")
     rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))

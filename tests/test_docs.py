@@ -1,50 +1,102 @@
-"""Docs are run: every command of the README does what it says, in order, in a lab that is up."""
+"""Docs are run: every command of every page does what it says, in order; and the pages build."""
 
 from __future__ import annotations
 
 import re
 import secrets
-import shlex
 import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.lab import CHECKOUT, Lab
 from lab.spec import TOPOLOGIES
+from tests.docs_pages import BIN, PAGES, blocks_of, like_the_checkout, run_page
 
-BIN = Path(sys.executable).parent
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 README = (CHECKOUT / "README.md").read_text()
-COMMANDS = [
-    line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines() if line.strip()
-]
+# These bring labs up and down themselves.
+WITH_A_LAB_OF_THEIR_OWN = {"quickstart.md"}
+WITH_COMMANDS = [page for page in PAGES if any(not block.why_not for block in blocks_of(page))]
+
+a_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The default lab, in a folder that looks like the checkout."""
+    home, name = tmp_path_factory.mktemp("docs"), f"docs-{secrets.token_hex(3)}"
+    like_the_checkout(home, name)
+    lab = Lab(name, home=home)
+    try:
+        lab.up(runtime="process")
+        yield lab
+    finally:
+        # Pages may bring labs of other names up.
+        for folder in [each for each in (home / ".lab").iterdir() if each.is_dir()]:
+            Lab(folder.name, home=home).down()
+
+
+@pytest.fixture
+def lab_that_is_down(tmp_path: Path) -> Iterator[Lab]:
+    """Nothing is up, and nothing is afterwards."""
+    lab = Lab(f"docs-{secrets.token_hex(3)}", home=tmp_path)
+    like_the_checkout(tmp_path, lab.name)
+    yield lab
+    lab.down()
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize(
+    "page", [page for page in WITH_COMMANDS if page.name not in WITH_A_LAB_OF_THEIR_OWN], ids=lambda page: page.name
+)
+def test_every_command_of_a_page_succeeds_in_order(page: Path, lab: Lab) -> None:
+    run_page(page, lab, timeout_s=400)
 
 
 @pytest.mark.timeout(180)
-def test_every_command_of_the_readme_succeeds(tmp_path: Path) -> None:
-    lab = Lab(f"readme-{secrets.token_hex(3)}", home=tmp_path)
-    environment = {"PATH": f"{BIN}:/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(tmp_path)}
-    try:
-        lab.up(runtime="process")
-        # `lab up` wrote runs/ beside its state; the README speaks of runs/default.
-        commands = [each.replace("runs/default/", f"runs/{lab.name}/") for each in COMMANDS if each.startswith("lab ")]
-        assert len(commands) >= 10
-        for command in commands:
-            result = subprocess.run(
-                shlex.split(command, comments=True),
-                cwd=tmp_path if "runs/" in command else CHECKOUT,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=60,
-            )
-            # A busy machine may make a run's verdict unknown, which has a status of its own.
-            allowed = (0, 2) if command.startswith(("lab load", "lab check")) else (0,)
-            assert result.returncode in allowed, f"{command}\n{result.stdout}\n{result.stderr}"
-    finally:
-        lab.down()
+@pytest.mark.parametrize(
+    "page", [page for page in WITH_COMMANDS if page.name in WITH_A_LAB_OF_THEIR_OWN], ids=lambda page: page.name
+)
+def test_every_command_of_a_page_succeeds_from_nothing_to_nothing(page: Path, lab_that_is_down: Lab) -> None:
+    run_page(page, lab_that_is_down, timeout_s=160)
+
+    assert not lab_that_is_down.folder.exists()
+
+
+@a_page
+def test_what_looks_like_commands_is_run_or_says_why_not(page: Path) -> None:
+    for block in blocks_of(page):
+        assert block.language == "sh", f"{page}:{block.line}: write ```sh, so that the suite runs it"
+        assert not block.why_not or len(block.why_not.split()) > 2, f"{page}:{block.line}: give a reason"
+
+
+@a_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not link.startswith("http"):
+            assert (page.parent / link).exists(), link
+
+
+@pytest.mark.timeout(60)
+def test_the_pages_build_without_a_warning_and_need_no_network(tmp_path: Path) -> None:
+    command = [BIN / "python", "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", tmp_path / "html"]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
+    for file in tmp_path.rglob("*.html"):
+        assert [] == _LOADED_FROM_OUTSIDE.findall(file.read_text()), file
+    for file in tmp_path.rglob("*.css"):
+        assert [] == re.findall(r"url\(\s*[\"']?(?:https?:)?//", file.read_text()), file
+
+
+# What a browser fetches by itself; a link waits for a reader.
+_LOADED_FROM_OUTSIDE = re.compile(
+    r"<(?:script|img|iframe|source|video)[^>]*src=[\"'](?:https?:)?//|<link[^>]*href=[\"'](?:https?:)?//"
+)
 
 
 @pytest.mark.timeout(120)
@@ -72,11 +124,6 @@ def test_make_targets_of_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
 
     assert set(re.findall(r"`?make ([a-z0-9-]+)", README)) <= targets
-
-
-def test_links_of_the_readme_lead_somewhere() -> None:
-    for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (CHECKOUT / link).exists(), link
 
 
 def test_help_lists_every_target_with_a_line() -> None:

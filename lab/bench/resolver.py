@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from lab.bench.setting import Setting
     from lab.client.decisions import Decision
+    from lab.client.passage import Passage
     from lab.client.wire import Wire
     from lab.lab import Lab
 
@@ -99,10 +100,10 @@ class _TimedClient(UnleasedMeshClient):
         super().__init__(*arguments, **options)
         self.questions: list[float] = []
 
-    async def _resolve(self, use_case: str, context: Mapping[str, str], timeout_s: float) -> Decision:
+    async def _resolve(self, passage: Passage, context: Mapping[str, str], timeout_s: float) -> Decision:
         began = monotonic_ns()
         try:
-            return await super()._resolve(use_case, context, timeout_s)
+            return await super()._resolve(passage, context, timeout_s)
         finally:
             self.questions.append((monotonic_ns() - began) / _NS_PER_MS)
 
@@ -118,10 +119,10 @@ class _OnceClient(_TimedClient):
         super().__init__(*arguments, **options)
         self._known: dict[tuple[str, str], tuple[Wire, Decision]] = {}
 
-    async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+    async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         key = context["device"], context["country"]
         if key not in self._known:
-            self._known[key] = await super()._choose(use_case, context)
+            self._known[key] = await super()._choose(passage, context)
         return self._known[key]
 
 

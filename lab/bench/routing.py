@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.bench.result import BenchResult, Claim
 from lab.client import open_client
+from lab.client.passage import Passage
 from lab.measure.compare import median
 from lab.routing.compiled import Router
 from models.apis import APIS
@@ -87,9 +88,10 @@ async def _seconds_with_lease(setting: Setting) -> float:
     try:
         await client.ready()
         await client.call(_LEASED_USE_CASE, APIS["ranking.v1"].build_request(0), context)
+        passage = Passage(_LEASED_USE_CASE, client.new_request_id())
         began = time.process_time_ns()
         for _ in range(RESOLVES):
-            await client._choose(_LEASED_USE_CASE, context)  # noqa: SLF001 (the decision alone, without its call)
+            await client._choose(passage, context)  # noqa: SLF001 (the decision alone, without its call)
         return (time.process_time_ns() - began) / 1e9 / RESOLVES
     finally:
         await client.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from lab.transport import open_blocking_channel
@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 5.0
 
 
-@contextmanager
-def constant_latency(addresses: Sequence[str], ms: float) -> Iterator[None]:
+def constant_latency(addresses: Sequence[str], ms: float) -> AbstractContextManager[None]:
     """Stubs that take ``ms`` milliseconds for each request; afterwards they behave as they did before."""
+    return behaving(addresses, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=ms)))
+
+
+@contextmanager
+def behaving(addresses: Sequence[str], behaviour: stub_pb2.Behaviour) -> Iterator[None]:
+    """Stubs with other dials; those that ``behaviour`` leaves out stay, and afterwards all are as they were before."""
     with ExitStack() as stack:
         for address in addresses:
             stub = stub_pb2_grpc.StubControlStub(stack.enter_context(open_blocking_channel(address)))
             before = stub.GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=_TIMEOUT_S, wait_for_ready=True)
             stack.callback(stub.SetBehaviour, before, timeout=_TIMEOUT_S)
-            stub.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=ms)), timeout=_TIMEOUT_S)
+            stub.SetBehaviour(behaviour, timeout=_TIMEOUT_S)
         yield

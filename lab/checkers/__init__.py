@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from lab.checkers import accounting, churn, driver, routing, shadow, split, staleness, stickiness, tear
+from lab.checkers import accounting, churn, driver, origin, routing, shadow, split, staleness, stickiness, tear
 from lab.checkers.evidence import Evidence, RevisionInForce
 from lab.checkers.verdict import Outcome, Verdict, Violation, combine
 
@@ -24,9 +24,9 @@ None is for an absent subject only. A subject of which too little was seen is un
 
 CHECKERS: Mapping[str, Checker] = {
     module.NAME: module.check
-    for module in (accounting, driver, routing, tear, split, stickiness, churn, shadow, staleness)
+    for module in (accounting, driver, routing, tear, origin, split, stickiness, churn, shadow, staleness)
 }
-"""The catalogue. The first four have something to judge in every run, so no run is without a verdict."""
+"""The catalogue. The first five have something to judge in every run, so no run is without a verdict."""
 
 
 def check(evidence: Evidence, checkers: Mapping[str, Checker] = CHECKERS) -> list[Verdict]:

@@ -11,7 +11,22 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, demo, doctor, fault, lifecycle, load, pki, report, roll, routes
+from lab.cli import (
+    bench,
+    call,
+    compare,
+    demo,
+    doctor,
+    fault,
+    lifecycle,
+    load,
+    logs,
+    pki,
+    report,
+    roll,
+    routes,
+    scenarios,
+)
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -28,6 +43,7 @@ demo.register(app)
 doctor.register(app)
 lifecycle.register(app)
 call.register(app)
+logs.register(app)
 app.add_typer(routes.app, name="routes")
 roll.register(app)
 load.register(app)
@@ -36,6 +52,7 @@ report.register(app)
 compare.register(app)
 bench.register(app)
 app.add_typer(pki.app, name="pki")
+scenarios.register(app)
 
 
 @app.callback()

@@ -35,6 +35,9 @@ def up(
     routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
     topology: Annotated[str, typer.Option(help="Topologies, separated by commas, instead of the spec's.")] = "",
     security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext or mtls.")] = None,
+    log_requests: Annotated[
+        bool, typer.Option(help="Callers, resolvers and models write a line a request, too: see `lab logs`.")
+    ] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -49,6 +52,7 @@ def up(
         routes=routes,
         topologies=[each for each in topology.split(",") if each],
         security=security,
+        log_requests=log_requests,
         runtime=runtime,
         say=progress_for(as_json=as_json),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lab.checkers import Outcome
+from lab.checkers import CHECKERS, Outcome
 from lab.cli.options import Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
 from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
@@ -17,15 +17,17 @@ from lab.cli.together import each_with_its_own, in_one_line, named_callers
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
-from lab.runs import LoadOptions, TogetherResult, judge, runs_in
+from lab.runs import LoadOptions, TogetherResult, judge, load_checker, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
     from lab.load.progress import Progress
+    from lab.load.summary import RunSummary
     from lab.runs import RunResult
 
 EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
 
+_MAX_WEIGHT = 1_000
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
 
@@ -52,7 +54,10 @@ def load(
     ] = None,
     context: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=A,B", help="Values to draw a context field from, instead of the usual mix."),
+        typer.Option(
+            metavar="FIELD=A,B*3",
+            help="Values to draw a context field from, instead of the usual mix; B*3 is drawn three times as often.",
+        ),
     ] = None,
     users: Annotated[int, typer.Option(min=1, help="Size of the population.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
@@ -75,6 +80,8 @@ def load(
 
     Example: lab load --topology gateway --rate 500 --duration 20 --payload 27000
 
+    Two tenants, of which one asks nine times as often: lab load --context 'tenant=ads*9,kids'
+
     Steered by hand: lab load --engine locust --ui
 
     All callers at the same time: lab load --caller all --topology mesh --rate 30 --duration 10
@@ -92,7 +99,7 @@ def load(
         limit=limit,
         payload_bytes=payload,
         users=users,
-        contexts=_choices(context),
+        contexts=choices_of(context),
         seed=seed,
         tear_every=tear_every,
         locust=locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
@@ -126,6 +133,9 @@ def check(
     run_dir: Annotated[
         Path, typer.Argument(help="Folder of a run, or of runs at the same time, e.g. runs/default/latest.")
     ],
+    checker: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="A checker of your own, as well: a Python file.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge a run from its folder alone. Exit status 0: valid, 1: invalid, 2: unknown.
@@ -134,10 +144,12 @@ def check(
     """
     folder = run_dir.resolve()
     runs = runs_in(folder)
+    checkers = {**CHECKERS, **dict(load_checker(file) for file in checker or ())}
     if runs == [folder]:
-        _finish(judge(folder), as_json=as_json)
+        _finish(judge(folder, checkers=checkers), as_json=as_json)
     else:
-        _finish_together(TogetherResult(folder, tuple(judge(each) for each in runs)), as_json=as_json)
+        judged = tuple(judge(each, checkers=checkers) for each in runs)
+        _finish_together(TogetherResult(folder, judged), as_json=as_json)
 
 
 def _finish_together(result: TogetherResult, *, as_json: bool) -> None:
@@ -169,6 +181,8 @@ def _show(result: RunResult) -> None:
         f"p99.9 {summary.p999_ms:.2f}  max {summary.max_ms:.2f} ms;  "
         f"schedule delay p99 {summary.schedule_delay_p99_ms:.2f} ms\n"
     )
+    if summary.by_tenant:
+        console.print(table(("tenant", "sent", "failed", "p50 ms", "p99 ms"), _tenant_rows(summary)))
     rows = [
         (verdict.checker, f"[{_STYLES[verdict.outcome]}]{verdict.outcome}[/]", escape(verdict.summary))
         for verdict in result.verdicts
@@ -183,6 +197,13 @@ def _show(result: RunResult) -> None:
     console.print(f"\n[{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
 
 
+def _tenant_rows(summary: RunSummary) -> list[tuple[str, ...]]:
+    return [
+        (escape(tenant) or "(none)", str(of.sent), str(of.failed), f"{of.p50_ms:.2f}", f"{of.p99_ms:.2f}")
+        for tenant, of in summary.by_tenant.items()
+    ]
+
+
 def _progress_line(progress: Progress) -> str:
     return (
         f"{progress.elapsed_s:5.0f} s  {progress.rate:.0f} rps  "
@@ -192,7 +213,12 @@ def _progress_line(progress: Progress) -> str:
     )
 
 
-def _choices(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
+def choices_of(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """``["tenant=ads*2,kids"]`` as choices by field; the usual mix if there are none.
+
+    Raises:
+        InputError: a pair is not of the form.
+    """
     if not pairs:
         return dict(DEFAULT_CONTEXTS)
     result = {}
@@ -200,5 +226,15 @@ def _choices(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
         field, equals, values = pair.partition("=")
         if not equals or not field:
             raise InputError(f"--context: {pair!r} is not of the form field=value,value; write e.g. device=tv,phone")
-        result[field] = tuple(value for value in values.split(",") if value)
+        result[field] = tuple(choice for value in values.split(",") if value for choice in _weighed(value))
     return {field: values for field, values in result.items() if values}
+
+
+def _weighed(value: str) -> tuple[str, ...]:
+    """``tv*3`` is a choice that stands there three times."""
+    choice, star, weight = value.rpartition("*")
+    if not star:
+        return (value,)
+    if not choice or not (weight.isascii() and weight.isdecimal()) or not 0 < int(weight) <= _MAX_WEIGHT:
+        raise InputError(f"--context: {value!r} has no weight; write e.g. tv*3, with a number from 1 to {_MAX_WEIGHT}")
+    return (choice,) * int(weight)

@@ -113,7 +113,7 @@ class Client(ABC):
         while True:
             if passage.undecided:
                 try:
-                    passage.decided(*await self._choose(use_case, context))
+                    passage.decided(*await self._choose(passage, context))
                 except ResolverUnreachableError:
                     if self._default_answer is None or passage.attempts:
                         raise
@@ -154,7 +154,7 @@ class Client(ABC):
         items = 0
         while True:
             if passage.undecided:
-                passage.decided(*await self._choose(use_case, context))
+                passage.decided(*await self._choose(passage, context))
             if self._before_send is not None:
                 await self._before_send(passage)
             payload, more = self._fill(request, context, passage)
@@ -193,7 +193,7 @@ class Client(ABC):
         """Closes all connections."""
 
     @abstractmethod
-    async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+    async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         """Where to send, or a :class:`CallError`."""
 
     def _end_after_tear(self, use_case: str, context: Mapping[str, str], error: grpc.aio.AioRpcError) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.client.endpoints import DirectTarget, Endpoints
+    from lab.client.passage import Passage
 
 # Nobody hands down a use case's own timeout here.
 _TIMEOUT_S = 10.0
@@ -48,11 +49,11 @@ class DirectClient(Client):
         )
         return wire, decision
 
-    async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+    async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         del context
-        route = self._routes.get(use_case)
+        route = self._routes.get(passage.use_case)
         if route is None:
-            raise CallError(grpc.StatusCode.NOT_FOUND, f"use case {use_case!r} has no hard-coded address")
+            raise CallError(grpc.StatusCode.NOT_FOUND, f"use case {passage.use_case!r} has no hard-coded address")
         return route
 
     async def ready(self, timeout_s: float = 10.0) -> None:

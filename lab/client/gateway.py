@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.client.endpoints import Endpoints
+    from lab.client.passage import Passage
 
 # The gateway applies the use case's own timeout; this one only bounds a gateway that says nothing at all.
 _TIMEOUT_S = 15.0
@@ -30,8 +31,8 @@ class GatewayClient(Client):
             raise SpecError(f"topology {self.topology}: no address of a gateway is given")
         self._route = Wire(endpoints.gateways, self._security, peer="gateway"), Decision(timeout_s=_TIMEOUT_S)
 
-    async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
-        del use_case, context
+    async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+        del passage, context
         return self._route
 
     async def ready(self, timeout_s: float = 10.0) -> None:

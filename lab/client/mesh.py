@@ -12,6 +12,7 @@ import grpc.aio
 
 from lab.client.base import Client
 from lab.client.decisions import DecisionReader
+from lab.client.headers import REQUEST_ID
 from lab.client.leases import Lease, LeaseKey, Leases, lease_key
 from lab.client.watch import Watch
 from lab.client.wire import Wire
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from lab.client.decisions import Decision
     from lab.client.endpoints import Endpoints
+    from lab.client.passage import Passage
 
 _RESOLVE = "/control.v1.Resolver/Resolve"
 _RESOLVE_TIMEOUT_S = 1.0
@@ -59,10 +61,11 @@ class UnleasedMeshClient(Client):
             raise SpecError(f"topology {self.topology}: no address of a sidecar is given")
         return Wire((self._endpoints.sidecar,), beside(self._endpoints.sidecar))
 
-    async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
-        return self._wire, await self._resolve(use_case, context, _RESOLVE_TIMEOUT_S)
+    async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+        return self._wire, await self._resolve(passage, context, _RESOLVE_TIMEOUT_S)
 
-    async def _resolve(self, use_case: str, context: Mapping[str, str], timeout_s: float) -> Decision:
+    async def _resolve(self, passage: Passage, context: Mapping[str, str], timeout_s: float) -> Decision:
+        use_case, metadata = passage.use_case, ((REQUEST_ID, passage.request_id),)
         request = resolver_pb2.ResolveRequest(use_case=use_case)
         try:
             write_context(request.context, context)
@@ -70,7 +73,8 @@ class UnleasedMeshClient(Client):
             raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: {error}") from None
         request.context.caller = self._caller
         try:
-            return self._decisions.read(await self._resolve_rpc(request.SerializeToString(), timeout=timeout_s))
+            rpc = self._resolve_rpc(request.SerializeToString(), timeout=timeout_s, metadata=metadata)
+            return self._decisions.read(await rpc)
         except grpc.aio.AioRpcError as error:
             details = error.details() or error.code().name
             if error.code() in _REFUSALS:
@@ -103,20 +107,20 @@ class MeshClient(UnleasedMeshClient):
         self._questions: dict[LeaseKey, asyncio.Task[tuple[Decision, LeaseKey]]] = {}
         self._renew_not_before = 0.0
 
-    async def _choose(self, use_case: str, context: Mapping[str, str]) -> tuple[Wire, Decision]:
-        lease = self._leases.find(self._leases.key(use_case, context))
+    async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+        lease = self._leases.find(self._leases.key(passage.use_case, context))
         if lease is not None and self._watch.holds and time.monotonic() < lease.fresh_until:
             return self._wire, lease.decision
-        return self._wire, await self._renew(use_case, context, lease)
+        return self._wire, await self._renew(passage, context, lease)
 
-    async def _renew(self, use_case: str, context: Mapping[str, str], lease: Lease | None) -> Decision:
+    async def _renew(self, passage: Passage, context: Mapping[str, str], lease: Lease | None) -> Decision:
         now = time.monotonic()
         if lease is None or now >= lease.usable_until:
-            return await self._resolve_together(use_case, context, _RESOLVE_TIMEOUT_S)
+            return await self._resolve_together(passage, context, _RESOLVE_TIMEOUT_S)
         if now < self._renew_not_before:
             return lease.decision
         try:
-            return await self._resolve_together(use_case, context, _RENEW_TIMEOUT_S)
+            return await self._resolve_together(passage, context, _RENEW_TIMEOUT_S)
         except ResolverUnreachableError:
             self._renew_not_before = time.monotonic() + _RENEW_PAUSE_S
             # A revision may have ended the lease while the question was under way.
@@ -124,15 +128,16 @@ class MeshClient(UnleasedMeshClient):
                 raise
             return lease.decision
 
-    async def _resolve_together(self, use_case: str, context: Mapping[str, str], timeout_s: float) -> Decision:
-        """Resolves and keeps the lease; requests that would get the same decision share one question."""
+    async def _resolve_together(self, passage: Passage, context: Mapping[str, str], timeout_s: float) -> Decision:
+        """Resolves and keeps the lease; requests that would get the same decision share one question, the first's."""
+        use_case = passage.use_case
         for _ in range(_SHARED_LIMIT):
             # As long as nobody knows what the rules read, one request finds out and the others wait for it; not for one
             # that is pinned, which may be refused what the others get.
             key = self._leases.key(use_case, context) or (use_case, context.get("override", ""))
             question = self._questions.get(key)
             if question is None:
-                question = asyncio.create_task(self._resolve_and_keep(use_case, dict(context), timeout_s))
+                question = asyncio.create_task(self._resolve_and_keep(passage, dict(context), timeout_s))
                 self._questions[key] = question
                 question.add_done_callback(partial(self._answered, key))
             # One impatient request must not take the answer away from the others.
@@ -140,13 +145,14 @@ class MeshClient(UnleasedMeshClient):
             overtaken = decision.revision < self._leases.revision
             if not overtaken and asker == lease_key(use_case, decision.reads, context):
                 return decision
-        return await self._resolve(use_case, context, timeout_s)
+        return await self._resolve(passage, context, timeout_s)
 
     async def _resolve_and_keep(
-        self, use_case: str, context: Mapping[str, str], timeout_s: float
+        self, passage: Passage, context: Mapping[str, str], timeout_s: float
     ) -> tuple[Decision, LeaseKey]:
+        use_case = passage.use_case
         try:
-            decision = await self._resolve(use_case, context, timeout_s)
+            decision = await self._resolve(passage, context, timeout_s)
         except ResolverUnreachableError:
             raise
         except CallError:

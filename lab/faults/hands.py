@@ -31,9 +31,11 @@ class Hands:
 
     Attributes:
         folder: the lab's own.
+        writes_down: whether each act is written down; not where it is part of another, which is.
     """
 
     folder: Path
+    writes_down: bool = True
 
     def kill(self, unit: str) -> None:
         """Ends one unit at once, without a chance to say goodbye; does nothing to one that does not run."""
@@ -152,6 +154,8 @@ class Hands:
         """Writes down what is done within, unless it fails."""
         from_ns = time.time_ns()
         yield
+        if not self.writes_down:
+            return
         act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())
         write_act(self.folder, act)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.faults.scene import Scene
     from lab.faults.state import FaultRecord
 
-BACK_WITHIN = timedelta(seconds=20)
+BACK_WITHIN = timedelta(seconds=45)
 _IN_WORDS = {Life.ANSWERS: "answer", Life.REFUSES: "refuse", Life.SILENT: "say nothing"}
 
 

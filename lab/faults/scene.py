@@ -104,6 +104,11 @@ class Scene:
         """Hands on its units."""
         return Hands(self.folder)
 
+    @cached_property
+    def quiet_hands(self) -> Hands:
+        """The same, for a fault that is an act itself: what it consists of is not written down."""
+        return Hands(self.folder, writes_down=False)
+
     @property
     def runtime(self) -> Runtime:
         """What carries its units out."""

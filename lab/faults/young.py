@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lab.faults.scene import Scene
     from lab.faults.state import FaultRecord
 
-_LISTENING_WITHIN = timedelta(seconds=20)
-_LOADED_WITHIN = timedelta(seconds=10)
+_LISTENING_WITHIN = timedelta(seconds=45)
+_LOADED_WITHIN = timedelta(seconds=30)
 # Connections of a replica that nobody calls are few: its sidecars', at least, come back after each closing.
 _WATCHED_S = 1.0
 _CLOSINGS_WATCHED = 2
@@ -60,8 +60,8 @@ class Cold(Dialled):
             cold_requests=int(number(settings, "requests")),
         )
         for name in fault.units:
-            scene.hands.kill(name)
-            scene.hands.start(name)
+            scene.quiet_hands.kill(name)
+            scene.quiet_hands.start(name)
         for name in fault.units:
             scene.await_listening(name, within=_LISTENING_WITHIN)
             scene.turn(name, cold)
@@ -99,7 +99,7 @@ class Cold(Dialled):
         """Starts what was killed half-way; dials back, and loads anew what was loading."""
         there = [name for name in fault.memory.get("before", {}) if scene.unit(name) is not None]
         for name in there:
-            scene.hands.start(name)
+            scene.quiet_hands.start(name)
         await_life(scene, there)
         super().heal(scene, fault)
         loaded = scene.keys(there)

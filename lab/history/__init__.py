@@ -5,10 +5,11 @@ What a record *proves* is for ``lab.checkers``; what the times add up to, for ``
 
 from lab.history.columns import Columns, read_columns
 from lab.history.parquet import read_parquet, write_parquet
-from lab.history.record import UNSENT, Record
+from lab.history.record import NONE_SEEN, UNSENT, Record
 from lab.history.spool import SpoolWriter, read_spool
 
 __all__ = [
+    "NONE_SEEN",
     "UNSENT",
     "Columns",
     "Record",

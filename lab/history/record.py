@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 UNSENT = "UNSENT"
 """Status of a request whose turn never came; every other status is the name of a gRPC status."""
 
+NONE_SEEN = "none"
+"""What a record says of the origin that a model saw in a request which had none there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -41,6 +44,9 @@ class Record:
         score: its score, which proves the version that computed it.
         override: request context: the model version to which the request was pinned, e.g. ``cw-ranker@v3``.
         shadow: routing key of the shadow that the request was marked for, where the driver got to know it.
+        seen_origin: traffic origin that the model found in the request, :data:`NONE_SEEN` if it found none; empty if
+            it does not say.
+        seen_tenant: tenant that it found, empty if none; of use only where it says which origin it found.
     """
 
     sequence: int
@@ -74,6 +80,8 @@ class Record:
     score: float
     override: str = ""
     shadow: str = ""
+    seen_origin: str = ""
+    seen_tenant: str = ""
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))

@@ -35,9 +35,9 @@ class Mix:
         self._users = plan.users
         self._fixed = {
             **dict.fromkeys(DRAWN_FIELDS, ""),
+            "traffic_origin": plan.traffic_origin,
             **{name: choices[0] for name, choices in plan.contexts.items()},
             "caller": plan.caller,
-            "traffic_origin": plan.traffic_origin,
         }
         self._drawn = [(name, choices) for name, choices in plan.contexts.items() if len(choices) > 1]
         # The draws of the others' requests are made as well, and thrown away: some 0.2 µs each.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from lab.history import UNSENT
+from lab.history import NONE_SEEN, UNSENT
+from models.context import origin_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,6 +76,8 @@ class Outcome(NamedTuple):
     item_id: str = ""
     score: float = 0.0
     shadow: str = ""
+    seen_origin: str = ""
+    seen_tenant: str = ""
 
 
 NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=0)
@@ -98,6 +101,8 @@ def answered(answer: LoadAnswer, api: Api) -> Outcome:
         item_id=item_id,
         score=score,
         shadow=answer.shadow,
+        seen_origin=(origin_name(by) or NONE_SEEN) if by.HasField("traffic_origin") else "",
+        seen_tenant=by.tenant,
     )
 
 

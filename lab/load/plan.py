@@ -14,7 +14,7 @@ from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_
 from lab.load.steering import Steering
 from lab.load.trace import MAX_PAYLOAD_BYTES
 from models.apis import APIS
-from models.context import OVERRIDE
+from models.context import OVERRIDE, TRAFFIC_ORIGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from lab.load.arrivals import ArrivalPlan
 
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
-"""Fields of the request context that a plan may give choices for; every record has them."""
+"""Fields of the request context that a plan may give choices for and that are otherwise empty in every record."""
+
+CHOSEN_FIELDS = (*DRAWN_FIELDS, TRAFFIC_ORIGIN, OVERRIDE)
+"""All fields that a plan may give choices for."""
 
 MAX_PROCESSES = 64
 
@@ -57,11 +60,13 @@ class LoadPlan:
         payload_bytes: size of a request, the envelope not counted, where the arrivals bring none.
         seed: of the draws of use cases, users and contexts.
         users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
-        contexts: choices by field, see :data:`DRAWN_FIELDS`, drawn from evenly; a field without choices is lacking.
-            Choices of ``override`` pin requests to a model version, the empty one does not.
+        contexts: choices by field, see :data:`CHOSEN_FIELDS`, drawn from evenly, and so a choice that stands there
+            three times is drawn three times as often; a field without choices is lacking. Choices of ``override`` pin
+            requests to a model version, the empty one does not; those of ``traffic_origin`` go before
+            the attribute of that name.
         timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
             client knows it, ends a call earlier.
-        traffic_origin: ``artificial``, or ``real`` to be taken for people.
+        traffic_origin: ``artificial``, or ``real`` to be taken for people, where the contexts do not say.
         tear_every: of so many requests one is torn on purpose, see :class:`lab.load.tears.TearEvery`; 0 for none.
         steering: how Locust drives it; None for the open loop.
         processes: that share the requests, where one core is too little to send them on time.
@@ -89,10 +94,15 @@ class LoadPlan:
         for use_case in self.use_cases:
             known = ", ".join(APIS)
             _check(use_case.api in APIS, "use_cases", f"{use_case.name}: no API {use_case.api!r}; known: {known}")
-        fields = (*DRAWN_FIELDS, OVERRIDE)
         for name, choices in self.contexts.items():
-            _check(name in fields, "contexts", f"no field {name!r}; known: {', '.join(fields)}")
+            _check(name in CHOSEN_FIELDS, "contexts", f"no field {name!r}; known: {', '.join(CHOSEN_FIELDS)}")
             _check(bool(choices), "contexts", f"{name} has no choices; write some, or leave it out")
+        for origin in (self.traffic_origin, *self.contexts.get(TRAFFIC_ORIGIN, ())):
+            _check(
+                origin in ("real", "artificial"),
+                TRAFFIC_ORIGIN,
+                f"{origin!r} is not known; write 'real' or 'artificial'",
+            )
         _check(
             0 <= self.payload_bytes <= MAX_PAYLOAD_BYTES,
             "payload_bytes",
@@ -100,11 +110,6 @@ class LoadPlan:
         )
         _check(self.users > 0, "users", f"{self.users} will not do; write 1 or more")
         _check(0 < self.timeout_s < math.inf, "timeout_s", f"{self.timeout_s} will not do; write seconds above 0")
-        _check(
-            self.traffic_origin in ("real", "artificial"),
-            "traffic_origin",
-            f"{self.traffic_origin!r} is not known; write 'real' or 'artificial'",
-        )
         _check(self.tear_every >= 0, "tear_every", f"{self.tear_every} will not do; write 0 (none) or more")
         _check(
             0 < self.processes <= MAX_PROCESSES,

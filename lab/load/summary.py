@@ -137,6 +137,22 @@ def add_up(accounts: Sequence[Account]) -> DriverSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantSummary:
+    """What the records of one tenant say; for the fields see :class:`RunSummary`.
+
+    Attributes:
+        sent: requests that were sent.
+    """
+
+    sent: int
+    ok: int
+    failed: int
+    by_status: Mapping[str, int]
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
     """What the records of a run say. Latency counts from the intended time, milliseconds.
 
@@ -154,6 +170,7 @@ class RunSummary:
         p50_ms: half of the requests took no longer; the next likewise.
         max_ms: the longest.
         schedule_delay_p99_ms: from the intended time to the sending.
+        by_tenant: the same by tenant, if there was more than one; the empty name stands for requests without one.
     """
 
     planned: int
@@ -169,6 +186,7 @@ class RunSummary:
     p999_ms: float
     max_ms: float
     schedule_delay_p99_ms: float
+    by_tenant: Mapping[str, TenantSummary]
 
 
 def achieved_rate(sent: int, *, start_ns: int, planned_end_ns: int, last_sent_ns: int) -> float:
@@ -215,6 +233,27 @@ def summarize(records: Sequence[Record], schedule: Schedule | None, *, came_due:
         p999_ms=latency.p999_ms,
         max_ms=latency.max_ms,
         schedule_delay_p99_ms=delay.value_at_ms(99),
+        by_tenant=_by_tenant(sent),
+    )
+
+
+def _by_tenant(sent: Sequence[Record]) -> dict[str, TenantSummary]:
+    shares: dict[str, list[Record]] = {}
+    for record in sent:
+        shares.setdefault(record.tenant, []).append(record)
+    return {tenant: _of_one_tenant(shares[tenant]) for tenant in sorted(shares)} if len(shares) > 1 else {}
+
+
+def _of_one_tenant(sent: Sequence[Record]) -> TenantSummary:
+    by_status = Counter(record.status for record in sent)
+    latency = latency_histogram(sent)
+    return TenantSummary(
+        sent=len(sent),
+        ok=by_status[OK],
+        failed=len(sent) - by_status[OK],
+        by_status=dict(by_status.most_common()),
+        p50_ms=latency.value_at_ms(50),
+        p99_ms=latency.value_at_ms(99),
     )
 
 

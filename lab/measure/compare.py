@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+_RESAMPLES_OF_VALUES = 2_000  # where each resample sorts thousands of values
 
 Arm = TypeVar("Arm")
 
@@ -143,6 +144,48 @@ def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int, confidenc
         ValueError: no rounds, or not the same number of them.
     """
     return median([_ratio(one, other) for one, other in zip(a, b, strict=True)], seed=seed, confidence=confidence)
+
+
+def quantile_ratio(
+    a: Sequence[Sequence[float]],
+    b: Sequence[Sequence[float]],
+    share: float,
+    *,
+    seed: int,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """How many times B's quantile A's is, e.g. of the 99th percentile with a share of 0.99; nearest rank, upwards.
+
+    The values of a round are too few for a high quantile, so those of all rounds are put together. Rounds are resampled
+    whole: what a round's mood does to its values, it does to all of them.
+
+    Args:
+        a: the arm in question, some values a round, e.g. latencies.
+        b: the yardstick, in the same rounds.
+        share: 0 to 1.
+        seed: of the resampling.
+        confidence: between 0 and 1.
+
+    Raises:
+        ValueError: no rounds, not the same number of them, or one in which an arm has no values.
+    """
+    rounds = [(np.asarray(one, np.float64), np.asarray(other, np.float64)) for one, other in zip(a, b, strict=True)]
+    _check_rounds(np.array([[arm.sum() if len(arm) else math.nan for arm in pair] for pair in rounds]), confidence)
+    draws = np.random.default_rng(seed).integers(0, len(rounds), size=(_RESAMPLES_OF_VALUES, len(rounds)))
+    ratios = [_quantiles_ratio([rounds[number] for number in draw], share) for draw in draws]
+    tail = 100 * (1 - confidence) / 2
+    return Interval(
+        estimate=_quantiles_ratio(rounds, share),
+        low=float(np.percentile(ratios, tail, method="lower")),
+        high=float(np.percentile(ratios, 100 - tail, method="higher")),
+        confidence=confidence,
+        rounds=len(rounds),
+    )
+
+
+def _quantiles_ratio(rounds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], share: float) -> float:
+    above, below = (np.concatenate([pair[arm] for pair in rounds]) for arm in (0, 1))
+    return _ratio(float(np.quantile(above, share, method="higher")), float(np.quantile(below, share, method="higher")))
 
 
 def added_ratio(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
 from lab.report.scales import size
+from lab.runs.marks import STEP, STEP_OVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,12 +53,13 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "use cases": ", ".join(sorted(each.name for each in plan.use_cases)),
         "seed": f"{plan.seed}, of arrivals {arrivals['seed']}" if "seed" in arrivals else f"{plan.seed}",
         "users": f"{plan.users:,}",
-        "request contexts": "; ".join(f"{name} {', '.join(some)}" for name, some in sorted(plan.contexts.items())),
+        "request contexts": "; ".join(f"{name} {_choices(some)}" for name, some in sorted(plan.contexts.items())),
         "time limit": f"{plan.timeout_s:g} s",
         "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
         "driver": _driver(plan),
         "security": run.security or "not written down",
-        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts) or "none",
+        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts if act.kind not in (STEP, STEP_OVER))
+        or "none",
         "machine": _written(card, _MACHINE),
         "runtime": _written(card, _ENGINE),
         "lab version": card.get("lab", "not written down"),
@@ -99,3 +102,8 @@ def _written(card: Mapping[str, str], names: Sequence[str]) -> str:
 
 def _last_part(path: str) -> str:
     return path.rsplit("/", 1)[-1]
+
+
+def _choices(some: Sequence[str]) -> str:
+    """Each once, with its weight if it has one."""
+    return ", ".join(f"{choice}*{weight}" if weight > 1 else choice for choice, weight in Counter(some).items())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError
 from lab.routing.checks import clashing_experiments, problems
-from lab.routing.document import KNOWN_APIS, SECTIONS, RouteTable, Source
+from lab.routing.document import KNOWN_APIS, RouteTable, Source
 from lab.routing.tree import Node, dotted, parse
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
 
 def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
     """An equal table that consists of the very objects of ``before`` wherever the two agree."""
-    document = {section: _shared(table.document[section], before.document[section]) for section in SECTIONS}
+    document = {name: _shared(section, before.document.get(name, {})) for name, section in table.document.items()}
     same_models = document["models"] is before.document["models"]
     return replace(
         table,

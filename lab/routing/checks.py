@@ -37,6 +37,7 @@ _EXAMPLES = {
     "cluster": "ml-cluster-1",
     "replicas": "2",
     "versions": "{v1: {cluster: ml-cluster-1}}",
+    "rate": "100",
     "cells": "{1: {weight: 100, use: cw-ranker@v1}}",
     "weights": "{cw-ranker@v1: 100}",
 }

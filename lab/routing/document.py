@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 KNOWN_APIS = frozenset({"ranking.v1", "fraud.v1"})
 SECTIONS = ("use_cases", "models", "clusters")
+OPTIONAL_SECTIONS = ("tenants",)
+"""Left out of a document where they are empty."""
 
 
 class Source(NamedTuple):
@@ -86,7 +88,7 @@ class RouteTable:
             located = [(root.locate(problem.path), problem) for problem in found]
             (file, line), first = min(located, key=lambda at: (files.index(at[0][0]), at[0][1]))
             raise RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
-        return cls.of_valid({section: root.value.get(section, {}) for section in SECTIONS})
+        return cls.of_valid({section: root.value.get(section, {}) for section in (*SECTIONS, *OPTIONAL_SECTIONS)})
 
     @classmethod
     def of_valid(cls, document: dict[str, Any]) -> RouteTable:
@@ -97,7 +99,7 @@ class RouteTable:
             for version, runs in entry["versions"].items()
         ]
         return cls(
-            document,
+            {section: entries for section, entries in document.items() if entries or section in SECTIONS},
             {version.routing_key: version for version in versions},
             {name: cluster["replicas"] for name, cluster in document["clusters"].items()},
         )

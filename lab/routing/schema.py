@@ -31,6 +31,7 @@ NAME_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 TIMEOUT_PATTERN = r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s)"
 LONGEST_TIMEOUT_S = 600.0
+HIGHEST_RATE = 1_000_000
 RESERVED_RULES = {
     "default": "no rule at all is called so",
     "override": "a request that pins its model version is said to be decided by that",
@@ -87,6 +88,20 @@ def _percent(what: str) -> BeforeValidator:
 def _replicas(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise problem(f"{shown(value)} is not a number of replicas; write a whole number from 1 on")
+    return value
+
+
+def _rate(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= HIGHEST_RATE:
+        raise problem(
+            f"{shown(value)} is not a rate; write requests per second, more than 0 and at most {HIGHEST_RATE:,}"
+        )
+    return value
+
+
+def _requests(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= HIGHEST_RATE:
+        raise problem(f"{shown(value)} is not a number of requests; write a whole number from 1 to {HIGHEST_RATE:,}")
     return value
 
 
@@ -191,6 +206,13 @@ ExperimentId = Annotated[
 _AS_PERCENT = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _ALL})
 Weight = Annotated[int, _percent("weight"), _AS_PERCENT]
 Percent = Annotated[int, _percent("percent"), _AS_PERCENT]
+TenantName = Annotated[str, _Form("a tenant's name", LABEL_PATTERN, "ads")]
+Rate = Annotated[
+    float, BeforeValidator(_rate), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": HIGHEST_RATE})
+]
+Requests = Annotated[
+    int, BeforeValidator(_requests), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": HIGHEST_RATE})
+]
 Config = dict[str, Any]
 Timeout = Annotated[
     str, BeforeValidator(_timeout), WithJsonSchema({"type": "string", "pattern": f"^{TIMEOUT_PATTERN}$"})
@@ -341,9 +363,33 @@ class Cluster(Part):
     replicas: Annotated[int, BeforeValidator(_replicas), WithJsonSchema({"type": "integer", "minimum": 1})]
 
 
+class Tenant(Part):
+    """How much one tenant may ask of all gateway replicas together; each grants its share."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "dependentRequired": {"burst": ["rate"]}})
+
+    rate: Rate = _ABSENT
+    """Requests per second, in the long run."""
+    burst: Requests = _ABSENT
+    """Requests at once after a pause; as many as the rate grants in a second if left out."""
+    concurrent: Requests = _ABSENT
+    """Requests under way."""
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Tenant:
+        given = self.model_fields_set
+        if not given:
+            raise problem("limits nothing; add 'rate' or 'concurrent', or leave the tenant out")
+        if "burst" in given and "rate" not in given:
+            raise problem("has 'burst' without 'rate'; add the rate at which it is earned again")
+        return self
+
+
 class Table(Part):
     """The route table: what each use case means, and where each model version runs."""
 
     use_cases: dict[UseCaseName, UseCase] = Field(default_factory=dict)
     models: dict[ModelName, Model] = Field(default_factory=dict)
     clusters: dict[ClusterName, Cluster] = Field(default_factory=dict)
+    tenants: dict[TenantName, Tenant] = Field(default_factory=dict)
+    """Limits of tenants at the gateways; those of default are each other tenant's."""

@@ -6,6 +6,7 @@ What a request is and when it is sent belongs to ``lab.load``; what it proves be
 from lab.runs.drive import LoadOptions, Stage, drive
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
+from lab.runs.own_checker import load_checker
 from lab.runs.together import TogetherResult, drive_together, runs_in
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "drive",
     "drive_together",
     "judge",
+    "load_checker",
     "runs_in",
 ]

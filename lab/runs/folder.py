@@ -29,18 +29,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from lab.checkers import Evidence, Outcome, RevisionInForce, Verdict, Violation, check, combine
+from lab.checkers import CHECKERS, Evidence, Outcome, RevisionInForce, Verdict, Violation, check, combine
 from lab.errors import RunError
 from lab.history import read_parquet, read_spool, write_parquet
 from lab.load.arrivals import Trace
 from lab.load.plan import read_plan, write_plan
-from lab.load.summary import RunSummary, latency_histogram, summarize
+from lab.load.summary import RunSummary, TenantSummary, latency_histogram, summarize
 from lab.runs.version import lab_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from lab.admin import RevisionInfo
+    from lab.checkers import Checker
     from lab.history import Record
     from lab.load.arrivals import Schedule
     from lab.load.plan import LoadPlan
@@ -102,7 +103,9 @@ class RunResult:
             )
             for each in document["verdicts"]
         )
-        summary = RunSummary(**{field.name: document[field.name] for field in fields(RunSummary)})
+        by_tenant = {name: TenantSummary(**each) for name, each in document["by_tenant"].items()}
+        figures = {field.name: document[field.name] for field in fields(RunSummary)}
+        summary = RunSummary(**{**figures, "by_tenant": by_tenant})
         return cls(folder, summary, verdicts, combine(verdicts))
 
     def to_document(self) -> dict[str, Any]:
@@ -126,16 +129,16 @@ class RunResult:
 
 
 def folder_of_now(runs: Path) -> Path:
-    """Where the files of a run that begins now go; nothing is made yet."""
-    return runs / (datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3] + "Z")
+    """Where the files of a run that begins now go; nothing is made yet. Runs of one lab may begin together."""
+    return runs / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
 def make(folder: Path) -> None:
     """Makes a run's folder, and lets ``latest`` beside it point to it."""
     folder.mkdir(parents=True)
-    latest = folder.parent / "latest"
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(folder.name)
+    new = folder.parent / f"latest.{folder.name}"
+    new.symlink_to(folder.name)
+    new.replace(folder.parent / "latest")  # at once, since another run may be beginning
 
 
 def keep_history(folder: Path) -> list[Record]:
@@ -192,12 +195,15 @@ def machine_card(ground: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def judge(folder: Path, records: Sequence[Record] | None = None) -> RunResult:
+def judge(
+    folder: Path, records: Sequence[Record] | None = None, checkers: Mapping[str, Checker] = CHECKERS
+) -> RunResult:
     """Looks at a run's folder, and at nothing else, and says what it shows.
 
     Args:
         folder: of the run.
         records: its history, for whoever has read it already.
+        checkers: who judges it.
 
     Raises:
         RunError: something is missing or cannot be read.
@@ -205,7 +211,7 @@ def judge(folder: Path, records: Sequence[Record] | None = None) -> RunResult:
     plan = plan_of(folder)
     schedule = plan.schedule() if plan.scheduled else None
     evidence = evidence_of(folder, plan, schedule, records)
-    verdicts = tuple(check(evidence))
+    verdicts = tuple(check(evidence, checkers))
     summary = summarize(evidence.records, schedule, came_due=evidence.planned)
     return RunResult(folder, summary, verdicts, combine(verdicts))
 

@@ -2,7 +2,7 @@
 
 Hands and faults write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over,
 those that fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when
-it began.
+it began. Steps of a scenario stand beside them, and are over as acts are undone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ STEADY_NS = 2_000_000_000
 """Before a fault, this is taken for how things are when all is well, if nothing else was done meanwhile."""
 
 MARKS, ACTS = "marks.json", "acts.jsonl"
+
+STEP, STEP_OVER = "step", "step-over"
+"""A scenario's step begins, and ends; it does nothing to the lab by itself."""
 
 FAULTS = ("slow", "error", "flood", "bad-push", "cold", "churn")
 """Faults that do not consist of acts on units, and so are acts themselves."""
@@ -46,12 +49,13 @@ PAST = {
     "cold": "cold",
     "churn": "closes connections",
     **dict.fromkeys(HEAL.values(), "healed"),
+    **dict.fromkeys([STEP, STEP_OVER], ""),  # a step's words stand beside its number
 }
 """Kind of an act → what has been done to its target, in words."""
 
 KINDS = tuple(PAST)
 
-UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin", **HEAL}
+UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin", **HEAL, STEP: STEP_OVER}
 """Act → the one that undoes it, on the same unit. Others change the lab for good."""
 
 
@@ -61,7 +65,7 @@ class Act:
 
     Attributes:
         kind: one of :data:`KINDS`.
-        target: unit, or what else it was aimed at: the cluster that was scaled.
+        target: unit, or what else it was aimed at: the cluster that was scaled; of a step, its number.
         detail: what more there is to say: ``to 3 replicas``.
         from_ns: when it was begun, Unix nanoseconds.
         until_ns: when it was done.
@@ -82,12 +86,16 @@ def write_act(lab: Path, act: Act) -> None:
 
 def keep_marks(folder: Path, lab: Path, *, from_ns: int) -> None:
     """Leaves in a run's folder what was done to the lab since ``from_ns``, and what had not been undone by then."""
+    (folder / MARKS).write_text(json.dumps([asdict(act) for act in of_run(read_acts(lab), from_ns)], indent=1))
+
+
+def read_acts(lab: Path) -> list[Act]:
+    """All that was done to the lab in this folder, in order."""
     try:
         lines = (lab / ACTS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        lines = []
-    acts = [Act(**json.loads(line)) for line in lines]
-    (folder / MARKS).write_text(json.dumps([asdict(act) for act in of_run(acts, from_ns)], indent=1))
+        return []
+    return [Act(**json.loads(line)) for line in lines]
 
 
 def of_run(acts: Sequence[Act], from_ns: int) -> list[Act]:
@@ -118,11 +126,11 @@ def faults_of(acts: Sequence[Act], *, from_ns: int, until_ns: int) -> list[Fault
     """Faults that came and went one after the other: what was done at the same time, to one unit or several, is one.
 
     Args:
-        acts: what was done; those that nothing undoes are no faults.
+        acts: what was done; those that nothing undoes are no faults, nor are steps.
         from_ns: when the run began.
         until_ns: when it ended; so does a fault that was not undone by then.
     """
-    harms = sorted((act for act in acts if act.kind in UNDONE_BY), key=lambda act: act.from_ns)
+    harms = sorted((act for act in acts if act.kind in UNDONE_BY and act.kind != STEP), key=lambda act: act.from_ns)
     harms = [act for act in harms if from_ns < act.from_ns < until_ns]
     groups: list[list[Act]] = []
     for act in harms:

@@ -19,8 +19,12 @@ class UnitLog:
 
     def last_words(self) -> str:
         """The end, in one line; empty if the unit said nothing."""
+        return " | ".join(self.last_lines(_LAST_LINES))
+
+    def last_lines(self, count: int) -> list[str]:
+        """So many lines of the end, or fewer."""
         lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
-        return " | ".join(lines[-_LAST_LINES:])
+        return lines[-count:]
 
     def replace(self, content: bytes) -> None:
         """Puts the whole log down anew."""

@@ -21,7 +21,8 @@ class Held:
 
     Attributes:
         routing_key: its short name, ``cw-ranker.v2``.
-        answered_by: what every answer of this version carries; made once per assignment, not per request.
+        answered_by: what every answer of this version carries; made once per assignment, not per request. What the
+            model saw of the request's context is put in on top.
     """
 
     routing_key: str

@@ -130,6 +130,8 @@ class Behaviour:
         error_rate: share of requests that fail with INTERNAL, 0 to 1: after their service time; a stream at once.
         warm_up_ms: time to load a model version.
         concurrency_limit: requests served at once; 0 means no limit.
+        tenant_concurrency_limit: of those, requests of any one tenant; 0 means no limit. With it below the other, one
+            tenant's flood leaves room for the others.
         seed: of the random draws.
         refuse_to_load: routing keys whose loading fails.
         cold_ms: the first request after a reload takes so much longer; the others of the first ``cold_requests`` by a
@@ -144,6 +146,7 @@ class Behaviour:
     error_rate: float = 0.0
     warm_up_ms: float = 50.0
     concurrency_limit: int = 0
+    tenant_concurrency_limit: int = 0
     seed: int = 1
     refuse_to_load: frozenset[str] = frozenset()
     cold_ms: float = 0.0
@@ -160,7 +163,11 @@ class Behaviour:
         _require_ms("warm_up_ms", self.warm_up_ms)
         _require_ms("cold_ms", self.cold_ms)
         _require_ms("churn_ms", self.churn_ms)
-        for field, nothing in (("concurrency_limit", "no limit"), ("cold_requests", "none")):
+        for field, nothing in (
+            ("concurrency_limit", "no limit"),
+            ("tenant_concurrency_limit", "no limit"),
+            ("cold_requests", "none"),
+        ):
             _require(
                 field=field,
                 value=getattr(self, field),

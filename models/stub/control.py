@@ -20,8 +20,27 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 _SCALARS: tuple[
-    Literal["error_rate", "warm_up_ms", "concurrency_limit", "seed", "cold_ms", "cold_requests", "churn_ms"], ...
-] = ("error_rate", "warm_up_ms", "concurrency_limit", "seed", "cold_ms", "cold_requests", "churn_ms")
+    Literal[
+        "error_rate",
+        "warm_up_ms",
+        "concurrency_limit",
+        "tenant_concurrency_limit",
+        "seed",
+        "cold_ms",
+        "cold_requests",
+        "churn_ms",
+    ],
+    ...,
+] = (
+    "error_rate",
+    "warm_up_ms",
+    "concurrency_limit",
+    "tenant_concurrency_limit",
+    "seed",
+    "cold_ms",
+    "cold_requests",
+    "churn_ms",
+)
 
 
 def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
@@ -30,6 +49,7 @@ def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
         error_rate=behaviour.error_rate,
         warm_up_ms=behaviour.warm_up_ms,
         concurrency_limit=behaviour.concurrency_limit,
+        tenant_concurrency_limit=behaviour.tenant_concurrency_limit,
         seed=behaviour.seed,
         cold_ms=behaviour.cold_ms,
         cold_requests=behaviour.cold_requests,

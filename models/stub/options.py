@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
@@ -24,6 +25,7 @@ class Options:
         advertise: ``ip:port`` at which callers reach it; port 0 stands for the port that was bound.
         control_plane: ``ip:port``.
         rest: ``ip:port`` to serve REST on; empty: it is not served.
+        access_log: file that gets a line a request; None: there is none.
         behaviour: how it behaves at first.
         drain_s: longest time from SIGTERM to the end of the process, seconds.
         max_connection_age_s: clients are asked to connect anew after so many seconds; 0 for never.
@@ -38,6 +40,7 @@ class Options:
     drain_s: float
     max_connection_age_s: float
     rest: str = ""
+    access_log: Path | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--error-rate", type=float, default=start.error_rate, help="share of requests that fail, 0 to 1 (%(default)s)")
     add("--warm-up-ms", type=float, default=start.warm_up_ms, help="time to load a model version (%(default)s)")
     add("--concurrency-limit", type=int, default=start.concurrency_limit, help="0: none (%(default)s)")
+    limit = start.tenant_concurrency_limit
+    add("--tenant-concurrency-limit", type=int, default=limit, help="of any one tenant; 0: none (%(default)s)")
     add("--seed", type=int, default=start.seed, help="of the random draws (%(default)s)")
     add("--drain-s", type=float, default=5.0, help="longest time from SIGTERM to the end, s (%(default)s)")
     add(
@@ -68,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         help="then clients are to connect anew; 0: never (%(default)s)",
     )
+    add("--access-log", type=Path, help="file that gets a line of JSON a request; left out, there is none")
     return parser
 
 
@@ -100,9 +106,11 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
             error_rate=parsed.error_rate,
             warm_up_ms=parsed.warm_up_ms,
             concurrency_limit=parsed.concurrency_limit,
+            tenant_concurrency_limit=parsed.tenant_concurrency_limit,
             seed=parsed.seed,
         ),
         drain_s=parsed.drain_s,
         max_connection_age_s=parsed.max_connection_age_s,
         rest=parsed.rest,
+        access_log=parsed.access_log,
     )

@@ -12,6 +12,7 @@ from lab.transport import RestServer, enable_reflection, is_serving, listen, new
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.stub.access_log import AccessLog
 from models.stub.behaviour import Dials
 from models.stub.churn import Churn
 from models.stub.control import StubControl
@@ -59,7 +60,12 @@ class Replica:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._dials = Dials(options.behaviour)
-        self._server, self._healthy = new_server(admits=_ADMITS, max_connection_age_s=options.max_connection_age_s)
+        self._access_log = AccessLog(options.access_log)
+        self._server, self._healthy = new_server(
+            interceptors=self._access_log.interceptors,
+            admits=_ADMITS,
+            max_connection_age_s=options.max_connection_age_s,
+        )
         host, _, port = options.advertise.rpartition(":")
         bound = listen(self._server, options.listen)
         self.address = f"{host}:{bound}" if port == "0" else options.advertise
@@ -88,6 +94,10 @@ class Replica:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves, registered, until ``stop`` is set; then drains and ends."""
+        async with self._access_log.running():
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         await self.start()
         registering = asyncio.create_task(self._registration.run())
         churning = asyncio.create_task(self._churn.run())

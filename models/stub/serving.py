@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import grpc
 import grpc.aio
 
-from lab.routing.keys import COPY, COPY_HEADER, HEADER
+from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, tenant_in_header
+from lab.routing.rules import shown
+from models.context import origin_name
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from models.stub.admission import Held, Refused, Torn, select
 from models.stub.copies import Copies
+from models.stub.line import Line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from models.apis import InferenceRequest
-    from models.stub.behaviour import Dials, Draws
+    from models.stub.behaviour import Dials
     from models.stub.versions import Versions
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -29,26 +33,12 @@ if TYPE_CHECKING:
 Response = TypeVar("Response")
 
 
-class Line:
-    """Requests that are served side by side. Shadow copies have one of their own and take nothing from the others.
-
-    Attributes:
-        in_flight: admitted and not yet answered.
-        draws: their service times and errors.
-    """
-
-    __slots__ = ("draws", "in_flight")
-
-    def __init__(self, draws: Draws) -> None:
-        self.in_flight = 0
-        self.draws = draws
-
-
 class Admitted(NamedTuple):
-    """A request that is answered, by which version; whoever answers counts its line's ``in_flight`` down again."""
+    """A request that is answered, by which version; whoever answers lets its tenant leave the line again."""
 
     held: Held
     line: Line
+    tenant: str
 
     def service_s(self) -> float:
         """Service time of the request just admitted, seconds."""
@@ -88,24 +78,30 @@ class Desk:
         Raises:
             Refused: the request is not answered, and not counted as in flight.
         """
-        keys, is_copy = [], False
+        keys, is_copy, tenant = [], False, None
         for name, value in context.invocation_metadata() or ():
             if name == HEADER:
                 keys.append(str(value))
             elif name == COPY_HEADER:
                 is_copy = value == COPY
-        admitted = self._admit_copy(request, keys) if is_copy else self._admit_request(request, keys)
-        limit = self._dials.behaviour.concurrency_limit
-        if limit and admitted.line.in_flight >= limit:
+            elif name == TENANT_HEADER:
+                tenant = str(value)
+        held, line = self._admit_copy(request, keys) if is_copy else self._admit_request(request, keys)
+        envelope = request.envelope
+        try:
+            origin_name(envelope.context)
+        except ValueError as error:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{held.routing_key}: {error}") from None
+        if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
             raise Refused(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{admitted.held.routing_key}: replica {self._replica} serves {limit} requests at once, its "
-                f"concurrency_limit; try again later",
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"{held.routing_key}: {TENANT_HEADER} says {shown(tenant)}, the body says "
+                f"{shown(tenant_in_header(envelope.context.tenant))}; name the same tenant in both",
             )
-        admitted.line.in_flight += 1
-        return admitted
+        line.enter(envelope, self._dials.behaviour, f"{held.routing_key}: replica {self._replica}")
+        return Admitted(held, line, envelope.context.tenant)
 
-    def _admit_request(self, request: InferenceRequest, keys: list[str]) -> Admitted:
+    def _admit_request(self, request: InferenceRequest, keys: list[str]) -> tuple[Held, Line]:
         self.arrivals += 1
         config = request.envelope.model_config
         try:
@@ -113,13 +109,13 @@ class Desk:
         except Torn:
             self.tears += 1
             raise
-        return Admitted(held, self._requests_line)
+        return held, self._requests_line
 
-    def _admit_copy(self, request: InferenceRequest, keys: list[str]) -> Admitted:
+    def _admit_copy(self, request: InferenceRequest, keys: list[str]) -> tuple[Held, Line]:
         """By the routing key alone: the body still names the version that the request itself went to."""
         held = select("", "", keys, self._versions.held, self._replica)
         self.copies.add(held.routing_key, request.envelope.request_id)
-        return Admitted(held, self._copies_line)
+        return held, self._copies_line
 
     def maybe_fail(self, admitted: Admitted) -> None:
         """Raises Refused for the share of requests that are to fail."""
@@ -141,7 +137,7 @@ class Desk:
                 self.maybe_fail(admitted)
                 return compute(request, admitted.held)
             finally:
-                admitted.line.in_flight -= 1
+                admitted.line.leave(admitted.tenant)
         except Refused as refused:
             await context.abort(refused.code, refused.message)
 
@@ -153,8 +149,13 @@ def _ranked(request: ranking_pb2.RankRequest, held: Held) -> list[tuple[float, s
     return sorted(zip(scores(held.model, held.version, user_id, ids), ids, strict=True), reverse=True)
 
 
+def _say_what_was_seen(answered_by: serving_pb2.AnsweredBy, context: serving_pb2.RequestContext) -> None:
+    answered_by.traffic_origin, answered_by.tenant = context.traffic_origin, context.tenant
+
+
 def _rank(request: ranking_pb2.RankRequest, held: Held) -> ranking_pb2.RankResponse:
     response = ranking_pb2.RankResponse(answered_by=held.answered_by)
+    _say_what_was_seen(response.answered_by, request.envelope.context)
     add = response.titles.add
     for score, title_id in _ranked(request, held):
         add(id=title_id, score=score)
@@ -164,7 +165,9 @@ def _rank(request: ranking_pb2.RankRequest, held: Held) -> ranking_pb2.RankRespo
 def _score(request: fraud_pb2.ScoreRequest, held: Held) -> fraud_pb2.ScoreResponse:
     payment_id = request.payment.id
     (score,) = scores(held.model, held.version, request.envelope.context.user_id, (payment_id,))
-    return fraud_pb2.ScoreResponse(answered_by=held.answered_by, payment_id=payment_id, score=score)
+    response = fraud_pb2.ScoreResponse(answered_by=held.answered_by, payment_id=payment_id, score=score)
+    _say_what_was_seen(response.answered_by, request.envelope.context)
+    return response
 
 
 class Ranking(ranking_pb2_grpc.RankingServicer):
@@ -185,7 +188,10 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
         """One message a title, best first; the service time is spread evenly over them."""
         desk = self._desk
         try:
-            held, line = admitted = desk.admit(request, context)
+            held, line, tenant = admitted = desk.admit(request, context)
+            answered_by = serving_pb2.AnsweredBy()
+            answered_by.CopyFrom(held.answered_by)
+            _say_what_was_seen(answered_by, request.envelope.context)
             try:
                 ranked = _ranked(request, held)
                 each_s = admitted.service_s() / max(len(ranked), 1)
@@ -196,9 +202,9 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
                         # Until it is due: what one sleep is late by must not be added to the next.
                         await asyncio.sleep(began + number * each_s - time.monotonic())
                     title = ranking_pb2.RankedTitle(id=title_id, score=score)
-                    yield ranking_pb2.RankStreamResponse(answered_by=held.answered_by, title=title)
+                    yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
             finally:
-                line.in_flight -= 1
+                line.leave(tenant)
         except Refused as refused:
             await context.abort(refused.code, refused.message)
 

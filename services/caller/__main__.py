@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.transport import drain, enable_reflection, listen, new_server, run_service
+from lab.transport.request_log import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from services.caller.config import CallerConfig, read_config
-from services.caller.service import Caller
+from services.caller.service import LOG_FIELDS, Caller
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,27 +27,30 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="its identity, e.g. homepage")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
     parser.add_argument("--config", required=True, type=Path, help="JSON file, see services/caller/config.py")
+    parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a call; left out, there is none")
     return parser.parse_args()
 
 
-async def _serve(stop: asyncio.Event, address: str, config: CallerConfig) -> None:
-    caller = Caller(config)
+async def _serve(stop: asyncio.Event, address: str, config: CallerConfig, log: RequestLog) -> None:
+    caller = Caller(config, log)
     server, healthy = new_server(admits={_SERVICE: ()})
     caller_pb2_grpc.add_CallerServicer_to_server(caller, server)
     enable_reflection(server, [_SERVICE])
     port = listen(server, address)
     await server.start()
     _log.info("%s serves on port %d by %s", config.name, port, ", ".join(config.topologies))
-    await stop.wait()
-    _log.info("%s stops", config.name)
-    await drain(server, healthy, grace_s=_GRACE_S)
-    await caller.close()
+    async with log.running():
+        await stop.wait()
+        _log.info("%s stops", config.name)
+        await drain(server, healthy, grace_s=_GRACE_S)
+        await caller.close()
 
 
 def main() -> None:
     """Serves until SIGTERM."""
     arguments = _arguments()
-    run_service(lambda stop: _serve(stop, arguments.listen, read_config(arguments.name, arguments.config)))
+    log = RequestLog(arguments.access_log, LOG_FIELDS)
+    run_service(lambda stop: _serve(stop, arguments.listen, read_config(arguments.name, arguments.config), log))
 
 
 if __name__ == "__main__":

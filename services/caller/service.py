@@ -11,6 +11,7 @@ import grpc.aio
 
 from lab.client import open_client
 from lab.errors import CallError, SpecError
+from lab.transport.request_log import RequestLog
 from models.apis import APIS
 from models.context import read_context
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
@@ -20,34 +21,43 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.client import Client
+    from models.proto.serving.v1 import serving_pb2
     from services.caller.config import CallerConfig
 
     _CallContext = grpc.aio.ServicerContext[caller_pb2.CallRequest, caller_pb2.CallResult]
     _PageContext = grpc.aio.ServicerContext[caller_pb2.GetPageRequest, caller_pb2.Page]
 
 _FIRST_API = next(iter(APIS))
+LOG_FIELDS = ("request_id", "use_case", "topology", "routing_key", "replica", "revision", "source", "status", "ms")
 
 
 class Caller(caller_pb2_grpc.CallerServicer):
-    """Asks models in its own name; keeps one client a topology, opened when it is first needed."""
+    """Asks models in its own name; keeps one client a topology, opened when it is first needed.
 
-    def __init__(self, config: CallerConfig) -> None:
+    Args:
+        config: how it works.
+        log: gets a line a call, with :data:`LOG_FIELDS`; none by default.
+    """
+
+    def __init__(self, config: CallerConfig, log: RequestLog | None = None) -> None:
         self._config = config
+        self._log = log or RequestLog(None, LOG_FIELDS)
         self._clients: dict[str, Client] = {}
 
     async def Call(self, request: caller_pb2.CallRequest, context: _CallContext) -> caller_pb2.CallResult:  # noqa: N802 (gRPC's name)
         """One use case; the status is the inference call's own."""
         try:
             client = self._client(request.topology)
-            return await self._ask(client, request.use_case, read_context(request.context), request.payload_bytes)
+            fields = _fields(request.context)
+            return await self._ask(client, request.use_case, fields, request.payload_bytes)
         except CallError as error:
             await context.abort(error.code, error.message)
 
     async def GetPage(self, request: caller_pb2.GetPageRequest, context: _PageContext) -> caller_pb2.Page:  # noqa: N802 (gRPC's name)
         """All stages of the page; a section that fails says why and leaves the others alone."""
-        fields = read_context(request.context)
         page = caller_pb2.Page()
         try:
+            fields = _fields(request.context)
             client = self._client(request.topology)
         except CallError as error:
             await context.abort(error.code, error.message)
@@ -94,9 +104,17 @@ class Caller(caller_pb2_grpc.CallerServicer):
     ) -> caller_pb2.CallResult:
         api = APIS[self._config.apis.get(use_case, _FIRST_API)]
         request: Any = api.build_request(payload_bytes or self._config.payload_bytes)
-        began = time.perf_counter()
-        answer = await client.call(use_case, request, fields)
+        request_id, began = client.new_request_id(), time.perf_counter()
+        try:
+            answer = await client.call(use_case, request, fields, request_id=request_id)
+        except CallError as error:
+            told = (error.routing_key, "", error.revision, "", error.code.name)
+            self._log.write(request_id, use_case, client.topology, *told, (time.perf_counter() - began) * 1000)
+            raise
         latency_ms = (time.perf_counter() - began) * 1000
+        replica = answer.response.answered_by.replica
+        told = (answer.routing_key, replica, answer.revision, answer.source, "OK")
+        self._log.write(request_id, use_case, client.topology, *told, latency_ms)
         return caller_pb2.CallResult(
             use_case=use_case,
             topology=client.topology,
@@ -110,3 +128,10 @@ class Caller(caller_pb2_grpc.CallerServicer):
             attempts=answer.attempts,
             shadow=answer.shadow,
         )
+
+
+def _fields(message: serving_pb2.RequestContext) -> dict[str, str]:
+    try:
+        return read_context(message)
+    except ValueError as error:
+        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None

@@ -75,6 +75,7 @@ class Fleet:
             self.store.update(
                 clusters=moved,
                 endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key, cluster in moved.items()},
+                tenants=table.document.get("tenants", {}),
             ),
             self.feed.publish_endpoints({key: (cluster, addresses[key]) for key, cluster in moved.items()}),
         )

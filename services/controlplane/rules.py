@@ -62,6 +62,7 @@ class RulesFeed:
         self._use_cases: dict[str, rules_pb2.UseCaseRules] = {}
         self._versions: dict[str, rules_pb2.ModelVersion] = {}
         self._endpoints: dict[str, rules_pb2.KeyEndpoints] = {}
+        self._tenants: Mapping[str, Any] = {}
 
     def publish_endpoints(self, changed: Mapping[str, tuple[str, Collection[str]]], removed: Iterable[str] = ()) -> int:
         """Sends where routing keys are served now and returns the sequence number.
@@ -83,7 +84,8 @@ class RulesFeed:
         """Sends what differs from the rules before and returns the sequence number.
 
         A revision that changes no rule, such as a model's move, is not sent at all: decisions and leases made under
-        the rules before are as good as new ones.
+        the rules before are as good as new ones. If it changes tenants' limits, these go to the gateways, under the
+        revision of the rules that they have.
         """
         use_cases: dict[str, Any] = table.document["use_cases"]
         changed = _changed(use_cases, self._documents)
@@ -102,8 +104,13 @@ class RulesFeed:
         )
         self._remember(update)
         self._documents, self._table_versions = use_cases, table.versions
+        tenants = table.document.get("tenants", {})
+        if tenants != self._tenants:
+            self._tenants = tenants
+            update.tenants = orjson.dumps(tenants)
         if _changes_rules(update):
             self._revision = revision
+        update.revision = self._revision
         sequence = self._send(update)
         self.subscribers.mark_revision(revision)
         return sequence
@@ -147,8 +154,8 @@ class RulesFeed:
     def _send(self, update: rules_pb2.RulesUpdate) -> int:
         update.sequence = self.subscribers.next_generation()
         for feed in self._feeds:
-            if _changes_rules(update) or (feed.with_endpoints and _changes_endpoints(update)):
-                feed.queue.append(update if feed.with_endpoints else _without_endpoints(update))
+            if _changes_rules(update) or (feed.with_endpoints and _is_for_gateways(update)):
+                feed.queue.append(update if feed.with_endpoints else _for_resolvers(update))
                 feed.wake.set()
             elif not feed.queue and feed.applied >= feed.last_sent:
                 feed.has_applied(update.sequence)  # nothing in it concerns this node
@@ -162,6 +169,7 @@ class RulesFeed:
             use_cases=self._use_cases.values(),
             model_versions=self._versions.values(),
             endpoints=self._endpoints.values() if with_endpoints else (),
+            tenants=orjson.dumps(self._tenants) if with_endpoints and self._tenants else None,
         )
 
     async def serve(
@@ -244,15 +252,16 @@ def _changes_rules(update: rules_pb2.RulesUpdate) -> bool:
     return bool(update.use_cases or update.removed_use_cases or update.model_versions or update.removed_routing_keys)
 
 
-def _changes_endpoints(update: rules_pb2.RulesUpdate) -> bool:
-    return bool(update.endpoints or update.removed_endpoints)
+def _is_for_gateways(update: rules_pb2.RulesUpdate) -> bool:
+    return bool(update.endpoints or update.removed_endpoints or update.HasField("tenants"))
 
 
-def _without_endpoints(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
+def _for_resolvers(update: rules_pb2.RulesUpdate) -> rules_pb2.RulesUpdate:
     copy = rules_pb2.RulesUpdate()
     copy.CopyFrom(update)
     copy.ClearField("endpoints")
     copy.ClearField("removed_endpoints")
+    copy.ClearField("tenants")
     return copy
 
 

@@ -14,6 +14,7 @@ from models.apis import APIS
 from services.gateway.access_log import AccessLog
 from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
+from services.gateway.limits import Limiter
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.rules import RuleSet, Subscriber, run_beside
@@ -29,6 +30,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
     parser.add_argument("--rest", help="ip:port to serve REST on; left out, there is none")
     parser.add_argument("--control-plane", required=True, help="host:port of the control plane")
+    parser.add_argument("--replicas", type=int, default=1, help="gateways that share tenants' limits (%(default)s)")
     parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a request")
     return parser.parse_args()
 
@@ -36,7 +38,8 @@ def _arguments() -> argparse.Namespace:
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     access_log, pool = AccessLog(arguments.access_log), Pool()
     copies = Copies(pool)
-    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=copies)
+    limiter = Limiter(arguments.replicas)
+    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=copies, limiter=limiter)
     server, healthy = new_server(handlers=[forwarder], admits={api.service: ("caller",) for api in APIS.values()})
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -15,6 +15,7 @@ from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseErr
 from lab.routing.compiled import Router
 from models.apis import METHODS
 from models.context import read_context
+from services.gateway.limits import OverLimitError
 from services.gateway.passage import FailedError, Passage, Route, Target
 from services.rules import Book, RuleSet
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.access_log import AccessLog
     from services.gateway.copies import Copies
+    from services.gateway.limits import Account, Limiter
     from services.gateway.pool import Backend, Pool
 
     _Context = grpc.aio.ServicerContext[Any, Any]
@@ -87,13 +89,15 @@ class Forwarder(grpc.GenericRpcHandler):
         pool: where the replicas are.
         access_log: gets a line a request.
         copies: takes the shadow copies.
+        limiter: knows how much tenants may ask.
     """
 
-    def __init__(self, *, name: str, pool: Pool, access_log: AccessLog, copies: Copies) -> None:
+    def __init__(self, *, name: str, pool: Pool, access_log: AccessLog, copies: Copies, limiter: Limiter) -> None:
         self._name = name
         self._pool = pool
         self._access_log = access_log
         self._copies = copies
+        self._limiter = limiter
         self._book = Book(Router.empty(), Route.of)
         self._numbers = itertools.count(1)
         self._handlers = {path: self._handler(method, _parsed(method)) for path, method in METHODS.items()}
@@ -108,6 +112,7 @@ class Forwarder(grpc.GenericRpcHandler):
         book = Book(rules.router, Route.of)
         await self._pool.put_in_force(rules.endpoints)
         self._book, self._use_cases = book, rules.router.use_cases
+        self._limiter.put_in_force(rules.limits)
 
     def api_of(self, use_case: str) -> str:
         """The API that a use case has under the rules in force; empty if there is no such use case."""
@@ -198,6 +203,8 @@ class Forwarder(grpc.GenericRpcHandler):
         return Passage(request, context, request_id, payload)
 
     def _end(self, passage: Passage, status: str) -> None:
+        if passage.account is not None:
+            self._limiter.leave(passage.account)
         envelope, target = passage.envelope, passage.target
         self._access_log.add(
             request_id=passage.request_id,
@@ -214,6 +221,8 @@ class Forwarder(grpc.GenericRpcHandler):
         route, target = passage.route, passage.target
         if route is None or target is None:
             route = self._decide(passage.envelope)
+            if passage.account is None:
+                passage.account = self._let_in(passage.envelope)
             target = passage.decided(route)
         while (backend := self._pool.backend(target.key)) is None:
             reason = f"{passage.envelope.use_case} ({target.key}): no healthy replica"
@@ -227,9 +236,20 @@ class Forwarder(grpc.GenericRpcHandler):
             reason = f"use case {use_case!r}: gateway {self._name} has no rules yet"
             raise FailedError(grpc.StatusCode.UNAVAILABLE, reason)
         try:
-            return self._book.look_up(use_case, read_context(envelope.context))
+            context = read_context(envelope.context)
+        except ValueError as error:
+            raise FailedError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: {error}") from None
+        try:
+            return self._book.look_up(use_case, context)
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
+
+    def _let_in(self, envelope: serving_pb2.Envelope) -> Account:
+        """Only whoever may ask at all uses a tenant's share up."""
+        try:
+            return self._limiter.enter(envelope.context.tenant, envelope.use_case)
+        except OverLimitError as error:
+            raise FailedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
 
     def _send(self, passage: Passage, route: Route, target: Target, rpc: Any, method: Method) -> Any:
         """Fills in what the model needs, sends, and has a copy sent if one is due; returns the call."""

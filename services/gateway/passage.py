@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from lab.routing.compiled import Alternative, Choice, Shadow
     from models.proto.serving.v1 import serving_pb2
+    from services.gateway.limits import Account
 
     Metadata = tuple[tuple[str, str], ...]
 
@@ -87,10 +88,11 @@ class Passage:
         attempts: how often it was sent to a model.
         shadow: routing key of the shadow that gets a copy; empty if none.
         torn: whether there has been a tear.
+        account: its tenant's, which it must leave; None until it is let in.
     """
 
     __slots__ = (
-        *("attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
+        *("account", "attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
         *("route", "shadow", "target", "torn", "_failed", "_place"),
     )
 
@@ -108,6 +110,7 @@ class Passage:
         self.revision = self.attempts = 0
         self.shadow = ""
         self.torn = False
+        self.account: Account | None = None
         self._failed = ""
         self._place = 0
 

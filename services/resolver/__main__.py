@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health_pb2
 
 from lab.transport import drain, listen, new_server, run_service
+from lab.transport.request_log import LogsRequests, RequestLog
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
+from services.resolver.access_log import LOG_FIELDS, RESOLVE, described
 from services.resolver.service import Resolver
 from services.rules import RuleSet, Subscriber, run_beside
 
@@ -32,6 +35,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--max-stale", type=float, default=300.0, help="seconds, while the resolver cannot be reached [300]"
     )
+    parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a question; none if left out")
     return parser.parse_args()
 
 
@@ -42,7 +46,11 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         lease_ttl_s=arguments.lease_ttl,
         max_stale_s=arguments.max_stale,
     )
-    server, healthy = new_server(admits={_SERVICE: ("caller",)})
+    log = RequestLog(arguments.access_log, LOG_FIELDS)
+    server, healthy = new_server(
+        interceptors=[LogsRequests(log, [RESOLVE], described)] if arguments.access_log else (),
+        admits={_SERVICE: ("caller",)},
+    )
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 
@@ -53,11 +61,12 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     port = listen(server, arguments.listen)
     await server.start()
     _log.info("%s serves on port %d for %s", arguments.name, port, arguments.owner or "everybody")
-    await run_beside(stop, Subscriber(node=arguments.name, control_plane=arguments.control_plane, apply=apply))
-    _log.info("%s stops", arguments.name)
-    resolver.close()
-    # Its clients have no other resolver to leave for; they live on their leases.
-    await drain(server, healthy, grace_s=_GRACE_S, linger_s=0)
+    async with log.running():
+        await run_beside(stop, Subscriber(node=arguments.name, control_plane=arguments.control_plane, apply=apply))
+        _log.info("%s stops", arguments.name)
+        resolver.close()
+        # Its clients have no other resolver to leave for; they live on their leases.
+        await drain(server, healthy, grace_s=_GRACE_S, linger_s=0)
 
 
 def main() -> None:

@@ -55,7 +55,10 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         if not book.revision:
             reason = f"use case {request.use_case!r}: resolver {self._name} has no rules yet"
             await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
-        fields = read_context(request.context)
+        try:
+            fields = read_context(request.context)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{request.use_case}: {error}")
         if self._owner is not None and fields.setdefault("caller", self._owner) != self._owner:
             reason = (
                 f"use case {request.use_case!r}: resolver {self._name} speaks for {self._owner}, "

@@ -74,8 +74,9 @@ def make_record() -> Callable[..., Record]:
             attempts=1,
             item_id="t01",
             score=0.0,
+            seen_origin="real",
         )
-        record = replace(record, **changes)
+        record = replace(record, **{"seen_tenant": changes.get("tenant", ""), **changes})
         if record.status == UNSENT:
             record = replace(record, sent_ns=0, done_ns=0)
         if record.status != "OK":
@@ -86,6 +87,8 @@ def make_record() -> Callable[..., Record]:
                 "replica": "",
                 "item_id": "",
                 "score": 0.0,
+                "seen_origin": "",
+                "seen_tenant": "",
             }
             return replace(record, source="", routing_key="", **nobody)
         if "score" not in changes:

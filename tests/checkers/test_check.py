@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     Table = Callable[..., dict[str, Any]]
 
 
-ALWAYS = ["accounting", "driver", "routing", "tear"]
+ALWAYS = ["accounting", "driver", "routing", "tear", "origin"]
 
 
 def test_a_good_run_is_valid_by_all_checkers(make_record: Make, make_evidence: Prove) -> None:
     verdicts = check(make_evidence([make_record(number) for number in range(200)]))
     assert ALWAYS == [one.checker for one in verdicts]
-    assert [one.outcome for one in verdicts] == [Outcome.VALID] * 4
+    assert [one.outcome for one in verdicts] == [Outcome.VALID] * len(ALWAYS)
 
 
 def test_an_empty_run_is_unknown_by_all_checkers(make_evidence: Prove) -> None:
-    assert [one.outcome for one in check(make_evidence([]))] == [Outcome.UNKNOWN] * 4
+    assert [one.outcome for one in check(make_evidence([]))] == [Outcome.UNKNOWN] * len(ALWAYS)
 
 
 def test_a_run_with_every_subject_is_judged_by_every_checker(

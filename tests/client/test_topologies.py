@@ -10,6 +10,7 @@ import pytest
 from lab.client import TOPOLOGIES, Client, DirectTarget, Endpoints, open_client
 from lab.errors import CallError, SpecError
 from models.apis import APIS
+from models.context import origin_name
 from models.scoring import scores
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
 
@@ -155,6 +156,33 @@ async def test_a_tear_is_tried_once_more_and_then_reported(topology: str, endpoi
         with pytest.raises(CallError, match=r"rows\.v1"):
             await anext(client.stream("HomepageRows", rank_request(), CONTEXT))
         assert len(model.seen) == 4
+
+
+@pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
+@pytest.mark.parametrize("origin", ["real", "artificial", ""])
+async def test_origin_and_tenant_reach_the_model_whole_or_as_a_stream(
+    topology: str, origin: str, endpoints: Endpoints
+) -> None:
+    context = {**CONTEXT, "traffic_origin": origin, "tenant": "ads"}
+    async with opened(topology, endpoints) as client:
+        answers = [await client.call("HomepageRows", rank_request(), context)]
+        answers += [item async for item in client.stream("HomepageRows", rank_request(), context)]
+    assert {(origin, "ads")} == {
+        (origin_name(answer.response.answered_by), answer.response.answered_by.tenant) for answer in answers
+    }
+
+
+@pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
+@pytest.mark.parametrize(
+    ("tenant", "header"), [("ads", "ads"), ("Kinder & Märchen", "Kinder%20%26%20M%C3%A4rchen"), ("", "%")]
+)
+async def test_the_central_envoy_alone_is_told_the_tenant_in_a_header(
+    topology: str, tenant: str, header: str, endpoints: Endpoints, model: Model
+) -> None:
+    async with opened(topology, endpoints) as client:
+        await client.call("HomepageRows", rank_request(), {**CONTEXT, "tenant": tenant})
+    [(_, metadata)] = model.seen
+    assert (header if topology == "gateway-header" else None) == metadata.get("x-tenant")
 
 
 @pytest.mark.parametrize("topology", RULED)

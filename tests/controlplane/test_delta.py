@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from envoy.config.core.v3 import extension_pb2
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from services.controlplane.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION
 from services.controlplane.xds.store import ResourceStore
+from services.controlplane.xds.tenants import tenant_limits
 
 KEY = "cw-ranker.v1"
 
@@ -176,3 +179,43 @@ def test_a_refusal_is_remembered_with_its_reason_until_a_later_one_is_applied(st
     node.acknowledges(CLUSTER, nonce, error="no such filter")
 
     assert (node.subscriber.refused, node.subscriber.error) == (store.subscribers.generation, "no such filter")
+
+
+def test_whoever_asks_for_tenants_limits_gets_them_and_every_change(store: ResourceStore, node: Node) -> None:
+    _holds_the_key(node)
+    node.asks(EXTENSION, "tenants")
+    [(_, names, nonce)] = node.is_sent()
+    node.acknowledges(EXTENSION, nonce)
+    assert names == ["tenants"]  # that nobody is limited, too, is said, or the filter would wait for it
+
+    store.update(tenants={"ads": {"rate": 5}})
+    [(type_url, names, nonce)] = node.is_sent()
+    assert (type_url, names) == (EXTENSION, ["tenants"])
+    assert node.subscriber.applied < store.subscribers.generation
+    node.acknowledges(EXTENSION, nonce)
+    assert node.subscriber.applied == store.subscribers.generation
+
+    store.update(tenants={"ads": {"rate": 5}}, clusters={})
+    assert node.is_sent() == []
+    store.update(tenants={})
+    assert node.versions_sent() == {"tenants": tenant_limits({}).version}
+
+
+def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -> None:
+    tenants = {"ads": {"rate": 100, "burst": 20}, "kids": {"concurrent": 3}, "default": {"rate": 0.25, "concurrent": 1}}
+    config = extension_pb2.TypedExtensionConfig.FromString(tenant_limits(tenants).body.value)
+    limits = local_rate_limit_pb2.LocalRateLimit.FromString(config.typed_config.value)
+
+    assert [
+        ("ads", 20, 100, 1.0),
+        ("", 1, 1, 4.0),
+    ] == [
+        (
+            each.entries[0].value,
+            each.token_bucket.max_tokens,
+            each.token_bucket.tokens_per_fill.value,
+            each.token_bucket.fill_interval.ToTimedelta().total_seconds(),
+        )
+        for each in limits.descriptors
+    ]
+    assert not limits.HasField("token_bucket")  # who fits none of them is not limited

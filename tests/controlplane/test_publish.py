@@ -47,6 +47,33 @@ async def test_a_move_reaches_gateways_but_neither_resolvers_nor_their_leases(co
     ]
 
 
+async def test_tenants_limits_reach_gateways_but_neither_resolvers_nor_their_leases(control_plane, table) -> None:
+    plain = table({"v1": "ml-cluster-1"})
+    limited = RouteTable.from_document({**plain.document, "tenants": {"ads": {"rate": 5}}})
+    await control_plane.replica("ml-cluster-1", "a")
+    resolver = await control_plane.follower("resolver")
+    gateway = await control_plane.follower("gateway", with_endpoints=True)
+    await control_plane.publish(plain)
+    told = len(resolver.updates)
+
+    await control_plane.publish(limited)
+
+    assert (1, b'{"ads":{"rate":5}}') == (gateway.updates[-1].revision, gateway.updates[-1].tenants)
+    assert control_plane.publisher.table.document["tenants"] == {"ads": {"rate": 5}}
+    newcomer = await control_plane.follower("newcomer", with_endpoints=True)
+    assert newcomer.updates[0].tenants == b'{"ads":{"rate":5}}'
+    assert not (await control_plane.follower("another")).updates[0].HasField("tenants")
+    sent = len(gateway.updates)
+    await control_plane.publish(limited)
+    assert sent == len(gateway.updates)
+
+    await control_plane.publish(plain)
+
+    assert gateway.updates[-1].tenants == b"{}"
+    assert told == len(resolver.updates)
+    assert control_plane.publisher.registry.document(4).get("tenants", {}) == {}
+
+
 async def test_what_is_replaced_stays_loaded_until_it_is_retired(control_plane, table, until) -> None:
     old = await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-2", "bb")

@@ -244,3 +244,10 @@ def test_a_caller_has_routes_to_what_it_may_use_and_to_nothing_that_has_no_clust
     may_use["search"] = [V1, V2]
     store.update(clusters={})
     assert store.listener("search").routes == {V1, V2}
+
+
+def test_limits_of_tenants_are_not_for_clients_that_route_by_themselves(store: ResourceStore, node: Node) -> None:
+    generation = store.update(tenants={"ads": {"rate": 5}})
+
+    assert node.is_sent() == []
+    assert node.subscriber.applied == generation

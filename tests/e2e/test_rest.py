@@ -46,9 +46,10 @@ def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab, run_la
         url = f"{shown[name]}/v1/use-cases/ContinueWatchingRanking:call"
         for context in ({"device": "phone"}, {"device": "tv", "country": "US"}):
             wanted = lab.explain("ContinueWatchingRanking", {"user_id": "u1", "caller": "homepage", **context}).choice
-            status, answer = post(url, asking(**context))
+            status, answer = post(url, asking(**context, trafficOrigin="TRAFFIC_ORIGIN_ARTIFICIAL", tenant="ads"))
             by = answer["answeredBy"]
             assert (status, by["model"], by["version"]) == (200, wanted.model, wanted.version)
+            assert (by["trafficOrigin"], by["tenant"]) == ("TRAFFIC_ORIGIN_ARTIFICIAL", "ads")
             assert [{"id": "t1", "score": scores(by["model"], by["version"], "u1", ["t1"])[0]}] == answer["titles"]
         assert post(url, asking("payments"))[0] == 403
         assert post(url.replace("Ranking:", "Rnaking:"), asking())[0] == 404

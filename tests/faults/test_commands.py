@@ -12,9 +12,7 @@ import psutil
 import pytest
 
 from lab.errors import InputError, LabError
-from lab.report.sections.timeline import _PAST
-from lab.runs.marks import ACTS
-from lab.runs.marks import KINDS as ACT_KINDS
+from lab.runs.marks import ACTS, PAST
 from lab.waiting import eventually
 from tests.conftest import LAB
 
@@ -27,11 +25,16 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 A = "ml-cluster-1-a"
-WITHIN = timedelta(seconds=10)
+# A command takes its time to start where much else is going on.
+WITHIN = timedelta(seconds=60)
 
 
 def states(lab: Lab) -> dict[str, str]:
     return {unit.name: unit.state for unit in lab.status().units}
+
+
+def acts(lab: Lab) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (lab.folder / ACTS).read_text().splitlines()]
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -59,10 +62,10 @@ def test_a_fault_outlives_the_command_that_injects_it(lab: Lab, run_lab: Run) ->
 
 
 def test_for_a_while_waits_and_heals(lab: Lab, run_lab: Run) -> None:
-    done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "3", "--json"))
+    done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "1", "--json"))
 
-    assert done["observed"]["visible"] == "yes"
     assert done["healed"]
+    assert [(act["kind"], act["target"]) for act in acts(lab)[-2:]] == [("kill", A), ("start", A)]
     assert states(lab)[A] == "running"
 
 
@@ -73,7 +76,7 @@ def test_an_interruption_heals_before_its_time(lab: Lab, number: signal.Signals)
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
         eventually("it is injected", lambda: states(lab)[A], until="paused".__eq__, within=WITHIN)
         injecting.send_signal(number)
-        _, said = injecting.communicate(timeout=20)
+        _, said = injecting.communicate(timeout=60)
 
     assert injecting.returncode == 130
     assert said.splitlines()[-1] == "lab: interrupted"
@@ -199,15 +202,15 @@ def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
     with lab.injected("pause", A):
         pass
 
-    acts = [json.loads(line) for line in (lab.folder / ACTS).read_text().splitlines()][-4:]
-    assert [(act["kind"], act["target"]) for act in acts] == [
+    written = acts(lab)[-4:]
+    assert [(act["kind"], act["target"]) for act in written] == [
         ("slow", "ml-cluster-1"),
         ("heal slow", "ml-cluster-1"),
         ("pause", A),
         ("resume", A),
     ]
-    assert acts[0]["detail"] == "ms 20, on ml-cluster-1-a, ml-cluster-1-b"
-    assert set(_PAST) == set(ACT_KINDS)
+    assert {act["kind"] for act in written} <= PAST.keys()
+    assert written[0]["detail"] == "ms 20, on ml-cluster-1-a, ml-cluster-1-b"
 
 
 def test_down_ends_what_a_fault_has_started(mini_spec: Path, new_lab: Callable[[], Lab], run_lab: Run) -> None:

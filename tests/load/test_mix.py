@@ -56,6 +56,31 @@ def test_requests_are_pinned_only_if_the_plan_says_so(make_plan: MakePlan) -> No
     assert {"", "rows@v2"} == {some.draw().context["override"] for _ in range(50)}
 
 
+def test_a_choice_that_stands_there_often_is_drawn_as_often(make_plan: MakePlan) -> None:
+    drawing = Mix(make_plan(use_cases=USE_CASES, contexts={"tenant": ("ads",) * 9 + ("kids",)}))
+    counts = Counter(drawing.draw().context["tenant"] for _ in range(4_000))
+
+    # n = 4,000: a share of 1/10 has a sigma of 0.5 %; 3 % is six sigma.
+    assert {"ads", "kids"} == set(counts)
+    assert pytest.approx(0.1, abs=0.03) == counts["kids"] / 4_000
+
+
+@pytest.mark.parametrize(
+    ("contexts", "origins"),
+    [
+        ({}, {"artificial"}),
+        ({"traffic_origin": ("real",)}, {"real"}),
+        ({"traffic_origin": ("real", "artificial")}, {"real", "artificial"}),
+    ],
+)
+def test_the_origin_is_artificial_unless_the_contexts_say_otherwise(
+    make_plan: MakePlan, contexts: dict[str, tuple[str, ...]], origins: set[str]
+) -> None:
+    drawing = Mix(make_plan(use_cases=USE_CASES, contexts=contexts))
+
+    assert origins == {drawing.draw().context["traffic_origin"] for _ in range(50)}
+
+
 @pytest.mark.parametrize("api", list(APIS))
 @pytest.mark.parametrize("payload_bytes", [0, 400, 27_000])
 def test_a_payload_is_built_once_and_knows_its_size(api: str, payload_bytes: int) -> None:

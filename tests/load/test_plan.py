@@ -78,6 +78,7 @@ def test_a_plan_from_before_there_were_tears_and_processes_has_none_and_one(
         ({"users": 0}, "users: 0"),
         ({"timeout_s": 0.0}, "timeout_s"),
         ({"traffic_origin": "fake"}, "'real' or 'artificial'"),
+        ({"contexts": {"traffic_origin": ("real", "fake")}}, "traffic_origin: 'fake' is not known; write 'real'"),
         ({"processes": 0}, "processes: 0 will not do; write 1 to 64"),
         ({"processes": 65}, "processes: 65"),
     ],

@@ -186,3 +186,20 @@ def test_processes_that_were_stopped_broke_off_where_the_first_of_them_did() -> 
     seen = add_up([one, other])
 
     assert (99, "SIGINT", 202.0) == (seen.unsent, seen.stopped_by, seen.achieved_rate)
+
+
+def test_tenants_are_told_apart_if_there_are_several() -> None:
+    alone = [record(number, number, took_ms=number + 1) for number in range(100)]
+    assert summarize(alone, schedule_of(100, 1)).by_tenant == {}
+
+    shared = [replace(each, tenant="ads" if each.sequence % 2 else "") for each in alone]
+    shared[1] = replace(shared[1], status="RESOURCE_EXHAUSTED")
+    seen = summarize([*shared, record(100, 100, status=UNSENT)], schedule_of(101, 1)).by_tenant
+
+    assert ["", "ads"] == list(seen)
+    assert (50, 50, 0, {"OK": 50}) == (seen[""].sent, seen[""].ok, seen[""].failed, seen[""].by_status)
+    assert (50, 49, 1) == (seen["ads"].sent, seen["ads"].ok, seen["ads"].failed)
+    assert {"OK": 49, "RESOURCE_EXHAUSTED": 1} == seen["ads"].by_status
+    assert (49, 99, 50, 100) == pytest.approx(
+        (seen[""].p50_ms, seen[""].p99_ms, seen["ads"].p50_ms, seen["ads"].p99_ms), rel=2e-3
+    )

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.measure.compare import added_ratio, interleave, median, median_difference, median_ratio, quantile
+from lab.measure.compare import (
+    added_ratio,
+    interleave,
+    median,
+    median_difference,
+    median_ratio,
+    quantile,
+    quantile_ratio,
+)
 
 
 def seeded() -> Random:
@@ -116,3 +124,23 @@ def test_a_quantile_is_the_nearest_rank_upwards() -> None:
     assert quantile(values, 0.99, seed=0).estimate == 199.0
     assert quantile(values[:50], 0.99, seed=0).estimate == 50.0
     assert quantile(values, 0.5, seed=0).low < quantile(values, 0.5, seed=0).estimate
+
+
+def test_a_ratio_of_quantiles_puts_the_rounds_together_and_keeps_each_whole() -> None:
+    base = [float(value) for value in range(1, 101)]
+    moods = (1.0, 2.0, 5.0)
+    quiet = [[mood * value for value in base] for mood in moods]
+    noisy = [[1.5 * mood * value for value in base] for mood in moods]
+
+    found = quantile_ratio(noisy, quiet, 0.9, seed=0)
+
+    # What a round's mood does, it does to both arms, so the ratio scatters no more than the moods differ.
+    assert (1.5, 1.5, 1.5, 3) == (found.estimate, found.low, found.high, found.rounds)
+    assert found == quantile_ratio(noisy, quiet, 0.9, seed=0)
+    worse = quantile_ratio([*noisy[:2], quiet[2]], quiet, 0.9, seed=0)
+    assert worse.low == 1.0
+    assert worse.high == 1.5
+    with pytest.raises(ValueError, match="round 0 has no value"):
+        quantile_ratio([[1.0], [2.0]], [[], [2.0]], 0.9, seed=0)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        quantile_ratio([[1.0]], [[1.0], [2.0]], 0.9, seed=0)

@@ -38,3 +38,8 @@ def test_an_empty_field_is_a_lacking_one() -> None:
 def test_a_context_that_does_not_exist_is_refused(context: dict[str, str], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         write_context(serving_pb2.RequestContext(), context)
+
+
+def test_an_origin_that_does_not_exist_is_not_taken_for_none() -> None:
+    with pytest.raises(ValueError, match="traffic_origin: 7 is not known; write 'real' or 'artificial'"):
+        read_context(serving_pb2.RequestContext(traffic_origin=7))  # type: ignore[arg-type]  # protobuf lets it through

@@ -19,7 +19,9 @@ from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-FLOATS = st.floats(width=32)
+# JSON has one NaN; its other bit patterns do not come back.
+FLOATS = st.floats(width=32).map(lambda number: math.nan if math.isnan(number) else number)
+DOUBLES = st.floats().map(lambda number: math.nan if math.isnan(number) else number)
 ENVELOPES = st.builds(
     serving_pb2.Envelope,
     request_id=TEXT,
@@ -30,12 +32,12 @@ ENVELOPES = st.builds(
 ANSWERED_BY = st.builds(serving_pb2.AnsweredBy, cluster=TEXT, revision=st.integers(0, 2**64 - 1))
 TITLES = st.lists(st.builds(ranking_pb2.Title, id=TEXT, features=st.lists(FLOATS, max_size=4)), max_size=3)
 PAYMENTS = st.builds(fraud_pb2.Payment, id=TEXT, amount_minor_units=st.integers(-(2**63), 2**63 - 1))
-RANKED = st.lists(st.builds(ranking_pb2.RankedTitle, id=TEXT, score=st.floats()), max_size=3)
+RANKED = st.lists(st.builds(ranking_pb2.RankedTitle, id=TEXT, score=DOUBLES), max_size=3)
 MESSAGES = st.one_of(
     st.builds(ranking_pb2.RankRequest, envelope=ENVELOPES, titles=TITLES),
     st.builds(fraud_pb2.ScoreRequest, envelope=ENVELOPES, payment=PAYMENTS),
     st.builds(ranking_pb2.RankResponse, answered_by=ANSWERED_BY, titles=RANKED),
-    st.builds(fraud_pb2.ScoreResponse, answered_by=ANSWERED_BY, payment_id=TEXT, score=st.floats()),
+    st.builds(fraud_pb2.ScoreResponse, answered_by=ANSWERED_BY, payment_id=TEXT, score=DOUBLES),
 )
 VALUES = st.recursive(
     st.none()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -12,6 +13,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2
 from models.proto.fraud.v1 import fraud_pb2
+from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 
 if TYPE_CHECKING:
@@ -140,6 +142,90 @@ async def test_over_the_concurrency_limit_is_refused_with_key_and_limit_and_the_
         call.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.desk.in_flight)
+
+
+async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], eventually: Callable[..., object]
+) -> None:
+    def of(tenant: str) -> ranking_pb2.RankRequest:
+        request = rank_request("rows", "v1")
+        request.envelope.use_case = "HomepageRows"
+        request.envelope.context.tenant = tenant
+        return request
+
+    slow = stub_pb2.Behaviour(tenant_concurrency_limit=2, constant=stub_pb2.ConstantLatency(ms=600_000))
+    await replica.control.SetBehaviour(slow)
+    calls = [replica.ranking.Rank(of("noisy")), replica.ranking.RankStream(of("noisy"))]
+    running = [asyncio.ensure_future(calls[0]), asyncio.ensure_future(calls[1].read())]
+    await eventually("two in flight", lambda: replica.replica.desk.in_flight, lambda n: n == 2)
+
+    for refused in (replica.ranking.Rank(of("noisy")), replica.ranking.RankStream(of("noisy")).read()):
+        with pytest.raises(grpc.aio.AioRpcError) as over:
+            await refused
+        assert over.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for word in ("'noisy'", "'HomepageRows'", "rows.v1", "2 requests of one tenant", "tenant_concurrency_limit"):
+            assert word in (over.value.details() or "")
+    await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)))
+    for quiet in ("quiet", ""):
+        assert (await replica.ranking.Rank(of(quiet))).titles
+
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.desk.in_flight)
+    assert (await replica.ranking.Rank(of("noisy"))).titles
+
+
+@pytest.mark.parametrize("origin", ["REAL", "ARTIFICIAL", "UNSPECIFIED"])
+async def test_every_answer_says_which_origin_and_tenant_the_model_saw(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], origin: str
+) -> None:
+    number = serving_pb2.TrafficOrigin.Value(f"TRAFFIC_ORIGIN_{origin}")
+    request = rank_request("rows", "v1")
+    request.envelope.context.traffic_origin = number
+    request.envelope.context.tenant = "ads"
+    payment = fraud_pb2.ScoreRequest(envelope=request.envelope)
+    payment.envelope.model_config.model = "fraud"
+
+    answers = [
+        await replica.ranking.Rank(request),
+        await replica.fraud.Score(payment),
+        *[item async for item in replica.ranking.RankStream(request)],
+    ]
+
+    assert {(True, number, True, "ads")} == {
+        (by.HasField("traffic_origin"), by.traffic_origin, by.HasField("tenant"), by.tenant)
+        for by in (answer.answered_by for answer in answers)
+    }
+
+
+@pytest.mark.parametrize(("header", "tenant"), [("ads", "kids"), ("ads", ""), ("%", "ads")])
+async def test_a_header_that_names_another_tenant_than_the_body_is_refused(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], header: str, tenant: str
+) -> None:
+    request = rank_request("rows", "v1")
+    request.envelope.context.tenant = tenant
+
+    with pytest.raises(grpc.aio.AioRpcError, match="name the same tenant in both") as refused:
+        await replica.ranking.Rank(request, metadata=(("x-tenant", header),))
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert replica.replica.desk.in_flight == 0
+    right = quote(tenant, safe="") or "%"
+    assert (await replica.ranking.Rank(request, metadata=(("x-tenant", right),))).titles
+
+
+async def test_an_origin_that_does_not_exist_is_refused(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
+) -> None:
+    request = rank_request("rows", "v1")
+    request.envelope.context.traffic_origin = 7  # type: ignore[assignment]  # protobuf lets it through
+
+    for call in (replica.ranking.Rank(request), replica.ranking.RankStream(request).read()):
+        with pytest.raises(grpc.aio.AioRpcError, match=r"traffic_origin: 7 is not known; write 'real'") as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert replica.replica.desk.in_flight == 0
 
 
 async def test_a_stream_whose_client_leaves_is_no_longer_in_flight(

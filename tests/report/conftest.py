@@ -61,12 +61,15 @@ def make_one_record(sequence: int, *, latency_ms: float = 1.0, **changes: Any) -
         "served_revision": 1,
         "attempts": 1,
         "item_id": "t01",
+        "seen_origin": changes.get("traffic_origin", "artificial"),
+        "seen_tenant": changes.get("tenant", ""),
         **changes,
     }
     if values["status"] == UNSENT:
         values |= {"sent_ns": 0, "done_ns": 0}
     if values["status"] != "OK":
         values |= dict.fromkeys(("source", "routing_key", "model", "version", "cluster", "replica", "item_id"), "")
+        values |= {"seen_origin": "", "seen_tenant": ""}
         return Record(score=0.0, **values)
     return Record(score=scores(values["model"], values["version"], "u1", ["t01"])[0], **values)
 

@@ -8,8 +8,10 @@ import pytest
 
 from lab.history import UNSENT
 from lab.load.arrivals import Poisson, Trace
-from lab.report import read_run, read_runs
+from lab.report import read_run, read_runs, render
 from lab.report.sections import answers, latency, machine, timeline, verdicts
+from lab.runs import judge
+from lab.runs.folder import judged_before, write_summary
 from lab.runs.marks import Act
 
 if TYPE_CHECKING:
@@ -138,3 +140,18 @@ def test_runs_on_the_same_ground_stand_together(make_run: Callable[..., Path]) -
     grounds = machine.view([read_run(folder, number=number) for number, folder in enumerate(folders, 1)])
 
     assert [[1, 3], [2]] == [[run.number for run in ground.runs] for ground in grounds]
+
+
+def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(
+    make_run: Callable[..., Path], make_record: Callable[..., Record]
+) -> None:
+    tenants = ["ads", "<kids>"]
+    folder = make_run([make_record(each, tenant=tenants[each % 2], latency_ms=1 + each % 2) for each in range(400)])
+    result = judge(folder)
+    write_summary(result)
+
+    assert judged_before(folder) == result
+    assert [2, 1] == pytest.approx([each.p50_ms for each in result.summary.by_tenant.values()], rel=2e-3)
+    page = render(read_runs([folder]))
+    assert '<td class="whole">&lt;kids&gt;</td><td class="number">200</td><td class="number">2.00</td>' in page
+    assert "The same run by tenant" not in render(read_runs([make_run(name="20231114T221321.000Z")]))

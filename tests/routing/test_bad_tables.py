@@ -47,6 +47,7 @@ clusters:
 UP = "use_cases.UpNext"
 RULES = f"{UP}.rules"
 IN = "    rules:"
+END = "    replicas: 2\n"
 NO_ORIGIN = """\
 ab
         when: {not: {traffic_origin: [real, artificial]}}
@@ -173,6 +174,17 @@ BAD = [
         "models.up-next.versions.v1.cluster",
         "'ml-cluster-1' is not in clusters;",
     ),
+    # tenants
+    (END, f"{END}tenants:\n  ads: {{rte: 5}}\n", 34, "tenants.ads.rte", "unknown field 'rte'; did you mean 'rate'?"),
+    (END, f"{END}tenants:\n  ads: 5\n", 34, "tenants.ads", "5 is not a mapping; write fields as 'name: value'"),
+    (END, f"{END}tenants:\n  ads: {{}}\n", 34, "tenants.ads", "limits nothing; add 'rate' or 'concurrent', or leave"),
+    (END, f"{END}tenants:\n  ads: {{burst: 5}}\n", 34, "tenants.ads", "has 'burst' without 'rate'; add the rate"),
+    (END, f"{END}tenants:\n  ads:\n    rate: 0\n", 35, "tenants.ads.rate", "0 is not a rate; write requests per"),
+    (END, f"{END}tenants:\n  ads: {{rate: yes}}\n", 34, "tenants.ads.rate", "'yes' is not a rate; write requests per"),
+    (END, f"{END}tenants:\n  ads: {{rate: 1e9}}\n", 34, "tenants.ads.rate", "more than 0 and at most 1,000,000"),
+    (END, f"{END}tenants:\n  ads: {{rate: 1, burst: 0}}\n", 34, "tenants.ads.burst", "0 is not a number of requests"),
+    (END, f"{END}tenants:\n  ads: {{concurrent: 1.5}}\n", 34, "tenants.ads.concurrent", "write a whole number from 1"),
+    (END, f"{END}tenants:\n  a b: {{rate: 1}}\n", 34, "tenants.'a b'", "is not a tenant's name; write it like ads"),
     # shadow, fallback, override, config
     (
         IN,

@@ -9,7 +9,9 @@ import yaml
 
 from lab.errors import RouteTableError
 from lab.history import Record
+from lab.routing.change import sharing
 from lab.routing.document import KNOWN_APIS, ModelVersion, RouteTable, Source, read_path, read_sources, sources_of
+from lab.routing.limits import Limit, limits_of
 from lab.routing.schema import CONTEXT_FIELDS, Conditions
 from models.apis import APIS
 
@@ -165,3 +167,30 @@ def test_the_table_knows_the_apis_and_context_fields_that_the_rest_of_the_lab_ha
     assert APIS.keys() == KNOWN_APIS
     assert set(CONTEXT_FIELDS) <= get_type_hints(Record).keys()
     assert [*CONTEXT_FIELDS, "negated"] == list(Conditions.model_fields)
+
+
+def test_limits_of_tenants_are_part_of_the_document_if_there_are_any() -> None:
+    tenants = {"ads": {"rate": 100, "burst": 20, "concurrent": 20}, "default": {"rate": 2.5}}
+
+    table = RouteTable.from_document({"tenants": tenants})
+
+    assert tenants == table.document["tenants"]
+    assert table == RouteTable.from_document(table.document)
+    assert table != RouteTable.from_document({})
+    assert (
+        table.document["tenants"] is sharing(RouteTable.from_document({"tenants": tenants}), table).document["tenants"]
+    )
+    assert "tenants" not in sharing(RouteTable.from_document({"tenants": {}}), table).document
+
+
+def test_a_limit_is_shared_out_in_whole_requests_and_none_is_left_with_nothing() -> None:
+    limits = limits_of({"ads": {"rate": 2.5}, "kids": {"concurrent": 3}, "tv": {"rate": 5, "burst": 1}})
+
+    assert {
+        "ads": Limit(rate=2.5, burst=3),
+        "kids": Limit(concurrent=3),
+        "tv": Limit(rate=5, burst=1),
+    } == limits
+    assert Limit(rate=1.25, burst=2) == limits["ads"].share(2)
+    assert Limit(concurrent=2) == limits["kids"].share(2)
+    assert Limit(rate=2.5, burst=1) == limits["tv"].share(2)

@@ -126,6 +126,14 @@ async def test_the_status_of_a_call_is_the_inference_calls_own(
         with pytest.raises(grpc.aio.AioRpcError, match="Nonsense") as caught:
             await caller.Call(caller_pb2.CallRequest(use_case="Nonsense", topology=topology))
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        unreal = serving_pb2.RequestContext(traffic_origin=7)  # type: ignore[arg-type]  # protobuf lets it through
+        for ask in (
+            caller.Call(caller_pb2.CallRequest(use_case="HomepageRows", topology=topology, context=unreal)),
+            caller.GetPage(caller_pb2.GetPageRequest(topology=topology, context=unreal)),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match="traffic_origin: 7 is not known") as caught:
+                await ask
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         model.failure = (grpc.StatusCode.RESOURCE_EXHAUSTED, "over the limit")
         with pytest.raises(grpc.aio.AioRpcError, match=r"rows\.v1.*over the limit") as caught:
             await caller.Call(caller_pb2.CallRequest(use_case="HomepageRows", topology=topology))

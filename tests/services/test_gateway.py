@@ -143,6 +143,12 @@ async def test_refusals_name_the_use_case_or_the_key_and_the_reason(control_plan
         code, message = await refused(gateway.Rank(asking(caller="search")))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert "'search' may not ask for use case 'HomepageRows'" in message
+        unreal = asking()
+        unreal.envelope.context.traffic_origin = 7  # type: ignore[assignment]  # protobuf lets it through
+        assert await refused(gateway.Rank(unreal)) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "HomepageRows: traffic_origin: 7 is not known; write 'real' or 'artificial'",
+        )
         code, message = await refused(gateway.Rank(asking()))
         assert code is grpc.StatusCode.UNAVAILABLE
         assert message == "HomepageRows (rows.v1): no healthy replica"
@@ -215,7 +221,7 @@ async def test_the_access_log_has_a_line_a_request(control_plane: ControlPlane, 
         ("r2", "Nonsense", "homepage", "", 0, "NOT_FOUND"),
         ("r3", "HomepageRows", "homepage", "rows.v1", 6, "OK"),
     ] == [
-        tuple(line[field] for field in ("request_id", "use_case", "caller", "key", "revision", "status"))
+        tuple(line[field] for field in ("request_id", "use_case", "caller", "routing_key", "revision", "status"))
         for line in lines
     ]
     assert all(line["ms"] > 0 and line["time"] > 0 for line in lines)

@@ -106,6 +106,12 @@ async def test_each_use_case_takes_the_json_of_its_own_api(control_plane: Contro
             "is 'UpNext', and the path says 'HomepageRows'",
         ),
         ("HomepageRows", asking(useKase="UpNext"), 400, "envelope.useKase: serving.v1.Envelope has no such field"),
+        (
+            "HomepageRows",
+            {"envelope": {"context": {"caller": "homepage", "trafficOrigin": 7}}},
+            400,
+            "traffic_origin: 7 is not known",
+        ),
         ("HomepageRows", asking(), 503, "HomepageRows (rows.v1): no healthy replica"),
     ],
 )

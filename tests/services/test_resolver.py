@@ -76,6 +76,12 @@ async def test_refusals_name_the_use_case_and_the_reason(control_plane: ControlP
         code, message = await refused(resolver, question("FraudDetection"))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert "'homepage' may not ask for use case 'FraudDetection'" in message
+        unreal = question("HomepageRows")
+        unreal.context.traffic_origin = 7  # type: ignore[assignment]  # protobuf lets it through
+        assert await refused(resolver, unreal) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "HomepageRows: traffic_origin: 7 is not known; write 'real' or 'artificial'",
+        )
 
 
 async def test_a_resolver_beside_a_caller_speaks_for_nobody_else(control_plane: ControlPlane) -> None:

@@ -13,11 +13,10 @@ from locust.exception import StopUser
 
 from lab.errors import InputError, LabError
 from lab.load.mix import Ask, Mix, Payloads
-from lab.load.plan import DRAWN_FIELDS
+from lab.load.plan import CHOSEN_FIELDS
 from lab.load.progress import NS_PER_MS
 from lab.load.steered.pace import NS, ClosedLoop, Deal, OwnPace, Slots
 from lab.load.steered.sender import Question
-from models.context import OVERRIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.load.steered.pace import Pace, Turn
 
-_FIELDS = ("user_id", *DRAWN_FIELDS, OVERRIDE)
+_FIELDS = ("user_id", *CHOSEN_FIELDS)
 
 
 class Crew:

@@ -1,4 +1,7 @@
-"""How each run went: answers, failures and latency over time, what was done to units, and when revisions went out."""
+"""How each run went: answers, failures and latency over time, what was done to units, and when revisions went out.
+
+Of a run that a scenario made, its steps are there, too.
+"""
 
 from __future__ import annotations
 

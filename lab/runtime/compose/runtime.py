@@ -24,6 +24,7 @@ from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
 from lab.transport.security import MTLS
+from lab.units import ACCESS_LOG
 from lab.waiting import POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ _SWEPT_WITHIN_S = 20.0
 # What the engine says of a network, or of a volume, that a container has.
 _IN_USE = (403, 409)
 _STATES = {"running": "running", "paused": "paused", "restarting": "running"}
-# What units write beside what they print.
-_ACCESS_LOG = "access.log"
 
 
 class ComposeRuntime:
@@ -165,10 +164,10 @@ class ComposeRuntime:
 
         def fetch(unit: Unit) -> None:
             self._fetch_log(unit.name)
-            if unit.role in {"gateway", "central-envoy", "sidecar"}:
+            if unit.logs_requests:
                 home = log_of(self._folder, unit.name).path.parent
                 with suppress(APIError, KeyError):
-                    copying.bring_back(self._container(self._containers()[unit.name]), f"{HOME}/{_ACCESS_LOG}", home)
+                    copying.bring_back(self._container(self._containers()[unit.name]), f"{HOME}/{ACCESS_LOG}", home)
 
         self._each(list(units), fetch)
 

@@ -14,7 +14,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lab.routing.keys import is_routing_key
 from services.controlplane.xds.identity import in_plaintext
 from services.controlplane.xds.progress import Progress, Subscription
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, corrupt_cluster
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION, corrupt_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Clusters before endpoints: the order in which Envoy can use them.
-_TYPES = (CLUSTER, ENDPOINTS)
+_TYPES = (CLUSTER, ENDPOINTS, EXTENSION)
 
 
 class DeltaStream:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # Envoy's default of 1,024 requests in flight would shed load that the scenario under way means to send.
@@ -84,12 +85,12 @@ def listener(routing_keys: Iterable[str]) -> Resource:
     )
     manager = http_connection_manager_pb2.HttpConnectionManager(
         route_config=route_pb2.RouteConfiguration(name="by-routing-key", virtual_hosts=[virtual_host] if keys else []),
-        http_filters=[http_connection_manager_pb2.HttpFilter(name="router", typed_config=_packed(router_pb2.Router()))],
+        http_filters=[http_connection_manager_pb2.HttpFilter(name="router", typed_config=packed(router_pb2.Router()))],
     )
     message = listener_pb2.Listener(
-        name=LISTENER_NAME, api_listener=api_listener_pb2.ApiListener(api_listener=_packed(manager))
+        name=LISTENER_NAME, api_listener=api_listener_pb2.ApiListener(api_listener=packed(manager))
     )
-    return replace(_resource(LISTENER_NAME, message), routes=frozenset(keys))
+    return replace(resource(LISTENER_NAME, message), routes=frozenset(keys))
 
 
 def endpoint_set_name(cluster: str, routing_key: str) -> str:
@@ -135,7 +136,7 @@ def cluster(routing_key: str, model_cluster: str) -> Resource:
         )
     )
     message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
-    return _resource(routing_key, message, endpoint_set)
+    return resource(routing_key, message, endpoint_set)
 
 
 def empty_cluster(routing_key: str) -> Resource:
@@ -149,13 +150,13 @@ def empty_cluster(routing_key: str) -> Resource:
         type=cluster_pb2.Cluster.STATIC,
         load_assignment=endpoint_pb2.ClusterLoadAssignment(cluster_name=routing_key),
     )
-    return _resource(routing_key, message)
+    return resource(routing_key, message)
 
 
 def corrupt_cluster(routing_key: str) -> Resource:
     """A cluster that every Envoy refuses: it may take no time at all to connect."""
     message = cluster_pb2.Cluster(name=routing_key, connect_timeout=duration_pb2.Duration())
-    return _resource(routing_key, message)
+    return resource(routing_key, message)
 
 
 def endpoints(endpoint_set: str, addresses: Iterable[str]) -> Resource:
@@ -171,7 +172,7 @@ def endpoints(endpoint_set: str, addresses: Iterable[str]) -> Resource:
                 lb_endpoints=members,
             )
         )
-    return _resource(endpoint_set, message)
+    return resource(endpoint_set, message)
 
 
 def _endpoint(address: str) -> endpoint_components_pb2.LbEndpoint:
@@ -184,12 +185,14 @@ def _endpoint(address: str) -> endpoint_components_pb2.LbEndpoint:
     )
 
 
-def _resource(name: str, message: Message, endpoint_set: str = "") -> Resource:
-    body = _packed(message)
+def resource(name: str, message: Message, endpoint_set: str = "") -> Resource:
+    """A message as a resource of that name."""
+    body = packed(message)
     return Resource(name, blake2b(body.value, digest_size=12).hexdigest(), body, endpoint_set)
 
 
-def _packed(message: Message) -> any_pb2.Any:
+def packed(message: Message) -> any_pb2.Any:
+    """A message with its type; equal ones have equal bytes."""
     body = any_pb2.Any()
     body.Pack(message, deterministic=True)
     return body

@@ -52,8 +52,8 @@ class SotwStream:
 
     def resource_changed(self, type_url: str, name: str) -> None:
         """Called by the store."""
-        subscription = self._subscriptions[type_url]
-        if name in subscription.sent:
+        subscription = self._subscriptions.get(type_url)
+        if subscription is not None and name in subscription.sent:
             subscription.changed.add(name)
 
     def offer_corrupt(self, generation: int) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from services.controlplane.subscribers import Subscribers
 from services.controlplane.xds.resources import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSION,
     Resource,
     cluster,
     empty_cluster,
     endpoints,
     listener,
 )
+from services.controlplane.xds.tenants import tenant_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -45,7 +47,7 @@ class ResourceStore:
         self.subscribers = Subscribers()
         self._keys_for = keys_for
         self._listeners_by_caller: dict[str, Resource] = {}
-        self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}}
+        self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._streams: set[ChangeListener] = set()
 
     def add_listener(self, listener: ChangeListener) -> None:
@@ -66,6 +68,8 @@ class ResourceStore:
         found = self.find(type_url, name)
         if found is not None:
             return found
+        if type_url == EXTENSION:
+            return tenant_limits({})
         return empty_cluster(name) if type_url == CLUSTER else endpoints(name, ())
 
     def find(self, type_url: str, name: str) -> Resource | None:
@@ -88,6 +92,7 @@ class ResourceStore:
         removed_clusters: Iterable[str] | None = None,
         endpoint_sets: Mapping[str, Iterable[str]] | None = None,
         removed_endpoint_sets: Iterable[str] = (),
+        tenants: Mapping[str, Any] | None = None,
     ) -> int:
         """Applies a change and returns the generation that carries it.
 
@@ -96,10 +101,12 @@ class ResourceStore:
             removed_clusters: routing keys that map to nothing any longer; likewise.
             endpoint_sets: endpoint set → addresses.
             removed_endpoint_sets: endpoint sets that nobody needs any longer.
+            tenants: the route table's section; as before if left out.
         """
         changed = [
             *self._put(CLUSTER, (cluster(key, model_cluster) for key, model_cluster in (clusters or {}).items())),
             *self._put(ENDPOINTS, (endpoints(name, addresses) for name, addresses in (endpoint_sets or {}).items())),
+            *self._put(EXTENSION, [] if tenants is None else [tenant_limits(tenants)]),
             *self._remove(CLUSTER, removed_clusters or ()),
             *self._remove(ENDPOINTS, removed_endpoint_sets),
         ]

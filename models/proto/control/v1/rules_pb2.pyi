@@ -64,6 +64,7 @@ class RulesUpdate(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
     WITHDRAWN_REVISION_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     revision: _builtins.int
     """Revision whose rules are in force once this update is applied."""
@@ -71,6 +72,8 @@ class RulesUpdate(_message.Message):
     """Everything not named in this update is gone."""
     withdrawn_revision: _builtins.int
     """The revision that this update takes back: only then may it, within a stream, lead to an older one. 0: none."""
+    tenants: _builtins.bytes
+    """The tenants' limits as in the route table, as JSON, for whoever asked for endpoints; absent if they are as before."""
     @_builtins.property
     def use_cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___UseCaseRules]: ...
     @_builtins.property
@@ -96,12 +99,15 @@ class RulesUpdate(_message.Message):
         endpoints: _abc.Iterable[Global___KeyEndpoints] | None = ...,
         removed_endpoints: _abc.Iterable[_builtins.str] | None = ...,
         withdrawn_revision: _builtins.int = ...,
+        tenants: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tenants", b"_tenants", "tenants", b"tenants"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "full", b"full", "model_versions", b"model_versions", "removed_endpoints", b"removed_endpoints", "removed_routing_keys", b"removed_routing_keys", "removed_use_cases", b"removed_use_cases", "revision", b"revision", "sequence", b"sequence", "use_cases", b"use_cases", "withdrawn_revision", b"withdrawn_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenants", b"_tenants", "endpoints", b"endpoints", "full", b"full", "model_versions", b"model_versions", "removed_endpoints", b"removed_endpoints", "removed_routing_keys", b"removed_routing_keys", "removed_use_cases", b"removed_use_cases", "revision", b"revision", "sequence", b"sequence", "tenants", b"tenants", "use_cases", b"use_cases", "withdrawn_revision", b"withdrawn_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__tenants: _TypeAlias = _typing.Literal["tenants"]  # noqa: Y015
+    _WhichOneofArgType__tenants: _TypeAlias = _typing.Literal["_tenants", b"_tenants"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenants) -> _WhichOneofReturnType__tenants | None: ...
 
 Global___RulesUpdate: _TypeAlias = RulesUpdate  # noqa: Y015
 

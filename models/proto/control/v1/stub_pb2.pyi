@@ -175,6 +175,7 @@ class Behaviour(_message.Message):
     COLD_MS_FIELD_NUMBER: _builtins.int
     COLD_REQUESTS_FIELD_NUMBER: _builtins.int
     CHURN_MS_FIELD_NUMBER: _builtins.int
+    TENANT_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
     error_rate: _builtins.float
     """Share of requests answered with INTERNAL, 0 to 1."""
     warm_up_ms: _builtins.float
@@ -188,6 +189,8 @@ class Behaviour(_message.Message):
     cold_requests: _builtins.int
     churn_ms: _builtins.float
     """Every so many milliseconds all connections are closed under their clients, whatever is in flight; 0 means never."""
+    tenant_concurrency_limit: _builtins.int
+    """Requests of one tenant served at once; more are answered RESOURCE_EXHAUSTED, whoever else is served. 0: no limit."""
     @_builtins.property
     def constant(self) -> Global___ConstantLatency: ...
     @_builtins.property
@@ -210,10 +213,11 @@ class Behaviour(_message.Message):
         cold_ms: _builtins.float | None = ...,
         cold_requests: _builtins.int | None = ...,
         churn_ms: _builtins.float | None = ...,
+        tenant_concurrency_limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_tenant_concurrency_limit", b"_tenant_concurrency_limit", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "tenant_concurrency_limit", b"tenant_concurrency_limit", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_tenant_concurrency_limit", b"_tenant_concurrency_limit", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "tenant_concurrency_limit", b"tenant_concurrency_limit", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__churn_ms: _TypeAlias = _typing.Literal["churn_ms"]  # noqa: Y015
     _WhichOneofArgType__churn_ms: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms"]  # noqa: Y015
@@ -229,6 +233,8 @@ class Behaviour(_message.Message):
     _WhichOneofArgType__refuse_to_load: _TypeAlias = _typing.Literal["_refuse_to_load", b"_refuse_to_load"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__tenant_concurrency_limit: _TypeAlias = _typing.Literal["tenant_concurrency_limit"]  # noqa: Y015
+    _WhichOneofArgType__tenant_concurrency_limit: _TypeAlias = _typing.Literal["_tenant_concurrency_limit", b"_tenant_concurrency_limit"]  # noqa: Y015
     _WhichOneofReturnType__warm_up_ms: _TypeAlias = _typing.Literal["warm_up_ms"]  # noqa: Y015
     _WhichOneofArgType__warm_up_ms: _TypeAlias = _typing.Literal["_warm_up_ms", b"_warm_up_ms"]  # noqa: Y015
     _WhichOneofReturnType_latency: _TypeAlias = _typing.Literal["constant", "lognormal", "load_dependent"]  # noqa: Y015
@@ -247,6 +253,8 @@ class Behaviour(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refuse_to_load) -> _WhichOneofReturnType__refuse_to_load | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant_concurrency_limit) -> _WhichOneofReturnType__tenant_concurrency_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warm_up_ms) -> _WhichOneofReturnType__warm_up_ms | None: ...
     @_typing.overload

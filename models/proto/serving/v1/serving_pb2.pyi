@@ -159,12 +159,19 @@ class AnsweredBy(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REPLICA_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    TRAFFIC_ORIGIN_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     model: _builtins.str
     version: _builtins.str
     replica: _builtins.str
     revision: _builtins.int
     """Revision of the route table whose assignment this replica serves under."""
+    traffic_origin: Global___TrafficOrigin.ValueType
+    """What the model found in the request's context, also where that was nothing; absent if it does not say. A way that
+    loses one of the two on the request's way to the model shows here.
+    """
+    tenant: _builtins.str
     def __init__(
         self,
         *,
@@ -173,11 +180,20 @@ class AnsweredBy(_message.Message):
         version: _builtins.str = ...,
         replica: _builtins.str = ...,
         revision: _builtins.int = ...,
+        traffic_origin: Global___TrafficOrigin.ValueType | None = ...,
+        tenant: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "_traffic_origin", b"_traffic_origin", "tenant", b"tenant", "traffic_origin", b"traffic_origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "model", b"model", "replica", b"replica", "revision", b"revision", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant", b"_tenant", "_traffic_origin", b"_traffic_origin", "cluster", b"cluster", "model", b"model", "replica", b"replica", "revision", b"revision", "tenant", b"tenant", "traffic_origin", b"traffic_origin", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__tenant: _TypeAlias = _typing.Literal["tenant"]  # noqa: Y015
+    _WhichOneofArgType__tenant: _TypeAlias = _typing.Literal["_tenant", b"_tenant"]  # noqa: Y015
+    _WhichOneofReturnType__traffic_origin: _TypeAlias = _typing.Literal["traffic_origin"]  # noqa: Y015
+    _WhichOneofArgType__traffic_origin: _TypeAlias = _typing.Literal["_traffic_origin", b"_traffic_origin"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant) -> _WhichOneofReturnType__tenant | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__traffic_origin) -> _WhichOneofReturnType__traffic_origin | None: ...
 
 Global___AnsweredBy: _TypeAlias = AnsweredBy  # noqa: Y015

@@ -1,0 +1,39 @@
+"""How the site is built: ``make docs``. It needs no network, neither to be built nor to be read."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from docs.site import floors, links
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "Inference routing lab"
+version = release = metadata.version("inference-routing-lab")
+copyright = ""  # noqa: A001 (Sphinx's name)
+html_show_copyright = False
+html_show_sphinx = False
+
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "README.md", "examples"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+# Pages say `sh` for what the suite runs in a shell, and `text` for what is shown.
+highlight_language = "text"
+
+html_theme = "furo"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options: dict[str, object] = {"top_of_page_buttons": []}
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this."""
+    links.register(app)
+    floors.register(app)

@@ -1,0 +1,1 @@
+"""What the pages of "Add your own" show; the suite runs each against a lab that is up."""

@@ -1,0 +1,79 @@
+"""A model server of one's own: it ranks titles by the alphabet, and joins a cluster of a lab that is up.
+
+``python -m docs.examples.alphabetical CONTROL_PLANE CLUSTER``, with the control plane's ``host:port`` from
+``lab endpoints``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from lab.routing.keys import HEADER
+from lab.transport import listen, new_server, run_service
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.stub.admission import Refused, select
+from models.stub.behaviour import Behaviour, Dials
+from models.stub.registration import Registration
+from models.stub.versions import Identity, Versions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import grpc.aio
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+NAME = "alphabetical"
+
+
+class Alphabetical(ranking_pb2_grpc.RankingServicer):
+    """``ranking.v1``, whatever the model version: A first."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+
+    async def Rank(self, request: ranking_pb2.RankRequest, context: Context) -> ranking_pb2.RankResponse:  # noqa: N802
+        """All titles, in the order of their ids."""
+        config = request.envelope.model_config
+        keys = [str(value) for name, value in context.invocation_metadata() or () if name == HEADER]
+        try:
+            # Checks that header and body name one version, and that this replica has been told to hold it.
+            held = select(config.model, config.version, keys, self._versions.held, NAME)
+        except Refused as refused:
+            await context.abort(refused.code, refused.message)
+        ids = sorted(title.id for title in request.titles)
+        titles = [ranking_pb2.RankedTitle(id=each, score=1 / place) for place, each in enumerate(ids, start=1)]
+        return ranking_pb2.RankResponse(answered_by=held.answered_by, titles=titles)
+
+    async def RankStream(  # noqa: N802
+        self, request: ranking_pb2.RankRequest, context: Context
+    ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
+        """The same, one by one."""
+        whole = await self.Rank(request, context)
+        for title in whole.titles:
+            yield ranking_pb2.RankStreamResponse(answered_by=whole.answered_by, title=title)
+
+
+async def serve(stop: asyncio.Event, control_plane: str, cluster: str) -> None:
+    """Serves and stays registered until ``stop`` is set."""
+    server, _ = new_server()
+    address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
+    versions = Versions(Identity(cluster, NAME, address), Dials(Behaviour()))
+    ranking_pb2_grpc.add_RankingServicer_to_server(Alphabetical(versions), server)
+    await server.start()
+    registration = Registration(control_plane, versions)
+    registering = asyncio.create_task(registration.run())
+    await stop.wait()
+    # Leave first, then finish: nobody notices.
+    registration.start_draining()
+    await asyncio.wait_for(registration.drain_reported.wait(), timeout=1)
+    await server.stop(grace=1)
+    registering.cancel()
+
+
+if __name__ == "__main__":
+    run_service(lambda stop: serve(stop, *sys.argv[1:3]))

@@ -1,0 +1,59 @@
+"""What labs take: measured as `lab status` sees it, some times over, since no two labs are quite the same."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lab.lab import Lab
+from lab.runs.folder import machine_card
+
+SIZES = ("mini", "default")
+ROUNDS = 3
+
+
+def measure() -> dict[str, Any]:
+    """Megabytes (10^6 bytes) that all units of a lab take together once it has been verified, by the lab's size.
+
+    In the form of a bench: median over rounds; the interval is that of all that was seen, with nothing left out.
+    """
+    started, began = datetime.now(UTC), time.monotonic()
+    seen = {size: [_megabytes(size) for _ in range(ROUNDS)] for size in SIZES}
+    figures: dict[str, Any] = {
+        f"{size}-mb": {
+            "text": f"memory of the {size} lab, MB",
+            "estimate": median(values),
+            # So that another day's value is no news where it differs by a little.
+            "low": min(values) * 0.95,
+            "high": max(values) * 1.05,
+            "confidence": 1.0,
+            "rounds": ROUNDS,
+            "at_least": None,
+            "at_most": None,
+            "state": "holds",
+            "doubts": [],
+        }
+        for size, values in seen.items()
+    }
+    ran = {
+        "started": started.isoformat(timespec="seconds"),
+        "took_s": round(time.monotonic() - began, 1),
+        "rounds": ROUNDS,
+        "machine": machine_card({"runtime": "process"}),
+    }
+    return {"ran": ran, "figures": figures, "tables": []}
+
+
+def _megabytes(size: str) -> float:
+    with tempfile.TemporaryDirectory() as home:
+        lab = Lab(f"memory-{secrets.token_hex(3)}", home=Path(home))
+        try:
+            lab.up(spec=Path(size), runtime="process")
+            return sum(unit.memory_bytes for unit in lab.status(memory=True).units) / 1e6
+        finally:
+            lab.down()

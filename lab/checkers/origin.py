@@ -1,0 +1,59 @@
+"""Did the models see the traffic origin and the tenant that the requests were sent with?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from lab.checkers.verdict import Outcome, Verdict, Violation
+from lab.history import NONE_SEEN
+
+if TYPE_CHECKING:
+    from lab.checkers.evidence import Evidence
+    from lab.history import Record
+
+NAME = "origin"
+
+
+def check(evidence: Evidence) -> Verdict:
+    """Compares what was sent with what the models say that they saw, answer by answer.
+
+    A way that takes the request apart may lose either, and nothing fails: the model answers artificial traffic as if
+    people were waiting, or serves a tenant without a name.
+
+    Returns:
+        Invalid with any answer whose model saw something else, or nothing. Unknown if no model answered, or if some
+        do not say what they saw, as other servers than the lab's may not.
+    """
+    silent = 0
+    seen: Counter[str] = Counter()
+    lost: list[Violation] = []
+    for record in evidence.records:
+        if record.status != "OK" or record.source not in {"model", "fallback"}:
+            continue
+        if not record.seen_origin:
+            silent += 1
+            continue
+        seen[record.seen_origin] += 1
+        if message := _objection(record):
+            lost.append(Violation(NAME, record.sequence, record.request_id, message))
+    if not seen:
+        reason = f"none of {silent} answers says what the model saw" if silent else "no model answered"
+        return Verdict(NAME, Outcome.UNKNOWN, f"{reason}, so nothing is shown")
+    summary = f"models saw {', '.join(f'{origin} {count} times' for origin, count in sorted(seen.items()))}"
+    if lost:
+        return Verdict(NAME, Outcome.INVALID, f"{len(lost)} not as they were sent; {summary}", tuple(lost))
+    if silent:
+        return Verdict(NAME, Outcome.UNKNOWN, f"{summary}; {silent} answers do not say what the model saw")
+    return Verdict(NAME, Outcome.VALID, f"{summary}, each as it was sent, and with its tenant")
+
+
+def _objection(record: Record) -> str:
+    """What is wrong with a record, empty if nothing is."""
+    who = f"{record.model}@{record.version} at {record.replica}"
+    sent = record.traffic_origin or NONE_SEEN
+    if record.seen_origin != sent:
+        return f"sent as {sent} traffic, and {who} saw {record.seen_origin}"
+    if record.seen_tenant != record.tenant:
+        return f"sent for tenant {record.tenant!r}, and {who} saw {record.seen_tenant!r}"
+    return ""

@@ -1,0 +1,37 @@
+"""``lab scenarios``."""
+
+from __future__ import annotations
+
+import typer
+
+from lab.cli.options import Json
+from lab.cli.output import console, print_json
+from lab.lab import CHECKOUT
+from scenarios.catalogue import entries, how_long, where
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(scenarios)
+
+
+def scenarios(as_json: Json = False) -> None:
+    """List the scenarios: what each shows, on which topologies and runtimes, and how long it takes. Needs no lab.
+
+    In brackets is how long each took here when it last passed. `make scenarios` runs them.
+
+    Example: lab scenarios --json
+    """
+    listed = entries(runs=CHECKOUT / "runs" / "scenarios")
+    if as_json:
+        print_json({"scenarios": [each.to_document() for each in listed]})
+        return
+    for module in dict.fromkeys(each.module for each in listed):
+        console.print(f"\n[bold]{module}[/bold]")
+        for each in listed:
+            if each.module == module:
+                console.print(f"  {each.claim}", markup=False)
+                console.print(f"    [dim]{each.shows}[/dim]")
+                words = [" and ".join(each.runtimes), *each.sets]
+                console.print(f"    [dim]{where(each)}; {how_long(each)}; {', '.join(words)}[/dim]")
+    console.print(f"\n{len(listed)} scenarios; `make scenarios ARGS='-k NAME'` runs one", markup=False)

@@ -1,0 +1,93 @@
+"""A caller with a bug, under load: what its requests are routed by is not what they are.
+
+The history has what is true of each request, as that of any run does. So the checkers, who know nothing of the bug, can
+find it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from lab.lab import Lab
+from lab.load.driver import connect, drive, write_summary
+from lab.load.open_loop import Stop
+from lab.load.plan import read_plan
+from lab.runs.folder import PLAN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from lab.load.outcome import LoadAnswer, LoadClient
+    from lab.load.plan import LoadPlan
+    from lab.runs import LoadOptions, RunResult
+    from lab.runtime import Runtime
+    from lab.runtime.state import LabState
+
+    Bug = Callable[[dict[str, str]], Mapping[str, str]]
+
+
+def load_with(lab: Lab, options: LoadOptions, bug: Bug) -> RunResult:
+    """Drives load as :meth:`lab.lab.Lab.load` does, from this process, by a caller with a bug.
+
+    Args:
+        lab: that is up.
+        options: what load.
+        bug: true context of a request → what the caller lets it be routed by.
+
+    Raises:
+        LabError: as there.
+    """
+    endpoints = lab.endpoints().clients[options.caller]
+    return _CarelessLab(lab, bug).load(replace(options, endpoints=endpoints))
+
+
+class _CarelessLab(Lab):
+    """The same lab, driven by careless callers."""
+
+    def __init__(self, lab: Lab, bug: Bug) -> None:
+        super().__init__(lab.name, lab.folder.parent.parent)
+        self._bug = bug
+
+    def _runtime(self, state: LabState) -> Runtime:
+        return _HereDriven(super()._runtime(state), self._bug)
+
+
+class _HereDriven:
+    """A runtime whose driver is a thread of this process."""
+
+    def __init__(self, runtime: Runtime, bug: Bug) -> None:
+        self._runtime, self._bug = runtime, bug
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._runtime, name)
+
+    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], *_: Any, **__: Any) -> int:
+        del caller
+        plan = read_plan(run / PLAN)
+        # A notebook's own thread has an event loop already.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pool.submit(uvloop.run, self._driven(plan, on_line)).result()
+        return 0
+
+    async def _driven(self, plan: LoadPlan, on_line: Callable[[str], None]) -> None:
+        client = _CarelessClient(connect(plan), self._bug)
+        summary = await drive(plan, plan.schedule(), client, Stop(), lambda seen: on_line(seen.to_line()))
+        write_summary(plan, summary)
+
+
+class _CarelessClient:
+    """A client that is told of a request what the bug makes of it."""
+
+    def __init__(self, client: LoadClient, bug: Bug) -> None:
+        self._client, self._bug = client, bug
+        self.ready, self.close = client.ready, client.close
+
+    async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> LoadAnswer:
+        # Warming up is the driver's, and has no context worth speaking of.
+        told = context if request_id.startswith("warm-up") else self._bug(dict(context))
+        return await self._client.call(use_case, request, told, request_id=request_id)

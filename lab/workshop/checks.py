@@ -1,0 +1,216 @@
+"""Checks of the exercises: each says whether an answer is right, or gives a hint; none prints a solution.
+
+A check of a route table tries it out on requests, and does not care how it is written.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from json import dumps, loads
+from typing import TYPE_CHECKING, Any
+
+from lab.bench.decomposition import PARTS
+from lab.bench.talk import json_bytes, protobuf_bytes
+from lab.checkers.plain import decide
+from lab.client import TOPOLOGIES
+from lab.errors import LabError
+from lab.lab import CHECKOUT
+from lab.routing.document import RouteTable, read_path
+from lab.workshop.answers import Told, not_yet, right
+from lab.workshop.watch import back, cut_off, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from lab.runs import RunResult
+    from lab.workshop.session import WorkshopLab
+
+RANKING = "ContinueWatchingRanking"
+
+_CANARY, _MANY, _SOME = 0.05, 2_000, 200
+_FIVE_SIGMA = 5 * (_CANARY * (1 - _CANARY) / _MANY) ** 0.5
+
+_FIELDS = ("device", "country", "segment")
+_CONTEXTS = [
+    dict(zip(_FIELDS, values, strict=True))
+    for values in product(("tv", "phone", "web"), ("US", "CA", "DE", "FR"), ("adults", "kids"))
+]
+
+
+def changed_cases(before: Mapping[str, Any], after: Mapping[str, Any], **more: str) -> dict[tuple[str, ...], str]:
+    """Contexts of the ranking whose version differs between two tables → the version after."""
+    result = {}
+    for context in _CONTEXTS:
+        asked = {**context, **more, "caller": "homepage"}
+        was, is_now = (decide(each, RANKING, asked) for each in (before, after))
+        if was != is_now:
+            result[tuple(context.values())] = is_now.version
+    return result
+
+
+def check_phones_in_germany(document: Mapping[str, Any]) -> Told:
+    """Notebook 1: phones in Germany get ``cw-ranker@v3``, and nobody else gets anything else than before."""
+    document = _as_published(document)
+    if fault := _fault(document):
+        return not_yet(fault)
+    before = read_path(CHECKOUT / "routes.yaml").document
+    wanted = {("phone", "DE", "adults"): "v3"}  # children had it before
+    seen = changed_cases(before, document)
+    if seen == wanted:
+        return right("One rule in one place, and no caller had to be told.")
+    if not seen:
+        return not_yet("Nobody gets another version than before. Is your rule in the list, and before those that win?")
+    others = [case for case in seen if case not in wanted]
+    if others:
+        return not_yet(f"Now {_said(others[0])} gets another version, too. Which conditions must hold all at once?")
+    return not_yet("They do get another version, but not v3.")
+
+
+def check_who_notices(answer: Collection[str]) -> Told:
+    """Notebook 1: who has to learn of a move."""
+    parts = {"caller", "lease", "resolver", "routing key", "envoy"}
+    given = {each.lower() for each in answer}
+    if unknown := given - parts:
+        return not_yet(f"{min(unknown)!r} is none of {', '.join(sorted(parts))}.")
+    if given == {"envoy"}:
+        return right("It maps the key to a cluster, and that mapping is all that a move changes.")
+    if "envoy" not in given:
+        return not_yet("Somebody must map the key to a cluster. Who reads nothing else?")
+    return not_yet("Fewer. Look at what was the same in the answers before and after the move.")
+
+
+def check_causes(answer: Mapping[str, tuple[str | None, str | None]]) -> Told:
+    """Notebook 3: for each cause, the pair of topologies that differ in it and in nothing else."""
+    known = {part.name: {part.more, part.less} for part in PARTS if part.more in TOPOLOGIES and part.less in TOPOLOGIES}
+    if missing := known.keys() - answer.keys():
+        return not_yet(f"Say which pair shows {min(missing)!r}.")
+    for cause, pair in answer.items():
+        if cause not in known:
+            return not_yet(f"{cause!r} is none of {', '.join(known)}.")
+        if None in pair:
+            return not_yet(f"Name two topologies for {cause!r}. What must be the same in both?")
+        if set(pair) != known[cause]:
+            return not_yet(
+                f"{cause!r}: {pair[0]} and {pair[1]} do not differ in it, or differ in something else as well."
+            )
+    return right("Each pair isolates one cause. `lab bench decomposition` measures just these.")
+
+
+def check_canary(document: Mapping[str, Any]) -> Told:
+    """Notebook 5: 5 % of the users whom the default would serve get ``cw-ranker@v2``; all others are left alone."""
+    document = _as_published(document)
+    hint = _fault(document) or _wrong_share(document) or _wrong_people(document)
+    if hint:
+        return not_yet(hint)
+    return right(f"{_share(document):.1%} of {_MANY:,} users get v2, on each of their devices, and nobody else does.")
+
+
+def _versions(document: Mapping[str, Any], device: str) -> list[str]:
+    context = {"device": device, "country": "DE", "segment": "adults", "caller": "homepage"}
+    return [decide(document, RANKING, {**context, "user_id": f"u{number}"}).version for number in range(_MANY)]
+
+
+def _share(document: Mapping[str, Any]) -> float:
+    return _versions(document, "phone").count("v2") / _MANY
+
+
+def _wrong_share(document: Mapping[str, Any]) -> str:
+    share = _share(document)
+    if not share:
+        return "No user of a phone in Germany gets v2. Is there a split, and does no other rule win?"
+    if abs(share - _CANARY) > _FIVE_SIGMA:
+        return f"{share:.1%} of the users get v2. Weights are whole percents, and add up to 100."
+    return ""
+
+
+def _wrong_people(document: Mapping[str, Any]) -> str:
+    before = read_path(CHECKOUT / "routes.yaml").document
+    for number in range(_SOME):
+        for case, version in changed_cases(before, document, user_id=f"u{number}").items():
+            context = {**dict(zip(_FIELDS, case, strict=True)), "caller": "homepage"}
+            if decide(before, RANKING, context).version != "v1" or version != "v2":
+                return f"Now {_said(case)} may get {version}. Rules are tried in order: who comes first?"
+    if _versions(document, "web") != _versions(document, "phone"):
+        return "A user who changes the device changes the version, too. What is drawn by?"
+    return ""
+
+
+def check_bug(run: RunResult, *, at_most: float = 0.05) -> Told:
+    """Notebook 5: a bug that the checkers find, though few requests meet it."""
+    wrong = run.misrouted / max(run.summary.ok, 1)
+    if run.summary.failed:
+        return not_yet("Requests failed. A bug that everybody sees is no challenge: let all of them be answered.")
+    if not run.misrouted:
+        return not_yet("Every answer was right. Does your bug change what the request is routed by?")
+    if wrong > at_most:
+        return not_yet(f"Found: {wrong:.1%} of the answers are wrong. Now one that hits fewer than {at_most:.0%}.")
+    return right(f"{run.misrouted} of {run.summary.ok:,} answers were wrong, and the checker named each.")
+
+
+def check_victims(lab: WorkshopLab, victims: Collection[str]) -> Told:
+    """Notebook 4: kills some units, looks who is cut off, and starts them again: ``search`` alone, by both ways."""
+    if not victims:
+        return not_yet("Name units to kill; `lab.status()` lists them.")
+    killed = []
+    try:
+        for victim in victims:
+            lab.kill(victim)
+            killed.append(victim)
+        seen = cut_off(watch(lab, ["gateway", "mesh"]))
+    except LabError as error:
+        return not_yet(str(error))
+    finally:
+        for victim in killed:
+            lab.start(victim)
+        back(lab, ["gateway", "mesh"])
+    if all(who == ["search"] for who in seen.values()):
+        return right(
+            "What both ways share is the model. There the talk's picture has no answer, and a fallback is one."
+        )
+    by_way = "; ".join(f"{topology}: {', '.join(who) or 'nobody'}" for topology, who in seen.items())
+    return not_yet(f"Cut off were, by {by_way}. What do both ways of search have in common, and with nobody else?")
+
+
+def check_bytes(*, json: int | None, protobuf: int | None) -> Told:
+    """Notebook 2: what the talk's request takes."""
+    for name, answer, true, hint in (
+        ("JSON", json, json_bytes(), "Do quotes, colons, commas and brackets all count?"),
+        ("protobuf", protobuf, protobuf_bytes(), "How many strings are there, and what goes before each?"),
+    ):
+        if answer is None:
+            return not_yet(f"Count the bytes of the {name}.")
+        if answer != true:
+            return not_yet(f"{name}: there are {'more' if answer < true else 'fewer'}. {hint}")
+    return right("Both are counted from the wire format, not from the slide.")
+
+
+def check_remedies(answer: Collection[str]) -> Told:
+    """Notebook 2: what gets a new replica its share behind an L4 VIP."""
+    helps = {"VIP cuts old connections", "models end old connections", "callers dial anew now and then"}
+    given = set(answer)
+    if not given:
+        return not_yet("Choose one or more. What does an L4 balancer choose by, and how often?")
+    if given - helps:
+        return not_yet(f"{min(given - helps)!r} does not help: old connections stay where they are.")
+    if helps - given:
+        return not_yet("There are more. What do those that you found have in common?")
+    return right("Each ends old connections: an L4 balancer chooses once a connection, so only new ones can be moved.")
+
+
+def _as_published(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The table as it is read back from its file: a cell's number is text there."""
+    published: dict[str, Any] = loads(dumps(document))
+    return published
+
+
+def _fault(document: Mapping[str, Any]) -> str:
+    try:
+        RouteTable.from_document(document)
+    except LabError as error:
+        return f"The table is not valid: {error}"
+    return ""
+
+
+def _said(case: tuple[str, ...]) -> str:
+    device, country, segment = case
+    return f"a {device} in {country} ({segment})"

@@ -1,0 +1,105 @@
+"""Pictures in a notebook: charts and flows as HTML that follows the notebook's theme, dark or light."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import ChoiceLoader, PackageLoader
+from markupsafe import Markup
+
+from lab.report import read_run
+from lab.report.bars import Bar, BarChart, BarGroup
+from lab.report.palette import topology_style
+from lab.report.picture import drawing_of
+from lab.report.scales import linear
+from lab.report.sections import timeline as timelines
+from lab.report.templating import templates
+from lab.workshop.flow import Flow, draw_flow
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.report.picture import AnyChart
+    from lab.runs import RunResult
+
+_templates = templates.overlay(loader=ChoiceLoader([PackageLoader("lab.workshop"), PackageLoader("lab.report")]))
+_SVG = _templates.from_string('{% from "parts.html" import svg %}{{ svg(drawing) }}')
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Something to look at.
+
+    Attributes:
+        title: above it; what a notebook without pictures shows.
+        body: HTML.
+        caption: below it.
+    """
+
+    title: str
+    body: Markup
+    caption: str = ""
+
+    def __repr__(self) -> str:
+        return f"[{self.title}]"
+
+    def _repr_html_(self) -> str:
+        return _templates.get_template("figure.html").render(figure=self)
+
+
+def show(chart: AnyChart | Flow, caption: str = "") -> Figure:
+    """A chart or a flow with its title above, and its note or a caption below."""
+    if isinstance(chart, Flow):
+        body = _templates.get_template("flow.html").render(flow=draw_flow(chart))
+        return Figure(chart.title, Markup(body), caption)  # noqa: S704 (a template has escaped it)
+    return Figure(chart.title, Markup(_SVG.render(drawing=drawing_of(chart))), caption or chart.note)  # noqa: S704
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> Figure:
+    """A table; columns of numbers are set to the right."""
+    numbers = [name for place, name in enumerate(columns) if all(_is_number(row[place]) for row in rows)]
+    body = _templates.get_template("table.html").render(columns=columns, rows=rows, numbers=numbers)
+    return Figure(title, Markup(body), caption)  # noqa: S704 (a template has escaped it)
+
+
+def timeline(run: RunResult, *, title: str = "", number: int = 1) -> Figure:
+    """Answers and failures of a run per second, with what happened meanwhile.
+
+    Args:
+        run: the run.
+        title: instead of the chart's own.
+        number: decides the colour, as in a report of several.
+    """
+    [line] = timelines.view([read_run(run.folder, number=number)])
+    if line.drawing is None:
+        return Figure(title or "A run without requests", Markup(""))
+    return Figure(title or line.drawing.title, Markup(_SVG.render(drawing=line.drawing)))  # noqa: S704 (escaped)
+
+
+def beside(*figures: Figure) -> Figure:
+    """Several figures as one, one below the other."""
+    body = Markup("").join(
+        Markup('<p class="heading-line">{}</p>{}<figcaption>{}</figcaption>').format(
+            each.title, each.body, each.caption
+        )
+        for each in figures
+    )
+    return Figure("", body)
+
+
+def guesses(title: str, unit: str, guess: Mapping[str, float | None], measured: Mapping[str, float]) -> Figure:
+    """What was guessed beside what was measured, one group a topology; without guesses, what was measured."""
+    groups = []
+    for name, value in measured.items():
+        guessed = guess.get(name)
+        bars = [] if guessed is None else [Bar("your guess", "failed", guessed, text=f"{guessed:.3g}")]
+        groups.append(BarGroup(name, [*bars, Bar("measured", topology_style(name), value, text=f"{value:.3g}")]))
+    most = max(bar.value for group in groups for bar in group.bars)
+    missing = [name for name in measured if guess.get(name) is None]
+    reminder = f"No guess yet for {', '.join(missing)}: next time, guess first." if missing else ""
+    return show(BarChart(title, linear(unit, most or 1.0), groups), reminder)
+
+
+def _is_number(cell: object) -> bool:
+    return str(cell).replace(",", "").replace(".", "").replace("−", "").strip().isdigit()

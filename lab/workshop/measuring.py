@@ -1,0 +1,85 @@
+"""Small measurements, made as the benches make theirs: all ways in turns, by one driver that is up all the while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.bench.arm import CALLER, Arm, Cell
+from lab.bench.decomposition import PARTS
+from lab.bench.interleaved import measure
+from lab.bench.setting import Setting
+from lab.measure import compare
+from lab.report.bars import Bar, BarChart, BarGroup
+from lab.report.palette import style_of, topology_style
+from lab.report.scales import linear, size
+from lab.runtime.state import LabState
+from lab.workshop.figures import show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.lab import Lab
+    from lab.workshop.figures import Figure
+
+ROUNDS = 3
+
+_PACES = ((50_000, 200.0, 24), (1_000_000, 50.0, 8))
+"""Payloads below so many bytes: requests per second, and how many in one turn."""
+
+_MEGABYTES = (10.0, 4)
+
+
+def p50s(
+    lab: Lab, topologies: Sequence[str], payload_bytes: int, *, rounds: int = ROUNDS, **options: Any
+) -> dict[str, list[float]]:
+    """The median latency by each topology, ms, one value a round.
+
+    Args:
+        lab: that is up, of processes.
+        topologies: measured in turns, in an order drawn anew in each round.
+        payload_bytes: of each request.
+        rounds: how many.
+        options: ``say`` is told how it goes.
+
+    Raises:
+        UnitError: an answer was wrong or missing.
+    """
+    state = LabState.of(lab.folder)
+    rate, requests = next((pace for below, *pace in _PACES if payload_bytes < below), _MEGABYTES)
+    cell = Cell(payload_bytes, rate=rate, requests=int(requests))
+    arms = [Arm(each, each, state.plan.clients[CALLER]) for each in topologies]
+    seen = measure(Setting(lab, state, options.get("say", lambda _: None)), arms, [cell], rounds)
+    return {each: seen.p50_ms[each, cell] for each in topologies}
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median."""
+    return compare.median(list(values), seed=0).estimate
+
+
+def latency_picture(measured: Mapping[str, Sequence[float]], payload_bytes: int) -> Figure:
+    """Each topology's latency, with its interval over the rounds."""
+    bars = []
+    for topology, values in measured.items():
+        it = compare.median(list(values), seed=0)
+        bars.append(Bar(topology, topology_style(topology), it.estimate, it.low, it.high))
+    most = max(bar.high or bar.value for bar in bars)
+    title = f"Latency of a request of {size(payload_bytes)}"
+    return show(BarChart(title, linear("p50, ms", most), [BarGroup("", bars)], note=_note(measured)))
+
+
+def parts_picture(measured: Mapping[str, Sequence[float]], payload_bytes: int) -> Figure:
+    """What each cause takes: the difference of two topologies that differ in nothing else."""
+    bars = []
+    for number, part in enumerate(PARTS, 1):
+        if part.more in measured and part.less in measured:
+            it = compare.median_difference(list(measured[part.more]), list(measured[part.less]), seed=0)
+            bars.append(Bar(part.name, style_of(number), it.estimate, it.low, it.high))
+    axis = linear("ms of the p50", max(bar.high or 0 for bar in bars), low=min(bar.low or 0 for bar in bars))
+    title = f"Where the milliseconds go, {size(payload_bytes)}"
+    return show(BarChart(title, axis, [BarGroup("", bars)], note=_note(measured)))
+
+
+def _note(measured: Mapping[str, Sequence[float]]) -> str:
+    rounds = max(map(len, measured.values()))
+    return f"Medians over n = {rounds} short rounds, with 95 % intervals. Where intervals overlap, say nothing yet."

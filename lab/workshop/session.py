@@ -1,0 +1,89 @@
+"""A lab that belongs to a notebook: it ends when the notebook's kernel does."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import LabNotRunningError
+from lab.guard import Guard
+from lab.lab import Lab
+from lab.workshop.together import drive_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from lab.calls import CallOutcome
+    from lab.runs import LoadOptions, RunResult
+
+_DEFAULT_NAME = "notebook"
+
+_guards: dict[Path, Guard] = {}
+"""Folder of each lab that this process has brought up → its guard. Who runs a cell again keeps what it made."""
+
+
+class WorkshopLab(Lab):
+    """A lab, and a guard that takes it down when this process ends, also if it is killed.
+
+    Args:
+        name: as for :class:`lab.lab.Lab`; ``LAB_NAME``, or ``notebook``, by default.
+        home: as for :class:`lab.lab.Lab`.
+    """
+
+    def __init__(self, name: str = "", home: Path | None = None) -> None:
+        super().__init__(name or os.environ.get("LAB_NAME", _DEFAULT_NAME), home)
+        self._routes: dict[str, Any] | None = None
+
+    def up(self, **options: Any) -> list[CallOutcome]:
+        """Brings the lab up, guarded, as processes unless ``LAB_RUNTIME`` says otherwise; see :meth:`lab.lab.Lab.up`.
+
+        Raises:
+            LabError: the lab belongs to another notebook, or as there.
+        """
+        if self.folder not in _guards:
+            _guards[self.folder] = Guard(self.name, self.folder.parent.parent)
+        runtime = "auto" if "LAB_RUNTIME" in os.environ else "process"
+        return super().up(**{"runtime": runtime, **options})
+
+    def down(self) -> int:
+        """Takes the lab down, and dismisses its guard."""
+        ended = super().down()
+        if self.folder in _guards:
+            _guards.pop(self.folder).dismiss()
+        return ended
+
+    def routes(self) -> dict[str, Any]:
+        """The route table in force; as it was last seen, while the control plane does not answer.
+
+        Raises:
+            LabNotRunningError: it was never seen.
+        """
+        try:
+            self._routes = self.revision().document or {}
+        except LabNotRunningError:
+            if self._routes is None:
+                raise
+        return copy.deepcopy(self._routes)
+
+    def publish_document(self, document: Mapping[str, Any], *, comment: str = "", rushed: bool = False) -> int:
+        """Publishes a route table that is not in a file; see :meth:`publish`.
+
+        Args:
+            document: what a route table's file holds.
+            comment: why.
+            rushed: let rules go out before models and sidecars are ready for them.
+        """
+        file = self.folder / "workshop.json"  # goes when the lab does
+        file.write_text(json.dumps(document, indent=1))
+        return self.publish(file, comment=comment, unsafe_skip_phases=rushed)
+
+    def loads(self, *options: LoadOptions, during: Callable[[], object] = lambda: None) -> list[RunResult]:
+        """Drives several loads at the same time, and meanwhile, once all of them are answered, does something.
+
+        Raises:
+            LabError: as :meth:`load`, or whatever ``during`` raises.
+        """
+        return drive_together(self.load, options, during)

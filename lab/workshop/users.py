@@ -1,0 +1,40 @@
+"""Users as squares: who gets which version, and who moves when a weight does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from lab.checkers.plain import decide
+from lab.report.palette import style_of
+from lab.workshop.figures import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_USERS = 360
+
+
+def versions_of(
+    document: Mapping[str, Any], use_case: str, context: Mapping[str, str], *, users: int = _USERS
+) -> list[str]:
+    """The version that each of the users ``u0``, ``u1`` … gets in a context."""
+    return [decide(document, use_case, {**context, "user_id": f"u{number}"}).version for number in range(users)]
+
+
+def users_picture(now: Sequence[str], before: Sequence[str] = (), title: str = "") -> Figure:
+    """One square a user, with the number of the version; framed are those whose version was another before."""
+    names = sorted(set(now) | set(before))
+    moved = [bool(before) and was != is_now for was, is_now in zip(before or now, now, strict=True)]
+    squares = Markup("").join(
+        Markup('<i class="{}{}" title="u{}: {}">{}</i>').format(
+            style_of(names.index(version) + 1), " moved" if changed else "", number, version, version.removeprefix("v")
+        )
+        for number, (version, changed) in enumerate(zip(now, moved, strict=True))
+    )
+    shares = ", ".join(f"{version}: {now.count(version)}" for version in names)
+    caption = f"{len(now)} users; {shares}."
+    if before:
+        caption += f" Framed: the {sum(moved)} who had another version before."
+    return Figure(title or "Who gets which version", Markup('<div class="row">{}</div>').format(squares), caption)

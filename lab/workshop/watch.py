@@ -1,0 +1,118 @@
+"""Everybody asks for a moment: a look at who is answered, through the caller services themselves."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import cycle
+from typing import TYPE_CHECKING, NamedTuple
+
+from lab.errors import CallError
+from lab.units import CONTROL_PLANE
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.workshop.session import WorkshopLab
+
+EVERY_S = 0.1
+BACK_WITHIN = timedelta(seconds=20)
+
+_CONTEXTS = ({"device": "phone", "country": "DE"}, {"device": "tv", "country": "US"})
+
+
+class Asked(NamedTuple):
+    """One call, and how it ended; a picture of the topology draws these as it does records."""
+
+    topology: str
+    caller: str
+    use_case: str
+    cluster: str
+    version: str
+    status: str
+    message: str
+    latency_ms: float
+    done_ns: int
+
+
+def watch(lab: WorkshopLab, topologies: Sequence[str], *, seconds: float = 1.5) -> list[Asked]:
+    """What every caller got by each topology, asking ten times a second in turn for all that it may ask for.
+
+    Args:
+        lab: that is up.
+        topologies: ways to ask by, each in a row of calls of its own.
+        seconds: for how long; a call that is under way is waited for.
+    """
+    document = lab.routes()
+    wishes = {
+        caller: [name for name, entry in document["use_cases"].items() if caller in entry["callers"]]
+        for caller in lab.endpoints().callers
+    }
+    rows = [(topology, caller, own) for topology in topologies for caller, own in wishes.items() if own]
+    until = time.monotonic() + seconds
+    with ThreadPoolExecutor(max_workers=len(rows)) as pool:
+        return [each for row in pool.map(lambda row: _row(lab, *row, until=until), rows) for each in row]
+
+
+def cut_off(asked: Sequence[Asked]) -> dict[str, list[str]]:
+    """By topology, the callers that were not answered once."""
+    seen: dict[str, dict[str, bool]] = {}
+    for each in asked:
+        callers = seen.setdefault(each.topology, {})
+        callers[each.caller] = callers.get(each.caller, False) or each.status == "OK"
+    return {topology: [name for name, ok in callers.items() if not ok] for topology, callers in seen.items()}
+
+
+def back(lab: WorkshopLab, topologies: Sequence[str]) -> None:
+    """Returns when every caller is answered by each topology again, and the control plane hears of everybody.
+
+    Raises:
+        DeadlineError: somebody is not.
+    """
+    eventually(
+        "all are connected to the control plane again",
+        lambda: _unheard(lab),
+        within=BACK_WITHIN,
+        until=lambda missing: not missing,
+    )
+    eventually(
+        "everybody is answered again",
+        lambda: {way: who for way, who in cut_off(watch(lab, topologies, seconds=0)).items() if who},
+        within=BACK_WITHIN,
+        until=lambda missing: not missing,
+    )
+
+
+def _unheard(lab: WorkshopLab) -> set[str]:
+    """Resolvers and gateways that the control plane does not hear of; itself, if it does not answer."""
+    status = lab.status()
+    if status.control_plane is None:
+        return {CONTROL_PLANE}
+    listening = {unit.name for unit in status.units if unit.role in ("resolver", "gateway")}
+    return listening - {node.node for node in status.control_plane.nodes}
+
+
+def _row(lab: WorkshopLab, topology: str, caller: str, use_cases: Sequence[str], *, until: float) -> list[Asked]:
+    asked = []
+    for number, use_case in enumerate(cycle(use_cases)):
+        began = time.monotonic()
+        asked.append(_ask(lab, topology, caller, use_case, number))
+        if time.monotonic() > until:
+            return asked
+        time.sleep(max(0.0, began + EVERY_S - time.monotonic()))
+    return asked
+
+
+def _ask(lab: WorkshopLab, topology: str, caller: str, use_case: str, number: int) -> Asked:
+    context = {"user_id": f"u{number}", **_CONTEXTS[number // 2 % len(_CONTEXTS)]}
+    cluster = version = message = ""
+    latency_ms = 0.0
+    status = "OK"
+    try:
+        answer = lab.call(use_case, topology=topology, caller=caller, context=context)
+        cluster, version, latency_ms = answer.cluster, answer.version, answer.latency_ms
+    except CallError as error:
+        status, message = error.code.name, error.message
+    return Asked(topology, caller, use_case, cluster, version, status, message, latency_ms, time.time_ns())

@@ -1,0 +1,68 @@
+"""Requests that are served side by side, and how many of them there may be: of all tenants together, and of each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from lab.routing.rules import shown
+from models.stub.admission import Refused
+
+if TYPE_CHECKING:
+    from models.proto.serving.v1 import serving_pb2
+    from models.stub.behaviour import Behaviour, Draws
+
+
+class Line:
+    """Requests and shadow copies have one each: copies take nothing from the others.
+
+    Attributes:
+        in_flight: admitted and not yet answered.
+        draws: their service times and errors.
+    """
+
+    __slots__ = ("_by_tenant", "draws", "in_flight")
+
+    def __init__(self, draws: Draws) -> None:
+        self.in_flight = 0
+        self.draws = draws
+        # Only tenants that have a request here stand in it, so their names cannot fill the memory.
+        self._by_tenant: dict[str, int] = {}
+
+    def enter(self, envelope: serving_pb2.Envelope, behaviour: Behaviour, who: str) -> None:
+        """Takes a request in, which must leave again.
+
+        Args:
+            envelope: says for which tenant and use case it is; a request without a tenant has the empty one.
+            behaviour: has the limits.
+            who: answers, for messages.
+
+        Raises:
+            Refused: RESOURCE_EXHAUSTED; the tenant has its share already, or all together have theirs.
+        """
+        tenant = envelope.context.tenant
+        mine = self._by_tenant.get(tenant, 0)
+        limit = behaviour.tenant_concurrency_limit
+        if limit and mine >= limit:
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{who} serves {limit} requests of one tenant at once, its tenant_concurrency_limit, and tenant "
+                f"{shown(tenant)} has as many (use case {shown(envelope.use_case)}); try again later",
+            )
+        limit = behaviour.concurrency_limit
+        if limit and self.in_flight >= limit:
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{who} serves {limit} requests at once, its concurrency_limit; try again later",
+            )
+        self._by_tenant[tenant] = mine + 1
+        self.in_flight += 1
+
+    def leave(self, tenant: str) -> None:
+        """Lets a request of this tenant out."""
+        self.in_flight -= 1
+        if (left := self._by_tenant[tenant] - 1) > 0:
+            self._by_tenant[tenant] = left
+        else:
+            del self._by_tenant[tenant]

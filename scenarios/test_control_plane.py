@@ -1,0 +1,151 @@
+"""Nobody needs the control plane to be answered: it may be away for minutes, and say no, without costing a request."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import InputError, LabNotRunningError, PublishError
+from lab.runs import LoadOptions
+from lab.units import CONTROL_PLANE
+from lab.waiting import consistently, eventually
+from models.proto.control.v1 import stub_pb2
+from scenarios.steps import (
+    GONE_WITHIN,
+    assert_all_answered_rightly,
+    await_connected,
+    connected,
+    dial,
+    is_answered,
+    is_gone,
+    moved_table,
+    under_load,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab.lab import Lab
+    from scenarios.scenario import Scenario
+
+RATE_RPS = 300.0
+SERVES_WITHIN = timedelta(seconds=15)
+USE_CASE, MODEL_KEY = "ContinueWatchingRanking", "cw-ranker.v1"
+REFUSER = "ml-cluster-5"
+
+
+def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: timedelta) -> None:
+    """The control plane is away for so long, under load, and then publishes again."""
+    lab = scenario.lab
+    load = LoadOptions(
+        topology=topology, caller="homepage", rate=RATE_RPS, duration_s=outage.total_seconds() + 8, users=10_000
+    )
+    nodes = connected(lab)
+    in_force = lab.revision().revision
+    with under_load(lab, load) as run:
+        with scenario.step("Kill the control plane"):
+            lab.kill(CONTROL_PLANE)
+            scenario.see("it is gone", lambda: is_gone(lab, CONTROL_PLANE), within=GONE_WITHIN)
+        with scenario.step("Try to publish"), pytest.raises(LabNotRunningError) as refusal:
+            lab.publish(moved)
+        with scenario.step(f"Stay without it for {outage.total_seconds():g} s"):
+            consistently("it is gone", lambda: is_gone(lab, CONTROL_PLANE), during=outage)
+        with scenario.step("Start it, and wait until all nodes are connected and hold the revision in force"):
+            began = time.monotonic()
+            lab.start(CONTROL_PLANE)
+            # A driver that routes by itself is a node, too, and goes with its run.
+            await_connected(lab, nodes & {unit.name for unit in lab.status().units})
+            eventually(
+                "all hold it",
+                lambda: {node.acked_revision for node in lab.status().control_plane.nodes},  # type: ignore[union-attr]
+                within=SERVES_WITHIN,
+                until=lambda held: held == {in_force},
+            )
+            scenario.figure("converged after its return within", f"{time.monotonic() - began:.1f} s")
+        with scenario.step("Publish a move, and take it back"):
+            lab.publish(moved)
+            lab.publish(routes)
+    with scenario.step("Judge every answer"):
+        assert_all_answered_rightly(run.result())
+    assert "control plane" in str(refusal.value)
+    assert "does not answer" in str(refusal.value)
+
+
+@pytest.mark.scenario(takes_s=22, topologies=("gateway", "mesh", "proxyless"))
+def test_ten_seconds_without_the_control_plane_fail_and_misroute_nothing(
+    scenario: Scenario, topology: str, routes: Path, tmp_path: Path
+) -> None:
+    """At 300 requests a second none fails; a publish is refused clearly; on its return all converge at once."""
+    _away(scenario, topology, routes, moved_table(routes, tmp_path), timedelta(seconds=10))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.scenario(takes_s=135, topologies=("gateway", "mesh", "proxyless"))
+def test_two_minutes_without_the_control_plane_fail_and_misroute_nothing(
+    scenario: Scenario, topology: str, routes: Path, tmp_path: Path
+) -> None:
+    """At 300 requests a second none fails; a publish is refused clearly; on its return all converge at once."""
+    _away(scenario, topology, routes, moved_table(routes, tmp_path), timedelta(minutes=2))
+
+
+@pytest.mark.scenario(takes_s=6, topologies=("mesh",))
+def test_an_envoy_that_starts_while_the_control_plane_is_down_serves_once_it_is_back(
+    scenario: Scenario, lab: Lab
+) -> None:
+    """A sidecar that starts alone has nowhere to send to; it serves once the control plane is back."""
+    sidecar = "homepage-sidecar"
+    before = connected(lab) & {unit.name for unit in lab.status().units}
+    with scenario.step("Kill the control plane and a sidecar, and start the sidecar"):
+        lab.kill(CONTROL_PLANE)
+        lab.kill(sidecar)
+        lab.start(sidecar)
+    with scenario.step("Ask, and get no answer"):
+        scenario.see("nobody is answered", lambda: not is_answered(lab, "mesh", "homepage"), within=GONE_WITHIN)
+    with scenario.step("Start the control plane, and ask until the sidecar serves"):
+        began = time.monotonic()
+        lab.start(CONTROL_PLANE)
+        eventually("the sidecar serves", lambda: is_answered(lab, "mesh", "homepage"), within=SERVES_WITHIN)
+        scenario.figure("served after the control plane's start within", f"{time.monotonic() - began:.1f} s")
+    await_connected(lab, before)
+
+
+@pytest.fixture
+def refusing(lab: Lab) -> Iterator[None]:
+    """One cluster's replicas refuse to load a version."""
+    dial(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=[MODEL_KEY])), REFUSER)
+    yield
+    dial(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys()), REFUSER)
+
+
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=5)
+@pytest.mark.usefixtures("refusing")
+def test_a_bad_publish_leaves_the_last_good_in_force_and_says_who_refused_and_why(
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
+) -> None:
+    """A table that is wrong, and one that a replica refuses, stop with a name and a reason, and cost no request."""
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(routes.read_text().replace("use: cw-ranker@v2", "use: cw-ranker@v9"))
+    before = lab.revision().revision
+    load = LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=200, duration_s=3)
+    with under_load(lab, load) as run:
+        step = scenario.step("Publish a table that names a version which there is not")
+        with step, pytest.raises(InputError) as mistake:
+            lab.publish(wrong)
+        step = scenario.step(f"Publish a move to {REFUSER}, whose replicas refuse to load the model")
+        with step, pytest.raises(PublishError) as refusal:
+            lab.publish(moved_table(routes, tmp_path))
+    with scenario.step("Judge every answer"):
+        assert_all_answered_rightly(run.result())
+    assert "wrong.yaml:17: use_cases.ContinueWatchingRanking.rules[1].use" in str(mistake.value)
+    assert "no version 'v9'" in str(mistake.value)
+    assert f"{REFUSER}-" in str(refusal.value)
+    assert MODEL_KEY in str(refusal.value)
+    assert before == lab.revision().revision
+    last = lab.revisions()[-1]
+    assert ("failed", str(refusal.value)) == (last.steps[-1].phase, last.steps[-1].detail)

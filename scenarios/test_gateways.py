@@ -1,0 +1,98 @@
+"""What the death of gateways costs whoever is behind them, and nobody else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.runs import LoadOptions
+from lab.waiting import consistently, eventually
+from scenarios.steps import (
+    GONE_WITHIN,
+    assert_all_answered_rightly,
+    assert_only_the_cut_off_failed,
+    await_connected,
+    cutting,
+    is_answered,
+    is_gone,
+    records_of,
+    under_load,
+    under_loads,
+)
+
+if TYPE_CHECKING:
+    from lab.history import Record
+    from lab.lab import Lab
+    from scenarios.scenario import Scenario
+
+GATEWAYS = ("gateway-1", "gateway-2")
+BACK_WITHIN = timedelta(seconds=10)
+DEAD_FOR = timedelta(seconds=0.5)
+
+
+def _load(topology: str, caller: str, duration_s: float) -> LoadOptions:
+    return LoadOptions(
+        topology=topology, caller=caller, use_cases=("ContinueWatchingRanking",), rate=200, duration_s=duration_s
+    )
+
+
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=6, topologies=("gateway", "gateway-passthrough"))
+def test_one_gateway_of_two_is_killed_and_costs_at_most_what_it_had_in_hand(
+    scenario: Scenario, lab: Lab, topology: str
+) -> None:
+    """Callers know both gateways: what was under way through the dead one fails, and the next goes to the other."""
+    victim = GATEWAYS[0]
+    with under_load(lab, _load(topology, "homepage", 4)) as run:
+        with scenario.step(f"Kill {victim}"), cutting() as cut:
+            lab.kill(victim)
+        scenario.see("it is gone", lambda: is_gone(lab, victim), within=GONE_WITHIN)
+        with scenario.step("Start it, and wait until it is connected"):
+            lab.start(victim)
+            await_connected(lab, {victim})
+    with scenario.step("Judge every answer"):
+        result = run.result()
+    assert result.misrouted == 0
+    assert_only_the_cut_off_failed(result, cut)
+    scenario.figure("failed", f"{result.summary.failed} of {result.summary.planned}")
+
+
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=9, topologies=("gateway", "mesh"))
+def test_with_both_gateways_dead_everybody_behind_them_is_cut_off_and_the_mesh_does_not_notice(
+    scenario: Scenario, lab: Lab
+) -> None:
+    """The operator dies whole: every request through it fails until it is back, and none on the mesh."""
+    loads = (_load("mesh", "recommendations", 6), _load("gateway", "homepage", 5))
+    with under_loads(lab, *loads) as (mesh, run):
+        with scenario.step("Kill both gateways"), cutting() as cut:
+            for victim in GATEWAYS:
+                lab.kill(victim)
+        scenario.see(
+            "nobody is answered through them",
+            lambda: not is_answered(lab, "gateway", "homepage"),
+            within=GONE_WITHIN,
+        )
+        with scenario.step("Ask for a while"):
+            consistently("nobody is answered", lambda: not is_answered(lab, "gateway", "homepage"), during=DEAD_FOR)
+        with scenario.step("Start them, and ask until they answer"), cutting() as starting:
+            for victim in GATEWAYS:
+                lab.start(victim)
+            eventually("the gateway answers", lambda: is_answered(lab, "gateway", "homepage"), within=BACK_WITHIN)
+    with scenario.step("Judge every answer"):
+        through_gateway = run.result()
+        assert_all_answered_rightly(mesh.result())
+    assert through_gateway.misrouted == 0
+    assert through_gateway.summary.by_status.keys() == {"OK", "UNAVAILABLE"}, through_gateway.folder
+    records = records_of(through_gateway)
+    while_dead = [each for each in records if cut.until_ns < each.sent_ns and each.done_ns < starting.from_ns]
+    assert {"UNAVAILABLE"} == {each.status for each in while_dead}, through_gateway.folder
+    assert all(each.status == "OK" for each in records if each.done_ns < cut.from_ns), through_gateway.folder
+    scenario.figure("cut off for", f"{_outage_s(records):.1f} s")
+
+
+def _outage_s(records: list[Record]) -> float:
+    failed = [each.sent_ns for each in records if each.status != "OK"]
+    return (max(failed) - min(failed)) / 1e9

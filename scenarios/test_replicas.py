@@ -1,0 +1,134 @@
+"""Model replicas that die, freeze, and come up cold: how many requests each costs, and for how long."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.runs import LoadOptions
+from lab.waiting import consistently, eventually
+from scenarios.steps import NOTICED_WITHIN_NS, assert_all_answered_rightly, cutting, records_of, registered, under_load
+
+if TYPE_CHECKING:
+    from lab.lab import Lab
+    from scenarios.scenario import Scenario
+
+CLUSTER = "ml-cluster-1"
+VICTIM, OTHER = f"{CLUSTER}-a", f"{CLUSTER}-b"
+WITHIN = timedelta(seconds=10)
+OUT_OF_ROTATION_WITHIN_NS = 1_000_000_000
+# In flight are those, too, that are sent before the news of a death can have got about.
+NEWS_NS = 100_000_000
+# The use case's own: a request to a frozen replica fails after it.
+TIMEOUT = timedelta(seconds=2)
+SLOW_NS = 500_000_000
+
+
+def _load(topology: str, rate: float, duration_s: float) -> LoadOptions:
+    # A phone is ranked by the default, v1, on the cluster of two.
+    return LoadOptions(
+        topology=topology,
+        caller="homepage",
+        use_cases=("ContinueWatchingRanking",),
+        contexts={"device": ("phone",)},
+        rate=rate,
+        duration_s=duration_s,
+    )
+
+
+@pytest.mark.smoke
+@pytest.mark.scenario(takes_s=5)
+def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of_rotation_within_a_second(
+    scenario: Scenario, lab: Lab, topology: str
+) -> None:
+    """Nothing is sent twice, so what the dead replica had fails; nothing that is sent after a second does."""
+    with under_load(lab, _load(topology, rate=500, duration_s=3)) as run:
+        with scenario.step(f"Kill {VICTIM}"), cutting() as cut:
+            lab.kill(VICTIM)
+        scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
+        out_ns = time.time_ns()
+        with scenario.step("Start it, and wait until it is registered"):
+            lab.start(VICTIM)
+            eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
+    with scenario.step("Judge every answer"):
+        result = run.result()
+    records = records_of(result)
+    failed = [each for each in records if each.status != "OK"]
+    # A container takes its time to be killed, so the first failure says when it died.
+    died_ns = min((each.done_ns for each in failed), default=cut.from_ns)
+    in_flight = [each for each in records if each.sent_ns <= died_ns + NEWS_NS and each.done_ns >= died_ns]
+    assert result.misrouted == 0
+    assert len(failed) <= len(in_flight), f"{result.summary.by_status}\n{result.folder}"
+    assert {1} >= {each.attempts for each in records}, "something was sent twice"
+    assert out_ns - cut.until_ns <= OUT_OF_ROTATION_WITHIN_NS, "it was in rotation for longer"
+    last_ns = max((each.sent_ns for each in failed), default=died_ns)
+    assert last_ns - died_ns <= OUT_OF_ROTATION_WITHIN_NS, result.folder
+    scenario.figure("failed", f"{len(failed)} of {len(in_flight)} in flight")
+    scenario.figure("sent last of those", f"{max(0, last_ns - died_ns) / 1e6:.0f} ms after it died")
+
+
+@pytest.mark.scenario(takes_s=8)
+def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is_then_left_alone(
+    scenario: Scenario, lab: Lab, topology: str
+) -> None:
+    """Without ejection a replica that says nothing costs its share of a second's requests, each a whole time-out."""
+    with under_load(lab, _load(topology, rate=200, duration_s=6)) as run:
+        with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"), cutting() as cut:
+            lab.pause(VICTIM)
+            scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
+        with scenario.step("Wait until what it has is overdue"):
+            consistently("it is left alone", lambda: VICTIM not in registered(lab), during=TIMEOUT)
+        with scenario.step("Let it go on, and wait until it is registered"), cutting() as resumed:
+            lab.resume(VICTIM)
+            eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
+    with scenario.step("Judge every answer"):
+        result = run.result()
+    records = records_of(result)
+    # Whom the other answers is slow for reasons of the machine's.
+    slow = [each for each in records if each.done_ns - each.sent_ns >= SLOW_NS and each.replica != OTHER]
+    at_risk = [each for each in records if cut.from_ns <= each.done_ns and each.sent_ns <= cut.until_ns]
+    assert result.misrouted == 0
+    assert slow, f"nobody was slow\n{result.folder}"
+    late = [each.sequence for each in slow if cut.until_ns + NOTICED_WITHIN_NS < each.sent_ns < resumed.from_ns]
+    assert late == [], f"these were sent when the frozen one should have been left alone\n{result.folder}"
+    slow = [each for each in slow if each.sent_ns < resumed.from_ns]
+    assert {"OK", "DEADLINE_EXCEEDED"} >= result.summary.by_status.keys(), result.folder
+    assert {each.sequence for each in records if each.status != "OK"} <= {each.sequence for each in slow}
+    # One of two: a balancer gives each its turn, so that little more than half of what was sent meanwhile waited.
+    assert len(slow) <= 0.75 * len(at_risk) + 5, f"{len(slow)} of {len(at_risk)}\n{result.folder}"
+    scenario.figure("slow", f"{len(slow)} of {len(at_risk)} sent meanwhile")
+    scenario.figure("left alone after", f"{(max(each.sent_ns for each in slow) - cut.from_ns) / 1e9:.1f} s")
+
+
+@pytest.mark.scenario(takes_s=7)
+def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
+    scenario: Scenario, small_lab: Lab, topology: str
+) -> None:
+    """A replica that takes a second to load its model is added under load: nobody waits for it, then it serves."""
+    present = len([unit for unit in small_lab.status().units if unit.name.startswith(f"{CLUSTER}-")])
+    try:
+        with under_load(small_lab, _load(topology, rate=200, duration_s=5)) as run:
+            with scenario.step("Add a replica, and see it load its model"):
+                newcomer = small_lab.scale(CLUSTER, present + 1)[-1]
+                cold_ns = eventually("it is cold", lambda: _cold_ns(small_lab, newcomer), within=WITHIN)
+            with scenario.step("Wait until it is warm"):
+                eventually("it is warm", lambda: newcomer in registered(small_lab), within=WITHIN)
+        with scenario.step("Judge every answer"):
+            result = run.result()
+        assert_all_answered_rightly(result)
+        by_newcomer = [each.done_ns for each in records_of(result) if each.replica == newcomer]
+        assert by_newcomer, f"the newcomer got no request\n{result.folder}"
+        assert min(by_newcomer) > cold_ns, "it answered while it was cold"
+        scenario.figure("first answer after it was seen cold", f"{(min(by_newcomer) - cold_ns) / 1e9:.1f} s")
+    finally:
+        small_lab.scale(CLUSTER, present)
+
+
+def _cold_ns(lab: Lab, replica: str) -> int:
+    """Now, if it is registered and has loaded nothing, Unix nanoseconds; else 0."""
+    known = lab.status().control_plane
+    cold = {each.replica for each in known.replicas if not each.loaded} if known else set()
+    return time.time_ns() if replica in cold else 0

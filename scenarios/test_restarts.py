@@ -1,0 +1,128 @@
+"""Everything can be restarted while traffic flows, one unit after the other, at a price that is known."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.runs import LoadOptions
+from lab.waiting import consistently, eventually
+from scenarios.steps import connected, is_answered, is_gone, records_of, registered, under_loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.history import Record
+    from lab.lab import Lab
+    from lab.runs import RunResult
+    from lab.status import UnitStatus
+    from scenarios.scenario import Scenario
+
+WAYS = ("gateway", "mesh", "proxyless")
+RATE_RPS = 60.0
+# Units are restarted while a run is under way; when it is nearly over, the next run begins.
+RUN_S, LAST_RESTART_S = 18.0, 15.0
+BACK_WITHIN = timedelta(seconds=10)
+# A client tries a lost connection again after half a second at most (see lab.transport), and that twice.
+FOUND_AGAIN_WITHIN = timedelta(seconds=1)
+IN_THE_WAY = {"gateway": {"model", "gateway"}, "mesh": {"model", "sidecar"}, "proxyless": {"model"}}
+"""Roles whose death can cost a request of a way; a sidecar only its own caller's."""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """One unit was killed and came back, Unix nanoseconds."""
+
+    unit: str
+    role: str
+    from_ns: int
+    until_ns: int
+
+
+@pytest.mark.scenario(takes_s=40, topologies=("gateway", "mesh", "proxyless"))
+def test_every_unit_is_restarted_under_load_one_by_one_and_only_those_in_the_way_cost_what_they_had_in_hand(
+    scenario: Scenario, lab: Lab
+) -> None:
+    """Each unit is killed and started again; whatever fails was with it, and its number is said."""
+    waiting = list(lab.status().units)
+    restarts: list[Restart] = []
+    results: list[RunResult] = []
+    while waiting:
+        began = time.monotonic()
+        with under_loads(lab, *[_load(topology) for topology in WAYS]) as runs:
+            while waiting and time.monotonic() - began < LAST_RESTART_S:
+                with scenario.step(f"Restart {waiting[0].name}"):
+                    restarts.append(_restarted(scenario, lab, waiting.pop(0)))
+        results += [run.result() for run in runs]
+
+    with scenario.step("Judge every answer"):
+        cost = Counter(blame for result in results for blame in _blamed(result, restarts))
+    assert [] == [result.folder for result in results if result.misrouted]
+    planned = sum(result.summary.planned for result in results)
+    scenario.figure(
+        "failed", f"{cost.total()} of {planned}: {', '.join(f'{n} {who}' for who, n in cost.most_common())}"
+    )
+    # A replica or a gateway costs what it had in hand; a sidecar all that its caller sends until it is back.
+    by_sidecar = cost["homepage-sidecar"]
+    assert cost.total() - by_sidecar <= len(restarts), cost
+    away_s = next((each.until_ns - each.from_ns) / 1e9 for each in restarts if each.unit == "homepage-sidecar")
+    assert by_sidecar <= 1.5 * RATE_RPS * (away_s + 1), cost
+
+
+def _load(topology: str) -> LoadOptions:
+    # Few contexts: what was never asked for before has no lease when the resolver is away.
+    contexts = {"device": ("phone",)}
+    return LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=RUN_S, contexts=contexts)
+
+
+def _restarted(scenario: Scenario, lab: Lab, unit: UnitStatus) -> Restart:
+    there = connected(lab)
+    from_ns = time.time_ns()
+    lab.kill(unit.name)
+    scenario.see(f"{unit.name} is gone", lambda: is_gone(lab, unit.name), within=BACK_WITHIN)
+    lab.start(unit.name)
+    nodes = there & {each.name for each in lab.status().units}
+    eventually(
+        f"{unit.name} is back", lambda: _is_back(lab, unit, nodes), within=BACK_WITHIN, until=lambda is_back: is_back
+    )
+    if unit.role == "gateway":
+        # Restarted sooner, the other would leave its callers with nobody: they do not know yet that this one is back.
+        consistently("the other carries on", lambda: is_answered(lab, "gateway", "homepage"), during=FOUND_AGAIN_WITHIN)
+    return Restart(unit.name, unit.role, from_ns, time.time_ns())
+
+
+def _is_back(lab: Lab, unit: UnitStatus, nodes: set[str]) -> bool:
+    if not nodes - {unit.name} <= connected(lab):
+        return False
+    if unit.role == "model":
+        return unit.name in registered(lab)
+    if unit.role in {"resolver", "gateway"}:
+        return unit.name in connected(lab)
+    caller = unit.name.removesuffix("-sidecar")
+    if caller == "homepage":
+        return is_answered(lab, "mesh", caller)
+    return True
+
+
+def _blamed(result: RunResult, restarts: list[Restart]) -> Iterator[str]:
+    """For each request that failed, the unit that it was lost with; an error if there is none."""
+    for record in records_of(result):
+        if record.status != "OK":
+            unit = next((each.unit for each in restarts if _may_have_cost(each, record)), None)
+            assert unit, f"{record.sequence} failed ({record.status}) for no reason\n{result.folder}"
+            yield unit
+
+
+def _may_have_cost(restart: Restart, record: Record) -> bool:
+    if restart.role not in IN_THE_WAY[record.topology]:
+        return False
+    if restart.role == "sidecar" and restart.unit != f"{record.caller}-sidecar":
+        return False
+    # Its caller's client has found it again; the driver's may take as long as that may.
+    found_ns = restart.until_ns + round(FOUND_AGAIN_WITHIN.total_seconds() * 1e9)
+    return record.sent_ns <= found_ns and record.done_ns >= restart.from_ns

@@ -1,0 +1,74 @@
+"""Tenants' limits for an Envoy that all callers share: its local rate limit, by the header that names the tenant.
+
+Of the table's limits these are the rates. The filter knows nothing of requests under way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from envoy.config.core.v3 import base_pb2, extension_pb2
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
+from envoy.type.v3 import percent_pb2, token_bucket_pb2
+from google.protobuf import duration_pb2, wrappers_pb2
+
+from lab.routing.keys import TENANT_HEADER
+from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit, limits_of
+from services.controlplane.xds.resources import Resource, packed, resource
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+NAME = "tenants"
+"""Of the filter, and so of the resource that its Envoy asks for."""
+
+_KEY = "tenant"
+
+
+def tenant_limits(tenants: Mapping[str, Mapping[str, Any]]) -> Resource:
+    """The filter's configuration by the table's section; without a rate in it, everything passes."""
+    rates = {tenant: limit for tenant, limit in limits_of(tenants).items() if limit.rate is not None}
+    always = base_pb2.RuntimeFractionalPercent(
+        default_value=percent_pb2.FractionalPercent(numerator=100, denominator=percent_pb2.FractionalPercent.HUNDRED)
+    )
+    message = local_rate_limit_pb2.LocalRateLimit(
+        stat_prefix=NAME,
+        filter_enabled=always,
+        filter_enforced=always,
+        rate_limited_as_resource_exhausted=True,
+        # Named tenants first: of several that fit, the one with a value wins.
+        descriptors=[_descriptor(tenant, limit) for tenant, limit in rates.items()],
+        max_dynamic_descriptors=wrappers_pb2.UInt32Value(value=MOST_UNNAMED),
+        rate_limits=[
+            route_components_pb2.RateLimit(
+                actions=[
+                    route_components_pb2.RateLimit.Action(
+                        request_headers=route_components_pb2.RateLimit.Action.RequestHeaders(
+                            header_name=TENANT_HEADER, descriptor_key=_KEY
+                        )
+                    )
+                ]
+            )
+        ],
+    )
+    return resource(NAME, extension_pb2.TypedExtensionConfig(name=NAME, typed_config=packed(message)))
+
+
+def _descriptor(tenant: str, limit: Limit) -> ratelimit_pb2.LocalRateLimitDescriptor:
+    assert limit.rate is not None  # noqa: S101 (the caller has looked)
+    # As many whole tokens as make an interval of a second or more.
+    tokens = max(1, round(limit.rate))
+    interval = duration_pb2.Duration()
+    interval.FromNanoseconds(round(tokens / limit.rate * 1e9))
+    # An entry without a value stands for each that there is, with a bucket of its own.
+    return ratelimit_pb2.LocalRateLimitDescriptor(
+        entries=[
+            ratelimit_pb2.RateLimitDescriptor.Entry(key=_KEY, value="" if tenant == DEFAULT else tenant),
+        ],
+        token_bucket=token_bucket_pb2.TokenBucket(
+            max_tokens=limit.burst, tokens_per_fill=wrappers_pb2.UInt32Value(value=tokens), fill_interval=interval
+        ),
+    )

@@ -1,0 +1,173 @@
+"""Tenants' limits at one gateway replica: a token bucket and a count of requests under way for each.
+
+Nothing is asked of anybody else: each replica grants its share of a limit, see docs/decisions. A request costs the
+same however many tenants there are, and the memory is bounded however many names callers think of.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit
+from lab.routing.rules import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_UNLIMITED = Limit()
+_ROUNDING = 1e-9  # what is earned in ten tenths of a second is one, whatever binary fractions say
+
+
+class OverLimitError(Exception):
+    """The tenant has had its share; the message names tenant, use case, limit and value."""
+
+
+class Account:
+    """What one tenant has left.
+
+    Attributes:
+        entry: its name in the route table's ``tenants``.
+        limit: of all replicas together.
+        share: of this one.
+        in_flight: requests under way.
+    """
+
+    __slots__ = ("_at", "_tokens", "entry", "in_flight", "limit", "share")
+
+    def __init__(self, entry: str, limit: Limit, share: Limit, now: float) -> None:
+        self.entry, self.limit, self.share = entry, limit, share
+        self.in_flight = 0
+        self._tokens, self._at = float(share.burst), now
+
+    def change(self, entry: str, limit: Limit, share: Limit, now: float) -> None:
+        """Goes by another limit from now on. What was used under the old one stays used."""
+        self._earn(now)
+        had_rate = self.share.rate is not None
+        self.entry, self.limit, self.share = entry, limit, share
+        self._tokens = min(self._tokens, share.burst) if had_rate else float(share.burst)
+
+    def is_as_new(self, now: float) -> bool:
+        """Whether nobody could tell it from a new one."""
+        self._earn(now)
+        return not self.in_flight and self._tokens >= self.share.burst
+
+    def wait_s(self, now: float) -> float:
+        """Takes one request's worth and returns 0, or the seconds until there is one."""
+        rate = self.share.rate
+        if rate is None:
+            return 0.0
+        self._earn(now)
+        if self._tokens < 1 - _ROUNDING:
+            return (1 - self._tokens) / rate
+        self._tokens = max(0.0, self._tokens - 1)
+        return 0.0
+
+    def _earn(self, now: float) -> None:
+        if self.share.rate is not None:
+            self._tokens = min(float(self.share.burst), self._tokens + (now - self._at) * self.share.rate)
+        self._at = now
+
+
+class Limiter:
+    """Lets requests in and out.
+
+    Args:
+        replicas: how many gateways share what a tenant is granted.
+        clock: seconds, never going back.
+        most_unnamed: see :data:`lab.routing.limits.MOST_UNNAMED`.
+    """
+
+    def __init__(
+        self, replicas: int = 1, clock: Callable[[], float] = time.monotonic, most_unnamed: int = MOST_UNNAMED
+    ) -> None:
+        self._replicas, self._clock, self._most_unnamed = replicas, clock, most_unnamed
+        self._limits: Mapping[str, Limit] = {}
+        self._named: dict[str, Account] = {}
+        # By when each was last asked for, oldest first.
+        self._unnamed: OrderedDict[str, Account] = OrderedDict()
+        self._unlimited = Account("", _UNLIMITED, _UNLIMITED, 0.0)
+        self._beyond = self._unlimited
+
+    @property
+    def known(self) -> int:
+        """Tenants that have an account."""
+        return len(self._named) + len(self._unnamed)
+
+    def put_in_force(self, limits: Mapping[str, Limit]) -> None:
+        """Goes by these limits from now on; what tenants have under way, and have used, counts on."""
+        if limits == self._limits:
+            return
+        before = {**self._unnamed, **self._named}
+        self._limits = limits
+        self._named = {
+            tenant: self._changed(before.pop(tenant, None), tenant) for tenant in limits if tenant != DEFAULT
+        }
+        self._unnamed.clear()
+        self._beyond = self._unlimited
+        if DEFAULT in limits:
+            self._beyond = self._changed(None, DEFAULT)
+            for tenant, account in before.items():
+                if len(self._unnamed) < self._most_unnamed:
+                    self._unnamed[tenant] = self._changed(account, DEFAULT)
+
+    def enter(self, tenant: str, use_case: str) -> Account:
+        """Lets a request in, which must leave again.
+
+        Raises:
+            OverLimitError: the tenant has had its share.
+        """
+        account = self._named.get(tenant) or self._unnamed_account(tenant)
+        concurrent = account.share.concurrent
+        if concurrent is not None and account.in_flight >= concurrent:
+            raise OverLimitError(
+                f"{_who(tenant, use_case)} has {account.in_flight} under way; its limit of concurrent requests is "
+                f"{account.limit.concurrent}{self._of_which(concurrent)}: tenants.{account.entry}.concurrent of the "
+                f"route table"
+            )
+        if wait_s := account.wait_s(self._clock()):
+            raise OverLimitError(
+                f"{_who(tenant, use_case)} is over its rate limit of {account.limit.rate:g} requests per second"
+                f"{self._of_which(account.share.rate or 0)}: tenants.{account.entry}.rate of the route table; ask "
+                f"again in {math.ceil(wait_s * 1000)} ms"
+            )
+        account.in_flight += 1
+        return account
+
+    def leave(self, account: Account) -> None:
+        """Lets a request out."""
+        account.in_flight -= 1
+
+    def _unnamed_account(self, tenant: str) -> Account:
+        if DEFAULT not in self._limits:
+            return self._unlimited
+        account = self._unnamed.get(tenant)
+        if account is not None:
+            self._unnamed.move_to_end(tenant)
+            return account
+        if len(self._unnamed) >= self._most_unnamed:
+            oldest, its = next(iter(self._unnamed.items()))
+            if not its.is_as_new(self._clock()):
+                # Forgetting it would forgive it. Another is looked at next time.
+                self._unnamed.move_to_end(oldest)
+                return self._beyond
+            del self._unnamed[oldest]
+        account = self._unnamed[tenant] = self._changed(None, DEFAULT)
+        return account
+
+    def _changed(self, account: Account | None, entry: str) -> Account:
+        limit, now = self._limits[entry], self._clock()
+        share = limit.share(self._replicas)
+        if account is None:
+            return Account(entry, limit, share, now)
+        account.change(entry, limit, share, now)
+        return account
+
+    def _of_which(self, share: float) -> str:
+        return f", {share:g} of them at each of {self._replicas} gateways" if self._replicas > 1 else ""
+
+
+def _who(tenant: str, use_case: str) -> str:
+    return f"{use_case}: {f'tenant {shown(tenant)}' if tenant else 'who names no tenant'}"

@@ -1,0 +1,173 @@
+"""The examples of "Add your own" do what their pages say, against labs that are up."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from docs.examples import bounce, pinned_gateway
+from lab.client import TOPOLOGIES, open_client
+from lab.faults.registry import KINDS
+from lab.lab import CHECKOUT, Lab
+from lab.runs import LoadOptions
+from lab.transport import open_blocking_channel
+from lab.waiting import eventually
+from models.apis import APIS
+from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
+from models.proto.serving.v1 import serving_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+EXAMPLES = CHECKOUT / "docs" / "examples"
+ON_THE_PHONE = {"user_id": "u1", "device": "phone"}
+
+
+@contextmanager
+def up(home: Path, **what: Any) -> Iterator[Lab]:
+    """A lab for as long as the block lasts."""
+    lab = Lab(f"own-{secrets.token_hex(3)}", home=home)
+    try:
+        lab.up(runtime="process", **what)
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The example's caller beside the homepage, and nothing more."""
+    with up(tmp_path_factory.mktemp("trailers"), spec=EXAMPLES / "trailers.toml") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def whole_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """All callers and clusters, two gateways."""
+    with up(tmp_path_factory.mktemp("whole"), topologies=["gateway", "mesh"]) as lab:
+        yield lab
+
+
+def test_a_caller_of_ones_own_asks_stage_by_stage(lab: Lab) -> None:
+    with open_blocking_channel(lab.endpoints().callers["trailers"]) as channel:
+        page = caller_pb2_grpc.CallerStub(channel).GetPage(
+            caller_pb2.GetPageRequest(context=serving_pb2.RequestContext(user_id="u1"), topology="mesh"), timeout=10
+        )
+
+    asked = [section.use_case for section in page.sections]
+    assert ["HomepageRows", "UpNext", "ContinueWatchingRanking"] == asked
+    assert {""} == {section.error for section in page.sections}
+
+
+@contextmanager
+def alphabetical(lab: Lab, cluster: str) -> Iterator[None]:
+    """The example's model server, as the page starts it."""
+    command = [sys.executable, "-m", "docs.examples.alphabetical", lab.endpoints().control_plane, cluster]
+    with subprocess.Popen(command, cwd=CHECKOUT) as server:
+        try:
+            yield
+        finally:
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(timeout=10) == 0
+
+
+def test_a_model_server_of_ones_own_joins_a_cluster_and_leaves_it_again(lab: Lab) -> None:
+    def answered_by() -> str:
+        answer = lab.call("UpNext", topology="mesh", caller="trailers", context=ON_THE_PHONE)
+        return f"{answer.replica}: {answer.result}"
+
+    def replicas() -> set[str]:
+        known = lab.status().control_plane
+        return {each.replica for each in known.replicas if each.loaded} if known else set()
+
+    with alphabetical(lab, "ml-cluster-1"):
+        # Two replicas take turns, so it is not always this one.
+        seen = eventually(
+            "it answers",
+            answered_by,
+            within=timedelta(seconds=20),
+            until=lambda seen: seen.startswith("alphabetical"),
+        )
+        assert "alphabetical: t00 1.000, t01 0.500, t02 0.333, and 7 more" == seen
+        assert {"ml-cluster-1-a", "alphabetical"} == replicas()
+
+    eventually("it is gone", replicas, within=timedelta(seconds=10), until=lambda left: left == {"ml-cluster-1-a"})
+
+
+def test_a_checker_of_ones_own_judges_beside_the_labs(
+    lab: Lab, run_lab: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    run = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=1))
+
+    patient = _judged(run_lab(None, "check", str(run.folder), "--checker", str(EXAMPLES / "patience.py"), "--json"))
+    hasty = tmp_path / "hasty.py"
+    hasty.write_text((EXAMPLES / "patience.py").read_text().replace("LIMIT_MS = 1_000.0", "LIMIT_MS = 0.001"))
+    impatient = _judged(run_lab(None, "check", str(run.folder), "--checker", str(hasty), "--json"))
+
+    assert {"accounting", "driver", "routing", "tear", "patience"} == set(patient)
+    # A second is long even for a machine that has much else to do.
+    assert {"patience": "valid"} == {"patience": patient["patience"]}
+    assert "invalid" == impatient["patience"]
+
+
+def _judged(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    assert result.stdout, result.stderr
+    return {each["checker"]: each["outcome"] for each in json.loads(result.stdout)["verdicts"]}
+
+
+def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "scenarios.conftest", EXAMPLES / "test_two_revisions.py"]
+    command += ["--lab", whole_lab.name, "--topology", "mesh", "-q", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        command,
+        cwd=CHECKOUT,
+        env={**os.environ, "LAB_HOME": str(whole_lab.folder.parent.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+    assert result.returncode == 0, result.stdout
+    assert "1 passed" in result.stdout
+
+
+def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, bounce.Bounce.name, bounce.Bounce())
+
+    with lab.injected("bounce", "ml-cluster-1-a", seed=1) as fault:
+        assert "1 of 1 units are other processes than before" == fault.observe().because
+
+    assert [] == lab.faults()
+    assert {"running"} == {unit.state for unit in lab.status().units}
+
+
+async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
+    whole_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = pinned_gateway.PinnedGatewayClient
+    monkeypatch.setitem(TOPOLOGIES, kind.topology, kind)
+
+    async def ask(caller: str, times: int) -> list[str]:
+        client = open_client(kind.topology, caller, whole_lab.endpoints().clients[caller])
+        try:
+            await client.ready()
+            request = APIS["ranking.v1"].build_request(400)
+            return [(await client.call("ContinueWatchingRanking", request, {})).request_id for _ in range(times)]
+        finally:
+            await client.close()
+
+    homepage, recommendations = await ask("homepage", 6), await ask("recommendations", 6)
+
+    met = [{line.unit for id_ in ids for line in whole_lab.log_lines(id_)} for ids in (homepage, recommendations)]
+    assert [{"gateway-1"}, {"gateway-2"}] == sorted(met, key=str)

@@ -1,0 +1,99 @@
+"""Pages quote what was measured, and a figure that has moved is named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docs.site import blocks
+from docs.site.figures import changes, figures_of, read, texts
+from lab.bench.result import BenchResult, Claim, Ran, ResultTable
+from lab.errors import InputError
+from lab.measure.compare import Interval
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+A_FIGURE = {
+    "text": "mesh / direct, p50",
+    "estimate": 1.5,
+    "low": 1.4,
+    "high": 1.6,
+    "at_least": None,
+    "at_most": 2.0,
+    "state": "holds",
+    "doubts": [],
+}
+MACHINE = {"runtime": "process", "cpus": "2", "memory": "4 GiB", "kernel": "6"}
+RAN = {"started": "2026-01-02T03:04:05+00:00", "took_s": 12.0, "rounds": 10, "machine": MACHINE}
+KEPT = {"topologies": {"ran": RAN, "figures": {"mesh-direct-p50": A_FIGURE}, "tables": []}}
+
+
+def moved_to(estimate: float) -> dict[str, object]:
+    kept = copy.deepcopy(KEPT)
+    kept["topologies"]["figures"]["mesh-direct-p50"]["estimate"] = estimate  # type: ignore[index]
+    return kept
+
+
+@pytest.mark.parametrize(("estimate", "left"), [(1.5, False), (1.4, False), (1.6, False), (1.39, True), (1.61, True)])
+def test_a_figure_has_left_if_it_lies_outside_of_the_interval_that_was_stated(estimate: float, *, left: bool) -> None:
+    (change,) = changes(KEPT, moved_to(estimate))
+
+    assert ("topologies.mesh-direct-p50", left) == (change.name, change.left)
+
+
+def test_a_figure_that_is_new_has_not_left() -> None:
+    (change,) = changes({}, KEPT)
+
+    assert ("", False) == (change.before, change.left)
+
+
+def test_a_figure_is_quoted_with_its_interval_and_its_run() -> None:
+    quoted = texts(KEPT)
+
+    assert "1.500 [1.400, 1.600]" == quoted["topologies.mesh-direct-p50"]
+    block = quoted["figures.topologies"]
+    assert "| mesh / direct, p50 | 1.500 [1.400, 1.600] | ≤ 2: holds |" in block
+    assert "10 rounds in 12 s, begun 2026-01-02 03:04:05 UTC; runtime process, cpus 2, memory 4 GiB, kernel 6" in block
+
+
+def test_what_a_bench_found_is_kept_as_pages_quote_it() -> None:
+    figure = Interval(estimate=3.25, low=3.0, high=3.5, confidence=0.95, rounds=10)
+    result = BenchResult(
+        name="encodings",
+        unit="as named",
+        arms={"REST": [3.25], "gRPC": [1.0]},
+        claims=[Claim(text="REST / gRPC, bytes, talk", figure=figure, at_least=1.0, doubts=("the driver was late",))],
+        notes=[],
+        tables=[ResultTable(title="bytes", columns=("arm", "sent"), rows=[("REST", 68.0)], numbers=("sent",))],
+        ran=Ran(started="2026-01-02T03:04:05+00:00", took_s=1.0, rounds=10, machine=MACHINE),
+    )
+
+    quoted = texts({"encodings": figures_of(json.loads(json.dumps(result.to_document())))})
+
+    assert "3.250 [3.000, 3.500] (in doubt)" == quoted["encodings.rest-grpc-bytes-talk"]
+    assert "| arm | sent |\n|---|---:|\n| REST | 68.000 |" in quoted["figures.encodings"]
+
+
+def test_what_is_written_stands_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("about <!-- figure: a.b -->?<!-- end --> ms\n\n<!-- block: c -->\nold\n<!-- end -->\nrest\n")
+
+    assert blocks.write(page, {"a.b": "2 [1, 3]", "c": "new"})
+
+    text = "about <!-- figure: a.b -->2 [1, 3]<!-- end --> ms\n\n<!-- block: c -->\nnew\n<!-- end -->\nrest\n"
+    assert text == page.read_text()
+    assert not blocks.write(page, {"a.b": "2 [1, 3]", "c": "new"})
+    with pytest.raises(InputError):
+        blocks.write(page, {"c": "<!-- end -->"})
+
+
+def test_pages_say_what_is_kept() -> None:
+    known = texts(read())
+    for page in blocks.pages():
+        for name, text in blocks.marked(page).items():
+            if not name.startswith("travels."):
+                assert known.get(name) == text, f"{page.name}: {name}: `make figures ARGS=--quote` writes it anew"

@@ -1,0 +1,140 @@
+"""Origin and tenant on their way to the model, and tenants' limits, in a lab that is up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.client import open_client
+from lab.errors import CallError
+from lab.history import read_parquet, write_parquet
+from lab.routing.document import read_path
+from lab.runs import LoadOptions
+from lab.spec import TOPOLOGIES
+from models.apis import APIS
+from models.context import origin_name
+from tests.e2e.test_rest import asking, post
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab.client import Answer
+    from lab.lab import Lab
+
+USE_CASE = "ContinueWatchingRanking"
+TENANTS, ORIGINS = ("ads", "kids"), ("real", "artificial")
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_models_see_the_origin_and_the_tenant_that_were_sent(lab: Lab, topology: str) -> None:
+    result = lab.load(
+        LoadOptions(
+            topology=topology,
+            caller="homepage",
+            rate=60,
+            duration_s=1,
+            contexts={"tenant": TENANTS, "traffic_origin": ORIGINS, "device": ("phone",)},
+        )
+    )
+
+    [verdict] = [each for each in result.verdicts if each.checker == "origin"]
+    assert verdict.outcome == "valid", verdict.summary
+    records = read_parquet(result.folder / "history.parquet")
+    assert {(origin, tenant) for origin in ORIGINS for tenant in TENANTS} == {
+        (record.seen_origin, record.seen_tenant) for record in records
+    }
+    assert set(TENANTS) == set(result.summary.by_tenant)
+    assert result.summary.ok == sum(each.ok for each in result.summary.by_tenant.values())
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+async def test_the_items_of_a_stream_say_so_too(lab: Lab, topology: str) -> None:
+    client = open_client(topology, "homepage", lab.endpoints().clients["homepage"])
+    context = {"user_id": "u1", "tenant": "ads", "traffic_origin": "real"}
+    try:
+        await client.ready()
+        items: list[Answer] = [
+            item async for item in client.stream(USE_CASE, APIS["ranking.v1"].build_request(400), context)
+        ]
+    finally:
+        await client.close()
+
+    seen = [item.response.answered_by for item in items]
+    assert {("real", "ads")} == {(origin_name(by), by.tenant) for by in seen}
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+def test_an_origin_that_does_not_exist_is_an_invalid_argument(run_lab, lab: Lab, topology: str) -> None:
+    arguments = ("--topology", topology, "--context", "traffic_origin=unreal")
+
+    called = run_lab(lab, "call", USE_CASE, *arguments)
+    loaded = run_lab(lab, "load", *arguments, "--duration", "1")
+
+    assert (called.returncode, loaded.returncode) == (1, 1)
+    assert "INVALID_ARGUMENT: traffic_origin: 'unreal' is not known; write 'real' or 'artificial'" in called.stderr
+    assert "traffic_origin: 'unreal' is not known; write 'real' or 'artificial'" in loaded.stderr
+
+
+def test_a_run_whose_model_saw_another_origin_is_invalid(run_lab, lab: Lab) -> None:
+    folder = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=1)).folder
+    first, *others = read_parquet(folder / "history.parquet")
+    write_parquet([replace(first, seen_origin="real"), *others], folder / "history.parquet")
+
+    judged = run_lab(None, "check", str(folder), "--json")
+
+    assert judged.returncode == 1
+    [verdict] = [each for each in json.loads(judged.stdout)["verdicts"] if each["violations"]]
+    assert verdict["checker"] == "origin"
+    assert "sent as artificial traffic" in verdict["violations"][0]["message"]
+
+
+@pytest.fixture
+def limited(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Path]:
+    """A table in force by which `noisy` may ask each gateway once, and then not for a quarter of an hour."""
+    table = tmp_path / "limited.yaml"
+    document = {**read_path(routes).document, "tenants": {"noisy": {"rate": 0.002, "burst": 2}}}
+    table.write_text(json.dumps(document))
+    lab.publish(table)
+    yield table
+    lab.publish(routes)
+
+
+@pytest.mark.usefixtures("limited")
+def test_limits_are_published_shown_and_kept_to_at_every_gateway_and_nowhere_else(run_lab, lab: Lab) -> None:
+    def statuses(topology: str, tenant: str) -> list[str]:
+        found = []
+        for _ in range(3):
+            try:
+                lab.call(USE_CASE, topology=topology, caller="homepage", context={"user_id": "u1", "tenant": tenant})
+                found.append("OK")
+            except CallError as error:
+                found.append(error.code.name)
+        return found
+
+    rest = [address for name, address in lab.endpoints().rest.items() if name.startswith("gateway")]
+    body = asking(tenant="noisy")
+    answers = [post(f"http://{address}/v1/use-cases/{USE_CASE}:call", body) for address in rest for _ in range(2)]
+
+    assert [200, 429, 200, 429] == [status for status, _ in answers]
+    for _, answer in answers[1::2]:
+        for words in ("tenant 'noisy'", USE_CASE, "0.002 requests per second, 0.001 of them at each of 2 gateways"):
+            assert words in answer["message"]
+    for topology in ("gateway", "gateway-passthrough"):
+        assert ["RESOURCE_EXHAUSTED"] * 3 == statuses(topology, "noisy")
+        assert ["OK"] * 3 == statuses(topology, "quiet")
+    assert ["OK", "OK", "RESOURCE_EXHAUSTED"] == statuses("gateway-header", "noisy")
+    with pytest.raises(
+        CallError, match=r"tenant 'noisy' is over its rate limit at the central Envoy: tenants\.noisy\.rate"
+    ):
+        lab.call(USE_CASE, topology="gateway-header", caller="homepage", context={"user_id": "u1", "tenant": "noisy"})
+    for topology, tenant in (("gateway-header", "quiet"), ("mesh", "noisy"), ("proxyless", "noisy")):
+        assert ["OK"] * 3 == statuses(topology, tenant)
+
+    revision = json.loads(run_lab(lab, "routes", "show", "--json").stdout)
+    assert revision["document"]["tenants"] == {"noisy": {"rate": 0.002, "burst": 2}}
+    shown = run_lab(lab, "routes", "diff", str(revision["revision"] - 1), str(revision["revision"])).stdout
+    assert "+  noisy: {burst: 2, rate: 0.002}" in shown or "+  noisy: {rate: 0.002, burst: 2}" in shown

@@ -1,0 +1,196 @@
+"""A lab that a notebook has brought up ends with its kernel, however that ends, and belongs to one kernel at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jupyter_client import KernelManager
+from markupsafe import Markup
+
+from lab.errors import LabError
+from lab.guard import Guard
+from lab.waiting import eventually
+from lab.workshop import Figure, WorkshopLab, dial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from jupyter_client import BlockingKernelClient
+
+    from lab.lab import Lab
+
+    ProcessesOf = Callable[[Lab], list[list[str]]]
+
+ENDS_WITHIN = timedelta(seconds=20)
+TIMEOUT_S = 60.0
+
+
+@contextmanager
+def kernel() -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
+    manager = KernelManager()
+    manager.start_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    client = manager.client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=TIMEOUT_S)
+        yield manager, client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+
+
+def bringing_up(spec: Path) -> str:
+    return (
+        "from pathlib import Path\n"
+        "from lab.workshop import WorkshopLab\n"
+        "lab = WorkshopLab()\n"
+        f"lab.up(spec=Path({str(spec)!r}))\n"
+    )
+
+
+def bring_up(client: BlockingKernelClient, spec: Path) -> None:
+    reply = client.execute(bringing_up(spec), reply=True, timeout=TIMEOUT_S)
+    assert "ok" == reply["content"]["status"], reply["content"]
+
+
+def await_nothing_left(lab: Lab, processes_of: ProcessesOf) -> None:
+    eventually("nothing is left", lambda: processes_of(lab), within=ENDS_WITHIN, until=lambda left: not left)
+    assert not lab.folder.exists()
+    assert not list(lab.folder.parent.glob("*"))
+
+
+def test_a_killed_kernel_leaves_nothing(lab: Lab, mini_spec: Path, processes_of: ProcessesOf) -> None:
+    with kernel() as (manager, client):
+        bring_up(client, mini_spec)
+        assert {"running"} == {unit.state for unit in lab.status().units}
+        manager.shutdown_kernel(now=True)  # SIGKILL, to all its group
+
+        await_nothing_left(lab, processes_of)
+
+
+def test_an_interrupted_cell_leaves_the_lab_up_and_the_kernel_takes_it_along(
+    lab: Lab, mini_spec: Path, processes_of: ProcessesOf
+) -> None:
+    with kernel() as (manager, client):
+        bring_up(client, mini_spec)
+        load = (
+            "from lab.runs import LoadOptions; lab.load(LoadOptions(topology='mesh', caller='homepage', duration_s=60))"
+        )
+        asked = client.execute(load)
+        eventually(
+            "the driver is there",
+            lambda: [each for each in processes_of(lab) if "lab.load.driver" in each],
+            within=timedelta(seconds=20),
+        )
+        manager.interrupt_kernel()
+
+        reply = client.get_shell_msg(timeout=TIMEOUT_S)
+        assert asked == reply["parent_header"]["msg_id"]
+        assert {"running"} == {unit.state for unit in lab.status().units}
+        assert not [each for each in processes_of(lab) if "lab.load.driver" in each]
+        manager.shutdown_kernel()
+
+        await_nothing_left(lab, processes_of)
+
+
+def test_a_kernel_killed_while_the_lab_comes_up_leaves_nothing(
+    lab: Lab, mini_spec: Path, processes_of: ProcessesOf
+) -> None:
+    with kernel() as (manager, client):
+        client.execute(bringing_up(mini_spec))
+        eventually(
+            "a unit is there",
+            lambda: [each for each in processes_of(lab) if "models.stub" in each],
+            within=timedelta(seconds=20),
+        )
+        manager.shutdown_kernel(now=True)
+
+        await_nothing_left(lab, processes_of)
+
+
+def test_a_lab_belongs_to_one_kernel_at_a_time_and_the_next_waits_until_it_is_gone(lab: Lab, mini_spec: Path) -> None:
+    with kernel() as (manager, client):
+        bring_up(client, mini_spec)
+        with pytest.raises(LabError, match="belongs to another notebook"):
+            WorkshopLab(lab.name).up(spec=mini_spec)
+        manager.shutdown_kernel(now=True)
+
+        mine = WorkshopLab(lab.name)
+        mine.up(spec=mini_spec)
+        assert {"running"} == {unit.state for unit in mine.status().units}
+        assert mine.down() > 0
+
+
+def test_who_brings_a_lab_up_again_keeps_it(lab: Lab, mini_spec: Path) -> None:
+    mine = WorkshopLab(lab.name)
+    mine.up(spec=mini_spec)
+    before = {unit.name: unit.pid for unit in lab.status().units}
+    mine = WorkshopLab(lab.name)
+    mine.up(spec=mini_spec)
+
+    assert before == {unit.name: unit.pid for unit in lab.status().units}
+    assert len(before) == mine.down()
+    assert 0 == mine.down()
+
+
+def test_a_guard_that_is_dismissed_lets_the_lab_be(lab: Lab, mini_spec: Path) -> None:
+    guard = Guard(lab.name, lab.folder.parent.parent)
+    lab.up(spec=mini_spec)
+    guard.dismiss()
+    guard.dismiss()
+
+    assert {"running"} == {unit.state for unit in lab.status().units}
+
+
+def test_a_guard_keeps_its_post_when_somebody_presses_ctrl_c(lab: Lab) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab.guard", lab.name, str(lab.folder.parent.parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as guard:
+        assert guard.stdout is not None
+        assert "ready\n" == guard.stdout.readline()
+        os.kill(guard.pid, 2)
+        assert guard.poll() is None
+        guard.communicate("dismissed")
+    assert 0 == guard.returncode
+
+
+def test_a_dial_draws_anew_where_it_stops(lab: Lab) -> None:
+    del lab  # for its environment
+    with kernel() as (_, client):
+        shown: list[str] = []
+
+        def keep(message: dict[str, Any]) -> None:
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                shown.append(message["content"]["data"]["text/plain"])
+
+        shows = "from lab.workshop import dial, Figure; dial('n', [1, 2, 3], lambda n: Figure(str(n), ''), at=2)"
+        finds = "from ipywidgets.widgets.widget import _instances as all_widgets"
+        moves = "next(each for each in all_widgets.values() if hasattr(each, 'options')).value = 3"
+        for code in (shows, f"{finds}; {moves}"):
+            reply = client.execute_interactive(code, timeout=TIMEOUT_S, output_hook=keep)
+            assert "ok" == reply["content"]["status"], reply["content"]
+
+        assert shown[0].startswith("SelectionSlider")
+        assert ["[2]", "[3]"] == shown[1:]
+
+
+def test_a_dial_without_widgets_draws_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del lab
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+
+    dial("n", [1, 2], lambda n: Figure(str(n), Markup("")), at=2)
+
+    assert "[2]\n" == capsys.readouterr().out

@@ -1,0 +1,147 @@
+"""What a scenario leaves: steps, marks, JUnit, a run folder, and a message that tells the whole story."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.lab import CHECKOUT, Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODULE = """
+import pytest
+from datetime import timedelta
+from lab.runs import LoadOptions
+from scenarios.steps import GONE_WITHIN, is_gone, registered, under_load
+
+VICTIM = "ml-cluster-1-a"
+
+def test_fine(scenario, lab, topology):
+    with scenario.step("Drive some load"):
+        lab.load(LoadOptions(topology=topology, caller="homepage", rate=50, duration_s=1))
+    scenario.figure("answered", "all")
+
+def test_wrong(scenario, lab):
+    with scenario.step("Kill one"):
+        lab.kill(VICTIM)
+        scenario.see("it is gone", lambda: is_gone(lab, VICTIM), within=GONE_WITHIN)
+    with scenario.step("Claim too much"):
+        assert VICTIM in registered(lab)
+
+def test_unseen(scenario, lab):
+    lab.kill("ml-cluster-2-a")
+    lab.start("ml-cluster-2-a")
+
+def test_without_effect(scenario, lab):
+    scenario.see("pigs fly", lambda: False, within=timedelta(milliseconds=50))
+
+def test_untidy(scenario, lab):
+    lab.kill(VICTIM)
+    scenario.saw()
+
+def test_fine_again(scenario, lab):
+    assert VICTIM in registered(lab)
+"""
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    lab = Lab(f"framework-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("lab"))
+    try:
+        lab.up(runtime="process", topologies=["gateway", "mesh"])
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture(scope="module")
+def session(up: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """One session of some scenarios, good and bad: what it printed, and where it left things."""
+    folder = tmp_path_factory.mktemp("session")
+    (folder / "test_some.py").write_text(MODULE)
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\ntimeout = 60\n")
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "scenarios.conftest", str(folder), "--topology=mesh"]
+    command += [f"--lab={up.name}", f"--runs={folder / 'runs'}", f"--junitxml={folder / 'junit.xml'}"]
+    environment = {"PATH": "/usr/bin:/bin", "LAB_HOME": str(up.folder.parent.parent), "PYTHONPATH": str(CHECKOUT)}
+    result = subprocess.run(
+        command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    return result.stdout, folder
+
+
+def _properties(session: tuple[str, Path], name: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for case in ET.parse(session[1] / "junit.xml").iter("testcase"):  # noqa: S314 (our own file)
+        if case.attrib["name"].partition("[")[0] == name:
+            for each in case.iter("property"):
+                found.setdefault(each.attrib["name"], []).append(each.attrib["value"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("test_fine", "valid"),
+        ("test_wrong", "invalid"),
+        ("test_unseen", "unknown"),
+        ("test_without_effect", "unknown"),
+        ("test_untidy", "invalid"),
+        ("test_fine_again", "valid"),
+    ],
+)
+def test_junit_tells_valid_invalid_and_unknown_apart(session, name: str, verdict: str) -> None:
+    assert [verdict] == _properties(session, name)["verdict"]
+
+
+def test_junit_has_steps_figures_and_the_run_folder(session) -> None:
+    found = _properties(session, "test_fine")
+
+    assert ["1. Drive some load"] == [step.partition(" (")[0] for step in found["step"]]
+    assert ["all"] == found["answered"]
+    (run,) = found["run_dir"]
+    marks = json.loads((Path(run) / "marks.json").read_text())
+    assert ("step", "1.", "Drive some load") == tuple(marks[0][name] for name in ("kind", "target", "detail"))
+
+
+def test_steps_are_shown_as_they_go(session) -> None:
+    text = session[0]
+
+    assert text.index("  1. Kill one") < text.index("  2. Claim too much")
+
+
+def test_a_failure_says_how_units_were_what_they_said_last_and_where_to_look(session) -> None:
+    text, folder = session
+
+    for part in ("2. Claim too much (0.0 s): invalid", "ml-cluster-1-a: exited", "log of control-plane", str(folder)):
+        assert part in text, part
+    assert "ml-cluster-1-a registered" in text or "replica ml-cluster-1-a" in text
+
+
+def test_an_unknown_says_so_and_why(session) -> None:
+    assert "UNKNOWN: nobody saw an effect of kill ml-cluster-2-a" in session[0]
+    assert "UNKNOWN: the fault had no visible effect: pigs fly" in session[0]
+
+
+def test_what_a_scenario_leaves_behind_is_its_error_and_is_undone(session) -> None:
+    assert "ml-cluster-1-a is exited" in session[0]
+    assert "it was undone" in session[0]
+
+
+def test_the_result_of_each_is_kept_in_one_folder_a_session(session) -> None:
+    results = [json.loads(path.read_text()) for path in (session[1] / "runs" / "latest").glob("some/*/scenario.json")]
+
+    assert {
+        "test_fine": "mesh",
+        **dict.fromkeys(["test_wrong", "test_unseen", "test_without_effect", "test_untidy", "test_fine_again"], ""),
+    } == {each["name"]: each["topology"] for each in results}
+    assert {"process"} == {each["runtime"] for each in results}

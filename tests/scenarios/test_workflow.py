@@ -1,0 +1,32 @@
+"""The workflow for users' own continuous integration is one that GitHub would take, and calls what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from lab.lab import CHECKOUT
+
+WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yaml"))
+
+
+def test_actionlint_finds_nothing() -> None:
+    actionlint = Path(sys.executable).parent / "actionlint"
+
+    result = subprocess.run([str(actionlint), *WORKFLOWS], capture_output=True, text=True, check=False, cwd=CHECKOUT)
+
+    assert (0, "") == (result.returncode, result.stdout), result.stdout + result.stderr
+    assert WORKFLOWS
+
+
+def test_it_smokes_both_runtimes_with_a_target_that_there_is() -> None:
+    (job,) = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "smoke.yaml").read_text())["jobs"].values()
+    targets = set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
+    scripts = [step["run"] for step in job["steps"] if "run" in step]
+
+    assert ["process", "compose"] == job["strategy"]["matrix"]["runtime"]
+    assert {"smoke"} == {name for script in scripts for name in re.findall(r"\bmake ([a-z-]+)", script)} & targets

@@ -1,0 +1,147 @@
+"""What notebooks do to a lab that is up: watching, killing for an exercise, and driving by a caller with a bug."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.runs import LoadOptions
+from lab.workshop import WorkshopLab, cut_off, topology_picture, watch
+from lab.workshop.careless import load_with
+from lab.workshop.checks import check_bug, check_victims
+from lab.workshop.measuring import latency_picture, middle, p50s, parts_picture
+from lab.workshop.protocols import (
+    GRPC,
+    REST,
+    arrivals,
+    arrivals_picture,
+    bytes_of,
+    costs,
+    costs_picture,
+    grow,
+    newcomer_picture,
+    spread_picture,
+)
+from lab.workshop.watch import back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WAYS = ["gateway", "mesh"]
+USE_CASE = "ContinueWatchingRanking"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkshopLab]:
+    lab = WorkshopLab(f"lessons-{tmp_path_factory.getbasetemp().name[-12:].replace('_', '-')}", _home(tmp_path_factory))
+    lab.up(topologies=WAYS)
+    yield lab
+    lab.down()
+
+
+def _home(factory: pytest.TempPathFactory) -> Path:
+    return factory.mktemp("lessons")
+
+
+def test_everybody_is_answered_by_both_ways(lab: WorkshopLab) -> None:
+    asked = watch(lab, WAYS, seconds=0.3)
+
+    assert {"gateway": [], "mesh": []} == cut_off(asked)
+    assert {"OK"} == {each.status for each in asked}
+    figure = topology_picture(lab, asked, "mesh", last_s=1)
+    assert "of the last 1 s" in figure.caption
+    assert "recommendations-sidecar" in str(figure.body)
+
+
+def test_search_is_cut_off_by_the_death_of_what_both_ways_share(lab: WorkshopLab) -> None:
+    replicas = [unit.name for unit in lab.status().units if unit.name.startswith("ml-cluster-4-")]
+
+    assert check_victims(lab, replicas).right
+    assert "mesh: search" in check_victims(lab, ["search-sidecar"]).words
+    assert "no unit" in check_victims(lab, ["nobody"]).words
+    assert not check_victims(lab, []).right
+    assert {"gateway": [], "mesh": []} == cut_off(watch(lab, WAYS, seconds=0))
+
+
+def test_who_is_dead_is_told_while_the_control_plane_is(lab: WorkshopLab) -> None:
+    before = lab.routes()
+    lab.kill("control-plane")
+    try:
+        assert before == lab.routes()
+        assert "topology gateway" in topology_picture(lab, watch(lab, WAYS, seconds=0), "gateway").title.lower()
+    finally:
+        lab.start("control-plane")
+        back(lab, WAYS)
+
+
+def test_a_careless_caller_is_found_by_the_checkers(lab: WorkshopLab) -> None:
+    options = LoadOptions(topology="mesh", caller="homepage", use_cases=(USE_CASE,), rate=100, duration_s=2)
+    careful = load_with(lab, options, lambda context: context)
+    careless = load_with(
+        lab, options, lambda context: {**context, "device": "web"} if context["country"] == "CA" else context
+    )
+
+    assert "Every answer was right" in check_bug(careful).words
+    assert careless.misrouted > 0
+    assert 0 == careless.summary.failed
+    assert check_bug(careless, at_most=0.2).right
+
+
+def test_several_loads_flow_while_something_is_done(lab: WorkshopLab) -> None:
+    done = []
+    runs = lab.loads(
+        *(LoadOptions(topology=way, caller="playback", rate=50, duration_s=2) for way in WAYS),
+        during=lambda: done.append(lab.publish_document(lab.routes(), comment="the same again")),
+    )
+
+    assert WAYS == [run.folder and each for run, each in zip(runs, WAYS, strict=True)]
+    assert [0, 0] == [run.summary.failed for run in runs]
+    assert done == [lab.revision().revision]
+
+
+async def test_protocols_are_compared_on_one_model(lab: WorkshopLab) -> None:
+    measured = await costs(lab, 27_000)
+
+    assert {GRPC, REST} == set(measured)
+    assert all(cost.p50 > 0 for cost in measured.values())
+    assert "27 KB" in costs_picture(measured, 27_000).title
+    assert bytes_of(27_000)[REST] > 2 * bytes_of(27_000)[GRPC]
+
+
+async def test_a_stream_brings_the_first_title_before_the_whole_answer_comes(lab: WorkshopLab) -> None:
+    whole, items = await arrivals(lab, "mesh")
+
+    assert sorted(items) == items
+    assert items[0] < whole
+    assert "stream" in str(arrivals_picture("mesh", (whole, items)).body)
+
+
+async def test_behind_l4_a_new_replica_gets_nothing_and_behind_l7_its_share(lab: WorkshopLab) -> None:
+    before = lab.status().units
+    seen = await grow(lab)
+
+    assert ["L4", "L7", "mesh"] == sorted(seen)
+    assert 0 == seen["L4"][0].share
+    assert seen["L7"][0].share > 0.5
+    assert "L4" in str(spread_picture(seen).body)
+    assert "even share" in str(newcomer_picture(seen).body)
+    assert {unit.name for unit in before} == {unit.name for unit in lab.status().units}
+
+
+def test_latencies_are_measured_in_turns(lab: WorkshopLab) -> None:
+    measured = p50s(lab, WAYS, 400, rounds=2)
+
+    assert [2, 2] == [len(values) for values in measured.values()]
+    assert "400 B" in latency_picture(measured, 400).title
+    assert middle(measured["mesh"]) > 0
+
+
+def test_parts_are_those_whose_pair_was_measured() -> None:
+    measured = {"gateway": [3.0, 3.1], "gateway-passthrough": [2.0, 2.1], "mesh": [1.0, 1.1]}
+
+    text = str(parts_picture(measured, 400).body)
+
+    assert "parse, re-serialise" in text
+    assert "resolve" not in text

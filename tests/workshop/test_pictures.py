@@ -1,0 +1,157 @@
+"""Pictures are well-formed, stay within their frame, escape what they show, and say in words what colours say."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from typing import NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from lab.lab import CHECKOUT
+from lab.report.palette import DARK, LIGHT
+from lab.routing.document import read_path
+from lab.workshop.figures import Figure, beside, guesses, show, table
+from lab.workshop.flow import WIDTH, Edge, Flow, Node, draw_flow
+from lab.workshop.traffic import flow_of, recent
+from lab.workshop.users import users_picture
+
+CALLERS = ("homepage", "search", "playback", "payments", "recommendations")
+DOCUMENT = read_path(CHECKOUT / "routes.yaml").document
+
+
+class Request(NamedTuple):
+    topology: str
+    caller: str
+    cluster: str
+    status: str
+    done_ns: int
+
+
+def units(**states: str) -> dict[str, tuple[str, str]]:
+    named = {
+        **{f"ml-cluster-{number}-{letter}": "model" for number in range(1, 7) for letter in "ab"},
+        "gateway-1": "gateway",
+        "gateway-2": "gateway",
+        "central-envoy": "central-envoy",
+        **{f"{caller}-resolver": "resolver" for caller in CALLERS},
+        **{f"{caller}-sidecar": "sidecar" for caller in CALLERS},
+        **dict.fromkeys(CALLERS, "caller"),
+    }
+    return {name: (role, states.get(name.replace("-", "_"), "running")) for name, role in named.items()}
+
+
+def requests(topology: str) -> list[Request]:
+    answered = [
+        Request(topology, caller, f"ml-cluster-{number}", "OK", 0)
+        for number, caller in enumerate(CALLERS, 1)
+        for _ in range(10 * number)
+    ]
+    return [*answered, *[Request(topology, "homepage", "", "UNAVAILABLE", 0)] * 3]
+
+
+def html_of(figure: Figure) -> str:
+    text = figure._repr_html_()
+    ET.fromstring(text)  # noqa: S314 (our own); well-formed
+    return text
+
+
+@pytest.mark.parametrize("topology", ["direct", "gateway", "gateway-header", "mesh", "proxyless"])
+def test_every_request_arrives_once(topology: str) -> None:
+    flow = flow_of(requests(topology), topology, units(), DOCUMENT)
+    last = {node.name for node in flow.columns[-1]}
+    first = {node.name for node in flow.columns[0]}
+
+    assert 150 == sum(edge.answered for edge in flow.edges if edge.end in last)
+    assert 3 == sum(edge.failed for edge in flow.edges)
+    assert 3 == sum(edge.failed for edge in flow.edges if edge.start == "homepage")
+    assert set(CALLERS) == first
+
+
+def test_who_is_shared_stands_once_and_who_stands_beside_stands_five_times() -> None:
+    shared = flow_of(requests("gateway"), "gateway", units(), DOCUMENT)
+    beside_each = flow_of(requests("mesh"), "mesh", units(), DOCUMENT)
+
+    assert ["gateway"] == [node.name for node in shared.columns[1]]
+    assert [f"{caller}-sidecar" for caller in CALLERS] == [node.name for node in beside_each.columns[1]]
+
+
+def test_what_does_not_run_is_said() -> None:
+    one = flow_of([], "gateway", units(gateway_1="exited"), DOCUMENT)
+    both = flow_of([], "gateway", units(gateway_1="exited", gateway_2="exited"), DOCUMENT)
+    sidecar = flow_of([], "mesh", units(homepage_sidecar="paused"), DOCUMENT)
+
+    assert (False, "✗ gateway-1: exited") == (one.columns[1][0].down, one.columns[1][0].notes[0])
+    assert both.columns[1][0].down
+    assert "✗ down" in html_of(show(both))
+    assert [True, False, False, False, False] == [node.down for node in sidecar.columns[1]]
+
+
+@pytest.mark.parametrize("topology", ["direct", "gateway", "mesh"])
+def test_boxes_keep_apart_and_within_the_frame(topology: str) -> None:
+    drawn = draw_flow(flow_of(requests(topology), topology, units(gateway_1="exited"), DOCUMENT))
+
+    for box in drawn.nodes:
+        assert box.x >= 0
+        assert box.x + box.width <= WIDTH
+        assert box.y >= 0
+        assert box.y + box.height <= drawn.height
+        assert all(8.4 * len(text.text) <= box.width for text in box.texts[:1])
+    for one, other in combinations(drawn.nodes, 2):
+        assert (
+            one.x + one.width <= other.x
+            or other.x + other.width <= one.x
+            or one.y + one.height <= other.y
+            or other.y + other.height <= one.y
+        )
+    places = [(edge.label.x, edge.label.y) for edge in drawn.edges]
+    for (x, y), (other_x, other_y) in combinations(places, 2):
+        assert x != other_x or abs(y - other_y) >= 15
+
+
+def test_the_thickest_line_has_most() -> None:
+    nodes = [[Node("a")], [Node("b"), Node("c"), Node("d")]]
+    edges = [Edge("a", "b", 100), Edge("a", "c", 1), Edge("a", "d", 0, failed=1_000)]
+    b, c, d = draw_flow(Flow("t", nodes, edges, "run-1")).edges
+
+    assert b.width > c.width > 1
+    assert (True, False) == (b.solid, b.dashed)
+    assert (False, True) == (d.solid, d.dashed)
+    assert ["100", "1", "1,000 failed"] == [edge.label.text for edge in (b, c, d)]
+
+
+def test_recent_is_counted_back_from_the_last() -> None:
+    every = [Request("mesh", "search", "c", "OK", second * 10**9) for second in range(10)]
+
+    assert every[7:] == recent(every, 2)
+    assert every == recent(every, None)
+    assert [] == recent([], 2)
+
+
+def test_figures_follow_the_theme_and_escape_what_they_show() -> None:
+    text = html_of(table("<b>", ["<i>", "n"], [("<script>", 1), ("x", "1,000")], "&"))
+
+    assert "<script>" not in text
+    assert 2 == len(re.findall('<td class="number">', text))
+    for theme, palette in (('[data-jp-theme-light="false"]', DARK), (".lab-figure {", LIGHT)):
+        assert theme in text
+        assert palette["card"] in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_guesses_stand_beside_what_was_measured_and_are_asked_for() -> None:
+    asked_for = html_of(guesses("t", "ms", {"mesh": None, "gateway": 12.0}, {"mesh": 0.4, "gateway": 0.8}))
+    nothing = html_of(guesses("t", "ms", {}, {"mesh": 0.0}))
+
+    assert 1 == asked_for.count("your guess</text>")
+    assert "No guess yet for mesh:" in asked_for
+    assert "No guess yet for mesh:" in nothing
+
+
+def test_users_who_move_are_framed() -> None:
+    text = html_of(beside(users_picture(["v1", "v2", "v2"], ["v1", "v1", "v2"], "title")))
+
+    assert 1 == text.count(' moved"')
+    assert "3 users; v1: 1, v2: 2. Framed: the 1 who had another version before." in text
+    assert "[x]" == repr(users_picture(["v1"], title="x"))
