@@ -77,6 +77,7 @@ class StubSpec(_Part):
         error_rate: share of requests answered with an error, 0 to 1.
         warm_up_ms: time to load a model version.
         concurrency_limit: requests that a replica serves at once; 0 for no limit.
+        drain_s: a replica that is told to end finishes what it has within so many seconds; then it cuts off the rest.
         tenant_concurrency_limit: of those, requests of any one tenant; 0 for no limit.
         max_connection_age_s: clients are asked to connect anew after so many seconds, so that a balancer of connections
             gets to choose again; 0 for never.
@@ -88,6 +89,7 @@ class StubSpec(_Part):
     error_rate: float = Field(default=0.0, ge=0, le=1)
     warm_up_ms: float = Field(default=0.0, ge=0)
     concurrency_limit: int = Field(default=0, ge=0)
+    drain_s: float = Field(default=5.0, ge=0, le=600)
     tenant_concurrency_limit: int = Field(default=0, ge=0)
     max_connection_age_s: float = Field(default=0.0, ge=0, le=86_400)
 

@@ -13,6 +13,7 @@ import grpc.aio
 from lab.errors import RouteTableError
 from lab.routing.compiled import Router, Version
 from lab.routing.limits import limits_of
+from lab.routing.resilience import policies as policies_of
 from lab.transport import Security, open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from lab.routing.compiled import Alternative, Choice
     from lab.routing.limits import Limit
+    from lab.routing.resilience import Policy
 
 T = TypeVar("T")
 
@@ -37,11 +39,15 @@ class RuleSet:
     Attributes:
         router: decides.
         endpoints: by routing key, ``host:port`` of each replica; empty unless they were asked for.
+        standby: by routing key, of each replica that stands in while none of the others can answer; likewise.
+        policies: by routing key, what is done about replicas that fail; likewise.
         limits: of tenants, likewise.
     """
 
     router: Router = field(default_factory=Router.empty)
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    standby: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
@@ -65,7 +71,14 @@ class RuleSet:
         limits = {} if update.full else self.limits
         if update.HasField("tenants"):
             limits = limits_of(_json_object("tenants", update.tenants))
-        return RuleSet(router, self._updated_endpoints(update, router), limits)
+        changes_policies = update.full or update.use_cases or update.removed_use_cases
+        policies = policies_of(router.use_cases.values()) if changes_policies else self.policies
+        return RuleSet(router, self._updated_endpoints(update, router), self._updated_standby(update), policies, limits)
+
+    def _updated_standby(self, update: rules_pb2.RulesUpdate) -> dict[str, tuple[str, ...]]:
+        told = {each.routing_key for each in update.endpoints}.union(update.removed_endpoints)
+        kept = {} if update.full else {key: its for key, its in self.standby.items() if key not in told}
+        return kept | {each.routing_key: tuple(each.standby) for each in update.endpoints if each.standby}
 
     def _updated_endpoints(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, ...]]:
         given = {each.routing_key: tuple(each.addresses) for each in update.endpoints}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
-from lab.errors import DeadlineError
+from lab.errors import DeadlineError, RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
+from lab.routing.resilience import policies
+from lab.routing.rules import UseCase
 from lab.transport import RestServer, drain, is_serving, listen, new_server
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
@@ -35,6 +37,10 @@ from services.rules import Subscriber
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from grpc_health.v1._async import HealthServicer
+
+    from lab.routing.resilience import Policy
 
 T = TypeVar("T")
 
@@ -103,6 +109,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         self._sequence = 0
         self._first: rules_pb2.RulesUpdate | None = None
         self._queues: dict[str, asyncio.Queue[rules_pb2.RulesUpdate]] = {}
+        self._policies: dict[str, Policy] = {}
 
     async def Subscribe(self, request_iterator: Any, context: Any) -> AsyncIterator[rules_pb2.RulesUpdate]:  # noqa: N802
         del context
@@ -134,11 +141,17 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         return self._sequence
 
     def _place(self, message: rules_pb2.RulesUpdate) -> None:
+        for each in message.use_cases:
+            with suppress(RouteTableError):  # what subscribers are to refuse is no business of clusters
+                self._policies |= policies([UseCase.of(each.name, json.loads(each.document))])
+        keys = {each.routing_key for each in message.endpoints}
         self.store.update(
             clusters={each.routing_key: each.cluster for each in message.endpoints},
+            policies={key: policy for key, policy in self._policies.items() if key in keys},
             endpoint_sets={
                 endpoint_set_name(each.cluster, each.routing_key): each.addresses for each in message.endpoints
             },
+            standby={endpoint_set_name(each.cluster, each.routing_key): each.standby for each in message.endpoints},
             removed_clusters=message.removed_endpoints,
         )
 
@@ -173,20 +186,25 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
 class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
     """A replica that holds some model versions, refuses the others, and says who it is."""
 
+    health: HealthServicer
+
     def __init__(self, *holds: str, replica: str = "r1") -> None:
         self.holds = set(holds)
         self.replica = replica
         self.address = "127.0.0.1:0"
         self.seen: list[tuple[serving_pb2.Envelope, dict[str, str]]] = []
+        self.deadlines_s: list[float | None] = []
         self.failure: tuple[grpc.StatusCode, str] | None = None
         self.failures: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.break_after: int | None = None
         self.payload_floats = 0
         self.before_answer: Callable[[], Awaitable[None]] | None = None
+        self.before_next_item: Callable[[], Awaitable[None]] | None = None
 
     async def _answered_by(self, envelope: serving_pb2.Envelope, context: Any) -> serving_pb2.AnsweredBy:
         metadata = dict(context.invocation_metadata())
         self.seen.append((envelope, metadata))
+        self.deadlines_s.append(context.time_remaining())
         if self.before_answer is not None:
             await self.before_answer()
         if self.failure is not None:
@@ -223,6 +241,8 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         for number, title in enumerate(self._titles(request)):
             if number == self.break_after:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
+            if number and self.before_next_item is not None:
+                await self.before_next_item()
             yield ranking_pb2.RankStreamResponse(answered_by=by, title=title)
 
     async def Score(self, request: fraud_pb2.ScoreRequest, context: Any) -> fraud_pb2.ScoreResponse:  # noqa: N802
@@ -234,7 +254,7 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
     @asynccontextmanager
     async def up(self, *, drained: bool = False) -> AsyncIterator[Model]:
         """Serves, at the same address each time; ends suddenly, or as a replica does that is told to."""
-        server, healthy = new_server()
+        server, self.health = new_server()
         ranking_pb2_grpc.add_RankingServicer_to_server(self, server)
         fraud_pb2_grpc.add_FraudServicer_to_server(self, server)
         self.address = f"127.0.0.1:{listen(server, self.address)}"
@@ -242,7 +262,7 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         try:
             yield self
         finally:
-            await (drain(server, healthy, grace_s=10) if drained else server.stop(0))
+            await (drain(server, self.health, grace_s=10) if drained else server.stop(0))
 
 
 def rank_request() -> ranking_pb2.RankRequest:

@@ -108,15 +108,29 @@ def _claims(radii: Sequence[Radius], callers_of_cluster: int) -> list[Claim]:
 
 
 def _claim(text: str, found: Mapping[tuple[str, str], Radius], wanted: int) -> Claim:
-    """Each round of each of them is to have hit so many callers: the figure is that of the worst."""
-    unknown = [f"{each.fault}, {each.topology}: {each.unknown[0]}" for each in found.values() if not each.rounds]
+    """Each round of each of them is to have hit so many callers: the figure is that of the worst.
+
+    If it is not so many only where answers were slow, and that in few rounds, nobody can tell the fault from a machine
+    that had something else to do.
+    """
+    doubts = [f"{each.fault}, {each.topology}: {each.unknown[0]}" for each in found.values() if not each.rounds]
     counts = [count for each in found.values() if each.callers for count in each.callers.values]
     if not counts:
         figure = Interval(estimate=math.nan, low=-math.inf, high=math.inf, confidence=compare.CONFIDENCE, rounds=0)
     else:
         worst = max(counts, key=lambda value: abs(value - wanted))
         figure = Interval(estimate=worst, low=min(counts), high=max(counts), confidence=1.0, rounds=len(counts))
-    return Claim(text=text, figure=figure, at_least=wanted, at_most=wanted, doubts=tuple(unknown))
+        odd = {place: each for place, each in found.items() if each.callers and set(each.callers.values) != {wanted}}
+        if odd and all(set(_without_moods(each)) <= {wanted} for each in odd.values()):
+            doubts += [f"{HARMS[fault].text}, {topology}: slow answers alone, in few rounds" for fault, topology in odd]
+    return Claim(text=text, figure=figure, at_least=wanted, at_most=wanted, doubts=tuple(doubts))
+
+
+def _without_moods(found: Radius) -> list[float]:
+    """Callers hit, a round, but for rounds in which answers were slow and nothing else, if those are the fewer."""
+    if found.callers is None or 2 * sum(found.only_slow) > found.rounds:
+        return list(found.callers.values if found.callers else ())
+    return [count for count, slow in zip(found.callers.values, found.only_slow, strict=True) if not slow]
 
 
 def _chosen(what: str, setting: Setting, there: Sequence[str], usual: Sequence[str]) -> list[str]:

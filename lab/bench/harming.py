@@ -90,9 +90,10 @@ def harm_all(setting: Setting, harms: Sequence[Harm], topologies: Sequence[str],
         for place, (topology, caller) in enumerate((topology, caller) for topology in topologies for caller in callers)
     ]
     done: list[tuple[Harm, int | None]] = []
-    breaking, all_answer = Breaking(), Event()
+    breaking, all_answer, calm = Breaking(), Event(), _Calm()
 
     def look(seen: Mapping[str, Progress]) -> None:
+        calm.look(list(seen.values()))
         if len(seen) == len(options) and all(each.ok for each in seen.values()):
             all_answer.set()
 
@@ -103,7 +104,7 @@ def harm_all(setting: Setting, harms: Sequence[Harm], topologies: Sequence[str],
         try:
             if not all_answer.wait(_STARTS_WITHIN_S):
                 raise UnitError(f"not every driver was answered within {_STARTS_WITHIN_S:g} s: see `lab status`")
-            watched = _Watched(setting, admin, run)
+            watched = _Watched(setting, admin, run, calm)
             for number, order in enumerate(interleave(harms, rounds, seed=0), 1):
                 for place, harm in enumerate(order, 1):
                     setting.say(f"round {number} of {rounds}, fault {place} of {len(order)}: {harm.text}")
@@ -125,11 +126,28 @@ def _measured(result: TogetherResult, done: Sequence[tuple[Harm, int | None]]) -
     return Harmed(result.folder, scene.radii(faults), requests)
 
 
+class _Calm:
+    """Whether all drivers have been answered for a while; true if so."""
+
+    def __init__(self) -> None:
+        self._failed, self._restless_at = 0, time.monotonic()
+
+    def __bool__(self) -> bool:
+        return time.monotonic() - self._restless_at > AFTER_S
+
+    def look(self, runs: Sequence[Progress]) -> None:
+        """Is told how they go, some times a second."""
+        failed, in_flight = sum(each.failed for each in runs), sum(each.in_flight for each in runs)
+        if failed > self._failed or in_flight > len(runs):
+            self._restless_at = time.monotonic()
+        self._failed = failed
+
+
 class _Watched:
     """A lab that is harmed and watched, as its control plane sees it."""
 
-    def __init__(self, setting: Setting, admin: AdminClient, run: Future[TogetherResult]) -> None:
-        self._setting, self._admin, self._run = setting, admin, run
+    def __init__(self, setting: Setting, admin: AdminClient, run: Future[TogetherResult], calm: _Calm) -> None:
+        self._setting, self._admin, self._run, self._calm = setting, admin, run, calm
 
     def harm(self, harm: Harm) -> int | None:
         """One fault, from steady to steady again; returns when the control plane knew of it, Unix ns."""
@@ -150,6 +168,9 @@ class _Watched:
             until=lambda missing: not missing,
         )
         self._rest(AFTER_S)
+        until = time.monotonic() + _BACK_WITHIN.total_seconds()
+        while not self._calm and time.monotonic() < until:  # if it never is, what comes next is unknown, and says so
+            self._rest(_LOOK_EVERY_S)
         return noticed_ns
 
     def _noticed(self, victims: set[str], until: float) -> int | None:

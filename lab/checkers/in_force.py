@@ -58,9 +58,22 @@ class Rules:
         return self.revision.until_ns is not None and self.revision.until_ns < time_ns
 
     def runs(self, model: str, version: str, cluster: str) -> bool:
-        """Whether its table has this version in this cluster."""
+        """Whether its table has this version in this cluster, or this cluster stand in for that."""
+        home = self._home(model, version)
+        return cluster in {home, self._failover(home)}
+
+    def answer(self, record: Record) -> Expected:
+        """Who has answered. A cluster that stands in, by its table, for the version's own counts as that."""
+        home = self._home(record.model, record.version)
+        stands_in = record.cluster == self._failover(home)
+        return Expected("OK", record.model, record.version, home if stands_in else record.cluster)
+
+    def _home(self, model: str, version: str) -> str:
         entry = self._document["models"].get(model, {"versions": {}})["versions"].get(version, {})
-        return bool(entry.get("cluster") == cluster)
+        return str(entry.get("cluster", ""))
+
+    def _failover(self, cluster: str) -> str:
+        return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", cluster))
 
     def reads(self, use_case: str) -> tuple[str, ...]:
         """Fields of the context on which it depends who answers."""

@@ -6,7 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.in_force import InForce, Rules, reference
-from lab.checkers.plain import Expected
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import UNSENT
 from models.scoring import scores
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from lab.checkers.evidence import Evidence
+    from lab.checkers.plain import Expected
     from lab.history import Record
 
 NAME = "routing"
@@ -98,14 +98,14 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
 
 
 def _not_allowed(record: Record, who: str, rules: Sequence[Rules]) -> str:
-    answer = Expected("OK", record.model, record.version, record.cluster)
     if record.source == "fallback":
-        allowed_one = any(answer in each.fallbacks(record) for each in rules)
+        allowed_one = any(each.answer(record) in each.fallbacks(record) for each in rules)
         return "" if allowed_one else f"answered by {who} as a fallback; {_chains_in_words(record, rules)}"
     if record.source != "model":
         return f"OK from source {record.source!r}, which is neither a model nor the caller's own default"
-    allowed = _wanted(record, rules)
-    return "" if answer in allowed else f"answered by {who}; {_in_words(allowed)}"
+    if any(each.answer(record) == each.want(record) for each in rules):
+        return ""
+    return f"answered by {who}; {_in_words(_wanted(record, rules))}"
 
 
 def _wanted(record: Record, rules: Iterable[Rules]) -> dict[Expected, int]:

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab.checkers.in_force import InForce, by_chosen_model, reference
-from lab.checkers.plain import Expected
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import UNSENT
 
@@ -117,10 +116,9 @@ def _last_old_answers_ns(in_force: InForce, records: Iterable[Record]) -> dict[i
         wanted, wants = old.want(record), new.want(record)
         if wanted == wants:
             continue
-        answer = Expected("OK", record.model, record.version, record.cluster)
-        if answer == wanted:
+        if old.answer(record) == wanted:
             last[new.number] = max(record.done_ns, last.get(new.number, 0))
-        elif answer == wants:
+        elif new.answer(record) == wants:
             last.setdefault(new.number, new.revision.from_ns)
     return last
 

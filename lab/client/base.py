@@ -121,7 +121,7 @@ class Client(ABC):
             if self._before_send is not None:
                 await self._before_send(passage)
             payload, more = self._fill(request, context, passage)
-            metadata = (*passage.send(), *more)
+            metadata = (*passage.send(), *passage.target.more, *more)
             rpc = passage.wire.unary(method)(payload, timeout=passage.remaining_s(), metadata=metadata)
             self._sent(passage, method, payload)
             try:
@@ -133,9 +133,7 @@ class Client(ABC):
                     return self._answer_by_default(request, context, passage)
                 raise passage.failure(error) from None
             else:
-                decided_here = bool(passage.decision.routing_key)
-                told = passage.told(None if decided_here else await rpc.trailing_metadata())
-                return _answer(response, told, passage)
+                return _answer(response, await passage.told_by(rpc, rpc.trailing_metadata), passage)
 
     async def stream(
         self, use_case: str, request: InferenceRequest, context: Mapping[str, str], *, request_id: str = ""
@@ -164,8 +162,8 @@ class Client(ABC):
             told = passage.told(None)
             try:
                 async for response in rpc:
-                    if not items and not passage.decision.routing_key:
-                        told = passage.told(await rpc.initial_metadata())
+                    if not items:
+                        told = await passage.told_by(rpc, rpc.initial_metadata)
                     items += 1
                     yield _answer(response, told, passage)
             except grpc.aio.AioRpcError as error:
@@ -207,6 +205,7 @@ class Client(ABC):
 
     def _sends_again(self, passage: Passage, context: Mapping[str, str], error: grpc.aio.AioRpcError) -> bool:
         """Whether a failed request is to be sent once more: by a new decision after a tear, or to the next version."""
+        passage.failed(error)
         if not passage.torn and self._end_after_tear(passage.use_case, context, error):
             passage.tear()
             return True

@@ -24,11 +24,13 @@ class Target:
         routing_key: empty where somebody further on decides.
         model_config: for the request's body; None where somebody further on fills it in.
         metadata: headers that carry the routing key.
+        more: headers for an Envoy on the way, beside a request with one answer: what they ask for would break streams.
     """
 
     routing_key: str = ""
     model_config: serving_pb2.ModelConfig | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    more: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Decision(Target):
         reads: fields of the request context that the use case's rules read.
         ttl_s: for how long it may be reused, seconds.
         max_stale_s: for how long it may be reused while the resolver cannot be reached, seconds.
+        repeats: whether an Envoy on the way may send a request more than once.
     """
 
     revision: int = 0
@@ -69,17 +72,19 @@ class Decision(Target):
     reads: tuple[str, ...] = ()
     ttl_s: float = 0.0
     max_stale_s: float = 0.0
+    repeats: bool = False
 
 
 class DecisionReader:
     """Reads decisions off the wire. Equal bytes are read once: many users share few decisions.
 
     Args:
-        marks_shadows: whether a header asks for a shadow's copy; else whoever sends the request sends the copy, too.
+        through_envoy: whether headers tell an Envoy on the way what to do besides: send a copy to a shadow, try again
+            after a while. Else it is for whoever sends the request.
     """
 
-    def __init__(self, *, marks_shadows: bool = True) -> None:
-        self._marks_shadows = marks_shadows
+    def __init__(self, *, through_envoy: bool = True) -> None:
+        self._through_envoy = through_envoy
         self._known: dict[bytes, Decision] = {}
 
     def read(self, raw: bytes) -> Decision:
@@ -88,18 +93,20 @@ class DecisionReader:
         if decision is None:
             if len(self._known) >= _MAX_INTERNED:
                 self._known.clear()
-            decision = self._known[raw] = _parse(raw, marks_shadows=self._marks_shadows)
+            decision = self._known[raw] = _parse(raw, through_envoy=self._through_envoy)
         return decision
 
 
-def _parse(raw: bytes, *, marks_shadows: bool) -> Decision:
+def _parse(raw: bytes, *, through_envoy: bool) -> Decision:
     message = resolver_pb2.Decision.FromString(raw)
+    more = tuple((each.name, each.value) for each in message.headers) if through_envoy else ()
     return Decision(
         routing_key=message.routing_key,
         revision=message.revision,
         timeout_s=_seconds(message.timeout),
         model_config=message.model_config,
         metadata=((HEADER, message.routing_key),),
+        more=more,
         reads=tuple(message.lease.reads),
         ttl_s=_seconds(message.lease.ttl),
         max_stale_s=_seconds(message.lease.max_stale),
@@ -108,11 +115,13 @@ def _parse(raw: bytes, *, marks_shadows: bool) -> Decision:
                 routing_key=each.routing_key,
                 model_config=each.model_config,
                 metadata=((HEADER, each.routing_key),),
+                more=more,
             )
             for each in message.alternatives
         ),
         falls_back=message.falls_back,
-        shadow=_shadow(message.shadow, marked=marks_shadows) if message.HasField("shadow") else None,
+        shadow=_shadow(message.shadow, marked=through_envoy) if message.HasField("shadow") else None,
+        repeats=message.repeats and through_envoy,
     )
 
 

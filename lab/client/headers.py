@@ -12,3 +12,9 @@ SOURCE = "x-source"
 MODEL, FALLBACK = "model", "fallback"
 # Beside an error: the chain of fallbacks is at its end, and the caller's own default answer comes next.
 DEFAULT = "default"
+
+# Beside a request to an Envoy, by its decision: how long one attempt may take before the next is made, or how long the
+# first is waited for alone before a second is made beside it; milliseconds. How often to try at most, the cluster says.
+PER_TRY, HEDGE = "x-per-try-ms", "x-hedge-ms"
+# Beside an Envoy's answer, good or bad: how often it has sent the request.
+ENVOY_ATTEMPTS = "x-envoy-attempt-count"

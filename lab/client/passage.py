@@ -12,6 +12,8 @@ from lab.routing.buckets import is_shadowed
 from lab.routing.keys import HEADER, SHADOW_HEADER
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     import grpc
     import grpc.aio
 
@@ -85,6 +87,29 @@ class Passage:
             metadata += shadow.metadata
         self.attempts += 1
         return (*metadata, (headers.REQUEST_ID, self.request_id))
+
+    def failed(self, error: grpc.aio.AioRpcError) -> None:
+        """An attempt has failed; counts what an Envoy on the way has sent again."""
+        if self.decision.repeats:
+            self._repeated((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
+
+    async def told_by(self, rpc: Any, metadata: Callable[[], Awaitable[Any]]) -> Told:
+        """What is known once an answer is there, or its first item.
+
+        Args:
+            rpc: the call.
+            metadata: of the call, beside which a gateway tells what it decided.
+        """
+        if not self.decision.routing_key:
+            return self.told(await metadata())
+        if self.decision.repeats:
+            self._repeated(await rpc.initial_metadata())
+        return self.told(None)
+
+    def _repeated(self, metadata: Any) -> None:
+        for name, value in metadata or ():
+            if name == headers.ENVOY_ATTEMPTS:
+                self.attempts += int(value) - 1
 
     def fall_back(self, error: grpc.aio.AioRpcError) -> bool:
         """Whether there is somebody else to try, and time to; if so, that is the target now."""

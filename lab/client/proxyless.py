@@ -28,7 +28,7 @@ class ProxylessClient(MeshClient):
 
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
         super().__init__(caller, endpoints, **options)
-        self._decisions = DecisionReader(marks_shadows=False)
+        self._decisions = DecisionReader(through_envoy=False)
         self._copies = Copies()
 
     async def close(self) -> None:

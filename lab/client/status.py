@@ -7,6 +7,8 @@ import grpc.aio
 
 # What a gRPC library that routes by itself says of a cluster without endpoints.
 _NO_ENDPOINTS = "contains no localities"
+# And of a request that would be one too many for a cluster's breaker.
+_FULL = "circuit breaker drop"
 
 # What another version, or another attempt, may do better at. Not a refusal, which would be the same again.
 FALLS_BACK = frozenset(
@@ -29,6 +31,8 @@ def explained(
     if code is grpc.StatusCode.CANCELLED:
         # Not by this side, or there would be no error to explain: a server that stops drops what waits in its queue.
         code, details = grpc.StatusCode.UNAVAILABLE, f"dropped by a server that stops ({details})"
+    if code is grpc.StatusCode.UNAVAILABLE and _FULL in details:
+        code = grpc.StatusCode.RESOURCE_EXHAUSTED
     if use_case in details:
         return code, details
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:

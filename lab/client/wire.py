@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import grpc.aio
 
 from lab.errors import UnitError
 from lab.transport import Security, open_channel
@@ -13,11 +15,12 @@ from lab.transport import Security, open_channel
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import grpc.aio
-
     from models.apis import Method
 
     Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+_log = logging.getLogger(__name__)
 
 
 class Wire:
@@ -39,7 +42,7 @@ class Wire:
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         self._addresses = tuple(addresses)
-        self._channel = channel or open_channel(*addresses, security=security, peer=peer)
+        self._channel = channel or open_channel(*addresses, security=security, peer=peer, carries_requests=True)
         self._unary: dict[tuple[str, bool], grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
         self._stream: dict[tuple[str, bool], grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
 
@@ -60,6 +63,16 @@ class Wire:
             rpc = self._channel.unary_stream(method.path, response_deserializer=parse)
             self._stream[method.path, parsed] = rpc
         return rpc
+
+    def other(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        """The RPC at this path, whose messages stay bytes."""
+        rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
+        return rpc
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the last attempt to connect has not failed."""
+        return self._channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
     async def ignored(self, method: Method, payload: bytes, *, timeout_s: float, metadata: Metadata) -> None:
         """Sends a request and takes its answer, be it a stream, without looking at it.
@@ -85,6 +98,13 @@ class Wire:
             await asyncio.wait_for(self._channel.channel_ready(), timeout_s)
         except TimeoutError:
             raise UnitError(f"{', '.join(self._addresses)}: not reached within {timeout_s:g} s") from None
+
+    async def ready_or_not(self, timeout_s: float) -> None:
+        """As :meth:`ready`, but only notes a failure: gRPC goes on trying, and a request gets the reason."""
+        try:
+            await self.ready(timeout_s)
+        except UnitError as error:
+            _log.warning("%s", error)
 
     async def close(self, grace_s: float | None = None) -> None:
         """Closes the channel; calls in flight may finish within ``grace_s`` seconds."""

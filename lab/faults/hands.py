@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lab.units import Unit
 
 
+_AFTER_DRAINING_S = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class Hands:
     """Hands on the units of one lab.
@@ -162,7 +165,8 @@ class Hands:
     def _exchange(self, state: LabState, runtime: Runtime, old: Sequence[Unit], new: Sequence[Unit]) -> None:
         """Ends and forgets some units, and starts others."""
         gone = [state.running[unit.name] for unit in old if unit.name in state.running]
-        runtime.stop(gone)
+        # A replica that drains keeps its connections a moment longer.
+        runtime.stop(gone, within_s=state.spec.stub.drain_s + _AFTER_DRAINING_S)
         for running in gone:
             runtime.remove(running)
         kept = [unit for unit in state.plan.units if unit not in old]

@@ -39,7 +39,8 @@ class Record:
         revision: of the decision.
         model: who answered, by its own word, as are the next fields.
         served_revision: revision of the assignment that the replica served under.
-        attempts: how often it was sent to a model: more than once after a tear, or if another version had to be tried.
+        attempts: how often it was sent to a model: more than once after a tear, if another version had to be tried, or
+            if gateway or Envoy have sent it again.
         item_id: first item of the answer (a title, a payment).
         score: its score, which proves the version that computed it.
         override: request context: the model version to which the request was pinned, e.g. ``cw-ranker@v3``.

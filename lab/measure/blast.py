@@ -6,7 +6,8 @@ default answer), or if it was slow: later than :data:`SLOWER` times the steady p
 hiccup of the machine is no fault.
 
 Times count from when a request was due. *While it lasted* is from the beginning of the injection to the beginning of
-the healing; a request that was under way when the injection began belongs to it.
+the healing; a request that was under way when the injection began belongs to it, unless it was slow already: that is
+still the doing of what was before.
 
 Where there is too little to tell by, what a fault did is *unknown*, with the reason; never nothing.
 """
@@ -150,13 +151,30 @@ def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> 
         callers: all that were to send; one of whom there is too little makes the whole unknown.
     """
     ordered = sorted(records, key=lambda each: each.intended_ns)
-    steady = [each for each in ordered if fault.steady_ns <= each.intended_ns and each.done_ns < fault.inject_ns]
-    window = [each for each in ordered if _reaches(each, fault.inject_ns) and _belongs(each, fault)]
+    before = [each for each in ordered if fault.steady_ns <= each.intended_ns < fault.inject_ns]
+    steady = [each for each in before if each.done_ns < fault.inject_ns and each.status != UNSENT]
+    slow_ns = {name: max(SLOWER * _p99_ns(of), NOTICED_MS * _NS_PER_MS) for name, of in _by_caller(steady).items()}
+
+    def overdue(record: Record, at_ns: int) -> bool:
+        """Whether it was slow by then, and still under way."""
+        return record.done_ns >= at_ns and at_ns - record.intended_ns > slow_ns.get(record.caller, math.inf)
+
+    window = [
+        each
+        for each in ordered
+        if (each.intended_ns >= fault.inject_ns or each.done_ns >= fault.inject_ns)
+        and not overdue(each, fault.inject_ns)
+        and _belongs(each, fault, overdue)
+    ]
     held = [each for each in window if each.intended_ns < fault.heal_ns]
-    steady = [each for each in steady if each.status != UNSENT]
-    if reason := _too_little(steady, held, window, callers):
+    hit_before = sum(_failed(each) or _degraded(each) for each in steady)
+    hit_before += sum(overdue(each, fault.inject_ns) for each in before)
+    reason = _too_little(steady, held, window, callers)
+    if not reason and hit_before:
+        reason = f"{hit_before} of {len(before)} requests were hit before it"
+    if reason:
         return Blast(fault=fault, unknown=reason)
-    judge = _Judge(steady, held)
+    judge = _Judge(slow_ns, steady, held)
     if judge.late > MOST_LATE * len(held):
         reason = f"the driver itself was late with {judge.late} of {len(held)} requests"
         return Blast(fault=fault, unknown=reason)
@@ -190,10 +208,8 @@ class _Judge:
         late: requests that the driver sent later than what is slow, so that nobody can tell how fast they were.
     """
 
-    def __init__(self, steady: Sequence[Record], held: Sequence[Record]) -> None:
-        self._slow_ns = {
-            name: max(SLOWER * _p99_ns(of), NOTICED_MS * _NS_PER_MS) for name, of in _by_caller(steady).items()
-        }
+    def __init__(self, slow_ns: Mapping[str, float], steady: Sequence[Record], held: Sequence[Record]) -> None:
+        self._slow_ns = slow_ns
         self.late = sum(each.sent_ns - each.intended_ns > self._slow_ns[each.caller] for each in held)
         counts = {name: len(of) for name, of in _by_caller(steady).items()}
         self._slowed = {
@@ -247,16 +263,10 @@ def _last(records: Sequence[Record], is_good: Callable[[Record], bool]) -> int:
     return next((place for place in reversed(range(len(records))) if not is_good(records[place])), -1)
 
 
-def _belongs(record: Record, fault: Fault) -> bool:
-    """Whether it was due while it lasted, or else was done before the end: later it belongs to what comes next."""
-    return record.intended_ns < fault.heal_ns or (
-        record.intended_ns < fault.until_ns and record.done_ns < fault.until_ns
-    )
-
-
-def _reaches(record: Record, at_ns: int) -> bool:
-    """Whether it was due then or later, or still under way."""
-    return record.intended_ns >= at_ns or record.done_ns >= at_ns
+def _belongs(record: Record, fault: Fault, overdue: Callable[[Record, int], bool]) -> bool:
+    """Whether it was due before the end; what is still under way then, and not yet slow, is for what comes next."""
+    due_ns, until_ns = record.intended_ns, fault.until_ns
+    return due_ns < fault.heal_ns or (due_ns < until_ns and (record.done_ns < until_ns or overdue(record, until_ns)))
 
 
 def _too_little(
@@ -273,9 +283,6 @@ def _too_little(
             count = len(of.get(name, ()))
             if count < LEAST_REQUESTS:
                 return f"{name}: {count} requests {when}; {LEAST_REQUESTS} are needed"
-    bad = sum(_failed(each) or _degraded(each) for each in steady)
-    if bad:
-        return f"{bad} of {len(steady)} requests were hit before it"
     strangers = {each.caller for each in held} - set(callers)
     return f"{min(strangers)}: sent requests, but is none of the callers" if strangers else ""
 

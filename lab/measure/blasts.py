@@ -61,7 +61,8 @@ class Radius:
         rounds: so many are known.
         unknown: why others are not, one reason a round.
         callers: how many were hit, a round; ``of_callers`` is how many there were.
-        tenants: likewise.
+        only_slow: whether all hits were right answers that came late, a round: so they are on a busy machine, too.
+        tenants: as callers.
         requests: share of requests that were hit while it lasted, with its interval, see :mod:`lab.measure.alone`.
         failed: of all requests while it lasted, the share that had no answer; the next two likewise.
         degraded: that had another's answer.
@@ -79,6 +80,7 @@ class Radius:
     unknown: tuple[str, ...]
     callers: Spread | None = None
     of_callers: int = 0
+    only_slow: tuple[bool, ...] = ()
     tenants: Spread | None = None
     of_tenants: int = 0
     requests: Figure | None = None
@@ -118,6 +120,7 @@ def radius(topology: str, rounds: Sequence[Blast]) -> Radius:
         unknown=reasons,
         callers=Spread.of(len(each.callers) for each in known),
         of_callers=max(len(each.of_callers) for each in known),
+        only_slow=tuple(0 < each.slow == sum(each.hits) for each in known),
         tenants=Spread.of(len(each.tenants) for each in known),
         of_tenants=max(len(each.of_tenants) for each in known),
         requests=alone.share(hits),

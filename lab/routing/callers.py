@@ -1,4 +1,4 @@
-"""Which model versions a caller may come to need, by a whole route table."""
+"""What a whole route table says of model versions: which a caller may come to need, and how each is treated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab.routing.checks import references
 from lab.routing.keys import routing_key
+from lab.routing.resilience import Policy
 
 if TYPE_CHECKING:
     from lab.routing.document import RouteTable
@@ -20,3 +21,14 @@ def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
         if caller in use_case["callers"]:
             found.update(routing_key(*reference.split("@", 1)) for _, reference in references((), use_case))
     return frozenset(found)
+
+
+def policies_of(table: RouteTable) -> dict[str, Policy]:
+    """By routing key, of all versions that a use case with settings of resilience may be answered by."""
+    return {
+        routing_key(*reference.split("@", 1)): policy
+        for use_case in table.document["use_cases"].values()
+        if (policy := Policy.of(use_case)) is not None
+        for place, reference in references((), use_case)
+        if place[0] != "shadow"
+    }

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError
-from lab.routing.checks import clashing_experiments, problems
+from lab.routing.checks import clashing, problems
 from lab.routing.document import KNOWN_APIS, RouteTable, Source
 from lab.routing.tree import Node, dotted, parse
 
@@ -35,7 +35,7 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
         section.add(name, found, found.line)
     # What a use case does not refer to, and draws for no experiment together with, cannot make it wrong.
     alone = problems({**root.value, **_referred_to(table, root.value)}, frozenset(apis))
-    if alone or any(clashing_experiments(section.value, table.document["use_cases"])):
+    if alone or any(clashing(section.value, table.document["use_cases"])):
         _refuse(table, root, frozenset(apis))
     use_cases = {**table.document["use_cases"], **section.value}
     return replace(table, document={**table.document, "use_cases": use_cases})
@@ -44,7 +44,7 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
 def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
     """An equal table that consists of the very objects of ``before`` wherever the two agree."""
     document = {name: _shared(section, before.document.get(name, {})) for name, section in table.document.items()}
-    same_models = document["models"] is before.document["models"]
+    same_models = all(document[section] is before.document[section] for section in ("models", "clusters"))
     return replace(
         table,
         document=document,
@@ -68,7 +68,7 @@ def _refuse(table: RouteTable, root: Node, apis: frozenset[str]) -> None:
     changed = root.value["use_cases"]
     found = [
         each for each in problems({**table.document, "use_cases": changed}, apis) if each.path[:1] == ("use_cases",)
-    ] or list(clashing_experiments(changed, table.document["use_cases"]))
+    ] or list(clashing(changed, table.document["use_cases"]))
     located = [(root.locate(problem.path), problem) for problem in found]
     (file, line), first = min(located, key=lambda at: at[0][1])
     raise RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
@@ -80,8 +80,13 @@ def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:
     models = {
         model: known[model] for text in _texts(document) if (model := text.partition("@")[0]) in known and "@" in text
     }
-    clusters = {runs["cluster"] for model in models.values() for runs in model["versions"].values()}
-    return {"models": models, "clusters": {name: table.document["clusters"][name] for name in clusters}}
+    all_clusters = table.document["clusters"]
+    wanted = {runs["cluster"] for model in models.values() for runs in model["versions"].values()}
+    clusters: dict[str, Any] = {}
+    while wanted:
+        clusters |= {name: all_clusters[name] for name in wanted}
+        wanted = {clusters[name].get("failover", name) for name in wanted} - clusters.keys()
+    return {"models": models, "clusters": clusters}
 
 
 def _texts(value: Any) -> Iterator[str]:

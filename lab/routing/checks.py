@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 
 from pydantic import BaseModel, ValidationError
 
+from lab.routing import resilience_checks
 from lab.routing.reach import Steps, unreachable
 from lab.routing.schema import RESERVED_RULES, Table
 from lab.routing.tree import dotted, shown
@@ -40,6 +41,7 @@ _EXAMPLES = {
     "rate": "100",
     "cells": "{1: {weight: 100, use: cw-ranker@v1}}",
     "weights": "{cw-ranker@v1: 100}",
+    "after": "30ms",
 }
 _MAPPING = "a mapping; write fields as 'name: value'"
 _WANTED = {
@@ -48,6 +50,7 @@ _WANTED = {
     "dict_type": _MAPPING,
     "list_type": "a list; write one entry a line, each after '- '",
     "string_type": "a text; write a text",
+    "bool_type": "a yes or no; write true or false",
 }
 
 
@@ -151,12 +154,23 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
                 yield Problem(place, text)
         for found in unreachable(use_case, steps):
             yield Problem((*path, "rules", found.rule, *found.path), found.reason)
-    yield from clashing_experiments(table.get("use_cases", {}))
+        yield from (Problem(*each) for each in resilience_checks.misfits(path, use_case))
+    yield from clashing(table.get("use_cases", {}))
+    yield from _misplaced(models, clusters)
+
+
+def _misplaced(models: Mapping[str, Any], clusters: Mapping[str, Any]) -> Iterator[Problem]:
     for model, entry in models.items():
         for version, runs in entry["versions"].items():
             if runs["cluster"] not in clusters:
                 text = f"cluster {shown(runs['cluster'])} is not in clusters; {_suggestion(runs['cluster'], clusters)}"
                 yield Problem(("models", model, "versions", version, "cluster"), text)
+    for name, cluster in clusters.items():
+        if (failover := cluster.get("failover", name)) not in clusters:
+            text = f"cluster {shown(failover)} is not in clusters; {_suggestion(failover, clusters)}"
+            yield Problem(("clusters", name, "failover"), text)
+        elif failover == cluster.get("failover") == name:
+            yield Problem(("clusters", name, "failover"), "is this cluster itself; name another, or leave it out")
 
 
 def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
@@ -170,6 +184,12 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
         elif rule["name"] in seen:
             yield Problem(place, f"rule name {shown(rule['name'])} is used twice in this use case; rename one of them")
         seen.add(rule["name"])
+
+
+def clashing(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:
+    """What use cases have in common and do not agree about; arguments as for :func:`clashing_experiments`."""
+    yield from clashing_experiments(use_cases, beside)
+    yield from (Problem(*each) for each in resilience_checks.clashes(use_cases, references, beside))
 
 
 def clashing_experiments(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:

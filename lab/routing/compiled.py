@@ -19,6 +19,8 @@ from lab.routing.rules import OVERRIDE, OVERRIDE_RULE, Shadow, UseCase, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from lab.routing.resilience import Policy
+
 __all__ = ["Alternative", "Choice", "Router", "Shadow", "Version"]
 
 
@@ -74,6 +76,7 @@ class Choice:
         alternatives: in the order in which to try them; the chosen version is not among them.
         shadow: who gets copies of how many of these requests, None if nobody.
         falls_back: whether the use case has a chain of fallbacks, even if no alternative is left of it.
+        policy: what is done about replicas that fail; None if nothing is, and if the request is pinned.
     """
 
     model: str
@@ -90,6 +93,7 @@ class Choice:
     alternatives: tuple[Alternative, ...] = ()
     shadow: Shadow | None = None
     falls_back: bool = False
+    policy: Policy | None = None
 
 
 class Router:
@@ -226,6 +230,7 @@ class Router:
             tuple([self._alternative(other) for other in found.fallback if other != key]) if found.fallback else (),
             found.shadow,
             bool(found.fallback),
+            found.policy,
         )
 
     def _alternative(self, key: str) -> Alternative:

@@ -38,12 +38,14 @@ class ModelVersion:
 
     Attributes:
         parameters: the version's ``config``: what travels to the model in the body.
+        failover: the cluster that stands in for the other; empty if none does.
     """
 
     model: str
     version: str
     cluster: str
     parameters: Mapping[str, Any]
+    failover: str = ""
 
     @property
     def routing_key(self) -> str:
@@ -93,8 +95,9 @@ class RouteTable:
     @classmethod
     def of_valid(cls, document: dict[str, Any]) -> RouteTable:
         """The table of a whole document that was checked before; it is not copied."""
+        failovers = {name: cluster.get("failover", "") for name, cluster in document["clusters"].items()}
         versions = [
-            ModelVersion(model, version, runs["cluster"], runs.get("config", {}))
+            ModelVersion(model, version, runs["cluster"], runs.get("config", {}), failovers[runs["cluster"]])
             for model, entry in document["models"].items()
             for version, runs in entry["versions"].items()
         ]

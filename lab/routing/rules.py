@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import CallerNotAllowedError, RouteTableError
 from lab.routing.buckets import BUCKETS, Share, bucket_of, experiment_salt, layout, salted, split_salt
+from lab.routing.durations import seconds
 from lab.routing.keys import routing_key
+from lab.routing.resilience import SETTINGS, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 DEFAULT_RULE = "default"
 OVERRIDE_RULE = "override"
 OVERRIDE = "override"
-_USE_CASE_FIELDS = frozenset({"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback"})
+_USE_CASE_FIELDS = frozenset(
+    {"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback", "idempotent", *SETTINGS}
+)
 _RULE_FIELDS = frozenset({"name", "when", "use", "experiment", "split", "config"})
 _CELL_FIELDS = frozenset({"weight", "use", "config"})
 _NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
@@ -173,6 +177,8 @@ class UseCase:
         reads: context fields on which it depends which model version is chosen, and by which rule.
         fallback: routing keys, in the order in which they are tried when the chosen one fails.
         keys: all routing keys in it.
+        policy: what is done about replicas that fail, None if nothing is.
+        answering: the routing keys that the policy is for, which are all but a shadow's.
     """
 
     name: str
@@ -186,6 +192,8 @@ class UseCase:
     shadow: Shadow | None
     reads: tuple[str, ...]
     keys: frozenset[str]
+    policy: Policy | None
+    answering: frozenset[str]
 
     @classmethod
     def of(cls, name: str, document: Mapping[str, Any]) -> UseCase:
@@ -206,7 +214,7 @@ class UseCase:
                 callers=frozenset(document["callers"]),
                 override=frozenset(document.get("override", ())),
                 api=document["api"],
-                timeout_s=_seconds(document["timeout"]),
+                timeout_s=seconds(document["timeout"]),
                 rules=rules,
                 default=default,
                 fallback=fallback,
@@ -214,6 +222,8 @@ class UseCase:
                 # A request that is pinned gets another decision, or none, even where nobody may pin.
                 reads=tuple(sorted({OVERRIDE, *(read for rule in rules for read in rule.reads())})),
                 keys=frozenset(keys | {shadow.routing_key} if shadow else keys),
+                policy=Policy.of(document),
+                answering=frozenset(keys),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
@@ -258,12 +268,6 @@ def shown(value: str) -> str:
 def _key(reference: str) -> str:
     model, _, version = reference.partition("@")
     return routing_key(model, version)
-
-
-def _seconds(timeout: str) -> float:
-    if timeout.endswith("ms"):
-        return float(timeout.removesuffix("ms")) / 1000
-    return float(timeout.removesuffix("s"))
 
 
 def _config(part: Mapping[str, Any], inherited: Mapping[str, Any]) -> Mapping[str, Any]:

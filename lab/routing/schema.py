@@ -6,31 +6,33 @@ What ties one place of the table to another (a model that exists, a name that is
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    WithJsonSchema,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from lab.routing.forms import (
+    ALL,
+    AS_PERCENT,
+    SOME_ONCE,
+    Form,
+    Part,
+    Percent,
+    Timeout,
+    each_once,
+    list_of,
+    percent,
+    problem,
 )
-from pydantic_core import PydanticCustomError, core_schema
-
 from lab.routing.keys import MODEL_PATTERN, VERSION_PATTERN
+from lab.routing.resilience_schema import Breaker, Health, Hedge, Outliers, Retries
 from lab.routing.tree import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 USE_CASE_PATTERN = r"[A-Za-z][A-Za-z0-9]{0,62}"
 NAME_PATTERN = r"[a-z][a-z0-9-]{0,62}"
 LABEL_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
-TIMEOUT_PATTERN = r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s)"
-LONGEST_TIMEOUT_S = 600.0
 HIGHEST_RATE = 1_000_000
 RESERVED_RULES = {
     "default": "no rule at all is called so",
@@ -39,50 +41,7 @@ RESERVED_RULES = {
 CHOICES = ("use", "experiment", "split")
 CONTEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "traffic_origin")
 TRAFFIC_ORIGINS = ("real", "artificial")
-_ALL = 100
 _ABSENT: Any = None  # what is left out; a null that is written is refused, as no field's type has it
-
-T = TypeVar("T", bound=Sequence[Hashable])
-
-
-def problem(text: str) -> PydanticCustomError:
-    """A problem in the lab's own words. Pydantic fills in braces, so the text goes in as a value."""
-    return PydanticCustomError("lab", "{problem}", {"problem": text})
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """A text of one form, for pydantic and for editors."""
-
-    what: str
-    pattern: str
-    example: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        form = re.compile(self.pattern, re.ASCII)
-
-        def check(value: object) -> object:
-            if isinstance(value, (int, float)):
-                raise problem(f"{shown(value)} is not a text; write it in quotes")
-            if not isinstance(value, str) or form.fullmatch(value) is None:
-                raise problem(f"{shown(value)} is not {self.what}; write it like {self.example}")
-            return value
-
-        return core_schema.no_info_before_validator_function(check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^(?:{self.pattern})$"}
-
-
-def _percent(what: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _ALL:
-            raise problem(f"{what} {shown(value)} is not a whole percent; write a number from 0 to {_ALL}")
-        return value
-
-    return BeforeValidator(check)
 
 
 def _replicas(value: object) -> object:
@@ -111,48 +70,12 @@ def _experiment_id(value: object) -> object:
     return value
 
 
-def _timeout(value: object) -> object:
-    if not isinstance(value, str) or (seconds := timeout_seconds(value)) is None:
-        raise problem(f"{shown(value)} is not a duration; write it like 250ms or 2s")
-    if not 0 < seconds <= LONGEST_TIMEOUT_S:
-        raise problem(f"{shown(value)} is out of range; write more than 0ms and at most {LONGEST_TIMEOUT_S:g}s")
-    return value
-
-
-def timeout_seconds(text: str) -> float | None:
-    """Seconds of ``250ms`` or ``2s``; None if the text has another form."""
-    parts = re.fullmatch(TIMEOUT_PATTERN, text, re.ASCII)
-    if parts is None:
-        return None
-    return float(parts[1]) / (1000 if parts[2] == "ms" else 1)
-
-
 def _condition_value(value: object) -> object:
     if isinstance(value, (bool, int, float)):
         raise problem(f"{shown(value)} is not a text, and values are compared as texts; write it in quotes")
     if value is None or value == "":
         raise problem("an empty value holds for nothing; write a text, or leave it out")
     return value
-
-
-def _list_of(what: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if isinstance(value, str):
-            raise problem(f"{shown(value)} is not a list; write [{value[:40]}]")
-        if not isinstance(value, list):
-            raise problem(f"{shown(value)} is not a list; write a list of {what}")
-        if not value:
-            raise problem(f"is an empty list; write at least one of its {what}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _each_once(values: T) -> T:
-    for place, value in enumerate(values):
-        if value in values[:place]:
-            raise problem(f"{shown(value)} is listed twice; keep it once")
-    return values
 
 
 def _traffic_origins(values: list[str]) -> list[str]:
@@ -174,8 +97,8 @@ def _not_empty(what: str) -> BeforeValidator:
 def _adding_up(weight_of: Callable[[Any], int]) -> AfterValidator:
     def check(shares: dict[str, Any]) -> dict[str, Any]:
         total = sum(weight_of(share) for share in shares.values())
-        if total != _ALL:
-            raise problem(f"weights add up to {total}; make them add up to {_ALL}")
+        if total != ALL:
+            raise problem(f"weights add up to {total}; make them add up to {ALL}")
         return shares
 
     return AfterValidator(check)
@@ -187,26 +110,23 @@ def _context_field(value: object) -> object:
     return value
 
 
-_SOME_ONCE: Any = Field(json_schema_extra={"minItems": 1, "uniqueItems": True})
 _SOME: Any = Field(json_schema_extra={"minProperties": 1})
-UseCaseName = Annotated[str, _Form("a use case's name", USE_CASE_PATTERN, "ContinueWatchingRanking")]
-CallerName = Annotated[str, _Form("a caller's name", NAME_PATTERN, "homepage")]
-ModelName = Annotated[str, _Form("a model's name", MODEL_PATTERN, "cw-ranker")]
-VersionName = Annotated[str, _Form("a version", VERSION_PATTERN, "v2")]
-Reference = Annotated[str, _Form("a model version", rf"{MODEL_PATTERN}@{VERSION_PATTERN}", "cw-ranker@v2")]
-ClusterName = Annotated[str, _Form("a cluster's name", NAME_PATTERN, "ml-cluster-1")]
-RuleName = Annotated[str, _Form("a rule's name", LABEL_PATTERN, "tv-north-america")]
-CellName = Annotated[str, _Form("a cell", LABEL_PATTERN, "1")]
+UseCaseName = Annotated[str, Form("a use case's name", USE_CASE_PATTERN, "ContinueWatchingRanking")]
+CallerName = Annotated[str, Form("a caller's name", NAME_PATTERN, "homepage")]
+ModelName = Annotated[str, Form("a model's name", MODEL_PATTERN, "cw-ranker")]
+VersionName = Annotated[str, Form("a version", VERSION_PATTERN, "v2")]
+Reference = Annotated[str, Form("a model version", rf"{MODEL_PATTERN}@{VERSION_PATTERN}", "cw-ranker@v2")]
+ClusterName = Annotated[str, Form("a cluster's name", NAME_PATTERN, "ml-cluster-1")]
+RuleName = Annotated[str, Form("a rule's name", LABEL_PATTERN, "tv-north-america")]
+CellName = Annotated[str, Form("a cell", LABEL_PATTERN, "1")]
 ContextField = Annotated[str, BeforeValidator(_context_field), WithJsonSchema({"enum": list(CONTEXT_FIELDS)})]
 ExperimentId = Annotated[
     Any,
     BeforeValidator(_experiment_id),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{LABEL_PATTERN}$"}]}),
 ]
-_AS_PERCENT = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": _ALL})
-Weight = Annotated[int, _percent("weight"), _AS_PERCENT]
-Percent = Annotated[int, _percent("percent"), _AS_PERCENT]
-TenantName = Annotated[str, _Form("a tenant's name", LABEL_PATTERN, "ads")]
+Weight = Annotated[int, percent("weight"), AS_PERCENT]
+TenantName = Annotated[str, Form("a tenant's name", LABEL_PATTERN, "ads")]
 Rate = Annotated[
     float, BeforeValidator(_rate), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": HIGHEST_RATE})
 ]
@@ -214,30 +134,21 @@ Requests = Annotated[
     int, BeforeValidator(_requests), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": HIGHEST_RATE})
 ]
 Config = dict[str, Any]
-Timeout = Annotated[
-    str, BeforeValidator(_timeout), WithJsonSchema({"type": "string", "pattern": f"^{TIMEOUT_PATTERN}$"})
-]
 Values = Annotated[
     list[Annotated[str, BeforeValidator(_condition_value), WithJsonSchema({"type": "string", "minLength": 1})]],
-    _list_of("values"),
-    AfterValidator(_each_once),
-    _SOME_ONCE,
+    list_of("values"),
+    AfterValidator(each_once),
+    SOME_ONCE,
 ]
 TrafficOrigins = Annotated[
     list[Annotated[str, BeforeValidator(_condition_value), WithJsonSchema({"enum": list(TRAFFIC_ORIGINS)})]],
-    _list_of("values"),
-    AfterValidator(_each_once),
+    list_of("values"),
+    AfterValidator(each_once),
     AfterValidator(_traffic_origins),
-    _SOME_ONCE,
+    SOME_ONCE,
 ]
-Callers = Annotated[list[CallerName], _list_of("callers"), AfterValidator(_each_once), _SOME_ONCE]
-References = Annotated[list[Reference], _list_of("model versions"), AfterValidator(_each_once), _SOME_ONCE]
-
-
-class Part(BaseModel):
-    """One mapping of the table. An unknown field is an error; nothing is converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+Callers = Annotated[list[CallerName], list_of("callers"), AfterValidator(each_once), SOME_ONCE]
+References = Annotated[list[Reference], list_of("model versions"), AfterValidator(each_once), SOME_ONCE]
 
 
 class Conditions(Part):
@@ -341,6 +252,15 @@ class UseCase(Part):
     shadow: Shadow = Field(default=_ABSENT)
     fallback: References = Field(default_factory=list)
     """What is asked, in this order, when the chosen model version fails."""
+    idempotent: bool = False
+    """Whether sending a request twice does no harm."""
+    retries: Retries = Field(default=_ABSENT)
+    hedge: Hedge = Field(default=_ABSENT)
+    outliers: Outliers = Field(default=_ABSENT)
+    breaker: Breaker = Field(default=_ABSENT)
+    health: Health = Field(default=_ABSENT)
+    slow_start: Timeout = Field(default=_ABSENT)
+    """For how long a new replica's share grows; left out, it has its full share at once."""
 
 
 class VersionOfModel(Part):
@@ -361,6 +281,8 @@ class Cluster(Part):
     """Replicas behind one VIP."""
 
     replicas: Annotated[int, BeforeValidator(_replicas), WithJsonSchema({"type": "integer", "minimum": 1})]
+    failover: ClusterName = Field(default=_ABSENT)
+    """The cluster that holds the same versions besides its own, and gets their requests while no replica here can."""
 
 
 class Tenant(Part):

@@ -101,8 +101,8 @@ class Runtime(Protocol):
             InputError: not on this runtime.
         """
 
-    def stop(self, units: Iterable[Running]) -> None:
-        """Ends units, gently if they let it."""
+    def stop(self, units: Iterable[Running], *, within_s: float = 6.0) -> None:
+        """Ends units, gently if they let it within so many seconds."""
 
     def sweep(self) -> int:
         """Ends whatever is left of the lab, known or not, gives its addresses back, and returns how much there was."""

@@ -153,9 +153,9 @@ class ProcessRuntime:
         if process is not None:
             _kill([process])
 
-    def stop(self, units: Iterable[Running]) -> None:
-        """Ends units: SIGTERM to all, SIGKILL to those that are still there after a while."""
-        _end([process for running in units if (process := _process(running)) is not None])
+    def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
+        """Ends units: SIGTERM to all, SIGKILL to those that are still there after so many seconds."""
+        _end([process for running in units if (process := _process(running)) is not None], within_s)
 
     def ground(self) -> dict[str, str]:
         """This interpreter, which runs the units too."""
@@ -302,11 +302,11 @@ def _reap(process: psutil.Process) -> bool:
     return True
 
 
-def _end(processes: list[psutil.Process]) -> None:
+def _end(processes: list[psutil.Process], within_s: float = _STOP_TIMEOUT_S) -> None:
     for process in processes:
         _try(process, signal.SIGCONT)  # a paused one could not obey
         _try(process, signal.SIGTERM)
-    _kill(_wait_for_end(processes))
+    _kill(_wait_for_end(processes, within_s))
 
 
 def _kill(processes: list[psutil.Process]) -> None:
@@ -322,9 +322,9 @@ def _command_line(process: psutil.Process) -> list[str]:
         return []
 
 
-def _wait_for_end(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that are still there after a while."""
-    give_up = time.monotonic() + _STOP_TIMEOUT_S
+def _wait_for_end(processes: list[psutil.Process], within_s: float = _STOP_TIMEOUT_S) -> list[psutil.Process]:
+    """Those that are still there after so many seconds."""
+    give_up = time.monotonic() + within_s
     while (processes := [each for each in processes if _is_alive(each)]) and time.monotonic() < give_up:
         time.sleep(_POLL_INTERVAL_S)
     return processes

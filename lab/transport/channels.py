@@ -38,6 +38,14 @@ _KEEPALIVE: tuple[Option, ...] = (
     ("grpc.http2.ping_timeout_ms", 1000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+# The same for requests and their answers. Not as soon, as giving up on a peer fails whatever is under way to it, and a
+# busy machine may keep a live one waiting.
+DATA_KEEPALIVE: tuple[Option, ...] = (
+    ("grpc.keepalive_time_ms", 2000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.ping_timeout_ms", 3000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
 # Channels to the same address share a connection otherwise, if their options are the same.
 _OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
 # A server that stops drops the requests that wait to be taken up, so its clients must leave it before: each watches the
@@ -59,6 +67,7 @@ def open_channel(
     security: Security | None = None,
     peer: str = "",
     keepalive: bool = False,
+    carries_requests: bool = False,
     own_connection: bool = False,
 ) -> grpc.aio.Channel:
     """An asyncio channel.
@@ -69,12 +78,15 @@ def open_channel(
         security: credentials; by default what this process knows of the address, else its own.
         peer: who must be there, if that can be proved: a role, or ``role/name``; anybody of the lab by default.
         keepalive: notice a frozen peer within about 2 s while a call is open; for channels that carry long streams.
+        carries_requests: notice a frozen peer within about 5 s while a call is open; for the data path.
         own_connection: share none with other channels of this process; for one that plays several callers.
     """
     target, options = _target(addresses)
     security, peer = who_is_there(addresses[0], security, peer)
     if keepalive:
         options += _KEEPALIVE
+    elif carries_requests:
+        options += DATA_KEEPALIVE
     if own_connection:
         options = (*options, _OWN_CONNECTION)
     if not security.is_mtls:

@@ -18,7 +18,7 @@ import grpc.aio
 
 from lab.errors import SpecError
 from lab.identity import folder as identity
-from lab.transport.channels import OPTIONS, who_is_there
+from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, who_is_there
 
 if TYPE_CHECKING:
     from lab.transport.channels import Option
@@ -101,5 +101,5 @@ def _introduce(control_plane: str, caller: str, folder: str = "") -> tuple[Optio
         os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller, folder))
         _introduced_as.append((caller, control_plane, folder))
     if (caller, control_plane, folder) in _introduced_as:
-        return OPTIONS
-    return (*OPTIONS, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller, folder))))
+        return (*OPTIONS, *DATA_KEEPALIVE)
+    return (*OPTIONS, *DATA_KEEPALIVE, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller, folder))))

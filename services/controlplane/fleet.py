@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from lab.routing.callers import keys_for
+from lab.routing.callers import keys_for, policies_of
 from services.controlplane.membership import Membership, Version
-from services.controlplane.rules import RulesFeed
+from services.controlplane.rules import RulesFeed, Served
 from services.controlplane.xds.resources import endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from lab.routing.document import ModelVersion, RouteTable
+    from lab.routing.resilience import Policy
 
 
 class Fleet:
@@ -35,7 +36,9 @@ class Fleet:
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
         self._tables: list[RouteTable] = []  # that somebody may act by
-        self._placement: dict[str, str] = {}  # routing key → model cluster, as nodes are told
+        # Routing key → model cluster and that which stands in for it, as nodes are told.
+        self._placement: dict[str, tuple[str, str]] = {}
+        self._policies: dict[str, Policy] = {}  # likewise, of keys that have one
         self._needed: tuple[Mapping[str, ModelVersion], dict[str, frozenset[str]]] = ({}, {})
         self._frozen = False
 
@@ -44,7 +47,8 @@ class Fleet:
         versions: dict[str, dict[str, Version]] = defaultdict(dict)
         for models in {id(table.versions): table.versions for table in tables}.values():
             for key, version in models.items():
-                versions[version.cluster][key] = Version(key, version.model, version.version)
+                for cluster in filter(None, (version.cluster, version.failover)):
+                    versions[cluster][key] = Version(key, version.model, version.version)
         self.membership.assign(revision, {cluster: list(held.values()) for cluster, held in versions.items()})
 
     def needed(self, table: RouteTable) -> Mapping[str, frozenset[str]]:
@@ -53,7 +57,8 @@ class Fleet:
         if known_for is not table.versions:
             keys: dict[str, set[str]] = defaultdict(set)
             for key, version in table.versions.items():
-                keys[version.cluster].add(key)
+                for cluster in filter(None, (version.cluster, version.failover)):
+                    keys[cluster].add(key)
             needed = {cluster: frozenset(each) for cluster, each in keys.items()}
             self._needed = (table.versions, needed)
         return needed
@@ -63,21 +68,28 @@ class Fleet:
 
         Of keys that stay where they are nothing is to be told: whatever changes there is told at once.
         """
+        policies = policies_of(table)
+        treated_anew = policies.items() ^ self._policies.items()
+        changed = {key for key, _ in treated_anew}
         moved = {
-            key: version.cluster
+            key: place
             for key, version in table.versions.items()
-            if self._placement.get(key) != version.cluster
+            if self._placement.get(key) != (place := (version.cluster, version.failover)) or key in changed
         }
         self._placement.update(moved)
+        self._policies = policies
         self._tables.append(table)
-        addresses = {key: self.membership.addresses(cluster, key) for key, cluster in moved.items()}
+        served = {key: self._served(key) for key in moved}
         return (
             self.store.update(
-                clusters=moved,
-                endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key, cluster in moved.items()},
+                clusters={key: cluster for key, (cluster, _) in moved.items()},
+                policies={key: policies[key] for key in moved if key in policies},
+                failovers={key: failover for key, (_, failover) in moved.items() if failover},
+                endpoint_sets={each.name: each.addresses for each in served.values()},
+                standby={each.name: each.standby for each in served.values()},
                 tenants=table.document.get("tenants", {}),
             ),
-            self.feed.publish_endpoints({key: (cluster, addresses[key]) for key, cluster in moved.items()}),
+            self.feed.publish_endpoints(served),
         )
 
     def keep_only(self, tables: Iterable[RouteTable]) -> None:
@@ -112,8 +124,15 @@ class Fleet:
     def _endpoints_changed(self, cluster: str) -> None:
         if self._frozen:
             return
-        keys = [key for key, placed in self._placement.items() if placed == cluster]
-        addresses = {key: self.membership.addresses(cluster, key) for key in keys}
-        self.store.update(endpoint_sets={endpoint_set_name(cluster, key): addresses[key] for key in keys})
-        self.feed.publish_endpoints({key: (cluster, addresses[key]) for key in keys})
+        served = {key: self._served(key) for key, placed in self._placement.items() if cluster in placed}
+        self.store.update(
+            endpoint_sets={each.name: each.addresses for each in served.values()},
+            standby={each.name: each.standby for each in served.values()},
+        )
+        self.feed.publish_endpoints(served)
         self._on_replicas()
+
+    def _served(self, key: str) -> Served:
+        cluster, failover = self._placement[key]
+        standby = self.membership.addresses(failover, key) if failover else ()
+        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby))

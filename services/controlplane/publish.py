@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, StaleRevisionError
 from lab.routing.document import RouteTable
-from lab.routing.schema import timeout_seconds
+from lab.routing.forms import timeout_seconds
 from services.controlplane.fleet import Fleet
 from services.controlplane.membership import Member
 from services.controlplane.registry import Acknowledgement, Event, Phase, StoredReplica

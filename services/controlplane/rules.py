@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.aio
@@ -16,6 +16,7 @@ from lab.routing.change import same
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.subscribers import Subscriber, Subscribers
+from services.controlplane.xds.resources import endpoint_set_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -28,6 +29,26 @@ log = logging.getLogger(__name__)
 
 _ANY = 2**64 - 1
 """As the revision that is withdrawn: whichever the node holds."""
+
+
+class Served(NamedTuple):
+    """Where a routing key is served.
+
+    Attributes:
+        cluster: its model cluster.
+        addresses: of the replicas there that can answer it, ``ip:port``.
+        standby: of those of the cluster that stands in if none of these can.
+    """
+
+    routing_key: str
+    cluster: str
+    addresses: tuple[str, ...]
+    standby: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of its endpoint set."""
+        return endpoint_set_name(self.cluster, self.routing_key)
 
 
 @dataclass(slots=True, eq=False)
@@ -64,16 +85,21 @@ class RulesFeed:
         self._endpoints: dict[str, rules_pb2.KeyEndpoints] = {}
         self._tenants: Mapping[str, Any] = {}
 
-    def publish_endpoints(self, changed: Mapping[str, tuple[str, Collection[str]]], removed: Iterable[str] = ()) -> int:
+    def publish_endpoints(self, changed: Mapping[str, Served], removed: Iterable[str] = ()) -> int:
         """Sends where routing keys are served now and returns the sequence number.
 
         Args:
-            changed: routing key → model cluster and addresses.
+            changed: by routing key.
             removed: routing keys that are served nowhere any longer.
         """
         update = rules_pb2.RulesUpdate(revision=self._revision)
-        for key, (cluster, addresses) in changed.items():
-            endpoints = rules_pb2.KeyEndpoints(routing_key=key, cluster=cluster, addresses=sorted(addresses))
+        for key, served in changed.items():
+            endpoints = rules_pb2.KeyEndpoints(
+                routing_key=key,
+                cluster=served.cluster,
+                addresses=sorted(served.addresses),
+                standby=sorted(served.standby),
+            )
             if self._endpoints.get(key) != endpoints:
                 self._endpoints[key] = endpoints
                 update.endpoints.append(endpoints)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lab.client.copies import LIMIT
 from lab.client.copies import Copies as Sender
+from services.gateway.replicas import FullError
 
 if TYPE_CHECKING:
     from models.apis import Method
@@ -37,14 +38,18 @@ class Copies:
     def send(self, method: Method, payload: bytes, *, routing_key: str, request_id: str) -> None:
         """Sends a copy to the version with this key, as soon as the request itself is on its way."""
         backend = self._pool.backend(routing_key)
-        if backend is None:
+        try:
+            lane = backend.take() if backend is not None else None
+        except FullError as full:
+            self._sender.drop(f"{routing_key}: {full}")
+            return
+        if lane is None:
             self._sender.drop(f"{routing_key} has no healthy replica")
             return
-        backend.in_flight += 1
         if not self._sender.send(
-            backend.wire, method, payload, routing_key=routing_key, request_id=request_id, done=backend.release
+            lane.wire, method, payload, routing_key=routing_key, request_id=request_id, done=lane.release
         ):
-            backend.release()
+            lane.release()
 
     async def settle(self) -> None:
         """Returns once no copy is under way, or after a moment; before the pool is closed."""

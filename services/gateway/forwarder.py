@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +16,14 @@ from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseErr
 from lab.routing.compiled import Router
 from models.apis import METHODS
 from models.context import read_context
+from services.gateway.hedging import first_answer
 from services.gateway.limits import OverLimitError
 from services.gateway.passage import FailedError, Passage, Route, Target
+from services.gateway.replicas import FullError
 from services.rules import Book, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
     from lab.routing.rules import UseCase
     from models.apis import Method
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from services.gateway.access_log import AccessLog
     from services.gateway.copies import Copies
     from services.gateway.limits import Account, Limiter
-    from services.gateway.pool import Backend, Pool
+    from services.gateway.pool import Backend, Lane, Pool
+    from services.gateway.replicas import Replicas
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -81,6 +85,15 @@ def _opaque(method: Method) -> Form:
     return Form(parsed=False, deserialise=None, serialise=None, open=read_header)
 
 
+class Step(NamedTuple):
+    """One attempt: why there, to which version, and to which of its replicas."""
+
+    route: Route
+    target: Target
+    backend: Backend | Replicas
+    lane: Lane
+
+
 class Forwarder(grpc.GenericRpcHandler):
     """Takes the RPCs of every inference API.
 
@@ -110,7 +123,7 @@ class Forwarder(grpc.GenericRpcHandler):
     async def put_in_force(self, rules: RuleSet) -> None:
         """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
         book = Book(rules.router, Route.of)
-        await self._pool.put_in_force(rules.endpoints)
+        await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby)
         self._book, self._use_cases = book, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
 
@@ -144,19 +157,19 @@ class Forwarder(grpc.GenericRpcHandler):
             status = "CANCELLED"
             try:
                 while True:
-                    route, target, backend = self._next(passage)
+                    step = self._next(passage)
                     try:
-                        rpc = backend.wire.unary(method, parsed=form.parsed)
-                        response = await self._send(passage, route, target, rpc, method)
+                        if step.backend.hedge is None:
+                            response = await self._attempt(passage, step, method, form)
+                        else:
+                            response = await self._hedged(passage, step, method, form)
                     except grpc.aio.AioRpcError as error:
-                        self._send_again_or_fail(passage, route, target, error)
+                        await self._send_again_or_fail(passage, step, error)
                     else:
                         # Beside the status and not before the answer: that would be one more write a request.
                         context.set_trailing_metadata(passage.told())
                         status = "OK"
                         return response
-                    finally:
-                        backend.release()
             except FailedError as failed:
                 status = failed.code.name
                 await context.abort(failed.code, failed.details, passage.told(failed.code))
@@ -171,9 +184,10 @@ class Forwarder(grpc.GenericRpcHandler):
             status, items = "CANCELLED", 0
             try:
                 while status != "OK":
-                    route, target, backend = self._next(passage)
-                    rpc = backend.wire.stream(method, parsed=form.parsed)
-                    stream = self._send(passage, route, target, rpc, method)
+                    step = self._next(passage)
+                    rpc = step.lane.wire.stream(method, parsed=form.parsed)
+                    stream = self._send(passage, step, rpc, method, passage.timeout_s(step.route))
+                    failure: grpc.aio.AioRpcError | None = None
                     try:
                         async for response in stream:
                             if not items:
@@ -182,10 +196,13 @@ class Forwarder(grpc.GenericRpcHandler):
                             yield response
                         status = "OK"
                     except grpc.aio.AioRpcError as error:
-                        self._send_again_or_fail(passage, route, target, error, begun=items > 0)
+                        failure = error
                     finally:
                         stream.cancel()
-                        backend.release()
+                        ended = failure.code() if failure is not None else None
+                        step.lane.release(grpc.StatusCode.OK if status == "OK" else ended)
+                    if failure is not None:
+                        await self._send_again_or_fail(passage, step, failure, begun=items > 0)
             except FailedError as failed:
                 status = failed.code.name
                 await context.abort(failed.code, failed.details, passage.told(failed.code))
@@ -206,6 +223,7 @@ class Forwarder(grpc.GenericRpcHandler):
         if passage.account is not None:
             self._limiter.leave(passage.account)
         envelope, target = passage.envelope, passage.target
+        passage.end_repeat()
         self._access_log.add(
             request_id=passage.request_id,
             use_case=envelope.use_case,
@@ -216,19 +234,25 @@ class Forwarder(grpc.GenericRpcHandler):
             began=passage.began,
         )
 
-    def _next(self, passage: Passage) -> tuple[Route, Target, Backend]:
-        """Whom to send to, decided if that has not been yet; the backend counts one request more."""
+    def _next(self, passage: Passage) -> Step:
+        """Whom to send to, decided if that has not been yet; the lane counts one attempt more."""
         route, target = passage.route, passage.target
         if route is None or target is None:
             route = self._decide(passage.envelope)
             if passage.account is None:
                 passage.account = self._let_in(passage.envelope)
             target = passage.decided(route)
-        while (backend := self._pool.backend(target.key)) is None:
-            reason = f"{passage.envelope.use_case} ({target.key}): no healthy replica"
-            target = passage.fall_back(route, target, grpc.StatusCode.UNAVAILABLE, reason)
-        backend.in_flight += 1
-        return route, target, backend
+        while True:
+            code, reason = grpc.StatusCode.UNAVAILABLE, "no healthy replica"
+            backend = self._pool.backend(target.key)
+            if backend is not None:
+                try:
+                    if (lane := backend.take(passage.tried)) is not None:
+                        return Step(route, target, backend, lane)
+                except FullError as full:
+                    code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, str(full)
+            reason = f"{passage.envelope.use_case} ({target.key}): {reason}"
+            target = passage.fall_back(route, target, code, reason)
 
     def _decide(self, envelope: serving_pb2.Envelope) -> Route:
         use_case = envelope.use_case
@@ -251,9 +275,42 @@ class Forwarder(grpc.GenericRpcHandler):
         except OverLimitError as error:
             raise FailedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
 
-    def _send(self, passage: Passage, route: Route, target: Target, rpc: Any, method: Method) -> Any:
+    async def _attempt(self, passage: Passage, step: Step, method: Method, form: Form) -> Any:
+        """One answer from one replica."""
+        lane, code = step.lane, None
+        try:
+            timeout_s = step.backend.attempt_s(passage.timeout_s(step.route))
+            response = await self._send(passage, step, lane.wire.unary(method, parsed=form.parsed), method, timeout_s)
+            code = grpc.StatusCode.OK
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            raise
+        else:
+            return response
+        finally:
+            lane.release(code)
+
+    async def _hedged(self, passage: Passage, step: Step, method: Method, form: Form) -> Any:
+        """One answer, from the first replica or, if that is slow or fails, from a second one beside it."""
+        backend = step.backend
+
+        def second(failure: grpc.aio.AioRpcError | None) -> Coroutine[Any, Any, Any] | None:
+            if not backend.begin_hedge(failure.code() if failure else None):
+                return None
+            passage.begins_repeat(backend, step.lane)
+            try:
+                lane = backend.take(passage.tried)
+            except FullError:
+                return None
+            return None if lane is None else self._attempt(passage, step._replace(lane=lane), method, form)
+
+        hedge = backend.hedge
+        assert hedge is not None  # noqa: S101 (the caller has looked)
+        return await first_answer(self._attempt(passage, step, method, form), second, hedge.after_s)
+
+    def _send(self, passage: Passage, step: Step, rpc: Any, method: Method, timeout_s: float) -> Any:
         """Fills in what the model needs, sends, and has a copy sent if one is due; returns the call."""
-        envelope = passage.envelope
+        envelope, route, target = passage.envelope, step.route, step.target
         envelope.request_id = passage.request_id
         envelope.model_config.CopyFrom(target.model_config)
         payload = passage.payload + passage.request.SerializeToString()
@@ -261,25 +318,31 @@ class Forwarder(grpc.GenericRpcHandler):
         passage.attempts += 1
         call = rpc(
             payload,
-            timeout=passage.timeout_s(route),
+            timeout=timeout_s,
             metadata=(*target.to_model, (headers.REQUEST_ID, passage.request_id)),
         )
         if shadowed:
             self._copies.send(method, payload, routing_key=passage.shadow, request_id=passage.request_id)
         return call
 
-    def _send_again_or_fail(
-        self, passage: Passage, route: Route, target: Target, error: grpc.aio.AioRpcError, *, begun: bool = False
+    async def _send_again_or_fail(
+        self, passage: Passage, step: Step, error: grpc.aio.AioRpcError, *, begun: bool = False
     ) -> None:
-        """Returns if a new decision may mend it, once, or the next version is to be tried; else the request ends.
+        """Returns if the request is to be sent again, after a pause if there is to be one; else the request ends.
 
-        If the caller has a part of the answer already (``begun``), there is no way back.
+        That is by its key's policy, by a new decision that may mend it, once, or to the next version. If the caller has
+        a part of the answer already (``begun``), there is no way back.
         """
+        route, target, backend = step.route, step.target, step.backend
         use_case = passage.envelope.use_case
         code, details = explained(error, use_case=use_case, routing_key=target.key, timeout_s=route.timeout_s)
         if begun:
             raise FailedError(code, details) from None
+        passage.end_repeat()
         if code is grpc.StatusCode.FAILED_PRECONDITION and not passage.torn:
             passage.tear()
+        elif (pause_s := backend.pause_before_retry(code, passage.attempts_here, passage.timeout_s(route))) is not None:
+            passage.begins_repeat(backend, step.lane)
+            await asyncio.sleep(pause_s)
         else:
             passage.fall_back(route, target, code, details)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lab.routing.compiled import Alternative, Choice, Shadow
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.limits import Account
+    from services.gateway.pool import Backend, Lane
+    from services.gateway.replicas import Replicas
 
     Metadata = tuple[tuple[str, str], ...]
 
@@ -86,6 +88,7 @@ class Passage:
         revision: under which it was last decided, 0 if never.
         target: to whom of its targets it is sent next, or was sent last; None if it has never been decided.
         attempts: how often it was sent to a model.
+        tried: replicas of this version that it is not to go to again, if there are others.
         shadow: routing key of the shadow that gets a copy; empty if none.
         torn: whether there has been a tear.
         account: its tenant's, which it must leave; None until it is let in.
@@ -93,7 +96,7 @@ class Passage:
 
     __slots__ = (
         *("account", "attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
-        *("route", "shadow", "target", "torn", "_failed", "_place"),
+        *("route", "shadow", "target", "torn", "tried", "_attempts_before", "_failed", "_place", "_repeats_at"),
     )
 
     def __init__(
@@ -110,15 +113,33 @@ class Passage:
         self.revision = self.attempts = 0
         self.shadow = ""
         self.torn = False
+        self.tried: tuple[Lane, ...] = ()
         self.account: Account | None = None
         self._failed = ""
-        self._place = 0
+        self._place = self._attempts_before = 0
+        self._repeats_at: Backend | Replicas | None = None
 
     def decided(self, route: Route) -> Target:
         """It goes this way, first to the version that was chosen."""
         self.route, self.target, self._place = route, route.targets[0], 0
-        self.revision = route.revision
+        self.revision, self.tried, self._attempts_before = route.revision, (), self.attempts
         return self.target
+
+    @property
+    def attempts_here(self) -> int:
+        """How often it was sent to this version since that was last chosen."""
+        return self.attempts - self._attempts_before
+
+    def begins_repeat(self, backend: Backend | Replicas, lane: Lane) -> None:
+        """It is sent to the same version again, which ``backend`` has allowed, and not to ``lane`` if possible."""
+        self._repeats_at = backend
+        self.tried += (lane,)
+
+    def end_repeat(self) -> None:
+        """What the backend has allowed is over."""
+        if self._repeats_at is not None:
+            self._repeats_at.end_repeat()
+            self._repeats_at = None
 
     def tear(self) -> None:
         """Header and body were at odds: a new decision is needed."""
@@ -148,7 +169,7 @@ class Passage:
         if code not in FALLS_BACK or place == len(route.targets) or not self.timeout_s(route):
             raise FailedError(code, details + self._failed)
         self._failed += f"; before that {target.key}: {code.name}"
-        self._place = place
+        self._place, self.tried, self._attempts_before = place, (), self.attempts
         self.target = route.targets[place]
         return self.target
 

@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from lab.client.wire import Wire
-from lab.errors import UnitError
+from lab.routing.resilience import Policy
+from services.gateway.replicas import Replica, Replicas
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
+
+    import grpc
 
     from lab.transport import Security
 
 _CONNECT_TIMEOUT_S = 0.5
-
-_log = logging.getLogger(__name__)
+_NOTHING_DONE = Policy()
 
 
 class Backend:
     """The replicas at one set of addresses, taken in turn; gRPC leaves out those that cannot be reached.
 
+    Has the methods of :class:`services.gateway.replicas.Replicas` and of one of these, as no request needs to know
+    which it was at.
+
     Attributes:
         wire: the way there.
-        in_flight: requests under way; whoever sends counts itself in, and out by :meth:`release`.
+        in_flight: attempts under way; :meth:`take` counts one in, :meth:`release` out.
+        hedge: None.
     """
+
+    hedge = None
 
     def __init__(self, addresses: tuple[str, ...], security: Security | None) -> None:
         self.wire = Wire(addresses, security, peer="model")
         self.in_flight = 0
         self._idle = asyncio.Event()
 
-    def release(self) -> None:
-        """A request is done."""
+    def take(self, tried: Collection[object] = ()) -> Backend:
+        """Itself, one attempt more under way to it."""
+        del tried
+        self.in_flight += 1
+        return self
+
+    def release(self, code: grpc.StatusCode | None = None) -> None:
+        """An attempt is done."""
+        del code
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
+
+    def attempt_s(self, left_s: float) -> float:
+        """All that is left."""
+        return left_s
+
+    def pause_before_retry(self, code: grpc.StatusCode, attempts: int, left_s: float) -> float | None:
+        """Never."""
+        del code, attempts, left_s
+        return None
+
+    def begin_hedge(self, failure: grpc.StatusCode | None) -> bool:
+        """Never."""
+        del failure
+        return False
+
+    def end_repeat(self) -> None:
+        """Nothing was begun."""
 
     async def close_when_idle(self) -> None:
         """Closes the channel once nobody uses it; nobody begins to once another backend has taken its place."""
@@ -45,41 +76,81 @@ class Backend:
             await self._idle.wait()
         await self.wire.close()
 
+    async def close(self) -> None:
+        """Closes the channel at once."""
+        await self.wire.close()
+
+
+Lane = Backend | Replica
+"""Where an attempt goes: ``wire`` leads there, and ``release`` says that it is done, and how it went."""
+
 
 class Pool:
-    """Backends by routing key. Keys with the same replicas share one."""
+    """Where the replicas of each routing key are. Keys with the same replicas and no policy share a channel."""
 
     def __init__(self, security: Security | None = None) -> None:
         self._security = security
-        self._by_key: dict[str, Backend] = {}
+        self._by_key: dict[str, Backend | Replicas] = {}
         self._by_addresses: dict[tuple[str, ...], Backend] = {}
+        self._treated: dict[str, Replicas] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def backend(self, routing_key: str) -> Backend | None:
+    def backend(self, routing_key: str) -> Backend | Replicas | None:
         """Where requests with this key go; None if it has no replica."""
         return self._by_key.get(routing_key)
 
-    async def put_in_force(self, endpoints: Mapping[str, tuple[str, ...]]) -> None:
+    async def put_in_force(
+        self,
+        endpoints: Mapping[str, tuple[str, ...]],
+        policies: Mapping[str, Policy] | None = None,
+        standby: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         """Connects to what is new, then swaps, then closes what is no longer used. To be called by one at a time.
 
         Args:
             endpoints: by routing key, ``ip:port`` of each replica.
+            policies: by routing key, of those that have one.
+            standby: by routing key, of those that have any, ``ip:port`` of each replica that stands in.
         """
-        wanted = {key: tuple(sorted(addresses)) for key, addresses in endpoints.items() if addresses}
+        standby = standby or {}
+        policies = {**dict.fromkeys(standby, _NOTHING_DONE), **(policies or {})}
+        all_wanted = {
+            key: tuple(sorted(addresses)) for key, addresses in endpoints.items() if addresses or key in standby
+        }
+        wanted = {key: addresses for key, addresses in all_wanted.items() if key not in policies}
         new = {
             addresses: Backend(addresses, self._security)
             for addresses in set(wanted.values()) - set(self._by_addresses)
         }
-        await asyncio.gather(*(_connect(backend) for backend in new.values()))
-        before = self._by_addresses
-        self._by_addresses = {addresses: (new.get(addresses) or before[addresses]) for addresses in wanted.values()}
-        self._by_key = {key: self._by_addresses[addresses] for key, addresses in wanted.items()}
-        for addresses, backend in before.items():
-            if addresses not in self._by_addresses:
-                self._close(backend)
+        treated = {
+            key: before
+            if (before := self._treated.get(key)) is not None and before.policy == policies[key]
+            else Replicas(policies[key], self._security)
+            for key in all_wanted
+            if key in policies
+        }
+        connecting = [
+            group.connect(all_wanted[key], standby.get(key, ()), _CONNECT_TIMEOUT_S) for key, group in treated.items()
+        ]
+        _, replicas = await asyncio.gather(
+            asyncio.gather(*(backend.wire.ready_or_not(_CONNECT_TIMEOUT_S) for backend in new.values())),
+            asyncio.gather(*connecting),
+        )
+        gone: list[Lane] = []
+        for group, each in zip(treated.values(), replicas, strict=True):
+            gone += group.put_in_force(each)
+        for key, group in self._treated.items():
+            if group is not treated.get(key):
+                gone += group.all()
+        channels = {addresses: (new.get(addresses) or self._by_addresses[addresses]) for addresses in wanted.values()}
+        gone += [backend for addresses, backend in self._by_addresses.items() if addresses not in channels]
+        self._by_addresses, self._treated = channels, treated
+        self._by_key = {**{key: channels[addresses] for key, addresses in wanted.items()}, **treated}
+        for lane in gone:
+            self._close(lane)
 
-    def _close(self, backend: Backend) -> None:
-        task = asyncio.create_task(backend.close_when_idle())
+    def _close(self, lane: Lane) -> None:
+        task = asyncio.create_task(lane.close_when_idle())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -87,12 +158,6 @@ class Pool:
         """Closes everything at once."""
         for task in self._closing:
             task.cancel()
-        await asyncio.gather(*(backend.wire.close() for backend in self._by_addresses.values()))
-
-
-async def _connect(backend: Backend) -> None:
-    try:
-        await backend.wire.ready(_CONNECT_TIMEOUT_S)
-    except UnitError as error:
-        # Still what the control plane says; gRPC goes on trying, and a request gets the reason.
-        _log.warning("replicas at %s", error)
+        lanes: list[Lane] = [*self._by_addresses.values()]
+        lanes += [each for group in self._treated.values() for each in group.all()]
+        await asyncio.gather(*(lane.close() for lane in lanes))

@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
+from lab.client import headers
 from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.compiled import Router
 from models.context import read_context
@@ -16,9 +17,10 @@ from services.resolver.watchers import WatcherLateError, Watchers
 from services.rules import Book, RuleSet, model_config
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from lab.routing.compiled import Choice
+    from lab.routing.resilience import Policy
 
     _ResolveContext = grpc.aio.ServicerContext[resolver_pb2.ResolveRequest, resolver_pb2.Decision]
     _WatchContext = grpc.aio.ServicerContext[resolver_pb2.WatchRequest, resolver_pb2.WatchResponse]
@@ -104,7 +106,22 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
                 else None
             ),
             falls_back=choice.falls_back,
+            headers=[resolver_pb2.Header(name=name, value=value) for name, value in _headers(choice.policy)],
+            repeats=choice.policy is not None and bool(choice.policy.retries or choice.policy.hedge),
         )
+
+
+def _headers(policy: Policy | None) -> Iterator[tuple[str, str]]:
+    """What an Envoy must be told with each request."""
+    if policy is not None and policy.retries is not None and policy.retries.per_try_s:
+        yield headers.PER_TRY, _milliseconds(policy.retries.per_try_s)
+    if policy is not None and policy.hedge is not None:
+        yield headers.HEDGE, _milliseconds(policy.hedge.after_s)
+
+
+def _milliseconds(seconds: float) -> str:
+    """Whole ones, as Envoy takes no others; one at least, as it takes none for no limit."""
+    return str(max(1, round(seconds * 1_000)))
 
 
 def _duration(seconds: float) -> Duration:

@@ -37,6 +37,16 @@ def test_a_run_answered_as_the_rules_say_is_valid(make_record: Make, make_eviden
     assert verdict.summary == "100 answered by models, 0 refused, 0 failed"
 
 
+def test_a_cluster_that_stands_in_for_another_may_answer_for_it(
+    document: dict[str, Any], make_record: Make, make_evidence: Prove
+) -> None:
+    records = [make_record(0), make_record(1, cluster="b")]
+    assert routing.check(make_evidence(records)).outcome == "invalid"
+    document["clusters"]["a"]["failover"] = "b"
+    assert routing.check(make_evidence(records)).outcome == "valid"
+    assert routing.check(make_evidence([make_record(0, cluster="c")])).outcome == "invalid"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -157,6 +157,20 @@ def test_what_is_under_way_when_the_next_fault_comes_belongs_to_that() -> None:
     assert found(lambda at_ms, _: {"status": "UNAVAILABLE", "took_ms": 30} if at_ms == 3_980 else {}).budget == 0
 
 
+def test_what_hangs_since_before_is_the_doing_of_what_was_before() -> None:
+    def hanging(at_ms: float, caller: str) -> dict[str, Any]:
+        return {"status": "DEADLINE_EXCEEDED", "took_ms": 3_000} if caller == "search" and at_ms >= from_ms else {}
+
+    from_ms = 3_500
+    earlier = found(
+        lambda at_ms, caller: hanging(at_ms, caller) or during("search", status="UNAVAILABLE")(at_ms, caller)
+    )
+    assert ({"search"}, inf) == (earlier.callers, earlier.heal_s)
+    from_ms = 1_500
+    later = found(lambda at_ms, caller: hanging(at_ms, caller) if at_ms < 2_000 else {})
+    assert "20 of 150 requests were hit before it" == later.unknown
+
+
 def test_a_fault_that_is_never_healed_takes_forever() -> None:
     assert inf == found(during("search", until_ms=9_000, status="UNAVAILABLE")).heal_s
 

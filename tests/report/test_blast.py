@@ -38,6 +38,7 @@ HIT = Radius(
     unknown=(),
     callers=Spread((5, 4)),
     of_callers=5,
+    only_slow=(False, False),
     tenants=Spread((3, 3)),
     of_tenants=3,
     requests=Figure(estimate=0.996, low=0.98, high=0.999, confidence=0.95, count=500, independent=400),
@@ -143,6 +144,19 @@ def test_claims_hold_do_not_hold_and_are_unknown() -> None:
     assert ["holds", "does not hold"] == states(everybody, reached)
     assert ["holds", "unknown"] == states(everybody, UNKNOWN)
     assert [] == states()
+
+
+def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
+    def state(*rounds: tuple[int, bool]) -> str:
+        callers, only_slow = zip(*rounds, strict=True)
+        reached = replace(SPARED, rounds=len(rounds), callers=Spread(callers), only_slow=only_slow)
+        (claim,) = result([reached], callers_of_cluster=2, notes=[]).claims
+        return str(claim.state)
+
+    assert "holds" == state((0, False), (0, False), (0, False))
+    assert "unknown" == state((0, False), (1, True), (0, False))
+    assert "does not hold" == state((0, False), (1, True), (2, True))
+    assert "does not hold" == state((0, False), (1, True), (1, False))
 
 
 def make_group(

@@ -16,6 +16,7 @@ from lab.cli.routes import app
 from lab.errors import RouteTableError
 from lab.routing.checks import Problem, problems
 from lab.routing.document import KNOWN_APIS, read_path
+from lab.routing.resilience import SETTINGS
 from lab.routing.schema_json import json_schema, text
 from lab.routing.tree import parse
 from tests.routing.generated import tables
@@ -101,5 +102,6 @@ def test_it_speaks_of_every_field_of_the_language() -> None:
     document = read_path(CHECKOUT / "routes.yaml").document
     assert set(document) == set(json_schema()["properties"])
     use_case = json_schema()["$defs"]["UseCase"]["properties"]
-    assert {"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback"} == set(use_case)
+    fields = {"callers", "override", "api", "timeout", "default", "rules", "shadow", "fallback", "idempotent"}
+    assert fields | set(SETTINGS) == set(use_case)
     assert yaml.safe_load(GOOD)["use_cases"]["UpNext"].keys() <= use_case.keys()

@@ -9,7 +9,7 @@ import pytest
 
 from lab.errors import SpecError
 from lab.transport import xds
-from lab.transport.channels import OPTIONS
+from lab.transport.channels import DATA_KEEPALIVE, OPTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_processes_of_one_caller_have_different_ids() -> None:
 
 @pytest.mark.parametrize(("control_plane", "caller"), [("127.0.0.1:1", "search"), ("127.0.0.1:2", "homepage")])
 def test_a_process_that_plays_another_node_as_well_says_so_by_the_channel(control_plane: str, caller: str) -> None:
-    assert OPTIONS == xds._introduce("127.0.0.1:1", "homepage")
+    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._introduce("127.0.0.1:1", "homepage")
     first = node()
 
     options = dict(xds._introduce(control_plane, caller))
@@ -49,7 +49,7 @@ def test_a_process_that_plays_another_node_as_well_says_so_by_the_channel(contro
     told = json.loads(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"])
     assert (told["node"]["cluster"], told["xds_servers"][0]["server_uri"]) == (caller, control_plane)
     assert first == node()
-    assert OPTIONS == xds._introduce("127.0.0.1:1", "homepage")
+    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._introduce("127.0.0.1:1", "homepage")
 
 
 def test_a_bootstrap_of_somebody_else_is_not_quietly_followed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,12 +200,12 @@ class ComposeRuntime:
                     raise
             container.wait(timeout=_STOP_TIMEOUT_S)
 
-    def stop(self, units: Iterable[Running]) -> None:
-        """Ends units, gently if they let it."""
+    def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
+        """Ends units, gently if they let it within so many seconds."""
 
         def end(running: Running) -> None:
             with suppress(NotFound):
-                self._container(running.container).stop(timeout=_STOP_TIMEOUT_S)
+                self._container(running.container).stop(timeout=round(within_s))
 
         with engine.one_line("stop"):
             self._each(list(units), end)

@@ -22,7 +22,6 @@ from lab.identity.envoy import IDENTITY, TRUSTED
 from lab.transport import is_operator
 from lab.transport.xds import CERTIFICATES
 from lab.transport.xds import ROLE as PROXYLESS
-from services.controlplane.xds.resources import model_cluster_of
 
 if TYPE_CHECKING:
     from services.controlplane.xds.resources import Resource
@@ -71,9 +70,10 @@ class ForEnvoy:
 
     def __call__(self, cluster: Resource) -> Resource:
         """The cluster, with a certificate to show and one to want."""
-        matcher = common_pb2.SubjectAltNameMatcher(
-            san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=_exactly(cluster)
-        )
+        matchers = [
+            common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=each)
+            for each in _exactly(cluster)
+        ]
         return _dressed(
             cluster,
             tls_pb2.CommonTlsContext(
@@ -86,7 +86,7 @@ class ForEnvoy:
                 tls_certificate_sds_secret_configs=[self._source(IDENTITY)],
                 combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
                     default_validation_context=common_pb2.CertificateValidationContext(
-                        match_typed_subject_alt_names=[matcher]
+                        match_typed_subject_alt_names=matchers
                     ),
                     validation_context_sds_secret_config=self._source(TRUSTED),
                 ),
@@ -126,23 +126,30 @@ class ForGrpc:
             tls_pb2.CommonTlsContext(
                 tls_certificate_provider_instance=provider,
                 validation_context=common_pb2.CertificateValidationContext(
-                    ca_certificate_provider_instance=provider, match_subject_alt_names=[_exactly(cluster)]
+                    ca_certificate_provider_instance=provider, match_subject_alt_names=_exactly(cluster)
                 ),
             ),
         )
 
 
-def _exactly(cluster: Resource) -> string_pb2.StringMatcher:
-    return string_pb2.StringMatcher(exact=Identity("model", model_cluster_of(cluster.endpoint_set)).uri)
+def _exactly(cluster: Resource) -> list[string_pb2.StringMatcher]:
+    return [string_pb2.StringMatcher(exact=Identity("model", each).uri) for each in cluster.model_clusters]
 
 
 def _dressed(cluster: Resource, context: tls_pb2.CommonTlsContext) -> Resource:
-    if not cluster.endpoint_set:
+    if not cluster.model_clusters:
         return cluster  # nobody is behind it
+    body = _with_socket(cluster.body, context)
+    grpc_body = cluster.grpc_body and _with_socket(cluster.grpc_body, context)
+    version = f"{cluster.version}+{blake2b(body.value, digest_size=12).hexdigest()}"
+    return replace(cluster, version=version, body=body, grpc_body=grpc_body)
+
+
+def _with_socket(undressed: any_pb2.Any, context: tls_pb2.CommonTlsContext) -> any_pb2.Any:
     message = cluster_pb2.Cluster()
-    cluster.body.Unpack(message)
+    undressed.Unpack(message)
     socket, body = any_pb2.Any(), any_pb2.Any()
     socket.Pack(tls_pb2.UpstreamTlsContext(common_tls_context=context), deterministic=True)
     message.transport_socket.CopyFrom(base_pb2.TransportSocket(name=_SOCKET, typed_config=socket))
     body.Pack(message, deterministic=True)
-    return replace(cluster, version=blake2b(body.value, digest_size=12).hexdigest(), body=body)
+    return body

@@ -24,13 +24,16 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 
-from lab.routing.keys import HEADER
+from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport.xds import LISTENER as LISTENER_NAME
+from services.controlplane.xds import policies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from google.protobuf.message import Message
+
+    from lab.routing.resilience import Policy
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -49,6 +52,8 @@ class Resource:
     Attributes:
         endpoint_set: for a cluster, the name of the endpoints that it will ask for; empty if none.
         routes: for a listener, the clusters that it leads to.
+        grpc_body: what a gRPC client that routes by itself gets instead of ``body``, None if that is the same.
+        model_clusters: for a cluster, those whose replicas may be behind it.
     """
 
     name: str
@@ -56,33 +61,26 @@ class Resource:
     body: any_pb2.Any
     endpoint_set: str = ""
     routes: frozenset[str] = frozenset()
+    grpc_body: any_pb2.Any | None = None
+    model_clusters: tuple[str, ...] = ()
 
 
-def listener(routing_keys: Iterable[str]) -> Resource:
+def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = None) -> Resource:
     """What leads a gRPC client from a request's routing key to the cluster of that name.
 
     A key that has no route fails at once, in gRPC's own words. So do all as long as there is not one route: an empty
-    list of routes would be refused.
+    list of routes would be refused. Retries stand in the route, by the policies in ``by_key``.
     """
-    keys = sorted(routing_keys)
-    virtual_host = route_components_pb2.VirtualHost(
-        name="all",
-        domains=["*"],
-        routes=[
-            route_components_pb2.Route(
-                match=route_components_pb2.RouteMatch(
-                    prefix="",
-                    headers=[
-                        route_components_pb2.HeaderMatcher(
-                            name=HEADER, string_match=string_pb2.StringMatcher(exact=key)
-                        )
-                    ],
-                ),
-                route=route_components_pb2.RouteAction(cluster=key),
-            )
-            for key in keys
-        ],
-    )
+    keys, get = sorted(routing_keys), (by_key or {}).get
+    routes: list[route_components_pb2.Route] = []
+    for key in keys:
+        policy = get(key)
+        retry_policy = policies.grpc_retry_policy(policy) if policy is not None else None
+        if retry_policy is not None:
+            # A copy is sent once, whatever is done for requests.
+            routes.append(_route(key, {HEADER: key, COPY_HEADER: COPY}))
+        routes.append(_route(key, {HEADER: key}, retry_policy))
+    virtual_host = route_components_pb2.VirtualHost(name="all", domains=["*"], routes=routes)
     manager = http_connection_manager_pb2.HttpConnectionManager(
         route_config=route_pb2.RouteConfiguration(name="by-routing-key", virtual_hosts=[virtual_host] if keys else []),
         http_filters=[http_connection_manager_pb2.HttpFilter(name="router", typed_config=packed(router_pb2.Router()))],
@@ -93,18 +91,43 @@ def listener(routing_keys: Iterable[str]) -> Resource:
     return replace(resource(LISTENER_NAME, message), routes=frozenset(keys))
 
 
+def _route(
+    cluster_name: str, headers: Mapping[str, str], retry_policy: route_components_pb2.RetryPolicy | None = None
+) -> route_components_pb2.Route:
+    return route_components_pb2.Route(
+        match=route_components_pb2.RouteMatch(
+            prefix="",
+            headers=[
+                route_components_pb2.HeaderMatcher(name=name, string_match=string_pb2.StringMatcher(exact=value))
+                for name, value in headers.items()
+            ],
+        ),
+        route=route_components_pb2.RouteAction(cluster=cluster_name, retry_policy=retry_policy),
+    )
+
+
 def endpoint_set_name(cluster: str, routing_key: str) -> str:
     """Name of the endpoints of one model version on one cluster."""
     return f"{cluster}/{routing_key}"
 
 
-def model_cluster_of(endpoint_set: str) -> str:
-    """The model cluster that an endpoint set is on."""
-    return endpoint_set.partition("/")[0]
+def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, failover: str = "") -> Resource:
+    """The cluster that Envoy sends a routing key to.
+
+    Args:
+        routing_key: its name.
+        model_cluster: serves it.
+        policy: how it is treated.
+        failover: the model cluster that stands in, if one does.
+    """
+    found = _cluster(routing_key, model_cluster, policy)
+    if not failover:
+        return replace(found, model_clusters=(model_cluster,))
+    # Not in what it says, but in whom its connections may end at.
+    return replace(found, version=f"{found.version}+{failover}", model_clusters=(model_cluster, failover))
 
 
-def cluster(routing_key: str, model_cluster: str) -> Resource:
-    """The cluster that Envoy sends a routing key to, served by ``model_cluster``."""
+def _cluster(routing_key: str, model_cluster: str, policy: Policy | None) -> Resource:
     endpoint_set = endpoint_set_name(model_cluster, routing_key)
     message = cluster_pb2.Cluster(
         name=routing_key,
@@ -135,8 +158,16 @@ def cluster(routing_key: str, model_cluster: str) -> Resource:
             http2_protocol_options=protocol_pb2.Http2ProtocolOptions()
         )
     )
-    message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
-    return resource(routing_key, message, endpoint_set)
+    if policy is None:
+        message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2)
+        return resource(routing_key, message, endpoint_set)
+    policies.apply(policy, message, http2)
+    message.typed_extension_protocol_options[_HTTP_OPTIONS].Pack(http2, deterministic=True)
+    found = resource(routing_key, message, endpoint_set)
+    if policy.outliers is None:
+        return found
+    message.outlier_detection.CopyFrom(policies.grpc_outlier_detection(policy.outliers))
+    return replace(found, grpc_body=packed(message))
 
 
 def empty_cluster(routing_key: str) -> Resource:
@@ -159,20 +190,29 @@ def corrupt_cluster(routing_key: str) -> Resource:
     return resource(routing_key, message)
 
 
-def endpoints(endpoint_set: str, addresses: Iterable[str]) -> Resource:
-    """The replicas behind an endpoint set, as ``ip:port``."""
+def endpoints(endpoint_set: str, addresses: Iterable[str], standby: Iterable[str] = ()) -> Resource:
+    """The replicas behind an endpoint set, as ``ip:port``, and those that stand in while none of them can answer."""
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoint_set)
-    members = [_endpoint(address) for address in sorted(addresses)]
+    members, others = sorted(addresses), sorted(standby)
     if members:
-        # gRPC's own xDS client drops a locality without a name and a weight; Envoy does not mind them.
-        message.endpoints.append(
-            endpoint_components_pb2.LocalityLbEndpoints(
-                locality=base_pb2.Locality(zone="lab"),
-                load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
-                lb_endpoints=members,
-            )
-        )
+        message.endpoints.append(_locality("lab", members, priority=0))
+    if others:
+        # Priorities have no gaps: if there is nobody to stand in for, these are the first.
+        message.endpoints.append(_locality("failover", others, priority=1 if members else 0))
+    if members and others:
+        # One that is left takes all: Envoy would let the others have a part as soon as a third of them are gone.
+        message.policy.overprovisioning_factor.value = 100 * len(members)
     return resource(endpoint_set, message)
+
+
+def _locality(zone: str, addresses: Iterable[str], *, priority: int) -> endpoint_components_pb2.LocalityLbEndpoints:
+    """GRPC's own xDS client drops a locality without a name and a weight; Envoy does not mind them."""
+    return endpoint_components_pb2.LocalityLbEndpoints(
+        locality=base_pb2.Locality(zone=zone),
+        load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
+        lb_endpoints=[_endpoint(address) for address in addresses],
+        priority=priority,
+    )
 
 
 def _endpoint(address: str) -> endpoint_components_pb2.LbEndpoint:

@@ -144,7 +144,7 @@ class SotwStream:
             type_url=type_url,
             version_info=str(generation),
             nonce=self._progress.carries(generation, tuple((type_url, each.name) for each in resources)),
-            resources=[each.body for each in resources],
+            resources=[each.grpc_body or each.body for each in resources],
         )
 
     def _await_clusters(self, routes: frozenset[str], generation: int) -> None:

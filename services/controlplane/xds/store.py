@@ -20,6 +20,8 @@ from services.controlplane.xds.tenants import tenant_limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
+    from lab.routing.resilience import Policy
+
 
 class ChangeListener(Protocol):
     """A stream that may be subscribed to what changed."""
@@ -47,6 +49,7 @@ class ResourceStore:
         self.subscribers = Subscribers()
         self._keys_for = keys_for
         self._listeners_by_caller: dict[str, Resource] = {}
+        self._policies: dict[str, Policy] = {}
         self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._streams: set[ChangeListener] = set()
 
@@ -82,15 +85,18 @@ class ResourceStore:
         if found is None:
             clusters = self._resources[CLUSTER]
             keys = clusters if self._keys_for is None else clusters.keys() & self._keys_for(caller)
-            found = self._listeners_by_caller[caller] = listener(keys)
+            found = self._listeners_by_caller[caller] = listener(keys, self._policies)
         return found
 
     def update(
         self,
         *,
         clusters: Mapping[str, str] | None = None,
+        policies: Mapping[str, Policy] | None = None,
+        failovers: Mapping[str, str] | None = None,
         removed_clusters: Iterable[str] | None = None,
         endpoint_sets: Mapping[str, Iterable[str]] | None = None,
+        standby: Mapping[str, Iterable[str]] | None = None,
         removed_endpoint_sets: Iterable[str] = (),
         tenants: Mapping[str, Any] | None = None,
     ) -> int:
@@ -98,14 +104,26 @@ class ResourceStore:
 
         Args:
             clusters: routing key → model cluster. If given, be it without any, callers may need other keys than before.
+            policies: by routing key, of those in ``clusters``; a key that is left out has none.
+            failovers: by routing key, of those in ``clusters``, the model cluster that stands in; likewise.
             removed_clusters: routing keys that map to nothing any longer; likewise.
             endpoint_sets: endpoint set → addresses.
+            standby: endpoint set, of those in ``endpoint_sets`` → addresses that stand in while none of the others can.
             removed_endpoint_sets: endpoint sets that nobody needs any longer.
             tenants: the route table's section; as before if left out.
         """
+        for key in [*(clusters or ()), *(removed_clusters or ())]:
+            self._policies.pop(key, None)
+        self._policies.update(policies or {})
+        treated, others, stand_ins = self._policies.get, standby or {}, failovers or {}
         changed = [
-            *self._put(CLUSTER, (cluster(key, model_cluster) for key, model_cluster in (clusters or {}).items())),
-            *self._put(ENDPOINTS, (endpoints(name, addresses) for name, addresses in (endpoint_sets or {}).items())),
+            *self._put(
+                CLUSTER,
+                (cluster(key, its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()),
+            ),
+            *self._put(
+                ENDPOINTS, (endpoints(name, its, others.get(name, ())) for name, its in (endpoint_sets or {}).items())
+            ),
             *self._put(EXTENSION, [] if tenants is None else [tenant_limits(tenants)]),
             *self._remove(CLUSTER, removed_clusters or ()),
             *self._remove(ENDPOINTS, removed_endpoint_sets),

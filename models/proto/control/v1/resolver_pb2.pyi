@@ -142,6 +142,8 @@ class Decision(_message.Message):
     ALTERNATIVES_FIELD_NUMBER: _builtins.int
     SHADOW_FIELD_NUMBER: _builtins.int
     FALLS_BACK_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     revision: _builtins.int
     rule: _builtins.str
@@ -150,6 +152,8 @@ class Decision(_message.Message):
     """Whether the use case has a chain of fallbacks, even if no alternative is left of it: when all have failed, a caller
     that has a default answer of its own gives that.
     """
+    repeats: _builtins.bool
+    """Whether whoever is on the way may send the request more than once; the answer then says how often."""
     @_builtins.property
     def model_config(self) -> _serving_pb2.ModelConfig: ...
     @_builtins.property
@@ -166,6 +170,10 @@ class Decision(_message.Message):
     def shadow(self) -> Global___Shadow:
         """Not set if there is none."""
 
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Header]:
+        """What the request carries for whoever is on the way: how long one attempt may take, say."""
+
     def __init__(
         self,
         *,
@@ -178,14 +186,38 @@ class Decision(_message.Message):
         alternatives: _abc.Iterable[Global___Alternative] | None = ...,
         shadow: Global___Shadow | None = ...,
         falls_back: _builtins.bool = ...,
+        headers: _abc.Iterable[Global___Header] | None = ...,
+        repeats: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "model_config", b"model_config", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "falls_back", b"falls_back", "lease", b"lease", "model_config", b"model_config", "revision", b"revision", "routing_key", b"routing_key", "rule", b"rule", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "falls_back", b"falls_back", "headers", b"headers", "lease", b"lease", "model_config", b"model_config", "repeats", b"repeats", "revision", b"revision", "routing_key", b"routing_key", "rule", b"rule", "shadow", b"shadow", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class Header(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    value: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Header: _TypeAlias = Header  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):

@@ -1,0 +1,261 @@
+"""The replicas of one routing key, each by itself: for keys whose use cases say what is to be done if some fail.
+
+Others share a channel over which gRPC balances (``pool``), which costs less and knows nothing of failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2
+
+from lab.client.status import FALLS_BACK
+from lab.client.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from lab.routing.resilience import Health, Hedge, Policy, Retries
+    from lab.transport import Security
+
+_CHECK = "/grpc.health.v1.Health/Check"
+_CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()
+# What Envoy counts as a server's error.
+_FAILURES = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+# Envoy's share of a replica that has just come.
+_FIRST_SHARE = 0.1
+
+
+class FullError(Exception):
+    """The breaker's bound is reached; the message says which."""
+
+
+class Replica:
+    """One replica, and the way to it.
+
+    Attributes:
+        wire: the way there.
+        in_flight: attempts under way.
+        since: when it came, as by :func:`time.monotonic`; 0 for those that were there from the beginning.
+        stands_in: whether it is for while none of the others can answer.
+    """
+
+    def __init__(self, address: str, group: Replicas, security: Security | None) -> None:
+        self.wire = Wire((address,), security, peer="model")
+        self.in_flight = 0
+        self.since = 0.0
+        self.stands_in = False
+        self._address = address
+        self._group = group
+        self._failures = 0
+        self._out_until = 0.0
+        self._healthy = True
+        self._idle = asyncio.Event()
+        health = group.policy.health
+        self._asking = asyncio.create_task(self._ask(health)) if health is not None else None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it says that it serves, if it is asked, and can be reached."""
+        return self._healthy and self.wire.reachable
+
+    def ejected(self, now: float) -> bool:
+        """Whether it has failed too often of late."""
+        return now < self._out_until
+
+    def share(self, now: float, slow_start_s: float) -> float:
+        """Of its full share of requests, what it is to get by now."""
+        return min(1.0, max(_FIRST_SHARE, (now - self.since) / slow_start_s)) if slow_start_s else 1.0
+
+    def release(self, code: grpc.StatusCode | None = None) -> None:
+        """An attempt is done, with this status; None if it was broken off, which says nothing about the replica."""
+        self.in_flight -= 1
+        self._group.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
+        outliers = self._group.policy.outliers
+        if outliers is None or code is None:
+            return
+        if code not in _FAILURES:
+            self._failures = 0
+            return
+        self._failures += 1
+        if self._failures >= outliers.errors and self._group.may_eject_one():
+            self._failures = 0
+            self._out_until = time.monotonic() + outliers.eject_s
+
+    async def _ask(self, health: Health) -> None:
+        rpc = self.wire.other(_CHECK)
+        failures = 0
+        while True:
+            try:
+                answer = health_pb2.HealthCheckResponse.FromString(await rpc(_CHECK_REQUEST, timeout=health.every_s))
+                serves = answer.status == health_pb2.HealthCheckResponse.SERVING
+            except grpc.aio.AioRpcError:
+                serves = False
+            failures = 0 if serves else failures + 1
+            if not failures or failures >= health.unhealthy:
+                self._healthy = not failures
+            await asyncio.sleep(health.every_s)
+
+    async def close_when_idle(self) -> None:
+        """Closes the way there once nobody uses it."""
+        if self._asking is not None:
+            self._asking.cancel()
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
+        await self.wire.close()
+
+    async def close(self) -> None:
+        """Closes the way there at once."""
+        if self._asking is not None:
+            self._asking.cancel()
+        await self.wire.close()
+
+
+class Replicas:
+    """A routing key's replicas under one policy.
+
+    Attributes:
+        policy: what is done about those that fail.
+        in_flight: attempts under way to all of them.
+    """
+
+    def __init__(self, policy: Policy, security: Security | None = None) -> None:
+        self.policy = policy
+        self.in_flight = 0
+        self._again = 0
+        self._security = security
+        self._by_address: dict[str, Replica] = {}
+        self._turn = 0
+        retries = policy.retries
+        self._retriable = {grpc.StatusCode[each.replace("-", "_").upper()] for each in retries.on} if retries else set()
+
+    @property
+    def hedge(self) -> Hedge | None:
+        """Whether a second attempt is made beside a slow first one, and when."""
+        return self.policy.hedge
+
+    def attempt_s(self, left_s: float) -> float:
+        """How long one attempt may take, of what is left for all, seconds."""
+        retries = self.policy.retries
+        return min(left_s, retries.per_try_s) if retries is not None and retries.per_try_s else left_s
+
+    def take(self, tried: Collection[object] = ()) -> Replica | None:
+        """The replica whose turn it is, one attempt more under way to it; None if none is healthy.
+
+        Args:
+            tried: those that the request has been at, which are taken if there is no other.
+
+        Raises:
+            FullError: as much is under way as may be.
+        """
+        breaker = self.policy.breaker
+        if breaker is not None and breaker.requests and self.in_flight >= breaker.requests:
+            raise FullError(f"{breaker.requests} requests are under way, its breaker's bound; try again later")
+        now = time.monotonic()
+        usable = [each for each in self._by_address.values() if each.healthy and not each.ejected(now)]
+        # All that there are if none stands in for another, or if none of the others is left.
+        usable = [each for each in usable if not each.stands_in] or usable
+        others = [each for each in usable if each not in tried] if tried else usable
+        taken = self._next(others or usable, now)
+        if taken is not None:
+            taken.in_flight += 1
+            self.in_flight += 1
+        return taken
+
+    def _next(self, usable: list[Replica], now: float) -> Replica | None:
+        if not usable:
+            return None
+        shares = [each.share(now, self.policy.slow_start_s) for each in usable]
+        if min(shares) < 1:
+            return random.choices(usable, shares)[0]  # noqa: S311 (nothing secret)
+        self._turn += 1
+        return usable[self._turn % len(usable)]
+
+    def may_eject_one(self) -> bool:
+        """Whether one more replica may be out."""
+        now, outliers = time.monotonic(), self.policy.outliers
+        out = 1 + sum(each.ejected(now) for each in self._by_address.values())
+        return outliers is not None and out * 100 <= outliers.at_most * len(self._by_address)
+
+    def pause_before_retry(self, code: grpc.StatusCode, attempts: int, left_s: float) -> float | None:
+        """How long to wait before a failed request is sent again, seconds; None if it is not to be.
+
+        If it is, an attempt again is under way until :meth:`end_repeat`.
+
+        Args:
+            code: how it failed.
+            attempts: how often it was sent.
+            left_s: time that is left for it, seconds.
+        """
+        retries = self.policy.retries
+        if retries is None or attempts >= retries.attempts or not left_s:
+            return None
+        # Of an attempt that has used up its time, not the request's, the status says that.
+        late = code is grpc.StatusCode.DEADLINE_EXCEEDED and retries.per_try_s
+        if (code not in self._retriable and not late) or not self._begin_repeat(retries):
+            return None
+        return min(left_s, random.uniform(0, retries.backoff_s * 2 ** (attempts - 1)))  # noqa: S311 (nothing secret)
+
+    def begin_hedge(self, failure: grpc.StatusCode | None) -> bool:
+        """Whether a second attempt may be made; as :meth:`pause_before_retry`.
+
+        Args:
+            failure: how the first has failed; None if it is only slow.
+        """
+        hedge = self.policy.hedge
+        return hedge is not None and (failure is None or failure in FALLS_BACK) and self._begin_repeat(hedge)
+
+    def _begin_repeat(self, limits: Retries | Hedge) -> bool:
+        """Envoy's way to count: of what is under way, so and so much may be attempts again."""
+        share = limits.budget / (100 + limits.budget)
+        allowed = self._again < max(limits.at_least, int(self.in_flight * share))
+        self._again += allowed
+        return allowed
+
+    def end_repeat(self) -> None:
+        """What was begun is over."""
+        self._again -= 1
+
+    async def connect(
+        self, addresses: Collection[str], standby: Collection[str], timeout_s: float
+    ) -> dict[str, Replica]:
+        """Ways to all of these: those that there are, and new ones that are connected, if they can be in time."""
+        known = self._by_address
+        wanted = {
+            address: known.get(address) or Replica(address, self, self._security) for address in (*addresses, *standby)
+        }
+        for address, each in wanted.items():
+            each.stands_in = address in standby and address not in addresses
+        new = [each for address, each in wanted.items() if address not in known]
+        if known:
+            for each in new:
+                each.since = time.monotonic()
+        await asyncio.gather(*(each.wire.ready_or_not(timeout_s) for each in new))
+        return wanted
+
+    def put_in_force(self, replicas: dict[str, Replica]) -> list[Replica]:
+        """These get requests from now on; returns those that do no longer."""
+        gone = [each for address, each in self._by_address.items() if address not in replicas]
+        self._by_address = replicas
+        return gone
+
+    def all(self) -> list[Replica]:
+        """All that there are."""
+        return list(self._by_address.values())

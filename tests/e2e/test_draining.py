@@ -1,0 +1,99 @@
+"""A model cluster that gets smaller under long streams, in every topology."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.client import TOPOLOGIES, Client, open_client
+from models.proto.ranking.v1 import ranking_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.lab import Lab
+
+SPEC = """
+topologies = [{topologies}]
+routes = "routes.yaml"
+[callers.homepage]
+[gateway]
+replicas = 1
+[stub]
+latency = "constant:{stream_ms}"
+drain_s = {drain_s}
+"""
+TITLES = 20
+STREAMS = 6
+
+
+@pytest.fixture
+def scaled_lab(new_lab: Callable[[], Lab], mini_spec: Path) -> Callable[..., Lab]:
+    """A lab of two replicas, whose streams take so long, and which drain for so long."""
+
+    def up(topologies: list[str], stream_ms: int, drain_s: float) -> Lab:
+        routes = mini_spec.with_name("routes.yaml")
+        routes.write_text(
+            routes.read_text().replace("replicas: 1", "replicas: 2").replace("timeout: 2s", "timeout: 60s")
+        )
+        named = ", ".join(f'"{each}"' for each in topologies)
+        mini_spec.write_text(SPEC.format(topologies=named, stream_ms=stream_ms, drain_s=drain_s))
+        lab = new_lab()
+        lab.up(spec=mini_spec)
+        return lab
+
+    return up
+
+
+def request(titles: int = TITLES) -> ranking_pb2.RankRequest:
+    return ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id=f"t{number:02}") for number in range(titles)])
+
+
+async def rows(client: Client, titles: int, begun: Counter[str]) -> int:
+    """Items of one stream; counts whom it was begun by."""
+    items = 0
+    async for answer in client.stream("ContinueWatchingRanking", request(titles), {"user_id": "u1"}):
+        if not items:
+            begun[answer.response.answered_by.replica] += 1
+        items += 1
+    return items
+
+
+async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseException], Counter[str]]:
+    """Items of each stream that was under way when a replica went, and who began those that came after."""
+    clients = [open_client(each, "homepage", lab.endpoints().clients["homepage"]) for each in topologies]
+    try:
+        await asyncio.gather(*(each.ready() for each in clients))
+        begun: Counter[str] = Counter()
+        streams = [asyncio.create_task(rows(each, TITLES, begun)) for each in clients for _ in range(STREAMS)]
+        async with asyncio.timeout(30):
+            while sum(begun.values()) < len(streams):
+                await asyncio.sleep(0.01)
+        assert len(begun) == 2
+        [kept] = await asyncio.to_thread(lab.scale, "ml-cluster-1", 1)
+        found = await asyncio.gather(*streams, return_exceptions=True)
+        after: Counter[str] = Counter()
+        await asyncio.gather(*(rows(each, 1, after) for each in clients for _ in range(2)))
+        assert set(after) == {kept}
+        return found, begun
+    finally:
+        await asyncio.gather(*(each.close() for each in clients))
+
+
+def test_long_streams_finish_when_their_replica_goes(scaled_lab: Callable[..., Lab]) -> None:
+    topologies = sorted(TOPOLOGIES.keys() - {"direct"})
+    lab = scaled_lab(topologies, stream_ms=8_000, drain_s=30)
+    found, _ = asyncio.run(shrink(lab, topologies))
+    assert [TITLES] * len(topologies) * STREAMS == found
+
+
+def test_what_has_not_finished_by_the_drain_deadline_is_cut_off(scaled_lab: Callable[..., Lab]) -> None:
+    lab = scaled_lab(["gateway"], stream_ms=8_000, drain_s=1)
+    found, begun = asyncio.run(shrink(lab, ["gateway"]))
+    cut_off = [each for each in found if each != TITLES]
+    assert 0 < len(cut_off) < STREAMS
+    assert len(cut_off) in begun.values()

@@ -1,0 +1,89 @@
+"""A real Envoy as it stands beside a caller, on ports that it finds itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import urllib.request
+from contextlib import asynccontextmanager
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from lab.lab import CHECKOUT
+from tests.parts import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ENVOY = Path(sys.executable).parent / "envoy"
+TEMPLATE = CHECKOUT / "envoy" / "by-routing-key.yaml"
+
+
+class Envoy:
+    """What a test may ask of one that runs."""
+
+    def __init__(self, admin: str, address: str) -> None:
+        self.admin, self.address = admin, address
+
+    def stats(self, prefix: str = "") -> dict[str, int]:
+        """Its counters and gauges whose name begins so."""
+        found = _get(f"http://{self.admin}/stats?format=json&filter=^{prefix}")["stats"]
+        return {each["name"]: each["value"] for each in found if "value" in each}
+
+    def clusters(self) -> str:
+        """Its clusters, as its admin page has them."""
+        with urllib.request.urlopen(f"http://{self.admin}/clusters", timeout=5) as answer:
+            return str(answer.read(), "utf-8")
+
+
+@asynccontextmanager
+async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> AsyncIterator[Envoy]:
+    """An Envoy that asks this control plane, until the test is done with it."""
+    host, port = control_plane.rsplit(":", 1)
+    loopback = {"host": "127.0.0.1", "port": "0", "admin_host": "127.0.0.1", "admin_port": "0"}
+    config = Template(TEMPLATE.read_text()).substitute(
+        loopback,
+        control_plane_host=host,
+        control_plane_port=port,
+        role="sidecar",
+        tenants="",
+        access_log=folder / f"{name}.access.log",
+    )
+    (folder / f"{name}.yaml").write_text(config)
+    admin_file = folder / f"{name}.admin"
+    admin_file.unlink(missing_ok=True)
+    argv = ["--config-path", str(folder / f"{name}.yaml"), "--admin-address-path", str(admin_file)]
+    argv += ["--service-node", name, "--service-cluster", name, "--concurrency", "1"]
+    argv += ["--disable-hot-restart", "--log-level", "warn"]
+    with (folder / f"{name}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(str(ENVOY), *argv, stdout=log, stderr=log)
+    try:
+        admin = await eventually(f"{name} has its ports", lambda: _read(admin_file))
+        yield Envoy(admin, await eventually(f"{name} listens", lambda: _listener(admin)))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (our own Envoy's)
+        return json.load(answer)
+
+
+def _listener(admin: str) -> str:
+    try:
+        found = _get(f"http://{admin}/listeners?format=json")
+    except OSError:  # its port is known a moment before it listens there
+        return ""
+    for each in found.get("listener_statuses", ()):
+        if each["name"] == "requests":
+            address = each["local_address"]["socket_address"]
+            return f"{address['address']}:{address['port_value']}"
+    return ""

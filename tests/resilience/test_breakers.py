@@ -1,0 +1,41 @@
+"""No more is under way to a model version than its breaker allows."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+
+@pytest.mark.parametrize("topology", ["mesh", "gateway", "proxyless"])
+async def test_what_is_too_much_is_refused_at_once(topology: str, way) -> None:
+    async with way(topology) as opened:
+        go_on = asyncio.Event()
+        for replica in opened.replicas:
+            replica.before_answer = go_on.wait
+
+        async def flood(expected_to_arrive: int) -> None:
+            go_on.clear()
+            opened.forget()
+            asking = asyncio.create_task(opened.ask(10, at_once=10))
+            while opened.arrived + len(opened.errors) < 10 or opened.arrived < expected_to_arrive:
+                await asyncio.sleep(0.005)
+            go_on.set()
+            await asking
+
+        await flood(10)
+        assert {"OK": 10} == opened.statuses
+
+        await opened.place(*opened.replicas, breaker={"requests": 3})
+        await flood(3)
+        assert {"OK": 3, "RESOURCE_EXHAUSTED": 7} == opened.statuses
+        assert all("rows.v1" in error.message for error in opened.errors)
+
+
+async def test_bounds_of_connections_reach_envoy(way) -> None:
+    async with way("mesh", breaker={"connections": 7, "pending": 5}) as opened:
+        await opened.ask(2)
+        said = opened.envoy.clusters()
+        assert "rows.v1::default_priority::max_connections::7\n" in said
+        assert "rows.v1::default_priority::max_pending_requests::5\n" in said
+        assert "rows.v1::default_priority::max_requests::1000000\n" in said

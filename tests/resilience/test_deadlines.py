@@ -1,0 +1,53 @@
+"""The use case's timeout reaches the model as the time that is left, and what is late is late everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from lab.client import TOPOLOGIES
+
+RULED = sorted(TOPOLOGIES.keys() - {"direct"})
+GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_the_model_sees_what_is_left(topology: str, way) -> None:
+    async with way(topology, timeout="5s") as opened:
+        await opened.ask(2)
+        assert all(4 < left <= 5.01 for each in opened.replicas for left in each.deadlines_s)
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_every_next_attempt_sees_less(topology: str, way) -> None:
+    settings = {"timeout": "5s", "retries": {"attempts": 3, "backoff": "1ms", "at_least": 100}}
+    async with way(topology, replicas=1, **settings) as opened:
+        (replica,) = opened.replicas
+        replica.failure = GONE
+        replica.before_answer = lambda: asyncio.sleep(0.3)
+        await opened.ask()
+        first, second, third = replica.deadlines_s
+        assert first >= second + 0.28 >= third + 0.56
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_what_is_late_is_a_missed_deadline(topology: str, way) -> None:
+    async with way(topology, timeout="100ms") as opened:
+        for replica in opened.replicas:
+            replica.before_answer = asyncio.Event().wait
+        await opened.ask(3)
+        assert {"DEADLINE_EXCEEDED": 3} == opened.statuses
+        assert all("no answer within 100 ms" in error.message for error in opened.errors)
+
+
+@pytest.mark.parametrize("topology", RULED)
+async def test_with_retries_what_is_late_is_so_as_well(topology: str, way) -> None:
+    retries = {"attempts": 5, "backoff": "1ms", "at_least": 100}
+    async with way(topology, timeout="400ms", retries=retries) as opened:
+        for replica in opened.replicas:
+            replica.failure = GONE
+            replica.before_answer = lambda: asyncio.sleep(0.15)
+        await opened.ask()
+        assert {"DEADLINE_EXCEEDED": 1} == opened.statuses

@@ -1,0 +1,54 @@
+"""A replica that goes finishes what it has; what is new goes elsewhere at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.parts import rank_request
+
+WAYS = ["mesh", "gateway", "proxyless"]
+# With a setting the gateway keeps replicas apart, without one they share a channel.
+SETTINGS = [{}, {"breaker": {"requests": 1000}, "outliers": {}}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "treated"])
+@pytest.mark.parametrize("topology", WAYS)
+async def test_long_streams_outlive_their_replicas_leave(topology: str, settings: dict, way) -> None:
+    async with way(topology, timeout="20s", **settings) as opened:
+        going, staying = opened.replicas
+        await opened.place(going, **settings, timeout="20s")
+        go_on = asyncio.Event()
+        going.before_next_item = go_on.wait
+        streams = [opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"}) for _ in range(5)]
+        first = [await anext(each) for each in streams]
+        assert {"r1"} == {each.response.answered_by.replica for each in first}
+        begun = len(going.seen)
+
+        # It has deregistered: whoever sends is told that the other one is there.
+        await opened.place(staying, **settings, timeout="20s")
+        await opened.ask(20)
+        assert ({"OK": 20}, begun) == (opened.statuses, len(going.seen))
+
+        go_on.set()
+        rest = [[each async for each in stream] for stream in streams]
+        assert [9] * 5 == [len(each) for each in rest]
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_long_streams_outlive_a_change_of_settings(topology: str, way) -> None:
+    async with way(topology, timeout="20s") as opened:
+        go_on = asyncio.Event()
+        for replica in opened.replicas:
+            replica.before_next_item = go_on.wait
+        streams = [opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"}) for _ in range(5)]
+        for each in streams:
+            await anext(each)
+        for errors in (3, 4):
+            await opened.place(*opened.replicas, timeout="20s", outliers={"errors": errors})
+            await opened.ask(10)
+        assert {"OK": 20} == opened.statuses
+        go_on.set()
+        rest = [[each async for each in stream] for stream in streams]
+        assert [9] * 5 == [len(each) for each in rest]

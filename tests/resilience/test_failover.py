@@ -1,0 +1,121 @@
+"""A cluster that another stands in for while none of its own replicas can answer."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+
+import grpc
+import pytest
+
+from lab.errors import RouteTableError
+from lab.routing.change import with_use_cases
+from lab.routing.document import RouteTable, Source, read_sources
+from tests.parts import Model, update, use_case
+
+WAYS = ["mesh", "gateway", "proxyless"]
+KEY = "rows.v1"
+GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
+OUT = {"outliers": {"errors": 2, "eject": "60s", "at_most": 100}}
+WITHIN_S = 15.0
+
+
+async def place(opened, own: list[Model], standby: list[Model], **settings: object) -> None:
+    """The key's own replicas, and those of the cluster that stands in."""
+    # Not a full update: with one of these a gateway keeps what it knew of a key of which it is told no replica.
+    message = update(9, use_cases={"HomepageRows": use_case("rows@v1", **settings)}, full=False)
+    message.endpoints.add(
+        routing_key=KEY,
+        cluster="ml-cluster-1",
+        addresses=[each.address for each in own],
+        standby=[each.address for each in standby],
+    )
+    await opened.control_plane.put_in_force(message, *opened.control_plane.nodes)
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_the_other_cluster_answers_while_none_of_its_own_is_left_and_only_then(topology: str, way) -> None:
+    async with AsyncExitStack() as stack, way(topology) as opened:
+        own = list(opened.replicas)
+        other = await stack.enter_async_context(Model(KEY, replica="other").up())
+        await place(opened, own, [other])
+        await opened.ask(20)
+        assert not other.seen
+        # Of two one is left, which takes all.
+        await place(opened, own[:1], [other])
+        opened.forget()
+        await opened.ask(20)
+        assert ({"OK": 20}, 20) == (opened.statuses, len(own[0].seen))
+
+        await place(opened, [], [other])
+        opened.forget()
+        await opened.ask(20)
+        assert ({"OK": 20}, 20) == (opened.statuses, len(other.seen))
+
+        other.seen.clear()
+        await place(opened, own, [other])
+        opened.forget()
+        await opened.ask(20)
+        assert ({"OK": 20}, 0) == (opened.statuses, len(other.seen))
+
+        await place(opened, [], [])
+        opened.forget()
+        await opened.ask(5)
+        assert {"UNAVAILABLE": 5} == opened.statuses
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_it_stands_in_for_replicas_that_are_ejected(topology: str, way) -> None:
+    async with AsyncExitStack() as stack, way(topology) as opened:
+        own = list(opened.replicas)
+        other = await stack.enter_async_context(Model(KEY, replica="other").up())
+        await place(opened, own, [other], **OUT)
+        own[0].failure = GONE
+        await opened.ask(40)
+        # One is ejected, and the other takes all.
+        assert not other.seen
+        own[1].failure = GONE
+        give_up = time.monotonic() + WITHIN_S
+        while opened.statuses != {"OK": 20}:
+            opened.forget()
+            await opened.ask(20)
+            assert time.monotonic() < give_up, opened.statuses
+        assert len(other.seen) >= 20
+
+
+@pytest.mark.parametrize("topology", ["gateway", "proxyless"])
+async def test_it_stands_in_for_replicas_that_cannot_be_reached(topology: str, way) -> None:
+    async with AsyncExitStack() as stack, way(topology) as opened:
+        other = await stack.enter_async_context(Model(KEY, replica="other").up())
+        async with Model(KEY).up() as dead:
+            pass
+        await place(opened, [dead], [other])
+        await opened.ask(10)
+        assert ({"OK": 10}, 10) == (opened.statuses, len(other.seen))
+
+
+TABLE = """\
+use_cases:
+  Rows: {callers: [homepage], api: ranking.v1, timeout: 1s, default: rows@v1}
+models:
+  rows: {versions: {v1: {cluster: a}}}
+clusters:
+  a: {replicas: 2, failover: FAILOVER}
+  b: {replicas: 2, failover: c}
+  c: {replicas: 2}
+"""
+
+
+def read(failover: str) -> RouteTable:
+    return read_sources([Source("routes.yaml", TABLE.replace("FAILOVER", failover))])
+
+
+def test_a_table_names_who_stands_in() -> None:
+    table = read("b")
+    assert (table.versions["rows.v1"].cluster, table.versions["rows.v1"].failover) == ("a", "b")
+    more = Source("more.yaml", "callers: [x]\napi: ranking.v1\ntimeout: 1s\ndefault: rows@v1")
+    assert with_use_cases(table, {"More": more}).versions is table.versions
+    with pytest.raises(RouteTableError, match=r"6: clusters\.a\.failover: cluster 'x' is not in clusters"):
+        read("x")
+    with pytest.raises(RouteTableError, match=r"6: clusters\.a\.failover: is this cluster itself"):
+        read("a")

@@ -1,0 +1,102 @@
+"""A second attempt beside a slow first one; the first answer counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from tests.parts import eventually
+
+BOTH = ["mesh", "gateway"]
+HEDGED = {"idempotent": True, "timeout": "20s"}
+GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
+LONG_S = 10.0
+
+
+class Slowness:
+    """Of all requests the first takes long, unless it is cancelled."""
+
+    def __init__(self, opened) -> None:
+        self.seen = self.cancelled = 0
+        for replica in opened.replicas:
+            replica.before_answer = self.wait
+
+    async def wait(self) -> None:
+        self.seen += 1
+        if self.seen == 1:
+            try:
+                await asyncio.sleep(LONG_S)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+
+
+@pytest.mark.parametrize("topology", BOTH)
+async def test_a_slow_replica_is_overtaken_and_its_work_cancelled(topology: str, way) -> None:
+    async with way(topology, hedge={"after": "100ms", "at_least": 1}, **HEDGED) as opened:
+        slowness = Slowness(opened)
+        began = time.monotonic()
+        await opened.ask()
+        assert 0.1 <= time.monotonic() - began < LONG_S
+        assert ({"OK": 1}, 2) == (opened.statuses, opened.arrived)
+        assert opened.answers[0].attempts == 2
+        # The other one was asked.
+        assert [len(each.seen) for each in opened.replicas] == [1, 1]
+        assert await eventually("the first is cancelled", lambda: slowness.cancelled) == 1
+
+
+@pytest.mark.parametrize("topology", BOTH)
+async def test_without_it_a_slow_replica_is_waited_for(topology: str, way) -> None:
+    async with way(topology, idempotent=True, timeout="500ms") as opened:
+        Slowness(opened)
+        await opened.ask()
+        assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)
+
+
+@pytest.mark.parametrize("topology", BOTH)
+async def test_one_that_fails_is_made_good_at_once(topology: str, way) -> None:
+    async with way(topology, hedge={"after": "10s", "at_least": 1}, **HEDGED) as opened:
+        opened.replicas[0].failure = GONE
+        began = time.monotonic()
+        await opened.ask(4)
+        assert {"OK": 4} == opened.statuses
+        assert time.monotonic() - began < LONG_S
+
+
+class Load:
+    """How much was under way at the models at most, when all of them are slow."""
+
+    def __init__(self, opened) -> None:
+        self.now = self.peak = 0
+        for replica in opened.replicas:
+            replica.before_answer = self.serve
+
+    async def serve(self) -> None:
+        self.now += 1
+        self.peak = max(self.peak, self.now)
+        try:
+            await asyncio.sleep(0.3)
+        finally:
+            self.now -= 1
+
+
+@pytest.mark.parametrize("topology", BOTH)
+async def test_with_every_replica_slow_the_models_have_a_fifth_more_to_do_at_most(topology: str, way) -> None:
+    async with way(topology, hedge={"after": "150ms", "at_least": 100}, **HEDGED) as opened:
+        load = Load(opened)
+        await opened.ask(40, at_once=40)
+        assert load.peak > 60
+    async with way(topology, hedge={"after": "150ms", "budget": 20}, **HEDGED) as opened:
+        load = Load(opened)
+        await opened.ask(40, at_once=40)
+        assert 40 < load.peak <= 48
+
+
+async def test_a_grpc_client_that_routes_by_itself_does_not_hedge(way) -> None:
+    async with way("proxyless", hedge={"after": "50ms", "at_least": 1}, idempotent=True, timeout="500ms") as opened:
+        Slowness(opened)
+        await opened.ask()
+        assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)

@@ -1,0 +1,74 @@
+"""A replica that fails again and again gets no requests for a while."""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+import pytest
+
+WAYS = ["mesh", "gateway", "proxyless"]
+GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
+# gRPC looks once a second; twice that often a request must have come.
+WITHIN_S = 15.0
+
+
+async def until_all_are_well(opened) -> None:
+    """Asks until twenty in a row have been answered."""
+    give_up = time.monotonic() + WITHIN_S
+    while True:
+        opened.forget()
+        await opened.ask(20, at_once=2)
+        if opened.statuses == {"OK": 20}:
+            return
+        assert time.monotonic() < give_up, opened.statuses
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_a_failing_replica_is_left_out(topology: str, way) -> None:
+    async with way(topology) as opened:
+        failing, _ = opened.replicas
+        failing.failure = GONE
+        await opened.ask(60)
+        assert {"OK": 30, "UNAVAILABLE": 30} == opened.statuses
+
+        await opened.place(*opened.replicas, outliers={"errors": 3, "eject": "60s"})
+        opened.forget()
+        await until_all_are_well(opened)
+        assert not failing.seen
+
+
+@pytest.mark.parametrize("topology", ["mesh", "gateway"])
+async def test_so_many_failures_in_a_row_are_enough(topology: str, way) -> None:
+    async with way(topology, outliers={"errors": 3, "eject": "60s"}) as opened:
+        opened.replicas[0].failure = GONE
+        await opened.ask(60)
+        # Envoy's own workers hear of an ejection a moment after the failures.
+        assert 3 <= opened.statuses["UNAVAILABLE"] <= 5
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_it_comes_back_after_its_time(topology: str, way) -> None:
+    async with way(topology, outliers={"errors": 3, "eject": "500ms"}) as opened:
+        failing, _ = opened.replicas
+        failing.failure = GONE
+        await until_all_are_well(opened)
+        failing.failure = None
+        give_up = time.monotonic() + WITHIN_S
+        while not failing.seen:
+            await opened.ask(10)
+            assert time.monotonic() < give_up
+        assert {"OK"} == set(opened.statuses)
+
+
+@pytest.mark.parametrize("topology", ["mesh", "gateway"])
+async def test_no_more_are_left_out_than_may_be(topology: str, way) -> None:
+    async with way(topology, outliers={"errors": 2, "eject": "60s", "at_most": 50}) as opened:
+        for replica in opened.replicas:
+            replica.failure = GONE
+        await opened.ask(40)
+        assert {"UNAVAILABLE": 40} == opened.statuses
+        opened.forget()
+        await opened.ask(20)
+        # One is asked and fails by itself; the other is out.
+        assert sorted(len(each.seen) for each in opened.replicas) == [0, 20]

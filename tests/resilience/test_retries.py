@@ -1,0 +1,164 @@
+"""Requests that fail are sent again, in bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from tests.parts import eventually, rank_request
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+WAYS = ["mesh", "gateway", "proxyless"]
+BUDGETED = ["mesh", "gateway"]
+GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
+# As many as needed for one attempt again, whatever is under way.
+ALWAYS = {"at_least": 100}
+
+
+def slow(*numbers: int, of: list[int]) -> Callable[[], Awaitable[None]]:
+    """Of all requests, those with these numbers take longer than anybody waits."""
+
+    async def wait() -> None:
+        of.append(len(of) + 1)
+        if of[-1] in numbers:
+            await asyncio.sleep(30)
+
+    return wait
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_another_replica_makes_good_what_one_fails(topology: str, way) -> None:
+    async with way(topology) as without:
+        without.replicas[0].failure = GONE
+        await without.ask(20)
+        assert {"OK": 10, "UNAVAILABLE": 10} == without.statuses
+        assert without.arrived == 20
+
+        await without.place(*without.replicas, retries={"attempts": 2, **ALWAYS})
+        without.forget()
+        await without.ask(20)
+        assert {"OK": 20} == without.statuses
+        assert 20 < without.arrived <= 40
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_other_failures_than_those_that_are_listed_stand(topology: str, way) -> None:
+    async with way(topology, retries={"on": ["resource-exhausted"], **ALWAYS}) as opened:
+        for replica in opened.replicas:
+            replica.failure = GONE
+        await opened.ask(5)
+        assert ({"UNAVAILABLE": 5}, 5) == (opened.statuses, opened.arrived)
+        opened.forget()
+        for replica in opened.replicas:
+            replica.failure = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        await opened.ask(5)
+        assert ({"RESOURCE_EXHAUSTED": 5}, 10) == (opened.statuses, opened.arrived)
+
+
+@pytest.mark.parametrize("topology", BUDGETED)
+async def test_with_every_replica_failing_the_models_get_a_fifth_more_at_most(topology: str, way) -> None:
+    async with way(topology, retries={"attempts": 3, "budget": 20}) as opened:
+        for replica in opened.replicas:
+            replica.failure = GONE
+            replica.before_answer = lambda: asyncio.sleep(0.01)
+        await opened.ask(600, at_once=40)
+        assert {"UNAVAILABLE": 600} == opened.statuses
+        assert 1.02 < opened.arrived / opened.sent <= 1.2
+        # What each caller is told is what the models have seen.
+        assert opened.arrived == sum(error.attempts for error in opened.errors)
+
+        await opened.place(*opened.replicas, retries={"attempts": 3, **ALWAYS})
+        opened.forget()
+        await opened.ask(100, at_once=40)
+        assert opened.arrived == 300 == sum(error.attempts for error in opened.errors)
+
+
+async def test_a_grpc_client_that_routes_by_itself_has_no_budget(way) -> None:
+    async with way("proxyless", retries={"attempts": 3, "budget": 20}) as opened:
+        for replica in opened.replicas:
+            replica.failure = GONE
+        await opened.ask(20, at_once=10)
+        assert ({"UNAVAILABLE": 20}, 60) == (opened.statuses, opened.arrived)
+        # Nor does it say how often it has tried.
+        assert {1} == {error.attempts for error in opened.errors}
+
+
+@pytest.mark.parametrize("topology", BUDGETED)
+async def test_an_attempt_that_takes_too_long_is_given_up_for_another(topology: str, way) -> None:
+    settings = {"timeout": "20s", "retries": {"attempts": 3, "per_try": "200ms", **ALWAYS}}
+    async with way(topology, **settings) as opened:
+        seen: list[int] = []
+        for replica in opened.replicas:
+            replica.before_answer = slow(1, 2, of=seen)
+        await opened.ask()
+        assert ({"OK": 1}, 3) == (opened.statuses, opened.arrived)
+        assert opened.answers[0].attempts == 3
+        # Each attempt's own time is what the model is told.
+        assert all(left <= 0.21 for each in opened.replicas for left in each.deadlines_s)
+
+        seen.clear()
+        for replica in opened.replicas:
+            replica.before_answer = slow(1, 2, 3, of=seen)
+        await opened.ask()
+        assert [each.code.name for each in opened.errors] == ["DEADLINE_EXCEEDED"]
+
+
+async def test_a_grpc_client_that_routes_by_itself_knows_no_time_per_attempt(way) -> None:
+    settings = {"timeout": "500ms", "retries": {"attempts": 3, "per_try": "100ms", **ALWAYS}}
+    async with way("proxyless", **settings) as opened:
+        for replica in opened.replicas:
+            replica.before_answer = slow(1, of=[])
+        await opened.ask()
+        assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)
+
+
+@pytest.mark.parametrize("topology", BUDGETED)
+async def test_a_stream_is_begun_again_before_its_first_item_only(topology: str, way) -> None:
+    async with way(topology, retries={"attempts": 2, **ALWAYS}) as opened:
+        opened.replicas[0].failure = GONE
+        for _ in range(4):
+            items = [each async for each in opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"})]
+            assert len(items) == 10
+        assert 4 < opened.arrived <= 8
+
+
+@pytest.mark.parametrize("topology", BUDGETED)
+@pytest.mark.parametrize(
+    "settings", [{"retries": {"per_try": "100ms", **ALWAYS}}, {"hedge": {"after": "100ms", **ALWAYS}}]
+)
+async def test_streams_may_take_their_time(topology: str, settings: dict, way) -> None:
+    async with way(topology, idempotent=True, **settings) as opened:
+        for replica in opened.replicas:
+            replica.before_answer = lambda: asyncio.sleep(0.3)
+            replica.before_next_item = lambda: asyncio.sleep(0.03)
+        items = [each async for each in opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"})]
+        assert (len(items), opened.arrived) == (10, 1)
+
+
+@pytest.mark.parametrize("topology", WAYS)
+async def test_a_copy_is_sent_once_whatever_is_done_for_requests(topology: str, way) -> None:
+    settings = {"shadow": {"use": "rows@v2", "percent": 100}, "retries": {"attempts": 3, **ALWAYS}}
+    async with way(topology, **settings) as opened:
+
+        def copies() -> list[str]:
+            found = [
+                headers for each in opened.replicas for _, headers in each.seen if headers.get("x-shadow") == "copy"
+            ]
+            return [headers["x-request-id"] for headers in found]
+
+        for replica in opened.replicas:
+            replica.failures["rows.v2"] = GONE
+        await opened.ask(10)
+        await eventually("all copies have arrived", lambda: len(set(copies())) == 10)
+        # Whatever would be sent again, after a pause of 75 ms at most, is so by then.
+        over = time.monotonic() + 0.5
+        while time.monotonic() < over:
+            await opened.ask()
+        await eventually("all copies have arrived", lambda: len(set(copies())) == opened.sent)
+        assert len(copies()) == opened.sent

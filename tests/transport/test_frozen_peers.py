@@ -1,0 +1,53 @@
+"""A peer that is frozen keeps its connections open and says nothing: only a ping finds out."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+
+import grpc
+import grpc.aio
+import pytest
+
+from lab.transport import open_channel
+
+SERVER = """
+import asyncio, sys
+from lab.transport import listen, new_server
+
+async def main():
+    server, _ = new_server()
+    port = listen(server, "127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+WATCH = "/grpc.health.v1.Health/Watch"
+LONG_S = 60.0
+
+
+@pytest.mark.parametrize("carries_requests", [True, False])
+async def test_a_frozen_peer_is_given_up_long_before_the_deadline(carries_requests: bool) -> None:  # noqa: FBT001
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        port = int(await process.stdout.readline())
+        async with open_channel(f"127.0.0.1:{port}", carries_requests=carries_requests) as channel:
+            # It answers at first and then stays open, as a long stream does.
+            stream = channel.unary_stream(WATCH)(b"", timeout=LONG_S if carries_requests else 8.0)
+            assert await stream.read() is not grpc.aio.EOF
+            process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await stream.read()
+            noticed = failed.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert noticed == carries_requests
+            assert time.monotonic() - began < LONG_S
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        await process.wait()
