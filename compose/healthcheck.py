@@ -5,6 +5,7 @@
 to the standard library's lightest parts: importing grpc would take six times the processor, in thirty containers.
 """
 
+import os
 import socket
 import sys
 
@@ -43,8 +44,20 @@ def _grpc_request() -> bytes:
     )
 
 
-def _answer_contains(port: int, request: bytes, wanted: bytes) -> bool:
-    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
+def _secured(connection: socket.socket) -> socket.socket:
+    """The same with TLS, by this container's own certificate."""
+    import ssl  # noqa: PLC0415 (for those who need it)
+
+    present = os.path.realpath(f"{os.environ['LAB_IDENTITY']}/current")
+    context = ssl.create_default_context(cafile=f"{present}/ca.pem")
+    context.load_cert_chain(f"{present}/cert.pem", f"{present}/key.pem")
+    context.set_alpn_protocols(["h2"])
+    return context.wrap_socket(connection, server_hostname="lab.internal")  # who can be anybody of the lab
+
+
+def _answer_contains(port: int, request: bytes, wanted: bytes, *, secured: bool = False) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as plain:
+        connection = _secured(plain) if secured else plain
         connection.sendall(request)
         answer = b""
         while wanted not in answer:
@@ -58,7 +71,8 @@ def _answer_contains(port: int, request: bytes, wanted: bytes) -> bool:
 def main(protocol: str, port: str, path: str = "/") -> bool:
     """Asks once."""
     if protocol == "grpc":
-        return _answer_contains(int(port), _grpc_request(), _SERVING)
+        secured = os.environ.get("LAB_SECURITY") == "mtls"
+        return _answer_contains(int(port), _grpc_request(), _SERVING, secured=secured)
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     return _answer_contains(int(port), request.encode(), b" 200 OK\r\n")
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from lab.admin import AdminClient
 from lab.calls import call
+from lab.certifying import Certifying
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
 from lab.faults import Faulting
+from lab.identity import OPERATOR
 from lab.logs import lines_about
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
@@ -21,12 +23,14 @@ from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.runs import Stage, drive, drive_together
 from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.breaking import Breaking
+from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.logs import log_of
 from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import SIZES, override, read_spec, spec_file
 from lab.standup import FIRST_REVISION, StandUp
 from lab.status import LabEndpoints, LabStatus, UnitStatus
+from lab.transport.security import MTLS
 from lab.units import CONTROL_PLANE, plan
 from services.caller.pages import PAGES
 
@@ -47,7 +51,7 @@ DEFAULT_SPEC = SIZES["default"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
-class Lab(Publishing, Faulting):
+class Lab(Publishing, Certifying, Faulting):
     """One lab, up or not.
 
     Args:
@@ -120,6 +124,8 @@ class Lab(Publishing, Faulting):
             stand_up = StandUp(carrier, self._state_file, say)
             try:
                 state = before or self._lay_out(carrier, spec, wanted, table)
+                if wanted.security.mode == MTLS:
+                    Identities(self.folder).provide(state.plan.units)
                 carrier.prepare(state.plan, say)
                 state.save(self._state_file)
                 state = stand_up.start(state)
@@ -188,6 +194,7 @@ class Lab(Publishing, Faulting):
             central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
             control_plane=state.plan.unit(CONTROL_PLANE).address,
             rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
+            identity=str(Identities(self.folder).of(OPERATOR)) if state.security == MTLS else "",
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 
@@ -331,6 +338,10 @@ class Lab(Publishing, Faulting):
         """Plans a new lab, once all that an earlier one of this name has left is gone."""
         carrier.sweep()
         shutil.rmtree(self.folder / "units", ignore_errors=True)
+        identities = Identities(self.folder)
+        shutil.rmtree(identities.folder, ignore_errors=True)
+        if spec.security.mode == MTLS:
+            identities.establish(lifetime_s=spec.security.lifetime_s, key_mode=carrier.key_mode)
         self._faults.forget()
         return LabState(carrier.name, str(file), spec, plan(spec, table, carrier.site()))
 
@@ -347,6 +358,7 @@ class Lab(Publishing, Faulting):
                 runtimes[0].fetch_logs(state.plan.units)
         ended = sum(runtime.sweep() for runtime in runtimes)
         self._state_file.unlink(missing_ok=True)
+        shutil.rmtree(Identities(self.folder).folder, ignore_errors=True)
         if not (keep_logs and (self.folder / "units").exists()):
             shutil.rmtree(self.folder, ignore_errors=True)
         return ended

@@ -95,9 +95,15 @@ class StubSpec(_Part):
 
 
 class SecuritySpec(_Part):
-    """How connections are secured."""
+    """How connections are secured.
 
-    mode: Literal["plaintext"] = "plaintext"
+    Attributes:
+        mode: ``plaintext``, or ``mtls``: every unit has a certificate, and both ends of a connection show theirs.
+        lifetime_s: for how long a certificate is valid, seconds.
+    """
+
+    mode: Literal["plaintext", "mtls"] = "plaintext"
+    lifetime_s: float = Field(default=86_400.0, ge=2, le=2_592_000)
 
 
 class LabSpec(_Part):

@@ -54,6 +54,7 @@ class LabEndpoints:
         clients: name → what stands beside it.
         central_envoy: the Envoy that all callers share; None if there is none.
         rest: gateways and model replicas by name, as REST clients find them.
+        identity: folder of the operator's certificate, for whoever comes by mTLS; empty in plaintext.
         metrics: admin pages of all Envoys; Prometheus finds ``/stats/prometheus`` there.
     """
 
@@ -63,4 +64,5 @@ class LabEndpoints:
     central_envoy: str | None
     control_plane: str
     rest: Mapping[str, str]
+    identity: str
     metrics: tuple[str, ...]

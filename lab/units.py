@@ -13,6 +13,8 @@ from string import Template, ascii_lowercase
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.client import DirectTarget, Endpoints
+from lab.identity import Identity
+from lab.identity.envoy import sds_files, sockets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -73,6 +75,9 @@ class Site(Protocol):
     def path(self, unit: str, file: str) -> str:
         """Where a unit finds a file of its own."""
 
+    def identity(self, unit: str) -> str:
+        """The folder in which a unit finds its certificate, if there are any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -109,6 +114,16 @@ class Unit:
     def address(self) -> str:
         """``host:port`` at which programs on this machine reach it."""
         return self.port.outside
+
+    @property
+    def identity(self) -> Identity:
+        """Who it is."""
+        return Identity(self.role, self.cluster or self.name)
+
+    @property
+    def hosts(self) -> set[str]:
+        """All hosts that somebody reaches it by."""
+        return {address.rsplit(":", 1)[0] for address in (self.port.inside, self.port.outside)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +172,14 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         for name in islice(_replica_names(cluster), replicas)
     ]
     gateways = list(_gateways(spec, site)) if spec.has_gateway else []
-    central = [_envoy(CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
+    central = [_envoy(spec, CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
     resolvers = [_resolver(spec, site)] if spec.has_resolvers and spec.resolver == "shared" else []
     shared = [*resolvers, *gateways, *central]
     units = [control_plane, *models, *gateways, *central, *resolvers]
     callers, clients = {}, {}
     for name in spec.callers:
         beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
-        beside += [_envoy(f"{name}-sidecar", "sidecar", site, name)] if spec.has_sidecars else []
+        beside += [_envoy(spec, f"{name}-sidecar", "sidecar", site, name)] if spec.has_sidecars else []
         reached = [control_plane, *shared, *beside, *models]
         callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
         clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)
@@ -174,13 +189,13 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
 
 def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> Unit:
     """One replica of a model cluster."""
-    rest = site.port(name, "rest")
+    rest = _rest(spec, name, site)
     argv = _python(
         "models.stub",
         cluster=cluster,
         replica=name,
         listen=port.bind,
-        rest=rest.bind,
+        **({"rest": rest.bind} if rest else {}),
         advertise=port.inside,
         control_plane=_control_plane_address(site),
         **spec.stub.model_dump(exclude_defaults=True),
@@ -207,12 +222,12 @@ def _control_plane_address(site: Site) -> str:
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
     for number in range(1, spec.gateway.replicas + 1):
         name = f"gateway-{number}"
-        port, rest = site.port(name, "grpc"), site.port(name, "rest")
+        port, rest = site.port(name, "grpc"), _rest(spec, name, site)
         argv = _python(
             "services.gateway",
             name=name,
             listen=port.bind,
-            rest=rest.bind,
+            **({"rest": rest.bind} if rest else {}),
             control_plane=_control_plane_address(site),
             replicas=spec.gateway.replicas,
             access_log=site.path(name, ACCESS_LOG),
@@ -237,7 +252,12 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
     return Unit(name, "resolver", argv, port, pod=caller or name)
 
 
-def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
+def _rest(spec: LabSpec, name: str, site: Site) -> Port | None:
+    """Where a unit serves REST. It has no TLS, and must be no way around it, so where there is TLS it is not served."""
+    return site.port(name, "rest") if spec.security.mode == "plaintext" else None
+
+
+def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") -> Unit:
     port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
     addresses = {"": port.bind, "admin_": admin.bind, "control_plane_": _control_plane_address(site)}
     hosts_and_ports = {
@@ -245,10 +265,14 @@ def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
         for prefix, address in addresses.items()
         for part, value in zip(("host", "port"), address.rsplit(":", 1), strict=True)
     }
+    secrets = sds_files(site.identity(name)) if spec.security.mode == "mtls" else {}
+    folder = str(Path(site.path(name, "envoy.yaml")).parent) if secrets else ""
     bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
         hosts_and_ports,
         role=role,
         access_log=site.path(name, ACCESS_LOG),
+        secrets=folder,
+        **sockets_of(role, folder, caller),
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (
@@ -265,7 +289,7 @@ def _envoy(name: str, role: str, site: Site, caller: str = "") -> Unit:
         *("--file-flush-interval-msec", "250"),
         *("--log-level", "warn"),
     )
-    return Unit(name, role, argv, port, admin, {"envoy.yaml": bootstrap}, pod=caller or name)
+    return Unit(name, role, argv, port, admin, {"envoy.yaml": bootstrap, **secrets}, pod=caller or name)
 
 
 def _caller(spec: LabSpec, name: str, endpoints: Endpoints, table: RouteTable, site: Site) -> Unit:

@@ -51,7 +51,7 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
 def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResult]]]:
     """As :func:`under_load`, with several at once."""
     with ExitStack() as stack:
-        runs = [stack.enter_context(_driven(lab, each)) for each in options]
+        runs = [stack.enter_context(driven(lab, each)) for each in options]
         yield runs
         over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
         if over:
@@ -59,7 +59,8 @@ def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResu
 
 
 @contextmanager
-def _driven(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
+def driven(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
+    """As :func:`under_load`, for a body that may outlast it."""
     answering = Event()
 
     def progress(seen: Progress) -> None:

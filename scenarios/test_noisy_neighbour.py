@@ -19,7 +19,8 @@ from lab.measure.compare import Interval, quantile_ratio
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import dial, under_load, verdict_of
+from scenarios.steps import dial, driven, verdict_of
+from scenarios.verdicts import INVALID, UNKNOWN, VALID, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,6 +69,13 @@ class Flooded:
     refused_by: frozenset[str]
     late: bool
 
+    @property
+    def verdict(self) -> str:
+        """Whether their p99 is at most :data:`WORSE` times its quiet one."""
+        if self.late or self.ratio.low <= WORSE < self.ratio.high:
+            return UNKNOWN
+        return VALID if self.ratio.high <= WORSE else INVALID
+
     def __str__(self) -> str:
         of = self.ratio
         return (
@@ -91,7 +99,11 @@ def models(lab: Lab) -> Iterator[None]:
 def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_of_other_models_are_served(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    """One tenant floods its own model; limits refuse it early, and the tenants of other models are served."""
+    """One tenant floods its own model; limits refuse it early, and the tenants of other models are served.
+
+    What that costs the others is judged beside it where nobody stands between them: a p99 that is shown to be more than
+    1.2 times its quiet one fails the scenario; whether it is shown to be less stands with the figure.
+    """
     tables = {"without limits": _table(routes, tmp_path)}
     if topology in LIMITED:
         tables["with limits"] = _table(routes, tmp_path, **{NOISY: {"rate": CAPACITY_RPS, "burst": 20}})
@@ -101,18 +113,15 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
             lab.publish(table, comment=f"noisy neighbour, {limits}")
         with scenario.step("Let one tenant flood its model, every other second"):
             seen = _flooded(lab, topology, tmp_path)
-        scenario.figure(limits, str(seen))
+        scenario.figure(limits, f"{seen}; at most {WORSE} times: {seen.verdict}")
 
         # Those that the model has places for are answered, and four times as many are not.
-        assert seen.refused > 1 / 2, f"the flood had no visible effect, so nothing is shown: {seen}"
+        if seen.refused < 1 / 2:
+            raise UnknownError(f"the flood had no visible effect: {seen}")
         assert (f"tenants.{NOISY}.rate" in seen.refused_by) == (limits == "with limits"), seen.refused_by
         assert seen.failed == 0, seen
         if topology in ONE_PATH_EACH:
-            if seen.late:
-                pytest.skip(f"unknown: {seen}")
-            assert seen.ratio.low <= WORSE, seen
-            if seen.ratio.high > WORSE:
-                pytest.skip(f"unknown, as the rounds scatter too much: {seen}")
+            assert seen.verdict != INVALID, seen
 
 
 @pytest.mark.scenario(takes_s=8)
@@ -142,7 +151,8 @@ def test_a_models_limit_of_each_tenant_keeps_a_place_for_the_others_at_the_same_
         refused[limit] = sum(by_tenant[tenant].failed for tenant in OTHERS)
         assert verdict_of(result, "origin") == "valid", result.folder
 
-    assert refused[0] > 0, "the flood had no visible effect, so nothing is shown"
+    if not refused[0]:
+        raise UnknownError("the flood had no visible effect")
     assert refused[6] == 0, result.folder
     for record in read_parquet(result.folder / "history.parquet"):
         if record.status != "OK":
@@ -184,7 +194,7 @@ def _flooded(lab: Lab, topology: str, folder: Path) -> Flooded:
         arrivals=f"trace:{_bursts(folder / 'flood.csv')}",
         contexts={"tenant": (NOISY,)},
     )
-    with under_load(lab, others) as run:
+    with driven(lab, others) as run:
         noise = read_parquet(lab.load(flood).folder / "history.parquet")
     return _told(read_parquet(run.result().folder / "history.parquet"), noise)
 
@@ -216,7 +226,7 @@ def _told(others: Sequence[Record], noise: Sequence[Record]) -> Flooded:
             late.append((record.sent_ns - record.intended_ns) / 1e6)
     rounds = [pair for pair in zip(noisy, quiet, strict=True) if all(pair)]
     if len(rounds) < ROUNDS - 1:
-        pytest.skip(f"unknown: the flood began so late that {len(rounds)} of {ROUNDS} rounds fell into the others' run")
+        raise UnknownError(f"the flood began so late that {len(rounds)} of {ROUNDS} rounds fell into the others' run")
     refusals = [record.message for record in noise if record.status == "RESOURCE_EXHAUSTED"]
     named = (f"tenants.{NOISY}.rate", "its concurrency_limit")
     return Flooded(

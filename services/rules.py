@@ -156,7 +156,9 @@ class Subscriber:
 
     async def run(self) -> None:
         """Subscribes again and again until cancelled."""
-        async with open_channel(self._control_plane, security=self._security, keepalive=True) as channel:
+        async with open_channel(
+            self._control_plane, security=self._security, peer="control-plane", keepalive=True
+        ) as channel:
             stub = rules_pb2_grpc.RulesStub(channel)
             while True:
                 try:

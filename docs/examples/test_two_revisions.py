@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from lab.runs import LoadOptions
 from scenarios.steps import assert_all_answered_rightly, under_load
 
@@ -11,12 +13,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
+    from scenarios.scenario import Scenario
 
 
-def test_publishing_the_same_table_again_under_load_disturbs_nobody(lab: Lab, topology: str, routes: Path) -> None:
+@pytest.mark.scenario(takes_s=3)
+def test_publishing_the_same_table_again_under_load_disturbs_nobody(
+    scenario: Scenario, lab: Lab, topology: str, routes: Path
+) -> None:
+    """A revision that changes nothing goes out under load, and every request is answered as before."""
     load = LoadOptions(topology=topology, caller="homepage", rate=100, duration_s=2)
 
-    with under_load(lab, load) as run:
+    with under_load(lab, load) as run, scenario.step("Publish the table that is in force"):
         lab.publish(routes, comment="the same again")
 
-    assert_all_answered_rightly(run.result())
+    with scenario.step("Judge every answer"):
+        assert_all_answered_rightly(run.result())

@@ -23,11 +23,13 @@ class Arm:
         name: as tables have it.
         topology: whose client it takes.
         endpoints: where that finds what it needs.
+        identity: folder of the caller's certificate; empty for plaintext.
     """
 
     name: str
     topology: str
     endpoints: Endpoints
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

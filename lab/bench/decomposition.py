@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.bench.result import BenchResult, ResultTable
+from lab.bench.result import BenchResult, Claim, ResultTable
+from lab.bench.secured import IN_PLAINTEXT, SECURED, measured_pair
 from lab.bench.ways import DIRECT, DOUBTFUL, STATIC, measured_ways
-from lab.measure.compare import median_difference
+from lab.measure.compare import median_difference, median_ratio
 from lab.measure.pace import pace_of
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
@@ -57,51 +58,68 @@ PARTS = (
     Part("resolve", "mesh-unleased", "mesh", "the resolver is asked on every call"),
     Part("central, not local", "gateway-header", "mesh", "one Envoy for all callers, not one beside each"),
 )
+MTLS = Part("mTLS", SECURED, IN_PLAINTEXT, "two small labs of one mesh each; every connection but to the Envoy is mTLS")
+
+MTLS_BOUND, MTLS_AT_BYTES = 1.15, 27_000
 
 
 def run(setting: Setting, rounds: int) -> BenchResult:
-    """Looks at the rounds of ``topologies``, which are measured if they have not been."""
-    ways = measured_ways(setting, rounds)
-    parts = [part for part in PARTS if ways.has(part.more, part.less)]
+    """Looks at the rounds of ``topologies``, measured if they have not been; and at mTLS, in rounds of its own."""
+    ways, pair = measured_ways(setting, rounds), measured_pair(setting, rounds)
+    parts = [(part, ways) for part in PARTS if ways.has(part.more, part.less)]
+    parts.append((MTLS, pair))
     arms, paces = {}, {}
-    for part in parts:
-        for cell in ways.cells:
-            one, other = ways.p50_ms(part.more, cell), ways.p50_ms(part.less, cell)
+    for part, seen in parts:
+        for cell in seen.cells:
+            one, other = seen.p50_ms(part.more, cell), seen.p50_ms(part.less, cell)
             arms[f"{part.name}, {cell}"] = [more - less for more, less in zip(one, other, strict=True)]
             for arm in (part.more, part.less):
-                paces[f"{arm}, {cell}"] = pace_of(ways.rounds.paces[arm, cell])
+                paces[f"{arm}, {cell}"] = pace_of(seen.rounds.paces[arm, cell])
     return BenchResult(
         name=NAME,
         unit="ms (difference of p50)",
         arms=arms,
-        claims=[],
+        claims=[_claim(pair)],
         notes=list(_notes(ways, parts, rounds)),
-        controls=ways.controls,
+        controls=[*ways.controls, *pair.controls],
         paces=paces,
         tables=[_table(ways, parts)],
         charts=list(_charts(ways, parts, rounds)),
     )
 
 
-def _table(ways: Ways, parts: Sequence[Part]) -> ResultTable:
+def _claim(pair: Ways) -> Claim:
+    cell = pair.at(MTLS_AT_BYTES)
+    return Claim(
+        text=f"{SECURED} / {IN_PLAINTEXT}, p50, {cell}",
+        figure=median_ratio(pair.p50_ms(SECURED, cell), pair.p50_ms(IN_PLAINTEXT, cell), seed=0),
+        at_most=MTLS_BOUND,
+        doubts=pair.doubts(cell, SECURED, IN_PLAINTEXT),
+    )
+
+
+def _table(ways: Ways, parts: Sequence[tuple[Part, Ways]]) -> ResultTable:
     columns = [str(cell) for cell in ways.cells]
     rows = [
         [
             part.name,
             f"{part.more} − {part.less}",
-            *(ways.shown(part.figure(ways, cell), cell, part.more, part.less) for cell in ways.cells),
+            *(
+                seen.shown(part.figure(seen, cell), cell, part.more, part.less) if cell in seen.cells else ""
+                for cell in ways.cells
+            ),
         ]
-        for part in parts
+        for part, seen in parts
     ]
     title = "difference of p50, ms, with 95 % intervals"
     return ResultTable(title=title, columns=("part", "pair", *columns), rows=rows, numbers=columns)
 
 
-def _charts(ways: Ways, parts: Sequence[Part], rounds: int) -> Iterator[BarChart]:
+def _charts(ways: Ways, parts: Sequence[tuple[Part, Ways]], rounds: int) -> Iterator[BarChart]:
     """One a size: at megabytes the parts are so much longer that one axis for all would hide the others."""
     for payload_bytes in sorted({cell.payload_bytes for cell in ways.cells}):
         cell = ways.at(payload_bytes)
-        figures = [(part.name, part.figure(ways, cell)) for part in parts]
+        figures = [(part.name, part.figure(seen, cell)) for part, seen in parts]
         bars = [
             Bar(name, style_of(number), figure.estimate, figure.low, figure.high)
             for number, (name, figure) in enumerate(figures, 1)
@@ -116,11 +134,10 @@ def _charts(ways: Ways, parts: Sequence[Part], rounds: int) -> Iterator[BarChart
         )
 
 
-def _notes(ways: Ways, parts: Sequence[Part], rounds: int) -> Iterator[str]:
-    yield f"n = {rounds} rounds, those of the bench topologies"
-    yield from (f"{part.name} = {part.more} − {part.less}: {part.differs}" for part in parts)
+def _notes(ways: Ways, parts: Sequence[tuple[Part, Ways]], rounds: int) -> Iterator[str]:
+    yield f"n = {rounds} rounds, those of the bench topologies; as many for mTLS"
+    yield from (f"{part.name} = {part.more} − {part.less}: {part.differs}" for part, _ in parts)
     for part in PARTS:
         if missing := " and ".join(arm for arm in (part.more, part.less) if not ways.has(arm)):
             yield f"{part.name}: not measured: this lab has no {missing}"
-    yield "mTLS: not measured: this lab knows plaintext only"
     yield DOUBTFUL

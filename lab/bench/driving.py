@@ -110,7 +110,7 @@ class Driver:
     def _carried_out(self, arm: Arm, plan: LoadPlan, **options: Any) -> tuple[float, list[Record]]:
         path = self._folder / run_folder.PLAN
         write_plan(plan, path)
-        took_s = self._ask({"arm": arm.name, "plan": str(path), **options})
+        took_s = self._ask({"arm": arm.name, "plan": str(path), "identity": arm.identity, **options})
         records = read_spool(plan.spool)
         plan.spool.unlink()
         return took_s, records

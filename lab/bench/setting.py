@@ -16,6 +16,7 @@ from lab.errors import UnitError
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
+from lab.transport.security import PLAINTEXT
 from lab.units import Port, Unit
 from lab.waiting import eventually
 
@@ -101,13 +102,20 @@ def cpu_seconds(pid: int) -> float:
 
 @contextmanager
 def setting(
-    say: Callable[[str], None], spec: Path = DEFAULT_SPEC, only: Mapping[str, Sequence[str]] | None = None
+    say: Callable[[str], None],
+    spec: Path = DEFAULT_SPEC,
+    only: Mapping[str, Sequence[str]] | None = None,
+    *,
+    security: str = PLAINTEXT,
 ) -> Iterator[Setting]:
-    """Brings a lab up for a bench, and takes it down again; arguments as for :class:`Setting`."""
+    """Brings a lab up for a bench, and takes it down again; arguments as for :class:`Setting`.
+
+    It is in plaintext unless certificates are what the bench is about.
+    """
     lab = Lab(f"bench-{secrets.token_hex(3)}")
     with _precedence():
         try:
-            lab.up(spec=spec, runtime="process", say=say)
+            lab.up(spec=spec, security=security, runtime="process", say=say)
             yield Setting(lab, LabState.of(lab.folder), say, only or {})
         finally:
             lab.down()

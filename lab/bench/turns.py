@@ -3,8 +3,9 @@
 ``python -m lab.bench.turns``. It takes one JSON object a line on standard input, ``{"arm": NAME, "plan": PLAN.json}``,
 carries that plan out through the arm's client in an open loop, as ``lab.load.driver`` does, and answers with one on
 standard output: ``{"took_s": SECONDS}``, or ``{"error": WHY}``. With ``"in_flight": N`` it goes in a closed loop
-instead. The history goes to the plan's spool. A client is opened, and warmed up, when its arm comes for the first time:
-no turn pays for a process, a connection or a lease.
+instead, and with ``"identity": FOLDER`` the client has the certificate there. The history goes to the plan's spool. A
+client is opened, and warmed up, when its arm comes for the first time: no turn pays for a process, a connection or a
+lease.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lab.load.driver import go_first
 from lab.load.mix import Payloads
 from lab.load.open_loop import NS, OpenLoop, Stop
 from lab.load.plan import read_plan
+from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:
     from lab.client import Client
@@ -45,7 +47,9 @@ async def serve() -> None:
             answer: dict[str, object]
             try:
                 plan = read_plan(Path(asked["plan"]))
-                answer = {"took_s": await _turn(clients, asked["arm"], plan, asked.get("in_flight", 0))}
+                if asked["arm"] not in clients:
+                    clients[asked["arm"]] = await _opened(plan, asked.get("identity", ""))
+                answer = {"took_s": await _turn(clients[asked["arm"]], plan, asked.get("in_flight", 0))}
             except LabError as error:
                 answer = {"error": str(error)}
             sys.stdout.write(json.dumps(answer) + "\n")
@@ -54,19 +58,18 @@ async def serve() -> None:
         await asyncio.gather(*(client.close() for client in clients.values()))
 
 
-async def _turn(clients: dict[str, Client], arm: str, plan: LoadPlan, in_flight: int) -> float:
-    if arm not in clients:
-        clients[arm] = await _opened(plan)
+async def _turn(client: Client, plan: LoadPlan, in_flight: int) -> float:
     with SpoolWriter(plan.spool) as spool:
         if in_flight:
-            return await keep_busy(plan, clients[arm], spool, in_flight=in_flight)
-        loop = OpenLoop(plan, plan.schedule(), clients[arm], spool, Stop())
+            return await keep_busy(plan, client, spool, in_flight=in_flight)
+        loop = OpenLoop(plan, plan.schedule(), client, spool, Stop())
         await loop.run()
         return (loop.end_ns - loop.start_ns) / NS
 
 
-async def _opened(plan: LoadPlan) -> Client:
-    client = open_client(plan.topology, plan.caller, plan.endpoints)
+async def _opened(plan: LoadPlan, identity: str) -> Client:
+    security = Security(MTLS, identity) if identity else None
+    client = open_client(plan.topology, plan.caller, plan.endpoints, security=security)
     try:
         await client.ready()
         payloads = Payloads()

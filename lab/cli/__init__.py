@@ -11,7 +11,22 @@ from typing import Annotated
 
 import typer
 
-from lab.cli import bench, call, compare, demo, doctor, fault, lifecycle, load, logs, report, roll, routes, scenarios
+from lab.cli import (
+    bench,
+    call,
+    compare,
+    demo,
+    doctor,
+    fault,
+    lifecycle,
+    load,
+    logs,
+    pki,
+    report,
+    roll,
+    routes,
+    scenarios,
+)
 from lab.errors import LabError
 
 # What typer makes of Ctrl-C, as shells do.
@@ -36,6 +51,7 @@ app.add_typer(fault.app, name="fault")
 report.register(app)
 compare.register(app)
 bench.register(app)
+app.add_typer(pki.app, name="pki")
 scenarios.register(app)
 
 

@@ -34,7 +34,7 @@ def up(
     ] = DEFAULT_SPEC,
     routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
     topology: Annotated[str, typer.Option(help="Topologies, separated by commas, instead of the spec's.")] = "",
-    security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext.")] = None,
+    security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext or mtls.")] = None,
     log_requests: Annotated[
         bool, typer.Option(help="Callers, resolvers and models write a line a request, too: see `lab logs`.")
     ] = False,
@@ -171,12 +171,16 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
                 "central_envoy": where.central_envoy,
                 "control_plane": where.control_plane,
                 "rest": {name: f"http://{address}" for name, address in where.rest.items()},
+                "identity": where.identity or None,
                 "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
             }
         )
     else:
         console.print(_endpoints_table(where))
-        console.print(table(("", "REST"), [(name, f"http://{address}") for name, address in where.rest.items()]))
+        if where.rest:
+            console.print(table(("", "REST"), [(name, f"http://{address}") for name, address in where.rest.items()]))
+        if where.identity:
+            console.print(f"Only by mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
 
 
 def _document(unit: UnitStatus) -> dict[str, object]:

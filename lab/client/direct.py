@@ -39,7 +39,7 @@ class DirectClient(Client):
     def _route(self, target: DirectTarget) -> tuple[Wire, Decision]:
         wire = self._wires.get(target.addresses)
         if wire is None:
-            wire = self._wires[target.addresses] = Wire(target.addresses, self._security)
+            wire = self._wires[target.addresses] = Wire(target.addresses, self._security, peer="model")
         key = routing_key(target.model, target.version)
         decision = Decision(
             routing_key=key,

@@ -29,7 +29,7 @@ class GatewayClient(Client):
         super().__init__(caller, endpoints, **options)
         if not endpoints.gateways:
             raise SpecError(f"topology {self.topology}: no address of a gateway is given")
-        self._route = Wire(endpoints.gateways, self._security), Decision(timeout_s=_TIMEOUT_S)
+        self._route = Wire(endpoints.gateways, self._security, peer="gateway"), Decision(timeout_s=_TIMEOUT_S)
 
     async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         del passage, context

@@ -29,4 +29,4 @@ class GatewayHeaderClient(MeshClient):
     def _open_wire(self) -> Wire:
         if self._endpoints.central_envoy is None:
             raise SpecError(f"topology {self.topology}: no address of a central Envoy is given")
-        return Wire((self._endpoints.central_envoy,), self._security)
+        return Wire((self._endpoints.central_envoy,), self._security, peer="central-envoy")

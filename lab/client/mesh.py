@@ -18,6 +18,7 @@ from lab.client.watch import Watch
 from lab.client.wire import Wire
 from lab.errors import CallError, ResolverUnreachableError, SpecError
 from lab.transport import open_channel
+from lab.transport.book import beside
 from models.context import write_context
 from models.proto.control.v1 import resolver_pb2
 
@@ -50,7 +51,7 @@ class UnleasedMeshClient(Client):
         if endpoints.resolver is None:
             raise SpecError(f"topology {self.topology}: no address of a resolver is given")
         self._wire = self._open_wire()
-        self._resolver = open_channel(endpoints.resolver, security=self._security, keepalive=True)
+        self._resolver = open_channel(endpoints.resolver, security=self._security, peer="resolver", keepalive=True)
         self._resolve_rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._resolver.unary_unary(_RESOLVE)
         self._decisions = DecisionReader()
 
@@ -58,7 +59,7 @@ class UnleasedMeshClient(Client):
         """The way to every model, by routing key."""
         if self._endpoints.sidecar is None:
             raise SpecError(f"topology {self.topology}: no address of a sidecar is given")
-        return Wire((self._endpoints.sidecar,), self._security)
+        return Wire((self._endpoints.sidecar,), beside(self._endpoints.sidecar))
 
     async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         return self._wire, await self._resolve(passage, context, _RESOLVE_TIMEOUT_S)

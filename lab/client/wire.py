@@ -29,6 +29,7 @@ class Wire:
     Args:
         addresses: one ``host:port``, or several ``ip:port`` to take in turn.
         security: credentials; this process's own by default.
+        peer: role of who must be there, if that can be proved.
         channel: to send over, if it was opened already; what is in ``addresses`` then only names it.
     """
 
@@ -36,10 +37,12 @@ class Wire:
         self,
         addresses: Sequence[str],
         security: Security | None = None,
+        *,
+        peer: str = "",
         channel: grpc.aio.Channel | None = None,
     ) -> None:
         self._addresses = tuple(addresses)
-        self._channel = channel or open_channel(*addresses, security=security, carries_requests=True)
+        self._channel = channel or open_channel(*addresses, security=security, peer=peer, carries_requests=True)
         self._unary: dict[tuple[str, bool], grpc.aio.UnaryUnaryMultiCallable[bytes, Any]] = {}
         self._stream: dict[tuple[str, bool], grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
 

@@ -31,6 +31,9 @@ class RuntimeSite(Protocol):
     def path(self, unit: str, file: str) -> str:
         """See :class:`lab.units.Site`."""
 
+    def identity(self, unit: str) -> str:
+        """See :class:`lab.units.Site`."""
+
     def take_over(self, old: Unit, name: str) -> Port:
         """The port of a unit that is gone, with its address, for another of that name."""
 
@@ -42,6 +45,8 @@ class Runtime(Protocol):
     """
 
     name: str
+    key_mode: int
+    """Who may read a unit's key, as for ``chmod``: its own process."""
 
     def site(self, layout: Plan | None = None) -> RuntimeSite:
         """Where a new lab's units will be, or more of them beside those that a plan has."""

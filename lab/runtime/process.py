@@ -22,9 +22,10 @@ import psutil
 from lab.errors import InputError, UnitError
 from lab.runtime import ports
 from lab.runtime.breaking import Breaking
+from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
-from lab.transport.security import ENVIRONMENT_VARIABLE
+from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 from lab.units import Port
 
 if TYPE_CHECKING:
@@ -56,12 +57,17 @@ class ProcessSite:
     def take_over(self, old: Unit, name: str) -> Port:
         """The port of a unit that is gone, for another of that name, which gets its port of REST as well."""
         for port in ("grpc", "rest"):
-            self.ports[f"{name}/{port}"] = self.ports.pop(f"{old.name}/{port}")
+            if f"{old.name}/{port}" in self.ports:
+                self.ports[f"{name}/{port}"] = self.ports.pop(f"{old.name}/{port}")
         return old.port
 
     def path(self, unit: str, file: str) -> str:
         """``<lab>/units/<unit>/<file>``."""
         return str(self.folder / "units" / unit / file)
+
+    def identity(self, unit: str) -> str:
+        """Where the lab's authority puts it."""
+        return str(Identities(self.folder).of(unit))
 
 
 class ProcessRuntime:
@@ -73,6 +79,7 @@ class ProcessRuntime:
     """
 
     name = "process"
+    key_mode = 0o600
 
     def __init__(self, folder: Path, security: str) -> None:
         self._folder = folder
@@ -98,6 +105,8 @@ class ProcessRuntime:
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         """Starts units, and yields each with what it runs as at once; whether it came up is seen by looking."""
+        if self._security == MTLS:
+            Identities(self._folder).provide(units)
         for unit in units:
             yield unit.name, self._start(unit)
 
@@ -186,9 +195,9 @@ class ProcessRuntime:
         errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
-        del caller, ui_port  # everybody stands on the same loopback
+        del ui_port  # everybody stands on the same loopback
         command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
-        environment = self._environment("driver")
+        environment = self._environment("driver", identity=caller)
         # In a session of its own: a terminal's Ctrl-C would reach it a second time.
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
@@ -231,11 +240,12 @@ class ProcessRuntime:
                 continue
         return found
 
-    def _environment(self, unit: str) -> dict[str, str]:
+    def _environment(self, unit: str, *, identity: str = "") -> dict[str, str]:
         return {
             **os.environ,
             _MARK: f"{self._folder}:{unit}",
             ENVIRONMENT_VARIABLE: self._security,
+            IDENTITY_VARIABLE: str(Identities(self._folder).of(identity or unit)),
             # glibc keeps an arena of freed memory per thread; thirty processes of ten threads each would hoard.
             "MALLOC_ARENA_MAX": "2",
             "PYTHONUNBUFFERED": "1",

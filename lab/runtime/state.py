@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
+from lab.runtime.identities import Identities
 from lab.spec import LabSpec
 from lab.units import Plan, Port, Unit
 
@@ -87,15 +88,19 @@ class LabState:
         return replace(self, plan=plan, running={name: each for name, each in self.running.items() if name in names})
 
     def save(self, path: Path) -> None:
-        """Writes it down so that a crash leaves either the old or the new."""
+        """Writes it down so that a crash leaves either the old or the new; this process can reach its units then."""
         scratch = path.with_suffix(".new")
         document = {**asdict(self), "spec": self.spec.model_dump(mode="json")}
         scratch.write_text(json.dumps(document, indent=1))
         scratch.replace(path)
+        self._introduce(path.parent)
+
+    def _introduce(self, folder: Path) -> None:
+        Identities(folder).introduce(self.plan.units, self.security)
 
     @classmethod
     def load(cls, path: Path) -> LabState | None:
-        """What was written down; None if nothing was.
+        """What was written down, whose units this process can reach then; None if nothing was.
 
         Raises:
             LabError: the file is damaged.
@@ -107,7 +112,7 @@ class LabState:
                 for whose in ("callers", "clients")
             )
             units = tuple(_unit(each) for each in raw["plan"]["units"])
-            return cls(
+            state = cls(
                 runtime=raw["runtime"],
                 spec_file=raw["spec_file"],
                 spec=LabSpec.model_validate(raw["spec"]),
@@ -118,6 +123,8 @@ class LabState:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{path}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
+        state._introduce(path.parent)
+        return state
 
 
 def _unit(document: Mapping[str, Any]) -> Unit:

@@ -6,7 +6,7 @@ elsewhere.
 
 from lab.transport.channels import open_blocking_channel, open_channel
 from lab.transport.rest import RestServer
-from lab.transport.security import Security
+from lab.transport.security import Security, is_operator, peer_identity
 from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server
 from lab.transport.service import run_service
 from lab.transport.xds import open_xds_channel
@@ -16,11 +16,13 @@ __all__ = [
     "Security",
     "drain",
     "enable_reflection",
+    "is_operator",
     "is_serving",
     "listen",
     "new_server",
     "open_blocking_channel",
     "open_channel",
     "open_xds_channel",
+    "peer_identity",
     "run_service",
 ]

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from lab.identity import host_name
+from lab.transport import book
+from lab.transport.renewing import RenewingChannel
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ def _target(addresses: Sequence[str]) -> tuple[str, tuple[Option, ...]]:
 def open_channel(
     *addresses: str,
     security: Security | None = None,
+    peer: str = "",
     keepalive: bool = False,
     carries_requests: bool = False,
     own_connection: bool = False,
@@ -71,28 +75,52 @@ def open_channel(
     Args:
         addresses: one ``host:port``, or several ``ip:port`` over which gRPC balances calls in turn; it leaves out
             those that cannot be reached or say by their health service that they do not serve.
-        security: credentials; this process's own by default.
+        security: credentials; by default what this process knows of the address, else its own.
+        peer: who must be there, if that can be proved: a role, or ``role/name``; anybody of the lab by default.
         keepalive: notice a frozen peer within about 2 s while a call is open; for channels that carry long streams.
         carries_requests: notice a frozen peer within about 5 s while a call is open; for the data path.
         own_connection: share none with other channels of this process; for one that plays several callers.
     """
     target, options = _target(addresses)
+    security, peer = who_is_there(addresses[0], security, peer)
     if keepalive:
         options += _KEEPALIVE
     elif carries_requests:
         options += DATA_KEEPALIVE
     if own_connection:
         options = (*options, _OWN_CONNECTION)
-    credentials = (security or Security.of_this_process()).channel_credentials()
-    if credentials is None:
+    if not security.is_mtls:
         return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+    options = (*options, _expecting(peer))
+
+    def open_now() -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(target, _credentials(security), options=options)
+
+    return RenewingChannel(open_now, security.version)
 
 
-def open_blocking_channel(address: str, security: Security | None = None) -> grpc.Channel:
-    """A channel for code without an event loop: the command line, notebooks, tests."""
+def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:
+    """A channel for code without an event loop: the command line, notebooks, tests. It keeps its certificate."""
     target, options = _target((address,))
-    credentials = (security or Security.of_this_process()).channel_credentials()
-    if credentials is None:
+    security, peer = who_is_there(address, security, peer)
+    if not security.is_mtls:
         return grpc.insecure_channel(target, options=options)
-    return grpc.secure_channel(target, credentials, options=options)
+    return grpc.secure_channel(target, _credentials(security), options=(*options, _expecting(peer)))
+
+
+def who_is_there(address: str, security: Security | None, peer: str) -> tuple[Security, str]:
+    """Credentials for an address, and who must be there; see :func:`open_channel`."""
+    known = book.look_up(address)
+    if known is None:
+        return security or Security.of_this_process(), peer
+    return security or known.security, peer or known.peer
+
+
+def _credentials(security: Security) -> grpc.ChannelCredentials:
+    credentials = security.channel_credentials()
+    assert credentials is not None  # noqa: S101 (for the type checker: there are, with mTLS)
+    return credentials
+
+
+def _expecting(peer: str) -> Option:
+    return ("grpc.ssl_target_name_override", host_name(peer))

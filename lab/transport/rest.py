@@ -80,7 +80,7 @@ class RestServer:
         Raises:
             UnitError: the address cannot be bound.
         """
-        if (security or Security.of_this_process()).server_credentials() is not None:
+        if (security or Security.of_this_process()).is_mtls:
             _log.warning("REST is not served: it has no TLS, and this lab's connections are secured")
             return 0
         host, port = address.rsplit(":", 1)

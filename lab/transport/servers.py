@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,10 +12,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import UnitError
 from lab.transport.channels import MAX_MESSAGE_BYTES
+from lab.transport.guard import Guard
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -36,11 +38,18 @@ _KEEPALIVE = (
     ("grpc.http2.ping_timeout_ms", 20_000),
 )
 
+# A connection has the identities that it was made with, and must not outlive them: after a quarter of a certificate's
+# life clients are asked to connect anew, and what has not ended after another, such as an endless stream, is ended.
+# Not so where such streams say that a node is there: who ended them would take it out.
+_OF_A_LIFETIME = 0.25
+
 
 def new_server(
     *,
     handlers: Sequence[grpc.GenericRpcHandler] = (),
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    admits: Mapping[str, Collection[str]] | None = None,
+    security: Security | None = None,
     keepalive: bool = False,
     max_connection_age_s: float = 0.0,
 ) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
@@ -49,6 +58,9 @@ def new_server(
     Args:
         handlers: of its APIs, where they are not added later.
         interceptors: see gRPC.
+        admits: where peers prove who they are: full name of a service → roles that may call it; see
+            :class:`lab.transport.guard.Guard`.
+        security: credentials; this process's own by default.
         keepalive: give a peer that is frozen or cut off up after half a minute; for servers of long streams.
         max_connection_age_s: after so many seconds, give or take a tenth, a client is asked to connect anew once what
             is in flight is done; 0 for never.
@@ -57,6 +69,13 @@ def new_server(
         The server, and its health service: whole server as ``""``, SERVING from the start.
     """
     options = (*_OPTIONS, *_KEEPALIVE) if keepalive else _OPTIONS
+    security = security or Security.of_this_process()
+    if security.is_mtls:
+        interceptors = (Guard(admits or {}), *interceptors)
+        if not keepalive:
+            part_s = security.lifetime_s() * _OF_A_LIFETIME
+            max_connection_age_s = min(max_connection_age_s or math.inf, part_s)
+            options = (*options, ("grpc.max_connection_age_grace_ms", round(part_s * 1_000)))
     if max_connection_age_s:
         options = (*options, ("grpc.max_connection_age_ms", round(max_connection_age_s * 1_000)))
     server = grpc.aio.server(interceptors=list(interceptors), options=options)

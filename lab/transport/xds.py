@@ -13,25 +13,30 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+import grpc
 import grpc.aio
 
 from lab.errors import SpecError
-from lab.transport.channels import DATA_KEEPALIVE, OPTIONS
-from lab.transport.security import Security
+from lab.identity import folder as identity
+from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, who_is_there
 
 if TYPE_CHECKING:
     from lab.transport.channels import Option
+    from lab.transport.security import Security
 
 LISTENER = "models"
 """What such channels ask for: ``xds:///models``."""
 
 ROLE = "proxyless"
 
+CERTIFICATES = "lab"
+"""Name of the certificates that such channels have, for clusters to refer to."""
+
 _VARIABLE, _FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG", "GRPC_XDS_BOOTSTRAP"
 _ARGUMENT = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
 
-# Caller and control plane; one at most.
-_introduced_as: list[tuple[str, str]] = []
+# Caller, control plane and certificate's folder; one at most.
+_introduced_as: list[tuple[str, str, str]] = []
 
 
 def open_xds_channel(control_plane: str, caller: str, security: Security | None = None) -> grpc.aio.Channel:
@@ -45,40 +50,56 @@ def open_xds_channel(control_plane: str, caller: str, security: Security | None 
     Raises:
         SpecError: somebody else has told gRPC who this process is.
     """
-    credentials = (security or Security.of_this_process()).channel_credentials()
-    options = _introduce(control_plane, caller)
+    security, _ = who_is_there(control_plane, security, "")
+    options = _introduce(control_plane, caller, security.folder)
     target = f"xds:///{LISTENER}"
-    if credentials is None:
+    if not security.is_mtls:
         return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
+    # Without a fallback of its own: a cluster that brings no TLS gets no connection, rather than one in plaintext.
+    return grpc.aio.secure_channel(target, grpc.xds_channel_credentials(), options=options)
 
 
-def bootstrap(control_plane: str, caller: str) -> dict[str, object]:
-    """What gRPC is to know, see gRFC A27.
+def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, object]:
+    """What gRPC is to know, see gRFCs A27, A29 and A65.
 
     A caller's service and a load driver beside it are different nodes, so they have different ids. The id lives as long
     as the process: whoever comes back to a control plane that was away is the same node as before.
+
+    Args:
+        control_plane: ``host:port``.
+        caller: in whose name.
+        folder: of this process's certificate; empty for plaintext.
     """
+    node = {
+        "id": f"{caller}-{ROLE}-{secrets.token_hex(3)}",
+        "cluster": caller,
+        "metadata": {"role": ROLE},
+    }
+    server = {"server_uri": control_plane, "server_features": ["xds_v3"]}
+    if not folder:
+        return {"xds_servers": [{**server, "channel_creds": [{"type": "insecure"}]}], "node": node}
+    present = f"{folder}/{identity.CURRENT}"
+    files = {
+        "certificate_file": f"{present}/{identity.CERTIFICATE}",
+        "private_key_file": f"{present}/{identity.KEY}",
+        "ca_certificate_file": f"{present}/{identity.AUTHORITIES}",
+        "refresh_interval": "1s",
+    }
     return {
-        "xds_servers": [
-            {"server_uri": control_plane, "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}
-        ],
-        "node": {
-            "id": f"{caller}-{ROLE}-{secrets.token_hex(3)}",
-            "cluster": caller,
-            "metadata": {"role": ROLE},
-        },
+        "xds_servers": [{**server, "channel_creds": [{"type": "tls", "config": files}]}],
+        "certificate_providers": {CERTIFICATES: {"plugin_name": "file_watcher", "config": files}},
+        "node": node,
     }
 
 
-def _introduce(control_plane: str, caller: str) -> tuple[Option, ...]:
+def _introduce(control_plane: str, caller: str, folder: str = "") -> tuple[Option, ...]:
     """Lets gRPC know who this process is; returns options for a channel."""
     if _FILE_VARIABLE in os.environ:
         raise SpecError(f"{_FILE_VARIABLE} is set, and gRPC would go by it: unset it for topology proxyless")
     if not _introduced_as:
         # What is there already is the parent process's.
-        os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller))
-        _introduced_as.append((caller, control_plane))
-    if (caller, control_plane) in _introduced_as:
+        os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller, folder))
+        _introduced_as.append((caller, control_plane, folder))
+    if (caller, control_plane, folder) in _introduced_as:
         return (*OPTIONS, *DATA_KEEPALIVE)
-    return (*OPTIONS, *DATA_KEEPALIVE, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller))))
+    return (*OPTIONS, *DATA_KEEPALIVE, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller, folder))))

@@ -79,7 +79,7 @@ class Registration:
         # An event of its own for each stream: the reports of one that has ended must not take the next one's cue.
         self._changed = asyncio.Event()
         # A new channel each time: gRPC's own would wait longer and longer between its attempts.
-        async with open_channel(self._control_plane, keepalive=True) as channel:
+        async with open_channel(self._control_plane, peer="control-plane", keepalive=True) as channel:
             call = replicas_pb2_grpc.ReplicasStub(channel).Register(self._reports(self._changed))
             try:
                 async for assignment in call:

@@ -44,6 +44,10 @@ _SERVICES = tuple(
 )
 
 
+_CLIENTS = ("sidecar", "central-envoy", "gateway", "caller")
+_ADMITS = {service: _CLIENTS if not service.endswith("StubControl") else () for service in _SERVICES}
+
+
 class Replica:
     """A replica that serves from :meth:`start` on.
 
@@ -58,7 +62,9 @@ class Replica:
         self._dials = Dials(options.behaviour)
         self._access_log = AccessLog(options.access_log)
         self._server, self._healthy = new_server(
-            interceptors=self._access_log.interceptors, max_connection_age_s=options.max_connection_age_s
+            interceptors=self._access_log.interceptors,
+            admits=_ADMITS,
+            max_connection_age_s=options.max_connection_age_s,
         )
         host, _, port = options.advertise.rpartition(":")
         bound = listen(self._server, options.listen)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _GRACE_S = 5.0
+_SERVICE = caller_pb2.DESCRIPTOR.services_by_name["Caller"].full_name
 
 _log = logging.getLogger("services.caller")
 
@@ -32,9 +33,9 @@ def _arguments() -> argparse.Namespace:
 
 async def _serve(stop: asyncio.Event, address: str, config: CallerConfig, log: RequestLog) -> None:
     caller = Caller(config, log)
-    server, healthy = new_server()
+    server, healthy = new_server(admits={_SERVICE: ()})
     caller_pb2_grpc.add_CallerServicer_to_server(caller, server)
-    enable_reflection(server, [caller_pb2.DESCRIPTOR.services_by_name["Caller"].full_name])
+    enable_reflection(server, [_SERVICE])
     port = listen(server, address)
     await server.start()
     _log.info("%s serves on port %d by %s", config.name, port, ", ".join(config.topologies))

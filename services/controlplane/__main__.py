@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from lab.transport import listen, new_server, run_service
-from services.controlplane.apis import add_apis
+from services.controlplane.apis import ADMITS, add_apis
 from services.controlplane.publish import Publisher, Timeouts
 from services.controlplane.registry import Registry
 
@@ -31,7 +31,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts)
     publisher.restore()
-    server, _ = new_server(keepalive=True)
+    server, _ = new_server(keepalive=True, admits=ADMITS)
     add_apis(server, publisher)
     listen(server, arguments.listen)
     await server.start()

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from envoy.service.discovery.v3 import ads_pb2_grpc
+from envoy.service.discovery.v3 import ads_pb2, ads_pb2_grpc
 
-from models.proto.control.v1 import admin_pb2_grpc, faults_pb2_grpc, replicas_pb2_grpc, rules_pb2_grpc
+from models.proto.control.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    faults_pb2,
+    faults_pb2_grpc,
+    replicas_pb2,
+    replicas_pb2_grpc,
+    rules_pb2,
+    rules_pb2_grpc,
+)
 from services.controlplane.admin import AdminServicer
 from services.controlplane.faults import FaultsServicer
 from services.controlplane.membership import ReplicasServicer
@@ -14,9 +23,21 @@ from services.controlplane.rules import RulesServicer
 from services.controlplane.xds.service import Discovery
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     import grpc.aio
 
     from services.controlplane.publish import Publisher
+
+
+ADMITS: Mapping[str, Collection[str]] = {
+    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name: (),
+    faults_pb2.DESCRIPTOR.services_by_name["Faults"].full_name: (),
+    replicas_pb2.DESCRIPTOR.services_by_name["Replicas"].full_name: ("model",),
+    rules_pb2.DESCRIPTOR.services_by_name["Rules"].full_name: ("resolver", "gateway"),
+    ads_pb2.DESCRIPTOR.services_by_name["AggregatedDiscoveryService"].full_name: ("sidecar", "central-envoy", "caller"),
+}
+"""Which roles may call what, where peers prove who they are; nobody but the operator may administer."""
 
 
 def add_apis(server: grpc.aio.Server, publisher: Publisher) -> None:

@@ -84,6 +84,7 @@ class Fleet:
             self.store.update(
                 clusters={key: cluster for key, (cluster, _) in moved.items()},
                 policies={key: policies[key] for key in moved if key in policies},
+                failovers={key: failover for key, (_, failover) in moved.items() if failover},
                 endpoint_sets={each.name: each.addresses for each in served.values()},
                 standby={each.name: each.standby for each in served.values()},
                 tenants=table.document.get("tenants", {}),

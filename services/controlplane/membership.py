@@ -11,13 +11,16 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import grpc
+import grpc.aio
+
 from lab.errors import PublishError
+from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
-    import grpc.aio
 
 log = logging.getLogger(__name__)
 
@@ -277,11 +280,24 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
     async def Register(  # noqa: N802 (the protocol's name)
         self,
         request_iterator: AsyncIterator[replicas_pb2.ReplicaReport],
-        context: grpc.aio.ServicerContext[replicas_pb2.ReplicaReport, replicas_pb2.Assignment],  # noqa: ARG002
+        context: grpc.aio.ServicerContext[replicas_pb2.ReplicaReport, replicas_pb2.Assignment],
     ) -> AsyncIterator[replicas_pb2.Assignment]:
-        """See :meth:`Membership.serve`."""
-        async for assignment in self._membership.serve(request_iterator):
+        """See :meth:`Membership.serve`; a replica may speak for the cluster alone that it has proved to be of."""
+        identity, impostor = peer_identity(context), ""
+
+        async def own_reports() -> AsyncIterator[replicas_pb2.ReplicaReport]:
+            nonlocal impostor
+            async for report in request_iterator:
+                if identity is not None and not is_operator(identity) and report.cluster != identity.name:
+                    impostor = f"{identity.uri} may not be a replica of {report.cluster!r}"
+                    return
+                yield report
+
+        async for assignment in self._membership.serve(own_reports()):
             yield assignment
+        if impostor:
+            log.warning("turned away: %s", impostor)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, impostor)
 
 
 def _member(report: replicas_pb2.ReplicaReport) -> Member:

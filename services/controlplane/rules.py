@@ -8,17 +8,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import grpc
+import grpc.aio
 import orjson
 
 from lab.routing.change import same
+from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.resources import endpoint_set_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-
-    import grpc.aio
 
     from lab.routing.document import ModelVersion, RouteTable
 
@@ -198,12 +199,9 @@ class RulesFeed:
         )
 
     async def serve(
-        self, requests: AsyncIterator[rules_pb2.SubscribeRequest], peer: str
+        self, hello: rules_pb2.SubscribeRequest, requests: AsyncIterator[rules_pb2.SubscribeRequest], peer: str
     ) -> AsyncIterator[rules_pb2.RulesUpdate]:
-        """One subscriber's stream, until either side ends it."""
-        hello = await anext(aiter(requests), None)
-        if hello is None:
-            return
+        """One subscriber's stream after its first message, until either side ends it."""
         role = "gateway" if hello.with_endpoints else "resolver"
         feed = _Feed(hello.node or peer, role, with_endpoints=hello.with_endpoints)
         feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
@@ -257,7 +255,14 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
         context: grpc.aio.ServicerContext[rules_pb2.SubscribeRequest, rules_pb2.RulesUpdate],
     ) -> AsyncIterator[rules_pb2.RulesUpdate]:
         """See :meth:`RulesFeed.serve`."""
-        async for update in self._feed.serve(request_iterator, context.peer()):
+        hello = await anext(aiter(request_iterator), None)
+        if hello is None:
+            return
+        identity = peer_identity(context)
+        if identity is not None and not is_operator(identity) and hello.node != identity.name:
+            reason = f"{identity.uri} may not be node {hello.node!r}"
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        async for update in self._feed.serve(hello, request_iterator, context.peer()):
             yield update
 
 

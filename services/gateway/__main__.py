@@ -40,7 +40,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     copies = Copies(pool)
     limiter = Limiter(arguments.replicas)
     forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=copies, limiter=limiter)
-    server, healthy = new_server(handlers=[forwarder])
+    server, healthy = new_server(handlers=[forwarder], admits={api.service: ("caller",) for api in APIS.values()})
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 

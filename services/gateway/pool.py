@@ -35,7 +35,7 @@ class Backend:
     hedge = None
 
     def __init__(self, addresses: tuple[str, ...], security: Security | None) -> None:
-        self.wire = Wire(addresses, security)
+        self.wire = Wire(addresses, security, peer="model")
         self.in_flight = 0
         self._idle = asyncio.Event()
 

@@ -55,7 +55,7 @@ class Replica:
     """
 
     def __init__(self, address: str, group: Replicas, security: Security | None) -> None:
-        self.wire = Wire((address,), security)
+        self.wire = Wire((address,), security, peer="model")
         self.in_flight = 0
         self.since = 0.0
         self.stands_in = False

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from lab.transport import drain, listen, new_server, run_service
 from lab.transport.request_log import LogsRequests, RequestLog
-from models.proto.control.v1 import resolver_pb2_grpc
+from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.access_log import LOG_FIELDS, RESOLVE, described
 from services.resolver.service import Resolver
 from services.rules import RuleSet, Subscriber, run_beside
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _GRACE_S = 2.0
+_SERVICE = resolver_pb2.DESCRIPTOR.services_by_name["Resolver"].full_name
 
 _log = logging.getLogger("services.resolver")
 
@@ -46,7 +47,10 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         max_stale_s=arguments.max_stale,
     )
     log = RequestLog(arguments.access_log, LOG_FIELDS)
-    server, healthy = new_server(interceptors=[LogsRequests(log, [RESOLVE], described)] if arguments.access_log else ())
+    server, healthy = new_server(
+        interceptors=[LogsRequests(log, [RESOLVE], described)] if arguments.access_log else (),
+        admits={_SERVICE: ("caller",)},
+    )
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 

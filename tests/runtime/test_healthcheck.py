@@ -15,19 +15,24 @@ from typing import TYPE_CHECKING
 import pytest
 from grpc_health.v1 import health_pb2
 
+from lab.identity import Identity
+from lab.identity.authority import Authority, folder_of
 from lab.lab import CHECKOUT
 from lab.transport import listen, new_server
+from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SCRIPT = CHECKOUT / "compose" / "healthcheck.py"
 Status = health_pb2.HealthCheckResponse
 
 
-async def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
+async def probe(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-IS", str(SCRIPT), *arguments]
-    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=20)
+    options = {"capture_output": True, "text": True, "check": False, "timeout": 20, "env": environment}
+    return await asyncio.to_thread(subprocess.run, command, **options)
 
 
 @pytest.mark.parametrize(("status", "exit_status"), [(Status.SERVING, 0), (Status.NOT_SERVING, 1)])
@@ -38,6 +43,22 @@ async def test_a_grpc_server_is_well_if_its_health_service_says_so(status: int, 
     await healthy.set("", status)
     try:
         assert (await probe("grpc", str(port))).returncode == exit_status
+    finally:
+        await server.stop(0)
+
+
+@pytest.mark.parametrize(("status", "exit_status"), [(Status.SERVING, 0), (Status.NOT_SERVING, 1)])
+async def test_a_server_with_certificates_is_asked_with_one(status: int, exit_status: int, tmp_path: Path) -> None:
+    Authority.create(tmp_path / "pki", lifetime_s=3600).issue("m", Identity("model", "m"), {"127.0.0.1"})
+    security = Security(MTLS, str(folder_of(tmp_path / "pki", "m")))
+    server, healthy = new_server(security=security)
+    port = listen(server, "127.0.0.1:0", security)
+    await server.start()
+    await healthy.set("", status)
+    try:
+        environment = {"LAB_SECURITY": MTLS, "LAB_IDENTITY": security.folder}
+        assert (await probe("grpc", str(port), environment=environment)).returncode == exit_status
+        assert (await probe("grpc", str(port))).returncode == 1
     finally:
         await server.stop(0)
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lab.errors import LabError
 from lab.runtime.compose import image
-from lab.runtime.compose.site import HOME
+from lab.runtime.compose.site import HOME, IDENTITY
 from lab.units import CONTROL_PLANE
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Setting:
         title: what lab it is.
         how_made: a sentence on where the file comes from.
         file: its own path, for the example in its head.
+        identities: folder of this machine in which each unit has its certificate, in a folder of its name; empty for
+            plaintext.
         first_routes: route table that a service publishes first; none if ``lab up`` does that.
     """
 
@@ -74,6 +76,7 @@ class Setting:
     title: str
     how_made: str
     file: str
+    identities: str = ""
     first_routes: str = ""
 
 
@@ -100,6 +103,7 @@ def render(layout: Plan, setting: Setting) -> str:
         control_plane=layout.unit(CONTROL_PLANE),
         profiles=_PROFILES,
         home=HOME,
+        identity=IDENTITY,
         guests=list(setting.subnet.subnets(new_prefix=24))[-1],
         configs={name: textwrap.indent(_escaped(content), " " * 6).rstrip() for name, content in configs.items()},
         config_name=lambda unit, file: names[unit.name, file],
@@ -148,6 +152,8 @@ def _configs(units: Iterable[Unit]) -> tuple[dict[str, str], dict[tuple[str, str
         for file, content in unit.files.items():
             same = all(other.files.get(file) == content for other in units if other.role == unit.role)
             name = unit.role if same else unit.name
+            if len(unit.files) > 1:
+                name += f"-{file.partition('.')[0]}"
             contents[name] = content
             names[unit.name, file] = name
     return contents, names

@@ -11,7 +11,8 @@ from docker.types import Mount
 
 from lab.load.steering import UI_HOST_VARIABLE
 from lab.runtime.compose import copying
-from lab.transport.security import ENVIRONMENT_VARIABLE
+from lab.runtime.compose.site import IDENTITY
+from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,7 @@ def run_driver(
     name: str,
     labels: Mapping[str, str],
     security: str,
+    identity: Path,
     errors: TextIO,
     breaking: Breaking,
 ) -> int:
@@ -54,26 +56,28 @@ def run_driver(
         name: of the container.
         labels: that the lab is known by.
         security: mode that it takes its credentials by.
+        identity: where this machine has the certificate of who stands in the pod.
         errors: where what it complains of goes.
         breaking: breaks it off from another thread.
 
     Returns:
         The driver's exit status.
     """
+    certificates = [Mount(IDENTITY, str(identity), "bind", read_only=True)] if security == MTLS else []
     container = client.containers.create(
         image,
         ["python", "-m", "lab.load.driver", f"{_RUNS}/{run.name}/plan.json"],
         name=name,
         labels=dict(labels),
         # Within the pod's own network; whether anybody else gets there is for who starts this to say.
-        environment={ENVIRONMENT_VARIABLE: security, UI_HOST_VARIABLE: "0.0.0.0"},
+        environment={ENVIRONMENT_VARIABLE: security, IDENTITY_VARIABLE: IDENTITY, UI_HOST_VARIABLE: "0.0.0.0"},
         network_mode=f"container:{pod}",
         init=True,
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         cpu_shares=_CPU_SHARES,
         # A volume of its own, which goes with the container: until then, what it recorded outlives this process.
-        mounts=[Mount(_RUNS, None)],
+        mounts=[Mount(_RUNS, None), *certificates],
     )
     try:
         copying.put(container, _RUNS, run.name, [path for path in run.iterdir() if path.is_file()])

@@ -20,8 +20,10 @@ from lab.runtime.compose import carried, copying, document, engine, image, subne
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
+from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
+from lab.transport.security import MTLS
 from lab.units import ACCESS_LOG
 from lab.waiting import POLL_INTERVAL
 
@@ -54,6 +56,7 @@ class ComposeRuntime:
     """
 
     name = "compose"
+    key_mode = 0o644  # for the image's user, whoever runs the engine; nobody else gets to the folder that holds it
 
     def __init__(self, folder: Path, security: str) -> None:
         self._folder = folder
@@ -92,6 +95,7 @@ class ComposeRuntime:
                 subnet=self._subnet(),
                 hosts=self.site(layout).hosts,
                 security=self._security,
+                identities=str(self._identities.of("")) if self._security == MTLS else "",
                 context=str(image.CHECKOUT),
                 title=f"lab {self._folder.name}",
                 how_made="Written by `lab up`, and again whenever the lab is scaled.",
@@ -107,6 +111,8 @@ class ComposeRuntime:
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         """Starts units, and yields each with what it runs as; whether it came up is seen by looking."""
+        if self._security == MTLS:
+            self._identities.provide(units)
         there = self._containers()
         wanted = [unit.name for unit in units]
         if all(name in there for name in wanted):
@@ -285,6 +291,7 @@ class ComposeRuntime:
                 name=self._name_of_driver(run),
                 labels=self._labels("driver"),
                 security=self._security,
+                identity=self._identities.of(caller),
                 errors=errors or sys.stderr,
                 breaking=breaking or Breaking(),
             )
@@ -319,6 +326,10 @@ class ComposeRuntime:
         client = engine.connect()
         weakref.finalize(self, client.close)
         return client
+
+    @property
+    def _identities(self) -> Identities:
+        return Identities(self._folder)
 
     @property
     def _compose(self) -> list[str]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 HOME = "/var/lib/lab"
 """Where a unit finds its files, in its own container."""
 
+IDENTITY = "/etc/lab/identity"
+"""Where it finds its certificate, if there are any."""
+
 GRPC_PORT = 9000
 _USUAL_PORTS = {"grpc": GRPC_PORT, "rest": 9080, "admin": 9003}
 # In a pod several units share one address; the caller, whose pod it is, has the first port. A resolver has the same one
@@ -67,10 +70,16 @@ class ComposeSite:
         del unit
         return f"{HOME}/{file}"
 
+    def identity(self, unit: str) -> str:
+        """The same place in each container, to which only its own is brought."""
+        del unit
+        return IDENTITY
+
     def take_over(self, old: Unit, name: str) -> Port:
         """The port of a unit that is gone, with its address, for another of that name."""
         for port in ("grpc", "rest"):
-            self.published[f"{name}/{port}"] = self.published.pop(f"{old.name}/{port}")
+            if f"{old.name}/{port}" in self.published:
+                self.published[f"{name}/{port}"] = self.published.pop(f"{old.name}/{port}")
         self.hosts[name] = self.hosts.pop(old.pod)
         return old.port
 

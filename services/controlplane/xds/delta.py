@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.routing.keys import is_routing_key
+from services.controlplane.xds.identity import in_plaintext
 from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION, corrupt_cluster
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from services.controlplane.subscribers import Subscriber
+    from services.controlplane.xds.identity import Dress
     from services.controlplane.xds.resources import Resource
     from services.controlplane.xds.store import ResourceStore
 
@@ -29,11 +31,18 @@ _TYPES = (CLUSTER, ENDPOINTS, EXTENSION)
 
 
 class DeltaStream:
-    """One Envoy's stream: what it subscribes to, what it was sent, what it has acknowledged."""
+    """One Envoy's stream: what it subscribes to, what it was sent, what it has acknowledged.
 
-    def __init__(self, store: ResourceStore, subscriber: Subscriber) -> None:
+    Args:
+        store: what there is.
+        subscriber: the node.
+        dress: makes of a cluster what the node is told.
+    """
+
+    def __init__(self, store: ResourceStore, subscriber: Subscriber, dress: Dress = in_plaintext) -> None:
         self.node = subscriber.node
         self._store = store
+        self._dress = dress
         self._subscriber = subscriber
         self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
         self._progress = Progress(subscriber, store.subscribers.generation)
@@ -93,6 +102,8 @@ class DeltaStream:
         resources = []
         for name in sorted(subscription.changed):
             resource = self._store.get(type_url, name)
+            if type_url == CLUSTER:
+                resource = self._dress(resource)
             if resource.version != subscription.sent[name]:
                 subscription.sent[name] = resource.version
                 resources.append(resource)

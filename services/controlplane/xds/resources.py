@@ -53,6 +53,7 @@ class Resource:
         endpoint_set: for a cluster, the name of the endpoints that it will ask for; empty if none.
         routes: for a listener, the clusters that it leads to.
         grpc_body: what a gRPC client that routes by itself gets instead of ``body``, None if that is the same.
+        model_clusters: for a cluster, those whose replicas may be behind it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Resource:
     endpoint_set: str = ""
     routes: frozenset[str] = frozenset()
     grpc_body: any_pb2.Any | None = None
+    model_clusters: tuple[str, ...] = ()
 
 
 def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = None) -> Resource:
@@ -109,8 +111,23 @@ def endpoint_set_name(cluster: str, routing_key: str) -> str:
     return f"{cluster}/{routing_key}"
 
 
-def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None) -> Resource:
-    """The cluster that Envoy sends a routing key to, served by ``model_cluster`` and treated by the policy."""
+def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, failover: str = "") -> Resource:
+    """The cluster that Envoy sends a routing key to.
+
+    Args:
+        routing_key: its name.
+        model_cluster: serves it.
+        policy: how it is treated.
+        failover: the model cluster that stands in, if one does.
+    """
+    found = _cluster(routing_key, model_cluster, policy)
+    if not failover:
+        return replace(found, model_clusters=(model_cluster,))
+    # Not in what it says, but in whom its connections may end at.
+    return replace(found, version=f"{found.version}+{failover}", model_clusters=(model_cluster, failover))
+
+
+def _cluster(routing_key: str, model_cluster: str, policy: Policy | None) -> Resource:
     endpoint_set = endpoint_set_name(model_cluster, routing_key)
     message = cluster_pb2.Cluster(
         name=routing_key,

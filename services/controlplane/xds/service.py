@@ -7,19 +7,23 @@ import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol
 
+import grpc
+import grpc.aio
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
+from lab.transport import peer_identity
 from services.controlplane.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
+from services.controlplane.xds.identity import ForEnvoy, ForGrpc, in_plaintext, why_not
 from services.controlplane.xds.sotw import SotwStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-    import grpc.aio
     from envoy.config.core.v3 import base_pb2
     from envoy.service.discovery.v3 import discovery_pb2
 
+    from lab.identity import Identity
     from services.controlplane.xds.store import ResourceStore
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
 
     def __init__(self, store: ResourceStore) -> None:
         self._store = store
+        self._for_grpc = ForGrpc()
 
     async def DeltaAggregatedResources(  # noqa: N802 (the protocol's name)
         self,
@@ -59,7 +64,9 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         if first is None:
             return
         subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "sidecar"))
-        stream = DeltaStream(self._store, subscriber)
+        identity = await _checked(first.node, subscriber, context)
+        dress = in_plaintext if identity is None else ForEnvoy(_said(first.node, "secrets"))
+        stream = DeltaStream(self._store, subscriber, dress)
         async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
             async for response in responses:
                 yield response
@@ -74,7 +81,9 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         if first is None:
             return
         subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "proxyless"))
-        stream = SotwStream(self._store, subscriber, first.node.cluster)
+        identity = await _checked(first.node, subscriber, context)
+        dress = in_plaintext if identity is None else self._for_grpc
+        stream = SotwStream(self._store, subscriber, first.node.cluster, dress)
         async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
             async for response in responses:
                 yield response
@@ -122,5 +131,20 @@ def _take(request: Any, stream: _Stream, subscriber: Subscriber) -> None:
 
 def _role(node: base_pb2.Node, otherwise: str) -> str:
     """What the node's bootstrap says that it is."""
-    said = node.metadata.fields["role"].string_value if "role" in node.metadata.fields else ""
-    return said or otherwise
+    return _said(node, "role") or otherwise
+
+
+def _said(node: base_pb2.Node, field: str) -> str:
+    return str(node.metadata.fields[field].string_value) if field in node.metadata.fields else ""
+
+
+async def _checked(
+    node: base_pb2.Node, subscriber: Subscriber, context: grpc.aio.ServicerContext[Any, Any]
+) -> Identity | None:
+    """What the connection has proved, None if it proves nothing; ends the call of one who is not what it says."""
+    identity = peer_identity(context)
+    reason = why_not(identity, node=subscriber.node, role=subscriber.role, caller=node.cluster)
+    if reason:
+        log.warning("turned away: %s", reason)
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+    return identity

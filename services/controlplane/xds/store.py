@@ -93,6 +93,7 @@ class ResourceStore:
         *,
         clusters: Mapping[str, str] | None = None,
         policies: Mapping[str, Policy] | None = None,
+        failovers: Mapping[str, str] | None = None,
         removed_clusters: Iterable[str] | None = None,
         endpoint_sets: Mapping[str, Iterable[str]] | None = None,
         standby: Mapping[str, Iterable[str]] | None = None,
@@ -104,6 +105,7 @@ class ResourceStore:
         Args:
             clusters: routing key → model cluster. If given, be it without any, callers may need other keys than before.
             policies: by routing key, of those in ``clusters``; a key that is left out has none.
+            failovers: by routing key, of those in ``clusters``, the model cluster that stands in; likewise.
             removed_clusters: routing keys that map to nothing any longer; likewise.
             endpoint_sets: endpoint set → addresses.
             standby: endpoint set, of those in ``endpoint_sets`` → addresses that stand in while none of the others can.
@@ -113,9 +115,12 @@ class ResourceStore:
         for key in [*(clusters or ()), *(removed_clusters or ())]:
             self._policies.pop(key, None)
         self._policies.update(policies or {})
-        treated, others = self._policies.get, standby or {}
+        treated, others, stand_ins = self._policies.get, standby or {}, failovers or {}
         changed = [
-            *self._put(CLUSTER, (cluster(key, its, treated(key)) for key, its in (clusters or {}).items())),
+            *self._put(
+                CLUSTER,
+                (cluster(key, its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()),
+            ),
             *self._put(
                 ENDPOINTS, (endpoints(name, its, others.get(name, ())) for name, its in (endpoint_sets or {}).items())
             ),

@@ -1,0 +1,74 @@
+"""What mTLS costs a mesh: two small labs beside each other that differ in nothing but that."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from lab.bench.arm import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION, Arm, Cell
+from lab.bench.interleaved import measure
+from lab.bench.setting import setting
+from lab.bench.ways import Ways
+from lab.measure.control import control
+from lab.runtime.identities import Identities
+from lab.transport.security import MTLS, PLAINTEXT
+
+if TYPE_CHECKING:
+    from lab.bench.setting import Setting
+
+IN_PLAINTEXT, SECURED, AGAIN = "small mesh", "small mesh with mTLS", "small mesh again"
+
+CELLS = (
+    Cell(400, rate=500, requests=75),
+    Cell(27_000, rate=500, requests=75),
+    Cell(500_000, rate=50, requests=8),
+    Cell(4_000_000, rate=10, requests=4),
+)
+"""Each size at its highest rate in :mod:`lab.bench.ways`."""
+
+_SPEC = f'topologies = ["mesh"]\nroutes = "routes.yaml"\n[callers.{CALLER}]\n'
+_ROUTES = {
+    "use_cases": {USE_CASE: {"callers": [CALLER], "api": API, "timeout": "10s", "default": f"{MODEL}@{VERSION}"}},
+    "models": {MODEL: {"versions": {VERSION: {"cluster": CLUSTER}}}},
+    "clusters": {CLUSTER: {"replicas": 2}},
+}
+
+
+def measured_pair(outer: Setting, rounds: int) -> Ways:
+    """Stands both up beside the bench's own lab, which has nothing to do meanwhile, and measures them in turns.
+
+    Not the bench's own mesh, which has more clusters, callers and rules.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Path(folder) / "pair.toml"
+        spec.write_text(_SPEC)
+        (Path(folder) / "routes.yaml").write_text(yaml.safe_dump(_ROUTES))
+        with (
+            setting(outer.say, spec, security=PLAINTEXT) as plaintext,
+            setting(outer.say, spec, security=MTLS) as secured,
+        ):
+            endpoints = plaintext.state.plan.clients[CALLER]
+            arms = [
+                Arm(IN_PLAINTEXT, "mesh", endpoints),
+                Arm(AGAIN, "mesh", endpoints),
+                Arm(
+                    SECURED,
+                    "mesh",
+                    secured.state.plan.clients[CALLER],
+                    identity=str(Identities(secured.lab.folder).of(CALLER)),
+                ),
+            ]
+            result = measure(plaintext, arms, CELLS, rounds)
+    controls = [
+        control(
+            f"{AGAIN} − {IN_PLAINTEXT}, p50, {cell}, ms",
+            result.p50_ms[IN_PLAINTEXT, cell],
+            result.p50_ms[AGAIN, cell],
+            among=len(CELLS),
+        )
+        for cell in CELLS
+    ]
+    return Ways(tuple(arm.name for arm in arms), CELLS, result, None, controls)

@@ -1,0 +1,63 @@
+"""``lab pki``: the certificates of a lab whose connections are secured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lab.cli.options import Json, Name
+from lab.cli.output import console, print_json, table
+from lab.lab import Lab
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.identity.folder import Term
+
+app = typer.Typer(help="Show the certificates that units prove themselves by, and exchange them.", no_args_is_help=True)
+
+Unit = Annotated[str, typer.Argument(help="Of this unit alone; `operator` is the lab command's own.")]
+
+
+@app.command()
+def show(unit: Unit = "", name: Name = "default", as_json: Json = False) -> None:
+    """Show who each unit is by its certificate, and until when that is valid.
+
+    Example: lab pki show gateway-1
+    """
+    _print(Lab(name).certificates(unit), as_json=as_json)
+
+
+@app.command()
+def rotate(
+    unit: Unit = "",
+    every: Annotated[float, typer.Option(min=0.0, help="Go on for ever, so many seconds apart; 0 for once.")] = 0.0,
+    name: Name = "default",
+    as_json: Json = False,
+) -> None:
+    """Give units new certificates while they run; connections follow within seconds, and no request fails.
+
+    A lab that is up for longer than half a certificate's life needs this from time to time; `lab up` does it as well.
+
+    Example: lab pki rotate --every 3600
+    """
+    while True:
+        _print(Lab(name).rotate(unit), as_json=as_json)
+        if not every:
+            return
+        time.sleep(every)
+
+
+def _print(terms: Mapping[str, Term], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"certificates": [{"unit": unit, **asdict(term)} for unit, term in terms.items()]})
+        return
+    rows = [
+        (unit, term.uri, term.serial[:12], datetime.fromtimestamp(term.not_after, UTC).isoformat(" ", "seconds"))
+        for unit, term in terms.items()
+    ]
+    console.print(table(("unit", "identity", "serial", "valid until"), rows))

@@ -1,0 +1,154 @@
+"""A lab's own certificate authority. Its key lies in the lab's folder and nowhere else, and goes with the lab."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from lab.identity import folder as folders
+from lab.identity.folder import Material, Term
+from lab.identity.names import TRUST_DOMAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from lab.identity.names import Identity
+
+_KEY, _CERTIFICATE, _SETTINGS, _UNITS = "ca.key", "ca.pem", "settings.json", "units"
+_VALID = timedelta(days=365)
+# Clocks of one machine agree, but a certificate counts in whole seconds.
+_BACKDATED = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Signs for the units of one lab.
+
+    Attributes:
+        folder: of the authority, for nobody else to look into.
+        certificate: its own.
+        key: its own.
+        lifetime_s: for how long what it signs is valid, seconds.
+        key_mode: who may read a unit's key, as for ``chmod``; nobody else gets into the folder in any case.
+    """
+
+    folder: Path
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+    lifetime_s: float
+    key_mode: int
+
+    @classmethod
+    def create(cls, folder: Path, *, lifetime_s: float, key_mode: int = 0o600) -> Authority:
+        """A new one, in a folder that is not there yet."""
+        folder.mkdir(mode=0o700, parents=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{TRUST_DOMAIN} authority")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _BACKDATED)
+            .not_valid_after(now + _VALID)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        folders.write_private(folder / _KEY, _private(key))
+        (folder / _CERTIFICATE).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        (folder / _SETTINGS).write_text(json.dumps({"lifetime_s": lifetime_s, "key_mode": key_mode}))
+        return cls(folder, certificate, key, lifetime_s, key_mode)
+
+    @classmethod
+    def load(cls, folder: Path) -> Authority:
+        """The one in that folder.
+
+        Raises:
+            OSError: there is none.
+            ValueError: it is damaged.
+        """
+        settings = json.loads((folder / _SETTINGS).read_text())
+        key = serialization.load_pem_private_key((folder / _KEY).read_bytes(), password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{folder / _KEY}: no key of an authority")  # noqa: TRY004 (the file is wrong, not a type)
+        certificate = x509.load_pem_x509_certificate((folder / _CERTIFICATE).read_bytes())
+        return cls(folder, certificate, key, settings["lifetime_s"], settings["key_mode"])
+
+    def issue(self, unit: str, identity: Identity, hosts: Collection[str], *, lifetime_s: float | None = None) -> Term:
+        """Makes a new certificate the unit's present one.
+
+        Args:
+            unit: whose folder it goes to.
+            identity: what it says.
+            hosts: IP addresses that clients may know the unit by.
+            lifetime_s: for how long it is valid; the authority's own by default. If negative, it has expired.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=self.lifetime_s if lifetime_s is None else lifetime_s)
+        since = min(now, until) - _BACKDATED
+        serial = x509.random_serial_number()
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
+        names += [x509.DNSName(name) for name in identity.host_names]
+        names += [x509.IPAddress(ip_address(host)) for host in sorted(hosts)]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, TRUST_DOMAIN)]))
+            .issuer_name(self.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(serial)
+            .not_valid_before(since)
+            .not_valid_after(until)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs=False), critical=True)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        term = Term(identity.uri, f"{serial:040x}", since.timestamp(), until.timestamp())
+        pem = serialization.Encoding.PEM
+        material = Material(certificate.public_bytes(pem), _private(key), self.certificate.public_bytes(pem))
+        folders.write(folder_of(self.folder, unit), material, term, key_mode=self.key_mode)
+        return term
+
+
+def folder_of(authority: Path, unit: str) -> Path:
+    """Where a unit's certificates are, on the machine that the authority is on."""
+    return authority / _UNITS / unit
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs,
+        key_cert_sign=signs,
+        crl_sign=signs,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

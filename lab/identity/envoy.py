@@ -1,0 +1,111 @@
+"""How an Envoy takes its certificate: from files that lead to it, read anew whenever the folder's link has moved.
+
+What an Envoy's bootstrap says stands here; what it is told of clusters says the control plane, by the same names.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from lab.identity.folder import AUTHORITIES, CERTIFICATE, CURRENT, KEY
+from lab.identity.names import OPERATOR, TRUST_DOMAIN, Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IDENTITY, TRUSTED = "identity", "trusted"
+"""Names of the two secrets, and of the files that lead to them."""
+
+_TYPES = "type.googleapis.com/envoy.extensions.transport_sockets"
+_RAW: dict[str, Any] = {
+    "name": "envoy.transport_sockets.raw_buffer",
+    "typed_config": {"@type": f"{_TYPES}.raw_buffer.v3.RawBuffer"},
+}
+# As a client an Envoy stops at 1.2 by default.
+_VERSIONS = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
+
+
+def sds_files(folder: str) -> dict[str, str]:
+    """Name → content of the files that lead an Envoy to its certificate, and to whom it trusts.
+
+    Args:
+        folder: of its certificate, see :mod:`lab.identity.folder`.
+    """
+    present, watched = f"{folder}/{CURRENT}", {"path": folder}
+    return {
+        f"{IDENTITY}.yaml": _secret(
+            IDENTITY,
+            tls_certificate={
+                "certificate_chain": {"filename": f"{present}/{CERTIFICATE}"},
+                "private_key": {"filename": f"{present}/{KEY}"},
+                "watched_directory": watched,
+            },
+        ),
+        f"{TRUSTED}.yaml": _secret(
+            TRUSTED,
+            validation_context={
+                "trusted_ca": {"filename": f"{present}/{AUTHORITIES}"},
+                "watched_directory": watched,
+            },
+        ),
+    }
+
+
+def sockets_of(role: str, folder: str, caller: str) -> Mapping[str, str]:
+    """The bootstrap's transport sockets, as JSON, by their names in the template.
+
+    A sidecar is spoken to over its pod's loopback, in plaintext; from elsewhere, and to the central one, whoever comes
+    shows who he is.
+
+    Args:
+        role: ``sidecar`` or ``central-envoy``.
+        folder: in which its :func:`sds_files` are; empty for plaintext.
+        caller: of a sidecar, beside whom it stands.
+    """
+    sockets = {"listener_match": {}, "listener_socket": _RAW, "outside_chain": None, "control_plane_socket": _RAW}
+    if not folder:
+        return {name: json.dumps(socket) for name, socket in sockets.items()}
+    operator = {"prefix": f"spiffe://{TRUST_DOMAIN}/{OPERATOR}/"}
+    callers = {"exact": Identity("caller", caller).uri} if caller else {"prefix": f"spiffe://{TRUST_DOMAIN}/caller/"}
+    secured = _tls("DownstreamTlsContext", folder, callers, operator)
+    secured["typed_config"]["require_client_certificate"] = True
+    control_plane = {"exact": Identity("control-plane", "control-plane").uri}
+    sockets["control_plane_socket"] = _tls("UpstreamTlsContext", folder, control_plane)
+    if role != "sidecar":
+        return {name: json.dumps(socket) for name, socket in {**sockets, "listener_socket": secured}.items()}
+    sockets["listener_match"] = {"source_type": "SAME_IP_OR_LOOPBACK"}
+    # The filters are the template's, under the name that they have there.
+    outside = f'{{"transport_socket": {json.dumps(secured)}, "filters": *requests }}'
+    return {**{name: json.dumps(socket) for name, socket in sockets.items()}, "outside_chain": outside}
+
+
+def _tls(context: str, folder: str, *uris: Mapping[str, str]) -> dict[str, Any]:
+    """A socket that shows the certificate, and wants one with a SPIFFE id that matches one of ``uris``."""
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_TYPES}.tls.v3.{context}",
+            "common_tls_context": {
+                "tls_params": _VERSIONS,
+                "alpn_protocols": ["h2"],
+                "tls_certificate_sds_secret_configs": [_source(IDENTITY, folder)],
+                "combined_validation_context": {
+                    "default_validation_context": {
+                        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": uri} for uri in uris]
+                    },
+                    "validation_context_sds_secret_config": _source(TRUSTED, folder),
+                },
+            },
+        },
+    }
+
+
+def _source(name: str, folder: str) -> dict[str, Any]:
+    path = {"path": f"{folder}/{name}.yaml"}
+    return {"name": name, "sds_config": {"path_config_source": path, "resource_api_version": "V3"}}
+
+
+def _secret(name: str, **content: Any) -> str:
+    resource = {"@type": f"{_TYPES}.tls.v3.Secret", "name": name, **content}
+    return json.dumps({"resources": [resource]}, indent=1)

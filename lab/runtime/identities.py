@@ -1,0 +1,115 @@
+"""Certificates of the units of a lab that is up, and what this machine's programs need to reach them.
+
+The authority is made when the lab is laid out, and lies in the lab's folder; a unit gets its certificate before it
+starts.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.errors import InputError, LabError
+from lab.identity import OPERATOR, Identity
+from lab.identity import folder as folders
+from lab.transport import Security
+from lab.transport.book import Entry, write_down
+from lab.transport.security import MTLS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from lab.identity.authority import Authority
+    from lab.identity.folder import Term
+    from lab.units import Unit
+
+# Not where units' logs are, which outlive a lab that failed.
+_FOLDER = "pki"
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """The certificates of one lab.
+
+    Attributes:
+        lab: the lab's folder.
+    """
+
+    lab: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the authority is."""
+        return self.lab / _FOLDER
+
+    def of(self, unit: str) -> Path:
+        """Where a unit's certificates are."""
+        return self.folder / "units" / unit
+
+    def establish(self, *, lifetime_s: float, key_mode: int) -> None:
+        """Makes the authority, and the operator's certificate."""
+        from lab.identity.authority import Authority  # noqa: PLC0415 (its library is heavy, and few commands need it)
+
+        Authority.create(self.folder, lifetime_s=lifetime_s, key_mode=key_mode)
+        self.provide_for_operator()
+
+    def provide(self, units: Iterable[Unit], *, anew: bool = False) -> dict[str, Term]:
+        """Sees to it that each unit has a certificate with half of its life before it; returns those that are new.
+
+        Args:
+            units: of the lab.
+            anew: whatever they have.
+        """
+        wanted = {unit.name: (unit.identity, unit.hosts) for unit in units if anew or self._is_due(unit.name)}
+        return self._issue(wanted)
+
+    def provide_for_operator(self, *, anew: bool = False) -> dict[str, Term]:
+        """The same for whoever holds the ``lab`` command."""
+        return self._issue({OPERATOR: (Identity(OPERATOR, "cli"), set())} if anew or self._is_due(OPERATOR) else {})
+
+    def terms(self, names: Iterable[str]) -> dict[str, Term]:
+        """What the present certificates of these units say; those that have none are left out.
+
+        Raises:
+            InputError: the lab has no certificates.
+        """
+        if not self.folder.exists():
+            raise InputError(f"lab {self.lab.name} has no certificates: bring it up with --security mtls")
+        return {name: folders.read_term(self.of(name)) for name in names if self.of(name).exists()}
+
+    def _issue(self, wanted: Mapping[str, tuple[Identity, set[str]]]) -> dict[str, Term]:
+        authority = self._authority() if wanted else None
+        if authority is None:
+            return {}
+        return {name: authority.issue(name, identity, hosts) for name, (identity, hosts) in wanted.items()}
+
+    def _authority(self) -> Authority:
+        from lab.identity.authority import Authority  # noqa: PLC0415 (see above)
+
+        try:
+            return Authority.load(self.folder)
+        except (OSError, ValueError, KeyError) as error:
+            raise LabError(f"{self.folder}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
+
+    def _is_due(self, name: str) -> bool:
+        try:
+            return folders.read_term(self.of(name)).is_due(time.time())
+        except OSError:
+            return True
+
+    def introduce(self, units: Iterable[Unit], mode: str) -> None:
+        """Lets this process reach the units, as the operator."""
+        plaintext = Security()
+        if mode != MTLS:
+            write_down({unit.address: Entry(plaintext) for unit in units})
+            return
+        self.provide_for_operator()
+        operator = Security(MTLS, str(self.of(OPERATOR)))
+        write_down({unit.address: Entry(_towards(unit, operator), unit.role) for unit in units})
+
+
+def _towards(unit: Unit, operator: Security) -> Security:
+    """Credentials for a unit. A sidecar takes plaintext over loopback, if that is this machine's and the sidecar's."""
+    return Security() if unit.role == "sidecar" and unit.port.inside == unit.port.outside else operator

@@ -1,0 +1,79 @@
+"""Who may call which service of a server: by the identity that the connection has proved, and by nothing it says."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from lab.identity import TRUST_DOMAIN
+from lab.transport.security import is_operator, peer_identity
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Turns away whoever does not belong.
+
+    Args:
+        admits: full name of a service → roles that may call it. One that is not named, such as health, everybody of the
+            lab may call; the operator may call all.
+    """
+
+    def __init__(self, admits: Mapping[str, Collection[str]]) -> None:
+        self._admits = admits
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """See gRPC."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        service = handler_call_details.method.rpartition("/")[0].lstrip("/")
+        return _guarded(handler, lambda context: self._refusal(service, context))
+
+    def _refusal(self, service: str, context: Context) -> str:
+        """Why the call is turned away; empty if it is not."""
+        identity = peer_identity(context)
+        if identity is None:
+            return f"{service}: your certificate names nobody of {TRUST_DOMAIN}"
+        roles = self._admits.get(service)
+        if roles is None or identity.role in roles or is_operator(identity):
+            return ""
+        return f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"
+
+
+def _guarded(
+    handler: grpc.RpcMethodHandler[Any, Any], refusal: Callable[[Context], str]
+) -> grpc.RpcMethodHandler[Any, Any]:
+    kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
+    behaviour = getattr(handler, kind)
+
+    async def one(request: Any, context: Context) -> Any:
+        if reason := refusal(context):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        return await behaviour(request, context)
+
+    async def several(request: Any, context: Context) -> Any:
+        if reason := refusal(context):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        answers = behaviour(request, context)
+        if inspect.isawaitable(answers):  # it writes them by itself
+            await answers
+            return
+        async for answer in answers:
+            yield answer
+
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    guarded: grpc.RpcMethodHandler[Any, Any] = make(
+        several if handler.response_streaming else one, handler.request_deserializer, handler.response_serializer
+    )
+    return guarded

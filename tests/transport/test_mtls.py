@@ -1,0 +1,206 @@
+"""Who gets in, who does not, and that no call notices when certificates change."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+import pytest
+
+from lab.errors import SpecError, UnitError
+from lab.identity import OPERATOR, Identity
+from lab.identity.authority import Authority, folder_of
+from lab.transport import RestServer, listen, new_server, open_channel, peer_identity
+from lab.transport.security import MTLS, Security
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    Context = grpc.aio.ServicerContext[bytes, bytes]
+    MakeSecurity = Callable[..., Security]
+
+_PATH = "/test.Echo/Who"
+_LOCALHOST = {"127.0.0.1"}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority.create(tmp_path / "pki", lifetime_s=3600)
+
+
+@pytest.fixture
+def security(authority: Authority) -> MakeSecurity:
+    def make(role: str, name: str, *, by: Authority = authority, lifetime_s: float | None = None) -> Security:
+        by.issue(name, Identity(role, name), _LOCALHOST, lifetime_s=lifetime_s)
+        return Security(MTLS, str(folder_of(by.folder, name)))
+
+    return make
+
+
+@asynccontextmanager
+async def serving(security: Security, *admitted: str) -> AsyncIterator[str]:
+    async def who(_request: bytes, context: Context) -> bytes:
+        await asyncio.sleep(0)
+        identity = peer_identity(context)
+        return identity.uri.encode() if identity else b"nobody"
+
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)  # type: ignore[arg-type]
+    handlers = [grpc.method_handlers_generic_handler("test.Echo", {"Who": method})]
+    server, _ = new_server(handlers=handlers, admits={"test.Echo": admitted}, security=security)
+    port = listen(server, "127.0.0.1:0", security)
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+async def status_of(address: str, security: Security, peer: str = "") -> tuple[grpc.StatusCode, str]:
+    async with open_channel(address, security=security, peer=peer) as channel:
+        try:
+            answer = await channel.unary_unary(_PATH)(b"", timeout=5)
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details() or ""
+    return grpc.StatusCode.OK, answer.decode()
+
+
+async def test_a_server_learns_from_the_certificate_who_asks(security: MakeSecurity) -> None:
+    async with serving(security("model", "ml-cluster-1"), "gateway") as address:
+        assert (grpc.StatusCode.OK, "spiffe://lab.internal/gateway/gateway-1") == await status_of(
+            address, security("gateway", "gateway-1"), "model/ml-cluster-1"
+        )
+
+
+async def test_a_role_that_does_not_belong_is_told_so(security: MakeSecurity) -> None:
+    async with serving(security("model", "ml-cluster-1"), "gateway", "sidecar") as address:
+        code, reason = await status_of(address, security("resolver", "r"))
+
+    assert grpc.StatusCode.PERMISSION_DENIED == code
+    assert reason == "test.Echo: not for spiffe://lab.internal/resolver/r; for gateway and sidecar only"
+
+
+async def test_the_operator_may_call_what_nobody_else_may(security: MakeSecurity) -> None:
+    async with serving(security("control-plane", "control-plane")) as address:
+        assert (await status_of(address, security(OPERATOR, "cli")))[0] is grpc.StatusCode.OK
+        code, reason = await status_of(address, security("caller", "homepage"))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert reason.endswith("for the operator only")
+
+
+@pytest.mark.parametrize("peer", ["gateway", "model/ml-cluster-2", "control-plane"])
+async def test_a_client_speaks_to_nobody_but_whom_it_means(security: MakeSecurity, peer: str) -> None:
+    async with serving(security("model", "ml-cluster-1"), "gateway") as address:
+        code, reason = await status_of(address, security("gateway", "gateway-1"), peer)
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert "is not verified" in reason.lower() or "hostname" in reason.lower() or "handshake" in reason.lower()
+
+
+async def test_whoever_shows_no_certificate_of_the_lab_does_not_get_in(security: MakeSecurity, tmp_path: Path) -> None:
+    stranger = Authority.create(tmp_path / "elsewhere", lifetime_s=3600)
+    server = security("model", "ml-cluster-1")
+    impostor = security("gateway", "gateway-1", by=stranger)
+    expired = security("gateway", "gateway-2", lifetime_s=-1)
+    async with serving(server, "gateway") as address:
+        for kind in (Security(), impostor, expired):
+            assert (await status_of(address, kind))[0] is grpc.StatusCode.UNAVAILABLE, kind
+        ours = (tmp_path / "pki" / "ca.pem").read_bytes()
+        options = [("grpc.ssl_target_name_override", "lab.internal")]
+        without = grpc.ssl_channel_credentials(ours)
+        async with grpc.aio.secure_channel(address, without, options=options) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await channel.unary_unary(_PATH)(b"", timeout=5)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert (await status_of(address, security("gateway", "gateway-3")))[0] is grpc.StatusCode.OK
+
+
+async def test_a_server_whose_certificate_has_expired_is_not_spoken_to(security: MakeSecurity) -> None:
+    async with serving(security("model", "m", lifetime_s=3), "gateway") as address:
+        client = security("gateway", "g")
+        assert (await status_of(address, client))[0] is grpc.StatusCode.OK
+        async with asyncio.timeout(20):
+            while (await status_of(address, client))[0] is grpc.StatusCode.OK:
+                await asyncio.sleep(0.1)
+
+
+async def test_certificates_change_under_calls_and_none_fails(security: MakeSecurity) -> None:
+    server, client = security("model", "m"), security("gateway", "g")
+    async with serving(server, "gateway") as address, open_channel(address, security=client, peer="model") as channel:
+        who = channel.unary_unary(_PATH)
+        first = channel.held  # type: ignore[attr-defined]  # with mTLS there is one
+
+        async def call_until(done: asyncio.Event) -> int:
+            answered = 0
+            while not done.is_set():
+                await who(b"", timeout=10)
+                answered += 1
+            return answered
+
+        done = asyncio.Event()
+        callers = [asyncio.create_task(call_until(done)) for _ in range(8)]
+        for _ in range(3):
+            before = channel.held  # type: ignore[attr-defined]
+            security("model", "m")
+            security("gateway", "g")
+            async with asyncio.timeout(20):
+                while channel.held is before:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0.05)
+        done.set()
+        assert all(await asyncio.gather(*callers))
+        assert first is not channel.held  # type: ignore[attr-defined]
+        assert grpc.ChannelConnectivity.SHUTDOWN is first.channel.get_state()
+
+
+async def test_a_certificate_that_cannot_be_read_leaves_the_one_before_in_force(
+    security: MakeSecurity, authority: Authority
+) -> None:
+    server, client = security("model", "m"), security("gateway", "g")
+    async with serving(server, "gateway") as address:
+        current = folder_of(authority.folder, "m") / "current"
+        current.unlink()
+        current.symlink_to("nowhere")
+        assert (await status_of(address, client))[0] is grpc.StatusCode.OK
+
+
+async def test_rest_is_no_way_around_it(security: MakeSecurity) -> None:
+    async def answer(_: object) -> object:
+        raise AssertionError
+
+    rest = RestServer(answer)  # type: ignore[arg-type]
+    assert rest.listen("127.0.0.1:0", security("model", "m")) == 0
+
+
+def test_a_certificate_is_of_tls_1_3_s_kind_and_names_the_unit(security: MakeSecurity) -> None:
+    folder = security("model", "ml-cluster-1").folder
+    found = ssl._ssl._test_decode_cert(f"{folder}/current/cert.pem")  # type: ignore[attr-defined]
+
+    assert (("URI", "spiffe://lab.internal/model/ml-cluster-1"),) == tuple(
+        each for each in found["subjectAltName"] if each[0] == "URI"
+    )
+    assert ("DNS", "ml-cluster-1.model.lab.internal") in found["subjectAltName"]
+
+
+@pytest.mark.parametrize(("mode", "folder", "remedy"), [("tls", "", "write 'plaintext' or 'mtls'"), (MTLS, "", "set ")])
+def test_bad_settings_say_what_to_write(mode: str, folder: str, remedy: str) -> None:
+    with pytest.raises(SpecError, match=remedy):
+        Security(mode, folder)
+
+
+def test_in_plaintext_nobody_looks_for_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_SECURITY", "plaintext")
+    monkeypatch.setenv("LAB_IDENTITY", "/somewhere")
+
+    assert Security() == Security.of_this_process()
+
+
+async def test_a_port_that_is_taken_is_said_so_with_tls_too(security: MakeSecurity) -> None:
+    mine = security("model", "m")
+    async with serving(mine) as address:
+        server, _ = new_server(security=mine)
+        with pytest.raises(UnitError, match="is the port taken"):
+            listen(server, address, mine)
