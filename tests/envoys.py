@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from lab.identity.envoy import sockets_of
 from lab.lab import CHECKOUT
 from tests.parts import eventually
 
@@ -50,6 +51,8 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         role="sidecar",
         tenants="",
         access_log=folder / f"{name}.access.log",
+        secrets="",
+        **sockets_of("sidecar", "", name),
     )
     (folder / f"{name}.yaml").write_text(config)
     admin_file = folder / f"{name}.admin"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from lab.bench.arm import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION, Arm, Cell
+from lab.bench import ways
+from lab.bench.arm import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION, Arm
 from lab.bench.interleaved import measure
 from lab.bench.setting import setting
 from lab.bench.ways import Ways
@@ -17,17 +18,12 @@ from lab.runtime.identities import Identities
 from lab.transport.security import MTLS, PLAINTEXT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lab.bench.arm import Cell
     from lab.bench.setting import Setting
 
 IN_PLAINTEXT, SECURED, AGAIN = "small mesh", "small mesh with mTLS", "small mesh again"
-
-CELLS = (
-    Cell(400, rate=500, requests=75),
-    Cell(27_000, rate=500, requests=75),
-    Cell(500_000, rate=50, requests=8),
-    Cell(4_000_000, rate=10, requests=4),
-)
-"""Each size at its highest rate in :mod:`lab.bench.ways`."""
 
 _SPEC = f'topologies = ["mesh"]\nroutes = "routes.yaml"\n[callers.{CALLER}]\n'
 _ROUTES = {
@@ -40,8 +36,10 @@ _ROUTES = {
 def measured_pair(outer: Setting, rounds: int) -> Ways:
     """Stands both up beside the bench's own lab, which has nothing to do meanwhile, and measures them in turns.
 
-    Not the bench's own mesh, which has more clusters, callers and rules.
+    Each size is sent at the highest rate that it has in :mod:`lab.bench.ways`. It is not the bench's own mesh that is
+    measured, because that has more clusters, callers and rules.
     """
+    cells = tuple(_fastest())
     with tempfile.TemporaryDirectory() as folder:
         spec = Path(folder) / "pair.toml"
         spec.write_text(_SPEC)
@@ -61,14 +59,20 @@ def measured_pair(outer: Setting, rounds: int) -> Ways:
                     identity=str(Identities(secured.lab.folder).of(CALLER)),
                 ),
             ]
-            result = measure(plaintext, arms, CELLS, rounds)
+            result = measure(plaintext, arms, cells, rounds)
     controls = [
         control(
             f"{AGAIN} − {IN_PLAINTEXT}, p50, {cell}, ms",
             result.p50_ms[IN_PLAINTEXT, cell],
             result.p50_ms[AGAIN, cell],
-            among=len(CELLS),
+            among=len(cells),
         )
-        for cell in CELLS
+        for cell in cells
     ]
-    return Ways(tuple(arm.name for arm in arms), CELLS, result, None, controls)
+    return Ways(tuple(arm.name for arm in arms), cells, result, None, controls)
+
+
+def _fastest() -> Iterable[Cell]:
+    """Of each size the cell with the highest rate."""
+    by_rate = sorted(ways.CELLS, key=lambda cell: cell.rate)
+    return {cell.payload_bytes: cell for cell in by_rate}.values()
