@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import pytest
 from lab.client import Answer, Client, Endpoints, open_client
 from lab.errors import CallError
 from tests.envoys import envoy_up
-from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.parts import WITHIN_S, ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -70,6 +71,13 @@ class Way:
                     self.errors.append(error)
 
         await asyncio.gather(*(send() for _ in range(at_once)))
+
+    async def reach(self, replica: Model) -> None:
+        """Sends requests until this replica answers one: nodes follow a moment after they were told to."""
+        give_up = time.monotonic() + WITHIN_S
+        while not self.answers or self.answers[-1].response.answered_by.replica != replica.replica:
+            assert time.monotonic() < give_up, f"nothing reached {replica.replica}: {self.statuses}"
+            await self.ask()
 
     async def place(self, *replicas: Model, **settings: Any) -> None:
         """These are the replicas from now on, and these the settings."""

@@ -24,10 +24,12 @@ async def test_long_streams_outlive_their_replicas_leave(topology: str, settings
         streams = [opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"}) for _ in range(5)]
         first = [await anext(each) for each in streams]
         assert {"r1"} == {each.response.answered_by.replica for each in first}
-        begun = len(going.seen)
 
         # It has deregistered: whoever sends is told that the other one is there.
         await opened.place(staying, **settings, timeout="20s")
+        await opened.reach(staying)
+        begun = len(going.seen)
+        opened.answers.clear()
         await opened.ask(20)
         assert ({"OK": 20}, begun) == (opened.statuses, len(going.seen))
 
