@@ -6,27 +6,24 @@ An act that does not show what it is there to show says so: a demonstration that
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import CallError
 from lab.lab import CHECKOUT, Lab
 from lab.report import read_runs, write_album, write_report
 from lab.roll import RollOptions, parse_conditions
-from lab.runs import LoadOptions
+from lab.runs import LoadOptions, driven
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from lab.load.progress import Progress
     from lab.runs import RunResult
 
 TOPOLOGIES = ("direct", "gateway", "mesh")
@@ -92,16 +89,7 @@ class _Story:
     @contextmanager
     def under_load(self, options: LoadOptions) -> Iterator[Callable[[], RunResult]]:
         """The body runs once requests are answered, and gets the run when it asks for it."""
-        answering = Event()
-
-        def progress(seen: Progress) -> None:
-            if seen.ok:
-                answering.set()
-
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            run = pool.submit(self.lab.load, options, progress=progress)
-            run.add_done_callback(lambda _: answering.set())
-            answering.wait(_PATIENCE.total_seconds())
+        with driven(self.lab.load, options) as (run,):
             yield run.result
         self.runs.append(run.result())
 

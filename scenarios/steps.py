@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from threading import Event
 from typing import TYPE_CHECKING
 
 import grpc
 
 from lab.errors import CallError
 from lab.history import read_parquet
+from lab.runs import driven
 from lab.transport import open_blocking_channel
 from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
@@ -22,15 +21,14 @@ from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from lab.checkers import Outcome
     from lab.history import Record
     from lab.lab import Lab
-    from lab.load.progress import Progress
     from lab.runs import LoadOptions, RunResult
 
-LOAD_STARTS_WITHIN = timedelta(seconds=30)
 CONNECTED_WITHIN = timedelta(seconds=10)
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
@@ -51,27 +49,11 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
 def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResult]]]:
     """As :func:`under_load`, with several at once."""
     with ExitStack() as stack:
-        runs = [stack.enter_context(driven(lab, each)) for each in options]
+        runs = [stack.enter_context(driven(lab.load, each))[0] for each in options]
         yield runs
         over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
         if over:
             raise UnknownError(f"the load was over before the scenario was: give more than {' and '.join(over)}")
-
-
-@contextmanager
-def driven(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
-    """As :func:`under_load`, for a body that may outlast it."""
-    answering = Event()
-
-    def progress(seen: Progress) -> None:
-        if seen.ok:
-            answering.set()
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        run = pool.submit(lab.load, options, progress=progress)
-        run.add_done_callback(lambda _: answering.set())
-        assert answering.wait(LOAD_STARTS_WITHIN.total_seconds()), "the driver did not start"
-        yield run
 
 
 def _is_over(run: Future[RunResult]) -> bool:

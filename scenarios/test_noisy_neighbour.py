@@ -17,9 +17,9 @@ import pytest
 from lab.history import read_parquet
 from lab.measure.compare import Interval, quantile_ratio
 from lab.routing.document import read_path
-from lab.runs import LoadOptions
+from lab.runs import LoadOptions, driven
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import dial, driven, verdict_of
+from scenarios.steps import dial, verdict_of
 from scenarios.verdicts import INVALID, UNKNOWN, VALID, UnknownError
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _flooded(lab: Lab, topology: str, folder: Path) -> Flooded:
         arrivals=f"trace:{_bursts(folder / 'flood.csv')}",
         contexts={"tenant": (NOISY,)},
     )
-    with driven(lab, others) as run:
+    with driven(lab.load, others) as (run,):
         noise = read_parquet(lab.load(flood).folder / "history.parquet")
     return _told(read_parquet(run.result().folder / "history.parquet"), noise)
 

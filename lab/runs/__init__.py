@@ -4,6 +4,7 @@ What a request is and when it is sent belongs to ``lab.load``; what it proves be
 """
 
 from lab.runs.drive import LoadOptions, Stage, drive
+from lab.runs.driven import driven
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
 from lab.runs.own_checker import load_checker
@@ -17,6 +18,7 @@ __all__ = [
     "TogetherResult",
     "drive",
     "drive_together",
+    "driven",
     "judge",
     "load_checker",
     "runs_in",

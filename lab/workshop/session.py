@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import LabNotRunningError
 from lab.guard import Guard
 from lab.lab import Lab
-from lab.workshop.together import drive_together
+from lab.runs import driven
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,4 +86,6 @@ class WorkshopLab(Lab):
         Raises:
             LabError: as :meth:`load`, or whatever ``during`` raises.
         """
-        return drive_together(self.load, options, during)
+        with driven(self.load, *options) as runs:
+            during()
+            return [run.result() for run in runs]

@@ -1,16 +1,20 @@
-"""Several loads at the same time, and something that is done while requests flow."""
+"""Loads that run while something else is done."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
+from lab.errors import DeadlineError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator
 
     from lab.load.progress import Progress
-    from lab.runs import LoadOptions, RunResult
+    from lab.runs.drive import LoadOptions
+    from lab.runs.folder import RunResult
 
 STARTS_WITHIN_S = 30.0
 
@@ -22,11 +26,15 @@ class Drives(Protocol):
         """One run."""
 
 
-def drive_together(drive: Drives, loads: Sequence[LoadOptions], during: Callable[[], object]) -> list[RunResult]:
-    """The runs of all loads, in their order; ``during`` is called once each of them has been answered.
+@contextmanager
+def driven(drive: Drives, *loads: LoadOptions) -> Iterator[list[Future[RunResult]]]:
+    """Drives all loads at the same time; the body runs once each of them is answered or over, and may outlast them.
+
+    Yields:
+        The runs, in the order of the loads. They have ended when the body has been left.
 
     Raises:
-        LabError: a run could not be made; or whatever ``during`` raises.
+        DeadlineError: one was not answered within :data:`STARTS_WITHIN_S`.
     """
     with ThreadPoolExecutor(max_workers=len(loads)) as pool:
         answered = [Event() for _ in loads]
@@ -35,10 +43,10 @@ def drive_together(drive: Drives, loads: Sequence[LoadOptions], during: Callable
             run = pool.submit(drive, load, progress=_telling(event))
             run.add_done_callback(_setting(event))
             runs.append(run)
-        for event in answered:
-            event.wait(STARTS_WITHIN_S)
-        during()
-        return [run.result() for run in runs]
+        for load, event in zip(loads, answered, strict=True):
+            if not event.wait(STARTS_WITHIN_S):
+                raise DeadlineError(f"load by {load.topology}: nothing was answered within {STARTS_WITHIN_S:g} s")
+        yield runs
 
 
 def _telling(event: Event) -> Callable[[Progress], None]:
