@@ -19,6 +19,7 @@ from lab.report import read_runs, write_album, write_report
 from lab.roll import RollOptions, parse_conditions
 from lab.runs import LoadOptions, driven
 from lab.waiting import eventually
+from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +30,8 @@ if TYPE_CHECKING:
 TOPOLOGIES = ("direct", "gateway", "mesh")
 _ROUTES = CHECKOUT / "routes.yaml"
 _HOME, _ELSEWHERE = "v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"
-_ASKS = {
-    "homepage": "HomepageRows",
-    "search": "SearchRanking",
-    "playback": "UpNext",
-    "payments": "FraudDetection",
-    "recommendations": "ContinueWatchingRanking",
-}
+_ASKS = {caller: page[0][0] for caller, page in PAGES.items()}
+"""The five callers, each with what it asks for first."""
 _PATIENCE = timedelta(seconds=20)
 _SMALL, _LARGE = 400, 4_000_000
 _MS = "p50, ms"
