@@ -18,7 +18,7 @@ from models.proto.control.v1 import (
 )
 from services.controlplane.admin import AdminServicer
 from services.controlplane.faults import FaultsServicer
-from services.controlplane.membership import ReplicasServicer
+from services.controlplane.registration import ReplicasServicer
 from services.controlplane.rules import RulesServicer
 from services.controlplane.xds.service import Discovery
 

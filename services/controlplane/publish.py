@@ -29,7 +29,7 @@ from services.controlplane.registry import Acknowledgement, Event, Phase, Stored
 from services.controlplane.waiting import Tell, Waiting, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable
 
     from services.controlplane.registry import Registry
 
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 NOTHING_TO_LOAD = "nothing to load: replicas hold every version already"
 SKIPPED = "skipped: unsafe, on demand"
+# Who is registered is written down no more often: what the file says is believed for a moment only, and each time waits
+# for the disk.
+_SAVE_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Publisher:
     _retiring: list[RouteTable] = field(default_factory=list)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _unsaved: set[str] = field(default_factory=set)  # clusters whose replicas are to be remembered
+    _saving: asyncio.TimerHandle | None = None  # the last of it, or the next
 
     def __post_init__(self) -> None:
         self.fleet = Fleet(self._remember_replicas)
@@ -189,8 +194,8 @@ class Publisher:
             record(Phase.LOADED, NOTHING_TO_LOAD)
         else:
             fleet.assign(revision, [self.table, *self._retiring, table])
-            loading = fleet.membership.wait_loaded(needed, revision=revision, timeout_s=self.timeouts.load)
-            await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed, revision))
+            loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
+            await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed))
             record(Phase.LOADED)
         sent.xds, placed = fleet.place(table)
         sent.xds_ns = time.time_ns()
@@ -281,16 +286,35 @@ class Publisher:
         for revision in revisions:
             self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
 
-    def _remember_replicas(self) -> None:
-        self.registry.save_replicas(
-            StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
-            for each in self.fleet.membership.members
-        )
+    def _remember_replicas(self, clusters: Collection[str]) -> None:
+        """At once after a while without a change; of many in a row, together."""
+        self._unsaved.update(clusters)
+        loop = asyncio.get_running_loop()
+        if self._saving is None or self._saving.when() + _SAVE_EVERY_S <= loop.time():
+            self._save_replicas()
+            self._saving = loop.call_later(0, lambda: None)
+        elif self._saving.when() <= loop.time():
+            self._saving = loop.call_at(self._saving.when() + _SAVE_EVERY_S, self._save_replicas)
+
+    def _save_replicas(self) -> None:
+        clusters, self._unsaved = self._unsaved, set()
+        if clusters:
+            self.registry.save_replicas(
+                [
+                    StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
+                    for cluster in clusters
+                    for each in self.fleet.membership.members_of(cluster)
+                ],
+                clusters,
+            )
 
     async def cancel_background(self) -> None:
         """Ends what is still to be done later; a restart takes it up again."""
         for task in self._background:
             task.cancel()
+        if self._saving is not None:
+            self._saving.cancel()
+            self._save_replicas()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:

@@ -253,10 +253,10 @@ class Registry:
         """All revisions, oldest first."""
         return [self._stored(row) for row in self._db.execute(f"{_SELECT} ORDER BY revision").fetchall()]
 
-    def save_replicas(self, replicas: Iterable[StoredReplica]) -> None:
-        """Remembers who is registered now, instead of who was."""
+    def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
+        """Remembers who is registered now of these clusters, instead of who was."""
         with self._transaction():
-            self._db.execute("DELETE FROM replicas")
+            self._db.executemany("DELETE FROM replicas WHERE cluster = ?", [(each,) for each in clusters])
             self._db.executemany(
                 "INSERT INTO replicas VALUES (?, ?, ?, ?)",
                 [(each.cluster, each.replica, each.address, " ".join(each.loaded)) for each in replicas],

@@ -28,8 +28,14 @@ class ChangeListener(Protocol):
 
     node: str
 
-    def resource_changed(self, type_url: str, name: str) -> None:
-        """The resource is not what it was."""
+    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
+        """These are not what they were: type → names."""
+
+    def catch_up(self, generation: int) -> bool:
+        """Whether there is nothing to be sent up to that generation; the node has it then."""
+
+    def wake(self) -> None:
+        """There may be something to send."""
 
     def offer_corrupt(self, generation: int) -> bool:
         """Offers the node what it has in a form that it must refuse; says whether there is any such thing."""
@@ -60,11 +66,6 @@ class ResourceStore:
     def discard_listener(self, listener: ChangeListener) -> None:
         """The listener has gone."""
         self._streams.discard(listener)
-
-    @property
-    def endpoint_sets(self) -> list[str]:
-        """Names of all that are held."""
-        return list(self._resources[ENDPOINTS])
 
     def get(self, type_url: str, name: str) -> Resource:
         """The resource; an empty one if there is none of that name, so that nobody waits for it."""
@@ -116,25 +117,26 @@ class ResourceStore:
             self._policies.pop(key, None)
         self._policies.update(policies or {})
         treated, others, stand_ins = self._policies.get, standby or {}, failovers or {}
-        changed = [
-            *self._put(
+        changed = {
+            CLUSTER: self._put(
                 CLUSTER,
                 (cluster(key, its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()),
-            ),
-            *self._put(
+            )
+            | self._remove(CLUSTER, removed_clusters or ()),
+            ENDPOINTS: self._put(
                 ENDPOINTS, (endpoints(name, its, others.get(name, ())) for name, its in (endpoint_sets or {}).items())
-            ),
-            *self._put(EXTENSION, [] if tenants is None else [tenant_limits(tenants)]),
-            *self._remove(CLUSTER, removed_clusters or ()),
-            *self._remove(ENDPOINTS, removed_endpoint_sets),
-        ]
+            )
+            | self._remove(ENDPOINTS, removed_endpoint_sets),
+            EXTENSION: self._put(EXTENSION, [] if tenants is None else [tenant_limits(tenants)]),
+        }
         if clusters is not None or removed_clusters is not None:
             self._listeners_by_caller.clear()
         generation = self.subscribers.next_generation()
         for stream in self._streams:
-            for type_url, name in changed:
-                stream.resource_changed(type_url, name)
-        self.subscribers.wake_all()
+            stream.resources_changed(changed)
+            # Most changes concern few nodes: the others are not even woken.
+            if not stream.catch_up(generation):
+                stream.wake()
         return generation
 
     def offer_corrupt(self, nodes: Collection[str]) -> tuple[int, list[str]]:
@@ -156,15 +158,15 @@ class ResourceStore:
         self.subscribers.next_generation()
         self.subscribers.wake_all()
 
-    def _put(self, type_url: str, resources: Iterable[Resource]) -> list[tuple[str, str]]:
+    def _put(self, type_url: str, resources: Iterable[Resource]) -> set[str]:
         held = self._resources[type_url]
-        changed = []
+        changed = set()
         for resource in resources:
             before = held.get(resource.name)
             if before is None or before.version != resource.version:
                 held[resource.name] = resource
-                changed.append((type_url, resource.name))
+                changed.add(resource.name)
         return changed
 
-    def _remove(self, type_url: str, names: Iterable[str]) -> list[tuple[str, str]]:
-        return [(type_url, name) for name in names if self._resources[type_url].pop(name, None) is not None]
+    def _remove(self, type_url: str, names: Iterable[str]) -> set[str]:
+        return {name for name in names if self._resources[type_url].pop(name, None) is not None}
