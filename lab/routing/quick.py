@@ -47,7 +47,7 @@ def all_at_once() -> Iterator[None]:
 def _is_deeper(value: Any, levels: int) -> bool:
     if isinstance(value, (dict, list)):
         inside = value.values() if isinstance(value, dict) else value
-        return levels <= 0 or any([_is_deeper(each, levels - 1) for each in inside])
+        return levels <= 0 or any(_is_deeper(each, levels - 1) for each in inside)
     return False
 
 
