@@ -25,6 +25,7 @@ from lab.cli import (
     report,
     roll,
     routes,
+    scale,
     scenarios,
 )
 from lab.errors import LabError
@@ -51,6 +52,7 @@ app.add_typer(fault.app, name="fault")
 report.register(app)
 compare.register(app)
 bench.register(app)
+scale.register(app)
 app.add_typer(pki.app, name="pki")
 scenarios.register(app)
 

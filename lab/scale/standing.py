@@ -108,7 +108,8 @@ class ScaleLab:
     def restart(self, unit: str) -> None:
         """Kills a unit and starts it again."""
         self.runtime.kill(self.state.running[unit])
-        self.state = self._stand_up().start(self.state)
+        # Without what is no unit of the lab, and has ended by now.
+        self.state = self._stand_up().start(self.state.with_plan(self.state.plan))
 
     def start(self, unit: Unit) -> None:
         """Starts what is no unit of the lab; it ends with the lab."""

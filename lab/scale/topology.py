@@ -143,7 +143,7 @@ def _use_cases(number: int, callers: Sequence[str], models: Mapping[str, Any], d
         first = callers[place] if place < len(callers) else draw.choices(callers, cum_weights=busy)[0]
         others = draw.choices(callers, cum_weights=busy, k=draw.choice((0, 0, 1, 2)))
         result[f"UseCase{place + 1}"] = {
-            "callers": sorted({first, *others}),
+            "callers": sorted({first, *others} if place else callers),  # there is always one that everybody asks for
             "api": "fraud.v1" if draw.random() < _OF_FRAUD else "ranking.v1",
             "timeout": "2s",
             "default": draw.choice(list(_references(model, models))),

@@ -67,7 +67,8 @@ class HostRegistration:
                 call.cancel()
 
     async def _reports(self, changed: asyncio.Event) -> AsyncIterator[replicas_pb2.HostReport]:
-        while True:
+        # What has changed is said once: by a stream that has ended, it would be lost.
+        while changed is self._changed:
             changed.clear()
             yield replicas_pb2.HostReport(replicas=self._hosted.take_reports())
             try:

@@ -234,8 +234,7 @@ class Membership:
         if first is None:
             return
         stream = self._new_stream(HEARTBEAT_TIMEOUT_S)
-        await self._take(stream, first)
-        reader = asyncio.create_task(self._read(reports, stream))
+        reader = asyncio.create_task(self._read(first, reports, stream))
         try:
             while not reader.done():
                 await stream.wake.wait()
@@ -262,8 +261,9 @@ class Membership:
         now = asyncio.get_running_loop().time()
         return now < self._forgiving_until or now - self._last_look > 3 * _REAP_INTERVAL_S
 
-    async def _read(self, reports: AsyncIterator[Sequence[Member]], stream: _Stream) -> None:
+    async def _read(self, first: Sequence[Member], reports: AsyncIterator[Sequence[Member]], stream: _Stream) -> None:
         try:
+            await self._take(stream, first)
             async for members in reports:
                 if stream not in self._streams:
                     break  # declared dead, or all its members have registered elsewhere: they have to register anew

@@ -86,7 +86,7 @@ class Publisher:
     _background: set[asyncio.Task[None]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _unsaved: set[str] = field(default_factory=set)  # clusters whose replicas are to be remembered
-    _saving: asyncio.TimerHandle | None = None  # the last of it, or the next
+    _saving: asyncio.TimerHandle | None = None  # set for a while after they were
 
     def __post_init__(self) -> None:
         self.fleet = Fleet(self._remember_replicas)
@@ -289,12 +289,14 @@ class Publisher:
     def _remember_replicas(self, clusters: Collection[str]) -> None:
         """At once after a while without a change; of many in a row, together."""
         self._unsaved.update(clusters)
-        loop = asyncio.get_running_loop()
-        if self._saving is None or self._saving.when() + _SAVE_EVERY_S <= loop.time():
+        if self._saving is None:
             self._save_replicas()
-            self._saving = loop.call_later(0, lambda: None)
-        elif self._saving.when() <= loop.time():
-            self._saving = loop.call_at(self._saving.when() + _SAVE_EVERY_S, self._save_replicas)
+            self._saving = asyncio.get_running_loop().call_later(_SAVE_EVERY_S, self._saved_a_while_ago)
+
+    def _saved_a_while_ago(self) -> None:
+        self._saving = None
+        if self._unsaved:
+            self._remember_replicas(())
 
     def _save_replicas(self) -> None:
         clusters, self._unsaved = self._unsaved, set()
@@ -314,7 +316,7 @@ class Publisher:
             task.cancel()
         if self._saving is not None:
             self._saving.cancel()
-            self._save_replicas()
+        self._save_replicas()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
