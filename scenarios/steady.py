@@ -179,5 +179,8 @@ def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
 
 
 def _behaviour(address: str) -> stub_pb2.Behaviour:
+    """How a stub model behaves; by which seed it would draw what is to fail or to be slow makes no difference to it."""
     with open_blocking_channel(address) as channel:
-        return stub_pb2_grpc.StubControlStub(channel).GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=5)
+        behaviour = stub_pb2_grpc.StubControlStub(channel).GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=5)
+    behaviour.ClearField("seed")
+    return behaviour
