@@ -61,6 +61,14 @@ class SteadyState:
 
     def amiss(self, lab: Lab) -> list[str]:
         """What keeps the lab from being steady; nothing, if it is."""
+        try:
+            return self._amiss(lab)
+        except LabError as error:
+            return [str(error)]
+        except grpc.RpcError as error:
+            return [f"a model does not say how it behaves: {error.code().name}: {error.details()}"]
+
+    def _amiss(self, lab: Lab) -> list[str]:
         status = lab.status()
         found = [*_lasting(lab, status), *_not_connected(status), *self._not_registered(status)]
         if found:
