@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.errors import DeadlineError
+from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
 from scenarios.catalogue import LONG, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
@@ -122,6 +123,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))
         if item.get_closest_marker(LONG) and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """However this process ends, no lab that it has brought up outlives it."""
+    with guarded(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.guard import guarded
 from lab.lab import Lab
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ def pytest_configure() -> None:
     os.environ["LAB_RUNTIME"] = "process"
     # A shell has what it runs in the background ignore Ctrl-C, and what that starts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """However this process ends, nothing that a test has started outlives it: all of it is at home in this folder."""
+    with guarded(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture
