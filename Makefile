@@ -19,7 +19,7 @@ POINTS  ?= 200
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz kill9 scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ h2load:  ## Install h2load on a Debian (as root), for the benches' second opinio
 
 test: $(VENV)/ready lint  ## Run the whole test suite
 	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)
+
+audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network
+	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
 
 fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
