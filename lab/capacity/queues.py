@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -176,8 +176,9 @@ class _Lanes:
         self._cluster, self._random = cluster, random
         self._all = np.arange(lanes)
         self._free_s = np.zeros((lanes, cluster.replicas, cluster.slots))
-        # Balancers begin anywhere: they did not all start at this moment.
+        # Balancers begin anywhere, for they did not all start at this moment, and know the replicas in any order.
         self._turn = random.integers(0, cluster.replicas, (lanes, cluster.balancers))
+        self._order = random.permuted(np.tile(np.arange(cluster.replicas), (lanes, 1)), axis=1)
         remembered = (lanes, cluster.replicas, _REMEMBERED) if cluster.looks else (0, 0, 0)
         self._ends_s = np.zeros(remembered)
         self._senders = np.zeros(remembered, np.int64)
@@ -231,7 +232,8 @@ class _Lanes:
         del now_s
         turn: Ints = self._turn[lanes, senders]
         self._turn[lanes, senders] += 1
-        return first + turn % (self._cluster.replicas - first)
+        alive = first + turn % (self._cluster.replicas - first)
+        return np.where(first > 0, alive, self._order[lanes, turn % self._cluster.replicas])
 
     def _at_random(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
         del lanes, senders, now_s
@@ -255,12 +257,16 @@ class _Lanes:
         """Requests under way at each replica that the lane's present balancer has sent."""
         there = self._there(lanes, now_s)
         if self._cluster.balancers > 1:
-            there &= self._senders[lanes] == senders[:, None, None]
+            there &= self._of(self._senders, lanes) == senders[:, None, None]
         counts: Ints = np.count_nonzero(there, axis=2)
         return counts
 
     def _there(self, lanes: Ints, now_s: Floats) -> Bools:
-        return np.greater(self._ends_s[lanes], now_s[:, None, None])
+        there: Bools = np.greater(self._of(self._ends_s, lanes), now_s[:, None, None])
+        return there
+
+    def _of(self, values: npt.NDArray[Any], lanes: Ints) -> npt.NDArray[Any]:
+        return values if lanes is self._all else values[lanes]  # a copy of all costs more than all the rest
 
     def _refuses(self, lanes: Ints, chosen: Ints, now_s: Floats) -> Bools:
         cluster, outage = self._cluster, self._cluster.outage
@@ -275,10 +281,10 @@ class _Lanes:
     def _may_repeat(self, lanes: Ints, senders: Ints, now_s: Floats) -> Bools:
         """As Envoy and the lab's gateway count: of what is under way, so and so much may be attempts again."""
         retries = self._cluster.retries
-        mine = self._there(lanes, now_s) & (self._senders[lanes] == senders[:, None, None])
+        mine = self._there(lanes, now_s) & (self._of(self._senders, lanes) == senders[:, None, None])
         # The refused request is under way itself.
         under_way = 1 + np.count_nonzero(mine, axis=(1, 2))
-        again = np.count_nonzero(mine & self._again[lanes], axis=(1, 2))
+        again = np.count_nonzero(mine & self._of(self._again, lanes), axis=(1, 2))
         allowed = np.floor(under_way * retries.budget / (100 + retries.budget))
         may: Bools = np.less(again, np.maximum(retries.at_least, allowed))
         return may

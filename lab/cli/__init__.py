@@ -14,6 +14,7 @@ import typer
 from lab.cli import (
     bench,
     call,
+    capacity,
     compare,
     demo,
     doctor,
@@ -51,6 +52,7 @@ app.add_typer(fault.app, name="fault")
 report.register(app)
 compare.register(app)
 bench.register(app)
+capacity.register(app)
 app.add_typer(pki.app, name="pki")
 scenarios.register(app)
 
