@@ -83,7 +83,7 @@ def measure_costs(
         tables=[found.table()],
         charts=[found.chart(max(payloads))],
         notes=[
-            f"CPU: n = {rounds} rounds × {SECONDS:g} s, closed loop, {IN_FLIGHT} in flight; the lab's driver is the caller",
+            f"CPU: n = {rounds} rounds × {SECONDS:g} s, closed loop, {IN_FLIGHT} in flight; the caller is a driver",
             f"each answer was judged; history in {found.folder}",
         ],
     )
