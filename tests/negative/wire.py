@@ -1,4 +1,4 @@
-"""HTTP/2 as raw as it gets: sends what client libraries refuse to, and says what came back, or how the connection ended."""
+"""HTTP/2 as raw as it gets: sends what client libraries refuse to, and says what came back, or how it ended."""
 
 from __future__ import annotations
 
@@ -52,12 +52,11 @@ class _Stream:
     answer: Answer | None = None
 
 
-def tls_context(security: Security | None, authorities: bytes = b"") -> ssl.SSLContext:
+def tls_context(security: Security | None) -> ssl.SSLContext:
     """For a client that takes any name for an answer: what is asked here is whom the server lets in.
 
     Args:
         security: whose certificate it shows; None for no certificate.
-        authorities: unused where ``security`` is given; PEM.
     """
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -189,8 +188,9 @@ class Wire:
 
     def _take(self, event: h2.events.Event) -> None:
         match event:
-            case h2.events.ResponseReceived(stream_id=number, headers=headers) | h2.events.TrailersReceived(
-                stream_id=number, headers=headers
+            case (
+                h2.events.ResponseReceived(stream_id=number, headers=headers)
+                | h2.events.TrailersReceived(stream_id=number, headers=headers)
             ):
                 self._streams[number].headers |= dict(headers)
             case h2.events.DataReceived(stream_id=number, data=data):
