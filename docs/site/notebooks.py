@@ -58,12 +58,12 @@ def notebooks() -> list[Notebook]:
 
 def _read(path: Path) -> Notebook:
     opening = "".join(json.loads(path.read_text())["cells"][0]["source"])
-    question = re.search(r"\*\*([^*]+\?)\*\*", opening)
+    question = next((each for each in opening.split("\n\n") if each.endswith("?**")), "")
     minutes = re.search(r"About (\d+) minutes", opening)
     return Notebook(
         name=path.stem,
         title=opening.splitlines()[0].removeprefix("# "),
-        question=" ".join(question.group(1).split()) if question else "",
+        question=" ".join(question.replace("**", "").split()),
         minutes=minutes.group(1) if minutes else "",
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lab.bench import (
     balancing,
     blast_radius,
+    capacity,
     convergence,
     decomposition,
     driver,
@@ -53,6 +54,7 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
         convergence,
         large_table,
         on_demand,
+        capacity,
     )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""

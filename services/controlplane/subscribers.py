@@ -18,7 +18,7 @@ from lab.errors import PublishError
 from services.controlplane.registry import Acknowledgement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Subscriber:
         error: why it refused; empty once it has applied a later one.
         wake: set when there may be something to send.
         left_behind: generation that it did not apply in time, and that publishes went on without; 0 if it keeps up.
+        now_ns: the clock, Unix nanoseconds; that of all subscribers once it is one of them.
     """
 
     node: str
@@ -48,6 +49,7 @@ class Subscriber:
     error: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     left_behind: int = 0
+    now_ns: Callable[[], int] = time.time_ns
     _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def has_applied(self, generation: int) -> None:
@@ -56,7 +58,7 @@ class Subscriber:
             self.left_behind, self.error = 0, ""
             log.warning("%s %s has caught up", self.role, self.node)
         if generation > self.applied:
-            self._steps.append((generation, time.time_ns()))
+            self._steps.append((generation, self.now_ns()))
         self.applied = generation
 
     def applied_at_ns(self, generation: int) -> int | None:
@@ -71,15 +73,19 @@ class Subscriber:
 class Subscribers:
     """The connected nodes of one kind of stream.
 
+    Args:
+        now_ns: the clock, Unix nanoseconds.
+
     Attributes:
         generation: the latest that was published.
         leaves_behind: whether a node that does not answer in time is waited for no more, until it has caught up. Its
             callers may then act on what is no longer in force. Otherwise it makes publishes fail.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int]) -> None:
         self.generation = 0
         self.leaves_behind = False
+        self._now_ns = now_ns
         self._connected: set[Subscriber] = set()
         self._progress = asyncio.Condition()
         self._revision_marks: list[tuple[int, int]] = []
@@ -92,6 +98,7 @@ class Subscribers:
 
     def add(self, subscriber: Subscriber) -> None:
         """A node has connected."""
+        subscriber.now_ns = self._now_ns
         self._connected.add(subscriber)
 
     async def discard(self, subscriber: Subscriber) -> None:
