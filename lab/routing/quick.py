@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from lab.routing.tree import MAX_DEPTH, MAX_NODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_DECIMAL = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}", re.ASCII)
 
 
 def as_json(text: str) -> dict[str, Any] | None:
@@ -25,7 +28,7 @@ def as_json(text: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(
-            text, object_pairs_hook=_each_once, parse_float=_refuse, parse_int=_small, parse_constant=_refuse
+            text, object_pairs_hook=_each_once, parse_float=_plain, parse_int=_small, parse_constant=_refuse
         )
     except (ValueError, RecursionError):
         return None
@@ -62,6 +65,12 @@ def _small(text: str) -> int:
     if len(text) > len("-999999999999999"):
         raise ValueError(text)
     return int(text)
+
+
+def _plain(text: str) -> float:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
 
 
 def _refuse(text: str) -> Any:

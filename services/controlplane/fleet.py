@@ -6,8 +6,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from lab.routing.callers import keys_for, policies_of
+from services.controlplane.differences import differing
 from services.controlplane.membership import Membership
-from services.controlplane.placement import Placements, differing, united
+from services.controlplane.placement import Placements, united
 from services.controlplane.rules import RulesFeed, Served
 from services.controlplane.xds.resources import endpoint_set_name, split_endpoint_set_name
 from services.controlplane.xds.store import ResourceStore

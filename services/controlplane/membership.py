@@ -12,9 +12,10 @@ import asyncio
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
+from services.controlplane.differences import differing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -104,6 +105,20 @@ class _Registration:
     stream: _Stream
 
 
+class _Common(NamedTuple):
+    """What all serving replicas of a cluster have in common.
+
+    Attributes:
+        keys: what each of them holds.
+        revision: of the assignment that each of them has answered, or a later one.
+        replicas: how many there are.
+    """
+
+    keys: frozenset[str]
+    revision: int
+    replicas: int
+
+
 class Membership:
     """The registered replicas.
 
@@ -118,7 +133,7 @@ class Membership:
         self._revision = 0
         self._assignments: Mapping[str, Assignment] = {}
         self._assigned_in: dict[str, int] = {}  # cluster → revision in which it was given what it is to hold now
-        self._common: dict[str, frozenset[str]] = {}  # cluster → keys that all its replicas hold, as far as looked up
+        self._common: dict[str, _Common] = {}  # by cluster, as far as looked up
         self._progress = asyncio.Condition()
         self._last_look = 0.0
         self._forgiving_until = 0.0
@@ -147,7 +162,7 @@ class Membership:
     def assign(self, revision: int, assignments: Mapping[str, Assignment]) -> None:
         """Tells replicas what they are to hold from now on; clusters that are not named hold nothing."""
         before, self._assignments, self._revision = self._assignments, assignments, revision
-        changed = [cluster for cluster, held in assignments.items() if before.get(cluster) != held]
+        changed = list(differing(assignments, before))
         changed += before.keys() - assignments.keys()
         for cluster in changed:
             self._assigned_in[cluster] = revision
@@ -159,18 +174,20 @@ class Membership:
         """Whether every replica of these clusters has loaded what is needed of it, and is to keep that."""
         assigned = self._assignments.get
         return all(
-            (its := assigned(cluster)) is not None and need.keys <= its.keys and need.keys <= self._common_keys(cluster)
+            (its := assigned(cluster)) is not None and need.keys <= its.keys and need.keys <= self._look(cluster).keys
             for cluster, need in needed.items()
         )
 
     def serving(self, clusters: Collection[str]) -> int:
         """Number of replicas that these clusters have."""
-        return sum(len(self._serving(cluster)) for cluster in clusters)
+        return sum(self._look(cluster).replicas for cluster in clusters)
 
     def missing(self, needed: Mapping[str, Assignment]) -> list[str]:
         """Which replicas have not loaded what their cluster needs, or have not answered its latest assignment."""
         result = []
         for cluster, need in needed.items():
+            if self._is_ready(cluster, need):
+                continue
             members = self._serving(cluster)
             if not members:
                 result.append(f"cluster {cluster} has no replica")
@@ -186,18 +203,10 @@ class Membership:
         Raises:
             PublishError: a cluster has no replica, a replica cannot load a version or does not answer in time.
         """
-        waiting = dict(needed)
 
         def settled() -> bool:
-            # Only those that were not ready at the last look; once none is left, all again, as replicas come and go.
-            for cluster, need in list(waiting.items()):
-                if self._load_failure({cluster: need}) is not None:
-                    return True
-                if not self.missing({cluster: need}):
-                    del waiting[cluster]
-            if not waiting and self.missing(needed):
-                waiting.update(needed)
-            return not waiting
+            waiting = {cluster: need for cluster, need in needed.items() if not self._is_ready(cluster, need)}
+            return not waiting or self._load_failure(waiting) is not None
 
         try:
             async with self._progress:
@@ -326,11 +335,21 @@ class Membership:
     def _serving(self, cluster: str) -> list[Member]:
         return [each for each in self.members_of(cluster) if not each.draining]
 
-    def _common_keys(self, cluster: str) -> frozenset[str]:
+    def _is_ready(self, cluster: str, need: Assignment) -> bool:
+        found = self._look(cluster)
+        if not found.replicas or found.revision < self._assigned_in.get(cluster, 0):
+            return False
+        return need.keys <= found.keys
+
+    def _look(self, cluster: str) -> _Common:
         found = self._common.get(cluster)
         if found is None:
-            held = [each.loaded for each in self._serving(cluster)]
-            found = self._common[cluster] = held[0].intersection(*held[1:]) if held else frozenset()
+            members = self._serving(cluster)
+            found = self._common[cluster] = _Common(
+                frozenset.intersection(*(each.loaded for each in members)) if members else frozenset(),
+                min((each.revision for each in members), default=0),
+                len(members),
+            )
         return found
 
     def _load_failure(self, needed: Mapping[str, Assignment]) -> str | None:

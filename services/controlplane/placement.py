@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from services.controlplane.differences import differing
 from services.controlplane.membership import Assignment, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from lab.routing.document import ModelVersion
-
-T = TypeVar("T")
-
-
-def differing(entries: Mapping[str, T], before: Mapping[str, T]) -> Iterator[str]:
-    """Names of new and changed entries; those that both share (``is``) are not looked into."""
-    if entries is before:
-        return
-    get = before.get
-    for name, entry in entries.items():
-        if (old := get(name)) is not entry and old != entry:
-            yield name
 
 
 class Placements:
@@ -31,7 +20,7 @@ class Placements:
     Clusters that two mappings treat alike have the very same assignment in both.
     """
 
-    _REMEMBERED = 4
+    _REMEMBERED = 16
 
     def __init__(self) -> None:
         self._known: list[tuple[Mapping[str, ModelVersion], dict[str, Assignment]]] = [({}, {})]
