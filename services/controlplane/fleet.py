@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lab.routing.callers import keys_for, policies_of
 from services.controlplane.differences import differing
 from services.controlplane.membership import Membership
-from services.controlplane.placement import Placements, united
+from services.controlplane.placement import Placements
 from services.controlplane.rules import RulesFeed, Served
 from services.controlplane.xds.resources import endpoint_set_name, split_endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
@@ -52,7 +52,7 @@ class Fleet:
 
     def assign(self, revision: int, tables: Iterable[RouteTable]) -> None:
         """Tells replicas to hold what these tables place on them."""
-        self.membership.assign(revision, united([self._placements.of(table.versions) for table in tables]))
+        self.membership.assign(revision, self._placements.united(table.versions for table in tables))
 
     def needed(self, table: RouteTable) -> Mapping[str, Assignment]:
         """Model cluster → what its replicas must have loaded."""

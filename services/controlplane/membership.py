@@ -203,9 +203,12 @@ class Membership:
         Raises:
             PublishError: a cluster has no replica, a replica cannot load a version or does not answer in time.
         """
+        waiting = dict(needed)
 
         def settled() -> bool:
-            waiting = {cluster: need for cluster, need in needed.items() if not self._is_ready(cluster, need)}
+            nonlocal waiting
+            # Only those that were not ready at the last look: there may be thousands that were.
+            waiting = {cluster: need for cluster, need in waiting.items() if not self._is_ready(cluster, need)}
             return not waiting or self._load_failure(waiting) is not None
 
         try:
@@ -213,7 +216,7 @@ class Membership:
                 await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
         except TimeoutError:
             raise PublishError(f"not loaded within {timeout_s:g} s: {'; '.join(self.missing(needed))}") from None
-        failure = self._load_failure(needed)
+        failure = self._load_failure(waiting)
         if failure is not None:
             raise PublishError(failure)
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from services.controlplane.differences import differing
 from services.controlplane.membership import Assignment, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lab.routing.document import ModelVersion
+
+
+class _Known(NamedTuple):
+    """What a mapping of versions places.
+
+    Attributes:
+        differing: clusters that hold something else than by the mapping before, or nothing.
+    """
+
+    versions: Mapping[str, ModelVersion]
+    placed: Mapping[str, Assignment]
+    differing: frozenset[str]
 
 
 class Placements:
@@ -20,32 +32,41 @@ class Placements:
     Clusters that two mappings treat alike have the very same assignment in both.
     """
 
-    _REMEMBERED = 16
+    _REMEMBERED = 32
 
     def __init__(self) -> None:
-        self._known: list[tuple[Mapping[str, ModelVersion], dict[str, Assignment]]] = [({}, {})]
+        self._known: list[_Known] = [_Known({}, {}, frozenset())]
 
     def of(self, versions: Mapping[str, ModelVersion]) -> Mapping[str, Assignment]:
         """What a table with these versions places on each cluster."""
-        for known, found in self._known:
-            if known is versions:
-                return found
-        before, base = self._known[-1]
-        placed = _changed(base, before, versions)
-        self._known = [*self._known[1 - self._REMEMBERED :], (versions, placed)]
-        return placed
+        return self._find(versions).placed
 
+    def united(self, tables: Iterable[Mapping[str, ModelVersion]]) -> Mapping[str, Assignment]:
+        """What clusters are to hold so that each of several tables can be acted by; first come those of the first."""
+        found = [self._find(versions) for versions in tables]
+        result = dict(found[0].placed)
+        for cluster in self._differing(found):
+            held = {one.routing_key: one for each in found for one in each.placed.get(cluster, _NOTHING).versions}
+            if held:
+                result[cluster] = Assignment(tuple(held.values()))
+        return result
 
-def united(placements: Iterable[Mapping[str, Assignment]]) -> Mapping[str, Assignment]:
-    """What clusters are to hold so that each of several tables can be acted by; first come those of the first."""
-    first, *others = placements
-    result: dict[str, Assignment] = {}
-    for placed in others:
-        for cluster in differing(placed, first):
-            held = {each.routing_key: each for each in (result.get(cluster) or first.get(cluster) or _NOTHING).versions}
-            held |= {each.routing_key: each for each in placed[cluster].versions}
-            result[cluster] = Assignment(tuple(held.values()))
-    return {**first, **result} if result else first
+    def _differing(self, found: Sequence[_Known]) -> set[str]:
+        """Clusters that these may treat differently."""
+        places = [place for place, known in enumerate(self._known) if any(known is each for each in found)]
+        if len(places) < len({id(each) for each in found}):  # one of them was forgotten meanwhile
+            return {cluster for each in found for cluster in each.placed}
+        return {cluster for known in self._known[places[0] + 1 : places[-1] + 1] for cluster in known.differing}
+
+    def _find(self, versions: Mapping[str, ModelVersion]) -> _Known:
+        for known in self._known:
+            if known.versions is versions:
+                return known
+        before = self._known[-1]
+        placed = _changed(before.placed, before.versions, versions)
+        clusters = {*differing(placed, before.placed), *(before.placed.keys() - placed.keys())}
+        self._known = [*self._known[1 - self._REMEMBERED :], _Known(versions, placed, frozenset(clusters))]
+        return self._known[-1]
 
 
 _NOTHING = Assignment(())
