@@ -28,7 +28,7 @@ BACK_WITHIN = timedelta(seconds=10)
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=8, topologies=("gateway-header", "mesh", "proxyless"))
+@pytest.mark.scenario(takes_s=4, topologies=("gateway-header", "mesh", "proxyless"))
 @pytest.mark.parametrize(
     ("victim", "way", "cut_off"),
     [

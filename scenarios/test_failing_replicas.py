@@ -85,7 +85,7 @@ def test_when_every_replica_fails_a_budget_keeps_retries_from_becoming_a_storm_a
     assert 1 < with_budget <= AMPLIFIED, amplified
 
 
-@pytest.mark.scenario(takes_s=14, topologies=("gateway", "mesh", "proxyless"))
+@pytest.mark.scenario(takes_s=10, topologies=("gateway", "mesh", "proxyless"))
 def test_a_gray_replica_keeps_its_share_until_outliers_are_ejected_and_is_asked_again_once_it_is_well(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:

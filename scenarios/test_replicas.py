@@ -52,7 +52,7 @@ def _load(topology: str, rate: float) -> LoadOptions:
     )
 
 
-@pytest.mark.scenario(takes_s=6)
+@pytest.mark.scenario(takes_s=5)
 def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of_rotation_within_a_second(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
@@ -120,7 +120,7 @@ def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is
     scenario.figure("left alone after", f"{(max(each.sent_ns for each in slow) - cut.from_ns) / 1e9:.1f} s")
 
 
-@pytest.mark.scenario(takes_s=7, topologies=("gateway", "mesh", "proxyless"))
+@pytest.mark.scenario(takes_s=5, topologies=("gateway", "mesh", "proxyless"))
 def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
     scenario: Scenario, small_lab: Lab, topology: str
 ) -> None:
