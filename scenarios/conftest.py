@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.errors import DeadlineError
+from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
 from scenarios.catalogue import LONG, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
@@ -143,6 +144,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import WorkStealingScheduling  # noqa: PLC0415 (it is there, as it asks)
 
     return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """However this process ends, no lab that it has brought up outlives it."""
+    with guarded(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session")
