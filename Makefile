@@ -16,10 +16,11 @@ PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(C
 # names of its own.
 WORKERS ?= 3
 PAIRS   ?= 1000000
+POINTS  ?= 200
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,7 @@ help:  ## List the targets
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
 	@echo "  PAIRS=1000000          how many to compare in make fuzz"
+	@echo "  POINTS=200             at which to kill in make kill9"
 	@echo "  ROUNDS=10              of each bench in make figures"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
 
@@ -51,8 +53,14 @@ test: $(VENV)/ready  ## Run the whole test suite, and lint beside it
 	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
 	  wait $$lint || { echo "make test: lint has found something: see above, or run make lint" >&2; exit 1; }; exit $$status
 
+audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network
+	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
+
 fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
+
+kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish, and hold what is left against what was acknowledged
+	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
 
 # Each of their workers has a lab of its own.
 scenarios smoke: WORKERS = 2
