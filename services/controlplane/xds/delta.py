@@ -109,10 +109,18 @@ class DeltaStream:
                 resources.append(resource)
                 if type_url == CLUSTER:
                     self._progress.cluster_sent(resource, self._subscriptions[ENDPOINTS], generation)
+                    self._send_again(resource.endpoint_set)
         subscription.changed.clear()
         if not resources:
             return None
         return self._message(type_url, generation, resources)
+
+    def _send_again(self, endpoint_set: str) -> None:
+        """Envoy warms a cluster that has changed with endpoints, also with those that it has, and does not ask."""
+        endpoints = self._subscriptions[ENDPOINTS]
+        if endpoints.sent.get(endpoint_set):
+            endpoints.sent[endpoint_set] = ""
+            endpoints.changed.add(endpoint_set)
 
     def _message(
         self, type_url: str, generation: int, resources: Sequence[Resource]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.controlplane.subscribers import Subscribers
@@ -40,13 +41,16 @@ class ResourceStore:
 
     Args:
         keys_for: routing keys that a caller may come to need, by its name; whichever there are, if left out.
+        now_ns: the clock, Unix nanoseconds.
 
     Attributes:
         subscribers: the Envoys and gRPC clients that are connected.
     """
 
-    def __init__(self, keys_for: Callable[[str], Iterable[str]] | None = None) -> None:
-        self.subscribers = Subscribers()
+    def __init__(
+        self, keys_for: Callable[[str], Iterable[str]] | None = None, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.subscribers = Subscribers(now_ns)
         self._keys_for = keys_for
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
