@@ -1,15 +1,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lab.bench.validation import BOUNDS, TOPOLOGIES, UTILISATIONS, Effort, Point, validate
+from lab.bench import capacity
+from lab.bench.costs import Busy
+from lab.bench.result import BenchResult
+from lab.bench.validation import BOUNDS, TOPOLOGIES, UTILISATIONS, Effort, Point, Validation, validate
+from lab.capacity.assumptions import Assumptions
+from lab.capacity.costs import TITLE, costs_of
+from lab.capacity.fleet import Demand
 from lab.capacity.prediction import LANES, Alone, predict
 from lab.capacity.queues import Cluster
+from lab.capacity.survey import survey
 from lab.errors import InputError
 from lab.measure.pace import Pace
+from lab.report.picture import to_svg
+from models.stub.behaviour import ConstantLatency
 
 KEPT_UP = Pace(offered=10, achieved_rate=10, schedule_delay_p99_ms=0.1, late_rounds=0, repeated=0)
 
@@ -44,6 +54,34 @@ def test_a_prediction_that_is_off_by_too_much_does_not_hold() -> None:
         predicted = [factor * each for each in measured]
         point = Point(topology="mesh", utilisation=0.6, rps=9.0, predicted=predicted, measured=measured, pace=KEPT_UP)
         assert holds == [claim.holds for claim in point.claims()]
+
+
+def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None:
+    measured = [np.linspace(10, 20, 100)] * 3
+    points = [
+        Point(topology=name, utilisation=0.6, rps=9.0, predicted=measured, measured=measured, pace=KEPT_UP)
+        for name in TOPOLOGIES
+    ]
+    alone = {name: Alone(np.array([0.02]), 0.001) for name in TOPOLOGIES}
+    costs = Busy(Path(), ["caller", "resolver", "sidecar", "gateway"])
+    for name in TOPOLOGIES:
+        costs.rps[name, 30_000] = [500.0] * 3
+        costs.cpu_s |= {(name, 30_000, part): [0.5] * 3 for part in costs.parts}
+    of_costs = BenchResult(
+        name="", unit="rps", arms={}, claims=[], notes=["n"], tables=[costs.table()], charts=[costs.chart(30_000)]
+    )
+    demand = Demand(rps=1e6, payload_bytes=30_000, callers=30, clusters=2_000, slots=4, service_s=0.02)
+    read = costs_of(of_costs.to_document(), "here")
+    computed = survey(demand, ConstantLatency(20), read, Assumptions(), simulated=False)
+
+    found = capacity.result(of_costs, Validation(alone, points, Path(), 3), computed)
+
+    assert [True] * 4 == [claim.holds for claim in found.claims]
+    assert {3} == {len(values) for values in found.arms.values()}
+    titles = [each.title for each in found.shown_tables()]
+    assert ["latency foretold and measured, ms", TITLE, "assumed; each is an option"] == titles[:3]
+    assert all(to_svg(chart, "") for chart in found.shown_charts())
+    assert [["gateway", "30,000", *["0.500"] * 4, "2.000"]] == found.tables[1].written()[:1]
 
 
 def test_a_real_lab_is_foretold_before_it_is_loaded(monkeypatch, tmp_path) -> None:
