@@ -21,6 +21,13 @@ _MILLION = 1e6
 _HOUR_S = 3_600.0
 _GIGA = 1e9
 _LEAST_CENTRAL = 2  # one may fail
+_RANGES = {
+    "rps": (1, 10**9),
+    "payload_bytes": (0, 10**9),
+    "callers": (1, 10**6),
+    "clusters": (1, 10**6),
+    "slots": (1, 64),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +54,11 @@ class Demand:
     service_s: float
 
     def __post_init__(self) -> None:
-        for name, least in (("rps", 1), ("payload_bytes", 0), ("callers", 1), ("clusters", 1), ("slots", 1)):
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if not least <= value < math.inf:
+            if not least <= value <= most:
                 option = name.removesuffix("_bytes")
-                raise InputError(f"--{option}: {value:g} is out of range; write a number from {least}")
+                raise InputError(f"--{option}: {value:g} is out of range; write a number from {least} to {most:,}")
         if not 0 < self.service_s < math.inf:
             raise InputError(f"--service: {self.service_s:g} s in the mean will not do; write e.g. lognormal:20,0.4")
 
