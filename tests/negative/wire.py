@@ -214,8 +214,9 @@ class Wire:
 
     def _take(self, event: h2.events.Event) -> None:
         match event:
-            case h2.events.ResponseReceived(stream_id=number, headers=headers) | h2.events.TrailersReceived(
-                stream_id=number, headers=headers
+            case (
+                h2.events.ResponseReceived(stream_id=number, headers=headers)
+                | h2.events.TrailersReceived(stream_id=number, headers=headers)
             ):
                 self._streams[number].headers |= dict(headers)
             case h2.events.DataReceived(stream_id=number, data=data):
