@@ -66,15 +66,16 @@ def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResu
     """As :func:`under_load`, with several at once."""
     breaking = Breaking()
     with ExitStack() as stack:
-        load = partial(lab.load, breaking=breaking)
-        runs = [stack.enter_context(driven(load, each))[0] for each in options]
-        # Before what waits for the runs to be over, also when the body has failed.
-        stack.callback(breaking.off)
-        yield runs
-        over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
-        if over:
-            raise UnknownError(f"the load was over before the scenario was: give more than {' and '.join(over)}")
-        wait(runs, timeout=AFTERWARDS.total_seconds())
+        try:
+            load = partial(lab.load, breaking=breaking)
+            runs = [stack.enter_context(driven(load, each))[0] for each in options]
+            yield runs
+            over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
+            if over:
+                raise UnknownError(f"the load was over before the scenario was: give more than {' and '.join(over)}")
+            wait(runs, timeout=AFTERWARDS.total_seconds())
+        finally:
+            breaking.off()
 
 
 def _is_over(run: Future[RunResult]) -> bool:
@@ -104,16 +105,16 @@ def is_gone(lab: Lab, unit: str) -> bool:
     return unit not in {node.node for node in known.nodes} | {each.replica for each in known.replicas}
 
 
-def is_answered(lab: Lab, topology: str, caller: str) -> bool:
-    """Whether a model answers a caller this way; UNAVAILABLE is no answer, and any other failure an error.
+def is_answered(lab: Lab, topology: str, caller: str, use_case: str = "ContinueWatchingRanking") -> bool:
+    """Whether a model answers a caller this way; any failure but UNAVAILABLE and being late is an error.
 
     Raises:
         CallError: with another status.
     """
     try:
-        lab.call("ContinueWatchingRanking", topology=topology, caller=caller, context={"user_id": "u1"})
+        lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
     except CallError as error:
-        if error.code is not grpc.StatusCode.UNAVAILABLE:
+        if error.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise
         return False
     return True

@@ -54,7 +54,7 @@ def _load(topology: str) -> LoadOptions:
     )
 
 
-@pytest.mark.scenario(takes_s=7)
+@pytest.mark.scenario(takes_s=4)
 def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no_v1_call(
     scenario: Scenario, lab: Lab, topology: str, replaced: list[str]
 ) -> None:
@@ -75,7 +75,7 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
     assert_only_the_cut_off_failed(result, cut)
 
 
-@pytest.mark.scenario(takes_s=7, topologies=("direct",))
+@pytest.mark.scenario(takes_s=4, topologies=("direct",))
 def test_whoever_has_written_the_address_down_reaches_the_wrong_model(
     scenario: Scenario, lab: Lab, replaced: list[str]
 ) -> None:

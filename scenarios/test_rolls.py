@@ -100,7 +100,7 @@ def _versions_that_answered(result: RunResult) -> set[str]:
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=10)
+@pytest.mark.scenario(takes_s=11)
 def test_rolling_a_version_back_and_forth_under_load_fails_and_misroutes_nothing(
     scenario: Scenario, topology: str, versions: Versions
 ) -> None:
