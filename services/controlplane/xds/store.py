@@ -16,6 +16,7 @@ from services.controlplane.xds.resources import (
     endpoints,
     listener,
 )
+from services.controlplane.xds.tenants import NAME as TENANTS
 from services.controlplane.xds.tenants import tenant_limits
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class ResourceStore:
         self._keys_for = keys_for
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
-        self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
+        # What each resource is made of, and those that somebody has asked for; of thousands, most are never asked for.
+        self._parts: dict[str, dict[str, tuple[Any, ...]]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
+        self._made: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._streams: set[ChangeListener] = set()
 
     def add_listener(self, listener: ChangeListener) -> None:
@@ -82,13 +85,16 @@ class ResourceStore:
 
     def find(self, type_url: str, name: str) -> Resource | None:
         """The resource, if there is one of that name."""
-        return self._resources[type_url].get(name)
+        made = self._made[type_url].get(name)
+        if made is None and (parts := self._parts[type_url].get(name)) is not None:
+            made = self._made[type_url][name] = _MAKERS[type_url](name, *parts)
+        return made
 
     def listener(self, caller: str) -> Resource:
         """The listener of a caller's gRPC clients: a route for each key that it may use and that has a cluster."""
         found = self._listeners_by_caller.get(caller)
         if found is None:
-            clusters = self._resources[CLUSTER]
+            clusters = self._parts[CLUSTER]
             keys = clusters if self._keys_for is None else clusters.keys() & self._keys_for(caller)
             found = self._listeners_by_caller[caller] = listener(keys, self._policies)
         return found
@@ -123,15 +129,15 @@ class ResourceStore:
         treated, others, stand_ins = self._policies.get, standby or {}, failovers or {}
         changed = {
             CLUSTER: self._put(
-                CLUSTER,
-                (cluster(key, its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()),
+                CLUSTER, {key: (its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()}
             )
             | self._remove(CLUSTER, removed_clusters or ()),
             ENDPOINTS: self._put(
-                ENDPOINTS, (endpoints(name, its, others.get(name, ())) for name, its in (endpoint_sets or {}).items())
+                ENDPOINTS,
+                {name: (sorted(its), sorted(others.get(name, ()))) for name, its in (endpoint_sets or {}).items()},
             )
             | self._remove(ENDPOINTS, removed_endpoint_sets),
-            EXTENSION: self._put(EXTENSION, [] if tenants is None else [tenant_limits(tenants)]),
+            EXTENSION: self._put(EXTENSION, {} if tenants is None else {TENANTS: (tenants,)}),
         }
         if clusters is not None or removed_clusters is not None:
             self._listeners_by_caller.clear()
@@ -162,15 +168,24 @@ class ResourceStore:
         self.subscribers.next_generation()
         self.subscribers.wake_all()
 
-    def _put(self, type_url: str, resources: Iterable[Resource]) -> set[str]:
-        held = self._resources[type_url]
-        changed = set()
-        for resource in resources:
-            before = held.get(resource.name)
-            if before is None or before.version != resource.version:
-                held[resource.name] = resource
-                changed.add(resource.name)
+    def _put(self, type_url: str, parts: Mapping[str, tuple[Any, ...]]) -> set[str]:
+        held, made = self._parts[type_url], self._made[type_url]
+        changed = {name for name, its in parts.items() if held.get(name) != its}
+        for name in changed:
+            held[name] = parts[name]
+            made.pop(name, None)
         return changed
 
     def _remove(self, type_url: str, names: Iterable[str]) -> set[str]:
-        return {name for name in names if self._resources[type_url].pop(name, None) is not None}
+        removed = {name for name in names if self._parts[type_url].pop(name, None) is not None}
+        for name in removed:
+            self._made[type_url].pop(name, None)
+        return removed
+
+
+_MAKERS: Mapping[str, Callable[..., Resource]] = {
+    CLUSTER: cluster,
+    ENDPOINTS: endpoints,
+    EXTENSION: lambda _, tenants: tenant_limits(tenants),
+}
+"""Makes of a resource's name and its parts the resource."""
