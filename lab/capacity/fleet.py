@@ -62,6 +62,27 @@ class Demand:
         if not 0 < self.service_s < math.inf:
             raise InputError(f"--service: {self.service_s:g} s in the mean will not do; write e.g. lognormal:20,0.4")
 
+    def to_document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            source.removeprefix("--"): Quantity(*given, Origin.ASSUMED, source).to_document()
+            for _, given, source in self._given()
+        }
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """As a table has it: option, value, what it is, source."""
+        return [(source, f"{value:,.7g} {unit}", what, "asked for") for what, (value, unit), source in self._given()]
+
+    def _given(self) -> list[tuple[str, tuple[float, str], str]]:
+        return [
+            ("requests per second", (self.rps, "rps"), "--rps"),
+            ("payload", (self.payload_bytes, "B"), "--payload"),
+            ("callers", (self.callers, "services"), "--callers"),
+            ("clusters", (self.clusters, "clusters"), "--clusters"),
+            ("slots of a replica", (self.slots, "requests at once"), "--slots"),
+            ("mean service time of a model", (self.service_s, "s"), "--service"),
+        ]
+
     def replicas(self, utilisation: float) -> int:
         """Replicas of each cluster that keep its slots no busier than this."""
         return max(1, math.ceil(self.rps / self.clusters * self.service_s / self.slots / utilisation - 1e-9))
@@ -154,7 +175,9 @@ def fleet(topology: str, demand: Demand, costs: Costs, assumed: Assumptions) -> 
             "connections",
             "balancers × all models' replicas",
         ),
-        struck=_computed(1 / instances[between], "of all requests", f"1 / instances of its {between}"),
+        struck=_computed(
+            1 / instances[between], "of all requests", "1 / processes of what stands between caller and model"
+        ),
         reached=_computed(demand.callers if way.central else 1, "callers", "all of what is central; else one"),
         lost=_computed(
             demand.rps / instances[between] * assumed["noticed-s"],

@@ -49,7 +49,7 @@ class Survey:
         computed = [parts_table(self.fleets), fleets_table(self.fleets), breaks_table(self.fleets)]
         of = f"{self.demand.clusters:,} clusters of {self.outlook.replicas} × {self.demand.slots} slots"
         simulated = [tails_table(self.tails, of), losses_table(self.losses, "each in its zone")]
-        return [assumptions_table(self.assumed), *computed, *(simulated if self.tails else [])]
+        return [assumptions_table(self.demand, self.assumed), *computed, *(simulated if self.tails else [])]
 
     def notes(self) -> list[str]:
         """Where all is from."""
@@ -63,7 +63,7 @@ class Survey:
     def to_document(self) -> dict[str, Any]:
         """As JSON has it; every number is marked, those of a simulation all together."""
         return {
-            "demand": asdict(self.demand),
+            "demand": self.demand.to_document(),
             "assumed": self.assumed.to_document(),
             "topologies": [each.to_document() for each in self.fleets],
             "simulated": {

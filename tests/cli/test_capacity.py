@@ -35,6 +35,9 @@ def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monke
 
     document = json.loads(capsys.readouterr().out)
     gateway, mesh = document["topologies"]
+    assert {"value": 50, "unit": "clusters", "origin": "assumed", "source": "--clusters"} == document["demand"][
+        "clusters"
+    ]
     assert ["gateway", "mesh"] == [gateway["topology"], mesh["topology"]]
     assert pytest.approx(1e6 * 0.7e-3 / 0.6) == gateway["cores"]["value"]
     assert [2, 1] == [each["hop_ms"]["value"] for each in (gateway, mesh)]
