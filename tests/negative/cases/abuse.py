@@ -83,9 +83,7 @@ def _cases() -> list[Case]:
         exhausted = "RESOURCE_EXHAUSTED"
         cases += [
             Case("a prefix of 64 MiB and a byte", way, unit, exhausted, too_large, _says_it_is_large(unit)),
-            Case(
-                "64 MiB that unpack to a byte more", way, unit, exhausted, "Decompressed message larger", _grows(unit)
-            ),
+            Case("64 MiB that unpack to a byte more", way, unit, exhausted, "Decompressed message larger", _grows(unit)),
         ]
     for way, unit in _DOORS[:2]:
         cases.append(Case("64 MiB and a byte", way, unit, "RESOURCE_EXHAUSTED", too_large, _is_large(unit)))
