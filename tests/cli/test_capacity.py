@@ -30,6 +30,7 @@ def lab(*arguments: object) -> Any:
 
 def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(outlook, "_REQUESTS", 20_000)
+    monkeypatch.setattr(outlook, "_LEAST_EACH", 50)
 
     lab("--from", measured, "--rps", 1e5, "--clusters", 200, "--hop-ms", 1, "--seed", 3, "--json")
 
