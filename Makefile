@@ -20,7 +20,7 @@ POINTS  ?= 200
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ smoke: $(VENV)/ready  ## Run the scenarios that continuous integration runs on e
 
 scenarios-page: $(VENV)/ready  ## Write docs/scenarios.md, the catalogue of scenarios
 	@$(BIN)/python -m scenarios
+
+refusals-page: $(VENV)/ready  ## Try all that must not work, and write docs/refusals.md: who refused it, and why
+	@$(BIN)/python -m tests.negative.page
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
 	@$(BIN)/lab bench $(ARGS)

@@ -37,13 +37,17 @@ if TYPE_CHECKING:
 AT_MOST_S = 20.0
 """How long load may go on for that ends when a scenario does, seconds."""
 
-AFTERWARDS = timedelta(seconds=1)
-"""For how long load goes on when all is done, so that somebody sees what the last of it did."""
+AFTERWARDS = timedelta(seconds=0.5)
+"""For how long load goes on when all is done, so that somebody sees what the last of it did.
+
+What takes longer to be seen a scenario waits for: :func:`await_requests`, say.
+"""
 
 FOUND_AGAIN_WITHIN = timedelta(seconds=1)
 """A client tries a lost connection again after half a second at most (see lab.transport), and that twice."""
 
 CONNECTED_WITHIN = timedelta(seconds=10)
+SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
 
@@ -52,7 +56,7 @@ NOTICED_WITHIN_NS = 250_000_000
 def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
     """Drives load until a moment after the body is over; the body runs once requests are being answered.
 
-    The options say how long that may take at most, see :data:`AT_MOST_S`.
+    The options say how long that may take at most, see :data:`AT_MOST_S`; the moment is :data:`AFTERWARDS`.
 
     Raises:
         UnknownError: the load was over before the body was, so that part of that was seen by nobody.
@@ -152,6 +156,14 @@ def arrived(lab: Lab, target: str) -> int:
     """How many requests have come to a replica, or to those of a cluster, so far; copies for a shadow do not count."""
     there = [unit for unit in lab.status().units if unit.role == "model" and unit.name.startswith(target)]
     return sum(_requests(unit.address) for unit in there)
+
+
+def await_requests(lab: Lab, replica: str) -> None:
+    """Returns once a replica has got some of the load."""
+    before = arrived(lab, replica)
+    eventually(
+        f"{replica} gets requests", lambda: arrived(lab, replica) - before >= SOME_REQUESTS, within=CONNECTED_WITHIN
+    )
 
 
 def _requests(address: str) -> int:

@@ -13,7 +13,14 @@ import pytest
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import AT_MOST_S, arrived, assert_all_answered_rightly, records_of, under_load
+from scenarios.steps import (
+    AT_MOST_S,
+    arrived,
+    assert_all_answered_rightly,
+    await_requests,
+    records_of,
+    under_load,
+)
 from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
@@ -104,8 +111,8 @@ def test_a_gray_replica_keeps_its_share_until_outliers_are_ejected_and_is_asked_
                 left_ns = eventually("it is left alone", _left_alone_ns(lab), within=WITHIN)
                 out_ns = time.time_ns()
         with scenario.step("Let it be well, and wait until it is asked again"):
-            well, before = time.monotonic(), arrived(lab, VICTIM)
-            eventually("it is asked", lambda: arrived(lab, VICTIM) - before > GRAY_RPS / 10, within=WITHIN)
+            well = time.monotonic()
+            await_requests(lab, VICTIM)
             scenario.figure("asked again", f"{time.monotonic() - well:.1f} s after it was well")
     with scenario.step("Judge every answer"):
         result = run.result()

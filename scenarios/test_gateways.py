@@ -35,7 +35,7 @@ DEAD_FOR = timedelta(seconds=0.5)
 
 def _load(topology: str, caller: str) -> LoadOptions:
     return LoadOptions(
-        topology=topology, caller=caller, use_cases=("ContinueWatchingRanking",), rate=200, duration_s=AT_MOST_S
+        topology=topology, caller=caller, use_cases=("ContinueWatchingRanking",), rate=200, duration_s=2 * AT_MOST_S
     )
 
 

@@ -15,6 +15,7 @@ from scenarios.steps import (
     NOTICED_WITHIN_NS,
     Cut,
     assert_all_answered_rightly,
+    await_requests,
     cut_by,
     cutting,
     records_of,
@@ -143,6 +144,7 @@ def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
                 cold_ns = eventually("it is cold", lambda: _cold_ns(small_lab, newcomer), within=WITHIN)
             with scenario.step("Wait until it is warm"):
                 eventually("it is warm", lambda: newcomer in registered(small_lab), within=WITHIN)
+                await_requests(small_lab, newcomer)
         with scenario.step("Judge every answer"):
             result = run.result()
         assert_all_answered_rightly(result)

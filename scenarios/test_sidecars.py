@@ -38,7 +38,7 @@ DEAD_FOR = timedelta(seconds=0.5)
 def _load(topology: str, caller: str) -> LoadOptions:
     contexts = {"device": ("phone",)}
     return LoadOptions(
-        topology=topology, caller=caller, use_cases=(USE_CASE,), rate=150, duration_s=AT_MOST_S, contexts=contexts
+        topology=topology, caller=caller, use_cases=(USE_CASE,), rate=150, duration_s=2 * AT_MOST_S, contexts=contexts
     )
 
 

@@ -15,6 +15,7 @@ from scenarios.steps import (
     assert_all_answered_rightly,
     assert_only_the_cut_off_failed,
     await_connected,
+    await_requests,
     connected,
     cut_by,
     records_of,
@@ -69,9 +70,10 @@ def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_whe
     ) as run:
         with scenario.step(f"Kill {victim}"):
             fault = scenario.kill(victim)
-        with scenario.step("Start it, and wait until it is registered"):
+        with scenario.step("Start it, and wait until it is asked"):
             fault.heal()
             again_ns = time.time_ns()
+            await_requests(lab, victim)
             eventually("it is registered again", lambda: victim in registered(lab), within=WITHIN)
 
     with scenario.step("Judge every answer"):

@@ -20,9 +20,10 @@ What must not work, by which way it was tried, which unit refused it, and what t
 refusals-page` tries all of it and writes this page; the suite tries all of it and holds this page to be true.
 
 A handshake that a gRPC server ends reaches the client as `UNAVAILABLE` without a word: the reason is what the server's
-own log says. `RESET`, `CLOSED` and `GOAWAY` are HTTP/2's: a stream or a connection ended, which a gRPC client calls
-`UNAVAILABLE` or `INTERNAL`. `OK` stands where there is nothing to refuse: what was sent changes nothing. Bounds are 64 MiB
-a message, 16 KiB of headers, 100 headers at an Envoy, 1,024 streams a connection there and 4,096 at a gRPC server.
+own log says. `RESET` and `CLOSED` are HTTP/2's: a stream or connection ended, to a gRPC client `UNAVAILABLE` or
+`INTERNAL`; the reason is what Envoy counts it as. `OK` stands where there is nothing to refuse: what was sent changes
+nothing. Bounds are 64 MiB a message, 16 KiB of headers, 100 headers at an Envoy, 1,024 streams a connection there and
+4,096 at a gRPC server, and 10 s for a handshake or for headers to be complete.
 
 | attack | way | refused by | status | reason |
 |---|---|---|---|---|

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lab.calls import call
-from lab.identity import Identity
 from lab.identity.authority import Authority, folder_of
 from lab.lab import Lab
 from lab.runtime.identities import Identities
@@ -20,12 +19,14 @@ from lab.runtime.state import LabState
 from lab.transport.security import MTLS, Security
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2
+from tests.negative.loris import Lorises
 from tests.negative.wire import Answer, Wire, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lab.identity import Identity
     from tests.negative.wire import Header
 
 SPEC = """
@@ -54,6 +55,8 @@ OUR_KEY, THEIR_KEY = b"cw-ranker.v1", b"search-ranker.v1"
 KEY_HEADER = b"x-routing-key"
 KEY: Header = (KEY_HEADER, OUR_KEY)
 MODEL, THEIR_MODEL = "ml-cluster-1-a", "ml-cluster-2-a"
+DAWDLED_AT = ("gateway-1", "homepage-sidecar", "central-envoy", "control-plane", MODEL)
+SOON = timedelta(seconds=20)
 _HERE = {"127.0.0.1"}
 
 
@@ -72,15 +75,18 @@ class Scene:
     Attributes:
         folder: for what is made on the way.
         units: name → address.
+        lorises: have been at some of the units from the beginning.
     """
 
     lab: Lab
     folder: Path
     units: dict[str, str] = field(init=False)
+    lorises: Lorises = field(init=False)
     _certificates: dict[str, Security] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.units = {unit.name: unit.address for unit in self.lab.status().units}
+        self.lorises = Lorises({unit: self.units[unit] for unit in DAWDLED_AT})
 
     def security(self, unit: str = "homepage") -> Security:
         """A unit's own certificate."""
@@ -122,7 +128,7 @@ class Scene:
             match = re.search(pattern, log.read_bytes()[begin:].decode(errors="replace"))
             return match[0] if match else ""
 
-        found.append(eventually(f"{unit} says {pattern!r}", said, within=timedelta(seconds=10)))
+        found.append(eventually(f"{unit} says {pattern!r}", said, within=SOON))
 
     def counted(self, unit: str, counter: str) -> int:
         """What an Envoy has counted."""
@@ -173,6 +179,18 @@ class Case:
         reason = re.sub(r"127\.0\.0\.1:[0-9]+", "ADDRESS", answer.reason)
         reason = "".join(each if each.isprintable() else "�" for each in reason).replace("|", "\\|")
         return f"| {self.attack} | {self.way} | {self.by} | {answer.status} | {reason[:160] or '—'} |"
+
+
+def counted_as(counter: str, unit: str, attempt: Callable[[Scene], Answer]) -> Callable[[Scene], Answer]:
+    """The attempt, with what the Envoy counts it as for a reason."""
+
+    def attempt_and_look(scene: Scene) -> Answer:
+        before = scene.counted(unit, counter)
+        answer = attempt(scene)
+        eventually(f"{unit} counts {counter}", lambda: scene.counted(unit, counter) > before, within=SOON)
+        return Answer(answer.status, counter)
+
+    return attempt_and_look
 
 
 @contextmanager

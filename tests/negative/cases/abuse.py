@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lab.transport.channels import MAX_MESSAGE_BYTES
-from tests.negative.scene import KEY, MODEL, Case, Scene, rank
+from tests.negative.scene import KEY, MODEL, Case, Scene, counted_as, rank
 from tests.negative.wire import RANK, Answer, framed, rpc_headers
 
 if TYPE_CHECKING:
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 _DOORS = (("gateway", "gateway-1"), ("mesh", "homepage-sidecar"), ("gateway-header", "central-envoy"))
 _ALSO_BARE = (*_DOORS, ("proxyless", MODEL))
 _RESETS = 2_000
+_UNDERSCORES = "http2.requests_rejected_with_underscores_in_headers"
+_RESET_TOO_OFTEN = "http.requests.downstream_rq_too_many_premature_resets"
+_UNPACKED = 80 * 1024 * 1024
 
 
 @cache
 def _bomb() -> bytes:
-    return gzip.compress(bytes(MAX_MESSAGE_BYTES + 1), 1)
+    return gzip.compress(bytes(_UNPACKED), 1)
 
 
 def _says_it_is_large(unit: str) -> Callable[[Scene], Answer]:
@@ -76,6 +79,10 @@ def _takes_all_back(unit: str) -> Callable[[Scene], Answer]:
     return attempt
 
 
+def _dawdles(unit: str) -> Callable[[Scene], Answer]:
+    return lambda scene: scene.lorises.end_of(unit)
+
+
 def _cases() -> list[Case]:
     too_large = r"larger than max \(67108865 vs. 67108864\)"
     cases = []
@@ -83,21 +90,25 @@ def _cases() -> list[Case]:
         exhausted = "RESOURCE_EXHAUSTED"
         cases += [
             Case("a prefix of 64 MiB and a byte", way, unit, exhausted, too_large, _says_it_is_large(unit)),
-            Case("64 MiB that unpack to a byte more", way, unit, exhausted, "Decompressed message larger", _grows(unit)),
+            Case("what unpacks to 80 MiB", way, unit, exhausted, "Decompressed message larger", _grows(unit)),
         ]
     for way, unit in _DOORS[:2]:
         cases.append(Case("64 MiB and a byte", way, unit, "RESOURCE_EXHAUSTED", too_large, _is_large(unit)))
     for way, unit in _ALSO_BARE:
         if "sidecar" in unit or "envoy" in unit:
-            cases += [
-                Case("200 headers", way, unit, "RESET", "INTERNAL_ERROR", _has_many_headers(unit)),
-                Case("a header with underscores", way, unit, "RESET", "", _has_an_underscore(unit)),
-                Case("2,000 resets on one connection", way, unit, "CLOSED", "", _takes_all_back(unit)),
-            ]
+            for attack, status, counter, attempt in (
+                ("200 headers", "RESET", "http2.header_overflow", _has_many_headers(unit)),
+                ("a header with underscores", "RESET", _UNDERSCORES, _has_an_underscore(unit)),
+                ("2,000 resets on one connection", "CLOSED", _RESET_TOO_OFTEN, _takes_all_back(unit)),
+            ):
+                cases.append(Case(attack, way, unit, status, counter, counted_as(counter, unit, attempt)))
         else:
             many = Case("200 headers", way, unit, "RESOURCE_EXHAUSTED", "bytes of headers", _has_many_headers(unit))
             borne = Case("2,000 resets on one connection", way, unit, "OK", "is answered", _takes_all_back(unit))
             cases += [many, borne]
+    for way, unit in (*_ALSO_BARE, ("proxyless", "control-plane")):
+        status = "RESET" if unit.endswith("sidecar") else "CLOSED"
+        cases.append(Case("a byte at a time", way, unit, status, "given up", _dawdles(unit)))
     return cases
 
 
