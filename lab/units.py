@@ -13,7 +13,7 @@ from string import Template, ascii_lowercase
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.client import DirectTarget, Endpoints
-from lab.identity import Identity
+from lab.identity import Identity, sidecar_of
 from lab.identity.envoy import sds_files, sockets_of
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     callers, clients = {}, {}
     for name in spec.callers:
         beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
-        beside += [_envoy(spec, f"{name}-sidecar", "sidecar", site, name)] if spec.has_sidecars else []
+        beside += [_envoy(spec, sidecar_of(name).name, "sidecar", site, name)] if spec.has_sidecars else []
         reached = [control_plane, *shared, *beside, *models]
         callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
         clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from lab.routing.callers import keys_for, policies_of
+from lab.routing.callers import callers_of, keys_for, policies_of
 from services.controlplane.membership import Membership, Version
 from services.controlplane.rules import RulesFeed, Served
 from services.controlplane.xds.resources import endpoint_set_name
@@ -31,7 +31,7 @@ class Fleet:
     """
 
     def __init__(self, on_replicas: Callable[[], None]) -> None:
-        self.store = ResourceStore(self._keys_for)
+        self.store = ResourceStore(self._keys_for, self._callers)
         self.feed = RulesFeed()
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
@@ -120,6 +120,9 @@ class Fleet:
 
     def _keys_for(self, caller: str) -> set[str]:
         return {key for table in self._tables for key in keys_for(caller, table)}
+
+    def _callers(self) -> set[str]:
+        return {caller for table in self._tables for caller in callers_of(table)}
 
     def _endpoints_changed(self, cluster: str) -> None:
         if self._frozen:
