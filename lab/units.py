@@ -325,7 +325,7 @@ def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callab
         model, _, version = use_case["default"].partition("@")
         cluster = table.document["models"][model]["versions"][version]["cluster"]
         replicas = tuple(seen(unit.port) for unit in units if unit.cluster == cluster)
-        direct[name] = DirectTarget(model, version, replicas)
+        direct[name] = DirectTarget(model, version, replicas, cluster)
     return Endpoints(
         resolver=next(iter(by_role.get("resolver", ())), None),
         sidecar=next(iter(by_role.get("sidecar", ())), None),

@@ -138,4 +138,4 @@ class Fleet:
     def _served(self, key: str) -> Served:
         cluster, failover = self._placement[key]
         standby = self.membership.addresses(failover, key) if failover else ()
-        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby))
+        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby), failover)
