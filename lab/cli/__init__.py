@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from lab.cli import (
+    audit,
     bench,
     call,
     compare,
@@ -52,6 +53,7 @@ report.register(app)
 compare.register(app)
 bench.register(app)
 app.add_typer(pki.app, name="pki")
+audit.register(app)
 scenarios.register(app)
 
 

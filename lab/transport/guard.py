@@ -14,6 +14,8 @@ from lab.transport.security import is_operator, peer_identity
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
+    from lab.transport.audit import Audited
+
     Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -23,10 +25,11 @@ class Guard(grpc.aio.ServerInterceptor):
     Args:
         admits: full name of a service → roles that may call it. One that is not named, such as health, everybody of the
             lab may call; the operator may call all.
+        audit: is told who was turned away, if there is one.
     """
 
-    def __init__(self, admits: Mapping[str, Collection[str]]) -> None:
-        self._admits = admits
+    def __init__(self, admits: Mapping[str, Collection[str]], audit: Audited | None = None) -> None:
+        self._admits, self._audit = admits, audit
 
     async def intercept_service(
         self,
@@ -37,8 +40,16 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        service = handler_call_details.method.rpartition("/")[0].lstrip("/")
-        return _guarded(handler, lambda context: self._refusal(service, context))
+        method = handler_call_details.method
+        service = method.rpartition("/")[0].lstrip("/")
+
+        def refusal(context: Context) -> str:
+            reason = self._refusal(service, context)
+            if reason and self._audit is not None:
+                self._audit.refused(method, context, reason)
+            return reason
+
+        return _guarded(handler, refusal)
 
     def _refusal(self, service: str, context: Context) -> str:
         """Why the call is turned away; empty if it is not."""

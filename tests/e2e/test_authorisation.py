@@ -1,4 +1,4 @@
-"""Who gets what, where everybody has proved who they are: refused at once, with the reason, and the next good call works."""
+"""Who gets what where everybody has proved who they are: refused at once, with the reason; the next good call works."""
 
 from __future__ import annotations
 
@@ -6,21 +6,37 @@ import json
 import secrets
 import time
 import urllib.request
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
+from lab.errors import LabError
 from lab.lab import Lab
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
-from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
+from lab.waiting import eventually
+from models.proto.control.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    faults_pb2,
+    faults_pb2_grpc,
+    resolver_pb2,
+    resolver_pb2_grpc,
+    stub_pb2,
+    stub_pb2_grpc,
+)
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    RunLab = Callable[..., subprocess.CompletedProcess[str]]
 
 SPEC = """
 topologies = ["gateway", "gateway-header", "mesh"]
@@ -50,6 +66,7 @@ USE_CASES = {"homepage": "ContinueWatchingRanking", "search": "SearchRanking"}
 # What nobody waits for may take; the on-demand time-out is a second.
 AT_ONCE_S = 0.5
 DEADLINE_S = 10.0
+SOON = timedelta(seconds=10)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +173,7 @@ def test_a_gateway_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab) -> No
 
 def test_a_resolver_answers_none_but_its_caller(lab: Lab) -> None:
     resolver = lab.endpoints().clients["homepage"].resolver
+    assert resolver is not None
 
     def resolve(unit: str, claimed: str = "", use_case: str = "ContinueWatchingRanking") -> resolver_pb2.Decision:
         message = resolver_pb2.ResolveRequest(use_case=use_case)
@@ -184,3 +202,70 @@ def test_a_model_does_not_answer_whoever_asks_in_anothers_name(lab: Lab, unit: s
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert reason.endswith("may not ask as caller 'search'")
         assert ask(channel, request("homepage"), key).answered_by.model == "cw-ranker"
+
+
+class TestAudit:
+    """Who did what, when; and who was turned away."""
+
+    def test_what_the_operator_does_is_written_down(self, lab: Lab, tmp_path: Path, run_lab: RunLab) -> None:
+        began_ns = time.time_ns()
+        routes = tmp_path / "routes.yaml"
+        routes.write_text(ROUTES.replace("timeout: 5s, default: cw", "timeout: 6s, default: cw"))
+        revision = lab.publish(routes, comment="a second more")
+        lab.rollback(revision - 1)
+        lab.inject("error", "ml-cluster-1-a")
+        lab.heal("all")
+        with pytest.raises(LabError):
+            lab.rollback(999)
+
+        def acts() -> list[dict[str, Any]]:
+            found = json.loads(run_lab(lab, "audit", "--json").stdout)["acts"]
+            return [each for each in found if each["at_ns"] >= began_ns]
+
+        # A replica tells what is done to it with its next report.
+        eventually("the fault is told", acts, within=SOON, until=lambda seen: len(seen) >= 5)
+        seen = acts()
+        assert {"spiffe://lab.internal/operator/cli"} == {each["who"] for each in seen}
+        done = [(each["unit"], each["what"].rpartition("/")[2], each["status"]) for each in seen]
+        assert done[:2] == [("control-plane", "Publish", "OK"), ("control-plane", "Rollback", "OK")]
+        assert ("ml-cluster-1-a", "SetBehaviour", "OK") in done
+        assert "a second more" in seen[0]["detail"]
+        [refused] = [each for each in seen if each["status"] == "NOT_FOUND"]
+        assert "revision 999 does not exist" in refused["reason"]
+
+    @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "gateway-1", "ml-cluster-1-a"])
+    def test_nobody_else_changes_anything_and_whoever_tries_is_written_down(self, lab: Lab, unit: str) -> None:
+        revision = lab.revision().revision
+        control_plane = lab.endpoints().control_plane
+        [model] = [each.address for each in lab.status().units if each.name == "ml-cluster-2-a"]
+        with (
+            open_blocking_channel(control_plane, as_unit(lab, unit)) as channel,
+            open_blocking_channel(model, as_unit(lab, unit)) as to_model,
+        ):
+            admin, faults = admin_pb2_grpc.AdminStub(channel), faults_pb2_grpc.FaultsStub(channel)
+            control = stub_pb2_grpc.StubControlStub(to_model)
+            attempts: dict[str, Callable[[], Any]] = {
+                "Publish": lambda: next(admin.Publish(admin_pb2.PublishRequest())),
+                "PublishChange": lambda: next(admin.PublishChange(admin_pb2.PublishChangeRequest())),
+                "Rollback": lambda: next(admin.Rollback(admin_pb2.RollbackRequest(revision=1))),
+                "Offer": lambda: faults.Offer(faults_pb2.OfferRequest()),
+                "Restate": lambda: faults.Restate(faults_pb2.RestateRequest()),
+                "SetBehaviour": lambda: control.SetBehaviour(stub_pb2.Behaviour(error_rate=1)),
+                "Reload": lambda: control.Reload(stub_pb2.ReloadRequest()),
+            }
+            for attempt in attempts.values():
+                code, reason = refusal(attempt)
+                assert code is grpc.StatusCode.PERMISSION_DENIED
+                assert reason.endswith("for the operator only")
+
+        who = Identities(lab.folder).terms([unit])[unit].uri
+
+        def turned_away() -> set[str]:
+            return {
+                each.what.rpartition("/")[2]
+                for each in lab.acts()
+                if (each.who, each.status) == (who, "PERMISSION_DENIED")
+            }
+
+        eventually("all of it is told", turned_away, within=SOON, until=lambda seen: seen == attempts.keys())
+        assert lab.revision().revision == revision
