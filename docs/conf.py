@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from docs.site import floors, links
+from docs.site import floors, links, notebooks
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -18,7 +18,7 @@ html_show_sphinx = False
 
 extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "README.md", "examples"]
+exclude_patterns = ["_build", "README.md", "examples", "notebooks"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 # Pages say `sh` for what the suite runs in a shell, and `text` for what is shown.
@@ -37,3 +37,4 @@ def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     links.register(app)
     floors.register(app)
+    notebooks.register(app)

@@ -236,8 +236,19 @@ class Lab(Publishing, Certifying, Faulting):
             )
         return lines
 
-    def load(self, options: LoadOptions, *, progress: Callable[[Progress], None] = lambda _: None) -> RunResult:
+    def load(
+        self,
+        options: LoadOptions,
+        *,
+        progress: Callable[[Progress], None] = lambda _: None,
+        breaking: Breaking | None = None,
+    ) -> RunResult:
         """Drives load in the name of a caller, keeps a record of every request, and judges the answers.
+
+        Args:
+            options: what load.
+            progress: told how it goes.
+            breaking: breaks it off from another thread.
 
         Raises:
             InputError: the options fit neither lab nor route table.
@@ -246,7 +257,7 @@ class Lab(Publishing, Certifying, Faulting):
         state = LabState.of(self.folder)
         self._check_topology(state, options.topology)
         self._check_caller(state, options.caller)
-        return drive(options, self._stage(state), progress)
+        return drive(options, self._stage(state), progress, breaking)
 
     def load_together(
         self,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from testcontainers.compose import DockerCompose
 
+from lab.guard import Guard
 from lab.lab import Lab
 from lab.runtime import COMPOSE_FILE
 
@@ -46,12 +47,18 @@ class LabContainers(DockerCompose):
     def __init__(self, **options: Any) -> None:
         self._home = TemporaryDirectory(prefix="routing-lab-")
         self._options = options
+        self._guard: Guard | None = None
         self.lab = Lab(f"test-{secrets.token_hex(3)}", home=Path(self._home.name))
         super().__init__(self.lab.folder, compose_file_name=COMPOSE_FILE, profiles=["all"])
 
     def start(self) -> None:
-        """Brings the lab up."""
-        self.lab.up(runtime="compose", **self._options)
+        """Brings the lab up; should this process be killed, the lab goes as well."""
+        self._guard = self._guard or Guard(self.lab.name, Path(self._home.name))
+        try:
+            self.lab.up(runtime="compose", **self._options)
+        except BaseException:
+            self._dismiss_guard()
+            raise
 
     def stop(self, down: bool = True) -> None:  # noqa: FBT001, FBT002 (testcontainers' signature)
         """Takes the lab down; with ``down`` false its containers only stop."""
@@ -59,7 +66,13 @@ class LabContainers(DockerCompose):
             super().stop(down)
             return
         self.lab.down()
+        self._dismiss_guard()
         self._home.cleanup()
+
+    def _dismiss_guard(self) -> None:
+        if self._guard:
+            self._guard.dismiss()
+        self._guard = None
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.errors import DeadlineError
+from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
 from scenarios.catalogue import LONG, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
@@ -122,6 +123,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))
         if item.get_closest_marker(LONG) and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
+    if hasattr(config, "workerinput"):
+        # Those that take longest first, so that in the end no worker waits for long for another.
+        items.sort(key=_takes_s, reverse=True)
+
+
+def _takes_s(item: pytest.Item) -> float:
+    """What a scenario says of itself; 0 if it is not to run."""
+    mark = item.get_closest_marker(MARK)
+    return 0.0 if mark is None or item.get_closest_marker("skip") else float(mark.kwargs["takes_s"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker that is done takes over what another has not begun, unless another way was asked for."""
+    from xdist.scheduler import WorkStealingScheduling  # noqa: PLC0415 (it is there, as it asks)
+
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """However this process ends, no lab that it has brought up outlives it."""
+    with guarded(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture(scope="session")

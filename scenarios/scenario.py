@@ -8,9 +8,11 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lab.errors import DeadlineError
+from lab.faults import Visible
 from lab.runs.marks import FAULTS, STEP, STEP_OVER, Act, read_acts, write_act
 from lab.waiting import eventually
 from scenarios.catalogue import RESULT
@@ -18,15 +20,17 @@ from scenarios.verdicts import INVALID, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import timedelta
     from pathlib import Path
 
+    from lab.faults import Fault
     from lab.lab import Lab
 
 T = TypeVar("T")
 
 HARMS = ("kill", "pause", "partition", *FAULTS)
 """Acts whose effect somebody has to see, else nothing was tried."""
+
+SEEN_WITHIN = timedelta(seconds=10)
 
 _LOG_LINES, _LOG_WIDTH = 5, 300
 _LONGEST_NAME = 120
@@ -128,6 +132,59 @@ class Scenario:
             raise UnknownError(f"the fault had no visible effect: {error}") from None
         self.saw()
         return found
+
+    def inject(self, kind: str, target: str = "", *, lab: Lab | None = None, **settings: Any) -> Fault:
+        """Injects a fault of :mod:`lab.faults.registry`, and returns it once it sees its own effect.
+
+        Args:
+            kind: e.g. ``kill``.
+            target: what it is aimed at.
+            lab: which it is done to; the scenario's own if left out.
+            settings: see :meth:`lab.lab.Lab.inject`.
+
+        Raises:
+            UnknownError: it has no effect that it can be seen by.
+        """
+        fault = (lab or self.lab).inject(kind, target, **settings)
+        self.see_fault(fault)
+        return fault
+
+    def kill(self, target: str, *, lab: Lab | None = None) -> Fault:
+        """Kills one unit, all of a cluster or all of a role; returns once nobody counts on any of them any longer.
+
+        Raises:
+            UnknownError: that does not come about.
+        """
+        fault = self.inject("kill", target, lab=lab)
+        self.see(
+            f"{target} is missed",
+            lambda: fault.observe().figures.get("known_to_the_control_plane"),
+            within=SEEN_WITHIN,
+            until=lambda known: not known,
+        )
+        return fault
+
+    @contextmanager
+    def fault(self, kind: str, target: str = "", *, lab: Lab | None = None, **settings: Any) -> Iterator[Fault]:
+        """As :meth:`inject`, and heals it when the body is over."""
+        fault = self.inject(kind, target, lab=lab, **settings)
+        try:
+            yield fault
+        finally:
+            fault.heal()
+
+    def see_fault(self, fault: Fault) -> None:
+        """Waits until a fault sees its own effect; without one the scenario is unknown.
+
+        Raises:
+            UnknownError: there was none in time.
+        """
+        self.see(
+            f"{fault.id} of {fault.record.target} can be seen",
+            fault.observe,
+            within=SEEN_WITHIN,
+            until=lambda seen: seen.visible is Visible.YES,
+        )
 
     def saw(self) -> None:
         """The effect of the faults so far was seen by other means: in what the requests of a run came to, say."""

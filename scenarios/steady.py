@@ -61,6 +61,14 @@ class SteadyState:
 
     def amiss(self, lab: Lab) -> list[str]:
         """What keeps the lab from being steady; nothing, if it is."""
+        try:
+            return self._amiss(lab)
+        except LabError as error:
+            return [str(error)]
+        except grpc.RpcError as error:
+            return [f"a model does not say how it behaves: {error.code().name}: {error.details()}"]
+
+    def _amiss(self, lab: Lab) -> list[str]:
         status = lab.status()
         found = [*_lasting(lab, status), *_not_connected(status), *self._not_registered(status)]
         if found:
@@ -179,5 +187,8 @@ def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
 
 
 def _behaviour(address: str) -> stub_pb2.Behaviour:
+    """How a stub model behaves; by which seed it would draw what is to fail or to be slow makes no difference to it."""
     with open_blocking_channel(address) as channel:
-        return stub_pb2_grpc.StubControlStub(channel).GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=5)
+        behaviour = stub_pb2_grpc.StubControlStub(channel).GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=5)
+    behaviour.ClearField("seed")
+    return behaviour

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,9 @@ import pytest
 
 from lab.errors import CallError
 from lab.waiting import eventually
-from scenarios.steps import GONE_WITHIN, await_connected, connected, is_gone
+from scenarios.steps import await_connected, connected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lab.lab import Lab
     from scenarios.scenario import Scenario
 
@@ -49,23 +46,15 @@ def test_a_death_in_the_middle_reaches_everybody_and_one_beside_a_caller_that_ca
         for each in WAYS:
             _await_answers(lab, each)
         nodes = connected(lab) & {unit.name for unit in lab.status().units}
-    with scenario.step(f"Kill {victim}, and ask as each caller, every way"), _dead(scenario, lab, victim):
+    with scenario.step(f"Kill {victim}, and ask as each caller, every way"):
+        fault = scenario.kill(victim)
         assert {each: cut_off if each == way else set() for each in WAYS} == {
             each: _cut_off(lab, each) for each in WAYS
         }
     with scenario.step(f"Start {victim}, and wait until all are answered again"):
+        fault.heal()
         _await_answers(lab, way)
         await_connected(lab, nodes)
-
-
-@contextmanager
-def _dead(scenario: Scenario, lab: Lab, victim: str) -> Iterator[None]:
-    lab.kill(victim)
-    try:
-        scenario.see(f"{victim} is gone", lambda: is_gone(lab, victim), within=GONE_WITHIN)
-        yield
-    finally:
-        lab.start(victim)
 
 
 def _await_answers(lab: Lab, way: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.runs import LoadOptions
-from scenarios.steps import assert_all_answered_rightly, moved_table, records_of, under_load
+from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, records_of, under_load
 from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _changed(scenario: Scenario, topology: str, routes: Path, moved: Path, *, ch
         caller="homepage",
         use_cases=("ContinueWatchingRanking",),
         rate=RATE_RPS,
-        duration_s=seconds * PATIENCE + 1,
+        duration_s=seconds * PATIENCE + AT_MOST_S,
         users=10_000,
         contexts={"device": ("phone",)},
     )

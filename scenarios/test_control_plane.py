@@ -14,6 +14,7 @@ from lab.units import CONTROL_PLANE
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2
 from scenarios.steps import (
+    AT_MOST_S,
     GONE_WITHIN,
     assert_all_answered_rightly,
     await_connected,
@@ -42,21 +43,24 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
     """The control plane is away for so long, under load, and then publishes again."""
     lab = scenario.lab
     load = LoadOptions(
-        topology=topology, caller="homepage", rate=RATE_RPS, duration_s=outage.total_seconds() + 8, users=10_000
+        topology=topology,
+        caller="homepage",
+        rate=RATE_RPS,
+        duration_s=outage.total_seconds() + AT_MOST_S,
+        users=10_000,
     )
     nodes = connected(lab)
     in_force = lab.revision().revision
     with under_load(lab, load) as run:
         with scenario.step("Kill the control plane"):
-            lab.kill(CONTROL_PLANE)
-            scenario.see("it is gone", lambda: is_gone(lab, CONTROL_PLANE), within=GONE_WITHIN)
+            fault = scenario.inject("control-plane-loss", how="kill", seconds=0)
         with scenario.step("Try to publish"), pytest.raises(LabNotRunningError) as refusal:
             lab.publish(moved)
         with scenario.step(f"Stay without it for {outage.total_seconds():g} s"):
             consistently("it is gone", lambda: is_gone(lab, CONTROL_PLANE), during=outage)
         with scenario.step("Start it, and wait until all nodes are connected and hold the revision in force"):
             began = time.monotonic()
-            lab.start(CONTROL_PLANE)
+            fault.heal()
             # A driver that routes by itself is a node, too, and goes with its run.
             await_connected(lab, nodes & {unit.name for unit in lab.status().units})
             eventually(
@@ -101,14 +105,14 @@ def test_an_envoy_that_starts_while_the_control_plane_is_down_serves_once_it_is_
     sidecar = "homepage-sidecar"
     before = connected(lab) & {unit.name for unit in lab.status().units}
     with scenario.step("Kill the control plane and a sidecar, and start the sidecar"):
-        lab.kill(CONTROL_PLANE)
-        lab.kill(sidecar)
-        lab.start(sidecar)
+        loss = scenario.inject("control-plane-loss", how="kill", seconds=0)
+        with scenario.fault("kill", sidecar):
+            pass
     with scenario.step("Ask, and get no answer"):
         scenario.see("nobody is answered", lambda: not is_answered(lab, "mesh", "homepage"), within=GONE_WITHIN)
     with scenario.step("Start the control plane, and ask until the sidecar serves"):
         began = time.monotonic()
-        lab.start(CONTROL_PLANE)
+        loss.heal()
         eventually("the sidecar serves", lambda: is_answered(lab, "mesh", "homepage"), within=SERVES_WITHIN)
         scenario.figure("served after the control plane's start within", f"{time.monotonic() - began:.1f} s")
     await_connected(lab, before)
@@ -132,7 +136,7 @@ def test_a_bad_publish_leaves_the_last_good_in_force_and_says_who_refused_and_wh
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(routes.read_text().replace("use: cw-ranker@v2", "use: cw-ranker@v9"))
     before = lab.revision().revision
-    load = LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=200, duration_s=3)
+    load = LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=200, duration_s=AT_MOST_S)
     with under_load(lab, load) as run:
         step = scenario.step("Publish a table that names a version which there is not")
         with step, pytest.raises(InputError) as mistake:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.history import read_parquet
 from lab.measure.compare import Interval, quantile_ratio
 from lab.routing.document import read_path
-from lab.runs import LoadOptions, driven
+from lab.runs import LoadOptions
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import dial, verdict_of
+from scenarios.steps import AT_MOST_S, dial, records_of, under_load, verdict_of
 from scenarios.verdicts import INVALID, UNKNOWN, VALID, UnknownError
 
 if TYPE_CHECKING:
@@ -45,6 +44,9 @@ WORSE = 1.2
 """What the others' p99 may be, times that of the quiet stretches."""
 
 ROUNDS = 4
+TRIES = 3
+"""How often that many rounds are made at most, until they say something."""
+
 STRETCH_S = 1.0
 SETTLED_NS = 100_000_000
 LATE_MS = 5.0
@@ -84,6 +86,77 @@ class Flooded:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """Noisy stretches, each with the quiet one that follows it.
+
+    Attributes:
+        noisy: latencies of the others' requests in each, milliseconds.
+        quiet: likewise.
+        failed: of the others' requests.
+        refusals: what the noisy tenant was told that was refused.
+        asked: its requests.
+        late: whether the driver was too late for latencies to mean anything.
+    """
+
+    noisy: tuple[list[float], ...] = ()
+    quiet: tuple[list[float], ...] = ()
+    failed: int = 0
+    refusals: tuple[str, ...] = ()
+    asked: int = 0
+    late: bool = False
+
+    @classmethod
+    def of(cls, others: Sequence[Record], noise: Sequence[Record]) -> Rounds:
+        """What one run shows.
+
+        Raises:
+            UnknownError: nearly nothing, as the flood began too late.
+        """
+        start = min(record.intended_ns for record in noise)
+        noisy: list[list[float]] = [[] for _ in range(ROUNDS)]
+        quiet: list[list[float]] = [[] for _ in range(ROUNDS)]
+        late = []
+        stretch_ns = round(STRETCH_S * 1e9)
+        for record in others:
+            number, into_ns = divmod(record.intended_ns - start, stretch_ns)
+            if 0 <= number < 2 * ROUNDS and into_ns >= SETTLED_NS:
+                (quiet if number % 2 else noisy)[number // 2].append((record.done_ns - record.intended_ns) / 1e6)
+                late.append((record.sent_ns - record.intended_ns) / 1e6)
+        pairs = [pair for pair in zip(noisy, quiet, strict=True) if all(pair)]
+        if len(pairs) < ROUNDS - 1:
+            raise UnknownError(f"{len(pairs)} of {ROUNDS} rounds of the flood fell into the others' run")
+        return cls(
+            noisy=tuple(loud for loud, _ in pairs),
+            quiet=tuple(still for _, still in pairs),
+            failed=sum(record.status != "OK" for record in others),
+            refusals=tuple(record.message for record in noise if record.status == "RESOURCE_EXHAUSTED"),
+            asked=len(noise),
+            late=sorted(late)[int(0.99 * len(late))] > LATE_MS,
+        )
+
+    def __add__(self, more: Rounds) -> Rounds:
+        return Rounds(
+            self.noisy + more.noisy,
+            self.quiet + more.quiet,
+            self.failed + more.failed,
+            self.refusals + more.refusals,
+            self.asked + more.asked,
+            late=self.late or more.late,
+        )
+
+    def told(self) -> Flooded:
+        """What they come to."""
+        named = (f"tenants.{NOISY}.rate", "its concurrency_limit")
+        return Flooded(
+            quantile_ratio(self.noisy, self.quiet, 0.99, seed=0),
+            failed=self.failed,
+            refused=len(self.refusals) / self.asked,
+            refused_by=frozenset(name for name in named if any(name in message for message in self.refusals)),
+            late=self.late,
+        )
+
+
 @pytest.fixture(autouse=True)
 def models(lab: Lab) -> Iterator[None]:
     """Small models, as they were before after the scenario."""
@@ -95,14 +168,14 @@ def models(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.scenario(takes_s=30)
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(90)
 def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_of_other_models_are_served(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """One tenant floods its own model; limits refuse it early, and the tenants of other models are served.
 
-    What that costs the others is judged beside it where nobody stands between them: a p99 that is shown to be more than
-    1.2 times its quiet one fails the scenario; whether it is shown to be less stands with the figure.
+    What that costs the others is judged beside it where nobody stands between them: their p99 has to be shown to be 1.2
+    times its quiet one at most. Elsewhere that stands with the figure.
     """
     tables = {"without limits": _table(routes, tmp_path)}
     if topology in LIMITED:
@@ -112,7 +185,7 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
         with scenario.step(f"Publish a table {limits}"):
             lab.publish(table, comment=f"noisy neighbour, {limits}")
         with scenario.step("Let one tenant flood its model, every other second"):
-            seen = _flooded(lab, topology, tmp_path)
+            seen = _flooded(lab, topology, tmp_path, tries=TRIES if topology in ONE_PATH_EACH else 1)
         scenario.figure(limits, f"{seen}; at most {WORSE} times: {seen.verdict}")
 
         # Those that the model has places for are answered, and four times as many are not.
@@ -121,7 +194,9 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
         assert (f"tenants.{NOISY}.rate" in seen.refused_by) == (limits == "with limits"), seen.refused_by
         assert seen.failed == 0, seen
         if topology in ONE_PATH_EACH:
-            assert seen.verdict != INVALID, seen
+            if seen.verdict == UNKNOWN:
+                raise UnknownError(str(seen))
+            assert seen.verdict == VALID, seen
 
 
 @pytest.mark.scenario(takes_s=8)
@@ -154,7 +229,7 @@ def test_a_models_limit_of_each_tenant_keeps_a_place_for_the_others_at_the_same_
     if not refused[0]:
         raise UnknownError("the flood had no visible effect")
     assert refused[6] == 0, result.folder
-    for record in read_parquet(result.folder / "history.parquet"):
+    for record in records_of(result):
         if record.status != "OK":
             assert "its tenant_concurrency_limit, and tenant 'noisy' has as many" in record.message
 
@@ -177,14 +252,28 @@ def _table(routes: Path, folder: Path, **tenants: dict[str, float]) -> Path:
     return path
 
 
-def _flooded(lab: Lab, topology: str, folder: Path) -> Flooded:
-    """Lets the others ask all the time, and the noisy one every other second."""
+def _flooded(lab: Lab, topology: str, folder: Path, *, tries: int) -> Flooded:
+    """Lets the others ask all the time, and the noisy one every other second.
+
+    While that says nothing of their p99 it is done again, so many times in all, and counts together with what was seen
+    before; where the driver was late, instead of that.
+    """
+    seen, rounds = None, Rounds()
+    while seen is None or (seen.verdict == UNKNOWN and tries > 0):
+        tries -= 1
+        more = _rounds(lab, topology, folder)
+        rounds = more if rounds.late else rounds + more
+        seen = rounds.told()
+    return seen
+
+
+def _rounds(lab: Lab, topology: str, folder: Path) -> Rounds:
     others = LoadOptions(
         topology=topology,
         caller="homepage",
         use_cases=("HomepageRows",),
         rate=OTHERS_RPS,
-        duration_s=2 * STRETCH_S * ROUNDS + 3,
+        duration_s=2 * STRETCH_S * ROUNDS + AT_MOST_S,
         contexts={"tenant": OTHERS},
     )
     flood = LoadOptions(
@@ -194,9 +283,9 @@ def _flooded(lab: Lab, topology: str, folder: Path) -> Flooded:
         arrivals=f"trace:{_bursts(folder / 'flood.csv')}",
         contexts={"tenant": (NOISY,)},
     )
-    with driven(lab.load, others) as (run,):
-        noise = read_parquet(lab.load(flood).folder / "history.parquet")
-    return _told(read_parquet(run.result().folder / "history.parquet"), noise)
+    with under_load(lab, others) as run:
+        noise = records_of(lab.load(flood))
+    return Rounds.of(records_of(run.result()), noise)
 
 
 def _bursts(path: Path) -> Path:
@@ -210,29 +299,3 @@ def _bursts(path: Path) -> Path:
     times = (start + timedelta(seconds=offset) for offset in (*offsets, 2 * STRETCH_S * ROUNDS))
     path.write_text("TIMESTAMP,ContextTokens\n" + "".join(f"{time:%Y-%m-%d %H:%M:%S.%f},100\n" for time in times))
     return path
-
-
-def _told(others: Sequence[Record], noise: Sequence[Record]) -> Flooded:
-    """Compares the noisy stretches with the quiet ones that follow them, round by round."""
-    start = min(record.intended_ns for record in noise)
-    noisy: list[list[float]] = [[] for _ in range(ROUNDS)]
-    quiet: list[list[float]] = [[] for _ in range(ROUNDS)]
-    late = []
-    stretch_ns = round(STRETCH_S * 1e9)
-    for record in others:
-        number, into_ns = divmod(record.intended_ns - start, stretch_ns)
-        if 0 <= number < 2 * ROUNDS and into_ns >= SETTLED_NS:
-            (quiet if number % 2 else noisy)[number // 2].append((record.done_ns - record.intended_ns) / 1e6)
-            late.append((record.sent_ns - record.intended_ns) / 1e6)
-    rounds = [pair for pair in zip(noisy, quiet, strict=True) if all(pair)]
-    if len(rounds) < ROUNDS - 1:
-        raise UnknownError(f"the flood began so late that {len(rounds)} of {ROUNDS} rounds fell into the others' run")
-    refusals = [record.message for record in noise if record.status == "RESOURCE_EXHAUSTED"]
-    named = (f"tenants.{NOISY}.rate", "its concurrency_limit")
-    return Flooded(
-        quantile_ratio([loud for loud, _ in rounds], [still for _, still in rounds], 0.99, seed=0),
-        failed=sum(record.status != "OK" for record in others),
-        refused=len(refusals) / len(noise),
-        refused_by=frozenset(name for name in named if any(name in message for message in refusals)),
-        late=sorted(late)[int(0.99 * len(late))] > LATE_MS,
-    )

@@ -11,11 +11,15 @@ import pytest
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from scenarios.steps import (
+    AT_MOST_S,
     NOTICED_WITHIN_NS,
+    Cut,
     assert_all_answered_rightly,
+    cut_by,
     cutting,
     records_of,
     registered,
+    statuses_of,
     under_load,
     verdict_of,
 )
@@ -36,7 +40,7 @@ TIMEOUT = timedelta(seconds=2)
 SLOW_NS = 500_000_000
 
 
-def _load(topology: str, rate: float, duration_s: float) -> LoadOptions:
+def _load(topology: str, rate: float) -> LoadOptions:
     # A phone is ranked by the default, v1, on the cluster of two.
     return LoadOptions(
         topology=topology,
@@ -44,7 +48,7 @@ def _load(topology: str, rate: float, duration_s: float) -> LoadOptions:
         use_cases=("ContinueWatchingRanking",),
         contexts={"device": ("phone",)},
         rate=rate,
-        duration_s=duration_s,
+        duration_s=AT_MOST_S,
     )
 
 
@@ -53,17 +57,18 @@ def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """Nothing is sent twice, so what the dead replica had fails; nothing that is sent after a second does."""
-    with under_load(lab, _load(topology, rate=500, duration_s=4)) as run:
-        with scenario.step(f"Kill {VICTIM}"), cutting() as cut:
-            lab.kill(VICTIM)
-        scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
-        out_ns = time.time_ns()
+    with under_load(lab, _load(topology, rate=500)) as run:
+        with scenario.step(f"Kill {VICTIM}"):
+            fault = lab.inject("kill", VICTIM)
+            eventually("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
+            out_ns = time.time_ns()
+            scenario.see_fault(fault)
         with scenario.step("Start it, and wait until it is registered"):
-            lab.start(VICTIM)
+            fault.heal()
             eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
     with scenario.step("Judge every answer"):
         result = run.result()
-    records = records_of(result)
+    records, cut = records_of(result), cut_by(lab, fault)
     failed = [each for each in records if each.status != "OK"]
     # A container takes its time to be killed, so the first failure says when it died.
     died_ns = min((each.done_ns for each in failed), default=cut.from_ns)
@@ -85,14 +90,16 @@ def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """Without ejection a replica that says nothing costs its share of a second's requests, each a whole time-out."""
-    with under_load(lab, _load(topology, rate=200, duration_s=6)) as run:
-        with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"), cutting() as cut:
-            lab.pause(VICTIM)
-            scenario.see("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
+    with under_load(lab, _load(topology, rate=200)) as run:
+        with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"):
+            fault = lab.inject("pause", VICTIM)
+            eventually("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
+            cut = Cut(from_ns=cut_by(lab, fault).from_ns, until_ns=time.time_ns())
+            scenario.see_fault(fault)
         with scenario.step("Wait until what it has is overdue"):
             consistently("it is left alone", lambda: VICTIM not in registered(lab), during=TIMEOUT)
         with scenario.step("Let it go on, and wait until it is registered"), cutting() as resumed:
-            lab.resume(VICTIM)
+            fault.heal()
             eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
     with scenario.step("Judge every answer"):
         result = run.result()
@@ -105,7 +112,7 @@ def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is
     late = [each.sequence for each in slow if cut.until_ns + NOTICED_WITHIN_NS < each.sent_ns < resumed.from_ns]
     assert late == [], f"these were sent when the frozen one should have been left alone\n{result.folder}"
     slow = [each for each in slow if each.sent_ns < resumed.from_ns]
-    assert {"OK", "DEADLINE_EXCEEDED"} >= result.summary.by_status.keys(), result.folder
+    assert {"OK", "DEADLINE_EXCEEDED"} >= statuses_of(result), result.folder
     assert {each.sequence for each in records if each.status != "OK"} <= {each.sequence for each in slow}
     # One of two: a balancer gives each its turn, so that little more than half of what was sent meanwhile waited.
     assert len(slow) <= 0.75 * len(at_risk) + 5, f"{len(slow)} of {len(at_risk)}\n{result.folder}"
@@ -120,7 +127,7 @@ def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
     """A replica that takes a second to load its model is added under load: nobody waits for it, then it serves."""
     present = len([unit for unit in small_lab.status().units if unit.name.startswith(f"{CLUSTER}-")])
     try:
-        with under_load(small_lab, _load(topology, rate=200, duration_s=5)) as run:
+        with under_load(small_lab, _load(topology, rate=200)) as run:
             with scenario.step("Add a replica, and see it load its model"):
                 newcomer = small_lab.scale(CLUSTER, present + 1)[-1]
                 cold_ns = eventually("it is cold", lambda: _cold_ns(small_lab, newcomer), within=WITHIN)

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.history import read_parquet
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import assert_only_the_cut_off_failed, cutting, registered, under_load
+from scenarios.steps import (
+    AT_MOST_S,
+    assert_only_the_cut_off_failed,
+    cutting,
+    records_of,
+    registered,
+    under_load,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from lab.lab import Lab
+    from lab.runs import RunResult
     from scenarios.scenario import Scenario
 
 RATE_RPS = 300.0
-DURATION_S = 5.0
 VICTIM, ITS_CLUSTER, OTHER_CLUSTER = "ml-cluster-1-a", "ml-cluster-1", "ml-cluster-2"
 WITHIN = timedelta(seconds=10)
 
@@ -44,7 +49,7 @@ def _load(topology: str) -> LoadOptions:
         caller="homepage",
         use_cases=("ContinueWatchingRanking",),
         rate=RATE_RPS,
-        duration_s=DURATION_S,
+        duration_s=AT_MOST_S,
         contexts=contexts,
     )
 
@@ -62,7 +67,7 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
             eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
     with scenario.step("Judge every answer"):
         result = run.result()
-    by_newcomer = _versions_by(result.folder, newcomer)
+    by_newcomer = _versions_by(result, newcomer)
     assert by_newcomer.keys() == {"v2"}, by_newcomer
     assert result.misrouted == 0
     # A model refuses a body that names another version, so a call that went astray would show here.
@@ -85,8 +90,8 @@ def test_whoever_has_written_the_address_down_reaches_the_wrong_model(
         result = run.result()
     assert result.summary.by_status.get("FAILED_PRECONDITION", 0) > 0, "nobody noticed who stands there now"
     # Refused, that is, and never answered by the wrong version.
-    assert _versions_by(result.folder, newcomer) == {}
+    assert _versions_by(result, newcomer) == {}
 
 
-def _versions_by(folder: Path, replica: str) -> Counter[str]:
-    return Counter(each.version for each in read_parquet(folder / "history.parquet") if each.replica == replica)
+def _versions_by(result: RunResult, replica: str) -> Counter[str]:
+    return Counter(each.version for each in records_of(result) if each.replica == replica)

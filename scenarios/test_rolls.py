@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.history import read_parquet
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import assert_all_answered_rightly, dial, under_load
+from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, dial, records_of, under_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,16 +65,22 @@ def _loaded(lab: Lab) -> set[str]:
     return {version for model, _, version in (key.partition(".") for key in keys) if model == MODEL}
 
 
-def _load(topology: str, rate: float, duration_s: float) -> LoadOptions:
+def _load(topology: str, rate: float, duration_s: float = AT_MOST_S) -> LoadOptions:
     return LoadOptions(
         topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=rate, duration_s=duration_s, users=10_000
     )
 
 
 def _rolled_back_and_forth(
-    scenario: Scenario, versions: Versions, load: LoadOptions, rolls: int, *, unsafe_skip_phases: bool = False
+    scenario: Scenario,
+    versions: Versions,
+    load: LoadOptions,
+    rolls: int,
+    *,
+    pause_s: float = 1.0,
+    unsafe_skip_phases: bool = False,
 ) -> RunResult:
-    """What load shows while versions roll, spread evenly over it."""
+    """What load shows while versions roll, so many seconds apart."""
     lab = scenario.lab
     with under_load(lab, load) as run:
         for number in range(rolls):
@@ -83,7 +88,7 @@ def _rolled_back_and_forth(
             with scenario.step(f"Roll to {version}{', all phases at once' if unsafe_skip_phases else ''}"):
                 table = getattr(versions, version)
                 lab.publish(table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases)
-            wait([run], timeout=load.duration_s / (rolls + 2))  # traffic flows on
+            wait([run], timeout=pause_s)  # traffic flows on
     with scenario.step("Judge every answer"):
         result = run.result()
     assert _versions_that_answered(result) == {"v1", "v2"}, "nobody saw a roll"
@@ -91,7 +96,7 @@ def _rolled_back_and_forth(
 
 
 def _versions_that_answered(result: RunResult) -> set[str]:
-    return {record.version for record in read_parquet(result.folder / "history.parquet") if record.version}
+    return {record.version for record in records_of(result) if record.version}
 
 
 @pytest.mark.smoke
@@ -100,7 +105,7 @@ def test_rolling_a_version_back_and_forth_under_load_fails_and_misroutes_nothing
     scenario: Scenario, topology: str, versions: Versions
 ) -> None:
     """Versions that take their time to load are rolled four times, and no request notices."""
-    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200, duration_s=6), rolls=4)
+    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200), rolls=4)
 
     assert_all_answered_rightly(result)
 
@@ -109,7 +114,7 @@ def test_rolling_a_version_back_and_forth_under_load_fails_and_misroutes_nothing
 @pytest.mark.scenario(takes_s=8)
 def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology: str, versions: Versions) -> None:
     """Rules that go out before anything is loaded cost requests, and the verdict says so."""
-    load = _load(topology, rate=300, duration_s=4)
+    load = _load(topology, rate=300)
     result = _rolled_back_and_forth(scenario, versions, load, rolls=2, unsafe_skip_phases=True)
 
     # Where nothing is loaded yet, nobody answers: at 300 rps for 300 ms that is some 90 requests a roll.
@@ -126,7 +131,8 @@ def test_twenty_rolls_under_a_hundred_thousand_requests_fail_and_misroute_nothin
 ) -> None:
     """A version is rolled twenty times while a hundred thousand requests come in."""
     # Poisson arrivals scatter by √n: 5 σ of 103,000 are 1,605, so there are never fewer than 100,000.
-    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=515, duration_s=200), rolls=20)
+    load = _load(topology, rate=515, duration_s=260)
+    result = _rolled_back_and_forth(scenario, versions, load, rolls=20, pause_s=10)
 
     assert_all_answered_rightly(result)
     assert result.summary.ok >= 100_000

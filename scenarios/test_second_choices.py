@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.history import read_parquet
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from models.proto.control.v1 import stub_pb2
-from scenarios.steps import assert_all_answered_rightly, cutting, dial, registered, under_load, verdict_of
+from scenarios.steps import (
+    AT_MOST_S,
+    assert_all_answered_rightly,
+    cut_by,
+    records_of,
+    registered,
+    under_load,
+    verdict_of,
+)
 from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from lab.lab import Lab
@@ -50,28 +55,23 @@ def _load(topology: str, duration_s: float) -> LoadOptions:
     )
 
 
-@pytest.fixture
-def slow_shadow(lab: Lab) -> Iterator[None]:
-    """The shadow's cluster takes a second to answer, and answers half of all with an error."""
-    dial(lab, _behaviour(latency_ms=1000, error_rate=0.5), NEXT)
-    yield
-    dial(lab, _behaviour(latency_ms=0, error_rate=0), NEXT)
-
-
 @pytest.mark.scenario(takes_s=5)
-@pytest.mark.usefixtures("slow_shadow")
 def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_and_broken_it_is(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """A shadow that takes a second and fails half of its copies gets them all, and costs no caller anything."""
     with scenario.step("Publish a shadow of 20 % on a slow, broken cluster"):
         lab.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
-    with scenario.step("Drive load, and ask the replicas which copies came"):
+    with (
+        scenario.step("Drive load, and ask the replicas which copies came"),
+        scenario.fault("slow", NEXT, ms=1_000, share=1),
+        scenario.fault("error", NEXT, rate=0.5, share=1),
+    ):
         result = lab.load(_load(topology, duration_s=3))
 
     assert_all_answered_rightly(result)
     assert str(verdict_of(result, "shadow")) == "valid"
-    records = read_parquet(result.folder / "history.parquet")
+    records = records_of(result)
     copied = [record for record in records if record.shadow]
     assert 0.1 < len(copied) / len(records) < 0.3
     assert {record.version for record in records} == {"v1"}
@@ -87,22 +87,15 @@ def test_when_a_whole_cluster_dies_the_next_choice_answers_from_the_next_request
     """With both replicas dead the fallback answers every request, the very next one too, and says so."""
     with scenario.step("Publish a fallback on another cluster"):
         lab.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
-    victims = [unit.name for unit in lab.status().units if unit.name.startswith(f"{FIRST}-")]
-    try:
-        with under_load(lab, _load(topology, duration_s=7)) as run:
-            with scenario.step(f"Kill {' and '.join(victims)}"), cutting() as cut:
-                for victim in victims:
-                    lab.kill(victim)
-            scenario.see("both are gone", lambda: not registered(lab) & set(victims), within=WITHIN)
-    finally:
-        for victim in victims:
-            lab.start(victim)
-        eventually("the cluster is back", lambda: set(victims) <= registered(lab), within=WITHIN)
-
+    with under_load(lab, _load(topology, duration_s=AT_MOST_S)) as run, scenario.step(f"Kill all of {FIRST}"):
+        fault = scenario.kill(FIRST)
+    with scenario.step("Start them, and wait until they are registered"):
+        fault.heal()
+        eventually("the cluster is back", lambda: set(fault.record.units) <= registered(lab), within=WITHIN)
     with scenario.step("Judge every answer"):
         result = run.result()
     assert_all_answered_rightly(result)
-    records = read_parquet(result.folder / "history.parquet")
+    records, cut = records_of(result), cut_by(lab, fault)
     answers = Counter((record.source, record.version) for record in records)
     assert answers.keys() == {("model", "v1"), ("fallback", "v3")}, answers
     # Not one was lost, before or after: whatever was sent once both were dead was answered by the fallback.
@@ -111,7 +104,3 @@ def test_when_a_whole_cluster_dies_the_next_choice_answers_from_the_next_request
         raise UnknownError(f"nothing was sent once both were dead\n{result.folder}")
     assert {"fallback"} == after
     assert {"model"} == {record.source for record in records if record.done_ns < cut.from_ns}
-
-
-def _behaviour(*, latency_ms: float, error_rate: float) -> stub_pb2.Behaviour:
-    return stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=latency_ms), error_rate=error_rate)

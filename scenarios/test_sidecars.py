@@ -11,13 +11,15 @@ import pytest
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from scenarios.steps import (
+    AT_MOST_S,
     GONE_WITHIN,
     assert_all_answered_rightly,
     await_connected,
+    cut_by,
     cutting,
     is_answered,
-    is_gone,
     records_of,
+    statuses_of,
     under_load,
     under_loads,
 )
@@ -33,10 +35,10 @@ BACK_WITHIN = timedelta(seconds=10)
 DEAD_FOR = timedelta(seconds=0.5)
 
 
-def _load(topology: str, caller: str, duration_s: float) -> LoadOptions:
+def _load(topology: str, caller: str) -> LoadOptions:
     contexts = {"device": ("phone",)}
     return LoadOptions(
-        topology=topology, caller=caller, use_cases=(USE_CASE,), rate=150, duration_s=duration_s, contexts=contexts
+        topology=topology, caller=caller, use_cases=(USE_CASE,), rate=150, duration_s=AT_MOST_S, contexts=contexts
     )
 
 
@@ -44,24 +46,24 @@ def _load(topology: str, caller: str, duration_s: float) -> LoadOptions:
 def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(scenario: Scenario, lab: Lab) -> None:
     """Two callers ask for the same; the sidecar of one is killed, and the other loses no request."""
     sidecar = "homepage-sidecar"
-    loads = (_load("mesh", "recommendations", 9), _load("mesh", "homepage", 7))
+    loads = (_load("mesh", "recommendations"), _load("mesh", "homepage"))
     with under_loads(lab, *loads) as (neighbour, run):
-        with scenario.step(f"Kill {sidecar}"), cutting() as cut:
-            lab.kill(sidecar)
-        scenario.see("its caller is cut off", lambda: not is_answered(lab, "mesh", "homepage"), within=GONE_WITHIN)
+        with scenario.step(f"Kill {sidecar}"):
+            fault = scenario.kill(sidecar)
         with scenario.step("Ask for a while"):
             consistently("it is cut off", lambda: not is_answered(lab, "mesh", "homepage"), during=DEAD_FOR)
         with scenario.step("Start it, and ask until it serves"), cutting() as starting:
-            lab.start(sidecar)
+            fault.heal()
             eventually("it serves", lambda: is_answered(lab, "mesh", "homepage"), within=BACK_WITHIN)
     with scenario.step("Judge every answer"):
         own = run.result()
         assert_all_answered_rightly(neighbour.result())
     assert own.misrouted == 0
-    assert {"OK", "UNAVAILABLE"} == own.summary.by_status.keys(), own.folder
+    assert {"OK", "UNAVAILABLE"} == statuses_of(own), own.folder
+    cut = cut_by(lab, fault)
     while_dead = [each for each in records_of(own) if cut.until_ns < each.sent_ns and each.done_ns < starting.from_ns]
     assert {"UNAVAILABLE"} == {each.status for each in while_dead}, own.folder
-    scenario.figure("failed", f"{own.summary.failed} of {own.summary.planned}; of the neighbour's 0")
+    scenario.figure("failed", f"{own.summary.failed} of {len(records_of(own))}; of the neighbour's 0")
 
 
 @pytest.mark.scenario(takes_s=7, topologies=("mesh",))
@@ -81,15 +83,14 @@ def test_a_resolver_away_for_longer_than_leases_is_bridged_by_leases_and_then_by
     assert ask() == "model"
     with scenario.step("Kill the resolver"):
         before = time.monotonic()
-        small_lab.kill(resolver)
+        fault = scenario.kill(resolver, lab=small_lab)
         after = time.monotonic()
-        scenario.see("it is gone", lambda: is_gone(small_lab, resolver), within=GONE_WITHIN)
     with scenario.step("Ask until the caller answers by itself"):
         eventually("leases have run out", ask, within=leases.max_stale + BACK_WITHIN, until=lambda by: by == "default")
         consistently("it answers by itself", ask, during=leases.max_stale / 2, until=lambda by: by == "default")
     with scenario.step("Start the resolver, and ask until the model answers"):
         started = time.monotonic()
-        small_lab.start(resolver)
+        fault.heal()
         eventually("the model answers again", ask, within=BACK_WITHIN, until=lambda by: by == "model")
         await_connected(small_lab, {resolver})
     # A lease that was just about to be renewed is as old as it may get before it is stale.
@@ -108,13 +109,13 @@ def test_a_caller_that_is_cut_off_reaches_nobody_and_the_others_do_not_notice(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """One caller's pod loses its network: it gets no answer, and every other caller gets all of its own."""
-    with under_load(lab, _load(topology, "recommendations", 8)) as others:
+    with under_load(lab, _load(topology, "recommendations")) as others:
         with scenario.step("Cut homepage off"):
-            lab.partition("homepage")
+            fault = scenario.inject("partition", "homepage")
             scenario.see("it reaches nobody", lambda: not is_answered(lab, topology, "homepage"), within=GONE_WITHIN)
         with scenario.step("Connect it again, and ask until it is answered"):
             began = time.monotonic()
-            lab.rejoin("homepage")
+            fault.heal()
             eventually("it is answered", lambda: is_answered(lab, topology, "homepage"), within=BACK_WITHIN)
             scenario.figure("answered again after", f"{time.monotonic() - began:.1f} s")
         await_connected(lab, {"homepage-resolver"})

@@ -67,7 +67,7 @@ def test_a_model_that_takes_too_long_is_deadline_exceeded(scenario: Scenario, la
 @pytest.mark.scenario(takes_s=1)
 def test_a_model_that_fails_says_so_itself(scenario: Scenario, lab: Lab, topology: str) -> None:
     """A model's own error reaches the caller as it is."""
-    with scenario.step("Let the model fail always, and ask"), _behaving(lab, stub_pb2.Behaviour(error_rate=1.0)):
+    with scenario.step("Let the model fail always, and ask"), scenario.fault("error", CLUSTER, rate=1, share=1):
         refusal = _refusal(lab, topology)
 
     assert grpc.StatusCode.INTERNAL is refusal.code
@@ -80,20 +80,13 @@ def test_a_cluster_without_a_replica_is_unavailable_and_back_when_they_are(
     scenario: Scenario, lab: Lab, topology: str, topologies: list[str]
 ) -> None:
     """With all its replicas dead a cluster is UNAVAILABLE, in words that name the key; then it answers again."""
-    replicas = [unit.name for unit in lab.status().units if unit.name.startswith(CLUSTER)]
-    try:
-        with scenario.step(f"Kill {' and '.join(replicas)}, and ask"):
-            for replica in replicas:
-                lab.kill(replica)
-            refusal = scenario.see(
-                "the dead replicas have left",
-                lambda: _refusal(lab, topology),
-                within=BACK_WITHIN,
-                until=lambda error: "no healthy" in error.message,
-            )
-    finally:
-        for replica in replicas:
-            lab.start(replica)
+    with scenario.step(f"Kill all of {CLUSTER}, and ask"), scenario.fault("kill", CLUSTER):
+        refusal = scenario.see(
+            "the dead replicas have left",
+            lambda: _refusal(lab, topology),
+            within=BACK_WITHIN,
+            until=lambda error: "no healthy" in error.message,
+        )
 
     assert grpc.StatusCode.UNAVAILABLE is refusal.code
     assert KEY in refusal.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,13 @@ import pytest
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.steps import (
-    GONE_WITHIN,
+    AT_MOST_S,
     assert_all_answered_rightly,
     assert_only_the_cut_off_failed,
     await_connected,
     connected,
-    cutting,
-    is_gone,
+    cut_by,
+    records_of,
     registered,
     under_load,
 )
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 RATE_RPS = 200.0
-DURATION_S = 6.0
 WITHIN = timedelta(seconds=10)
 
 
@@ -36,14 +36,13 @@ def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
     """The control plane is in nobody's path: killed and started again under load, it costs no request."""
-    load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=DURATION_S)
+    load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=AT_MOST_S)
     with under_load(lab, load) as run:
         before = connected(lab)
         with scenario.step("Kill the control plane"):
-            lab.kill("control-plane")
-            scenario.see("it is gone", lambda: is_gone(lab, "control-plane"), within=GONE_WITHIN)
+            fault = scenario.inject("control-plane-loss", how="kill", seconds=0)
         with scenario.step("Start it, and wait until all nodes are connected"):
-            lab.start("control-plane")
+            fault.heal()
             await_connected(lab, before)
     with scenario.step("Judge every answer"):
         assert_all_answered_rightly(run.result())
@@ -64,21 +63,22 @@ def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_whe
             use_cases=("ContinueWatchingRanking",),
             contexts={"device": ("phone",)},
             rate=RATE_RPS,
-            duration_s=DURATION_S,
+            duration_s=AT_MOST_S,
         ),
     ) as run:
-        with scenario.step(f"Kill {victim}"), cutting() as cut:
-            lab.kill(victim)
-        scenario.see("it is registered no longer", lambda: victim not in registered(lab), within=WITHIN)
+        with scenario.step(f"Kill {victim}"):
+            fault = scenario.kill(victim)
         with scenario.step("Start it, and wait until it is registered"):
-            lab.start(victim)
+            fault.heal()
+            again_ns = time.time_ns()
             eventually("it is registered again", lambda: victim in registered(lab), within=WITHIN)
 
     with scenario.step("Judge every answer"):
         result = run.result()
     assert result.misrouted == 0
-    assert_only_the_cut_off_failed(result, cut)
-    assert result.summary.ok + result.summary.failed == result.summary.planned
+    assert_only_the_cut_off_failed(result, cut_by(lab, fault))
+    assert result.summary.missing == 0
+    assert victim in {each.replica for each in records_of(result) if each.sent_ns > again_ns}, "it was not used again"
 
 
 @pytest.mark.scenario(takes_s=8, topologies=("mesh",))
@@ -87,13 +87,12 @@ def test_a_resolver_is_killed_and_comes_back_and_leases_carry_its_caller_over(sc
     resolver = "homepage-resolver"
     # Few contexts: what was never asked for before has no lease.
     contexts = {"device": ("phone",)}
-    load = LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=DURATION_S, contexts=contexts)
+    load = LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=AT_MOST_S, contexts=contexts)
     with under_load(lab, load) as run:
         with scenario.step("Kill the resolver"):
-            lab.kill(resolver)
-            scenario.see("it is gone", lambda: is_gone(lab, resolver), within=GONE_WITHIN)
+            fault = scenario.kill(resolver)
         with scenario.step("Start it, and wait until it is connected"):
-            lab.start(resolver)
+            fault.heal()
             await_connected(lab, {resolver})
     with scenario.step("Judge every answer"):
         assert_all_answered_rightly(run.result())

@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.guard import guarded
 from lab.lab import Lab
+from tests.distribution import ByLab, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +52,27 @@ def pytest_configure() -> None:
     os.environ["LAB_RUNTIME"] = "process"
     # A shell has what it runs in the background ignore Ctrl-C, and what that starts would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLab | None:
+    """Deals tests out by the labs that they share, unless told otherwise by ``--dist``."""
+    if config.getoption("dist") != "load":
+        return None
+    config.option.loadscopereorder = False
+    return ByLab(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets those that take long begin first."""
+    items.sort(key=lambda item: place_of(item.nodeid))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """However this process ends, nothing that a test has started outlives it: all of it is at home in this folder."""
+    with guarded(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture

@@ -155,12 +155,12 @@ class _Watched:
         before = self._seen()
         self._rest(STEADY_S)
         began = time.monotonic()
-        harm.inject(lab, victims)
+        fault = harm.inject(lab, victims)
         try:
             noticed_ns = self._noticed(set(victims), began + HOLD_S) if before & set(victims) else None
             self._rest(began + HOLD_S - time.monotonic())
         finally:
-            harm.heal(lab, victims)
+            fault.heal()
         eventually(
             f"everybody is back after: {harm.text}",
             lambda: before - self._seen(),

@@ -10,6 +10,7 @@ from lab.units import CONTROL_PLANE
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from lab.faults import Fault
     from lab.lab import Lab
     from lab.units import Plan
 
@@ -30,28 +31,24 @@ class Harm:
         text: as tables have it.
         victims: from the plan of a lab, the units; none if it has no such units.
         path: topologies on whose way from caller to model the victims stand; None for all.
-        act: ``kill`` or ``pause``.
+        kind: of fault, see :mod:`lab.faults.registry`.
+        target: what it is aimed at; the victim if left out, of which there is one then.
     """
 
     name: str
     text: str
     victims: Callable[[Plan], list[str]]
     path: frozenset[str] | None
-    act: str = "kill"
+    kind: str = "kill"
+    target: str = ""
 
     def is_on_path(self, topology: str) -> bool:
         """Whether requests of a topology pass through the victims, or ask them."""
         return self.path is None or topology in self.path
 
-    def inject(self, lab: Lab, victims: list[str]) -> None:
+    def inject(self, lab: Lab, victims: list[str]) -> Fault:
         """Does it."""
-        for victim in victims:
-            (lab.pause if self.act == "pause" else lab.kill)(victim)
-
-    def heal(self, lab: Lab, victims: list[str]) -> None:
-        """Undoes it."""
-        for victim in victims:
-            (lab.resume if self.act == "pause" else lab.start)(victim)
+        return lab.inject(self.kind, self.target or victims[0])
 
 
 def _with_role(role: str, most: int | None = None) -> Callable[[Plan], list[str]]:
@@ -70,7 +67,7 @@ HARMS: Mapping[str, Harm] = {
     harm.name: harm
     for harm in (
         Harm("gateway-killed", "one gateway killed", _with_role("gateway", 1), _GATEWAYS),
-        Harm("gateways-killed", "all gateways killed", _with_role("gateway"), _GATEWAYS),
+        Harm("gateways-killed", "all gateways killed", _with_role("gateway"), _GATEWAYS, target="gateway"),
         Harm(
             "central-envoy-killed", "central Envoy killed", _with_role("central-envoy"), frozenset({"gateway-header"})
         ),
@@ -79,7 +76,7 @@ HARMS: Mapping[str, Harm] = {
         Harm("control-plane-killed", "control plane killed", lambda _: [CONTROL_PLANE], frozenset()),
         Harm("replica-killed", "one replica killed", _replicas(1), None),
         Harm("replica-paused", "one replica paused", _replicas(1), None, "pause"),
-        Harm("cluster-killed", "one cluster killed", _replicas(), None),
+        Harm("cluster-killed", "one cluster killed", _replicas(), None, target=CLUSTER),
     )
 }
 """All by name, in the order of tables."""

@@ -31,7 +31,7 @@ CELLS: tuple[Cell, ...] = (
     Cell(400, rate=500, requests=75),
     Cell(27_000, rate=100, requests=25),
     Cell(27_000, rate=500, requests=75),
-    Cell(500_000, rate=50, requests=12),
+    Cell(500_000, rate=100, requests=24),
     Cell(4_000_000, rate=10, requests=4),
 )
 """Many short rounds tell more than few long ones: what the machine does between them cancels."""

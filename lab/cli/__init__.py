@@ -7,54 +7,71 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from lab.cli import (
-    audit,
-    bench,
-    call,
-    compare,
-    demo,
-    doctor,
-    fault,
-    lifecycle,
-    load,
-    logs,
-    pki,
-    report,
-    roll,
-    routes,
-    scenarios,
-)
 from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # What typer makes of Ctrl-C, as shells do.
 _INTERRUPTED = 130
 
+COMMANDS: Mapping[str, str] = {
+    "demo": "demo",
+    "doctor": "doctor",
+    "up": "lifecycle",
+    "down": "lifecycle",
+    "status": "lifecycle",
+    "endpoints": "lifecycle",
+    "call": "call",
+    "logs": "logs",
+    "roll": "roll",
+    "load": "load",
+    "check": "load",
+    "report": "report",
+    "compare": "compare",
+    "bench": "bench",
+    "scenarios": "scenarios",
+    "routes": "routes",
+    "fault": "fault",
+    "pki": "pki",
+    "audit": "audit",
+}
+"""Command → the module of this package that registers it, in the order of the help."""
+
+
+class _Commands(TyperGroup):
+    """Imports a command's module once it is asked for: what only looks does not wait for all that benches need."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        # One that nobody knows was mistyped, and is to be guessed from all that there are.
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                part = typer.Typer()
+                import_module(f"lab.cli.{COMMANDS[name]}").register(part)
+                self.commands.update(get_group(part).commands)
+        return self.commands.get(cmd_name)
+
+
 app = typer.Typer(
     name="lab",
+    cls=_Commands,
     help="A testbed that routes ML inference traffic through an API gateway and through an Envoy sidecar mesh.\n\n"
     "Begin with `lab up`, then `lab call ContinueWatchingRanking --topology mesh --caller homepage`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-demo.register(app)
-doctor.register(app)
-lifecycle.register(app)
-call.register(app)
-logs.register(app)
-app.add_typer(routes.app, name="routes")
-roll.register(app)
-load.register(app)
-app.add_typer(fault.app, name="fault")
-report.register(app)
-compare.register(app)
-bench.register(app)
-app.add_typer(pki.app, name="pki")
-audit.register(app)
-scenarios.register(app)
 
 
 @app.callback()

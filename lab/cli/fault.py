@@ -35,6 +35,11 @@ app = typer.Typer(
 )
 
 
+def register(root: typer.Typer) -> None:
+    """Adds the commands, as those of one noun."""
+    root.add_typer(app, name="fault")
+
+
 @app.command()
 def inject(
     kind: Annotated[

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show the certificates that units prove themselves by, and exchange them.", no_args_is_help=True)
 
+
+def register(root: typer.Typer) -> None:
+    """Adds the commands, as those of one noun."""
+    root.add_typer(app, name="pki")
+
+
 Unit = Annotated[str, typer.Argument(help="Of this unit alone; `operator` is the lab command's own.")]
 
 

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at the route table and change it.", no_args_is_help=True)
 
+
+def register(root: typer.Typer) -> None:
+    """Adds the commands, as those of one noun."""
+    root.add_typer(app, name="routes")
+
+
 Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this revision is in force.")]
 Comment = Annotated[str, typer.Option(help="Why; kept with the revision.")]
 _Revision = Annotated[int, typer.Argument(min=1, help="Number of a revision.")]

@@ -1,4 +1,4 @@
-"""How a run is going: one JSON line a second, for whoever started the driver."""
+"""How a run is going: one JSON line soon, and then one a second, for whoever started the driver."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from lab.errors import RunError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
+FIRST_S = 0.1
+
 NS = 1_000_000_000
 NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A driver's word, once a second and once at the end.
+    """A driver's word, soon after the start, then once a second, and once at the end.
 
     Attributes:
         elapsed_s: since the start of the schedule.
@@ -128,8 +130,11 @@ class ProgressLines:
 async def each_second(start_ns: int, tell: Callable[[], None], *, after_s: float = 0.0) -> None:
     """Tells so long after each whole second since the start of the schedule, until it is cancelled.
 
+    Before that it tells :data:`FIRST_S` after the start: whoever waits for the first answer need not wait for a second.
     Seconds that this process had no time for are left out.
     """
+    await asyncio.sleep(FIRST_S + after_s + (start_ns - monotonic_ns()) / NS)
+    tell()
     second = 0
     while True:
         elapsed_s = (monotonic_ns() - start_ns) / NS - after_s

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lab.client import Endpoints
     from lab.runs.folder import RunResult
     from lab.runtime import Runtime
+    from lab.runtime.breaking import Breaking
     from lab.runtime.state import LabState
     from lab.units import Unit
 
@@ -103,13 +104,16 @@ class Stage:
     replicas: Callable[[], list[Unit]]
 
 
-def drive(options: LoadOptions, stage: Stage, progress: Callable[[Progress], None]) -> RunResult:
+def drive(
+    options: LoadOptions, stage: Stage, progress: Callable[[Progress], None], breaking: Breaking | None = None
+) -> RunResult:
     """Drives one run and returns what it shows.
 
     Args:
         options: what load.
         stage: the lab.
         progress: told once a second how it goes.
+        breaking: breaks it off from another thread.
 
     Raises:
         InputError: the options fit neither lab nor route table.
@@ -121,7 +125,9 @@ def drive(options: LoadOptions, stage: Stage, progress: Callable[[Progress], Non
     run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
     from_ns = time.time_ns()
-    status = stage.runtime.drive(folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port)
+    status = stage.runtime.drive(
+        folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, breaking
+    )
     keep_evidence(folder, stage, stage.revisions(), from_ns=from_ns)
     keep_surroundings(folder, stage)
     return judged(folder, status)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,6 +31,11 @@ from lab.measure.compare import Interval
 from lab.measure.control import Control, control
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.bench.setting import Setting
 
 ELSEWHERE = {streaming.NAME, balancing.NAME, blast_radius.NAME, resolver.NAME}
 """Benches that have a file of tests of their own, with a run among them."""
@@ -112,29 +118,37 @@ def test_the_routing_bench_measures_a_valid_table_at_its_worst_place() -> None:
     assert len(document["use_cases"]) == routing.USE_CASES + 1
 
 
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """A setting in which every bench is short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_HOME", str(tmp_path_factory.mktemp("benches")))
+        for module in (driver, gateway_throughput, throughput):
+            patch.setattr(module, "SECONDS", 1.0)
+        patch.setattr(ways, "CELLS", (Cell(400, rate=100, requests=10), Cell(27_000, rate=100, requests=10)))
+        patch.setattr(known_delay, "DELAYS_MS", (10.0,))
+        patch.setattr(driver, "BUSY_RPS", 500.0)
+        patch.setattr(encodings, "SECONDS", 0.02)
+        patch.setattr(encodings, "LEAST_REQUESTS", 3)
+        patch.setattr(routing, "USE_CASES", 100)
+        patch.setattr(convergence, "PUBLISHES", 3)
+        patch.setattr(large_table, "CHANGES", 3)
+        patch.setattr(large_table, "USE_CASES", 100)
+        with setting(lambda _: None) as lab:
+            yield lab
+
+
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # what aiohttp does is what is measured
-@pytest.mark.timeout(300)
-def test_every_bench_measures_each_arm_once_a_round(monkeypatch, tmp_path) -> None:
-    monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    for module in (driver, gateway_throughput, throughput):
-        monkeypatch.setattr(module, "SECONDS", 1.0)
-    monkeypatch.setattr(ways, "CELLS", (Cell(400, rate=100, requests=10), Cell(27_000, rate=100, requests=10)))
-    monkeypatch.setattr(known_delay, "DELAYS_MS", (10.0,))
-    monkeypatch.setattr(driver, "BUSY_RPS", 500.0)
-    monkeypatch.setattr(encodings, "SECONDS", 0.02)
-    monkeypatch.setattr(encodings, "LEAST_REQUESTS", 3)
-    monkeypatch.setattr(routing, "USE_CASES", 100)
-    monkeypatch.setattr(convergence, "PUBLISHES", 3)
-    monkeypatch.setattr(large_table, "CHANGES", 3)
-    monkeypatch.setattr(large_table, "USE_CASES", 100)
-    with setting(lambda _: None) as lab:
-        for bench in (bench for name, bench in BENCHES.items() if name not in ELSEWHERE):
-            result = bench(lab, 3)
-            assert {len(values) for values in result.arms.values()} == {3}
-            # That nobody followed the old rules after a publish went out would be a good result, too.
-            # What a part adds may be less than the scatter of three short rounds.
-            least = {convergence.NAME: 0.0, decomposition.NAME: -1e9}.get(result.name, 1e-9)
-            assert all(value >= least for values in result.arms.values() for value in values)
-            assert result.claims or result.name == throughput.NAME
-            without = result.name == topologies.NAME and not h2load.H2Load.is_there()
-            assert without == (h2load.NOT_MEASURED in result.notes)
+@pytest.mark.parametrize("name", [name for name in BENCHES if name not in ELSEWHERE])
+def test_a_bench_measures_each_arm_once_a_round(short: Setting, name: str) -> None:
+    result = BENCHES[name](short, 3)
+
+    assert name == result.name
+    assert {len(values) for values in result.arms.values()} == {3}
+    # That nobody followed the old rules after a publish went out would be a good result, too.
+    # What a part adds may be less than the scatter of three short rounds.
+    least = {convergence.NAME: 0.0, decomposition.NAME: -1e9}.get(name, 1e-9)
+    assert all(value >= least for values in result.arms.values() for value in values)
+    assert result.claims or name == throughput.NAME
+    without = name == topologies.NAME and not h2load.H2Load.is_there()
+    assert without == (h2load.NOT_MEASURED in result.notes)

@@ -8,6 +8,7 @@ from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
+from lab.routing.resilience import Outliers, Policy
 from services.controlplane.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION, empty_cluster, endpoints
@@ -117,6 +118,22 @@ def test_a_change_of_replicas_is_an_endpoints_update_alone(store: ResourceStore,
     assert [(type_url, names) for type_url, names, _ in node.is_sent()] == [(ENDPOINTS, [f"ml-cluster-1/{KEY}"])]
 
 
+def test_a_change_of_settings_brings_the_endpoints_that_the_cluster_is_warmed_with(
+    store: ResourceStore, node: Node
+) -> None:
+    _holds_the_key(node)
+
+    policy = Policy(outliers=Outliers(errors=5, eject_s=10, at_most=50))
+    generation = store.update(clusters={KEY: "ml-cluster-1"}, policies={KEY: policy})
+
+    [(_, clusters, first), (_, endpoints, second)] = node.is_sent()
+    assert (clusters, endpoints) == ([KEY], [f"ml-cluster-1/{KEY}"])
+    node.acknowledges(CLUSTER, first)
+    assert node.subscriber.applied < generation
+    node.acknowledges(ENDPOINTS, second)
+    assert node.subscriber.applied == generation
+
+
 def test_what_has_not_changed_is_not_sent_again(store: ResourceStore, node: Node) -> None:
     _holds_the_key(node)
 
@@ -143,7 +160,7 @@ def test_what_is_gone_becomes_empty_and_comes_back_without_being_asked_for(store
     assert [names for _, names, _ in node.is_sent()] == [[KEY]]
 
     store.update(clusters={KEY: "ml-cluster-1"})
-    assert [names for _, names, _ in node.is_sent()] == [[KEY]]
+    assert [names for _, names, _ in node.is_sent()] == [[KEY], [f"ml-cluster-1/{KEY}"]]
 
 
 def test_a_node_that_comes_back_is_sent_only_what_changed_meanwhile(store: ResourceStore) -> None:

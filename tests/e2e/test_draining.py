@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.client import TOPOLOGIES, Client, open_client
+from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
+from scenarios.steps import dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,26 +26,28 @@ routes = "routes.yaml"
 [gateway]
 replicas = 1
 [stub]
-latency = "constant:{stream_ms}"
 drain_s = {drain_s}
 """
+CLUSTER = "ml-cluster-1"
+STREAM_MS = 8_000
 TITLES = 20
 STREAMS = 6
 
 
 @pytest.fixture
 def scaled_lab(new_lab: Callable[[], Lab], mini_spec: Path) -> Callable[..., Lab]:
-    """A lab of two replicas, whose streams take so long, and which drain for so long."""
+    """A lab of two replicas, whose streams take eight seconds, and which drain for so long."""
 
-    def up(topologies: list[str], stream_ms: int, drain_s: float) -> Lab:
+    def up(topologies: list[str], drain_s: float) -> Lab:
         routes = mini_spec.with_name("routes.yaml")
         routes.write_text(
             routes.read_text().replace("replicas: 1", "replicas: 2").replace("timeout: 2s", "timeout: 60s")
         )
         named = ", ".join(f'"{each}"' for each in topologies)
-        mini_spec.write_text(SPEC.format(topologies=named, stream_ms=stream_ms, drain_s=drain_s))
+        mini_spec.write_text(SPEC.format(topologies=named, drain_s=drain_s))
         lab = new_lab()
         lab.up(spec=mini_spec)
+        dial(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=STREAM_MS)), CLUSTER)
         return lab
 
     return up
@@ -74,8 +78,9 @@ async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseExcept
             while sum(begun.values()) < len(streams):
                 await asyncio.sleep(0.01)
         assert len(begun) == 2
-        [kept] = await asyncio.to_thread(lab.scale, "ml-cluster-1", 1)
+        [kept] = await asyncio.to_thread(lab.scale, CLUSTER, 1)
         found = await asyncio.gather(*streams, return_exceptions=True)
+        dial(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)), CLUSTER)
         after: Counter[str] = Counter()
         await asyncio.gather(*(rows(each, 1, after) for each in clients for _ in range(2)))
         assert set(after) == {kept}
@@ -86,13 +91,13 @@ async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseExcept
 
 def test_long_streams_finish_when_their_replica_goes(scaled_lab: Callable[..., Lab]) -> None:
     topologies = sorted(TOPOLOGIES.keys() - {"direct"})
-    lab = scaled_lab(topologies, stream_ms=8_000, drain_s=30)
+    lab = scaled_lab(topologies, drain_s=30)
     found, _ = asyncio.run(shrink(lab, topologies))
     assert [TITLES] * len(topologies) * STREAMS == found
 
 
 def test_what_has_not_finished_by_the_drain_deadline_is_cut_off(scaled_lab: Callable[..., Lab]) -> None:
-    lab = scaled_lab(["gateway"], stream_ms=8_000, drain_s=1)
+    lab = scaled_lab(["gateway"], drain_s=1)
     found, begun = asyncio.run(shrink(lab, ["gateway"]))
     cut_off = [each for each in found if each != TITLES]
     assert 0 < len(cut_off) < STREAMS

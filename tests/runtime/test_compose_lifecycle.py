@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from docker.errors import NotFound
 from lab.errors import LabError, LabNotRunningError, UnitError
 from lab.routing.keys import HEADER
 from lab.runs import LoadOptions
-from lab.runtime.compose import image
+from lab.runtime.compose import ComposeRuntime, image
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -81,6 +82,17 @@ def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_la
     assert not lab.folder.exists()
     with pytest.raises(LabNotRunningError):
         lab.status()
+
+
+def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(new_lab, mini_spec, monkeypatch) -> None:
+    lab = new_lab()
+    lab.up(spec=mini_spec, runtime="compose")
+    runtime = ComposeRuntime(lab.folder, "plaintext")
+    listed = sorted(runtime._list(), key=lambda each: "homepage-sidecar" not in each["Names"][0])
+    lab.kill("homepage-sidecar")
+    monkeypatch.setattr(ComposeRuntime, "_list", lambda _: listed)
+
+    assert re.fullmatch(r"3\.\d+\.\d+", runtime.ground()["python"])
 
 
 def test_up_again_brings_back_just_what_is_missing(new_lab, mini_spec, engine) -> None:

@@ -174,13 +174,11 @@ class ComposeRuntime:
     def ground(self) -> dict[str, str]:
         """The engine, the image, and the interpreter in it."""
         name = document.image_of(self._file.read_text())
-        running = [each["Id"] for each in self._list() if each["State"] == "running"]
         with engine.one_line("docker"):
             version = self._docker.version()
-            python = self._said_by(running[0], "python", "--version") if running else "unknown"
         return {
             "runtime": self.name,
-            "python": python.removeprefix("Python "),
+            "python": self._python(),
             "docker": str(version["Version"]),
             "image": name,
         }
@@ -360,6 +358,16 @@ class ComposeRuntime:
     def _owner_of_address(self, unit: Unit) -> Container:
         there = self._containers()
         return self._docker.containers.get(there.get(f"{unit.pod}-pod") or there[unit.name])
+
+    def _python(self) -> str:
+        """Version of the interpreter, from the first container that lives long enough to say it."""
+        for each in self._list():
+            if each["State"] == "running":
+                with suppress(APIError):
+                    said = self._said_by(each["Id"], "python", "--version")
+                    if said.startswith("Python "):
+                        return said.removeprefix("Python ")
+        return "unknown"
 
     def _said_by(self, container: str, *command: str) -> str:
         run = self._docker.api.exec_create(container, list(command))

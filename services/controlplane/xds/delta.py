@@ -147,6 +147,7 @@ class DeltaStream:
                 resources.append(resource)
                 if type_url == CLUSTER:
                     self._progress.cluster_sent(resource, self._subscriptions[ENDPOINTS], generation)
+                    self._send_again(resource.endpoint_set)
         subscription.changed.clear()
         if not resources:
             return None
@@ -174,6 +175,13 @@ class DeltaStream:
                 return f"{_MOST_NOWHERE} names that lead nowhere are enough"
             self._nowhere.add((type_url, name))
         return ""
+
+    def _send_again(self, endpoint_set: str) -> None:
+        """Envoy warms a cluster that has changed with endpoints, also with those that it has, and does not ask."""
+        followed = self._subscriptions[ENDPOINTS]
+        if followed.sent.get(endpoint_set):
+            followed.sent[endpoint_set] = ""
+            followed.changed.add(endpoint_set)
 
     def _message(
         self, type_url: str, generation: int, resources: Sequence[Resource]

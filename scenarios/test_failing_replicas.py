@@ -1,0 +1,135 @@
+"""Replicas that fail what they are asked: what is sent again is bounded, and who fails always is left out."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.routing.document import read_path
+from lab.runs import LoadOptions
+from lab.waiting import consistently, eventually
+from scenarios.steps import AT_MOST_S, arrived, assert_all_answered_rightly, records_of, under_load
+from scenarios.verdicts import UnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.lab import Lab
+    from scenarios.scenario import Scenario
+
+USE_CASE, CLUSTER = "ContinueWatchingRanking", "ml-cluster-1"
+VICTIM = f"{CLUSTER}-a"
+
+# Twenty requests under way: a budget of a fifth lets four of them be another's second.
+STORM_RPS, SERVICE_MS = 100.0, 200.0
+ATTEMPTS, BUDGET, AMPLIFIED = 3, 20, 1.2
+RETRIES = {"attempts": ATTEMPTS, "on": ["internal"]}
+
+GRAY_RPS = 150.0
+EJECT = timedelta(seconds=3)
+TAKES = timedelta(seconds=2)
+WITHIN = timedelta(seconds=15)
+# At half of 150 requests a second, nothing for so long is no accident: e⁻³⁷.
+NOTHING_FOR = timedelta(seconds=0.5)
+
+
+def _with(routes: Path, folder: Path, **settings: Any) -> Path:
+    """The default table, with the use case answered by the first version alone, and these settings."""
+    document = read_path(routes).document
+    document["use_cases"][USE_CASE].update(rules=[], **settings)
+    path = folder / "resilient.yaml"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def _load(topology: str, caller: str, rate: float, duration_s: float) -> LoadOptions:
+    use_case = {"homepage": USE_CASE, "search": "SearchRanking"}[caller]
+    return LoadOptions(topology=topology, caller=caller, use_cases=(use_case,), rate=rate, duration_s=duration_s)
+
+
+@pytest.mark.scenario(takes_s=14, topologies=("gateway", "mesh"))
+def test_when_every_replica_fails_a_budget_keeps_retries_from_becoming_a_storm_and_other_models_callers_notice_nothing(
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
+) -> None:
+    """A model fails all it is asked: without a budget it gets three times the requests, with one 1.2 times at most."""
+    tables = {
+        "without a budget": {**RETRIES, "at_least": 100},
+        "with a budget of a fifth": {**RETRIES, "budget": BUDGET},
+    }
+    amplified = {}
+    with under_load(lab, _load(topology, "search", 50, AT_MOST_S)) as others:
+        for budget, retries in tables.items():
+            with scenario.step(f"Publish retries {budget}"):
+                lab.publish(_with(routes, tmp_path, retries=retries))
+            with (
+                scenario.step(f"Let every replica of {CLUSTER} take its time and fail, and ask"),
+                scenario.fault("slow", CLUSTER, ms=SERVICE_MS, share=1),
+                scenario.fault("error", CLUSTER, rate=1, share=1),
+            ):
+                before = arrived(lab, CLUSTER)
+                result = lab.load(_load(topology, "homepage", STORM_RPS, 3))
+                # Before it begins, the driver asks once by itself.
+                amplified[budget] = (arrived(lab, CLUSTER) - before) / (result.summary.planned + 1)
+            scenario.figure(budget, f"{amplified[budget]:.2f} times the requests at the model")
+            assert {"INTERNAL": result.summary.planned} == result.summary.by_status, result.folder
+    with scenario.step("Judge every answer of the others"):
+        assert_all_answered_rightly(others.result())
+    without, with_budget = amplified.values()
+    if without < ATTEMPTS - 1:
+        raise UnknownError(f"without a budget there was no storm: {amplified}")
+    assert 1 < with_budget <= AMPLIFIED, amplified
+
+
+@pytest.mark.scenario(takes_s=14, topologies=("gateway", "mesh", "proxyless"))
+def test_a_gray_replica_keeps_its_share_until_outliers_are_ejected_and_is_asked_again_once_it_is_well(
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
+) -> None:
+    """One of two fails all it is asked, and looks alive: half of all fail, then none, and then it serves as before."""
+    with under_load(lab, _load(topology, "homepage", GRAY_RPS, AT_MOST_S)) as run:
+        with scenario.step("Publish a table without outliers"):
+            lab.publish(_with(routes, tmp_path))
+        with scenario.fault("error", VICTIM, rate=1):
+            with scenario.step(f"Let {VICTIM} fail, and ask for a while"):
+                gray_ns = time.time_ns()
+                consistently("it is asked", lambda: arrived(lab, VICTIM), during=TAKES)
+                settled_ns = time.time_ns()
+            with scenario.step("Publish outliers, and wait until it is asked no more"):
+                lab.publish(_with(routes, tmp_path, outliers={"errors": 5, "eject": f"{EJECT.total_seconds():g}s"}))
+                left_ns = eventually("it is left alone", _left_alone_ns(lab), within=WITHIN)
+                out_ns = time.time_ns()
+        with scenario.step("Let it be well, and wait until it is asked again"):
+            well, before = time.monotonic(), arrived(lab, VICTIM)
+            eventually("it is asked", lambda: arrived(lab, VICTIM) - before > GRAY_RPS / 10, within=WITHIN)
+            scenario.figure("asked again", f"{time.monotonic() - well:.1f} s after it was well")
+    with scenario.step("Judge every answer"):
+        result = run.result()
+    assert result.misrouted == 0
+    records = records_of(result)
+    gray = [each.status for each in records if gray_ns < each.sent_ns and each.done_ns < settled_ns]
+    share = gray.count("INTERNAL") / len(gray)
+    out = [each.status for each in records if left_ns < each.sent_ns and each.done_ns < out_ns]
+    scenario.figure("failed before", f"{share:.0%} of {len(gray)}")
+    scenario.figure("out of rotation", f"{(left_ns - settled_ns) / 1e9:.1f} s after outliers were published")
+    # It takes its turn, or it is drawn: five standard deviations of the latter.
+    assert abs(share - 1 / 2) <= 5 * (1 / 2) / len(gray) ** 0.5, result.folder
+    assert out.count("OK") == len(out) > 0, result.folder
+    assert VICTIM in {each.replica for each in records if each.sent_ns > out_ns}, result.folder
+
+
+def _left_alone_ns(lab: Lab) -> Callable[[], int]:
+    """Since when nothing has come to the victim, Unix nanoseconds; 0 if that is not for long enough."""
+    known, since_ns = -1, 0
+
+    def look() -> int:
+        nonlocal known, since_ns
+        now = arrived(lab, VICTIM)
+        if now != known:
+            known, since_ns = now, time.time_ns()
+        return since_ns if time.time_ns() - since_ns >= NOTHING_FOR.total_seconds() * 1e9 else 0
+
+    return look

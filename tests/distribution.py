@@ -1,0 +1,43 @@
+"""How tests are dealt out to workers: those that share a lab go to the same one, and those that take long go first."""
+
+from __future__ import annotations
+
+import re
+
+from xdist.scheduler import LoadScopeScheduling
+
+LONG_ONES_FIRST = ("e2e", "notebooks", "bench", "test_docs.py", "runtime", "docs", "workshop", "faults", "scenarios")
+"""Folders and files that take long as a whole. What is short is left for the end, so that all workers end together."""
+
+DEFAULT_LAB = (
+    *("bad_routes", "chain", "cli", "load", "marks", "pause_in_latency", "publishing", "shadow", "sidecar", "steered"),
+    *("tenants", "together"),
+)
+"""Modules of e2e that are about the default lab alone, which stands up once."""
+_SCOPES = (
+    (re.compile(rf"tests/e2e/test_({'|'.join(DEFAULT_LAB)})\.py::.*"), "the default lab"),
+    (re.compile(r"tests/runtime/test_(?:faults|hands)\.py::.*\[(process|compose)\b.*"), r"a lab to break, \1"),
+    (re.compile(r"tests/notebooks/test_notebooks\.py::.*"), r"\g<0>"),
+)
+"""Which tests go together, unless it is those of a module, as a rule: pattern of their ids → name, from the match."""
+
+
+def place_of(nodeid: str) -> int:
+    """Where in the order a test belongs."""
+    room = re.split("/|::", nodeid.removeprefix("tests/"), maxsplit=1)[0]
+    return LONG_ONES_FIRST.index(room) if room in LONG_ONES_FIRST else len(LONG_ONES_FIRST)
+
+
+class ByLab(LoadScopeScheduling):
+    """Deals out what shares a lab as a whole, and in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def scope_of(nodeid: str) -> str:
+    """The name of those that a test goes together with."""
+    for pattern, name in _SCOPES:
+        if match := pattern.fullmatch(nodeid):
+            return match.expand(name)
+    return nodeid.partition("::")[0]

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from lab.lab import CHECKOUT
+from tests.distribution import DEFAULT_LAB, LONG_ONES_FIRST, place_of, scope_of
+
+TESTS = CHECKOUT / "tests"
+
+
+def test_what_is_named_is_there() -> None:
+    assert [] == [name for name in LONG_ONES_FIRST if not (TESTS / name).exists()]
+    assert [] == [name for name in DEFAULT_LAB if not (TESTS / "e2e" / f"test_{name}.py").exists()]
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "scope"),
+    [
+        ("tests/e2e/test_chain.py::test_it[mesh]", "the default lab"),
+        ("tests/e2e/test_roll.py::test_it[mesh]", "tests/e2e/test_roll.py"),
+        ("tests/runtime/test_hands.py::test_it[process]", "a lab to break, process"),
+        ("tests/runtime/test_faults.py::test_it[compose-kill]", "a lab to break, compose"),
+        ("tests/runtime/test_bundle.py::test_it", "tests/runtime/test_bundle.py"),
+        ("tests/notebooks/test_notebooks.py::test_it[4]", "tests/notebooks/test_notebooks.py::test_it[4]"),
+    ],
+)
+def test_those_that_share_a_lab_go_together(nodeid: str, scope: str) -> None:
+    assert scope == scope_of(nodeid)
+
+
+def test_those_that_take_long_go_first() -> None:
+    found = [
+        "tests/routing/test_a.py::test_1",
+        "tests/test_docs.py::test_2",
+        "tests/e2e/test_b.py::test_3",
+        "test_c.py",
+    ]
+
+    assert [found[2], found[1], found[0], found[3]] == sorted(found, key=place_of)
