@@ -12,6 +12,7 @@ from pathlib import Path
 from string import Template, ascii_lowercase
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lab import admin_view
 from lab.client import DirectTarget, Endpoints
 from lab.identity import Identity, sidecar_of
 from lab.identity.envoy import sds_files, sockets_of
@@ -62,6 +63,10 @@ class Port:
 
 class Site(Protocol):
     """Where a runtime puts things."""
+
+    @property
+    def visitor(self) -> str:
+        """The address that programs of this machine come from; empty if units are at its own loopback."""
 
     def port(self, unit: str, name: str, pod: str = "") -> Port:
         """Where a unit's port is; the same again when asked again.
@@ -259,7 +264,8 @@ def _rest(spec: LabSpec, name: str, site: Site) -> Port | None:
 
 def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") -> Unit:
     port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
-    addresses = {"": port.bind, "admin_": admin.bind, "control_plane_": _control_plane_address(site)}
+    page, view = admin_view.addresses(admin, site.visitor)
+    addresses = {"": port.bind, "admin_": page, "control_plane_": _control_plane_address(site)}
     hosts_and_ports = {
         f"{prefix}{part}": value
         for prefix, address in addresses.items()
@@ -273,6 +279,7 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
         access_log=site.path(name, ACCESS_LOG),
         secrets=folder,
         **sockets_of(role, folder, caller),
+        **view,
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (

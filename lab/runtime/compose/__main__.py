@@ -14,7 +14,8 @@ from lab.runtime.compose import document, image
 from lab.runtime.compose.site import ComposeSite
 from lab.runtime.compose.subnets import SUBNETS
 from lab.runtime.ports import FIRST
-from lab.spec import read_spec
+from lab.spec import override, read_spec
+from lab.transport.security import PLAINTEXT
 from lab.units import plan
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def standalone_document(site: ComposeSite, *, project: str, image_name: str, fil
         image_name: what the image is called.
         file: where the file is, from the checkout; it must be one folder down.
     """
-    spec = read_spec(image.CHECKOUT / "lab.toml")
+    # Keys are made where a lab is stood up, which without the command nobody does.
+    spec = override(read_spec(image.CHECKOUT / "lab.toml"), security=PLAINTEXT)
     layout = plan(spec, read_path(spec.routes), site)
     setting = document.Setting(
         project=project,
