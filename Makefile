@@ -15,10 +15,11 @@ PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(C
 # Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
 WORKERS ?= 2
 PAIRS   ?= 1000000
+POINTS  ?= 200
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test fuzz scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,7 @@ help:  ## List the targets
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
 	@echo "  PAIRS=1000000          how many to compare in make fuzz"
+	@echo "  POINTS=200             at which to kill in make kill9"
 	@echo "  ROUNDS=10              of each bench in make figures"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
 
@@ -46,8 +48,14 @@ h2load:  ## Install h2load on a Debian (as root), for the benches' second opinio
 test: $(VENV)/ready lint  ## Run the whole test suite
 	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)
 
+audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network
+	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
+
 fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
+
+kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish, and hold what is left against what was acknowledged
+	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
 
 scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)

@@ -12,6 +12,7 @@
     ├── UnitError           a unit did not start, or died
     ├── PublishError        a publish stopped; the revision before stays in force
     │   └── StaleRevisionError  somebody else has published since the publisher looked
+    ├── RegistryError       the file of the revisions cannot be read or written; what is in it is as it was
     ├── NoDecisionError     the rules give this request no decision
     │   ├── UnknownUseCaseError     no such use case: NOT_FOUND
     │   ├── UnknownVersionError     an override names a model version that there is not: NOT_FOUND
@@ -79,6 +80,10 @@ class PublishError(LabError):
 
 class StaleRevisionError(PublishError):
     """Somebody else has published since the publisher looked."""
+
+
+class RegistryError(LabError):
+    """The file of the revisions cannot be read or written; what is in it is as it was."""
 
 
 class NoDecisionError(LabError):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from lab.runs import LoadOptions, RunResult
 
-AT_MOST_S = 30.0
+AT_MOST_S = 20.0
 """How long load may go on for that ends when a scenario does, seconds."""
 
 AFTERWARDS = timedelta(seconds=1)

@@ -62,14 +62,14 @@ def test_when_every_replica_fails_a_budget_keeps_retries_from_becoming_a_storm_a
         "with a budget of a fifth": {**RETRIES, "budget": BUDGET},
     }
     amplified = {}
-    with under_load(lab, _load(topology, "search", 50, AT_MOST_S)) as others:
+    with under_load(lab, _load(topology, "search", 50, 3 * AT_MOST_S)) as others:
         for budget, retries in tables.items():
             with scenario.step(f"Publish retries {budget}"):
                 lab.publish(_with(routes, tmp_path, retries=retries))
             with (
                 scenario.step(f"Let every replica of {CLUSTER} take its time and fail, and ask"),
-                scenario.fault("slow", CLUSTER, ms=SERVICE_MS, share=1),
                 scenario.fault("error", CLUSTER, rate=1, share=1),
+                scenario.fault("slow", CLUSTER, ms=SERVICE_MS, share=1),
             ):
                 before = arrived(lab, CLUSTER)
                 result = lab.load(_load(topology, "homepage", STORM_RPS, 3))
@@ -90,7 +90,7 @@ def test_a_gray_replica_keeps_its_share_until_outliers_are_ejected_and_is_asked_
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """One of two fails all it is asked, and looks alive: half of all fail, then none, and then it serves as before."""
-    with under_load(lab, _load(topology, "homepage", GRAY_RPS, AT_MOST_S)) as run:
+    with under_load(lab, _load(topology, "homepage", GRAY_RPS, 2 * AT_MOST_S)) as run:
         with scenario.step("Publish a table without outliers"):
             lab.publish(_with(routes, tmp_path))
         with scenario.fault("error", VICTIM, rate=1):

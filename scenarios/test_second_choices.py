@@ -64,8 +64,8 @@ def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_
         lab.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
     with (
         scenario.step("Drive load, and ask the replicas which copies came"),
-        scenario.fault("slow", NEXT, ms=1_000, share=1),
         scenario.fault("error", NEXT, rate=0.5, share=1),
+        scenario.fault("slow", NEXT, ms=1_000, share=1),
     ):
         result = lab.load(_load(topology, duration_s=3))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lab.bench import (
     balancing,
     blast_radius,
+    capacity,
     convergence,
     decomposition,
     driver,
@@ -51,6 +52,7 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
         routing,
         convergence,
         large_table,
+        capacity,
     )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lab.bench.setting import Setting
     from lab.checkers import RevisionInForce, Verdict
     from lab.history import Record
+    from lab.load.arrivals import ArrivalPlan
 
 _LOG = "driver.log"
 _TIMEOUT_S = 10.0
@@ -68,11 +69,19 @@ class Driver:
         Raises:
             UnitError: an answer was wrong or missing, or the driver ended.
         """
-        duration_s = cell.requests / cell.rate
-        plan = self._plan(arm, Constant(rate=cell.rate, duration_s=duration_s), cell.payload_bytes, seed)
+        arrivals = Constant(rate=cell.rate, duration_s=cell.requests / cell.rate)
+        return self.arrive(arm, arrivals, f"{arm.name}, {cell}", payload_bytes=cell.payload_bytes, seed=seed)
+
+    def arrive(self, arm: Arm, arrivals: ArrivalPlan, where: str, *, payload_bytes: int, seed: int) -> Turn:
+        """One turn in an open loop, with any arrivals; ``where`` is for messages.
+
+        Raises:
+            UnitError: as :meth:`take`.
+        """
+        plan = self._plan(arm, arrivals, payload_bytes, seed)
         _, records = self._carried_out(arm, plan)
         schedule = plan.schedule()
-        verdicts = self._right(f"{arm.name}, {cell}", records, planned=len(schedule), offered_rate=schedule.offered_rps)
+        verdicts = self._right(where, records, planned=len(schedule), offered_rate=schedule.offered_rps)
         summary = summarize(records, schedule)
         pace = RoundPace(
             offered=schedule.offered_rps,
@@ -93,7 +102,7 @@ class Driver:
         self._right(arm.name, records, planned=len(records), offered_rate=len(records) / took_s)
         return BusyTurn(took_s, records)
 
-    def _plan(self, arm: Arm, arrivals: Constant, payload_bytes: int, seed: int) -> LoadPlan:
+    def _plan(self, arm: Arm, arrivals: ArrivalPlan, payload_bytes: int, seed: int) -> LoadPlan:
         return LoadPlan(
             topology=arm.topology,
             caller=CALLER,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.bench.driving import Turn, driver
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.bench.arm import Arm, Cell
-    from lab.bench.driving import Driver
     from lab.bench.setting import Setting
     from lab.history import Record
     from lab.measure.pace import Pace, RoundPace
@@ -96,7 +96,7 @@ def measure(
                 [arms_in_order] = interleave(arms, 1, seed=number * len(cells) + place)
                 for arm in arms_in_order:
                     before(arm)
-                    turn = _punctual_turn(turns, arm, cell, seed=number)
+                    turn = punctual(partial(turns.take, arm, cell, seed=number))
                     result.p50_ms.setdefault((arm.name, cell), []).append(turn.p50_ms)
                     result.paces.setdefault((arm.name, cell), []).append(turn.pace)
                     records += turn.records
@@ -110,11 +110,12 @@ def measure(
     return result
 
 
-def _punctual_turn(turns: Driver, arm: Arm, cell: Cell, *, seed: int) -> Turn:
-    turn = turns.take(arm, cell, seed=seed)
+def punctual(take: Callable[[], Turn]) -> Turn:
+    """A turn, made again if the driver was late, :data:`REPEATS` times at most; it has the records of all."""
+    turn = take()
     repeated = 0
     while turn.pace.late and repeated < REPEATS:
         repeated += 1
-        again = turns.take(arm, cell, seed=seed)
+        again = take()
         turn = Turn(again.p50_ms, replace(again.pace, repeated=repeated), [*turn.records, *again.records])
     return turn

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "report",
     "compare": "compare",
     "bench": "bench",
+    "capacity": "capacity",
     "scenarios": "scenarios",
     "routes": "routes",
     "fault": "fault",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,10 +51,11 @@ class Dialled(Kind):
         return stub_pb2.Behaviour.FromString(bytes.fromhex(fault.memory["before"][name]))
 
     def probes(self, scene: Scene, fault: FaultRecord, calls: int) -> dict[str, Probes]:
-        """Probe calls to those of the replicas that hold something to ask for."""
+        """Probe calls to those of the replicas that hold something to ask for, all at the same time."""
         keys: dict[str, str] = {**fault.memory["keys"], **scene.keys(fault.units)}
-        found = {name: scene.probe(name, key, calls) for name, key in keys.items()}
-        return {name: each for name, each in found.items() if each is not None}
+        with ThreadPoolExecutor(max(1, len(keys))) as pool:
+            found = pool.map(lambda name: scene.probe(name, keys[name], calls), keys)
+            return {name: each for name, each in zip(keys, found, strict=True) if each is not None}
 
     def restored(self, before: stub_pb2.Behaviour) -> stub_pb2.Behaviour:
         """The dials that this kind has turned, as they were."""

@@ -41,8 +41,8 @@ class Term:
         return self.not_after - self.not_before
 
     def is_due(self, now: float) -> bool:
-        """Whether half of its life is over, so that it is time for another."""
-        return now > self.not_before + self.lifetime_s / 2
+        """Whether half of its life is over, or the clock was set back before it, so that it is time for another."""
+        return not self.not_before <= now <= self.not_before + self.lifetime_s / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 from google.protobuf import text_format
 
+from lab.errors import LabError
 from lab.transport.security import peer_identity
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Audited(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, handle: Any) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
-            number = self._journal.begin(self._act(method, context, self._describe(request)))
+            number = await self._begin(method, context, request)
             done = False
             try:
                 response = await handle(request, context)
@@ -108,7 +109,7 @@ class Audited(grpc.aio.ServerInterceptor):
 
     def _streaming(self, method: str, handle: Any) -> Any:
         async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
-            number = self._journal.begin(self._act(method, context, self._describe(request)))
+            number = await self._begin(method, context, request)
             done = False
             try:
                 async for response in handle(request, context):
@@ -118,6 +119,12 @@ class Audited(grpc.aio.ServerInterceptor):
                 self._end(number, context, done=done)
 
         return behaviour
+
+    async def _begin(self, method: str, context: Context, request: Any) -> int:
+        try:
+            return self._journal.begin(self._act(method, context, self._describe(request)))
+        except LabError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
 
     def _act(self, method: str, context: Context, detail: str) -> Act:
         identity = peer_identity(context)

@@ -132,6 +132,8 @@ class Behaviour:
         concurrency_limit: requests served at once; 0 means no limit.
         tenant_concurrency_limit: of those, requests of any one tenant; 0 means no limit. With it below the other, one
             tenant's flood leaves room for the others.
+        queue_limit: requests over ``concurrency_limit`` that wait for their turn instead of being refused, in the order
+            in which they came; 0 means none.
         seed: of the random draws.
         refuse_to_load: routing keys whose loading fails.
         cold_ms: the first request after a reload takes so much longer; the others of the first ``cold_requests`` by a
@@ -147,6 +149,7 @@ class Behaviour:
     warm_up_ms: float = 50.0
     concurrency_limit: int = 0
     tenant_concurrency_limit: int = 0
+    queue_limit: int = 0
     seed: int = 1
     refuse_to_load: frozenset[str] = frozenset()
     cold_ms: float = 0.0
@@ -166,6 +169,7 @@ class Behaviour:
         for field, nothing in (
             ("concurrency_limit", "no limit"),
             ("tenant_concurrency_limit", "no limit"),
+            ("queue_limit", "none"),
             ("cold_requests", "none"),
         ):
             _require(

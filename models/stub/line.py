@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import grpc
@@ -10,6 +12,8 @@ from lab.routing.rules import shown
 from models.stub.admission import Refused
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from models.proto.serving.v1 import serving_pb2
     from models.stub.behaviour import Behaviour, Draws
 
@@ -22,13 +26,14 @@ class Line:
         draws: their service times and errors.
     """
 
-    __slots__ = ("_by_tenant", "draws", "in_flight")
+    __slots__ = ("_by_tenant", "_limit", "_slots", "draws", "in_flight")
 
     def __init__(self, draws: Draws) -> None:
         self.in_flight = 0
         self.draws = draws
         # Only tenants that have a request here stand in it, so their names cannot fill the memory.
         self._by_tenant: dict[str, int] = {}
+        self._limit, self._slots = 0, asyncio.Semaphore(0)
 
     def enter(self, envelope: serving_pb2.Envelope, behaviour: Behaviour, who: str) -> None:
         """Takes a request in, which must leave again.
@@ -51,13 +56,26 @@ class Line:
                 f"{shown(tenant)} has as many (use case {shown(envelope.use_case)}); try again later",
             )
         limit = behaviour.concurrency_limit
-        if limit and self.in_flight >= limit:
+        if limit and self.in_flight >= limit + behaviour.queue_limit:
+            waiting = f", and {behaviour.queue_limit} wait, its queue_limit" if behaviour.queue_limit else ""
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{who} serves {limit} requests at once, its concurrency_limit; try again later",
+                f"{who} serves {limit} requests at once, its concurrency_limit{waiting}; try again later",
             )
         self._by_tenant[tenant] = mine + 1
         self.in_flight += 1
+
+    def slot(self, behaviour: Behaviour) -> AbstractAsyncContextManager[object]:
+        """Is entered for as long as a request is served, and until then it waits for its turn, if there is a queue.
+
+        When the limit changes, those that wait for the old one go by that.
+        """
+        limit = behaviour.concurrency_limit
+        if not limit or not behaviour.queue_limit:
+            return nullcontext()
+        if limit != self._limit:
+            self._limit, self._slots = limit, asyncio.Semaphore(limit)
+        return self._slots
 
     def leave(self, tenant: str) -> None:
         """Lets a request of this tenant out."""

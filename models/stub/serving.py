@@ -23,6 +23,7 @@ from models.stub.line import Line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from models.apis import InferenceRequest
     from models.stub.behaviour import Dials
@@ -124,6 +125,10 @@ class Desk:
         self.copies.add(held.routing_key, request.envelope.request_id)
         return held, self._copies_line
 
+    def slot(self, admitted: Admitted) -> AbstractAsyncContextManager[object]:
+        """To be held while the request is served; see :meth:`Line.slot`."""
+        return admitted.line.slot(self._dials.behaviour)
+
     def maybe_fail(self, admitted: Admitted) -> None:
         """Raises Refused for the share of requests that are to fail."""
         if admitted.line.draws.fails():
@@ -139,10 +144,11 @@ class Desk:
         try:
             admitted = self.admit(request, context)
             try:
-                if (service_s := admitted.service_s()) > 0:
-                    await asyncio.sleep(service_s)
-                self.maybe_fail(admitted)
-                return compute(request, admitted.held)
+                async with self.slot(admitted):
+                    if (service_s := admitted.service_s()) > 0:
+                        await asyncio.sleep(service_s)
+                    self.maybe_fail(admitted)
+                    return compute(request, admitted.held)
             finally:
                 admitted.line.leave(admitted.tenant)
         except Refused as refused:
@@ -200,16 +206,17 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
             answered_by.CopyFrom(held.answered_by)
             _say_what_was_seen(answered_by, request.envelope.context)
             try:
-                ranked = _ranked(request, held)
-                each_s = admitted.service_s() / max(len(ranked), 1)
-                desk.maybe_fail(admitted)
-                began = time.monotonic()
-                for number, (score, title_id) in enumerate(ranked, start=1):
-                    if each_s > 0:
-                        # Until it is due: what one sleep is late by must not be added to the next.
-                        await asyncio.sleep(began + number * each_s - time.monotonic())
-                    title = ranking_pb2.RankedTitle(id=title_id, score=score)
-                    yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
+                async with desk.slot(admitted):
+                    ranked = _ranked(request, held)
+                    each_s = admitted.service_s() / max(len(ranked), 1)
+                    desk.maybe_fail(admitted)
+                    began = time.monotonic()
+                    for number, (score, title_id) in enumerate(ranked, start=1):
+                        if each_s > 0:
+                            # Until it is due: what one sleep is late by must not be added to the next.
+                            await asyncio.sleep(began + number * each_s - time.monotonic())
+                        title = ranking_pb2.RankedTitle(id=title_id, score=score)
+                        yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
             finally:
                 line.leave(tenant)
         except Refused as refused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -36,13 +35,14 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     def __init__(self, publisher: Publisher, audit_log: AuditLog) -> None:
         self._publisher, self._audit_log = publisher, audit_log
+        self._now_ns = publisher.registry.clock.now_ns
         self._publishes: set[asyncio.Task[int]] = set()
 
     async def Publish(  # noqa: N802 (the protocol's name)
         self, request: admin_pb2.PublishRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Validates and publishes a route table."""
-        called_ns = time.time_ns()
+        called_ns = self._now_ns()
         try:
             table = read_sources([Source(each.name, each.text) for each in request.sources])
         except RouteTableError as error:
@@ -69,7 +69,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             author=request.author,
             comment=request.comment,
             expected_revision=request.expected_revision,
-            called_ns=time.time_ns(),
+            called_ns=self._now_ns(),
         ):
             yield progress
 
@@ -77,7 +77,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.RollbackRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Publishes an earlier revision's route table anew."""
-        called_ns = time.time_ns()
+        called_ns = self._now_ns()
         stored = await self._stored(request.revision, context)
         table = RouteTable.of_valid(self._publisher.registry.document(stored.revision))
         async for progress in self._carry_out(
@@ -153,7 +153,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             self._publisher.publish(
                 table_after,
                 progress=tell,
-                waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen, called)),
+                waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen, called, self._now_ns())),
                 called_ns=called_ns,
                 **options,
             )
@@ -215,11 +215,11 @@ def _progress(revision: int, event: Event, called: timestamp_pb2.Timestamp) -> a
     )
 
 
-def _waiting(revision: int, seen: Waiting, called: timestamp_pb2.Timestamp) -> admin_pb2.PublishProgress:
+def _waiting(revision: int, seen: Waiting, called: timestamp_pb2.Timestamp, now_ns: int) -> admin_pb2.PublishProgress:
     return admin_pb2.PublishProgress(
         revision=revision,
         phase=_phase(seen.phase),
-        at=_timestamp(time.time_ns()),
+        at=_timestamp(now_ns),
         called=called,
         waiting=admin_pb2.Waiting(done=seen.done, total=seen.total, waiting_for=seen.waiting_for),
     )

@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
 
+from lab.errors import RegistryError
 from lab.transport.audit import REFUSED, Act, in_one_line
 from models.proto.control.v1 import acts_pb2, admin_pb2, faults_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from google.protobuf.message import Message
 
@@ -53,8 +55,9 @@ class AuditLog:
         return self._registry.begin_act(act)
 
     def end(self, number: int, status: str, reason: str) -> None:
-        """What has become of it."""
-        self._registry.end_act(number, status, reason)
+        """What has become of it; done it is, whether that can be written down or not."""
+        with _complaining():
+            self._registry.end_act(number, status, reason)
 
     def take_over(self, unit: str, acts: Iterable[acts_pb2.Act]) -> None:
         """What was done at another unit, by its own report."""
@@ -72,7 +75,8 @@ class AuditLog:
                 log.warning("not in the audit log, which has enough of these: %s, %s: %s", act.who, act.what, reason)
                 return
             self._refusals.append(now)
-        self.end(self.begin(act), status, reason)
+        with _complaining():
+            self._registry.end_act(self._registry.begin_act(act), status, reason)
 
     def acts(self, last: int) -> list[acts_pb2.Act]:
         """So many of the latest, or all for 0; oldest first."""
@@ -89,6 +93,14 @@ class AuditLog:
             )
             for number, act, status, reason in self._registry.acts(last)
         ]
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    try:
+        yield
+    except RegistryError as error:
+        log.error("audit log: %s", error)  # noqa: TRY400 (the message says it all)
 
 
 def described(request: Message) -> str:

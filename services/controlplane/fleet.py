@@ -23,6 +23,7 @@ class Fleet:
 
     Args:
         on_replicas: called when a replica has come, gone, loaded or unloaded something.
+        now_ns: the clock, Unix nanoseconds.
 
     Attributes:
         store: what Envoys and gRPC clients are told.
@@ -30,9 +31,9 @@ class Fleet:
         membership: the replicas.
     """
 
-    def __init__(self, on_replicas: Callable[[], None]) -> None:
-        self.store = ResourceStore(self._keys_for, self._callers)
-        self.feed = RulesFeed()
+    def __init__(self, on_replicas: Callable[[], None], now_ns: Callable[[], int]) -> None:
+        self.store = ResourceStore(self._keys_for, now_ns, self._callers)
+        self.feed = RulesFeed(now_ns)
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
         self._tables: list[RouteTable] = []  # that somebody may act by

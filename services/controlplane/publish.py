@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.errors import PublishError, StaleRevisionError
+from lab.errors import PublishError, RegistryError, StaleRevisionError
 from lab.routing.document import RouteTable
 from lab.routing.forms import timeout_seconds
 from services.controlplane.fleet import Fleet
@@ -29,7 +29,7 @@ from services.controlplane.registry import Acknowledgement, Event, Phase, Stored
 from services.controlplane.waiting import Tell, Waiting, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from services.controlplane.registry import Registry
 
@@ -84,7 +84,7 @@ class Publisher:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.fleet = Fleet(self._remember_replicas)
+        self.fleet = Fleet(self._remember_replicas, self.registry.clock.now_ns)
 
     def restore(self) -> None:
         """Puts the revision in force back after a restart.
@@ -138,22 +138,25 @@ class Publisher:
         Raises:
             StaleRevisionError: another revision is in force.
             RouteTableError: ``table_after`` found that there is none.
-            PublishError: a phase failed; names the node and the reason.
+            PublishError: a phase failed; names the node and the reason. Or nothing can be stored; says why.
         """
-        called_ns = called_ns or time.time_ns()
+        called_ns = called_ns or self.registry.clock.now_ns()
         async with self._lock:
             if expected_revision not in (0, self.revision):
                 raise StaleRevisionError(
                     f"revision {self.revision} is in force, not {expected_revision}: look at it, then publish again"
                 )
             before, table = self.table, table_after(self.table)
-            revision, stored = self.registry.append(
-                table.document,
-                author=author,
-                comment=comment,
-                created_ns=called_ns,
-                replaces=(self.revision, before.document),
-            )
+            try:
+                revision, stored = self.registry.append(
+                    table.document,
+                    author=author,
+                    comment=comment,
+                    created_ns=called_ns,
+                    replaces=(self.revision, before.document),
+                )
+            except RegistryError as error:
+                raise PublishError(str(error)) from error
             log.info("publishing revision %d by %s", revision, author)
             progress(revision, stored)
 
@@ -164,14 +167,16 @@ class Publisher:
             carry_out = self._break_before_make if unsafe_skip_phases else self._make_before_break
             try:
                 await carry_out(revision, table, sent, record, lambda seen: waiting(revision, seen))
-            except PublishError as error:
+                record(Phase.CONVERGED, SKIPPED if unsafe_skip_phases else "", self.acknowledgements(sent))
+            except (PublishError, RegistryError) as error:
                 log.error("revision %d failed: %s", revision, error)  # noqa: TRY400 (the message says it all)
                 acknowledgements = self.acknowledgements(sent)
                 await self._put_back()
-                record(Phase.FAILED, str(error), acknowledgements)
-                raise
+                # What cannot be stored now is stored by the next control plane: it finds a publish that was cut off.
+                with _complaining():
+                    record(Phase.FAILED, str(error), acknowledgements)
+                raise PublishError(str(error)) from error
             self.table, self.revision = table, revision
-            record(Phase.CONVERGED, SKIPPED if unsafe_skip_phases else "", self.acknowledgements(sent))
             if unsafe_skip_phases:
                 record(Phase.RETIRED, SKIPPED)
             else:
@@ -193,7 +198,7 @@ class Publisher:
             await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed, revision))
             record(Phase.LOADED)
         sent.xds, placed = fleet.place(table)
-        sent.xds_ns = time.time_ns()
+        sent.xds_ns = self.registry.clock.now_ns()
         sidecars.mark_revision(revision)
         knowing = asyncio.gather(
             sidecars.wait_applied(sent.xds, timeout_s=limit_s), routers.wait_applied(placed, timeout_s=limit_s)
@@ -201,7 +206,7 @@ class Publisher:
         await told(knowing, tell, lambda: Waiting.for_nodes(Phase.ENDPOINTS, (sidecars, sent.xds), (routers, placed)))
         record(Phase.ENDPOINTS)
         sent.rules = fleet.feed.publish_rules(revision, table)
-        sent.rules_ns = time.time_ns()
+        sent.rules_ns = self.registry.clock.now_ns()
         deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
         await told(deciding, tell, lambda: Waiting.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
 
@@ -217,11 +222,11 @@ class Publisher:
         record(Phase.ENDPOINTS, SKIPPED)
         self._retiring.clear()
         sent.rules = fleet.feed.publish_rules(revision, table)
-        sent.rules_ns = time.time_ns()
+        sent.rules_ns = self.registry.clock.now_ns()
         fleet.assign(revision, [table])
         sent.xds, _ = fleet.place(table)
         fleet.keep_only([table])
-        sent.xds_ns = time.time_ns()
+        sent.xds_ns = self.registry.clock.now_ns()
         fleet.store.subscribers.mark_revision(revision)
         routers = fleet.feed.subscribers
         deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
@@ -260,7 +265,8 @@ class Publisher:
                 self._keep_only_wanted()
             else:
                 self.fleet.keep_only_routes([self.table, *self._retiring])
-            self.registry.record(revision, Phase.RETIRED)
+            with _complaining():
+                self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:
         wanted = [self.table, *self._retiring]
@@ -279,13 +285,15 @@ class Publisher:
     async def _fail_later(self, revisions: Iterable[int]) -> None:
         await asyncio.sleep(self.timeouts.retire)
         for revision in revisions:
-            self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
+            with _complaining():
+                self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
 
     def _remember_replicas(self) -> None:
-        self.registry.save_replicas(
-            StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
-            for each in self.fleet.membership.members
-        )
+        with _complaining():  # whether they can be remembered or not, replicas are there
+            self.registry.save_replicas(
+                StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
+                for each in self.fleet.membership.members
+            )
 
     async def cancel_background(self) -> None:
         """Ends what is still to be done later; a restart takes it up again."""
@@ -297,6 +305,15 @@ class Publisher:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    """What follows is done if it can be stored; else the log says why not, and life goes on."""
+    try:
+        yield
+    except RegistryError as error:
+        log.error("%s", error)  # noqa: TRY400 (the message says it all)
 
 
 def _longest_timeout_s(table: RouteTable) -> float:

@@ -8,15 +8,13 @@ itself refuses to (triggers). A committed revision survives a ``kill -9`` and a 
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
-from contextlib import ExitStack, closing
 from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import LabError
 from lab.transport.audit import Act
+from services.controlplane.clock import Clock
+from services.controlplane.database import Database
 from services.controlplane.differences import applied, difference
 
 if TYPE_CHECKING:
@@ -79,6 +77,11 @@ _APPEND_ONLY = """
 CREATE TRIGGER IF NOT EXISTS {table}_no_{action} BEFORE {action} ON {table}
 BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END;
 """
+_SCHEMA += "".join(
+    _APPEND_ONLY.format(table=table, action=action)
+    for table in ("revisions", "events", "acknowledgements", "acts", "outcomes")
+    for action in ("UPDATE", "DELETE")
+)
 
 
 class Phase(StrEnum):
@@ -146,25 +149,19 @@ class StoredReplica:
 class Registry:
     """The revisions and their events.
 
+    Args:
+        path: its file.
+        clock: says when; what is in the file already has been.
+
     Raises:
-        LabError: the file cannot be opened or is not a registry; says what to do.
+        RegistryError: the file cannot be opened or is not a registry; says what to do. So do all methods.
     """
 
-    def __init__(self, path: Path) -> None:
-        try:
-            with ExitStack() as if_it_fails:
-                self._db = sqlite3.connect(path, isolation_level=None)
-                if_it_fails.callback(self._db.close)
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA)
-                for table in ("revisions", "events", "acknowledgements", "acts", "outcomes"):
-                    for action in ("UPDATE", "DELETE"):
-                        self._db.execute(_APPEND_ONLY.format(table=table, action=action))
-                if_it_fails.pop_all()
-        except sqlite3.Error as error:
-            message = f"{path}: cannot open the registry of revisions: {error}; move the file away to begin anew"
-            raise LabError(message) from error
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self._db = Database(path, _SCHEMA)
+        self.clock = clock or Clock()
+        for [latest] in self._db.rows("SELECT at_ns FROM events ORDER BY id DESC LIMIT 1"):
+            self.clock.has_been(latest)
         # Revision → bytes of the whole document that it rests on, and of all changes since. Of those that another
         # process stored nothing is known: what rests on them is stored whole.
         self._weights: dict[int, tuple[int, int]] = {}
@@ -192,16 +189,12 @@ class Registry:
             replaces: a stored revision and its document, so that the difference may be stored alone.
         """
         base, text, weight = self._form_of(document, replaces)
-        with self._transaction():
-            event = Event(Phase.STORED, time.time_ns(), "")
-            with closing(
-                self._db.execute(
-                    "INSERT INTO revisions (created_ns, author, comment, base, document) VALUES (?, ?, ?, ?, ?)",
-                    (created_ns or event.at_ns, author, comment, base, text),
-                )
-            ) as cursor:
-                revision = cursor.lastrowid
-            assert revision is not None  # noqa: S101 (SQLite sets it on every INSERT)
+        event = Event(Phase.STORED, self.clock.now_ns(), "")
+        with self._db.transaction():
+            revision = self._db.insert(
+                "INSERT INTO revisions (created_ns, author, comment, base, document) VALUES (?, ?, ?, ?, ?)",
+                (created_ns or event.at_ns, author, comment, base, text),
+            )
             self._insert_event(revision, event)
         self._weights[revision] = weight
         return revision, event
@@ -223,10 +216,10 @@ class Registry:
         self, revision: int, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()
     ) -> Event:
         """Stores durably what became of a revision, with the present time, and who has acknowledged it."""
-        event = Event(phase, time.time_ns(), detail)
-        with self._transaction():
+        event = Event(phase, self.clock.now_ns(), detail)
+        with self._db.transaction():
             self._insert_event(revision, event)
-            self._db.executemany(
+            self._db.insert_all(
                 "INSERT INTO acknowledgements VALUES (?, ?, ?, ?, ?)",
                 [(revision, each.node, each.role, each.sent_ns, each.at_ns) for each in acknowledgements],
             )
@@ -234,14 +227,12 @@ class Registry:
 
     def in_force(self) -> int:
         """The latest revision that converged; 0 if there is none."""
-        row = self._db.execute(
-            "SELECT revision FROM events WHERE phase = ? ORDER BY id DESC LIMIT 1", (Phase.CONVERGED,)
-        ).fetchone()
+        row = self._db.row("SELECT revision FROM events WHERE phase = ? ORDER BY id DESC LIMIT 1", (Phase.CONVERGED,))
         return int(row[0]) if row else 0
 
     def unfinished(self) -> list[int]:
         """Revisions whose publish was cut off: they neither converged nor failed."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT revision FROM revisions EXCEPT SELECT revision FROM events WHERE phase IN (?, ?) ORDER BY revision",
             (Phase.CONVERGED, Phase.FAILED),
         )
@@ -249,80 +240,82 @@ class Registry:
 
     def get(self, revision: int) -> StoredRevision | None:
         """One revision, or None."""
-        row = self._db.execute(f"{_SELECT} WHERE revision = ?", (revision,)).fetchone()
+        row = self._db.row(f"{_SELECT} WHERE revision = ?", (revision,))
         return self._stored(row) if row else None
 
     def document(self, revision: int) -> dict[str, Any]:
         """The route table of a revision that there is."""
         changes = []
         base: int | None = revision
-        while base is not None:
-            base, text = self._db.execute("SELECT base, document FROM revisions WHERE revision = ?", (base,)).fetchone()
-            changes.append(json.loads(text))
-        document: dict[str, Any] = changes.pop()
-        for change in reversed(changes):
-            document = applied(document, change)
+        try:
+            while base is not None:
+                [(base, text)] = self._db.rows("SELECT base, document FROM revisions WHERE revision = ?", (base,))
+                changes.append(json.loads(text))
+            document: dict[str, Any] = changes.pop()
+            for change in reversed(changes):
+                document = applied(document, change)
+        except (ValueError, LookupError, TypeError) as error:
+            raise self._db.damaged(f"revision {revision} cannot be read: {error}") from error
         return document
 
     def all(self) -> list[StoredRevision]:
         """All revisions, oldest first."""
-        return [self._stored(row) for row in self._db.execute(f"{_SELECT} ORDER BY revision").fetchall()]
+        return [self._stored(row) for row in self._db.rows(f"{_SELECT} ORDER BY revision")]
 
     def begin_act(self, act: Act) -> int:
         """Stores durably what somebody is about to do, and returns its number."""
-        with closing(self._db.execute("INSERT INTO acts VALUES (NULL, ?, ?, ?, ?, ?)", astuple(act))) as cursor:
-            return int(cursor.lastrowid or 0)
+        return self._db.insert("INSERT INTO acts VALUES (NULL, ?, ?, ?, ?, ?)", astuple(act))
 
     def end_act(self, number: int, status: str, reason: str) -> None:
         """Stores durably what has become of an act."""
-        self._db.execute("INSERT INTO outcomes VALUES (?, ?, ?, ?)", (number, time.time_ns(), status, reason))
+        self._db.insert("INSERT INTO outcomes VALUES (?, ?, ?, ?)", (number, self.clock.now_ns(), status, reason))
 
     def acts(self, last: int = 0) -> list[tuple[int, Act, str, str]]:
         """Number, act, status and reason of so many of the latest, or of all for 0; oldest first.
 
         Status and reason are empty of an act that has not ended, or was cut off with the control plane.
         """
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT act, acts.at_ns, who, unit, what, detail, coalesce(status, ''), coalesce(reason, '')"
             " FROM acts LEFT JOIN outcomes USING (act) ORDER BY act DESC LIMIT ?",
             (last or -1,),
-        ).fetchall()
+        )
         return [(number, Act(*act), status, reason) for number, *act, status, reason in reversed(rows)]
 
     def save_replicas(self, replicas: Iterable[StoredReplica]) -> None:
         """Remembers who is registered now, instead of who was."""
-        with self._transaction():
-            self._db.execute("DELETE FROM replicas")
-            self._db.executemany(
+        with self._db.transaction():
+            self._db.rows("DELETE FROM replicas")
+            self._db.insert_all(
                 "INSERT INTO replicas VALUES (?, ?, ?, ?)",
                 [(each.cluster, each.replica, each.address, " ".join(each.loaded)) for each in replicas],
             )
 
     def replicas(self) -> list[StoredReplica]:
         """Who was registered last."""
-        rows = self._db.execute("SELECT cluster, replica, address, loaded FROM replicas").fetchall()
+        rows = self._db.rows("SELECT cluster, replica, address, loaded FROM replicas")
         return [
             StoredReplica(cluster, replica, address, tuple(loaded.split()))
             for cluster, replica, address, loaded in rows
         ]
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._db)
-
     def _insert_event(self, revision: int, event: Event) -> None:
-        self._db.execute(
+        self._db.insert(
             "INSERT INTO events (revision, phase, at_ns, detail) VALUES (?, ?, ?, ?)",
             (revision, event.phase, event.at_ns, event.detail),
         )
 
-    def _stored(self, row: tuple[int, int, str, str]) -> StoredRevision:
-        revision = row[0]
-        events = self._db.execute("SELECT phase, at_ns, detail FROM events WHERE revision = ? ORDER BY id", (revision,))
-        acknowledgements = self._db.execute(
+    def _stored(self, row: tuple[Any, ...]) -> StoredRevision:
+        revision, created_ns, author, comment = row
+        events = self._db.rows("SELECT phase, at_ns, detail FROM events WHERE revision = ? ORDER BY id", (revision,))
+        acknowledgements = self._db.rows(
             "SELECT node, role, sent_ns, at_ns FROM acknowledgements WHERE revision = ? ORDER BY rowid", (revision,)
         )
         return StoredRevision(
-            *row,
+            revision,
+            created_ns,
+            author,
+            comment,
             tuple(Event(Phase(phase), at_ns, detail) for phase, at_ns, detail in events),
             tuple(Acknowledgement(*each) for each in acknowledgements),
         )
@@ -330,16 +323,3 @@ class Registry:
 
 def _json(document: dict[str, Any]) -> str:
     return json.dumps(document, separators=(",", ":"))
-
-
-class _Transaction:
-    """``BEGIN IMMEDIATE`` … ``COMMIT``, or ``ROLLBACK`` on an exception."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")

@@ -19,7 +19,7 @@ from services.controlplane.subscribers import Subscriber, Subscribers
 from services.controlplane.xds.resources import endpoint_set_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
     from lab.routing.document import ModelVersion, RouteTable
 
@@ -71,12 +71,15 @@ class _Feed(Subscriber):
 class RulesFeed:
     """What every resolver and gateway holds, and the changes on their way.
 
+    Args:
+        now_ns: the clock, Unix nanoseconds.
+
     Attributes:
         subscribers: the resolvers and gateways that are connected; their generation is the update's sequence number.
     """
 
-    def __init__(self) -> None:
-        self.subscribers = Subscribers()
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self.subscribers = Subscribers(now_ns)
         self._feeds: set[_Feed] = set()
         self._revision = 0
         # As published last: tables share what they have in common, so that a look at a change costs little.

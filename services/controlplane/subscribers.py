@@ -17,7 +17,7 @@ from lab.errors import PublishError
 from services.controlplane.registry import Acknowledgement
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 
 # So many steps of a node are remembered; a publish takes a few.
@@ -35,6 +35,7 @@ class Subscriber:
         refused: generation that it refused last, 0 if none.
         error: why it refused; empty once it has applied a later one.
         wake: set when there may be something to send.
+        now_ns: the clock, Unix nanoseconds; that of all subscribers once it is one of them.
     """
 
     node: str
@@ -43,12 +44,13 @@ class Subscriber:
     refused: int = 0
     error: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    now_ns: Callable[[], int] = time.time_ns
     _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def has_applied(self, generation: int) -> None:
         """Every generation up to this one is in force there as of now."""
         if generation > self.applied:
-            self._steps.append((generation, time.time_ns()))
+            self._steps.append((generation, self.now_ns()))
         self.applied = generation
 
     def applied_at_ns(self, generation: int) -> int | None:
@@ -63,12 +65,16 @@ class Subscriber:
 class Subscribers:
     """The connected nodes of one kind of stream.
 
+    Args:
+        now_ns: the clock, Unix nanoseconds.
+
     Attributes:
         generation: the latest that was published.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int]) -> None:
         self.generation = 0
+        self._now_ns = now_ns
         self._connected: set[Subscriber] = set()
         self._progress = asyncio.Condition()
         self._revision_marks: list[tuple[int, int]] = []
@@ -81,6 +87,7 @@ class Subscribers:
 
     def add(self, subscriber: Subscriber) -> None:
         """A node has connected."""
+        subscriber.now_ns = self._now_ns
         self._connected.add(subscriber)
 
     async def discard(self, subscriber: Subscriber) -> None:

@@ -20,14 +20,14 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from services.controlplane.registry import Phase
 from services.controlplane.xds.resources import LISTENER
-from tests.controlplane.conftest import Replica
+from tests.controlplane.nodes import Replica
 from tests.parts import Model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from lab.routing.document import RouteTable
-    from tests.controlplane.conftest import ControlPlane
+    from tests.controlplane.nodes import ControlPlane
 
 CLUSTER = "ml-cluster-1"
 KEYS = ("cw-ranker.v1", "cw-ranker.v2")

@@ -72,7 +72,7 @@ def test_a_file_that_is_no_registry_is_refused_and_left_alone(tmp_path: Path) ->
     path.write_text("not a database, and long enough not to be taken for an empty one" * 20)
     before = path.read_bytes()
 
-    with pytest.raises(LabError, match=r"registry.sqlite: cannot open .* move"):
+    with pytest.raises(LabError, match=r"registry.sqlite: cannot use .* move the file away"):
         Registry(path)
 
     assert path.read_bytes() == before

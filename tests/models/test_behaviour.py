@@ -79,6 +79,7 @@ def test_a_latency_out_of_range_is_refused_by_field(text: str, field: str) -> No
         ("cold_requests", -1),
         ("churn_ms", math.nan),
         ("tenant_concurrency_limit", -1),
+        ("queue_limit", -1),
         ("seed", -1),
         ("seed", 2**64),
         ("refuse_to_load", frozenset({"Not A Key"})),

@@ -144,6 +144,35 @@ async def test_over_the_concurrency_limit_is_refused_with_key_and_limit_and_the_
     await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.desk.in_flight)
 
 
+async def test_a_queue_serves_whom_it_took_in_as_they_came_and_refuses_the_rest(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], eventually: Callable[..., object]
+) -> None:
+    slow = stub_pb2.ConstantLatency(ms=600_000)
+    await replica.control.SetBehaviour(stub_pb2.Behaviour(concurrency_limit=1, queue_limit=2, constant=slow))
+    first = replica.ranking.Rank(rank_request("rows", "v1"))
+    served = asyncio.ensure_future(first)
+    await eventually("one is served", lambda: replica.replica.desk.in_flight, lambda n: n == 1)
+    given_up = replica.ranking.Rank(rank_request("rows", "v1"))
+    left = asyncio.ensure_future(given_up)
+    await eventually("one waits", lambda: replica.replica.desk.in_flight, lambda n: n == 2)
+    stream = replica.ranking.RankStream(rank_request("rows", "v1"))
+    item = asyncio.ensure_future(stream.read())
+    await eventually("two wait", lambda: replica.replica.desk.in_flight, lambda n: n == 3)
+
+    with pytest.raises(grpc.aio.AioRpcError, match="2 wait, its queue_limit") as refused:
+        await replica.ranking.Rank(rank_request("rows", "v1"))
+    await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)))
+    given_up.cancel()
+    await eventually("who gives up leaves the queue", lambda: replica.replica.desk.in_flight, lambda n: n == 2)
+    first.cancel()
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await item).title.id
+    await asyncio.gather(served, left, return_exceptions=True)
+    stream.cancel()
+    await eventually("nothing is in flight", lambda: not replica.replica.desk.in_flight)
+
+
 async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
     replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], eventually: Callable[..., object]
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ import pytest
 
 from lab.errors import CallError, InputError
 from lab.faults import Visible
-from lab.lab import Lab
 from lab.runs.marks import ACTS
 from lab.transport import open_blocking_channel
 from lab.waiting import consistently, eventually
@@ -19,66 +17,26 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from lab.calls import CallOutcome
     from lab.faults import Fault
+    from lab.lab import Lab
 
 # A unit takes its time to start where much else is going on.
 WITHIN = timedelta(seconds=45)
 A, B = "ml-cluster-1-a", "ml-cluster-1-b"
 OF_NOISY = "ml-cluster-2-a"
-SPEC = """
-topologies = ["gateway", "mesh"]
-routes = "routes.yaml"
-[callers.homepage]
-[gateway]
-replicas = 1
-"""
-ROUTES = """
-use_cases:
-  ContinueWatchingRanking:
-    callers: [homepage]
-    api: ranking.v1
-    timeout: 2s
-    default: cw-ranker@v1
-    rules:
-      - {name: noisy, when: {tenant: [noisy]}, use: cw-ranker@v2}
-models:
-  cw-ranker:
-    versions:
-      v1: {cluster: ml-cluster-1}
-      v2: {cluster: ml-cluster-2}
-clusters:
-  ml-cluster-1: {replicas: 2}
-  ml-cluster-2: {replicas: 1}
-"""
-
-
-@pytest.fixture(scope="module", params=["process", "compose"])
-def lab_of_faults(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if request.param == "compose":
-        request.getfixturevalue("engine")
-    home: Path = tmp_path_factory.mktemp("faults")
-    (home / "routes.yaml").write_text(ROUTES)
-    (home / "spec.toml").write_text(SPEC)
-    lab = Lab(f"faults-{secrets.token_hex(3)}", home=home)
-    try:
-        lab.up(spec=home / "spec.toml", runtime=request.param)
-        yield lab
-    finally:
-        lab.down()
 
 
 @pytest.fixture
-def lab(lab_of_faults: Lab) -> Iterator[Lab]:
+def lab(lab_to_break: Lab) -> Iterator[Lab]:
     """Whole before and after each test."""
-    yield lab_of_faults
-    lab_of_faults.heal()
+    yield lab_to_break
+    lab_to_break.heal()
     for topology in ("gateway", "mesh"):
         eventually(
             "both replicas answer",
-            lambda topology=topology: {answer(lab_of_faults, topology) for _ in range(6)},
+            lambda topology=topology: {answer(lab_to_break, topology) for _ in range(6)},
             until={A, B}.__eq__,
             within=WITHIN,
         )
@@ -241,7 +199,7 @@ def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) 
 def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
     fault = lab.inject("cold", A, warm_up_s=60)
 
-    assert fault.observe().figures["loading"] == [A]
+    eventually("it loads", lambda: fault.observe().figures["loading"], until=[A].__eq__, within=WITHIN)
     assert_seen(fault)
     assert {answer(lab) for _ in range(4)} == {B}
     assert_healed(lab, fault)

@@ -2,63 +2,28 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.errors import CallError, InputError, PublishError
-from lab.lab import Lab
 from lab.runtime.compose import engine
 from lab.runtime.state import LabState
 from lab.waiting import eventually
+from tests.runtime.conftest import ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from lab.lab import Lab
+
 WITHIN = timedelta(seconds=10)
-SPEC = """
-topologies = ["gateway", "mesh"]
-routes = "routes.yaml"
-[callers.homepage]
-[gateway]
-replicas = 1
-"""
-ROUTES = """
-use_cases:
-  ContinueWatchingRanking:
-    callers: [homepage]
-    api: ranking.v1
-    timeout: 2s
-    default: cw-ranker@v1
-    rules:
-      - {name: tv, when: {device: [tv]}, use: cw-ranker@v2}
-models:
-  cw-ranker:
-    versions:
-      v1: {cluster: ml-cluster-1}
-      v2: {cluster: ml-cluster-2}
-clusters:
-  ml-cluster-1: {replicas: 2}
-  ml-cluster-2: {replicas: 1}
-"""
 
 
-@pytest.fixture(scope="module", params=["process", "compose"])
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    if request.param == "compose":
-        request.getfixturevalue("engine")
-    home: Path = tmp_path_factory.mktemp("hands")
-    (home / "routes.yaml").write_text(ROUTES)
-    (home / "spec.toml").write_text(SPEC)
-    lab = Lab(f"hands-{secrets.token_hex(3)}", home=home)
-    try:
-        lab.up(spec=home / "spec.toml", runtime=request.param)
-        yield lab
-    finally:
-        lab.down()
+@pytest.fixture
+def lab(lab_to_break: Lab) -> Lab:
+    return lab_to_break
 
 
 @pytest.fixture

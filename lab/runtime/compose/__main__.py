@@ -1,4 +1,4 @@
-"""``python -m lab.runtime.compose`` writes ``compose/compose.yaml`` and its files: the default lab, for Docker Compose alone.
+"""``python -m lab.runtime.compose`` writes ``compose/compose.yaml`` and its files: the default lab, by Compose alone.
 
 It is there to be read, and held fresh by a test.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.controlplane.subscribers import Subscribers
@@ -46,6 +47,7 @@ class ResourceStore:
 
     Args:
         keys_for: routing keys that a caller may come to need, by its name; whichever there are, if left out.
+        now_ns: the clock, Unix nanoseconds.
         callers: names of those who may need any.
 
     Attributes:
@@ -55,9 +57,10 @@ class ResourceStore:
     def __init__(
         self,
         keys_for: Callable[[str], Iterable[str]] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
         callers: Callable[[], Collection[str]] = lambda: _NOBODY,
     ) -> None:
-        self.subscribers = Subscribers()
+        self.subscribers = Subscribers(now_ns)
         self._keys_for, self._callers = keys_for, callers
         self._key_lists: dict[tuple[str | None, bool], Resource] = {}
         self._keys_by_caller: dict[str | None, frozenset[str]] = {}

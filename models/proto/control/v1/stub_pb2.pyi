@@ -176,12 +176,13 @@ class Behaviour(_message.Message):
     COLD_REQUESTS_FIELD_NUMBER: _builtins.int
     CHURN_MS_FIELD_NUMBER: _builtins.int
     TENANT_CONCURRENCY_LIMIT_FIELD_NUMBER: _builtins.int
+    QUEUE_LIMIT_FIELD_NUMBER: _builtins.int
     error_rate: _builtins.float
     """Share of requests answered with INTERNAL, 0 to 1."""
     warm_up_ms: _builtins.float
     """Time to load a model version, milliseconds."""
     concurrency_limit: _builtins.int
-    """Requests served at once; more are answered RESOURCE_EXHAUSTED. 0 means no limit."""
+    """Requests served at once; more wait, as queue_limit says, or are answered RESOURCE_EXHAUSTED. 0 means no limit."""
     seed: _builtins.int
     """Seed of the random draws of latency and errors."""
     cold_ms: _builtins.float
@@ -191,6 +192,10 @@ class Behaviour(_message.Message):
     """Every so many milliseconds all connections are closed under their clients, whatever is in flight; 0 means never."""
     tenant_concurrency_limit: _builtins.int
     """Requests of one tenant served at once; more are answered RESOURCE_EXHAUSTED, whoever else is served. 0: no limit."""
+    queue_limit: _builtins.int
+    """Requests over concurrency_limit that wait for their turn, first come, first served; more are answered
+    RESOURCE_EXHAUSTED. 0: none waits.
+    """
     @_builtins.property
     def constant(self) -> Global___ConstantLatency: ...
     @_builtins.property
@@ -214,10 +219,11 @@ class Behaviour(_message.Message):
         cold_requests: _builtins.int | None = ...,
         churn_ms: _builtins.float | None = ...,
         tenant_concurrency_limit: _builtins.int | None = ...,
+        queue_limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_tenant_concurrency_limit", b"_tenant_concurrency_limit", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "tenant_concurrency_limit", b"tenant_concurrency_limit", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_queue_limit", b"_queue_limit", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_tenant_concurrency_limit", b"_tenant_concurrency_limit", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "queue_limit", b"queue_limit", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "tenant_concurrency_limit", b"tenant_concurrency_limit", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_tenant_concurrency_limit", b"_tenant_concurrency_limit", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "tenant_concurrency_limit", b"tenant_concurrency_limit", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms", "_cold_ms", b"_cold_ms", "_cold_requests", b"_cold_requests", "_concurrency_limit", b"_concurrency_limit", "_error_rate", b"_error_rate", "_queue_limit", b"_queue_limit", "_refuse_to_load", b"_refuse_to_load", "_seed", b"_seed", "_tenant_concurrency_limit", b"_tenant_concurrency_limit", "_warm_up_ms", b"_warm_up_ms", "churn_ms", b"churn_ms", "cold_ms", b"cold_ms", "cold_requests", b"cold_requests", "concurrency_limit", b"concurrency_limit", "constant", b"constant", "error_rate", b"error_rate", "latency", b"latency", "load_dependent", b"load_dependent", "lognormal", b"lognormal", "queue_limit", b"queue_limit", "refuse_to_load", b"refuse_to_load", "seed", b"seed", "tenant_concurrency_limit", b"tenant_concurrency_limit", "warm_up_ms", b"warm_up_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__churn_ms: _TypeAlias = _typing.Literal["churn_ms"]  # noqa: Y015
     _WhichOneofArgType__churn_ms: _TypeAlias = _typing.Literal["_churn_ms", b"_churn_ms"]  # noqa: Y015
@@ -229,6 +235,8 @@ class Behaviour(_message.Message):
     _WhichOneofArgType__concurrency_limit: _TypeAlias = _typing.Literal["_concurrency_limit", b"_concurrency_limit"]  # noqa: Y015
     _WhichOneofReturnType__error_rate: _TypeAlias = _typing.Literal["error_rate"]  # noqa: Y015
     _WhichOneofArgType__error_rate: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate"]  # noqa: Y015
+    _WhichOneofReturnType__queue_limit: _TypeAlias = _typing.Literal["queue_limit"]  # noqa: Y015
+    _WhichOneofArgType__queue_limit: _TypeAlias = _typing.Literal["_queue_limit", b"_queue_limit"]  # noqa: Y015
     _WhichOneofReturnType__refuse_to_load: _TypeAlias = _typing.Literal["refuse_to_load"]  # noqa: Y015
     _WhichOneofArgType__refuse_to_load: _TypeAlias = _typing.Literal["_refuse_to_load", b"_refuse_to_load"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -249,6 +257,8 @@ class Behaviour(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency_limit) -> _WhichOneofReturnType__concurrency_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_rate) -> _WhichOneofReturnType__error_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__queue_limit) -> _WhichOneofReturnType__queue_limit | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refuse_to_load) -> _WhichOneofReturnType__refuse_to_load | None: ...
     @_typing.overload

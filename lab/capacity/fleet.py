@@ -1,0 +1,184 @@
+"""The arithmetic: from what a request costs to cores, instances, hops and money, by topology."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.capacity.quantity import Origin, Quantity
+from lab.capacity.ways import WAYS
+from lab.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.capacity.assumptions import Assumptions
+    from lab.capacity.costs import Costs
+    from lab.capacity.ways import Way
+
+_MILLION = 1e6
+_HOUR_S = 3_600.0
+_GIGA = 1e9
+_LEAST_CENTRAL = 2  # one may fail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What is asked of it all.
+
+    Attributes:
+        rps: requests per second of all callers together.
+        payload_bytes: of a request.
+        callers: services that call; each sends the same.
+        clusters: of models; each gets the same.
+        slots: requests that a model's replica serves at once.
+        service_s: how long a model takes for one in the mean, seconds.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    rps: float
+    payload_bytes: int
+    callers: int
+    clusters: int
+    slots: int
+    service_s: float
+
+    def __post_init__(self) -> None:
+        for name, least in (("rps", 1), ("payload_bytes", 0), ("callers", 1), ("clusters", 1), ("slots", 1)):
+            value = getattr(self, name)
+            if not least <= value < math.inf:
+                option = name.removesuffix("_bytes")
+                raise InputError(f"--{option}: {value:g} is out of range; write a number from {least}")
+        if not 0 < self.service_s < math.inf:
+            raise InputError(f"--service: {self.service_s:g} s in the mean will not do; write e.g. lognormal:20,0.4")
+
+    def replicas(self, utilisation: float) -> int:
+        """Replicas of each cluster that keep its slots no busier than this."""
+        return max(1, math.ceil(self.rps / self.clusters * self.service_s / self.slots / utilisation - 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class PartOfFleet:
+    """One part of a topology, all its instances together."""
+
+    part: str
+    cpu_s: Quantity
+    cores: Quantity
+    instances: Quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What a topology needs; models not counted, which need the same in each.
+
+    Attributes:
+        parts: in the order of the way.
+        cores: of all parts.
+        instances: the same.
+        hops: from machine to machine, a request.
+        hop_ms: what these take.
+        wire: between machines.
+        usd_cores: per million requests; the next likewise.
+        usd_wire: for what crosses from zone to zone.
+        usd: together.
+        balancers: processes that choose among a model's replicas.
+        connections: between balancers and replicas, if each balancer keeps one to each replica.
+        struck: share of all requests that goes by one instance of what stands between caller and model.
+        reached: callers that notice when such an instance dies.
+        lost: requests that fail until it is noticed.
+    """
+
+    topology: str
+    parts: Sequence[PartOfFleet]
+    cores: Quantity
+    instances: Quantity
+    hops: Quantity
+    hop_ms: Quantity
+    wire: Quantity
+    usd_cores: Quantity
+    usd_wire: Quantity
+    usd: Quantity
+    balancers: Quantity
+    connections: Quantity
+    struck: Quantity
+    reached: Quantity
+    lost: Quantity
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def fleet(topology: str, demand: Demand, costs: Costs, assumed: Assumptions) -> Fleet:
+    """What ``topology`` needs for ``demand``.
+
+    Raises:
+        InputError: its costs are not known at this payload.
+    """
+    way = WAYS[topology]
+    parts = _parts(topology, way, demand, costs, assumed)
+    cpu_s = sum(part.cpu_s.value for part in parts)
+    # Across the wire go the payload and its answer, a hop at a time.
+    hop_bytes = demand.payload_bytes + assumed["answer-bytes"]
+    usd_cores = cpu_s / assumed["utilisation"] * _MILLION / _HOUR_S * assumed["core-hour"]
+    usd_wire = way.hops * assumed["cross-zone"] * hop_bytes * _MILLION / _GIGA * assumed["gigabyte"]
+    instances = {part.part: part.instances.value for part in parts}
+    between = way.central or way.beside[-1]
+    replicas = demand.clusters * demand.replicas(assumed["utilisation"])
+    return Fleet(
+        topology=topology,
+        parts=parts,
+        cores=_computed(sum(part.cores.value for part in parts), "cores", "sum of its parts"),
+        instances=_computed(sum(instances.values()), "processes", "sum of its parts"),
+        hops=_computed(way.hops, "hops", "caller and model on machines of their own, and what is central likewise"),
+        hop_ms=_computed(way.hops * assumed["hop-ms"], "ms", "hops × hop-ms"),
+        wire=_computed(
+            demand.rps * way.hops * hop_bytes * 8 / _GIGA, "Gbit/s", "rps × hops × (payload + answer-bytes) × 8"
+        ),
+        usd_cores=_computed(usd_cores, "USD", "CPU seconds / utilisation × core-hour / 3600 × 10^6"),
+        usd_wire=_computed(usd_wire, "USD", "hops × cross-zone × (payload + answer-bytes) × gigabyte × 10^6"),
+        usd=_computed(usd_cores + usd_wire, "USD", "cores and wire together"),
+        balancers=_computed(instances[way.balancer], "processes", f"instances of its {way.balancer}"),
+        connections=_computed(
+            instances[way.balancer] * replicas,
+            "connections",
+            "balancers × all models' replicas",
+        ),
+        struck=_computed(1 / instances[between], "of all requests", f"1 / instances of its {between}"),
+        reached=_computed(demand.callers if way.central else 1, "callers", "all of what is central; else one"),
+        lost=_computed(
+            demand.rps / instances[between] * assumed["noticed-s"],
+            "requests",
+            "rps × share × noticed-s, without retries",
+        ),
+    )
+
+
+def _parts(topology: str, way: Way, demand: Demand, costs: Costs, assumed: Assumptions) -> list[PartOfFleet]:
+    each = {part: costs.at(topology, part, demand.payload_bytes) for part in way.parts}
+    cores = {part: demand.rps * cost.value / assumed["utilisation"] for part, cost in each.items()}
+    # Every process here has one event loop, so it fills one core; beside a caller, the busiest says how many callers.
+    pods = demand.callers * max(_up(cores[part] / demand.callers) for part in way.beside)
+    counted = dict.fromkeys(way.beside, (pods, "callers × those of its busiest part"))
+    if way.central:
+        counted[way.central] = (max(_LEAST_CENTRAL, _up(cores[way.central])), "one core each, and two at least")
+    return [
+        PartOfFleet(
+            part,
+            each[part],
+            _computed(cores[part], "cores", "rps × CPU seconds / utilisation"),
+            _computed(counted[part][0], "processes", counted[part][1]),
+        )
+        for part in way.parts
+    ]
+
+
+def _up(value: float) -> int:
+    return max(1, math.ceil(value - 1e-9))  # lest rounding cost an instance
+
+
+def _computed(value: float, unit: str, source: str) -> Quantity:
+    return Quantity(float(value), unit, Origin.COMPUTED, source)

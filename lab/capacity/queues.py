@@ -1,0 +1,310 @@
+"""Queues before the replicas of many clusters at once: a discrete-event simulation in NumPy.
+
+A cluster is a *lane*. Every lane has its own replicas; a replica serves ``slots`` requests at once, and the others
+wait, first come, first served. One step takes the next arrival of every lane: the replica is chosen, the request begins
+when the first of its slots is free, and with that its end is known (Kiefer and Wolfowitz, Trans. Amer. Math. Soc. 78,
+1955). So there is no calendar of events, and a million requests take a second or two. Lanes may as well be repetitions
+of one cluster, each with service times of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from lab.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+    Bools: TypeAlias = npt.NDArray[np.bool_]
+    Ints: TypeAlias = npt.NDArray[np.int64]
+
+_REMEMBERED = 64
+"""Requests of a replica whose end is remembered, to count who is there; the oldest are forgotten first."""
+
+
+class Balancing(StrEnum):
+    """How a balancer chooses a replica; each counts what it has sent itself, and no other balancer's."""
+
+    ROUND_ROBIN = "round-robin"
+    RANDOM = "random"
+    TWO_CHOICES = "two-choices"
+    LEAST_REQUEST = "least-request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """Attempts again for requests that were refused, by the rules of ``retries`` in a route table.
+
+    Attributes:
+        attempts: how often a request is sent at most.
+        budget: attempts again, to a hundred first ones under way at the same balancer.
+        at_least: so many attempts again at once are allowed always.
+    """
+
+    attempts: int = 1
+    budget: float = 20.0
+    at_least: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """Replicas that refuse everything from some time on.
+
+    Attributes:
+        replicas: of each lane, those with the lowest numbers.
+        at_s: when they die, with all that they serve then or have waiting.
+        noticed_s: how long balancers still choose them.
+    """
+
+    replicas: int
+    at_s: float
+    noticed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What each lane is.
+
+    Attributes:
+        replicas: of a lane.
+        slots: requests that a replica serves at once.
+        balancing: how a balancer chooses.
+        balancers: of a lane; each request comes by one of them, drawn at random.
+        queue_limit: requests that may wait at a replica, up to 32; None for as many as come.
+        retries: what is done about refusals.
+        outage: None if nothing dies.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    replicas: int
+    slots: int
+    balancing: Balancing = Balancing.ROUND_ROBIN
+    balancers: int = 1
+    queue_limit: int | None = None
+    retries: Retries = Retries()
+    outage: Outage | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "slots", "balancers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: {getattr(self, name)} is out of range; write a whole number from 1")
+        if self.queue_limit is not None and not 0 <= self.queue_limit + self.slots <= _REMEMBERED // 2:
+            raise InputError(f"queue_limit: {self.queue_limit} and the slots are over {_REMEMBERED // 2}; write less")
+        if self.outage is not None and not 0 <= self.outage.replicas < self.replicas:
+            raise InputError(f"outage: {self.outage.replicas} of {self.replicas} replicas; leave one at least")
+        if self.retries.attempts < 1:
+            raise InputError(f"attempts: {self.retries.attempts} is out of range; write a whole number from 1")
+
+    @property
+    def looks(self) -> bool:
+        """Whether anything depends on how many requests are where."""
+        counting = (Balancing.TWO_CHOICES, Balancing.LEAST_REQUEST)
+        return self.balancing in counting or self.queue_limit is not None or self.retries.attempts > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the requests, each array of one row an arrival and one column a lane.
+
+    Attributes:
+        waited_s: how long each waited for a slot, seconds; NaN where it failed.
+        latency_s: waiting and service together; NaN likewise.
+        attempts: how often it was sent.
+    """
+
+    waited_s: Floats
+    latency_s: Floats
+    attempts: Ints
+
+    @property
+    def failed(self) -> Bools:
+        """Which were refused in the end."""
+        return np.isnan(self.latency_s)
+
+    def quantile_s(self, share: float) -> float:
+        """Quantile of the latency of all that were answered, seconds; NaN if none was."""
+        answered = self.latency_s[~self.failed]
+        return float(np.quantile(answered, share)) if answered.size else float("nan")
+
+
+def poisson(rate: float, shape: tuple[int, int], random: np.random.Generator) -> Floats:
+    """Arrival times, seconds, of one row a request and one column a lane, ``rate`` a second in each lane."""
+    return np.cumsum(random.exponential(1 / rate, shape), axis=0)
+
+
+def simulate(arrivals_s: Floats, services_s: Floats, cluster: Cluster, random: np.random.Generator) -> Outcome:
+    """Lets requests come and go.
+
+    Args:
+        arrivals_s: when they arrive, in order, one row a request and one column a lane; one column holds for all lanes.
+        services_s: how long each takes once it is served, of the same shape; its columns say how many lanes there are.
+        cluster: what each lane is.
+        random: of the choices that are drawn; the same generator in the same state gives the same outcome.
+
+    Raises:
+        InputError: the shapes do not fit, or arrivals are not in order.
+    """
+    requests, lanes = services_s.shape
+    if arrivals_s.shape not in ((requests, lanes), (requests, 1)):
+        raise InputError(f"arrivals of shape {arrivals_s.shape} do not fit services of {services_s.shape}")
+    if (np.diff(arrivals_s, axis=0) < 0).any():
+        raise InputError("arrivals: their times go back; sort them")
+    state = _Lanes(cluster, lanes, random)
+    waited_s = np.empty((requests, lanes))
+    outcome = Outcome(waited_s, np.empty_like(waited_s), np.empty((requests, lanes), np.int64))
+    for number in range(requests):
+        now = np.broadcast_to(arrivals_s[number], (lanes,))
+        began, attempts = state.take(now, services_s[number])
+        outcome.waited_s[number] = began - now
+        outcome.latency_s[number] = began - now + services_s[number]
+        outcome.attempts[number] = attempts
+    return outcome
+
+
+class _Lanes:
+    """Where all lanes stand. Arrays have a row a lane."""
+
+    def __init__(self, cluster: Cluster, lanes: int, random: np.random.Generator) -> None:
+        self._cluster, self._random = cluster, random
+        self._all = np.arange(lanes)
+        self._free_s = np.zeros((lanes, cluster.replicas, cluster.slots))
+        # Balancers begin anywhere, for they did not all start at this moment, and know the replicas in any order.
+        self._turn = random.integers(0, cluster.replicas, (lanes, cluster.balancers))
+        self._order = random.permuted(np.tile(np.arange(cluster.replicas), (lanes, 1)), axis=1)
+        remembered = (lanes, cluster.replicas, _REMEMBERED) if cluster.looks else (0, 0, 0)
+        self._ends_s = np.zeros(remembered)
+        self._senders = np.zeros(remembered, np.int64)
+        self._again = np.zeros(remembered, bool)
+
+    def take(self, now_s: Floats, service_s: Floats) -> tuple[Floats, Ints]:
+        """The next request of each lane: when it is served, NaN if it is refused, and how often it was sent."""
+        cluster = self._cluster
+        lanes, began = self._all, np.full(len(self._all), np.nan)
+        attempts = np.zeros(len(self._all), np.int64)
+        senders = self._senders_now()
+        last = np.full(len(lanes), -1)
+        for attempt in range(cluster.retries.attempts):
+            if attempt:
+                lanes = lanes[self._may_repeat(lanes, senders[lanes], now_s[lanes])]
+            if not lanes.size:
+                break
+            chosen = self._choose(lanes, senders[lanes], now_s[lanes], last[lanes])
+            attempts[lanes] += 1
+            last[lanes] = chosen
+            refused = self._refuses(lanes, chosen, now_s[lanes])
+            served, by = lanes[~refused], chosen[~refused]
+            began[served] = self._serve(served, by, now_s[served], service_s[served])
+            ends_s = began[served] + service_s[served]
+            if cluster.looks:
+                self._remember(served, by, senders[served], ends_s, again=attempt > 0)
+            if cluster.outage is not None:
+                began[served[(by < cluster.outage.replicas) & (ends_s > cluster.outage.at_s)]] = np.nan
+            lanes = lanes[refused]
+        return began, attempts
+
+    def _senders_now(self) -> Ints:
+        balancers = self._cluster.balancers
+        return self._random.integers(0, balancers, len(self._all)) if balancers > 1 else np.zeros_like(self._all)
+
+    def _choose(self, lanes: Ints, senders: Ints, now_s: Floats, tried: Ints) -> Ints:
+        """For each lane a replica that is not known to be dead, nor, if there is another, the one just tried."""
+        first = self._first_alive(now_s)
+        chosen = _CHOICES[self._cluster.balancing](self, lanes, senders, now_s, first)
+        following = first + (chosen + 1 - first) % (self._cluster.replicas - first)
+        return np.where(chosen == tried, following, chosen)
+
+    def _first_alive(self, now_s: Floats) -> Ints:
+        """The lowest number of those that balancers choose from."""
+        outage = self._cluster.outage
+        if outage is None:
+            return np.zeros(len(now_s), np.int64)
+        return np.where(now_s >= outage.at_s + outage.noticed_s, outage.replicas, 0)
+
+    def _in_turn(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
+        del now_s
+        turn: Ints = self._turn[lanes, senders]
+        self._turn[lanes, senders] += 1
+        alive = first + turn % (self._cluster.replicas - first)
+        return np.where(first > 0, alive, self._order[lanes, turn % self._cluster.replicas])
+
+    def _at_random(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
+        del lanes, senders, now_s
+        return self._random.integers(first, self._cluster.replicas)
+
+    def _better_of_two(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
+        """As Envoy draws: both at random, be they the same."""
+        counts = self._sent_by(lanes, senders, now_s)
+        one, other = (self._random.integers(first, self._cluster.replicas) for _ in range(2))
+        rows = np.arange(len(lanes))
+        better: Ints = np.where(counts[rows, other] < counts[rows, one], other, one)
+        return better
+
+    def _least(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
+        counts = self._sent_by(lanes, senders, now_s) + self._random.random((len(lanes), self._cluster.replicas))
+        counts[np.arange(self._cluster.replicas) < first[:, None]] = np.inf
+        least: Ints = np.argmin(counts, axis=1)
+        return least
+
+    def _sent_by(self, lanes: Ints, senders: Ints, now_s: Floats) -> Ints:
+        """Requests under way at each replica that the lane's present balancer has sent."""
+        there = self._there(lanes, now_s)
+        if self._cluster.balancers > 1:
+            there &= self._of(self._senders, lanes) == senders[:, None, None]
+        counts: Ints = np.count_nonzero(there, axis=2)
+        return counts
+
+    def _there(self, lanes: Ints, now_s: Floats) -> Bools:
+        there: Bools = np.greater(self._of(self._ends_s, lanes), now_s[:, None, None])
+        return there
+
+    def _of(self, values: npt.NDArray[Any], lanes: Ints) -> npt.NDArray[Any]:
+        return values if lanes is self._all else values[lanes]  # a copy of all costs more than all the rest
+
+    def _refuses(self, lanes: Ints, chosen: Ints, now_s: Floats) -> Bools:
+        cluster, outage = self._cluster, self._cluster.outage
+        refused = np.zeros(len(lanes), bool)
+        if outage is not None:
+            refused |= (chosen < outage.replicas) & (now_s >= outage.at_s)
+        if cluster.queue_limit is not None:
+            there = np.count_nonzero(self._ends_s[lanes, chosen] > now_s[:, None], axis=1)
+            refused |= there >= cluster.slots + cluster.queue_limit
+        return refused
+
+    def _may_repeat(self, lanes: Ints, senders: Ints, now_s: Floats) -> Bools:
+        """As Envoy and the lab's gateway count: of what is under way, so and so much may be attempts again."""
+        retries = self._cluster.retries
+        mine = self._there(lanes, now_s) & (self._of(self._senders, lanes) == senders[:, None, None])
+        # The refused request is under way itself.
+        under_way = 1 + np.count_nonzero(mine, axis=(1, 2))
+        again = np.count_nonzero(mine & self._of(self._again, lanes), axis=(1, 2))
+        allowed = np.floor(under_way * retries.budget / (100 + retries.budget))
+        may: Bools = np.less(again, np.maximum(retries.at_least, allowed))
+        return may
+
+    def _serve(self, lanes: Ints, chosen: Ints, now_s: Floats, service_s: Floats) -> Floats:
+        slot = np.argmin(self._free_s[lanes, chosen], axis=1)
+        began: Floats = np.maximum(now_s, self._free_s[lanes, chosen, slot])
+        self._free_s[lanes, chosen, slot] = began + service_s
+        return began
+
+    def _remember(self, lanes: Ints, chosen: Ints, senders: Ints, ends_s: Floats, *, again: bool) -> None:
+        place = np.argmin(self._ends_s[lanes, chosen], axis=1)
+        self._ends_s[lanes, chosen, place] = ends_s
+        self._senders[lanes, chosen, place] = senders
+        self._again[lanes, chosen, place] = again
+
+
+_CHOICES = {
+    Balancing.ROUND_ROBIN: _Lanes._in_turn,  # noqa: SLF001 (the same module)
+    Balancing.RANDOM: _Lanes._at_random,  # noqa: SLF001 (same)
+    Balancing.TWO_CHOICES: _Lanes._better_of_two,  # noqa: SLF001 (same)
+    Balancing.LEAST_REQUEST: _Lanes._least,  # noqa: SLF001 (same)
+}

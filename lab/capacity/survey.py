@@ -1,0 +1,117 @@
+"""All that is computed for one demand: every topology's fleet, and the simulated queues of its models."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.capacity.fleet import fleet
+from lab.capacity.outlook import REQUESTS, Outlook
+from lab.capacity.quantity import Origin
+from lab.capacity.tables import (
+    assumptions_table,
+    breaks_table,
+    fleets_table,
+    losses_table,
+    parts_table,
+    sources,
+    tails_table,
+)
+from lab.capacity.ways import WAYS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lab.capacity.assumptions import Assumptions
+    from lab.capacity.costs import Costs
+    from lab.capacity.fleet import Demand, Fleet
+    from lab.capacity.outlook import Loss, Tail
+    from lab.measure.findings import ResultTable
+    from models.stub.behaviour import Latency
+
+_BALANCED_BY = ("gateway", "mesh")
+"""Topologies whose number of balancers the tails are simulated for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What came of it."""
+
+    demand: Demand
+    assumed: Assumptions
+    fleets: Sequence[Fleet]
+    outlook: Outlook
+    tails: Sequence[Tail]
+    losses: Sequence[Loss]
+
+    def tables(self) -> list[ResultTable]:
+        """To be shown, in this order."""
+        computed = [parts_table(self.fleets), fleets_table(self.fleets), breaks_table(self.fleets)]
+        of = f"{self.demand.clusters:,} clusters of {self.outlook.cluster.replicas} × {self.demand.slots} slots"
+        simulated = [tails_table(self.tails, of), losses_table(self.losses, "each in its zone")]
+        return [assumptions_table(self.assumed), *computed, *(simulated if self.tails else [])]
+
+    def notes(self) -> list[str]:
+        """Where all is from."""
+        simulated = (
+            f"simulated: {REQUESTS:,} requests each, {self.outlook.lanes:,} clusters of {self.demand.clusters:,}, seed "
+            f"{self.outlook.seed}, Poisson arrivals, service times assumed: {self.outlook.latency}"
+        )
+        return [*sources(self.fleets), *([simulated] if self.tails else [])]
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON has it; every number is marked, those of a simulation all together."""
+        return {
+            "demand": asdict(self.demand),
+            "assumed": self.assumed.to_document(),
+            "topologies": [each.to_document() for each in self.fleets],
+            "simulated": {
+                "origin": str(Origin.COMPUTED),
+                "source": self.notes()[-1] if self.tails else "",
+                "replicas": self.outlook.cluster.replicas,
+                "tails": [asdict(each) for each in self.tails],
+                "outage": [asdict(each) for each in self.losses],
+            },
+        }
+
+
+def survey(
+    demand: Demand,
+    latency: Latency,
+    costs: Costs,
+    assumed: Assumptions,
+    *,
+    topologies: Sequence[str] = (),
+    seed: int = 0,
+    simulated: bool = True,
+    say: Callable[[str], None] = lambda _: None,
+) -> Survey:
+    """Computes it.
+
+    Args:
+        demand: what is asked for.
+        latency: of a model.
+        costs: as measured.
+        assumed: the rest.
+        topologies: these alone; all that were measured, if left out.
+        seed: of the simulation.
+        simulated: whether there is one.
+        say: told what is under way.
+
+    Raises:
+        InputError: a topology's costs are not known at this payload.
+    """
+    chosen = topologies or [each for each in costs.topologies if each in WAYS]
+    fleets = [fleet(each, demand, costs, assumed) for each in chosen]
+    outlook = Outlook(demand, latency, assumed, seed)
+    balancers = {
+        f"{WAYS[each.topology].balancer}s": round(each.balancers.value)
+        for each in fleets
+        if each.topology in _BALANCED_BY
+    }
+    if not simulated:
+        return Survey(demand, assumed, fleets, outlook, [], [])
+    say(f"simulating {demand.clusters:,} clusters of {outlook.cluster.replicas} replicas: balancing")
+    tails = list(outlook.tails(balancers))
+    say("simulating a zone's death")
+    return Survey(demand, assumed, fleets, outlook, tails, list(outlook.losses()))

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
+from lab.capacity.costs import PAYLOAD, TITLE, Costs, costs_of
+from lab.capacity.fleet import Demand, fleet
+from lab.capacity.quantity import Origin
+from lab.capacity.services import mean_s
+from lab.capacity.sizes import parse_size
+from lab.capacity.ways import WAYS
+from lab.errors import InputError
+from lab.spec import TOPOLOGIES
+from models.stub.behaviour import parse_latency
+
+SIZE = 1_000
+# What a request costs, ms of processor time: easy to multiply in one's head.
+COSTS = Costs(
+    {
+        ("gateway", "caller", SIZE): 0.0006,
+        ("gateway", "gateway", SIZE): 0.0012,
+        ("mesh", "caller", SIZE): 0.0006,
+        ("mesh", "resolver", SIZE): 0.0,
+        ("mesh", "sidecar", SIZE): 0.0003,
+    },
+    "by hand",
+)
+DEMAND = Demand(rps=1_000, payload_bytes=SIZE, callers=2, clusters=10, slots=4, service_s=0.02)
+ASSUMED = Assumptions(
+    {
+        "utilisation": 0.5,
+        "core-hour": 0.036,
+        "gigabyte": 0.01,
+        "cross-zone": 0.5,
+        "hop-ms": 0.25,
+        "answer-bytes": 0,
+        "noticed-s": 2,
+    }
+)
+
+
+def test_a_gateway_by_hand() -> None:
+    found = fleet("gateway", DEMAND, COSTS, ASSUMED)
+    caller, gateway = found.parts
+
+    assert [pytest.approx(1.2), pytest.approx(2.4)] == [caller.cores.value, gateway.cores.value]
+    assert [2, 3] == [caller.instances.value, gateway.instances.value]  # one for each caller; 2.4 cores, one each
+    assert (pytest.approx(3.6), 5, 2) == (found.cores.value, found.instances.value, found.hops.value)
+    assert (pytest.approx(0.5), pytest.approx(0.016)) == (found.hop_ms.value, found.wire.value)
+    # 1.8 ms at half a core: 3,600 core seconds a million, an hour. 2 hops × half of them × 1 KB × 10^6: 1 GB.
+    assert (pytest.approx(0.036), pytest.approx(0.01)) == (found.usd_cores.value, found.usd_wire.value)
+    assert pytest.approx(0.046) == found.usd.value
+    # 100 rps × 20 ms is 2 slots; at half of four, one replica in each cluster.
+    assert (3, 30) == (found.balancers.value, found.connections.value)
+    assert (pytest.approx(1 / 3), 2, pytest.approx(2_000 / 3)) == (
+        found.struck.value,
+        found.reached.value,
+        found.lost.value,
+    )
+
+
+def test_a_mesh_by_hand() -> None:
+    found = fleet("mesh", DEMAND, COSTS, ASSUMED)
+
+    assert [2, 2, 2] == [part.instances.value for part in found.parts]
+    assert (pytest.approx(1.8), 1) == (found.cores.value, found.hops.value)
+    assert (2, 20, pytest.approx(0.5), 1) == (
+        found.balancers.value,
+        found.connections.value,
+        found.struck.value,
+        found.reached.value,
+    )
+
+
+def test_what_is_central_is_there_twice() -> None:
+    costs = Costs({("gateway", part, SIZE): 1e-6 for part in ("caller", "gateway")}, "by hand")
+
+    assert 2 == fleet("gateway", DEMAND, costs, ASSUMED).parts[1].instances.value
+
+
+def test_every_number_says_where_it_is_from() -> None:
+    def quantities(document: Any) -> list[dict[str, Any]]:
+        if isinstance(document, dict) and "origin" in document:
+            return [document]
+        inner = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
+        return [each for part in inner for each in quantities(part)]
+
+    document = [fleet("mesh", DEMAND, COSTS, ASSUMED).to_document(), Assumptions({"hop-ms": 1}).to_document()]
+    found = quantities(document)
+
+    assert len(found) == 3 * 3 + 13 + len(ASSUMPTIONS)  # of each part; of the topology; assumed
+    assert all(each["source"] and each["origin"] in set(Origin) for each in found)
+    assert {"--hop-ms"} == {each["source"] for each in found if each["source"].startswith("--")}
+
+
+def test_all_topologies_have_a_way() -> None:
+    assert set(TOPOLOGIES) == set(WAYS)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "slots", "utilisation", "replicas"),
+    [(10, 4, 0.5, 1), (10, 1, 0.5, 4), (1, 4, 0.5, 10), (1, 4, 0.6, 9)],
+)
+def test_as_many_replicas_as_keep_slots_no_busier(clusters: int, slots: int, utilisation: float, replicas: int) -> None:
+    demand = Demand(rps=1_000, payload_bytes=0, callers=1, clusters=clusters, slots=slots, service_s=0.02)
+
+    assert replicas == demand.replicas(utilisation)
+
+
+def kept(*rows: list[object], title: str = TITLE) -> dict[str, Any]:
+    columns = ["topology", PAYLOAD, "caller", "sidecar", "sum"]
+    return {
+        "ran": {"started": "2026-01-02T03:04:05+00:00"},
+        "tables": [{"title": title, "columns": columns, "rows": rows}],
+    }
+
+
+@pytest.mark.parametrize("wrapped", [lambda it: it, lambda it: {"capacity": it, "memory": {"tables": []}}])
+def test_costs_are_read_as_measured_and_computed_on_the_line_through_two_sizes(wrapped: Any) -> None:
+    document = wrapped(kept(["mesh", 1_000, 0.5, 0.2, 0.7], ["mesh", 3_000, 0.7, 0.2, 0.9]))
+    costs = costs_of(document, "here")
+    seconds = {size: costs.at("mesh", "caller", size) for size in (1_000, 2_000, 3_000, 5_000, 0)}
+
+    assert pytest.approx({0: 0.4, 1_000: 0.5, 2_000: 0.6, 3_000: 0.7, 5_000: 0.9}) == {
+        size: 1e3 * each.value for size, each in seconds.items()
+    }
+    assert [Origin.MEASURED, Origin.COMPUTED] == [seconds[size].origin for size in (3_000, 2_000)]
+    assert "2026-01-02T03:04:05 UTC (here)" in seconds[1_000].source
+    assert ["mesh"] == costs.topologies
+
+
+def test_at_a_size_that_was_not_measured_one_size_says_nothing() -> None:
+    costs = costs_of(kept(["mesh", 400, 0.5, 0.2, 0.7]), "here")
+
+    with pytest.raises(InputError, match="--payload: 30000 B was not measured, only 400 B"):
+        costs.at("mesh", "caller", 30_000)
+    with pytest.raises(InputError, match=r"mesh: nothing is known .*'gateway'"):
+        costs.at("mesh", "gateway", 400)
+
+
+@pytest.mark.parametrize("document", [[], {}, {"tables": []}, kept(title="something else"), 7])
+def test_what_holds_no_costs_is_refused(document: Any) -> None:
+    with pytest.raises(InputError, match="here: holds no processor time"):
+        costs_of(document, "here")
+
+
+def test_a_table_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(InputError, match=r"here: its table .* cannot be read"):
+        costs_of(kept(["mesh", "much", 1, 2, 3]), "here")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "option"),
+    [
+        ("rps", 0, "--rps"),
+        ("rps", float("nan"), "--rps"),
+        ("rps", float("inf"), "--rps"),
+        ("payload_bytes", -1, "--payload"),
+        ("callers", 0, "--callers"),
+        ("clusters", 0, "--clusters"),
+        ("slots", 0, "--slots"),
+        ("service_s", 0.0, "--service"),
+    ],
+)
+def test_a_demand_that_cannot_be_is_refused_by_option(field: str, value: float, option: str) -> None:
+    fields = {name: getattr(DEMAND, name) for name in DEMAND.__slots__}
+
+    with pytest.raises(InputError, match=f"^{option}: "):
+        Demand(**{**fields, field: value})
+
+
+@pytest.mark.parametrize("given", [{"utilisation": 0.0}, {"utilisation": 1.0}, {"core-hour": -1}, {"cross-zone": 1.5}])
+def test_an_assumption_out_of_range_is_refused_by_option(given: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=f"^--{min(given)}: .* out of range"):
+        Assumptions(given)
+
+
+def test_an_assumption_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="'luck' is not known"):
+        Assumptions({"luck": 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("400", 400), ("30KB", 30_000), ("30 kb", 30_000), ("4.1 MB", 4_100_000), ("7B", 7)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert size == parse_size(text, "--payload")
+
+
+@pytest.mark.parametrize("text", ["", "KB", "-1", "1GB", "1e3", "30KiB"])
+def test_what_is_no_size_is_refused_by_option(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--payload: "):
+        parse_size(text, "--payload")
+
+
+def test_service_times_have_their_mean() -> None:
+    assert 0.02 == mean_s(parse_latency("constant:20"))
+    assert pytest.approx(0.0216657, rel=1e-5) == mean_s(parse_latency("lognormal:20,0.4"))
+    with pytest.raises(InputError, match=r"^--service: "):
+        mean_s(parse_latency("load:3,16"))

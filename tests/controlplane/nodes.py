@@ -1,0 +1,198 @@
+"""A real control plane on a port of its own, and nodes that play their parts over real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.routing.change import sharing
+from lab.routing.document import RouteTable
+from lab.transport import listen, new_server, open_channel
+from models.proto.control.v1 import (
+    replicas_pb2,
+    replicas_pb2_grpc,
+    rules_pb2,
+    rules_pb2_grpc,
+)
+from services.controlplane.apis import add_apis
+from services.controlplane.publish import Publisher, Timeouts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from services.controlplane.registry import Event, Registry
+
+DEADLINE_S = 10.0
+
+
+async def until(what: str, condition: Callable[[], bool]) -> None:
+    """Waits for a condition, with a deadline."""
+
+    async def wait() -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    try:
+        await asyncio.wait_for(wait(), DEADLINE_S)
+    except TimeoutError:
+        pytest.fail(f"not within {DEADLINE_S:g} s: {what}")
+
+
+def table_of(placement: dict[str, str], default: str = "cw-ranker@v1") -> RouteTable:
+    """A route table with one use case; ``placement`` is version → cluster."""
+    return RouteTable.from_document(
+        {
+            "use_cases": {
+                "ContinueWatchingRanking": {
+                    "callers": ["homepage"],
+                    "api": "ranking.v1",
+                    "timeout": "50ms",
+                    "default": default,
+                }
+            },
+            "models": {"cw-ranker": {"versions": {v: {"cluster": c} for v, c in placement.items()}}},
+            "clusters": {cluster: {"replicas": 1} for cluster in set(placement.values())},
+        }
+    )
+
+
+class Replica:
+    """A model replica that loads what it is told, or refuses, or says nothing."""
+
+    def __init__(self, address: str, cluster: str, name: str) -> None:
+        self.state = replicas_pb2.ReplicaReport(cluster=cluster, replica=name, address=f"198.18.0.1:{len(name)}")
+        self.refuses: set[str] = set()
+        self.is_deaf = False
+        self.stops_beating = False
+        self._address = address
+        self._writing = asyncio.Lock()  # a stream takes one message at a time
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with open_channel(self._address) as channel:
+            call = replicas_pb2_grpc.ReplicasStub(channel).Register()
+            await self._report(call)
+            beats = asyncio.create_task(self._beat(call))
+            try:
+                async for assignment in call:
+                    if not self.is_deaf:
+                        self._load(assignment)
+                        await self._report(call)
+            finally:
+                beats.cancel()
+
+    async def _beat(self, call: Any) -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            if not self.stops_beating:
+                await self._report(call)
+
+    async def _report(self, call: Any) -> None:
+        async with self._writing:
+            await call.write(self.state)
+
+    def _load(self, assignment: replicas_pb2.Assignment) -> None:
+        wanted = {version.routing_key for version in assignment.versions}
+        self.state.revision = assignment.revision
+        self.state.loaded[:] = sorted(wanted - self.refuses)
+        del self.state.failures[:]
+        for key in sorted(wanted & self.refuses):
+            self.state.failures.add(routing_key=key, reason="out of memory")
+
+    async def die(self) -> None:
+        """Ends without a word."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class Follower:
+    """A resolver or gateway that applies what it is told, or refuses, or says nothing."""
+
+    def __init__(self, address: str, node: str, *, with_endpoints: bool = False) -> None:
+        self.updates: list[rules_pb2.RulesUpdate] = []
+        self.refuses = ""
+        self.is_deaf = False
+        self._hello = rules_pb2.SubscribeRequest(node=node, with_endpoints=with_endpoints)
+        self._address = address
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with open_channel(self._address) as channel:
+            call = rules_pb2_grpc.RulesStub(channel).Subscribe()
+            await call.write(self._hello)
+            async for update in call:
+                self.updates.append(update)
+                if not self.is_deaf:
+                    await call.write(
+                        rules_pb2.SubscribeRequest(
+                            applied_sequence=update.sequence, error="" if update.full else self.refuses
+                        )
+                    )
+
+    async def leave(self) -> None:
+        """Ends without a word."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+class ControlPlane:
+    """The real one, in this process."""
+
+    def __init__(self, publisher: Publisher, address: str) -> None:
+        self.publisher = publisher
+        self.address = address
+        self._nodes: list[Replica | Follower] = []
+
+    async def replica(self, cluster: str, name: str) -> Replica:
+        replica = Replica(self.address, cluster, name)
+        self._nodes.append(replica)
+        await until(
+            f"{name} is registered",
+            lambda: any(member.replica == name for member in self.publisher.fleet.membership.members),
+        )
+        return replica
+
+    async def follower(self, node: str, *, with_endpoints: bool = False) -> Follower:
+        follower = Follower(self.address, node, with_endpoints=with_endpoints)
+        self._nodes.append(follower)
+        await until(f"{node} is connected", lambda: bool(follower.updates))
+        return follower
+
+    async def publish(self, new: RouteTable, *, expected_revision: int = 0, **options: Any) -> list[Event]:
+        events: list[Event] = []
+        await self.publisher.publish(
+            lambda before: sharing(new, before),
+            author="ada",
+            comment="",
+            expected_revision=expected_revision,
+            progress=lambda _, event: events.append(event),
+            **options,
+        )
+        return events
+
+    async def dismiss(self) -> None:
+        for node in self._nodes:
+            await (node.die() if isinstance(node, Replica) else node.leave())
+
+
+@asynccontextmanager
+async def running(registry: Registry, timeouts: Timeouts) -> AsyncIterator[ControlPlane]:
+    publisher = Publisher(registry, timeouts)
+    publisher.restore()
+    server, _ = new_server()
+    add_apis(server, publisher)
+    address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
+    await server.start()
+    reaper = asyncio.create_task(publisher.fleet.membership.reap())
+    control_plane = ControlPlane(publisher, address)
+    try:
+        yield control_plane
+    finally:
+        publisher.fleet.freeze()
+        reaper.cancel()
+        await control_plane.dismiss()
+        await server.stop(grace=0)
+        await publisher.cancel_background()
