@@ -12,14 +12,15 @@ LAB  := LAB_NAME=$(NAME) $(BIN)/lab
 # What came along in a bundle is installed from there, and the network is not asked.
 CARRIED  := carried
 PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(CARRIED)/wheels)
-# Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
-WORKERS ?= 2
+# Parallel tests: they wait more than they compute, so three workers keep two cores busy. Every test keeps to ports and
+# names of its own.
+WORKERS ?= 3
 PAIRS   ?= 1000000
 POINTS  ?= 200
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +46,12 @@ h2load:  ## Install h2load on a Debian (as root), for the benches' second opinio
 	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
 	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
 
-test: $(VENV)/ready lint  ## Run the whole test suite
-	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)
+# What lint finds is printed as it comes, so that pytest's closing line is the last on standard output. A line that names
+# MAKE itself would be run by `make -n`, too.
+AGAIN = $(MAKE)
+test: $(VENV)/ready  ## Run the whole test suite, and lint beside it
+	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
+	  wait $$lint || { echo "make test: lint has found something: see above, or run make lint" >&2; exit 1; }; exit $$status
 
 audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network
 	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
@@ -57,6 +62,9 @@ fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each othe
 kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish, and hold what is left against what was acknowledged
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
 
+# Each of their workers has a lab of its own.
+scenarios smoke: WORKERS = 2
+
 scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
 
@@ -65,6 +73,9 @@ smoke: $(VENV)/ready  ## Run the scenarios that continuous integration runs on e
 
 scenarios-page: $(VENV)/ready  ## Write docs/scenarios.md, the catalogue of scenarios
 	@$(BIN)/python -m scenarios
+
+refusals-page: $(VENV)/ready  ## Try all that must not work, and write docs/refusals.md: who refused it, and why
+	@$(BIN)/python -m tests.negative.page
 
 bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
 	@$(BIN)/lab bench $(ARGS)

@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import UnitError
 from lab.transport.channels import MAX_MESSAGE_BYTES
-from lab.transport.guard import Guard
+from lab.transport.guard import MAX_HEADER_BYTES, Guard
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 
     from lab.transport.audit import Audited
 
+MAX_STREAMS = 4096
+
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # What a request may be besides its message, how many there may be at once on a connection, and how long that may
+    # take until it is one. gRPC's own defaults are looser, or none.
+    ("grpc.max_metadata_size", MAX_HEADER_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.server_handshake_timeout_ms", 10_000),
     # Two processes on one port would share its traffic without a word; better that the second fails.
     ("grpc.so_reuseport", 0),
     # Peers ping to notice a frozen server; gRPC's default calls that abuse and closes the connection.

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -86,6 +87,24 @@ def rpc_headers(path: str = RANK, extra: Iterable[Header] = ()) -> list[Header]:
     ]
 
 
+def why_no_handshake(address: str, context: ssl.SSLContext) -> str:
+    """The alert with which a server ends a connection that has said nothing but who it is; empty if it does not.
+
+    The other side looks at a certificate only when for this side the handshake is over, so the alert has to be waited
+    for; whoever writes before it comes gets no more than a closed connection.
+    """
+    host, port = address.rsplit(":", 1)
+    try:
+        with (
+            socket.create_connection((host, int(port)), timeout=_WITHIN_S) as plain,
+            context.wrap_socket(plain, server_hostname="lab.internal") as secured,
+        ):
+            secured.recv(1)
+    except ssl.SSLError as error:
+        return error.reason or str(error)
+    return ""
+
+
 class Wire:
     """One connection.
 
@@ -110,6 +129,8 @@ class Wire:
                 validate_inbound_headers=False,
             )
         )
+        # Squeezing headers takes seconds for large ones.
+        self._h2.encoder.encode = partial(self._h2.encoder.encode, huffman=False)  # type: ignore[method-assign]
         self._streams: dict[int, _Stream] = {}
         self.end: Answer | None = None
         self._h2.initiate_connection()
@@ -122,8 +143,12 @@ class Wire:
         self.socket.close()
 
     def flush(self) -> None:
-        """Sends what is to be sent."""
-        self.socket.sendall(self._h2.data_to_send())
+        """Sends what is to be sent; if the other side is gone, its last words are what there is to read."""
+        try:
+            self.socket.sendall(self._h2.data_to_send())
+        except OSError:
+            while self.end is None:
+                self._read()
 
     def begin(self, headers: Sequence[Header], *, end: bool = False) -> int:
         """Opens a stream; returns its number."""
@@ -184,7 +209,8 @@ class Wire:
             return
         for event in events:
             self._take(event)
-        self.flush()
+        if self.end is None:
+            self.flush()
 
     def _take(self, event: h2.events.Event) -> None:
         match event:

@@ -1,0 +1,8 @@
+"""What must not work, one list a kind of attack."""
+
+from tests.negative.cases.abuse import ABUSE
+from tests.negative.cases.certificates import CERTIFICATES
+from tests.negative.cases.claims import CLAIMS
+from tests.negative.cases.keys import KEYS
+
+CASES = (*CERTIFICATES, *KEYS, *CLAIMS, *ABUSE)

@@ -1,0 +1,115 @@
+"""Too much, too slowly, or more than it looks like."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from typing import TYPE_CHECKING
+
+from lab.transport.channels import MAX_MESSAGE_BYTES
+from tests.negative.scene import KEY, MODEL, Case, Scene, counted_as, rank
+from tests.negative.wire import RANK, Answer, framed, rpc_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DOORS = (("gateway", "gateway-1"), ("mesh", "homepage-sidecar"), ("gateway-header", "central-envoy"))
+_ALSO_BARE = (*_DOORS, ("proxyless", MODEL))
+_RESETS = 2_000
+_UNDERSCORES = "http2.requests_rejected_with_underscores_in_headers"
+_RESET_TOO_OFTEN = "http.requests.downstream_rq_too_many_premature_resets"
+_UNPACKED = 80 * 1024 * 1024
+
+
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(_UNPACKED), 1)
+
+
+def _says_it_is_large(unit: str) -> Callable[[Scene], Answer]:
+    """By its prefix; nothing of it has to come."""
+
+    def attempt(scene: Scene) -> Answer:
+        with scene.connect(unit) as wire:
+            stream = wire.begin(rpc_headers(RANK, [KEY]))
+            wire.send(stream, framed(b"", length=MAX_MESSAGE_BYTES + 1), end=False)
+            return wire.answer(stream)
+
+    return attempt
+
+
+def _is_large(unit: str) -> Callable[[Scene], Answer]:
+    return lambda scene: scene.ask(unit, KEY, body=bytes(MAX_MESSAGE_BYTES + 1))
+
+
+def _grows(unit: str) -> Callable[[Scene], Answer]:
+    def attempt(scene: Scene) -> Answer:
+        with scene.connect(unit) as wire:
+            stream = wire.begin(rpc_headers(RANK, [KEY, (b"grpc-encoding", b"gzip")]))
+            wire.send(stream, framed(_bomb(), compressed=True))
+            return wire.answer(stream)
+
+    return attempt
+
+
+def _has_many_headers(unit: str) -> Callable[[Scene], Answer]:
+    return lambda scene: scene.ask(unit, KEY, *((b"x-%d" % number, b"v" * 100) for number in range(200)))
+
+
+def _has_an_underscore(unit: str) -> Callable[[Scene], Answer]:
+    return lambda scene: scene.ask(unit, KEY, (b"x_routing_key", b"search-ranker.v1"))
+
+
+def _takes_all_back(unit: str) -> Callable[[Scene], Answer]:
+    """Opens streams and resets each at once."""
+
+    def attempt(scene: Scene) -> Answer:
+        with scene.connect(unit) as wire:
+            for number in range(_RESETS):
+                if wire.end is not None:
+                    return Answer(wire.end.status, "")
+                wire.reset(wire.begin(rpc_headers(RANK, [KEY])))
+                if number % 50 == 0:
+                    wire.flush()
+            wire.flush()
+            # It has been borne; what else comes on the same connection is answered.
+            last = wire.ask(KEY, body=rank())
+            return Answer(last.status, f"{_RESETS} resets, and the next call on the same connection is answered")
+
+    return attempt
+
+
+def _dawdles(unit: str) -> Callable[[Scene], Answer]:
+    return lambda scene: scene.lorises.end_of(unit)
+
+
+def _cases() -> list[Case]:
+    too_large = r"larger than max \(67108865 vs. 67108864\)"
+    cases = []
+    for way, unit in _ALSO_BARE:
+        exhausted = "RESOURCE_EXHAUSTED"
+        cases += [
+            Case("a prefix of 64 MiB and a byte", way, unit, exhausted, too_large, _says_it_is_large(unit)),
+            Case("what unpacks to 80 MiB", way, unit, exhausted, "Decompressed message larger", _grows(unit)),
+        ]
+    for way, unit in _DOORS[:2]:
+        cases.append(Case("64 MiB and a byte", way, unit, "RESOURCE_EXHAUSTED", too_large, _is_large(unit)))
+    for way, unit in _ALSO_BARE:
+        if "sidecar" in unit or "envoy" in unit:
+            for attack, status, counter, attempt in (
+                ("200 headers", "RESET", "http2.header_overflow", _has_many_headers(unit)),
+                ("a header with underscores", "RESET", _UNDERSCORES, _has_an_underscore(unit)),
+                ("2,000 resets on one connection", "CLOSED", _RESET_TOO_OFTEN, _takes_all_back(unit)),
+            ):
+                cases.append(Case(attack, way, unit, status, counter, counted_as(counter, unit, attempt)))
+        else:
+            many = Case("200 headers", way, unit, "RESOURCE_EXHAUSTED", "bytes of headers", _has_many_headers(unit))
+            borne = Case("2,000 resets on one connection", way, unit, "OK", "is answered", _takes_all_back(unit))
+            cases += [many, borne]
+    for way, unit in (*_ALSO_BARE, ("proxyless", "control-plane")):
+        status = "RESET" if unit.endswith("sidecar") else "CLOSED"
+        cases.append(Case("a byte at a time", way, unit, status, "given up", _dawdles(unit)))
+    return cases
+
+
+ABUSE = tuple(_cases())

@@ -1,0 +1,228 @@
+"""Those who have a certificate of the lab, and say that they are somebody else, or ask for what is not theirs."""
+
+from __future__ import annotations
+
+import threading
+from concurrent import futures
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from google.protobuf.struct_pb2 import Struct
+
+from lab.identity import Identity
+from lab.transport import open_blocking_channel
+from lab.transport.security import MTLS, Security
+from lab.waiting import eventually
+from models.proto.control.v1 import (
+    replicas_pb2,
+    replicas_pb2_grpc,
+    resolver_pb2,
+    resolver_pb2_grpc,
+    rules_pb2,
+    rules_pb2_grpc,
+)
+from tests.negative.scene import KEY, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
+from tests.negative.wire import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+_S = 5.0
+
+
+def _answer(ask: Callable[[], object]) -> Answer:
+    try:
+        ask()
+    except grpc.RpcError as error:
+        return Answer(error.code().name, error.details() or "")
+    return Answer("OK", "")
+
+
+def _claims_node(unit: str, node: str, caller: str, role: str) -> Callable[[Scene], Answer]:
+    """By xDS: somebody else's clusters."""
+
+    def attempt(scene: Scene) -> Answer:
+        metadata = Struct()
+        metadata.update({"role": role})
+        who = base_pb2.Node(id=node, cluster=caller, metadata=metadata)
+        with open_blocking_channel(scene.units["control-plane"], scene.security(unit)) as channel:
+            stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            if role == "proxyless":
+                whole = discovery_pb2.DiscoveryRequest(node=who, type_url=_CLUSTER)
+                return _answer(lambda: next(stub.StreamAggregatedResources(iter([whole]), timeout=_S)))
+            first = discovery_pb2.DeltaDiscoveryRequest(node=who, type_url=_CLUSTER)
+            return _answer(lambda: next(stub.DeltaAggregatedResources(iter([first]), timeout=_S)))
+
+    return attempt
+
+
+def _claims_rules(scene: Scene) -> Answer:
+    with open_blocking_channel(scene.units["control-plane"], scene.security("homepage-resolver")) as channel:
+        hello = rules_pb2.SubscribeRequest(node="gateway-1", with_endpoints=True)
+        return _answer(lambda: next(rules_pb2_grpc.RulesStub(channel).Subscribe(iter([hello]), timeout=_S)))
+
+
+def _asks_gateway(use_case: str, caller: str) -> Callable[[Scene], Answer]:
+    return lambda scene: scene.ask("gateway-1", body=rank(use_case, caller))
+
+
+def _asks_resolver(unit: str, use_case: str, caller: str) -> Callable[[Scene], Answer]:
+    def attempt(scene: Scene) -> Answer:
+        request = resolver_pb2.ResolveRequest(use_case=use_case)
+        request.context.caller = caller
+        with open_blocking_channel(scene.units["homepage-resolver"], scene.security(unit)) as channel:
+            return _answer(lambda: resolver_pb2_grpc.ResolverStub(channel).Resolve(request, timeout=_S))
+
+    return attempt
+
+
+def _report(address: str) -> replicas_pb2.ReplicaReport:
+    return replicas_pb2.ReplicaReport(
+        cluster="ml-cluster-2", replica=THEIR_MODEL, address=address, loaded=[THEIR_KEY.decode()], revision=1
+    )
+
+
+def _replays_registration(scene: Scene) -> Answer:
+    """Word for word what a replica has said, by one of another cluster."""
+    with open_blocking_channel(scene.units["control-plane"], scene.security("ml-cluster-1-a")) as channel:
+        stub = replicas_pb2_grpc.ReplicasStub(channel)
+        return _answer(lambda: next(stub.Register(iter([_report(scene.units[THEIR_MODEL])]), timeout=_S)))
+
+
+@contextmanager
+def _impostor(scene: Scene) -> Iterator[str]:
+    """A model of another cluster, at an address at which one of ``ml-cluster-2`` is believed to be."""
+    asked = []
+
+    def rank_anyway(_request: bytes, context: Any) -> bytes:
+        asked.append(context.auth_context())
+        return b""
+
+    method: Any = grpc.unary_unary_rpc_method_handler(rank_anyway)
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("ranking.v1.Ranking", {"Rank": method})])
+    security = Security(MTLS, scene.made_up("impostor", Identity("model", "ml-cluster-1")).folder)
+    credentials = security.server_credentials()
+    assert credentials is not None
+    address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+    server.start()
+    done = threading.Event()
+
+    def reports() -> Iterator[replicas_pb2.ReplicaReport]:
+        yield _report(address)
+        while not done.wait(0.2):
+            yield _report(address)
+
+    scene.lab.kill(THEIR_MODEL)
+    try:
+        with open_blocking_channel(scene.units["control-plane"], scene.security("operator")) as channel:
+            assignments = replicas_pb2_grpc.ReplicasStub(channel).Register(reports())
+            next(assignments)
+            yield address
+            done.set()
+            assignments.cancel()
+        assert not asked, "the impostor was spoken to"
+    finally:
+        done.set()
+        server.stop(0)
+        scene.lab.start(THEIR_MODEL)
+
+
+def _answers_as_another(unit: str) -> Callable[[Scene], Answer]:
+    """Of Envoy's reason the client learns no more than that there was no connection: it is counted."""
+
+    def attempt(scene: Scene) -> Answer:
+        body, caller = rank(THEIRS, "search"), scene.security("search")
+        counter = f"cluster.{THEIR_KEY.decode()}.ssl.fail_verify_san"
+
+        def ask() -> Answer:
+            with scene.connect(unit, caller) as wire:
+                return wire.ask((KEY[0], THEIR_KEY), body=body)
+
+        with _impostor(scene):
+            before = scene.counted(unit, counter)
+            refused = eventually(
+                "the impostor is turned away",
+                ask,
+                within=SOON,
+                until=lambda it: it.status != "OK" and scene.counted(unit, counter) > before,
+            )
+        eventually("the model is back", ask, within=SOON, until=lambda it: it.status == "OK")
+        return Answer(refused.status, f"{counter}; {refused.reason}")
+
+    return attempt
+
+
+_NODE, _DENIED = r"may not be node", "PERMISSION_DENIED"
+
+CLAIMS = (
+    Case(
+        "a sidecar that is another's, by its word",
+        "mesh",
+        "control-plane",
+        _DENIED,
+        f"{_NODE} 'search-sidecar'",
+        _claims_node("homepage-sidecar", "search-sidecar", "search", "sidecar"),
+    ),
+    Case(
+        "a caller that routes in another's name",
+        "proxyless",
+        "control-plane",
+        _DENIED,
+        f"{_NODE} 'search-proxyless-1'",
+        _claims_node("homepage", "search-proxyless-1", "search", "proxyless"),
+    ),
+    Case(
+        "a resolver that is a gateway, by its word",
+        "gateway",
+        "control-plane",
+        _DENIED,
+        f"{_NODE} 'gateway-1'",
+        _claims_rules,
+    ),
+    Case("another caller's use case", "gateway", "gateway-1", _DENIED, "SearchRanking", _asks_gateway(THEIRS, "")),
+    Case(
+        "another caller's use case",
+        "mesh",
+        "homepage-resolver",
+        _DENIED,
+        "SearchRanking",
+        _asks_resolver("homepage", THEIRS, ""),
+    ),
+    Case(
+        "another caller's use case, in its name",
+        "mesh",
+        "homepage-resolver",
+        _DENIED,
+        "speaks for homepage, not for caller 'search'",
+        _asks_resolver("homepage", THEIRS, "search"),
+    ),
+    Case(
+        "a registration that is played again",
+        "mesh",
+        "control-plane",
+        _DENIED,
+        r"ml-cluster-1 may not be a replica of 'ml-cluster-2'",
+        _replays_registration,
+    ),
+    Case(
+        "a model that answers as another",
+        "mesh",
+        "search-sidecar",
+        "UNAVAILABLE",
+        "fail_verify_san",
+        _answers_as_another("search-sidecar"),
+    ),
+    Case(
+        "a model that answers as another",
+        "gateway-header",
+        "central-envoy",
+        "UNAVAILABLE",
+        "fail_verify_san",
+        _answers_as_another("central-envoy"),
+    ),
+)

@@ -1,0 +1,211 @@
+"""A lab whose connections are secured, with whoever tries to get in where they do not belong."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lab.calls import call
+from lab.identity.authority import Authority, folder_of
+from lab.lab import Lab
+from lab.runtime.identities import Identities
+from lab.runtime.state import LabState
+from lab.transport.security import MTLS, Security
+from lab.waiting import eventually
+from models.proto.ranking.v1 import ranking_pb2
+from tests.negative.loris import Lorises
+from tests.negative.wire import Answer, Wire, tls_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from lab.identity import Identity
+    from tests.negative.wire import Header
+
+SPEC = """
+topologies = ["gateway", "gateway-header", "mesh", "proxyless"]
+routes = "routes.yaml"
+[callers.homepage]
+[callers.search]
+[gateway]
+replicas = 1
+"""
+ROUTES = """
+use_cases:
+  ContinueWatchingRanking:
+    {callers: [homepage], api: ranking.v1, timeout: 10s, default: cw-ranker@v1}
+  SearchRanking:
+    {callers: [search], api: ranking.v1, timeout: 10s, default: search-ranker@v1}
+models:
+  cw-ranker: {versions: {v1: {cluster: ml-cluster-1}}}
+  search-ranker: {versions: {v1: {cluster: ml-cluster-2}}}
+clusters:
+  ml-cluster-1: {replicas: 1}
+  ml-cluster-2: {replicas: 1}
+"""
+OURS, THEIRS = "ContinueWatchingRanking", "SearchRanking"
+OUR_KEY, THEIR_KEY = b"cw-ranker.v1", b"search-ranker.v1"
+KEY_HEADER = b"x-routing-key"
+KEY: Header = (KEY_HEADER, OUR_KEY)
+MODEL, THEIR_MODEL = "ml-cluster-1-a", "ml-cluster-2-a"
+DAWDLED_AT = ("gateway-1", "homepage-sidecar", "central-envoy", "control-plane", MODEL)
+SOON = timedelta(seconds=20)
+_HERE = {"127.0.0.1"}
+
+
+def rank(use_case: str = OURS, caller: str = "homepage") -> bytes:
+    """A request, serialised."""
+    message = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
+    message.envelope.use_case, message.envelope.request_id = use_case, secrets.token_hex(4)
+    message.envelope.context.caller, message.envelope.context.user_id = caller, "u1"
+    return message.SerializeToString()
+
+
+@dataclass(slots=True)
+class Scene:
+    """What an attacker has to do with.
+
+    Attributes:
+        folder: for what is made on the way.
+        units: name → address.
+        lorises: have been at some of the units from the beginning.
+    """
+
+    lab: Lab
+    folder: Path
+    units: dict[str, str] = field(init=False)
+    lorises: Lorises = field(init=False)
+    _certificates: dict[str, Security] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.units = {unit.name: unit.address for unit in self.lab.status().units}
+        self.lorises = Lorises({unit: self.units[unit] for unit in DAWDLED_AT})
+
+    def security(self, unit: str = "homepage") -> Security:
+        """A unit's own certificate."""
+        return Security(MTLS, str(Identities(self.lab.folder).of(unit)))
+
+    def made_up(self, name: str, identity: Identity, *, lifetime_s: float | None = None) -> Security:
+        """A certificate of the lab's authority that the lab itself would not make."""
+        return self._issued(Authority.load(Identities(self.lab.folder).folder), name, identity, lifetime_s)
+
+    def of_strangers(self, identity: Identity) -> Security:
+        """A certificate that says the same, by another authority."""
+        strangers = self.folder / "strangers"
+        authority = (Authority.load if strangers.exists() else _found)(strangers)
+        return self._issued(authority, "stranger", identity, None)
+
+    def _issued(self, authority: Authority, name: str, identity: Identity, lifetime_s: float | None) -> Security:
+        if name not in self._certificates:
+            authority.issue(name, identity, _HERE, lifetime_s=lifetime_s)
+            self._certificates[name] = Security(MTLS, str(folder_of(authority.folder, name)))
+        return self._certificates[name]
+
+    def connect(self, unit: str, security: Security | None = None) -> Wire:
+        """A connection, in the name of the caller ``homepage`` if nobody else's; to a sidecar, as its pod does."""
+        return Wire(self.units[unit], None if unit.endswith("sidecar") else tls_context(security or self.security()))
+
+    def ask(self, unit: str, *headers: Header, body: bytes | None = None) -> Answer:
+        """One call, on a connection of its own."""
+        with self.connect(unit) as wire:
+            return wire.ask(*headers, body=rank() if body is None else body)
+
+    @contextmanager
+    def words_of(self, unit: str, pattern: str) -> Iterator[list[str]]:
+        """What the unit's log says of what is done meanwhile, once it says something like ``pattern``."""
+        log = self.lab.folder / "units" / unit / "log"
+        begin, found = log.stat().st_size, list[str]()
+        yield found
+
+        def said() -> str:
+            match = re.search(pattern, log.read_bytes()[begin:].decode(errors="replace"))
+            return match[0] if match else ""
+
+        found.append(eventually(f"{unit} says {pattern!r}", said, within=SOON))
+
+    def counted(self, unit: str, counter: str) -> int:
+        """What an Envoy has counted."""
+        admin = LabState.of(self.lab.folder).plan.unit(unit).admin
+        assert admin is not None
+        with urllib.request.urlopen(f"http://{admin.outside}/stats?format=json&filter=^{counter}$", timeout=5) as page:
+            found = json.load(page)["stats"]
+        return int(found[0]["value"]) if found else 0
+
+    def good_call(self, way: str) -> str:
+        """Empty if a call that is as it should be is answered as it should be, by that way; else what came."""
+        if way == "proxyless":
+            return call(self.lab.endpoints().callers["homepage"], OURS, way, {"user_id": "u1"}).model.replace(
+                "cw-ranker", ""
+            )
+        unit = {"gateway": "gateway-1", "gateway-header": "central-envoy", "mesh": "homepage-sidecar"}[way]
+        answer = self.ask(unit, KEY)
+        return "" if answer.status == "OK" and b"cw-ranker" in answer.body else f"{answer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Something that must not work.
+
+    Attributes:
+        attack: what is tried.
+        way: topology.
+        by: unit that refuses it.
+        status: as a client sees it.
+        reason: pattern of what a client is told, or else of what the unit's log says.
+        attempt: tries it.
+    """
+
+    attack: str
+    way: str
+    by: str
+    status: str
+    reason: str
+    attempt: Callable[[Scene], Answer]
+
+    @property
+    def name(self) -> str:
+        """Unique."""
+        return f"{self.way}: {self.attack}, {self.by}"
+
+    def row(self, answer: Answer) -> str:
+        """A line of the page of refusals: the same whenever the answer is."""
+        reason = re.sub(r"127\.0\.0\.1:[0-9]+", "ADDRESS", answer.reason)
+        reason = "".join(each if each.isprintable() else "�" for each in reason).replace("|", "\\|")
+        return f"| {self.attack} | {self.way} | {self.by} | {answer.status} | {reason[:160] or '—'} |"
+
+
+def counted_as(counter: str, unit: str, attempt: Callable[[Scene], Answer]) -> Callable[[Scene], Answer]:
+    """The attempt, with what the Envoy counts it as for a reason."""
+
+    def attempt_and_look(scene: Scene) -> Answer:
+        before = scene.counted(unit, counter)
+        answer = attempt(scene)
+        eventually(f"{unit} counts {counter}", lambda: scene.counted(unit, counter) > before, within=SOON)
+        return Answer(answer.status, counter)
+
+    return attempt_and_look
+
+
+@contextmanager
+def standing(folder: Path) -> Iterator[Scene]:
+    """The lab, up."""
+    (folder / "routes.yaml").write_text(ROUTES)
+    spec = folder / "lab.toml"
+    spec.write_text(SPEC)
+    lab = Lab(f"test-{secrets.token_hex(3)}", home=folder)
+    try:
+        lab.up(spec=spec, security="mtls", runtime="process")
+        yield Scene(lab, folder)
+    finally:
+        lab.down()
+
+
+def _found(folder: Path) -> Authority:
+    return Authority.create(folder, lifetime_s=3600)

@@ -1,0 +1,33 @@
+"""Each attack is refused, with status and reason, and the next good call by the same way is answered."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.lab import CHECKOUT
+from tests.negative.cases import CASES
+from tests.negative.scene import Case, Scene, standing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = CHECKOUT / "docs" / "refusals.md"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with standing(tmp_path_factory.mktemp("negative")) as scene:
+        yield scene
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_is_refused_with_its_reason_and_the_next_good_call_is_answered(scene: Scene, case: Case) -> None:
+    answer = case.attempt(scene)
+
+    assert case.status == answer.status, answer
+    assert re.search(case.reason, answer.reason), answer
+    assert scene.good_call(case.way) == ""
+    assert case.row(answer) in PAGE.read_text().splitlines(), "run: make refusals-page"
