@@ -12,8 +12,9 @@ LAB  := LAB_NAME=$(NAME) $(BIN)/lab
 # What came along in a bundle is installed from there, and the network is not asked.
 CARRIED  := carried
 PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(CARRIED)/wheels)
-# Parallel tests: two workers suit two cores, and every test keeps to ports and names of its own.
-WORKERS ?= 2
+# Parallel tests: they wait more than they compute, so three workers keep two cores busy. Every test keeps to ports and
+# names of its own.
+WORKERS ?= 3
 PAIRS   ?= 1000000
 POINTS  ?= 200
 INPUTS  ?= 1000000
@@ -47,8 +48,12 @@ h2load:  ## Install h2load on a Debian (as root), for the benches' second opinio
 	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
 	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
 
-test: $(VENV)/ready lint  ## Run the whole test suite
-	@$(BIN)/pytest tests -n $(WORKERS) $(ARGS)
+# What lint finds is printed as it comes, so that pytest's closing line is the last on standard output. A line that names
+# MAKE itself would be run by `make -n`, too.
+AGAIN = $(MAKE)
+test: $(VENV)/ready  ## Run the whole test suite, and lint beside it
+	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
+	  wait $$lint || { echo "make test: lint has found something: see above, or run make lint" >&2; exit 1; }; exit $$status
 
 audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network
 	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
@@ -61,6 +66,9 @@ fuzz-inputs: $(VENV)/ready  ## Give all that reads files, messages and headers I
 
 kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish, and hold what is left against what was acknowledged
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
+
+# Each of their workers has a lab of its own.
+scenarios smoke: WORKERS = 2
 
 scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)

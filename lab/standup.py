@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from lab.admin import AdminClient
 from lab.calls import call
 from lab.checkers.plain import decide
 from lab.errors import CallError, LabNotRunningError, UnitError
+from lab.transport import open_blocking_channel
 from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 FIRST_REVISION = 1
 START_TIMEOUT = timedelta(seconds=60)
 CALL_TIMEOUT = timedelta(seconds=10)
-_ADMIN_TIMEOUT_S = 1.0
+_LOOK_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class StandUp:
                 ("model replicas", lambda: self._replicas_missing(admin, state)),
                 ("resolvers and gateways", lambda: self._nodes_missing(admin, state)),
                 ("Envoys", lambda: self._envoys_missing(state)),
+                ("callers", lambda: self._callers_missing(state)),
             ):
                 self._wait_for_none(what, still_missing, state)
         return state
@@ -157,10 +162,25 @@ class StandUp:
         # An Envoy comes to the control plane with its first request, so it is asked itself.
         return [unit.name for unit in state.plan.units if unit.admin and not _is_live(unit.admin.outside)]
 
+    def _callers_missing(self, state: LabState) -> list[str]:
+        # One of them is verified by a call, but whoever has a lab that is up may ask as any. A paused one stays so.
+        states = self.runtime.states(state.running)
+        callers = [unit for unit in state.plan.with_role("caller") if states.get(unit.name) == "running"]
+        return [unit.name for unit in callers if not _serves(unit.address)]
+
+
+def _serves(address: str) -> bool:
+    with open_blocking_channel(address) as channel:
+        try:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_LOOK_TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+    return True
+
 
 def _is_live(admin: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{admin}/ready", timeout=_ADMIN_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(f"http://{admin}/ready", timeout=_LOOK_TIMEOUT_S) as answer:
             return bool(answer.status == 200)  # noqa: PLR2004 (HTTP's OK)
     except OSError:
         return False

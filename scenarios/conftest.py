@@ -7,8 +7,10 @@ other, against a lab that is up.
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +46,8 @@ clusters:
   ml-cluster-1: {replicas: 2}
 """
 _SESSIONS_KEPT = 5  # one takes some 100 MB
+_STEADY_AT = pytest.StashKey[float]()
+_STEADY_FOR_S = 0.5  # what was seen after one scenario need not be looked for before the next
 _TELLER = pytest.StashKey[Teller]()
 _FOLDER = pytest.StashKey[Path]()
 _SCENARIO = pytest.StashKey[Scenario]()
@@ -200,14 +204,16 @@ def scenario(request: pytest.FixtureRequest, lab: Lab, steady: SteadyState) -> I
     )
     item.stash[_SCENARIO] = told
     told.teller.begin(f"{told.module.removeprefix('test_')}: {item.name.removeprefix('test_').replace('_', ' ')}")
-    try:
-        steady.wait(lab)
-    except DeadlineError as error:
-        told.teller.end()
-        raise UnknownError(f"before it began, {error}") from None
+    if time.monotonic() - item.config.stash.get(_STEADY_AT, -math.inf) > _STEADY_FOR_S:
+        try:
+            steady.wait(lab)
+        except DeadlineError as error:
+            told.teller.end()
+            raise UnknownError(f"before it began, {error}") from None
     try:
         yield told
         left = settle(lab, steady)
+        item.config.stash[_STEADY_AT] = -math.inf if left else time.monotonic()
     finally:
         told.teller.end()
     ended_by = item.stash.get(_ERROR, None)

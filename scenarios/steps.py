@@ -37,13 +37,17 @@ if TYPE_CHECKING:
 AT_MOST_S = 20.0
 """How long load may go on for that ends when a scenario does, seconds."""
 
-AFTERWARDS = timedelta(seconds=1)
-"""For how long load goes on when all is done, so that somebody sees what the last of it did."""
+AFTERWARDS = timedelta(seconds=0.5)
+"""For how long load goes on when all is done, so that somebody sees what the last of it did.
+
+What takes longer to be seen a scenario waits for: :func:`await_requests`, say.
+"""
 
 FOUND_AGAIN_WITHIN = timedelta(seconds=1)
 """A client tries a lost connection again after half a second at most (see lab.transport), and that twice."""
 
 CONNECTED_WITHIN = timedelta(seconds=10)
+SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
 
@@ -52,7 +56,7 @@ NOTICED_WITHIN_NS = 250_000_000
 def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
     """Drives load until a moment after the body is over; the body runs once requests are being answered.
 
-    The options say how long that may take at most, see :data:`AT_MOST_S`.
+    The options say how long that may take at most, see :data:`AT_MOST_S`; the moment is :data:`AFTERWARDS`.
 
     Raises:
         UnknownError: the load was over before the body was, so that part of that was seen by nobody.
@@ -66,15 +70,16 @@ def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResu
     """As :func:`under_load`, with several at once."""
     breaking = Breaking()
     with ExitStack() as stack:
-        load = partial(lab.load, breaking=breaking)
-        runs = [stack.enter_context(driven(load, each))[0] for each in options]
-        # Before what waits for the runs to be over, also when the body has failed.
-        stack.callback(breaking.off)
-        yield runs
-        over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
-        if over:
-            raise UnknownError(f"the load was over before the scenario was: give more than {' and '.join(over)}")
-        wait(runs, timeout=AFTERWARDS.total_seconds())
+        try:
+            load = partial(lab.load, breaking=breaking)
+            runs = [stack.enter_context(driven(load, each))[0] for each in options]
+            yield runs
+            over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
+            if over:
+                raise UnknownError(f"the load was over before the scenario was: give more than {' and '.join(over)}")
+            wait(runs, timeout=AFTERWARDS.total_seconds())
+        finally:
+            breaking.off()
 
 
 def _is_over(run: Future[RunResult]) -> bool:
@@ -104,16 +109,16 @@ def is_gone(lab: Lab, unit: str) -> bool:
     return unit not in {node.node for node in known.nodes} | {each.replica for each in known.replicas}
 
 
-def is_answered(lab: Lab, topology: str, caller: str) -> bool:
-    """Whether a model answers a caller this way; UNAVAILABLE is no answer, and any other failure an error.
+def is_answered(lab: Lab, topology: str, caller: str, use_case: str = "ContinueWatchingRanking") -> bool:
+    """Whether a model answers a caller this way; any failure but UNAVAILABLE and being late is an error.
 
     Raises:
         CallError: with another status.
     """
     try:
-        lab.call("ContinueWatchingRanking", topology=topology, caller=caller, context={"user_id": "u1"})
+        lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
     except CallError as error:
-        if error.code is not grpc.StatusCode.UNAVAILABLE:
+        if error.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise
         return False
     return True
@@ -151,6 +156,14 @@ def arrived(lab: Lab, target: str) -> int:
     """How many requests have come to a replica, or to those of a cluster, so far; copies for a shadow do not count."""
     there = [unit for unit in lab.status().units if unit.role == "model" and unit.name.startswith(target)]
     return sum(_requests(unit.address) for unit in there)
+
+
+def await_requests(lab: Lab, replica: str) -> None:
+    """Returns once a replica has got some of the load."""
+    before = arrived(lab, replica)
+    eventually(
+        f"{replica} gets requests", lambda: arrived(lab, replica) - before >= SOME_REQUESTS, within=CONNECTED_WITHIN
+    )
 
 
 def _requests(address: str) -> int:

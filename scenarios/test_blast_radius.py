@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
-from lab.errors import CallError
 from lab.waiting import eventually
-from scenarios.steps import await_connected, connected
+from scenarios.steps import await_connected, connected, is_answered
 
 if TYPE_CHECKING:
     from lab.lab import Lab
@@ -28,7 +26,7 @@ BACK_WITHIN = timedelta(seconds=10)
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=8, topologies=("gateway-header", "mesh", "proxyless"))
+@pytest.mark.scenario(takes_s=4, topologies=("gateway-header", "mesh", "proxyless"))
 @pytest.mark.parametrize(
     ("victim", "way", "cut_off"),
     [
@@ -63,14 +61,4 @@ def _await_answers(lab: Lab, way: str) -> None:
 
 def _cut_off(lab: Lab, topology: str) -> set[str]:
     """Callers that get no answer this way."""
-    return {caller for caller in ASKS if not _answered(lab, caller, topology)}
-
-
-def _answered(lab: Lab, caller: str, topology: str) -> bool:
-    try:
-        lab.call(ASKS[caller], topology=topology, caller=caller, context={"user_id": "u1"})
-    except CallError as error:
-        if error.code is not grpc.StatusCode.UNAVAILABLE:
-            raise
-        return False
-    return True
+    return {caller for caller, use_case in ASKS.items() if not is_answered(lab, topology, caller, use_case)}

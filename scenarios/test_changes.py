@@ -50,7 +50,7 @@ def _changed(scenario: Scenario, topology: str, routes: Path, moved: Path, *, ch
     assert {"ml-cluster-1", "ml-cluster-5"} == {each.cluster for each in records_of(result)}, "nobody saw a change"
 
 
-@pytest.mark.scenario(takes_s=13, topologies=("gateway", "mesh", "proxyless"))
+@pytest.mark.scenario(takes_s=10, topologies=("gateway", "mesh", "proxyless"))
 def test_a_hundred_topology_changes_in_six_seconds_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, routes: Path, tmp_path: Path
 ) -> None:

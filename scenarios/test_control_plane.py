@@ -79,7 +79,7 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
     assert "does not answer" in str(refusal.value)
 
 
-@pytest.mark.scenario(takes_s=22, topologies=("gateway", "mesh", "proxyless"))
+@pytest.mark.scenario(takes_s=17, topologies=("gateway", "mesh", "proxyless"))
 def test_ten_seconds_without_the_control_plane_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -97,7 +97,7 @@ def test_two_minutes_without_the_control_plane_fail_and_misroute_nothing(
     _away(scenario, topology, routes, moved_table(routes, tmp_path), timedelta(minutes=2))
 
 
-@pytest.mark.scenario(takes_s=6, topologies=("mesh",))
+@pytest.mark.scenario(takes_s=4, topologies=("mesh",))
 def test_an_envoy_that_starts_while_the_control_plane_is_down_serves_once_it_is_back(
     scenario: Scenario, lab: Lab
 ) -> None:
@@ -127,7 +127,7 @@ def refusing(lab: Lab) -> Iterator[None]:
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=5, topologies=("gateway", "mesh"))
+@pytest.mark.scenario(takes_s=3, topologies=("gateway", "mesh"))
 @pytest.mark.usefixtures("refusing")
 def test_a_bad_publish_leaves_the_last_good_in_force_and_says_who_refused_and_why(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WITHIN = timedelta(seconds=10)
 
 
-@pytest.mark.scenario(takes_s=25, topologies=("mesh",))
+@pytest.mark.scenario(takes_s=12, topologies=("mesh",))
 @pytest.mark.parametrize("member", ["homepage", "homepage-sidecar", "homepage-resolver"])
 def test_each_of_a_pod_is_killed_and_comes_back_while_the_others_go_on(
     scenario: Scenario, lab: Lab, member: str

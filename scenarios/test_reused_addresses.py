@@ -13,6 +13,7 @@ from lab.waiting import eventually
 from scenarios.steps import (
     AT_MOST_S,
     assert_only_the_cut_off_failed,
+    await_requests,
     cutting,
     records_of,
     registered,
@@ -54,7 +55,7 @@ def _load(topology: str) -> LoadOptions:
     )
 
 
-@pytest.mark.scenario(takes_s=7)
+@pytest.mark.scenario(takes_s=4)
 def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no_v1_call(
     scenario: Scenario, lab: Lab, topology: str, replaced: list[str]
 ) -> None:
@@ -65,6 +66,7 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
         replaced.append(newcomer)
         with scenario.step("Wait until it serves"):
             eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
+            await_requests(lab, newcomer)
     with scenario.step("Judge every answer"):
         result = run.result()
     by_newcomer = _versions_by(result, newcomer)
@@ -75,7 +77,7 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
     assert_only_the_cut_off_failed(result, cut)
 
 
-@pytest.mark.scenario(takes_s=7, topologies=("direct",))
+@pytest.mark.scenario(takes_s=4, topologies=("direct",))
 def test_whoever_has_written_the_address_down_reaches_the_wrong_model(
     scenario: Scenario, lab: Lab, replaced: list[str]
 ) -> None:
@@ -86,6 +88,7 @@ def test_whoever_has_written_the_address_down_reaches_the_wrong_model(
         replaced.append(newcomer)
         with scenario.step("Wait until it serves"):
             eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
+            await_requests(lab, newcomer)
     with scenario.step("Count who was refused"):
         result = run.result()
     assert result.summary.by_status.get("FAILED_PRECONDITION", 0) > 0, "nobody noticed who stands there now"

@@ -55,7 +55,7 @@ def _load(topology: str, duration_s: float) -> LoadOptions:
     )
 
 
-@pytest.mark.scenario(takes_s=5)
+@pytest.mark.scenario(takes_s=6)
 def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_and_broken_it_is(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
@@ -80,7 +80,7 @@ def test_a_shadow_gets_every_copy_that_it_is_due_and_no_caller_notices_how_slow_
 
 
 @pytest.mark.smoke
-@pytest.mark.scenario(takes_s=9)
+@pytest.mark.scenario(takes_s=4)
 def test_when_a_whole_cluster_dies_the_next_choice_answers_from_the_next_request_on_and_says_that_it_is_that(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:

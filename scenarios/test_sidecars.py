@@ -38,11 +38,11 @@ DEAD_FOR = timedelta(seconds=0.5)
 def _load(topology: str, caller: str) -> LoadOptions:
     contexts = {"device": ("phone",)}
     return LoadOptions(
-        topology=topology, caller=caller, use_cases=(USE_CASE,), rate=150, duration_s=AT_MOST_S, contexts=contexts
+        topology=topology, caller=caller, use_cases=(USE_CASE,), rate=150, duration_s=2 * AT_MOST_S, contexts=contexts
     )
 
 
-@pytest.mark.scenario(takes_s=11, topologies=("mesh",))
+@pytest.mark.scenario(takes_s=6, topologies=("mesh",))
 def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(scenario: Scenario, lab: Lab) -> None:
     """Two callers ask for the same; the sidecar of one is killed, and the other loses no request."""
     sidecar = "homepage-sidecar"
@@ -66,7 +66,7 @@ def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(sc
     scenario.figure("failed", f"{own.summary.failed} of {len(records_of(own))}; of the neighbour's 0")
 
 
-@pytest.mark.scenario(takes_s=7, topologies=("mesh",))
+@pytest.mark.scenario(takes_s=5, topologies=("mesh",))
 def test_a_resolver_away_for_longer_than_leases_is_bridged_by_leases_and_then_by_the_callers_default_answer(
     scenario: Scenario, small_lab: Lab, leases: ShortLeases
 ) -> None:

@@ -6,7 +6,18 @@ import re
 
 from xdist.scheduler import LoadScopeScheduling
 
-LONG_ONES_FIRST = ("e2e", "notebooks", "bench", "test_docs.py", "runtime", "docs", "workshop", "faults", "scenarios")
+LONG_ONES_FIRST = (
+    "e2e",
+    "notebooks",
+    "bench",
+    "test_docs.py",
+    "runtime",
+    "docs",
+    "workshop",
+    "faults",
+    "negative",
+    "scenarios",
+)
 """Folders and files that take long as a whole. What is short is left for the end, so that all workers end together."""
 
 DEFAULT_LAB = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.runs import LoadOptions
-from scenarios.steps import assert_all_answered_rightly, under_load
+from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, under_load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ def test_publishing_the_same_table_again_under_load_disturbs_nobody(
     scenario: Scenario, lab: Lab, topology: str, routes: Path
 ) -> None:
     """A revision that changes nothing goes out under load, and every request is answered as before."""
-    load = LoadOptions(topology=topology, caller="homepage", rate=100, duration_s=2)
+    load = LoadOptions(topology=topology, caller="homepage", rate=100, duration_s=AT_MOST_S)
 
     with under_load(lab, load) as run, scenario.step("Publish the table that is in force"):
         lab.publish(routes, comment="the same again")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
-BENCHES = ("encodings", "topologies", "decomposition")
+BENCHES = ("encodings", "topologies", "decomposition", "capacity")
 # What a bench says by its exit status: all holds, a claim does not, one is unknown. The figures are there each time.
 _MEASURED = (0, 1, 2)
 _SAME = 0.001

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from lab.bench.setting import Setting
     from lab.bench.validation import Validation
+    from lab.capacity.survey import Survey
     from lab.report.bars import BarChart as Chart
 
 NAME = "capacity"
@@ -52,6 +53,11 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         service_s=mean_s(latency),
     )
     computed = survey(demand, latency, costs_of(costs.to_document(), "this run"), Assumptions(), say=setting.say)
+    return result(costs, found, computed)
+
+
+def result(costs: BenchResult, found: Validation, computed: Survey) -> BenchResult:
+    """All of it together; the claims are the validation's."""
     return BenchResult(
         name=NAME,
         unit="ms (p50)",

@@ -19,7 +19,7 @@ import numpy as np
 
 from lab.bench.arm import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION, Arm
 from lab.bench.driving import driver
-from lab.bench.interleaved import punctual
+from lab.bench.interleaved import REPEATS, punctual
 from lab.bench.result import Claim, ResultTable
 from lab.bench.setting import setting
 from lab.bench.stubs import behaving
@@ -56,6 +56,7 @@ PAYLOAD_BYTES = 400
 _LOW_RPS = 20.0
 """Evenly spaced, so a replica gets one in 100 ms, and has two slots: nobody waits."""
 _QUEUE = 10_000
+_LEAST_ROUNDS = 3
 
 _SPEC = f"""
 topologies = {json.dumps(TOPOLOGIES)}
@@ -84,14 +85,18 @@ class Effort:
         loaded_s: at each utilisation.
     """
 
-    idle_s: float = 6.0
-    alone_s: float = 30.0
-    loaded_s: float = 24.0
+    idle_s: float = 4.0
+    alone_s: float = 20.0
+    loaded_s: float = 16.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One topology at one utilisation; a list has an item a round, of latencies in ms."""
+    """One topology at one utilisation; a list has an item a round, of latencies in ms.
+
+    Attributes:
+        left_out: rounds that are not in them, because the driver was late in each attempt at them.
+    """
 
     topology: str
     utilisation: float
@@ -99,6 +104,7 @@ class Point:
     predicted: Sequence[Floats]
     measured: Sequence[Floats]
     pace: Pace
+    left_out: int = 0
 
     def claims(self) -> Iterator[Claim]:
         """Predicted over measured, within :data:`BOUNDS`."""
@@ -117,8 +123,12 @@ class Point:
         return _rank(predicted, share), _rank(measured, share)
 
     def _listed(self) -> tuple[list[list[float]], list[list[float]]]:
-        predicted, measured = ([each.tolist() for each in of] for of in (self.predicted, self.measured))
-        return predicted, measured
+        """Of the predicted ones as many as were measured, spread evenly, for the sake of who resamples them."""
+        predicted = [
+            np.sort(each)[len(each) // len(measured) // 2 :: len(each) // len(measured)].tolist()
+            for each, measured in zip(self.predicted, self.measured, strict=True)
+        ]
+        return predicted, [each.tolist() for each in self.measured]
 
     def __str__(self) -> str:
         return f"{self.topology}, {100 * self.utilisation:g} %"
@@ -164,10 +174,12 @@ class Validation:
             f"the way {1e3 * each.overhead_s:.2f} ms"
             for name, each in self.alone.items()
         )
+        left_out, of_all = sum(point.left_out for point in self.points), len(self.points) * self.rounds
         return [
             f"n = {self.rounds} rounds of Poisson arrivals at {REPLICAS} replicas × {SLOTS} slots, taken in turn",
             "the simulation has the arrivals that were sent, and draws service times from those at low load",
             f"measured alone beforehand: {before}",
+            f"left out, as the driver was late in each of {1 + REPEATS} attempts: {left_out} turns of {of_all}",
             f"predictions were written before the loaded turns: {self.folder / _PREDICTIONS}; history beside it",
         ]
 
@@ -210,17 +222,7 @@ class _Run:
             self._write_down(predicted)
             turns = self._loaded(plans)
         write_parquet(self._records, self._folder / run_folder.HISTORY)
-        points = [
-            Point(
-                topology=name,
-                utilisation=busy,
-                rps=plans[name, busy][0].rate,
-                predicted=predicted[name, busy],
-                measured=[1e3 * _latencies_s(turn) for turn in turns[name, busy]],
-                pace=pace_of([turn.pace for turn in turns[name, busy]]),
-            )
-            for name, busy in plans
-        ]
+        points = [_point(*key, plans[key][0].rate, predicted[key], turns[key]) for key in plans]
         return Validation(alone, points, self._folder, self._rounds)
 
     def _without_queues(self, what: str, seconds: float) -> dict[str, Floats]:
@@ -267,6 +269,22 @@ class _Run:
         turn = punctual(arrive)
         self._records += turn.records
         return turn
+
+
+def _point(name: str, busy: float, rps: float, predicted: Sequence[Floats], turns: Sequence[Turn]) -> Point:
+    """Of the rounds in which the driver was in time, or else the machine had other things to do; of all, if too few."""
+    kept = [number for number, turn in enumerate(turns) if not turn.pace.late]
+    if len(kept) < min(_LEAST_ROUNDS, len(turns)):
+        kept = list(range(len(turns)))
+    return Point(
+        topology=name,
+        utilisation=busy,
+        rps=rps,
+        predicted=[predicted[number] for number in kept],
+        measured=[1e3 * _latencies_s(turns[number]) for number in kept],
+        pace=pace_of([turns[number].pace for number in kept]),
+        left_out=len(turns) - len(kept),
+    )
 
 
 @contextmanager

@@ -21,6 +21,13 @@ _MILLION = 1e6
 _HOUR_S = 3_600.0
 _GIGA = 1e9
 _LEAST_CENTRAL = 2  # one may fail
+_RANGES = {
+    "rps": (1, 10**9),
+    "payload_bytes": (0, 10**9),
+    "callers": (1, 10**6),
+    "clusters": (1, 10**6),
+    "slots": (1, 64),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +54,34 @@ class Demand:
     service_s: float
 
     def __post_init__(self) -> None:
-        for name, least in (("rps", 1), ("payload_bytes", 0), ("callers", 1), ("clusters", 1), ("slots", 1)):
+        for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if not least <= value < math.inf:
+            if not least <= value <= most:
                 option = name.removesuffix("_bytes")
-                raise InputError(f"--{option}: {value:g} is out of range; write a number from {least}")
+                raise InputError(f"--{option}: {value:g} is out of range; write a number from {least} to {most:,}")
         if not 0 < self.service_s < math.inf:
             raise InputError(f"--service: {self.service_s:g} s in the mean will not do; write e.g. lognormal:20,0.4")
+
+    def to_document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            source.removeprefix("--"): Quantity(*given, Origin.ASSUMED, source).to_document()
+            for _, given, source in self._given()
+        }
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """As a table has it: option, value, what it is, source."""
+        return [(source, f"{value:,.7g} {unit}", what, "asked for") for what, (value, unit), source in self._given()]
+
+    def _given(self) -> list[tuple[str, tuple[float, str], str]]:
+        return [
+            ("requests per second", (self.rps, "rps"), "--rps"),
+            ("payload", (self.payload_bytes, "B"), "--payload"),
+            ("callers", (self.callers, "services"), "--callers"),
+            ("clusters", (self.clusters, "clusters"), "--clusters"),
+            ("slots of a replica", (self.slots, "requests at once"), "--slots"),
+            ("mean service time of a model", (self.service_s, "s"), "--service"),
+        ]
 
     def replicas(self, utilisation: float) -> int:
         """Replicas of each cluster that keep its slots no busier than this."""
@@ -147,7 +175,9 @@ def fleet(topology: str, demand: Demand, costs: Costs, assumed: Assumptions) -> 
             "connections",
             "balancers × all models' replicas",
         ),
-        struck=_computed(1 / instances[between], "of all requests", f"1 / instances of its {between}"),
+        struck=_computed(
+            1 / instances[between], "of all requests", "1 / processes of what stands between caller and model"
+        ),
         reached=_computed(demand.callers if way.central else 1, "callers", "all of what is central; else one"),
         lost=_computed(
             demand.rps / instances[between] * assumed["noticed-s"],

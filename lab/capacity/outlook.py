@@ -18,15 +18,22 @@ if TYPE_CHECKING:
     from lab.capacity.queues import Floats, Outcome
     from models.stub.behaviour import Latency
 
-REQUESTS = 1_000_000
-"""Of one simulation, all clusters together."""
+_REQUESTS = 1_000_000
+"""Of one simulation, all clusters together; fewer where a cluster has more replicas than :data:`_MANY` to look at."""
 
+_MANY = 16
+_MOST_REPLICAS = 48
+"""Of a larger cluster, a slice of so many is simulated, with its part of the requests."""
+
+_WINDOW_SERVICES = 100
+"""An outage is noticed after so many mean service times at the latest, in the simulation: more tell nothing new."""
 _LEAST_EACH = 400
 _WARM = 0.25  # of the requests of a cluster: queues begin empty
 _MOST_LANES = 2_000
 ZONES = 3
 _ONE = "one for all"
 _BEFORE_SERVICES = 20  # before an outage, so many mean service times for the queues to fill
+_AFTER_SERVICES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,41 +84,57 @@ class Outlook:
 
     @property
     def cluster(self) -> Cluster:
-        """One of them."""
-        return Cluster(replicas=self.demand.replicas(self.assumed["utilisation"]), slots=self.demand.slots)
+        """One of them, or a slice of it."""
+        return Cluster(replicas=min(self.replicas, _MOST_REPLICAS), slots=self.demand.slots)
+
+    @property
+    def replicas(self) -> int:
+        """Of a whole cluster."""
+        return self.demand.replicas(self.assumed["utilisation"])
+
+    @property
+    def rate(self) -> float:
+        """Requests per second of what is simulated of a cluster."""
+        return self.demand.rps / self.demand.clusters * self.cluster.replicas / self.replicas
 
     @property
     def lanes(self) -> int:
         """How many clusters are simulated: all, up to 2,000."""
         return min(self.demand.clusters, _MOST_LANES)
 
+    @property
+    def requests(self) -> int:
+        """Of one simulation in each cluster."""
+        all_together = _REQUESTS * min(1.0, _MANY / self.cluster.replicas)
+        return max(_LEAST_EACH, int(all_together / self.lanes))
+
     def tails(self, balancers: Mapping[str, int]) -> Iterator[Tail]:
         """By each way of balancing, with one balancer and with as many as there are; each is a simulation."""
-        requests = max(_LEAST_EACH, REQUESTS // self.lanes)
         for name, number in {_ONE: 1, **balancers}.items():
             for balancing in Balancing:
-                outcome = self._run(replace(self.cluster, balancing=balancing, balancers=number), requests)
-                warm = replace(outcome, latency_s=outcome.latency_s[int(_WARM * requests) :])
+                outcome = self._run(replace(self.cluster, balancing=balancing, balancers=number))
+                warm = replace(outcome, latency_s=outcome.latency_s[int(_WARM * self.requests) :])
                 shown = name if number == 1 else f"{name}: {number:,}"
                 yield Tail(balancing, shown, *(1e3 * warm.quantile_s(share) for share in (0.5, 0.99, 0.999)))
 
     def losses(self) -> Iterator[Loss]:
         """A zone dies: without retries, with a budget, and with as many as one likes; at two utilisations."""
         replicas = -(-self.cluster.replicas // ZONES) * ZONES  # as many in each zone
-        mean_s, noticed_s = self.demand.service_s, self.assumed["noticed-s"]
+        mean_s = self.demand.service_s
+        noticed_s = min(self.assumed["noticed-s"], _WINDOW_SERVICES * mean_s)
         for busy in (0.5, self.assumed["utilisation"]):
             rate = busy * replicas * self.demand.slots / mean_s
             at_s = _BEFORE_SERVICES * mean_s
-            ends_s = at_s + 2 * noticed_s + _BEFORE_SERVICES * mean_s
-            lanes = max(1, min(self.lanes, int(REQUESTS / (rate * ends_s))))
+            ends_s = at_s + noticed_s + _AFTER_SERVICES * mean_s
+            lanes = max(1, min(self.lanes, int(self.requests * self.lanes / (rate * ends_s))))
             outage = Outage(replicas=replicas // ZONES, at_s=at_s, noticed_s=noticed_s)
             for words, retries in _RETRIES.items():
                 cluster = replace(self.cluster, replicas=replicas, retries=retries, outage=outage)
                 arrivals_s, outcome = self._under(cluster, rate, int(rate * ends_s), lanes)
                 yield _loss(busy, words, arrivals_s, outcome, outage)
 
-    def _run(self, cluster: Cluster, requests: int) -> Outcome:
-        return self._under(cluster, self.demand.rps / self.demand.clusters, requests, self.lanes)[1]
+    def _run(self, cluster: Cluster) -> Outcome:
+        return self._under(cluster, self.rate, self.requests, self.lanes)[1]
 
     def _under(self, cluster: Cluster, rate: float, requests: int, lanes: int) -> tuple[Floats, Outcome]:
         random = np.random.default_rng(self.seed)
@@ -130,6 +153,7 @@ _RETRIES: Mapping[str, Retries] = {
 def _loss(busy: float, words: str, arrivals_s: Floats, outcome: Outcome, outage: Outage) -> Loss:
     noticed = outage.at_s + outage.noticed_s
     before, after = arrivals_s < outage.at_s, arrivals_s >= noticed
-    failed = outcome.failed[~before & ~after].mean()
+    meanwhile = outcome.failed[~before & ~after]
+    failed = meanwhile.mean() if meanwhile.size else 0.0
     p99s = (1e3 * float(np.nanquantile(outcome.latency_s[when], 0.99)) for when in (before, after))
     return Loss(busy, words, float(failed), *p99s)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Ints: TypeAlias = npt.NDArray[np.int64]
 
 _REMEMBERED = 64
-"""Requests of a replica whose end is remembered, to count who is there; the oldest are forgotten first."""
+"""Requests of a replica whose end is remembered, to count who is there; four for each of its slots if that is more."""
 
 
 class Balancing(StrEnum):
@@ -179,7 +179,8 @@ class _Lanes:
         # Balancers begin anywhere, for they did not all start at this moment, and know the replicas in any order.
         self._turn = random.integers(0, cluster.replicas, (lanes, cluster.balancers))
         self._order = random.permuted(np.tile(np.arange(cluster.replicas), (lanes, 1)), axis=1)
-        remembered = (lanes, cluster.replicas, _REMEMBERED) if cluster.looks else (0, 0, 0)
+        each = max(_REMEMBERED, 4 * cluster.slots)
+        remembered = (lanes, cluster.replicas, each) if cluster.looks else (0, 0, 0)
         self._ends_s = np.zeros(remembered)
         self._senders = np.zeros(remembered, np.int64)
         self._again = np.zeros(remembered, bool)
@@ -241,11 +242,18 @@ class _Lanes:
 
     def _better_of_two(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
         """As Envoy draws: both at random, be they the same."""
-        counts = self._sent_by(lanes, senders, now_s)
         one, other = (self._random.integers(first, self._cluster.replicas) for _ in range(2))
-        rows = np.arange(len(lanes))
-        better: Ints = np.where(counts[rows, other] < counts[rows, one], other, one)
+        to_one, to_other = (self._sent_to(each, lanes, senders, now_s) for each in (one, other))
+        better: Ints = np.where(to_other < to_one, other, one)
         return better
+
+    def _sent_to(self, replicas: Ints, lanes: Ints, senders: Ints, now_s: Floats) -> Ints:
+        """Requests under way at one replica of each lane that the lane's present balancer has sent."""
+        there = self._ends_s[lanes, replicas] > now_s[:, None]
+        if self._cluster.balancers > 1:
+            there &= self._senders[lanes, replicas] == senders[:, None]
+        counts: Ints = np.count_nonzero(there, axis=1)
+        return counts
 
     def _least(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
         counts = self._sent_by(lanes, senders, now_s) + self._random.random((len(lanes), self._cluster.replicas))
@@ -254,7 +262,7 @@ class _Lanes:
         return least
 
     def _sent_by(self, lanes: Ints, senders: Ints, now_s: Floats) -> Ints:
-        """Requests under way at each replica that the lane's present balancer has sent."""
+        """The same of each of a lane's replicas."""
         there = self._there(lanes, now_s)
         if self._cluster.balancers > 1:
             there &= self._of(self._senders, lanes) == senders[:, None, None]

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.capacity.fleet import fleet
-from lab.capacity.outlook import REQUESTS, Outlook
+from lab.capacity.outlook import Outlook
 from lab.capacity.quantity import Origin
 from lab.capacity.tables import (
     assumptions_table,
@@ -47,14 +47,15 @@ class Survey:
     def tables(self) -> list[ResultTable]:
         """To be shown, in this order."""
         computed = [parts_table(self.fleets), fleets_table(self.fleets), breaks_table(self.fleets)]
-        of = f"{self.demand.clusters:,} clusters of {self.outlook.cluster.replicas} × {self.demand.slots} slots"
+        of = f"{self.demand.clusters:,} clusters of {self.outlook.replicas} × {self.demand.slots} slots"
         simulated = [tails_table(self.tails, of), losses_table(self.losses, "each in its zone")]
-        return [assumptions_table(self.assumed), *computed, *(simulated if self.tails else [])]
+        return [assumptions_table(self.demand, self.assumed), *computed, *(simulated if self.tails else [])]
 
     def notes(self) -> list[str]:
         """Where all is from."""
         simulated = (
-            f"simulated: {REQUESTS:,} requests each, {self.outlook.lanes:,} clusters of {self.demand.clusters:,}, seed "
+            f"simulated: {self.outlook.requests:,} requests at {self.outlook.cluster.replicas} replicas of each of "
+            f"{self.outlook.lanes:,} clusters, seed "
             f"{self.outlook.seed}, Poisson arrivals, service times assumed: {self.outlook.latency}"
         )
         return [*sources(self.fleets), *([simulated] if self.tails else [])]
@@ -62,13 +63,13 @@ class Survey:
     def to_document(self) -> dict[str, Any]:
         """As JSON has it; every number is marked, those of a simulation all together."""
         return {
-            "demand": asdict(self.demand),
+            "demand": self.demand.to_document(),
             "assumed": self.assumed.to_document(),
             "topologies": [each.to_document() for each in self.fleets],
             "simulated": {
                 "origin": str(Origin.COMPUTED),
                 "source": self.notes()[-1] if self.tails else "",
-                "replicas": self.outlook.cluster.replicas,
+                "replicas": self.outlook.replicas,
                 "tails": [asdict(each) for each in self.tails],
                 "outage": [asdict(each) for each in self.losses],
             },
@@ -111,7 +112,7 @@ def survey(
     }
     if not simulated:
         return Survey(demand, assumed, fleets, outlook, [], [])
-    say(f"simulating {demand.clusters:,} clusters of {outlook.cluster.replicas} replicas: balancing")
+    say(f"simulating {demand.clusters:,} clusters of {outlook.replicas} replicas: balancing")
     tails = list(outlook.tails(balancers))
     say("simulating a zone's death")
     return Survey(demand, assumed, fleets, outlook, tails, list(outlook.losses()))

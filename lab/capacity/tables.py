@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from lab.capacity.assumptions import Assumptions
-    from lab.capacity.fleet import Fleet
+    from lab.capacity.fleet import Demand, Fleet
     from lab.capacity.outlook import Loss, Tail
 
 _COMPUTED, _SIMULATED = f"({Origin.COMPUTED})", "(computed by simulation)"
 
 
-def assumptions_table(assumed: Assumptions) -> ResultTable:
-    """All of them, each with its source."""
-    rows = []
+def assumptions_table(demand: Demand, assumed: Assumptions) -> ResultTable:
+    """What is asked for, and all assumptions, each with its source."""
+    rows = demand.rows()
     for name, known in ASSUMPTIONS.items():
         quantity = assumed.quantity(name)
         rows.append((f"--{name}", f"{quantity.value:.6g} {quantity.unit}", known.meaning, quantity.source))

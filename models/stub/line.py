@@ -55,12 +55,13 @@ class Line:
                 f"{who} serves {limit} requests of one tenant at once, its tenant_concurrency_limit, and tenant "
                 f"{shown(tenant)} has as many (use case {shown(envelope.use_case)}); try again later",
             )
-        limit = behaviour.concurrency_limit
-        if limit and self.in_flight >= limit + behaviour.queue_limit:
-            waiting = f", and {behaviour.queue_limit} wait, its queue_limit" if behaviour.queue_limit else ""
+        limit, queue = behaviour.concurrency_limit, behaviour.queue_limit
+        if limit and self.in_flight >= limit + queue:
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{who} serves {limit} requests at once, its concurrency_limit{waiting}; try again later",
+                f"{who} serves {limit} requests at once and lets {queue} wait, its queue_limit; try again later"
+                if queue
+                else f"{who} serves {limit} requests at once, its concurrency_limit; try again later",
             )
         self._by_tenant[tenant] = mine + 1
         self.in_flight += 1

@@ -8,6 +8,7 @@ import pytest
 from lab.bench import (
     balancing,
     blast_radius,
+    capacity,
     convergence,
     decomposition,
     driver,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from lab.bench.setting import Setting
 
-ELSEWHERE = {streaming.NAME, balancing.NAME, blast_radius.NAME, resolver.NAME}
+ELSEWHERE = {streaming.NAME, balancing.NAME, blast_radius.NAME, resolver.NAME, capacity.NAME}
 """Benches that have a file of tests of their own, with a run among them."""
 
 

@@ -67,6 +67,20 @@ def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab, tmp_p
     assert (call.topology, call.cluster) == ("mesh", "ml-cluster-5")
 
 
+def test_every_caller_can_be_asked_once_the_lab_is_up(new_lab, mini_spec) -> None:
+    mini_spec.write_text(f"{mini_spec.read_text()}[callers.search]\n")
+    routes = mini_spec.with_name("routes.yaml")
+    routes.write_text(routes.read_text().replace("[homepage]", "[homepage, search]"))
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    lab.kill("search")
+
+    lab.up(spec=mini_spec)
+
+    for topology in ("gateway", "mesh"):
+        assert lab.call("ContinueWatchingRanking", topology=topology, caller="search").version == "v1"
+
+
 def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(new_lab, mini_spec) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)

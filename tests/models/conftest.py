@@ -234,3 +234,11 @@ def spawn_replica(tmp_path: Path) -> Iterator[Callable[..., ReplicaProcess]]:
     for process in processes:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+async def replica(control_plane: ControlPlane, start_replica: StartReplica) -> RunningReplica:
+    started = await start_replica()
+    control_plane.assign(7, "rows.v1", "rows.v2", "fraud.v1")
+    await control_plane.holds("rows.v1", "rows.v2", "fraud.v1")
+    return started

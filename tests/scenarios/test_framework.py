@@ -22,7 +22,7 @@ MODULE = """
 import pytest
 from datetime import timedelta
 from lab.runs import LoadOptions
-from scenarios.steps import GONE_WITHIN, is_gone, registered, under_load
+from scenarios.steps import GONE_WITHIN, assert_all_answered_rightly, is_gone, records_of, registered, under_load
 
 VICTIM = "ml-cluster-1-a"
 
@@ -48,6 +48,21 @@ def test_without_effect(scenario, lab):
 def test_untidy(scenario, lab):
     lab.kill(VICTIM)
     scenario.saw()
+
+def test_fault_under_load(scenario, lab, topology):
+    load = LoadOptions(topology=topology, caller="homepage", rate=50, duration_s=60)
+    with under_load(lab, load) as run:
+        with scenario.fault("error", "ml-cluster-6", rate=1):
+            pass
+        scenario.kill("payments-resolver").heal()
+    assert_all_answered_rightly(run.result())
+    assert 0 < len(records_of(run.result())) < 50 * 30
+
+def test_fault_that_nobody_can_see(scenario, lab, monkeypatch):
+    monkeypatch.setattr("scenarios.scenario.SEEN_WITHIN", timedelta(milliseconds=50))
+    fault = lab.inject("error", "ml-cluster-6")
+    fault.heal()
+    scenario.see_fault(fault)
 
 def test_fine_again(scenario, lab):
     assert VICTIM in registered(lab)
@@ -97,6 +112,8 @@ def _properties(session: tuple[str, Path], name: str) -> dict[str, list[str]]:
         ("test_unseen", "unknown"),
         ("test_without_effect", "unknown"),
         ("test_untidy", "invalid"),
+        ("test_fault_under_load", "valid"),
+        ("test_fault_that_nobody_can_see", "unknown"),
         ("test_fine_again", "valid"),
     ],
 )
@@ -143,7 +160,8 @@ def test_the_result_of_each_is_kept_in_one_folder_a_session(session) -> None:
     results = [json.loads(path.read_text()) for path in (session[1] / "runs" / "latest").glob("some/*/scenario.json")]
 
     assert {
-        "test_fine": "mesh",
-        **dict.fromkeys(["test_wrong", "test_unseen", "test_without_effect", "test_untidy", "test_fine_again"], ""),
+        **dict.fromkeys(["test_fine", "test_fault_under_load"], "mesh"),
+        **dict.fromkeys(["test_wrong", "test_unseen", "test_without_effect", "test_untidy"], ""),
+        **dict.fromkeys(["test_fault_that_nobody_can_see", "test_fine_again"], ""),
     } == {each["name"]: each["topology"] for each in results}
     assert {"process"} == {each["runtime"] for each in results}

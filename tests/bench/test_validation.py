@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lab.bench import capacity
+from lab.bench.costs import Busy
+from lab.bench.result import BenchResult
+from lab.bench.validation import BOUNDS, TOPOLOGIES, UTILISATIONS, Effort, Point, Validation, validate
+from lab.capacity.assumptions import Assumptions
+from lab.capacity.costs import TITLE, costs_of
+from lab.capacity.fleet import Demand
+from lab.capacity.prediction import LANES, Alone, predict
+from lab.capacity.queues import Cluster
+from lab.capacity.survey import survey
+from lab.errors import InputError
+from lab.measure.pace import Pace
+from lab.report.picture import to_svg
+from models.stub.behaviour import ConstantLatency
+
+KEPT_UP = Pace(offered=10, achieved_rate=10, schedule_delay_p99_ms=0.1, late_rounds=0, repeated=0)
+
+
+def test_a_request_takes_what_it_took_alone_and_what_it_waits() -> None:
+    alone = Alone(np.array([0.011]), overhead_s=0.001)
+    [round_] = predict(alone, [np.array([0.0, 0.001, 0.5])], Cluster(replicas=1, slots=1), seed=0)
+
+    # The slot is taken for 10 ms, so the second waits for 9; the way is not in the queue.
+    assert [pytest.approx(11), pytest.approx(20), pytest.approx(11)] == round_.reshape(3, LANES)[:, 0].tolist()
+    assert pytest.approx(0.5 * 4 / 0.010) == alone.rate(0.5, 4)
+
+
+def test_predictions_are_drawn_by_their_seed() -> None:
+    alone = Alone(np.linspace(0.01, 0.02, 50), overhead_s=0.001)
+    first, again, other = (
+        predict(alone, [np.arange(20) / 100], Cluster(replicas=2, slots=1), seed=seed)[0] for seed in (1, 1, 2)
+    )
+
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_nothing_follows_from_nothing() -> None:
+    with pytest.raises(InputError, match="low load"):
+        Alone(np.array([]), 0.0)
+
+
+def test_a_prediction_that_is_off_by_too_much_does_not_hold() -> None:
+    measured = [np.linspace(10, 20, 100)] * 3
+    for factor, holds in ((1.1, [True, True]), (1.2, [False, True]), (0.7, [False, False])):
+        predicted = [factor * each for each in measured]
+        point = Point(topology="mesh", utilisation=0.6, rps=9.0, predicted=predicted, measured=measured, pace=KEPT_UP)
+        assert holds == [claim.holds for claim in point.claims()]
+
+
+def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None:
+    measured = [np.linspace(10, 20, 100)] * 3
+    points = [
+        Point(topology=name, utilisation=0.6, rps=9.0, predicted=measured, measured=measured, pace=KEPT_UP)
+        for name in TOPOLOGIES
+    ]
+    alone = {name: Alone(np.array([0.02]), 0.001) for name in TOPOLOGIES}
+    costs = Busy(Path(), ["caller", "resolver", "sidecar", "gateway"])
+    for name in TOPOLOGIES:
+        costs.rps[name, 30_000] = [500.0] * 3
+        costs.cpu_s |= {(name, 30_000, part): [0.5] * 3 for part in costs.parts}
+    of_costs = BenchResult(
+        name="", unit="rps", arms={}, claims=[], notes=["n"], tables=[costs.table()], charts=[costs.chart(30_000)]
+    )
+    demand = Demand(rps=1e6, payload_bytes=30_000, callers=30, clusters=2_000, slots=4, service_s=0.02)
+    read = costs_of(of_costs.to_document(), "here")
+    computed = survey(demand, ConstantLatency(20), read, Assumptions(), simulated=False)
+
+    found = capacity.result(of_costs, Validation(alone, points, Path(), 3), computed)
+
+    assert [True] * 4 == [claim.holds for claim in found.claims]
+    assert {3} == {len(values) for values in found.arms.values()}
+    titles = [each.title for each in found.shown_tables()]
+    assert ["latency foretold and measured, ms", TITLE, "assumed; each is an option"] == titles[:3]
+    assert all(to_svg(chart, "") for chart in found.shown_charts())
+    assert [["gateway", "30,000", *["0.500"] * 4, "2.000"]] == found.tables[1].written()[:1]
+
+
+def test_a_real_lab_is_foretold_before_it_is_loaded(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+
+    found = validate(lambda _: None, 2, Effort(idle_s=0.6, alone_s=2.0, loaded_s=0.8))
+
+    assert [(name, busy) for name in TOPOLOGIES for busy in UTILISATIONS] == [
+        (each.topology, each.utilisation) for each in found.points
+    ]
+    foretold = json.loads((found.folder / "predictions.json").read_text())
+    for point, written in zip(found.points, foretold, strict=True):
+        for share in BOUNDS:
+            predicted, measured = point.quantile_ms(share)
+            assert predicted == written[f"p{100 * share:g}_ms"]
+            # A few dozen requests tell little more than the order of magnitude, and the median is at least a service.
+            assert 1 / 3 < predicted / measured < 3
+        assert [LANES * len(each) for each in point.measured] == [len(each) for each in point.predicted]
+    assert len(found.claims()) == len(found.table().rows) * len(BOUNDS)

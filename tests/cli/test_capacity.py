@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.capacity import outlook
+from lab.capacity.costs import PAYLOAD, TITLE
+from lab.cli import app
+from lab.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """A folder as a bench leaves it, with two sizes of two topologies."""
+    rows = [[name, size, 0.2, 0.0, 0.1, 0.5, 0.8] for name in ("gateway", "mesh") for size in (400, 30_000)]
+    columns = ["topology", PAYLOAD, "caller", "resolver", "sidecar", "gateway", "sum"]
+    document = {"name": "capacity", "ran": None, "tables": [{"title": TITLE, "columns": columns, "rows": rows}]}
+    (tmp_path / "capacity.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def lab(*arguments: object) -> Any:
+    return app(["capacity", *map(str, arguments)], standalone_mode=False)
+
+
+def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(outlook, "_REQUESTS", 20_000)
+
+    lab("--from", measured, "--rps", 1e6, "--clusters", 50, "--hop-ms", 1, "--seed", 3, "--json")
+
+    document = json.loads(capsys.readouterr().out)
+    gateway, mesh = document["topologies"]
+    assert {"value": 50, "unit": "clusters", "origin": "assumed", "source": "--clusters"} == document["demand"][
+        "clusters"
+    ]
+    assert ["gateway", "mesh"] == [gateway["topology"], mesh["topology"]]
+    assert pytest.approx(1e6 * 0.7e-3 / 0.6) == gateway["cores"]["value"]
+    assert [2, 1] == [each["hop_ms"]["value"] for each in (gateway, mesh)]
+    assert {"--hop-ms"} == {each["source"] for each in document["assumed"].values() if each["source"].startswith("--")}
+    simulated = document["simulated"]
+    assert ("computed", 12, 6) == (simulated["origin"], len(simulated["tails"]), len(simulated["outage"]))
+
+
+def test_tables_say_what_is_measured_computed_and_assumed(measured: Path, capsys) -> None:
+    lab("--from", measured / "capacity.json", "--payload", "2KB", "--topologies", "mesh", "--no-simulate")
+
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("assumed", "computed", "CPU computed: on the line through 400 and 30000 B"))
+    assert "simulation" not in out
+    assert "gateway" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--payload", "heavy"], "--payload: 'heavy' is not a size"),
+        (["--rps", "0"], "--rps: 0 is out of range"),
+        (["--service", "load:3,16"], "--service: "),
+        (["--service", "soon"], "latency: 'soon'"),
+        (["--topologies", "mash"], "--topologies: 'mash' is not known"),
+        (["--topologies", "proxyless"], "proxyless: nothing is known"),
+        (["--utilisation", "1.2"], "--utilisation: 1.2 is out of range"),
+        (["--from", "nowhere"], "--from: nowhere has no result"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_option(measured: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        lab("--from", measured, *arguments)
+
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "capacity.json").write_text("{")
+
+    with pytest.raises(InputError, match=r"--from: .*capacity.json is not JSON"):
+        lab("--from", tmp_path)

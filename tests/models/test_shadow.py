@@ -1,0 +1,70 @@
+"""Copies of requests, which ask for no place and no attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+import pytest
+
+from models.proto.control.v1 import stub_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import RunningReplica
+
+    from models.proto.ranking.v1 import ranking_pb2
+
+KEY = "x-routing-key"
+
+
+async def test_a_copy_is_served_by_its_key_remembered_and_not_counted_as_a_request(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
+) -> None:
+    request = rank_request("rows", "v1")
+    as_copy = ((KEY, "rows.v2"), ("x-shadow", "copy"))
+    for number in range(3):
+        request.envelope.request_id = f"r{number}"
+        assert (await replica.ranking.Rank(request, metadata=as_copy)).answered_by.version == "v2"
+    request.envelope.request_id = "streamed"
+    assert {"v2"} == {each.answered_by.version async for each in replica.ranking.RankStream(request, metadata=as_copy)}
+    with pytest.raises(grpc.aio.AioRpcError, match="tear"):
+        await replica.ranking.Rank(request, metadata=((KEY, "rows.v2"),))
+    with pytest.raises(grpc.aio.AioRpcError, match="tear"):
+        await replica.ranking.Rank(request, metadata=((KEY, "rows.v2"), ("x-shadow", "original")))
+
+    counts = await replica.control.GetCounts(stub_pb2.GetCountsRequest())
+    assert (2, 2, 4) == (counts.requests, counts.tears, counts.copies)
+    [copies] = (await replica.control.Copies(stub_pb2.CopiesRequest())).versions
+    assert ("rows.v2", 0) == (copies.routing_key, copies.forgotten)
+    assert ["r0", "r1", "r2", "streamed"] == list(copies.request_ids)
+
+
+async def test_a_copy_of_a_version_that_is_not_held_is_refused_and_not_remembered(
+    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=r"rows@v9.*is not loaded"):
+        await replica.ranking.Rank(rank_request("rows", "v1"), metadata=((KEY, "rows.v9"), ("x-shadow", "copy")))
+
+    assert not (await replica.control.Copies(stub_pb2.CopiesRequest())).versions
+
+
+async def test_copies_take_no_place_from_requests(
+    replica: RunningReplica,
+    rank_request: Callable[..., ranking_pb2.RankRequest],
+    eventually: Callable[..., object],
+) -> None:
+    latency = stub_pb2.ConstantLatency(ms=60_000)
+    await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=latency, concurrency_limit=1))
+    as_copy = ((KEY, "rows.v2"), ("x-shadow", "copy"))
+    slow = replica.ranking.Rank(rank_request("rows", "v1"), metadata=as_copy)
+    copies = replica.replica.desk.copies
+    await eventually("the copy has come", lambda: copies.count == 1)
+    with pytest.raises(grpc.aio.AioRpcError, match="concurrency_limit"):
+        await replica.ranking.Rank(rank_request("rows", "v1"), metadata=as_copy)
+
+    await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)))
+    assert (await replica.ranking.Rank(rank_request("rows", "v1"))).answered_by.version == "v1"
+    slow.cancel()
