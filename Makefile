@@ -136,7 +136,7 @@ bundle: $(VENV)/ready  ## One archive that stands the lab up where there is no n
 	@compose/bundle.sh $(BIN)/python $(ARGS)
 
 compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for Docker Compose alone
-	@$(BIN)/python -m lab.runtime.compose > $(VENV)/compose.yaml && cp $(VENV)/compose.yaml compose/compose.yaml
+	@$(BIN)/python -m lab.runtime.compose
 
 clean: lab-down  ## Take the lab down and remove .venv and caches
 	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build

@@ -24,7 +24,7 @@ from models.proto.control.v1 import (
     rules_pb2,
     rules_pb2_grpc,
 )
-from tests.negative.scene import KEY, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
+from tests.negative.scene import KEY, OURS, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
 from tests.negative.wire import Answer
 
 if TYPE_CHECKING:
@@ -186,6 +186,14 @@ CLAIMS = (
     ),
     Case("another caller's use case", "gateway", "gateway-1", _DENIED, "SearchRanking", _asks_gateway(THEIRS, "")),
     Case(
+        "another caller's use case, in its name",
+        "gateway",
+        "gateway-1",
+        _DENIED,
+        "you are homepage, and may not ask as caller 'search'",
+        _asks_gateway(THEIRS, "search"),
+    ),
+    Case(
         "another caller's use case",
         "mesh",
         "homepage-resolver",
@@ -200,6 +208,14 @@ CLAIMS = (
         _DENIED,
         "speaks for homepage, not for caller 'search'",
         _asks_resolver("homepage", THEIRS, "search"),
+    ),
+    Case(
+        "another caller's resolver",
+        "mesh",
+        "homepage-resolver",
+        _DENIED,
+        "speaks for homepage, not for you, who are search",
+        _asks_resolver("search", OURS, ""),
     ),
     Case(
         "a registration that is played again",
