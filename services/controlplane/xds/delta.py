@@ -103,7 +103,7 @@ class DeltaStream:
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
         """Takes in a subscription, an acknowledgement or a refusal."""
         if request.type_url not in self._subscriptions:
-            log.warning("%s asks for %s, which is not served", self._subscriber.node, request.type_url)
+            log.warning("%r asks for %r, which is not served", self._subscriber.node, request.type_url)
             return
         subscription = self._subscriptions[request.type_url]
         if request.response_nonce:
@@ -199,7 +199,7 @@ class DeltaStream:
         refusal = request.error_detail.message if request.HasField("error_detail") else None
         generation = self._progress.answered(request.response_nonce, refusal)
         if refusal is not None:
-            log.error("%s refused generation %d: %s", self._subscriber.node, generation, refusal)
+            log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
 
 
 def _key(type_url: str, name: str) -> str:

@@ -69,14 +69,14 @@ class SotwStream:
     def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
         """Takes in a subscription, an acknowledgement or a refusal; one request may be two of these."""
         if request.type_url not in self._subscriptions:
-            log.warning("%s asks for %s, which is not served", self._subscriber.node, request.type_url)
+            log.warning("%r asks for %r, which is not served", self._subscriber.node, request.type_url)
             return
         if request.response_nonce:
             refusal = request.error_detail.message if request.HasField("error_detail") else None
             # Of answers that it could not send at once a client sends the last alone.
             generation = self._progress.answered(request.response_nonce, refusal, of_all=request.type_url)
             if refusal is not None:
-                log.error("%s refused generation %d: %s", self._subscriber.node, generation, refusal)
+                log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
         self._subscribe(request.type_url, set(request.resource_names))
         self._progress.update()
 
