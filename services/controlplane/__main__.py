@@ -8,7 +8,9 @@ import logging
 from pathlib import Path
 
 from lab.transport import listen, new_server, run_service
+from lab.transport.audit import Audited
 from services.controlplane.apis import ADMITS, add_apis
+from services.controlplane.audit import METHODS, AuditLog, described
 from services.controlplane.publish import Publisher, Timeouts
 from services.controlplane.registry import Registry
 
@@ -38,8 +40,10 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     for subscribers in (publisher.fleet.store.subscribers, publisher.fleet.feed.subscribers):
         subscribers.leaves_behind = arguments.leave_behind
     publisher.restore()
-    server, _ = new_server(keepalive=True, admits=ADMITS)
-    add_apis(server, publisher)
+    audit_log = AuditLog(registry)
+    audited = Audited("control-plane", METHODS, audit_log, described)
+    server, _ = new_server(keepalive=True, admits=ADMITS, audit=audited)
+    add_apis(server, publisher, audit_log)
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)

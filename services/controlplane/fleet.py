@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from lab.routing.callers import keys_for, policies_of
+from lab.routing.callers import callers_of, keys_for, policies_of
 from services.controlplane.differences import differing
 from services.controlplane.membership import Membership
 from services.controlplane.placement import Placements
@@ -35,7 +35,7 @@ class Fleet:
     """
 
     def __init__(self, on_replicas: Callable[[Collection[str]], None], now_ns: Callable[[], int]) -> None:
-        self.store = ResourceStore(self._keys_for, now_ns)
+        self.store = ResourceStore(self._keys_for, now_ns, self._callers)
         self.feed = RulesFeed(now_ns)
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
@@ -45,6 +45,8 @@ class Fleet:
         self._placed: Mapping[str, ModelVersion] = {}  # versions of the table that was placed last
         self._keys_on: dict[str, set[str]] = defaultdict(set)  # model cluster → routing keys placed on it
         self._left: set[str] = set()  # endpoint sets that were moved away from, and may still be used
+        # By identity of a table's use cases: these, so that they stay, and caller → keys.
+        self._keys_known: dict[int, tuple[Any, dict[str, frozenset[str]]]] = {}
         self._policies: dict[str, Policy] = {}  # of keys that have one, as nodes are told
         self._treated_by: Mapping[str, Any] = {}  # use cases that these are of
         self._placements = Placements()
@@ -135,7 +137,25 @@ class Fleet:
         self._frozen = True
 
     def _keys_for(self, caller: str) -> set[str]:
-        return {key for table in self._tables for key in keys_for(caller, table)}
+        return {key for table in self._tables for key in self._keys_by(table, caller)}
+
+    def _keys_by(self, table: RouteTable, caller: str) -> frozenset[str]:
+        """Of what a table says, only who may pin versions depends on more than its use cases, which seldom change."""
+        use_cases = table.document["use_cases"]
+        known = self._keys_known.get(id(use_cases))
+        if known is None:
+            if len(self._keys_known) > len(self._tables):
+                self._keys_known.clear()
+            known = self._keys_known[id(use_cases)] = (use_cases, {})
+        keys = known[1].get(caller)
+        if keys is None:
+            keys = keys_for(caller, table)
+            if not any(caller in use_case.get("override", ()) for use_case in use_cases.values()):
+                known[1][caller] = keys
+        return keys
+
+    def _callers(self) -> set[str]:
+        return {caller for table in self._tables for caller in callers_of(table)}
 
     def _endpoints_changed(self, clusters: Collection[str]) -> None:
         if self._frozen:
@@ -151,4 +171,4 @@ class Fleet:
     def _served(self, key: str) -> Served:
         cluster, failover = self._placement[key]
         standby = self.membership.addresses(failover, key) if failover else ()
-        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby))
+        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby), failover)

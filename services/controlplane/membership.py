@@ -20,7 +20,6 @@ from services.controlplane.differences import differing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
-
 log = logging.getLogger(__name__)
 
 HEARTBEAT_TIMEOUT_S = 0.9

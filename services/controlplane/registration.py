@@ -16,6 +16,7 @@ from services.controlplane.membership import Member
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from services.controlplane.audit import AuditLog
     from services.controlplane.membership import Membership, Version
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
     """The registration API."""
 
-    def __init__(self, membership: Membership) -> None:
-        self._membership = membership
+    def __init__(self, membership: Membership, audit_log: AuditLog) -> None:
+        self._membership, self._audit_log = membership, audit_log
 
     async def Register(  # noqa: N802 (the protocol's name)
         self,
@@ -42,6 +43,8 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
                 if identity is not None and not is_operator(identity) and report.cluster != identity.name:
                     impostor = f"{identity.uri} may not be a replica of {report.cluster!r}"
                     return
+                if report.acts:
+                    self._audit_log.take_over(report.replica, report.acts)
                 member = _member(report)
                 # Who it is says its first report, whatever later ones do.
                 first = first or member

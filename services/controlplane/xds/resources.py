@@ -117,6 +117,11 @@ def split_endpoint_set_name(name: str) -> tuple[str, str]:
     return cluster, routing_key
 
 
+def key_of_endpoint_set(name: str) -> str:
+    """The routing key in such a name."""
+    return name.rpartition("/")[2]
+
+
 def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, failover: str = "") -> Resource:
     """The cluster that Envoy sends a routing key to.
 
