@@ -178,6 +178,8 @@ def _start(place: _Place, kind: str, name: str, address: str, admin: str) -> int
         tenants="",
         access_log="/dev/null",
         secrets="",
+        view_listener="",
+        view_cluster="",
         **sockets_of("sidecar", "", name),
     )
     if kind == EAGER:
