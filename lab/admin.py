@@ -175,10 +175,11 @@ class AdminClient:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def status(self) -> ControlPlaneStatus:
-        """Who is connected, and how far each has come."""
+    def status(self, *, replicas: bool = True) -> ControlPlaneStatus:
+        """Who is connected, and how far each has come; without ``replicas`` where there are thousands."""
         with self._errors():
-            status = self._stub.GetStatus(admin_pb2.GetStatusRequest(), timeout=_SHORT_S)
+            request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
+            status = self._stub.GetStatus(request, timeout=_SHORT_S)
         return ControlPlaneStatus(
             status.revision,
             tuple(Node(each.node, each.role, each.acked_revision, each.error) for each in status.nodes),
