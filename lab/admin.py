@@ -133,6 +133,31 @@ class ControlPlaneStatus:
     replicas: tuple[Replica, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that somebody did, or tried to.
+
+    Attributes:
+        number: counts on.
+        at_ns: Unix nanoseconds.
+        who: the SPIFFE id that the connection has proved; else its address, with ``unproved`` before it.
+        unit: at which.
+        what: full name of the RPC.
+        detail: what with.
+        status: name of the status that it ended with; empty if it has not ended, or was cut off.
+        reason: why it failed, or was refused.
+    """
+
+    number: int
+    at_ns: int
+    who: str
+    unit: str
+    what: str
+    detail: str
+    status: str
+    reason: str
+
+
 class AdminClient:
     """Talks to one control plane; use it as a context manager.
 
@@ -264,6 +289,24 @@ class AdminClient:
         with self._errors():
             listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_SHORT_S)
         return [_info(each) for each in listing.revisions]
+
+    def acts(self, last: int = 0) -> list[Act]:
+        """So many of the latest acts of the audit log, or all for 0; oldest first."""
+        with self._errors():
+            listing = self._stub.ListActs(admin_pb2.ListActsRequest(last=last), timeout=_SHORT_S)
+        return [
+            Act(
+                each.number,
+                _unix_ns(each.at),
+                each.who,
+                each.unit,
+                each.what,
+                each.detail,
+                each.status,
+                each.reason,
+            )
+            for each in listing.acts
+        ]
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

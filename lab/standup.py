@@ -159,7 +159,7 @@ class StandUp:
 
     @staticmethod
     def _envoys_missing(state: LabState) -> list[str]:
-        # An Envoy comes to the control plane with its first request, so it is asked itself.
+        # An Envoy that is not routed through is connected, too; but whether it listens it says itself.
         return [unit.name for unit in state.plan.units if unit.admin and not _is_live(unit.admin.outside)]
 
     def _callers_missing(self, state: LabState) -> list[str]:

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "routes": "routes",
     "fault": "fault",
     "pki": "pki",
+    "audit": "audit",
 }
 """Command → the module of this package that registers it, in the order of the help."""
 

@@ -45,6 +45,11 @@ class ProcessSite:
     folder: Path
     ports: dict[str, int]
 
+    @property
+    def visitor(self) -> str:
+        """Nobody comes from elsewhere."""
+        return ""
+
     def port(self, unit: str, name: str, pod: str = "") -> Port:
         """``127.0.0.1:port`` for everybody; a port that is new to the plan is reserved on the way."""
         del pod

@@ -11,6 +11,7 @@ import grpc.aio
 
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, tenant_in_header
 from lab.routing.rules import shown
+from lab.transport import peer_identity
 from models.context import origin_name
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -93,6 +94,12 @@ class Desk:
             origin_name(envelope.context)
         except ValueError as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{held.routing_key}: {error}") from None
+        identity = peer_identity(context)
+        if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
+            raise Refused(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"{held.routing_key}: {identity.uri} may not ask as caller {shown(envelope.context.caller)}",
+            )
         if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,

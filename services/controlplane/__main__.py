@@ -8,7 +8,9 @@ import logging
 from pathlib import Path
 
 from lab.transport import listen, new_server, run_service
+from lab.transport.audit import Audited
 from services.controlplane.apis import ADMITS, add_apis
+from services.controlplane.audit import METHODS, AuditLog, described
 from services.controlplane.publish import Publisher, Timeouts
 from services.controlplane.registry import Registry
 
@@ -31,8 +33,10 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts)
     publisher.restore()
-    server, _ = new_server(keepalive=True, admits=ADMITS)
-    add_apis(server, publisher)
+    audit_log = AuditLog(registry)
+    audited = Audited("control-plane", METHODS, audit_log, described)
+    server, _ = new_server(keepalive=True, admits=ADMITS, audit=audited)
+    add_apis(server, publisher, audit_log)
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)

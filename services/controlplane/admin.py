@@ -18,6 +18,7 @@ from services.controlplane.registry import Phase
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from services.controlplane.audit import AuditLog
     from services.controlplane.publish import Publisher
     from services.controlplane.registry import Acknowledgement, Event, StoredRevision
     from services.controlplane.subscribers import Subscribers
@@ -32,8 +33,8 @@ _LAST = (Phase.CONVERGED, Phase.FAILED)
 class AdminServicer(admin_pb2_grpc.AdminServicer):
     """Publishes, and answers questions about revisions and nodes."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, audit_log: AuditLog) -> None:
+        self._publisher, self._audit_log = publisher, audit_log
         self._now_ns = publisher.registry.clock.now_ns
         self._publishes: set[asyncio.Task[int]] = set()
 
@@ -126,6 +127,14 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         return admin_pb2.Status(
             revision=publisher.revision, nodes=sorted(nodes, key=lambda node: node.node), replicas=replicas
         )
+
+    async def ListActs(  # noqa: N802 (the protocol's name)
+        self,
+        request: admin_pb2.ListActsRequest,
+        context: Context,  # noqa: ARG002
+    ) -> admin_pb2.ListActsResponse:
+        """The audit log."""
+        return admin_pb2.ListActsResponse(acts=self._audit_log.acts(request.last))
 
     async def _carry_out(
         self, table_after: Callable[[RouteTable], RouteTable], context: Context, *, called_ns: int, **options: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from lab.routing.callers import keys_for, policies_of
+from lab.routing.callers import callers_of, keys_for, policies_of
 from services.controlplane.membership import Membership, Version
 from services.controlplane.rules import RulesFeed, Served
 from services.controlplane.xds.resources import endpoint_set_name
@@ -32,7 +32,7 @@ class Fleet:
     """
 
     def __init__(self, on_replicas: Callable[[], None], now_ns: Callable[[], int]) -> None:
-        self.store = ResourceStore(self._keys_for, now_ns)
+        self.store = ResourceStore(self._keys_for, now_ns, self._callers)
         self.feed = RulesFeed(now_ns)
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
@@ -122,6 +122,9 @@ class Fleet:
     def _keys_for(self, caller: str) -> set[str]:
         return {key for table in self._tables for key in keys_for(caller, table)}
 
+    def _callers(self) -> set[str]:
+        return {caller for table in self._tables for caller in callers_of(table)}
+
     def _endpoints_changed(self, cluster: str) -> None:
         if self._frozen:
             return
@@ -136,4 +139,4 @@ class Fleet:
     def _served(self, key: str) -> Served:
         cluster, failover = self._placement[key]
         standby = self.membership.addresses(failover, key) if failover else ()
-        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby))
+        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby), failover)

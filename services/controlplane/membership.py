@@ -21,6 +21,7 @@ from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
+    from services.controlplane.audit import AuditLog
 
 log = logging.getLogger(__name__)
 
@@ -274,8 +275,8 @@ class Membership:
 class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
     """The registration API."""
 
-    def __init__(self, membership: Membership) -> None:
-        self._membership = membership
+    def __init__(self, membership: Membership, audit_log: AuditLog) -> None:
+        self._membership, self._audit_log = membership, audit_log
 
     async def Register(  # noqa: N802 (the protocol's name)
         self,
@@ -291,6 +292,8 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
                 if identity is not None and not is_operator(identity) and report.cluster != identity.name:
                     impostor = f"{identity.uri} may not be a replica of {report.cluster!r}"
                     return
+                if report.acts:
+                    self._audit_log.take_over(report.replica, report.acts)
                 yield report
 
         async for assignment in self._membership.serve(own_reports()):

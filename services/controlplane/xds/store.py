@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.controlplane.subscribers import Subscribers
+from services.controlplane.xds import keys as key_lists
 from services.controlplane.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -17,6 +18,8 @@ from services.controlplane.xds.resources import (
     listener,
 )
 from services.controlplane.xds.tenants import tenant_limits
+
+_NOBODY: frozenset[str] = frozenset()
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -32,6 +35,9 @@ class ChangeListener(Protocol):
     def resource_changed(self, type_url: str, name: str) -> None:
         """The resource is not what it was."""
 
+    def keys_changed(self) -> None:
+        """Callers may have come to need other keys than before."""
+
     def offer_corrupt(self, generation: int) -> bool:
         """Offers the node what it has in a form that it must refuse; says whether there is any such thing."""
 
@@ -42,16 +48,22 @@ class ResourceStore:
     Args:
         keys_for: routing keys that a caller may come to need, by its name; whichever there are, if left out.
         now_ns: the clock, Unix nanoseconds.
+        callers: names of those who may need any.
 
     Attributes:
         subscribers: the Envoys and gRPC clients that are connected.
     """
 
     def __init__(
-        self, keys_for: Callable[[str], Iterable[str]] | None = None, now_ns: Callable[[], int] = time.time_ns
+        self,
+        keys_for: Callable[[str], Iterable[str]] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+        callers: Callable[[], Collection[str]] = lambda: _NOBODY,
     ) -> None:
         self.subscribers = Subscribers(now_ns)
-        self._keys_for = keys_for
+        self._keys_for, self._callers = keys_for, callers
+        self._key_lists: dict[tuple[str | None, bool], Resource] = {}
+        self._keys_by_caller: dict[str | None, frozenset[str]] = {}
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
         self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
@@ -87,9 +99,30 @@ class ResourceStore:
         """The listener of a caller's gRPC clients: a route for each key that it may use and that has a cluster."""
         found = self._listeners_by_caller.get(caller)
         if found is None:
-            clusters = self._resources[CLUSTER]
-            keys = clusters if self._keys_for is None else clusters.keys() & self._keys_for(caller)
-            found = self._listeners_by_caller[caller] = listener(keys, self._policies)
+            found = self._listeners_by_caller[caller] = listener(self.keys(caller), self._policies)
+        return found
+
+    def keys(self, caller: str | None) -> frozenset[str]:
+        """Routing keys that a caller may use and that have a cluster; all of the latter for None."""
+        found = self._keys_by_caller.get(caller)
+        if found is None:
+            clusters = self._resources[CLUSTER].keys()
+            may_use = clusters if caller is None or self._keys_for is None else self._keys_for(caller)
+            found = frozenset(clusters & may_use)
+            self._keys_by_caller[caller] = found
+        return found
+
+    def key_list(self, caller: str | None, *, by_caller: bool) -> Resource:
+        """What an Envoy of a caller's lets through, or, for None, an Envoy that all share.
+
+        Args:
+            caller: whose.
+            by_caller: to each caller what that one may use, as it proves there who it is.
+        """
+        found = self._key_lists.get((caller, by_caller))
+        if found is None:
+            of_callers = {each: self.keys(each) for each in self._callers()} if by_caller else None
+            found = self._key_lists[caller, by_caller] = key_lists.key_list(self.keys(caller), of_callers)
         return found
 
     def update(
@@ -134,6 +167,10 @@ class ResourceStore:
         ]
         if clusters is not None or removed_clusters is not None:
             self._listeners_by_caller.clear()
+            self._keys_by_caller.clear()
+            self._key_lists.clear()
+            for stream in self._streams:
+                stream.keys_changed()
         generation = self.subscribers.next_generation()
         for stream in self._streams:
             for type_url, name in changed:

@@ -43,6 +43,8 @@ class AdminStub:
     GetRevision: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]
+    ListActs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]
+    """Who has changed something, or tried to; oldest first."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -59,6 +61,8 @@ class AdminAsyncStub(AdminStub):
     GetRevision: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]  # type: ignore[assignment]
     ListRevisions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]  # type: ignore[assignment]
+    ListActs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]  # type: ignore[assignment]
+    """Who has changed something, or tried to; oldest first."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -108,5 +112,13 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Status, _abc.Awaitable[_admin_pb2.Status]]: ...
+
+    @_abc_1.abstractmethod
+    def ListActs(
+        self,
+        request: _admin_pb2.ListActsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListActsResponse, _abc.Awaitable[_admin_pb2.ListActsResponse]]:
+        """Who has changed something, or tried to; oldest first."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from models.proto.control.v1 import acts_pb2 as _acts_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,6 +30,7 @@ class ReplicaReport(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    ACTS_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     replica: _builtins.str
     address: _builtins.str
@@ -43,6 +45,10 @@ class ReplicaReport(_message.Message):
 
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadFailure]: ...
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[_acts_pb2.Act]:
+        """What has been done to it since the last report."""
+
     def __init__(
         self,
         *,
@@ -53,10 +59,11 @@ class ReplicaReport(_message.Message):
         revision: _builtins.int = ...,
         failures: _abc.Iterable[Global___LoadFailure] | None = ...,
         draining: _builtins.bool = ...,
+        acts: _abc.Iterable[_acts_pb2.Act] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "draining", b"draining", "failures", b"failures", "loaded", b"loaded", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "address", b"address", "cluster", b"cluster", "draining", b"draining", "failures", b"failures", "loaded", b"loaded", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
