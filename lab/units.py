@@ -127,8 +127,8 @@ class Unit:
 
     @property
     def hosts(self) -> set[str]:
-        """All hosts that somebody reaches it by."""
-        return {address.rsplit(":", 1)[0] for address in (self.port.inside, self.port.outside)}
+        """All hosts that somebody reaches it by; none of what serves nothing."""
+        return {address.rsplit(":", 1)[0] for address in (self.port.inside, self.port.outside) if address}
 
 
 @dataclass(frozen=True, slots=True)

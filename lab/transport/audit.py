@@ -72,9 +72,9 @@ class Audited(grpc.aio.ServerInterceptor):
         self._unit, self._methods, self._journal = unit, frozenset(methods), journal
         self._describe = describe or in_one_line
 
-    def refused(self, method: str, context: Context, reason: str) -> None:
-        """Somebody who may not was turned away before the request was read."""
-        if method in self._methods:
+    def refused(self, method: str, context: Context, code: grpc.StatusCode, reason: str) -> None:
+        """Somebody was turned away before the request was read; it is written down if he may not do this."""
+        if method in self._methods and code is grpc.StatusCode.PERMISSION_DENIED:
             self._journal.refused(self._act(method, context, ""), reason)
 
     async def intercept_service(

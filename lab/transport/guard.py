@@ -52,10 +52,10 @@ class Guard(grpc.aio.ServerInterceptor):
         size = sum(len(name) + len(value) for name, value in handler_call_details.invocation_metadata or ())
 
         def refusal(context: Context) -> Refusal | None:
-            refused = self._refusal(service, context, size)
-            if refused is not None and self._audit is not None:
-                self._audit.refused(method, context, refused[1])
-            return refused
+            found = self._refusal(service, context, size)
+            if found is not None and self._audit is not None:
+                self._audit.refused(method, context, *found)
+            return found
 
         return _guarded(handler, refusal)
 

@@ -30,16 +30,17 @@ def lab(*arguments: object) -> Any:
 
 def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(outlook, "_REQUESTS", 20_000)
+    monkeypatch.setattr(outlook, "_LEAST_EACH", 50)
 
-    lab("--from", measured, "--rps", 1e6, "--clusters", 50, "--hop-ms", 1, "--seed", 3, "--json")
+    lab("--from", measured, "--rps", 1e5, "--clusters", 200, "--hop-ms", 1, "--seed", 3, "--json")
 
     document = json.loads(capsys.readouterr().out)
     gateway, mesh = document["topologies"]
-    assert {"value": 50, "unit": "clusters", "origin": "assumed", "source": "--clusters"} == document["demand"][
+    assert {"value": 200, "unit": "clusters", "origin": "assumed", "source": "--clusters"} == document["demand"][
         "clusters"
     ]
     assert ["gateway", "mesh"] == [gateway["topology"], mesh["topology"]]
-    assert pytest.approx(1e6 * 0.7e-3 / 0.6) == gateway["cores"]["value"]
+    assert pytest.approx(1e5 * 0.7e-3 / 0.6) == gateway["cores"]["value"]
     assert [2, 1] == [each["hop_ms"]["value"] for each in (gateway, mesh)]
     assert {"--hop-ms"} == {each["source"] for each in document["assumed"].values() if each["source"].startswith("--")}
     simulated = document["simulated"]

@@ -234,3 +234,13 @@ def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: L
             eventually(f"{newcomer} answers", ask_again, within=SOON, until=lambda names: newcomer in names)
     finally:
         lab.scale("ml-cluster-1", 1)
+
+
+def test_a_fault_that_ends_by_itself_is_healed_by_the_operators_right(lab: Lab) -> None:
+    fault = lab.inject("slow", MODEL, for_s=0.5)
+
+    def there() -> list[str]:
+        return [each.id for each in lab.faults()]
+
+    eventually("it has ended", there, within=SOON, until=lambda ids: fault.id not in ids)
+    assert ask(lab, "mesh") == "OK"
