@@ -227,15 +227,17 @@ class AdminClient:
         self,
         use_cases: Mapping[str, tuple[str, str]],
         *,
+        models: Mapping[str, tuple[str, str]] | None = None,
         author: str,
         comment: str = "",
         expected_revision: int = 0,
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes some use cases anew, with the rest of the route table as it is; see :meth:`publish`.
+        """Publishes some use cases and models anew, with the rest of the route table as it is; see :meth:`publish`.
 
         Args:
             use_cases: name → name and text of a file with what stands below it in a route table.
+            models: likewise.
             author: who publishes.
             comment: why.
             expected_revision: refuse unless this one is in force; 0 for whichever is.
@@ -245,6 +247,10 @@ class AdminClient:
             use_cases=[
                 admin_pb2.ChangedUseCase(name=name, source=admin_pb2.SourceFile(name=file, text=text))
                 for name, (file, text) in use_cases.items()
+            ],
+            models=[
+                admin_pb2.ChangedModel(name=name, source=admin_pb2.SourceFile(name=file, text=text))
+                for name, (file, text) in (models or {}).items()
             ],
             author=author,
             comment=comment,

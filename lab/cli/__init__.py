@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "compare": "compare",
     "bench": "bench",
     "capacity": "capacity",
+    "scale": "scale",
     "scenarios": "scenarios",
     "routes": "routes",
     "fault": "fault",

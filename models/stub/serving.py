@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -68,6 +68,11 @@ class Desk:
         self._versions = versions
         self._dials = dials
         self._replica = replica
+
+    def of(self, context: Context) -> Desk:
+        """This one, whichever request it is."""
+        del context
+        return self
 
     @property
     def in_flight(self) -> int:
@@ -183,23 +188,30 @@ def _score(request: fraud_pb2.ScoreRequest, held: Held) -> fraud_pb2.ScoreRespon
     return response
 
 
+class Desks(Protocol):
+    """A replica's desk, or those of many replicas."""
+
+    def of(self, context: Context) -> Desk:
+        """The desk that a request came to."""
+
+
 class Ranking(ranking_pb2_grpc.RankingServicer):
     """``ranking.v1``."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desks: Desks) -> None:
+        self._desks = desks
 
     async def Rank(  # noqa: N802 (the protocol's name)
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> ranking_pb2.RankResponse:
         """All titles, best first."""
-        return await self._desk.answer(request, context, _rank)
+        return await self._desks.of(context).answer(request, context, _rank)
 
     async def RankStream(  # noqa: N802 (the protocol's name)
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
         """One message a title, best first; the service time is spread evenly over them."""
-        desk = self._desk
+        desk = self._desks.of(context)
         try:
             held, line, tenant = admitted = desk.admit(request, context)
             answered_by = serving_pb2.AnsweredBy()
@@ -226,11 +238,11 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
 class Fraud(fraud_pb2_grpc.FraudServicer):
     """``fraud.v1``."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desks: Desks) -> None:
+        self._desks = desks
 
     async def Score(  # noqa: N802 (the protocol's name)
         self, request: fraud_pb2.ScoreRequest, context: Context
     ) -> fraud_pb2.ScoreResponse:
         """Risk of one payment."""
-        return await self._desk.answer(request, context, _score)
+        return await self._desks.of(context).answer(request, context, _score)

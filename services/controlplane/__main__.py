@@ -25,6 +25,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
     parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")
     parser.add_argument("--retire-after", type=float, default=defaults.retire, help="seconds (%(default)s)")
+    parser.add_argument(
+        "--leave-behind",
+        action="store_true",
+        help="publish past nodes that do not answer in time, and wait for them no more until they have caught up",
+    )
     return parser.parse_args()
 
 
@@ -32,6 +37,8 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     registry = Registry(arguments.registry)
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts)
+    for subscribers in (publisher.fleet.store.subscribers, publisher.fleet.feed.subscribers):
+        subscribers.leaves_behind = arguments.leave_behind
     publisher.restore()
     audit_log = AuditLog(registry)
     audited = Audited("control-plane", METHODS, audit_log, described)

@@ -10,7 +10,7 @@ import orjson
 from google.protobuf import timestamp_pb2
 
 from lab.errors import PublishError, RouteTableError, StaleRevisionError
-from lab.routing.change import sharing, with_use_cases
+from lab.routing.change import sharing, with_models, with_use_cases
 from lab.routing.document import RouteTable, Source, read_sources
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.registry import Phase
@@ -61,10 +61,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def PublishChange(  # noqa: N802 (the protocol's name)
         self, request: admin_pb2.PublishChangeRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
-        """Validates and publishes some use cases anew, with the rest of the table as it is."""
-        sources = {each.name: Source(each.source.name, each.source.text) for each in request.use_cases}
+        """Validates and publishes some use cases and models anew, with the rest of the table as it is."""
+        sources, models = (
+            {each.name: Source(each.source.name, each.source.text) for each in entries}
+            for entries in (request.use_cases, request.models)
+        )
         async for progress in self._carry_out(
-            lambda before: with_use_cases(before, sources),
+            lambda before: with_use_cases(with_models(before, models), sources),
             context,
             author=request.author,
             comment=request.comment,

@@ -19,7 +19,7 @@ from models.proto.control.v1 import (
 from services.controlplane.admin import AdminServicer
 from services.controlplane.audit import AuditLog
 from services.controlplane.faults import FaultsServicer
-from services.controlplane.membership import ReplicasServicer
+from services.controlplane.registration import ReplicasServicer
 from services.controlplane.rules import RulesServicer
 from services.controlplane.xds.service import Discovery
 

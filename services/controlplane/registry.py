@@ -282,10 +282,11 @@ class Registry:
         )
         return [(number, Act(*act), status, reason) for number, *act, status, reason in reversed(rows)]
 
-    def save_replicas(self, replicas: Iterable[StoredReplica]) -> None:
-        """Remembers who is registered now, instead of who was."""
+    def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
+        """Remembers who is registered now of these clusters, instead of who was."""
         with self._db.transaction():
-            self._db.rows("DELETE FROM replicas")
+            for cluster in clusters:
+                self._db.rows("DELETE FROM replicas WHERE cluster = ?", (cluster,))
             self._db.insert_all(
                 "INSERT INTO replicas VALUES (?, ?, ?, ?)",
                 [(each.cluster, each.replica, each.address, " ".join(each.loaded)) for each in replicas],

@@ -61,8 +61,8 @@ def test_history_cannot_be_rewritten(registry: Registry, tmp_path: Path, stateme
 
 def test_remembered_replicas_are_those_saved_last(registry: Registry) -> None:
     a = StoredReplica("ml-cluster-1", "ml-cluster-1-a", "127.0.0.1:1", ("cw-ranker.v1", "cw-ranker.v2"))
-    registry.save_replicas([a, StoredReplica("ml-cluster-1", "ml-cluster-1-b", "127.0.0.1:2", ())])
-    registry.save_replicas([a])
+    registry.save_replicas([a, StoredReplica("ml-cluster-1", "ml-cluster-1-b", "127.0.0.1:2", ())], ["ml-cluster-1"])
+    registry.save_replicas([a], ["ml-cluster-1"])
 
     assert registry.replicas() == [a]
 

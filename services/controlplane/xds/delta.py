@@ -28,7 +28,7 @@ from services.controlplane.xds.resources import (
 from services.controlplane.xds.tenants import NAME as TENANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from services.controlplane.subscribers import Subscriber
     from services.controlplane.xds.identity import Dress
@@ -74,11 +74,22 @@ class DeltaStream:
         self._nowhere: set[tuple[str, str]] = set()
         self._offer: tuple[int, list[Resource]] | None = None
 
-    def resource_changed(self, type_url: str, name: str) -> None:
+    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
         """Called by the store."""
-        subscription = self._subscriptions[type_url]
-        if name in subscription.sent:
-            subscription.changed.add(name)
+        for type_url, names in changed.items():
+            subscription = self._subscriptions[type_url]
+            subscription.changed |= subscription.sent.keys() & names
+
+    def catch_up(self, generation: int) -> bool:
+        """Called by the store."""
+        if self._offer is not None or any(each.changed for each in self._subscriptions.values()):
+            return False
+        self._progress.update(generation)
+        return True
+
+    def wake(self) -> None:
+        """Called by the store."""
+        self._subscriber.wake.set()
 
     def keys_changed(self) -> None:
         """Called by the store: what led nowhere may be of use now, and the other way round."""

@@ -18,7 +18,7 @@ from services.controlplane.xds.identity import ForEnvoy, ForGrpc, caller_of, in_
 from services.controlplane.xds.sotw import SotwStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
     from envoy.config.core.v3 import base_pb2
     from envoy.service.discovery.v3 import discovery_pb2
@@ -34,7 +34,13 @@ class _Stream(Protocol):
 
     node: str
 
-    def resource_changed(self, type_url: str, name: str) -> None:
+    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
+        """Called by the store."""
+
+    def catch_up(self, generation: int) -> bool:
+        """Called by the store."""
+
+    def wake(self) -> None:
         """Called by the store."""
 
     def keys_changed(self) -> None:

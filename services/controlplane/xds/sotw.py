@@ -20,6 +20,8 @@ from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER, endpoints, key_of_endpoint_set
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from services.controlplane.subscribers import Subscriber
     from services.controlplane.xds.identity import Dress
     from services.controlplane.xds.resources import Resource
@@ -50,11 +52,20 @@ class SotwStream:
         self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
         self._progress = Progress(subscriber, store.subscribers.generation)
 
-    def resource_changed(self, type_url: str, name: str) -> None:
+    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
         """Called by the store."""
-        subscription = self._subscriptions.get(type_url)
-        if subscription is not None and name in subscription.sent:
-            subscription.changed.add(name)
+        for type_url in self._subscriptions.keys() & changed:
+            subscription = self._subscriptions[type_url]
+            subscription.changed |= subscription.sent.keys() & changed[type_url]
+
+    def catch_up(self, generation: int) -> bool:
+        """Never: whether the listener has changed shows only when it is built."""
+        del generation
+        return False
+
+    def wake(self) -> None:
+        """Called by the store."""
+        self._subscriber.wake.set()
 
     def keys_changed(self) -> None:
         """Called by the store: the listener is looked at anew whatever it was; what it leads to may be of use now."""

@@ -84,7 +84,7 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishChange(self, request, context):
-        """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again.
+        """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

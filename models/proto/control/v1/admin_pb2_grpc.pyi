@@ -37,7 +37,7 @@ class AdminStub:
     ABORTED: expected_revision is not the revision in force. FAILED_PRECONDITION: a phase failed.
     """
     PublishChange: _grpc.UnaryStreamMultiCallable[_admin_pb2.PublishChangeRequest, _admin_pb2.PublishProgress]
-    """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again."""
+    """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again."""
     Rollback: _grpc.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]
     """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
     GetRevision: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]
@@ -55,7 +55,7 @@ class AdminAsyncStub(AdminStub):
     ABORTED: expected_revision is not the revision in force. FAILED_PRECONDITION: a phase failed.
     """
     PublishChange: _aio.UnaryStreamMultiCallable[_admin_pb2.PublishChangeRequest, _admin_pb2.PublishProgress]  # type: ignore[assignment]
-    """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again."""
+    """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again."""
     Rollback: _aio.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]  # type: ignore[assignment]
     """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
     GetRevision: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]  # type: ignore[assignment]
@@ -82,7 +82,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.PublishChangeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.PublishProgress], _abc.AsyncIterator[_admin_pb2.PublishProgress]]:
-        """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again."""
+        """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again."""
 
     @_abc_1.abstractmethod
     def Rollback(
