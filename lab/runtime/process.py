@@ -237,6 +237,8 @@ class ProcessRuntime:
 
     def _marked(self) -> list[psutil.Process]:
         found = []
+        # What it remembers may be another process, by now, of the same number, and then it leaves out that one.
+        psutil.process_iter.cache_clear()
         for process in psutil.process_iter():
             try:
                 if process.environ().get(_MARK, "").startswith(f"{self._folder}:") and _is_alive(process):

@@ -125,7 +125,7 @@ while True:
 def test_kill_9_at_any_moment_loses_no_acknowledged_revision(tmp_path: Path) -> None:
     path = tmp_path / "registry.sqlite"
     acknowledged = 0
-    for kill_after in range(1, 21):
+    for kill_after in range(1, 9):
         writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         for _ in range(kill_after):
