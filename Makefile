@@ -17,10 +17,11 @@ PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(C
 WORKERS ?= 3
 PAIRS   ?= 1000000
 POINTS  ?= 200
+INPUTS  ?= 1000000
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test audit fuzz kill9 scenarios smoke scenarios-page refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load test audit fuzz fuzz-inputs kill9 scenarios smoke scenarios-page refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,7 @@ help:  ## List the targets
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
 	@echo "  PAIRS=1000000          how many to compare in make fuzz"
+	@echo "  INPUTS=1000000         how many to try in make fuzz-inputs"
 	@echo "  POINTS=200             at which to kill in make kill9"
 	@echo "  ROUNDS=10              of each bench in make figures"
 	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
@@ -58,6 +60,9 @@ audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vuln
 
 fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
+
+fuzz-inputs: $(VENV)/ready  ## Give all that reads files, messages and headers INPUTS wrong ones; what is found joins the corpus
+	@$(BIN)/python -m tests.fuzz.guided --inputs $(INPUTS) $(ARGS)
 
 kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish, and hold what is left against what was acknowledged
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
@@ -131,7 +136,7 @@ bundle: $(VENV)/ready  ## One archive that stands the lab up where there is no n
 	@compose/bundle.sh $(BIN)/python $(ARGS)
 
 compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for Docker Compose alone
-	@$(BIN)/python -m lab.runtime.compose > $(VENV)/compose.yaml && cp $(VENV)/compose.yaml compose/compose.yaml
+	@$(BIN)/python -m lab.runtime.compose
 
 clean: lab-down  ## Take the lab down and remove .venv and caches
 	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build

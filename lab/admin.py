@@ -133,6 +133,31 @@ class ControlPlaneStatus:
     replicas: tuple[Replica, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that somebody did, or tried to.
+
+    Attributes:
+        number: counts on.
+        at_ns: Unix nanoseconds.
+        who: the SPIFFE id that the connection has proved; else its address, with ``unproved`` before it.
+        unit: at which.
+        what: full name of the RPC.
+        detail: what with.
+        status: name of the status that it ended with; empty if it has not ended, or was cut off.
+        reason: why it failed, or was refused.
+    """
+
+    number: int
+    at_ns: int
+    who: str
+    unit: str
+    what: str
+    detail: str
+    status: str
+    reason: str
+
+
 class AdminClient:
     """Talks to one control plane; use it as a context manager.
 
@@ -202,15 +227,17 @@ class AdminClient:
         self,
         use_cases: Mapping[str, tuple[str, str]],
         *,
+        models: Mapping[str, tuple[str, str]] | None = None,
         author: str,
         comment: str = "",
         expected_revision: int = 0,
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes some use cases anew, with the rest of the route table as it is; see :meth:`publish`.
+        """Publishes some use cases and models anew, with the rest of the route table as it is; see :meth:`publish`.
 
         Args:
             use_cases: name → name and text of a file with what stands below it in a route table.
+            models: likewise.
             author: who publishes.
             comment: why.
             expected_revision: refuse unless this one is in force; 0 for whichever is.
@@ -220,6 +247,10 @@ class AdminClient:
             use_cases=[
                 admin_pb2.ChangedUseCase(name=name, source=admin_pb2.SourceFile(name=file, text=text))
                 for name, (file, text) in use_cases.items()
+            ],
+            models=[
+                admin_pb2.ChangedModel(name=name, source=admin_pb2.SourceFile(name=file, text=text))
+                for name, (file, text) in (models or {}).items()
             ],
             author=author,
             comment=comment,
@@ -264,6 +295,24 @@ class AdminClient:
         with self._errors():
             listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_SHORT_S)
         return [_info(each) for each in listing.revisions]
+
+    def acts(self, last: int = 0) -> list[Act]:
+        """So many of the latest acts of the audit log, or all for 0; oldest first."""
+        with self._errors():
+            listing = self._stub.ListActs(admin_pb2.ListActsRequest(last=last), timeout=_SHORT_S)
+        return [
+            Act(
+                each.number,
+                _unix_ns(each.at),
+                each.who,
+                each.unit,
+                each.what,
+                each.detail,
+                each.status,
+                each.reason,
+            )
+            for each in listing.acts
+        ]
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

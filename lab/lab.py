@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.admin import AdminClient
+from lab.admin import Act, AdminClient
 from lab.calls import call
 from lab.certifying import Certifying
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
@@ -308,6 +308,11 @@ class Lab(Publishing, Certifying, Faulting):
 
     def _own_folder(self) -> Path:
         return self.folder
+
+    def acts(self, last: int = 0) -> list[Act]:
+        """So many of the latest acts of the audit log, or all for 0; oldest first."""
+        with self._control_plane() as admin:
+            return admin.acts(last)
 
     def _stage(self, state: LabState) -> Stage:
         return Stage(

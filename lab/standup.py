@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lab.admin import AdminClient
 from lab.calls import call
 from lab.checkers.plain import decide
+from lab.client.headers import DEFAULT
 from lab.errors import CallError, LabNotRunningError, UnitError
 from lab.transport import open_blocking_channel
 from lab.units import CONTROL_PLANE
@@ -115,9 +116,12 @@ class StandUp:
 
         def attempt() -> str:
             try:
-                answers.append(call(state.plan.unit(caller).address, use_case, topology, context))
+                outcome = call(state.plan.unit(caller).address, use_case, topology, context)
             except CallError as error:
                 return str(error)
+            if outcome.source == DEFAULT:
+                return "the caller's own default answer: nobody told it in time where to send"
+            answers.append(outcome)
             return ""
 
         eventually(
@@ -159,7 +163,7 @@ class StandUp:
 
     @staticmethod
     def _envoys_missing(state: LabState) -> list[str]:
-        # An Envoy comes to the control plane with its first request, so it is asked itself.
+        # An Envoy that is not routed through is connected, too; but whether it listens it says itself.
         return [unit.name for unit in state.plan.units if unit.admin and not _is_live(unit.admin.outside)]
 
     def _callers_missing(self, state: LabState) -> list[str]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from string import Template, ascii_lowercase
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lab import admin_view
 from lab.client import DirectTarget, Endpoints
-from lab.identity import Identity
+from lab.identity import Identity, sidecar_of
 from lab.identity.envoy import sds_files, sockets_of
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ class Port:
 
 class Site(Protocol):
     """Where a runtime puts things."""
+
+    @property
+    def visitor(self) -> str:
+        """The address that programs of this machine come from; empty if units are at its own loopback."""
 
     def port(self, unit: str, name: str, pod: str = "") -> Port:
         """Where a unit's port is; the same again when asked again.
@@ -122,8 +127,8 @@ class Unit:
 
     @property
     def hosts(self) -> set[str]:
-        """All hosts that somebody reaches it by."""
-        return {address.rsplit(":", 1)[0] for address in (self.port.inside, self.port.outside)}
+        """All hosts that somebody reaches it by; none of what serves nothing."""
+        return {address.rsplit(":", 1)[0] for address in (self.port.inside, self.port.outside) if address}
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,7 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     callers, clients = {}, {}
     for name in spec.callers:
         beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
-        beside += [_envoy(spec, f"{name}-sidecar", "sidecar", site, name)] if spec.has_sidecars else []
+        beside += [_envoy(spec, sidecar_of(name).name, "sidecar", site, name)] if spec.has_sidecars else []
         reached = [control_plane, *shared, *beside, *models]
         callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
         clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)
@@ -259,7 +264,8 @@ def _rest(spec: LabSpec, name: str, site: Site) -> Port | None:
 
 def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") -> Unit:
     port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
-    addresses = {"": port.bind, "admin_": admin.bind, "control_plane_": _control_plane_address(site)}
+    page, view = admin_view.addresses(admin, site.visitor)
+    addresses = {"": port.bind, "admin_": page, "control_plane_": _control_plane_address(site)}
     hosts_and_ports = {
         f"{prefix}{part}": value
         for prefix, address in addresses.items()
@@ -273,6 +279,7 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
         access_log=site.path(name, ACCESS_LOG),
         secrets=folder,
         **sockets_of(role, folder, caller),
+        **view,
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (
@@ -325,7 +332,7 @@ def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callab
         model, _, version = use_case["default"].partition("@")
         cluster = table.document["models"][model]["versions"][version]["cluster"]
         replicas = tuple(seen(unit.port) for unit in units if unit.cluster == cluster)
-        direct[name] = DirectTarget(model, version, replicas)
+        direct[name] = DirectTarget(model, version, replicas, cluster)
     return Endpoints(
         resolver=next(iter(by_role.get("resolver", ())), None),
         sidecar=next(iter(by_role.get("sidecar", ())), None),

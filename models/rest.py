@@ -159,6 +159,10 @@ class RestContext:
         """The request's headers."""
         return self._headers
 
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """Nothing: by REST nobody proves anything."""
+        return {}
+
     def time_remaining(self) -> float | None:
         """Of the client's patience, as its header ``grpc-timeout`` says, seconds; None if it says nothing."""
         return None if self._until is None else max(0.0, self._until - time.monotonic())

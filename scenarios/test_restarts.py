@@ -20,7 +20,9 @@ from scenarios.steps import (
     records_of,
     registered,
     under_loads,
+    verdict_of,
 )
+from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,11 +110,18 @@ def _is_back(lab: Lab, unit: UnitStatus, nodes: set[str]) -> bool:
 
 
 def _blamed(result: RunResult, restarts: list[Restart]) -> Iterator[str]:
-    """For each request that failed, the unit that it was lost with; an error if there is none."""
+    """For each request that failed, the unit that it was lost with; an error if there is none.
+
+    Raises:
+        UnknownError: there is none, and the driver was late: this machine may be the reason.
+    """
     for record in records_of(result):
         if record.status != "OK":
             unit = next((each.unit for each in restarts if _may_have_cost(each, record)), None)
-            assert unit, f"{record.sequence} failed ({record.status}) for no reason\n{result.folder}"
+            why = f"{record.sequence} failed ({record.status}) for no reason"
+            if not unit and verdict_of(result, "driver") != "valid":
+                raise UnknownError(f"{why}, on a machine that could not send on time\n{result.folder}")
+            assert unit, f"{why}\n{result.folder}"
             yield unit
 
 

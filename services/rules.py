@@ -40,6 +40,7 @@ class RuleSet:
         router: decides.
         endpoints: by routing key, ``host:port`` of each replica; empty unless they were asked for.
         standby: by routing key, of each replica that stands in while none of the others can answer; likewise.
+        clusters: by routing key, whose these are: the model cluster, and the one that stands in; likewise.
         policies: by routing key, what is done about replicas that fail; likewise.
         limits: of tenants, likewise.
     """
@@ -47,6 +48,7 @@ class RuleSet:
     router: Router = field(default_factory=Router.empty)
     endpoints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     standby: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    clusters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
@@ -73,12 +75,23 @@ class RuleSet:
             limits = limits_of(_json_object("tenants", update.tenants))
         changes_policies = update.full or update.use_cases or update.removed_use_cases
         policies = policies_of(router.use_cases.values()) if changes_policies else self.policies
-        return RuleSet(router, self._updated_endpoints(update, router), self._updated_standby(update), policies, limits)
+        return RuleSet(
+            router,
+            self._updated_endpoints(update, router),
+            self._updated_standby(update),
+            self._updated_clusters(update, router),
+            policies,
+            limits,
+        )
 
     def _updated_standby(self, update: rules_pb2.RulesUpdate) -> dict[str, tuple[str, ...]]:
         told = {each.routing_key for each in update.endpoints}.union(update.removed_endpoints)
         kept = {} if update.full else {key: its for key, its in self.standby.items() if key not in told}
         return kept | {each.routing_key: tuple(each.standby) for each in update.endpoints if each.standby}
+
+    def _updated_clusters(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, str]]:
+        kept = {key: its for key, its in self.clusters.items() if key in router.versions}
+        return kept | {each.routing_key: (each.cluster, each.failover) for each in update.endpoints}
 
     def _updated_endpoints(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, ...]]:
         given = {each.routing_key: tuple(each.addresses) for each in update.endpoints}

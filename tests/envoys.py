@@ -52,6 +52,8 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         tenants="",
         access_log=folder / f"{name}.access.log",
         secrets="",
+        view_listener="",
+        view_cluster="",
         **sockets_of("sidecar", "", name),
     )
     (folder / f"{name}.yaml").write_text(config)

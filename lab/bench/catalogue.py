@@ -18,6 +18,7 @@ from lab.bench import (
     gateway_throughput,
     known_delay,
     large_table,
+    on_demand,
     recovery,
     resolver,
     routing,
@@ -52,12 +53,13 @@ BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
         routing,
         convergence,
         large_table,
+        on_demand,
         capacity,
     )
 }
 """Name → bench, which takes a lab that is up and a number of rounds."""
 
-USUAL_ROUNDS: Mapping[str, int] = {blast_radius.NAME: blast_radius.ROUNDS}
+USUAL_ROUNDS: Mapping[str, int] = {blast_radius.NAME: blast_radius.ROUNDS, on_demand.NAME: on_demand.ROUNDS}
 """Rounds of those that do not take :data:`ROUNDS`, if nobody says how many."""
 
 ROUNDS = 10

@@ -6,11 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.errors import UnitError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BEFORE_S, AFTER_S, SETTLED_S = 0.8, 2.4, 1.2
 """How long requests are counted before a replica is added and after; those of its share, once that has settled."""
+
+_NOTHING = "no request was answered while replicas were counted, so nothing was measured: is this machine too busy?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,9 @@ class Round:
         began_s: from when requests count that were sent before the replica was added; negative.
         old: the replicas that were there before.
         new: the one that was added.
+
+    Raises:
+        UnitError: by what counts answers, if there are none in its time.
     """
 
     answers: Sequence[Answered]
@@ -56,6 +63,8 @@ class Round:
     def share(self) -> float:
         """Requests that the new replica gets, over an even share: 1 is even, 0 none."""
         answered = [each.replica for each in self._settled if each.replica]
+        if not answered:
+            raise UnitError(_NOTHING)
         return (len(self.old) + 1) * answered.count(self.new) / len(answered)
 
     @property
@@ -89,4 +98,6 @@ def share_between(rounds: Sequence[Round], start_s: float, end_s: float) -> floa
 
 def _spread(answers: Sequence[Answered], replicas: Sequence[str]) -> float:
     counts = [sum(each.replica == replica for each in answers) for replica in replicas]
+    if not any(counts):
+        raise UnitError(_NOTHING)
     return max(counts) * len(counts) / sum(counts)

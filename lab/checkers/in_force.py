@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,13 +41,20 @@ class Rules:
     def __init__(self, revision: RevisionInForce) -> None:
         self.revision = revision
         self._document = revision.document
-        self._marked = marked(revision.document)
-        self._draws = draws_of(revision.document)
         self._reads: dict[str, tuple[str, ...]] = {}
         self._wants: dict[tuple[str, ...], Expected] = {}
         self._fallbacks: dict[tuple[str, ...], tuple[Expected, ...]] = {}
         self._decisions: dict[tuple[str, ...], Decision] = {}
         self._drawn_by: dict[tuple[str, ...], Draw | None] = {}
+
+    # Not before they are asked for: of hundreds of revisions with thousands of use cases each, few are.
+    @cached_property
+    def _marked(self) -> dict[str, Any]:
+        return marked(self._document)
+
+    @cached_property
+    def _draws(self) -> dict[str, dict[str, Draw]]:
+        return draws_of(self._document)
 
     @property
     def number(self) -> int:

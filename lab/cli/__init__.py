@@ -38,10 +38,12 @@ COMMANDS: Mapping[str, str] = {
     "compare": "compare",
     "bench": "bench",
     "capacity": "capacity",
+    "scale": "scale",
     "scenarios": "scenarios",
     "routes": "routes",
     "fault": "fault",
     "pki": "pki",
+    "audit": "audit",
 }
 """Command → the module of this package that registers it, in the order of the help."""
 

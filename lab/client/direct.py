@@ -39,7 +39,8 @@ class DirectClient(Client):
     def _route(self, target: DirectTarget) -> tuple[Wire, Decision]:
         wire = self._wires.get(target.addresses)
         if wire is None:
-            wire = self._wires[target.addresses] = Wire(target.addresses, self._security, peer="model")
+            peer = f"model/{target.cluster}" if target.cluster else "model"
+            wire = self._wires[target.addresses] = Wire(target.addresses, self._security, peer=peer)
         key = routing_key(target.model, target.version)
         decision = Decision(
             routing_key=key,

@@ -17,11 +17,13 @@ class DirectTarget:
         model: e.g. ``cw-ranker``.
         version: e.g. ``v2``.
         addresses: ``ip:port`` of each replica.
+        cluster: the model cluster that must be there; whichever is if empty.
     """
 
     model: str
     version: str
     addresses: tuple[str, ...]
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,9 @@ class Endpoints:
             KeyError: a direct target lacks a field.
         """
         direct = {
-            use_case: DirectTarget(target["model"], target["version"], tuple(target["addresses"]))
+            use_case: DirectTarget(
+                target["model"], target["version"], tuple(target["addresses"]), target.get("cluster", "")
+            )
             for use_case, target in document.get("direct", {}).items()
         }
         return cls(

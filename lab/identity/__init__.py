@@ -5,6 +5,6 @@ servers take a certificate for ``lab.transport``. Only the authority needs a lib
 the lab is stood up: no unit imports it.
 """
 
-from lab.identity.names import OPERATOR, TRUST_DOMAIN, Identity, host_name
+from lab.identity.names import OPERATOR, TRUST_DOMAIN, Identity, host_name, sidecar_of
 
-__all__ = ["OPERATOR", "TRUST_DOMAIN", "Identity", "host_name"]
+__all__ = ["OPERATOR", "TRUST_DOMAIN", "Identity", "host_name", "sidecar_of"]

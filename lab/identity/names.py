@@ -10,6 +10,7 @@ TRUST_DOMAIN = "lab.internal"
 OPERATOR = "operator"
 """Role of whoever holds the ``lab`` command; it may do everything."""
 
+_CALLER, _SIDECAR = "caller", "sidecar"
 _PREFIX = f"spiffe://{TRUST_DOMAIN}/"
 _PARTS = 2
 
@@ -36,6 +37,13 @@ class Identity:
         """From the exact one to the one that everybody of the lab has; gRPC's own clients check no URI, but these."""
         return host_name(f"{self.role}/{self.name}"), host_name(self.role), host_name("")
 
+    @property
+    def caller(self) -> str:
+        """The one caller in whose name it asks for anything; empty of whoever asks for none, or for several."""
+        if self.role == _SIDECAR and self == sidecar_of(caller := self.name.removesuffix(f"-{_SIDECAR}")):
+            return caller
+        return self.name if self.role == _CALLER else ""
+
     @classmethod
     def of(cls, uri: str) -> Identity | None:
         """The identity that a SPIFFE id names; None if it is none of a lab's."""
@@ -43,6 +51,11 @@ class Identity:
         if not uri.startswith(_PREFIX) or len(parts) != _PARTS or not all(parts):
             return None
         return cls(*parts)
+
+
+def sidecar_of(caller: str) -> Identity:
+    """The Envoy beside a caller."""
+    return Identity(_SIDECAR, f"{caller}-{_SIDECAR}")
 
 
 def host_name(peer: str) -> str:

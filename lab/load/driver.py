@@ -138,7 +138,7 @@ async def warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) ->
     await client.ready()
     payloads = Payloads()
     context = {"user_id": "warm-up", "caller": plan.caller, "traffic_origin": plan.traffic_origin}
-    for number, use_case in enumerate(plan.use_cases):
+    for number, use_case in enumerate(dict.fromkeys(plan.use_cases)):
         message = payloads.get(use_case.api, plan.payload_bytes).message
         call = client.call(use_case.name, message, context, request_id=f"warm-up-{number}")
         try:

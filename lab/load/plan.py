@@ -51,7 +51,7 @@ class LoadPlan:
     Attributes:
         topology: the way from caller to model.
         caller: in whose name requests are sent.
-        use_cases: drawn from evenly.
+        use_cases: drawn from evenly, and so one that stands there three times is drawn three times as often.
         arrivals: when requests are sent.
         endpoints: addresses that the topology needs.
         spool: file that the history goes to; must not exist. In the plan's JSON form, a name without a folder means

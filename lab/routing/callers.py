@@ -23,6 +23,12 @@ def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
     return frozenset(found)
 
 
+def callers_of(table: RouteTable) -> frozenset[str]:
+    """Everybody who may ask for anything, or pin what somebody asks for."""
+    use_cases = table.document["use_cases"].values()
+    return frozenset(name for each in use_cases for field in ("callers", "override") for name in each.get(field, ()))
+
+
 def policies_of(table: RouteTable) -> dict[str, Policy]:
     """By routing key, of all versions that a use case with settings of resilience may be answered by."""
     return {

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lab.errors import RouteTableError
 from lab.routing.checks import problems
 from lab.routing.keys import routing_key
+from lab.routing.quick import all_at_once, as_json
 from lab.routing.tree import MAX_BYTES, Node, dotted, merged, parse, shown
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class RouteTable:
             located = [(root.locate(problem.path), problem) for problem in found]
             (file, line), first = min(located, key=lambda at: (files.index(at[0][0]), at[0][1]))
             raise RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
-        return cls.of_valid({section: root.value.get(section, {}) for section in (*SECTIONS, *OPTIONAL_SECTIONS)})
+        return cls.of_valid(_sections(root.value))
 
     @classmethod
     def of_valid(cls, document: dict[str, Any]) -> RouteTable:
@@ -122,6 +123,19 @@ def read_sources(sources: Sequence[Source], *, apis: Iterable[str] = KNOWN_APIS)
     Raises:
         RouteTableError: the first problem, by source and line; names file, line, field and remedy.
     """
+    with all_at_once():
+        return _read_quickly(sources, frozenset(apis)) or _read(sources, frozenset(apis))
+
+
+def _read_quickly(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable | None:
+    """The table, if there is nothing to say about it."""
+    if len(sources) != 1 or len(sources[0].text) > MAX_BYTES:
+        return None
+    document = as_json(sources[0].text)
+    return None if not document or problems(document, apis) else RouteTable.of_valid(_sections(document))
+
+
+def _read(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable:
     first = sources[0].name if sources else "-"
     if sum(len(source.text) for source in sources) > MAX_BYTES:
         raise RouteTableError(f"is larger than {MAX_BYTES >> 20} MB; leave something out", file=first)
@@ -130,7 +144,11 @@ def read_sources(sources: Sequence[Source], *, apis: Iterable[str] = KNOWN_APIS)
     if all(root.value is None or root.value == {} for root in roots):
         raise RouteTableError("is empty; write use_cases, models and clusters", file=first)
     tree = merged([root for root in roots if root.value is not None])
-    return RouteTable._of_tree(tree, [source.name for source in sources], frozenset(apis))  # noqa: SLF001 (same module)
+    return RouteTable._of_tree(tree, [source.name for source in sources], apis)  # noqa: SLF001 (same module)
+
+
+def _sections(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {section: document.get(section, {}) for section in (*SECTIONS, *OPTIONAL_SECTIONS)}
 
 
 def read_path(path: str | Path, *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:

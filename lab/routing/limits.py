@@ -24,11 +24,13 @@ class Limit:
         rate: requests per second in the long run; None for no limit.
         burst: requests at once after a pause; of no meaning without a rate.
         concurrent: requests under way; None for no limit.
+        callers: who may name the tenant; empty for everybody.
     """
 
     rate: float | None = None
     burst: int = 1
     concurrent: int | None = None
+    callers: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
@@ -38,6 +40,7 @@ class Limit:
             rate=rate,
             burst=entry.get("burst", 1 if rate is None else math.ceil(rate)),
             concurrent=entry.get("concurrent"),
+            callers=frozenset(entry.get("callers", ())),
         )
 
     def share(self, replicas: int) -> Limit:

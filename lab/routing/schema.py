@@ -286,7 +286,7 @@ class Cluster(Part):
 
 
 class Tenant(Part):
-    """How much one tenant may ask of all gateway replicas together; each grants its share."""
+    """How much one tenant may ask of all gateway replicas together (each grants its share), and who may name it."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "dependentRequired": {"burst": ["rate"]}})
 
@@ -296,12 +296,14 @@ class Tenant(Part):
     """Requests at once after a pause; as many as the rate grants in a second if left out."""
     concurrent: Requests = _ABSENT
     """Requests under way."""
+    callers: Callers = _ABSENT
+    """Who may name this tenant; everybody if left out."""
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Tenant:
         given = self.model_fields_set
         if not given:
-            raise problem("limits nothing; add 'rate' or 'concurrent', or leave the tenant out")
+            raise problem("limits nothing; add 'rate', 'concurrent' or 'callers', or leave the tenant out")
         if "burst" in given and "rate" not in given:
             raise problem("has 'burst' without 'rate'; add the rate at which it is earned again")
         return self

@@ -25,6 +25,10 @@ __all__ = ["RUNTIMES", "Runtime", "RuntimeSite", "choose", "make_runtime", "poss
 class RuntimeSite(Protocol):
     """Where a runtime puts things, also those that take another's place."""
 
+    @property
+    def visitor(self) -> str:
+        """See :class:`lab.units.Site`."""
+
     def port(self, unit: str, name: str, pod: str = "") -> Port:
         """See :class:`lab.units.Site`."""
 

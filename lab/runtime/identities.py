@@ -62,7 +62,9 @@ class Identities:
             units: of the lab.
             anew: whatever they have.
         """
-        wanted = {unit.name: (unit.identity, unit.hosts) for unit in units if anew or self._is_due(unit.name)}
+        # What serves nothing goes as the operator does.
+        serving = [unit for unit in units if unit.hosts]
+        wanted = {unit.name: (unit.identity, unit.hosts) for unit in serving if anew or self._is_due(unit.name)}
         return self._issue(wanted)
 
     def provide_for_operator(self, *, anew: bool = False) -> dict[str, Term]:

@@ -45,6 +45,11 @@ class ProcessSite:
     folder: Path
     ports: dict[str, int]
 
+    @property
+    def visitor(self) -> str:
+        """Nobody comes from elsewhere."""
+        return ""
+
     def port(self, unit: str, name: str, pod: str = "") -> Port:
         """``127.0.0.1:port`` for everybody; a port that is new to the plan is reserved on the way."""
         del pod
@@ -232,6 +237,8 @@ class ProcessRuntime:
 
     def _marked(self) -> list[psutil.Process]:
         found = []
+        # What it remembers may be another process, by now, of the same number, and then it leaves out that one.
+        psutil.process_iter.cache_clear()
         for process in psutil.process_iter():
             try:
                 if process.environ().get(_MARK, "").startswith(f"{self._folder}:") and _is_alive(process):

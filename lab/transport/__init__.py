@@ -6,7 +6,7 @@ elsewhere.
 
 from lab.transport.channels import open_blocking_channel, open_channel
 from lab.transport.rest import RestServer
-from lab.transport.security import Security, is_operator, peer_identity
+from lab.transport.security import Security, is_operator, peer_identity, proved_caller
 from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server
 from lab.transport.service import run_service
 from lab.transport.xds import open_xds_channel
@@ -24,5 +24,6 @@ __all__ = [
     "open_channel",
     "open_xds_channel",
     "peer_identity",
+    "proved_caller",
     "run_service",
 ]

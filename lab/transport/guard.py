@@ -14,6 +14,8 @@ from lab.transport.security import is_operator, peer_identity
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
+    from lab.transport.audit import Audited
+
     Context = grpc.aio.ServicerContext[Any, Any]
     Refusal = tuple[grpc.StatusCode, str]
 
@@ -30,10 +32,11 @@ class Guard(grpc.aio.ServerInterceptor):
     Args:
         admits: full name of a service → roles that may call it. One that is not named, such as health, everybody of the
             lab may call; the operator may call all.
+        audit: is told who was turned away, if there is one.
     """
 
-    def __init__(self, admits: Mapping[str, Collection[str]]) -> None:
-        self._admits = admits
+    def __init__(self, admits: Mapping[str, Collection[str]], audit: Audited | None = None) -> None:
+        self._admits, self._audit = admits, audit
 
     async def intercept_service(
         self,
@@ -44,9 +47,17 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        service = handler_call_details.method.rpartition("/")[0].lstrip("/")
+        method = handler_call_details.method
+        service = method.rpartition("/")[0].lstrip("/")
         size = sum(len(name) + len(value) for name, value in handler_call_details.invocation_metadata or ())
-        return _guarded(handler, lambda context: self._refusal(service, context, size))
+
+        def refusal(context: Context) -> Refusal | None:
+            found = self._refusal(service, context, size)
+            if found is not None and self._audit is not None:
+                self._audit.refused(method, context, *found)
+            return found
+
+        return _guarded(handler, refusal)
 
     def _refusal(self, service: str, context: Context, header_bytes: int) -> Refusal | None:
         """Why the call is turned away; None if it is not."""

@@ -117,6 +117,15 @@ def peer_identity(context: grpc.aio.ServicerContext[Any, Any]) -> Identity | Non
     return Identity.of(uris[0].decode()) if len(uris) == 1 else None
 
 
+def proved_caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """The one caller in whose name the other end may ask; empty where nobody proves anything, and of those trusted.
+
+    Trusted to say in whose name they ask are the operator, and the services between callers and models.
+    """
+    identity = peer_identity(context)
+    return identity.caller if identity is not None else ""
+
+
 def is_operator(identity: Identity | None) -> bool:
     """Whether this is who holds the ``lab`` command, and may do everything."""
     return identity is not None and identity.role == OPERATOR

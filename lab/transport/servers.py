@@ -18,6 +18,8 @@ from lab.transport.security import Security
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from lab.transport.audit import Audited
+
 MAX_STREAMS = 4096
 
 _OPTIONS = (
@@ -57,6 +59,7 @@ def new_server(
     handlers: Sequence[grpc.GenericRpcHandler] = (),
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     admits: Mapping[str, Collection[str]] | None = None,
+    audit: Audited | None = None,
     security: Security | None = None,
     keepalive: bool = False,
     max_connection_age_s: float = 0.0,
@@ -68,6 +71,7 @@ def new_server(
         interceptors: see gRPC.
         admits: where peers prove who they are: full name of a service → roles that may call it; see
             :class:`lab.transport.guard.Guard`.
+        audit: writes down what changes something, and who was turned away.
         security: credentials; this process's own by default.
         keepalive: give a peer that is frozen or cut off up after half a minute; for servers of long streams.
         max_connection_age_s: after so many seconds, give or take a tenth, a client is asked to connect anew once what
@@ -78,8 +82,10 @@ def new_server(
     """
     options = (*_OPTIONS, *_KEEPALIVE) if keepalive else _OPTIONS
     security = security or Security.of_this_process()
+    if audit is not None:
+        interceptors = (audit, *interceptors)
     if security.is_mtls:
-        interceptors = (Guard(admits or {}), *interceptors)
+        interceptors = (Guard(admits or {}, audit), *interceptors)
         if not keepalive:
             part_s = security.lifetime_s() * _OF_A_LIFETIME
             max_connection_age_s = min(max_connection_age_s or math.inf, part_s)

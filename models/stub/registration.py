@@ -11,6 +11,7 @@ import grpc.aio
 
 from lab.transport import open_channel
 from models.proto.control.v1 import replicas_pb2_grpc
+from models.stub.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,12 +33,13 @@ class Registration:
     Args:
         control_plane: ``host:port``.
         versions: what it reports, and what it gives assignments to.
+        journal: what is done to the replica, which it reports as well; an empty one by default.
 
     Attributes:
         drain_reported: set once the control plane has been sent word that this replica is draining.
     """
 
-    def __init__(self, control_plane: str, versions: Versions) -> None:
+    def __init__(self, control_plane: str, versions: Versions, journal: Journal | None = None) -> None:
         self.drain_reported = asyncio.Event()
         self._control_plane = control_plane
         self._versions = versions
@@ -45,7 +47,8 @@ class Registration:
         self._changed = asyncio.Event()
         self._connected = False
         self._complained = False
-        versions.on_change = self._report_soon
+        self._journal = journal or Journal()
+        versions.on_change = self._journal.on_act = self._report_soon
 
     @property
     def connected(self) -> bool:
@@ -91,7 +94,10 @@ class Registration:
         while True:
             changed.clear()
             draining = self._draining
-            yield self._versions.report(draining=draining)
+            report, acts = self._versions.report(draining=draining), self._journal.untold()
+            report.acts.extend(acts)
+            yield report
+            self._journal.forget(acts)
             # gRPC asks for the next report once this one has gone out.
             if not self._connected:
                 self._connected, self._complained = True, False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health_pb2
 
 from lab.transport import RestServer, enable_reflection, is_serving, listen, new_server
+from lab.transport.audit import Audited
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -16,6 +17,7 @@ from models.stub.access_log import AccessLog
 from models.stub.behaviour import Dials
 from models.stub.churn import Churn
 from models.stub.control import StubControl
+from models.stub.journal import METHODS, Journal
 from models.stub.registration import Registration
 from models.stub.rest import rest_of
 from models.stub.serving import Desk, Fraud, Ranking
@@ -61,9 +63,11 @@ class Replica:
         self._options = options
         self._dials = Dials(options.behaviour)
         self._access_log = AccessLog(options.access_log)
+        journal = Journal()
         self._server, self._healthy = new_server(
             interceptors=self._access_log.interceptors,
             admits=_ADMITS,
+            audit=Audited(options.replica, METHODS, journal),
             max_connection_age_s=options.max_connection_age_s,
         )
         host, _, port = options.advertise.rpartition(":")
@@ -72,7 +76,7 @@ class Replica:
         self._churn = Churn(self._dials, bound)
         identity = Identity(options.cluster, options.replica, self.address)
         self._versions = Versions(identity, self._dials)
-        self._registration = Registration(options.control_plane, self._versions)
+        self._registration = Registration(options.control_plane, self._versions, journal)
         self.desk = Desk(self._versions, self._dials, options.replica)
         self._ranking, self._fraud = Ranking(self.desk), Fraud(self.desk)
         self._rest = RestServer(rest_of(self._ranking, self._fraud, lambda: is_serving(self._healthy)))

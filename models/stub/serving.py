@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
 
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, TENANT_HEADER, tenant_in_header
 from lab.routing.rules import shown
+from lab.transport import peer_identity
 from models.context import origin_name
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -68,6 +69,11 @@ class Desk:
         self._dials = dials
         self._replica = replica
 
+    def of(self, context: Context) -> Desk:
+        """This one, whichever request it is."""
+        del context
+        return self
+
     @property
     def in_flight(self) -> int:
         """Requests admitted and not yet answered, shadow copies not counted."""
@@ -93,6 +99,12 @@ class Desk:
             origin_name(envelope.context)
         except ValueError as error:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{held.routing_key}: {error}") from None
+        identity = peer_identity(context)
+        if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
+            raise Refused(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"{held.routing_key}: {identity.uri} may not ask as caller {shown(envelope.context.caller)}",
+            )
         if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
@@ -176,23 +188,30 @@ def _score(request: fraud_pb2.ScoreRequest, held: Held) -> fraud_pb2.ScoreRespon
     return response
 
 
+class Desks(Protocol):
+    """A replica's desk, or those of many replicas."""
+
+    def of(self, context: Context) -> Desk:
+        """The desk that a request came to."""
+
+
 class Ranking(ranking_pb2_grpc.RankingServicer):
     """``ranking.v1``."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desks: Desks) -> None:
+        self._desks = desks
 
     async def Rank(  # noqa: N802 (the protocol's name)
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> ranking_pb2.RankResponse:
         """All titles, best first."""
-        return await self._desk.answer(request, context, _rank)
+        return await self._desks.of(context).answer(request, context, _rank)
 
     async def RankStream(  # noqa: N802 (the protocol's name)
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
         """One message a title, best first; the service time is spread evenly over them."""
-        desk = self._desk
+        desk = self._desks.of(context)
         try:
             held, line, tenant = admitted = desk.admit(request, context)
             answered_by = serving_pb2.AnsweredBy()
@@ -219,11 +238,11 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
 class Fraud(fraud_pb2_grpc.FraudServicer):
     """``fraud.v1``."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desks: Desks) -> None:
+        self._desks = desks
 
     async def Score(  # noqa: N802 (the protocol's name)
         self, request: fraud_pb2.ScoreRequest, context: Context
     ) -> fraud_pb2.ScoreResponse:
         """Risk of one payment."""
-        return await self._desk.answer(request, context, _score)
+        return await self._desks.of(context).answer(request, context, _score)

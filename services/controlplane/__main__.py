@@ -8,7 +8,9 @@ import logging
 from pathlib import Path
 
 from lab.transport import listen, new_server, run_service
+from lab.transport.audit import Audited
 from services.controlplane.apis import ADMITS, add_apis
+from services.controlplane.audit import METHODS, AuditLog, described
 from services.controlplane.publish import Publisher, Timeouts
 from services.controlplane.registry import Registry
 
@@ -23,6 +25,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
     parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")
     parser.add_argument("--retire-after", type=float, default=defaults.retire, help="seconds (%(default)s)")
+    parser.add_argument(
+        "--leave-behind",
+        action="store_true",
+        help="publish past nodes that do not answer in time, and wait for them no more until they have caught up",
+    )
     return parser.parse_args()
 
 
@@ -30,9 +37,13 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     registry = Registry(arguments.registry)
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
     publisher = Publisher(registry, timeouts)
+    for subscribers in (publisher.fleet.store.subscribers, publisher.fleet.feed.subscribers):
+        subscribers.leaves_behind = arguments.leave_behind
     publisher.restore()
-    server, _ = new_server(keepalive=True, admits=ADMITS)
-    add_apis(server, publisher)
+    audit_log = AuditLog(registry)
+    audited = Audited("control-plane", METHODS, audit_log, described)
+    server, _ = new_server(keepalive=True, admits=ADMITS, audit=audited)
+    add_apis(server, publisher, audit_log)
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)

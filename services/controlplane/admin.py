@@ -10,7 +10,7 @@ import orjson
 from google.protobuf import timestamp_pb2
 
 from lab.errors import PublishError, RouteTableError, StaleRevisionError
-from lab.routing.change import sharing, with_use_cases
+from lab.routing.change import sharing, with_models, with_use_cases
 from lab.routing.document import RouteTable, Source, read_sources
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.registry import Phase
@@ -18,6 +18,7 @@ from services.controlplane.registry import Phase
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from services.controlplane.audit import AuditLog
     from services.controlplane.publish import Publisher
     from services.controlplane.registry import Acknowledgement, Event, StoredRevision
     from services.controlplane.subscribers import Subscribers
@@ -32,8 +33,8 @@ _LAST = (Phase.CONVERGED, Phase.FAILED)
 class AdminServicer(admin_pb2_grpc.AdminServicer):
     """Publishes, and answers questions about revisions and nodes."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, audit_log: AuditLog) -> None:
+        self._publisher, self._audit_log = publisher, audit_log
         self._now_ns = publisher.registry.clock.now_ns
         self._publishes: set[asyncio.Task[int]] = set()
 
@@ -60,10 +61,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def PublishChange(  # noqa: N802 (the protocol's name)
         self, request: admin_pb2.PublishChangeRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
-        """Validates and publishes some use cases anew, with the rest of the table as it is."""
-        sources = {each.name: Source(each.source.name, each.source.text) for each in request.use_cases}
+        """Validates and publishes some use cases and models anew, with the rest of the table as it is."""
+        sources, models = (
+            {each.name: Source(each.source.name, each.source.text) for each in entries}
+            for entries in (request.use_cases, request.models)
+        )
         async for progress in self._carry_out(
-            lambda before: with_use_cases(before, sources),
+            lambda before: with_use_cases(with_models(before, models), sources),
             context,
             author=request.author,
             comment=request.comment,
@@ -126,6 +130,14 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         return admin_pb2.Status(
             revision=publisher.revision, nodes=sorted(nodes, key=lambda node: node.node), replicas=replicas
         )
+
+    async def ListActs(  # noqa: N802 (the protocol's name)
+        self,
+        request: admin_pb2.ListActsRequest,
+        context: Context,  # noqa: ARG002
+    ) -> admin_pb2.ListActsResponse:
+        """The audit log."""
+        return admin_pb2.ListActsResponse(acts=self._audit_log.acts(request.last))
 
     async def _carry_out(
         self, table_after: Callable[[RouteTable], RouteTable], context: Context, *, called_ns: int, **options: Any

@@ -17,8 +17,9 @@ from models.proto.control.v1 import (
     rules_pb2_grpc,
 )
 from services.controlplane.admin import AdminServicer
+from services.controlplane.audit import AuditLog
 from services.controlplane.faults import FaultsServicer
-from services.controlplane.membership import ReplicasServicer
+from services.controlplane.registration import ReplicasServicer
 from services.controlplane.rules import RulesServicer
 from services.controlplane.xds.service import Discovery
 
@@ -40,10 +41,17 @@ ADMITS: Mapping[str, Collection[str]] = {
 """Which roles may call what, where peers prove who they are; nobody but the operator may administer."""
 
 
-def add_apis(server: grpc.aio.Server, publisher: Publisher) -> None:
-    """Lets the server answer for the publisher: admin, registration, rules and xDS."""
-    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher), server)
+def add_apis(server: grpc.aio.Server, publisher: Publisher, audit_log: AuditLog | None = None) -> None:
+    """Lets the server answer for the publisher: admin, registration, rules and xDS.
+
+    Args:
+        server: its own :class:`lab.transport.audit.Audited` writes to the audit log.
+        publisher: knows all that is asked for.
+        audit_log: where what is done elsewhere is written to; the registry's by default.
+    """
+    audit_log = audit_log or AuditLog(publisher.registry)
+    admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher, audit_log), server)
     faults_pb2_grpc.add_FaultsServicer_to_server(FaultsServicer(publisher), server)
-    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership), server)
+    replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership, audit_log), server)
     rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed), server)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Discovery(publisher.fleet.store), server)

@@ -6,13 +6,14 @@ entries (``is``) are compared without a look into them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.routing.change import same
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+T = TypeVar("T")
 Document = dict[str, dict[str, Any]]
 
 
@@ -44,3 +45,13 @@ def applied(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Mappin
             else:
                 target[name] = entry
     return after
+
+
+def differing(entries: Mapping[str, T], before: Mapping[str, T]) -> Iterator[str]:
+    """Names of new and changed entries; those that both share (``is``) are not looked into."""
+    if entries is before:
+        return
+    get = before.get
+    for name, entry in entries.items():
+        if (old := get(name)) is not entry and old != entry:
+            yield name

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lab.routing.callers import keys_for, policies_of
-from services.controlplane.membership import Membership, Version
+from lab.routing.callers import callers_of, keys_for, policies_of
+from services.controlplane.differences import differing
+from services.controlplane.membership import Membership
+from services.controlplane.placement import Placements
 from services.controlplane.rules import RulesFeed, Served
-from services.controlplane.xds.resources import endpoint_set_name
+from services.controlplane.xds.resources import endpoint_set_name, split_endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from lab.routing.document import ModelVersion, RouteTable
     from lab.routing.resilience import Policy
+    from services.controlplane.membership import Assignment
 
 
 class Fleet:
     """Tells everybody what a table means for them, and keeps endpoints up to date in between.
 
     Args:
-        on_replicas: called when a replica has come, gone, loaded or unloaded something.
+        on_replicas: called with the clusters of which a replica has come, gone, loaded or unloaded something.
         now_ns: the clock, Unix nanoseconds.
 
     Attributes:
@@ -31,61 +34,50 @@ class Fleet:
         membership: the replicas.
     """
 
-    def __init__(self, on_replicas: Callable[[], None], now_ns: Callable[[], int]) -> None:
-        self.store = ResourceStore(self._keys_for, now_ns)
+    def __init__(self, on_replicas: Callable[[Collection[str]], None], now_ns: Callable[[], int]) -> None:
+        self.store = ResourceStore(self._keys_for, now_ns, self._callers)
         self.feed = RulesFeed(now_ns)
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
         self._tables: list[RouteTable] = []  # that somebody may act by
         # Routing key → model cluster and that which stands in for it, as nodes are told.
         self._placement: dict[str, tuple[str, str]] = {}
-        self._policies: dict[str, Policy] = {}  # likewise, of keys that have one
-        self._needed: tuple[Mapping[str, ModelVersion], dict[str, frozenset[str]]] = ({}, {})
+        self._placed: Mapping[str, ModelVersion] = {}  # versions of the table that was placed last
+        self._keys_on: dict[str, set[str]] = defaultdict(set)  # model cluster → routing keys placed on it
+        self._left: set[str] = set()  # endpoint sets that were moved away from, and may still be used
+        # By identity of a table's use cases: these, so that they stay, and caller → keys.
+        self._keys_known: dict[int, tuple[Any, dict[str, frozenset[str]]]] = {}
+        self._policies: dict[str, Policy] = {}  # of keys that have one, as nodes are told
+        self._treated_by: Mapping[str, Any] = {}  # use cases that these are of
+        self._placements = Placements()
         self._frozen = False
 
     def assign(self, revision: int, tables: Iterable[RouteTable]) -> None:
         """Tells replicas to hold what these tables place on them."""
-        versions: dict[str, dict[str, Version]] = defaultdict(dict)
-        for models in {id(table.versions): table.versions for table in tables}.values():
-            for key, version in models.items():
-                for cluster in filter(None, (version.cluster, version.failover)):
-                    versions[cluster][key] = Version(key, version.model, version.version)
-        self.membership.assign(revision, {cluster: list(held.values()) for cluster, held in versions.items()})
+        self.membership.assign(revision, self._placements.united(table.versions for table in tables))
 
-    def needed(self, table: RouteTable) -> Mapping[str, frozenset[str]]:
-        """Model cluster → routing keys that its replicas must have loaded."""
-        known_for, needed = self._needed
-        if known_for is not table.versions:
-            keys: dict[str, set[str]] = defaultdict(set)
-            for key, version in table.versions.items():
-                for cluster in filter(None, (version.cluster, version.failover)):
-                    keys[cluster].add(key)
-            needed = {cluster: frozenset(each) for cluster, each in keys.items()}
-            self._needed = (table.versions, needed)
-        return needed
+    def needed(self, table: RouteTable) -> Mapping[str, Assignment]:
+        """Model cluster → what its replicas must have loaded."""
+        return self._placements.of(table.versions)
 
     def place(self, table: RouteTable) -> tuple[int, int]:
         """Tells sidecars and gateways where the table's keys are; returns both streams' generations.
 
         Of keys that stay where they are nothing is to be told: whatever changes there is told at once.
         """
-        policies = policies_of(table)
-        treated_anew = policies.items() ^ self._policies.items()
-        changed = {key for key, _ in treated_anew}
-        moved = {
-            key: place
-            for key, version in table.versions.items()
-            if self._placement.get(key) != (place := (version.cluster, version.failover)) or key in changed
-        }
-        self._placement.update(moved)
-        self._policies = policies
+        moved = self._take_places(table)
+        if table.document["use_cases"] is not self._treated_by:
+            policies = policies_of(table)
+            moved |= {key for key, _ in policies.items() ^ self._policies.items()} & table.versions.keys()
+            self._policies, self._treated_by = policies, table.document["use_cases"]
         self._tables.append(table)
         served = {key: self._served(key) for key in moved}
+        placed = {key: self._placement[key] for key in moved}
         return (
             self.store.update(
-                clusters={key: cluster for key, (cluster, _) in moved.items()},
-                policies={key: policies[key] for key in moved if key in policies},
-                failovers={key: failover for key, (_, failover) in moved.items() if failover},
+                clusters={key: cluster for key, (cluster, _) in placed.items()},
+                policies={key: self._policies[key] for key in moved if key in self._policies},
+                failovers={key: failover for key, (_, failover) in placed.items() if failover},
                 endpoint_sets={each.name: each.addresses for each in served.values()},
                 standby={each.name: each.standby for each in served.values()},
                 tenants=table.document.get("tenants", {}),
@@ -93,22 +85,47 @@ class Fleet:
             self.feed.publish_endpoints(served),
         )
 
+    def _take_places(self, table: RouteTable) -> set[str]:
+        """Puts every key where the table has it, and returns those that were elsewhere."""
+        moved = set()
+        for key in differing(table.versions, self._placed):
+            version = table.versions[key]
+            place, before = (version.cluster, version.failover), self._placement.get(key)
+            if place == before:
+                continue
+            moved.add(key)
+            if before is not None:
+                self._take_away(key)
+            self._placement[key] = place
+            self._left.discard(endpoint_set_name(version.cluster, key))
+            for cluster in filter(None, place):
+                self._keys_on[cluster].add(key)
+        self._placed = table.versions
+        return moved
+
+    def _take_away(self, key: str) -> None:
+        place = self._placement.pop(key)
+        self._left.add(endpoint_set_name(place[0], key))
+        for cluster in filter(None, place):
+            self._keys_on[cluster].discard(key)
+
     def keep_only(self, tables: Iterable[RouteTable]) -> None:
         """Tells sidecars and gateways that what none of these tables names is nowhere any longer."""
-        wanted: set[str] = set()
-        held: set[str] = set()
         self._tables = list(tables)
-        for table in self._tables:
-            wanted |= table.versions.keys()
-            held |= {endpoint_set_name(version.cluster, key) for key, version in table.versions.items()}
-        gone = [key for key in self._placement if key not in wanted]
+        gone = self._placement.keys() - set().union(*(table.versions.keys() for table in self._tables))
         for key in gone:
-            del self._placement[key]
-        self.store.update(
-            removed_clusters=gone,
-            removed_endpoint_sets=[name for name in self.store.endpoint_sets if name not in held],
+            self._take_away(key)
+        self._placed = (
+            {key: version for key, version in self._placed.items() if key not in gone} if gone else self._placed
         )
+        kept = {name for name in self._left if self._is_held(name)}
+        removed, self._left = self._left - kept, kept
+        self.store.update(removed_clusters=gone, removed_endpoint_sets=removed)
         self.feed.publish_endpoints({}, removed=gone)
+
+    def _is_held(self, endpoint_set: str) -> bool:
+        cluster, key = split_endpoint_set_name(endpoint_set)
+        return any(key in table.versions and table.versions[key].cluster == cluster for table in self._tables)
 
     def keep_only_routes(self, tables: Iterable[RouteTable]) -> None:
         """As :meth:`keep_only`, where all that the tables name stays: callers may need fewer keys than before."""
@@ -120,20 +137,38 @@ class Fleet:
         self._frozen = True
 
     def _keys_for(self, caller: str) -> set[str]:
-        return {key for table in self._tables for key in keys_for(caller, table)}
+        return {key for table in self._tables for key in self._keys_by(table, caller)}
 
-    def _endpoints_changed(self, cluster: str) -> None:
+    def _keys_by(self, table: RouteTable, caller: str) -> frozenset[str]:
+        """Of what a table says, only who may pin versions depends on more than its use cases, which seldom change."""
+        use_cases = table.document["use_cases"]
+        known = self._keys_known.get(id(use_cases))
+        if known is None:
+            if len(self._keys_known) > len(self._tables):
+                self._keys_known.clear()
+            known = self._keys_known[id(use_cases)] = (use_cases, {})
+        keys = known[1].get(caller)
+        if keys is None:
+            keys = keys_for(caller, table)
+            if not any(caller in use_case.get("override", ()) for use_case in use_cases.values()):
+                known[1][caller] = keys
+        return keys
+
+    def _callers(self) -> set[str]:
+        return {caller for table in self._tables for caller in callers_of(table)}
+
+    def _endpoints_changed(self, clusters: Collection[str]) -> None:
         if self._frozen:
             return
-        served = {key: self._served(key) for key, placed in self._placement.items() if cluster in placed}
+        served = {key: self._served(key) for cluster in clusters for key in self._keys_on.get(cluster, ())}
         self.store.update(
             endpoint_sets={each.name: each.addresses for each in served.values()},
             standby={each.name: each.standby for each in served.values()},
         )
         self.feed.publish_endpoints(served)
-        self._on_replicas()
+        self._on_replicas(clusters)
 
     def _served(self, key: str) -> Served:
         cluster, failover = self._placement[key]
         standby = self.membership.addresses(failover, key) if failover else ()
-        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby))
+        return Served(key, cluster, tuple(self.membership.addresses(cluster, key)), tuple(standby), failover)

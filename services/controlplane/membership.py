@@ -1,26 +1,24 @@
 """Which replicas there are, what each is to hold, and what each has loaded.
 
 A replica is registered for as long as its stream lives: a process that dies is gone with its connection, within
-milliseconds. One that is frozen or cut off is gone once no heartbeat has come for :data:`HEARTBEAT_TIMEOUT_S`.
+milliseconds. One that is frozen or cut off is gone once no heartbeat has come for :data:`HEARTBEAT_TIMEOUT_S`. One
+stream may speak for many replicas. What changes for one cluster costs nothing for the others, of which there may be ten
+thousand.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-import grpc
-import grpc.aio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
-from lab.transport import is_operator, peer_identity
-from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
+from services.controlplane.differences import differing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +35,21 @@ class Version:
     routing_key: str
     model: str
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the replicas of a cluster are to hold."""
+
+    versions: tuple[Version, ...]
+    keys: frozenset[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", frozenset(each.routing_key for each in self.versions))
+
+
+Told = tuple[int, dict[str, tuple[Version, ...]]]
+"""A revision, and what each of some clusters is to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +72,67 @@ class Member:
     draining: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Registration:
-    """A member, until when to believe in it without a further word, and its stream's signal that it is to be told.
+Name = tuple[str, str]
+"""Cluster and replica."""
 
-    The signal is None for a member that is only remembered, from before a restart or a freeze of this process.
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """Where members' reports come from.
+
+    Attributes:
+        deadline: until when to believe in its members without a further word; of the event loop's clock.
+        is_open: whether anybody listens; not so for members that are only remembered, from before a restart or a freeze
+            of this process.
+        names: its members.
+        untold: clusters whose assignment has yet to be told on it.
+        wake: set when there is something to tell.
     """
 
-    member: Member
     deadline: float
-    assignment_changed: asyncio.Event | None = None
+    is_open: bool = True
+    names: set[Name] = field(default_factory=set)
+    untold: set[str] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True, eq=False)
+class _Registration:
+    """A member, and the stream that it came by."""
+
+    member: Member
+    stream: _Stream
+
+
+class _Common(NamedTuple):
+    """What all serving replicas of a cluster have in common.
+
+    Attributes:
+        keys: what each of them holds.
+        revision: of the assignment that each of them has answered, or a later one.
+        replicas: how many there are.
+    """
+
+    keys: frozenset[str]
+    revision: int
+    replicas: int
 
 
 class Membership:
     """The registered replicas.
 
     Args:
-        on_change: called with the cluster whose endpoints may have changed.
+        on_change: called with the clusters whose endpoints may have changed.
     """
 
-    def __init__(self, on_change: Callable[[str], None]) -> None:
+    def __init__(self, on_change: Callable[[Collection[str]], None]) -> None:
         self._on_change = on_change
-        self._registrations: dict[tuple[str, str], _Registration] = {}
+        self._clusters: dict[str, dict[str, _Registration]] = defaultdict(dict)
+        self._streams: set[_Stream] = set()
         self._revision = 0
-        self._assignments: Mapping[str, tuple[Version, ...]] = {}
-        self._assigned_keys: Mapping[str, frozenset[str]] = {}
+        self._assignments: Mapping[str, Assignment] = {}
+        self._assigned_in: dict[str, int] = {}  # cluster → revision in which it was given what it is to hold now
+        self._common: dict[str, _Common] = {}  # by cluster, as far as looked up
         self._progress = asyncio.Condition()
         self._last_look = 0.0
         self._forgiving_until = 0.0
@@ -91,77 +140,82 @@ class Membership:
     @property
     def members(self) -> list[Member]:
         """All that are registered, by name."""
-        return [self._registrations[name].member for name in sorted(self._registrations)]
+        return [member for cluster in sorted(self._clusters) for member in self.members_of(cluster)]
+
+    def members_of(self, cluster: str) -> list[Member]:
+        """Those of one cluster, by name."""
+        replicas = self._clusters.get(cluster, {})
+        return [replicas[name].member for name in sorted(replicas)]
 
     def addresses(self, cluster: str, routing_key: str) -> list[str]:
         """Where the replicas of a cluster that can answer a routing key are."""
-        return [
-            each.member.address
-            for (its_cluster, _), each in self._registrations.items()
-            if its_cluster == cluster and routing_key in each.member.loaded and not each.member.draining
-        ]
+        return [each.address for each in self._serving(cluster) if routing_key in each.loaded]
 
     def remember(self, members: Iterable[Member]) -> None:
         """Believes, for a while, that these are still there: the control plane has just come back."""
-        deadline = asyncio.get_running_loop().time() + RESTART_GRACE_S
+        stream = self._new_stream(RESTART_GRACE_S, is_open=False)
         for member in members:
-            self._registrations.setdefault((member.cluster, member.replica), _Registration(member, deadline))
+            if member.replica not in self._clusters[member.cluster]:
+                self._put(stream, member)
 
-    def assign(self, revision: int, assignments: Mapping[str, Collection[Version]]) -> None:
-        """Tells every replica what it is to hold from now on; clusters that are not named hold nothing."""
-        self._revision = revision
-        self._assignments = {cluster: tuple(versions) for cluster, versions in assignments.items()}
-        self._assigned_keys = {
-            cluster: frozenset(each.routing_key for each in versions) for cluster, versions in self._assignments.items()
-        }
-        for registration in self._registrations.values():
-            if registration.assignment_changed is not None:
-                registration.assignment_changed.set()
+    def assign(self, revision: int, assignments: Mapping[str, Assignment]) -> None:
+        """Tells replicas what they are to hold from now on; clusters that are not named hold nothing."""
+        before, self._assignments, self._revision = self._assignments, assignments, revision
+        changed = list(differing(assignments, before))
+        changed += before.keys() - assignments.keys()
+        for cluster in changed:
+            self._assigned_in[cluster] = revision
+            for registration in self._clusters.get(cluster, {}).values():
+                registration.stream.untold.add(cluster)
+                registration.stream.wake.set()
 
-    def holds(self, needed: Mapping[str, frozenset[str]]) -> bool:
-        """Whether every replica of these clusters has loaded these routing keys and is to keep them."""
+    def holds(self, needed: Mapping[str, Assignment]) -> bool:
+        """Whether every replica of these clusters has loaded what is needed of it, and is to keep that."""
+        assigned = self._assignments.get
         return all(
-            keys <= self._assigned_keys.get(cluster, frozenset())
-            and (members := self._serving(cluster))
-            and all(keys <= member.loaded for member in members)
-            for cluster, keys in needed.items()
+            (its := assigned(cluster)) is not None and need.keys <= its.keys and need.keys <= self._look(cluster).keys
+            for cluster, need in needed.items()
         )
 
     def serving(self, clusters: Collection[str]) -> int:
         """Number of replicas that these clusters have."""
-        return sum(len(self._serving(cluster)) for cluster in clusters)
+        return sum(self._look(cluster).replicas for cluster in clusters)
 
-    def missing(self, needed: Mapping[str, Collection[str]], revision: int) -> list[str]:
-        """Which replicas have not loaded what their cluster needs, or have not answered that revision's assignment."""
+    def missing(self, needed: Mapping[str, Assignment]) -> list[str]:
+        """Which replicas have not loaded what their cluster needs, or have not answered its latest assignment."""
         result = []
-        for cluster, keys in needed.items():
+        for cluster, need in needed.items():
+            if self._is_ready(cluster, need):
+                continue
             members = self._serving(cluster)
             if not members:
                 result.append(f"cluster {cluster} has no replica")
             for member in members:
-                absent = sorted(set(keys) - member.loaded)
-                if absent or member.revision < revision:
+                absent = sorted(need.keys - member.loaded)
+                if absent or member.revision < self._assigned_in.get(cluster, 0):
                     result.append(f"replica {member.replica} of {cluster} lacks {', '.join(absent) or 'an answer'}")
         return result
 
-    async def wait_loaded(self, needed: Mapping[str, Collection[str]], *, revision: int, timeout_s: float) -> None:
-        """Returns once every replica of the clusters named has loaded the routing keys that its cluster needs.
+    async def wait_loaded(self, needed: Mapping[str, Assignment], *, timeout_s: float) -> None:
+        """Returns once every replica of the clusters named has loaded what its cluster needs.
 
         Raises:
             PublishError: a cluster has no replica, a replica cannot load a version or does not answer in time.
         """
+        waiting = dict(needed)
 
         def settled() -> bool:
-            return self._load_failure(needed, revision) is not None or not self.missing(needed, revision)
+            nonlocal waiting
+            # Only those that were not ready at the last look: there may be thousands that were.
+            waiting = {cluster: need for cluster, need in waiting.items() if not self._is_ready(cluster, need)}
+            return not waiting or self._load_failure(waiting) is not None
 
         try:
             async with self._progress:
                 await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
         except TimeoutError:
-            raise PublishError(
-                f"not loaded within {timeout_s:g} s: {'; '.join(self.missing(needed, revision))}"
-            ) from None
-        failure = self._load_failure(needed, revision)
+            raise PublishError(f"not loaded within {timeout_s:g} s: {'; '.join(self.missing(needed))}") from None
+        failure = self._load_failure(waiting)
         if failure is not None:
             raise PublishError(failure)
 
@@ -177,136 +231,133 @@ class Membership:
             if frozen > _REAP_INTERVAL_S:
                 # It was this process that did not run: heartbeats are waiting to be read, and nobody is to blame.
                 self._forgiving_until = now + HEARTBEAT_TIMEOUT_S
-                for registration in self._registrations.values():
-                    registration.deadline += frozen
+                for stream in self._streams:
+                    stream.deadline += frozen
                 continue
-            for name, registration in list(self._registrations.items()):
-                if registration.deadline < now:
-                    log.warning("replica %s of %s: no heartbeat", name[1], name[0])
-                    await self._remove(name, registration)
+            for stream in [each for each in self._streams if each.deadline < now]:
+                for cluster, replica in sorted(stream.names):
+                    log.warning("replica %s of %s: no heartbeat", replica, cluster)
+                await self._close(stream)
 
-    async def serve(self, reports: AsyncIterator[replicas_pb2.ReplicaReport]) -> AsyncIterator[replicas_pb2.Assignment]:
-        """One replica's stream."""
+    async def serve(self, reports: AsyncIterator[Sequence[Member]]) -> AsyncIterator[Told]:
+        """One stream: takes reports of members whose state has changed, none for a heartbeat; tells assignments."""
         first = await anext(aiter(reports), None)
         if first is None:
             return
-        name = (first.cluster, first.replica)
-        changed = asyncio.Event()
-        changed.set()
-        registration = _Registration(_member(first), 0.0, changed)
-        self._registrations[name] = registration
-        log.info("replica %s of %s registered at %s", first.replica, first.cluster, first.address)
-        await self._take(name, registration, _member(first), is_new=True)
-        reader = asyncio.create_task(self._read(reports, name, registration))
+        stream = self._new_stream(HEARTBEAT_TIMEOUT_S)
+        reader = asyncio.create_task(self._read(first, reports, stream))
         try:
             while not reader.done():
-                await changed.wait()
-                changed.clear()
-                if not reader.done() and self._revision:
-                    yield self._assignment(first.cluster)
+                await stream.wake.wait()
+                stream.wake.clear()
+                if not reader.done() and self._revision and stream.untold:
+                    clusters, stream.untold = sorted(stream.untold), set()
+                    yield (
+                        self._revision,
+                        {
+                            each: self._assignments[each].versions if each in self._assignments else ()
+                            for each in clusters
+                        },
+                    )
         finally:
             reader.cancel()
+            stream.is_open = False
             if self._was_frozen():
                 # Whoever gave up on this process while it was frozen will be back in a moment.
-                registration.assignment_changed = None
-                registration.deadline = asyncio.get_running_loop().time() + RESTART_GRACE_S
+                stream.deadline = asyncio.get_running_loop().time() + RESTART_GRACE_S
             else:
-                await self._remove(name, registration)
+                await self._close(stream)
 
     def _was_frozen(self) -> bool:
         now = asyncio.get_running_loop().time()
         return now < self._forgiving_until or now - self._last_look > 3 * _REAP_INTERVAL_S
 
-    async def _read(
-        self, reports: AsyncIterator[replicas_pb2.ReplicaReport], name: tuple[str, str], registration: _Registration
-    ) -> None:
+    async def _read(self, first: Sequence[Member], reports: AsyncIterator[Sequence[Member]], stream: _Stream) -> None:
         try:
-            async for report in reports:
-                if self._registrations.get(name) is not registration:
-                    break  # declared dead, or replaced by its own successor: it has to register anew
-                await self._take(name, registration, _member(report))
+            await self._take(stream, first)
+            async for members in reports:
+                if stream not in self._streams:
+                    break  # declared dead, or all its members have registered elsewhere: they have to register anew
+                await self._take(stream, members)
         finally:
-            if registration.assignment_changed is not None:
-                registration.assignment_changed.set()
+            stream.wake.set()
 
-    async def _take(
-        self, name: tuple[str, str], registration: _Registration, member: Member, *, is_new: bool = False
-    ) -> None:
-        registration.deadline = asyncio.get_running_loop().time() + HEARTBEAT_TIMEOUT_S
-        if member != registration.member or is_new:
-            registration.member = replace(member, cluster=name[0], replica=name[1])
-            self._on_change(name[0])
-            async with self._progress:
-                self._progress.notify_all()
+    async def _take(self, stream: _Stream, members: Iterable[Member]) -> None:
+        stream.deadline = asyncio.get_running_loop().time() + HEARTBEAT_TIMEOUT_S
+        changed = set()
+        for member in members:
+            known = self._clusters[member.cluster].get(member.replica)
+            if known is None or known.stream is not stream:
+                log.info("replica %s of %s registered at %s", member.replica, member.cluster, member.address)
+                stream.untold.add(member.cluster)
+                stream.wake.set()
+            elif known.member == member:
+                continue
+            self._put(stream, member)
+            changed.add(member.cluster)
+        await self._tell(changed)
 
-    async def _remove(self, name: tuple[str, str], registration: _Registration) -> None:
-        if self._registrations.get(name) is not registration:
-            return  # its successor has registered already
-        del self._registrations[name]
-        log.info("replica %s of %s has gone", name[1], name[0])
-        if registration.assignment_changed is not None:
-            registration.assignment_changed.set()
-        self._on_change(name[0])
+    def _new_stream(self, patience_s: float, *, is_open: bool = True) -> _Stream:
+        stream = _Stream(asyncio.get_running_loop().time() + patience_s, is_open)
+        self._streams.add(stream)
+        return stream
+
+    def _put(self, stream: _Stream, member: Member) -> None:
+        replicas, name = self._clusters[member.cluster], (member.cluster, member.replica)
+        before = replicas.get(member.replica)
+        if before is not None and before.stream is not stream:
+            # Its own successor, which came by another stream.
+            before.stream.names.discard(name)
+            if not before.stream.names:
+                self._streams.discard(before.stream)
+                before.stream.wake.set()
+        stream.names.add(name)
+        replicas[member.replica] = _Registration(member, stream)
+
+    async def _close(self, stream: _Stream) -> None:
+        """Its members have gone."""
+        if stream not in self._streams:
+            return
+        self._streams.discard(stream)
+        for cluster, replica in sorted(stream.names):
+            del self._clusters[cluster][replica]
+            log.info("replica %s of %s has gone", replica, cluster)
+        stream.wake.set()
+        await self._tell({cluster for cluster, _ in stream.names})
+
+    async def _tell(self, clusters: set[str]) -> None:
+        if not clusters:
+            return
+        for cluster in clusters:
+            self._common.pop(cluster, None)
+        self._on_change(clusters)
         async with self._progress:
             self._progress.notify_all()
 
-    def _assignment(self, cluster: str) -> replicas_pb2.Assignment:
-        return replicas_pb2.Assignment(
-            revision=self._revision,
-            versions=[
-                replicas_pb2.AssignedVersion(routing_key=each.routing_key, model=each.model, version=each.version)
-                for each in self._assignments.get(cluster, ())
-            ],
-        )
-
     def _serving(self, cluster: str) -> list[Member]:
-        return [each for each in self.members if each.cluster == cluster and not each.draining]
+        return [each for each in self.members_of(cluster) if not each.draining]
 
-    def _load_failure(self, needed: Mapping[str, Collection[str]], revision: int) -> str | None:
-        for cluster, keys in needed.items():
+    def _is_ready(self, cluster: str, need: Assignment) -> bool:
+        found = self._look(cluster)
+        if not found.replicas or found.revision < self._assigned_in.get(cluster, 0):
+            return False
+        return need.keys <= found.keys
+
+    def _look(self, cluster: str) -> _Common:
+        found = self._common.get(cluster)
+        if found is None:
+            members = self._serving(cluster)
+            found = self._common[cluster] = _Common(
+                frozenset.intersection(*(each.loaded for each in members)) if members else frozenset(),
+                min((each.revision for each in members), default=0),
+                len(members),
+            )
+        return found
+
+    def _load_failure(self, needed: Mapping[str, Assignment]) -> str | None:
+        for cluster, need in needed.items():
             for member in self._serving(cluster):
-                for key, reason in member.failures if member.revision >= revision else ():
-                    if key in keys:
+                for key, reason in member.failures if member.revision >= self._assigned_in.get(cluster, 0) else ():
+                    if key in need.keys:
                         return f"replica {member.replica} of {cluster} cannot load {key}: {reason}"
         return None
-
-
-class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
-    """The registration API."""
-
-    def __init__(self, membership: Membership) -> None:
-        self._membership = membership
-
-    async def Register(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[replicas_pb2.ReplicaReport],
-        context: grpc.aio.ServicerContext[replicas_pb2.ReplicaReport, replicas_pb2.Assignment],
-    ) -> AsyncIterator[replicas_pb2.Assignment]:
-        """See :meth:`Membership.serve`; a replica may speak for the cluster alone that it has proved to be of."""
-        identity, impostor = peer_identity(context), ""
-
-        async def own_reports() -> AsyncIterator[replicas_pb2.ReplicaReport]:
-            nonlocal impostor
-            async for report in request_iterator:
-                if identity is not None and not is_operator(identity) and report.cluster != identity.name:
-                    impostor = f"{identity.uri} may not be a replica of {report.cluster!r}"
-                    return
-                yield report
-
-        async for assignment in self._membership.serve(own_reports()):
-            yield assignment
-        if impostor:
-            log.warning("turned away: %s", impostor)
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, impostor)
-
-
-def _member(report: replicas_pb2.ReplicaReport) -> Member:
-    return Member(
-        cluster=report.cluster,
-        replica=report.replica,
-        address=report.address,
-        loaded=frozenset(report.loaded),
-        failures=tuple((each.routing_key, each.reason) for each in report.failures),
-        revision=report.revision,
-        draining=report.draining,
-    )

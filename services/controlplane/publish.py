@@ -29,7 +29,7 @@ from services.controlplane.registry import Acknowledgement, Event, Phase, Stored
 from services.controlplane.waiting import Tell, Waiting, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 
     from services.controlplane.registry import Registry
 
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 NOTHING_TO_LOAD = "nothing to load: replicas hold every version already"
 SKIPPED = "skipped: unsafe, on demand"
+# Who is registered is written down no more often: what the file says is believed for a moment only, and each time waits
+# for the disk.
+_SAVE_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ class Publisher:
     _retiring: list[RouteTable] = field(default_factory=list)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _unsaved: set[str] = field(default_factory=set)  # clusters whose replicas are to be remembered
+    _saving: asyncio.TimerHandle | None = None  # set for a while after they were
 
     def __post_init__(self) -> None:
         self.fleet = Fleet(self._remember_replicas, self.registry.clock.now_ns)
@@ -194,8 +199,8 @@ class Publisher:
             record(Phase.LOADED, NOTHING_TO_LOAD)
         else:
             fleet.assign(revision, [self.table, *self._retiring, table])
-            loading = fleet.membership.wait_loaded(needed, revision=revision, timeout_s=self.timeouts.load)
-            await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed, revision))
+            loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
+            await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed))
             record(Phase.LOADED)
         sent.xds, placed = fleet.place(table)
         sent.xds_ns = self.registry.clock.now_ns()
@@ -288,17 +293,39 @@ class Publisher:
             with _complaining():
                 self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
 
-    def _remember_replicas(self) -> None:
+    def _remember_replicas(self, clusters: Collection[str]) -> None:
+        """At once after a while without a change; of many in a row, together."""
+        self._unsaved.update(clusters)
+        if self._saving is None:
+            self._save_replicas()
+            self._saving = asyncio.get_running_loop().call_later(_SAVE_EVERY_S, self._saved_a_while_ago)
+
+    def _saved_a_while_ago(self) -> None:
+        self._saving = None
+        if self._unsaved:
+            self._remember_replicas(())
+
+    def _save_replicas(self) -> None:
+        clusters, self._unsaved = self._unsaved, set()
+        if not clusters:
+            return
         with _complaining():  # whether they can be remembered or not, replicas are there
             self.registry.save_replicas(
-                StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
-                for each in self.fleet.membership.members
+                [
+                    StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
+                    for cluster in clusters
+                    for each in self.fleet.membership.members_of(cluster)
+                ],
+                clusters,
             )
 
     async def cancel_background(self) -> None:
         """Ends what is still to be done later; a restart takes it up again."""
         for task in self._background:
             task.cancel()
+        if self._saving is not None:
+            self._saving.cancel()
+        self._save_replicas()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:

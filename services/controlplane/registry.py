@@ -8,10 +8,11 @@ itself refuses to (triggers). A committed revision survives a ``kill -9`` and a 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from lab.transport.audit import Act
 from services.controlplane.clock import Clock
 from services.controlplane.database import Database
 from services.controlplane.differences import applied, difference
@@ -46,6 +47,20 @@ CREATE TABLE IF NOT EXISTS acknowledgements (
     at_ns INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS acknowledgements_by_revision ON acknowledgements(revision);
+CREATE TABLE IF NOT EXISTS acts (
+    act INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ns INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    what TEXT NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS outcomes (
+    act INTEGER PRIMARY KEY REFERENCES acts(act),
+    at_ns INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
 -- The replicas that were registered last: what a restarted control plane believes until they have come back.
 CREATE TABLE IF NOT EXISTS replicas (
     cluster TEXT NOT NULL,
@@ -64,7 +79,7 @@ BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END;
 """
 _SCHEMA += "".join(
     _APPEND_ONLY.format(table=table, action=action)
-    for table in ("revisions", "events", "acknowledgements")
+    for table in ("revisions", "events", "acknowledgements", "acts", "outcomes")
     for action in ("UPDATE", "DELETE")
 )
 
@@ -247,10 +262,31 @@ class Registry:
         """All revisions, oldest first."""
         return [self._stored(row) for row in self._db.rows(f"{_SELECT} ORDER BY revision")]
 
-    def save_replicas(self, replicas: Iterable[StoredReplica]) -> None:
-        """Remembers who is registered now, instead of who was."""
+    def begin_act(self, act: Act) -> int:
+        """Stores durably what somebody is about to do, and returns its number."""
+        return self._db.insert("INSERT INTO acts VALUES (NULL, ?, ?, ?, ?, ?)", astuple(act))
+
+    def end_act(self, number: int, status: str, reason: str) -> None:
+        """Stores durably what has become of an act."""
+        self._db.insert("INSERT INTO outcomes VALUES (?, ?, ?, ?)", (number, self.clock.now_ns(), status, reason))
+
+    def acts(self, last: int = 0) -> list[tuple[int, Act, str, str]]:
+        """Number, act, status and reason of so many of the latest, or of all for 0; oldest first.
+
+        Status and reason are empty of an act that has not ended, or was cut off with the control plane.
+        """
+        rows = self._db.rows(
+            "SELECT act, acts.at_ns, who, unit, what, detail, coalesce(status, ''), coalesce(reason, '')"
+            " FROM acts LEFT JOIN outcomes USING (act) ORDER BY act DESC LIMIT ?",
+            (last or -1,),
+        )
+        return [(number, Act(*act), status, reason) for number, *act, status, reason in reversed(rows)]
+
+    def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
+        """Remembers who is registered now of these clusters, instead of who was."""
         with self._db.transaction():
-            self._db.rows("DELETE FROM replicas")
+            for cluster in clusters:
+                self._db.rows("DELETE FROM replicas WHERE cluster = ?", (cluster,))
             self._db.insert_all(
                 "INSERT INTO replicas VALUES (?, ?, ?, ?)",
                 [(each.cluster, each.replica, each.address, " ".join(each.loaded)) for each in replicas],

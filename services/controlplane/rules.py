@@ -38,12 +38,14 @@ class Served(NamedTuple):
         cluster: its model cluster.
         addresses: of the replicas there that can answer it, ``ip:port``.
         standby: of those of the cluster that stands in if none of these can.
+        failover: that cluster; empty if there is none.
     """
 
     routing_key: str
     cluster: str
     addresses: tuple[str, ...]
     standby: tuple[str, ...] = ()
+    failover: str = ""
 
     @property
     def name(self) -> str:
@@ -102,6 +104,7 @@ class RulesFeed:
                 cluster=served.cluster,
                 addresses=sorted(served.addresses),
                 standby=sorted(served.standby),
+                failover=served.failover,
             )
             if self._endpoints.get(key) != endpoints:
                 self._endpoints[key] = endpoints

@@ -7,6 +7,7 @@ that a publish can wait for the last of them, and name it if it does not answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from contextlib import suppress
@@ -19,6 +20,8 @@ from services.controlplane.registry import Acknowledgement
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+
+log = logging.getLogger(__name__)
 
 # So many steps of a node are remembered; a publish takes a few.
 _REMEMBERED = 256
@@ -35,6 +38,7 @@ class Subscriber:
         refused: generation that it refused last, 0 if none.
         error: why it refused; empty once it has applied a later one.
         wake: set when there may be something to send.
+        left_behind: generation that it did not apply in time, and that publishes went on without; 0 if it keeps up.
         now_ns: the clock, Unix nanoseconds; that of all subscribers once it is one of them.
     """
 
@@ -44,11 +48,15 @@ class Subscriber:
     refused: int = 0
     error: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    left_behind: int = 0
     now_ns: Callable[[], int] = time.time_ns
     _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def has_applied(self, generation: int) -> None:
         """Every generation up to this one is in force there as of now."""
+        if self.left_behind and generation >= self.left_behind:
+            self.left_behind, self.error = 0, ""
+            log.warning("%s %s has caught up", self.role, self.node)
         if generation > self.applied:
             self._steps.append((generation, self.now_ns()))
         self.applied = generation
@@ -70,10 +78,13 @@ class Subscribers:
 
     Attributes:
         generation: the latest that was published.
+        leaves_behind: whether a node that does not answer in time is waited for no more, until it has caught up. Its
+            callers may then act on what is no longer in force. Otherwise it makes publishes fail.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.generation = 0
+        self.leaves_behind = False
         self._now_ns = now_ns
         self._connected: set[Subscriber] = set()
         self._progress = asyncio.Condition()
@@ -158,11 +169,20 @@ class Subscribers:
             async with self._progress:
                 await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
         except TimeoutError:
+            if self.leaves_behind:
+                self._leave_behind(generation)
+                return
             names = ", ".join(self.behind(generation))
             raise PublishError(f"no answer within {timeout_s:g} s from {names}") from None
         for each in self._connected:
             if each.refused >= generation:
                 raise PublishError(f"{each.role} {each.node} refused: {each.error}")
 
+    def _leave_behind(self, generation: int) -> None:
+        for each in self._behind(generation):
+            each.left_behind = generation
+            each.error = "left behind: it does not answer"
+            log.warning("%s %s is left behind: it does not answer", each.role, each.node)
+
     def _behind(self, generation: int) -> list[Subscriber]:
-        return [each for each in self._connected if each.applied < generation]
+        return [each for each in self._connected if each.applied < generation and not each.left_behind]

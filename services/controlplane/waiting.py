@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from services.controlplane.registry import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection, Mapping
+    from collections.abc import Awaitable, Mapping
 
-    from services.controlplane.membership import Membership
+    from services.controlplane.membership import Assignment, Membership
     from services.controlplane.subscribers import Subscribers
 
 # A phase that is through sooner is not worth a word, and words would make it slower.
@@ -36,9 +36,9 @@ class Waiting:
     waiting_for: tuple[str, ...]
 
     @classmethod
-    def for_loading(cls, membership: Membership, needed: Mapping[str, Collection[str]], revision: int) -> Waiting:
+    def for_loading(cls, membership: Membership, needed: Mapping[str, Assignment]) -> Waiting:
         """Replicas that are to load something."""
-        missing = membership.missing(needed, revision)
+        missing = membership.missing(needed)
         total = membership.serving(needed.keys())
         return cls(Phase.LOADED, max(0, total - len(missing)), total, tuple(missing))
 

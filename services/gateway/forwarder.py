@@ -14,10 +14,12 @@ from lab.client import headers
 from lab.client.status import explained
 from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.compiled import Router
+from lab.routing.rules import shown
+from lab.transport import proved_caller
 from models.apis import METHODS
 from models.context import read_context
 from services.gateway.hedging import first_answer
-from services.gateway.limits import OverLimitError
+from services.gateway.limits import NotItsTenantError, OverLimitError
 from services.gateway.passage import FailedError, Passage, Route, Target
 from services.gateway.replicas import FullError
 from services.rules import Book, RuleSet
@@ -123,7 +125,7 @@ class Forwarder(grpc.GenericRpcHandler):
     async def put_in_force(self, rules: RuleSet) -> None:
         """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
         book = Book(rules.router, Route.of)
-        await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby)
+        await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby, rules.clusters)
         self._book, self._use_cases = book, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
 
@@ -238,9 +240,10 @@ class Forwarder(grpc.GenericRpcHandler):
         """Whom to send to, decided if that has not been yet; the lane counts one attempt more."""
         route, target = passage.route, passage.target
         if route is None or target is None:
+            proved = _claim(passage)
             route = self._decide(passage.envelope)
             if passage.account is None:
-                passage.account = self._let_in(passage.envelope)
+                passage.account = self._let_in(passage.envelope, proved)
             target = passage.decided(route)
         while True:
             code, reason = grpc.StatusCode.UNAVAILABLE, "no healthy replica"
@@ -268,10 +271,13 @@ class Forwarder(grpc.GenericRpcHandler):
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
 
-    def _let_in(self, envelope: serving_pb2.Envelope) -> Account:
+    def _let_in(self, envelope: serving_pb2.Envelope, proved: str) -> Account:
         """Only whoever may ask at all uses a tenant's share up."""
+        context = envelope.context
         try:
-            return self._limiter.enter(envelope.context.tenant, envelope.use_case)
+            return self._limiter.enter(context.tenant, envelope.use_case, context.caller, proved=bool(proved))
+        except NotItsTenantError as error:
+            raise FailedError(grpc.StatusCode.PERMISSION_DENIED, str(error)) from None
         except OverLimitError as error:
             raise FailedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
 
@@ -346,3 +352,22 @@ class Forwarder(grpc.GenericRpcHandler):
             await asyncio.sleep(pause_s)
         else:
             passage.fall_back(route, target, code, details)
+
+
+def _claim(passage: Passage) -> str:
+    """The caller that the connection has proved, if it has one, in whose name alone the request may be.
+
+    Raises:
+        FailedError: it says that it is another's.
+    """
+    proved = proved_caller(passage.context)
+    if proved:
+        envelope = passage.envelope
+        claimed = envelope.context.caller
+        if claimed not in ("", proved):
+            raise FailedError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"use case {shown(envelope.use_case)}: you are {proved}, and may not ask as caller {shown(claimed)}",
+            )
+        envelope.context.caller = proved
+    return proved

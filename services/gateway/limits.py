@@ -25,6 +25,10 @@ class OverLimitError(Exception):
     """The tenant has had its share; the message names tenant, use case, limit and value."""
 
 
+class NotItsTenantError(Exception):
+    """The caller may not name this tenant; the message says who may."""
+
+
 class Account:
     """What one tenant has left.
 
@@ -113,13 +117,27 @@ class Limiter:
                 if len(self._unnamed) < self._most_unnamed:
                     self._unnamed[tenant] = self._changed(account, DEFAULT)
 
-    def enter(self, tenant: str, use_case: str) -> Account:
+    def enter(self, tenant: str, use_case: str, caller: str = "", *, proved: bool = False) -> Account:
         """Lets a request in, which must leave again.
 
+        Args:
+            tenant: that the request names.
+            use_case: that it is for.
+            caller: who sends it.
+            proved: whether that is certain. Tenants without an entry are then the caller's own words, for which it has
+                one account: it gains nothing by making names up.
+
         Raises:
+            NotItsTenantError: the caller may not name this tenant.
             OverLimitError: the tenant has had its share.
         """
-        account = self._named.get(tenant) or self._unnamed_account(tenant)
+        limit = self._limits.get(tenant)
+        if limit is not None and limit.callers and caller not in limit.callers:
+            raise NotItsTenantError(
+                f"{use_case}: caller {shown(caller)} may not name tenant {shown(tenant)}: those who may are in "
+                f"tenants.{tenant}.callers of the route table: {', '.join(sorted(limit.callers))}"
+            )
+        account = self._named.get(tenant) or self._unnamed_account(f"/{caller}" if proved else tenant)
         concurrent = account.share.concurrent
         if concurrent is not None and account.in_flight >= concurrent:
             raise OverLimitError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.client.wire import Wire
 from lab.routing.resilience import Policy
-from services.gateway.replicas import Replica, Replicas
+from services.gateway.replicas import MODEL, Replica, Replicas, peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -34,8 +34,8 @@ class Backend:
 
     hedge = None
 
-    def __init__(self, addresses: tuple[str, ...], security: Security | None) -> None:
-        self.wire = Wire(addresses, security, peer="model")
+    def __init__(self, addresses: tuple[str, ...], security: Security | None, peer: str = MODEL) -> None:
+        self.wire = Wire(addresses, security, peer=peer)
         self.in_flight = 0
         self._idle = asyncio.Event()
 
@@ -91,7 +91,7 @@ class Pool:
     def __init__(self, security: Security | None = None) -> None:
         self._security = security
         self._by_key: dict[str, Backend | Replicas] = {}
-        self._by_addresses: dict[tuple[str, ...], Backend] = {}
+        self._by_addresses: dict[tuple[str, tuple[str, ...]], Backend] = {}
         self._treated: dict[str, Replicas] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -104,6 +104,7 @@ class Pool:
         endpoints: Mapping[str, tuple[str, ...]],
         policies: Mapping[str, Policy] | None = None,
         standby: Mapping[str, tuple[str, ...]] | None = None,
+        clusters: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         """Connects to what is new, then swaps, then closes what is no longer used. To be called by one at a time.
 
@@ -111,16 +112,18 @@ class Pool:
             endpoints: by routing key, ``ip:port`` of each replica.
             policies: by routing key, of those that have one.
             standby: by routing key, of those that have any, ``ip:port`` of each replica that stands in.
+            clusters: by routing key, the model clusters that these are of, and nobody else is accepted there.
         """
-        standby = standby or {}
+        standby, clusters = standby or {}, clusters or {}
         policies = {**dict.fromkeys(standby, _NOTHING_DONE), **(policies or {})}
         all_wanted = {
             key: tuple(sorted(addresses)) for key, addresses in endpoints.items() if addresses or key in standby
         }
-        wanted = {key: addresses for key, addresses in all_wanted.items() if key not in policies}
+        peers = {key: tuple(map(peer_of, clusters.get(key, ("", "")))) for key in all_wanted}
+        wanted = {key: (peers[key][0], addresses) for key, addresses in all_wanted.items() if key not in policies}
         new = {
-            addresses: Backend(addresses, self._security)
-            for addresses in set(wanted.values()) - set(self._by_addresses)
+            (peer, addresses): Backend(addresses, self._security, peer)
+            for peer, addresses in set(wanted.values()) - set(self._by_addresses)
         }
         treated = {
             key: before
@@ -130,7 +133,8 @@ class Pool:
             if key in policies
         }
         connecting = [
-            group.connect(all_wanted[key], standby.get(key, ()), _CONNECT_TIMEOUT_S) for key, group in treated.items()
+            group.connect(all_wanted[key], standby.get(key, ()), _CONNECT_TIMEOUT_S, *peers[key])
+            for key, group in treated.items()
         ]
         _, replicas = await asyncio.gather(
             asyncio.gather(*(backend.wire.ready_or_not(_CONNECT_TIMEOUT_S) for backend in new.values())),
@@ -142,10 +146,10 @@ class Pool:
         for key, group in self._treated.items():
             if group is not treated.get(key):
                 gone += group.all()
-        channels = {addresses: (new.get(addresses) or self._by_addresses[addresses]) for addresses in wanted.values()}
-        gone += [backend for addresses, backend in self._by_addresses.items() if addresses not in channels]
+        channels = {place: (new.get(place) or self._by_addresses[place]) for place in wanted.values()}
+        gone += [backend for place, backend in self._by_addresses.items() if place not in channels]
         self._by_addresses, self._treated = channels, treated
-        self._by_key = {**{key: channels[addresses] for key, addresses in wanted.items()}, **treated}
+        self._by_key = {**{key: channels[place] for key, place in wanted.items()}, **treated}
         for lane in gone:
             self._close(lane)
 

@@ -40,6 +40,15 @@ _FAILURES = frozenset(
 _FIRST_SHARE = 0.1
 
 
+MODEL = "model"
+"""Who must be at a replica's address, if nothing more is known of it."""
+
+
+def peer_of(cluster: str) -> str:
+    """Who must be there, of a model cluster by its name."""
+    return f"{MODEL}/{cluster}" if cluster else MODEL
+
+
 class FullError(Exception):
     """The breaker's bound is reached; the message says which."""
 
@@ -49,13 +58,15 @@ class Replica:
 
     Attributes:
         wire: the way there.
+        peer: who must be there.
         in_flight: attempts under way.
         since: when it came, as by :func:`time.monotonic`; 0 for those that were there from the beginning.
         stands_in: whether it is for while none of the others can answer.
     """
 
-    def __init__(self, address: str, group: Replicas, security: Security | None) -> None:
-        self.wire = Wire((address,), security, peer="model")
+    def __init__(self, address: str, group: Replicas, security: Security | None, peer: str = MODEL) -> None:
+        self.wire = Wire((address,), security, peer=peer)
+        self.peer = peer
         self.in_flight = 0
         self.since = 0.0
         self.stands_in = False
@@ -234,16 +245,25 @@ class Replicas:
         self._again -= 1
 
     async def connect(
-        self, addresses: Collection[str], standby: Collection[str], timeout_s: float
+        self,
+        addresses: Collection[str],
+        standby: Collection[str],
+        timeout_s: float,
+        peer: str = MODEL,
+        standby_peer: str = MODEL,
     ) -> dict[str, Replica]:
         """Ways to all of these: those that there are, and new ones that are connected, if they can be in time."""
         known = self._by_address
-        wanted = {
-            address: known.get(address) or Replica(address, self, self._security) for address in (*addresses, *standby)
-        }
-        for address, each in wanted.items():
-            each.stands_in = address in standby and address not in addresses
-        new = [each for address, each in wanted.items() if address not in known]
+        wanted: dict[str, Replica] = {}
+        for address in (*addresses, *standby):
+            stands_in = address in standby and address not in addresses
+            its = standby_peer if stands_in else peer
+            before = known.get(address)
+            is_known = before is not None and before.peer == its
+            each = before if before is not None and is_known else Replica(address, self, self._security, its)
+            each.stands_in = stands_in
+            wanted[address] = each
+        new = [each for address, each in wanted.items() if each is not known.get(address)]
         if known:
             for each in new:
                 each.since = time.monotonic()
@@ -252,7 +272,7 @@ class Replicas:
 
     def put_in_force(self, replicas: dict[str, Replica]) -> list[Replica]:
         """These get requests from now on; returns those that do no longer."""
-        gone = [each for address, each in self._by_address.items() if address not in replicas]
+        gone = [each for address, each in self._by_address.items() if each is not replicas.get(address)]
         self._by_address = replicas
         return gone
 

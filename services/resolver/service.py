@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from lab.client import headers
 from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.compiled import Router
+from lab.transport import proved_caller
 from models.context import read_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.watchers import WatcherLateError, Watchers
@@ -61,12 +62,8 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             fields = read_context(request.context)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{request.use_case}: {error}")
-        if self._owner is not None and fields.setdefault("caller", self._owner) != self._owner:
-            reason = (
-                f"use case {request.use_case!r}: resolver {self._name} speaks for {self._owner}, "
-                f"not for caller {fields['caller']!r}"
-            )
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        if reason := self._why_not(fields, proved_caller(context)):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"use case {request.use_case!r}: {reason}")
         try:
             return book.look_up(request.use_case, fields)
         except (UnknownUseCaseError, UnknownVersionError) as error:
@@ -78,11 +75,23 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         self, request_iterator: AsyncIterator[resolver_pb2.WatchRequest], context: _WatchContext
     ) -> AsyncIterator[resolver_pb2.WatchResponse]:
         """Every revision that ends leases."""
+        if reason := self._why_not({}, proved_caller(context)):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         try:
             async for response in self._watchers.serve(request_iterator):
                 yield response
         except WatcherLateError as error:
             await context.abort(grpc.StatusCode.ABORTED, str(error))
+
+    def _why_not(self, fields: dict[str, str], proved: str) -> str:
+        """Why this cannot be asked in that caller's name, which is filled in if it is missing; empty if it can."""
+        if self._owner is not None and proved not in ("", self._owner):
+            return f"resolver {self._name} speaks for {self._owner}, not for you, who are {proved}"
+        speaks_for = self._owner or proved
+        if not speaks_for or fields.setdefault("caller", speaks_for) == speaks_for:
+            return ""
+        who = f"resolver {self._name} speaks" if self._owner else f"you are {proved} and speak"
+        return f"{who} for {speaks_for}, not for caller {fields['caller']!r}"
 
     def close(self) -> None:
         """Ends the watchers' streams, which would never end by themselves."""

@@ -11,6 +11,7 @@ from lab.bench.balancing import ALIKE, HARD_CODED, L4_AGED, L4_CUT, L4_KEPT, L7_
 from lab.bench.setting import setting
 from lab.bench.spread import AFTER_S, BEFORE_S, SETTLED_S, Answered, Round, share_between
 from lab.bench.timetable import send_on_time
+from lab.errors import UnitError
 
 OLD, NEW = ("a", "b"), "c"
 
@@ -68,9 +69,9 @@ def test_requests_outside_the_time_that_counts_do_not() -> None:
 
 
 def test_a_round_without_answers_is_no_even_spread() -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(UnitError, match="nothing was measured"):
         _ = a_round("", "abc").spread_before
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(UnitError, match="nothing was measured"):
         _ = a_round("ab", "").share
 
 

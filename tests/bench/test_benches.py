@@ -125,7 +125,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB_HOME", str(tmp_path_factory.mktemp("benches")))
         for module in (driver, gateway_throughput, throughput):
-            patch.setattr(module, "SECONDS", 1.0)
+            patch.setattr(module, "SECONDS", 0.3)
         patch.setattr(ways, "CELLS", (Cell(400, rate=100, requests=10), Cell(27_000, rate=100, requests=10)))
         patch.setattr(known_delay, "DELAYS_MS", (10.0,))
         patch.setattr(driver, "BUSY_RPS", 500.0)

@@ -11,7 +11,7 @@ from google.rpc import status_pb2
 from lab.routing.resilience import Outliers, Policy
 from services.controlplane.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION, empty_cluster, endpoints
 from services.controlplane.xds.store import ResourceStore
 from services.controlplane.xds.tenants import tenant_limits
 
@@ -21,9 +21,9 @@ KEY = "cw-ranker.v1"
 class Node:
     """Plays Envoy."""
 
-    def __init__(self, store: ResourceStore) -> None:
+    def __init__(self, store: ResourceStore, caller: str | None = None) -> None:
         self.subscriber = Subscriber("homepage-sidecar", "sidecar")
-        self._stream = DeltaStream(store, self.subscriber)
+        self._stream = DeltaStream(store, self.subscriber, caller=caller)
         store.add_listener(self._stream)
 
     def asks(self, type_url: str, *names: str, holding: dict[str, str] | None = None) -> None:
@@ -236,3 +236,80 @@ def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -
         for each in limits.descriptors
     ]
     assert not limits.HasField("token_bucket")  # who fits none of them is not limited
+
+
+class TestOfOneCaller:
+    """What a sidecar is told that has proved whose it is."""
+
+    OTHERS = "search-ranker.v1"
+
+    @pytest.fixture
+    def may_use(self) -> dict[str, list[str]]:
+        return {"homepage": [KEY], "search": [self.OTHERS]}
+
+    @pytest.fixture
+    def store(self, may_use: dict[str, list[str]]) -> ResourceStore:
+        store = ResourceStore(lambda caller: may_use.get(caller, ()), may_use.keys)
+        store.update(
+            clusters={KEY: "ml-cluster-1", self.OTHERS: "ml-cluster-2"},
+            endpoint_sets={f"ml-cluster-1/{KEY}": ["127.0.0.1:1"], f"ml-cluster-2/{self.OTHERS}": ["127.0.0.1:2"]},
+        )
+        return store
+
+    @pytest.fixture
+    def node(self, store: ResourceStore) -> Node:
+        return Node(store, caller="homepage")
+
+    def test_what_another_may_use_looks_as_if_it_were_not_there(self, store: ResourceStore, node: Node) -> None:
+        node.asks(CLUSTER, KEY, self.OTHERS)
+        node.asks(ENDPOINTS, f"ml-cluster-1/{KEY}", f"ml-cluster-2/{self.OTHERS}")
+        sent = node.versions_sent()
+
+        assert sent[KEY] == store.get(CLUSTER, KEY).version
+        assert sent[self.OTHERS] == empty_cluster(self.OTHERS).version
+        assert sent[f"ml-cluster-1/{KEY}"] == store.get(ENDPOINTS, f"ml-cluster-1/{KEY}").version
+        assert sent[f"ml-cluster-2/{self.OTHERS}"] == endpoints(f"ml-cluster-2/{self.OTHERS}", ()).version
+
+    def test_it_is_there_once_the_caller_may_use_it_and_gone_when_it_may_not(
+        self, store: ResourceStore, node: Node, may_use: dict[str, list[str]]
+    ) -> None:
+        node.asks(CLUSTER, self.OTHERS)
+        node.versions_sent()
+
+        may_use["homepage"] = [KEY, self.OTHERS]
+        store.update(clusters={})
+        assert {self.OTHERS: store.get(CLUSTER, self.OTHERS).version} == node.versions_sent()
+
+        may_use["homepage"] = [KEY]
+        store.update(removed_clusters=())
+        assert {self.OTHERS: empty_cluster(self.OTHERS).version} == node.versions_sent()
+
+    def test_the_list_of_keys_changes_with_what_the_caller_may_use_and_with_nothing_else(
+        self, store: ResourceStore, node: Node, may_use: dict[str, list[str]]
+    ) -> None:
+        node.asks(EXTENSION, "keys")
+        before = node.versions_sent()["keys"]
+
+        store.update(clusters={"rows.v1": "ml-cluster-1"})
+        assert node.versions_sent() == {}
+
+        may_use["homepage"] = [KEY, self.OTHERS]
+        store.update(clusters={})
+        assert node.versions_sent()["keys"] != before
+
+    def test_names_that_lead_nowhere_are_remembered_up_to_a_bound_and_good_ones_still_work(
+        self, store: ResourceStore, node: Node
+    ) -> None:
+        node.asks(CLUSTER, *(f"forged-{number}.v1" for number in range(3_000)))
+        assert len(node.versions_sent()) == 1_024
+
+        node.asks(CLUSTER, KEY)
+        assert {KEY: store.get(CLUSTER, KEY).version} == node.versions_sent()
+
+    @pytest.mark.parametrize("name", ["*", "xds", "copies", "", "ml-cluster-1/*", "ml-cluster-1/", "ä.v1", "a" * 64])
+    def test_a_name_that_holds_no_key_is_not_even_followed(self, node: Node, name: str) -> None:
+        node.asks(CLUSTER, name)
+        node.asks(ENDPOINTS, name)
+        node.asks(EXTENSION, name)
+
+        assert node.is_sent() == []

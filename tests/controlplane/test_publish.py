@@ -154,6 +154,31 @@ async def test_a_node_that_never_answers_is_named(control_plane, table) -> None:
     assert control_plane.publisher.revision == 0
 
 
+async def test_a_node_that_is_stuck_keeps_one_publish_waiting_where_that_may_leave_it_behind(
+    control_plane, table, until
+) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    stuck = await control_plane.follower("homepage-resolver")
+    well = await control_plane.follower("search-resolver")
+    subscribers = control_plane.publisher.fleet.feed.subscribers
+    subscribers.leaves_behind, stuck.is_deaf = True, True
+
+    def errors() -> dict[str, str]:
+        return {each.node: each.error for each in subscribers}
+
+    first = await control_plane.publish(table(ON_1))
+    second = await control_plane.publish(table({**ON_1, "v2": "ml-cluster-1"}, default="cw-ranker@v2"))
+
+    assert {"homepage-resolver": "left behind: it does not answer", "search-resolver": ""} == errors()
+    assert b'"default":"cw-ranker@v2"' in well.updates[-1].use_cases[0].document
+    took = [events[-1].at_ns - events[0].at_ns for events in (first, second)]
+    assert took[0] > 1_000_000_000 > took[1]
+
+    stuck.is_deaf = False
+    await control_plane.publish(table(ON_1))
+    await until("it has caught up", lambda: not any(errors().values()))
+
+
 async def test_a_node_that_leaves_in_the_middle_is_not_waited_for(control_plane, table, until) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     leaving = await control_plane.follower("homepage-resolver")

@@ -167,9 +167,8 @@ def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: 
     """As when an address is used again: there is a model, but not the one that was meant."""
     identities = Identities(lab.folder)
     authority = Authority.load(identities.folder)
-    other = "gateway" if topology in {"direct", "gateway"} else "model"
     eventually(f"{topology} answers", lambda: ask(lab, topology), within=SOON, until=lambda status: status == "OK")
-    authority.issue(MODEL, Identity(other, "ml-cluster-9"), {"127.0.0.1"})
+    authority.issue(MODEL, Identity("model", "ml-cluster-9"), {"127.0.0.1"})
     try:
         # Connections that are open have seen the certificate before.
         for unit in ("homepage", "homepage-sidecar", "central-envoy", "gateway-1"):
@@ -235,3 +234,13 @@ def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: L
             eventually(f"{newcomer} answers", ask_again, within=SOON, until=lambda names: newcomer in names)
     finally:
         lab.scale("ml-cluster-1", 1)
+
+
+def test_a_fault_that_ends_by_itself_is_healed_by_the_operators_right(lab: Lab) -> None:
+    fault = lab.inject("slow", MODEL, for_s=0.5)
+
+    def there() -> list[str]:
+        return [each.id for each in lab.faults()]
+
+    eventually("it has ended", there, within=SOON, until=lambda ids: fault.id not in ids)
+    assert ask(lab, "mesh") == "OK"

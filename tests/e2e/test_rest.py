@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 import urllib.error
 import urllib.request
@@ -10,15 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.lab import CHECKOUT
+from lab.lab import CHECKOUT, Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from models.scoring import scores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from lab.lab import Lab
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """The default lab, but for what REST has no use for; it is served in plaintext alone."""
+    lab = Lab(f"test-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("rest-lab"))
+    try:
+        lab.up(topologies=["gateway"], security="plaintext", runtime="process")
+        yield lab
+    finally:
+        lab.down()
 
 
 def post(url: str, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
@@ -62,7 +72,7 @@ def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab, run_la
 
 def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callable[[], Lab], mini_spec: Any) -> None:
     lab = new_lab()
-    lab.up(spec=mini_spec, runtime="process")
+    lab.up(spec=mini_spec, security="plaintext", runtime="process")
     [(_, before)] = [each for each in lab.endpoints().rest.items() if each[0].startswith("ml-")]
 
     name = lab.replace("ml-cluster-1-a", "ml-cluster-1")

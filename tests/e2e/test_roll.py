@@ -105,11 +105,11 @@ def test_a_bad_version_is_taken_back_by_itself(run_lab, at_v1: Lab) -> None:
 
 
 def test_a_version_of_which_too_little_is_seen_is_taken_back_unless_forced(run_lab, at_v1: Lab) -> None:
-    options = ("--steps", "1,100", "--abort-on", "error-rate>1%", "--rate", "5", "--hold", "2")
+    options = ("--steps", "1,100", "--abort-on", "error-rate>1%", "--rate", "5", "--hold", "1")
     result = run_lab(at_v1, *ROLL, *options, "--json")
 
     assert result.returncode == 1
-    assert "at 1 %: too few requests to say after 10 s" in json.loads(result.stdout)["reason"]
+    assert "at 1 %: too few requests to say after 5 s" in json.loads(result.stdout)["reason"]
     forced = run_lab(at_v1, *ROLL, *options, "--force", "--json")
     assert json.loads(forced.stdout)["outcome"] == "completed"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from lab.lab import CHECKOUT
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
@@ -30,10 +31,23 @@ ASKED, SHADOW, SHADOW_CLUSTER = "cw-ranker.v1", "up-next.v1", "ml-cluster-5"
 FOUR_MB = 1_000_000  # floats
 
 
+@pytest.fixture(scope="module", autouse=True)
+def table(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One by which the homepage may use the shadow as well: what it may not use, its sidecar does not know."""
+    text = (CHECKOUT / "routes.yaml").read_text()
+    before = "    callers: [playback]\n"
+    assert before in text
+    table = tmp_path_factory.mktemp("shadow") / "routes.yaml"
+    table.write_text(text.replace(before, "    callers: [playback, homepage]\n"))
+    lab.publish(table)
+    yield
+    lab.publish(CHECKOUT / "routes.yaml")
+
+
 @pytest.fixture
 def rank(lab) -> Iterator[Rank]:
     """Asks for :data:`ASKED`, whatever else the headers say."""
-    with open_blocking_channel(lab.endpoints().clients["search"].sidecar) as channel:
+    with open_blocking_channel(lab.endpoints().clients["homepage"].sidecar) as channel:
         call = channel.unary_unary(
             "/ranking.v1.Ranking/Rank",
             request_serializer=ranking_pb2.RankRequest.SerializeToString,
@@ -91,7 +105,7 @@ def slowed(lab) -> Iterator[Callable[[float], None]]:
 def counted(lab: Lab, name: str) -> int:
     """What the sidecar has counted on the way that copies take first."""
     [admin] = [
-        unit.admin for unit in LabState.of(lab.folder).plan.with_role("sidecar") if unit.name == "search-sidecar"
+        unit.admin for unit in LabState.of(lab.folder).plan.with_role("sidecar") if unit.name == "homepage-sidecar"
     ]
     url = f"http://{admin.outside}/stats?format=json&filter=cluster.copies.{name}$"
     with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:

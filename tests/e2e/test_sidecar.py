@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 DEADLINE_S = 10.0
 
 
-@pytest.fixture
-def rank(lab) -> Iterator[grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]]:
-    with grpc.insecure_channel(lab.endpoints().clients["search"].sidecar) as channel:
+@pytest.fixture(params=["homepage"])
+def rank(lab, request) -> Iterator[grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]]:
+    """By the sidecar of the caller that is named; what another may use does not exist there."""
+    with grpc.insecure_channel(lab.endpoints().clients[request.param].sidecar) as channel:
         yield channel.unary_unary(
             "/ranking.v1.Ranking/Rank",
             request_serializer=ranking_pb2.RankRequest.SerializeToString,
@@ -28,7 +29,16 @@ def rank(lab) -> Iterator[grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, 
 REQUEST = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
 
 
-@pytest.mark.parametrize("key", ["cw-ranker.v1", "cw-ranker.v2", "rows.v2", "search-ranker.v1"])
+@pytest.mark.parametrize(
+    ("rank", "key"),
+    [
+        ("homepage", "cw-ranker.v1"),
+        ("recommendations", "cw-ranker.v2"),
+        ("homepage", "rows.v2"),
+        ("search", "search-ranker.v1"),
+    ],
+    indirect=["rank"],
+)
 def test_the_key_alone_leads_to_the_right_model(rank, key: str) -> None:
     answer = rank(REQUEST, metadata=[("x-routing-key", key)], timeout=DEADLINE_S)
 
@@ -69,16 +79,21 @@ def test_a_key_that_nobody_serves_is_unavailable_at_once_every_time(rank) -> Non
 
         assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
         # Not "cluster not found", which is what Envoy says after having waited for one in vain.
-        assert refusal.value.details() == "routing key 'nobody.v7': no healthy upstream"
+        assert refusal.value.details() == "routing key 'nobody.v7': no such key for this caller"
 
 
+@pytest.mark.parametrize("rank", ["playback"], indirect=True)
 def test_a_key_that_nobody_served_works_from_the_moment_that_it_is_published(rank, lab, routes, tmp_path) -> None:
     with pytest.raises(grpc.RpcError):
         rank(REQUEST, metadata=[("x-routing-key", "up-next.v2")], timeout=DEADLINE_S)
     new = tmp_path / "new.yaml"
     before = "  up-next:\n    versions:\n"
     assert before in routes.read_text()
-    new.write_text(routes.read_text().replace(before, before + "      v2: {cluster: ml-cluster-1}\n"))
+    table = routes.read_text().replace(before, before + "      v2: {cluster: ml-cluster-1}\n")
+    # Somebody must be sent there: what no use case of a caller's may lead to does not exist for it.
+    chosen = "    default: up-next@v1\n"
+    assert chosen in table
+    new.write_text(table.replace(chosen, chosen + "    fallback: [up-next@v2]\n"))
 
     lab.publish(new)
 

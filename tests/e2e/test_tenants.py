@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import grpc
 import pytest
 
 from lab.client import open_client
@@ -14,9 +15,10 @@ from lab.history import read_parquet, write_parquet
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.spec import TOPOLOGIES
+from lab.transport import open_blocking_channel
 from models.apis import APIS
 from models.context import origin_name
-from tests.e2e.test_rest import asking, post
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,14 +117,18 @@ def test_limits_are_published_shown_and_kept_to_at_every_gateway_and_nowhere_els
                 found.append(error.code.name)
         return found
 
-    rest = [address for name, address in lab.endpoints().rest.items() if name.startswith("gateway")]
-    body = asking(tenant="noisy")
-    answers = [post(f"http://{address}/v1/use-cases/{USE_CASE}:call", body) for address in rest for _ in range(2)]
-
-    assert [200, 429, 200, 429] == [status for status, _ in answers]
-    for _, answer in answers[1::2]:
+    request = ranking_pb2.RankRequest()
+    request.envelope.use_case = USE_CASE
+    request.envelope.context.caller, request.envelope.context.tenant = "homepage", "noisy"
+    for gateway in lab.endpoints().gateways:
+        with open_blocking_channel(gateway) as channel:
+            rank = ranking_pb2_grpc.RankingStub(channel).Rank
+            assert rank(request, timeout=20).answered_by.model == "cw-ranker"
+            with pytest.raises(grpc.RpcError) as refused:
+                rank(request, timeout=20)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         for words in ("tenant 'noisy'", USE_CASE, "0.002 requests per second, 0.001 of them at each of 2 gateways"):
-            assert words in answer["message"]
+            assert words in refused.value.details()
     for topology in ("gateway", "gateway-passthrough"):
         assert ["RESOURCE_EXHAUSTED"] * 3 == statuses(topology, "noisy")
         assert ["OK"] * 3 == statuses(topology, "quiet")

@@ -16,7 +16,7 @@ HEAD = """\
 # Refusals
 
 What must not work, by which way it was tried, which unit refused it, and what the client was told; with certificates
-(`--security mtls`), real Envoy and real gRPC. After each of these the next good call by the same way is answered. `make
+(as `lab up` makes it), real Envoy and real gRPC. After each the next good call by the same way is answered. `make
 refusals-page` tries all of it and writes this page; the suite tries all of it and holds this page to be true.
 
 A handshake that a gRPC server ends reaches the client as `UNAVAILABLE` without a word: the reason is what the server's

@@ -177,7 +177,7 @@ BAD = [
     # tenants
     (END, f"{END}tenants:\n  ads: {{rte: 5}}\n", 34, "tenants.ads.rte", "unknown field 'rte'; did you mean 'rate'?"),
     (END, f"{END}tenants:\n  ads: 5\n", 34, "tenants.ads", "5 is not a mapping; write fields as 'name: value'"),
-    (END, f"{END}tenants:\n  ads: {{}}\n", 34, "tenants.ads", "limits nothing; add 'rate' or 'concurrent', or leave"),
+    (END, f"{END}tenants:\n  ads: {{}}\n", 34, "tenants.ads", "limits nothing; add 'rate', 'concurrent' or"),
     (END, f"{END}tenants:\n  ads: {{burst: 5}}\n", 34, "tenants.ads", "has 'burst' without 'rate'; add the rate"),
     (END, f"{END}tenants:\n  ads:\n    rate: 0\n", 35, "tenants.ads.rate", "0 is not a rate; write requests per"),
     (END, f"{END}tenants:\n  ads: {{rate: yes}}\n", 34, "tenants.ads.rate", "'yes' is not a rate; write requests per"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import RouteTableError
-from lab.routing.change import with_use_cases
+from lab.routing.change import with_models, with_use_cases
 from lab.routing.document import RouteTable, Source
 
 EXPERIMENT = "rules: [{name: ab, experiment: {id: 7, unit: user_id, cells: {1: {weight: %d, use: m@v1}, %s}}}]"
@@ -62,3 +62,32 @@ def test_the_only_use_case_of_an_experiment_may_change_its_weights() -> None:
 def test_what_is_wrong_is_said_with_file_line_and_field(text: str, message: str) -> None:
     with pytest.raises(RouteTableError, match=message):
         with_use_cases(table(), {"B": Source("x.yaml", text)})
+
+
+def moved(cluster: str = "c", *, versions: str = "v1 v2") -> Source:
+    return Source(
+        "m.yaml", f"versions: {{{', '.join(f'{version}: {{cluster: {cluster}}}' for version in versions.split())}}}"
+    )
+
+
+def test_a_model_moves_and_all_else_is_the_same() -> None:
+    before = with_models(table(), {"n": Source("n.yaml", "versions: {v1: {cluster: c}}")})
+
+    after = with_models(before, {"m": moved(versions="v1 v2 v3")})
+
+    assert {"m.v1", "m.v2", "m.v3", "n.v1"} == after.versions.keys()
+    assert after.versions["n.v1"] is before.versions["n.v1"]
+    assert after.document["use_cases"] is before.document["use_cases"]
+    assert "m.v3" not in before.versions
+
+
+def test_a_model_may_not_move_where_no_cluster_is() -> None:
+    with pytest.raises(
+        RouteTableError, match=r"m.yaml:1: models.m.versions.v1.cluster: cluster 'd' is not in clusters"
+    ):
+        with_models(table(), {"m": moved("d")})
+
+
+def test_a_version_that_is_still_asked_for_may_not_go() -> None:
+    with pytest.raises(RouteTableError, match="model 'm' has no version 'v2'"):
+        with_models(table(), {"m": moved(versions="v1")})

@@ -16,7 +16,7 @@ from lab.errors import CallError
 from lab.lab import CHECKOUT, Lab
 from lab.runtime import ports
 from lab.runtime.compose import image, subnets
-from lab.runtime.compose.__main__ import standalone_document
+from lab.runtime.compose.__main__ import standalone_document, standalone_files
 from lab.runtime.compose.engine import networks
 from lab.runtime.compose.site import ComposeSite
 from lab.waiting import eventually
@@ -58,6 +58,7 @@ def compose(tmp_path: Path, site: ComposeSite, image_name: str) -> Iterator[Call
     file.parent.mkdir()
     shutil.copy(CHECKOUT / "routes.yaml", tmp_path)
     project = f"alone-{secrets.token_hex(3)}"
+    standalone_files(site, file.parent)
     file.write_text(standalone_document(site, project=project, image_name=image_name, file=str(file)))
 
     def run(*arguments: str) -> None:

@@ -3,12 +3,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from lab.lab import CHECKOUT
-from lab.runtime.compose.__main__ import default_document
+from lab.runtime.compose.__main__ import default_document, fixed_site, standalone_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE = CHECKOUT / "compose" / "compose.yaml"
 DOCUMENT = yaml.safe_load(FILE.read_text())
@@ -18,6 +22,13 @@ UNITS = {name: service for name, service in SERVICES.items() if not name.endswit
 
 def test_the_checked_in_file_is_what_the_plan_says() -> None:
     assert default_document() == FILE.read_text(), "run `make compose-file`"
+
+
+def test_so_are_the_files_beside_it(tmp_path: Path) -> None:
+    standalone_files(fixed_site(), tmp_path)
+
+    kept = {path.name: path.read_text() for path in (FILE.parent / "files").iterdir()}
+    assert {path.name: path.read_text() for path in (tmp_path / "files").iterdir()} == kept, "run `make compose-file`"
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="no docker command")
@@ -62,6 +73,8 @@ def test_every_unit_is_bounded_watched_and_without_privileges() -> None:
         assert service["mem_limit"].endswith("m"), name
         assert service["healthcheck"]["test"][1] == "healthcheck", name
         assert service["cap_drop"] == ["ALL"], name
+        assert service["read_only"] is True, name
+        assert service["user"] == "10001:10001", name
         assert service["restart"] == "no", name
     assert "USER lab" in (CHECKOUT / "compose" / "Dockerfile").read_text()
 

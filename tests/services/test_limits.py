@@ -13,7 +13,7 @@ import pytest
 from lab.client import Endpoints, open_client
 from lab.errors import CallError
 from lab.routing.limits import Limit
-from services.gateway.limits import Limiter, OverLimitError
+from services.gateway.limits import Limiter, NotItsTenantError, OverLimitError
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, update, use_case
 from tests.services.test_gateway_rest import both_up
 
@@ -309,3 +309,25 @@ async def test_limits_change_without_a_new_revision_of_the_rules(control_plane: 
         await control_plane.put_in_force(update(1, full=False, tenants={}), "gateway")
 
         assert await outcome_of(client, "noisy", stream=False) == "OK"
+
+
+class TestWhoMayNameATenant:
+    """The table's word, and that of the caller's certificate."""
+
+    def test_another_caller_is_refused_and_told_who_may(self) -> None:
+        limiter = Limiter()
+        limiter.put_in_force({"ads": Limit(rate=5, callers=frozenset({"payments"}))})
+
+        with pytest.raises(NotItsTenantError, match=r"caller 'homepage' may not name tenant 'ads'.*: payments"):
+            limiter.enter("ads", "Rows", "homepage")
+        assert limiter.enter("ads", "Rows", "payments").entry == "ads"
+
+    def test_a_caller_that_has_proved_itself_gains_nothing_by_making_names_up(self) -> None:
+        limiter = Limiter(clock=lambda: 0.0)
+        limiter.put_in_force({"default": Limit(rate=1, burst=2)})
+
+        for name in ("one", "two"):
+            limiter.enter(name, "Rows", "homepage", proved=True)
+        with pytest.raises(OverLimitError):
+            limiter.enter("three", "Rows", "homepage", proved=True)
+        limiter.enter("three", "Rows", "search", proved=True)

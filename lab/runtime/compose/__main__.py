@@ -1,11 +1,10 @@
-"""``python -m lab.runtime.compose`` prints ``compose/compose.yaml``: the default lab, for Docker Compose alone.
+"""``python -m lab.runtime.compose`` writes ``compose/compose.yaml`` and its files: the default lab, by Compose alone.
 
 It is there to be read, and held fresh by a test.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,13 @@ from lab.runtime.compose import document, image
 from lab.runtime.compose.site import ComposeSite
 from lab.runtime.compose.subnets import SUBNETS
 from lab.runtime.ports import FIRST
-from lab.spec import read_spec
+from lab.spec import override, read_spec
+from lab.transport.security import PLAINTEXT
 from lab.units import plan
 
 if TYPE_CHECKING:
-    from lab.units import Port
+    from lab.spec import LabSpec
+    from lab.units import Plan, Port
 
 
 class _FixedSite(ComposeSite):
@@ -38,8 +39,7 @@ def standalone_document(site: ComposeSite, *, project: str, image_name: str, fil
         image_name: what the image is called.
         file: where the file is, from the checkout; it must be one folder down.
     """
-    spec = read_spec(image.CHECKOUT / "lab.toml")
-    layout = plan(spec, read_path(spec.routes), site)
+    spec, layout = _planned(site)
     setting = document.Setting(
         project=project,
         image=image_name,
@@ -56,10 +56,26 @@ def standalone_document(site: ComposeSite, *, project: str, image_name: str, fil
     return document.render(layout, setting)
 
 
+def standalone_files(site: ComposeSite, folder: Path) -> None:
+    """Writes what the units of that file need to find, beside it."""
+    document.write_files(_planned(site)[1], folder)
+
+
+def _planned(site: ComposeSite) -> tuple[LabSpec, Plan]:
+    # Keys are made where a lab is stood up, which without the command nobody does.
+    spec = override(read_spec(image.CHECKOUT / "lab.toml"), security=PLAINTEXT)
+    return spec, plan(spec, read_path(spec.routes), site)
+
+
+def fixed_site() -> ComposeSite:
+    """Where ``compose/compose.yaml`` has everything."""
+    return _FixedSite(Path(), SUBNETS[0])
+
+
 def default_document() -> str:
     """What ``compose/compose.yaml`` holds."""
     return standalone_document(
-        _FixedSite(Path(), SUBNETS[0]),
+        fixed_site(),
         project="lab-default",
         image_name=f"{image.REPOSITORY}:local",
         file="compose/compose.yaml",
@@ -67,4 +83,6 @@ def default_document() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(default_document())
+    folder = image.CHECKOUT / "compose"
+    standalone_files(fixed_site(), folder)
+    (folder / "compose.yaml").write_text(default_document())

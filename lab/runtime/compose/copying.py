@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # The image's user; what is copied in belongs to it.
 _OWNER = 10001
+USER = f"{_OWNER}:{_OWNER}"
+"""As whom a container runs."""
+
 _IN_MEMORY = 16 * 1024 * 1024
 
 

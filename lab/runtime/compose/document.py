@@ -18,10 +18,13 @@ from lab.units import CONTROL_PLANE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from ipaddress import IPv4Network
+    from pathlib import Path
 
     from lab.units import Plan, Port, Unit
 
 NETWORK = "lab"
+FILES = "files"
+"""Folder beside a compose file, of what units need to find."""
 
 _FOLDER = image.CHECKOUT / "compose"
 _WIDTH = 110
@@ -104,14 +107,25 @@ def render(layout: Plan, setting: Setting) -> str:
         profiles=_PROFILES,
         home=HOME,
         identity=IDENTITY,
+        visitor=next(setting.subnet.hosts()),
         guests=list(setting.subnet.subnets(new_prefix=24))[-1],
-        configs={name: textwrap.indent(_escaped(content), " " * 6).rstrip() for name, content in configs.items()},
+        configs={name: f"./{FILES}/{name}" for name in configs},
         config_name=lambda unit, file: names[unit.name, file],
         command=_command,
         published=_published,
         image_label=image.LABEL,
         checkout=image.CHECKOUT if not setting.first_routes else "",
     )
+
+
+def write_files(layout: Plan, folder: Path) -> None:
+    """Writes what units need to find to where a compose file in this folder says, for whoever a container runs as."""
+    contents, _ = _configs(layout.units)
+    (folder / FILES).mkdir(exist_ok=True)
+    for name, content in contents.items():
+        file = folder / FILES / name
+        file.write_text(content)
+        file.chmod(0o644)
 
 
 def hosts_of(text: str) -> dict[str, str]:

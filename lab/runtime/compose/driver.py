@@ -11,6 +11,7 @@ from docker.types import Mount
 
 from lab.load.steering import UI_HOST_VARIABLE
 from lab.runtime.compose import copying
+from lab.runtime.compose.copying import USER
 from lab.runtime.compose.site import IDENTITY
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 
@@ -73,6 +74,9 @@ def run_driver(
         environment={ENVIRONMENT_VARIABLE: security, IDENTITY_VARIABLE: IDENTITY, UI_HOST_VARIABLE: "0.0.0.0"},
         network_mode=f"container:{pod}",
         init=True,
+        user=USER,
+        read_only=True,
+        tmpfs={"/tmp": "mode=1777"},  # noqa: S108 (within the container)
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         cpu_shares=_CPU_SHARES,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from docker.errors import NotFound
 
+from lab.runtime.compose.copying import USER
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -47,6 +49,9 @@ def published(
         network=network,
         ports={f"{port}/tcp": ("127.0.0.1", port)},
         init=True,
+        user=USER,
+        read_only=True,
+        tmpfs={"/tmp": "mode=1777"},  # noqa: S108 (within the container)
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
     )

@@ -102,6 +102,7 @@ class ComposeRuntime:
                 file=str(self._file),
             ),
         )
+        document.write_files(layout, self._file.parent)
         if text != before:
             scratch = self._file.with_suffix(".new")
             scratch.write_text(text)

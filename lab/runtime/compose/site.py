@@ -48,6 +48,11 @@ class ComposeSite:
     hosts: dict[str, str] = field(default_factory=dict)
     published: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def visitor(self) -> str:
+        """The engine's own address in the network: a published port leads there, and comes from it."""
+        return str(next(self.subnet.hosts()))
+
     def port(self, unit: str, name: str, pod: str = "") -> Port:
         """Where a unit's port is; new ones are reserved on the way.
 

@@ -32,7 +32,7 @@ _SOCKET = "envoy.transport_sockets.tls"
 def why_not(identity: Identity | None, *, node: str, role: str, caller: str) -> str:
     """Why whoever has proved to be this may not be that node; empty if it may, and where nobody proves anything.
 
-    Here is where to say also which keys it may use.
+    A sidecar speaks for the caller that its own name names, so what it may use (:func:`caller_of`) is proved with that.
 
     Args:
         identity: what the connection has proved.
@@ -43,7 +43,14 @@ def why_not(identity: Identity | None, *, node: str, role: str, caller: str) -> 
     if identity is None or is_operator(identity):
         return ""
     may = Identity("caller", caller) if role == PROXYLESS else Identity(role, node)
+    if identity == may and identity.caller not in ("", caller):
+        return f"{identity.uri} may not speak for caller {caller!r}"
     return "" if identity == may else f"{identity.uri} may not be node {node!r} ({role}): {may.uri} may"
+
+
+def caller_of(identity: Identity | None) -> str | None:
+    """The caller whose keys alone a node may use; None if it may use all, as whoever serves all callers does."""
+    return (identity.caller or None) if identity is not None else None
 
 
 class Dress(Protocol):

@@ -111,6 +111,17 @@ def endpoint_set_name(cluster: str, routing_key: str) -> str:
     return f"{cluster}/{routing_key}"
 
 
+def split_endpoint_set_name(name: str) -> tuple[str, str]:
+    """Cluster and routing key of an endpoint set."""
+    cluster, _, routing_key = name.rpartition("/")
+    return cluster, routing_key
+
+
+def key_of_endpoint_set(name: str) -> str:
+    """The routing key in such a name."""
+    return name.rpartition("/")[2]
+
+
 def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, failover: str = "") -> Resource:
     """The cluster that Envoy sends a routing key to.
 

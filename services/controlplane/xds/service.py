@@ -14,11 +14,11 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from lab.transport import peer_identity
 from services.controlplane.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.identity import ForEnvoy, ForGrpc, in_plaintext, why_not
+from services.controlplane.xds.identity import ForEnvoy, ForGrpc, caller_of, in_plaintext, why_not
 from services.controlplane.xds.sotw import SotwStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 
     from envoy.config.core.v3 import base_pb2
     from envoy.service.discovery.v3 import discovery_pb2
@@ -34,7 +34,16 @@ class _Stream(Protocol):
 
     node: str
 
-    def resource_changed(self, type_url: str, name: str) -> None:
+    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
+        """Called by the store."""
+
+    def catch_up(self, generation: int) -> bool:
+        """Called by the store."""
+
+    def wake(self) -> None:
+        """Called by the store."""
+
+    def keys_changed(self) -> None:
         """Called by the store."""
 
     def offer_corrupt(self, generation: int) -> bool:
@@ -66,7 +75,9 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "sidecar"))
         identity = await _checked(first.node, subscriber, context)
         dress = in_plaintext if identity is None else ForEnvoy(_said(first.node, "secrets"))
-        stream = DeltaStream(self._store, subscriber, dress)
+        caller = caller_of(identity)
+        by_caller = identity is not None and caller is None
+        stream = DeltaStream(self._store, subscriber, dress, caller=caller, by_caller=by_caller)
         async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
             async for response in responses:
                 yield response

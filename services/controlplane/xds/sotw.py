@@ -17,9 +17,11 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds.identity import in_plaintext
 from services.controlplane.xds.progress import Progress, Subscription
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER, endpoints, key_of_endpoint_set
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from services.controlplane.subscribers import Subscriber
     from services.controlplane.xds.identity import Dress
     from services.controlplane.xds.resources import Resource
@@ -50,11 +52,25 @@ class SotwStream:
         self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
         self._progress = Progress(subscriber, store.subscribers.generation)
 
-    def resource_changed(self, type_url: str, name: str) -> None:
+    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
         """Called by the store."""
-        subscription = self._subscriptions.get(type_url)
-        if subscription is not None and name in subscription.sent:
-            subscription.changed.add(name)
+        for type_url in self._subscriptions.keys() & changed:
+            subscription = self._subscriptions[type_url]
+            subscription.changed |= subscription.sent.keys() & changed[type_url]
+
+    def catch_up(self, generation: int) -> bool:
+        """Never: whether the listener has changed shows only when it is built."""
+        del generation
+        return False
+
+    def wake(self) -> None:
+        """Called by the store."""
+        self._subscriber.wake.set()
+
+    def keys_changed(self) -> None:
+        """Called by the store: the listener is looked at anew whatever it was; what it leads to may be of use now."""
+        for type_url in (CLUSTER, ENDPOINTS):
+            self._subscriptions[type_url].changed.update(self._subscriptions[type_url].sent)
 
     def offer_corrupt(self, generation: int) -> bool:
         """Nothing: what one response leaves out or spoils, a gRPC client takes for gone."""
@@ -64,14 +80,14 @@ class SotwStream:
     def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
         """Takes in a subscription, an acknowledgement or a refusal; one request may be two of these."""
         if request.type_url not in self._subscriptions:
-            log.warning("%s asks for %s, which is not served", self._subscriber.node, request.type_url)
+            log.warning("%r asks for %r, which is not served", self._subscriber.node, request.type_url)
             return
         if request.response_nonce:
             refusal = request.error_detail.message if request.HasField("error_detail") else None
             # Of answers that it could not send at once a client sends the last alone.
             generation = self._progress.answered(request.response_nonce, refusal, of_all=request.type_url)
             if refusal is not None:
-                log.error("%s refused generation %d: %s", self._subscriber.node, generation, refusal)
+                log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
         self._subscribe(request.type_url, set(request.resource_names))
         self._progress.update()
 
@@ -115,7 +131,7 @@ class SotwStream:
 
     def _clusters(self, generation: int) -> discovery_pb2.DiscoveryResponse | None:
         subscription = self._subscriptions[CLUSTER]
-        found = (self._store.find(CLUSTER, name) for name in sorted(subscription.sent))
+        found = (self._store.find(CLUSTER, name) for name in sorted(self._keys & subscription.sent.keys()))
         held = [self._dress(each) for each in found if each is not None]
         changed = [each for each in held if each.version != subscription.sent[each.name]]
         subscription.changed.clear()
@@ -131,13 +147,22 @@ class SotwStream:
         changed = [
             resource
             for name in sorted(subscription.changed)
-            if (resource := self._store.get(ENDPOINTS, name)).version != subscription.sent[name]
+            if (resource := self._endpoints_of(name)).version != subscription.sent[name]
         ]
         subscription.changed.clear()
         if not changed:
             return None
         subscription.sent.update((each.name, each.version) for each in changed)
         return self._response(ENDPOINTS, changed, generation)
+
+    @property
+    def _keys(self) -> frozenset[str]:
+        return self._store.keys(self._caller)
+
+    def _endpoints_of(self, name: str) -> Resource:
+        """Of what its caller may not use the same as of what is not there."""
+        found = self._store.get(ENDPOINTS, name)
+        return found if key_of_endpoint_set(name) in self._keys else endpoints(name, ())
 
     def _response(self, type_url: str, resources: list[Resource], generation: int) -> discovery_pb2.DiscoveryResponse:
         return discovery_pb2.DiscoveryResponse(

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.controlplane.subscribers import Subscribers
+from services.controlplane.xds import keys as key_lists
 from services.controlplane.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -16,7 +17,10 @@ from services.controlplane.xds.resources import (
     endpoints,
     listener,
 )
+from services.controlplane.xds.tenants import NAME as TENANTS
 from services.controlplane.xds.tenants import tenant_limits
+
+_NOBODY: frozenset[str] = frozenset()
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -29,8 +33,17 @@ class ChangeListener(Protocol):
 
     node: str
 
-    def resource_changed(self, type_url: str, name: str) -> None:
-        """The resource is not what it was."""
+    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
+        """These are not what they were: type → names."""
+
+    def catch_up(self, generation: int) -> bool:
+        """Whether there is nothing to be sent up to that generation; the node has it then."""
+
+    def wake(self) -> None:
+        """There may be something to send."""
+
+    def keys_changed(self) -> None:
+        """Callers may have come to need other keys than before."""
 
     def offer_corrupt(self, generation: int) -> bool:
         """Offers the node what it has in a form that it must refuse; says whether there is any such thing."""
@@ -42,19 +55,27 @@ class ResourceStore:
     Args:
         keys_for: routing keys that a caller may come to need, by its name; whichever there are, if left out.
         now_ns: the clock, Unix nanoseconds.
+        callers: names of those who may need any.
 
     Attributes:
         subscribers: the Envoys and gRPC clients that are connected.
     """
 
     def __init__(
-        self, keys_for: Callable[[str], Iterable[str]] | None = None, now_ns: Callable[[], int] = time.time_ns
+        self,
+        keys_for: Callable[[str], Iterable[str]] | None = None,
+        now_ns: Callable[[], int] = time.time_ns,
+        callers: Callable[[], Collection[str]] = lambda: _NOBODY,
     ) -> None:
         self.subscribers = Subscribers(now_ns)
-        self._keys_for = keys_for
+        self._keys_for, self._callers = keys_for, callers
+        self._key_lists: dict[tuple[str | None, bool], Resource] = {}
+        self._keys_by_caller: dict[str | None, frozenset[str]] = {}
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
-        self._resources: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
+        # What each resource is made of, and those that somebody has asked for; of thousands, most are never asked for.
+        self._parts: dict[str, dict[str, tuple[Any, ...]]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
+        self._made: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._streams: set[ChangeListener] = set()
 
     def add_listener(self, listener: ChangeListener) -> None:
@@ -64,11 +85,6 @@ class ResourceStore:
     def discard_listener(self, listener: ChangeListener) -> None:
         """The listener has gone."""
         self._streams.discard(listener)
-
-    @property
-    def endpoint_sets(self) -> list[str]:
-        """Names of all that are held."""
-        return list(self._resources[ENDPOINTS])
 
     def get(self, type_url: str, name: str) -> Resource:
         """The resource; an empty one if there is none of that name, so that nobody waits for it."""
@@ -81,15 +97,39 @@ class ResourceStore:
 
     def find(self, type_url: str, name: str) -> Resource | None:
         """The resource, if there is one of that name."""
-        return self._resources[type_url].get(name)
+        made = self._made[type_url].get(name)
+        if made is None and (parts := self._parts[type_url].get(name)) is not None:
+            made = self._made[type_url][name] = _MAKERS[type_url](name, *parts)
+        return made
 
     def listener(self, caller: str) -> Resource:
         """The listener of a caller's gRPC clients: a route for each key that it may use and that has a cluster."""
         found = self._listeners_by_caller.get(caller)
         if found is None:
-            clusters = self._resources[CLUSTER]
-            keys = clusters if self._keys_for is None else clusters.keys() & self._keys_for(caller)
-            found = self._listeners_by_caller[caller] = listener(keys, self._policies)
+            found = self._listeners_by_caller[caller] = listener(self.keys(caller), self._policies)
+        return found
+
+    def keys(self, caller: str | None) -> frozenset[str]:
+        """Routing keys that a caller may use and that have a cluster; all of the latter for None."""
+        found = self._keys_by_caller.get(caller)
+        if found is None:
+            clusters = self._parts[CLUSTER].keys()
+            may_use = clusters if caller is None or self._keys_for is None else self._keys_for(caller)
+            found = frozenset(clusters & may_use)
+            self._keys_by_caller[caller] = found
+        return found
+
+    def key_list(self, caller: str | None, *, by_caller: bool) -> Resource:
+        """What an Envoy of a caller's lets through, or, for None, an Envoy that all share.
+
+        Args:
+            caller: whose.
+            by_caller: to each caller what that one may use, as it proves there who it is.
+        """
+        found = self._key_lists.get((caller, by_caller))
+        if found is None:
+            of_callers = {each: self.keys(each) for each in self._callers()} if by_caller else None
+            found = self._key_lists[caller, by_caller] = key_lists.key_list(self.keys(caller), of_callers)
         return found
 
     def update(
@@ -120,25 +160,30 @@ class ResourceStore:
             self._policies.pop(key, None)
         self._policies.update(policies or {})
         treated, others, stand_ins = self._policies.get, standby or {}, failovers or {}
-        changed = [
-            *self._put(
-                CLUSTER,
-                (cluster(key, its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()),
-            ),
-            *self._put(
-                ENDPOINTS, (endpoints(name, its, others.get(name, ())) for name, its in (endpoint_sets or {}).items())
-            ),
-            *self._put(EXTENSION, [] if tenants is None else [tenant_limits(tenants)]),
-            *self._remove(CLUSTER, removed_clusters or ()),
-            *self._remove(ENDPOINTS, removed_endpoint_sets),
-        ]
+        changed = {
+            CLUSTER: self._put(
+                CLUSTER, {key: (its, treated(key), stand_ins.get(key, "")) for key, its in (clusters or {}).items()}
+            )
+            | self._remove(CLUSTER, removed_clusters or ()),
+            ENDPOINTS: self._put(
+                ENDPOINTS,
+                {name: (sorted(its), sorted(others.get(name, ()))) for name, its in (endpoint_sets or {}).items()},
+            )
+            | self._remove(ENDPOINTS, removed_endpoint_sets),
+            EXTENSION: self._put(EXTENSION, {} if tenants is None else {TENANTS: (tenants,)}),
+        }
         if clusters is not None or removed_clusters is not None:
             self._listeners_by_caller.clear()
+            self._keys_by_caller.clear()
+            self._key_lists.clear()
+            for stream in self._streams:
+                stream.keys_changed()
         generation = self.subscribers.next_generation()
         for stream in self._streams:
-            for type_url, name in changed:
-                stream.resource_changed(type_url, name)
-        self.subscribers.wake_all()
+            stream.resources_changed(changed)
+            # Most changes concern few nodes: the others are not even woken.
+            if not stream.catch_up(generation):
+                stream.wake()
         return generation
 
     def offer_corrupt(self, nodes: Collection[str]) -> tuple[int, list[str]]:
@@ -160,15 +205,24 @@ class ResourceStore:
         self.subscribers.next_generation()
         self.subscribers.wake_all()
 
-    def _put(self, type_url: str, resources: Iterable[Resource]) -> list[tuple[str, str]]:
-        held = self._resources[type_url]
-        changed = []
-        for resource in resources:
-            before = held.get(resource.name)
-            if before is None or before.version != resource.version:
-                held[resource.name] = resource
-                changed.append((type_url, resource.name))
+    def _put(self, type_url: str, parts: Mapping[str, tuple[Any, ...]]) -> set[str]:
+        held, made = self._parts[type_url], self._made[type_url]
+        changed = {name for name, its in parts.items() if held.get(name) != its}
+        for name in changed:
+            held[name] = parts[name]
+            made.pop(name, None)
         return changed
 
-    def _remove(self, type_url: str, names: Iterable[str]) -> list[tuple[str, str]]:
-        return [(type_url, name) for name in names if self._resources[type_url].pop(name, None) is not None]
+    def _remove(self, type_url: str, names: Iterable[str]) -> set[str]:
+        removed = {name for name in names if self._parts[type_url].pop(name, None) is not None}
+        for name in removed:
+            self._made[type_url].pop(name, None)
+        return removed
+
+
+_MAKERS: Mapping[str, Callable[..., Resource]] = {
+    CLUSTER: cluster,
+    ENDPOINTS: endpoints,
+    EXTENSION: lambda _, tenants: tenant_limits(tenants),
+}
+"""Makes of a resource's name and its parts the resource."""

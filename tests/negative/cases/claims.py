@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent import futures
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.struct_pb2 import Struct
 
+from lab.calls import call
+from lab.client import Endpoints, open_client
+from lab.errors import CallError
 from lab.identity import Identity
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
@@ -24,7 +28,8 @@ from models.proto.control.v1 import (
     rules_pb2,
     rules_pb2_grpc,
 )
-from tests.negative.scene import KEY, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
+from models.proto.ranking.v1 import ranking_pb2
+from tests.negative.scene import KEY, OURS, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
 from tests.negative.wire import Answer
 
 if TYPE_CHECKING:
@@ -152,9 +157,65 @@ def _answers_as_another(unit: str) -> Callable[[Scene], Answer]:
                 until=lambda it: it.status != "OK" and scene.counted(unit, counter) > before,
             )
         eventually("the model is back", ask, within=SOON, until=lambda it: it.status == "OK")
-        return Answer(refused.status, f"{counter}; {refused.reason}")
+        return Answer(refused.status, counter)
 
     return attempt
+
+
+def _answers_as_another_to_a_gateway(scene: Scene) -> Answer:
+    def ask() -> Answer:
+        try:
+            call(scene.lab.endpoints().callers["search"], THEIRS, "gateway", {"user_id": "u1"})
+        except CallError as error:
+            return Answer(error.code.name, error.message)
+        return Answer("OK", "")
+
+    with _impostor(scene):
+        refused = eventually("it is turned away", ask, within=SOON, until=lambda it: _NOT_THE_ONE in it.reason)
+    eventually("the model is back", ask, within=SOON, until=lambda it: it.status == "OK")
+    return Answer(refused.status, _NOT_THE_ONE)
+
+
+_NOT_THE_ONE = "Hostname Verification Check failed"
+
+
+@contextmanager
+def _lying_resolver() -> Iterator[str]:
+    """One that hands out another caller's key."""
+
+    def resolve(_request: bytes, _context: Any) -> bytes:
+        decision = resolver_pb2.Decision(routing_key=THEIR_KEY.decode(), revision=1)
+        decision.model_config.model, decision.model_config.version = "search-ranker", "v1"
+        decision.timeout.FromMilliseconds(5_000)
+        return decision.SerializeToString()
+
+    method: Any = grpc.unary_unary_rpc_method_handler(resolve)
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("control.v1.Resolver", {"Resolve": method})])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield address
+    finally:
+        server.stop(0)
+
+
+def _believes_its_resolver(scene: Scene) -> Answer:
+    """The caller's own client, which does what it is told."""
+
+    async def ask(resolver: str) -> Answer:
+        endpoints = Endpoints(resolver=resolver, sidecar=scene.units["homepage-sidecar"])
+        client = open_client("mesh-unleased", "homepage", endpoints, security=Security())
+        try:
+            await client.call(OURS, ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")]), {"user_id": "u1"})
+        except CallError as error:
+            return Answer(error.code.name, error.message)
+        finally:
+            await client.close()
+        return Answer("OK", "")
+
+    with _lying_resolver() as resolver:
+        return asyncio.run(ask(resolver))
 
 
 _NODE, _DENIED = r"may not be node", "PERMISSION_DENIED"
@@ -186,6 +247,14 @@ CLAIMS = (
     ),
     Case("another caller's use case", "gateway", "gateway-1", _DENIED, "SearchRanking", _asks_gateway(THEIRS, "")),
     Case(
+        "another caller's use case, in its name",
+        "gateway",
+        "gateway-1",
+        _DENIED,
+        "you are homepage, and may not ask as caller 'search'",
+        _asks_gateway(THEIRS, "search"),
+    ),
+    Case(
         "another caller's use case",
         "mesh",
         "homepage-resolver",
@@ -200,6 +269,14 @@ CLAIMS = (
         _DENIED,
         "speaks for homepage, not for caller 'search'",
         _asks_resolver("homepage", THEIRS, "search"),
+    ),
+    Case(
+        "another caller's resolver",
+        "mesh",
+        "homepage-resolver",
+        _DENIED,
+        "speaks for homepage, not for you, who are search",
+        _asks_resolver("search", OURS, ""),
     ),
     Case(
         "a registration that is played again",
@@ -224,5 +301,21 @@ CLAIMS = (
         "UNAVAILABLE",
         "fail_verify_san",
         _answers_as_another("central-envoy"),
+    ),
+    Case(
+        "a model that answers as another",
+        "gateway",
+        "gateway-1",
+        "UNAVAILABLE",
+        _NOT_THE_ONE,
+        _answers_as_another_to_a_gateway,
+    ),
+    Case(
+        "a resolver's answer with another caller's key",
+        "mesh",
+        "homepage-sidecar",
+        "UNAVAILABLE",
+        "no such key for this caller",
+        _believes_its_resolver,
     ),
 )

@@ -63,6 +63,9 @@ def _cases() -> list[Case]:
         for attack, malformed in MALFORMED.items():
             no_http = counted_as(NO_HTTP, unit, _sends(unit, *malformed))
             cases.append(Case(attack, way, unit, "CLOSED", NO_HTTP, no_http))
+        for attack, key in (("another caller's key", THEIR_KEY), ("a key of nobody's", b"nobody.v7")):
+            reason = rf"routing key '{key.decode()}': no such key for this caller"
+            cases.append(Case(attack, way, unit, "UNAVAILABLE", reason, _sends(unit, (KEY_HEADER, key))))
     for attack, values in {**SHAPES, "another caller's key": [THEIR_KEY]}.items():
         ignored = _is_decided_anyway(*((KEY_HEADER, value) for value in values))
         cases.append(Case(attack, "gateway", "gateway-1", "OK", "answered by cw-ranker.v1, by the rules", ignored))

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from models.proto.control.v1 import acts_pb2 as _acts_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -123,12 +124,15 @@ class PublishChangeRequest(_message.Message):
     EXPECTED_REVISION_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     expected_revision: _builtins.int
     """As in PublishRequest."""
     author: _builtins.str
     comment: _builtins.str
     @_builtins.property
     def use_cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangedUseCase]: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangedModel]: ...
     def __init__(
         self,
         *,
@@ -136,14 +140,42 @@ class PublishChangeRequest(_message.Message):
         expected_revision: _builtins.int = ...,
         author: _builtins.str = ...,
         comment: _builtins.str = ...,
+        models: _abc.Iterable[Global___ChangedModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "expected_revision", b"expected_revision", "use_cases", b"use_cases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "expected_revision", b"expected_revision", "models", b"models", "use_cases", b"use_cases"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishChangeRequest: _TypeAlias = PublishChangeRequest  # noqa: Y015
+
+@_typing.final
+class ChangedModel(_message.Message):
+    """A model that replaces the one of its name, or is new; its versions may have moved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    @_builtins.property
+    def source(self) -> Global___SourceFile:
+        """What stands below the model's name in a route table."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        source: Global___SourceFile | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangedModel: _TypeAlias = ChangedModel  # noqa: Y015
 
 @_typing.final
 class ChangedUseCase(_message.Message):
@@ -428,6 +460,46 @@ class GetStatusRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class ListActsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_FIELD_NUMBER: _builtins.int
+    last: _builtins.int
+    """So many of the latest; 0 for all."""
+    def __init__(
+        self,
+        *,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListActsRequest: _TypeAlias = ListActsRequest  # noqa: Y015
+
+@_typing.final
+class ListActsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[_acts_pb2.Act]: ...
+    def __init__(
+        self,
+        *,
+        acts: _abc.Iterable[_acts_pb2.Act] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListActsResponse: _TypeAlias = ListActsResponse  # noqa: Y015
 
 @_typing.final
 class Status(_message.Message):

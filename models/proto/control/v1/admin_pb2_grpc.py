@@ -64,6 +64,11 @@ class AdminStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Status.FromString,
                 _registered_method=True)
+        self.ListActs = channel.unary_unary(
+                '/control.v1.Admin/ListActs',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListActsRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListActsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -79,7 +84,7 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishChange(self, request, context):
-        """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again.
+        """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +111,13 @@ class AdminServicer:
 
     def GetStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListActs(self, request, context):
+        """Who has changed something, or tried to; oldest first.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -142,6 +154,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetStatusRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Status.SerializeToString,
+            ),
+            'ListActs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActs,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListActsRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListActsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -306,6 +323,33 @@ class Admin:
             '/control.v1.Admin/GetStatus',
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Status.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/control.v1.Admin/ListActs',
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListActsRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListActsResponse.FromString,
             options,
             channel_credentials,
             insecure,

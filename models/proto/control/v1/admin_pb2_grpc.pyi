@@ -37,12 +37,14 @@ class AdminStub:
     ABORTED: expected_revision is not the revision in force. FAILED_PRECONDITION: a phase failed.
     """
     PublishChange: _grpc.UnaryStreamMultiCallable[_admin_pb2.PublishChangeRequest, _admin_pb2.PublishProgress]
-    """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again."""
+    """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again."""
     Rollback: _grpc.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]
     """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
     GetRevision: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]
+    ListActs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]
+    """Who has changed something, or tried to; oldest first."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -53,12 +55,14 @@ class AdminAsyncStub(AdminStub):
     ABORTED: expected_revision is not the revision in force. FAILED_PRECONDITION: a phase failed.
     """
     PublishChange: _aio.UnaryStreamMultiCallable[_admin_pb2.PublishChangeRequest, _admin_pb2.PublishProgress]  # type: ignore[assignment]
-    """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again."""
+    """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again."""
     Rollback: _aio.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]  # type: ignore[assignment]
     """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
     GetRevision: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]  # type: ignore[assignment]
     ListRevisions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]  # type: ignore[assignment]
+    ListActs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]  # type: ignore[assignment]
+    """Who has changed something, or tried to; oldest first."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,7 +82,7 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.PublishChangeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.PublishProgress], _abc.AsyncIterator[_admin_pb2.PublishProgress]]:
-        """The same for some use cases of the route table in force; the rest of it is neither sent nor looked at again."""
+        """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again."""
 
     @_abc_1.abstractmethod
     def Rollback(
@@ -108,5 +112,13 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Status, _abc.Awaitable[_admin_pb2.Status]]: ...
+
+    @_abc_1.abstractmethod
+    def ListActs(
+        self,
+        request: _admin_pb2.ListActsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListActsResponse, _abc.Awaitable[_admin_pb2.ListActsResponse]]:
+        """Who has changed something, or tried to; oldest first."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from models.proto.control.v1 import acts_pb2 as _acts_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -29,6 +30,7 @@ class ReplicaReport(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    ACTS_FIELD_NUMBER: _builtins.int
     cluster: _builtins.str
     replica: _builtins.str
     address: _builtins.str
@@ -43,6 +45,10 @@ class ReplicaReport(_message.Message):
 
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadFailure]: ...
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[_acts_pb2.Act]:
+        """What has been done to it since the last report."""
+
     def __init__(
         self,
         *,
@@ -53,10 +59,11 @@ class ReplicaReport(_message.Message):
         revision: _builtins.int = ...,
         failures: _abc.Iterable[Global___LoadFailure] | None = ...,
         draining: _builtins.bool = ...,
+        acts: _abc.Iterable[_acts_pb2.Act] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "draining", b"draining", "failures", b"failures", "loaded", b"loaded", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "address", b"address", "cluster", b"cluster", "draining", b"draining", "failures", b"failures", "loaded", b"loaded", "replica", b"replica", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,3 +138,71 @@ class AssignedVersion(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignedVersion: _TypeAlias = AssignedVersion  # noqa: Y015
+
+@_typing.final
+class HostReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def replicas(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaReport]: ...
+    def __init__(
+        self,
+        *,
+        replicas: _abc.Iterable[Global___ReplicaReport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostReport: _TypeAlias = HostReport  # noqa: Y015
+
+@_typing.final
+class HostAssignment(_message.Message):
+    """What the replicas of some clusters are to hold from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def clusters(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterAssignment]: ...
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        clusters: _abc.Iterable[Global___ClusterAssignment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HostAssignment: _TypeAlias = HostAssignment  # noqa: Y015
+
+@_typing.final
+class ClusterAssignment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    cluster: _builtins.str
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignedVersion]: ...
+    def __init__(
+        self,
+        *,
+        cluster: _builtins.str = ...,
+        versions: _abc.Iterable[Global___AssignedVersion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterAssignment: _TypeAlias = ClusterAssignment  # noqa: Y015

@@ -39,6 +39,11 @@ class ReplicasStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.ReplicaReport.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.Assignment.FromString,
                 _registered_method=True)
+        self.RegisterHost = channel.stream_stream(
+                '/control.v1.Replicas/RegisterHost',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.HostReport.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.HostAssignment.FromString,
+                _registered_method=True)
 
 
 class ReplicasServicer:
@@ -52,6 +57,14 @@ class ReplicasServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterHost(self, request_iterator, context):
+        """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
+        all. Where peers prove who they are, an operator's alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ReplicasServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +72,11 @@ def add_ReplicasServicer_to_server(servicer, server):
                     servicer.Register,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.ReplicaReport.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.Assignment.SerializeToString,
+            ),
+            'RegisterHost': grpc.stream_stream_rpc_method_handler(
+                    servicer.RegisterHost,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.HostReport.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.HostAssignment.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +106,33 @@ class Replicas:
             '/control.v1.Replicas/Register',
             models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.ReplicaReport.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.Assignment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterHost(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/control.v1.Replicas/RegisterHost',
+            models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.HostReport.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_replicas__pb2.HostAssignment.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class ReplicasStub:
     """The replica reports its whole state when it changes and as a heartbeat; the server answers with what the replica
     is to hold, whenever that changes. The end of the stream is the end of the registration.
     """
+    RegisterHost: _grpc.StreamStreamMultiCallable[_replicas_pb2.HostReport, _replicas_pb2.HostAssignment]
+    """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
+    all. Where peers prove who they are, an operator's alone.
+    """
 
 @_typing.type_check_only
 class ReplicasAsyncStub(ReplicasStub):
@@ -42,6 +46,10 @@ class ReplicasAsyncStub(ReplicasStub):
     Register: _aio.StreamStreamMultiCallable[_replicas_pb2.ReplicaReport, _replicas_pb2.Assignment]  # type: ignore[assignment]
     """The replica reports its whole state when it changes and as a heartbeat; the server answers with what the replica
     is to hold, whenever that changes. The end of the stream is the end of the registration.
+    """
+    RegisterHost: _aio.StreamStreamMultiCallable[_replicas_pb2.HostReport, _replicas_pb2.HostAssignment]  # type: ignore[assignment]
+    """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
+    all. Where peers prove who they are, an operator's alone.
     """
 
 class ReplicasServicer(metaclass=_abc_1.ABCMeta):
@@ -53,6 +61,16 @@ class ReplicasServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_replicas_pb2.Assignment], _abc.AsyncIterator[_replicas_pb2.Assignment]]:
         """The replica reports its whole state when it changes and as a heartbeat; the server answers with what the replica
         is to hold, whenever that changes. The end of the stream is the end of the registration.
+        """
+
+    @_abc_1.abstractmethod
+    def RegisterHost(
+        self,
+        request_iterator: _MaybeAsyncIterator[_replicas_pb2.HostReport],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_replicas_pb2.HostAssignment], _abc.AsyncIterator[_replicas_pb2.HostAssignment]]:
+        """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
+        all. Where peers prove who they are, an operator's alone.
         """
 
 def add_ReplicasServicer_to_server(servicer: ReplicasServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -171,8 +171,11 @@ class KeyEndpoints(_message.Message):
     CLUSTER_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     STANDBY_FIELD_NUMBER: _builtins.int
+    FAILOVER_FIELD_NUMBER: _builtins.int
     routing_key: _builtins.str
     cluster: _builtins.str
+    failover: _builtins.str
+    """The cluster that stands in; empty if none does."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """host:port of each replica that has the version loaded."""
@@ -188,10 +191,11 @@ class KeyEndpoints(_message.Message):
         cluster: _builtins.str = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         standby: _abc.Iterable[_builtins.str] | None = ...,
+        failover: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "cluster", b"cluster", "routing_key", b"routing_key", "standby", b"standby"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "cluster", b"cluster", "failover", b"failover", "routing_key", b"routing_key", "standby", b"standby"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

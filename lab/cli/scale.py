@@ -1,0 +1,74 @@
+"""``lab scale``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lab.cli.load import EXIT_STATUS
+from lab.cli.options import Json
+from lab.cli.output import console, print_json, progress_for
+from lab.scale.run import ScaleOptions, run
+
+if TYPE_CHECKING:
+    from lab.scale.run import ScaleResult
+
+_DEFAULT = ScaleOptions()
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command."""
+    app.command()(scale)
+
+
+def scale(
+    clusters: Annotated[int, typer.Option(help="Model clusters, each with addresses of its own.")] = _DEFAULT.clusters,
+    callers: Annotated[int, typer.Option(help="Services that ask, each with an Envoy beside it.")] = _DEFAULT.callers,
+    use_cases: Annotated[int, typer.Option(help="Things to ask for.")] = _DEFAULT.use_cases,
+    seed: Annotated[int, typer.Option(help="Of all that is made up and drawn.")] = _DEFAULT.seed,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Of traffic under churn.")] = _DEFAULT.seconds,
+    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of all callers.")] = _DEFAULT.rate,
+    changes: Annotated[float, typer.Option(min=20.0, help="Changes per second.")] = _DEFAULT.changes,
+    as_json: Json = False,
+) -> None:
+    """Run a lab far larger than this machine: thousands of clusters on one model host, real Envoys and control plane.
+
+    Everybody's traffic flows while replicas come and go, models move and rules change; every answer is judged. Then a
+    sidecar is frozen, and the control plane killed. Exit status 1 if an answer was wrong, 2 if too little was seen.
+
+    Example: lab scale --clusters 10000 --callers 30 --use-cases 2000 --seed 1
+    """
+    result = run(
+        ScaleOptions(
+            clusters=clusters,
+            callers=callers,
+            use_cases=use_cases,
+            seed=seed,
+            seconds=seconds,
+            rate=rate,
+            changes=changes,
+        ),
+        progress_for(as_json=as_json),
+    )
+    if as_json:
+        print_json(result.to_document())
+    else:
+        _show(result)
+    assert result.traffic is not None  # noqa: S101 (the run is over)
+    raise typer.Exit(EXIT_STATUS[result.traffic.outcome])
+
+
+def _show(result: ScaleResult) -> None:
+    for name, value in result.to_document().items():
+        if name == "verdicts":
+            for each in value:
+                console.print(f"{each['checker']}: {each['outcome']}: {each['summary']}", markup=False)
+        else:
+            console.print(f"{name.replace('_', ' ')}: {_written(value)}", markup=False)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_written(each)}" for name, each in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,82 @@
+"""Which units a lab of thousands of clusters has: what any lab has beside its callers, and one model host."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+from lab.errors import UnitError
+from lab.routing.document import RouteTable
+from lab.spec import CallerSpec, LabSpec
+from lab.units import CONTROL_PLANE, Plan, Port, Unit, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lab.runtime.process import ProcessSite
+    from models.host.hosted import HostedReplica
+
+MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"
+_LONGEST_SOCKET = 107  # bytes of a Unix socket's path
+_TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
+
+
+def spec_of(callers: Iterable[str]) -> LabSpec:
+    """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte."""
+    return LabSpec(topologies=["mesh"], callers={name: CallerSpec() for name in callers}, resolver="shared")
+
+
+def replica_port(site: ProcessSite) -> int:
+    """The port of every replica."""
+    return int(site.port(HOST_ENVOY, "grpc").bind.rsplit(":", 1)[1])
+
+
+def lay_out(
+    spec: LabSpec, replicas: Iterable[HostedReplica], site: ProcessSite, control_plane_flags: Iterable[str] = ()
+) -> Plan:
+    """All units.
+
+    Args:
+        spec: see :func:`spec_of`.
+        replicas: what the host answers for.
+        site: where things are.
+        control_plane_flags: more for its command line.
+
+    Raises:
+        UnitError: the lab's folder has too long a name for the host's socket.
+    """
+    bare = plan(spec, RouteTable.from_document({}), site)
+    units = [
+        replace(unit, argv=(*unit.argv, *control_plane_flags)) if unit.name == CONTROL_PLANE else unit
+        for unit in bare.units
+        if unit.role != "caller"
+    ]
+    control_plane, *others = units
+    return replace(bare, units=(control_plane, *_host(replicas, site, control_plane.port.inside), *others))
+
+
+def _host(replicas: Iterable[HostedReplica], site: ProcessSite, control_plane: str) -> tuple[Unit, Unit]:
+    socket, file = site.path(MODEL_HOST, "socket"), site.path(MODEL_HOST, "replicas.json")
+    if len(socket.encode()) > _LONGEST_SOCKET:
+        raise UnitError(f"{socket}: is too long for a socket; put LAB_HOME somewhere shorter")
+    argv = ("python", "-m", "models.host", "--replicas", file, "--listen", f"unix:{socket}")
+    address = Port(socket, socket, socket)
+    host = Unit(
+        MODEL_HOST,
+        MODEL_HOST,
+        (*argv, "--control-plane", control_plane),
+        address,
+        files={"replicas.json": json.dumps([list(each) for each in replicas])},
+        pod=MODEL_HOST,
+    )
+    port, admin = site.port(HOST_ENVOY, "grpc"), site.port(HOST_ENVOY, "admin")
+    admin_host, admin_port = admin.bind.rsplit(":", 1)
+    bootstrap = Template(_TEMPLATE.read_text()).substitute(
+        port=replica_port(site), admin_host=admin_host, admin_port=admin_port, host_socket=socket
+    )
+    flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
+    command = ("envoy", "--config-path", site.path(HOST_ENVOY, "envoy.yaml"), *flags)
+    return host, Unit(HOST_ENVOY, HOST_ENVOY, command, port, admin, {"envoy.yaml": bootstrap}, pod=MODEL_HOST)

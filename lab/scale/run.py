@@ -1,0 +1,284 @@
+"""``lab scale``: a whole run, from nothing to figures, with every answer judged."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import LabNotRunningError, PublishError
+from lab.scale.churn import Churn, Published, moves
+from lab.scale.layout import HOST_ENVOY, MODEL_HOST
+from lab.scale.standing import standing
+from lab.scale.traffic import driving
+from lab.units import CONTROL_PLANE, SHARED_RESOLVER
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from lab.admin import PublishProgress
+    from lab.scale.standing import ScaleLab
+    from lab.scale.traffic import Traffic
+
+_MOVES, _MOVES_PAST_A_STUCK_NODE = 100, 20
+_NS_PER_MS = 1e6
+_BACK = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleOptions:
+    """What to make up, and what to do to it.
+
+    Attributes:
+        clusters: see :func:`lab.scale.topology.generate`, as are the next three.
+        seconds: how long traffic flows under churn.
+        rate: of all callers together, requests per second.
+        changes: per second.
+        moves: of one model after the other, before that.
+    """
+
+    clusters: int = 10_000
+    callers: int = 30
+    use_cases: int = 2_000
+    seed: int = 1
+    seconds: float = 60.0
+    rate: float = 850.0
+    changes: float = 100.0
+    moves: int = _MOVES
+
+
+@dataclass(slots=True)
+class ScaleResult:
+    """What was seen; see :meth:`to_document`.
+
+    Attributes:
+        options: what was asked for.
+        figures: name → figure; units stand in the names.
+        traffic: what callers saw.
+    """
+
+    options: ScaleOptions
+    figures: dict[str, Any] = field(default_factory=dict)
+    traffic: Traffic | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """As ``--json`` has it."""
+        assert self.traffic is not None  # noqa: S101 (the run is over)
+        summary = self.traffic.summary
+        return {
+            "clusters": self.options.clusters,
+            "callers": self.options.callers,
+            "use_cases": self.options.use_cases,
+            "seed": self.options.seed,
+            **self.figures,
+            "requests": summary.planned,
+            "ok": summary.ok,
+            "failed": summary.failed,
+            "by_status": dict(summary.by_status),
+            "misrouted": self.traffic.misrouted,
+            "callers_answered": self.traffic.callers,
+            "clusters_answering": self.traffic.clusters,
+            "p50_ms": summary.p50_ms,
+            "p99_ms": summary.p99_ms,
+            "verdict": str(self.traffic.outcome),
+            "verdicts": [
+                {"checker": each.checker, "outcome": str(each.outcome), "summary": each.summary}
+                for each in self.traffic.verdicts
+            ],
+        }
+
+
+def run(options: ScaleOptions, say: Callable[[str], None], home: Path | None = None) -> ScaleResult:
+    """Brings the lab up, publishes, moves, churns, freezes a node, restarts the control plane; takes it down again.
+
+    Raises:
+        InputError: a number is out of range.
+        LabError: something did not come to its end.
+    """
+    result, began = ScaleResult(options), time.monotonic()
+    say(f"making up {options.clusters:,} clusters and starting their host")
+    with standing(
+        clusters=options.clusters,
+        callers=options.callers,
+        use_cases=options.use_cases,
+        seed=options.seed,
+        say=say,
+        home=home,
+    ) as up:
+        figures = result.figures
+        figures["up_s"] = round(time.monotonic() - began, 1)
+        published = Published()
+        figures |= _publish_first(up, published)
+        result.traffic = _under_churn(up, published, options, figures)
+        figures |= _past_a_stuck_node(up, published, options.seed)
+        figures |= _after_a_restart(up)
+        figures["memory_mb"] = _memory(up)
+    figures["took_s"] = round(time.monotonic() - began, 1)
+    return result
+
+
+def _publish_first(up: ScaleLab, published: Published) -> dict[str, Any]:
+    """The whole table in one revision."""
+    up.say("publishing all of it in one revision")
+    at: dict[str, int] = {}
+
+    def take(seen: PublishProgress) -> None:
+        at.setdefault("called", seen.called_ns)
+        if seen.waiting is None:
+            at[seen.step.phase] = seen.step.at_ns
+
+    cpu_s = up.cpu_s(CONTROL_PLANE)
+    with up.admin() as admin:
+        source = ("scale.json", json.dumps(up.topology.document))
+        revision = admin.publish([source], author="scale", comment="all of it", progress=take)
+    published.documents[revision] = up.topology.document
+    return {
+        "publish_cpu_s": round(up.cpu_s(CONTROL_PLANE) - cpu_s, 3),
+        "publish_ms": {phase: round((at[phase] - at["called"]) / _NS_PER_MS, 1) for phase in at if phase != "called"},
+        "replicas": len(up.topology.replicas),
+        "model_versions": sum(len(each["versions"]) for each in up.topology.document["models"].values()),
+    }
+
+
+def _under_churn(up: ScaleLab, published: Published, options: ScaleOptions, figures: dict[str, Any]) -> Traffic:
+    """Traffic, a single move again and again, and then changes without end."""
+    # Some more traffic than the churn takes: moves come first.
+    lead_s = options.moves * 0.1 + 1
+    with driving(up, rate=options.rate, seconds=options.seconds + lead_s, seed=options.seed, name="traffic") as run:
+        sidecars = up.sidecars()
+        figures["warm_xds_kb"] = _kb([up.xds_bytes(each) for each in sidecars])
+        figures["clusters_held"] = _spread([up.clusters_of(each) for each in sidecars])
+        figures["move_ms"] = _percentiles(moves(up, published, options.moves, options.seed, up.say))
+        up.say(f"{options.changes:g} changes a second for {options.seconds:g} s")
+        cpu_s, began = up.cpu_s(CONTROL_PLANE), time.monotonic()
+        received = [up.xds_bytes(each) for each in sidecars]
+        churn = Churn(up, published, per_second=options.changes, seed=options.seed)
+        churn.start()
+        most_mb = 0.0
+        while time.monotonic() < began + options.seconds:
+            time.sleep(1.0)
+            most_mb = max(most_mb, up.rss_mb(CONTROL_PLANE))
+        churn.stop()
+        took_s = time.monotonic() - began
+        changes = sum(churn.done.values())
+        figures["churn"] = {
+            "changes": churn.done,
+            "changes_per_s": round(changes / took_s, 1),
+            "revisions": len(published.whole_ms),
+            "failures": published.failures,
+            "late_s": round(churn.late_s, 3),
+            "sidecars_ms": _percentiles(published.sidecars_ms),
+            "converged_ms": _percentiles(published.whole_ms),
+            "control_plane_cores": round((up.cpu_s(CONTROL_PLANE) - cpu_s) / took_s, 3),
+            "control_plane_rss_mb": round(most_mb, 1),
+            "xds_bytes_per_change_and_sidecar": round(
+                statistics.mean(up.xds_bytes(each) - before for each, before in zip(sidecars, received, strict=True))
+                / max(changes, 1)
+            ),
+        }
+        up.say("waiting for the last answers")
+        run.wait()
+    up.say("judging every answer")
+    return run.judged(_revisions(up, published))
+
+
+def _revisions(up: ScaleLab, published: Published) -> list[dict[str, Any]]:
+    """What became of each, by the control plane's word; the latest table must be what it says, too."""
+    with up.admin() as admin:
+        found = admin.revisions()
+        told = admin.revision(max(published.documents)).document or {}
+    if {**published.latest, "tenants": {}} != {"tenants": {}, **told}:
+        raise PublishError("the control plane holds another route table than was published; look at its log")
+    return [
+        {
+            "revision": each.revision,
+            "steps": [{"phase": step.phase, "at_ns": step.at_ns} for step in each.steps],
+            "document": published.documents[each.revision],
+        }
+        for each in found
+        if each.revision in published.documents
+    ]
+
+
+def _past_a_stuck_node(up: ScaleLab, published: Published, seed: int) -> dict[str, Any]:
+    """Moves while one sidecar is frozen."""
+    stuck = up.sidecars()[0].name
+    up.runtime.pause(up.state.running[stuck])
+    up.say(f"{stuck} is frozen")
+    try:
+        # The first has to find out.
+        found_out = moves(up, published, 1, seed, up.say)
+        began = time.monotonic()
+        taken = moves(up, published, _MOVES_PAST_A_STUCK_NODE, seed + 1, up.say)
+        each_s = (time.monotonic() - began) / _MOVES_PAST_A_STUCK_NODE
+    finally:
+        up.runtime.resume(up.state.running[stuck])
+    began = time.monotonic()
+    _wait_for_nodes(up)
+    return {
+        "stuck": {
+            "first_move_ms": round(max(found_out, default=0.0), 1),
+            "move_ms": _percentiles(taken),
+            "publish_s": round(each_s, 3),
+            "caught_up_s": round(time.monotonic() - began, 2),
+        }
+    }
+
+
+def _after_a_restart(up: ScaleLab) -> dict[str, Any]:
+    """What all nodes are sent once the control plane is back."""
+    up.say("killing the control plane, and starting it again")
+    sidecars = up.sidecars()
+    before = [up.xds_bytes(each) for each in sidecars]
+    began = time.monotonic()
+    up.restart(CONTROL_PLANE)
+    _wait_for_nodes(up)
+    took_s = time.monotonic() - began
+    received = [up.xds_bytes(each) - had for each, had in zip(sidecars, before, strict=True)]
+    return {"restart": {"all_back_s": round(took_s, 2), "xds_kb": _kb(received), "nodes": len(sidecars)}}
+
+
+def _wait_for_nodes(up: ScaleLab) -> None:
+    """Until every sidecar holds the revision in force."""
+    names = {each.name for each in up.sidecars()}
+
+    def behind() -> list[str]:
+        try:
+            with up.admin() as admin:
+                status = admin.status()
+        except LabNotRunningError:
+            return ["the control plane"]
+        there = {each.node for each in status.nodes if each.acked_revision == status.revision and not each.error}
+        return sorted(names - there)
+
+    eventually("every sidecar holds the revision in force (still behind)", behind, within=_BACK, until=lambda b: not b)
+
+
+def _memory(up: ScaleLab) -> dict[str, float]:
+    each = [up.rss_mb(unit.name) for unit in up.sidecars()]
+    units = {unit: round(up.rss_mb(unit), 1) for unit in (CONTROL_PLANE, SHARED_RESOLVER, MODEL_HOST, HOST_ENVOY)}
+    return {**units, "sidecar_median": round(statistics.median(each), 1), "sidecars": round(sum(each), 1)}
+
+
+def _kb(values: Sequence[int]) -> dict[str, float]:
+    return _spread([round(value / 1e3, 2) for value in values])
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 2), "most": max(values)}
+
+
+def _percentiles(values: Sequence[float]) -> Mapping[str, float]:
+    if not values:
+        return {}
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
+
+    return {"n": len(ordered), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": round(ordered[-1], 1)}

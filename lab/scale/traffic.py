@@ -1,0 +1,161 @@
+"""Every caller's traffic through a lab of thousands of clusters: one driver for all, the usual checkers as judges."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers import CHECKERS, Evidence, Outcome, check, combine
+from lab.errors import UnitError
+from lab.history import read_spool
+from lab.load.arrivals import ArrivalOptions, parse_arrivals
+from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.load.several import BEGAN
+from lab.load.summary import summarize
+from lab.runs.folder import DRIVER, PLAN, SPOOL, in_force
+from lab.scale.topology import CONTEXTS
+from lab.units import Port, Unit
+from lab.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lab.checkers import RevisionInForce, Verdict
+    from lab.history import Record
+    from lab.load.summary import RunSummary
+    from lab.scale.standing import ScaleLab
+
+_UNIT = "drivers"
+_NOWHERE = Port("", "", "")
+_WARM_UP = timedelta(seconds=120)
+_BEYOND_S = 60
+_BY_CALLER = ("accounting", "driver")
+_TOGETHER = ("routing", "tear", "origin")
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What callers saw.
+
+    Attributes:
+        summary: of all of them together.
+        verdicts: of all of them together, and of each one's driver.
+        misrouted: answers that no rule in force allowed.
+        clusters: how many clusters answered.
+        callers: how many callers were answered.
+    """
+
+    summary: RunSummary
+    verdicts: tuple[Verdict, ...]
+    misrouted: int
+    clusters: int
+    callers: int
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of all verdicts but those on the drivers' punctuality, which say something of latency alone."""
+        return combine([each for each in self.verdicts if not each.checker.startswith("driver")])
+
+
+class Driving:
+    """A run of all callers that is under way."""
+
+    def __init__(self, up: ScaleLab, folder: Path, plans: Mapping[str, LoadPlan]) -> None:
+        self._up = up
+        self._folder = folder
+        self._plans = plans
+
+    def wait(self) -> None:
+        """Returns when all have sent everything.
+
+        Raises:
+            UnitError: the driver did not come to its end.
+        """
+        longest_s = max(plan.schedule().duration_ns for plan in self._plans.values()) / 1e9
+        within = timedelta(seconds=longest_s + _BEYOND_S)
+        eventually("the traffic has ended", self._state, within=within, until=lambda state: state == "exited")
+        if missing := [name for name in self._plans if not (self._folder / name / DRIVER).exists()]:
+            raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
+
+    def judged(self, revisions: Sequence[Mapping[str, Any]]) -> Traffic:
+        """What was seen, judged by the revisions that there were, as :func:`lab.runs.folder.in_force` takes them."""
+        tables = in_force([dict(each) for each in revisions])
+        records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
+        verdicts = [
+            verdict
+            for name, plan in self._plans.items()
+            for verdict in _check(records[name], [plan], [], _BY_CALLER)
+            if verdict.outcome is not Outcome.VALID
+        ]
+        everything = [record for each in records.values() for record in each]
+        verdicts += _check(everything, list(self._plans.values()), tables, _TOGETHER)
+        answered = [record for record in everything if record.status == "OK"]
+        return Traffic(
+            summarize(everything, None, came_due=sum(len(plan.schedule()) for plan in self._plans.values())),
+            tuple(verdicts),
+            sum(len(each.violations) for each in verdicts if each.checker == "routing"),
+            len({record.cluster for record in answered}),
+            len({record.caller for record in answered}),
+        )
+
+    def _state(self) -> str:
+        return self._up.runtime.states({_UNIT: self._up.state.running[_UNIT]})[_UNIT]
+
+
+def _check(
+    records: Sequence[Record], plans: Sequence[LoadPlan], tables: Sequence[RevisionInForce], names: Sequence[str]
+) -> list[Verdict]:
+    schedules = [plan.schedule() for plan in plans]
+    evidence = Evidence(
+        records=records,
+        revisions=tables,
+        planned=sum(map(len, schedules)),
+        offered_rate=sum(each.offered_rps or 0.0 for each in schedules),
+    )
+    return check(evidence, {name: CHECKERS[name] for name in names})
+
+
+@contextmanager
+def driving(up: ScaleLab, *, rate: float, seconds: float, seed: int, name: str) -> Iterator[Driving]:
+    """All callers together send so many requests a second, for so many seconds; the block begins with the first.
+
+    Raises:
+        UnitError: they did not get warm.
+    """
+    folder = up.lab.folder / name
+    plans = {}
+    for number, (caller, endpoints) in enumerate(sorted(up.state.plan.callers.items())):
+        (folder / caller).mkdir(parents=True)
+        plans[caller] = _plan(up, caller, endpoints, rate / len(up.state.plan.callers), seconds, seed + number)
+        write_plan(plans[caller], folder / caller / PLAN)
+    up.say(f"{len(plans)} callers get warm")
+    up.start(Unit(_UNIT, _UNIT, ("python", "-m", "lab.load.several", str(folder)), _NOWHERE, pod=_UNIT))
+    run = Driving(up, folder, plans)
+    eventually("all callers are warm", lambda: _has_begun(up, folder), within=_WARM_UP)
+    yield run
+
+
+def _has_begun(up: ScaleLab, folder: Path) -> bool:
+    if up.runtime.states({_UNIT: up.state.running[_UNIT]})[_UNIT] == "exited":
+        raise UnitError(f"the driver ended while getting warm: {up.runtime.last_words(_UNIT)}")
+    return (folder / BEGAN).exists()
+
+
+def _plan(up: ScaleLab, caller: str, endpoints: Any, rate: float, seconds: float, seed: int) -> LoadPlan:
+    known = up.topology.document["use_cases"]
+    return LoadPlan(
+        topology="mesh",
+        caller=caller,
+        use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.topology.popularity[caller]),
+        arrivals=parse_arrivals("poisson", ArrivalOptions(rate=rate, duration_s=seconds, seed=seed)),
+        endpoints=endpoints,
+        # Written as names beside the plan, where its driver finds them.
+        spool=Path(SPOOL),
+        summary=Path(DRIVER),
+        seed=seed,
+        contexts=CONTEXTS,
+        timeout_s=5.0,
+    )

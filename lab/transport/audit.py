@@ -1,0 +1,146 @@
+"""Who did what, and when: an interceptor that has each RPC which changes something written down, and each refusal."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import grpc
+import grpc.aio
+from google.protobuf import text_format
+
+from lab.errors import LabError
+from lab.transport.security import peer_identity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+
+    from google.protobuf.message import Message
+
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Describe = Callable[[Any], str]
+
+REFUSED = grpc.StatusCode.PERMISSION_DENIED.name
+# Of what an act is done with; more may be somebody's whole route table.
+_MOST_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that somebody does.
+
+    Attributes:
+        at_ns: Unix nanoseconds.
+        who: the SPIFFE id that the connection has proved; else its address, with ``unproved`` before it.
+        unit: at which it is done.
+        what: full name of the RPC.
+        detail: what with, in few words.
+    """
+
+    at_ns: int
+    who: str
+    unit: str
+    what: str
+    detail: str
+
+
+class Journal(Protocol):
+    """Where acts are written down."""
+
+    def begin(self, act: Act) -> int:
+        """Before it is done; returns its number."""
+
+    def end(self, number: int, status: str, reason: str) -> None:
+        """What has become of it: name of the status, and why it failed."""
+
+    def refused(self, act: Act, reason: str) -> None:
+        """Who may not do it was turned away."""
+
+
+class Audited(grpc.aio.ServerInterceptor):
+    """Writes down what RPCs do; one that cannot be written down is not done.
+
+    Args:
+        unit: at which it is done.
+        methods: paths, ``/control.v1.Admin/Publish``, of those that change something. Each takes one request.
+        journal: where to.
+        describe: what a request is about; its text form by default.
+    """
+
+    def __init__(self, unit: str, methods: Collection[str], journal: Journal, describe: Describe | None = None) -> None:
+        self._unit, self._methods, self._journal = unit, frozenset(methods), journal
+        self._describe = describe or in_one_line
+
+    def refused(self, method: str, context: Context, code: grpc.StatusCode, reason: str) -> None:
+        """Somebody was turned away before the request was read; it is written down if he may not do this."""
+        if method in self._methods and code is grpc.StatusCode.PERMISSION_DENIED:
+            self._journal.refused(self._act(method, context, ""), reason)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """See gRPC."""
+        handler: Any = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method not in self._methods:
+            return handler  # type: ignore[no-any-return]
+        make: Callable[..., grpc.RpcMethodHandler[Any, Any]]
+        if handler.response_streaming:
+            make, behaviour = grpc.unary_stream_rpc_method_handler, self._streaming(method, handler.unary_stream)
+        else:
+            make, behaviour = grpc.unary_unary_rpc_method_handler, self._unary(method, handler.unary_unary)
+        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, method: str, handle: Any) -> Any:
+        async def behaviour(request: Any, context: Context) -> Any:
+            number = await self._begin(method, context, request)
+            done = False
+            try:
+                response = await handle(request, context)
+                done = True
+            finally:
+                self._end(number, context, done=done)
+            return response
+
+        return behaviour
+
+    def _streaming(self, method: str, handle: Any) -> Any:
+        async def behaviour(request: Any, context: Context) -> AsyncIterator[Any]:
+            number = await self._begin(method, context, request)
+            done = False
+            try:
+                async for response in handle(request, context):
+                    yield response
+                done = True
+            finally:
+                self._end(number, context, done=done)
+
+        return behaviour
+
+    async def _begin(self, method: str, context: Context, request: Any) -> int:
+        try:
+            return self._journal.begin(self._act(method, context, self._describe(request)))
+        except LabError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    def _act(self, method: str, context: Context, detail: str) -> Act:
+        identity = peer_identity(context)
+        who = f"unproved {context.peer()}" if identity is None else identity.uri
+        return Act(time.time_ns(), who, self._unit, method.lstrip("/"), detail[:_MOST_CHARACTERS])
+
+    def _end(self, number: int, context: Context, *, done: bool) -> None:
+        if done:
+            self._journal.end(number, grpc.StatusCode.OK.name, "")
+            return
+        # Where the handler has said no status, whoever asked has gone.
+        code: Any = context.code()
+        status = code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.CANCELLED.name
+        self._journal.end(number, status, str(context.details() or "")[:_MOST_CHARACTERS])
+
+
+def in_one_line(request: Message) -> str:
+    """A request's text form."""
+    return text_format.MessageToString(request, as_one_line=True)

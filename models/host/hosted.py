@@ -1,0 +1,130 @@
+"""The replicas of a host: who is at which address, and what each holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from lab.errors import InputError
+from models.proto.control.v1 import replicas_pb2
+from models.stub.serving import Desk
+from models.stub.versions import Identity, Versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+    from typing import Any
+
+    import grpc.aio
+
+    from models.stub.behaviour import Dials
+
+ARRIVED_AT = "x-arrived-at"
+"""Header in which the Envoy in front of the host says which address a request came to, whatever its sender wrote."""
+
+
+class HostedReplica(NamedTuple):
+    """One replica of the host.
+
+    Attributes:
+        address: ``ip:port`` at which callers reach it; nobody else's.
+    """
+
+    cluster: str
+    replica: str
+    address: str
+
+
+def read_hosted(path: Path) -> list[HostedReplica]:
+    """The replicas that a file lists, as JSON: ``[[cluster, replica, "ip:port"], …]``.
+
+    Raises:
+        InputError: the file cannot be read, or gives an address to two replicas.
+    """
+    try:
+        hosted = [HostedReplica(*each) for each in json.loads(path.read_text())]
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"--replicas: {path}: {error}; write [[cluster, replica, ip:port], …]") from error
+    if len({each.address for each in hosted}) < len(hosted):
+        raise InputError(f"--replicas: {path}: an address stands there twice; give each replica its own")
+    return hosted
+
+
+@dataclass(slots=True)
+class _Replica:
+    versions: Versions
+    desk: Desk
+    draining: bool = False
+
+
+class Hosted:
+    """All replicas of a host, and what has yet to be reported of them.
+
+    Args:
+        replicas: each has an address of its own.
+        dials: how all of them behave.
+
+    Attributes:
+        on_change: called when there is something to report; whoever reports sets it.
+    """
+
+    def __init__(self, replicas: Iterable[HostedReplica], dials: Dials) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._dials = dials
+        self._by_name: dict[str, _Replica] = {}
+        self._by_address: dict[str, _Replica] = {}
+        self._by_cluster: dict[str, list[_Replica]] = {}
+        self._changed: set[str] = set()
+        for each in replicas:
+            versions = Versions(Identity(*each), dials)
+            versions.on_change = partial(self._has_changed, each.replica)
+            replica = _Replica(versions, Desk(versions, dials, each.replica))
+            self._by_name[each.replica] = self._by_address[each.address] = replica
+            self._by_cluster.setdefault(each.cluster, []).append(replica)
+        self.all_have_changed()
+
+    def of(self, context: grpc.aio.ServicerContext[Any, Any]) -> Desk:
+        """The desk of the replica at the address that a request came to; an empty one if nobody is there."""
+        arrived_at = [value for name, value in context.invocation_metadata() or () if name == ARRIVED_AT]
+        # Two would mean that it did not come through the Envoy, which leaves one.
+        found = self._by_address.get(str(arrived_at[0])) if len(arrived_at) == 1 else None
+        if found is not None:
+            return found.desk
+        nobody = f"(none at {', '.join(map(str, arrived_at)) or 'no address'})"
+        return Desk(Versions(Identity("", nobody, ""), self._dials), self._dials, nobody)
+
+    def assign(self, assignment: replicas_pb2.HostAssignment) -> None:
+        """Has the replicas of the clusters named hold what is assigned to them."""
+        for each in assignment.clusters:
+            own = replicas_pb2.Assignment(revision=assignment.revision, versions=each.versions)
+            for replica in self._by_cluster.get(each.cluster, ()):
+                replica.versions.assign(own)
+
+    def drain(self, names: Iterable[str], *, draining: bool) -> None:
+        """Takes replicas out, or back in; those that are out answer what still comes.
+
+        Raises:
+            InputError: there is no such replica.
+        """
+        for name in names:
+            if name not in self._by_name:
+                raise InputError(f"replica {name!r} is not on this host")
+            self._by_name[name].draining = draining
+            self._has_changed(name)
+
+    def all_have_changed(self) -> None:
+        """Nobody has been told anything."""
+        self._changed = set(self._by_name)
+        self.on_change()
+
+    def take_reports(self) -> list[replicas_pb2.ReplicaReport]:
+        """What has changed since this was last asked."""
+        changed, self._changed = self._changed, set()
+        found = ((self._by_name[name].versions, self._by_name[name].draining) for name in sorted(changed))
+        return [versions.report(draining=draining) for versions, draining in found]
+
+    def _has_changed(self, name: str) -> None:
+        self._changed.add(name)
+        self.on_change()

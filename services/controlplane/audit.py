@@ -1,0 +1,129 @@
+"""The audit log: who has published, rolled back, or had something go wrong on purpose, and who was turned away.
+
+It is kept in the registry's file, beside the revisions that it is about: as durable as they are, append-only, and in
+their order. What is done at other units they report with their registration.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from google.protobuf import timestamp_pb2
+
+from lab.errors import RegistryError
+from lab.transport.audit import REFUSED, Act, in_one_line
+from models.proto.control.v1 import acts_pb2, admin_pb2, faults_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from google.protobuf.message import Message
+
+    from services.controlplane.registry import Registry
+
+log = logging.getLogger(__name__)
+
+_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
+_FAULTS = faults_pb2.DESCRIPTOR.services_by_name["Faults"].full_name
+METHODS = (
+    *(f"/{_ADMIN}/{each}" for each in ("Publish", "PublishChange", "Rollback")),
+    *(f"/{_FAULTS}/{each}" for each in ("Offer", "Restate")),
+)
+"""RPCs that change something, by their paths."""
+
+# Whoever may not publish must not fill the disk by trying either: what comes beyond is in this process's log alone.
+_MOST_REFUSALS, _WITHIN_S = 60, 60.0
+
+
+class AuditLog:
+    """Writes acts into the registry; a :class:`lab.transport.audit.Journal`.
+
+    Args:
+        registry: where to.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._refusals: deque[float] = deque(maxlen=_MOST_REFUSALS)
+
+    def begin(self, act: Act) -> int:
+        """Durable when this returns."""
+        return self._registry.begin_act(act)
+
+    def end(self, number: int, status: str, reason: str) -> None:
+        """What has become of it; done it is, whether that can be written down or not."""
+        with _complaining():
+            self._registry.end_act(number, status, reason)
+
+    def take_over(self, unit: str, acts: Iterable[acts_pb2.Act]) -> None:
+        """What was done at another unit, by its own report."""
+        for each in acts:
+            self._whole(Act(_unix_ns(each.at), each.who, unit, each.what, each.detail), each.status, each.reason)
+
+    def refused(self, act: Act, reason: str) -> None:
+        """Somebody was turned away."""
+        self._whole(act, REFUSED, reason)
+
+    def _whole(self, act: Act, status: str, reason: str) -> None:
+        if status == REFUSED:
+            now = time.monotonic()
+            if len(self._refusals) == _MOST_REFUSALS and now - self._refusals[0] < _WITHIN_S:
+                log.warning("not in the audit log, which has enough of these: %s, %s: %s", act.who, act.what, reason)
+                return
+            self._refusals.append(now)
+        with _complaining():
+            self._registry.end_act(self._registry.begin_act(act), status, reason)
+
+    def acts(self, last: int) -> list[acts_pb2.Act]:
+        """So many of the latest, or all for 0; oldest first."""
+        return [
+            acts_pb2.Act(
+                number=number,
+                at=_timestamp(act.at_ns),
+                who=act.who,
+                unit=act.unit,
+                what=act.what,
+                detail=act.detail,
+                status=status,
+                reason=reason,
+            )
+            for number, act, status, reason in self._registry.acts(last)
+        ]
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    try:
+        yield
+    except RegistryError as error:
+        log.error("audit log: %s", error)  # noqa: TRY400 (the message says it all)
+
+
+def described(request: Message) -> str:
+    """What a request is about, without the route table that it may bring."""
+    match request:
+        case admin_pb2.PublishRequest():
+            unsafe = ", phases skipped" if request.unsafe_skip_phases else ""
+            return f"{', '.join(each.name for each in request.sources)}; {_why(request)}{unsafe}"
+        case admin_pb2.PublishChangeRequest():
+            return f"{', '.join(each.name for each in request.use_cases)}; {_why(request)}"
+        case admin_pb2.RollbackRequest():
+            return f"to revision {request.revision}; {_why(request)}"
+    return in_one_line(request)
+
+
+def _why(request: admin_pb2.PublishRequest | admin_pb2.PublishChangeRequest | admin_pb2.RollbackRequest) -> str:
+    return f"author {request.author or '?'}: {request.comment or 'no comment'}"
+
+
+def _unix_ns(at: timestamp_pb2.Timestamp) -> int:
+    return at.seconds * 1_000_000_000 + at.nanos
+
+
+def _timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:
+    seconds, nanos = divmod(unix_ns, 1_000_000_000)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)

@@ -1,0 +1,108 @@
+"""The registration API: one replica a stream, or a host's many."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+
+from lab.transport import is_operator, peer_identity
+from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
+from services.controlplane.membership import Member
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from services.controlplane.audit import AuditLog
+    from services.controlplane.membership import Membership, Version
+
+log = logging.getLogger(__name__)
+
+
+class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
+    """The registration API."""
+
+    def __init__(self, membership: Membership, audit_log: AuditLog) -> None:
+        self._membership, self._audit_log = membership, audit_log
+
+    async def Register(  # noqa: N802 (the protocol's name)
+        self,
+        request_iterator: AsyncIterator[replicas_pb2.ReplicaReport],
+        context: grpc.aio.ServicerContext[replicas_pb2.ReplicaReport, replicas_pb2.Assignment],
+    ) -> AsyncIterator[replicas_pb2.Assignment]:
+        """See :meth:`Membership.serve`; a replica may speak for the cluster alone that it has proved to be of."""
+        identity, impostor = peer_identity(context), ""
+        first: Member | None = None
+
+        async def own_reports() -> AsyncIterator[Sequence[Member]]:
+            nonlocal impostor, first
+            async for report in request_iterator:
+                if identity is not None and not is_operator(identity) and report.cluster != identity.name:
+                    impostor = f"{identity.uri} may not be a replica of {report.cluster!r}"
+                    return
+                if report.acts:
+                    self._audit_log.take_over(report.replica, report.acts)
+                member = _member(report)
+                # Who it is says its first report, whatever later ones do.
+                first = first or member
+                yield [_as(first, member)]
+
+        async for revision, told in self._membership.serve(own_reports()):
+            for versions in told.values():
+                yield replicas_pb2.Assignment(revision=revision, versions=_versions(versions))
+        if impostor:
+            log.warning("turned away: %s", impostor)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, impostor)
+
+    async def RegisterHost(  # noqa: N802 (the protocol's name)
+        self,
+        request_iterator: AsyncIterator[replicas_pb2.HostReport],
+        context: grpc.aio.ServicerContext[replicas_pb2.HostReport, replicas_pb2.HostAssignment],
+    ) -> AsyncIterator[replicas_pb2.HostAssignment]:
+        """See :meth:`Membership.serve`; whoever proves to be a replica may speak for itself alone."""
+        identity = peer_identity(context)
+        if identity is not None and not is_operator(identity):
+            reason = f"{identity.uri} may not speak for many clusters"
+            log.warning("turned away: %s", reason)
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+
+        async def reports() -> AsyncIterator[Sequence[Member]]:
+            async for report in request_iterator:
+                yield [_member(each) for each in report.replicas]
+
+        async for revision, told in self._membership.serve(reports()):
+            yield replicas_pb2.HostAssignment(
+                revision=revision,
+                clusters=[
+                    replicas_pb2.ClusterAssignment(cluster=cluster, versions=_versions(versions))
+                    for cluster, versions in told.items()
+                ],
+            )
+
+
+def _versions(versions: Iterable[Version]) -> list[replicas_pb2.AssignedVersion]:
+    return [
+        replicas_pb2.AssignedVersion(routing_key=each.routing_key, model=each.model, version=each.version)
+        for each in versions
+    ]
+
+
+def _as(first: Member, member: Member) -> Member:
+    if (first.cluster, first.replica) == (member.cluster, member.replica):
+        return member
+    return replace(member, cluster=first.cluster, replica=first.replica)
+
+
+def _member(report: replicas_pb2.ReplicaReport) -> Member:
+    return Member(
+        cluster=report.cluster,
+        replica=report.replica,
+        address=report.address,
+        loaded=frozenset(report.loaded),
+        failures=tuple((each.routing_key, each.reason) for each in report.failures),
+        revision=report.revision,
+        draining=report.draining,
+    )

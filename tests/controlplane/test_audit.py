@@ -1,0 +1,82 @@
+"""The audit log: durable, append-only, and not to be filled by whoever may do nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.transport.audit import Act
+from models.proto.control.v1 import admin_pb2, faults_pb2
+from services.controlplane.audit import AuditLog, described
+from services.controlplane.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ACT = Act(1_700_000_000_000_000_000, "spiffe://lab.internal/operator/cli", "control-plane", "Admin/Publish", "a.yaml")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "registry.sqlite"
+
+
+@pytest.fixture
+def registry(file: Path) -> Iterator[Registry]:
+    registry = Registry(file)
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def log(registry: Registry) -> AuditLog:
+    return AuditLog(registry)
+
+
+def test_an_act_is_there_before_it_has_ended_and_after_a_restart(log: AuditLog, file: Path) -> None:
+    first, second = log.begin(ACT), log.begin(ACT)
+    log.end(first, "OK", "")
+
+    reopened = Registry(file)
+    acts = AuditLog(reopened).acts(0)
+    reopened.close()
+
+    assert [(first, "OK"), (second, "")] == [(each.number, each.status) for each in acts]
+    assert (ACT.who, ACT.detail) == (acts[0].who, acts[0].detail)
+    assert ACT.at_ns == acts[0].at.seconds * 1_000_000_000 + acts[0].at.nanos
+
+
+def test_the_latest_are_shown_oldest_first(log: AuditLog) -> None:
+    numbers = [log.begin(ACT) for _ in range(5)]
+
+    assert numbers[-2:] == [each.number for each in log.acts(2)]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE acts SET who = 'somebody'", "DELETE FROM acts", "DELETE FROM outcomes"])
+def test_nobody_changes_what_is_written(log: AuditLog, file: Path, statement: str) -> None:
+    log.end(log.begin(ACT), "OK", "")
+
+    with sqlite3.connect(file) as other, pytest.raises(sqlite3.Error, match="append-only"):
+        other.execute(statement)
+
+
+def test_whoever_is_turned_away_a_thousand_times_does_not_fill_it(log: AuditLog) -> None:
+    for _ in range(1_000):
+        log.refused(ACT, "for the operator only")
+    log.end(log.begin(ACT), "OK", "")
+
+    statuses = [each.status for each in log.acts(0)]
+    assert statuses == ["PERMISSION_DENIED"] * 60 + ["OK"]
+
+
+def test_what_an_act_is_about_is_told_without_the_route_table() -> None:
+    publish = admin_pb2.PublishRequest(author="ann", comment="faster", unsafe_skip_phases=True)
+    publish.sources.add(name="routes.yaml", text="use_cases: …")
+    offer = faults_pb2.OfferRequest(wrong=faults_pb2.WRONG_STALE_RULES, nodes=["gateway-1"])
+
+    assert described(publish) == "routes.yaml; author ann: faster, phases skipped"
+    assert described(admin_pb2.RollbackRequest(revision=3)) == "to revision 3; author ?: no comment"
+    assert described(offer) == 'wrong: WRONG_STALE_RULES nodes: "gateway-1"'

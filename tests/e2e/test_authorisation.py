@@ -1,0 +1,271 @@
+"""Who gets what where everybody has proved who they are: refused at once, with the reason; the next good call works."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import urllib.request
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from lab.errors import LabError
+from lab.lab import Lab
+from lab.runtime.identities import Identities
+from lab.runtime.state import LabState
+from lab.transport import open_blocking_channel
+from lab.transport.security import MTLS, Security
+from lab.waiting import eventually
+from models.proto.control.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    faults_pb2,
+    faults_pb2_grpc,
+    resolver_pb2,
+    resolver_pb2_grpc,
+    stub_pb2,
+    stub_pb2_grpc,
+)
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    RunLab = Callable[..., subprocess.CompletedProcess[str]]
+
+SPEC = """
+topologies = ["gateway", "gateway-header", "mesh"]
+routes = "routes.yaml"
+[callers.homepage]
+[callers.search]
+[gateway]
+replicas = 1
+"""
+ROUTES = """
+use_cases:
+  ContinueWatchingRanking:
+    {callers: [homepage], api: ranking.v1, timeout: 5s, default: cw-ranker@v1}
+  SearchRanking:
+    {callers: [search], api: ranking.v1, timeout: 5s, default: search-ranker@v1}
+models:
+  cw-ranker: {versions: {v1: {cluster: ml-cluster-1}}}
+  search-ranker: {versions: {v1: {cluster: ml-cluster-2}}}
+clusters:
+  ml-cluster-1: {replicas: 1}
+  ml-cluster-2: {replicas: 1}
+tenants:
+  ads: {rate: 100, callers: [search]}
+"""
+KEYS = {"homepage": "cw-ranker.v1", "search": "search-ranker.v1"}
+USE_CASES = {"homepage": "ContinueWatchingRanking", "search": "SearchRanking"}
+# Less than the five seconds for which Envoy would hold a request; that it was not held at all, the reason says.
+AT_ONCE_S = 4.0
+DEADLINE_S = 10.0
+SOON = timedelta(seconds=10)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("authorisation")
+    (folder / "routes.yaml").write_text(ROUTES)
+    (folder / "spec.toml").write_text(SPEC)
+    lab = Lab(f"test-{secrets.token_hex(3)}", home=folder)
+    try:
+        lab.up(spec=folder / "spec.toml", security="mtls", runtime="process")
+        yield lab
+    finally:
+        lab.down()
+
+
+def as_unit(lab: Lab, name: str) -> Security:
+    return Security(MTLS, str(Identities(lab.folder).of(name)))
+
+
+def request(caller: str = "", use_case: str = "", tenant: str = "") -> ranking_pb2.RankRequest:
+    made = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
+    made.envelope.use_case, made.envelope.request_id = use_case, secrets.token_hex(4)
+    made.envelope.context.caller, made.envelope.context.tenant = caller, tenant
+    return made
+
+
+def refusal(ask: Callable[[], Any]) -> tuple[grpc.StatusCode, str]:
+    """Status and reason, which must come at once."""
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError) as refused:
+        ask()
+    assert time.monotonic() - began < AT_ONCE_S, refused.value
+    return refused.value.code(), refused.value.details()
+
+
+def ask(channel: grpc.Channel, message: ranking_pb2.RankRequest, *headers: tuple[str, str]) -> ranking_pb2.RankResponse:
+    return ranking_pb2_grpc.RankingStub(channel).Rank(message, metadata=headers, timeout=DEADLINE_S)
+
+
+@pytest.mark.parametrize("way", ["sidecar", "central_envoy"])
+@pytest.mark.parametrize("caller", ["homepage", "search"])
+def test_an_envoy_lets_a_caller_use_its_own_keys_and_no_others(lab: Lab, way: str, caller: str) -> None:
+    address = getattr(lab.endpoints().clients[caller], way)
+    security = as_unit(lab, caller) if way == "central_envoy" else Security()
+    [others] = [key for its, key in KEYS.items() if its != caller]
+    with open_blocking_channel(address, security) as channel:
+        for forged in (others, "nobody.v7", others):
+            code, reason = refusal(lambda forged=forged: ask(channel, request(), ("x-routing-key", forged)))
+            assert (code, reason) == (
+                grpc.StatusCode.UNAVAILABLE,
+                f"routing key '{forged}': no such key for this caller",
+            )
+        answer = ask(channel, request(), ("x-routing-key", KEYS[caller]))
+        assert f"{answer.answered_by.model}.{answer.answered_by.version}" == KEYS[caller]
+
+
+def test_keys_that_somebody_makes_up_leave_nothing_behind_in_a_sidecar(lab: Lab) -> None:
+    address = lab.endpoints().clients["homepage"].sidecar
+    with open_blocking_channel(address, Security()) as channel:
+        ask(channel, request(), ("x-routing-key", KEYS["homepage"]))
+        before = _clusters(lab)
+        for number in range(500):
+            refusal(lambda number=number: ask(channel, request(), ("x-routing-key", f"forged-{number}.v1")))
+        assert before == _clusters(lab)
+        ask(channel, request(), ("x-routing-key", KEYS["homepage"]))
+
+
+def _clusters(lab: Lab) -> int:
+    admin = LabState.of(lab.folder).plan.unit("homepage-sidecar").admin
+    assert admin is not None
+    url = f"http://{admin.outside}/stats?format=json&filter=cluster_manager.active_clusters"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return int(json.load(answer)["stats"][0]["value"])
+
+
+@pytest.mark.parametrize("claimed", ["search", "nobody"])
+def test_a_gateway_takes_who_asks_from_the_certificate(lab: Lab, claimed: str) -> None:
+    [gateway] = lab.endpoints().gateways
+    with open_blocking_channel(gateway, as_unit(lab, "homepage"), peer="gateway") as channel:
+        code, reason = refusal(lambda: ask(channel, request(claimed, "SearchRanking")))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert reason == f"use case 'SearchRanking': you are homepage, and may not ask as caller '{claimed}'"
+
+        code, reason = refusal(lambda: ask(channel, request("", "SearchRanking")))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert "homepage" in reason
+
+        answer = ask(channel, request("", "ContinueWatchingRanking"))
+        assert answer.answered_by.model == "cw-ranker"
+
+
+def test_a_gateway_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab) -> None:
+    [gateway] = lab.endpoints().gateways
+    for caller, may in {"homepage": False, "search": True}.items():
+        with open_blocking_channel(gateway, as_unit(lab, caller), peer="gateway") as channel:
+            message = request(caller, USE_CASES[caller], tenant="ads")
+            if may:
+                assert ask(channel, message).answered_by.tenant == "ads"
+            else:
+                code, reason = refusal(lambda: ask(channel, message))  # noqa: B023 (called at once)
+                assert code is grpc.StatusCode.PERMISSION_DENIED
+                assert "may not name tenant 'ads'" in reason
+
+
+def test_a_resolver_answers_none_but_its_caller(lab: Lab) -> None:
+    resolver = lab.endpoints().clients["homepage"].resolver
+    assert resolver is not None
+
+    def resolve(unit: str, claimed: str = "", use_case: str = "ContinueWatchingRanking") -> resolver_pb2.Decision:
+        message = resolver_pb2.ResolveRequest(use_case=use_case)
+        message.context.caller = claimed
+        with open_blocking_channel(resolver, as_unit(lab, unit), peer="resolver") as channel:
+            return resolver_pb2_grpc.ResolverStub(channel).Resolve(message, timeout=DEADLINE_S)
+
+    for unit, claimed, use_case, why in (
+        ("search", "search", "SearchRanking", "speaks for homepage, not for you, who are search"),
+        ("search", "homepage", "ContinueWatchingRanking", "speaks for homepage, not for you, who are search"),
+        ("homepage", "search", "SearchRanking", "speaks for homepage, not for caller 'search'"),
+        ("homepage", "", "SearchRanking", "homepage"),
+    ):
+        code, reason = refusal(lambda: resolve(unit, claimed, use_case))  # noqa: B023 (called at once)
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert why in reason
+    assert resolve("homepage").routing_key == "cw-ranker.v1"
+
+
+@pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar"])
+def test_a_model_does_not_answer_whoever_asks_in_anothers_name(lab: Lab, unit: str) -> None:
+    [model] = [each.address for each in lab.status().units if each.name == "ml-cluster-1-a"]
+    with open_blocking_channel(model, as_unit(lab, unit), peer="model") as channel:
+        key = ("x-routing-key", "cw-ranker.v1")
+        code, reason = refusal(lambda: ask(channel, request("search"), key))
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert reason.endswith("may not ask as caller 'search'")
+        assert ask(channel, request("homepage"), key).answered_by.model == "cw-ranker"
+
+
+class TestAudit:
+    """Who did what, when; and who was turned away."""
+
+    def test_what_the_operator_does_is_written_down(self, lab: Lab, tmp_path: Path, run_lab: RunLab) -> None:
+        began_ns = time.time_ns()
+        routes = tmp_path / "routes.yaml"
+        routes.write_text(ROUTES.replace("timeout: 5s, default: cw", "timeout: 6s, default: cw"))
+        revision = lab.publish(routes, comment="a second more")
+        lab.rollback(revision - 1)
+        lab.inject("error", "ml-cluster-1-a")
+        lab.heal("all")
+        with pytest.raises(LabError):
+            lab.rollback(999)
+
+        def acts() -> list[dict[str, Any]]:
+            found = json.loads(run_lab(lab, "audit", "--json").stdout)["acts"]
+            return [each for each in found if each["at_ns"] >= began_ns]
+
+        # A replica tells what is done to it with its next report.
+        eventually("the fault is told", acts, within=SOON, until=lambda seen: len(seen) >= 5)
+        seen = acts()
+        assert {"spiffe://lab.internal/operator/cli"} == {each["who"] for each in seen}
+        done = [(each["unit"], each["what"].rpartition("/")[2], each["status"]) for each in seen]
+        assert done[:2] == [("control-plane", "Publish", "OK"), ("control-plane", "Rollback", "OK")]
+        assert ("ml-cluster-1-a", "SetBehaviour", "OK") in done
+        assert "a second more" in seen[0]["detail"]
+        [refused] = [each for each in seen if each["status"] == "NOT_FOUND"]
+        assert "revision 999 does not exist" in refused["reason"]
+
+    @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "gateway-1", "ml-cluster-1-a"])
+    def test_nobody_else_changes_anything_and_whoever_tries_is_written_down(self, lab: Lab, unit: str) -> None:
+        revision = lab.revision().revision
+        control_plane = lab.endpoints().control_plane
+        [model] = [each.address for each in lab.status().units if each.name == "ml-cluster-2-a"]
+        with (
+            open_blocking_channel(control_plane, as_unit(lab, unit)) as channel,
+            open_blocking_channel(model, as_unit(lab, unit)) as to_model,
+        ):
+            admin, faults = admin_pb2_grpc.AdminStub(channel), faults_pb2_grpc.FaultsStub(channel)
+            control = stub_pb2_grpc.StubControlStub(to_model)
+            attempts: dict[str, Callable[[], Any]] = {
+                "Publish": lambda: next(admin.Publish(admin_pb2.PublishRequest())),
+                "PublishChange": lambda: next(admin.PublishChange(admin_pb2.PublishChangeRequest())),
+                "Rollback": lambda: next(admin.Rollback(admin_pb2.RollbackRequest(revision=1))),
+                "Offer": lambda: faults.Offer(faults_pb2.OfferRequest()),
+                "Restate": lambda: faults.Restate(faults_pb2.RestateRequest()),
+                "SetBehaviour": lambda: control.SetBehaviour(stub_pb2.Behaviour(error_rate=1)),
+                "Reload": lambda: control.Reload(stub_pb2.ReloadRequest()),
+            }
+            for attempt in attempts.values():
+                code, reason = refusal(attempt)
+                assert code is grpc.StatusCode.PERMISSION_DENIED
+                assert reason.endswith("for the operator only")
+
+        who = Identities(lab.folder).terms([unit])[unit].uri
+
+        def turned_away() -> set[str]:
+            return {
+                each.what.rpartition("/")[2]
+                for each in lab.acts()
+                if (each.who, each.status) == (who, "PERMISSION_DENIED")
+            }
+
+        eventually("all of it is told", turned_away, within=SOON, until=lambda seen: seen == attempts.keys())
+        assert lab.revision().revision == revision

@@ -1,0 +1,47 @@
+"""JSON is read the quick way only where that gives just what YAML would."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lab.errors import RouteTableError
+from lab.routing.document import Source, read_sources
+from lab.routing.quick import as_json
+from lab.routing.tree import MAX_DEPTH, parse
+from lab.scale.topology import generate
+
+
+def test_both_ways_give_the_same_table() -> None:
+    text = json.dumps(generate(clusters=60, callers=5, use_cases=40).document)
+    slowly = parse(text, "t.yaml")
+
+    assert slowly is not None
+    assert slowly.value == as_json(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: {}",
+        "[1]",
+        '{"a": 1, "a": 2}',
+        '{"a": NaN}',
+        '{"a": 1e3}',
+        '{"a": 9999999999999999999}',
+        '{"a": "\\u00e9"}',
+        '{"a": "é"}',
+        "{" + '"a": {' * MAX_DEPTH + "}" * MAX_DEPTH + "}",
+    ],
+)
+def test_what_yaml_might_read_otherwise_is_left_to_it(text: str) -> None:
+    assert as_json(text) is None
+
+
+def test_what_is_wrong_is_said_with_its_line() -> None:
+    document = generate(clusters=20, callers=2, use_cases=4).document
+    text = json.dumps(document, indent=1).replace('"ranking.v1"', '"ranking.v9"', 1)
+
+    with pytest.raises(RouteTableError, match=r"t.yaml:\d+: use_cases\.\w+\.api: api 'ranking.v9' is not one"):
+        read_sources([Source("t.yaml", text)])

@@ -1,0 +1,32 @@
+"""Taking down leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psutil
+
+from lab.runtime.process import ProcessRuntime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_process_with_the_number_of_one_that_has_ended_is_found(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
+    environment = {**os.environ, "LAB_UNIT": f"{tmp_path}:some-unit"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as unit:
+        try:
+            assert unit.stdout is not None
+            unit.stdout.readline()
+            # As psutil remembers whoever had the number before.
+            [remembered] = [each for each in psutil.process_iter() if each.pid == unit.pid]
+            remembered._ident = (unit.pid, 0.0)
+
+            assert ProcessRuntime(tmp_path, "plaintext").sweep() == 1
+            assert not psutil.pid_exists(unit.pid)
+        finally:
+            unit.kill()
