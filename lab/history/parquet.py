@@ -77,6 +77,7 @@ def read_table(path: Path, names: Collection[str] = FIELDS) -> Any:
         _check_columns(found, _schema(), path)
         wanted = [name for name in FIELDS if name in names and name in found.names]
         table = pq.read_table(path, columns=wanted, use_threads=False)
+        table.validate(full=True)  # also that texts are texts
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"{path}: no history can be read from it ({reason}); name the history of a run") from error
