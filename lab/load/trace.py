@@ -121,7 +121,7 @@ def _time_ns(cell: str, where: str) -> int:
 def _payload_bytes(cell: str, where: str) -> int:
     if _TOKENS.fullmatch(cell.strip()) is None:
         raise TraceError(f"{where}: {TOKENS_COLUMN}: {_shown(cell)} is no whole number; write how many tokens")
-    tokens = int(cell)
+    tokens = int(cell.strip())
     if tokens < 0:
         raise TraceError(f"{where}: {TOKENS_COLUMN}: {tokens} is negative; write how many tokens, 0 or more")
     if tokens * BYTES_PER_TOKEN > MAX_PAYLOAD_BYTES:
