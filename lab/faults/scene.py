@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -214,14 +214,19 @@ class Scene:
         """Whether a unit still stands that would keep what was dialled; one that has ended has forgotten it."""
         return self.unit(name) is not None and self.states().get(name, "exited") != "exited"
 
-    def await_listening(self, name: str, *, within: timedelta) -> None:
-        """Returns as soon as a unit's port accepts connections.
+    def await_answering(self, name: str, *, within: timedelta) -> None:
+        """Returns as soon as a replica's control API answers; where Docker publishes its port, it accepts before.
 
         Raises:
             DeadlineError: it does not.
         """
-        address = self.state.plan.unit(name).address
-        eventually(f"{name} listens", lambda: _accepts(address), within=within)
+        eventually(f"{name} answers", lambda: self._answers(name), within=within)
+
+    def _answers(self, name: str) -> bool:
+        with suppress(LabError):
+            self.behaviour(name)
+            return True
+        return False
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
@@ -262,15 +267,6 @@ def _life_by_http(address: str) -> Life:
         return Life.SILENT
     except OSError as error:
         return Life.SILENT if isinstance(getattr(error, "reason", None), TimeoutError) else Life.REFUSES
-
-
-def _accepts(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=_ANSWERS_WITHIN_S):
-            return True
-    except OSError:
-        return False
 
 
 def _closed_after_s(address: str, within_s: float) -> float | None:

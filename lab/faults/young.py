@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lab.faults.scene import Scene
     from lab.faults.state import FaultRecord
 
-_LISTENING_WITHIN = timedelta(seconds=45)
+_ANSWERING_WITHIN = timedelta(seconds=45)
 _LOADED_WITHIN = timedelta(seconds=30)
 # Connections of a replica that nobody calls are few: its sidecars', at least, come back after each closing.
 _WATCHED_S = 1.0
@@ -52,7 +52,7 @@ class Cold(Dialled):
     group = "life"
 
     def inject(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        """Kills, starts, and has it begin anew, cold, a few hundredths of a second after it listens."""
+        """Kills, starts, and has it begin anew, cold, a few hundredths of a second after it answers."""
         settings = fault.settings
         cold = stub_pb2.Behaviour(
             warm_up_ms=number(settings, "warm_up_s") * 1_000,
@@ -63,7 +63,7 @@ class Cold(Dialled):
             scene.quiet_hands.kill(name)
             scene.quiet_hands.start(name)
         for name in fault.units:
-            scene.await_listening(name, within=_LISTENING_WITHIN)
+            scene.await_answering(name, within=_ANSWERING_WITHIN)
             scene.turn(name, cold)
             scene.ask(name, lambda api: api.Reload(stub_pb2.ReloadRequest(), timeout=CONTROL_S))
         return {}

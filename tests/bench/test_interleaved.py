@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.bench import interleaved
 from lab.bench.arm import Arm, Cell
 from lab.bench.driving import Turn
-from lab.bench.interleaved import REPEATS, Rounds
+from lab.bench.interleaved import REPEATS, Rounds, punctual
 from lab.client import Endpoints
 from lab.measure.pace import RoundPace
 
@@ -34,7 +34,7 @@ class Turns:
 def test_a_late_turn_is_made_again_but_not_for_ever(late: int, taken: int, still_late: bool) -> None:  # noqa: FBT001
     turns = Turns(late)
 
-    turn = interleaved._punctual_turn(turns, ARM, CELL, seed=1)  # type: ignore[arg-type]
+    turn = punctual(partial(turns.take, ARM, CELL, seed=1))
 
     assert (taken, float(taken)) == (turns.taken, turn.p50_ms)
     assert (still_late, taken - 1) == (turn.pace.late, turn.pace.repeated)
@@ -43,7 +43,7 @@ def test_a_late_turn_is_made_again_but_not_for_ever(late: int, taken: int, still
 def test_what_rests_on_a_turn_that_stayed_late_is_doubted(tmp_path: Path) -> None:
     rounds = Rounds(tmp_path)
     for arm, late in (("mesh", 9), ("direct", 0)):
-        turn = interleaved._punctual_turn(Turns(late), ARM, CELL, seed=1)  # type: ignore[arg-type]
+        turn = punctual(partial(Turns(late).take, ARM, CELL, seed=1))
         rounds.paces[arm, CELL] = [turn.pace]
 
     assert () == rounds.doubts(CELL, "direct")
