@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 _SHORT_S = 5.0
+_TABLES_S = 30.0  # of route tables there may be hundreds, or one of megabytes
 _PUBLISH_S = 120.0
 
 
@@ -175,10 +176,11 @@ class AdminClient:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def status(self) -> ControlPlaneStatus:
-        """Who is connected, and how far each has come."""
+    def status(self, *, replicas: bool = True) -> ControlPlaneStatus:
+        """Who is connected, and how far each has come; without ``replicas`` where there are thousands."""
         with self._errors():
-            status = self._stub.GetStatus(admin_pb2.GetStatusRequest(), timeout=_SHORT_S)
+            request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
+            status = self._stub.GetStatus(request, timeout=_SHORT_S)
         return ControlPlaneStatus(
             status.revision,
             tuple(Node(each.node, each.role, each.acked_revision, each.error) for each in status.nodes),
@@ -288,12 +290,12 @@ class AdminClient:
             InputError: there is no such revision.
         """
         with self._errors():
-            return _info(self._stub.GetRevision(admin_pb2.GetRevisionRequest(revision=revision), timeout=_SHORT_S))
+            return _info(self._stub.GetRevision(admin_pb2.GetRevisionRequest(revision=revision), timeout=_TABLES_S))
 
     def revisions(self) -> list[RevisionInfo]:
         """All revisions, oldest first, without their route tables."""
         with self._errors():
-            listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_SHORT_S)
+            listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_TABLES_S)
         return [_info(each) for each in listing.revisions]
 
     def acts(self, last: int = 0) -> list[Act]:

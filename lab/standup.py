@@ -145,19 +145,20 @@ class StandUp:
     @staticmethod
     def _control_plane_missing(admin: AdminClient) -> list[str]:
         try:
-            admin.status()
+            admin.status(replicas=False)
         except LabNotRunningError:
             return [CONTROL_PLANE]
         return []
 
     @staticmethod
     def _replicas_missing(admin: AdminClient, state: LabState) -> list[str]:
-        registered = {replica.replica for replica in admin.status().replicas}
-        return [unit.name for unit in state.plan.with_role("model") if unit.name not in registered]
+        wanted = state.plan.with_role("model")
+        registered = {replica.replica for replica in admin.status().replicas} if wanted else set()
+        return [unit.name for unit in wanted if unit.name not in registered]
 
     @staticmethod
     def _nodes_missing(admin: AdminClient, state: LabState) -> list[str]:
-        connected = {node.node for node in admin.status().nodes}
+        connected = {node.node for node in admin.status(replicas=False).nodes}
         wanted = [*state.plan.with_role("resolver"), *state.plan.with_role("gateway")]
         return [unit.name for unit in wanted if unit.name not in connected]
 

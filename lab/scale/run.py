@@ -250,7 +250,7 @@ def _wait_for_nodes(up: ScaleLab) -> None:
     def behind() -> list[str]:
         try:
             with up.admin() as admin:
-                status = admin.status()
+                status = admin.status(replicas=False)
         except LabNotRunningError:
             return ["the control plane"]
         there = {each.node for each in status.nodes if each.acked_revision == status.revision and not each.error}

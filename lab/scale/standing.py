@@ -106,13 +106,12 @@ class ScaleLab:
             yield drain
 
     def restart(self, unit: str) -> None:
-        """Kills a unit and starts it again."""
+        """Kills a unit and starts it again; returns at once."""
         self.runtime.kill(self.state.running[unit])
-        # Without what is no unit of the lab, and has ended by now.
-        self.state = self._stand_up().start(self.state.with_plan(self.state.plan))
+        self.start(self.state.plan.unit(unit))
 
     def start(self, unit: Unit) -> None:
-        """Starts what is no unit of the lab; it ends with the lab."""
+        """Starts a unit, or what ends with the lab as units do."""
         for name, running in self.runtime.start([unit]):
             self.state = self.state.with_running(name, running)
 

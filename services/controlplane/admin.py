@@ -111,7 +111,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     async def GetStatus(  # noqa: N802 (the protocol's name)
         self,
-        request: admin_pb2.GetStatusRequest,  # noqa: ARG002
+        request: admin_pb2.GetStatusRequest,
         context: Context,  # noqa: ARG002
     ) -> admin_pb2.Status:
         """Who is connected, and how far each has come."""
@@ -125,7 +125,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                 loaded=sorted(each.loaded),
                 draining=each.draining,
             )
-            for each in publisher.fleet.membership.members
+            for each in (() if request.without_replicas else publisher.fleet.membership.members)
         ]
         return admin_pb2.Status(
             revision=publisher.revision, nodes=sorted(nodes, key=lambda node: node.node), replicas=replicas

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_TIMEOUT_S = 0.9
+# Of a host, which speaks for so many that to give it up for a moment's silence would cost more than it saves.
+HOST_TIMEOUT_S = 5.0
 # How long a restarted control plane believes that the replicas it knew are still there.
 RESTART_GRACE_S = 3.0
+# Longer for each: thousands take a while to be read.
+_GRACE_A_REPLICA_S = 0.001
 _REAP_INTERVAL_S = 0.1
 
 
@@ -81,6 +85,7 @@ class _Stream:
     """Where members' reports come from.
 
     Attributes:
+        patience_s: how long to believe in its members after each of its reports, seconds.
         deadline: until when to believe in its members without a further word; of the event loop's clock.
         is_open: whether anybody listens; not so for members that are only remembered, from before a restart or a freeze
             of this process.
@@ -89,6 +94,7 @@ class _Stream:
         wake: set when there is something to tell.
     """
 
+    patience_s: float
     deadline: float
     is_open: bool = True
     names: set[Name] = field(default_factory=set)
@@ -153,7 +159,8 @@ class Membership:
 
     def remember(self, members: Iterable[Member]) -> None:
         """Believes, for a while, that these are still there: the control plane has just come back."""
-        stream = self._new_stream(RESTART_GRACE_S, is_open=False)
+        members = list(members)
+        stream = self._new_stream(RESTART_GRACE_S + len(members) * _GRACE_A_REPLICA_S, is_open=False)
         for member in members:
             if member.replica not in self._clusters[member.cluster]:
                 self._put(stream, member)
@@ -239,12 +246,19 @@ class Membership:
                     log.warning("replica %s of %s: no heartbeat", replica, cluster)
                 await self._close(stream)
 
-    async def serve(self, reports: AsyncIterator[Sequence[Member]]) -> AsyncIterator[Told]:
-        """One stream: takes reports of members whose state has changed, none for a heartbeat; tells assignments."""
+    async def serve(
+        self, reports: AsyncIterator[Sequence[Member]], *, patience_s: float = HEARTBEAT_TIMEOUT_S
+    ) -> AsyncIterator[Told]:
+        """One stream: takes reports of members whose state has changed, none for a heartbeat; tells assignments.
+
+        Args:
+            reports: what comes by it.
+            patience_s: its members are gone after so many seconds without a report.
+        """
         first = await anext(aiter(reports), None)
         if first is None:
             return
-        stream = self._new_stream(HEARTBEAT_TIMEOUT_S)
+        stream = self._new_stream(patience_s)
         reader = asyncio.create_task(self._read(first, reports, stream))
         try:
             while not reader.done():
@@ -283,7 +297,7 @@ class Membership:
             stream.wake.set()
 
     async def _take(self, stream: _Stream, members: Iterable[Member]) -> None:
-        stream.deadline = asyncio.get_running_loop().time() + HEARTBEAT_TIMEOUT_S
+        stream.deadline = asyncio.get_running_loop().time() + stream.patience_s
         changed = set()
         for member in members:
             known = self._clusters[member.cluster].get(member.replica)
@@ -298,7 +312,7 @@ class Membership:
         await self._tell(changed)
 
     def _new_stream(self, patience_s: float, *, is_open: bool = True) -> _Stream:
-        stream = _Stream(asyncio.get_running_loop().time() + patience_s, is_open)
+        stream = _Stream(patience_s, asyncio.get_running_loop().time() + patience_s, is_open)
         self._streams.add(stream)
         return stream
 

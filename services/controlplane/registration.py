@@ -11,7 +11,7 @@ import grpc.aio
 
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
-from services.controlplane.membership import Member
+from services.controlplane.membership import HOST_TIMEOUT_S, Member
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -73,7 +73,7 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             async for report in request_iterator:
                 yield [_member(each) for each in report.replicas]
 
-        async for revision, told in self._membership.serve(reports()):
+        async for revision, told in self._membership.serve(reports(), patience_s=HOST_TIMEOUT_S):
             yield replicas_pb2.HostAssignment(
                 revision=revision,
                 clusters=[

@@ -41,7 +41,7 @@ def lab(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -
     (home / "spec.toml").write_text(MINI_SPEC)
     lab = Lab(f"contained-{secrets.token_hex(3)}", home=home)
     try:
-        lab.up(spec=home / "spec.toml", runtime="compose")
+        lab.up(spec=home / "spec.toml", security="mtls", runtime="compose")
         yield lab
     finally:
         lab.down()

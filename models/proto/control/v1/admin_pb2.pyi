@@ -450,12 +450,17 @@ Global___ListRevisionsResponse: _TypeAlias = ListRevisionsResponse  # noqa: Y015
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITHOUT_REPLICAS_FIELD_NUMBER: _builtins.int
+    without_replicas: _builtins.bool
+    """Nodes alone: of replicas there may be thousands."""
     def __init__(
         self,
+        *,
+        without_replicas: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["without_replicas", b"without_replicas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
