@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -112,3 +113,17 @@ def test_networks_of_two_labs_are_disjoint_avoid_those_in_use_and_lapse_with_the
     owners[1].rmdir()
     assert not subnets.reserve(tmp_path, in_use).overlaps(in_use[0])
     subnets.release(tmp_path)
+
+
+def test_a_lab_whose_temporary_files_are_elsewhere_gets_no_network_of_another(tmp_path: Path, monkeypatch) -> None:
+    owners = [tmp_path / name for name in ("a", "b")]
+    for owner in owners:
+        owner.mkdir()
+
+    first = subnets.reserve(owners[0], [])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    assert not subnets.reserve(owners[1], []).overlaps(first)
+    for owner in owners:
+        subnets.release(owner)
