@@ -51,7 +51,9 @@ def lab(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -
 def containers(lab: Lab, engine: docker.DockerClient) -> dict[str, Container]:
     """By unit, those that only hold a network included."""
     found = {
-        each.labels["com.docker.compose.service"]: each for each in engine.containers.list() if lab.name in each.name
+        each.labels["com.docker.compose.service"]: each
+        for each in engine.containers.list(ignore_removed=True)
+        if lab.name in each.name
     }
     assert {"control-plane", "ml-cluster-1-a", "gateway-1", "homepage", "homepage-sidecar", "homepage-pod"} <= set(
         found
