@@ -10,13 +10,13 @@ import fcntl
 import hashlib
 import os
 import re
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, ImageNotFound
 
+from lab.runtime import book
 from lab.runtime.compose import engine
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path
     Raises:
         UnitError: it cannot be built.
     """
-    with (Path(tempfile.gettempdir()) / f"lab-image-{os.getuid()}.lock").open("w") as lock:
+    with (book.PLACE / f"lab-image-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_here(client, name):
             return
