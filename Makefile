@@ -21,7 +21,7 @@ INPUTS  ?= 1000000
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load test audit fuzz fuzz-inputs kill9 scenarios smoke scenarios-page refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs kill9 scenarios smoke scenarios-page refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,13 @@ engine:  ## Make a bare Debian ready for labs of containers (as root); else say 
 h2load:  ## Install h2load on a Debian (as root), for the benches' second opinion; else say what to install
 	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
 	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
+
+# What the package brings into being by itself, a server for all of this machine, no test needs.
+postgres:  ## Install PostgreSQL on a Debian (as root), for the tests' own servers; else say what to install
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make postgres: install postgresql, or run this as root on Debian" >&2; exit 1; }
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql-common >/dev/null \
+	  && sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null; }
 
 # What lint finds is printed as it comes, so that pytest's closing line is the last on standard output. A line that names
 # MAKE itself would be run by `make -n`, too.

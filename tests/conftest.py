@@ -18,9 +18,12 @@ import pytest
 from lab.guard import guarded
 from lab.lab import Lab
 from tests.distribution import ByLab, place_of
+from tests.postgresql import programs, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.postgresql import Server
 
 LAB = Path(sys.executable).parent / "lab"
 
@@ -73,6 +76,22 @@ def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """However this process ends, nothing that a test has started outlives it: all of it is at home in this folder."""
     with guarded(tmp_path_factory.getbasetemp()):
         yield
+
+
+@pytest.fixture(scope="session")
+def _server() -> Iterator[Server]:
+    if programs() is None:
+        how = "PostgreSQL's server is missing: make postgres"
+        # Where it is nobody's business whether all was tried, what cannot be tried is left out.
+        pytest.fail(how) if os.environ.get("CI") else pytest.skip(how)
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(_server: Server) -> Server:
+    """A real server, this worker's own; whoever stops it starts it again."""
+    return _server
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from pathlib import Path
 
 from lab.transport import listen, new_server, run_service
 from lab.transport.audit import Audited
@@ -18,9 +17,12 @@ log = logging.getLogger("controlplane")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m services.controlplane", description=__doc__)
+    # What must not be seen in a list of processes may come in a file, as @FILE.
+    parser = argparse.ArgumentParser(
+        prog="python -m services.controlplane", description=__doc__, fromfile_prefix_chars="@"
+    )
     parser.add_argument("--listen", required=True, help="host:port of all its APIs")
-    parser.add_argument("--registry", required=True, type=Path, help="SQLite file of the revisions")
+    parser.add_argument("--registry", required=True, help="SQLite file of the revisions, or postgresql://…")
     defaults = Timeouts()
     parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
     parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")

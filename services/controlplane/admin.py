@@ -13,14 +13,14 @@ from lab.errors import PublishError, RouteTableError, StaleRevisionError
 from lab.routing.change import sharing, with_models, with_use_cases
 from lab.routing.document import RouteTable, Source, read_sources
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
-from services.controlplane.registry import Phase
+from services.controlplane.store import Phase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from services.controlplane.audit import AuditLog
     from services.controlplane.publish import Publisher
-    from services.controlplane.registry import Acknowledgement, Event, StoredRevision
+    from services.controlplane.store import Acknowledgement, Event, StoredRevision
     from services.controlplane.subscribers import Subscribers
     from services.controlplane.waiting import Waiting
 

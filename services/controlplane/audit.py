@@ -1,6 +1,6 @@
 """The audit log: who has published, rolled back, or had something go wrong on purpose, and who was turned away.
 
-It is kept in the registry's file, beside the revisions that it is about: as durable as they are, append-only, and in
+It is kept in the registry's store, beside the revisions that it is about: as durable as they are, append-only, and in
 their order. What is done at other units they report with their registration.
 """
 

@@ -24,7 +24,7 @@ _REMEDIES = {
     sqlite3.SQLITE_PERM: _OF_NO_USE,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_BUSY: "another process writes to it: a registry is one control plane's",
+    sqlite3.SQLITE_BUSY: "another process holds it: do it again, or stop that process",
     sqlite3.SQLITE_IOERR: "nothing was stored: look at that disk",
 }
 _PRIMARY = 0xFF
@@ -68,11 +68,9 @@ class Database:
         return next(iter(self.rows(statement, parameters)), None)
 
     def insert(self, statement: str, parameters: Sequence[Any] = ()) -> int:
-        """Adds a row and returns its id."""
-        with self._telling():
-            row = self._db.execute(statement, parameters).lastrowid
-        assert row is not None  # noqa: S101 (SQLite sets it on every INSERT)
-        return row
+        """Adds a row and returns the number that the statement says to return."""
+        [[number]] = self.rows(statement, parameters)
+        return int(number)
 
     def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Adds rows."""
@@ -92,6 +90,11 @@ class Database:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def version(self) -> tuple[int, int]:
+        """Another one whenever somebody has stored something since, here or in another process."""
+        [[by_others]] = self.rows("PRAGMA data_version")
+        return int(by_others), self._db.total_changes
 
     def damaged(self, what: str) -> RegistryError:
         """What is read makes no sense."""

@@ -25,7 +25,7 @@ from lab.routing.document import RouteTable
 from lab.routing.forms import timeout_seconds
 from services.controlplane.fleet import Fleet
 from services.controlplane.membership import Member
-from services.controlplane.registry import Acknowledgement, Event, Phase, StoredReplica
+from services.controlplane.store import Acknowledgement, Event, Phase, StoredReplica
 from services.controlplane.waiting import Tell, Waiting, told
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from services.controlplane.registry import Phase
+from services.controlplane.store import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping

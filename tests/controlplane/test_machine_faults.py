@@ -93,7 +93,7 @@ async def test_a_full_disk_stops_a_publish_and_nothing_else(control_plane: Contr
     follower = await control_plane.follower("homepage-resolver")
     await control_plane.publish(table(ON_1))
     told = len(follower.updates)
-    database = control_plane.publisher.registry._db._db
+    database = control_plane.publisher.registry._store._db._db
     [pages] = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")
 
@@ -122,7 +122,7 @@ async def test_what_cannot_be_stored_half_way_is_put_back_everywhere(
     await control_plane.replica("ml-cluster-2", "bb")
     gateway = await control_plane.follower("gateway-1", with_endpoints=True)
     await control_plane.publish(table(ON_1))
-    database = control_plane.publisher.registry._db
+    database = control_plane.publisher.registry._store._db
 
     def full(statement: str, parameters=(), insert=database.insert) -> int:
         if "INTO events" in statement and parameters[1] in (phase, Phase.FAILED):

@@ -1,0 +1,256 @@
+"""The rows of a registry of revisions in SQL, which both databases speak."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lab.errors import StaleRevisionError
+from lab.transport.audit import Act
+from services.controlplane.store import Acknowledgement, Event, Happened, Phase, StoredReplica, StoredRevision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from lab.errors import RegistryError
+    from services.controlplane.store import NewRevision
+
+# {key}: a number that counts up by itself; {number}: one of 64 bits; {strict}: types are held to.
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS revisions (
+    revision {key},
+    created_ns {number} NOT NULL,
+    author TEXT NOT NULL,
+    comment TEXT NOT NULL,
+    -- The revision that the document changes; NULL if it is a whole one.
+    base {number} REFERENCES revisions(revision),
+    document TEXT NOT NULL
+) {strict};
+CREATE TABLE IF NOT EXISTS events (
+    id {key},
+    revision {number} NOT NULL REFERENCES revisions(revision),
+    phase TEXT NOT NULL,
+    at_ns {number} NOT NULL,
+    detail TEXT NOT NULL
+) {strict};
+CREATE INDEX IF NOT EXISTS events_by_revision ON events(revision);
+CREATE TABLE IF NOT EXISTS acknowledgements (
+    {rowid}
+    revision {number} NOT NULL REFERENCES revisions(revision),
+    node TEXT NOT NULL,
+    role TEXT NOT NULL,
+    sent_ns {number} NOT NULL,
+    at_ns {number} NOT NULL
+) {strict};
+CREATE INDEX IF NOT EXISTS acknowledgements_by_revision ON acknowledgements(revision);
+CREATE TABLE IF NOT EXISTS acts (
+    act {key},
+    at_ns {number} NOT NULL,
+    who TEXT NOT NULL,
+    unit TEXT NOT NULL,
+    what TEXT NOT NULL,
+    detail TEXT NOT NULL
+) {strict};
+CREATE TABLE IF NOT EXISTS outcomes (
+    act {number} PRIMARY KEY REFERENCES acts(act),
+    at_ns {number} NOT NULL,
+    status TEXT NOT NULL,
+    reason TEXT NOT NULL
+) {strict};
+-- The replicas that were registered last: what a restarted control plane believes until they have come back.
+CREATE TABLE IF NOT EXISTS replicas (
+    cluster TEXT NOT NULL,
+    replica TEXT NOT NULL,
+    address TEXT NOT NULL,
+    loaded TEXT NOT NULL,
+    PRIMARY KEY (cluster, replica)
+) {strict};
+"""
+
+APPEND_ONLY = ("revisions", "events", "acknowledgements", "acts", "outcomes")
+"""Tables of which the database itself refuses to change or delete a row."""
+
+_SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
+_EVENTS = "SELECT id, revision, phase, at_ns, detail FROM events"
+_ENDS = (Phase.CONVERGED.value, Phase.FAILED.value)
+_ALL = 2**62
+
+
+class Rows(Protocol):
+    """A database that speaks SQL, with ``?`` for each parameter."""
+
+    def close(self) -> None:
+        """Lets go of it."""
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """What a query finds."""
+
+    def row(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """The first of what a query finds."""
+
+    def insert(self, statement: str, parameters: Sequence[Any] = ()) -> int:
+        """Adds a row and returns the number that the statement says to return."""
+
+    def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Adds rows."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is done in it is stored durably at its end, or nothing; of those who write, one at a time."""
+
+    def damaged(self, what: str) -> RegistryError:
+        """What is read makes no sense."""
+
+
+class SqlStore:
+    """All of :class:`.store.Store` but who follows it.
+
+    Args:
+        db: where to.
+    """
+
+    def __init__(self, db: Rows) -> None:
+        self._db = db
+        self.damaged = db.damaged
+
+    def close(self) -> None:
+        """Lets go of it."""
+        self._db.close()
+
+    def append(self, new: NewRevision, stored: Event, after: int | None = None) -> int:
+        """See :meth:`.store.Store.append`."""
+        with self._db.transaction():
+            latest = self.latest()
+            if after not in (None, latest):
+                raise StaleRevisionError(f"revision {latest} has been stored meanwhile: look at it, then publish again")
+            revision = self._db.insert(
+                "INSERT INTO revisions (revision, created_ns, author, comment, base, document)"
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING revision",
+                (latest + 1, *astuple(new)),
+            )
+            self._insert_event(revision, stored)
+        return revision
+
+    def record(self, revision: int, event: Event, acknowledgements: Sequence[Acknowledgement]) -> None:
+        """See :meth:`.store.Store.record`."""
+        with self._db.transaction():
+            self._check_first(revision, event.phase)
+            self._insert_event(revision, event)
+            self._db.insert_all(
+                "INSERT INTO acknowledgements (revision, node, role, sent_ns, at_ns) VALUES (?, ?, ?, ?, ?)",
+                [(revision, each.node, each.role, each.sent_ns, each.at_ns) for each in acknowledgements],
+            )
+
+    def _check_first(self, revision: int, phase: Phase) -> None:
+        """Two control planes may both find that a revision has come to its end, but it does so once."""
+        if phase not in (*_ENDS, Phase.RETIRED):
+            return
+        alike = _ENDS if phase in _ENDS else (Phase.RETIRED.value,) * 2
+        row = self._db.row("SELECT phase FROM events WHERE revision = ? AND phase IN (?, ?)", (revision, *alike))
+        if row is not None:
+            raise StaleRevisionError(f"revision {revision} has {row[0]} already")
+
+    def latest(self) -> int:
+        """The latest revision, 0 before the first."""
+        [[latest]] = self._db.rows("SELECT coalesce(max(revision), 0) FROM revisions")
+        return int(latest)
+
+    def in_force(self) -> int:
+        """The latest revision that converged; 0 if there is none."""
+        row = self._db.row("SELECT revision FROM events WHERE phase = ? ORDER BY id DESC LIMIT 1", _ENDS[:1])
+        return int(row[0]) if row else 0
+
+    def unfinished(self) -> list[int]:
+        """Revisions that neither converged nor failed, oldest first."""
+        rows = self._db.rows(
+            "SELECT revision FROM revisions EXCEPT SELECT revision FROM events WHERE phase IN (?, ?) ORDER BY revision",
+            _ENDS,
+        )
+        return [int(row[0]) for row in rows]
+
+    def get(self, revision: int) -> StoredRevision | None:
+        """One revision, or None."""
+        row = self._db.row(f"{_SELECT} WHERE revision = ?", (revision,))
+        return self._stored(row) if row else None
+
+    def all(self) -> list[StoredRevision]:
+        """All revisions, oldest first."""
+        return [self._stored(row) for row in self._db.rows(f"{_SELECT} ORDER BY revision")]
+
+    def text(self, revision: int) -> tuple[int | None, str] | None:
+        """Base and text of a revision, or None."""
+        row = self._db.row("SELECT base, document FROM revisions WHERE revision = ?", (revision,))
+        return (row[0], row[1]) if row else None
+
+    def events(self, after: int) -> list[Happened]:
+        """All events with a greater number, in order."""
+        return self._happened("WHERE id > ? ORDER BY id", (after,))
+
+    def latest_event(self) -> Happened | None:
+        """The one with the greatest number, or None."""
+        return next(iter(self._happened("ORDER BY id DESC LIMIT 1")), None)
+
+    def _happened(self, which: str, parameters: Sequence[Any] = ()) -> list[Happened]:
+        rows = self._db.rows(f"{_EVENTS} {which}", parameters)
+        return [
+            Happened(number, revision, Event(Phase(phase), at_ns, detail))
+            for number, revision, phase, at_ns, detail in rows
+        ]
+
+    def begin_act(self, act: Act) -> int:
+        """Stores what somebody is about to do, and returns its number."""
+        return self._db.insert(
+            "INSERT INTO acts (at_ns, who, unit, what, detail) VALUES (?, ?, ?, ?, ?) RETURNING act", astuple(act)
+        )
+
+    def end_act(self, number: int, at_ns: int, status: str, reason: str) -> None:
+        """Stores what has become of an act."""
+        self._db.insert("INSERT INTO outcomes VALUES (?, ?, ?, ?) RETURNING act", (number, at_ns, status, reason))
+
+    def acts(self, last: int) -> list[tuple[int, Act, str, str]]:
+        """Number, act, status and reason of so many of the latest, or of all for 0; oldest first."""
+        rows = self._db.rows(
+            "SELECT act, acts.at_ns, who, unit, what, detail, coalesce(status, ''), coalesce(reason, '')"
+            " FROM acts LEFT JOIN outcomes USING (act) ORDER BY act DESC LIMIT ?",
+            (last or _ALL,),
+        )
+        return [(number, Act(*act), status, reason) for number, *act, status, reason in reversed(rows)]
+
+    def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
+        """Remembers who is registered now of these clusters, instead of who was."""
+        with self._db.transaction():
+            for cluster in clusters:
+                self._db.rows("DELETE FROM replicas WHERE cluster = ?", (cluster,))
+            self._db.insert_all(
+                "INSERT INTO replicas VALUES (?, ?, ?, ?)",
+                [(each.cluster, each.replica, each.address, " ".join(each.loaded)) for each in replicas],
+            )
+
+    def replicas(self) -> list[StoredReplica]:
+        """Who was registered last."""
+        rows = self._db.rows("SELECT cluster, replica, address, loaded FROM replicas")
+        return [
+            StoredReplica(cluster, replica, address, tuple(loaded.split()))
+            for cluster, replica, address, loaded in rows
+        ]
+
+    def _insert_event(self, revision: int, event: Event) -> None:
+        self._db.insert(
+            "INSERT INTO events (revision, phase, at_ns, detail) VALUES (?, ?, ?, ?) RETURNING id",
+            (revision, event.phase.value, event.at_ns, event.detail),
+        )
+
+    def _stored(self, row: tuple[Any, ...]) -> StoredRevision:
+        revision, created_ns, author, comment = row
+        events = self._db.rows("SELECT phase, at_ns, detail FROM events WHERE revision = ? ORDER BY id", (revision,))
+        acknowledgements = self._db.rows(
+            "SELECT node, role, sent_ns, at_ns FROM acknowledgements WHERE revision = ? ORDER BY rowid", (revision,)
+        )
+        return StoredRevision(
+            revision,
+            created_ns,
+            author,
+            comment,
+            tuple(Event(Phase(phase), at_ns, detail) for phase, at_ns, detail in events),
+            tuple(Acknowledgement(*each) for each in acknowledgements),
+        )

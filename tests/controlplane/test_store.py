@@ -1,0 +1,311 @@
+"""What every store of a registry must do: one suite, held against SQLite and a real PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.errors import RegistryError, StaleRevisionError
+from lab.transport.audit import Act
+from services.controlplane.registry import Registry, open_store
+from services.controlplane.store import Acknowledgement, Event, NewRevision, Phase, StoredReplica
+from tests.controlplane.nodes import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from services.controlplane.publish import Timeouts
+    from services.controlplane.store import Store
+
+DOCUMENT: dict[str, Any] = {"use_cases": {}, "models": {}, "clusters": {"ml-cluster-1": {"replicas": 1}}}
+ACT = Act(1_700_000_000_000_000_000, "spiffe://lab.internal/operator/cli", "control-plane", "Admin/Publish", "a.yaml")
+NEW = NewRevision(1, "ada", "why", None, "{}")
+STORED = Event(Phase.STORED, 2, "")
+WITHIN_S = 10
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that nobody has used."""
+    if request.param == "sqlite":
+        return str(tmp_path / "registry.sqlite")
+    return str(request.getfixturevalue("postgresql").new_database())
+
+
+@pytest.fixture
+def registry(where: str) -> Iterator[Registry]:
+    with closing(Registry(where)) as registry:
+        yield registry
+
+
+@pytest.fixture
+def other(where: str, registry: Registry) -> Iterator[Registry]:
+    """Another control plane's registry, of the same store."""
+    assert registry.latest() == 0
+    with closing(Registry(where)) as other:
+        yield other
+
+
+def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Registry) -> None:
+    assert registry.append(DOCUMENT, author="ada", comment="first", created_ns=7)[0] == 1
+    assert registry.append({**DOCUMENT, "clusters": {}}, author="bob", comment="second")[0] == 2
+
+    first = registry.get(1)
+
+    assert first is not None
+    assert (registry.document(1), first.author, first.comment, first.created_ns) == (DOCUMENT, "ada", "first", 7)
+    assert [Phase.STORED] == [each.phase for each in first.events]
+    assert [each.revision for each in registry.all()] == [1, 2]
+    assert registry.get(3) is None
+
+
+def test_the_revision_in_force_is_the_latest_that_converged(registry: Registry) -> None:
+    assert (registry.in_force(), registry.latest()) == (0, 0)
+    for phases in ((Phase.CONVERGED,), (Phase.LOADED, Phase.FAILED), ()):
+        revision, _ = registry.append(DOCUMENT, author="ada", comment="")
+        for phase in phases:
+            registry.record(revision, phase)
+
+    assert (registry.in_force(), registry.latest()) == (1, 3)
+    assert registry.unfinished() == [3]
+
+
+def test_who_has_acknowledged_a_revision_is_kept_in_order(registry: Registry) -> None:
+    revision, _ = registry.append(DOCUMENT, author="ada", comment="")
+    acknowledgements = (Acknowledgement("b", "sidecar", 1, 2), Acknowledgement("a", "resolver", 3, 2**60))
+    registry.record(revision, Phase.CONVERGED, "all of them", acknowledgements)
+
+    stored = registry.get(revision)
+
+    assert stored is not None
+    assert acknowledgements == stored.acknowledgements
+    assert stored.events[-1].detail == "all of them"
+
+
+@pytest.mark.parametrize("again", [Phase.CONVERGED, Phase.FAILED])
+def test_a_revision_comes_to_its_end_once(registry: Registry, other: Registry, again: Phase) -> None:
+    revision, _ = registry.append(DOCUMENT, author="ada", comment="")
+    registry.record(revision, Phase.CONVERGED)
+
+    with pytest.raises(StaleRevisionError, match="revision 1 has converged already"):
+        other.record(revision, again)
+
+    other.record(revision, Phase.RETIRED)
+    with pytest.raises(StaleRevisionError, match="retired already"):
+        registry.record(revision, Phase.RETIRED)
+
+
+def test_changes_are_stored_alone_and_read_by_others(registry: Registry, other: Registry) -> None:
+    entries = {f"UseCase{number}": {"default": "cw-ranker@v1"} for number in range(100)}
+    documents = [{**DOCUMENT, "use_cases": {**entries, "UseCase7": {"default": f"ü@v{n}"}}} for n in range(20)]
+    before = None
+    for document in documents:
+        revision, _ = registry.append(document, author="ada", comment="", replaces=before)
+        before = (revision, document)
+
+    assert [other.document(number + 1) for number in range(20)] == documents
+    with closing(registry._store):
+        texts = [registry._store.text(number + 1) for number in range(20)]
+    assert 1 < sum(base is not None for base, _ in filter(None, texts))
+
+
+def test_acts_outlive_the_process_and_are_told_oldest_first(where: str) -> None:
+    with closing(Registry(where)) as registry:
+        numbers = [registry.begin_act(ACT) for _ in range(3)]
+        registry.end_act(numbers[0], "OK", "well")
+
+    with closing(Registry(where)) as registry:
+        assert registry.acts() == [
+            (numbers[0], ACT, "OK", "well"),
+            (numbers[1], ACT, "", ""),
+            (numbers[2], ACT, "", ""),
+        ]
+        assert [number for number, *_ in registry.acts(2)] == numbers[1:]
+
+
+def test_remembered_replicas_are_those_saved_last(registry: Registry, other: Registry) -> None:
+    a = StoredReplica("ml-cluster-1", "ml-cluster-1-a", "127.0.0.1:1", ("cw-ranker.v1", "cw-ranker.v2"))
+    registry.save_replicas([a, StoredReplica("ml-cluster-1", "ml-cluster-1-b", "127.0.0.1:2", ())], ["ml-cluster-1"])
+    other.save_replicas([a], ["ml-cluster-1"])
+
+    assert registry.replicas() == [a]
+
+
+@pytest.mark.parametrize("table", ["revisions", "events", "acknowledgements", "acts", "outcomes"])
+@pytest.mark.parametrize("statement", ["UPDATE {} SET {}", "DELETE FROM {}"])
+def test_history_cannot_be_rewritten(registry: Registry, table: str, statement: str) -> None:
+    revision, _ = registry.append(DOCUMENT, author="ada", comment="")
+    registry.record(revision, Phase.CONVERGED, "", [Acknowledgement("a", "resolver", 1, 2)])
+    registry.end_act(registry.begin_act(ACT), "OK", "")
+    column = {"acts": "at_ns = 1", "outcomes": "at_ns = 1"}.get(table, "revision = revision")
+
+    with pytest.raises(RegistryError, match=f"{table} are append-only"):
+        registry._store._db.rows(statement.format(table, column))
+
+    assert registry.in_force() == revision
+
+
+def test_a_revision_is_stored_only_after_the_one_that_its_publisher_saw(registry: Registry, other: Registry) -> None:
+    registry.append(DOCUMENT, author="ada", comment="", after=0)
+
+    with pytest.raises(StaleRevisionError, match=r"revision 1 has been stored meanwhile.*publish again"):
+        other.append(DOCUMENT, author="bob", comment="", after=0)
+
+    assert other.append(DOCUMENT, author="bob", comment="", after=1)[0] == 2
+    assert ["ada", "bob"] == [each.author for each in registry.all()]
+
+
+def test_of_many_who_publish_at_once_each_revision_has_one_predecessor(where: str) -> None:
+    won: list[int] = []
+    stores = 4
+
+    def publish() -> None:
+        with closing(open_store(where)) as store:
+            for _ in range(25):
+                latest = store.latest()
+                try:
+                    won.append(store.append(NEW, STORED, after=latest))
+                except StaleRevisionError:
+                    continue
+                assert won[-1] >= latest + 1
+
+    open_store(where).close()
+    threads = [threading.Thread(target=publish) for _ in range(stores)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(won) == list(range(1, len(won) + 1))
+    with closing(open_store(where)) as store:
+        assert [each.revision for each in store.all()] == sorted(won)
+        numbers = [each.number for each in store.events(0)]
+    assert numbers == sorted(numbers)
+    assert len(won) == len(numbers) >= 25
+
+
+async def test_a_follower_learns_of_what_others_store(registry: Registry, other: Registry) -> None:
+    registry.append(DOCUMENT, author="ada", comment="before it came")
+    async with asyncio.timeout(WITHIN_S), aclosing(other.follow("control-plane-2")) as events:
+        first = await anext(events)
+        following = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        assert not following.done()
+        registry.record(1, Phase.CONVERGED)
+        second = await following
+        revision, _ = other.append(DOCUMENT, author="bob", comment="its own")
+        third = await anext(events)
+
+    assert [(1, Phase.STORED), (1, Phase.CONVERGED), (revision, Phase.STORED)] == [
+        (each.revision, each.event.phase) for each in (first, second, third)
+    ]
+    assert first.number < second.number < third.number
+
+
+async def test_a_follower_that_was_away_goes_on_where_it_was(registry: Registry, other: Registry) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        registry.append(DOCUMENT, author="ada", comment="")
+        async with aclosing(other.follow("control-plane-2")) as events:
+            seen = (await anext(events)).number
+        for _ in range(20):
+            registry.append(DOCUMENT, author="ada", comment="")
+        async with aclosing(other.follow("control-plane-2", seen)) as events:
+            found = [(await anext(events)).revision for _ in range(20)]
+
+    assert found == list(range(2, 22))
+
+
+_FOLLOWER = """
+import asyncio, sys
+from services.controlplane.registry import Registry
+async def follow():
+    async for happened in Registry(sys.argv[1]).follow("control-plane-2"):
+        print(happened.revision, flush=True)
+asyncio.run(follow())
+"""
+
+
+async def test_who_follows_is_known_for_as_long_as_its_process_lives(registry: Registry, where: str, until) -> None:
+    registry.append(DOCUMENT, author="ada", comment="")
+    assert registry.followers() == set()
+    pipe = asyncio.subprocess.PIPE
+    follower = await asyncio.create_subprocess_exec(sys.executable, "-c", _FOLLOWER, where, stdout=pipe)
+    try:
+        assert follower.stdout is not None
+        assert await follower.stdout.readline() == b"1\n"
+        assert registry.followers() == {"control-plane-2"}
+        follower.send_signal(signal.SIGSTOP)  # frozen, it lives
+        assert registry.followers() == {"control-plane-2"}
+    finally:
+        follower.kill()
+        await follower.wait()
+    await until("it is known to be gone", lambda: not registry.followers())
+
+
+async def test_a_control_plane_publishes_and_its_successor_goes_on(where: str, timeouts: Timeouts, table) -> None:
+    for cluster in ("ml-cluster-1", "ml-cluster-2"):
+        with closing(Registry(where)) as registry:
+            async with running(registry, timeouts) as control_plane:
+                in_force = control_plane.publisher.revision
+                await control_plane.replica(cluster, "a")
+                await control_plane.publish(table({"v1": cluster}))
+    assert in_force == 1
+    with closing(Registry(where)) as registry:
+        assert registry.in_force() == 2
+        assert registry.document(2)["clusters"] == {"ml-cluster-2": {"replicas": 1}}
+
+
+_WRITER = """
+import sys
+from services.controlplane.registry import Registry
+from services.controlplane.store import Phase
+registry = Registry(sys.argv[1])
+while True:
+    revision, _ = registry.append({"use_cases": {"B": {"pad": "x" * 2000}}}, author="writer", comment="")
+    registry.record(revision, Phase.CONVERGED)
+    print(revision, flush=True)
+"""
+
+
+def test_kill_9_at_any_moment_loses_no_acknowledged_revision(where: str) -> None:
+    acknowledged = 0
+    for kill_after in range(1, 6):
+        with subprocess.Popen([sys.executable, "-c", _WRITER, where], stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            for _ in range(kill_after):
+                acknowledged = int(writer.stdout.readline())
+            os.kill(writer.pid, signal.SIGKILL)
+            acknowledged = max([acknowledged, *(int(line) for line in writer.stdout.read().split())])
+        with closing(Registry(where)) as registry:
+            numbers = [each.revision for each in registry.all()]
+            assert registry.in_force() >= acknowledged
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) - acknowledged in (0, 1)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_fails_half_way_is_not_stored(where: str, monkeypatch: pytest.MonkeyPatch, *, first: bool) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("half-way")
+
+    def attempt(store: Store) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_insert_event", fail)
+            with pytest.raises(RuntimeError):
+                store.append(NEW, STORED)
+
+    with closing(open_store(where)) as store:
+        if first:
+            store.append(NEW, STORED)
+        attempt(store)
+        assert store.latest() == int(first)
+        assert store.append(NEW, STORED) == 1 + first
