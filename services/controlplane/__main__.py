@@ -23,6 +23,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--listen", required=True, help="host:port of all its APIs")
     parser.add_argument("--registry", required=True, help="SQLite file of the revisions, or postgresql://…")
+    parser.add_argument("--name", default="", help="its own among several that serve one registry; alone without")
     defaults = Timeouts()
     parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
     parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")
@@ -38,7 +39,7 @@ def _arguments() -> argparse.Namespace:
 async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     registry = Registry(arguments.registry)
     timeouts = Timeouts(arguments.load_timeout, arguments.acknowledge_timeout, arguments.retire_after)
-    publisher = Publisher(registry, timeouts)
+    publisher = Publisher(registry, timeouts, arguments.name)
     for subscribers in (publisher.fleet.store.subscribers, publisher.fleet.feed.subscribers):
         subscribers.leaves_behind = arguments.leave_behind
     publisher.restore()

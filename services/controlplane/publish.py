@@ -16,30 +16,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
+from lab.routing.change import sharing
 from lab.routing.document import RouteTable
 from lab.routing.forms import timeout_seconds
 from services.controlplane.fleet import Fleet
 from services.controlplane.membership import Member
-from services.controlplane.store import Acknowledgement, Event, Phase, StoredReplica
+from services.controlplane.peers import LOST_S, Following, Leading, Peers, follow
+from services.controlplane.remembering import Remembering, complaining
+from services.controlplane.store import Acknowledgement, Event, Phase
 from services.controlplane.waiting import Tell, Waiting, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 
+    from services.controlplane.peers import Course
     from services.controlplane.registry import Registry
 
 log = logging.getLogger(__name__)
 
 NOTHING_TO_LOAD = "nothing to load: replicas hold every version already"
 SKIPPED = "skipped: unsafe, on demand"
-# Who is registered is written down no more often: what the file says is believed for a moment only, and each time waits
-# for the disk.
-_SAVE_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +73,32 @@ class Publisher:
     """Carries revisions out, one at a time.
 
     Attributes:
+        name: of this control plane among several that serve the revisions of one store; empty if it is alone.
         table: the route table in force.
         revision: its revision, 0 before the first.
         fleet: everybody who is told.
+        peers: the other control planes.
     """
 
     registry: Registry
     timeouts: Timeouts = field(default_factory=Timeouts)
+    name: str = ""
     fleet: Fleet = field(init=False)
+    peers: Peers = field(init=False)
     revision: int = 0
     table: RouteTable = field(default_factory=lambda: RouteTable.from_document({}))
     _retiring: list[RouteTable] = field(default_factory=list)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _unsaved: set[str] = field(default_factory=set)  # clusters whose replicas are to be remembered
-    _saving: asyncio.TimerHandle | None = None  # set for a while after they were
+    _remembering: Remembering = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fleet = Fleet(self._remember_replicas, self.registry.clock.now_ns)
+        self.fleet = Fleet(self._replicas_changed, self.registry.clock.now_ns)
+        self._remembering = Remembering(self.registry, self.fleet.membership.members_of)
+        self.peers = Peers(self.registry, self.name)
+
+    def _replicas_changed(self, clusters: Collection[str]) -> None:
+        self._remembering.changed(clusters)
 
     def restore(self) -> None:
         """Puts the revision in force back after a restart.
@@ -111,8 +120,10 @@ class Publisher:
             self.fleet.place(self.table)
             self.fleet.store.subscribers.mark_revision(self.revision)
             self.fleet.feed.publish_rules(self.revision, self.table)
-        cut_off = self.registry.unfinished()
-        if cut_off:
+        if self.name:
+            self._spawn(self.peers.watch())
+            self._spawn(follow(self.peers, is_known=self._is_known, carry_out=self._follow))
+        elif cut_off := self.registry.unfinished():
             self._spawn(self._fail_later(cut_off))
 
     async def publish(
@@ -159,72 +170,110 @@ class Publisher:
                     comment=comment,
                     created_ns=called_ns,
                     replaces=(self.revision, before.document),
+                    after=self.peers.seen,
+                    detail=self.name,
                 )
             except RegistryError as error:
                 raise PublishError(str(error)) from error
             log.info("publishing revision %d by %s", revision, author)
+            self.peers.latest = revision
             progress(revision, stored)
 
             def record(phase: Phase, detail: str = "", acknowledgements: Iterable[Acknowledgement] = ()) -> None:
                 progress(revision, self.registry.record(revision, phase, detail, tuple(acknowledgements)))
 
             sent = _Sent()
+            course = Leading(self.peers, revision, record)
             carry_out = self._break_before_make if unsafe_skip_phases else self._make_before_break
             try:
-                await carry_out(revision, table, sent, record, lambda seen: waiting(revision, seen))
-                record(Phase.CONVERGED, SKIPPED if unsafe_skip_phases else "", self.acknowledgements(sent))
+                await carry_out(revision, table, sent, course, lambda seen: waiting(revision, seen))
             except (PublishError, RegistryError) as error:
                 log.error("revision %d failed: %s", revision, error)  # noqa: TRY400 (the message says it all)
                 acknowledgements = self.acknowledgements(sent)
                 await self._put_back()
                 # What cannot be stored now is stored by the next control plane: it finds a publish that was cut off.
-                with _complaining():
+                with complaining(), suppress(StaleRevisionError):  # another control plane has taken this one for lost
                     record(Phase.FAILED, str(error), acknowledgements)
                 raise PublishError(str(error)) from error
-            self.table, self.revision = table, revision
             if unsafe_skip_phases:
+                self.table, self.revision = table, revision
                 record(Phase.RETIRED, SKIPPED)
             else:
-                self._retiring.append(before)
-                self._spawn(self._retire(revision, before))
+                self._replace(revision, table)
             return revision
 
+    def _replace(self, revision: int, table: RouteTable) -> None:
+        """Another revision is in force from now on; what the one before needed is retired."""
+        before, self.table, self.revision = self.table, table, revision
+        self._retiring.append(before)
+        self._spawn(self._retire(revision, before))
+
+    def _is_known(self, revision: int) -> bool:
+        return revision <= max(self.revision, self.peers.latest)
+
+    async def _follow(self, course: Following) -> None:
+        """Carries out what another control plane publishes, or puts back what it could not."""
+        async with self._lock:
+            revision, sent = course.revision, _Sent()
+            log.info("following revision %d, which %s publishes", revision, course.leader)
+            table = sharing(RouteTable.of_valid(self.registry.document(revision)), self.table)
+            work = self._make_before_break(revision, table, sent, course, lambda _: None)
+            carrying = asyncio.create_task(_telling(work, course))
+            try:
+                converged = await course.ended() is Phase.CONVERGED
+                if converged and not await carrying:
+                    # It is in force, whoever of the nodes here refuses it.
+                    self.fleet.place(table)
+                    self.fleet.feed.publish_rules(revision, table)
+            finally:
+                carrying.cancel()
+                await asyncio.gather(carrying, return_exceptions=True)
+            if converged:
+                self._replace(revision, table)
+            else:
+                await self._put_back()
+            self.peers.latest = max(self.peers.latest, revision)
+
     async def _make_before_break(
-        self, revision: int, table: RouteTable, sent: _Sent, record: Callable[..., None], tell: Tell
+        self, revision: int, table: RouteTable, sent: _Sent, course: Course, tell: Tell
     ) -> None:
         fleet, limit_s = self.fleet, self.timeouts.acknowledge
         sidecars, routers = fleet.store.subscribers, fleet.feed.subscribers
         needed = fleet.needed(table)
-        if fleet.membership.holds(needed):
-            record(Phase.LOADED, NOTHING_TO_LOAD)
+        if there := fleet.membership.holds(needed):
+            await course.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
         else:
             fleet.assign(revision, [self.table, *self._retiring, table])
+            await course.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
             loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
             await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed))
-            record(Phase.LOADED)
+        await course.reached(Phase.LOADED, NOTHING_TO_LOAD if there else "")
         sent.xds, placed = fleet.place(table)
         sent.xds_ns = self.registry.clock.now_ns()
         sidecars.mark_revision(revision)
+        await course.others(Phase.ENDPOINTS, timeout_s=limit_s + LOST_S)
         knowing = asyncio.gather(
             sidecars.wait_applied(sent.xds, timeout_s=limit_s), routers.wait_applied(placed, timeout_s=limit_s)
         )
         await told(knowing, tell, lambda: Waiting.for_nodes(Phase.ENDPOINTS, (sidecars, sent.xds), (routers, placed)))
-        record(Phase.ENDPOINTS)
+        await course.reached(Phase.ENDPOINTS)
         sent.rules = fleet.feed.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
+        await course.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
         deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
         await told(deciding, tell, lambda: Waiting.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
+        await course.reached(Phase.CONVERGED, acknowledgements=self.acknowledgements(sent))
 
     async def _break_before_make(
-        self, revision: int, table: RouteTable, sent: _Sent, record: Callable[..., None], tell: Tell
+        self, revision: int, table: RouteTable, sent: _Sent, course: Course, tell: Tell
     ) -> None:
         """What a control plane without phases does, for demonstration.
 
         Rules first; only then do models begin to load, and what is replaced is unloaded at once.
         """
         fleet = self.fleet
-        record(Phase.LOADED, SKIPPED)
-        record(Phase.ENDPOINTS, SKIPPED)
+        await course.reached(Phase.LOADED, SKIPPED)
+        await course.reached(Phase.ENDPOINTS, SKIPPED)
         self._retiring.clear()
         sent.rules = fleet.feed.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
@@ -236,6 +285,7 @@ class Publisher:
         routers = fleet.feed.subscribers
         deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
         await told(deciding, tell, lambda: Waiting.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
+        await course.reached(Phase.CONVERGED, SKIPPED, self.acknowledgements(sent))
 
     def acknowledgements(self, sent: _Sent) -> list[Acknowledgement]:
         """Who has all that was sent to it: sidecars clusters and endpoints, resolvers and gateways the rules."""
@@ -270,7 +320,7 @@ class Publisher:
                 self._keep_only_wanted()
             else:
                 self.fleet.keep_only_routes([self.table, *self._retiring])
-            with _complaining():
+            with complaining(), suppress(StaleRevisionError):  # another control plane was sooner
                 self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:
@@ -290,42 +340,14 @@ class Publisher:
     async def _fail_later(self, revisions: Iterable[int]) -> None:
         await asyncio.sleep(self.timeouts.retire)
         for revision in revisions:
-            with _complaining():
+            with complaining():
                 self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
-
-    def _remember_replicas(self, clusters: Collection[str]) -> None:
-        """At once after a while without a change; of many in a row, together."""
-        self._unsaved.update(clusters)
-        if self._saving is None:
-            self._save_replicas()
-            self._saving = asyncio.get_running_loop().call_later(_SAVE_EVERY_S, self._saved_a_while_ago)
-
-    def _saved_a_while_ago(self) -> None:
-        self._saving = None
-        if self._unsaved:
-            self._remember_replicas(())
-
-    def _save_replicas(self) -> None:
-        clusters, self._unsaved = self._unsaved, set()
-        if not clusters:
-            return
-        with _complaining():  # whether they can be remembered or not, replicas are there
-            self.registry.save_replicas(
-                [
-                    StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
-                    for cluster in clusters
-                    for each in self.fleet.membership.members_of(cluster)
-                ],
-                clusters,
-            )
 
     async def cancel_background(self) -> None:
         """Ends what is still to be done later; a restart takes it up again."""
         for task in self._background:
             task.cancel()
-        if self._saving is not None:
-            self._saving.cancel()
-        self._save_replicas()
+        self._remembering.finish()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -334,13 +356,15 @@ class Publisher:
         task.add_done_callback(self._background.discard)
 
 
-@contextmanager
-def _complaining() -> Iterator[None]:
-    """What follows is done if it can be stored; else the log says why not, and life goes on."""
+async def _telling(work: Awaitable[None], course: Following) -> bool:
+    """Whether it was carried out; if not, who leads it is told why."""
     try:
-        yield
-    except RegistryError as error:
-        log.error("%s", error)  # noqa: TRY400 (the message says it all)
+        await work
+    except (PublishError, RegistryError) as error:
+        log.error("revision %d failed here: %s", course.revision, error)  # noqa: TRY400 (the message says it all)
+        course.failed(error)
+        return False
+    return True
 
 
 def _longest_timeout_s(table: RouteTable) -> float:

@@ -8,10 +8,12 @@ itself refuses to (triggers). A committed revision survives a ``kill -9`` and a 
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import RegistryError
 from services.controlplane.clock import Clock
 from services.controlplane.differences import applied, difference
 from services.controlplane.sqlite import SqliteStore
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from lab.transport.audit import Act
     from services.controlplane.store import Acknowledgement, Happened, Store, StoredRevision
+
+log = logging.getLogger(__name__)
 
 POSTGRESQL = ("postgresql://", "postgres://")
 """How the address of a store in PostgreSQL begins; whatever begins otherwise is an SQLite file."""
@@ -75,6 +79,7 @@ class Registry:
         created_ns: int = 0,
         replaces: tuple[int, dict[str, Any]] | None = None,
         after: int | None = None,
+        detail: str = "",
     ) -> tuple[int, Event]:
         """Stores a route table durably and returns its revision, and the event that says so.
 
@@ -85,12 +90,13 @@ class Registry:
             created_ns: when the call arrived, Unix nanoseconds; now if 0.
             replaces: a stored revision and its document, so that the difference may be stored alone.
             after: refuse unless this is the latest stored revision; None for whichever is.
+            detail: of the event.
 
         Raises:
             StaleRevisionError: it is not; nothing was stored.
         """
         base, text, weight = self._form_of(document, replaces)
-        event = Event(Phase.STORED, self.clock.now_ns(), "")
+        event = Event(Phase.STORED, self.clock.now_ns(), detail)
         new = NewRevision(created_ns or event.at_ns, author, comment, base, text)
         revision = self._store.append(new, event, after)
         self._weights[revision] = weight
@@ -132,10 +138,53 @@ class Registry:
         """
         async with aclosing(self._store.changes(follower)) as changes:
             async for _ in changes:
-                for each in self._store.events(after):
+                try:
+                    found = self._store.events(after)
+                except RegistryError as error:
+                    log.warning("%s", error)
+                    continue
+                for each in found:
                     after = each.number
                     self.clock.has_been(each.event.at_ns)
                     yield each
+
+    def resume_at(self) -> tuple[int, int]:
+        """Where whoever begins to follow is to go on, so that it learns of all that has not come to its end.
+
+        Returns:
+            An event's number for :meth:`follow`, and the latest revision that is settled by then.
+        """
+        latest, settled, unfinished = self._store.latest_event(), self._store.latest(), self._store.unfinished()
+        if latest is None:
+            return 0, 0
+        if not unfinished:
+            return latest.number, settled
+        begun = (each.number for each in self._store.events(0) if each.revision == unfinished[0])
+        return next(begun) - 1, unfinished[0] - 1
+
+    def report(
+        self,
+        revision: int,
+        phase: Phase,
+        follower: str,
+        *,
+        error: str = "",
+        acknowledgements: Sequence[Acknowledgement] = (),
+    ) -> None:
+        """Stores durably how far a follower has got with a revision that another control plane publishes.
+
+        Args:
+            revision: that one.
+            phase: that it has reached.
+            follower: its name.
+            error: why it has not, instead.
+            acknowledgements: of its nodes.
+        """
+        self._store.report(revision, phase, follower, error, acknowledgements)
+
+    def reports(self, revision: int, phase: Phase) -> dict[str, str]:
+        """Who has reported the phase → why it has not reached it; empty if it has."""
+        return self._store.reports(revision, phase)
 
     def followers(self) -> set[str]:
         """Names of those that follow, each in a process that lives."""
@@ -152,6 +201,11 @@ class Registry:
     def unfinished(self) -> list[int]:
         """Revisions whose publish was cut off, or is under way: they neither converged nor failed."""
         return self._store.unfinished()
+
+    def has_failed(self, revision: int) -> bool:
+        """Whether the publish of a revision that there is has come to nothing."""
+        found = self._store.get(revision)
+        return found is not None and any(each.phase is Phase.FAILED for each in found.events)
 
     def get(self, revision: int) -> StoredRevision | None:
         """One revision, or None."""

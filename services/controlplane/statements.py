@@ -44,6 +44,15 @@ CREATE TABLE IF NOT EXISTS acknowledgements (
     at_ns {number} NOT NULL
 ) {strict};
 CREATE INDEX IF NOT EXISTS acknowledgements_by_revision ON acknowledgements(revision);
+-- How far the other control planes have got with a revision that one publishes.
+CREATE TABLE IF NOT EXISTS reports (
+    id {key},
+    revision {number} NOT NULL REFERENCES revisions(revision),
+    phase TEXT NOT NULL,
+    follower TEXT NOT NULL,
+    error TEXT NOT NULL
+) {strict};
+CREATE INDEX IF NOT EXISTS reports_by_revision ON reports(revision);
 CREATE TABLE IF NOT EXISTS acts (
     act {key},
     at_ns {number} NOT NULL,
@@ -68,7 +77,7 @@ CREATE TABLE IF NOT EXISTS replicas (
 ) {strict};
 """
 
-APPEND_ONLY = ("revisions", "events", "acknowledgements", "acts", "outcomes")
+APPEND_ONLY = ("revisions", "events", "acknowledgements", "reports", "acts", "outcomes")
 """Tables of which the database itself refuses to change or delete a row."""
 
 _SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
@@ -136,10 +145,25 @@ class SqlStore:
         with self._db.transaction():
             self._check_first(revision, event.phase)
             self._insert_event(revision, event)
-            self._db.insert_all(
-                "INSERT INTO acknowledgements (revision, node, role, sent_ns, at_ns) VALUES (?, ?, ?, ?, ?)",
-                [(revision, each.node, each.role, each.sent_ns, each.at_ns) for each in acknowledgements],
+            self._insert_acknowledgements(revision, acknowledgements)
+
+    def report(
+        self, revision: int, phase: Phase, follower: str, error: str, acknowledgements: Sequence[Acknowledgement]
+    ) -> None:
+        """See :meth:`.store.Store.report`."""
+        with self._db.transaction():
+            self._db.insert(
+                "INSERT INTO reports (revision, phase, follower, error) VALUES (?, ?, ?, ?) RETURNING id",
+                (revision, phase.value, follower, error),
             )
+            self._insert_acknowledgements(revision, acknowledgements)
+
+    def reports(self, revision: int, phase: Phase) -> dict[str, str]:
+        """Follower → its latest error, of those that have reported the phase."""
+        rows = self._db.rows(
+            "SELECT follower, error FROM reports WHERE revision = ? AND phase = ? ORDER BY id", (revision, phase.value)
+        )
+        return dict(rows)
 
     def _check_first(self, revision: int, phase: Phase) -> None:
         """Two control planes may both find that a revision has come to its end, but it does so once."""
@@ -238,6 +262,12 @@ class SqlStore:
         self._db.insert(
             "INSERT INTO events (revision, phase, at_ns, detail) VALUES (?, ?, ?, ?) RETURNING id",
             (revision, event.phase.value, event.at_ns, event.detail),
+        )
+
+    def _insert_acknowledgements(self, revision: int, acknowledgements: Sequence[Acknowledgement]) -> None:
+        self._db.insert_all(
+            "INSERT INTO acknowledgements (revision, node, role, sent_ns, at_ns) VALUES (?, ?, ?, ?, ?)",
+            [(revision, each.node, each.role, each.sent_ns, each.at_ns) for each in acknowledgements],
         )
 
     def _stored(self, row: tuple[Any, ...]) -> StoredRevision:

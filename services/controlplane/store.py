@@ -139,6 +139,14 @@ class Store(Protocol):
             StaleRevisionError: it has converged, failed or been retired, and cannot once more; nothing was stored.
         """
 
+    def report(
+        self, revision: int, phase: Phase, follower: str, error: str, acknowledgements: Sequence[Acknowledgement]
+    ) -> None:
+        """Stores that a follower has reached a phase of a revision, or why it has not, and who has acknowledged it."""
+
+    def reports(self, revision: int, phase: Phase) -> dict[str, str]:
+        """Follower → its latest error, of those that have reported the phase."""
+
     def latest(self) -> int:
         """The latest revision, 0 before the first."""
 

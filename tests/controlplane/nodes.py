@@ -179,8 +179,8 @@ class ControlPlane:
 
 
 @asynccontextmanager
-async def running(registry: Registry, timeouts: Timeouts) -> AsyncIterator[ControlPlane]:
-    publisher = Publisher(registry, timeouts)
+async def running(registry: Registry, timeouts: Timeouts, name: str = "") -> AsyncIterator[ControlPlane]:
+    publisher = Publisher(registry, timeouts, name)
     publisher.restore()
     server, _ = new_server()
     add_apis(server, publisher)

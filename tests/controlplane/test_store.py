@@ -21,7 +21,6 @@ from tests.controlplane.nodes import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from services.controlplane.publish import Timeouts
     from services.controlplane.store import Store
@@ -31,14 +30,6 @@ ACT = Act(1_700_000_000_000_000_000, "spiffe://lab.internal/operator/cli", "cont
 NEW = NewRevision(1, "ada", "why", None, "{}")
 STORED = Event(Phase.STORED, 2, "")
 WITHIN_S = 10
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A store that nobody has used."""
-    if request.param == "sqlite":
-        return str(tmp_path / "registry.sqlite")
-    return str(request.getfixturevalue("postgresql").new_database())
 
 
 @pytest.fixture
@@ -104,6 +95,31 @@ def test_a_revision_comes_to_its_end_once(registry: Registry, other: Registry, a
         registry.record(revision, Phase.RETIRED)
 
 
+def test_what_followers_report_of_a_revision_is_read_by_others(registry: Registry, other: Registry) -> None:
+    revision, _ = registry.append(DOCUMENT, author="ada", comment="")
+    other.report(revision, Phase.LOADED, "control-plane-2", acknowledgements=[Acknowledgement("a", "resolver", 1, 2)])
+    other.report(revision, Phase.LOADED, "control-plane-3", error="no replica")
+    other.report(revision, Phase.ENDPOINTS, "control-plane-2")
+
+    assert registry.reports(revision, Phase.LOADED) == {"control-plane-2": "", "control-plane-3": "no replica"}
+    stored = registry.get(revision)
+    assert stored is not None
+    assert ["a"] == [each.node for each in stored.acknowledgements]
+
+
+def test_whoever_begins_to_follow_learns_of_all_that_has_not_come_to_its_end(registry: Registry) -> None:
+    assert registry.resume_at() == (0, 0)
+    for phase in (Phase.CONVERGED, Phase.FAILED):
+        registry.record(registry.append(DOCUMENT, author="ada", comment="")[0], phase)
+    latest = registry._store.latest_event()
+    assert latest is not None
+    assert registry.resume_at() == (latest.number, 2)
+    registry.append(DOCUMENT, author="ada", comment="")
+    registry.record(3, Phase.LOADED)
+    assert registry.resume_at() == (latest.number, 2)
+    assert (registry.has_failed(1), registry.has_failed(2), registry.has_failed(3)) == (False, True, False)
+
+
 def test_changes_are_stored_alone_and_read_by_others(registry: Registry, other: Registry) -> None:
     entries = {f"UseCase{number}": {"default": "cw-ranker@v1"} for number in range(100)}
     documents = [{**DOCUMENT, "use_cases": {**entries, "UseCase7": {"default": f"ü@v{n}"}}} for n in range(20)]
@@ -140,11 +156,12 @@ def test_remembered_replicas_are_those_saved_last(registry: Registry, other: Reg
     assert registry.replicas() == [a]
 
 
-@pytest.mark.parametrize("table", ["revisions", "events", "acknowledgements", "acts", "outcomes"])
+@pytest.mark.parametrize("table", ["revisions", "events", "acknowledgements", "reports", "acts", "outcomes"])
 @pytest.mark.parametrize("statement", ["UPDATE {} SET {}", "DELETE FROM {}"])
 def test_history_cannot_be_rewritten(registry: Registry, table: str, statement: str) -> None:
     revision, _ = registry.append(DOCUMENT, author="ada", comment="")
     registry.record(revision, Phase.CONVERGED, "", [Acknowledgement("a", "resolver", 1, 2)])
+    registry.report(revision, Phase.LOADED, "control-plane-2")
     registry.end_act(registry.begin_act(ACT), "OK", "")
     column = {"acts": "at_ns = 1", "outcomes": "at_ns = 1"}.get(table, "revision = revision")
 
