@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -160,24 +160,33 @@ class Act:
 
 
 class AdminClient:
-    """Talks to one control plane; use it as a context manager.
+    """Talks to the control plane; use it as a context manager.
 
     Every method raises :class:`LabNotRunningError` if the control plane cannot be reached.
+
+    Args:
+        address: its ``host:port``; of several that serve the same revisions all, with commas between. The first that
+            can be reached is asked, but for who is connected, which each knows of itself.
     """
 
     def __init__(self, address: str) -> None:
         self._address = address
         self._channel = open_blocking_channel(address)
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
+        self._each = [AdminClient(one) for one in address.split(",")] if "," in address else []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._channel.close()
+        for each in self._each:
+            each.__exit__()
 
     def status(self, *, replicas: bool = True) -> ControlPlaneStatus:
         """Who is connected, and how far each has come; without ``replicas`` where there are thousands."""
+        if self._each:
+            return self._status_of_all(replicas=replicas)
         with self._errors():
             request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
             status = self._stub.GetStatus(request, timeout=_SHORT_S)
@@ -189,6 +198,18 @@ class AdminClient:
                 for each in status.replicas
             ),
         )
+
+    def _status_of_all(self, *, replicas: bool) -> ControlPlaneStatus:
+        found = []
+        for each in self._each:
+            with suppress(LabNotRunningError):
+                found.append(each.status(replicas=replicas))
+        if not found:
+            raise LabNotRunningError(f"no control plane at {self._address} answers; see `lab status`")
+        # A node that has just gone from one to another may be known to both.
+        nodes = {node.node: node for status in found for node in sorted(status.nodes, key=lambda it: it.acked_revision)}
+        known = {replica.replica: replica for status in found for replica in status.replicas}
+        return ControlPlaneStatus(max(each.revision for each in found), tuple(nodes.values()), tuple(known.values()))
 
     def publish(
         self,

@@ -31,7 +31,7 @@ from lab.spec import SIZES, override, read_spec, spec_file
 from lab.standup import FIRST_REVISION, StandUp
 from lab.status import LabEndpoints, LabStatus, UnitStatus
 from lab.transport.security import MTLS
-from lab.units import CONTROL_PLANE, plan
+from lab.units import plan
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Lab(Publishing, Certifying, Faulting):
             clients=state.plan.clients,
             gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
             central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
-            control_plane=state.plan.unit(CONTROL_PLANE).address,
+            control_plane=state.plan.control_plane,
             rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
             identity=str(Identities(self.folder).of(OPERATOR)) if state.security == MTLS else "",
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
@@ -336,7 +336,7 @@ class Lab(Publishing, Certifying, Faulting):
         return self._admin(LabState.of(self.folder))
 
     def _admin(self, state: LabState) -> AdminClient:
-        return AdminClient(state.plan.unit(CONTROL_PLANE).address)
+        return AdminClient(state.plan.control_plane)
 
     def _table_in_force(self, state: LabState) -> RouteTable:
         with self._admin(state) as admin:

@@ -115,6 +115,8 @@ class LabSpec(_Part):
         callers: by name.
         resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers ask.
         log_requests: whether callers, resolvers and models write a line a request, as gateways and Envoys always do.
+        control_planes: how many serve the same revisions, each of which may die.
+        store: where revisions are kept: ``postgresql://…``, or, if empty, an SQLite file in the lab's folder.
         idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
             to move a model to.
     """
@@ -124,6 +126,8 @@ class LabSpec(_Part):
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
     resolver: Literal["sidecar", "shared"] = "sidecar"
     log_requests: bool = False
+    control_planes: int = Field(default=1, ge=1, le=8)
+    store: str = Field(default="", pattern=r"^(postgres(ql)?://\S+)?$")
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
@@ -207,6 +211,8 @@ def _remedy(error: Any) -> str:
         return "unknown field; remove it"
     if error["type"] == "missing":
         return "is missing; add it"
+    if error["loc"][:1] == ("store",):  # it may hold a password
+        return "not an address of a database; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
     return f"{error['msg'].removeprefix('Value error, ')}, found {str(error['input'])[:60]!r}"
 
 

@@ -60,10 +60,10 @@ class StandUp:
         for name, running in self.runtime.start(missing):
             state = state.with_running(name, running)
             state.save(self.state_file)
-        with AdminClient(state.plan.unit(CONTROL_PLANE).address) as admin:
+        with AdminClient(state.plan.control_plane) as admin:
             for what, still_missing in (
-                ("control plane", lambda: self._control_plane_missing(admin)),
-                ("model replicas", lambda: self._replicas_missing(admin, state)),
+                ("control plane", lambda: self._control_planes_missing(state)),
+                ("model replicas", lambda: self._replicas_missing(state)),
                 ("resolvers and gateways", lambda: self._nodes_missing(admin, state)),
                 ("Envoys", lambda: self._envoys_missing(state)),
                 ("callers", lambda: self._callers_missing(state)),
@@ -73,7 +73,7 @@ class StandUp:
 
     def publish(self, state: LabState, sources: Sequence[Source]) -> int:
         """Publishes the first route table, unless the lab has one, and returns the revision in force."""
-        with AdminClient(state.plan.unit(CONTROL_PLANE).address) as admin:
+        with AdminClient(state.plan.control_plane) as admin:
             revision = admin.status().revision
             if revision:
                 return revision
@@ -143,18 +143,25 @@ class StandUp:
         return f"{unit} ended while starting: {last_words} (whole log: {self.runtime.log(unit)})"
 
     @staticmethod
-    def _control_plane_missing(admin: AdminClient) -> list[str]:
-        try:
-            admin.status(replicas=False)
-        except LabNotRunningError:
-            return [CONTROL_PLANE]
-        return []
+    def _control_planes_missing(state: LabState) -> list[str]:
+        missing = []
+        for unit in state.plan.with_role(CONTROL_PLANE):
+            with AdminClient(unit.address) as admin:
+                try:
+                    admin.status(replicas=False)
+                except LabNotRunningError:
+                    missing.append(unit.name)
+        return missing
 
     @staticmethod
-    def _replicas_missing(admin: AdminClient, state: LabState) -> list[str]:
-        wanted = state.plan.with_role("model")
-        registered = {replica.replica for replica in admin.status().replicas} if wanted else set()
-        return [unit.name for unit in wanted if unit.name not in registered]
+    def _replicas_missing(state: LabState) -> list[str]:
+        """Each is to be known to each control plane."""
+        wanted, missing = state.plan.with_role("model"), set()
+        for control_plane in state.plan.with_role(CONTROL_PLANE) if wanted else ():
+            with AdminClient(control_plane.address) as admin:
+                registered = {replica.replica for replica in admin.status().replicas}
+            missing |= {unit.name for unit in wanted if unit.name not in registered}
+        return sorted(missing)
 
     @staticmethod
     def _nodes_missing(admin: AdminClient, state: LabState) -> list[str]:

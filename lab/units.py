@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import count, islice, product
 from pathlib import Path
 from string import Template, ascii_lowercase
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lab import admin_view
 from lab.client import DirectTarget, Endpoints
@@ -18,12 +18,15 @@ from lab.identity import Identity, sidecar_of
 from lab.identity.envoy import sds_files, sockets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from lab.routing.document import RouteTable
     from lab.spec import LabSpec
 
+T = TypeVar("T")
+
 CONTROL_PLANE = "control-plane"
+"""Role of control planes, and name of the first."""
 CENTRAL_ENVOY = "central-envoy"
 SHARED_RESOLVER = "shared-resolver"
 ACCESS_LOG = "access.log"
@@ -122,8 +125,8 @@ class Unit:
 
     @property
     def identity(self) -> Identity:
-        """Who it is."""
-        return Identity(self.role, self.cluster or self.name)
+        """Who it is; control planes stand in for each other, and are one."""
+        return Identity(self.role, CONTROL_PLANE if self.role == CONTROL_PLANE else self.cluster or self.name)
 
     @property
     def hosts(self) -> set[str]:
@@ -160,6 +163,11 @@ class Plan:
         """All units of a role."""
         return [unit for unit in self.units if unit.role == role]
 
+    @property
+    def control_plane(self) -> str:
+        """Where programs on this machine reach the control plane; of several all, with commas between."""
+        return ",".join(unit.address for unit in self.with_role(CONTROL_PLANE))
+
 
 def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     """Lays the lab out.
@@ -170,7 +178,7 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
             addresses written into them, which is what is wrong with ``direct``.
         site: where things are.
     """
-    control_plane = _control_plane(site)
+    control_planes = list(_control_planes(spec, site))
     models = [
         replica(spec, cluster, name, site.port(name, "grpc"), site)
         for cluster, replicas in {**spec.idle_clusters, **table.clusters}.items()
@@ -180,12 +188,12 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     central = [_envoy(spec, CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
     resolvers = [_resolver(spec, site)] if spec.has_resolvers and spec.resolver == "shared" else []
     shared = [*resolvers, *gateways, *central]
-    units = [control_plane, *models, *gateways, *central, *resolvers]
+    units = [*control_planes, *models, *gateways, *central, *resolvers]
     callers, clients = {}, {}
     for name in spec.callers:
         beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
         beside += [_envoy(spec, sidecar_of(name).name, "sidecar", site, name)] if spec.has_sidecars else []
-        reached = [control_plane, *shared, *beside, *models]
+        reached = [*_in_turn(control_planes, name), *shared, *beside, *models]
         callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
         clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)
         units += [*beside, _caller(spec, name, callers[name], table, site)]
@@ -202,7 +210,7 @@ def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> U
         listen=port.bind,
         **({"rest": rest.bind} if rest else {}),
         advertise=port.inside,
-        control_plane=_control_plane_address(site),
+        control_plane=_control_plane_address(spec, name, site),
         **spec.stub.model_dump(exclude_defaults=True),
         **_request_log(spec, name, site),
     )
@@ -214,14 +222,42 @@ def new_replica_name(cluster: str, taken: Collection[str]) -> str:
     return next(name for name in _replica_names(cluster) if name not in taken)
 
 
-def _control_plane(site: Site) -> Unit:
-    port = site.port(CONTROL_PLANE, "grpc")
-    argv = _python("services.controlplane", listen=port.bind, registry=site.path(CONTROL_PLANE, "registry.sqlite"))
-    return Unit(CONTROL_PLANE, "control-plane", argv, port, pod=CONTROL_PLANE)
+def _control_planes(spec: LabSpec, site: Site) -> Iterator[Unit]:
+    """One, or several that serve the revisions of one store."""
+    for name in _control_plane_names(spec):
+        port = site.port(name, "grpc")
+        own = {"name": name} if spec.control_planes > 1 else {}
+        argv, files = _python("services.controlplane", listen=port.bind, **own), {}
+        if spec.store:  # its password is to be seen in no list of processes
+            argv, files = (*argv, f"@{site.path(name, 'store')}"), {"store": f"--registry\n{spec.store}"}
+        else:
+            argv = (*argv, "--registry", site.path(CONTROL_PLANE, "registry.sqlite"))
+        yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name)
 
 
-def _control_plane_address(site: Site) -> str:
-    return site.port(CONTROL_PLANE, "grpc").inside
+def _control_plane_names(spec: LabSpec) -> list[str]:
+    return [CONTROL_PLANE, *(f"{CONTROL_PLANE}-{number}" for number in range(2, spec.control_planes + 1))]
+
+
+def _control_plane_address(spec: LabSpec, unit: str, site: Site) -> str:
+    """Where a unit finds the control plane; of several all, in turn, with commas between."""
+    return ",".join(site.port(name, "grpc").inside for name in _in_turn(_control_plane_names(spec), unit))
+
+
+def _in_turn(entries: Sequence[T], unit: str) -> list[T]:
+    first = sum(unit.encode()) % len(entries)
+    return [*entries[first:], *entries[:first]]
+
+
+def xds_endpoints(control_plane: str) -> str:
+    """For an Envoy's bootstrap: one or several ``ip:port``, with commas between, over which it tries in turn."""
+    hosts_and_ports = [address.rsplit(":", 1) for address in control_plane.split(",")]
+    return json.dumps(
+        [
+            {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
+            for host, port in hosts_and_ports
+        ]
+    )
 
 
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
@@ -233,7 +269,7 @@ def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
             name=name,
             listen=port.bind,
             **({"rest": rest.bind} if rest else {}),
-            control_plane=_control_plane_address(site),
+            control_plane=_control_plane_address(spec, name, site),
             replicas=spec.gateway.replicas,
             access_log=site.path(name, ACCESS_LOG),
         )
@@ -249,7 +285,7 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
         name=name,
         **({"owner": caller} if caller else {}),
         listen=port.bind,
-        control_plane=_control_plane_address(site),
+        control_plane=_control_plane_address(spec, name, site),
         lease_ttl=spec.leases.ttl_s,
         max_stale=spec.leases.max_stale_s,
         **_request_log(spec, name, site),
@@ -265,7 +301,7 @@ def _rest(spec: LabSpec, name: str, site: Site) -> Port | None:
 def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") -> Unit:
     port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
     page, view = admin_view.addresses(admin, site.visitor)
-    addresses = {"": port.bind, "admin_": page, "control_plane_": _control_plane_address(site)}
+    addresses = {"": port.bind, "admin_": page}
     hosts_and_ports = {
         f"{prefix}{part}": value
         for prefix, address in addresses.items()
@@ -275,6 +311,7 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
     folder = str(Path(site.path(name, "envoy.yaml")).parent) if secrets else ""
     bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
         hosts_and_ports,
+        control_planes=xds_endpoints(_control_plane_address(spec, name, site)),
         role=role,
         access_log=site.path(name, ACCESS_LOG),
         secrets=folder,
@@ -337,7 +374,7 @@ def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callab
         resolver=next(iter(by_role.get("resolver", ())), None),
         sidecar=next(iter(by_role.get("sidecar", ())), None),
         central_envoy=next(iter(by_role.get("central-envoy", ())), None),
-        control_plane=next(iter(by_role.get("control-plane", ())), None),
+        control_plane=",".join(by_role.get(CONTROL_PLANE, ())) or None,
         gateways=tuple(by_role.get("gateway", ())),
         direct=direct,
     )

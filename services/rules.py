@@ -146,7 +146,7 @@ class Subscriber:
 
     Args:
         node: this process's name.
-        control_plane: ``host:port``.
+        control_plane: ``host:port``; of several that serve the same rules all, with commas between.
         apply: puts a rule set in force, wholly or not at all, and returns once it is; raises to refuse it.
         with_endpoints: also follow where each routing key's replicas are.
         security: credentials; this process's own by default.
@@ -170,7 +170,7 @@ class Subscriber:
     async def run(self) -> None:
         """Subscribes again and again until cancelled."""
         async with open_channel(
-            self._control_plane, security=self._security, peer="control-plane", keepalive=True
+            *self._control_plane.split(","), security=self._security, peer="control-plane", keepalive=True
         ) as channel:
             stub = rules_pb2_grpc.RulesStub(channel)
             while True:

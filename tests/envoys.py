@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.identity.envoy import sockets_of
 from lab.lab import CHECKOUT
+from lab.units import xds_endpoints
 from tests.parts import eventually
 
 if TYPE_CHECKING:
@@ -42,12 +43,10 @@ class Envoy:
 @asynccontextmanager
 async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> AsyncIterator[Envoy]:
     """An Envoy that asks this control plane, until the test is done with it."""
-    host, port = control_plane.rsplit(":", 1)
     loopback = {"host": "127.0.0.1", "port": "0", "admin_host": "127.0.0.1", "admin_port": "0"}
     config = Template(TEMPLATE.read_text()).substitute(
         loopback,
-        control_plane_host=host,
-        control_plane_port=port,
+        control_planes=xds_endpoints(control_plane),
         role="sidecar",
         tenants="",
         access_log=folder / f"{name}.access.log",

@@ -24,6 +24,7 @@ from lab.measure.compare import median, median_ratio
 from lab.report.scales import logarithmic
 from lab.routing.keys import HEADER, routing_key
 from lab.transport import listen, new_server, open_channel
+from lab.units import xds_endpoints
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from services.controlplane.xds.resources import CLUSTER as CLUSTER_TYPE
 from services.controlplane.xds.resources import endpoint_set_name
@@ -166,14 +167,12 @@ async def _figures(place: _Place, kind: str, name: str, store: ResourceStore, ke
 def _start(place: _Place, kind: str, name: str, address: str, admin: str) -> int:
     host, port = address.rsplit(":", 1)
     admin_host, admin_port = admin.rsplit(":", 1)
-    control_plane_host, control_plane_port = place.control_plane.rsplit(":", 1)
     text = Template(_TEMPLATE.read_text()).substitute(
         host=host,
         port=port,
         admin_host=admin_host,
         admin_port=admin_port,
-        control_plane_host=control_plane_host,
-        control_plane_port=control_plane_port,
+        control_planes=xds_endpoints(place.control_plane),
         role="sidecar",
         tenants="",
         access_log="/dev/null",

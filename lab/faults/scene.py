@@ -130,17 +130,20 @@ class Scene:
 
     def control_plane(self) -> ControlPlaneStatus | None:
         """What the control plane knows; None if it does not answer."""
-        if self.states().get(CONTROL_PLANE) != "running":
-            return None  # a frozen one would keep everybody waiting
+        states = self.states()
+        # A frozen one would keep everybody waiting.
+        running = [unit for unit in self.state.plan.with_role(CONTROL_PLANE) if states.get(unit.name) == "running"]
+        if not running:
+            return None
         try:
-            with self.admin() as admin:
+            with AdminClient(",".join(unit.address for unit in running)) as admin:
                 return admin.status()
         except LabNotRunningError:
             return None
 
     def admin(self) -> AdminClient:
         """The operator's side of the control plane."""
-        return AdminClient(self.state.plan.unit(CONTROL_PLANE).address)
+        return AdminClient(self.state.plan.control_plane)
 
     def life(self, names: Iterable[str]) -> dict[str, Life]:
         """How each of these units takes a question."""

@@ -178,7 +178,8 @@ def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mappin
 
 def keep_card(folder: Path, state: LabState, ground: Mapping[str, str]) -> None:
     """Writes down the lab's spec, and the versions of what everything ran on, ``ground`` among them."""
-    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1))
+    # Where revisions are kept may be said with a password.
+    (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1, exclude={"store"}))
     (folder / "versions.json").write_text(json.dumps(machine_card(ground), indent=1))
 
 

@@ -24,7 +24,7 @@ from lab.runtime import ports
 from lab.runtime.breaking import Breaking
 from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
-from lab.runtime.state import Running
+from lab.runtime.state import PRIVATE, Running
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 from lab.units import Port
 
@@ -122,6 +122,7 @@ class ProcessRuntime:
         home = self._folder / "units" / unit.name
         home.mkdir(parents=True, exist_ok=True)
         for name, content in unit.files.items():
+            (home / name).touch(mode=PRIVATE)
             (home / name).write_text(content)
         argv = [_executable(unit.argv[0]), *unit.argv[1:]]
         log = os.open(self.log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

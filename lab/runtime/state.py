@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.json"
 """In the lab's folder."""
+PRIVATE = 0o600
+"""Mode of files that may hold a password: that of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class LabState:
         """Writes it down so that a crash leaves either the old or the new; this process can reach its units then."""
         scratch = path.with_suffix(".new")
         document = {**asdict(self), "spec": self.spec.model_dump(mode="json")}
+        scratch.touch(mode=PRIVATE)
         scratch.write_text(json.dumps(document, indent=1))
         scratch.replace(path)
         self._introduce(path.parent)

@@ -20,7 +20,6 @@ from lab.scale.topology import generate
 from lab.standup import StandUp
 from lab.transport import open_blocking_channel
 from lab.transport.security import PLAINTEXT
-from lab.units import CONTROL_PLANE
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class ScaleLab:
 
     def admin(self) -> AdminClient:
         """The operator's way to the control plane."""
-        return AdminClient(self.state.plan.unit(CONTROL_PLANE).address)
+        return AdminClient(self.state.plan.control_plane)
 
     def sidecars(self) -> list[Unit]:
         """The Envoys beside callers."""

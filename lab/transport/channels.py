@@ -62,6 +62,11 @@ def _target(addresses: Sequence[str]) -> tuple[str, tuple[Option, ...]]:
     return "ipv4:" + ",".join(addresses), (*OPTIONS, _BALANCED)
 
 
+def any_of(addresses: str) -> str:
+    """A target for one ``host:port``, or for the first that can be reached of several, with commas between."""
+    return f"ipv4:{addresses}" if "," in addresses else addresses
+
+
 def open_channel(
     *addresses: str,
     security: Security | None = None,
@@ -100,9 +105,16 @@ def open_channel(
 
 
 def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:
-    """A channel for code without an event loop: the command line, notebooks, tests. It keeps its certificate."""
-    target, options = _target((address,))
-    security, peer = who_is_there(address, security, peer)
+    """A channel for code without an event loop: the command line, notebooks, tests. It keeps its certificate.
+
+    Args:
+        address: one ``host:port``, or several ``ip:port`` with commas between: the first that can be reached is spoken
+            to, for as long as it can.
+        security: as for :func:`open_channel`.
+        peer: likewise.
+    """
+    target, options = any_of(address), OPTIONS
+    security, peer = who_is_there(address.split(",", 1)[0], security, peer)
     if not security.is_mtls:
         return grpc.insecure_channel(target, options=options)
     return grpc.secure_channel(target, _credentials(security), options=(*options, _expecting(peer)))

@@ -18,7 +18,7 @@ import grpc.aio
 
 from lab.errors import SpecError
 from lab.identity import folder as identity
-from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, who_is_there
+from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, any_of, who_is_there
 
 if TYPE_CHECKING:
     from lab.transport.channels import Option
@@ -43,14 +43,14 @@ def open_xds_channel(control_plane: str, caller: str, security: Security | None 
     """An asyncio channel to all models, by routing key.
 
     Args:
-        control_plane: ``host:port`` of its xDS API.
+        control_plane: ``host:port`` of its xDS API; of several that serve the same all, with commas between.
         caller: in whose name; each process of a caller is a node of its own there.
         security: credentials; this process's own by default.
 
     Raises:
         SpecError: somebody else has told gRPC who this process is.
     """
-    security, _ = who_is_there(control_plane, security, "")
+    security, _ = who_is_there(control_plane.split(",", 1)[0], security, "")
     options = _introduce(control_plane, caller, security.folder)
     target = f"xds:///{LISTENER}"
     if not security.is_mtls:
@@ -66,7 +66,8 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, ob
     as the process: whoever comes back to a control plane that was away is the same node as before.
 
     Args:
-        control_plane: ``host:port``.
+        control_plane: as for :func:`open_xds_channel`. To gRPC they are one server at several addresses: of what it
+            calls a fallback server (gRFC A71) it asks only what it has not got yet, and would not hear of changes.
         caller: in whose name.
         folder: of this process's certificate; empty for plaintext.
     """
@@ -75,7 +76,7 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, ob
         "cluster": caller,
         "metadata": {"role": ROLE},
     }
-    server = {"server_uri": control_plane, "server_features": ["xds_v3"]}
+    server = {"server_uri": any_of(control_plane), "server_features": ["xds_v3"]}
     if not folder:
         return {"xds_servers": [{**server, "channel_creds": [{"type": "insecure"}]}], "node": node}
     present = f"{folder}/{identity.CURRENT}"

@@ -58,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--listen", required=True, metavar="IP:PORT", help="address to bind; port 0 takes a free one")
     add("--rest", default="", metavar="IP:PORT", help="address to serve REST on; left out, there is none")
     add("--advertise", required=True, metavar="IP:PORT", help="address at which callers reach it; port 0: as bound")
-    add("--control-plane", required=True, metavar="IP:PORT", help="where to register")
+    add(
+        "--control-plane",
+        required=True,
+        metavar="IP:PORT",
+        help="where to register; of several control planes all, with commas between",
+    )
     add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
     add("--error-rate", type=float, default=start.error_rate, help="share of requests that fail, 0 to 1 (%(default)s)")
     add("--warm-up-ms", type=float, default=start.warm_up_ms, help="time to load a model version (%(default)s)")
@@ -84,8 +89,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         InputError: an argument is missing, unknown or out of range.
     """
     parsed = _parser().parse_args(arguments)
-    for name in ("listen", "advertise", "control_plane", "rest"):
-        address: str = getattr(parsed, name)
+    named = [(name, address) for name in ("listen", "advertise", "rest") for address in [getattr(parsed, name)]]
+    named += [("control_plane", address) for address in parsed.control_plane.split(",")]
+    for name, address in named:
         if name == "rest" and not address:
             continue
         host, _, port = address.rpartition(":")

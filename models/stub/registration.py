@@ -15,9 +15,8 @@ from models.stub.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import NoReturn
 
-    from models.proto.control.v1 import replicas_pb2
+    from models.proto.control.v1 import acts_pb2, replicas_pb2
     from models.stub.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -31,36 +30,75 @@ class Registration:
     """Keeps this replica registered for as long as :meth:`run` runs.
 
     Args:
-        control_plane: ``host:port``.
+        control_plane: ``host:port``; of several, each of which is to know this replica, all with commas between.
         versions: what it reports, and what it gives assignments to.
         journal: what is done to the replica, which it reports as well; an empty one by default.
 
     Attributes:
-        drain_reported: set once the control plane has been sent word that this replica is draining.
+        drain_reported: set once all control planes that listen have been sent word that this replica is draining.
     """
 
     def __init__(self, control_plane: str, versions: Versions, journal: Journal | None = None) -> None:
         self.drain_reported = asyncio.Event()
-        self._control_plane = control_plane
-        self._versions = versions
         self._draining = False
-        self._changed = asyncio.Event()
-        self._connected = False
-        self._complained = False
         self._journal = journal or Journal()
+        self._lines = [_Line(each, versions, self) for each in control_plane.split(",")]
+        self._teller: _Line | None = None
         versions.on_change = self._journal.on_act = self._report_soon
 
     @property
     def connected(self) -> bool:
-        """Whether the control plane has been sent a report on the present connection."""
-        return self._connected
+        """Whether a control plane has been sent a report on the present connection."""
+        return any(each.connected for each in self._lines)
+
+    @property
+    def draining(self) -> bool:
+        """Whether control planes are to take this replica out."""
+        return self._draining
 
     def start_draining(self) -> None:
-        """Tells the control plane to take this replica out."""
+        """Tells the control planes to take this replica out."""
         self._draining = True
         self._report_soon()
 
-    async def run(self) -> NoReturn:
+    async def run(self) -> None:
+        """Registers, and again whenever a control plane was gone; for ever."""
+        await asyncio.gather(*(each.run() for each in self._lines))
+
+    def acts_for(self, line: _Line) -> list[acts_pb2.Act]:
+        """What has been done to the replica: one control plane is told, as all write into one log."""
+        if self._teller is None or not self._teller.connected:
+            self._teller = line
+        return self._journal.untold() if self._teller is line else []
+
+    def reported(self, acts: list[acts_pb2.Act]) -> None:
+        """A control plane has been sent a report with these."""
+        self._journal.forget(acts)
+        if all(each.said_draining for each in self._lines if each.connected):
+            self.drain_reported.set()
+
+    def _report_soon(self) -> None:
+        for each in self._lines:
+            each.report_soon()
+
+
+class _Line:
+    """The line to one control plane.
+
+    Attributes:
+        connected: whether it has been sent a report on the present connection.
+        said_draining: whether that said that this replica is draining.
+    """
+
+    def __init__(self, control_plane: str, versions: Versions, registration: Registration) -> None:
+        self.connected = self.said_draining = False
+        self._control_plane = control_plane
+        self._versions = versions
+        self._registration = registration
+        self._changed = asyncio.Event()
+        self._complained = False
+
+    async def run(self) -> None:
         """Registers, and again whenever the control plane was gone; for ever."""
         while True:
             try:
@@ -68,13 +106,15 @@ class Registration:
                 reason = "it ended the registration"
             except grpc.aio.AioRpcError as error:
                 reason = f"{error.code().name}: {error.details()}"
-            self._connected = False
+            self.connected = self.said_draining = False
+            self._versions.released(self._control_plane)
             if not self._complained:  # once per outage
                 log.warning("control plane %s: %s; trying again until it answers", self._control_plane, reason)
                 self._complained = True
             await asyncio.sleep(uniform(*RECONNECT_S))  # noqa: S311 (nothing secret)
 
-    def _report_soon(self) -> None:
+    def report_soon(self) -> None:
+        """There is something to report."""
         # Looked up anew each time: every stream has an event of its own.
         self._changed.set()
 
@@ -86,24 +126,24 @@ class Registration:
             call = replicas_pb2_grpc.ReplicasStub(channel).Register(self._reports(self._changed))
             try:
                 async for assignment in call:
-                    self._versions.assign(assignment)
+                    self._versions.assign(assignment, self._control_plane)
             finally:
                 call.cancel()
 
     async def _reports(self, changed: asyncio.Event) -> AsyncIterator[replicas_pb2.ReplicaReport]:
         while True:
             changed.clear()
-            draining = self._draining
-            report, acts = self._versions.report(draining=draining), self._journal.untold()
+            draining = self._registration.draining
+            report = self._versions.report(draining=draining, to=self._control_plane)
+            acts = self._registration.acts_for(self)
             report.acts.extend(acts)
             yield report
-            self._journal.forget(acts)
             # gRPC asks for the next report once this one has gone out.
-            if not self._connected:
-                self._connected, self._complained = True, False
+            if not self.connected:
+                self.connected, self._complained = True, False
                 log.info("registered with control plane %s", self._control_plane)
-            if draining:
-                self.drain_reported.set()
+            self.said_draining = draining
+            self._registration.reported(acts)
             try:
                 await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
             except TimeoutError:

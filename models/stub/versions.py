@@ -49,17 +49,37 @@ class Versions:
         self._identity = identity
         self._dials = dials
         self._revision = 0
+        self._told: dict[str, replicas_pb2.Assignment] = {}  # by control plane
+        self._gone: set[str] = set()
         self._assigned: dict[str, replicas_pb2.AssignedVersion] = {}
         self._loading: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, str] = {}
 
-    def assign(self, assignment: replicas_pb2.Assignment) -> None:
+    def assign(self, assignment: replicas_pb2.Assignment, by: str = "") -> None:
         """Holds from now on what the assignment names: unloads the rest at once, begins to load what is new.
 
-        What is loaded or loading already stays so; what could not be loaded is tried again.
+        What is loaded or loading already stays so; what could not be loaded is tried again. Of several control planes
+        each is heard: what one of them wants is held.
+
+        Args:
+            assignment: what to hold.
+            by: which control plane says so.
         """
+        self._told[by] = assignment
         self._revision = assignment.revision
-        self._assigned = {each.routing_key: each for each in assignment.versions}
+        self._gone.discard(by)
+        self._hold_assigned()
+
+    def released(self, by: str) -> None:
+        """A control plane has gone: what it alone wants is held only until another one has a word."""
+        self._gone.add(by)
+        if self._told.keys() - self._gone:
+            self._hold_assigned()
+
+    def _hold_assigned(self) -> None:
+        if self._told.keys() - self._gone:
+            self._told = {by: told for by, told in self._told.items() if by not in self._gone}
+        self._assigned = {each.routing_key: each for told in self._told.values() for each in told.versions}
         for key in self._loading.keys() - self._assigned.keys():
             self._loading.pop(key).cancel()
         gone = self.held.keys() - self._assigned.keys()
@@ -86,14 +106,14 @@ class Versions:
             self._load(key)
         self.on_change()
 
-    def report(self, *, draining: bool) -> replicas_pb2.ReplicaReport:
-        """The replica's whole state."""
+    def report(self, *, draining: bool, to: str = "") -> replicas_pb2.ReplicaReport:
+        """The replica's whole state; its revision is that of the latest assignment by whom this is for."""
         return replicas_pb2.ReplicaReport(
             cluster=self._identity.cluster,
             replica=self._identity.replica,
             address=self._identity.address,
             loaded=sorted(self.held),
-            revision=self._revision,
+            revision=self._told[to].revision if to in self._told else 0,
             failures=[
                 replicas_pb2.LoadFailure(routing_key=key, reason=self._failures[key]) for key in sorted(self._failures)
             ],

@@ -15,6 +15,8 @@ from services.controlplane.registry import Registry
 
 log = logging.getLogger("controlplane")
 
+_FOLLOWING_S = 0.01
+
 
 def _arguments() -> argparse.Namespace:
     # What must not be seen in a list of processes may come in a file, as @FILE.
@@ -47,6 +49,9 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     audited = Audited("control-plane", METHODS, audit_log, described)
     server, _ = new_server(keepalive=True, admits=ADMITS, audit=audited)
     add_apis(server, publisher, audit_log)
+    # Before anybody comes here, the others are to wait for this one.
+    while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store's business)
+        await asyncio.sleep(_FOLLOWING_S)
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)

@@ -29,7 +29,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="this process's name at the control plane")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
     parser.add_argument("--rest", help="ip:port to serve REST on; left out, there is none")
-    parser.add_argument("--control-plane", required=True, help="host:port of the control plane")
+    parser.add_argument(
+        "--control-plane", required=True, help="host:port of the control plane; of several all, with commas between"
+    )
     parser.add_argument("--replicas", type=int, default=1, help="gateways that share tenants' limits (%(default)s)")
     parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a request")
     return parser.parse_args()

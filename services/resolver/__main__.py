@@ -29,7 +29,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.resolver", description="Answers where requests go.")
     parser.add_argument("--name", required=True, help="this process's name at the control plane")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
-    parser.add_argument("--control-plane", required=True, help="host:port of the control plane")
+    parser.add_argument(
+        "--control-plane", required=True, help="host:port of the control plane; of several all, with commas between"
+    )
     parser.add_argument("--owner", help="the caller that it stands beside and speaks for; none if callers share it")
     parser.add_argument("--lease-ttl", type=float, default=30.0, help="seconds that a decision may be reused [30]")
     parser.add_argument(
