@@ -18,9 +18,9 @@ from lab.admin import AdminClient
 from lab.calls import call
 from lab.checkers.plain import decide
 from lab.client.headers import DEFAULT
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import CallError, LabNotRunningError, UnitError
 from lab.transport import open_blocking_channel
-from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

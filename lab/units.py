@@ -10,23 +10,20 @@ from dataclasses import asdict, dataclass, field
 from itertools import count, islice, product
 from pathlib import Path
 from string import Template, ascii_lowercase
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lab import admin_view
+from lab import admin_view, control_planes
 from lab.client import DirectTarget, Endpoints
+from lab.control_planes import CONTROL_PLANE, xds_endpoints
 from lab.identity import Identity, sidecar_of
 from lab.identity.envoy import sds_files, sockets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from lab.routing.document import RouteTable
     from lab.spec import LabSpec
 
-T = TypeVar("T")
-
-CONTROL_PLANE = "control-plane"
-"""Role of control planes, and name of the first."""
 CENTRAL_ENVOY = "central-envoy"
 SHARED_RESOLVER = "shared-resolver"
 ACCESS_LOG = "access.log"
@@ -112,6 +109,7 @@ class Unit:
     pod: str = ""
     cluster: str = ""
     rest: Port | None = None
+    together: tuple[str, ...] = ()
 
     @property
     def logs_requests(self) -> bool:
@@ -130,8 +128,9 @@ class Unit:
 
     @property
     def hosts(self) -> set[str]:
-        """All hosts that somebody reaches it by; none of what serves nothing."""
-        return {address.rsplit(":", 1)[0] for address in (self.port.inside, self.port.outside) if address}
+        """All hosts, and names, that somebody reaches it by; none of what serves nothing."""
+        addresses = (self.port.inside, self.port.outside)
+        return {address.rsplit(":", 1)[0] for address in addresses if address}.union(self.together)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,7 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
             addresses written into them, which is what is wrong with ``direct``.
         site: where things are.
     """
-    control_planes = list(_control_planes(spec, site))
+    planes = list(_control_planes(spec, site))
     models = [
         replica(spec, cluster, name, site.port(name, "grpc"), site)
         for cluster, replicas in {**spec.idle_clusters, **table.clusters}.items()
@@ -188,12 +187,12 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
     central = [_envoy(spec, CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
     resolvers = [_resolver(spec, site)] if spec.has_resolvers and spec.resolver == "shared" else []
     shared = [*resolvers, *gateways, *central]
-    units = [*control_planes, *models, *gateways, *central, *resolvers]
+    units = [*planes, *models, *gateways, *central, *resolvers]
     callers, clients = {}, {}
     for name in spec.callers:
         beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
         beside += [_envoy(spec, sidecar_of(name).name, "sidecar", site, name)] if spec.has_sidecars else []
-        reached = [*_in_turn(control_planes, name), *shared, *beside, *models]
+        reached = [*control_planes.in_turn(planes, name), *shared, *beside, *models]
         callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
         clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)
         units += [*beside, _caller(spec, name, callers[name], table, site)]
@@ -210,7 +209,7 @@ def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> U
         listen=port.bind,
         **({"rest": rest.bind} if rest else {}),
         advertise=port.inside,
-        control_plane=_control_plane_address(spec, name, site),
+        control_plane=control_planes.address(spec, name, site),
         **spec.stub.model_dump(exclude_defaults=True),
         **_request_log(spec, name, site),
     )
@@ -224,40 +223,17 @@ def new_replica_name(cluster: str, taken: Collection[str]) -> str:
 
 def _control_planes(spec: LabSpec, site: Site) -> Iterator[Unit]:
     """One, or several that serve the revisions of one store."""
-    for name in _control_plane_names(spec):
+    names = control_planes.names(spec)
+    together = control_planes.together([site.port(name, "grpc") for name in names])
+    for name in names:
         port = site.port(name, "grpc")
-        own = {"name": name} if spec.control_planes > 1 else {}
+        own = {"name": name} if together else {}
         argv, files = _python("services.controlplane", listen=port.bind, **own), {}
         if spec.store:  # its password is to be seen in no list of processes
             argv, files = (*argv, f"@{site.path(name, 'store')}"), {"store": f"--registry\n{spec.store}"}
         else:
             argv = (*argv, "--registry", site.path(CONTROL_PLANE, "registry.sqlite"))
-        yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name)
-
-
-def _control_plane_names(spec: LabSpec) -> list[str]:
-    return [CONTROL_PLANE, *(f"{CONTROL_PLANE}-{number}" for number in range(2, spec.control_planes + 1))]
-
-
-def _control_plane_address(spec: LabSpec, unit: str, site: Site) -> str:
-    """Where a unit finds the control plane; of several all, in turn, with commas between."""
-    return ",".join(site.port(name, "grpc").inside for name in _in_turn(_control_plane_names(spec), unit))
-
-
-def _in_turn(entries: Sequence[T], unit: str) -> list[T]:
-    first = sum(unit.encode()) % len(entries)
-    return [*entries[first:], *entries[:first]]
-
-
-def xds_endpoints(control_plane: str) -> str:
-    """For an Envoy's bootstrap: one or several ``ip:port``, with commas between, over which it tries in turn."""
-    hosts_and_ports = [address.rsplit(":", 1) for address in control_plane.split(",")]
-    return json.dumps(
-        [
-            {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
-            for host, port in hosts_and_ports
-        ]
-    )
+        yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name, together=together)
 
 
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
@@ -269,7 +245,7 @@ def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
             name=name,
             listen=port.bind,
             **({"rest": rest.bind} if rest else {}),
-            control_plane=_control_plane_address(spec, name, site),
+            control_plane=control_planes.address(spec, name, site),
             replicas=spec.gateway.replicas,
             access_log=site.path(name, ACCESS_LOG),
         )
@@ -285,7 +261,7 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
         name=name,
         **({"owner": caller} if caller else {}),
         listen=port.bind,
-        control_plane=_control_plane_address(spec, name, site),
+        control_plane=control_planes.address(spec, name, site),
         lease_ttl=spec.leases.ttl_s,
         max_stale=spec.leases.max_stale_s,
         **_request_log(spec, name, site),
@@ -311,7 +287,7 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
     folder = str(Path(site.path(name, "envoy.yaml")).parent) if secrets else ""
     bootstrap = Template(_ENVOY_TEMPLATE.read_text()).substitute(
         hosts_and_ports,
-        control_planes=xds_endpoints(_control_plane_address(spec, name, site)),
+        control_planes=xds_endpoints(control_planes.address(spec, name, site)),
         role=role,
         access_log=site.path(name, ACCESS_LOG),
         secrets=folder,

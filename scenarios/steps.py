@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import CallError
 from lab.history import UNSENT, read_parquet
 from lab.runs import driven
 from lab.runs.marks import read_acts
 from lab.runtime.breaking import Breaking
 from lab.transport import open_blocking_channel
-from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from scenarios.verdicts import UnknownError

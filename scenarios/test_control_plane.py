@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import InputError, LabNotRunningError, PublishError
 from lab.runs import LoadOptions
-from lab.units import CONTROL_PLANE
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2
 from scenarios.steps import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.units import CONTROL_PLANE
+from lab.control_planes import CONTROL_PLANE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,13 +18,13 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from lab.bench.arm import CLUSTER, MODEL, VERSION
 from lab.bench.pictures import MIXED, chart_of_lines
 from lab.bench.result import BenchResult, Claim, ResultTable
+from lab.control_planes import xds_endpoints
 from lab.identity.envoy import sockets_of
 from lab.lab import CHECKOUT
 from lab.measure.compare import median, median_ratio
 from lab.report.scales import logarithmic
 from lab.routing.keys import HEADER, routing_key
 from lab.transport import listen, new_server, open_channel
-from lab.units import xds_endpoints
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from services.controlplane.xds.resources import CLUSTER as CLUSTER_TYPE
 from services.controlplane.xds.resources import endpoint_set_name

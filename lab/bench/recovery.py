@@ -10,11 +10,11 @@ import grpc
 
 from lab.bench.pictures import chart_of_medians
 from lab.bench.result import BenchResult, Claim
+from lab.control_planes import CONTROL_PLANE
 from lab.measure.compare import median
 from lab.report.bars import Bound
 from lab.routing.keys import HEADER
 from lab.transport import open_blocking_channel
-from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 

@@ -6,12 +6,12 @@ from abc import abstractmethod
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import InputError
 from lab.faults.kind import Kind, by_share, some_of, units_of
 from lab.faults.observation import seen, unknown
 from lab.faults.scene import Life
 from lab.faults.settings import SEVERE, SHARE, Number, Word, number
-from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import InputError, LabError, PublishError
 from lab.faults.kind import Kind, by_share, some
 from lab.faults.observation import seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
 from lab.routing.keys import routing_key
 from lab.transport import open_blocking_channel
-from lab.units import CONTROL_PLANE
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
 
 if TYPE_CHECKING:

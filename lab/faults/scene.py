@@ -18,13 +18,13 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.admin import AdminClient
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.hands import Hands
 from lab.routing.keys import HEADER
 from lab.runtime import make_runtime
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
-from lab.units import CONTROL_PLANE
 from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc

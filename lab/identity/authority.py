@@ -93,7 +93,8 @@ class Authority:
         Args:
             unit: whose folder it goes to.
             identity: what it says.
-            hosts: IP addresses that clients may know the unit by.
+            hosts: IP addresses that clients may know the unit by, and names that are none: ``ip:port,ip:port`` is one
+                that gRPC knows several units by.
             lifetime_s: for how long it is valid; the authority's own by default. If negative, it has expired.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -103,7 +104,7 @@ class Authority:
         serial = x509.random_serial_number()
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.uri)]
         names += [x509.DNSName(name) for name in identity.host_names]
-        names += [x509.IPAddress(ip_address(host)) for host in sorted(hosts)]
+        names += [x509.DNSName(host) if "," in host else x509.IPAddress(ip_address(host)) for host in sorted(hosts)]
         certificate = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, TRUST_DOMAIN)]))

@@ -136,6 +136,7 @@ def _unit(document: Mapping[str, Any]) -> Unit:
         **{
             **document,
             "argv": tuple(document["argv"]),
+            "together": tuple(document.get("together", ())),
             "port": Port(**document["port"]),
             "admin": None if admin is None else Port(**admin),
             "rest": None if rest is None else Port(**rest),

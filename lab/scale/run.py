@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import LabNotRunningError, PublishError
 from lab.scale.churn import Churn, Published, moves
 from lab.scale.layout import HOST_ENVOY, MODEL_HOST
 from lab.scale.standing import standing
 from lab.scale.traffic import driving
-from lab.units import CONTROL_PLANE, SHARED_RESOLVER
+from lab.units import SHARED_RESOLVER
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lab.control_planes import CONTROL_PLANE
 from lab.errors import LabError
 from lab.runtime.compose import image
 from lab.runtime.compose.site import HOME, IDENTITY
-from lab.units import CONTROL_PLANE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
