@@ -1,4 +1,4 @@
-"""Which routing keys an Envoy lets through: a filter of its own, which it has before it listens.
+"""Which routing keys an Envoy lets through: a filter, with the guard of their form, that it has before it listens.
 
 A key that is not on the list is refused there and then. Nothing is asked of the control plane for it and nothing is
 kept of it, so that whoever makes keys up costs a sidecar no memory, and learns nothing of what others use.
@@ -12,6 +12,7 @@ from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 
 from lab.identity import OPERATOR, Identity
+from lab.routing.keys_in_lua import GUARD
 from services.controlplane.xds.resources import Resource, packed, resource
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 NAME = "keys"
 """Of the filter, and so of the resource that Envoys ask for."""
 
-# Keys have no blanks and no quotes in them, see lab.routing.keys. The guard before this filter has seen to it that
-# there is one key, and that it has the form. A copy that is not to be had must not cost the request that it is of.
-_SCRIPT = """\
+# Keys have no blanks and no quotes in them, see lab.routing.keys. A copy that is not to be had must not cost the
+# request that it is of.
+_SCRIPT = """
 local function list(keys)
   local found = {}
   for key in keys:gmatch("%S+") do found[key] = true end
@@ -40,7 +41,9 @@ local function list_for(handle)
 end
 
 function envoy_on_request(handle)
-  local headers, may = handle:headers(), list_for(handle)
+  local headers = handle:headers()
+  if not passes(handle, headers) then return end
+  local may = list_for(handle)
   if not may[headers:get("x-routing-key")] then
     handle:respond({[":status"] = "503", ["grpc-status"] = "14"}, "no such key for this caller")
   elseif not may[headers:get("x-shadow-key") or ""] then
@@ -68,5 +71,5 @@ def key_list(keys: Iterable[str], of_callers: Mapping[str, Iterable[str]] | None
         .replace("ANY", " ".join(sorted(keys)))
         .replace("LISTS", lists)
     )
-    filter_ = lua_pb2.Lua(default_source_code=base_pb2.DataSource(inline_string=script))
+    filter_ = lua_pb2.Lua(default_source_code=base_pb2.DataSource(inline_string=GUARD + script))
     return resource(NAME, extension_pb2.TypedExtensionConfig(name=NAME, typed_config=packed(filter_)))
