@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.admin import Act, AdminClient
+from lab.admin import AdminClient
 from lab.calls import call
 from lab.certifying import Certifying
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
-from lab.faults import Faulting
+from lab.faults import AuditLog, Faulting, Journal
 from lab.identity import OPERATOR
 from lab.logs import lines_about
 from lab.publishing import Publishing
@@ -198,6 +198,16 @@ class Lab(Publishing, Certifying, Faulting):
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
 
+    def audit(self, last: int = 0) -> AuditLog:
+        """So many of the latest acts of the audit log, or all for 0: the control plane's and the lab's own."""
+        state, missing, acts = LabState.of(self.folder), "", Journal(self.folder).acts()
+        try:
+            with self._admin(state) as admin:
+                acts += admin.acts(last)
+        except LabNotRunningError as error:
+            missing = str(error)
+        return AuditLog(tuple(sorted(acts, key=lambda act: act.at_ns)[-last:]), missing)
+
     # -- calling -------------------------------------------------------------------------------------------------
 
     def call(
@@ -308,11 +318,6 @@ class Lab(Publishing, Certifying, Faulting):
 
     def _own_folder(self) -> Path:
         return self.folder
-
-    def acts(self, last: int = 0) -> list[Act]:
-        """So many of the latest acts of the audit log, or all for 0; oldest first."""
-        with self._control_plane() as admin:
-            return admin.acts(last)
 
     def _stage(self, state: LabState) -> Stage:
         return Stage(
