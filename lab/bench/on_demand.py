@@ -23,6 +23,7 @@ from lab.lab import CHECKOUT
 from lab.measure.compare import median, median_ratio
 from lab.report.scales import logarithmic
 from lab.routing.keys import HEADER, routing_key
+from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from lab.transport import listen, new_server, open_channel
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from services.controlplane.xds.resources import CLUSTER as CLUSTER_TYPE
@@ -194,6 +195,7 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
         view_listener="",
         view_cluster="",
         **sockets_of("sidecar", "", name),
+        **IN_BOOTSTRAP,
     )
     if kind == EAGER:
         text = text.replace(_DYNAMIC, _ALL_CLUSTERS)

@@ -1,4 +1,4 @@
-"""Who may call which service of a server: by the identity that the connection has proved, and by nothing it says."""
+"""Who may call which service of a server, by the identity that the connection has proved, and with how many headers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Guard(grpc.aio.ServerInterceptor):
 
     Args:
         admits: full name of a service → roles that may call it. One that is not named, such as health, everybody of the
-            lab may call; the operator may call all.
+            lab may call; the operator may call all. None where nobody proves who he is.
         audit: is told who was turned away, if there is one.
     """
 
-    def __init__(self, admits: Mapping[str, Collection[str]], audit: Audited | None = None) -> None:
+    def __init__(self, admits: Mapping[str, Collection[str]] | None, audit: Audited | None = None) -> None:
         self._admits, self._audit = admits, audit
 
     async def intercept_service(
@@ -50,26 +50,31 @@ class Guard(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         service = method.rpartition("/")[0].lstrip("/")
         size = sum(len(name) + len(value) for name, value in handler_call_details.invocation_metadata or ())
+        too_much: Refusal | None = None
+        if size > MAX_HEADER_BYTES:
+            too_much = _TOO_MUCH, f"{service}: {size} bytes of headers; send {MAX_HEADER_BYTES} at most"
+        if self._admits is None:
+            return _guarded(handler, lambda _: too_much) if too_much else handler
+        admits = self._admits
 
         def refusal(context: Context) -> Refusal | None:
-            found = self._refusal(service, context, size)
-            if found is not None and self._audit is not None:
-                self._audit.refused(method, context, *found)
-            return found
+            denied = _why_denied(service, context, admits)
+            if denied and self._audit is not None:
+                self._audit.refused(method, context, _DENIED, denied)
+            return (_DENIED, denied) if denied else too_much
 
         return _guarded(handler, refusal)
 
-    def _refusal(self, service: str, context: Context, header_bytes: int) -> Refusal | None:
-        """Why the call is turned away; None if it is not."""
-        identity = peer_identity(context)
-        if identity is None:
-            return _DENIED, f"{service}: your certificate names nobody of {TRUST_DOMAIN}"
-        if header_bytes > MAX_HEADER_BYTES:
-            return _TOO_MUCH, f"{service}: {header_bytes} bytes of headers; send {MAX_HEADER_BYTES} at most"
-        roles = self._admits.get(service)
-        if roles is None or identity.role in roles or is_operator(identity):
-            return None
-        return _DENIED, f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"
+
+def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[str]]) -> str:
+    """Why the peer may not call the service; empty if it may."""
+    identity = peer_identity(context)
+    if identity is None:
+        return f"{service}: your certificate names nobody of {TRUST_DOMAIN}"
+    roles = admits.get(service)
+    if roles is None or identity.role in roles or is_operator(identity):
+        return ""
+    return f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"
 
 
 def _guarded(
