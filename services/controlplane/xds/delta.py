@@ -94,7 +94,7 @@ class DeltaStream:
     def keys_changed(self) -> None:
         """Called by the store: what led nowhere may be of use now, and the other way round."""
         before, self._keys = self._keys, self._store.keys(self._caller)
-        concerned = before ^ self._keys
+        concerned = before ^ self._keys if before is not self._keys else frozenset()
         extensions = self._subscriptions[EXTENSION]
         if KEY_LIST in extensions.sent and (concerned or self._by_caller):
             extensions.changed.add(KEY_LIST)

@@ -71,6 +71,7 @@ class ResourceStore:
         self._keys_for, self._callers = keys_for, callers
         self._key_lists: dict[tuple[str | None, bool], Resource] = {}
         self._keys_by_caller: dict[str | None, frozenset[str]] = {}
+        self._keys_before: dict[str | None, frozenset[str]] = {}
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
         # What each resource is made of, and those that somebody has asked for; of thousands, most are never asked for.
@@ -110,13 +111,17 @@ class ResourceStore:
         return found
 
     def keys(self, caller: str | None) -> frozenset[str]:
-        """Routing keys that a caller may use and that have a cluster; all of the latter for None."""
+        """Routing keys that a caller may use and that have a cluster; all of the latter for None.
+
+        It is the same object until it changes.
+        """
         found = self._keys_by_caller.get(caller)
         if found is None:
             clusters = self._parts[CLUSTER].keys()
             may_use = clusters if caller is None or self._keys_for is None else self._keys_for(caller)
-            found = frozenset(clusters & may_use)
-            self._keys_by_caller[caller] = found
+            found, before = frozenset(clusters & may_use), self._keys_before.get(caller)
+            # The very same set for as long as it says the same: nobody then has to compare thousands of keys again.
+            found = self._keys_by_caller[caller] = before if found == before and before is not None else found
         return found
 
     def key_list(self, caller: str | None, *, by_caller: bool) -> Resource:
@@ -174,7 +179,7 @@ class ResourceStore:
         }
         if clusters is not None or removed_clusters is not None:
             self._listeners_by_caller.clear()
-            self._keys_by_caller.clear()
+            self._keys_before, self._keys_by_caller = self._keys_by_caller, {}
             self._key_lists.clear()
             for stream in self._streams:
                 stream.keys_changed()
