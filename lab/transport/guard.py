@@ -9,14 +9,15 @@ import grpc
 import grpc.aio
 
 from lab.identity import TRUST_DOMAIN
-from lab.transport.security import is_operator, peer_identity
+from lab.transport.security import Security, is_operator, peer_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
     from lab.transport.audit import Audited
 
     Context = grpc.aio.ServicerContext[Any, Any]
+    Headers = Iterable[tuple[str, str | bytes]]
     Refusal = tuple[grpc.StatusCode, str]
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -48,19 +49,24 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         method = handler_call_details.method
-        service = method.rpartition("/")[0].lstrip("/")
-        size = sum(len(name) + len(value) for name, value in handler_call_details.invocation_metadata or ())
+        headers = handler_call_details.invocation_metadata or ()
+        return _guarded(handler, lambda context: self.refusal(method, context, headers))
 
-        def refusal(context: Context) -> Refusal | None:
-            found = self._refusal(service, context, size)
-            if found is not None and self._audit is not None:
-                self._audit.refused(method, context, *found)
-            return found
+    def refusal(self, method: str, context: Context, headers: Headers) -> Refusal | None:
+        """Why a call is turned away; None if it is not.
 
-        return _guarded(handler, refusal)
+        Args:
+            method: its path.
+            context: knows who calls.
+            headers: names and values.
+        """
+        found = self._why_not(method.rpartition("/")[0].lstrip("/"), context, headers)
+        if found is not None and self._audit is not None:
+            self._audit.refused(method, context, *found)
+        return found
 
-    def _refusal(self, service: str, context: Context, header_bytes: int) -> Refusal | None:
-        """Why the call is turned away; None if it is not."""
+    def _why_not(self, service: str, context: Context, headers: Headers) -> Refusal | None:
+        header_bytes = sum(len(name) + len(value) for name, value in headers)
         identity = peer_identity(context)
         if identity is None:
             return _DENIED, f"{service}: your certificate names nobody of {TRUST_DOMAIN}"
@@ -70,6 +76,19 @@ class Guard(grpc.aio.ServerInterceptor):
         if roles is None or identity.role in roles or is_operator(identity):
             return None
         return _DENIED, f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"
+
+
+def guard_of(
+    admits: Mapping[str, Collection[str]], *, audit: Audited | None = None, security: Security | None = None
+) -> Guard | None:
+    """What stands at a server's doors; None where nobody proves who he is.
+
+    Args:
+        admits: see :class:`Guard`, as is ``audit``.
+        audit: or None.
+        security: credentials; this process's own by default.
+    """
+    return Guard(admits, audit) if (security or Security.of_this_process()).is_mtls else None
 
 
 def _guarded(

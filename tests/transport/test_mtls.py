@@ -14,7 +14,7 @@ import pytest
 from lab.errors import SpecError, UnitError
 from lab.identity import OPERATOR, Identity
 from lab.identity.authority import Authority, folder_of
-from lab.transport import RestServer, listen, new_server, open_channel, peer_identity
+from lab.transport import listen, new_server, open_channel, peer_identity
 from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:
@@ -165,14 +165,6 @@ async def test_a_certificate_that_cannot_be_read_leaves_the_one_before_in_force(
         current.unlink()
         current.symlink_to("nowhere")
         assert (await status_of(address, client))[0] is grpc.StatusCode.OK
-
-
-async def test_rest_is_no_way_around_it(security: MakeSecurity) -> None:
-    async def answer(_: object) -> object:
-        raise AssertionError
-
-    rest = RestServer(answer)  # type: ignore[arg-type]
-    assert rest.listen("127.0.0.1:0", security("model", "m")) == 0
 
 
 def test_a_certificate_is_of_tls_1_3_s_kind_and_names_the_unit(security: MakeSecurity) -> None:
