@@ -16,6 +16,7 @@ from lab import admin_view
 from lab.client import DirectTarget, Endpoints
 from lab.identity import Identity, sidecar_of
 from lab.identity.envoy import sds_files, sockets_of
+from lab.routing.keys_in_lua import IN_BOOTSTRAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -275,6 +276,7 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
         secrets=folder,
         **sockets_of(role, folder, caller),
         **view,
+        **IN_BOOTSTRAP,
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (

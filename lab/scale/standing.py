@@ -84,6 +84,11 @@ class ScaleLab:
         """How many clusters an Envoy holds."""
         return self.stats(sidecar, "cluster_manager.active_clusters")["cluster_manager.active_clusters"]
 
+    def discovered_by(self, sidecar: Unit) -> list[str]:
+        """Routing keys whose clusters an Envoy holds because it has asked for them, in order."""
+        found = self._ask(sidecar, "/config_dump?resource=dynamic_active_clusters").get("configs", ())
+        return sorted(each["cluster"]["name"] for each in found)
+
     def allocated_mb(self, sidecar: Unit) -> float:
         """Memory that an Envoy has allocated, by its own word, MB."""
         return int(self._ask(sidecar, "/memory")["allocated"]) / 1e6
@@ -132,14 +137,17 @@ def standing(
     seed: int,
     say: Callable[[str], None],
     home: Path | None = None,
+    name: str = "",
 ) -> Iterator[ScaleLab]:
     """Brings such a lab up, and takes it down again; arguments as for :func:`lab.scale.topology.generate`.
+
+    Its name is one of its own, unless it is given one.
 
     Raises:
         InputError: a number is out of range.
         UnitError: a unit did not come up.
     """
-    lab = Lab(f"scale-{secrets.token_hex(3)}", home)
+    lab = Lab(name or f"scale-{secrets.token_hex(3)}", home)
     try:
         generate(clusters=clusters, callers=callers, use_cases=use_cases)  # bad numbers are said before all else
         lab.folder.mkdir(parents=True)

@@ -84,8 +84,7 @@ def new_server(
     security = security or Security.of_this_process()
     if audit is not None:
         interceptors = (audit, *interceptors)
-    if (guard := guard_of(admits or {}, audit=audit, security=security)) is not None:
-        interceptors = (guard, *interceptors)
+    interceptors = (guard_of(admits or {}, audit=audit, security=security), *interceptors)
     if security.is_mtls and not keepalive:
         part_s = security.lifetime_s() * _OF_A_LIFETIME
         max_connection_age_s = min(max_connection_age_s or math.inf, part_s)
