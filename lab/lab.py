@@ -187,13 +187,14 @@ class Lab(Publishing, Certifying, Faulting):
     def endpoints(self) -> LabEndpoints:
         """Where everything is, for outside clients."""
         state = LabState.of(self.folder)
+        scheme = "https" if state.security == MTLS else "http"
         return LabEndpoints(
             callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
             clients=state.plan.clients,
             gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
             central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
             control_plane=state.plan.unit(CONTROL_PLANE).address,
-            rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
+            rest={unit.name: f"{scheme}://{unit.rest.outside}" for unit in state.plan.units if unit.rest},
             identity=str(Identities(self.folder).of(OPERATOR)) if state.security == MTLS else "",
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
