@@ -17,6 +17,7 @@ from lab.client import DirectTarget, Endpoints
 from lab.control_planes import CONTROL_PLANE, xds_endpoints
 from lab.identity import Identity, sidecar_of
 from lab.identity.envoy import sds_files, sockets_of
+from lab.routing.keys_in_lua import IN_BOOTSTRAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -201,13 +202,13 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
 
 def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> Unit:
     """One replica of a model cluster."""
-    rest = _rest(spec, name, site)
+    rest = site.port(name, "rest")
     argv = _python(
         "models.stub",
         cluster=cluster,
         replica=name,
         listen=port.bind,
-        **({"rest": rest.bind} if rest else {}),
+        rest=rest.bind,
         advertise=port.inside,
         control_plane=control_planes.address(spec, name, site),
         **spec.stub.model_dump(exclude_defaults=True),
@@ -239,12 +240,12 @@ def _control_planes(spec: LabSpec, site: Site) -> Iterator[Unit]:
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
     for number in range(1, spec.gateway.replicas + 1):
         name = f"gateway-{number}"
-        port, rest = site.port(name, "grpc"), _rest(spec, name, site)
+        port, rest = site.port(name, "grpc"), site.port(name, "rest")
         argv = _python(
             "services.gateway",
             name=name,
             listen=port.bind,
-            **({"rest": rest.bind} if rest else {}),
+            rest=rest.bind,
             control_plane=control_planes.address(spec, name, site),
             replicas=spec.gateway.replicas,
             access_log=site.path(name, ACCESS_LOG),
@@ -269,11 +270,6 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
     return Unit(name, "resolver", argv, port, pod=caller or name)
 
 
-def _rest(spec: LabSpec, name: str, site: Site) -> Port | None:
-    """Where a unit serves REST. It has no TLS, and must be no way around it, so where there is TLS it is not served."""
-    return site.port(name, "rest") if spec.security.mode == "plaintext" else None
-
-
 def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") -> Unit:
     port, admin = site.port(name, "grpc", caller), site.port(name, "admin", caller)
     page, view = admin_view.addresses(admin, site.visitor)
@@ -293,6 +289,7 @@ def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") ->
         secrets=folder,
         **sockets_of(role, folder, caller),
         **view,
+        **IN_BOOTSTRAP,
         tenants="" if caller else f"\n          - {_TENANTS_FILTER}",
     )
     argv = (

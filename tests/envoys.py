@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lab.control_planes import xds_endpoints
 from lab.identity.envoy import sockets_of
 from lab.lab import CHECKOUT
+from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.parts import eventually
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         view_listener="",
         view_cluster="",
         **sockets_of("sidecar", "", name),
+        **IN_BOOTSTRAP,
     )
     (folder / f"{name}.yaml").write_text(config)
     admin_file = folder / f"{name}.admin"

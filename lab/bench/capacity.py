@@ -71,16 +71,23 @@ def result(costs: BenchResult, found: Validation, computed: Survey) -> BenchResu
 
 
 def measure_costs(
-    setting: Setting, payloads: Sequence[int], rounds: int, topologies: Sequence[str] = ()
+    setting: Setting,
+    payloads: Sequence[int],
+    rounds: int,
+    topologies: Sequence[str] = (),
+    *,
+    seconds: float = SECONDS,
 ) -> BenchResult:
     """Processor time per request of each topology and part, by size of payload.
+
+    In a round, each is kept busy for so many seconds.
 
     Raises:
         UnitError: an answer was wrong or missing.
     """
     endpoints = setting.state.plan.clients[CALLER]
     arms = [Arm(each, each, endpoints) for each in topologies or setting.state.topologies if each in WAYS]
-    found = measure(setting, arms, payloads, rounds, seconds=SECONDS)
+    found = measure(setting, arms, payloads, rounds, seconds=seconds)
     return BenchResult(
         name=COSTS,
         unit="rps",
@@ -89,7 +96,7 @@ def measure_costs(
         tables=[found.table()],
         charts=[found.chart(max(payloads))],
         notes=[
-            f"CPU: n = {rounds} rounds × {SECONDS:g} s, closed loop, {IN_FLIGHT} in flight; the caller is a driver",
+            f"CPU: n = {rounds} rounds × {seconds:g} s, closed loop, {IN_FLIGHT} in flight; the caller is a driver",
             f"each answer was judged; history in {found.folder}",
         ],
     )

@@ -24,6 +24,7 @@ from lab.lab import CHECKOUT
 from lab.measure.compare import median, median_ratio
 from lab.report.scales import logarithmic
 from lab.routing.keys import HEADER, routing_key
+from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from lab.transport import listen, new_server, open_channel
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from services.controlplane.xds.resources import CLUSTER as CLUSTER_TYPE
@@ -57,7 +58,7 @@ _TEMPLATE = CHECKOUT / "envoy" / "by-routing-key.yaml"
 _DYNAMIC = "dynamic_resources:\n"
 _ALL_CLUSTERS = f"{_DYNAMIC}  cds_config: {{ads: {{}}, resource_api_version: V3}}\n"
 _STYLES = {ON_DEMAND: "run-1", EAGER: "run-2"}
-_FIGURES: Mapping[str, str] = {
+FIGURES: Mapping[str, str] = {
     "rss_mb": "resident memory, MB",
     "allocated_mb": "allocated by Envoy's word, MB",
     "ready_ms": "start to ready, ms",
@@ -65,6 +66,7 @@ _FIGURES: Mapping[str, str] = {
     "first_kb": "received until then, KB",
     "change_bytes": "received per change, bytes",
 }
+"""What is measured of each Envoy: name, and in words with its unit."""
 
 
 class _EagerDiscovery(Discovery):
@@ -88,7 +90,7 @@ class _EagerDiscovery(Discovery):
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where things are.
 
     Attributes:
@@ -100,22 +102,34 @@ class _Place:
     replica: str
     control_plane: str
 
+    @classmethod
+    def of(cls, setting: Setting) -> Place:
+        """In a lab that is up."""
+        return cls(setting, setting.replicas(CLUSTER)[0], setting.address("on-demand-xds"))
+
 
 def run(setting: Setting, rounds: int) -> BenchResult:
     """Starts an Envoy of each kind at each size, round by round, and takes it away again."""
-    place = _Place(setting, setting.replicas(CLUSTER)[0], setting.address("on-demand-xds"))
+    place = Place.of(setting)
     seen: dict[tuple[str, int], list[dict[str, float]]] = {}
     for number in range(rounds):
         for size in SIZES:
             for kind in (ON_DEMAND, EAGER) if number % 2 else (EAGER, ON_DEMAND):
                 setting.say(f"round {number + 1} of {rounds}: {kind}, {size:,} clusters")
                 name = f"{kind.replace(' ', '-')}-{size}-{number}"
-                seen.setdefault((kind, size), []).append(asyncio.run(_measured(place, kind, size, name)))
+                seen.setdefault((kind, size), []).append(asyncio.run(measured(place, kind, size, name)))
     return _result(seen, rounds)
 
 
-async def _measured(place: _Place, kind: str, size: int, name: str) -> dict[str, float]:
-    """One Envoy, with so many clusters at its control plane."""
+async def measured(place: Place, kind: str, size: int, name: str) -> dict[str, float]:
+    """One Envoy, with so many clusters at its control plane; see :data:`FIGURES`.
+
+    Args:
+        place: where things are.
+        kind: ``on demand`` or ``eager``.
+        size: how many clusters there are.
+        name: of the Envoy's unit.
+    """
     store = ResourceStore()
     keys = [_KEY, *(f"filler-{number}.v1" for number in range(1, size))]
     store.update(
@@ -134,7 +148,7 @@ async def _measured(place: _Place, kind: str, size: int, name: str) -> dict[str,
         await server.stop(0)
 
 
-async def _figures(place: _Place, kind: str, name: str, store: ResourceStore, keys: list[str]) -> dict[str, float]:
+async def _figures(place: Place, kind: str, name: str, store: ResourceStore, keys: list[str]) -> dict[str, float]:
     address, admin = (place.setting.address(f"{name}-{what}") for what in ("requests", "admin"))
     began = time.monotonic()
     pid = await asyncio.to_thread(_start, place, kind, name, address, admin)
@@ -164,7 +178,7 @@ async def _figures(place: _Place, kind: str, name: str, store: ResourceStore, ke
         await asyncio.to_thread(_gone, process)
 
 
-def _start(place: _Place, kind: str, name: str, address: str, admin: str) -> int:
+def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
     host, port = address.rsplit(":", 1)
     admin_host, admin_port = admin.rsplit(":", 1)
     text = Template(_TEMPLATE.read_text()).substitute(
@@ -180,6 +194,7 @@ def _start(place: _Place, kind: str, name: str, address: str, admin: str) -> int
         view_listener="",
         view_cluster="",
         **sockets_of("sidecar", "", name),
+        **IN_BOOTSTRAP,
     )
     if kind == EAGER:
         text = text.replace(_DYNAMIC, _ALL_CLUSTERS)
@@ -253,9 +268,9 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
 
     small, large = (values(ON_DEMAND, size, "rss_mb") for size in (SIZES[0], SIZES[-1]))
     eager = values(EAGER, SIZES[-1], "rss_mb")
-    columns = ("clusters", "sidecar", *_FIGURES.values())
+    columns = ("clusters", "sidecar", *FIGURES.values())
     rows: list[tuple[float | str, ...]] = [
-        (f"{size:,}", kind, *(round(median(values(kind, size, figure), seed=0).estimate, 1) for figure in _FIGURES))
+        (f"{size:,}", kind, *(round(median(values(kind, size, figure), seed=0).estimate, 1) for figure in FIGURES))
         for size in SIZES
         for kind in (ON_DEMAND, EAGER)
     ]
@@ -263,8 +278,8 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
         name=NAME,
         unit=MIXED,
         arms={
-            f"{_FIGURES[figure]}, {kind}, {size:,} clusters": values(kind, size, figure)
-            for figure in _FIGURES
+            f"{FIGURES[figure]}, {kind}, {size:,} clusters": values(kind, size, figure)
+            for figure in FIGURES
             for kind, size in seen
         },
         claims=[
@@ -291,9 +306,9 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
 
 def _chart(seen: Mapping[tuple[str, int], list[dict[str, float]]], figure: str, rounds: int) -> Chart:
     return chart_of_lines(
-        f"{NAME}: {_FIGURES[figure]}",
+        f"{NAME}: {FIGURES[figure]}",
         logarithmic("clusters", SIZES[0], SIZES[-1]),
-        _FIGURES[figure],
+        FIGURES[figure],
         {
             kind: [(size, median([each[figure] for each in seen[kind, size]], seed=0)) for size in SIZES]
             for kind in (ON_DEMAND, EAGER)

@@ -75,12 +75,14 @@ class Outlook:
         latency: of a model.
         assumed: ``utilisation`` and ``noticed-s`` are used.
         seed: the same seed gives the same figures.
+        size: requests of one simulation, all clusters together; a million, if left out.
     """
 
     demand: Demand
     latency: Latency
     assumed: Assumptions
     seed: int
+    size: int = 0
 
     @property
     def cluster(self) -> Cluster:
@@ -105,7 +107,7 @@ class Outlook:
     @property
     def requests(self) -> int:
         """Of one simulation in each cluster."""
-        all_together = _REQUESTS * min(1.0, _MANY / self.cluster.replicas)
+        all_together = (self.size or _REQUESTS) * min(1.0, _MANY / self.cluster.replicas)
         return max(_LEAST_EACH, int(all_together / self.lanes))
 
     def tails(self, balancers: Mapping[str, int]) -> Iterator[Tail]:

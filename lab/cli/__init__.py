@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from lab.cli.interrupting import interrupted_by_signals
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def main() -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        status = app(arguments, prog_name="lab", standalone_mode=False)
+        with interrupted_by_signals():
+            status = app(arguments, prog_name="lab", standalone_mode=False)
     except typer.TyperException as error:
         if debug:
             raise

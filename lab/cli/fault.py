@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,8 +17,7 @@ from lab.faults.page import document_of, levels_in_words
 from lab.lab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable
 
     from lab.faults import Fault, Observation
 
@@ -75,9 +73,8 @@ def inject(
     """
     lab = Lab(name)
     say = progress_for(as_json=as_json)
-    with _hearing_signals():
-        fault = lab.inject(kind, target, level=level, seed=seed, for_s=for_s, **_settings(set_))
-        seen = _look(fault) if for_s is None else _wait_and_heal(fault, say)
+    fault = lab.inject(kind, target, level=level, seed=seed, for_s=for_s, **_settings(set_))
+    seen = _look(fault) if for_s is None else _wait_and_heal(fault, say)
     if as_json:
         print_json({**fault.to_document(), "observed": seen.to_document(), "healed": not fault.active})
     else:
@@ -214,18 +211,3 @@ def _show(fault: Fault, seen: Observation, *, healed: bool) -> None:
         console.print(f"ends by itself at {_clock(record.until_ns)}, or heal it: lab fault heal {fault.id}")
     else:
         console.print(f"until: lab fault heal {fault.id}")
-
-
-@contextmanager
-def _hearing_signals() -> Iterator[None]:
-    """SIGTERM and a terminal that goes away are heard as Ctrl-C is."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -240,7 +240,7 @@ def _stacked(chart: BarChart, frame: _Frame) -> Drawing:
         names.append(frame.name(group.label, y + 2))
         if frame.above:
             y += ROW
-        total = 0.0
+        total: float = 0
         for bar in group.bars:
             start, end = frame.across(total), frame.across(total + bar.value)
             total += bar.value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lab.control_planes import CONTROL_PLANE
 from lab.errors import UnitError
 from lab.routing.document import RouteTable
-from lab.spec import CallerSpec, LabSpec
+from lab.spec import CallerSpec, LabSpec, SecuritySpec
 from lab.units import Plan, Port, Unit, plan
 
 if TYPE_CHECKING:
@@ -26,8 +26,16 @@ _TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
 
 
 def spec_of(callers: Iterable[str]) -> LabSpec:
-    """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte."""
-    return LabSpec(topologies=["mesh"], callers={name: CallerSpec() for name in callers}, resolver="shared")
+    """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte.
+
+    It is in plaintext, as benches are.
+    """
+    return LabSpec(
+        topologies=["mesh"],
+        callers={name: CallerSpec() for name in callers},
+        resolver="shared",
+        security=SecuritySpec(mode="plaintext"),
+    )
 
 
 def replica_port(site: ProcessSite) -> int:

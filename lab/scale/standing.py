@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from lab.admin import AdminClient
+from lab.faults import Journal
 from lab.lab import Lab
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
@@ -24,6 +25,7 @@ from models.proto.control.v1 import host_pb2, host_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from lab.scale.topology import Topology
@@ -83,6 +85,11 @@ class ScaleLab:
         """How many clusters an Envoy holds."""
         return self.stats(sidecar, "cluster_manager.active_clusters")["cluster_manager.active_clusters"]
 
+    def discovered_by(self, sidecar: Unit) -> list[str]:
+        """Routing keys whose clusters an Envoy holds because it has asked for them, in order."""
+        found = self._ask(sidecar, "/config_dump?resource=dynamic_active_clusters").get("configs", ())
+        return sorted(each["cluster"]["name"] for each in found)
+
     def allocated_mb(self, sidecar: Unit) -> float:
         """Memory that an Envoy has allocated, by its own word, MB."""
         return int(self._ask(sidecar, "/memory")["allocated"]) / 1e6
@@ -106,8 +113,24 @@ class ScaleLab:
 
     def restart(self, unit: str) -> None:
         """Kills a unit and starts it again; returns at once."""
-        self.runtime.kill(self.state.running[unit])
-        self.start(self.state.plan.unit(unit))
+        with self._audited("restart", unit):
+            self.runtime.kill(self.state.running[unit])
+            self.start(self.state.plan.unit(unit))
+
+    @contextmanager
+    def frozen(self, unit: str) -> Iterator[None]:
+        """A unit that says nothing for as long as the body runs."""
+        running = self.state.running[unit]
+        with self._audited("pause", unit):
+            self.runtime.pause(running)
+        try:
+            yield
+        finally:
+            with self._audited("resume", unit):
+                self.runtime.resume(running)
+
+    def _audited(self, act: str, unit: str) -> AbstractContextManager[None]:
+        return Journal(self.lab.folder).doing(f"unit {act}", unit)
 
     def start(self, unit: Unit) -> None:
         """Starts a unit, or what ends with the lab as units do."""
@@ -131,14 +154,17 @@ def standing(
     seed: int,
     say: Callable[[str], None],
     home: Path | None = None,
+    name: str = "",
 ) -> Iterator[ScaleLab]:
     """Brings such a lab up, and takes it down again; arguments as for :func:`lab.scale.topology.generate`.
+
+    Its name is one of its own, unless it is given one.
 
     Raises:
         InputError: a number is out of range.
         UnitError: a unit did not come up.
     """
-    lab = Lab(f"scale-{secrets.token_hex(3)}", home)
+    lab = Lab(name or f"scale-{secrets.token_hex(3)}", home)
     try:
         generate(clusters=clusters, callers=callers, use_cases=use_cases)  # bad numbers are said before all else
         lab.folder.mkdir(parents=True)

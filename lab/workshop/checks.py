@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab.bench.decomposition import PARTS
 from lab.bench.talk import json_bytes, protobuf_bytes
+from lab.capacity.assumptions import Assumptions
+from lab.capacity.fleet import fleet
 from lab.checkers.plain import decide
 from lab.client import TOPOLOGIES
 from lab.errors import LabError
@@ -22,6 +24,8 @@ from lab.workshop.watch import back, cut_off, watch
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from lab.capacity.costs import Costs
+    from lab.capacity.fleet import Demand
     from lab.runs import RunResult
     from lab.workshop.session import WorkshopLab
 
@@ -29,6 +33,9 @@ RANKING = "ContinueWatchingRanking"
 
 _CANARY, _MANY, _SOME = 0.05, 2_000, 200
 _FIVE_SIGMA = 5 * (_CANARY * (1 - _CANARY) / _MANY) ** 0.5
+
+_PRICES = {"core-hour", "gigabyte"}
+_BUSY_AFTER = (0.8, 0.9)  # of the slots that are left once a zone has gone: below is dear, above is slow
 
 _FIELDS = ("device", "country", "segment")
 _CONTEXTS = [
@@ -195,6 +202,37 @@ def check_remedies(answer: Collection[str]) -> Told:
     if helps - given:
         return not_yet("There are more. What do those that you found have in common?")
     return right("Each ends old connections: an L4 balancer chooses once a connection, so only new ones can be moved.")
+
+
+def check_cheaper(demand: Demand, costs: Costs, change: Mapping[str, float]) -> Told:
+    """Notebook 6: one assumption, and no price, that halves what a million requests cost by the gateway."""
+    if len(change) != 1:
+        return not_yet("Change one assumption, and one only.")
+    if _PRICES & change.keys():
+        return not_yet("Prices are not yours to set. Of what is paid for, what could there be less of?")
+    try:
+        before, after = (fleet("gateway", demand, costs, Assumptions(given)).usd.value for given in ({}, change))
+    except LabError as error:
+        return not_yet(str(error))
+    if after > before / 2:
+        return not_yet(
+            f"It was {before:.3f} USD, and is {after:.3f}. Of which two parts is it made up, and which is more?"
+        )
+    return right(
+        f"From {before:.3f} USD to {after:.3f}. What stays within its zone saves more than any faster gateway could."
+    )
+
+
+def check_headroom(*, utilisation: float) -> Told:
+    """Notebook 6: how busy slots may be, so that two zones of three can do it all."""
+    if not 0 < utilisation < 1:
+        return not_yet("Write a share of the slots, above 0 and below 1.")
+    after = utilisation * 3 / 2
+    if after > _BUSY_AFTER[1]:
+        return not_yet(f"With a zone gone, the other two would be {after:.0%} busy. What does the tail do there?")
+    if after < _BUSY_AFTER[0]:
+        return not_yet(f"Safe, and dear: with a zone gone, the other two would be {after:.0%} busy. Can they do more?")
+    return right(f"With a zone gone, the others are {after:.0%} busy: the tail grows, and no queue does without end.")
 
 
 def _as_published(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,12 @@ class Fleet:
     def keep_only(self, tables: Iterable[RouteTable]) -> None:
         """Tells sidecars and gateways that what none of these tables names is nowhere any longer."""
         self._tables = list(tables)
-        gone = self._placement.keys() - set().union(*(table.versions.keys() for table in self._tables))
+        newest, *others = self._tables
+        gone = {
+            key
+            for key in self._placement.keys() - newest.versions.keys()
+            if not any(key in table.versions for table in others)
+        }
         for key in gone:
             self._take_away(key)
         self._placed = (
@@ -137,7 +142,8 @@ class Fleet:
         self._frozen = True
 
     def _keys_for(self, caller: str) -> set[str]:
-        return {key for table in self._tables for key in self._keys_by(table, caller)}
+        different = {id(keys): keys for table in self._tables for keys in [self._keys_by(table, caller)]}
+        return set().union(*different.values())
 
     def _keys_by(self, table: RouteTable, caller: str) -> frozenset[str]:
         """Of what a table says, only who may pin versions depends on more than its use cases, which seldom change."""

@@ -139,6 +139,7 @@ class Membership:
         self._assignments: Mapping[str, Assignment] = {}
         self._assigned_in: dict[str, int] = {}  # cluster → revision in which it was given what it is to hold now
         self._common: dict[str, _Common] = {}  # by cluster, as far as looked up
+        self._ready: dict[str, Assignment] = {}  # cluster → what its replicas were last found to be ready for, and are
         self._progress = asyncio.Condition()
         self._last_look = 0.0
         self._forgiving_until = 0.0
@@ -172,16 +173,21 @@ class Membership:
         changed += before.keys() - assignments.keys()
         for cluster in changed:
             self._assigned_in[cluster] = revision
+            self._ready.pop(cluster, None)
             for registration in self._clusters.get(cluster, {}).values():
                 registration.stream.untold.add(cluster)
                 registration.stream.wake.set()
 
     def holds(self, needed: Mapping[str, Assignment]) -> bool:
         """Whether every replica of these clusters has loaded what is needed of it, and is to keep that."""
-        assigned = self._assignments.get
+        assigned, ready = self._assignments.get, self._ready.get
+        # Most are what was assigned and found ready before.
+        others = [each for each, need in needed.items() if assigned(each) is not need or ready(each) is not need]
         return all(
-            (its := assigned(cluster)) is not None and need.keys <= its.keys and need.keys <= self._look(cluster).keys
-            for cluster, need in needed.items()
+            (its := assigned(each)) is not None
+            and needed[each].keys <= its.keys
+            and needed[each].keys <= self._look(each).keys
+            for each in others
         )
 
     def serving(self, clusters: Collection[str]) -> int:
@@ -214,7 +220,12 @@ class Membership:
         def settled() -> bool:
             nonlocal waiting
             # Only those that were not ready at the last look: there may be thousands that were.
-            waiting = {cluster: need for cluster, need in waiting.items() if not self._is_ready(cluster, need)}
+            ready = self._ready.get
+            waiting = {
+                cluster: need
+                for cluster, need in waiting.items()
+                if ready(cluster) is not need and not self._is_ready(cluster, need)
+            }
             return not waiting or self._load_failure(waiting) is not None
 
         try:
@@ -344,6 +355,7 @@ class Membership:
             return
         for cluster in clusters:
             self._common.pop(cluster, None)
+            self._ready.pop(cluster, None)
         self._on_change(clusters)
         async with self._progress:
             self._progress.notify_all()
@@ -352,10 +364,13 @@ class Membership:
         return [each for each in self.members_of(cluster) if not each.draining]
 
     def _is_ready(self, cluster: str, need: Assignment) -> bool:
+        if self._ready.get(cluster) is need:
+            return True
         found = self._look(cluster)
-        if not found.replicas or found.revision < self._assigned_in.get(cluster, 0):
+        if not found.replicas or found.revision < self._assigned_in.get(cluster, 0) or not need.keys <= found.keys:
             return False
-        return need.keys <= found.keys
+        self._ready[cluster] = need
+        return True
 
     def _look(self, cluster: str) -> _Common:
         found = self._common.get(cluster)

@@ -21,9 +21,9 @@ KEY = "cw-ranker.v1"
 class Node:
     """Plays Envoy."""
 
-    def __init__(self, store: ResourceStore, caller: str | None = None) -> None:
+    def __init__(self, store: ResourceStore, caller: str | None = None, *, shared: bool = False) -> None:
         self.subscriber = Subscriber("homepage-sidecar", "sidecar")
-        self._stream = DeltaStream(store, self.subscriber, caller=caller)
+        self._stream = DeltaStream(store, self.subscriber, caller=caller, shared=shared)
         store.add_listener(self._stream)
 
     def asks(self, type_url: str, *names: str, holding: dict[str, str] | None = None) -> None:
@@ -236,6 +236,18 @@ def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -
         for each in limits.descriptors
     ]
     assert not limits.HasField("token_bucket")  # who fits none of them is not limited
+
+
+def test_whose_share_a_request_uses_up_is_told_to_an_envoy_that_all_share_and_to_no_other(store: ResourceStore) -> None:
+    of_all, of_one = Node(store, shared=True), Node(store, caller="homepage")
+    for each in (of_all, of_one):
+        each.asks(EXTENSION, "keys")
+        each.versions_sent()
+
+    store.update(tenants={"ads": {"rate": 5, "callers": ["search"]}})
+
+    assert of_all.versions_sent().keys() == {"keys"}
+    assert of_one.versions_sent() == {}
 
 
 class TestOfOneCaller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 import urllib.request
@@ -171,6 +172,69 @@ def test_a_gateway_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab) -> No
                 assert "may not name tenant 'ads'" in reason
 
 
+@pytest.fixture
+def central_envoy(lab: Lab) -> str:
+    address = lab.endpoints().central_envoy
+    assert address is not None
+    return address
+
+
+def test_the_central_envoy_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab, central_envoy: str) -> None:
+    for caller, may in {"homepage": False, "search": True}.items():
+        key = ("x-routing-key", KEYS[caller])
+        with open_blocking_channel(central_envoy, as_unit(lab, caller)) as channel:
+            message = request(caller, USE_CASES[caller], tenant="ads")
+            if may:
+                assert ask(channel, message, key, ("x-tenant", "ads")).answered_by.tenant == "ads"
+            else:
+                code, reason = refusal(lambda: ask(channel, message, key, ("x-tenant", "ads")))  # noqa: B023 (at once)
+                assert code is grpc.StatusCode.PERMISSION_DENIED
+                assert "may not name tenant 'ads': those who may are in tenants.ads.callers" in reason
+
+            # Nor by leaving the header out, which is to name none, nor by sending two.
+            code, reason = refusal(lambda: ask(channel, message, key))  # noqa: B023 (called at once)
+            assert (code, reason.split(": ", 1)[1]) == (
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "x-tenant says '%', the body says 'ads'; name the same tenant in both",
+            )
+            twice = (("x-tenant", "%"), ("x-tenant", "ads"))
+            code, reason = refusal(lambda: ask(channel, message, key, *twice))  # noqa: B023 (called at once)
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert reason.endswith("x-tenant: send none or exactly one")
+
+
+@pytest.fixture
+def limited(lab: Lab, tmp_path: Path) -> Iterator[None]:
+    """Whatever has no entry may ask twice, and then not for a quarter of an hour."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(f"{ROUTES}  default: {{rate: 0.001, burst: 2}}\n  kids: {{concurrent: 5}}\n")
+    lab.publish(routes)
+    yield
+    routes.write_text(ROUTES)
+    lab.publish(routes)
+
+
+@pytest.mark.usefixtures("limited")
+def test_the_central_envoy_charges_names_that_a_caller_makes_up_to_that_caller(lab: Lab, central_envoy: str) -> None:
+    def statuses(caller: str, tenants: list[str]) -> list[str]:
+        found = []
+        with open_blocking_channel(central_envoy, as_unit(lab, caller)) as channel:
+            for tenant in tenants:
+                headers = ("x-routing-key", KEYS[caller]), ("x-tenant", tenant)
+                try:
+                    ask(channel, request(caller, USE_CASES[caller], tenant), *headers)
+                    found.append("OK")
+                except grpc.RpcError as error:
+                    found.append(error.code().name)
+        return found
+
+    # Of default's rate each caller has two at once, whatever it calls itself, and nobody uses up another's.
+    assert statuses("homepage", ["made-up-1", "made-up-2", "made-up-3"]) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
+    assert statuses("search", ["made-up-1", "made-up-2", "made-up-3"]) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
+    # What has an entry is counted by itself, and not at all where that has no rate.
+    assert statuses("search", ["ads", "kids", "kids", "kids"]) == ["OK"] * 4
+
+
 def test_a_resolver_answers_none_but_its_caller(lab: Lab) -> None:
     resolver = lab.endpoints().clients["homepage"].resolver
     assert resolver is not None
@@ -223,9 +287,14 @@ class TestAudit:
             return [each for each in found if each["at_ns"] >= began_ns]
 
         # A replica tells what is done to it with its next report.
-        eventually("the fault is told", acts, within=SOON, until=lambda seen: len(seen) >= 5)
-        seen = acts()
-        assert {"spiffe://lab.internal/operator/cli"} == {each["who"] for each in seen}
+        eventually("the fault is told", acts, within=SOON, until=lambda seen: len(seen) >= 7)
+        told = acts()
+        operator = "spiffe://lab.internal/operator/cli"
+        by_the_lab = [each for each in told if each["kept_by"] == "lab"]
+        assert [each["what"] for each in by_the_lab] == ["fault inject error", "fault heal error"]
+        assert all(each["who"].endswith(f"(uid {os.getuid()}) as {operator}") for each in by_the_lab)
+        seen = [each for each in told if each["kept_by"] == "control-plane"]
+        assert {operator} == {each["who"] for each in seen}
         done = [(each["unit"], each["what"].rpartition("/")[2], each["status"]) for each in seen]
         assert done[:2] == [("control-plane", "Publish", "OK"), ("control-plane", "Rollback", "OK")]
         assert ("ml-cluster-1-a", "SetBehaviour", "OK") in done
@@ -263,7 +332,7 @@ class TestAudit:
         def turned_away() -> set[str]:
             return {
                 each.what.rpartition("/")[2]
-                for each in lab.acts()
+                for each in lab.audit().acts
                 if (each.who, each.status) == (who, "PERMISSION_DENIED")
             }
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+import pytest
 
 from lab.checkers import Outcome
 from lab.scale.run import ScaleOptions, run
-
-if TYPE_CHECKING:
-    import pytest
+from lab.waiting import eventually
 
 
 def test_fifty_clusters_answer_three_callers_rightly_whatever_is_changed(
@@ -27,3 +33,21 @@ def test_fifty_clusters_answer_three_callers_rightly_whatever_is_changed(
     assert result.figures["stuck"]["move_ms"]["n"] == 20
     # Whoever comes back is not told again what it has.
     assert result.figures["restart"]["xds_kb"]["most"] < result.figures["warm_xds_kb"]["median"] / 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_before_its_time_it_takes_its_lab_down(tmp_path: Path, number: signal.Signals) -> None:
+    def units() -> list[int]:
+        return [each.pid for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(each.info["cmdline"])]
+
+    command = [str(Path(sys.executable).parent / "lab"), "scale", "--json", "--seconds", "60"]
+    command += ["--clusters", "50", "--callers", "2", "--use-cases", "20"]
+    environment = {**os.environ, "LAB_HOME": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as scale:
+        eventually("sidecars are there", units, within=timedelta(seconds=60), until=lambda found: len(found) >= 3)
+        scale.send_signal(number)
+        _, said = scale.communicate(timeout=60)
+
+    assert (scale.returncode, said.splitlines()[-1]) == (130, "lab: interrupted")
+    assert units() == []
+    assert not list(tmp_path.glob(".lab/*"))

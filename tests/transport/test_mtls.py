@@ -14,8 +14,10 @@ import pytest
 from lab.errors import SpecError, UnitError
 from lab.identity import OPERATOR, Identity
 from lab.identity.authority import Authority, folder_of
-from lab.transport import RestServer, listen, new_server, open_channel, peer_identity
-from lab.transport.security import MTLS, Security
+from lab.transport import listen, new_server, open_channel, peer_identity
+from lab.transport.guard import MAX_HEADER_BYTES
+from lab.transport.security import MTLS, PLAINTEXT, Security
+from tests.negative.wire import Answer, Wire, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -167,12 +169,20 @@ async def test_a_certificate_that_cannot_be_read_leaves_the_one_before_in_force(
         assert (await status_of(address, client))[0] is grpc.StatusCode.OK
 
 
-async def test_rest_is_no_way_around_it(security: MakeSecurity) -> None:
-    async def answer(_: object) -> object:
-        raise AssertionError
+@pytest.mark.parametrize("mode", [PLAINTEXT, MTLS])
+async def test_headers_are_bounded_also_where_they_come_in_pieces(security: MakeSecurity, mode: str) -> None:
+    server, client = (security("model", "m"), security("gateway", "g")) if mode == MTLS else (Security(), Security())
 
-    rest = RestServer(answer)  # type: ignore[arg-type]
-    assert rest.listen("127.0.0.1:0", security("model", "m")) == 0
+    def ask(address: str, size: int) -> Answer:
+        with Wire(address, tls_context(client) if mode == MTLS else None) as wire:
+            return wire.ask((b"x-padding", b"x" * size), path=_PATH)
+
+    async with serving(server, "gateway") as address:
+        refused = await asyncio.to_thread(ask, address, MAX_HEADER_BYTES)
+        assert refused.status == "RESOURCE_EXHAUSTED"
+        assert refused.reason.startswith("test.Echo: 16")
+        assert refused.reason.endswith("bytes of headers; send 16384 at most")
+        assert (await asyncio.to_thread(ask, address, 1_000)).status == "OK"
 
 
 def test_a_certificate_is_of_tls_1_3_s_kind_and_names_the_unit(security: MakeSecurity) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from lab.bench.decomposition import PARTS
 from lab.bench.talk import json_bytes, protobuf_bytes
+from lab.capacity.costs import Costs
+from lab.capacity.fleet import Demand
 from lab.client import TOPOLOGIES
 from lab.lab import CHECKOUT
 from lab.routing.document import read_path
@@ -20,6 +22,8 @@ from lab.workshop.checks import (
     check_bytes,
     check_canary,
     check_causes,
+    check_cheaper,
+    check_headroom,
     check_phones_in_germany,
     check_remedies,
     check_who_notices,
@@ -170,6 +174,34 @@ def test_whatever_ends_old_connections_is_a_remedy() -> None:
     is_hinted(check_remedies({*remedies, "a weight for the new replica"}), "does not help")
 
 
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({}, "one only"),
+        ({"cross-zone": 0.1, "utilisation": 0.9}, "one only"),
+        ({"gigabyte": 0.001}, "Prices"),
+        ({"utilisation": 0.99}, "which is more"),
+        ({"cross-zone": 0.5}, "which is more"),
+        ({"cross-zone": 2}, "out of range"),
+        ({"luck": 1}, "luck"),
+    ],
+)
+def test_what_costs_half_is_found_where_most_of_the_cost_is(change: Mapping[str, float], hint: str) -> None:
+    demand = Demand(rps=1e6, payload_bytes=30_000, callers=30, clusters=2_000, slots=4, service_s=0.02)
+    costs = Costs({("gateway", part, 30_000): 0.0005 for part in ("caller", "gateway")}, "a test")
+
+    is_hinted(check_cheaper(demand, costs, change), hint)
+    assert check_cheaper(demand, costs, {"cross-zone": 0.1}).right
+
+
+def test_room_for_a_zone_is_neither_too_much_nor_too_little() -> None:
+    assert check_headroom(utilisation=0.6).right
+    assert check_headroom(utilisation=0.55).right
+    is_hinted(check_headroom(utilisation=0.8), "120%")
+    is_hinted(check_headroom(utilisation=0.3), "dear")
+    is_hinted(check_headroom(utilisation=1.0), "below 1")
+
+
 def test_no_notebook_has_the_solutions() -> None:
     text = "".join(path.read_text() for path in Path(CHECKOUT / "notebooks").glob("*.ipynb"))
 
@@ -177,5 +209,6 @@ def test_no_notebook_has_the_solutions() -> None:
         'check_who_notices({\\"envoy\\"})',
         '(\\"gateway\\", \\"gateway-passthrough\\")',
         "ml-cluster-4-a",
+        '\\"cross-zone\\":',
     ):
         assert solution not in text

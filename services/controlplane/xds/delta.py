@@ -51,7 +51,7 @@ class DeltaStream:
         subscriber: the node.
         dress: makes of a cluster what the node is told.
         caller: whose keys alone it may use; None if it may use all.
-        by_caller: whether callers prove to it who they are, so that it may let each use what that one may.
+        shared: whether all callers send to it, so that it lets each use what that one may.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class DeltaStream:
         dress: Dress = in_plaintext,
         *,
         caller: str | None = None,
-        by_caller: bool = False,
+        shared: bool = False,
     ) -> None:
         self.node = subscriber.node
         self._store = store
@@ -69,7 +69,7 @@ class DeltaStream:
         self._subscriber = subscriber
         self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
         self._progress = Progress(subscriber, store.subscribers.generation)
-        self._caller, self._by_caller = caller, by_caller
+        self._caller, self._shared = caller, shared
         self._keys = store.keys(caller)
         self._nowhere: set[tuple[str, str]] = set()
         self._offer: tuple[int, list[Resource]] | None = None
@@ -94,9 +94,9 @@ class DeltaStream:
     def keys_changed(self) -> None:
         """Called by the store: what led nowhere may be of use now, and the other way round."""
         before, self._keys = self._keys, self._store.keys(self._caller)
-        concerned = before ^ self._keys
+        concerned = before ^ self._keys if before is not self._keys else frozenset()
         extensions = self._subscriptions[EXTENSION]
-        if KEY_LIST in extensions.sent and (concerned or self._by_caller):
+        if KEY_LIST in extensions.sent and (concerned or self._shared):
             extensions.changed.add(KEY_LIST)
         if concerned:
             for type_url in (CLUSTER, ENDPOINTS):
@@ -168,7 +168,7 @@ class DeltaStream:
         """What this node is told; of what it may not use, the same as of what is not there."""
         if type_url == EXTENSION:
             if name == KEY_LIST:
-                return self._store.key_list(self._caller, by_caller=self._by_caller)
+                return self._store.key_list(self._caller, shared=self._shared)
             return self._store.get(type_url, name)
         if self._caller is not None and _key(type_url, name) not in self._keys:
             return empty_cluster(name) if type_url == CLUSTER else endpoints(name, ())

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SHARED = "central-envoy"
+"""Role of an Envoy that all callers send to."""
+
 
 class _Stream(Protocol):
     """What one node subscribes to, was sent, and has acknowledged."""
@@ -75,9 +78,8 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "sidecar"))
         identity = await _checked(first.node, subscriber, context)
         dress = in_plaintext if identity is None else ForEnvoy(_said(first.node, "secrets"))
-        caller = caller_of(identity)
-        by_caller = identity is not None and caller is None
-        stream = DeltaStream(self._store, subscriber, dress, caller=caller, by_caller=by_caller)
+        shared = subscriber.role == _SHARED
+        stream = DeltaStream(self._store, subscriber, dress, caller=caller_of(identity), shared=shared)
         async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
             async for response in responses:
                 yield response

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from services.controlplane.subscribers import Subscribers
-from services.controlplane.xds import keys as key_lists
+from services.controlplane.xds.keys import NAME as KEY_LIST
+from services.controlplane.xds.keys import key_list, shared_key_list
 from services.controlplane.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -71,6 +72,7 @@ class ResourceStore:
         self._keys_for, self._callers = keys_for, callers
         self._key_lists: dict[tuple[str | None, bool], Resource] = {}
         self._keys_by_caller: dict[str | None, frozenset[str]] = {}
+        self._keys_before: dict[str | None, frozenset[str]] = {}
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
         # What each resource is made of, and those that somebody has asked for; of thousands, most are never asked for.
@@ -110,27 +112,35 @@ class ResourceStore:
         return found
 
     def keys(self, caller: str | None) -> frozenset[str]:
-        """Routing keys that a caller may use and that have a cluster; all of the latter for None."""
+        """Routing keys that a caller may use and that have a cluster; all of the latter for None.
+
+        It is the same object until it changes.
+        """
         found = self._keys_by_caller.get(caller)
         if found is None:
             clusters = self._parts[CLUSTER].keys()
             may_use = clusters if caller is None or self._keys_for is None else self._keys_for(caller)
-            found = frozenset(clusters & may_use)
-            self._keys_by_caller[caller] = found
+            found, before = frozenset(clusters & may_use), self._keys_before.get(caller)
+            # The very same set for as long as it says the same: nobody then has to compare thousands of keys again.
+            found = self._keys_by_caller[caller] = before if found == before and before is not None else found
         return found
 
-    def key_list(self, caller: str | None, *, by_caller: bool) -> Resource:
-        """What an Envoy of a caller's lets through, or, for None, an Envoy that all share.
+    def key_list(self, caller: str | None, *, shared: bool) -> Resource:
+        """What an Envoy lets through.
 
         Args:
-            caller: whose.
-            by_caller: to each caller what that one may use, as it proves there who it is.
+            caller: whose keys alone; None for all.
+            shared: all callers send to it, each what that one may use if it proves there who it is.
         """
-        found = self._key_lists.get((caller, by_caller))
+        found = self._key_lists.get((caller, shared))
         if found is None:
-            of_callers = {each: self.keys(each) for each in self._callers()} if by_caller else None
-            found = self._key_lists[caller, by_caller] = key_lists.key_list(self.keys(caller), of_callers)
+            found = self._key_lists[caller, shared] = self._shared_key_list() if shared else key_list(self.keys(caller))
         return found
+
+    def _shared_key_list(self) -> Resource:
+        of_callers = {each: self.keys(each) for each in self._callers()}
+        [tenants] = self._parts[EXTENSION].get(TENANTS, ({},))
+        return shared_key_list(self.keys(None), of_callers, tenants)
 
     def update(
         self,
@@ -172,9 +182,13 @@ class ResourceStore:
             | self._remove(ENDPOINTS, removed_endpoint_sets),
             EXTENSION: self._put(EXTENSION, {} if tenants is None else {TENANTS: (tenants,)}),
         }
+        if changed[EXTENSION]:
+            # Whose share a request uses up says the list of keys where it is shared.
+            changed[EXTENSION].add(KEY_LIST)
+            self._key_lists.clear()
         if clusters is not None or removed_clusters is not None:
             self._listeners_by_caller.clear()
-            self._keys_by_caller.clear()
+            self._keys_before, self._keys_by_caller = self._keys_by_caller, {}
             self._key_lists.clear()
             for stream in self._streams:
                 stream.keys_changed()

@@ -1,4 +1,4 @@
-"""Tenants' limits for an Envoy that all callers share: its local rate limit, by the header that names the tenant.
+"""Tenants' limits for an Envoy that all callers share: its local rate limit, by what the filter of keys charges it to.
 
 Of the table's limits these are the rates. The filter knows nothing of requests under way.
 """
@@ -11,11 +11,12 @@ from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
+from envoy.type.metadata.v3 import metadata_pb2
 from envoy.type.v3 import percent_pb2, token_bucket_pb2
 from google.protobuf import duration_pb2, wrappers_pb2
 
-from lab.routing.keys import TENANT_HEADER
 from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit, limits_of
+from services.controlplane.xds.keys import ACCOUNT
 from services.controlplane.xds.resources import Resource, packed, resource
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ def tenant_limits(tenants: Mapping[str, Mapping[str, Any]]) -> Resource:
             route_components_pb2.RateLimit(
                 actions=[
                     route_components_pb2.RateLimit.Action(
-                        request_headers=route_components_pb2.RateLimit.Action.RequestHeaders(
-                            header_name=TENANT_HEADER, descriptor_key=_KEY
+                        metadata=route_components_pb2.RateLimit.Action.MetaData(
+                            descriptor_key=_KEY,
+                            metadata_key=metadata_pb2.MetadataKey(
+                                key=ACCOUNT[0], path=[metadata_pb2.MetadataKey.PathSegment(key=ACCOUNT[1])]
+                            ),
+                            source=route_components_pb2.RateLimit.Action.MetaData.DYNAMIC,
                         )
                     )
                 ]
