@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
-from lab.errors import LabError
+from lab.control_planes import CONTROL_PLANE
+from lab.errors import LabError, SpecError
 from lab.runtime import ports
 from lab.runtime.breaking import Breaking
 from lab.runtime.compose import carried, copying, document, engine, image, subnets
@@ -79,6 +80,9 @@ class ComposeRuntime:
 
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
         """Writes the compose file, and builds the image if it is not here."""
+        if any(unit.together or unit.files for unit in layout.with_role(CONTROL_PLANE)):
+            # A file of one container is not another's, and what containers find to read anybody here may.
+            raise SpecError("control_planes, store: are for units that are processes; give --runtime process")
         before = self._file.read_text() if self._file.exists() else ""
         with engine.one_line("image"):
             carried.load(self._docker, say)

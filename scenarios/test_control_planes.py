@@ -1,0 +1,114 @@
+"""Several control planes serve the same revisions, and any of them may die."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.admin import AdminClient
+from lab.control_planes import CONTROL_PLANE
+from lab.lab import Lab
+from lab.runs import LoadOptions
+from lab.waiting import eventually
+from scenarios.catalogue import TOPOLOGIES
+from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, await_connected, connected, registered, under_load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from scenarios.scenario import Scenario
+
+RATE_RPS = 100.0
+BOTH = (CONTROL_PLANE, f"{CONTROL_PLANE}-2")
+FOLLOWED_WITHIN = timedelta(seconds=10)
+_ROUTES = """
+use_cases:
+  ContinueWatchingRanking: {callers: [homepage], api: ranking.v1, timeout: 2s, default: cw-ranker@v1}
+models:
+  cw-ranker: {versions: {v1: {cluster: ml-cluster-1}, v2: {cluster: ml-cluster-2}}}
+clusters:
+  ml-cluster-1: {replicas: 2}
+  ml-cluster-2: {replicas: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def _pair(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "routes.yaml").write_text(_ROUTES)
+    spec = folder / "pair.toml"
+    spec.write_text(f"topologies = {json.dumps(TOPOLOGIES)}\ncontrol_planes = {len(BOTH)}\n[callers.homepage]\n")
+    lab = Lab(f"pair-{secrets.token_hex(3)}", home=folder)
+    try:
+        lab.up(spec=spec, runtime=pytestconfig.getoption("--runtime"))
+        yield lab
+    finally:
+        lab.down()
+
+
+@pytest.fixture
+def pair(_pair: Lab, scenario: Scenario) -> Lab:
+    """A small lab with two control planes."""
+    scenario.watch(_pair)
+    return _pair
+
+
+@pytest.mark.scenario(takes_s=8, runtimes=("process",))
+def test_one_of_two_control_planes_is_killed_nothing_fails_and_the_next_publish_converges_through_the_other(
+    scenario: Scenario, pair: Lab, topology: str, tmp_path: Path
+) -> None:
+    """Under load each of two is killed in turn; its nodes go to the other, which publishes to all of them."""
+    load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=2 * AT_MOST_S)
+    with under_load(pair, load) as run:
+        for victim, version in zip(BOTH, ("v2", "v1"), strict=True):
+            _do_without(scenario, pair, victim, version, tmp_path)
+    with scenario.step("Judge every answer"):
+        assert_all_answered_rightly(run.result())
+
+
+def _do_without(scenario: Scenario, pair: Lab, victim: str, version: str, folder: Path) -> None:
+    """One is killed, a version is published through the other, and it is started again."""
+    # A driver that routes by itself is a node, too, and goes with its run.
+    nodes, replicas = connected(pair) & {unit.name for unit in pair.status().units}, registered(pair)
+    with scenario.step(f"Kill {victim}"):
+        fault = scenario.kill(victim, lab=pair)
+    with scenario.step(f"Publish {version} through the other"):
+        revision = _publish(pair, version, folder)
+        # It waits for those that had been the dead one's, too.
+        assert nodes <= {each.node for each in pair.revision(revision).acknowledgements}
+        assert {revision} == _held(pair)
+    with scenario.step(f"Start {victim}, and wait until it serves the same"):
+        fault.heal()
+        await_connected(pair, nodes)
+        eventually(
+            "it serves that revision, and knows all replicas",
+            lambda: _seen_by(pair, victim),
+            within=FOLLOWED_WITHIN,
+            until=lambda seen: seen == (revision, replicas),
+        )
+    scenario.figure(f"acknowledged without {victim}", f"by all {len(nodes)} nodes")
+
+
+def _publish(lab: Lab, version: str, folder: Path) -> int:
+    table = folder / "routes.yaml"
+    table.write_text(_ROUTES.replace("default: cw-ranker@v1", f"default: cw-ranker@{version}"))
+    return lab.publish(table)
+
+
+def _held(lab: Lab) -> set[int]:
+    """The revisions that nodes hold."""
+    known = lab.status().control_plane
+    return {node.acked_revision for node in known.nodes} if known else set()
+
+
+def _seen_by(lab: Lab, control_plane: str) -> tuple[int, set[str]]:
+    """What one of them serves, and the replicas that it knows."""
+    address = next(unit.address for unit in lab.status().units if unit.name == control_plane)
+    with AdminClient(address) as admin:
+        status = admin.status()
+    return status.revision, {each.replica for each in status.replicas}

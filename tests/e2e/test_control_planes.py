@@ -1,0 +1,91 @@
+"""Labs whose revisions are in a real PostgreSQL, and labs with several control planes."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from lab.errors import SpecError
+from lab.runs import LoadOptions
+from lab.spec import read_spec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.lab import Lab
+    from tests.postgresql import Server
+
+CALL = {"topology": "mesh", "caller": "homepage", "context": {"user_id": "u1"}}
+
+
+@pytest.fixture
+def spec(mini_spec: Path, postgresql: Server) -> Path:
+    """Two control planes, and a server's database for their store."""
+    store = f'control_planes = 2\nstore = "{postgresql.new_database()}"\n'
+    mini_spec.write_text(store + mini_spec.read_text())
+    return mini_spec
+
+
+def _nodes(lab: Lab) -> dict[str, int]:
+    known = lab.status().control_plane
+    return {node.node: node.acked_revision for node in known.nodes} if known else {}
+
+
+def test_two_control_planes_on_a_postgresql_store_take_over_from_each_other(new_lab, spec: Path) -> None:
+    lab = new_lab()
+    lab.up(spec=spec)
+    nodes = _nodes(lab)
+    assert {"homepage-resolver", "homepage-sidecar", "gateway-1"} <= nodes.keys()
+    for victim in ("control-plane", "control-plane-2"):
+        lab.kill(victim)
+        revision = lab.publish(spec.parent / "routes.yaml")
+        assert _nodes(lab) == dict.fromkeys(nodes, revision)
+        assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+        lab.up(spec=spec)
+
+    phases = [step.phase for step in lab.revisions()[-1].steps]
+    assert ["stored", "loaded", "endpoints", "converged"] == phases[:4]
+    assert [each.revision for each in lab.revisions()] == [1, 2, 3]
+
+
+def test_the_password_of_the_store_is_nowhere_to_be_seen(new_lab, spec: Path, run_lab) -> None:
+    [password] = re.findall("postgres:(.*)@", spec.read_text())
+    lab = new_lab()
+    assert password not in str(lab.up(spec=spec))
+    run = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=20, duration_s=1))
+    shown = [run_lab(lab, *words.split()) for words in ("status --json", "endpoints --json", "logs", "audit --json")]
+    shown.append(run_lab(lab, "report", str(run.folder)))
+
+    assert all(password not in each.stdout + each.stderr for each in shown)
+    assert not [each.pid for each in psutil.process_iter(["cmdline"]) if password in str(each.info["cmdline"])]
+    kept = [path for path in (*lab.folder.rglob("*"), *run.folder.rglob("*")) if path.is_file()]
+    holding = {path for path in kept if password.encode() in path.read_bytes()}
+    assert {path.name for path in holding} == {"state.json", "store"}
+    assert {path.stat().st_mode & 0o777 for path in holding} == {0o600}
+
+
+@pytest.mark.parametrize(
+    "line", ['store = "mysql://ada:geheim@host/registry"', 'store = "ada:geheim"', "store = 7", "control_planes = 0"]
+)
+def test_a_store_or_a_number_that_cannot_be_is_refused_without_showing_a_password(mini_spec: Path, line: str) -> None:
+    mini_spec.write_text(f"{line}\n{mini_spec.read_text()}")
+
+    with pytest.raises(SpecError, match=f"mini.toml:1: {line.split(maxsplit=1)[0]}: ") as refusal:
+        read_spec(mini_spec)
+
+    assert "geheim" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_store_that_does_not_answer_is_named_when_the_lab_comes_up(new_lab, mini_spec: Path, run_lab) -> None:
+    mini_spec.write_text(f'store = "postgresql://ada:geheim@127.0.0.1:1/registry"\n{mini_spec.read_text()}')
+
+    ended = run_lab(new_lab(), "up", "--spec", str(mini_spec), "--json")
+
+    assert ended.returncode == 1
+    assert "postgresql://ada@127.0.0.1:1/registry: cannot use the registry of revisions" in ended.stderr
+    assert "geheim" not in json.dumps([ended.stdout, ended.stderr])
