@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -28,6 +29,7 @@ _AS_ITS_USER = [
 # Nothing of it is to survive the machine.
 _SETTINGS = {"listen_addresses": "", "fsync": "off", "max_connections": "50", "shared_buffers": "16MB"}
 _WITHIN_S = 30
+_PREFIX = "lab-postgresql-"
 
 
 def programs() -> Path | None:
@@ -86,8 +88,9 @@ def running_server() -> Iterator[Server]:
     """A server in a folder of its own, which is gone afterwards."""
     found = programs()
     assert found is not None
+    _remove_what_the_dead_have_left()
     # Not among the tests' folders: its user may not go there.
-    folder = Path(tempfile.mkdtemp(prefix="lab-postgresql-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     server = Server(folder, secrets.token_hex(8))
     password = folder / "password"
     password.write_text(server.password)
@@ -104,3 +107,11 @@ def running_server() -> Iterator[Server]:
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+def _remove_what_the_dead_have_left() -> None:
+    """Servers end with whoever started them, but a process that is killed cannot remove its folder."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

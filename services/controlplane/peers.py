@@ -133,7 +133,7 @@ class Following:
         self._peers = peers
         self._phases: set[Phase] = set()
         self._changed = asyncio.Condition()
-        self._phase = Phase.LOADED
+        self._phase = Phase.STORED
 
     async def happened(self, event: Event) -> None:
         """The leader, or whoever ends it in its place, has recorded this."""
@@ -142,9 +142,11 @@ class Following:
             self._changed.notify_all()
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
-        """See :class:`Course`: that is the leader's business."""
+        """See :class:`Course`: that is the leader's business, who is told that this one takes part."""
         del timeout_s
         self._phase = phase
+        if phase is Phase.STORED:
+            self._peers.registry.report(self.revision, phase, self._peers.name)
 
     async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
         """See :class:`Course`."""

@@ -54,6 +54,9 @@ _FOLLOWER = "follower "
 _OPTIONS: dict[str, Any] = {
     "connect_timeout": 3,
     "tcp_user_timeout": 5_000,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 2,
     "options": "-c statement_timeout=5s -c lock_timeout=3s -c tcp_keepalives_idle=3 -c tcp_keepalives_interval=1"
     " -c tcp_keepalives_count=3",
 }
@@ -103,7 +106,7 @@ class PostgresStore(SqlStore):
                     await session.execute(f"LISTEN {_CHANNEL}")
                     if is_lost:
                         log.info("store %s reached again", self._rows.name)
-                    is_lost = False
+                    is_lost = self._rows.is_away = False
                     while True:
                         # What was stored while nobody listened is found now, and what a notification was lost of later.
                         yield
@@ -112,7 +115,7 @@ class PostgresStore(SqlStore):
             except (psycopg.Error, RegistryError) as error:
                 if not is_lost:
                     log.warning("store %s lost: %s; trying again", self._rows.name, _one_line(error))
-                is_lost = True
+                is_lost = self._rows.is_away = True
                 await asyncio.sleep(_RECONNECT_PAUSE_S)
 
     def followers(self) -> set[str]:
@@ -126,10 +129,16 @@ class PostgresStore(SqlStore):
 
 
 class _Rows:
-    """A session of the database, which comes back when the server has been away; a :class:`.statements.Rows`."""
+    """A session of the database, which comes back when the server has been away; a :class:`.statements.Rows`.
+
+    Attributes:
+        name: the address without its password.
+        is_away: whether somebody else tries to reach the server: then nobody is kept waiting for that here.
+    """
 
     def __init__(self, address: str) -> None:
         self.name = shown(address)
+        self.is_away = False
         self._address = address
         with ExitStack() as if_it_fails, self._telling():
             self._db = self._connect()
@@ -190,7 +199,7 @@ class _Rows:
         try:
             return self._db.execute(_query(statement), parameters)
         except psycopg.OperationalError:
-            if in_the_midst or not self._db.closed:
+            if in_the_midst or self.is_away or not self._db.closed:
                 raise
             self._db = self._connect()
             return self._db.execute(_query(statement), parameters)

@@ -240,6 +240,8 @@ class Publisher:
         fleet, limit_s = self.fleet, self.timeouts.acknowledge
         sidecars, routers = fleet.store.subscribers, fleet.feed.subscribers
         needed = fleet.needed(table)
+        # To load may take long; to say that one is there may not.
+        await course.others(Phase.STORED, timeout_s=limit_s + LOST_S)
         if there := fleet.membership.holds(needed):
             await course.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
         else:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from lab.errors import SpecError
+from lab.errors import PublishError, SpecError
 from lab.runs import LoadOptions
 from lab.spec import read_spec
+from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +68,28 @@ def test_the_password_of_the_store_is_nowhere_to_be_seen(new_lab, spec: Path, ru
     holding = {path for path in kept if password.encode() in path.read_bytes()}
     assert {path.name for path in holding} == {"state.json", "store"}
     assert {path.stat().st_mode & 0o777 for path in holding} == {0o600}
+
+
+def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(new_lab, mini_spec: Path) -> None:
+    mini_spec.write_text(f"control_planes = 2\n{mini_spec.read_text()}")
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    nodes = _nodes(lab)
+    lab.pause("control-plane")
+    eventually(
+        "all nodes have left it",
+        lambda: nodes.keys() - _nodes(lab).keys(),
+        within=timedelta(seconds=40),
+        until=lambda missing: not missing,
+    )
+
+    with pytest.raises(PublishError, match=r"no answer within 7 s from control-plane: is it frozen\?"):
+        lab.publish(mini_spec.parent / "routes.yaml")
+
+    lab.kill("control-plane")
+    revision = lab.publish(mini_spec.parent / "routes.yaml")
+    assert _nodes(lab) == dict.fromkeys(nodes, revision)
+    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
 
 
 @pytest.mark.parametrize(
