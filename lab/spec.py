@@ -117,6 +117,7 @@ class LabSpec(_Part):
         log_requests: whether callers, resolvers and models write a line a request, as gateways and Envoys always do.
         idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
             to move a model to.
+        clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
     """
 
     topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(default=list(TOPOLOGIES), min_length=1)
@@ -125,6 +126,7 @@ class LabSpec(_Part):
     resolver: Literal["sidecar", "shared"] = "sidecar"
     log_requests: bool = False
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
+    clusters_idle_after_s: float = Field(default=3_600.0, ge=0, le=604_800)
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
     stub: StubSpec = StubSpec()

@@ -171,7 +171,7 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
             addresses written into them, which is what is wrong with ``direct``.
         site: where things are.
     """
-    control_plane = _control_plane(site)
+    control_plane = _control_plane(spec, site)
     models = [
         replica(spec, cluster, name, site.port(name, "grpc"), site)
         for cluster, replicas in {**spec.idle_clusters, **table.clusters}.items()
@@ -215,9 +215,14 @@ def new_replica_name(cluster: str, taken: Collection[str]) -> str:
     return next(name for name in _replica_names(cluster) if name not in taken)
 
 
-def _control_plane(site: Site) -> Unit:
+def _control_plane(spec: LabSpec, site: Site) -> Unit:
     port = site.port(CONTROL_PLANE, "grpc")
-    argv = _python("services.controlplane", listen=port.bind, registry=site.path(CONTROL_PLANE, "registry.sqlite"))
+    argv = _python(
+        "services.controlplane",
+        listen=port.bind,
+        registry=site.path(CONTROL_PLANE, "registry.sqlite"),
+        clusters_idle_after=f"{spec.clusters_idle_after_s:g}",
+    )
     return Unit(CONTROL_PLANE, "control-plane", argv, port, pod=CONTROL_PLANE)
 
 

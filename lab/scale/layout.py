@@ -20,13 +20,19 @@ if TYPE_CHECKING:
     from models.host.hosted import HostedReplica
 
 MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"
+_IDLE_AFTER_S = 900.0
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 _TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
 
 
 def spec_of(callers: Iterable[str]) -> LabSpec:
     """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte."""
-    return LabSpec(topologies=["mesh"], callers={name: CallerSpec() for name in callers}, resolver="shared")
+    return LabSpec(
+        topologies=["mesh"],
+        callers={name: CallerSpec() for name in callers},
+        resolver="shared",
+        clusters_idle_after_s=_IDLE_AFTER_S,
+    )
 
 
 def replica_port(site: ProcessSite) -> int:

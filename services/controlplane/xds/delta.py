@@ -137,6 +137,7 @@ class DeltaStream:
             self._idle.has_left(name)
             self._forget(CLUSTER, name)
         self._gone += gone
+        self._subscriber.clusters_left += len(gone)
         if idle or gone:
             log.info("%s: %d idle clusters let go, %d gone", self.node, len(idle), len(gone))
             self.wake()
@@ -209,6 +210,7 @@ class DeltaStream:
             result.append(self._message(CLUSTER, *self._offer))
             self._offer = None
         self._progress.update(generation)
+        self._subscriber.clusters = len(self._subscriptions[CLUSTER].sent)
         return result
 
     def _response(self, type_url: str, generation: int) -> discovery_pb2.DeltaDiscoveryResponse | None:

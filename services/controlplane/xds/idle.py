@@ -27,12 +27,10 @@ class Idle:
     Attributes:
         after_s: how long a cluster is unused before it leaves, seconds; 0 for never.
         now_s: the clock, seconds.
-        left: clusters that have left the node so far.
     """
 
     after_s: float
     now_s: Callable[[], float] = time.monotonic
-    left: int = 0
     _used_s: dict[str, float] = field(default_factory=dict)
     _leaving: dict[str, int] = field(default_factory=dict)  # reports in which there was nothing, since it has the name
 
@@ -73,4 +71,3 @@ class Idle:
         """The node does not have it any longer."""
         self._used_s.pop(name, None)
         self._leaving.pop(name, None)
-        self.left += 1
