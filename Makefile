@@ -29,6 +29,7 @@ help:  ## List the targets
 	@echo "  RUNTIME=auto|process|compose   how units run (auto: compose where a Docker engine answers)"
 	@echo "  NAME=default           keeps labs on one machine apart"
 	@echo "  RUN=runs/NAME/latest   the run to report"
+	@echo "  ADVISORIES=            folder with advisories in OSV's format, for make audit without the network"
 	@echo "  PAIRS=1000000          how many to compare in make fuzz"
 	@echo "  INPUTS=1000000         how many to try in make fuzz-inputs"
 	@echo "  POINTS=200             at which to kill in make kill9"
@@ -55,8 +56,12 @@ test: $(VENV)/ready  ## Run the whole test suite, and lint beside it
 	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
 	  wait $$lint || { echo "make test: lint has found something: see above, or run make lint" >&2; exit 1; }; exit $$status
 
-audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network
+audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network, or ADVISORIES
+ifeq ($(ADVISORIES),)
 	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
+else
+	@$(BIN)/python -m tests.advisories $(ADVISORIES)
+endif
 
 fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)

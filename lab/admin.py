@@ -143,14 +143,16 @@ class Act:
     """Something that somebody did, or tried to.
 
     Attributes:
-        number: counts on.
+        number: counts on, by whoever keeps it.
         at_ns: Unix nanoseconds.
-        who: the SPIFFE id that the connection has proved; else its address, with ``unproved`` before it.
+        who: the SPIFFE id that the connection has proved; else its address, with ``unproved`` before it. Of what the
+            lab keeps: the operating system's user, and the operator's SPIFFE id if there is one.
         unit: at which.
-        what: full name of the RPC.
+        what: full name of the RPC; of what the lab keeps, what was done in the command's words.
         detail: what with.
         status: name of the status that it ended with; empty if it has not ended, or was cut off.
         reason: why it failed, or was refused.
+        kept_by: ``control-plane``, of what units were asked for; ``lab``, of what was done to them from outside.
     """
 
     number: int
@@ -161,6 +163,7 @@ class Act:
     detail: str
     status: str
     reason: str
+    kept_by: str = "control-plane"
 
 
 class AdminClient:

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.admin import Act, AdminClient
+from lab.admin import AdminClient
 from lab.calls import call
 from lab.certifying import Certifying
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError
-from lab.faults import Faulting
+from lab.faults import AuditLog, Faulting, Journal
 from lab.identity import OPERATOR
 from lab.logs import lines_about
 from lab.publishing import Publishing
@@ -187,16 +187,27 @@ class Lab(Publishing, Certifying, Faulting):
     def endpoints(self) -> LabEndpoints:
         """Where everything is, for outside clients."""
         state = LabState.of(self.folder)
+        scheme = "https" if state.security == MTLS else "http"
         return LabEndpoints(
             callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
             clients=state.plan.clients,
             gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
             central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
             control_plane=state.plan.unit(CONTROL_PLANE).address,
-            rest={unit.name: unit.rest.outside for unit in state.plan.units if unit.rest},
+            rest={unit.name: f"{scheme}://{unit.rest.outside}" for unit in state.plan.units if unit.rest},
             identity=str(Identities(self.folder).of(OPERATOR)) if state.security == MTLS else "",
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
         )
+
+    def audit(self, last: int = 0) -> AuditLog:
+        """So many of the latest acts of the audit log, or all for 0: the control plane's and the lab's own."""
+        state, missing, acts = LabState.of(self.folder), "", Journal(self.folder).acts()
+        try:
+            with self._admin(state) as admin:
+                acts += admin.acts(last)
+        except LabNotRunningError as error:
+            missing = str(error)
+        return AuditLog(tuple(sorted(acts, key=lambda act: act.at_ns)[-last:]), missing)
 
     # -- calling -------------------------------------------------------------------------------------------------
 
@@ -308,11 +319,6 @@ class Lab(Publishing, Certifying, Faulting):
 
     def _own_folder(self) -> Path:
         return self.folder
-
-    def acts(self, last: int = 0) -> list[Act]:
-        """So many of the latest acts of the audit log, or all for 0; oldest first."""
-        with self._control_plane() as admin:
-            return admin.acts(last)
 
     def _stage(self, state: LabState) -> Stage:
         return Stage(

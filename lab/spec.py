@@ -102,7 +102,7 @@ class SecuritySpec(_Part):
         lifetime_s: for how long a certificate is valid, seconds.
     """
 
-    mode: Literal["plaintext", "mtls"] = "plaintext"
+    mode: Literal["plaintext", "mtls"] = "mtls"
     lifetime_s: float = Field(default=86_400.0, ge=2, le=2_592_000)
 
 

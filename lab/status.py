@@ -47,13 +47,13 @@ class LabStatus:
 
 @dataclass(frozen=True, slots=True)
 class LabEndpoints:
-    """Addresses for any outside client, each ``host:port``.
+    """Addresses for any outside client, each ``host:port`` unless said otherwise.
 
     Attributes:
         callers: name → where the service itself is.
         clients: name → what stands beside it.
         central_envoy: the Envoy that all callers share; None if there is none.
-        rest: gateways and model replicas by name, as REST clients find them.
+        rest: gateways and model replicas by name, as REST clients find them: URLs.
         identity: folder of the operator's certificate, for whoever comes by mTLS; empty in plaintext.
         metrics: admin pages of all Envoys; Prometheus finds ``/stats/prometheus`` there.
     """

@@ -195,13 +195,13 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
 
 def replica(spec: LabSpec, cluster: str, name: str, port: Port, site: Site) -> Unit:
     """One replica of a model cluster."""
-    rest = _rest(spec, name, site)
+    rest = site.port(name, "rest")
     argv = _python(
         "models.stub",
         cluster=cluster,
         replica=name,
         listen=port.bind,
-        **({"rest": rest.bind} if rest else {}),
+        rest=rest.bind,
         advertise=port.inside,
         control_plane=_control_plane_address(site),
         **spec.stub.model_dump(exclude_defaults=True),
@@ -233,12 +233,12 @@ def _control_plane_address(site: Site) -> str:
 def _gateways(spec: LabSpec, site: Site) -> Iterator[Unit]:
     for number in range(1, spec.gateway.replicas + 1):
         name = f"gateway-{number}"
-        port, rest = site.port(name, "grpc"), _rest(spec, name, site)
+        port, rest = site.port(name, "grpc"), site.port(name, "rest")
         argv = _python(
             "services.gateway",
             name=name,
             listen=port.bind,
-            **({"rest": rest.bind} if rest else {}),
+            rest=rest.bind,
             control_plane=_control_plane_address(site),
             replicas=spec.gateway.replicas,
             access_log=site.path(name, ACCESS_LOG),
@@ -261,11 +261,6 @@ def _resolver(spec: LabSpec, site: Site, caller: str = "") -> Unit:
         **_request_log(spec, name, site),
     )
     return Unit(name, "resolver", argv, port, pod=caller or name)
-
-
-def _rest(spec: LabSpec, name: str, site: Site) -> Port | None:
-    """Where a unit serves REST. It has no TLS, and must be no way around it, so where there is TLS it is not served."""
-    return site.port(name, "rest") if spec.security.mode == "plaintext" else None
 
 
 def _envoy(spec: LabSpec, name: str, role: str, site: Site, caller: str = "") -> Unit:

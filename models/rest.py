@@ -27,6 +27,7 @@ from models.json_mapping import mapping_of, parse_object
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from lab.transport.guard import Guard
     from lab.transport.rest import HttpRequest
     from models.apis import Api, Method
 
@@ -88,6 +89,7 @@ class Rest:
         find: the resource at a path, None if there is none.
         paths: what there is, for the message when there is none.
         ready: whether requests are to be sent here.
+        guard: turns away whoever does not belong, as it does by gRPC; None where nobody proves who he is.
     """
 
     def __init__(
@@ -97,11 +99,13 @@ class Rest:
         find: Callable[[str], Resource | None],
         paths: str,
         ready: Callable[[], Awaitable[bool]],
+        guard: Guard | None = None,
     ) -> None:
         self._handlers = handlers
         self._find = find
         self._paths = paths
         self._ready = ready
+        self._guard = guard
 
     async def __call__(self, request: HttpRequest) -> HttpReply:
         """The reply to one request, whatever it is."""
@@ -135,7 +139,9 @@ class Rest:
                 grpc.StatusCode.INVALID_ARGUMENT, f"?{query[:40]}: the resource takes no parameters; use the body"
             )
         _require_json(request.headers)
-        context = RestContext(request.headers)
+        context: Any = RestContext(request.headers, request.peer)  # as gRPC would have given it
+        if self._guard is not None and (refusal := self._guard.refusal(resource.method.path, context, request.headers)):
+            raise CallError(*refusal)
         document = parse_object(await request.read())
         message = _message(resource, document)
         answer = await _in_time(self._handlers(resource.method)(message, context), context.time_remaining())
@@ -149,8 +155,9 @@ class RestContext:
         told: what the handler wants the client to know beside the answer: gRPC's trailing metadata, here headers.
     """
 
-    def __init__(self, headers: Metadata) -> None:
+    def __init__(self, headers: Metadata, peer: str) -> None:
         self.told: dict[str, str] = {}
+        self._peer = peer
         self._headers = headers
         timeout_s = _timeout_s(headers)
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
@@ -160,8 +167,8 @@ class RestContext:
         return self._headers
 
     def auth_context(self) -> dict[str, list[bytes]]:
-        """Nothing: by REST nobody proves anything."""
-        return {}
+        """Who the connection has proved to come from, as gRPC has it."""
+        return {"peer_spiffe_id": [self._peer.encode()]} if self._peer else {}
 
     def time_remaining(self) -> float | None:
         """Of the client's patience, as its header ``grpc-timeout`` says, seconds; None if it says nothing."""

@@ -25,13 +25,14 @@ def audit(
 ) -> None:
     """Show who has published, rolled back or had something go wrong on purpose, when, and who was turned away.
 
-    Steps of a roll are publishes. Where connections are in plaintext nobody is proved to be who he says.
+    Steps of a roll are publishes. Where connections are in plaintext nobody is proved to be who he says. Faults, and
+    what is done to units from outside, name this machine's user; they are shown without a control plane, too.
 
     Example: lab audit --last 20
     """
-    acts = Lab(name).acts(last)
+    log = Lab(name).audit(last)
     if as_json:
-        print_json({"acts": [asdict(each) for each in acts]})
+        print_json({"acts": [asdict(each) for each in log.acts], "missing": log.missing})
         return
     rows = [
         (
@@ -42,6 +43,8 @@ def audit(
             f"{each.status or 'unfinished'}{f': {each.reason}' if each.reason else ''}",
             each.detail,
         )
-        for each in acts
+        for each in log.acts
     ]
     console.print(table(("when", "who", "at", "what", "ended", "with"), rows))
+    if log.missing:
+        console.print(f"without what the control plane has written down: {log.missing}", style="yellow", markup=False)

@@ -170,7 +170,7 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
                 "gateway": list(where.gateways),
                 "central_envoy": where.central_envoy,
                 "control_plane": where.control_plane,
-                "rest": {name: f"http://{address}" for name, address in where.rest.items()},
+                "rest": dict(where.rest),
                 "identity": where.identity or None,
                 "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
             }
@@ -178,7 +178,7 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
     else:
         console.print(_endpoints_table(where))
         if where.rest:
-            console.print(table(("", "REST"), [(name, f"http://{address}") for name, address in where.rest.items()]))
+            console.print(table(("", "REST"), list(where.rest.items())))
         if where.identity:
             console.print(f"Only by mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
 

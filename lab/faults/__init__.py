@@ -7,7 +7,8 @@ Here belongs what a fault is to a lab; how a runtime does it is said by ``lab.ru
 from lab.faults.carry_out import Fault, Faults
 from lab.faults.face import Faulting
 from lab.faults.hands import Hands
+from lab.faults.journal import AuditLog, Journal
 from lab.faults.observation import Observation, Visible
 from lab.faults.registry import KINDS
 
-__all__ = ["KINDS", "Fault", "Faulting", "Faults", "Hands", "Observation", "Visible"]
+__all__ = ["KINDS", "AuditLog", "Fault", "Faulting", "Faults", "Hands", "Journal", "Observation", "Visible"]

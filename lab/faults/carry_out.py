@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError
+from lab.faults.journal import Journal
 from lab.faults.minding import Minders
 from lab.faults.observation import Observation, unknown
 from lab.faults.registry import kind_of
@@ -86,6 +87,7 @@ class Faults:
         self.store = FaultStore(folder)
         self._scene = Scene(folder)
         self._minders = Minders(folder)
+        self._journal = Journal(folder)
 
     def inject(
         self,
@@ -141,10 +143,11 @@ class Faults:
 
     def _carry_out(self, kind: Kind, record: FaultRecord) -> FaultRecord:
         try:
-            record = record.remembering(kind.prepare(self._scene, record))
-            self.store.put(record)
-            from_ns = time.time_ns()
-            record = record.remembering({**kind.inject(self._scene, record), _INJECTED: True})
+            with self._journal.doing(f"fault inject {kind.name}", _hit(record), _with(record)):
+                record = record.remembering(kind.prepare(self._scene, record))
+                self.store.put(record)
+                from_ns = time.time_ns()
+                record = record.remembering({**kind.inject(self._scene, record), _INJECTED: True})
             if kind.name in FAULTS:
                 detail = ", ".join(part for part in (kind.describe(record), _on(record)) if part)
                 self._mark(kind.name, record.target, from_ns, detail)
@@ -201,12 +204,16 @@ class Faults:
         kind = kind_of(record.kind)
         self._minders.end(record)
         from_ns = time.time_ns()
-        kind.heal(self._scene, record)
+        with self._journal.doing(f"fault heal {kind.name}", _hit(record), self._why_healed(record)):
+            kind.heal(self._scene, record)
         if self.store.find(record.id) is None:
             return False  # somebody else was quicker
         if kind.name in FAULTS:
             self._mark(HEAL[kind.name], record.target, from_ns)
         return self.store.remove(record.id)
+
+    def _why_healed(self, record: FaultRecord) -> str:
+        return f"{record.id}, as its time is up" if self._minders.is_this_process(record) else record.id
 
     def injected(self) -> list[Fault]:
         """Those that are injected right now, oldest first."""
@@ -220,6 +227,7 @@ class Faults:
     def forget(self) -> None:
         """Forgets those of an earlier lab of this name."""
         self.store.clear()
+        self._journal.forget()
 
     def _mark(self, kind: str, target: str, from_ns: int, detail: str = "") -> None:
         act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())
@@ -246,3 +254,14 @@ def _check_id(fault_id: str) -> None:
 
 def _on(record: FaultRecord) -> str:
     return "" if record.units == (record.target,) or not record.units else f"on {', '.join(record.units)}"
+
+
+def _hit(record: FaultRecord) -> str:
+    return ", ".join(record.units) or record.target
+
+
+def _with(record: FaultRecord) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in record.settings.items())
+    lasts_s = (record.until_ns - record.injected_ns) / 1e9 if record.until_ns else 0.0
+    end = f", for {lasts_s:g} s" if lasts_s else ""
+    return f"{record.id} at {record.target}, level {record.level}, seed {record.seed}, {settings}{end}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab import units
 from lab.errors import InputError
+from lab.faults.journal import Journal
 from lab.runs.marks import Act, write_act
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
@@ -35,10 +36,12 @@ class Hands:
     Attributes:
         folder: the lab's own.
         writes_down: whether each act is written down; not where it is part of another, which is.
+        audited: whether each act is in the audit log; not where it is part of a fault, which is.
     """
 
     folder: Path
     writes_down: bool = True
+    audited: bool = True
 
     def kill(self, unit: str) -> None:
         """Ends one unit at once, without a chance to say goodbye; does nothing to one that does not run."""
@@ -154,9 +157,10 @@ class Hands:
 
     @contextmanager
     def _act(self, kind: str, target: str, detail: str = "") -> Iterator[None]:
-        """Writes down what is done within, unless it fails."""
+        """Writes down what is done within, unless it fails; the audit log has it in any case."""
         from_ns = time.time_ns()
-        yield
+        with Journal(self.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
+            yield
         if not self.writes_down:
             return
         act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())

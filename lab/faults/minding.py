@@ -44,8 +44,13 @@ class Minders:
     def end(self, fault: FaultRecord) -> None:
         """Ends it, unless it has ended, or it is this process: a minder heals, too."""
         running = Running(**fault.memory.get(_MEMORY, {}))
-        if running.pid and running.pid != os.getpid():
+        if running.pid and not self.is_this_process(fault):
             self._runtime().stop([running])
+
+    @staticmethod
+    def is_this_process(fault: FaultRecord) -> bool:
+        """Whether this process is a fault's minder."""
+        return bool(Running(**fault.memory.get(_MEMORY, {})).pid == os.getpid())
 
     def end_all(self) -> None:
         """Ends all of them."""

@@ -102,12 +102,12 @@ class Scene:
     @cached_property
     def hands(self) -> Hands:
         """Hands on its units."""
-        return Hands(self.folder)
+        return Hands(self.folder, audited=False)
 
     @cached_property
     def quiet_hands(self) -> Hands:
         """The same, for a fault that is an act itself: what it consists of is not written down."""
-        return Hands(self.folder, writes_down=False)
+        return Hands(self.folder, writes_down=False, audited=False)
 
     @property
     def runtime(self) -> Runtime:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
 from lab.routing.document import RouteTable
-from lab.spec import CallerSpec, LabSpec
+from lab.spec import CallerSpec, LabSpec, SecuritySpec
 from lab.units import CONTROL_PLANE, Plan, Port, Unit, plan
 
 if TYPE_CHECKING:
@@ -26,12 +26,16 @@ _TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
 
 
 def spec_of(callers: Iterable[str]) -> LabSpec:
-    """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte."""
+    """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte.
+
+    It is in plaintext, as benches are.
+    """
     return LabSpec(
         topologies=["mesh"],
         callers={name: CallerSpec() for name in callers},
         resolver="shared",
         clusters_idle_after_s=_IDLE_AFTER_S,
+        security=SecuritySpec(mode="plaintext"),
     )
 
 

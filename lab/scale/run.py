@@ -208,16 +208,13 @@ def _revisions(up: ScaleLab, published: Published) -> list[dict[str, Any]]:
 def _past_a_stuck_node(up: ScaleLab, published: Published, seed: int) -> dict[str, Any]:
     """Moves while one sidecar is frozen."""
     stuck = up.sidecars()[0].name
-    up.runtime.pause(up.state.running[stuck])
-    up.say(f"{stuck} is frozen")
-    try:
+    with up.frozen(stuck):
+        up.say(f"{stuck} is frozen")
         # The first has to find out.
         found_out = moves(up, published, 1, seed, up.say)
         began = time.monotonic()
         taken = moves(up, published, _MOVES_PAST_A_STUCK_NODE, seed + 1, up.say)
         each_s = (time.monotonic() - began) / _MOVES_PAST_A_STUCK_NODE
-    finally:
-        up.runtime.resume(up.state.running[stuck])
     began = time.monotonic()
     _wait_for_nodes(up)
     return {

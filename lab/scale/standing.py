@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from lab.admin import AdminClient
+from lab.faults import Journal
 from lab.lab import Lab
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
@@ -25,6 +26,7 @@ from models.proto.control.v1 import host_pb2, host_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from lab.scale.topology import Topology
@@ -112,8 +114,24 @@ class ScaleLab:
 
     def restart(self, unit: str) -> None:
         """Kills a unit and starts it again; returns at once."""
-        self.runtime.kill(self.state.running[unit])
-        self.start(self.state.plan.unit(unit))
+        with self._audited("restart", unit):
+            self.runtime.kill(self.state.running[unit])
+            self.start(self.state.plan.unit(unit))
+
+    @contextmanager
+    def frozen(self, unit: str) -> Iterator[None]:
+        """A unit that says nothing for as long as the body runs."""
+        running = self.state.running[unit]
+        with self._audited("pause", unit):
+            self.runtime.pause(running)
+        try:
+            yield
+        finally:
+            with self._audited("resume", unit):
+                self.runtime.resume(running)
+
+    def _audited(self, act: str, unit: str) -> AbstractContextManager[None]:
+        return Journal(self.lab.folder).doing(f"unit {act}", unit)
 
     def start(self, unit: Unit) -> None:
         """Starts a unit, or what ends with the lab as units do."""

@@ -5,6 +5,7 @@ elsewhere.
 """
 
 from lab.transport.channels import open_blocking_channel, open_channel
+from lab.transport.guard import guard_of
 from lab.transport.rest import RestServer
 from lab.transport.security import Security, is_operator, peer_identity, proved_caller
 from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server
@@ -16,6 +17,7 @@ __all__ = [
     "Security",
     "drain",
     "enable_reflection",
+    "guard_of",
     "is_operator",
     "is_serving",
     "listen",

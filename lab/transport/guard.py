@@ -9,14 +9,15 @@ import grpc
 import grpc.aio
 
 from lab.identity import TRUST_DOMAIN
-from lab.transport.security import is_operator, peer_identity
+from lab.transport.security import Security, is_operator, peer_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
     from lab.transport.audit import Audited
 
     Context = grpc.aio.ServicerContext[Any, Any]
+    Headers = Iterable[tuple[str, str | bytes]]
     Refusal = tuple[grpc.StatusCode, str]
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -48,22 +49,49 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         method = handler_call_details.method
-        service = method.rpartition("/")[0].lstrip("/")
-        size = sum(len(name) + len(value) for name, value in handler_call_details.invocation_metadata or ())
-        too_much: Refusal | None = None
-        if size > MAX_HEADER_BYTES:
-            too_much = _TOO_MUCH, f"{service}: {size} bytes of headers; send {MAX_HEADER_BYTES} at most"
+        headers = handler_call_details.invocation_metadata or ()
         if self._admits is None:
+            too_much = _too_much(_service_of(method), headers)
             return _guarded(handler, lambda _: too_much) if too_much else handler
-        admits = self._admits
+        return _guarded(handler, lambda context: self.refusal(method, context, headers))
 
-        def refusal(context: Context) -> Refusal | None:
-            denied = _why_denied(service, context, admits)
-            if denied and self._audit is not None:
-                self._audit.refused(method, context, _DENIED, denied)
-            return (_DENIED, denied) if denied else too_much
+    def refusal(self, method: str, context: Context, headers: Headers) -> Refusal | None:
+        """Why a call is turned away; None if it is not.
 
-        return _guarded(handler, refusal)
+        Args:
+            method: its path.
+            context: knows who calls.
+            headers: names and values.
+        """
+        service = _service_of(method)
+        denied = "" if self._admits is None else _why_denied(service, context, self._admits)
+        if denied and self._audit is not None:
+            self._audit.refused(method, context, _DENIED, denied)
+        return (_DENIED, denied) if denied else _too_much(service, headers)
+
+
+def guard_of(
+    admits: Mapping[str, Collection[str]], *, audit: Audited | None = None, security: Security | None = None
+) -> Guard:
+    """What stands at a server's doors; where nobody proves who he is, it bounds headers alone.
+
+    Args:
+        admits: see :class:`Guard`, as is ``audit``.
+        audit: or None.
+        security: credentials; this process's own by default.
+    """
+    return Guard(admits if (security or Security.of_this_process()).is_mtls else None, audit)
+
+
+def _service_of(method: str) -> str:
+    return method.rpartition("/")[0].lstrip("/")
+
+
+def _too_much(service: str, headers: Headers) -> Refusal | None:
+    size = sum(len(name) + len(value) for name, value in headers)
+    if size <= MAX_HEADER_BYTES:
+        return None
+    return _TOO_MUCH, f"{service}: {size} bytes of headers; send {MAX_HEADER_BYTES} at most"
 
 
 def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[str]]) -> str:

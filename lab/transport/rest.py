@@ -7,7 +7,6 @@ lab's gateways and replicas) is only then imported, in a thread, while the conne
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -25,8 +24,6 @@ _BACKLOG = 1024
 _READ_BUFFER_BYTES = 1024 * 1024
 _KEEPALIVE_TIMEOUT_S = 75.0
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
@@ -36,12 +33,14 @@ class HttpRequest:
         target: path and query, as on the wire.
         headers: names in lower case, in order; a header that was sent twice is there twice.
         read: reads the body; raises :class:`TooLargeError`.
+        peer: the SPIFFE id that the connection has proved; empty in plaintext, and of a certificate that names none.
     """
 
     method: str
     target: str
     headers: Sequence[tuple[str, str]]
     read: Callable[[], Awaitable[bytes]]
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +70,19 @@ class RestServer:
         self._server: asyncio.Server | None = None
         self._http: Any = None
         self._draining = False
+        self._security = Security()
 
     def listen(self, address: str, security: Security | None = None) -> int:
         """Binds ``host:port`` and returns the port; to be called in the event loop.
 
-        Where connections are secured nothing is bound, and 0 returned: REST has no TLS, and must be no way around it.
+        Args:
+            address: where.
+            security: credentials; this process's own by default.
 
         Raises:
             UnitError: the address cannot be bound.
         """
-        if (security or Security.of_this_process()).is_mtls:
-            _log.warning("REST is not served: it has no TLS, and this lab's connections are secured")
-            return 0
+        self._security = security or Security.of_this_process()
         host, port = address.rsplit(":", 1)
         listener = socket.socket()
         try:
@@ -127,6 +127,7 @@ class RestServer:
 
     async def _open(self, listener: socket.socket) -> None:
         web, http = await asyncio.to_thread(_import_library)
+        context, spiffe_id = await asyncio.to_thread(_tls, self._security)
         loop = asyncio.get_running_loop()
 
         async def handle(request: Any) -> Any:
@@ -143,7 +144,8 @@ class RestServer:
                     raise TooLargeError from None
 
             headers = [(name.lower(), value) for name, value in request.headers.items()]
-            reply = await self._answer(HttpRequest(request.method, request.path_qs, headers, read))
+            peer = spiffe_id(request.get_extra_info("peercert"))
+            reply = await self._answer(HttpRequest(request.method, request.path_qs, headers, read, peer))
             told = {"Content-Type": "application/json", "Server": "lab", **reply.headers}
             response = web.Response(body=reply.body, status=reply.status, headers=told)
             if self._draining or reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
@@ -161,10 +163,19 @@ class RestServer:
             keepalive_timeout=_KEEPALIVE_TIMEOUT_S,
             read_bufsize=_READ_BUFFER_BYTES,
         )
-        self._server = await loop.create_server(self._http, sock=listener)
+        self._server = await loop.create_server(self._http, sock=listener, ssl=context)
 
 
 def _import_library() -> tuple[Any, Any]:
     from aiohttp import http, web  # noqa: PLC0415 (see above)
 
     return web, http
+
+
+def _tls(security: Security) -> tuple[Any, Callable[[Any], str]]:
+    """What to serve with, and who it is that comes; not imported where there are no certificates."""
+    if not security.is_mtls:
+        return None, lambda _: ""
+    from lab.transport.tls import server_context, spiffe_id  # noqa: PLC0415 (see above)
+
+    return server_context(security), spiffe_id

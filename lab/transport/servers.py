@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import UnitError
 from lab.transport.channels import MAX_MESSAGE_BYTES
-from lab.transport.guard import MAX_HEADER_BYTES, Guard
+from lab.transport.guard import MAX_HEADER_BYTES, guard_of
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def new_server(
     security = security or Security.of_this_process()
     if audit is not None:
         interceptors = (audit, *interceptors)
-    interceptors = (Guard((admits or {}) if security.is_mtls else None, audit), *interceptors)
+    interceptors = (guard_of(admits or {}, audit=audit, security=security), *interceptors)
     if security.is_mtls and not keepalive:
         part_s = security.lifetime_s() * _OF_A_LIFETIME
         max_connection_age_s = min(max_connection_age_s or math.inf, part_s)

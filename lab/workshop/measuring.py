@@ -12,7 +12,9 @@ from lab.measure import compare
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of, topology_style
 from lab.report.scales import linear, size
+from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
+from lab.transport.security import MTLS
 from lab.workshop.figures import show
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ def p50s(
     state = LabState.of(lab.folder)
     rate, requests = next((pace for below, *pace in _PACES if payload_bytes < below), _MEGABYTES)
     cell = Cell(payload_bytes, rate=rate, requests=int(requests))
-    arms = [Arm(each, each, state.plan.clients[CALLER]) for each in topologies]
+    identity = str(Identities(lab.folder).of(CALLER)) if state.security == MTLS else ""
+    arms = [Arm(each, each, state.plan.clients[CALLER], identity) for each in topologies]
     seen = measure(Setting(lab, state, options.get("say", lambda _: None)), arms, [cell], rounds)
     return {each: seen.p50_ms[each, cell] for each in topologies}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health_pb2
 
-from lab.transport import RestServer, enable_reflection, is_serving, listen, new_server
+from lab.transport import RestServer, enable_reflection, guard_of, is_serving, listen, new_server
 from lab.transport.audit import Audited
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
@@ -79,7 +80,8 @@ class Replica:
         self._registration = Registration(options.control_plane, self._versions, journal)
         self.desk = Desk(self._versions, self._dials, options.replica)
         self._ranking, self._fraud = Ranking(self.desk), Fraud(self.desk)
-        self._rest = RestServer(rest_of(self._ranking, self._fraud, lambda: is_serving(self._healthy)))
+        ready = partial(is_serving, self._healthy)
+        self._rest = RestServer(rest_of(self._ranking, self._fraud, ready, guard_of(_ADMITS)))
         self.rest_port = 0
 
     async def start(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2
 
-from lab.transport import RestServer, drain, enable_reflection, is_serving, listen, new_server, run_service
+from lab.transport import RestServer, drain, enable_reflection, guard_of, is_serving, listen, new_server, run_service
 from models.apis import APIS
 from services.gateway.access_log import AccessLog
 from services.gateway.copies import Copies
@@ -20,6 +20,7 @@ from services.gateway.rest import rest_of
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 10.0
+_ADMITS = {api.service: ("caller",) for api in APIS.values()}
 
 _log = logging.getLogger("services.gateway")
 
@@ -40,7 +41,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     copies = Copies(pool)
     limiter = Limiter(arguments.replicas)
     forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=copies, limiter=limiter)
-    server, healthy = new_server(handlers=[forwarder], admits={api.service: ("caller",) for api in APIS.values()})
+    server, healthy = new_server(handlers=[forwarder], admits=_ADMITS)
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
 
@@ -51,7 +52,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     subscriber = Subscriber(
         node=arguments.name, control_plane=arguments.control_plane, apply=apply, with_endpoints=True
     )
-    rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))
+    rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy), guard_of(_ADMITS)))
     port = listen(server, arguments.listen)
     if arguments.rest:
         rest.listen(arguments.rest)

@@ -13,14 +13,15 @@ from models.rest import Resource, Rest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from lab.transport.guard import Guard
     from services.gateway.forwarder import Forwarder
 
 PREFIX, SUFFIX = "/v1/use-cases/", ":call"
 _ANY_API = next(iter(APIS.values()))
 
 
-def rest_of(forwarder: Forwarder, ready: Callable[[], Awaitable[bool]]) -> Rest:
-    """What answers a gateway's HTTP requests."""
+def rest_of(forwarder: Forwarder, ready: Callable[[], Awaitable[bool]], guard: Guard | None = None) -> Rest:
+    """What answers a gateway's HTTP requests; see :class:`models.rest.Rest`."""
 
     def find(path: str) -> Resource | None:
         use_case = path.removeprefix(PREFIX).removesuffix(SUFFIX)
@@ -31,4 +32,5 @@ def rest_of(forwarder: Forwarder, ready: Callable[[], Awaitable[bool]]) -> Rest:
             return Resource(_ANY_API.unary, use_case, envelope_only=True)
         return Resource(api.unary, use_case)
 
-    return Rest(handlers=forwarder.unary_handler, find=find, paths=f"POST {PREFIX}{{use_case}}{SUFFIX}", ready=ready)
+    paths = f"POST {PREFIX}{{use_case}}{SUFFIX}"
+    return Rest(handlers=forwarder.unary_handler, find=find, paths=paths, ready=ready, guard=guard)

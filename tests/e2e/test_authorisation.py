@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
 import urllib.request
@@ -286,9 +287,14 @@ class TestAudit:
             return [each for each in found if each["at_ns"] >= began_ns]
 
         # A replica tells what is done to it with its next report.
-        eventually("the fault is told", acts, within=SOON, until=lambda seen: len(seen) >= 5)
-        seen = acts()
-        assert {"spiffe://lab.internal/operator/cli"} == {each["who"] for each in seen}
+        eventually("the fault is told", acts, within=SOON, until=lambda seen: len(seen) >= 7)
+        told = acts()
+        operator = "spiffe://lab.internal/operator/cli"
+        by_the_lab = [each for each in told if each["kept_by"] == "lab"]
+        assert [each["what"] for each in by_the_lab] == ["fault inject error", "fault heal error"]
+        assert all(each["who"].endswith(f"(uid {os.getuid()}) as {operator}") for each in by_the_lab)
+        seen = [each for each in told if each["kept_by"] == "control-plane"]
+        assert {operator} == {each["who"] for each in seen}
         done = [(each["unit"], each["what"].rpartition("/")[2], each["status"]) for each in seen]
         assert done[:2] == [("control-plane", "Publish", "OK"), ("control-plane", "Rollback", "OK")]
         assert ("ml-cluster-1-a", "SetBehaviour", "OK") in done
@@ -326,7 +332,7 @@ class TestAudit:
         def turned_away() -> set[str]:
             return {
                 each.what.rpartition("/")[2]
-                for each in lab.acts()
+                for each in lab.audit().acts
                 if (each.who, each.status) == (who, "PERMISSION_DENIED")
             }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
+import ssl
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,21 +24,24 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The default lab, but for what REST has no use for; it is served in plaintext alone."""
+    """The default lab, but for what REST has no use for."""
     lab = Lab(f"test-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("rest-lab"))
     try:
-        lab.up(topologies=["gateway"], security="plaintext", runtime="process")
+        lab.up(topologies=["gateway"], runtime="process")
         yield lab
     finally:
         lab.down()
 
 
-def post(url: str, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
-    """As ``curl -d`` does it; gives status and answer."""
+def post(lab: Lab, url: str, body: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
+    """As ``curl -d`` does it, with the operator's certificate; gives status and answer."""
+    folder = Path(lab.endpoints().identity) / "current"
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     headers = {"content-type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 (this machine's own)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=20, context=context) as answer:  # noqa: S310
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -56,23 +61,23 @@ def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab, run_la
         url = f"{shown[name]}/v1/use-cases/ContinueWatchingRanking:call"
         for context in ({"device": "phone"}, {"device": "tv", "country": "US"}):
             wanted = lab.explain("ContinueWatchingRanking", {"user_id": "u1", "caller": "homepage", **context}).choice
-            status, answer = post(url, asking(**context, trafficOrigin="TRAFFIC_ORIGIN_ARTIFICIAL", tenant="ads"))
+            status, answer = post(lab, url, asking(**context, trafficOrigin="TRAFFIC_ORIGIN_ARTIFICIAL", tenant="ads"))
             by = answer["answeredBy"]
             assert (status, by["model"], by["version"]) == (200, wanted.model, wanted.version)
             assert (by["trafficOrigin"], by["tenant"]) == ("TRAFFIC_ORIGIN_ARTIFICIAL", "ads")
             assert [{"id": "t1", "score": scores(by["model"], by["version"], "u1", ["t1"])[0]}] == answer["titles"]
-        assert post(url, asking("payments"))[0] == 403
-        assert post(url.replace("Ranking:", "Rnaking:"), asking())[0] == 404
+        assert post(lab, url, asking("payments"))[0] == 403
+        assert post(lab, url.replace("Ranking:", "Rnaking:"), asking())[0] == 404
 
     for name, unit in units.items():
         if unit.cluster == "ml-cluster-5":
-            status, answer = post(f"{shown[name]}/v1/ranking:rank", asking(), x_routing_key="up-next.v1")
+            status, answer = post(lab, f"{shown[name]}/v1/ranking:rank", asking(), x_routing_key="up-next.v1")
             assert (status, answer["answeredBy"]["replica"]) == (200, name)
 
 
 def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callable[[], Lab], mini_spec: Any) -> None:
     lab = new_lab()
-    lab.up(spec=mini_spec, security="plaintext", runtime="process")
+    lab.up(spec=mini_spec, runtime="process")
     [(_, before)] = [each for each in lab.endpoints().rest.items() if each[0].startswith("ml-")]
 
     name = lab.replace("ml-cluster-1-a", "ml-cluster-1")
@@ -85,14 +90,18 @@ def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callabl
 @pytest.mark.parametrize("where", ["gateway-1", "ml-cluster-5-a"])
 def test_what_the_readme_shows_of_errors_is_so(lab: Lab, where: str) -> None:
     path = "v1/use-cases/UpNext:call" if where.startswith("gateway") else "v1/ranking:rank"
-    status, answer = post(f"http://{lab.endpoints().rest[where]}/{path}", {"titels": []})
+    status, answer = post(lab, f"{lab.endpoints().rest[where]}/{path}", {"titels": []})
 
     assert status == 400
     assert f'"code": {answer["code"]}, "message": "{answer["message"]}"' in (CHECKOUT / "README.md").read_text()
 
 
 def test_the_readmes_curl_commands_are_answered(lab: Lab) -> None:
-    commands = [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("curl ")]
+    [named] = [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("ask() ")]
+    for option, file in (("--cacert", "ca.pem"), ("--cert", "cert.pem"), ("--key", "key.pem")):
+        assert f"{option} $IDENTITY/{file} " in named
+        assert (Path(lab.endpoints().identity) / "current" / file).is_file()
+    commands = [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("ask $")]
     versions = read_path(CHECKOUT / "routes.yaml").document["models"]["cw-ranker"]["versions"]
     where = {"$GATEWAY": "gateway-2", "$MODEL": f"{versions['v2']['cluster']}-b"}
     assert len(commands) == len(where)
@@ -102,6 +111,6 @@ def test_the_readmes_curl_commands_are_answered(lab: Lab) -> None:
         headers = dict(value.split(": ") for option, value in given if option == "-H")
         [body] = [value for option, value in given if option == "-d"]
 
-        status, answer = post(url, json.loads(body), **headers)
+        status, answer = post(lab, url, json.loads(body), **headers)
 
         assert (status, answer["answeredBy"]["model"], answer["answeredBy"]["version"]) == (200, "cw-ranker", "v2")

@@ -49,6 +49,8 @@ models:
 clusters:
   ml-cluster-1: {replicas: 1}
   ml-cluster-2: {replicas: 1}
+tenants:
+  ads: {rate: 100, callers: [search]}
 """
 OURS, THEIRS = "ContinueWatchingRanking", "SearchRanking"
 OUR_KEY, THEIR_KEY = b"cw-ranker.v1", b"search-ranker.v1"
@@ -60,11 +62,12 @@ SOON = timedelta(seconds=20)
 _HERE = {"127.0.0.1"}
 
 
-def rank(use_case: str = OURS, caller: str = "homepage") -> bytes:
+def rank(use_case: str = OURS, caller: str = "homepage", tenant: str = "") -> bytes:
     """A request, serialised."""
     message = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
     message.envelope.use_case, message.envelope.request_id = use_case, secrets.token_hex(4)
-    message.envelope.context.caller, message.envelope.context.user_id = caller, "u1"
+    context = message.envelope.context
+    context.caller, context.tenant, context.user_id = caller, tenant, "u1"
     return message.SerializeToString()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -194,6 +195,37 @@ def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) 
     eventually("it is healed", lambda: not fault.active, within=WITHIN)
     assert acts(lab, "control-plane") == [*before, "kill", "start"]
     eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
+
+
+def test_every_fault_is_in_the_audit_log_also_while_the_control_plane_is_what_is_gone(lab: Lab) -> None:
+    before = len(lab.audit().acts)
+    lab.publish(lab.folder.parent.parent / "routes.yaml", comment="before")
+    killed = lab.inject("kill", A, level="severe", seed=7)
+    killed.heal()
+    lost = lab.inject("control-plane-loss", how="kill", seconds=60)
+    without = lab.audit()
+    lost.heal()
+    lab.pause(B)
+    lab.resume(B)
+
+    assert without.missing
+    assert "fault inject control-plane-loss" == without.acts[-1].what
+    log = lab.audit()
+    acts = [(each.what.rpartition(".")[2], each.unit, each.status) for each in log.acts[before:]]
+    assert [
+        ("Admin/Publish", "control-plane", "OK"),
+        ("fault inject kill", A, "OK"),
+        ("fault heal kill", A, "OK"),
+        ("fault inject control-plane-loss", "control-plane", "OK"),
+        ("fault heal control-plane-loss", "control-plane", "OK"),
+        ("unit pause", B, "OK"),
+        ("unit resume", B, "OK"),
+    ] == acts
+    assert not log.missing
+    assert f"{killed.id} at {A}, level severe, seed 7" in log.acts[before + 1].detail
+    assert all(f"(uid {os.getuid()})" in each.who for each in log.acts[before + 1 :])
+    assert list(log.acts) == sorted(log.acts, key=lambda act: act.at_ns)
+    assert list(lab.audit(2).acts) == list(log.acts[-2:])
 
 
 def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:

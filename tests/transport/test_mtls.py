@@ -14,7 +14,7 @@ import pytest
 from lab.errors import SpecError, UnitError
 from lab.identity import OPERATOR, Identity
 from lab.identity.authority import Authority, folder_of
-from lab.transport import RestServer, listen, new_server, open_channel, peer_identity
+from lab.transport import listen, new_server, open_channel, peer_identity
 from lab.transport.guard import MAX_HEADER_BYTES
 from lab.transport.security import MTLS, PLAINTEXT, Security
 from tests.negative.wire import Answer, Wire, tls_context
@@ -183,14 +183,6 @@ async def test_headers_are_bounded_also_where_they_come_in_pieces(security: Make
         assert refused.reason.startswith("test.Echo: 16")
         assert refused.reason.endswith("bytes of headers; send 16384 at most")
         assert (await asyncio.to_thread(ask, address, 1_000)).status == "OK"
-
-
-async def test_rest_is_no_way_around_it(security: MakeSecurity) -> None:
-    async def answer(_: object) -> object:
-        raise AssertionError
-
-    rest = RestServer(answer)  # type: ignore[arg-type]
-    assert rest.listen("127.0.0.1:0", security("model", "m")) == 0
 
 
 def test_a_certificate_is_of_tls_1_3_s_kind_and_names_the_unit(security: MakeSecurity) -> None:

@@ -36,7 +36,7 @@ USE_CASE = "ContinueWatchingRanking"
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkshopLab]:
     lab = WorkshopLab(f"lessons-{tmp_path_factory.getbasetemp().name[-12:].replace('_', '-')}", _home(tmp_path_factory))
-    lab.up(topologies=WAYS, security="plaintext")  # REST is served in plaintext alone
+    lab.up(topologies=WAYS, security="plaintext")  # as the notebooks do
     yield lab
     lab.down()
 

@@ -29,7 +29,7 @@ from models.proto.control.v1 import (
     rules_pb2_grpc,
 )
 from models.proto.ranking.v1 import ranking_pb2
-from tests.negative.scene import KEY, OURS, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
+from tests.negative.scene import KEY, MODEL, OURS, SOON, THEIR_KEY, THEIR_MODEL, THEIRS, Case, Scene, rank
 from tests.negative.wire import Answer
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ def _claims_rules(scene: Scene) -> Answer:
 
 def _asks_gateway(use_case: str, caller: str) -> Callable[[Scene], Answer]:
     return lambda scene: scene.ask("gateway-1", body=rank(use_case, caller))
+
+
+def _names_tenant(unit: str, *in_headers: bytes) -> Callable[[Scene], Answer]:
+    """Another caller's, in the body; and in as many headers as are given."""
+    headers = [(b"x-tenant", each) for each in in_headers]
+    return lambda scene: scene.ask(unit, KEY, *headers, body=rank(tenant="ads"))
 
 
 def _asks_resolver(unit: str, use_case: str, caller: str) -> Callable[[Scene], Answer]:
@@ -162,21 +168,27 @@ def _answers_as_another(unit: str) -> Callable[[Scene], Answer]:
     return attempt
 
 
-def _answers_as_another_to_a_gateway(scene: Scene) -> Answer:
-    def ask() -> Answer:
-        try:
-            call(scene.lab.endpoints().callers["search"], THEIRS, "gateway", {"user_id": "u1"})
-        except CallError as error:
-            return Answer(error.code.name, error.message)
-        return Answer("OK", "")
+def _answers_as_another_to_grpc(way: str, why: str) -> Callable[[Scene], Answer]:
+    """Where gRPC itself speaks to the model, it says why it does not."""
 
-    with _impostor(scene):
-        refused = eventually("it is turned away", ask, within=SOON, until=lambda it: _NOT_THE_ONE in it.reason)
-    eventually("the model is back", ask, within=SOON, until=lambda it: it.status == "OK")
-    return Answer(refused.status, _NOT_THE_ONE)
+    def attempt(scene: Scene) -> Answer:
+        def ask() -> Answer:
+            try:
+                call(scene.lab.endpoints().callers["search"], THEIRS, way, {"user_id": "u1"})
+            except CallError as error:
+                return Answer(error.code.name, error.message)
+            return Answer("OK", "")
+
+        with _impostor(scene):
+            refused = eventually("it is turned away", ask, within=SOON, until=lambda it: why in it.reason)
+        eventually("the model is back", ask, within=SOON, until=lambda it: it.status == "OK")
+        return Answer(refused.status, why)
+
+    return attempt
 
 
 _NOT_THE_ONE = "Hostname Verification Check failed"
+_NOT_AMONG_THEM = "SANs from certificate did not match SANs from xDS control plane"
 
 
 @contextmanager
@@ -255,6 +267,38 @@ CLAIMS = (
         _asks_gateway(THEIRS, "search"),
     ),
     Case(
+        "another caller's tenant",
+        "gateway",
+        "gateway-1",
+        _DENIED,
+        "may not name tenant 'ads'",
+        _names_tenant("gateway-1"),
+    ),
+    Case(
+        "another caller's tenant",
+        "gateway-header",
+        "central-envoy",
+        _DENIED,
+        "may not name tenant 'ads'",
+        _names_tenant("central-envoy", b"ads"),
+    ),
+    Case(
+        "another caller's tenant, after none",
+        "gateway-header",
+        "central-envoy",
+        "INVALID_ARGUMENT",
+        "x-tenant: send none or exactly one",
+        _names_tenant("central-envoy", b"%", b"ads"),
+    ),
+    Case(
+        "another caller's tenant, in the body alone",
+        "gateway-header",
+        MODEL,
+        "INVALID_ARGUMENT",
+        "x-tenant says '%', the body says 'ads'",
+        _names_tenant("central-envoy"),
+    ),
+    Case(
         "another caller's use case",
         "mesh",
         "homepage-resolver",
@@ -308,7 +352,15 @@ CLAIMS = (
         "gateway-1",
         "UNAVAILABLE",
         _NOT_THE_ONE,
-        _answers_as_another_to_a_gateway,
+        _answers_as_another_to_grpc("gateway", _NOT_THE_ONE),
+    ),
+    Case(
+        "a model that answers as another",
+        "proxyless",
+        "search",
+        "UNAVAILABLE",
+        _NOT_AMONG_THEM,
+        _answers_as_another_to_grpc("proxyless", _NOT_AMONG_THEM),
     ),
     Case(
         "a resolver's answer with another caller's key",
