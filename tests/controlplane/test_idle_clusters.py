@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from lab.routing.keys import HEADER
+from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER
 from services.controlplane.xds.idle import Idle
 from services.controlplane.xds.names import is_name_of, key_of, name_list, name_of, number_of, numbers_in
 from services.controlplane.xds.resources import endpoint_set_name
@@ -33,9 +34,13 @@ class _Echo(grpc.GenericRpcHandler):
     def __init__(self) -> None:
         self.enough = asyncio.Event()
         self.headers: set[str] = set()
+        self.copies_of: Counter[str] = Counter()
 
     def service(self, details: Any) -> grpc.RpcMethodHandler:
-        self.headers |= {name for name, _ in details.invocation_metadata}
+        headers = dict(details.invocation_metadata)
+        self.headers |= headers.keys()
+        if COPY_HEADER in headers:
+            self.copies_of[headers[HEADER]] += 1
         if details.method == ONCE:
             return grpc.unary_unary_rpc_method_handler(self._once)
         return grpc.unary_stream_rpc_method_handler(self._stream)
@@ -64,8 +69,8 @@ class Place:
         await self._up.aclose()
         await self._up.enter_async_context(self.control_plane.up())
 
-    async def ask(self, key: str) -> None:
-        answer = await self._once(b">", metadata=((HEADER, key),), timeout=5, wait_for_ready=True)
+    async def ask(self, key: str, *headers: tuple[str, str]) -> None:
+        answer = await self._once(b">", metadata=((HEADER, key), *headers), timeout=5, wait_for_ready=True)
         assert f">{key}".encode() == answer
 
     def stream(self, key: str) -> Any:
@@ -149,6 +154,19 @@ async def test_a_cluster_in_use_stays_and_one_with_a_stream_under_way_does(tmp_p
         assert b"last" == await stream.read()
         assert grpc.aio.EOF is await stream.read()
         await lab.holds()
+
+
+async def test_a_copy_finds_the_cluster_of_its_shadow_again(tmp_path: Path) -> None:
+    async with place(tmp_path, IDLE_S) as lab:
+        main, shadow = KEYS[:2]
+        await lab.ask(shadow)
+        await lab.holds()
+        for copies in (1, 2):
+            await lab.ask(main, (SHADOW_HEADER, shadow))
+            await eventually("a copy has come", lambda: lab.model.copies_of[shadow], until=copies.__eq__)
+            await lab.holds()
+
+        assert {shadow: 2} == lab.model.copies_of
 
 
 async def test_no_request_fails_while_clusters_come_and_go(tmp_path: Path) -> None:
