@@ -106,12 +106,16 @@ class Node:
     Attributes:
         acked_revision: the latest that it holds wholly.
         error: why it refused a later one.
+        clusters: of an Envoy, those that it holds because it has asked for them.
+        clusters_left: of these, how many have left it since it connected, as nobody used them.
     """
 
     node: str
     role: str
     acked_revision: int
     error: str
+    clusters: int = 0
+    clusters_left: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,10 @@ class AdminClient:
             status = self._stub.GetStatus(request, timeout=_SHORT_S)
         return ControlPlaneStatus(
             status.revision,
-            tuple(Node(each.node, each.role, each.acked_revision, each.error) for each in status.nodes),
+            tuple(
+                Node(each.node, each.role, each.acked_revision, each.error, each.clusters, each.clusters_left)
+                for each in status.nodes
+            ),
             tuple(
                 Replica(each.cluster, each.replica, each.address, tuple(each.loaded), each.draining)
                 for each in status.replicas

@@ -119,6 +119,7 @@ class LabSpec(_Part):
         store: where revisions are kept: ``postgresql://…``, or, if empty, an SQLite file in the lab's folder.
         idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
             to move a model to.
+        clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
     """
 
     topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(default=list(TOPOLOGIES), min_length=1)
@@ -129,6 +130,7 @@ class LabSpec(_Part):
     control_planes: int = Field(default=1, ge=1, le=8)
     store: str = Field(default="", pattern=r"^(postgres(ql)?://\S+)?$")
     idle_clusters: dict[_Name, Annotated[int, Field(ge=1, le=64)]] = {}
+    clusters_idle_after_s: float = Field(default=3_600.0, ge=0, le=604_800)
     gateway: GatewaySpec = GatewaySpec()
     leases: LeaseSpec = LeaseSpec()
     stub: StubSpec = StubSpec()

@@ -229,7 +229,8 @@ def _control_planes(spec: LabSpec, site: Site) -> Iterator[Unit]:
     for name in names:
         port = site.port(name, "grpc")
         own = {"name": name} if together else {}
-        argv, files = _python("services.controlplane", listen=port.bind, **own), {}
+        idle_after = f"{spec.clusters_idle_after_s:g}"
+        argv, files = _python("services.controlplane", listen=port.bind, **own, clusters_idle_after=idle_after), {}
         if spec.store:  # its password is to be seen in no list of processes
             argv, files = (*argv, f"@{site.path(name, 'store')}"), {"store": f"--registry\n{spec.store}"}
         else:

@@ -35,6 +35,11 @@ class Envoy:
         found = _get(f"http://{self.admin}/stats?format=json&filter=^{prefix}")["stats"]
         return {each["name"]: each["value"] for each in found if "value" in each}
 
+    def discovered(self) -> list[str]:
+        """Names of the clusters that it has asked for, and has."""
+        found = _get(f"http://{self.admin}/config_dump?resource=dynamic_active_clusters").get("configs", ())
+        return sorted(each["cluster"]["name"] for each in found)
+
     def clusters(self) -> str:
         """Its clusters, as its admin page has them."""
         with urllib.request.urlopen(f"http://{self.admin}/clusters", timeout=5) as answer:

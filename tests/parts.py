@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import ads_pb2_grpc
+from envoy.service.load_stats.v3 import lrs_pb2_grpc
 
 from lab.errors import DeadlineError, RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
@@ -22,6 +23,7 @@ from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
+from services.controlplane.xds.load_reports import LoadReports
 from services.controlplane.xds.resources import endpoint_set_name
 from services.controlplane.xds.service import Discovery
 from services.controlplane.xds.store import ResourceStore
@@ -106,6 +108,7 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         self.hellos: list[rules_pb2.SubscribeRequest] = []
         self.errors: dict[tuple[str, int], str] = {}
         self.address = "127.0.0.1:0"
+        self.clusters_idle_after_s = 0.0
         self._sequence = 0
         self._first: rules_pb2.RulesUpdate | None = None
         self._queues: dict[str, asyncio.Queue[rules_pb2.RulesUpdate]] = {}
@@ -172,7 +175,9 @@ class ControlPlane(rules_pb2_grpc.RulesServicer):
         """Serves, at the same address each time."""
         server, _ = new_server()
         rules_pb2_grpc.add_RulesServicer_to_server(self, server)
-        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Discovery(self.store), server)
+        discovery = Discovery(self.store, self.clusters_idle_after_s)
+        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, server)
+        lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(LoadReports(discovery), server)
         port = listen(server, self.address)
         self.address = f"127.0.0.1:{port}"
         await server.start()

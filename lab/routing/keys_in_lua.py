@@ -27,6 +27,8 @@ local function passes(handle, headers)
       "x-shadow-key: send none or exactly one, of the form model.v1")
     return false
   end
+  -- The cluster to ask for; the filter `names` knows of those that have another name by now.
+  headers:replace("x-cluster", headers:get("x-routing-key"))
   -- Envoy takes these two from a request alone, and drops what a client writes of them itself.
   local hedge = headers:get("x-hedge-ms")
   local try = hedge or headers:get("x-per-try-ms")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.host.hosted import HostedReplica
 
 MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"
+_IDLE_AFTER_S = 900.0
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 _TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
 
@@ -34,6 +35,7 @@ def spec_of(callers: Iterable[str]) -> LabSpec:
         topologies=["mesh"],
         callers={name: CallerSpec() for name in callers},
         resolver="shared",
+        clusters_idle_after_s=_IDLE_AFTER_S,
         security=SecuritySpec(mode="plaintext"),
     )
 

@@ -31,6 +31,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")
     parser.add_argument("--retire-after", type=float, default=defaults.retire, help="seconds (%(default)s)")
     parser.add_argument(
+        "--clusters-idle-after",
+        type=float,
+        default=0.0,
+        help="seconds after which a cluster leaves an Envoy that does not use it; 0 for never (%(default)s)",
+    )
+    parser.add_argument(
         "--leave-behind",
         action="store_true",
         help="publish past nodes that do not answer in time, and wait for them no more until they have caught up",
@@ -48,7 +54,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     audit_log = AuditLog(registry)
     audited = Audited("control-plane", METHODS, audit_log, described)
     server, _ = new_server(keepalive=True, admits=ADMITS, audit=audited)
-    add_apis(server, publisher, audit_log)
+    add_apis(server, publisher, audit_log, clusters_idle_after_s=arguments.clusters_idle_after)
     # Before anybody comes here, the others are to wait for this one.
     while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store's business)
         await asyncio.sleep(_FOLLOWING_S)

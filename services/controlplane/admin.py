@@ -207,6 +207,8 @@ def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
             role=each.role,
             acked_revision=subscribers.revision_applied_by(each),
             error=each.error,
+            clusters=each.clusters,
+            clusters_left=each.clusters_left,
         )
         for each in subscribers
     ]

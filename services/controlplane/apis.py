@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from envoy.service.discovery.v3 import ads_pb2, ads_pb2_grpc
+from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 
 from models.proto.control.v1 import (
     admin_pb2,
@@ -21,6 +22,7 @@ from services.controlplane.audit import AuditLog
 from services.controlplane.faults import FaultsServicer
 from services.controlplane.registration import ReplicasServicer
 from services.controlplane.rules import RulesServicer
+from services.controlplane.xds.load_reports import LoadReports
 from services.controlplane.xds.service import Discovery
 
 if TYPE_CHECKING:
@@ -37,21 +39,31 @@ ADMITS: Mapping[str, Collection[str]] = {
     replicas_pb2.DESCRIPTOR.services_by_name["Replicas"].full_name: ("model",),
     rules_pb2.DESCRIPTOR.services_by_name["Rules"].full_name: ("resolver", "gateway"),
     ads_pb2.DESCRIPTOR.services_by_name["AggregatedDiscoveryService"].full_name: ("sidecar", "central-envoy", "caller"),
+    lrs_pb2.DESCRIPTOR.services_by_name["LoadReportingService"].full_name: ("sidecar", "central-envoy"),
 }
 """Which roles may call what, where peers prove who they are; nobody but the operator may administer."""
 
 
-def add_apis(server: grpc.aio.Server, publisher: Publisher, audit_log: AuditLog | None = None) -> None:
+def add_apis(
+    server: grpc.aio.Server,
+    publisher: Publisher,
+    audit_log: AuditLog | None = None,
+    *,
+    clusters_idle_after_s: float = 0.0,
+) -> None:
     """Lets the server answer for the publisher: admin, registration, rules and xDS.
 
     Args:
         server: its own :class:`lab.transport.audit.Audited` writes to the audit log.
         publisher: knows all that is asked for.
         audit_log: where what is done elsewhere is written to; the registry's by default.
+        clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
     """
     audit_log = audit_log or AuditLog(publisher.registry)
     admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(publisher, audit_log), server)
     faults_pb2_grpc.add_FaultsServicer_to_server(FaultsServicer(publisher), server)
     replicas_pb2_grpc.add_ReplicasServicer_to_server(ReplicasServicer(publisher.fleet.membership, audit_log), server)
     rules_pb2_grpc.add_RulesServicer_to_server(RulesServicer(publisher.fleet.feed), server)
-    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(Discovery(publisher.fleet.store), server)
+    discovery = Discovery(publisher.fleet.store, clusters_idle_after_s)
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(discovery, server)
+    lrs_pb2_grpc.add_LoadReportingServiceServicer_to_server(LoadReports(discovery), server)

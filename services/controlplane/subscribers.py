@@ -39,6 +39,8 @@ class Subscriber:
         error: why it refused; empty once it has applied a later one.
         wake: set when there may be something to send.
         left_behind: generation that it did not apply in time, and that publishes went on without; 0 if it keeps up.
+        clusters: of an Envoy, those that it holds because it has asked for them.
+        clusters_left: of these, how many have left it since it connected, as nobody used them.
         now_ns: the clock, Unix nanoseconds; that of all subscribers once it is one of them.
     """
 
@@ -49,6 +51,8 @@ class Subscriber:
     error: str = ""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     left_behind: int = 0
+    clusters: int = 0
+    clusters_left: int = 0
     now_ns: Callable[[], int] = time.time_ns
     _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 

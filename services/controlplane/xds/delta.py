@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.routing.keys import is_routing_key
+from services.controlplane.xds import names
 from services.controlplane.xds.identity import in_plaintext
+from services.controlplane.xds.idle import Idle
 from services.controlplane.xds.keys import NAME as KEY_LIST
+from services.controlplane.xds.names import NAME as NAMES
 from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import (
     CLUSTER,
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 
 # Clusters before endpoints: the order in which Envoy can use them.
 _TYPES = (CLUSTER, ENDPOINTS, EXTENSION)
-_EXTENSIONS = (KEY_LIST, TENANTS)
+_EXTENSIONS = (KEY_LIST, NAMES, TENANTS)
 # Of names that lead nowhere, or that the node may not use. Its own list of keys keeps a sidecar from asking for any.
 _MOST_NOWHERE = 1_024
 
@@ -52,6 +55,7 @@ class DeltaStream:
         dress: makes of a cluster what the node is told.
         caller: whose keys alone it may use; None if it may use all.
         shared: whether all callers send to it, so that it lets each use what that one may.
+        idle: says which clusters it has no use for; none, if left out.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class DeltaStream:
         *,
         caller: str | None = None,
         shared: bool = False,
+        idle: Idle | None = None,
     ) -> None:
         self.node = subscriber.node
         self._store = store
@@ -73,16 +78,23 @@ class DeltaStream:
         self._keys = store.keys(caller)
         self._nowhere: set[tuple[str, str]] = set()
         self._offer: tuple[int, list[Resource]] | None = None
+        self._idle = idle or Idle(0.0)
+        self._numbers: dict[str, int] = {}  # routing key → number of its cluster's name; see names
+        self._named = ""  # nonce of the names that it was told last
+        self._has_names = False  # it has acknowledged these
+        self._gone: list[str] = []  # clusters that it is to be told are no more
 
     def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
         """Called by the store."""
-        for type_url, names in changed.items():
+        for type_url, concerned in changed.items():
             subscription = self._subscriptions[type_url]
-            subscription.changed |= subscription.sent.keys() & names
+            subscription.changed |= subscription.sent.keys() & concerned
+            if type_url == CLUSTER and (others := self._numbers.keys() & concerned):
+                subscription.changed.update(name for name in subscription.sent if names.key_of(name) in others)
 
     def catch_up(self, generation: int) -> bool:
         """Called by the store."""
-        if self._offer is not None or any(each.changed for each in self._subscriptions.values()):
+        if self._offer is not None or self._gone or any(each.changed for each in self._subscriptions.values()):
             return False
         self._progress.update(generation)
         return True
@@ -111,6 +123,25 @@ class DeltaStream:
             self._offer = generation, [corrupt_cluster(name) for name in names]
         return bool(names)
 
+    def reported(self, used: Mapping[str, bool]) -> None:
+        """The node says of its clusters whether each was used since it last said so, or is."""
+        held = [name for name, version in self._subscriptions[CLUSTER].sent.items() if version]
+        idle, gone = self._idle.reported(used, held, named=self._has_names)
+        for name in idle:
+            self._idle.lets_go(name)
+            self._numbers[names.key_of(name)] = names.number_of(name) + 1
+        if idle:
+            self._has_names = False
+            self._subscriptions[EXTENSION].changed.add(NAMES)
+        for name in gone:
+            self._idle.has_left(name)
+            self._forget(CLUSTER, name)
+        self._gone += gone
+        self._subscriber.clusters_left += len(gone)
+        if idle or gone:
+            log.info("%s: %d idle clusters let go, %d gone", self.node, len(idle), len(gone))
+            self.wake()
+
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
         """Takes in a subscription, an acknowledgement or a refusal."""
         if request.type_url not in self._subscriptions:
@@ -121,7 +152,13 @@ class DeltaStream:
             self._acknowledge(request)
         for name, version in request.initial_resource_versions.items():
             subscription.sent[name] = version
+        self._learn_names(request)
         for name in request.resource_names_subscribe:
+            if self._is_past(request.type_url, name):
+                if name in request.initial_resource_versions:
+                    self._idle.lets_go(name)
+                else:
+                    continue  # it has left; the node repeats all names that it ever asked for
             if reason := self._why_not(request.type_url, name):
                 log.warning("%s asks for %.99r: ignored, %s", self._subscriber.node, name, reason)
                 continue
@@ -131,21 +168,49 @@ class DeltaStream:
                 subscription.sent[name] = ""
             subscription.changed.add(name)
         for name in request.resource_names_unsubscribe:
-            subscription.sent.pop(name, None)
-            subscription.changed.discard(name)
-            self._nowhere.discard((request.type_url, name))
-            self._progress.gives_up((request.type_url, name))
-            if request.type_url == CLUSTER:
-                self._progress.cluster_left(name)
+            self._forget(request.type_url, name)
+
+    def _forget(self, type_url: str, name: str) -> None:
+        """The node has no use for it any longer."""
+        self._subscriptions[type_url].sent.pop(name, None)
+        self._subscriptions[type_url].changed.discard(name)
+        self._nowhere.discard((type_url, name))
+        self._progress.gives_up((type_url, name))
+        if type_url == CLUSTER:
+            self._progress.cluster_left(name)
+
+    def _learn_names(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+        """A node that was told of names before this stream began shows it by what it has, and asks for."""
+        if request.type_url == EXTENSION:
+            known = names.numbers_in(request.initial_resource_versions.get(NAMES, ""))
+        elif request.type_url == CLUSTER:
+            known = {names.key_of(name): names.number_of(name) for name in request.resource_names_subscribe}
+            for name in request.resource_names_subscribe:
+                known[names.key_of(name)] = max(known[names.key_of(name)], names.number_of(name))
+        else:
+            return
+        newer = {key: number for key, number in known.items() if number > self._numbers.get(key, 0)}
+        if newer:
+            self._numbers |= newer
+            if NAMES in self._subscriptions[EXTENSION].sent:
+                self._subscriptions[EXTENSION].changed.add(NAMES)
+
+    def _is_past(self, type_url: str, name: str) -> bool:
+        """Whether it is a cluster's name that its key had before."""
+        return type_url == CLUSTER and names.number_of(name) < self._numbers.get(names.key_of(name), 0)
 
     def responses(self) -> list[discovery_pb2.DeltaDiscoveryResponse]:
         """What is to be sent now."""
         generation = self._store.subscribers.generation
         result = [response for type_url in _TYPES if (response := self._response(type_url, generation)) is not None]
+        if self._gone:
+            result.append(self._message(CLUSTER, generation, (), self._gone))
+            self._gone = []
         if self._offer is not None:
             result.append(self._message(CLUSTER, *self._offer))
             self._offer = None
         self._progress.update(generation)
+        self._subscriber.clusters = len(self._subscriptions[CLUSTER].sent)
         return result
 
     def _response(self, type_url: str, generation: int) -> discovery_pb2.DeltaDiscoveryResponse | None:
@@ -153,7 +218,9 @@ class DeltaStream:
         resources = []
         for name in sorted(subscription.changed):
             resource = self._resource(type_url, name)
-            if resource.version != subscription.sent[name]:
+            if resource.version == subscription.sent[name]:
+                self._has_names |= name == NAMES
+            else:
                 subscription.sent[name] = resource.version
                 resources.append(resource)
                 if type_url == CLUSTER:
@@ -162,24 +229,32 @@ class DeltaStream:
         subscription.changed.clear()
         if not resources:
             return None
-        return self._message(type_url, generation, resources)
+        message = self._message(type_url, generation, resources)
+        if any(each.name == NAMES for each in resources):
+            self._named, self._has_names = message.nonce, False
+        return message
 
     def _resource(self, type_url: str, name: str) -> Resource:
         """What this node is told; of what it may not use, the same as of what is not there."""
         if type_url == EXTENSION:
             if name == KEY_LIST:
                 return self._store.key_list(self._caller, shared=self._shared)
+            if name == NAMES:
+                return names.name_list(self._numbers)
             return self._store.get(type_url, name)
-        if self._caller is not None and _key(type_url, name) not in self._keys:
-            return empty_cluster(name) if type_url == CLUSTER else endpoints(name, ())
-        resource = self._store.get(type_url, name)
-        return self._dress(resource) if type_url == CLUSTER else resource
+        may_use = self._caller is None or _key(type_url, name) in self._keys
+        if type_url == ENDPOINTS:
+            return self._store.get(type_url, name) if may_use else endpoints(name, ())
+        key = names.key_of(name)
+        found = self._dress(self._store.get(type_url, key)) if may_use else empty_cluster(key)
+        return found if name == key else names.renamed(found, name)
 
     def _why_not(self, type_url: str, name: str) -> str:
         """Why a subscription is not taken; empty if it is."""
         if type_url == EXTENSION:
             return "" if name in _EXTENSIONS else "there is no such filter"
-        if not is_routing_key(key := _key(type_url, name)):
+        key = _key(type_url, name)
+        if not is_routing_key(key) or (type_url == CLUSTER and not names.is_name_of(name, key)):
             return "which is no routing key"
         if key not in self._keys:
             if len(self._nowhere) >= _MOST_NOWHERE:
@@ -195,7 +270,7 @@ class DeltaStream:
             followed.changed.add(endpoint_set)
 
     def _message(
-        self, type_url: str, generation: int, resources: Sequence[Resource]
+        self, type_url: str, generation: int, resources: Sequence[Resource], removed: Sequence[str] = ()
     ) -> discovery_pb2.DeltaDiscoveryResponse:
         return discovery_pb2.DeltaDiscoveryResponse(
             type_url=type_url,
@@ -204,6 +279,7 @@ class DeltaStream:
             resources=[
                 discovery_pb2.Resource(name=each.name, version=each.version, resource=each.body) for each in resources
             ],
+            removed_resources=removed,
         )
 
     def _acknowledge(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
@@ -211,7 +287,9 @@ class DeltaStream:
         generation = self._progress.answered(request.response_nonce, refusal)
         if refusal is not None:
             log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
+        elif request.response_nonce == self._named:
+            self._has_names = True
 
 
 def _key(type_url: str, name: str) -> str:
-    return name if type_url == CLUSTER else key_of_endpoint_set(name)
+    return names.key_of(name) if type_url == CLUSTER else key_of_endpoint_set(name)

@@ -94,7 +94,9 @@ class Progress:
 
     def cluster_left(self, name: str) -> None:
         """The node has no use for a cluster any longer, nor for its endpoints."""
-        self.gives_up((ENDPOINTS, self._endpoint_sets.pop(name, "")))
+        endpoint_set = self._endpoint_sets.pop(name, "")
+        if endpoint_set not in self._endpoint_sets.values():
+            self.gives_up((ENDPOINTS, endpoint_set))
 
     def gives_up(self, name: Name) -> None:
         """The node has no use for a resource any longer."""

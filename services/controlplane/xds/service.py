@@ -15,6 +15,7 @@ from lab.transport import peer_identity
 from services.controlplane.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.identity import ForEnvoy, ForGrpc, caller_of, in_plaintext, why_not
+from services.controlplane.xds.idle import Idle
 from services.controlplane.xds.sotw import SotwStream
 
 if TYPE_CHECKING:
@@ -60,11 +61,24 @@ class _Stream(Protocol):
 
 
 class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # untyped wheel
-    """Serves ADS; the node of a stream is the one of its first request."""
+    """Serves ADS; the node of a stream is the one of its first request.
 
-    def __init__(self, store: ResourceStore) -> None:
+    Args:
+        store: what there is.
+        clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
+    """
+
+    def __init__(self, store: ResourceStore, clusters_idle_after_s: float = 0.0) -> None:
         self._store = store
+        self.clusters_idle_after_s = clusters_idle_after_s
         self._for_grpc = ForGrpc()
+        self._envoys: dict[str, DeltaStream] = {}
+
+    def reported(self, node: str, used: Mapping[str, bool]) -> None:
+        """An Envoy says of its clusters whether each was used since it last said so, or is."""
+        stream = self._envoys.get(node)
+        if stream is not None:
+            stream.reported(used)
 
     async def DeltaAggregatedResources(  # noqa: N802 (the protocol's name)
         self,
@@ -75,14 +89,20 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "sidecar"))
-        identity = await _checked(first.node, subscriber, context)
+        subscriber = subscriber_of(first.node, context, "sidecar")
+        identity = await checked(first.node, subscriber, context)
         dress = in_plaintext if identity is None else ForEnvoy(_said(first.node, "secrets"))
         shared = subscriber.role == _SHARED
-        stream = DeltaStream(self._store, subscriber, dress, caller=caller_of(identity), shared=shared)
-        async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
-            async for response in responses:
-                yield response
+        idle = Idle(self.clusters_idle_after_s)
+        stream = DeltaStream(self._store, subscriber, dress, caller=caller_of(identity), shared=shared, idle=idle)
+        self._envoys[subscriber.node] = stream
+        try:
+            async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            if self._envoys.get(subscriber.node) is stream:
+                del self._envoys[subscriber.node]
 
     async def StreamAggregatedResources(  # noqa: N802 (the protocol's name)
         self,
@@ -93,8 +113,8 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = Subscriber(first.node.id or context.peer(), _role(first.node, "proxyless"))
-        identity = await _checked(first.node, subscriber, context)
+        subscriber = subscriber_of(first.node, context, "proxyless")
+        identity = await checked(first.node, subscriber, context)
         dress = in_plaintext if identity is None else self._for_grpc
         stream = SotwStream(self._store, subscriber, first.node.cluster, dress)
         async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
@@ -151,7 +171,12 @@ def _said(node: base_pb2.Node, field: str) -> str:
     return str(node.metadata.fields[field].string_value) if field in node.metadata.fields else ""
 
 
-async def _checked(
+def subscriber_of(node: base_pb2.Node, context: grpc.aio.ServicerContext[Any, Any], otherwise: str) -> Subscriber:
+    """Who says so of itself; of the role ``otherwise`` if it does not say which it has."""
+    return Subscriber(node.id or context.peer(), _role(node, otherwise))
+
+
+async def checked(
     node: base_pb2.Node, subscriber: Subscriber, context: grpc.aio.ServicerContext[Any, Any]
 ) -> Identity | None:
     """What the connection has proved, None if it proves nothing; ends the call of one who is not what it says."""

@@ -543,11 +543,16 @@ class Node(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     ACKED_REVISION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    CLUSTERS_LEFT_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     role: _builtins.str
     acked_revision: _builtins.int
     error: _builtins.str
     """Why the node refused the latest update; empty if it did not."""
+    clusters: _builtins.int
+    """Of an Envoy: clusters that it holds because it has asked for them, and those that have left it since it connected."""
+    clusters_left: _builtins.int
     def __init__(
         self,
         *,
@@ -555,10 +560,12 @@ class Node(_message.Message):
         role: _builtins.str = ...,
         acked_revision: _builtins.int = ...,
         error: _builtins.str = ...,
+        clusters: _builtins.int = ...,
+        clusters_left: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_revision", b"acked_revision", "error", b"error", "node", b"node", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_revision", b"acked_revision", "clusters", b"clusters", "clusters_left", b"clusters_left", "error", b"error", "node", b"node", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

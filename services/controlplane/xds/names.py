@@ -1,0 +1,88 @@
+"""Under which names a node asks for clusters: that of the routing key, and another once it has let one go.
+
+An Envoy that is told that a cluster is no more stays subscribed to its name, and never asks for that name again. So a
+cluster that leaves a node takes its name along: from then on the node is to ask for ``cw-ranker.v1~1`` where it asked
+for ``cw-ranker.v1``, then for ``cw-ranker.v1~2``. A small filter tells it so, of those keys alone that have another
+name than their own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2, extension_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
+
+from services.controlplane.xds.resources import Resource, packed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAME = "names"
+"""Of the filter, and so of the resource that Envoys ask for."""
+
+_MARK = "~"  # in no routing key
+_NUMBERED = re.compile(r"([^~]+)~([1-9][0-9]{0,8})")
+_SCRIPT = """\
+local names = {NAMES}
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local name = names[headers:get("x-cluster") or ""]
+  if name then headers:replace("x-cluster", name) end
+end
+"""
+_NOTHING = "-- every cluster has the name of its routing key"
+
+
+def key_of(name: str) -> str:
+    """The routing key whose cluster has this name."""
+    return name.partition(_MARK)[0]
+
+
+def number_of(name: str) -> int:
+    """How many clusters of the key had left when the name was given; 0 for the key's own."""
+    found = _NUMBERED.fullmatch(name)
+    return int(found[2]) if found else 0
+
+
+def is_name_of(name: str, key: str) -> bool:
+    """Whether a cluster of the key may have this name."""
+    return name == key or _NUMBERED.fullmatch(name) is not None
+
+
+def name_of(key: str, number: int) -> str:
+    """The name; see :func:`number_of`."""
+    return f"{key}{_MARK}{number}" if number else key
+
+
+def renamed(cluster: Resource, name: str) -> Resource:
+    """The same cluster by another name; its figures keep the key's."""
+    message = cluster_pb2.Cluster()
+    cluster.body.Unpack(message)
+    message.alt_stat_name, message.name = message.name, name
+    if message.HasField("load_assignment"):
+        message.load_assignment.cluster_name = name
+    return replace(cluster, name=name, body=packed(message))
+
+
+def name_list(numbers: Mapping[str, int]) -> Resource:
+    """The filter; its version says all that is in it, so that who comes back with it says what it was told.
+
+    Args:
+        numbers: routing key → number of its name, of those that have another than their own.
+    """
+    names = {key: name_of(key, number) for key, number in sorted(numbers.items())}
+    pairs = ", ".join(f'["{key}"] = "{name}"' for key, name in names.items())
+    script = _SCRIPT.replace("NAMES", pairs) if names else _NOTHING
+    filter_ = lua_pb2.Lua(default_source_code=base_pb2.DataSource(inline_string=script))
+    body = packed(extension_pb2.TypedExtensionConfig(name=NAME, typed_config=packed(filter_)))
+    return Resource(NAME, " ".join(["names", *names.values()]), body)
+
+
+def numbers_in(version: str) -> dict[str, int]:
+    """What a version of the filter says; see :func:`name_list`."""
+    return {key_of(name): number for name in version.split()[1:] if (number := number_of(name))}

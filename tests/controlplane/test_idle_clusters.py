@@ -1,0 +1,239 @@
+"""Clusters that nobody uses leave a real Envoy, come back at the next request, and no request notices."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER
+from services.controlplane.xds.idle import Idle
+from services.controlplane.xds.names import is_name_of, key_of, name_list, name_of, number_of, numbers_in
+from services.controlplane.xds.resources import endpoint_set_name
+from tests.envoys import Envoy, envoy_up
+from tests.parts import ControlPlane, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+IDLE_S = 0.4
+KEYS = tuple(f"m{number}.v1" for number in range(12))
+ONCE, STREAM, OFTEN = "/echo/Once", "/echo/Stream", 0.05
+
+
+class _Echo(grpc.GenericRpcHandler):
+    """Answers with the routing key that it was sent; a stream does so until its test has seen enough."""
+
+    def __init__(self) -> None:
+        self.enough = asyncio.Event()
+        self.headers: set[str] = set()
+        self.copies_of: Counter[str] = Counter()
+
+    def service(self, details: Any) -> grpc.RpcMethodHandler:
+        headers = dict(details.invocation_metadata)
+        self.headers |= headers.keys()
+        if COPY_HEADER in headers:
+            self.copies_of[headers[HEADER]] += 1
+        if details.method == ONCE:
+            return grpc.unary_unary_rpc_method_handler(self._once)
+        return grpc.unary_stream_rpc_method_handler(self._stream)
+
+    async def _once(self, request: bytes, context: Any) -> bytes:
+        return request + str(dict(context.invocation_metadata())[HEADER]).encode()
+
+    async def _stream(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        yield await self._once(request, context)
+        await self.enough.wait()
+        yield b"last"
+
+
+class Place:
+    """A control plane, one Envoy and one model that serves all keys."""
+
+    def __init__(self, control_plane: ControlPlane, up: AsyncExitStack, envoy: Envoy, model: _Echo) -> None:
+        self.control_plane, self.envoy, self.model = control_plane, envoy, model
+        self._up = up
+
+    def by(self, channel: grpc.aio.Channel) -> Place:
+        self._once, self._stream = channel.unary_unary(ONCE), channel.unary_stream(STREAM)
+        return self
+
+    async def restart(self) -> None:
+        await self._up.aclose()
+        await self._up.enter_async_context(self.control_plane.up())
+
+    async def ask(self, key: str, *headers: tuple[str, str]) -> None:
+        answer = await self._once(b">", metadata=((HEADER, key), *headers), timeout=5, wait_for_ready=True)
+        assert f">{key}".encode() == answer
+
+    def stream(self, key: str) -> Any:
+        return self._stream(b">", metadata=((HEADER, key),), timeout=60, wait_for_ready=True)
+
+    async def keep_asking(self, key: str, every_s: float, until: asyncio.Event) -> list[float]:
+        """Returns when each was answered."""
+        answered_at = []
+        while not until.is_set():
+            await self.ask(key)
+            answered_at.append(time.monotonic())
+            await asyncio.sleep(every_s)
+        return answered_at
+
+    async def holds(self, *names: str) -> None:
+        await eventually("Envoy's clusters", self.envoy.discovered, until=lambda seen: seen == sorted(names))
+
+    def left(self) -> int:
+        return sum(each.clusters_left for each in self.control_plane.store.subscribers)
+
+    def added(self) -> int:
+        return self.envoy.stats("cluster_manager.cluster_added")["cluster_manager.cluster_added"]
+
+    def held(self) -> int:
+        return sum(each.clusters for each in self.control_plane.store.subscribers)
+
+
+@asynccontextmanager
+async def place(folder: Path, idle_s: float) -> AsyncIterator[Place]:
+    async with AsyncExitStack() as stack:
+        model, server = _Echo(), grpc.aio.server()
+        server.add_generic_rpc_handlers((model,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        control_plane = ControlPlane()
+        control_plane.clusters_idle_after_s = idle_s
+        control_plane.store.update(
+            clusters=dict.fromkeys(KEYS, "there"),
+            endpoint_sets={endpoint_set_name("there", key): [f"127.0.0.1:{port}"] for key in KEYS},
+        )
+        up = await stack.enter_async_context(AsyncExitStack())
+        await up.enter_async_context(control_plane.up())
+        envoy = await stack.enter_async_context(envoy_up(control_plane.address, folder))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(envoy.address))
+        yield Place(control_plane, up, envoy, model).by(channel)
+
+
+async def test_an_idle_cluster_leaves_and_the_next_request_finds_it_again(tmp_path: Path) -> None:
+    async with place(tmp_path, IDLE_S) as lab:
+        before = lab.added()
+        for left in (1, 2, 3):
+            await lab.ask(KEYS[0])
+            await lab.holds()
+            assert (left, before + left) == (lab.left(), lab.added())
+
+        assert "x-cluster" not in lab.model.headers
+        assert 0 == lab.held()
+
+
+async def test_a_cluster_in_use_stays_and_one_with_a_stream_under_way_does(tmp_path: Path) -> None:
+    async with place(tmp_path, IDLE_S) as lab:
+        used, streamed, idle = KEYS[:3]
+        stream = lab.stream(streamed)
+        assert f">{streamed}".encode() == await stream.read()
+        over = asyncio.Event()
+        asking = asyncio.create_task(lab.keep_asking(used, OFTEN, over))
+        await lab.ask(idle)
+        for left in (1, 2, 3):
+            await eventually("the idle one has left", lab.left, until=left.__eq__)
+            await lab.ask(idle)
+
+        held = lab.envoy.discovered()
+        over.set()
+        answered_at = await asking
+        assert streamed in held
+        # On a machine that was too busy to ask often enough, it may have left.
+        longest_s = max(after - before for before, after in pairwise(answered_at))
+        assert used in held or longest_s > IDLE_S / 2
+        lab.model.enough.set()
+        assert b"last" == await stream.read()
+        assert grpc.aio.EOF is await stream.read()
+        await lab.holds()
+
+
+async def test_a_copy_finds_the_cluster_of_its_shadow_again(tmp_path: Path) -> None:
+    async with place(tmp_path, IDLE_S) as lab:
+        main, shadow = KEYS[:2]
+        await lab.ask(shadow)
+        await lab.holds()
+        for copies in (1, 2):
+            await lab.ask(main, (SHADOW_HEADER, shadow))
+            await eventually("a copy has come", lambda: lab.model.copies_of[shadow], until=copies.__eq__)
+            await lab.holds()
+
+        assert {shadow: 2} == lab.model.copies_of
+
+
+async def test_no_request_fails_while_clusters_come_and_go(tmp_path: Path) -> None:
+    async with place(tmp_path, IDLE_S) as lab:
+        over = asyncio.Event()
+        # About as often as a cluster is let go, each at a time of its own: some requests race with every step.
+        asking = [
+            asyncio.create_task(lab.keep_asking(key, IDLE_S + 0.07 * number, over)) for number, key in enumerate(KEYS)
+        ]
+        await eventually("clusters have left", lab.left, until=lambda left: left >= 40)
+        over.set()
+
+        assert sum(map(len, await asyncio.gather(*asking))) > 40
+
+
+async def test_a_control_plane_that_comes_back_brings_nothing_back_that_has_left(tmp_path: Path) -> None:
+    async with place(tmp_path, IDLE_S) as lab:
+        gone, came_back = KEYS[:2]
+        await lab.ask(gone)
+        await lab.ask(came_back)
+        await lab.holds()
+        lab.control_plane.clusters_idle_after_s = 0.0  # of the next
+        await lab.ask(came_back)
+        await lab.restart()
+        await lab.ask(came_back)
+        await eventually("Envoy is back", lambda: len(lab.control_plane.store.subscribers), until=bool)
+        await lab.ask(KEYS[2])
+
+        assert {came_back, KEYS[2]} == set(map(key_of, lab.envoy.discovered()))
+        await lab.ask(gone)
+        assert f"{gone}~1" in lab.envoy.discovered()
+
+
+def test_what_is_used_stays_and_what_leaves_has_had_two_quiet_reports() -> None:
+    now = [0.0]
+    idle = Idle(10.0, now_s=lambda: now[0])
+
+    def report(at_s: float, *, named: bool = True, **used: bool) -> tuple[list[str], list[str]]:
+        now[0] = at_s
+        return idle.reported(used, used, named=named)
+
+    assert ([], []) == report(0, a=False, b=False)
+    assert ([], []) == report(9, a=False, b=True)
+    assert (["a"], []) == report(11, a=False, b=False)
+    idle.lets_go("a")
+    assert ([], []) == report(12, a=False, b=False, named=False)
+    assert ([], []) == report(13, a=False, b=False)
+    assert ([], []) == report(14, a=True, b=False)
+    assert ([], []) == report(15, a=False, b=False)
+    assert ([], ["a"]) == report(16, a=False, b=False)
+    idle.has_left("a")
+    assert (["b"], []) == report(19, b=False)
+    assert ([], []) == Idle(0.0, now_s=lambda: 1e9).reported({"c": False}, ["c"], named=True)
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "a.v1"), (1, "a.v1~1"), (12, "a.v1~12")])
+def test_names_are_numbered(number: int, name: str) -> None:
+    assert name == name_of("a.v1", number)
+    assert ("a.v1", number) == (key_of(name), number_of(name))
+    assert is_name_of(name, "a.v1")
+    assert not is_name_of("a.v1~0", "a.v1")
+    assert not is_name_of("a.v1~x", "a.v1")
+
+
+def test_a_list_of_names_says_in_its_version_what_is_in_it() -> None:
+    numbers = {"b.v1": 3, "a.v2": 1}
+
+    assert numbers == numbers_in(name_list(numbers).version)
+    assert {} == numbers_in(name_list({}).version) == numbers_in("")
+    assert name_list(numbers) == name_list(dict(reversed(numbers.items())))
