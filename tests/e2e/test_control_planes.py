@@ -70,6 +70,21 @@ def test_the_password_of_the_store_is_nowhere_to_be_seen(new_lab, spec: Path, ru
     assert {path.stat().st_mode & 0o777 for path in holding} == {0o600}
 
 
+def test_an_envoy_reports_to_the_one_that_serves_it_so_clusters_leave_with_several_too(
+    new_lab, mini_spec: Path
+) -> None:
+    mini_spec.write_text(f"control_planes = 2\nclusters_idle_after_s = 1\n{mini_spec.read_text()}")
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    eventually(
+        "the cluster that verifying has brought leaves",
+        lambda: sum(node.clusters_left for node in lab.status().control_plane.nodes),
+        within=timedelta(seconds=40),
+        until=bool,
+    )
+    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+
+
 def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(new_lab, mini_spec: Path) -> None:
     mini_spec.write_text(f"control_planes = 2\n{mini_spec.read_text()}")
     lab = new_lab()

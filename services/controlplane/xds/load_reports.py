@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import grpc
+import grpc.aio
 from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 from google.protobuf import duration_pb2
 
@@ -11,8 +13,6 @@ from services.controlplane.xds.service import checked, subscriber_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import grpc.aio
 
     from services.controlplane.xds.service import Discovery
 
@@ -47,7 +47,9 @@ class LoadReports(lrs_pb2_grpc.LoadReportingServiceServicer):  # type: ignore[mi
             yield lrs_pb2.LoadStatsResponse(send_all_clusters=True, load_reporting_interval=interval)
         async for request in request_iterator:
             used = {each.cluster_name: _was_used(each) for each in request.cluster_stats}
-            self._discovery.reported(subscriber.node, used)
+            if not self._discovery.reported(subscriber.node, used):
+                # Of several control planes it may be another one: the Envoy tries the next in turn.
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "your clusters come from another control plane")
 
 
 def _was_used(cluster: Any) -> bool:

@@ -74,11 +74,12 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         self._for_grpc = ForGrpc()
         self._envoys: dict[str, DeltaStream] = {}
 
-    def reported(self, node: str, used: Mapping[str, bool]) -> None:
-        """An Envoy says of its clusters whether each was used since it last said so, or is."""
+    def reported(self, node: str, used: Mapping[str, bool]) -> bool:
+        """An Envoy says of its clusters whether each was used since it last said so; is it served here?"""
         stream = self._envoys.get(node)
         if stream is not None:
             stream.reported(used)
+        return stream is not None
 
     async def DeltaAggregatedResources(  # noqa: N802 (the protocol's name)
         self,
