@@ -38,24 +38,25 @@ clusters:
 
 
 @pytest.fixture(scope="module")
-def _pair(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def _pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("pair")
     (folder / "routes.yaml").write_text(_ROUTES)
     spec = folder / "pair.toml"
     spec.write_text(f"topologies = {json.dumps(TOPOLOGIES)}\ncontrol_planes = {len(BOTH)}\n[callers.homepage]\n")
     lab = Lab(f"pair-{secrets.token_hex(3)}", home=folder)
     try:
-        lab.up(spec=spec, runtime=pytestconfig.getoption("--runtime"))
+        lab.up(spec=spec, runtime="process")
         yield lab
     finally:
         lab.down()
 
 
 @pytest.fixture
-def pair(_pair: Lab, scenario: Scenario) -> Lab:
-    """A small lab with two control planes."""
-    scenario.watch(_pair)
-    return _pair
+def pair(request: pytest.FixtureRequest, scenario: Scenario) -> Lab:
+    """A small lab with two control planes; not before it is known whether the scenario is for this runtime."""
+    lab: Lab = request.getfixturevalue("_pair")
+    scenario.watch(lab)
+    return lab
 
 
 @pytest.mark.scenario(takes_s=8, runtimes=("process",))
