@@ -35,7 +35,9 @@ _PREFIX = "lab-postgresql-"
 def programs() -> Path | None:
     """Where ``initdb`` and ``postgres`` are: Debian keeps them by version, and off the path."""
     on_path = shutil.which("initdb")
-    return Path(on_path).parent if on_path else max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+    if on_path:
+        return Path(on_path).parent
+    return max((path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")), default=None)
 
 
 @dataclass(slots=True)
