@@ -148,9 +148,9 @@ class Faults:
                 self.store.put(record)
                 from_ns = time.time_ns()
                 record = record.remembering({**kind.inject(self._scene, record), _INJECTED: True})
-            if kind.name in FAULTS:
-                detail = ", ".join(part for part in (kind.describe(record), _on(record)) if part)
-                self._mark(kind.name, record.target, from_ns, detail)
+                if kind.name in FAULTS:
+                    detail = ", ".join(part for part in (kind.describe(record), _on(record)) if part)
+                    self._mark(kind.name, record.target, from_ns, detail)
             if record.until_ns:
                 # From when it is there, not from when it was asked for.
                 lasts_ns = record.until_ns - record.injected_ns
@@ -203,14 +203,14 @@ class Faults:
     def _heal(self, record: FaultRecord) -> bool:
         kind = kind_of(record.kind)
         self._minders.end(record)
-        from_ns = time.time_ns()
         with self._journal.doing(f"fault heal {kind.name}", _hit(record), self._why_healed(record)):
+            from_ns = time.time_ns()
             kind.heal(self._scene, record)
-        if self.store.find(record.id) is None:
-            return False  # somebody else was quicker
-        if kind.name in FAULTS:
-            self._mark(HEAL[kind.name], record.target, from_ns)
-        return self.store.remove(record.id)
+            if self.store.find(record.id) is None:
+                return False  # somebody else was quicker
+            if kind.name in FAULTS:
+                self._mark(HEAL[kind.name], record.target, from_ns)
+            return self.store.remove(record.id)
 
     def _why_healed(self, record: FaultRecord) -> str:
         return f"{record.id}, as its time is up" if self._minders.is_this_process(record) else record.id

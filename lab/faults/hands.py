@@ -158,13 +158,12 @@ class Hands:
     @contextmanager
     def _act(self, kind: str, target: str, detail: str = "") -> Iterator[None]:
         """Writes down what is done within, unless it fails; the audit log has it in any case."""
-        from_ns = time.time_ns()
         with Journal(self.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
+            from_ns = time.time_ns()
             yield
-        if not self.writes_down:
-            return
-        act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())
-        write_act(self.folder, act)
+            if self.writes_down:
+                act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())
+                write_act(self.folder, act)
 
     def _exchange(self, state: LabState, runtime: Runtime, old: Sequence[Unit], new: Sequence[Unit]) -> None:
         """Ends and forgets some units, and starts others."""

@@ -46,8 +46,8 @@ def up(home: Path, **what: Any) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """The example's caller beside the homepage, and nothing more."""
-    with up(tmp_path_factory.mktemp("trailers"), spec=EXAMPLES / "trailers.toml") as lab:
+    """The example's caller beside the homepage, and nothing more; a server of one's own has no certificate."""
+    with up(tmp_path_factory.mktemp("trailers"), spec=EXAMPLES / "trailers.toml", security="plaintext") as lab:
         yield lab
 
 
