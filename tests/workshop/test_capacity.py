@@ -28,7 +28,7 @@ COSTS = Costs({(*part, 30_000): 0.0005 for part in PARTS}, "a test")
 async def test_a_sidecar_knows_what_its_caller_has_asked_for_and_nothing_else(tmp_path: Path) -> None:
     hosted = HostedLab(tmp_path)
     try:
-        hosted.up(clusters=12, callers=2, use_cases=6)
+        hosted.up(clusters=12, callers=2, use_cases=6, idle_after_s=6)  # longer than what is asked until then takes
         before = hosted.known_to("search")
         first, *others = hosted.use_cases("search")
         [asked, again] = await hosted.ask("search", [first, first])
@@ -41,6 +41,9 @@ async def test_a_sidecar_knows_what_its_caller_has_asked_for_and_nothing_else(tm
         assert after.received_kb > before.received_kb > 0
         assert 1 < len(hosted.known_to("search").clusters) < hosted.clusters == 12
         assert [] == hosted.known_to("homepage").clusters
+        await hosted.idle("search")
+        await hosted.ask("search", [first])
+        assert [f"{asked.routing_key}~1"] == hosted.known_to("search").clusters
     finally:
         hosted.down()
         hosted.down()
