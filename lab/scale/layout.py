@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from models.host.hosted import HostedReplica
 
 MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"
-_IDLE_AFTER_S = 900.0
+IDLE_AFTER_S = 900.0
+"""Of clusters, by default."""
+
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 _TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
 
 
-def spec_of(callers: Iterable[str]) -> LabSpec:
+def spec_of(callers: Iterable[str], clusters_idle_after_s: float = IDLE_AFTER_S) -> LabSpec:
     """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte.
 
     It is in plaintext, as benches are.
@@ -35,7 +37,7 @@ def spec_of(callers: Iterable[str]) -> LabSpec:
         topologies=["mesh"],
         callers={name: CallerSpec() for name in callers},
         resolver="shared",
-        clusters_idle_after_s=_IDLE_AFTER_S,
+        clusters_idle_after_s=clusters_idle_after_s,
         security=SecuritySpec(mode="plaintext"),
     )
 

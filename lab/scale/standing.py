@@ -16,7 +16,7 @@ from lab.faults import Journal
 from lab.lab import Lab
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
-from lab.scale.layout import MODEL_HOST, lay_out, replica_port, spec_of
+from lab.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
 from lab.scale.topology import generate
 from lab.standup import StandUp
 from lab.transport import open_blocking_channel
@@ -155,10 +155,11 @@ def standing(
     say: Callable[[str], None],
     home: Path | None = None,
     name: str = "",
+    clusters_idle_after_s: float = IDLE_AFTER_S,
 ) -> Iterator[ScaleLab]:
     """Brings such a lab up, and takes it down again; arguments as for :func:`lab.scale.topology.generate`.
 
-    Its name is one of its own, unless it is given one.
+    Its name is one of its own, unless it is given one. A cluster leaves an Envoy that has not used it for so long.
 
     Raises:
         InputError: a number is out of range.
@@ -171,7 +172,7 @@ def standing(
         runtime = ProcessRuntime(lab.folder, PLAINTEXT)
         site = runtime.site()
         topology = generate(clusters=clusters, callers=callers, use_cases=use_cases, seed=seed, port=replica_port(site))
-        spec = spec_of(topology.popularity)
+        spec = spec_of(topology.popularity, clusters_idle_after_s)
         plan = lay_out(spec, topology.replicas, site, _CONTROL_PLANE)
         up = ScaleLab(lab, topology, LabState("process", "", spec, plan), runtime, say)
         up.stand_up()

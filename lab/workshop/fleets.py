@@ -58,7 +58,7 @@ def costs_picture(costs: Costs, demand: Demand, assumed: Assumptions) -> Figure:
     """Processor time of a request, by part."""
     rows = fleets(demand, costs, assumed)
     title = f"Processor time of a request ({Origin.MEASURED})"
-    note = f"{_ROUNDS} rounds of {_SECONDS:g} s each, models left out; `lab bench capacity` takes more."
+    note = f"{_ROUNDS} rounds of {_SECONDS:g} s each, models left out. The bench capacity takes more."
     values = {each.topology: {part.part: 1e3 * part.cpu_s.value for part in each.parts} for each in rows}
     return _stacked(title, "ms a request", values, note)
 

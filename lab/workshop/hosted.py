@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lab.client import open_client
@@ -15,6 +17,7 @@ from lab.lab import Lab
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear
 from lab.scale.standing import standing
+from lab.waiting import eventually
 from lab.workshop.figures import Figure, show
 from models.apis import APIS
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from lab.scale.standing import ScaleLab
 
+_IDLE_WITHIN = timedelta(seconds=60)
 _CONTEXT = {"user_id": "u1", "device": "web", "country": "DE", "segment": "adults"}
 
 
@@ -71,8 +75,10 @@ class HostedLab:
         self._stack = ExitStack()
         self._standing: ScaleLab | None = None
 
-    def up(self, *, clusters: int, callers: int, use_cases: int, seed: int = 1) -> None:
+    def up(self, *, clusters: int, callers: int, use_cases: int, seed: int = 1, idle_after_s: float = 0.0) -> None:
         """Brings it up, and publishes a route table of so many clusters, made up by a seed.
+
+        A cluster leaves a sidecar that has not used it for ``idle_after_s`` seconds; it stays for ever if that is 0.
 
         Raises:
             InputError: a number is out of range.
@@ -89,6 +95,7 @@ class HostedLab:
                 say=lambda _: None,
                 home=home,
                 name=self._lab.name,
+                clusters_idle_after_s=idle_after_s,
             )
         )
         with self._up.admin() as admin:
@@ -133,6 +140,21 @@ class HostedLab:
         sidecar = self._up.state.plan.unit(f"{caller}-sidecar")
         up = self._up
         return Known(up.discovered_by(sidecar), up.xds_bytes(sidecar) / 1e3, up.allocated_mb(sidecar))
+
+    async def idle(self, caller: str) -> None:
+        """Returns when all clusters have left the sidecar beside a caller.
+
+        Raises:
+            DeadlineError: some did not.
+        """
+        sidecar = self._up.state.plan.unit(f"{caller}-sidecar")
+        await asyncio.to_thread(
+            eventually,
+            f"clusters have left {sidecar.name}",
+            lambda: self._up.discovered_by(sidecar),
+            within=_IDLE_WITHIN,
+            until=lambda held: not held,
+        )
 
     @property
     def _up(self) -> ScaleLab:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER
+from services.controlplane.subscribers import Subscriber
+from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.idle import Idle
-from services.controlplane.xds.names import is_name_of, key_of, name_list, name_of, number_of, numbers_in
-from services.controlplane.xds.resources import endpoint_set_name
+from services.controlplane.xds.names import NAME, is_name_of, key_of, name_list, name_of, number_of, numbers_in
+from services.controlplane.xds.resources import CLUSTER, EXTENSION, endpoint_set_name
+from services.controlplane.xds.store import ResourceStore
 from tests.envoys import Envoy, envoy_up
 from tests.parts import ControlPlane, eventually
 
@@ -156,6 +160,13 @@ async def test_a_cluster_in_use_stays_and_one_with_a_stream_under_way_does(tmp_p
         await lab.holds()
 
 
+async def test_which_cluster_is_asked_for_is_no_clients_business(tmp_path: Path) -> None:
+    async with place(tmp_path, 0.0) as lab:
+        await lab.ask(KEYS[0], ("x-cluster", KEYS[1]), ("x-cluster", "xds"))
+
+        assert [KEYS[0]] == lab.envoy.discovered()
+
+
 async def test_a_copy_finds_the_cluster_of_its_shadow_again(tmp_path: Path) -> None:
     async with place(tmp_path, IDLE_S) as lab:
         main, shadow = KEYS[:2]
@@ -198,6 +209,31 @@ async def test_a_control_plane_that_comes_back_brings_nothing_back_that_has_left
         assert {came_back, KEYS[2]} == set(map(key_of, lab.envoy.discovered()))
         await lab.ask(gone)
         assert f"{gone}~1" in lab.envoy.discovered()
+
+
+def test_who_comes_back_with_an_old_name_loses_it_and_keeps_the_one_in_use() -> None:
+    now, old, used = [0.0], KEYS[0], f"{KEYS[0]}~3"
+    store = ResourceStore()
+    store.update(clusters={KEYS[0]: "there"}, endpoint_sets={endpoint_set_name("there", KEYS[0]): ["127.0.0.1:1"]})
+    stream = DeltaStream(store, Subscriber("x", "sidecar"), idle=Idle(1.0, now_s=lambda: now[0]))
+    held = {old: "a version", used: "a version"}
+    stream.receive(
+        discovery_pb2.DeltaDiscoveryRequest(
+            type_url=CLUSTER, resource_names_subscribe=[*held, f"{old}~1", 'no"key~9'], initial_resource_versions=held
+        )
+    )
+    stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=EXTENSION, resource_names_subscribe=[NAME]))
+    sent = {each.name: each.version for response in stream.responses() for each in response.resources}
+    assert {old, used, NAME} == sent.keys()
+    assert f"names {used}" == sent[NAME]
+
+    stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=EXTENSION, response_nonce="2"))
+    for _ in range(2):
+        now[0] += 2.0
+        stream.reported({old: False, used: True})
+
+    [response] = stream.responses()
+    assert [old] == list(response.removed_resources)
 
 
 def test_what_is_used_stays_and_what_leaves_has_had_two_quiet_reports() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from lab.capacity.assumptions import Assumptions
@@ -16,19 +14,18 @@ from lab.workshop.hosted import HostedLab, sidecars_picture
 from lab.workshop.queueing import MANY, losses, losses_picture, losses_rows, p99_ms, tails_picture
 from models.stub.behaviour import parse_latency
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 LATENCY = parse_latency("lognormal:20,0.4")
 DEMAND = Demand(rps=1e6, payload_bytes=30_000, callers=30, clusters=2_000, slots=4, service_s=mean_s(LATENCY))
 PARTS = [("gateway", "caller"), ("gateway", "gateway"), ("mesh", "caller"), ("mesh", "resolver"), ("mesh", "sidecar")]
 COSTS = Costs({(*part, 30_000): 0.0005 for part in PARTS}, "a test")
 
 
-async def test_a_sidecar_knows_what_its_caller_has_asked_for_and_nothing_else(tmp_path: Path) -> None:
-    hosted = HostedLab(tmp_path)
+async def test_a_sidecar_knows_what_its_caller_has_asked_for_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    hosted = HostedLab(tmp_path_factory.mktemp("h"))  # sockets must not have long paths
     try:
-        hosted.up(clusters=12, callers=2, use_cases=6)
+        hosted.up(clusters=12, callers=2, use_cases=6, idle_after_s=6)  # longer than what is asked until then takes
         before = hosted.known_to("search")
         first, *others = hosted.use_cases("search")
         [asked, again] = await hosted.ask("search", [first, first])
@@ -41,6 +38,9 @@ async def test_a_sidecar_knows_what_its_caller_has_asked_for_and_nothing_else(tm
         assert after.received_kb > before.received_kb > 0
         assert 1 < len(hosted.known_to("search").clusters) < hosted.clusters == 12
         assert [] == hosted.known_to("homepage").clusters
+        await hosted.idle("search")
+        await hosted.ask("search", [first])
+        assert [f"{asked.routing_key}~1"] == hosted.known_to("search").clusters
     finally:
         hosted.down()
         hosted.down()

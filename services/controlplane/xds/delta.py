@@ -129,10 +129,10 @@ class DeltaStream:
         idle, gone = self._idle.reported(used, held, named=self._has_names)
         for name in idle:
             self._idle.lets_go(name)
-            self._numbers[names.key_of(name)] = names.number_of(name) + 1
-        if idle:
-            self._has_names = False
-            self._subscriptions[EXTENSION].changed.add(NAMES)
+            if not self._is_past(CLUSTER, name):
+                self._numbers[names.key_of(name)] = names.number_of(name) + 1
+                self._has_names = False
+                self._subscriptions[EXTENSION].changed.add(NAMES)
         for name in gone:
             self._idle.has_left(name)
             self._forget(CLUSTER, name)
@@ -189,7 +189,9 @@ class DeltaStream:
                 known[names.key_of(name)] = max(known[names.key_of(name)], names.number_of(name))
         else:
             return
-        newer = {key: number for key, number in known.items() if number > self._numbers.get(key, 0)}
+        newer = {
+            key: number for key, number in known.items() if number > self._numbers.get(key, 0) and is_routing_key(key)
+        }
         if newer:
             self._numbers |= newer
             if NAMES in self._subscriptions[EXTENSION].sent:
