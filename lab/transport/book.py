@@ -6,6 +6,7 @@ several labs, so it goes by the address: what knows a lab writes down its addres
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from lab.transport.security import Security
@@ -38,5 +39,9 @@ def beside(address: str) -> Security:
 
 
 def look_up(address: str) -> Entry | None:
-    """What is known of an address."""
-    return _entries.get(address)
+    """What is known of an address; of a lab that has gone with its certificates, nothing: others may have its ports."""
+    entry = _entries.get(address)
+    if entry is not None and entry.security.is_mtls and not Path(entry.security.folder).exists():
+        del _entries[address]
+        return None
+    return entry

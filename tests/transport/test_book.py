@@ -1,0 +1,24 @@
+"""What this process knows of addresses, and forgets with the lab that they were of."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from lab.transport.book import Entry, look_up, write_down
+from lab.transport.security import MTLS, Security
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_address_of_a_lab_that_has_gone_is_nobodys(tmp_path: Path) -> None:
+    address, folder = "127.0.0.1:1", tmp_path / "pki"
+    folder.mkdir()
+    known = Entry(Security(MTLS, str(folder)), "gateway")
+    write_down({address: known})
+    assert look_up(address) == known
+
+    shutil.rmtree(folder)
+
+    assert look_up(address) is None
