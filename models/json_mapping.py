@@ -321,12 +321,16 @@ def _double(value: float) -> float | str:
 
 
 def _shortest(value: float) -> float | str:
-    """The shortest decimal that is the same 32-bit float again; nine digits always are."""
+    """The shortest decimal that is the same 32-bit float again; nine digits always are.
+
+    Not so the largest float's, which protobuf's own parser finds too large: it is written in full.
+    """
     if math.isfinite(value):
         for digits in range(6, 9):
             if abs(shorter := float(f"{value:.{digits}g}")) <= _FLOAT_MAX and _round(shorter) == value:
                 return shorter
-        return float(f"{value:.9g}")
+        nine = float(f"{value:.9g}")
+        return nine if abs(nine) <= _FLOAT_MAX else value
     return _double(value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab.errors import CallError
@@ -68,6 +68,7 @@ def fields_of(descriptor: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(MESSAGES)
+@example(ranking_pb2.Title(features=[float.fromhex("0x1.fffffep+127"), -float.fromhex("0x1.fffffep+127")]))
 def test_a_message_is_the_same_after_json(message: Any) -> None:
     mapping = mapping_of(type(message))
 
