@@ -40,7 +40,7 @@ class ScaleOptions:
         seconds: how long traffic flows under churn.
         rate: of all callers together, requests per second.
         changes: per second.
-        moves: of one model after the other, before that.
+        moves: of one model after the other, before that, and once more when nobody sends anything.
     """
 
     clusters: int = 10_000
@@ -116,6 +116,7 @@ def run(options: ScaleOptions, say: Callable[[str], None], home: Path | None = N
         published = Published()
         figures |= _publish_first(up, published)
         result.traffic = _under_churn(up, published, options, figures)
+        figures["move_alone_ms"] = _percentiles(moves(up, published, options.moves, options.seed + 2, up.say))
         figures |= _past_a_stuck_node(up, published, options.seed)
         figures |= _after_a_restart(up)
         figures["memory_mb"] = _memory(up)
