@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from scenarios.steps import (
     registered,
     under_load,
 )
+from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from scenarios.scenario import Scenario
 
 RATE_RPS = 300.0
-VICTIM, ITS_CLUSTER, OTHER_CLUSTER = "ml-cluster-1-a", "ml-cluster-1", "ml-cluster-2"
+VICTIM, ITS_NEIGHBOUR, ITS_CLUSTER, OTHER_CLUSTER = "ml-cluster-1-a", "ml-cluster-1-b", "ml-cluster-1", "ml-cluster-2"
 WITHIN = timedelta(seconds=10)
 
 
@@ -78,22 +80,31 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
 
 
 @pytest.mark.scenario(takes_s=4, topologies=("direct",))
-def test_whoever_has_written_the_address_down_reaches_the_wrong_model(
+def test_whoever_has_written_the_address_down_does_not_get_another_models_answer(
     scenario: Scenario, lab: Lab, replaced: list[str]
 ) -> None:
-    """Callers that know addresses ask the newcomer for the model that was there before, and are refused."""
+    """Callers that know addresses still go there: another cluster's certificate turns them away, or the model does."""
+    secured = bool(lab.endpoints().identity)
     with under_load(lab, _load("direct")) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"):
             newcomer = lab.replace(VICTIM, OTHER_CLUSTER)
         replaced.append(newcomer)
         with scenario.step("Wait until it serves"):
             eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
-            await_requests(lab, newcomer)
+            serves_ns = time.time_ns()
+            await_requests(lab, ITS_NEIGHBOUR if secured else newcomer)
     with scenario.step("Count who was refused"):
         result = run.result()
-    assert result.summary.by_status.get("FAILED_PRECONDITION", 0) > 0, "nobody noticed who stands there now"
-    # Refused, that is, and never answered by the wrong version.
     assert _versions_by(result, newcomer) == {}
+    asked = [each for each in records_of(result) if each.sent_ns > serves_ns]
+    if not asked:
+        raise UnknownError("nobody asked once it served")
+    refused = "FAILED_PRECONDITION" in {each.status for each in asked}
+    assert refused != secured, (
+        "who stands there now, nobody noticed" if not secured else "it was sent what was not its own"
+    )
+    if secured:
+        assert {each.replica for each in asked if each.status == "OK"} == {ITS_NEIGHBOUR}
 
 
 def _versions_by(result: RunResult, replica: str) -> Counter[str]:
