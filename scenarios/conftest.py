@@ -25,6 +25,7 @@ from scenarios.catalogue import LONG, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
 from scenarios.steady import ROUTES, SteadyState, settle
 from scenarios.telling import make_teller
+from scenarios.turn import Turn, taking_turns
 from scenarios.verdicts import INVALID, UNKNOWN, UnknownError, verdict_on
 
 if TYPE_CHECKING:
@@ -154,7 +155,15 @@ def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def turn(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Turn]:
+    """This machine, which all workers share."""
+    own = tmp_path_factory.getbasetemp()
+    with taking_turns((own.parent if hasattr(pytestconfig, "workerinput") else own) / "turn.lock") as turn:
+        yield turn
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, turn: Turn) -> Iterator[Lab]:
     """A lab that is up."""
     name = request.config.getoption("--lab")
     if name is not None:
@@ -164,7 +173,8 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         return
     lab = Lab(f"scenarios-{secrets.token_hex(3)}", home=tmp_path_factory.mktemp("lab"))
     try:
-        lab.up(runtime=request.config.getoption("--runtime"))
+        with turn.shared():
+            lab.up(runtime=request.config.getoption("--runtime"))
         yield lab
     finally:
         lab.down()
@@ -183,7 +193,18 @@ def steady(lab: Lab, topologies: list[str]) -> SteadyState:
 
 
 @pytest.fixture(autouse=True)
-def scenario(request: pytest.FixtureRequest, lab: Lab, steady: SteadyState) -> Iterator[Scenario]:
+def _in_turn(lab: Lab, turn: Turn) -> Iterator[None]:  # noqa: ARG001 (which is up by then)
+    with turn.shared():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def scenario(
+    request: pytest.FixtureRequest,
+    lab: Lab,
+    steady: SteadyState,
+    _in_turn: None,
+) -> Iterator[Scenario]:
     """The scenario itself: its steps and its faults. The lab is steady before and after it."""
     item = request.node
     runtime = lab.status().runtime
