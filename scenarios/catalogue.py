@@ -6,7 +6,8 @@ docstring says what it shows. Its mark ``scenario`` says the rest, in literals::
     @pytest.mark.scenario(takes_s=9, topologies=("mesh",), runtimes=("compose",))
 
 ``takes_s`` is how long all its cases take on one topology, seconds. ``topologies`` are those that it is about; where it
-has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise.
+has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise. ``long_on``
+are topologies on which it is one of the long ones.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ HERE = Path(__file__).parent
 TOPOLOGIES = ("gateway", "gateway-passthrough", "gateway-header", "mesh", "proxyless")
 """What scenarios are about: every way that follows the rules. ``mesh-unleased`` does too, and may be asked for."""
 RUNTIMES = ("process", "compose")
+LONG_ON = {"process": (), "compose": ("gateway-passthrough", "gateway-header")}
+"""Runtime → topologies on which every scenario is one of the long ones: a container takes a second to start or to end,
+and these differ from ``gateway`` in what is read of a request, and not in how units run."""
 MARK, LONG, SMOKE = "scenario", "long", "smoke"
 
 RESULT = "scenario.json"
@@ -42,6 +46,7 @@ class Entry:
         shows: what there is to see, in a sentence.
         takes_s: declared, for all its cases on one topology, seconds.
         long: whether it is left out unless it is asked for.
+        long_on: topologies on which it is.
         smoke: whether continuous integration runs it on every change.
         each: whether it runs once for each of its topologies; else it takes them all at once.
         topologies: that it is about.
@@ -54,6 +59,7 @@ class Entry:
     shows: str
     takes_s: float
     long: bool
+    long_on: tuple[str, ...]
     smoke: bool
     each: bool
     topologies: tuple[str, ...]
@@ -67,8 +73,10 @@ class Entry:
 
     @property
     def sets(self) -> list[str]:
-        """Those that it belongs to: ``smoke``, ``long``."""
-        return [word for word, holds in ((SMOKE, self.smoke), (LONG, self.long)) if holds]
+        """Those that it belongs to: ``smoke``, ``long``, or that on some topologies."""
+        sometimes = f"{LONG} on {' and '.join(self.long_on)}"
+        belongs = {SMOKE: self.smoke, LONG: self.long, sometimes: bool(self.long_on)}
+        return [word for word, holds in belongs.items() if holds]
 
     def to_document(self) -> dict[str, Any]:
         """As ``--json`` has it."""
@@ -133,6 +141,7 @@ def _entry(
         shows=shows,
         takes_s=said["takes_s"],
         long=LONG in marks,
+        long_on=tuple(said.get("long_on", ())),
         smoke=SMOKE in marks,
         each=each,
         topologies=tuple(said.get("topologies", TOPOLOGIES)),
@@ -195,5 +204,6 @@ it by hand. `lab scenarios` lists the same, with how long each took here.
 
 `make scenarios` runs all but the long ones, each on every topology that it is about; `make scenarios ARGS=--long` runs
 those, too, and `make smoke` the few that continuous integration runs on every change. All topologies are gateway,
-gateway-passthrough, gateway-header, mesh and proxyless.
+gateway-passthrough, gateway-header, mesh and proxyless. In containers everything on gateway-passthrough and
+gateway-header is one of the long ones. With `ARGS='--topology gateway-header'`, what is long on that topology runs, too.
 """

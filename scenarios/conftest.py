@@ -21,7 +21,8 @@ import pytest
 from lab.errors import DeadlineError
 from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
-from scenarios.catalogue import LONG, MARK, RUNTIMES, TOPOLOGIES
+from lab.runtime import choose
+from scenarios.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
 from scenarios.steady import ROUTES, SteadyState, settle
 from scenarios.telling import make_teller
@@ -29,7 +30,7 @@ from scenarios.turn import Turn, taking_turns
 from scenarios.verdicts import INVALID, UNKNOWN, UnknownError, verdict_on
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
 _SESSION = "scenarios_session"
 _SMALL_ROUTES = """
@@ -47,6 +48,7 @@ clusters:
   ml-cluster-1: {replicas: 2}
 """
 _SESSIONS_KEPT = 5  # one takes some 100 MB
+_ALL = ",".join(TOPOLOGIES)
 _STEADY_AT = pytest.StashKey[float]()
 _STEADY_FOR_S = 0.5  # what was seen after one scenario need not be looked for before the next
 _TELLER = pytest.StashKey[Teller]()
@@ -59,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of the scenarios."""
     parser.addoption("--runtime", default="auto", help="how units run: process, compose, or auto")
     parser.addoption("--lab", default=None, help="name of a lab that is up, instead of bringing one up")
-    parser.addoption("--topology", default=",".join(TOPOLOGIES), help="which ways to take, separated by commas")
+    parser.addoption("--topology", default=_ALL, help="which ways to take, separated by commas")
     parser.addoption("--long", action="store_true", help="run also those that take minutes")
     parser.addoption(
         "--runs", type=Path, default=CHECKOUT / "runs" / "scenarios", help="where scenarios leave their runs"
@@ -123,7 +125,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Bringing the lab up has deadlines of its own: it may include an image to build, and is no scenario's time.
     """
+    long_on = _long_on(config)
     for item in items:
+        if _topology(item) in long_on(item):
+            item.add_marker(LONG)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))
         if item.get_closest_marker(LONG) and not config.getoption("--long"):
@@ -131,6 +136,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         # Those that take longest first, so that in the end no worker waits for long for another.
         items.sort(key=_takes_s, reverse=True)
+
+
+def _topology(item: pytest.Item) -> str:
+    return str(item.callspec.params.get("topology", "")) if hasattr(item, "callspec") else ""
+
+
+def _long_on(config: pytest.Config) -> Callable[[pytest.Item], Sequence[str]]:
+    """Topologies on which a scenario is one of the long ones; none where topologies were asked for by name."""
+    if config.getoption("--topology") != _ALL or config.getoption("--lab") is not None:
+        return lambda _: ()
+    on_this_runtime = LONG_ON[choose(config.getoption("--runtime"))[0]]
+
+    def of(item: pytest.Item) -> Sequence[str]:
+        mark = item.get_closest_marker(MARK)
+        return (*on_this_runtime, *(mark.kwargs.get("long_on", ()) if mark else ()))
+
+    return of
 
 
 def _takes_s(item: pytest.Item) -> float:

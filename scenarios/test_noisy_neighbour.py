@@ -169,7 +169,7 @@ def models(lab: Lab) -> Iterator[None]:
         dial(lab, _taking(0), cluster)
 
 
-@pytest.mark.scenario(takes_s=20)
+@pytest.mark.scenario(takes_s=20, long_on=("gateway-passthrough", "gateway-header", "proxyless"))
 @pytest.mark.timeout(180, func_only=True)  # it may have to wait for its turn
 def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_of_other_models_are_served(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path, turn: Turn
@@ -205,7 +205,7 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
             assert seen.verdict == VALID, seen
 
 
-@pytest.mark.scenario(takes_s=7)
+@pytest.mark.scenario(takes_s=7, long_on=("gateway-passthrough", "gateway-header", "proxyless"))
 def test_a_models_limit_of_each_tenant_keeps_a_place_for_the_others_at_the_same_model(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
