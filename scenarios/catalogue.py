@@ -6,8 +6,8 @@ docstring says what it shows. Its mark ``scenario`` says the rest, in literals::
     @pytest.mark.scenario(takes_s=9, topologies=("mesh",), runtimes=("compose",))
 
 ``takes_s`` is how long all its cases take on one topology, seconds. ``topologies`` are those that it is about; where it
-has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise. ``long_on``
-are topologies on which it is one of the long ones.
+has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise. On those of
+``long_on`` it is one of the long ones.
 """
 
 from __future__ import annotations
@@ -205,5 +205,6 @@ it by hand. `lab scenarios` lists the same, with how long each took here.
 `make scenarios` runs all but the long ones, each on every topology that it is about; `make scenarios ARGS=--long` runs
 those, too, and `make smoke` the few that continuous integration runs on every change. All topologies are gateway,
 gateway-passthrough, gateway-header, mesh and proxyless. In containers everything on gateway-passthrough and
-gateway-header is one of the long ones. With `ARGS='--topology gateway-header'`, what is long on that topology runs, too.
+gateway-header is one of the long ones. With `ARGS='--topology gateway-header'`, what is long on that topology alone
+runs, too.
 """

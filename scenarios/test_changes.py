@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.admin import AdminClient
+from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, records_of, under_load
 from scenarios.verdicts import UnknownError
@@ -34,10 +37,15 @@ def _changed(scenario: Scenario, topology: str, routes: Path, moved: Path, *, ch
         users=10_000,
         contexts={"device": ("phone",)},
     )
-    with under_load(lab, load) as run, scenario.step(f"Move the model {changes} times in {seconds:g} s"):
+    tables = [_as_json(each) for each in (moved, routes)]
+    with (
+        AdminClient(lab.endpoints().control_plane) as admin,
+        under_load(lab, load) as run,
+        scenario.step(f"Move the model {changes} times in {seconds:g} s"),
+    ):
         began = time.monotonic()
         for number in range(changes):
-            lab.publish(moved if number % 2 == 0 else routes)
+            admin.publish([tables[number % 2]], author="scenario")
             due = began + (number + 1) * seconds / changes
             wait([run], timeout=max(0.0, due - time.monotonic()))
         took_s = time.monotonic() - began
@@ -48,6 +56,11 @@ def _changed(scenario: Scenario, topology: str, routes: Path, moved: Path, *, ch
         result = run.result()
     assert_all_answered_rightly(result)
     assert {"ml-cluster-1", "ml-cluster-5"} == {each.cluster for each in records_of(result)}, "nobody saw a change"
+
+
+def _as_json(table: Path) -> tuple[str, str]:
+    """Name and text for the control plane, which reads JSON in a fraction of the time."""
+    return table.with_suffix(".json").name, json.dumps(read_path(table).document)
 
 
 @pytest.mark.scenario(takes_s=10, topologies=("gateway", "mesh", "proxyless"))
