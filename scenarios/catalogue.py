@@ -6,8 +6,8 @@ docstring says what it shows. Its mark ``scenario`` says the rest, in literals::
     @pytest.mark.scenario(takes_s=9, topologies=("mesh",), runtimes=("compose",))
 
 ``takes_s`` is how long all its cases take on one topology, seconds. ``topologies`` are those that it is about; where it
-has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise. On those of
-``long_on`` it is one of the long ones.
+has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise. On
+topologies that ``long_on`` names it is one of the long ones.
 """
 
 from __future__ import annotations
