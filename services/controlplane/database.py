@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RegistryError
+from services.controlplane.statements import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ _REMEDIES = {
 _PRIMARY = 0xFF
 
 
-class Database:
+class Database(Rows):
     """One file, of which what is committed survives a ``kill -9`` and a power cut.
 
     Args:
@@ -62,15 +63,6 @@ class Database:
         """What a query finds."""
         with self._telling():
             return self._db.execute(statement, parameters).fetchall()
-
-    def row(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """The first of what a query finds."""
-        return next(iter(self.rows(statement, parameters)), None)
-
-    def insert(self, statement: str, parameters: Sequence[Any] = ()) -> int:
-        """Adds a row and returns the number that the statement says to return."""
-        [[number]] = self.rows(statement, parameters)
-        return int(number)
 
     def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Adds rows."""

@@ -220,12 +220,7 @@ class Membership:
         def settled() -> bool:
             nonlocal waiting
             # Only those that were not ready at the last look: there may be thousands that were.
-            ready = self._ready.get
-            waiting = {
-                cluster: need
-                for cluster, need in waiting.items()
-                if ready(cluster) is not need and not self._is_ready(cluster, need)
-            }
+            waiting = {cluster: need for cluster, need in waiting.items() if not self._is_ready(cluster, need)}
             return not waiting or self._load_failure(waiting) is not None
 
         try:

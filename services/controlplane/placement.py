@@ -47,10 +47,7 @@ class Placements:
 
         Nobody acts by tables that were known before all of these: they are forgotten.
         """
-        asked = list(tables)
-        for versions in asked:
-            self._find(versions)
-        places = [self._find(versions) for versions in asked]
+        places = [self._find(versions) for versions in tables]
         oldest = min(places)
         together = {}
         for cluster in self._differing_since(oldest):

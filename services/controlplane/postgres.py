@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RegistryError
-from services.controlplane.statements import APPEND_ONLY, SCHEMA, SqlStore
+from services.controlplane.statements import APPEND_ONLY, SCHEMA, Rows, SqlStore
 
 try:
     import psycopg
@@ -91,7 +91,7 @@ class PostgresStore(SqlStore):
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._rows = _Rows(address)
+        self._rows = _Session(address)
         super().__init__(self._rows)
 
     async def changes(self, follower: str) -> AsyncGenerator[None]:
@@ -128,8 +128,8 @@ class PostgresStore(SqlStore):
         return {name.removeprefix(_FOLLOWER) for [name] in rows}
 
 
-class _Rows:
-    """A session of the database, which comes back when the server has been away; a :class:`.statements.Rows`.
+class _Session(Rows):
+    """A session of the database, which comes back when the server has been away.
 
     Attributes:
         name: the address without its password.
@@ -159,15 +159,6 @@ class _Rows:
         with self._telling():
             cursor = self._execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
-
-    def row(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """The first of what a query finds."""
-        return next(iter(self.rows(statement, parameters)), None)
-
-    def insert(self, statement: str, parameters: Sequence[Any] = ()) -> int:
-        """Adds a row and returns the number that the statement says to return."""
-        [[number]] = self.rows(statement, parameters)
-        return int(number)
 
     def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Adds rows."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import StaleRevisionError
 from lab.transport.audit import Act
@@ -86,27 +87,35 @@ _ENDS = (Phase.CONVERGED.value, Phase.FAILED.value)
 _ALL = 2**62
 
 
-class Rows(Protocol):
+class Rows(ABC):
     """A database that speaks SQL, with ``?`` for each parameter."""
 
+    @abstractmethod
     def close(self) -> None:
         """Lets go of it."""
 
+    @abstractmethod
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """What a query finds."""
 
     def row(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """The first of what a query finds."""
+        return next(iter(self.rows(statement, parameters)), None)
 
     def insert(self, statement: str, parameters: Sequence[Any] = ()) -> int:
         """Adds a row and returns the number that the statement says to return."""
+        [[number]] = self.rows(statement, parameters)
+        return int(number)
 
+    @abstractmethod
     def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Adds rows."""
 
+    @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """All that is done in it is stored durably at its end, or nothing; of those who write, one at a time."""
 
+    @abstractmethod
     def damaged(self, what: str) -> RegistryError:
         """What is read makes no sense."""
 
