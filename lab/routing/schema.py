@@ -297,7 +297,7 @@ class Tenant(Part):
     concurrent: Requests = _ABSENT
     """Requests under way."""
     callers: Callers = _ABSENT
-    """Who may name this tenant; everybody if left out."""
+    """Who may name this tenant; everybody if left out, each for itself where callers prove who they are."""
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Tenant:

@@ -90,6 +90,8 @@ class Limiter:
         self._replicas, self._clock, self._most_unnamed = replicas, clock, most_unnamed
         self._limits: Mapping[str, Limit] = {}
         self._named: dict[str, Account] = {}
+        # Of tenants that anybody may name, by who has named them: no more than there are certificates.
+        self._claimed: dict[tuple[str, str], Account] = {}
         # By when each was last asked for, oldest first.
         self._unnamed: OrderedDict[str, Account] = OrderedDict()
         self._unlimited = Account("", _UNLIMITED, _UNLIMITED, 0.0)
@@ -98,7 +100,7 @@ class Limiter:
     @property
     def known(self) -> int:
         """Tenants that have an account."""
-        return len(self._named) + len(self._unnamed)
+        return len(self._named) + len(self._claimed) + len(self._unnamed)
 
     def put_in_force(self, limits: Mapping[str, Limit]) -> None:
         """Goes by these limits from now on; what tenants have under way, and have used, counts on."""
@@ -108,6 +110,11 @@ class Limiter:
         self._limits = limits
         self._named = {
             tenant: self._changed(before.pop(tenant, None), tenant) for tenant in limits if tenant != DEFAULT
+        }
+        self._claimed = {
+            (tenant, caller): self._changed(account, tenant)
+            for (tenant, caller), account in self._claimed.items()
+            if tenant in self._named and not limits[tenant].callers
         }
         self._unnamed.clear()
         self._beyond = self._unlimited
@@ -124,8 +131,9 @@ class Limiter:
             tenant: that the request names.
             use_case: that it is for.
             caller: who sends it.
-            proved: whether that is certain. Tenants without an entry are then the caller's own words, for which it has
-                one account: it gains nothing by making names up.
+            proved: whether that is certain. A tenant that anybody may name is then no more than the caller's own word,
+                and uses nothing up that is another caller's: each has an account of its own for it. For all names
+                without an entry it has one account: it gains nothing by making names up.
 
         Raises:
             NotItsTenantError: the caller may not name this tenant.
@@ -137,17 +145,18 @@ class Limiter:
                 f"{use_case}: caller {shown(caller)} may not name tenant {shown(tenant)}: those who may are in "
                 f"tenants.{tenant}.callers of the route table: {', '.join(sorted(limit.callers))}"
             )
-        account = self._named.get(tenant) or self._unnamed_account(f"/{caller}" if proved else tenant)
+        claims = caller if proved and not (limit and limit.callers) else ""
+        account = self._account(tenant, claims)
         concurrent = account.share.concurrent
         if concurrent is not None and account.in_flight >= concurrent:
             raise OverLimitError(
-                f"{_who(tenant, use_case)} has {account.in_flight} under way; its limit of concurrent requests is "
-                f"{account.limit.concurrent}{self._of_which(concurrent)}: tenants.{account.entry}.concurrent of the "
+                f"{_who(tenant, use_case, claims)} has {account.in_flight} under way; its limit of concurrent requests "
+                f"is {account.limit.concurrent}{self._of_which(concurrent)}: tenants.{account.entry}.concurrent of the "
                 f"route table"
             )
         if wait_s := account.wait_s(self._clock()):
             raise OverLimitError(
-                f"{_who(tenant, use_case)} is over its rate limit of {account.limit.rate:g} requests per second"
+                f"{_who(tenant, use_case, claims)} is over its rate limit of {account.limit.rate:g} requests per second"
                 f"{self._of_which(account.share.rate or 0)}: tenants.{account.entry}.rate of the route table; ask "
                 f"again in {math.ceil(wait_s * 1000)} ms"
             )
@@ -157,6 +166,16 @@ class Limiter:
     def leave(self, account: Account) -> None:
         """Lets a request out."""
         account.in_flight -= 1
+
+    def _account(self, tenant: str, claims: str) -> Account:
+        """The tenant's, or, if this caller does no more than claim to ask for it, that caller's."""
+        named = self._named.get(tenant)
+        if not claims or named is None:
+            return named or self._unnamed_account(f"/{claims}" if claims else tenant)
+        account = self._claimed.get((tenant, claims))
+        if account is None:
+            account = self._claimed[tenant, claims] = self._changed(None, tenant)
+        return account
 
     def _unnamed_account(self, tenant: str) -> Account:
         if DEFAULT not in self._limits:
@@ -187,5 +206,6 @@ class Limiter:
         return f", {share:g} of them at each of {self._replicas} gateways" if self._replicas > 1 else ""
 
 
-def _who(tenant: str, use_case: str) -> str:
-    return f"{use_case}: {f'tenant {shown(tenant)}' if tenant else 'who names no tenant'}"
+def _who(tenant: str, use_case: str, claims: str) -> str:
+    who = f"tenant {shown(tenant)}" if tenant else "who names no tenant"
+    return f"{use_case}: {claims} for {who}" if claims and tenant else f"{use_case}: {claims or who}"

@@ -205,9 +205,11 @@ def test_the_central_envoy_lets_a_caller_name_no_tenant_that_is_anothers(lab: La
 
 @pytest.fixture
 def limited(lab: Lab, tmp_path: Path) -> Iterator[None]:
-    """Whatever has no entry may ask twice, and then not for a quarter of an hour."""
+    """What has no entry may ask twice, and so may kids, and then not for a quarter of an hour."""
     routes = tmp_path / "routes.yaml"
-    routes.write_text(f"{ROUTES}  default: {{rate: 0.001, burst: 2}}\n  kids: {{concurrent: 5}}\n")
+    routes.write_text(
+        f"{ROUTES}  default: {{rate: 0.001, burst: 2}}\n  kids: {{rate: 0.001, burst: 2}}\n  free: {{concurrent: 5}}\n"
+    )
     lab.publish(routes)
     yield
     routes.write_text(ROUTES)
@@ -215,10 +217,15 @@ def limited(lab: Lab, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("limited")
-def test_the_central_envoy_charges_names_that_a_caller_makes_up_to_that_caller(lab: Lab, central_envoy: str) -> None:
+@pytest.mark.parametrize("edge", ["gateway", "central Envoy"])
+def test_a_name_that_anybody_may_say_is_charged_to_the_caller_that_says_it(
+    lab: Lab, central_envoy: str, edge: str
+) -> None:
+    address = central_envoy if edge == "central Envoy" else lab.endpoints().gateways[0]
+
     def statuses(caller: str, tenants: list[str]) -> list[str]:
         found = []
-        with open_blocking_channel(central_envoy, as_unit(lab, caller)) as channel:
+        with open_blocking_channel(address, as_unit(lab, caller)) as channel:
             for tenant in tenants:
                 headers = ("x-routing-key", KEYS[caller]), ("x-tenant", tenant)
                 try:
@@ -231,8 +238,11 @@ def test_the_central_envoy_charges_names_that_a_caller_makes_up_to_that_caller(l
     # Of default's rate each caller has two at once, whatever it calls itself, and nobody uses up another's.
     assert statuses("homepage", ["made-up-1", "made-up-2", "made-up-3"]) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
     assert statuses("search", ["made-up-1", "made-up-2", "made-up-3"]) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
-    # What has an entry is counted by itself, and not at all where that has no rate.
-    assert statuses("search", ["ads", "kids", "kids", "kids"]) == ["OK"] * 4
+    # So it is with a tenant that has an entry without callers, of its own rate.
+    assert statuses("homepage", ["kids", "kids", "kids"]) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
+    assert statuses("search", ["kids", "kids", "kids"]) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
+    # What is a caller's own is counted by itself, and nothing is where there is no rate.
+    assert statuses("search", ["ads", "free", "free", "free"]) == ["OK"] * 4
 
 
 def test_a_resolver_answers_none_but_its_caller(lab: Lab) -> None:

@@ -167,6 +167,43 @@ def test_invented_names_fill_no_memory_and_win_nothing_once_the_buckets_are_take
     assert limiter.known == 101
 
 
+def test_where_callers_prove_themselves_a_tenants_name_is_a_word_unless_the_table_says_whose_it_is(
+    clock: Clock,
+) -> None:
+    limits = {
+        "ads": Limit(rate=1, burst=2, callers=frozenset({"search", "homepage"})),
+        "kids": Limit(rate=1, burst=2),
+        "default": Limit(rate=1, burst=2),
+    }
+    limiter = limiter_of(clock, **limits)
+
+    def taken(caller: str, *tenants: str, proved: bool = True) -> int:
+        count = 0
+        for tenant in tenants:
+            try:
+                limiter.leave(limiter.enter(tenant, "Rows", caller, proved=proved))
+            except OverLimitError:
+                continue
+            count += 1
+        return count
+
+    # Whose it is share it; what is anybody's each has for itself; and all names without an entry are one.
+    assert [taken(caller, "ads", "ads", "ads") for caller in ("search", "homepage")] == [2, 0]
+    assert [taken(caller, "kids", "kids", "kids") for caller in ("search", "homepage")] == [2, 2]
+    assert [taken(caller, "a", "", "b") for caller in ("search", "homepage")] == [2, 2]
+    assert [taken(caller, "kids", "kids", "kids", proved=False) for caller in ("search", "homepage")] == [2, 0]
+    with pytest.raises(OverLimitError, match=r"^Rows: search for tenant 'kids' is over its rate limit of 1 "):
+        limiter.enter("kids", "Rows", "search", proved=True)
+    with pytest.raises(OverLimitError, match=r"^Rows: search is over its rate limit of 1 .*: tenants.default.rate "):
+        limiter.enter("", "Rows", "search", proved=True)
+
+    # What was used counts on under other limits, and is forgotten with the entry.
+    limiter.put_in_force({**limits, "kids": Limit(rate=1, burst=3)})
+    assert (taken("search", "kids"), limiter.known) == (0, 6)
+    limiter.put_in_force({"default": Limit(rate=1, burst=2)})
+    assert taken("search", "kids", "kids", "kids") == 0
+
+
 def test_a_request_that_stays_keeps_no_newcomer_from_a_bucket(clock: Clock) -> None:
     limiter = limiter_of(clock, most_unnamed=2, default=Limit(concurrent=1))
     limiter.enter("stays", "Rows")

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 NAME = "keys"
 """Of the filter, and so of the resource that Envoys ask for."""
 
-ACCOUNT = ("lab.tenant", "account")
-"""Where a request's metadata say whose share it uses up, for the filter that limits; absent if there is no limit."""
+METADATA = "lab.tenant"
+"""Namespace of the request's metadata that say whose share it uses up, for the filter that limits."""
+
+ACCOUNT, CLAIMED, CLAIMS = "account", "claimed", "by"
+"""What they say: an account; or a tenant that anybody may name, and the caller that does, who has an account of its own
+for it; nothing if there is no limit."""
 
 # Keys, tenants and callers have no blanks and no quotes in them, see lab.routing. A copy that is not to be had must not
 # cost the request that it is of.
@@ -80,9 +84,14 @@ local function charge(handle, headers, caller)
   if caller and owners[tenant] and not owners[tenant][caller] then
     handle:respond({[":status"] = "403", ["grpc-status"] = "7"}, "this caller may not name tenant '" .. tenant ..
       "': those who may are in tenants." .. tenant .. ".callers of the route table")
-  elseif rated[tenant] ~= false then
-    local account = rated[tenant] and tenant or caller or tenant
-    handle:streamInfo():dynamicMetadata():set("NAMESPACE", "ACCOUNT", account)
+    return
+  end
+  local metadata, limited = handle:streamInfo():dynamicMetadata(), rated[tenant]
+  if limited and caller and not owners[tenant] then
+    metadata:set("METADATA", "CLAIMED", tenant)
+    metadata:set("METADATA", "CLAIMS", caller)
+  elseif limited ~= false then
+    metadata:set("METADATA", "ACCOUNT", limited and tenant or caller or tenant)
   end
 end
 
@@ -126,8 +135,10 @@ def shared_key_list(
         ),
         OPERATOR_LENGTH=str(len(operator)),
         OPERATOR=operator,
-        NAMESPACE=ACCOUNT[0],
-        ACCOUNT=ACCOUNT[1],
+        METADATA=METADATA,
+        ACCOUNT=ACCOUNT,
+        CLAIMED=CLAIMED,
+        CLAIMS=CLAIMS,
     )
 
 

@@ -16,7 +16,7 @@ from envoy.type.v3 import percent_pb2, token_bucket_pb2
 from google.protobuf import duration_pb2, wrappers_pb2
 
 from lab.routing.limits import DEFAULT, MOST_UNNAMED, Limit, limits_of
-from services.controlplane.xds.keys import ACCOUNT
+from services.controlplane.xds.keys import ACCOUNT, CLAIMED, CLAIMS, METADATA
 from services.controlplane.xds.resources import Resource, packed, resource
 
 if TYPE_CHECKING:
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 NAME = "tenants"
 """Of the filter, and so of the resource that its Envoy asks for."""
 
-_KEY = "tenant"
-
 
 def tenant_limits(tenants: Mapping[str, Mapping[str, Any]]) -> Resource:
     """The filter's configuration by the table's section; without a rate in it, everything passes."""
-    rates = {tenant: limit for tenant, limit in limits_of(tenants).items() if limit.rate is not None}
+    rates = {
+        "" if tenant == DEFAULT else tenant: limit
+        for tenant, limit in limits_of(tenants).items()
+        if limit.rate is not None
+    }
+    claimable = {tenant: limit for tenant, limit in rates.items() if tenant and not limit.callers}
     always = base_pb2.RuntimeFractionalPercent(
         default_value=percent_pb2.FractionalPercent(numerator=100, denominator=percent_pb2.FractionalPercent.HUNDRED)
     )
@@ -41,28 +44,36 @@ def tenant_limits(tenants: Mapping[str, Mapping[str, Any]]) -> Resource:
         filter_enforced=always,
         rate_limited_as_resource_exhausted=True,
         # Named tenants first: of several that fit, the one with a value wins.
-        descriptors=[_descriptor(tenant, limit) for tenant, limit in rates.items()],
-        max_dynamic_descriptors=wrappers_pb2.UInt32Value(value=MOST_UNNAMED),
-        rate_limits=[
-            route_components_pb2.RateLimit(
-                actions=[
-                    route_components_pb2.RateLimit.Action(
-                        metadata=route_components_pb2.RateLimit.Action.MetaData(
-                            descriptor_key=_KEY,
-                            metadata_key=metadata_pb2.MetadataKey(
-                                key=ACCOUNT[0], path=[metadata_pb2.MetadataKey.PathSegment(key=ACCOUNT[1])]
-                            ),
-                            source=route_components_pb2.RateLimit.Action.MetaData.DYNAMIC,
-                        )
-                    )
-                ]
-            )
+        descriptors=[
+            *(_descriptor(limit, {ACCOUNT: tenant}) for tenant, limit in rates.items()),
+            *(_descriptor(limit, {CLAIMED: tenant, CLAIMS: ""}) for tenant, limit in claimable.items()),
         ],
+        max_dynamic_descriptors=wrappers_pb2.UInt32Value(value=MOST_UNNAMED),
+        rate_limits=[_said(ACCOUNT), _said(CLAIMED, CLAIMS)],
     )
     return resource(NAME, extension_pb2.TypedExtensionConfig(name=NAME, typed_config=packed(message)))
 
 
-def _descriptor(tenant: str, limit: Limit) -> ratelimit_pb2.LocalRateLimitDescriptor:
+def _said(*names: str) -> route_components_pb2.RateLimit:
+    """Asks for what a request's metadata say under these names, if they are all there."""
+    action = route_components_pb2.RateLimit.Action
+    return route_components_pb2.RateLimit(
+        actions=[
+            action(
+                metadata=action.MetaData(
+                    descriptor_key=name,
+                    metadata_key=metadata_pb2.MetadataKey(
+                        key=METADATA, path=[metadata_pb2.MetadataKey.PathSegment(key=name)]
+                    ),
+                    source=action.MetaData.DYNAMIC,
+                )
+            )
+            for name in names
+        ]
+    )
+
+
+def _descriptor(limit: Limit, entries: Mapping[str, str]) -> ratelimit_pb2.LocalRateLimitDescriptor:
     assert limit.rate is not None  # noqa: S101 (the caller has looked)
     # As many whole tokens as make an interval of a second or more.
     tokens = max(1, round(limit.rate))
@@ -70,9 +81,7 @@ def _descriptor(tenant: str, limit: Limit) -> ratelimit_pb2.LocalRateLimitDescri
     interval.FromNanoseconds(round(tokens / limit.rate * 1e9))
     # An entry without a value stands for each that there is, with a bucket of its own.
     return ratelimit_pb2.LocalRateLimitDescriptor(
-        entries=[
-            ratelimit_pb2.RateLimitDescriptor.Entry(key=_KEY, value="" if tenant == DEFAULT else tenant),
-        ],
+        entries=[ratelimit_pb2.RateLimitDescriptor.Entry(key=key, value=value) for key, value in entries.items()],
         token_bucket=token_bucket_pb2.TokenBucket(
             max_tokens=limit.burst, tokens_per_fill=wrappers_pb2.UInt32Value(value=tokens), fill_interval=interval
         ),
