@@ -57,13 +57,17 @@ class Subscriber:
     _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def has_applied(self, generation: int) -> None:
-        """Every generation up to this one is in force there as of now."""
+        """Every generation up to this one is in force there as of now; what it asks for later takes back none of it."""
         if self.left_behind and generation >= self.left_behind:
             self.left_behind, self.error = 0, ""
             log.warning("%s %s has caught up", self.role, self.node)
         if generation > self.applied:
             self._steps.append((generation, self.now_ns()))
-        self.applied = generation
+            self.applied = generation
+
+    def has_brought(self) -> None:
+        """It holds something from before it came, which may be of any generation."""
+        self.applied = 0
 
     def applied_at_ns(self, generation: int) -> int | None:
         """Since when it has been in force there, Unix nanoseconds; 0 if for longer than is remembered, None if not."""

@@ -93,6 +93,50 @@ def test_a_cluster_counts_as_applied_only_once_its_endpoints_are(store: Resource
     assert node.subscriber.applied == store.subscribers.generation
 
 
+def test_what_a_node_asks_for_takes_back_nothing_that_it_has_applied_but_the_next_generation_waits_for_it(
+    store: ResourceStore, node: Node
+) -> None:
+    store.update(clusters={"rows.v1": "ml-cluster-3"}, endpoint_sets={"ml-cluster-3/rows.v1": ["127.0.0.1:5"]})
+    _holds_the_key(node)
+    generation = store.subscribers.generation
+    store.subscribers.add(node.subscriber)
+
+    node.asks(CLUSTER, "rows.v1")
+    [(_, _, asked)] = node.is_sent()
+    assert node.subscriber.applied == generation
+    assert [each.node for each in store.subscribers.acknowledgements(generation, 1)] == ["homepage-sidecar"]
+
+    store.update(clusters={"fraud.v1": "ml-cluster-4"})  # of no concern to it
+    assert node.is_sent() == []
+    assert node.subscriber.applied == generation
+    node.acknowledges(CLUSTER, asked)
+    node.asks(ENDPOINTS, "ml-cluster-3/rows.v1")
+    [(_, _, nonce)] = node.is_sent()
+    assert node.subscriber.applied == generation
+    node.acknowledges(ENDPOINTS, nonce)
+    assert node.subscriber.applied == store.subscribers.generation
+
+
+def test_a_node_that_comes_back_with_what_is_old_has_applied_nothing_until_it_is_told(
+    store: ResourceStore, node: Node
+) -> None:
+    node.asks(EXTENSION, "keys")
+    [(_, _, nonce)] = node.is_sent()
+    node.acknowledges(EXTENSION, nonce)
+    assert node.subscriber.applied == store.subscribers.generation
+
+    node.asks(CLUSTER, KEY, holding={KEY: "old"})
+    assert node.subscriber.applied == 0
+    [(_, _, nonce)] = node.is_sent()
+    assert node.subscriber.applied < store.subscribers.generation
+    node.acknowledges(CLUSTER, nonce)
+    node.asks(ENDPOINTS, f"ml-cluster-1/{KEY}", holding={f"ml-cluster-1/{KEY}": "old"})
+    [(_, _, nonce)] = node.is_sent()
+    assert node.subscriber.applied < store.subscribers.generation
+    node.acknowledges(ENDPOINTS, nonce)
+    assert node.subscriber.applied == store.subscribers.generation
+
+
 def test_a_move_is_sent_as_a_new_cluster_and_applied_once_the_new_endpoints_are(
     store: ResourceStore, node: Node
 ) -> None:
@@ -223,12 +267,14 @@ def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -
     config = extension_pb2.TypedExtensionConfig.FromString(tenant_limits(tenants).body.value)
     limits = local_rate_limit_pb2.LocalRateLimit.FromString(config.typed_config.value)
 
+    # By what the filter of keys says: an account; or a tenant, and who says without proof that it is that.
     assert [
-        ("ads", 20, 100, 1.0),
-        ("", 1, 1, 4.0),
+        ({"account": "ads"}, 20, 100, 1.0),
+        ({"account": ""}, 1, 1, 4.0),
+        ({"claimed": "ads", "by": ""}, 20, 100, 1.0),
     ] == [
         (
-            each.entries[0].value,
+            {entry.key: entry.value for entry in each.entries},
             each.token_bucket.max_tokens,
             each.token_bucket.tokens_per_fill.value,
             each.token_bucket.fill_interval.ToTimedelta().total_seconds(),

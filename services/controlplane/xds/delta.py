@@ -150,9 +150,15 @@ class DeltaStream:
         subscription = self._subscriptions[request.type_url]
         if request.response_nonce:
             self._acknowledge(request)
-        for name, version in request.initial_resource_versions.items():
-            subscription.sent[name] = version
+        if request.initial_resource_versions:
+            self._subscriber.has_brought()
+            subscription.sent.update(request.initial_resource_versions)
         self._learn_names(request)
+        self._subscribe(request, subscription)
+        for name in request.resource_names_unsubscribe:
+            self._forget(request.type_url, name)
+
+    def _subscribe(self, request: discovery_pb2.DeltaDiscoveryRequest, subscription: Subscription) -> None:
         for name in request.resource_names_subscribe:
             if self._is_past(request.type_url, name):
                 if name in request.initial_resource_versions:
@@ -167,8 +173,6 @@ class DeltaStream:
             if name not in request.initial_resource_versions:
                 subscription.sent[name] = ""
             subscription.changed.add(name)
-        for name in request.resource_names_unsubscribe:
-            self._forget(request.type_url, name)
 
     def _forget(self, type_url: str, name: str) -> None:
         """The node has no use for it any longer."""

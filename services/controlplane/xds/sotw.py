@@ -82,6 +82,8 @@ class SotwStream:
         if request.type_url not in self._subscriptions:
             log.warning("%r asks for %r, which is not served", self._subscriber.node, request.type_url)
             return
+        if request.version_info and not request.response_nonce:
+            self._subscriber.has_brought()
         if request.response_nonce:
             refusal = request.error_detail.message if request.HasField("error_detail") else None
             # Of answers that it could not send at once a client sends the last alone.
@@ -89,7 +91,8 @@ class SotwStream:
             if refusal is not None:
                 log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
         self._subscribe(request.type_url, set(request.resource_names))
-        self._progress.update()
+        if not self._subscriptions[request.type_url].changed:
+            self._progress.update()
 
     def _subscribe(self, type_url: str, wanted: set[str]) -> None:
         """Holds the list against what is followed: the nonce does not tell, lists change between two responses too."""
