@@ -38,28 +38,27 @@ clusters:
 
 
 @pytest.fixture(scope="module")
-def _pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def _pair(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("pair")
     (folder / "routes.yaml").write_text(_ROUTES)
     spec = folder / "pair.toml"
     spec.write_text(f"topologies = {json.dumps(TOPOLOGIES)}\ncontrol_planes = {len(BOTH)}\n[callers.homepage]\n")
     lab = Lab(f"pair-{secrets.token_hex(3)}", home=folder)
     try:
-        lab.up(spec=spec, runtime="process")
+        lab.up(spec=spec, runtime=pytestconfig.getoption("--runtime"))
         yield lab
     finally:
         lab.down()
 
 
 @pytest.fixture
-def pair(request: pytest.FixtureRequest, scenario: Scenario) -> Lab:
-    """A small lab with two control planes; not before it is known whether the scenario is for this runtime."""
-    lab: Lab = request.getfixturevalue("_pair")
-    scenario.watch(lab)
-    return lab
+def pair(_pair: Lab, scenario: Scenario) -> Lab:
+    """Another lab: one caller, two clusters, and two control planes."""
+    scenario.watch(_pair)
+    return _pair
 
 
-@pytest.mark.scenario(takes_s=8, runtimes=("process",))
+@pytest.mark.scenario(takes_s=8)
 def test_one_of_two_control_planes_is_killed_nothing_fails_and_the_next_publish_converges_through_the_other(
     scenario: Scenario, pair: Lab, topology: str, tmp_path: Path
 ) -> None:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 from docker.errors import NotFound
 
-from lab.errors import LabError, LabNotRunningError, UnitError
+from lab.errors import LabError, LabNotRunningError, SpecError, UnitError
 from lab.routing.keys import HEADER
 from lab.runs import LoadOptions
 from lab.runtime.compose import ComposeRuntime, image
+from lab.runtime.compose.project import Project
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -88,9 +89,9 @@ def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(new_lab, m
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
     runtime = ComposeRuntime(lab.folder, "plaintext")
-    listed = sorted(runtime._list(), key=lambda each: "homepage-sidecar" not in each["Names"][0])
+    listed = sorted(runtime._project.listed(), key=lambda each: "homepage-sidecar" not in each["Names"][0])
     lab.kill("homepage-sidecar")
-    monkeypatch.setattr(ComposeRuntime, "_list", lambda _: listed)
+    monkeypatch.setattr(Project, "listed", lambda _: listed)
 
     assert re.fullmatch(r"3\.\d+\.\d+", runtime.ground()["python"])
 
@@ -123,6 +124,18 @@ def test_a_container_that_ends_while_starting_is_named_with_its_last_words(
 
     assert left_of(lab) == []
     assert (lab.folder / "units" / "homepage-sidecar" / "log").read_text()
+
+
+def test_a_store_that_containers_are_not_given_is_refused_in_one_line(new_lab, mini_spec, left_of) -> None:
+    mini_spec.write_text(f'store = "postgresql://lab:secret@db/lab"\n{mini_spec.read_text()}')
+    lab = new_lab()
+
+    with pytest.raises(SpecError, match=r"^store: containers keep revisions in SQLite; leave it out, or ") as error:
+        lab.up(spec=mini_spec, runtime="compose")
+
+    assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+    assert left_of(lab) == []
 
 
 def test_a_port_that_is_taken_meanwhile_is_one_line_and_nothing_is_left(new_lab, mini_spec, left_of) -> None:

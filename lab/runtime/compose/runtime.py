@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
@@ -19,6 +17,7 @@ from lab.runtime import ports
 from lab.runtime.breaking import Breaking
 from lab.runtime.compose import carried, copying, document, engine, image, subnets
 from lab.runtime.compose.driver import run_driver
+from lab.runtime.compose.project import Project, service_of
 from lab.runtime.compose.relay import published
 from lab.runtime.compose.site import HOME, ComposeSite
 from lab.runtime.identities import Identities
@@ -34,12 +33,8 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    import docker
-    from docker.models.containers import Container
-
     from lab.units import Plan, Unit
 
-_PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6
 _SWEPT_WITHIN_S = 20.0
@@ -63,7 +58,7 @@ class ComposeRuntime:
         self._folder = folder
         self._security = security
         # Labs of one name in two checkouts are two labs.
-        self._project = f"lab-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:4]}"
+        self._project = Project(f"lab-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:4]}")
         self._file = folder / "compose.yaml"
         self._site: ComposeSite | None = None
 
@@ -80,20 +75,20 @@ class ComposeRuntime:
 
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
         """Writes the compose file, and builds the image if it is not here."""
-        if any(unit.together or unit.files for unit in layout.with_role(CONTROL_PLANE)):
-            # A file of one container is not another's, and what containers find to read anybody here may.
-            raise SpecError("control_planes, store: are for units that are processes; give --runtime process")
+        if any(unit.files for unit in layout.with_role(CONTROL_PLANE)):
+            # What containers find to read any user of theirs may, and it has a password in it.
+            raise SpecError("store: containers keep revisions in SQLite; leave it out, or give --runtime process")
         before = self._file.read_text() if self._file.exists() else ""
         with engine.one_line("image"):
-            carried.load(self._docker, say)
-        name, base = image.wanted(self._docker)
+            carried.load(self._project.docker, say)
+        name, base = image.wanted(self._project.docker)
         if before:
             # Other code in a lab that runs would make all of it anew.
             name = document.image_of(before)
         text = document.render(
             layout,
             document.Setting(
-                project=self._project,
+                project=self._project.name,
                 image=name,
                 base_image=base,
                 subnet=self._subnet(),
@@ -112,32 +107,32 @@ class ComposeRuntime:
             scratch.write_text(text)
             scratch.replace(self._file)
         with engine.one_line("image"):
-            image.ensure(self._docker, name, base, self._file, say)
+            image.ensure(self._project.docker, name, base, self._file, say)
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
         """Starts units, and yields each with what it runs as; whether it came up is seen by looking."""
         if self._security == MTLS:
             self._identities.provide(units)
-        there = self._containers()
+        there = self._project.containers()
         wanted = [unit.name for unit in units]
         if all(name in there for name in wanted):
-            self._each(wanted, lambda name: self._container(there[name]).start())
+            self._each(wanted, lambda name: self._project.container(there[name]).start())
         else:
             engine.compose([*self._compose, "up", "--detach", "--no-build", "--quiet-pull", *wanted], {})
-            there = self._containers()
+            there = self._project.containers()
         for name in wanted:
             yield name, Running(container=there[name])
 
     def remove(self, running: Running) -> None:
         """Takes away what is left of a unit that has ended; its address is free then."""
         with engine.one_line("remove"), suppress(NotFound):
-            self._container(running.container).remove(force=True, v=True)
+            self._project.container(running.container).remove(force=True, v=True)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
         """Each unit: ``running``, ``paused`` or ``exited``."""
-        known = {each["Id"]: _STATES.get(each["State"], "exited") for each in self._list()}
+        known = {each["Id"]: _STATES.get(each["State"], "exited") for each in self._project.listed()}
         return {name: known.get(each.container, "exited") for name, each in running.items()}
 
     def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
@@ -145,9 +140,10 @@ class ComposeRuntime:
 
         def look(name: str) -> int:
             try:
-                stats = self._docker.api.stats(running[name].container, stream=False, one_shot=True)["memory_stats"]
+                said = self._project.docker.api.stats(running[name].container, stream=False, one_shot=True)
             except APIError:
                 return 0
+            stats = said["memory_stats"]
             cache = stats.get("stats", {})
             inactive = cache.get("total_inactive_file", cache.get("inactive_file", 0))
             return int(stats.get("usage", 0)) - int(inactive)
@@ -172,7 +168,8 @@ class ComposeRuntime:
             if unit.logs_requests:
                 home = log_of(self._folder, unit.name).path.parent
                 with suppress(APIError, KeyError):
-                    copying.bring_back(self._container(self._containers()[unit.name]), f"{HOME}/{ACCESS_LOG}", home)
+                    container = self._project.container(self._project.containers()[unit.name])
+                    copying.bring_back(container, f"{HOME}/{ACCESS_LOG}", home)
 
         self._each(list(units), fetch)
 
@@ -180,10 +177,10 @@ class ComposeRuntime:
         """The engine, the image, and the interpreter in it."""
         name = document.image_of(self._file.read_text())
         with engine.one_line("docker"):
-            version = self._docker.version()
+            version = self._project.docker.version()
         return {
             "runtime": self.name,
-            "python": self._python(),
+            "python": self._project.python(),
             "docker": str(version["Version"]),
             "image": name,
         }
@@ -193,7 +190,7 @@ class ComposeRuntime:
     def kill(self, running: Running) -> None:
         """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
         with engine.one_line("kill"):
-            container = self._container(running.container)
+            container = self._project.container(running.container)
             try:
                 container.kill()
             except NotFound:
@@ -208,7 +205,7 @@ class ComposeRuntime:
 
         def end(running: Running) -> None:
             with suppress(NotFound):
-                self._container(running.container).stop(timeout=round(within_s))
+                self._project.container(running.container).stop(timeout=round(within_s))
 
         with engine.one_line("stop"):
             self._each(list(units), end)
@@ -221,17 +218,17 @@ class ComposeRuntime:
             # Looks again until nothing is left: an engine that was told to make one makes it also if nobody waits, and
             # one that is being made is in no list yet, but holds its volumes and its network.
             while True:
-                found = self._list()
-                units += sum(1 for each in found if not each["Labels"][_SERVICE_LABEL].endswith("-pod"))
-                self._each([each["Id"] for each in found], self._destroy)
+                found = self._project.listed()
+                units += sum(1 for each in found if not service_of(each["Labels"]).endswith("-pod"))
+                self._each([each["Id"] for each in found], self._project.destroy)
                 try:
-                    self._remove_ground()
+                    self._project.remove_ground()
                 except APIError as error:
                     if error.status_code not in _IN_USE or time.monotonic() >= give_up:
                         raise
                     time.sleep(POLL_INTERVAL.total_seconds())
                 else:
-                    if not self._list():
+                    if not self._project.listed():
                         break
         self._file.unlink(missing_ok=True)
         ports.release(self._folder)
@@ -243,26 +240,26 @@ class ComposeRuntime:
     def pause(self, running: Running) -> None:
         """Freezes a unit: it stays connected and says nothing."""
         with engine.one_line("pause"):
-            self._container(running.container).pause()
+            self._project.container(running.container).pause()
 
     def resume(self, running: Running) -> None:
         """Lets a frozen unit go on."""
         with engine.one_line("resume"):
-            self._container(running.container).unpause()
+            self._project.container(running.container).unpause()
 
     def partition(self, unit: Unit) -> None:
         """Cuts a unit, with the pod that it stands in, off from the lab's network and from this machine."""
         with engine.one_line(f"partition {unit.name}"):
-            self._network.disconnect(self._owner_of_address(unit), force=True)
+            self._project.network.disconnect(self._project.owner_of_address(unit), force=True)
 
     def rejoin(self, unit: Unit) -> None:
         """Connects it again, at the address that it had."""
         host = document.hosts_of(self._file.read_text())[unit.pod]
         with engine.one_line(f"rejoin {unit.name}"):
-            owner = self._owner_of_address(unit)
-            service = owner.labels[_SERVICE_LABEL]
+            owner = self._project.owner_of_address(unit)
+            service = service_of(owner.labels)
             try:
-                self._network.connect(owner, ipv4_address=host, aliases=[service])
+                self._project.network.connect(owner, ipv4_address=host, aliases=[service])
             except APIError as error:
                 if error.status_code != 403:  # noqa: PLR2004 (what the engine says if it is connected)
                     raise
@@ -279,20 +276,20 @@ class ComposeRuntime:
         errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
-        pod = self._containers(f"{caller}-pod")
+        pod = self._project.containers(f"{caller}-pod")
         if not pod:
             raise LabError(f"{caller} has no pod that runs: see `lab status`")
         file = self._file.read_text()
         relay = nullcontext() if ui_port is None else self._relay(ui_port, document.hosts_of(file)[caller], run.name)
         with engine.one_line("driver"), relay:
             return run_driver(
-                self._docker,
+                self._project.docker,
                 run,
                 on_line,
                 image=document.image_of(file),
                 pod=pod[f"{caller}-pod"],
                 name=self._name_of_driver(run),
-                labels=self._labels("driver"),
+                labels=self._project.labels("driver"),
                 security=self._security,
                 identity=self._identities.of(caller),
                 errors=errors or sys.stderr,
@@ -302,33 +299,23 @@ class ComposeRuntime:
     def end_drive(self, run: Path) -> None:
         """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
         with engine.one_line("driver"), suppress(NotFound):
-            self._docker.containers.get(self._name_of_driver(run)).remove(force=True, v=True)
+            self._project.docker.containers.get(self._name_of_driver(run)).remove(force=True, v=True)
 
     def _name_of_driver(self, run: Path) -> str:
-        return f"{self._project}-driver-{run.name.lower()}"
+        return f"{self._project.name}-driver-{run.name.lower()}"
 
     def _relay(self, port: int, host: str, run: str) -> AbstractContextManager[None]:
         return published(
-            self._docker,
+            self._project.docker,
             port,
             host,
             image=document.image_of(self._file.read_text()),
-            network=f"{self._project}_{document.NETWORK}",
-            name=f"{self._project}-relay-{run.lower()}",
-            labels=self._labels("relay"),
+            network=self._project.network_name,
+            name=f"{self._project.name}-relay-{run.lower()}",
+            labels=self._project.labels("relay"),
         )
 
-    def _labels(self, service: str) -> dict[str, str]:
-        """Of a container that comes and goes while the lab is up."""
-        return {_PROJECT_LABEL: self._project, _SERVICE_LABEL: service, "com.docker.compose.oneoff": "True"}
-
     # -- within --------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _docker(self) -> docker.DockerClient:
-        client = engine.connect()
-        weakref.finalize(self, client.close)
-        return client
 
     @property
     def _identities(self) -> Identities:
@@ -338,64 +325,14 @@ class ComposeRuntime:
     def _compose(self) -> list[str]:
         return ["--file", str(self._file), "--profile", "all"]
 
-    @property
-    def _network(self) -> Any:
-        return self._docker.networks.get(f"{self._project}_{document.NETWORK}")
-
     def _subnet(self) -> IPv4Network:
-        return subnets.reserve(self._folder, engine.networks(self._docker))
-
-    def _list(self) -> list[dict[str, Any]]:
-        filters = {"label": f"{_PROJECT_LABEL}={self._project}"}
-        with engine.one_line("containers"):
-            found: list[dict[str, Any]] = self._docker.api.containers(all=True, filters=filters)
-            return found
-
-    def _containers(self, *services: str) -> dict[str, str]:
-        """Service → id of its container."""
-        found = {each["Labels"][_SERVICE_LABEL]: each["Id"] for each in self._list()}
-        return {service: found[service] for service in services or found if service in found}
-
-    def _container(self, identity: str) -> Container:
-        """A handle, without asking the engine whether there is such a one."""
-        return self._docker.containers.prepare_model({"Id": identity})
-
-    def _owner_of_address(self, unit: Unit) -> Container:
-        there = self._containers()
-        return self._docker.containers.get(there.get(f"{unit.pod}-pod") or there[unit.name])
-
-    def _python(self) -> str:
-        """Version of the interpreter, from the first container that lives long enough to say it."""
-        for each in self._list():
-            if each["State"] == "running":
-                with suppress(APIError):
-                    said = self._said_by(each["Id"], "python", "--version")
-                    if said.startswith("Python "):
-                        return said.removeprefix("Python ")
-        return "unknown"
-
-    def _said_by(self, container: str, *command: str) -> str:
-        run = self._docker.api.exec_create(container, list(command))
-        said: bytes = self._docker.api.exec_start(run["Id"])
-        return said.decode().strip()
-
-    def _remove_ground(self) -> None:
-        """Removes what containers stand on."""
-        mine = {"label": f"{_PROJECT_LABEL}={self._project}"}
-        for network in self._docker.networks.list(filters=mine):
-            network.remove()
-        for volume in self._docker.volumes.list(filters=mine):
-            volume.remove()
-
-    def _destroy(self, identity: str) -> None:
-        with suppress(NotFound):
-            self._container(identity).remove(force=True, v=True)
+        return subnets.reserve(self._folder, engine.networks(self._project.docker))
 
     def _fetch_log(self, unit: str) -> None:
-        there = self._containers(unit)
+        there = self._project.containers(unit)
         if there:
             with suppress(APIError):
-                log_of(self._folder, unit).replace(self._container(there[unit]).logs())
+                log_of(self._folder, unit).replace(self._project.container(there[unit]).logs())
 
     def _each(self, items: Collection[Any], work: Callable[[Any], Any]) -> list[Any]:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
