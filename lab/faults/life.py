@@ -143,7 +143,7 @@ class ControlPlaneLoss(Kind):
 
     name = "control-plane-loss"
     what = "takes the control plane away for a time: nobody hears of changes, what is known serves on"
-    targets = "nothing: there is one control plane"
+    targets = "nothing: it is about the control plane, and of several about all"
     settings = (
         Word("how", "frozen, or ended; it keeps its revisions", ("pause", "kill"), "kill"),
         Number("seconds", "seconds after which it comes back by itself; 0: when it is healed", 0, 600),
@@ -161,18 +161,19 @@ class ControlPlaneLoss(Kind):
         return number(settings, "seconds")
 
     def choose(self, scene: Scene, target: str, settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
-        """The control plane."""
+        """The control plane; of several all that run, as what one of them knows all do."""
         del settings, random
         if target != CONTROL_PLANE:
             raise InputError(f"{self.name}: {target!r} will not do; leave the target out, or kill or pause {target}")
-        if (how := scene.states().get(CONTROL_PLANE, "absent")) != "running":
+        running = tuple(unit.name for unit in scene.control_planes())
+        if not running:
+            how = scene.states().get(CONTROL_PLANE, "absent")
             raise InputError(f"{self.name}: the control plane is {how} already; heal or start it first")
-        return (CONTROL_PLANE,)
+        return running
 
     def inject(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
         """Freezes or ends it."""
-        self._how(fault).hit(scene, CONTROL_PLANE)
-        return {}
+        return self._how(fault).inject(scene, fault)
 
     def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
         """It does not answer."""

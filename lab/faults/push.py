@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import InputError, LabError, PublishError
 from lab.faults.kind import Kind, by_share, some
 from lab.faults.observation import seen
@@ -86,10 +85,11 @@ class BadPush(Kind):
         request = faults_pb2.OfferRequest(
             wrong=_OFFERS[fault.target][0], nodes=fault.units, revision=int(number(fault.settings, "revision"))
         )
-        response: faults_pb2.OfferResponse = _ask(scene, lambda api: api.Offer(request, timeout=_OFFER_S))
+        responses: list[faults_pb2.OfferResponse] = _ask(scene, lambda api: api.Offer(request, timeout=_OFFER_S))
+        answers = [answer for response in responses for answer in response.answers]
         return {
-            "refusals": {each.node: _one_line(each.refusal) for each in response.answers if each.refusal},
-            "taken": [each.node for each in response.answers if each.answered and not each.refusal],
+            "refusals": {each.node: _one_line(each.refusal) for each in answers if each.refusal},
+            "taken": [each.node for each in answers if each.answered and not each.refusal],
         }
 
     def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
@@ -150,14 +150,20 @@ class BadPush(Kind):
         return str(next(iter(model["versions"].values()))["cluster"])
 
 
-def _ask(scene: Scene, question: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> Any:
-    try:
-        with open_blocking_channel(scene.state.plan.unit(CONTROL_PLANE).address) as channel:
-            return question(faults_pb2_grpc.FaultsStub(channel))
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-            raise InputError(f"bad-push: {error.details()}") from None
-        raise LabError(f"the control plane does not push: {error.code().name}: {error.details()}") from None
+def _ask(scene: Scene, question: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> list[Any]:
+    """What control planes say to it. One to which no such node is connected declines; somebody must not."""
+    answers, declined = [], ["no control plane answers; heal or start it first"]
+    for unit in scene.control_planes():
+        try:
+            with open_blocking_channel(unit.address) as channel:
+                answers.append(question(faults_pb2_grpc.FaultsStub(channel)))
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise LabError(f"{unit.name} does not push: {error.code().name}: {error.details()}") from None
+            declined.append(str(error.details()))
+    if not answers:
+        raise InputError(f"bad-push: {declined[-1]}")
+    return answers
 
 
 def _one_line(refusal: str) -> str:

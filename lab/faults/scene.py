@@ -130,9 +130,7 @@ class Scene:
 
     def control_plane(self) -> ControlPlaneStatus | None:
         """What the control plane knows; None if it does not answer."""
-        states = self.states()
-        # A frozen one would keep everybody waiting.
-        running = [unit for unit in self.state.plan.with_role(CONTROL_PLANE) if states.get(unit.name) == "running"]
+        running = self.control_planes()
         if not running:
             return None
         try:
@@ -140,6 +138,11 @@ class Scene:
                 return admin.status()
         except LabNotRunningError:
             return None
+
+    def control_planes(self) -> list[Unit]:
+        """Those that run; a frozen one would keep everybody waiting."""
+        states = self.states()
+        return [unit for unit in self.state.plan.with_role(CONTROL_PLANE) if states.get(unit.name) == "running"]
 
     def admin(self) -> AdminClient:
         """The operator's side of the control plane."""

@@ -34,12 +34,16 @@ class Published:
         sidecars_ms: of each revision, from the call to publish to the last sidecar's acknowledgement.
         whole_ms: to that of the last node.
         failures: why revisions failed.
+        left_behind: how often a revision converged without a sidecar, which did not answer in time. Requests through it
+            are then misrouted, and rightly called so.
     """
 
     documents: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     sidecars_ms: list[float] = field(default_factory=list)
     whole_ms: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    left_behind: int = 0
+    _known: set[str] = field(default_factory=set)
 
     @property
     def latest(self) -> Mapping[str, Any]:
@@ -66,7 +70,11 @@ class Published:
         if seen.step.phase != "converged" or seen.waiting is not None:
             return
         at = [each.at_ns for each in seen.acknowledgements]
-        sidecars = [each.at_ns for each in seen.acknowledgements if each.role == "sidecar"]
+        there = {each.node: each.at_ns for each in seen.acknowledgements if each.role == "sidecar"}
+        if there:  # else it is about rules alone, which no sidecar hears of
+            self._known |= there.keys()
+            self.left_behind += len(self._known - there.keys())
+        sidecars = there.values()
         self.whole_ms.append((max(at, default=seen.step.at_ns) - seen.called_ns) / _NS_PER_MS)
         self.sidecars_ms.append((max(sidecars, default=seen.step.at_ns) - seen.called_ns) / _NS_PER_MS)
 

@@ -173,6 +173,7 @@ def _under_churn(up: ScaleLab, published: Published, options: ScaleOptions, figu
             "changes_per_s": round(changes / took_s, 1),
             "revisions": len(published.whole_ms),
             "failures": published.failures,
+            "left_behind": published.left_behind,
             "late_s": round(churn.late_s, 3),
             "sidecars_ms": _percentiles(published.sidecars_ms),
             "converged_ms": _percentiles(published.whole_ms),

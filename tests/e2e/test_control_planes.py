@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from lab.errors import PublishError, SpecError
+from lab.faults import Visible
 from lab.runs import LoadOptions
 from lab.spec import read_spec
 from lab.waiting import eventually
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from tests.postgresql import Server
 
+BACK_WITHIN = timedelta(seconds=40)
 CALL = {"topology": "mesh", "caller": "homepage", "context": {"user_id": "u1"}}
 
 
@@ -94,7 +96,7 @@ def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(ne
     eventually(
         "all nodes have left it",
         lambda: nodes.keys() - _nodes(lab).keys(),
-        within=timedelta(seconds=40),
+        within=BACK_WITHIN,
         until=lambda missing: not missing,
     )
 
@@ -105,6 +107,24 @@ def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(ne
     revision = lab.publish(mini_spec.parent / "routes.yaml")
     assert _nodes(lab) == dict.fromkeys(nodes, revision)
     assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+
+
+def test_a_fault_of_the_control_plane_is_one_of_all_that_there_are(new_lab, mini_spec: Path) -> None:
+    mini_spec.write_text(f"control_planes = 2\n{mini_spec.read_text()}")
+    lab = new_lab()
+    lab.up(spec=mini_spec)
+    nodes = _nodes(lab)
+    # They are offered it by those that they are connected to.
+    with lab.injected("bad-push", "rules") as fault:
+        assert set(fault.observe().figures["refusals"]) == {"gateway-1", "homepage-resolver"}
+
+    with lab.injected("control-plane-loss", how="kill") as fault:
+        assert fault.record.units == ("control-plane", "control-plane-2")
+        assert fault.observe().visible is Visible.YES
+        assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+    eventually(
+        "all nodes are back", lambda: nodes.keys() - _nodes(lab).keys(), within=BACK_WITHIN, until=lambda gone: not gone
+    )
 
 
 @pytest.mark.parametrize(
