@@ -61,6 +61,11 @@ class Rules:
         """Of the revision."""
         return self.revision.revision
 
+    @property
+    def failed(self) -> bool:
+        """Whether it was put back."""
+        return self.revision.converged_ns is None and self.revision.until_ns is not None
+
     def ended_before(self, time_ns: int) -> bool:
         """Whether its answers were no longer right at this time."""
         return self.revision.until_ns is not None and self.revision.until_ns < time_ns

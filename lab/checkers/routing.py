@@ -11,7 +11,7 @@ from lab.history import UNSENT
 from models.scoring import scores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.checkers.evidence import Evidence
     from lab.checkers.plain import Expected
@@ -26,10 +26,11 @@ def check(evidence: Evidence) -> Verdict:
     """Judges every record on its own.
 
     An answer of a model is right if a revision that was in force at any time between sending and answer wants just
-    that model version and cluster for the request, and if the score proves that this version computed it. The answer
-    of a fallback is right if such a revision has it among the alternatives of its choice, which are never the choice
-    itself, and on the same proof. A refusal is right if such a revision wants it. Other errors say nothing about
-    routing: they are counted as failed. A caller's own default answer is counted as such.
+    that model version for the request, if it or a later such revision has the version in that cluster, and if the
+    score proves that this version computed it. The answer of a fallback is right if such a revision has it among the
+    alternatives of its choice, which are never the choice itself, likewise and on the same proof. A refusal is right
+    if such a revision wants it. Other errors say nothing about routing: they are counted as failed. A caller's own
+    default answer is counted as such.
 
     Returns:
         Invalid with any violation; unknown if no model answered, or if a record lies outside of every known revision.
@@ -99,13 +100,28 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
 
 def _not_allowed(record: Record, who: str, rules: Sequence[Rules]) -> str:
     if record.source == "fallback":
-        allowed_one = any(each.answer(record) in each.fallbacks(record) for each in rules)
-        return "" if allowed_one else f"answered by {who} as a fallback; {_chains_in_words(record, rules)}"
+        right = _leads_there(record, rules, lambda each: each.fallbacks(record))
+        return "" if right else f"answered by {who} as a fallback; {_chains_in_words(record, rules)}"
     if record.source != "model":
         return f"OK from source {record.source!r}, which is neither a model nor the caller's own default"
-    if any(each.answer(record) == each.want(record) for each in rules):
+    if _leads_there(record, rules, lambda each: (each.want(record),)):
         return ""
     return f"answered by {who}; {_in_words(_wanted(record, rules))}"
+
+
+def _leads_there(record: Record, rules: Sequence[Rules], choices: Callable[[Rules], Iterable[Expected]]) -> bool:
+    """Whether one revision chooses this model version, and that one or a later has it in this cluster.
+
+    Where versions run goes out before the rules do: a request that one revision decides may find its way by the next.
+    The other way round it must not be, unless the revision that decides has failed: it is put back in the same order.
+    """
+    chosen = ("OK", record.model, record.version)
+    for place, each in enumerate(rules):
+        if any((want.status, want.model, want.version) == chosen for want in choices(each)):
+            ways = rules if each.failed else rules[place:]
+            if any(way.runs(record.model, record.version, record.cluster) for way in ways):
+                return True
+    return False
 
 
 def _wanted(record: Record, rules: Iterable[Rules]) -> dict[Expected, int]:

@@ -245,6 +245,71 @@ class TestRevisions:
         assert routing.check(make_evidence(records, revisions=revisions)).outcome == "valid"
 
 
+class TestAMoveAndARuleInOneRevision:
+    """Revision 2 gives phones v2, and moves v1 from cluster a to c: where that runs goes out first, then the rules."""
+
+    @pytest.fixture
+    def after(self, moved: dict[str, Any]) -> dict[str, Any]:
+        moved["use_cases"]["Rows"]["default"] = "rows@v2"
+        return moved
+
+    @pytest.mark.parametrize(
+        ("version", "cluster", "outcome"),
+        [
+            ("v1", "a", "valid"),  # all by the first
+            ("v1", "c", "valid"),  # decided by the first, on its way by the second
+            ("v2", "b", "valid"),
+            ("v1", "b", "invalid"),
+            ("v2", "c", "invalid"),
+        ],
+    )
+    def test_who_is_decided_by_the_old_may_find_its_way_by_the_new(
+        self,
+        make_record: Make,
+        make_evidence: Prove,
+        document: dict[str, Any],
+        after: dict[str, Any],
+        version: str,
+        cluster: str,
+        outcome: str,
+    ) -> None:
+        record = make_record(0, version=version, cluster=cluster)
+        revisions = [RevisionInForce(1, document, 0), RevisionInForce(2, after, 1)]
+        assert outcome == routing.check(make_evidence([record], revisions=revisions)).outcome
+
+    @pytest.mark.parametrize(("second", "outcome"), [("converged", "invalid"), ("failed", "valid")])
+    def test_the_other_way_round_only_by_one_that_was_put_back(
+        self,
+        make_record: Make,
+        make_evidence: Prove,
+        document: dict[str, Any],
+        after: dict[str, Any],
+        second: str,
+        outcome: str,
+    ) -> None:
+        after["models"]["rows"]["versions"]["v2"]["cluster"] = "d"
+        record = make_record(0, version="v2", cluster="b")
+        end = {"failed": "until_ns", "converged": "converged_ns"}[second]
+        new = RevisionInForce(2, after, 1, **{end: record.done_ns})
+        evidence = make_evidence([record], revisions=[RevisionInForce(1, document, 0), new])
+        assert outcome == routing.check(evidence).outcome
+
+    @pytest.mark.parametrize(("cluster", "outcome"), [("a", "valid"), ("c", "valid"), ("b", "invalid")])
+    def test_so_may_who_falls_back(
+        self,
+        make_record: Make,
+        make_evidence: Prove,
+        document: dict[str, Any],
+        moved: dict[str, Any],
+        cluster: str,
+        outcome: str,
+    ) -> None:
+        document["use_cases"]["Rows"].update(default="rows@v2", fallback=["rows@v1"])
+        record = make_record(0, source="fallback", cluster=cluster)
+        revisions = [RevisionInForce(1, document, 0), RevisionInForce(2, moved, 1)]
+        assert outcome == routing.check(make_evidence([record], revisions=revisions)).outcome
+
+
 def test_remembered_decisions_do_not_leak_between_requests(
     make_record: Make, make_evidence: Prove, document: dict[str, Any]
 ) -> None:
