@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from lab.scale.standing import ScaleLab
     from lab.scale.traffic import Traffic
 
-_MOVES, _MOVES_PAST_A_STUCK_NODE = 100, 20
+_MOVES, _MOVES_PAST_A_STUCK_NODE = 200, 20
 _NS_PER_MS = 1e6
 _BACK = timedelta(seconds=30)
 
@@ -279,6 +280,6 @@ def _percentiles(values: Sequence[float]) -> Mapping[str, float]:
     ordered = sorted(values)
 
     def at(share: float) -> float:
-        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
+        return round(ordered[math.ceil(share * len(ordered)) - 1], 1)  # by nearest rank
 
     return {"n": len(ordered), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": round(ordered[-1], 1)}
