@@ -25,6 +25,7 @@ from lab.runtime import choose
 from scenarios.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
 from scenarios.steady import ROUTES, SteadyState, settle
+from scenarios.steps import own_lab
 from scenarios.telling import make_teller
 from scenarios.turn import Turn, taking_turns
 from scenarios.verdicts import INVALID, UNKNOWN, UnknownError, verdict_on
@@ -312,11 +313,7 @@ def leases() -> ShortLeases:
 def _small_lab(
     pytestconfig: pytest.Config, leases: ShortLeases, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("small")
-    (folder / "routes.yaml").write_text(_SMALL_ROUTES)
-    spec = folder / "small.toml"
-    spec.write_text(
-        f"""
+    spec = f"""
         topologies = {json.dumps(TOPOLOGIES)}
         [callers.homepage]
         [leases]
@@ -325,13 +322,8 @@ def _small_lab(
         [stub]
         warm_up_ms = 1000
         """
-    )
-    lab = Lab(f"small-{secrets.token_hex(3)}", home=folder)
-    try:
-        lab.up(spec=spec, runtime=pytestconfig.getoption("--runtime"))
+    with own_lab(pytestconfig, tmp_path_factory.mktemp("small"), spec, _SMALL_ROUTES) as lab:
         yield lab
-    finally:
-        lab.down()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ import grpc
 from lab.control_planes import CONTROL_PLANE
 from lab.errors import CallError
 from lab.history import UNSENT, read_parquet
+from lab.lab import Lab
 from lab.runs import driven
 from lab.runs.marks import read_acts
 from lab.runtime.breaking import Breaking
@@ -28,10 +30,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    import pytest
+
     from lab.checkers import Outcome
     from lab.faults import Fault
     from lab.history import Record
-    from lab.lab import Lab
     from lab.runs import LoadOptions, RunResult
 
 AT_MOST_S = 20.0
@@ -50,6 +53,19 @@ CONNECTED_WITHIN = timedelta(seconds=10)
 SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
+
+
+@contextmanager
+def own_lab(config: pytest.Config, folder: Path, spec: str, routes: str) -> Iterator[Lab]:
+    """A lab of its own, in an empty folder, for as long as the block; on the runtime that all are on."""
+    (folder / "routes.yaml").write_text(routes)
+    (folder / "lab.toml").write_text(spec)
+    lab = Lab(f"own-{secrets.token_hex(3)}", home=folder)
+    try:
+        lab.up(spec=folder / "lab.toml", runtime=config.getoption("--runtime"))
+        yield lab
+    finally:
+        lab.down()
 
 
 @contextmanager

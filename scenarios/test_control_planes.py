@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,16 +10,24 @@ import pytest
 
 from lab.admin import AdminClient
 from lab.control_planes import CONTROL_PLANE
-from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.catalogue import TOPOLOGIES
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, await_connected, connected, registered, under_load
+from scenarios.steps import (
+    AT_MOST_S,
+    assert_all_answered_rightly,
+    await_connected,
+    connected,
+    own_lab,
+    registered,
+    under_load,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from lab.lab import Lab
     from scenarios.scenario import Scenario
 
 RATE_RPS = 100.0
@@ -39,16 +46,9 @@ clusters:
 
 @pytest.fixture(scope="module")
 def _pair(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    folder = tmp_path_factory.mktemp("pair")
-    (folder / "routes.yaml").write_text(_ROUTES)
-    spec = folder / "pair.toml"
-    spec.write_text(f"topologies = {json.dumps(TOPOLOGIES)}\ncontrol_planes = {len(BOTH)}\n[callers.homepage]\n")
-    lab = Lab(f"pair-{secrets.token_hex(3)}", home=folder)
-    try:
-        lab.up(spec=spec, runtime=pytestconfig.getoption("--runtime"))
+    spec = f"topologies = {json.dumps(TOPOLOGIES)}\ncontrol_planes = {len(BOTH)}\n[callers.homepage]\n"
+    with own_lab(pytestconfig, tmp_path_factory.mktemp("pair"), spec, _ROUTES) as lab:
         yield lab
-    finally:
-        lab.down()
 
 
 @pytest.fixture

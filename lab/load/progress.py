@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass
 from time import monotonic_ns
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import orjson
 
@@ -13,6 +13,8 @@ from lab.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
+
+_T = TypeVar("_T")
 
 FIRST_S = 0.1
 
@@ -147,4 +149,9 @@ def percentile_ms(sorted_ns: Sequence[int], percent: int) -> float:
     """Nearest rank of sorted durations, milliseconds; 0 if there are none."""
     if not sorted_ns:
         return 0.0
-    return sorted_ns[-(-len(sorted_ns) * percent // 100) - 1] / NS_PER_MS
+    return nearest_rank(sorted_ns, percent) / NS_PER_MS
+
+
+def nearest_rank(in_order: Sequence[_T], percent: int) -> _T:
+    """Of sorted values, the first that so many percent of them do not exceed; there must be some."""
+    return in_order[-(-len(in_order) * percent // 100) - 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.control_planes import CONTROL_PLANE
 from lab.errors import LabNotRunningError, PublishError
+from lab.load.progress import nearest_rank
 from lab.scale.churn import Churn, Published, moves
 from lab.scale.layout import HOST_ENVOY, MODEL_HOST
 from lab.scale.standing import standing
@@ -278,8 +278,5 @@ def _percentiles(values: Sequence[float]) -> Mapping[str, float]:
     if not values:
         return {}
     ordered = sorted(values)
-
-    def at(share: float) -> float:
-        return round(ordered[math.ceil(share * len(ordered)) - 1], 1)  # by nearest rank
-
-    return {"n": len(ordered), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": round(ordered[-1], 1)}
+    ranks = {f"p{percent}": round(nearest_rank(ordered, percent), 1) for percent in (50, 90, 99)}
+    return {"n": len(ordered), **ranks, "max": round(ordered[-1], 1)}

@@ -253,6 +253,16 @@ class TestAMoveAndARuleInOneRevision:
         moved["use_cases"]["Rows"]["default"] = "rows@v2"
         return moved
 
+    @pytest.fixture
+    def judged(self, make_record: Make, make_evidence: Prove, document: dict[str, Any], after: dict[str, Any]) -> Any:
+        def judge(*ends: str, **answer: str) -> str:
+            record = make_record(0, **answer)
+            second = RevisionInForce(2, after, 1, **dict.fromkeys(ends, record.done_ns))
+            evidence = make_evidence([record], revisions=[RevisionInForce(1, document, 0), second])
+            return str(routing.check(evidence).outcome)
+
+        return judge
+
     @pytest.mark.parametrize(
         ("version", "cluster", "outcome"),
         [
@@ -264,50 +274,24 @@ class TestAMoveAndARuleInOneRevision:
         ],
     )
     def test_who_is_decided_by_the_old_may_find_its_way_by_the_new(
-        self,
-        make_record: Make,
-        make_evidence: Prove,
-        document: dict[str, Any],
-        after: dict[str, Any],
-        version: str,
-        cluster: str,
-        outcome: str,
+        self, judged: Any, version: str, cluster: str, outcome: str
     ) -> None:
-        record = make_record(0, version=version, cluster=cluster)
-        revisions = [RevisionInForce(1, document, 0), RevisionInForce(2, after, 1)]
-        assert outcome == routing.check(make_evidence([record], revisions=revisions)).outcome
+        assert outcome == judged(version=version, cluster=cluster)
 
-    @pytest.mark.parametrize(("second", "outcome"), [("converged", "invalid"), ("failed", "valid")])
+    @pytest.mark.parametrize(("end", "outcome"), [("converged_ns", "invalid"), ("until_ns", "valid")])
     def test_the_other_way_round_only_by_one_that_was_put_back(
-        self,
-        make_record: Make,
-        make_evidence: Prove,
-        document: dict[str, Any],
-        after: dict[str, Any],
-        second: str,
-        outcome: str,
+        self, judged: Any, after: dict[str, Any], end: str, outcome: str
     ) -> None:
         after["models"]["rows"]["versions"]["v2"]["cluster"] = "d"
-        record = make_record(0, version="v2", cluster="b")
-        end = {"failed": "until_ns", "converged": "converged_ns"}[second]
-        new = RevisionInForce(2, after, 1, **{end: record.done_ns})
-        evidence = make_evidence([record], revisions=[RevisionInForce(1, document, 0), new])
-        assert outcome == routing.check(evidence).outcome
+        assert outcome == judged(end, version="v2", cluster="b")
 
     @pytest.mark.parametrize(("cluster", "outcome"), [("a", "valid"), ("c", "valid"), ("b", "invalid")])
     def test_so_may_who_falls_back(
-        self,
-        make_record: Make,
-        make_evidence: Prove,
-        document: dict[str, Any],
-        moved: dict[str, Any],
-        cluster: str,
-        outcome: str,
+        self, judged: Any, document: dict[str, Any], after: dict[str, Any], cluster: str, outcome: str
     ) -> None:
         document["use_cases"]["Rows"].update(default="rows@v2", fallback=["rows@v1"])
-        record = make_record(0, source="fallback", cluster=cluster)
-        revisions = [RevisionInForce(1, document, 0), RevisionInForce(2, moved, 1)]
-        assert outcome == routing.check(make_evidence([record], revisions=revisions)).outcome
+        after["use_cases"]["Rows"]["default"] = "rows@v1"
+        assert outcome == judged(source="fallback", cluster=cluster)
 
 
 def test_remembered_decisions_do_not_leak_between_requests(

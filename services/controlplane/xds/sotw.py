@@ -91,8 +91,6 @@ class SotwStream:
             if refusal is not None:
                 log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
         self._subscribe(request.type_url, set(request.resource_names))
-        if not self._subscriptions[request.type_url].changed:
-            self._progress.update()
 
     def _subscribe(self, type_url: str, wanted: set[str]) -> None:
         """Holds the list against what is followed: the nonce does not tell, lists change between two responses too."""
