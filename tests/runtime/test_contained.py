@@ -1,4 +1,4 @@
-"""What a container of a lab may do, and what of it can be reached: looked at in one that is up."""
+"""What a container of a lab may do, what of it can be reached, and how it is looked at: in a lab that is up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from lab.lab import Lab
 from lab.runs import LoadOptions
+from lab.runtime.compose.project import Project
 from lab.runtime.identities import Identities
 from lab.runtime.state import LabState
 from tests.conftest import MINI_ROUTES, MINI_SPEC
@@ -137,3 +138,14 @@ def test_no_key_is_in_a_log_or_in_what_is_kept_of_a_run(lab: Lab, containers: di
         assert not any(key in said for key in keys), unit
         environment = " ".join(container.attrs["Config"]["Env"])
         assert "KEY" not in environment, unit
+
+
+def test_the_logs_of_all_units_cost_one_list_of_containers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = []
+    listed = Project.listed
+    monkeypatch.setattr(Project, "listed", lambda self: lists.append(self.name) or listed(self))
+
+    tail = lab.tail([unit.name for unit in LabState.of(lab.folder).plan.units])
+
+    assert any("serves on port" in line for line in tail["homepage-resolver"] + tail["gateway-1"]), tail
+    assert len(lists) == 1

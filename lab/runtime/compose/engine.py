@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
@@ -36,11 +36,7 @@ def connect() -> docker.DockerClient:
     try:
         host = os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host
         _knock(host)
-        with ExitStack() as stack:
-            client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
-            stack.callback(client.close)
-            client.ping()
-            stack.pop_all()  # it answers, so it stays open
+        client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)  # asks it for its version, so it answers
     except (DockerException, requests.RequestException, OSError) as error:
         raise UnitError(f"no Docker engine answers ({_root_of(error)}): {REMEDY}") from error
     return client

@@ -152,24 +152,25 @@ class ComposeRuntime:
 
     def last_words(self, unit: str) -> str:
         """The end of the unit's log, in one line; empty if it said nothing."""
-        self._fetch_log(unit)
+        self._fetch_log(unit, self._project.containers())
         return log_of(self._folder, unit).last_words()
 
     def log(self, unit: str) -> Path:
         """What the unit has printed until now."""
-        self._fetch_log(unit)
+        self._fetch_log(unit, self._project.containers())
         return log_of(self._folder, unit).path
 
     def fetch_logs(self, units: Iterable[Unit]) -> None:
         """Brings what units have written into the lab's folder."""
+        # Asked for once: to the engine, a list of thirty containers costs more than a log.
+        there = self._project.containers()
 
         def fetch(unit: Unit) -> None:
-            self._fetch_log(unit.name)
-            if unit.logs_requests:
+            self._fetch_log(unit.name, there)
+            if unit.logs_requests and unit.name in there:
                 home = log_of(self._folder, unit.name).path.parent
-                with suppress(APIError, KeyError):
-                    container = self._project.container(self._project.containers()[unit.name])
-                    copying.bring_back(container, f"{HOME}/{ACCESS_LOG}", home)
+                with suppress(APIError):
+                    copying.bring_back(self._project.container(there[unit.name]), f"{HOME}/{ACCESS_LOG}", home)
 
         self._each(list(units), fetch)
 
@@ -328,9 +329,8 @@ class ComposeRuntime:
     def _subnet(self) -> IPv4Network:
         return subnets.reserve(self._folder, engine.networks(self._project.docker))
 
-    def _fetch_log(self, unit: str) -> None:
-        there = self._project.containers(unit)
-        if there:
+    def _fetch_log(self, unit: str, there: Mapping[str, str]) -> None:
+        if unit in there:
             with suppress(APIError):
                 log_of(self._folder, unit).replace(self._project.container(there[unit]).logs())
 
