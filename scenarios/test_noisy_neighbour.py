@@ -38,16 +38,17 @@ ONE_PATH_EACH = ("mesh", "mesh-unleased", "proxyless")
 
 NOISY, OTHERS = "noisy", ("drama", "kids", "sports")
 NOISY_CLUSTER, OTHERS_CLUSTER = "ml-cluster-4", "ml-cluster-3"
-SERVICE_MS, PLACES = 40.0, 2
-"""Of the noisy tenant's model: two replicas with one place each, 50 requests per second."""
+SERVICE_MS, PLACES = 200.0, 2
+"""Of the noisy tenant's model: two replicas with one place each, 10 requests per second."""
 CAPACITY_RPS = PLACES * 1_000 / SERVICE_MS
 FLOOD_RPS = round(5 * CAPACITY_RPS)
+BURST = round(0.4 * CAPACITY_RPS)
 OTHERS_MS, OTHERS_RPS = 25.0, 300.0
 WORSE = 1.2
 """What the others' p99 may be, times that of the quiet stretches."""
 
 ROUNDS = 4
-TRIES = 5
+TRIES = 8
 """How often that many rounds are made at most, until they say something."""
 
 STRETCH_S = 1.0
@@ -187,7 +188,7 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
     """
     tables = {"without limits": _table(routes, tmp_path)}
     if topology in LIMITED:
-        tables["with limits"] = _table(routes, tmp_path, **{NOISY: {"rate": CAPACITY_RPS, "burst": 20}})
+        tables["with limits"] = _table(routes, tmp_path, **{NOISY: {"rate": CAPACITY_RPS, "burst": BURST}})
 
     for limits, table in tables.items():
         with scenario.step(f"Publish a table {limits}"):
