@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     Tables = tuple[tuple[str, str], tuple[str, str]]
 
 RATE_RPS = 200.0
-# Changes are due at even times; a machine that takes half as long again for them has tried something else.
-PATIENCE = 1.5
+BEHIND = 0.5
+"""How far changes, which are due at even times, may fall behind, in shares of all their time.
+
+A machine that is slower has tried something else.
+"""
 
 
 def _changed(scenario: Scenario, topology: str, turn: Turn, tables: Tables, *, changes: int, seconds: float) -> None:
@@ -36,45 +39,45 @@ def _changed(scenario: Scenario, topology: str, turn: Turn, tables: Tables, *, c
     Every change waits until all that route have it. A machine that is too slow for that beside what another worker is
     at tries again alone; what is answered meanwhile is judged all the same.
     """
-    made, took_s = 0, 0.0
+    made, took_s, in_time = 0, 0.0, False
     for whose in (nullcontext(), turn.alone()):
         with whose:
             made, took_s, result = _moved(scenario, topology, tables, changes=changes, seconds=seconds)
         with scenario.step("Judge every answer"):
             assert_all_answered_rightly(result)
         assert {"ml-cluster-1", "ml-cluster-5"} == {each.cluster for each in records_of(result)}, "nobody saw a change"
-        if took_s <= seconds * PATIENCE:
+        if in_time := made == changes and took_s <= seconds * (1 + BEHIND):
             break
     scenario.figure("changes", f"{made} in {took_s:.1f} s")
-    if took_s > seconds * PATIENCE:
+    if not in_time:
         raise UnknownError(f"this machine makes {made} changes in {took_s:.0f} s, not {changes} in {seconds:g} s")
 
 
 def _moved(
     scenario: Scenario, topology: str, tables: Tables, *, changes: int, seconds: float
 ) -> tuple[int, float, RunResult]:
-    """How many changes were made, in how many seconds, and what load met; :data:`PATIENCE` ends it early."""
+    """How many changes were made, in how many seconds, and what load met; too far :data:`BEHIND`, no more are made."""
     load = LoadOptions(
         topology=topology,
         caller="homepage",
         use_cases=("ContinueWatchingRanking",),
         rate=RATE_RPS,
-        duration_s=seconds * PATIENCE + AT_MOST_S,
+        duration_s=seconds * (1 + BEHIND) + AT_MOST_S,
         users=10_000,
         contexts={"device": ("phone",)},
     )
-    made, took_s = 0, 0.0
+    made, took_s, due_s = 0, 0.0, 0.0
     with (
         AdminClient(scenario.lab.endpoints().control_plane) as admin,
         under_load(scenario.lab, load) as run,
         scenario.step(f"Move the model {changes} times in {seconds:g} s"),
     ):
         began = time.monotonic()
-        while made < changes and took_s <= seconds * PATIENCE:
+        while made < changes and took_s <= due_s + seconds * BEHIND:
             admin.publish([tables[made % 2]], author="scenario")
             made += 1
-            due = began + made * seconds / changes
-            wait([run], timeout=max(0.0, due - time.monotonic()))
+            due_s = made * seconds / changes
+            wait([run], timeout=max(0.0, began + due_s - time.monotonic()))
             took_s = time.monotonic() - began
     return made, took_s, run.result()
 
@@ -87,7 +90,7 @@ def tables(routes: Path, tmp_path: Path) -> Tables:
     return moved, default
 
 
-@pytest.mark.timeout(240, func_only=True)  # it may have to wait for its turn
+@pytest.mark.timeout(600, func_only=True)  # it may have to wait for its turn
 @pytest.mark.scenario(takes_s=10, topologies=("gateway", "mesh", "proxyless"))
 def test_a_hundred_topology_changes_in_six_seconds_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, turn: Turn, tables: Tables
@@ -97,7 +100,7 @@ def test_a_hundred_topology_changes_in_six_seconds_fail_and_misroute_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(420, func_only=True)
+@pytest.mark.timeout(600, func_only=True)  # it may have to wait for its turn
 @pytest.mark.scenario(takes_s=100, topologies=("gateway", "mesh", "proxyless"))
 def test_a_thousand_topology_changes_in_a_minute_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, turn: Turn, tables: Tables
