@@ -74,7 +74,7 @@ class StandUp:
     def publish(self, state: LabState, sources: Sequence[Source]) -> int:
         """Publishes the first route table, unless the lab has one, and returns the revision in force."""
         with AdminClient(state.plan.control_plane) as admin:
-            revision = admin.status().revision
+            revision = self._in_force(admin)
             if revision:
                 return revision
             self.say("publishing the route table")
@@ -129,12 +129,29 @@ class StandUp:
         )
         return answers[0]
 
+    @staticmethod
+    def _in_force(admin: AdminClient) -> int:
+        """Which revision is, 0 for none: patiently, as :meth:`_wait_for_none` is and for the same reason."""
+
+        def look() -> tuple[int, str]:
+            try:
+                return admin.status(replicas=False).revision, ""
+            except LabNotRunningError as error:
+                return 0, str(error)
+
+        what = f"the {CONTROL_PLANE} says which revision is in force"
+        return eventually(what, look, within=CALL_TIMEOUT, until=lambda seen: not seen[1])[0]
+
     def _wait_for_none(self, what: str, missing: Callable[[], list[str]], state: LabState) -> None:
         def look() -> list[str]:
             for unit, how in self.runtime.states(state.running).items():
                 if how == "exited":
                     raise UnitError(self._obituary(unit))
-            return missing()
+            try:
+                return missing()
+            except LabNotRunningError:
+                # It runs, as was just seen: where thirty units start at once, connecting may take longer than it may.
+                return [CONTROL_PLANE]
 
         eventually(f"{what} are up (still missing)", look, within=START_TIMEOUT, until=lambda names: not names)
 

@@ -1,0 +1,90 @@
+"""Standing a lab up where all is slow: what does not answer yet is waited for."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from lab.admin import AdminClient
+from lab.control_planes import CONTROL_PLANE
+from lab.errors import DeadlineError, UnitError
+from lab.standup import StandUp
+from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SLOW = 3
+"""How often nobody answers at first."""
+
+
+class Reluctant(admin_pb2_grpc.AdminServicer):
+    """A control plane that cannot be reached so many times."""
+
+    def __init__(self) -> None:
+        self.left = SLOW
+
+    def GetStatus(self, request: admin_pb2.GetStatusRequest, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        del request
+        if self.left:
+            self.left -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "connection attempt timed out before receiving SETTINGS frame")
+        return admin_pb2.Status(revision=7)
+
+
+@pytest.fixture
+def reluctant() -> Iterator[tuple[Reluctant, str]]:
+    servicer, server = Reluctant(), grpc.server(ThreadPoolExecutor(2))
+    admin_pb2_grpc.add_AdminServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield servicer, f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def stand_up(state: str) -> StandUp:
+    """On a runtime where one unit is in that state."""
+    runtime: Any = SimpleNamespace(
+        states=lambda _: {"a": state}, last_words=lambda _: "last words", log=lambda unit: Path(f"{unit}.log")
+    )
+    return StandUp(runtime, Path("state.json"), lambda _: None)
+
+
+def test_a_control_plane_that_cannot_be_reached_for_a_moment_is_asked_again(reluctant: tuple[Reluctant, str]) -> None:
+    servicer, address = reluctant
+    state: Any = SimpleNamespace(running={})
+    with AdminClient(address) as admin:
+
+        def missing() -> list[str]:
+            return ["a"] if admin.status().revision != 7 else []
+
+        stand_up("running")._wait_for_none("model replicas", missing, state)
+
+    assert servicer.left == 0
+
+
+def test_so_is_one_whose_revision_is_asked_for(reluctant: tuple[Reluctant, str]) -> None:
+    servicer, address = reluctant
+    state: Any = SimpleNamespace(plan=SimpleNamespace(control_plane=address))
+
+    assert stand_up("running").publish(state, []) == 7
+    assert servicer.left == 0
+
+
+def test_one_that_has_ended_is_not() -> None:
+    state: Any = SimpleNamespace(running={})
+    with AdminClient("127.0.0.1:1") as admin, pytest.raises(UnitError, match="a ended while starting: last words"):
+        stand_up("exited")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
+
+
+def test_one_that_never_answers_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.standup.START_TIMEOUT", timedelta(seconds=1))
+    state: Any = SimpleNamespace(running={})
+    with AdminClient("127.0.0.1:1") as admin, pytest.raises(DeadlineError, match=CONTROL_PLANE):
+        stand_up("running")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
