@@ -130,8 +130,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _topology(item) in long_on(item):
             item.add_marker(LONG)
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(float(config.getini("timeout")), func_only=True))
+        said = item.get_closest_marker("timeout")
+        limit_s = float(said.args[0] if said else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(limit_s, func_only=True), append=False)
         if item.get_closest_marker(LONG) and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
     if hasattr(config, "workerinput"):

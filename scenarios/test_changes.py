@@ -39,7 +39,6 @@ def _changed(scenario: Scenario, topology: str, turn: Turn, tables: Tables, *, c
     Every change waits until all that route have it. A machine that is too slow for that beside what another worker is
     at tries again alone; what is answered meanwhile is judged all the same.
     """
-    made, took_s, in_time = 0, 0.0, False
     for whose in (nullcontext(), turn.alone()):
         with whose:
             made, took_s, result = _moved(scenario, topology, tables, changes=changes, seconds=seconds)
@@ -90,7 +89,7 @@ def tables(routes: Path, tmp_path: Path) -> Tables:
     return moved, default
 
 
-@pytest.mark.timeout(600, func_only=True)  # it may have to wait for its turn
+@pytest.mark.timeout(600)  # it may have to wait for its turn
 @pytest.mark.scenario(takes_s=10, topologies=("gateway", "mesh", "proxyless"))
 def test_a_hundred_topology_changes_in_six_seconds_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, turn: Turn, tables: Tables
@@ -100,7 +99,7 @@ def test_a_hundred_topology_changes_in_six_seconds_fail_and_misroute_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600, func_only=True)  # it may have to wait for its turn
+@pytest.mark.timeout(600)  # it may have to wait for its turn
 @pytest.mark.scenario(takes_s=100, topologies=("gateway", "mesh", "proxyless"))
 def test_a_thousand_topology_changes_in_a_minute_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, turn: Turn, tables: Tables

@@ -88,7 +88,7 @@ def test_ten_seconds_without_the_control_plane_fail_and_misroute_nothing(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300, func_only=True)
+@pytest.mark.timeout(300)
 @pytest.mark.scenario(takes_s=135, topologies=("gateway", "mesh", "proxyless"))
 def test_two_minutes_without_the_control_plane_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, routes: Path, tmp_path: Path

@@ -73,7 +73,7 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
 
 @pytest.mark.long
 @pytest.mark.scenario(takes_s=43)
-@pytest.mark.timeout(300, func_only=True)
+@pytest.mark.timeout(300)
 def test_a_split_of_ten_percent_is_within_five_sigma_over_twenty_thousand_users(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:

@@ -52,7 +52,7 @@ class Restart:
     until_ns: int
 
 
-@pytest.mark.timeout(300, func_only=True)
+@pytest.mark.timeout(300)
 @pytest.mark.scenario(takes_s=45, topologies=("gateway", "mesh", "proxyless"))
 def test_every_unit_is_restarted_under_load_one_by_one_and_only_those_in_the_way_cost_what_they_had_in_hand(
     scenario: Scenario, lab: Lab

@@ -120,7 +120,7 @@ def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology
 
 @pytest.mark.long
 @pytest.mark.scenario(takes_s=230)
-@pytest.mark.timeout(600, func_only=True)
+@pytest.mark.timeout(600)
 def test_twenty_rolls_under_a_hundred_thousand_requests_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, versions: Versions
 ) -> None:

@@ -20,7 +20,7 @@ REQUESTS = 8_819
 
 @pytest.mark.scenario(takes_s=25, long_on=("gateway-passthrough", "gateway-header", "proxyless"))
 @pytest.mark.skipif(not TRACE.exists(), reason=f"the trace is not at {TRACE}")
-@pytest.mark.timeout(300, func_only=True)
+@pytest.mark.timeout(300)
 def test_every_request_of_a_production_trace_is_answered_and_accounted_for(
     scenario: Scenario, lab: Lab, topology: str
 ) -> None:
