@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 ROUNDS = 10
 COST_MS = 1.0
+LONG_ITEM_MS = 50.0
 PROMPT = Times(unary=SERVICE_MS + COST_MS, first=ITEM_MS + COST_MS, last=SERVICE_MS + COST_MS, gap=ITEM_MS)
 
 
 class Model(ranking_pb2_grpc.RankingServicer):
     """Takes its time, as a stub does, and may send what it likes."""
 
-    def __init__(self, items: int = ITEMS) -> None:
+    def __init__(self, items: int = ITEMS, item_ms: float = ITEM_MS) -> None:
         self._items = items
+        self._item_s = item_ms / 1e3
 
     @property
     def _titles(self) -> list[ranking_pb2.RankedTitle]:
@@ -37,7 +39,7 @@ class Model(ranking_pb2_grpc.RankingServicer):
 
     async def Rank(self, request: Any, context: Any) -> ranking_pb2.RankResponse:  # noqa: N802 (gRPC's name)
         del request, context
-        await asyncio.sleep(SERVICE_MS / 1e3)
+        await asyncio.sleep(ITEMS * self._item_s)
         return ranking_pb2.RankResponse(titles=self._titles)
 
     async def RankStream(  # noqa: N802 (gRPC's name)
@@ -45,7 +47,7 @@ class Model(ranking_pb2_grpc.RankingServicer):
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
         del request, context
         for title in self._titles[: self._items]:
-            await asyncio.sleep(ITEM_MS / 1e3)
+            await asyncio.sleep(self._item_s)
             yield ranking_pb2.RankStreamResponse(title=title)
 
 
@@ -134,9 +136,12 @@ def test_a_control_that_differs_from_itself_is_no_control() -> None:
 
 @pytest.mark.parametrize("at_once", [ITEMS, 3])
 async def test_a_proxy_that_buffers_is_seen(monkeypatch, at_once: int) -> None:
-    monkeypatch.setattr(streaming, "PAIRS", 2)
+    # Items as far apart as makes little of what a busy machine adds to both ways.
+    monkeypatch.setattr(streaming, "ITEM_MS", LONG_ITEM_MS)
+    monkeypatch.setattr(streaming, "SERVICE_MS", ITEMS * LONG_ITEM_MS)
+    monkeypatch.setattr(streaming, "PAIRS", 1)
     async with AsyncExitStack() as stack:
-        model = await stack.enter_async_context(serving(Model()))
+        model = await stack.enter_async_context(serving(Model(item_ms=LONG_ITEM_MS)))
         upstream = ranking_pb2_grpc.RankingStub(await stack.enter_async_context(open_channel(model)))
         proxy = await stack.enter_async_context(serving(Buffering(upstream, at_once)))
         arms = {"direct": way_to(model), "buffering": way_to(proxy), "direct, again": way_to(model)}
