@@ -195,8 +195,6 @@ def _compose() -> Iterator[Finding]:
         )
     except (DockerException, OSError) as error:
         yield Finding(part=COMPOSE, name="Docker engine", state="lacks", found=str(error), remedy=engine.REMEDY)
-    finally:
-        client.close()
 
 
 def _extras() -> Iterator[Finding]:

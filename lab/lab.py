@@ -327,7 +327,7 @@ class Lab(Publishing, Certifying, Faulting):
             runs=self.runs,
             units=self.folder / "units",
             document=self.revision().document or {},
-            revisions=lambda: [self.revision(each.revision) for each in self.revisions()],
+            revisions=lambda: self.revisions(tables=True),
             replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
         )
 

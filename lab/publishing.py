@@ -86,10 +86,10 @@ class Publishing(ABC):
         with self._control_plane() as admin:
             return admin.revision(revision)
 
-    def revisions(self) -> list[RevisionInfo]:
-        """All revisions, oldest first, without their route tables."""
+    def revisions(self, *, tables: bool = False) -> list[RevisionInfo]:
+        """All revisions, oldest first; their route tables, which take longer, only if asked for."""
         with self._control_plane() as admin:
-            return admin.revisions()
+            return admin.revisions(tables=tables)
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
         """Where a request would go and why; by a file with no lab up, or by the revision in force."""

@@ -166,11 +166,12 @@ class AdminClient:
                 self._stub.GetRevision(admin_pb2.GetRevisionRequest(revision=revision), timeout=_TABLES_S)
             )
 
-    def revisions(self) -> list[RevisionInfo]:
-        """All revisions, oldest first, without their route tables."""
+    def revisions(self, *, tables: bool = False) -> list[RevisionInfo]:
+        """All revisions, oldest first; with their route tables, which are fetched one by one, only if asked for."""
         with self._errors():
             listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_TABLES_S)
-        return [RevisionInfo.of(each) for each in listing.revisions]
+        found = [RevisionInfo.of(each) for each in listing.revisions]
+        return [self.revision(each.revision) for each in found] if tables else found
 
     def acts(self, last: int = 0) -> list[Act]:
         """So many of the latest acts of the audit log, or all for 0; oldest first."""

@@ -158,7 +158,7 @@ def driver(setting: Setting, folder: Path) -> Iterator[Driver]:
         setting: the lab that it drives; its rules must not change meanwhile.
         folder: for its files.
     """
-    revisions = [asdict(setting.lab.revision(each.revision)) for each in setting.lab.revisions()]
+    revisions = [asdict(each) for each in setting.lab.revisions(tables=True)]
     with (folder / _LOG).open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lab.bench.turns"],

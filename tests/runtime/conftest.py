@@ -47,14 +47,12 @@ clusters:
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[docker.DockerClient]:
+def engine() -> docker.DockerClient:
     """A client of the engine."""
     obstacle = why_not()
     if obstacle:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(obstacle)
-    client = docker_engine.connect()
-    yield client
-    client.close()
+    return docker_engine.connect()
 
 
 @pytest.fixture

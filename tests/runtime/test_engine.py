@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
+from docker.context import ContextAPI
 
 from lab.errors import InputError, UnitError
 from lab.runtime import choose
@@ -71,6 +73,21 @@ def test_where_no_engine_answers_auto_takes_processes_and_says_why(monkeypatch: 
     assert why.startswith("no Docker engine answers (")
     assert "`make engine`" in why
     assert "\n" not in why
+
+
+@pytest.mark.usefixtures("engine")
+def test_all_of_a_process_share_one_client_and_are_told_when_its_engine_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = tmp_path / "docker.sock"
+    door.symlink_to((os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host).removeprefix("unix://"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{door}")
+    assert engine.connect() is engine.connect()
+
+    door.unlink()
+
+    with pytest.raises(UnitError, match="no Docker engine answers"):
+        engine.connect()
 
 
 @pytest.mark.usefixtures("engine")

@@ -216,9 +216,4 @@ def _started(lab: Lab) -> dict[str, object]:
     if lab.status().runtime == "process":
         return {unit.name: unit.pid for unit in lab.status().units}
     client = engine.connect()
-    try:
-        return {
-            unit.name: client.containers.get(unit.container).attrs["State"]["StartedAt"] for unit in lab.status().units
-        }
-    finally:
-        client.close()
+    return {unit.name: client.containers.get(unit.container).attrs["State"]["StartedAt"] for unit in lab.status().units}

@@ -54,10 +54,7 @@ def _main(folder: Path) -> None:
         client = engine.connect()
     except UnitError as error:
         sys.exit(f"· {error}")
-    try:
-        save(client, lambda line: print(f"· {line}", file=sys.stderr), folder)  # noqa: T201
-    finally:
-        client.close()
+    save(client, lambda line: print(f"· {line}", file=sys.stderr), folder)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
     from lab.units import Unit
 
+# By image: to run something in a container takes twenty times as long as to ask for its log.
+_PYTHONS: dict[str, str] = {}
 _PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 
 
@@ -35,9 +36,7 @@ class Project:
     @cached_property
     def docker(self) -> docker.DockerClient:
         """The engine, from the first time that it is asked."""
-        client = engine.connect()
-        weakref.finalize(self, client.close)
-        return client
+        return engine.connect()
 
     @property
     def network_name(self) -> str:
@@ -73,15 +72,17 @@ class Project:
         there = self.containers()
         return self.docker.containers.get(there.get(f"{unit.pod}-pod") or there[unit.name])
 
-    def python(self) -> str:
-        """Version of the interpreter, from the first container that lives long enough to say it."""
-        for each in self.listed():
-            if each["State"] == "running":
-                with suppress(APIError):
-                    said = self._said_by(each["Id"], "python", "--version")
-                    if said.startswith("Python "):
-                        return said.removeprefix("Python ")
-        return "unknown"
+    def python(self, image: str) -> str:
+        """Version of the interpreter in the image, from the first container that lives long enough to say it."""
+        if image not in _PYTHONS:
+            for each in self.listed():
+                if each["State"] == "running":
+                    with suppress(APIError):
+                        said = self._said_by(each["Id"], "python", "--version")
+                        if said.startswith("Python "):
+                            _PYTHONS[image] = said.removeprefix("Python ")
+                            break
+        return _PYTHONS.get(image, "unknown")
 
     def remove_ground(self) -> None:
         """Removes what containers stand on."""

@@ -181,7 +181,7 @@ class ComposeRuntime:
             version = self._project.docker.version()
         return {
             "runtime": self.name,
-            "python": self._project.python(),
+            "python": self._project.python(name),
             "docker": str(version["Version"]),
             "image": name,
         }
