@@ -30,6 +30,7 @@ from lab.runtime.state import STATE_FILE, LabState, Running
 from lab.spec import SIZES, override, read_spec, spec_file
 from lab.standup import FIRST_REVISION, StandUp
 from lab.status import LabEndpoints, LabStatus, UnitStatus
+from lab.transport import KeptChannels
 from lab.transport.security import MTLS
 from lab.units import plan
 from services.caller.pages import PAGES
@@ -37,6 +38,7 @@ from services.caller.pages import PAGES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from lab.admin import ControlPlaneStatus
     from lab.calls import CallOutcome
     from lab.load.progress import Progress
     from lab.logs import LogLine
@@ -69,6 +71,7 @@ class Lab(Publishing, Certifying, Faulting):
         self.name = name
         self.folder = home / ".lab" / name
         self.runs = home / "runs" / name
+        self._looks = KeptChannels()
 
     # -- up and down ---------------------------------------------------------------------------------------------
 
@@ -170,12 +173,18 @@ class Lab(Publishing, Certifying, Faulting):
                     sizes.get(unit.name, 0),
                 )
             )
+        return LabStatus(self.name, state.runtime, tuple(units), self._known(state))
+
+    def known(self) -> ControlPlaneStatus | None:
+        """What the control plane knows of the lab, as :meth:`status` has it; None if it does not answer."""
+        return self._known(LabState.of(self.folder))
+
+    def _known(self, state: LabState) -> ControlPlaneStatus | None:
         try:
             with self._admin(state) as admin:
-                control_plane = admin.status()
+                return admin.status()
         except LabNotRunningError:
-            control_plane = None
-        return LabStatus(self.name, state.runtime, tuple(units), control_plane)
+            return None
 
     def tail(self, units: Sequence[str], lines: int = 5) -> dict[str, list[str]]:
         """The last lines that each of these units has logged; a name that is no unit's is left out."""
@@ -342,7 +351,7 @@ class Lab(Publishing, Certifying, Faulting):
         return self._admin(LabState.of(self.folder))
 
     def _admin(self, state: LabState) -> AdminClient:
-        return AdminClient(state.plan.control_plane)
+        return AdminClient(state.plan.control_plane, self._looks)
 
     def _table_in_force(self, state: LabState) -> RouteTable:
         with self._admin(state) as admin:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from lab.errors import CallError, LabError
 from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
 from lab.runs.marks import FAULTS, UNDONE_BY, read_acts, undone_ns
-from lab.transport import open_blocking_channel
+from lab.transport import KeptChannels, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from scenarios.scenario import HARMS
@@ -39,17 +39,20 @@ class SteadyState:
         table: the default one.
         behaviour: of every stub model.
         topologies: in each of which a call is made and verified.
+        looks: the channels that models are asked over.
     """
 
     table: RouteTable
     behaviour: stub_pb2.Behaviour
     topologies: Sequence[str]
+    looks: KeptChannels = field(default_factory=KeptChannels)
 
     @classmethod
     def of(cls, lab: Lab, topologies: Sequence[str]) -> SteadyState:
         """That of a lab that nothing has been done to."""
         model = next(unit for unit in lab.status().units if unit.role == "model")
-        return cls(read_path(ROUTES), _behaviour(model.address), topologies)
+        looks = KeptChannels()
+        return cls(read_path(ROUTES), _behaviour(model.address, looks), topologies, looks)
 
     def wait(self, lab: Lab) -> None:
         """Returns once the lab is in it.
@@ -78,7 +81,7 @@ class SteadyState:
         found = [
             f"{unit.name} does not behave as at first"
             for unit in status.units
-            if unit.role == "model" and _behaviour(unit.address) != self.behaviour
+            if unit.role == "model" and _behaviour(unit.address, self.looks) != self.behaviour
         ]
         return found or [each for topology in self.topologies for each in self._unverified(lab, topology)]
 
@@ -186,9 +189,14 @@ def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
     ]
 
 
-def _behaviour(address: str) -> stub_pb2.Behaviour:
+def _behaviour(address: str, looks: KeptChannels) -> stub_pb2.Behaviour:
     """How a stub model behaves; by which seed it would draw what is to fail or to be slow makes no difference to it."""
-    with open_blocking_channel(address) as channel:
-        behaviour = stub_pb2_grpc.StubControlStub(channel).GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=5)
+    behaviour = looks.ask(
+        address,
+        lambda channel, within_s: stub_pb2_grpc.StubControlStub(channel).GetBehaviour(
+            stub_pb2.GetBehaviourRequest(), timeout=within_s
+        ),
+        timeout_s=5,
+    )
     behaviour.ClearField("seed")
     return behaviour

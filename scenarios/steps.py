@@ -104,13 +104,13 @@ def _is_over(run: Future[RunResult]) -> bool:
 
 def connected(lab: Lab) -> set[str]:
     """The nodes that the control plane holds a stream with; none if it does not answer."""
-    known = lab.status().control_plane
+    known = lab.known()
     return {node.node for node in known.nodes} if known else set()
 
 
 def registered(lab: Lab) -> set[str]:
     """The model replicas that the control plane knows of and that have loaded something; none if it does not answer."""
-    known = lab.status().control_plane
+    known = lab.known()
     return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
 
 

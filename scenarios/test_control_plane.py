@@ -65,7 +65,7 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
             await_connected(lab, nodes & {unit.name for unit in lab.status().units})
             eventually(
                 "all hold it",
-                lambda: {node.acked_revision for node in lab.status().control_plane.nodes},  # type: ignore[union-attr]
+                lambda: {node.acked_revision for node in lab.known().nodes},  # type: ignore[union-attr]
                 within=SERVES_WITHIN,
                 until=lambda held: held == {in_force},
             )

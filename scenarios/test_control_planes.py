@@ -102,7 +102,7 @@ def _publish(lab: Lab, version: str, folder: Path) -> int:
 
 def _held(lab: Lab) -> set[int]:
     """The revisions that nodes hold."""
-    known = lab.status().control_plane
+    known = lab.known()
     return {node.acked_revision for node in known.nodes} if known else set()
 
 

@@ -86,6 +86,6 @@ def test_a_model_that_moves_breaks_whoever_hard_coded_its_address(scenario: Scen
 
 def _loaded(lab: Lab, cluster: str) -> set[str]:
     """Replicas of a cluster that hold the version that moves."""
-    known = lab.status().control_plane
+    known = lab.known()
     replicas = known.replicas if known else ()
     return {each.replica for each in replicas if each.replica.startswith(f"{cluster}-") and KEY in each.loaded}

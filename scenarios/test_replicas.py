@@ -162,6 +162,6 @@ def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
 
 def _cold_ns(lab: Lab, replica: str) -> int:
     """Now, if it is registered and has loaded nothing, Unix nanoseconds; else 0."""
-    known = lab.status().control_plane
+    known = lab.known()
     cold = {each.replica for each in known.replicas if not each.loaded} if known else set()
     return time.time_ns() if replica in cold else 0

@@ -55,7 +55,7 @@ def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Ite
 
 def _without(lab: Lab, key: str) -> str:
     """A cluster that holds no such version: the next scenario finds it where this one has it loaded, for a while."""
-    known = lab.status().control_plane
+    known = lab.known()
     holding = {each.replica.rpartition("-")[0] for each in known.replicas if key in each.loaded} if known else set()
     return next(cluster for cluster in OTHERS if cluster not in holding)
 

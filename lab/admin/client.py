@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -14,6 +15,8 @@ from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from lab.transport import KeptChannels
 
 _SHORT_S = 5.0
 _TABLES_S = 30.0  # of route tables there may be hundreds, or one of megabytes
@@ -28,21 +31,30 @@ class AdminClient:
     Args:
         address: its ``host:port``; of several that serve the same revisions all, with commas between. The first that
             can be reached is asked, but for who is connected, which each knows of itself.
+        looks: channels to ask over how it is, for whoever asks again and again with a new client; its own by default.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, looks: KeptChannels | None = None) -> None:
         self._address = address
-        self._channel = open_blocking_channel(address)
-        self._stub = admin_pb2_grpc.AdminStub(self._channel)
-        self._each = [AdminClient(one) for one in address.split(",")] if "," in address else []
+        self._looks = looks
+        self._each = [AdminClient(one, self._looks) for one in address.split(",")] if "," in address else []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._channel.close()
+        if "_channel" in self.__dict__:
+            self._channel.close()
         for each in self._each:
             each.__exit__()
+
+    @cached_property
+    def _channel(self) -> grpc.Channel:
+        return open_blocking_channel(self._address)
+
+    @cached_property
+    def _stub(self) -> admin_pb2_grpc.AdminStub:
+        return admin_pb2_grpc.AdminStub(self._channel)
 
     def status(self, *, replicas: bool = True) -> ControlPlaneStatus:
         """Who is connected, and how far each has come; without ``replicas`` where there are thousands."""
@@ -50,7 +62,14 @@ class AdminClient:
             return self._status_of_all(replicas=replicas)
         with self._errors():
             request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
-            status = self._stub.GetStatus(request, timeout=_SHORT_S)
+            if self._looks is None:
+                status = self._stub.GetStatus(request, timeout=_SHORT_S)
+            else:
+                status = self._looks.ask(
+                    self._address,
+                    lambda channel, within_s: admin_pb2_grpc.AdminStub(channel).GetStatus(request, timeout=within_s),
+                    timeout_s=_SHORT_S,
+                )
         return ControlPlaneStatus.of(status)
 
     def _status_of_all(self, *, replicas: bool) -> ControlPlaneStatus:

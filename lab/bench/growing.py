@@ -62,7 +62,7 @@ class Side:
         new = lab.scale(CLUSTER, REPLICAS + 1)[-1]
 
         def loaded() -> bool:
-            known = lab.status().control_plane
+            known = lab.known()
             return known is not None and any(each.replica == new and _KEY in each.loaded for each in known.replicas)
 
         eventually(f"{new} has loaded {_KEY}", loaded, within=_PATIENCE)

@@ -50,7 +50,7 @@ def run(setting: Setting, rounds: int) -> BenchResult:
                 return ""
 
         def replicas() -> set[str]:
-            known = lab.status().control_plane
+            known = lab.known()
             return {replica.replica for replica in known.replicas} if known else set()
 
         for number in range(1, rounds + 1):
@@ -75,7 +75,7 @@ def run(setting: Setting, rounds: int) -> BenchResult:
 
 def _seconds_to_reconnect(lab: Lab) -> float:
     def nodes() -> set[str]:
-        known = lab.status().control_plane
+        known = lab.known()
         return {node.node for node in known.nodes} if known else set()
 
     before = nodes()

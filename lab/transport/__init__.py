@@ -6,6 +6,7 @@ elsewhere.
 
 from lab.transport.channels import open_blocking_channel, open_channel
 from lab.transport.guard import guard_of
+from lab.transport.kept import KeptChannels
 from lab.transport.rest import RestServer
 from lab.transport.security import Security, is_operator, peer_identity, proved_caller
 from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server
@@ -13,6 +14,7 @@ from lab.transport.service import run_service
 from lab.transport.xds import open_xds_channel
 
 __all__ = [
+    "KeptChannels",
     "RestServer",
     "Security",
     "drain",

@@ -87,7 +87,7 @@ def test_a_model_server_of_ones_own_joins_a_cluster_and_leaves_it_again(lab: Lab
         return f"{answer.replica}: {answer.result}"
 
     def replicas() -> set[str]:
-        known = lab.status().control_plane
+        known = lab.known()
         return {each.replica for each in known.replicas if each.loaded} if known else set()
 
     with alphabetical(lab, "ml-cluster-1"):

@@ -35,7 +35,7 @@ def spec(mini_spec: Path, postgresql: Server) -> Path:
 
 
 def _nodes(lab: Lab) -> dict[str, int]:
-    known = lab.status().control_plane
+    known = lab.known()
     return {node.node: node.acked_revision for node in known.nodes} if known else {}
 
 
@@ -80,7 +80,7 @@ def test_an_envoy_reports_to_the_one_that_serves_it_so_clusters_leave_with_sever
     lab.up(spec=mini_spec)
     eventually(
         "the cluster that verifying has brought leaves",
-        lambda: sum(node.clusters_left for node in lab.status().control_plane.nodes),
+        lambda: sum(node.clusters_left for node in lab.known().nodes),
         within=timedelta(seconds=40),
         until=bool,
     )

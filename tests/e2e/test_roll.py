@@ -192,7 +192,7 @@ def test_a_version_whose_cluster_has_no_replica_is_not_rolled_to(run_lab, at_v1:
     try:
         eventually(
             "it has left",
-            lambda: {each.cluster for each in at_v1.status().control_plane.replicas},
+            lambda: {each.cluster for each in at_v1.known().replicas},
             within=timedelta(seconds=10),
             until=lambda seen: "ml-cluster-2" not in seen,
         )
@@ -218,7 +218,7 @@ def test_without_make_before_break_a_roll_is_caught(at_v1: Lab, tmp_path: Path, 
     at_v1.publish(tmp_path / "v1.yaml")
     eventually(
         "v2 is unloaded",
-        lambda: {key for each in at_v1.status().control_plane.replicas for key in each.loaded},
+        lambda: {key for each in at_v1.known().replicas for key in each.loaded},
         within=timedelta(seconds=20),
         until=lambda loaded: "cw-ranker.v2" not in loaded,
     )

@@ -68,7 +68,7 @@ def test_all_callers_ask_the_one_resolver_each_in_its_own_name(new_lab, run_lab,
 
     spec.with_name("routes.yaml").write_text(ROUTES.replace("2s", "3s"))
     lab.publish(spec.with_name("routes.yaml"))
-    [resolver] = [node for node in lab.status().control_plane.nodes if node.role == "resolver"]
+    [resolver] = [node for node in lab.known().nodes if node.role == "resolver"]
     assert resolver.acked_revision == 2
 
     assert lab.call("Rows", topology="mesh", caller="homepage").source == "model"

@@ -25,7 +25,7 @@ def answers(lab: Lab) -> set[tuple[str, str, int]]:
 
 
 def errors(lab: Lab) -> dict[str, str]:
-    control_plane = lab.status().control_plane
+    control_plane = lab.known()
     assert control_plane is not None
     return {node.node: node.error for node in control_plane.nodes if node.error}
 

@@ -56,7 +56,7 @@ def answer(lab: Lab, topology: str = "mesh") -> str:
 
 
 def registered(lab: Lab) -> set[str]:
-    known = lab.status().control_plane
+    known = lab.known()
     return {each.replica for each in known.replicas if each.loaded} if known else set()
 
 

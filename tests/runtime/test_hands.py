@@ -61,7 +61,7 @@ def identities(lab: Lab) -> dict[str, object]:
 
 
 def registered(lab: Lab) -> set[str]:
-    known = lab.status().control_plane
+    known = lab.known()
     return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
 
 

@@ -1,0 +1,117 @@
+"""Channels that are kept: one connection while it serves, and never a worse answer than a new one gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from lab.transport import KeptChannels, open_blocking_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVER = """
+import asyncio, sys
+from lab.transport import listen, new_server
+
+async def main():
+    server, _ = new_server()
+    port = listen(server, f"127.0.0.1:{sys.argv[1]}")
+    await server.start()
+    print(port, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def served(port: int = 0) -> Iterator[tuple[int, int]]:
+    """A server of its own process, on that port; which one it is, and its process id."""
+    with subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline()), process.pid
+        finally:
+            process.kill()
+
+
+def how_it_is(channel: grpc.Channel, within_s: float) -> health_pb2.HealthCheckResponse:
+    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=within_s)
+
+
+def ask(looks: KeptChannels, port: int) -> health_pb2.HealthCheckResponse:
+    return looks.ask(f"127.0.0.1:{port}", how_it_is, timeout_s=10)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Where channels are opened to."""
+    opened: list[str] = []
+
+    def counting(address: str) -> grpc.Channel:
+        opened.append(address)
+        return open_blocking_channel(address)
+
+    monkeypatch.setattr("lab.transport.kept.open_blocking_channel", counting)
+    return opened
+
+
+def test_many_questions_take_one_channel(opened: list[str]) -> None:
+    looks = KeptChannels()
+    with served() as (port, _):
+        answers = [ask(looks, port) for _ in range(5)]
+    assert {answer.status for answer in answers} == {health_pb2.HealthCheckResponse.SERVING}
+    assert opened == [f"127.0.0.1:{port}"]
+
+
+def test_who_has_come_back_is_found_at_the_first_question() -> None:
+    looks = KeptChannels()
+    with served() as (port, _):
+        ask(looks, port)
+    with pytest.raises(grpc.RpcError) as nobody:  # which keeps the channel, and what that has met with
+        ask(looks, port)
+    assert nobody.value.code() is grpc.StatusCode.UNAVAILABLE
+    with served(port):
+        ask(looks, port)
+    with served(port):  # without a question between the two
+        assert ask(looks, port).status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_connection_at_whose_end_nobody_speaks_is_given_up_for_a_new_one(opened: list[str]) -> None:
+    looks = KeptChannels()
+    with served() as (port, frozen):
+        ask(looks, port)
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            with pytest.raises(grpc.RpcError) as silent:
+                looks.ask(f"127.0.0.1:{port}", how_it_is, timeout_s=0.3)
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        assert silent.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert len(opened) == 2
+        assert ask(looks, port).status == health_pb2.HealthCheckResponse.SERVING
+    assert len(opened) == 3
+
+
+def test_an_answer_that_is_an_error_is_raised_and_not_asked_for_again(opened: list[str]) -> None:
+    looks = KeptChannels()
+
+    def unknown(channel: grpc.Channel, within_s: float) -> object:
+        request = health_pb2.HealthCheckRequest(service="no.such")
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=within_s)
+
+    with served() as (port, _):
+        ask(looks, port)
+        with pytest.raises(grpc.RpcError) as refused:
+            looks.ask(f"127.0.0.1:{port}", unknown, timeout_s=10)
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert len(opened) == 1
