@@ -22,6 +22,7 @@ MODULE = """
 import pytest
 from datetime import timedelta
 from lab.runs import LoadOptions
+from lab.waiting import eventually
 from scenarios.steps import GONE_WITHIN, assert_all_answered_rightly, is_gone, records_of, registered, under_load
 
 VICTIM = "ml-cluster-1-a"
@@ -65,7 +66,7 @@ def test_fault_that_nobody_can_see(scenario, lab, monkeypatch):
     scenario.see_fault(fault)
 
 def test_fine_again(scenario, lab):
-    assert VICTIM in registered(lab)
+    eventually("it is back", lambda: VICTIM in registered(lab), within=GONE_WITHIN)
 """
 
 
