@@ -13,7 +13,10 @@ from lab.faults import Visible
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lab.faults import Fault
     from lab.lab import Lab
+
+TRIES = 3
 
 
 def answers(lab: Lab) -> set[tuple[str, str, int]]:
@@ -28,6 +31,20 @@ def errors(lab: Lab) -> dict[str, str]:
     control_plane = lab.known()
     assert control_plane is not None
     return {node.node: node.error for node in control_plane.nodes if node.error}
+
+
+def offered(lab: Lab, target: str) -> tuple[Fault, dict[str, str]]:
+    """The fault, and who is shown to have refused it.
+
+    Anew where nobody is: on a busy machine a replica may leave for a moment, and what Envoys then take of that is their
+    latest answer.
+    """
+    for _ in range(TRIES):
+        fault = lab.inject("bad-push", target)
+        if shown := errors(lab):
+            return fault, shown
+        lab.heal(fault)
+    pytest.fail(f"nobody is shown to have refused it, {TRIES} times")
 
 
 @pytest.fixture
@@ -51,7 +68,7 @@ def test_nodes_refuse_what_they_are_offered_and_serve_on(
     lab: Lab, with_history: int, target: str, nodes: set[str], reason: str
 ) -> None:
     before = answers(lab)
-    fault = lab.inject("bad-push", target)
+    fault, shown = offered(lab, target)
 
     seen = fault.observe()
     assert seen.visible is Visible.YES, seen
@@ -59,7 +76,7 @@ def test_nodes_refuse_what_they_are_offered_and_serve_on(
     for refusal in seen.figures["refusals"].values():
         assert "\n" not in refusal
         assert re.search(reason, refusal)
-    assert set(errors(lab)) == nodes
+    assert set(shown) == nodes
     assert answers(lab) == before
     assert lab.revision().revision == with_history
 
