@@ -14,6 +14,7 @@ BOTH = ["mesh", "gateway"]
 HEDGED = {"idempotent": True, "timeout": "20s"}
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 LONG_S = 10.0
+SLOW_S = 2.0  # so that requests which a busy machine sends one after the other are all under way together
 
 
 class Slowness:
@@ -78,7 +79,7 @@ class Load:
         self.now += 1
         self.peak = max(self.peak, self.now)
         try:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(SLOW_S)
         finally:
             self.now -= 1
 
