@@ -108,6 +108,12 @@ def connected(lab: Lab) -> set[str]:
     return {node.node for node in known.nodes} if known else set()
 
 
+def held(lab: Lab) -> set[int]:
+    """The revisions that nodes hold; none if the control plane does not answer."""
+    known = lab.known()
+    return {node.acked_revision for node in known.nodes} if known else set()
+
+
 def registered(lab: Lab) -> set[str]:
     """The model replicas that the control plane knows of and that have loaded something; none if it does not answer."""
     known = lab.known()

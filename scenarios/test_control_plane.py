@@ -20,6 +20,7 @@ from scenarios.steps import (
     await_connected,
     connected,
     dial,
+    held,
     is_answered,
     is_gone,
     moved_table,
@@ -65,9 +66,9 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
             await_connected(lab, nodes & {unit.name for unit in lab.status().units})
             eventually(
                 "all hold it",
-                lambda: {node.acked_revision for node in lab.known().nodes},  # type: ignore[union-attr]
+                lambda: held(lab),
                 within=SERVES_WITHIN,
-                until=lambda held: held == {in_force},
+                until=lambda revisions: revisions == {in_force},
             )
             scenario.figure("converged after its return within", f"{time.monotonic() - began:.1f} s")
         with scenario.step("Publish a move, and take it back"):

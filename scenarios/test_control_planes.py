@@ -18,6 +18,7 @@ from scenarios.steps import (
     assert_all_answered_rightly,
     await_connected,
     connected,
+    held,
     own_lab,
     registered,
     under_load,
@@ -81,7 +82,7 @@ def _do_without(scenario: Scenario, pair: Lab, victim: str, version: str, folder
         revision = _publish(pair, version, folder)
         # It waits for those that had been the dead one's, too.
         assert nodes <= {each.node for each in pair.revision(revision).acknowledgements}
-        assert {revision} == _held(pair)
+        assert {revision} == held(pair)
     with scenario.step(f"Start {victim}, and wait until it serves the same"):
         fault.heal()
         await_connected(pair, nodes)
@@ -98,12 +99,6 @@ def _publish(lab: Lab, version: str, folder: Path) -> int:
     table = folder / "routes.yaml"
     table.write_text(_ROUTES.replace("default: cw-ranker@v1", f"default: cw-ranker@{version}"))
     return lab.publish(table)
-
-
-def _held(lab: Lab) -> set[int]:
-    """The revisions that nodes hold."""
-    known = lab.known()
-    return {node.acked_revision for node in known.nodes} if known else set()
 
 
 def _seen_by(lab: Lab, control_plane: str) -> tuple[int, set[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -37,40 +36,31 @@ class AdminClient:
     def __init__(self, address: str, looks: KeptChannels | None = None) -> None:
         self._address = address
         self._looks = looks
-        self._each = [AdminClient(one, self._looks) for one in address.split(",")] if "," in address else []
+        self._channel = open_blocking_channel(address)
+        self._stub = admin_pb2_grpc.AdminStub(self._channel)
+        self._each = [AdminClient(one, looks) for one in address.split(",")] if "," in address else []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if "_channel" in self.__dict__:
-            self._channel.close()
+        self._channel.close()
         for each in self._each:
             each.__exit__()
-
-    @cached_property
-    def _channel(self) -> grpc.Channel:
-        return open_blocking_channel(self._address)
-
-    @cached_property
-    def _stub(self) -> admin_pb2_grpc.AdminStub:
-        return admin_pb2_grpc.AdminStub(self._channel)
 
     def status(self, *, replicas: bool = True) -> ControlPlaneStatus:
         """Who is connected, and how far each has come; without ``replicas`` where there are thousands."""
         if self._each:
             return self._status_of_all(replicas=replicas)
+        request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
+
+        def look(channel: grpc.Channel, within_s: float) -> admin_pb2.Status:
+            return admin_pb2_grpc.AdminStub(channel).GetStatus(request, timeout=within_s)
+
         with self._errors():
-            request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
             if self._looks is None:
-                status = self._stub.GetStatus(request, timeout=_SHORT_S)
-            else:
-                status = self._looks.ask(
-                    self._address,
-                    lambda channel, within_s: admin_pb2_grpc.AdminStub(channel).GetStatus(request, timeout=within_s),
-                    timeout_s=_SHORT_S,
-                )
-        return ControlPlaneStatus.of(status)
+                return ControlPlaneStatus.of(look(self._channel, _SHORT_S))
+            return ControlPlaneStatus.of(self._looks.ask(self._address, look, timeout_s=_SHORT_S))
 
     def _status_of_all(self, *, replicas: bool) -> ControlPlaneStatus:
         found = []

@@ -107,7 +107,7 @@ def open_channel(
 def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:
     """A channel for code without an event loop: the command line, notebooks, tests. It keeps its certificate.
 
-    It has a connection of its own.
+    It has a connection of its own, and tries to get one at once, whatever other channels have met with before.
 
     Args:
         address: one ``host:port``, or several ``ip:port`` with commas between: the first that can be reached is spoken
@@ -115,7 +115,6 @@ def open_blocking_channel(address: str, security: Security | None = None, peer: 
         security: as for :func:`open_channel`.
         peer: likewise.
     """
-    # Nor the pauses between attempts to connect: a new one tries at once, whatever another has met with before.
     target, options = any_of(address), (*OPTIONS, _OWN_CONNECTION)
     security, peer = who_is_there(address.split(",", 1)[0], security, peer)
     if not security.is_mtls:

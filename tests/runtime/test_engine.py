@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import pytest
-from docker.context import ContextAPI
 
 from lab.errors import InputError, UnitError
 from lab.runtime import choose
@@ -80,7 +78,7 @@ def test_all_of_a_process_share_one_client_and_are_told_when_its_engine_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     door = tmp_path / "docker.sock"
-    door.symlink_to((os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host).removeprefix("unix://"))
+    door.symlink_to((engine.address() or "").removeprefix("unix://"))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{door}")
     assert engine.connect() is engine.connect()
 

@@ -15,6 +15,7 @@ from lab.runs.marks import ACTS
 from lab.transport import open_blocking_channel
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from scenarios.steps import registered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,11 +54,6 @@ def answer(lab: Lab, topology: str = "mesh") -> str:
         return call(lab, topology).replica
     except CallError as error:
         return error.code.name
-
-
-def registered(lab: Lab) -> set[str]:
-    known = lab.known()
-    return {each.replica for each in known.replicas if each.loaded} if known else set()
 
 
 def acts(lab: Lab, target: str) -> list[str]:

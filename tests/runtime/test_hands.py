@@ -11,6 +11,7 @@ from lab.errors import CallError, InputError, PublishError
 from lab.runtime.compose import engine
 from lab.runtime.state import LabState
 from lab.waiting import eventually
+from scenarios.steps import registered
 from tests.runtime.conftest import ROUTES
 
 if TYPE_CHECKING:
@@ -58,11 +59,6 @@ def states(lab: Lab) -> dict[str, str]:
 
 def identities(lab: Lab) -> dict[str, object]:
     return {unit.name: (unit.pid, unit.container) for unit in lab.status().units}
-
-
-def registered(lab: Lab) -> set[str]:
-    known = lab.known()
-    return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
 
 
 @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "homepage-resolver"])

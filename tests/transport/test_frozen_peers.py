@@ -12,27 +12,15 @@ import grpc.aio
 import pytest
 
 from lab.transport import open_channel
+from tests.transport.program import SERVER
 
-SERVER = """
-import asyncio, sys
-from lab.transport import listen, new_server
-
-async def main():
-    server, _ = new_server()
-    port = listen(server, "127.0.0.1:0")
-    await server.start()
-    print(port, flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 WATCH = "/grpc.health.v1.Health/Watch"
 LONG_S = 60.0
 
 
 @pytest.mark.parametrize("carries_requests", [True, False])
 async def test_a_frozen_peer_is_given_up_long_before_the_deadline(carries_requests: bool) -> None:  # noqa: FBT001
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, "0", stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         port = int(await process.stdout.readline())

@@ -14,23 +14,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.transport import KeptChannels, open_blocking_channel
+from tests.transport.program import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SERVER = """
-import asyncio, sys
-from lab.transport import listen, new_server
-
-async def main():
-    server, _ = new_server()
-    port = listen(server, f"127.0.0.1:{sys.argv[1]}")
-    await server.start()
-    print(port, flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 
 
 @contextmanager

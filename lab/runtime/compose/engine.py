@@ -36,7 +36,7 @@ def connect() -> docker.DockerClient:
         UnitError: none answers.
     """
     try:
-        host = os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host
+        host = address()
         _knock(host)
         client = _client_of(host)
         client.ping()
@@ -51,6 +51,11 @@ def _client_of(host: str | None) -> docker.DockerClient:
     client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
     atexit.register(client.close)
     return client
+
+
+def address() -> str | None:
+    """Where it is, as a URL; None for the default of Docker's library."""
+    return os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host
 
 
 def why_not() -> str:

@@ -74,15 +74,18 @@ class Project:
 
     def python(self, image: str) -> str:
         """Version of the interpreter in the image, from the first container that lives long enough to say it."""
-        if image not in _PYTHONS:
-            for each in self.listed():
-                if each["State"] == "running":
-                    with suppress(APIError):
-                        said = self._said_by(each["Id"], "python", "--version")
-                        if said.startswith("Python "):
-                            _PYTHONS[image] = said.removeprefix("Python ")
-                            break
+        if image not in _PYTHONS and (version := self._asked_python()):
+            _PYTHONS[image] = version
         return _PYTHONS.get(image, "unknown")
+
+    def _asked_python(self) -> str:
+        for each in self.listed():
+            if each["State"] == "running":
+                with suppress(APIError):
+                    said = self._said_by(each["Id"], "python", "--version")
+                    if said.startswith("Python "):
+                        return said.removeprefix("Python ")
+        return ""
 
     def remove_ground(self) -> None:
         """Removes what containers stand on."""
