@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lab.routing.compiled import Router
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from lab.admin import AdminClient, PublishProgress, RevisionInfo
+    from lab.admin import AdminClient, PublishProgress, RevisionInfo, Tables
 
 
 class Publishing(ABC):
@@ -89,7 +90,7 @@ class Publishing(ABC):
     def revisions(self, *, tables: bool = False) -> list[RevisionInfo]:
         """All revisions, oldest first; their route tables, which take longer, only if asked for."""
         with self._control_plane() as admin:
-            return admin.revisions(tables=tables)
+            return admin.revisions(self._tables if tables else None)
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
         """Where a request would go and why; by a file with no lab up, or by the revision in force."""
@@ -97,6 +98,11 @@ class Publishing(ABC):
             return explain(Router.of_document(read_path(file).document), use_case, context)
         in_force = self.revision()
         return explain(Router.of_document(in_force.document or {}, in_force.revision), use_case, context)
+
+    @cached_property
+    def _tables(self) -> Tables:
+        """What is asked for after each run, by when there may be hundreds."""
+        return {}
 
     @abstractmethod
     def _control_plane(self) -> AdminClient:

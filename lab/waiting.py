@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 POLL_INTERVAL = timedelta(milliseconds=20)
+_LONGEST_INTERVAL_S = 0.2
+_LATE_BY = 0.05
 
 
 def eventually(what: str, probe: Callable[[], T], *, within: timedelta, until: Callable[[T], bool] = bool) -> T:
     """Asks ``probe`` again and again until ``until`` holds for what it returns, and returns that.
+
+    The longer it has waited the less often it asks: what comes after ten seconds may be seen a fifth of a second later,
+    and the processor that a look costs is that of whoever is waited for.
 
     Args:
         what: the condition, for the error: "node homepage has revision 7".
@@ -28,14 +33,15 @@ def eventually(what: str, probe: Callable[[], T], *, within: timedelta, until: C
     Raises:
         DeadlineError: with the last state seen.
     """
-    give_up = time.monotonic() + within.total_seconds()
+    began = time.monotonic()
     while True:
         seen = probe()
         if until(seen):
             return seen
-        if time.monotonic() >= give_up:
+        waited_s = time.monotonic() - began
+        if waited_s >= within.total_seconds():
             raise DeadlineError(f"{what}: not within {within.total_seconds():g} s; last seen: {seen!r}")
-        time.sleep(POLL_INTERVAL.total_seconds())
+        time.sleep(min(max(POLL_INTERVAL.total_seconds(), waited_s * _LATE_BY), _LONGEST_INTERVAL_S))
 
 
 def consistently(what: str, probe: Callable[[], T], *, during: timedelta, until: Callable[[T], bool] = bool) -> T:

@@ -1,6 +1,6 @@
 """The operator's side of the control plane: publish, roll back, look; for code without an event loop."""
 
-from lab.admin.client import AdminClient
+from lab.admin.client import AdminClient, Tables
 from lab.admin.values import (
     Acknowledgement,
     Act,
@@ -23,5 +23,6 @@ __all__ = [
     "Replica",
     "RevisionInfo",
     "Step",
+    "Tables",
     "Waiting",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from lab.transport import KeptChannels
+
+Tables: TypeAlias = dict[tuple[int, int], dict[str, Any]]
+"""Route tables by revision and by when that came to be, as numbers begin anew with each lab; a table never changes."""
 
 _SHORT_S = 5.0
 _TABLES_S = 30.0  # of route tables there may be hundreds, or one of megabytes
@@ -175,12 +179,22 @@ class AdminClient:
                 self._stub.GetRevision(admin_pb2.GetRevisionRequest(revision=revision), timeout=_TABLES_S)
             )
 
-    def revisions(self, *, tables: bool = False) -> list[RevisionInfo]:
-        """All revisions, oldest first; with their route tables, which are fetched one by one, only if asked for."""
+    def revisions(self, tables: Tables | None = None) -> list[RevisionInfo]:
+        """All revisions, oldest first; without their route tables, unless there is somewhere to look these up.
+
+        Args:
+            tables: those known so far; what is missing is fetched, one by one, and added.
+        """
         with self._errors():
             listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_TABLES_S)
         found = [RevisionInfo.of(each) for each in listing.revisions]
-        return [self.revision(each.revision) for each in found] if tables else found
+        return found if tables is None else [replace(each, document=self._table(each, tables)) for each in found]
+
+    def _table(self, of: RevisionInfo, tables: Tables) -> dict[str, Any]:
+        known = tables.get((of.revision, of.created_ns))
+        if known is None:
+            known = tables[of.revision, of.created_ns] = self.revision(of.revision).document or {}
+        return known
 
     def acts(self, last: int = 0) -> list[Act]:
         """So many of the latest acts of the audit log, or all for 0; oldest first."""

@@ -17,11 +17,12 @@ from lab.runs.locustfile import LocustOptions, steering_of
 from lab.runs.marks import keep_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from lab.admin import RevisionInfo
     from lab.client import Endpoints
+    from lab.history import Record
     from lab.runs.folder import RunResult
     from lab.runtime import Runtime
     from lab.runtime.breaking import Breaking
@@ -128,9 +129,9 @@ def drive(
     status = stage.runtime.drive(
         folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, breaking
     )
-    keep_evidence(folder, stage, stage.revisions(), from_ns=from_ns)
+    records = keep_evidence(folder, stage, stage.revisions(), from_ns=from_ns)
     keep_surroundings(folder, stage)
-    return judged(folder, status)
+    return judged(folder, status, records)
 
 
 def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
@@ -170,8 +171,8 @@ def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
     return plan
 
 
-def keep_evidence(folder: Path, stage: Stage, tables: list[RevisionInfo], *, from_ns: int) -> None:
-    """Keeps, in a run's folder, all that it is to be judged by.
+def keep_evidence(folder: Path, stage: Stage, tables: list[RevisionInfo], *, from_ns: int) -> list[Record]:
+    """Keeps, in a run's folder, all that it is to be judged by, and returns the history.
 
     Args:
         folder: of the run.
@@ -184,6 +185,7 @@ def keep_evidence(folder: Path, stage: Stage, tables: list[RevisionInfo], *, fro
     run_folder.keep_revisions(folder, tables)
     if has_shadow(tables, records):
         keep_copies(folder, stage.replicas(), records)
+    return records
 
 
 def keep_surroundings(folder: Path, stage: Stage) -> None:
@@ -192,19 +194,20 @@ def keep_surroundings(folder: Path, stage: Stage) -> None:
     run_folder.keep_surroundings(folder, stage.state, stage.units, stage.runtime.ground())
 
 
-def judged(folder: Path, status: int) -> RunResult:
+def judged(folder: Path, status: int, records: Sequence[Record] | None = None) -> RunResult:
     """Judges a run whose evidence is kept, and leaves the summary beside it.
 
     Args:
         folder: of the run.
         status: the driver's exit status.
+        records: the history that is kept, for whoever has it at hand.
 
     Raises:
         UnitError: the driver did not come to its end.
     """
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
-    result = run_folder.judge(folder)
+    result = run_folder.judge(folder, records)
     run_folder.write_summary(result)
     return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from lab.client import Endpoints
@@ -96,9 +97,10 @@ class LabState:
         scratch.touch(mode=PRIVATE)
         scratch.write_text(json.dumps(document, indent=1))
         scratch.replace(path)
-        self._introduce(path.parent)
+        self.introduce(path.parent)
 
-    def _introduce(self, folder: Path) -> None:
+    def introduce(self, folder: Path) -> None:
+        """Lets this process reach the units of the lab in that folder."""
         Identities(folder).introduce(self.plan.units, self.security)
 
     @classmethod
@@ -109,25 +111,30 @@ class LabState:
             LabError: the file is damaged.
         """
         try:
-            raw = json.loads(path.read_text())
-            callers, clients = (
-                {name: Endpoints.from_document(each) for name, each in raw["plan"][whose].items()}
-                for whose in ("callers", "clients")
-            )
-            units = tuple(_unit(each) for each in raw["plan"]["units"])
-            state = cls(
-                runtime=raw["runtime"],
-                spec_file=raw["spec_file"],
-                spec=LabSpec.model_validate(raw["spec"]),
-                plan=Plan(units, callers, clients),
-                running={name: Running(**each) for name, each in raw["running"].items()},
-            )
+            state = _parsed(path.read_text())
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{path}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
-        state._introduce(path.parent)
+        state.introduce(path.parent)
         return state
+
+
+@lru_cache(maxsize=8)  # a lab is looked at fifty times a second while it is waited for, and seldom changes
+def _parsed(text: str) -> LabState:
+    raw = json.loads(text)
+    callers, clients = (
+        {name: Endpoints.from_document(each) for name, each in raw["plan"][whose].items()}
+        for whose in ("callers", "clients")
+    )
+    units = tuple(_unit(each) for each in raw["plan"]["units"])
+    return LabState(
+        runtime=raw["runtime"],
+        spec_file=raw["spec_file"],
+        spec=LabSpec.model_validate(raw["spec"]),
+        plan=Plan(units, callers, clients),
+        running={name: Running(**each) for name, each in raw["running"].items()},
+    )
 
 
 def _unit(document: Mapping[str, Any]) -> Unit:

@@ -7,7 +7,7 @@ import copy
 
 import pytest
 
-from lab.admin import AdminClient
+from lab.admin import AdminClient, RevisionInfo, Tables
 from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.change import with_use_cases
 from lab.routing.document import RouteTable, Source
@@ -223,3 +223,23 @@ async def test_a_parameter_that_python_takes_for_equal_is_sent_all_the_same(cont
     [version] = resolver.updates[-1].model_versions
     assert version.parameters == b'{"boost":true}'
     assert control_plane.publisher.registry.document(2) == true
+
+
+async def test_tables_are_fetched_once_and_what_became_of_each_revision_every_time(control_plane, table) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    await control_plane.publish(table(first := {"v1": "ml-cluster-1"}))
+    tables: Tables = {}
+
+    def look() -> list[RevisionInfo]:
+        with AdminClient(control_plane.address) as admin:
+            return admin.revisions(tables)
+
+    (alone,) = await asyncio.to_thread(look)
+    await control_plane.publish(table(BOTH))
+    before, after = await asyncio.to_thread(look)
+
+    assert (alone.in_force, before.in_force, after.in_force) == (True, False, True)
+    assert (before.document, after.document) == (table(first).document, table(BOTH).document)
+    assert before.document is alone.document
+    with_none = await asyncio.to_thread(lambda: AdminClient(control_plane.address).revisions())
+    assert [each.document for each in with_none] == [None, None]

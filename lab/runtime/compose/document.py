@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -150,6 +151,7 @@ def image_of(text: str) -> str:
     return str(_parsed(text)["x-unit"]["image"])
 
 
+@lru_cache(maxsize=4)  # to parse a whole lab takes tens of milliseconds, and each load asks twice
 def _parsed(text: str) -> Any:
     try:
         return yaml.safe_load(text)
