@@ -41,20 +41,27 @@ def eventually(what: str, probe: Callable[[], T], *, within: timedelta, until: C
         waited_s = time.monotonic() - began
         if waited_s >= within.total_seconds():
             raise DeadlineError(f"{what}: not within {within.total_seconds():g} s; last seen: {seen!r}")
-        time.sleep(min(max(POLL_INTERVAL.total_seconds(), waited_s * _LATE_BY), _LONGEST_INTERVAL_S))
+        time.sleep(_pause_s(waited_s))
 
 
 def consistently(what: str, probe: Callable[[], T], *, during: timedelta, until: Callable[[T], bool] = bool) -> T:
     """Asks ``probe`` again and again for the whole time; ``until`` must hold each time. Returns what was seen last.
 
+    As often as :func:`eventually`.
+
     Raises:
         DeadlineError: with the state that broke it.
     """
-    end = time.monotonic() + during.total_seconds()
+    began = time.monotonic()
     while True:
         seen = probe()
         if not until(seen):
             raise DeadlineError(f"{what}: stopped holding; seen: {seen!r}")
-        if time.monotonic() >= end:
+        waited_s = time.monotonic() - began
+        if waited_s >= during.total_seconds():
             return seen
-        time.sleep(POLL_INTERVAL.total_seconds())
+        time.sleep(_pause_s(waited_s))
+
+
+def _pause_s(waited_s: float) -> float:
+    return min(max(POLL_INTERVAL.total_seconds(), waited_s * _LATE_BY), _LONGEST_INTERVAL_S)

@@ -20,7 +20,7 @@ from lab.lab import Lab
 from lab.runs import driven
 from lab.runs.marks import read_acts
 from lab.runtime.breaking import Breaking
-from lab.transport import open_blocking_channel
+from lab.transport import KeptChannels, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from scenarios.verdicts import UnknownError
@@ -53,6 +53,8 @@ CONNECTED_WITHIN = timedelta(seconds=10)
 SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
+
+_LOOKS = KeptChannels()
 
 
 @contextmanager
@@ -189,9 +191,10 @@ def await_requests(lab: Lab, replica: str) -> None:
 
 
 def _requests(address: str) -> int:
-    with open_blocking_channel(address) as channel:
-        counts = stub_pb2_grpc.StubControlStub(channel).GetCounts(stub_pb2.GetCountsRequest(), timeout=5)
-        return int(counts.requests)
+    def ask(channel: grpc.Channel, within_s: float) -> stub_pb2.Counts:
+        return stub_pb2_grpc.StubControlStub(channel).GetCounts(stub_pb2.GetCountsRequest(), timeout=within_s)
+
+    return int(_LOOKS.ask(address, ask, timeout_s=5).requests)
 
 
 def assert_all_answered_rightly(result: RunResult) -> None:

@@ -195,7 +195,7 @@ def observe_lives(scene: Scene, names: tuple[str, ...], state: str, shown_by: tu
     if not lives:
         return unknown("the lab has none of the units any more", units=list(names))
     hit = [name for name, life in lives.items() if life in shown_by and states.get(name, "exited") == state]
-    control_plane = scene.control_plane()
+    control_plane = scene.control_plane(states)
     figures: dict[str, object] = {
         "units": len(names),
         "hit": len(hit),

@@ -24,7 +24,7 @@ from lab.faults.hands import Hands
 from lab.routing.keys import HEADER
 from lab.runtime import make_runtime
 from lab.runtime.state import LabState
-from lab.transport import open_blocking_channel
+from lab.transport import KeptChannels, open_blocking_channel
 from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -109,6 +109,10 @@ class Scene:
         """The same, for a fault that is an act itself: what it consists of is not written down."""
         return Hands(self.folder, writes_down=False, audited=False)
 
+    @cached_property
+    def _looks(self) -> KeptChannels:
+        return KeptChannels()
+
     @property
     def runtime(self) -> Runtime:
         """What carries its units out."""
@@ -128,20 +132,25 @@ class Scene:
 
     # -- looking -------------------------------------------------------------------------------------------------
 
-    def control_plane(self) -> ControlPlaneStatus | None:
-        """What the control plane knows; None if it does not answer."""
-        running = self.control_planes()
+    def control_plane(self, states: Mapping[str, str] | None = None) -> ControlPlaneStatus | None:
+        """What the control plane knows; None if it does not answer.
+
+        Args:
+            states: those of its units, for whoever has just looked.
+        """
+        running = self.control_planes(states)
         if not running:
             return None
         try:
-            with AdminClient(",".join(unit.address for unit in running)) as admin:
+            with AdminClient(",".join(unit.address for unit in running), self._looks) as admin:
                 return admin.status()
         except LabNotRunningError:
             return None
 
-    def control_planes(self) -> list[Unit]:
-        """Those that run; a frozen one would keep everybody waiting."""
-        states = self.states()
+    def control_planes(self, states: Mapping[str, str] | None = None) -> list[Unit]:
+        """Those that run, by ``states`` if these were just looked at; a frozen one would keep everybody waiting."""
+        if states is None:
+            states = self.states()
         return [unit for unit in self.state.plan.with_role(CONTROL_PLANE) if states.get(unit.name) == "running"]
 
     def admin(self) -> AdminClient:

@@ -37,9 +37,9 @@ def connect() -> docker.DockerClient:
     """
     try:
         host = address()
-        _knock(host)
         client = _client_of(host)
-        client.ping()
+        if not _knock(host):
+            client.ping()
     except (DockerException, requests.RequestException, OSError) as error:
         raise UnitError(f"no Docker engine answers ({_root_of(error)}): {REMEDY}") from error
     return client
@@ -48,7 +48,10 @@ def connect() -> docker.DockerClient:
 # Each new one asks the engine for its version, for which that starts three programs: ten times the work of a ping.
 @cache
 def _client_of(host: str | None) -> docker.DockerClient:
+    _knock(host)
     client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
+    if _socket_of(host):
+        client.api.trust_env = False  # no proxy leads to a socket, and the environment is searched for one each time
     atexit.register(client.close)
     return client
 
@@ -134,12 +137,20 @@ def compose(
         raise UnitError(f"docker compose {_verb(arguments)}: {reason}")
 
 
-def _knock(host: str | None) -> None:
-    """OSError if nobody listens; Docker's library, which would find that out too, leaves its socket open then."""
-    path = (host or "").removeprefix("unix://")
-    if host and path != host:
+def _knock(host: str | None) -> bool:
+    """Whether somebody listens, where that can be told without a request: at a socket.
+
+    OSError if nobody does; Docker's library, which would find that out too, leaves its socket open then.
+    """
+    path = _socket_of(host)
+    if path:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.connect(path)
+    return bool(path)
+
+
+def _socket_of(host: str | None) -> str:
+    return host.removeprefix("unix://") if host and host.startswith("unix://") else ""
 
 
 _REASONS = (
