@@ -15,6 +15,8 @@ from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.transport import KeptChannels
+
 _TIMEOUT_S = 15.0
 
 
@@ -49,7 +51,13 @@ class CallOutcome:
 
 
 def call(
-    address: str, use_case: str, topology: str, context: Mapping[str, str], *, payload_bytes: int = 400
+    address: str,
+    use_case: str,
+    topology: str,
+    context: Mapping[str, str],
+    *,
+    payload_bytes: int = 400,
+    channels: KeptChannels | None = None,
 ) -> CallOutcome:
     """Lets a caller service make one call.
 
@@ -59,6 +67,8 @@ def call(
         topology: which way.
         context: fields of the request context.
         payload_bytes: size of the request's feature vectors.
+        channels: that the caller is asked over, for whoever asks again and again, and to whom it is the same if one
+            call is made twice; one of its own by default.
 
     Raises:
         CallError: with the status of the inference call itself.
@@ -68,11 +78,18 @@ def call(
         write_context(request.context, context)
     except (TypeError, ValueError) as error:
         raise CallError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-    with open_blocking_channel(address) as channel:
-        try:
-            result = caller_pb2_grpc.CallerStub(channel).Call(request, timeout=_TIMEOUT_S)
-        except grpc.RpcError as error:
-            raise CallError(error.code(), error.details() or "no reason given") from None
+
+    def ask(channel: grpc.Channel, within_s: float) -> caller_pb2.CallResult:
+        return caller_pb2_grpc.CallerStub(channel).Call(request, timeout=within_s)
+
+    try:
+        if channels is not None:
+            result = channels.ask(address, ask, timeout_s=_TIMEOUT_S)
+        else:
+            with open_blocking_channel(address) as channel:
+                result = ask(channel, _TIMEOUT_S)
+    except grpc.RpcError as error:
+        raise CallError(error.code(), error.details() or "no reason given") from None
     by = result.answered_by
     return CallOutcome(
         result.use_case,

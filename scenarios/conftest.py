@@ -21,6 +21,7 @@ import pytest
 from lab.errors import DeadlineError
 from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
+from lab.routing.document import read_path
 from lab.runtime import choose
 from scenarios.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
@@ -222,16 +223,22 @@ def _in_turn(lab: Lab, turn: Turn) -> Iterator[None]:  # noqa: ARG001 (which is 
         yield
 
 
+@pytest.fixture(scope="session")
+def runtime(lab: Lab) -> str:
+    """What its units run as."""
+    return lab.status().runtime
+
+
 @pytest.fixture(autouse=True)
 def scenario(
     request: pytest.FixtureRequest,
     lab: Lab,
+    runtime: str,
     steady: SteadyState,
     _in_turn: None,
 ) -> Iterator[Scenario]:
     """The scenario itself: its steps and its faults. The lab is steady before and after it."""
     item = request.node
-    runtime = lab.status().runtime
     mark = item.get_closest_marker(MARK)
     if mark and runtime not in mark.kwargs.get("runtimes", RUNTIMES):
         pytest.skip(f"is about {', '.join(mark.kwargs['runtimes'])} alone; this lab is on {runtime}")
@@ -338,4 +345,5 @@ def small_lab(_small_lab: Lab, scenario: Scenario) -> Lab:
 def routes(lab: Lab) -> Iterator[Path]:
     """The default route table, in force before and after the scenario."""
     yield ROUTES
-    lab.publish(ROUTES, comment="as before the scenario")
+    if lab.revision().document != read_path(ROUTES).document:
+        lab.publish(ROUTES, comment="as before the scenario")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from lab.calls import call
 from lab.checkers.plain import decide
 from lab.errors import CallError, LabError
 from lab.lab import CHECKOUT
@@ -39,7 +40,7 @@ class SteadyState:
         table: the default one.
         behaviour: of every stub model.
         topologies: in each of which a call is made and verified.
-        looks: the channels that models are asked over.
+        looks: the channels that models, and a caller, are asked over.
     """
 
     table: RouteTable
@@ -83,7 +84,8 @@ class SteadyState:
             for unit in status.units
             if unit.role == "model" and _behaviour(unit.address, self.looks) != self.behaviour
         ]
-        return found or [each for topology in self.topologies for each in self._unverified(lab, topology)]
+        address = next(unit.address for unit in status.units if unit.name == CALLER)
+        return found or [each for topology in self.topologies for each in self._unverified(address, topology)]
 
     def lasting(self, lab: Lab) -> list[str]:
         """The part of it that does not pass by itself: units that do not run, and faults."""
@@ -123,10 +125,10 @@ class SteadyState:
             if lacking := needed - holds.get(unit.name, set()):
                 yield f"{unit.name} has not loaded {', '.join(sorted(lacking))}"
 
-    def _unverified(self, lab: Lab, topology: str) -> Iterator[str]:
+    def _unverified(self, address: str, topology: str) -> Iterator[str]:
         expected = decide(self.table.document, USE_CASE, CONTEXT)
         try:
-            answer = lab.call(USE_CASE, topology=topology, caller=CALLER, context={"user_id": "u1"})
+            answer = call(address, USE_CASE, topology, {"user_id": "u1"}, channels=self.looks)
         except CallError as error:
             yield f"{topology}: {error}"
             return
