@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.routing.callers import callers_of, keys_for, policies_of
 from services.controlplane.differences import differing
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from lab.routing.document import ModelVersion, RouteTable
     from lab.routing.resilience import Policy
     from services.controlplane.membership import Assignment
+
+
+class Placed(NamedTuple):
+    """What sidecars and gateways were told of where keys are.
+
+    Attributes:
+        xds: generation of the sidecars' stream, as :attr:`rules` is of the gateways'.
+        has_new: whether there are keys among them that were nowhere before.
+    """
+
+    xds: int
+    rules: int
+    has_new: bool
 
 
 class Fleet:
@@ -60,12 +73,12 @@ class Fleet:
         """Model cluster → what its replicas must have loaded."""
         return self._placements.of(table.versions)
 
-    def place(self, table: RouteTable) -> tuple[int, int]:
-        """Tells sidecars and gateways where the table's keys are; returns both streams' generations.
+    def place(self, table: RouteTable) -> Placed:
+        """Tells sidecars and gateways where the table's keys are.
 
         Of keys that stay where they are nothing is to be told: whatever changes there is told at once.
         """
-        moved = self._take_places(table)
+        moved, has_new = self._take_places(table)
         if table.document["use_cases"] is not self._treated_by:
             policies = policies_of(table)
             moved |= {key for key, _ in policies.items() ^ self._policies.items()} & table.versions.keys()
@@ -73,35 +86,35 @@ class Fleet:
         self._tables.append(table)
         served = {key: self._served(key) for key in moved}
         placed = {key: self._placement[key] for key in moved}
-        return (
-            self.store.update(
-                clusters={key: cluster for key, (cluster, _) in placed.items()},
-                policies={key: self._policies[key] for key in moved if key in self._policies},
-                failovers={key: failover for key, (_, failover) in placed.items() if failover},
-                endpoint_sets={each.name: each.addresses for each in served.values()},
-                standby={each.name: each.standby for each in served.values()},
-                tenants=table.document.get("tenants", {}),
-            ),
-            self.feed.publish_endpoints(served),
+        xds = self.store.update(
+            clusters={key: cluster for key, (cluster, _) in placed.items()},
+            policies={key: self._policies[key] for key in moved if key in self._policies},
+            failovers={key: failover for key, (_, failover) in placed.items() if failover},
+            endpoint_sets={each.name: each.addresses for each in served.values()},
+            standby={each.name: each.standby for each in served.values()},
+            tenants=table.document.get("tenants", {}),
         )
+        return Placed(xds, self.feed.publish_endpoints(served), has_new)
 
-    def _take_places(self, table: RouteTable) -> set[str]:
-        """Puts every key where the table has it, and returns those that were elsewhere."""
-        moved = set()
+    def _take_places(self, table: RouteTable) -> tuple[set[str], bool]:
+        """Puts every key where the table has it; returns those that were elsewhere, and whether any was nowhere."""
+        moved, has_new = set(), False
         for key in differing(table.versions, self._placed):
             version = table.versions[key]
             place, before = (version.cluster, version.failover), self._placement.get(key)
             if place == before:
                 continue
             moved.add(key)
-            if before is not None:
+            if before is None:
+                has_new = True
+            else:
                 self._take_away(key)
             self._placement[key] = place
             self._left.discard(endpoint_set_name(version.cluster, key))
             for cluster in filter(None, place):
                 self._keys_on[cluster].add(key)
         self._placed = table.versions
-        return moved
+        return moved, has_new
 
     def _take_away(self, key: str) -> None:
         place = self._placement.pop(key)

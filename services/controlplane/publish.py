@@ -4,7 +4,8 @@
 
     stored     the route table is valid, and its revision durable
     loaded     every replica that is to serve a new model version has loaded it
-    endpoints  every sidecar and gateway knows where it is; moved keys go to their new cluster from here on
+    endpoints  every sidecar and gateway knows where it is, and new keys have settled there; moved keys go to their new
+               cluster from here on
     converged  every resolver and gateway decides by the new rules, and no caller holds a decision by the old
     retired    what is no longer referenced is unloaded, once nothing can be on its way to it
 
@@ -50,11 +51,15 @@ class Timeouts:
     Attributes:
         load: for replicas to load model versions.
         acknowledge: for nodes to apply what they were sent.
+        settle: before the first request may go where a node has just said that it knows the way. Envoy says so on its
+            main thread, and gRPC as soon as it has read; the threads that send follow a moment later, which on a busy
+            machine takes tens of milliseconds.
         retire: before what is no longer referenced is unloaded; added to the longest time-out of any use case.
     """
 
     load: float = 30.0
     acknowledge: float = 5.0
+    settle: float = 0.1
     retire: float = 1.0
 
 
@@ -250,14 +255,18 @@ class Publisher:
             loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
             await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed))
         await course.reached(Phase.LOADED, NOTHING_TO_LOAD if there else "")
-        sent.xds, placed = fleet.place(table)
-        sent.xds_ns = self.registry.clock.now_ns()
+        placed = fleet.place(table)
+        sent.xds, sent.xds_ns = placed.xds, self.registry.clock.now_ns()
         sidecars.mark_revision(revision)
         await course.others(Phase.ENDPOINTS, timeout_s=limit_s + LOST_S)
         knowing = asyncio.gather(
-            sidecars.wait_applied(sent.xds, timeout_s=limit_s), routers.wait_applied(placed, timeout_s=limit_s)
+            sidecars.wait_applied(placed.xds, timeout_s=limit_s),
+            routers.wait_applied(placed.rules, timeout_s=limit_s),
         )
-        await told(knowing, tell, lambda: Waiting.for_nodes(Phase.ENDPOINTS, (sidecars, sent.xds), (routers, placed)))
+        streams = ((sidecars, placed.xds), (routers, placed.rules))
+        await told(knowing, tell, lambda: Waiting.for_nodes(Phase.ENDPOINTS, *streams))
+        if placed.has_new and len(sidecars):  # one that has moved is answered where it was until its place is known
+            await asyncio.sleep(self.timeouts.settle)
         await course.reached(Phase.ENDPOINTS)
         sent.rules = fleet.feed.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
@@ -280,7 +289,7 @@ class Publisher:
         sent.rules = fleet.feed.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
         fleet.assign(revision, [table])
-        sent.xds, _ = fleet.place(table)
+        sent.xds = fleet.place(table).xds
         fleet.keep_only([table])
         sent.xds_ns = self.registry.clock.now_ns()
         fleet.store.subscribers.mark_revision(revision)
@@ -299,11 +308,11 @@ class Publisher:
     async def _put_back(self) -> None:
         """The revision in force, everywhere; what cannot be reached takes it when it comes back."""
         fleet = self.fleet
-        xds_generation, _ = fleet.place(self.table)
+        placed = fleet.place(self.table)
         fleet.store.subscribers.mark_revision(self.revision)
         feed_sequence = fleet.feed.publish_rules(self.revision, self.table)
         for subscribers, generation in (
-            (fleet.store.subscribers, xds_generation),
+            (fleet.store.subscribers, placed.xds),
             (fleet.feed.subscribers, feed_sequence),
         ):
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,6 +19,7 @@ from lab.errors import PublishError
 from lab.transport import open_channel, xds
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
+from services.controlplane.publish import Timeouts
 from services.controlplane.registry import Phase
 from services.controlplane.xds.resources import LISTENER
 from tests.controlplane.nodes import Replica
@@ -191,3 +193,47 @@ async def test_a_publish_stops_at_a_node_that_does_not_follow_and_names_it(
     # Once it has gone, nobody waits for it.
     await until("it has gone", lambda: not len(control_plane.publisher.fleet.store.subscribers))
     await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+
+
+class TestANewKeySettles:
+    """Between a node's word that it knows the way and the first request there."""
+
+    @pytest.fixture
+    def timeouts(self) -> Timeouts:
+        return Timeouts(load=1.0, acknowledge=1.0, settle=0.5, retire=60.0)
+
+    async def test_rules_wait_for_it_after_the_last_acknowledgement(
+        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+    ) -> None:
+        del model
+        async with proxyless(control_plane) as channel:
+            assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
+
+            events = await control_plane.publish(table({"v1": CLUSTER}))
+
+        known_ns = max(each.at_ns for each in control_plane.publisher.registry.get(1).acknowledgements)
+        assert next(each.at_ns for each in events if each.phase is Phase.ENDPOINTS) - known_ns >= 500_000_000
+
+    async def test_neither_a_move_nor_what_is_known_already_waits(
+        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+    ) -> None:
+        del model
+        await control_plane.replica("ml-cluster-2", "b")
+        await control_plane.publish(table({"v1": CLUSTER, "v2": CLUSTER}))
+        publisher = control_plane.publisher
+        publisher.timeouts = replace(publisher.timeouts, settle=3_600.0)
+        async with proxyless(control_plane) as channel:
+            assert await ask(channel, "v1") == "v1"
+
+            await control_plane.publish(table({"v1": "ml-cluster-2", "v2": CLUSTER}))
+            await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+            await control_plane.publish(table({"v1": CLUSTER}))
+
+    async def test_where_nobody_speaks_xds_nobody_waits(
+        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+    ) -> None:
+        del model
+        publisher = control_plane.publisher
+        publisher.timeouts = replace(publisher.timeouts, settle=3_600.0)
+
+        await control_plane.publish(table({"v1": CLUSTER}))
