@@ -30,6 +30,7 @@ _SHOWN = 40
 _WELL_KNOWN = "google.protobuf."
 _LENGTH_DELIMITED = 2
 _FLOAT_MAX = 3.4028234663852886e38
+_FLOAT_MAX_WRITTEN = 3.4028235e38
 
 # Fills one field of a message with a JSON value; the text is the field's path, for errors.
 _Fill: TypeAlias = Callable[[Any, Any, str], None]
@@ -185,11 +186,18 @@ def _packed_filler(field: FieldDescriptor, by_reference: _Fill) -> _Fill:
         try:
             packed = struct.pack(f"<{len(value)}{form}", *value)
         except (struct.error, OverflowError):
-            by_reference(message, value, path)
+            by_reference(message, [_parsable(each) for each in value], path)
         else:
             message.MergeFromString(b"".join((tag, _varint(len(packed)), packed)))
 
     return fill
+
+
+def _parsable(value: Any) -> Any:
+    """The largest float, where it is written as protobuf does; its own parser finds that too large."""
+    if type(value) is float and _FLOAT_MAX < abs(value) <= _FLOAT_MAX_WRITTEN:
+        return math.copysign(_FLOAT_MAX, value)
+    return value
 
 
 def _varint(value: int) -> bytes:

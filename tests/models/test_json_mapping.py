@@ -69,6 +69,7 @@ def fields_of(descriptor: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 @given(MESSAGES)
 @example(ranking_pb2.Title(features=[float.fromhex("0x1.fffffep+127"), -float.fromhex("0x1.fffffep+127")]))
+@example(ranking_pb2.Title(features=[float.fromhex("-0x1.fffffep+127"), math.inf]))
 def test_a_message_is_the_same_after_json(message: Any) -> None:
     mapping = mapping_of(type(message))
 
