@@ -21,7 +21,6 @@ import pytest
 from lab.errors import DeadlineError
 from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
-from lab.routing.document import read_path
 from lab.runtime import choose
 from scenarios.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.scenario import Scenario, Teller, folder_name
@@ -342,8 +341,7 @@ def small_lab(_small_lab: Lab, scenario: Scenario) -> Lab:
 
 
 @pytest.fixture
-def routes(lab: Lab) -> Iterator[Path]:
+def routes(lab: Lab, steady: SteadyState) -> Iterator[Path]:
     """The default route table, in force before and after the scenario."""
     yield ROUTES
-    if lab.revision().document != read_path(ROUTES).document:
-        lab.publish(ROUTES, comment="as before the scenario")
+    steady.put_table_back(lab)

@@ -77,7 +77,7 @@ class SteadyState:
         found = [*_lasting(lab, status), *_not_connected(status), *self._not_registered(status)]
         if found:
             return found
-        if lab.revision().document != self.table.document:
+        if not self._has_table(lab):
             return ["another route table than the default is in force"]
         found = [
             f"{unit.name} does not behave as at first"
@@ -111,8 +111,15 @@ class SteadyState:
             if unit.role == "model":
                 with open_blocking_channel(unit.address) as channel:
                     stub_pb2_grpc.StubControlStub(channel).SetBehaviour(self.behaviour, timeout=5)
-        if lab.revision().document != self.table.document:
+        self.put_table_back(lab)
+
+    def put_table_back(self, lab: Lab) -> None:
+        """Publishes the default route table, unless that is in force."""
+        if not self._has_table(lab):
             lab.publish(ROUTES, comment="as before the scenario")
+
+    def _has_table(self, lab: Lab) -> bool:
+        return lab.revision().document == self.table.document
 
     def _not_registered(self, status: LabStatus) -> Iterator[str]:
         known = status.control_plane

@@ -37,8 +37,9 @@ def connect() -> docker.DockerClient:
     """
     try:
         host = address()
+        at_a_socket = _knock(host)
         client = _client_of(host)
-        if not _knock(host):
+        if not at_a_socket:
             client.ping()
     except (DockerException, requests.RequestException, OSError) as error:
         raise UnitError(f"no Docker engine answers ({_root_of(error)}): {REMEDY}") from error
@@ -48,7 +49,6 @@ def connect() -> docker.DockerClient:
 # Each new one asks the engine for its version, for which that starts three programs: ten times the work of a ping.
 @cache
 def _client_of(host: str | None) -> docker.DockerClient:
-    _knock(host)
     client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
     if _socket_of(host):
         client.api.trust_env = False  # no proxy leads to a socket, and the environment is searched for one each time
