@@ -26,7 +26,8 @@ class Placed(NamedTuple):
 
     Attributes:
         xds: generation of the sidecars' stream, as :attr:`rules` is of the gateways'.
-        has_new: whether there are keys among them that were nowhere before.
+        has_new: whether there are keys among them that the table before did not have, so that nobody may act on where
+            nodes still have them from an earlier one.
     """
 
     xds: int
@@ -97,7 +98,7 @@ class Fleet:
         return Placed(xds, self.feed.publish_endpoints(served), has_new)
 
     def _take_places(self, table: RouteTable) -> tuple[set[str], bool]:
-        """Puts every key where the table has it; returns those that were elsewhere, and whether any was nowhere."""
+        """Puts every key where the table has it; returns those that were elsewhere, and whether any is new."""
         moved, has_new = set(), False
         for key in differing(table.versions, self._placed):
             version = table.versions[key]
@@ -105,9 +106,8 @@ class Fleet:
             if place == before:
                 continue
             moved.add(key)
-            if before is None:
-                has_new = True
-            else:
+            has_new = has_new or key not in self._placed
+            if before is not None:
                 self._take_away(key)
             self._placement[key] = place
             self._left.discard(endpoint_set_name(version.cluster, key))

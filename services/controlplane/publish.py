@@ -265,7 +265,7 @@ class Publisher:
         )
         streams = ((sidecars, placed.xds), (routers, placed.rules))
         await told(knowing, tell, lambda: Waiting.for_nodes(Phase.ENDPOINTS, *streams))
-        if placed.has_new and len(sidecars):  # one that has moved is answered where it was until its place is known
+        if placed.has_new and len(sidecars):  # until it has, one that moves is answered where it was
             await asyncio.sleep(self.timeouts.settle)
         await course.reached(Phase.ENDPOINTS)
         sent.rules = fleet.feed.publish_rules(revision, table)

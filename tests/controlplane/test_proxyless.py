@@ -227,7 +227,23 @@ class TestANewKeySettles:
 
             await control_plane.publish(table({"v1": "ml-cluster-2", "v2": CLUSTER}))
             await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
-            await control_plane.publish(table({"v1": CLUSTER}))
+            await control_plane.publish(table({"v1": "ml-cluster-2"}))
+
+    async def test_rules_wait_for_a_key_that_comes_back_elsewhere_before_it_is_retired(
+        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+    ) -> None:
+        """By the table in force it was nowhere, so that an answer from where it was earlier would be wrong."""
+        del model
+        await control_plane.replica("ml-cluster-2", "b")
+        await control_plane.publish(table({"v1": CLUSTER, "v2": CLUSTER}))
+        async with proxyless(control_plane) as channel:
+            assert await ask(channel, "v1") == "v1"
+            await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+
+            events = await control_plane.publish(table({"v1": "ml-cluster-2"}))
+
+        known_ns = max(each.at_ns for each in control_plane.publisher.registry.get(3).acknowledgements)
+        assert next(each.at_ns for each in events if each.phase is Phase.ENDPOINTS) - known_ns >= 500_000_000
 
     async def test_where_nobody_speaks_xds_nobody_waits(
         self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
