@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 USE_CASE, MODEL = "ContinueWatchingRanking", "cw-ranker"
 CLUSTER, OTHERS = "ml-cluster-1", [f"ml-cluster-{number}" for number in range(2, 7)]
 WARM_UP_MS = 300.0
+PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,20 @@ def _rolled_back_and_forth(
     load: LoadOptions,
     rolls: int,
     *,
-    pause_s: float = 1.0,
+    lasting_s: float = 0,
     unsafe_skip_phases: bool = False,
 ) -> RunResult:
-    """What load shows while versions roll, so many seconds apart."""
+    """What load shows while versions roll, a second apart or as far as makes them last so long."""
     lab = scenario.lab
     with under_load(lab, load) as run:
+        began = time.monotonic()
         for number in range(rolls):
             version = "v2" if number % 2 == 0 else "v1"
             with scenario.step(f"Roll to {version}{', all phases at once' if unsafe_skip_phases else ''}"):
                 table = getattr(versions, version)
                 lab.publish(table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases)
-            wait([run], timeout=pause_s)  # traffic flows on
+            next_at = began + lasting_s * (number + 1) / rolls
+            wait([run], timeout=max(PAUSE_S, next_at - time.monotonic()))  # traffic flows on
     with scenario.step("Judge every answer"):
         result = run.result()
     assert _versions_that_answered(result) == {"v1", "v2"}, "nobody saw a roll"
@@ -119,7 +123,7 @@ def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology
 
 
 @pytest.mark.long
-@pytest.mark.scenario(takes_s=230)
+@pytest.mark.scenario(takes_s=205)
 @pytest.mark.timeout(600)
 def test_twenty_rolls_under_a_hundred_thousand_requests_fail_and_misroute_nothing(
     scenario: Scenario, topology: str, versions: Versions
@@ -127,7 +131,7 @@ def test_twenty_rolls_under_a_hundred_thousand_requests_fail_and_misroute_nothin
     """A version is rolled twenty times while a hundred thousand requests come in."""
     # Poisson arrivals scatter by √n: 5 σ of 103,000 are 1,605, so there are never fewer than 100,000.
     load = _load(topology, rate=515, duration_s=260)
-    result = _rolled_back_and_forth(scenario, versions, load, rolls=20, pause_s=10)
+    result = _rolled_back_and_forth(scenario, versions, load, rolls=20, lasting_s=200)
 
     assert_all_answered_rightly(result)
     assert result.summary.ok >= 100_000
