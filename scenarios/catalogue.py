@@ -7,7 +7,8 @@ docstring says what it shows. Its mark ``scenario`` says the rest, in literals::
 
 ``takes_s`` is how long all its cases take on one topology, seconds. ``topologies`` are those that it is about; where it
 has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise. On
-topologies that ``long_on`` names it is one of the long ones.
+topologies that ``long_on`` names it is one of the long ones; on those of ``alone_on`` it waits until it has the machine
+for itself, and comes last therefore.
 """
 
 from __future__ import annotations

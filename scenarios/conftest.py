@@ -11,6 +11,7 @@ import math
 import secrets
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
 from lab.runtime import choose
 from scenarios.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
+from scenarios.order import dealt
 from scenarios.scenario import Scenario, Teller, folder_name
 from scenarios.steady import ROUTES, SteadyState, settle
 from scenarios.steps import own_lab
@@ -136,8 +138,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.get_closest_marker(LONG) and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
     if hasattr(config, "workerinput"):
-        # Those that take longest first, so that in the end no worker waits for long for another.
-        items.sort(key=_takes_s, reverse=True)
+        cases = Counter(map(_claim, items))
+        items[:] = dealt(
+            items,
+            config.workerinput["workercount"],
+            takes_s=lambda item: _takes_s(item) / cases[_claim(item)],
+            alone=_is_alone,
+        )
 
 
 def _topology(item: pytest.Item) -> str:
@@ -157,8 +164,18 @@ def _long_on(config: pytest.Config) -> Callable[[pytest.Item], Sequence[str]]:
     return of
 
 
+def _claim(item: pytest.Item) -> tuple[str, str]:
+    """A scenario on a topology, of which there may be several cases."""
+    return item.nodeid.partition("[")[0], _topology(item)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker(MARK)
+    return mark is not None and _topology(item) in mark.kwargs.get("alone_on", ())
+
+
 def _takes_s(item: pytest.Item) -> float:
-    """What a scenario says of itself; 0 if it is not to run."""
+    """What a scenario says of all its cases on one topology; 0 if it is not to run."""
     mark = item.get_closest_marker(MARK)
     return 0.0 if mark is None or item.get_closest_marker("skip") else float(mark.kwargs["takes_s"])
 

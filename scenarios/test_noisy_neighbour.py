@@ -176,7 +176,11 @@ def models(lab: Lab) -> Iterator[None]:
         dial(lab, _taking(0), cluster)
 
 
-@pytest.mark.scenario(takes_s=20, long_on=("gateway-passthrough", "gateway-header", "proxyless"))
+@pytest.mark.scenario(
+    takes_s=20,
+    long_on=("gateway-passthrough", "gateway-header", "proxyless"),
+    alone_on=("mesh", "mesh-unleased", "proxyless"),
+)
 @pytest.mark.timeout(600)  # it may have to wait for its turn
 def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_of_other_models_are_served(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path, turn: Turn

@@ -1,0 +1,49 @@
+"""Workers are dealt scenarios so that they are done at about the same time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenarios.order import dealt
+
+SECONDS = st.lists(st.integers(min_value=0, max_value=300), max_size=60)
+
+
+def _runs(order: list[int], workers: int) -> list[list[int]]:
+    """What each worker begins with, as pytest-xdist deals a row."""
+    runs, rest = [], order
+    for left in range(workers, 0, -1):
+        runs.append(rest[: len(rest) // left])
+        rest = rest[len(rest) // left :]
+    return runs
+
+
+def _dealt(seconds: list[int], workers: int, alone: int = -1) -> list[int]:
+    return dealt(seconds, workers, takes_s=float, alone=lambda item: item == alone)
+
+
+@given(SECONDS, st.integers(min_value=1, max_value=4), st.integers(min_value=0, max_value=300))
+def test_each_is_dealt_once_and_who_needs_the_machine_alone_last(seconds: list[int], workers: int, alone: int) -> None:
+    order = _dealt(seconds, workers, alone)
+
+    assert sorted(order) == sorted(seconds)
+    assert order[len(seconds) - seconds.count(alone) :] == [alone] * seconds.count(alone)
+
+
+def test_few_long_ones_and_many_short_ones_take_both_workers_as_long() -> None:
+    long, short = [205] * 5 + [135] * 3 + [68] * 3 + [43] * 5 + [25] * 5, [6] * 30 + [1] * 30
+
+    first, second = _runs(_dealt([*long, *short], 2), 2)
+
+    assert abs(sum(first) - sum(second)) <= 43
+    assert first[:5] == [205] * 5
+
+
+def test_a_run_begins_with_the_longest_and_ends_with_the_shortest() -> None:
+    for run in _runs(_dealt([1, 2, 3, 5, 8, 13, 21, 34, 55, 89] * 3, 3), 3):
+        assert run == sorted(run, reverse=True)
+
+
+def test_one_that_takes_longer_than_all_others_together_has_short_ones_behind_it() -> None:
+    assert _runs(_dealt([1, 1, 1000, 2, 2, 3], 2), 2) == [[1000, 1, 1], [3, 2, 2]]
