@@ -123,8 +123,9 @@ def _topologies(config: pytest.Config) -> list[str]:
     return [name for name in dict.fromkeys(config.getoption("--topology").split(",")) if name]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves the long ones out unless they are asked for, and bounds each by itself.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Leaves the long ones out unless they are asked for, bounds each by itself, and deals what is left to the workers.
 
     Bringing the lab up has deadlines of its own: it may include an image to build, and is no scenario's time.
     """
@@ -137,6 +138,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.timeout(limit_s, func_only=True), append=False)
         if item.get_closest_marker(LONG) and not config.getoption("--long"):
             item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
+    yield  # what was not asked for by -m and -k is left out
     if hasattr(config, "workerinput"):
         cases = Counter(map(_claim, items))
         items[:] = dealt(
