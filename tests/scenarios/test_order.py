@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.lab import CHECKOUT
+from scenarios.catalogue import entries
 from scenarios.order import dealt
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECONDS = st.lists(st.integers(min_value=0, max_value=300), max_size=60)
 
 
-def _runs(order: list[int], workers: int) -> list[list[int]]:
+def _runs(order: list[Any], workers: int) -> list[list[Any]]:
     """What each worker begins with, as pytest-xdist deals a row."""
     runs, rest = [], order
     for left in range(workers, 0, -1):
@@ -47,3 +56,24 @@ def test_a_run_begins_with_the_longest_and_ends_with_the_shortest() -> None:
 
 def test_one_that_takes_longer_than_all_others_together_has_short_ones_behind_it() -> None:
     assert _runs(_dealt([1, 1, 1000, 2, 2, 3], 2), 2) == [[1000, 1, 1], [3, 2, 2]]
+
+
+def test_what_is_left_of_a_session_is_dealt_and_not_what_was_left_out(tmp_path: Path) -> None:
+    (tmp_path / "as_worker.py").write_text(
+        "def pytest_configure(config):\n    config.workerinput = {'workercount': 2, 'workerid': 'gw0'}\n"
+    )
+    asked = ("-p", "as_worker", "--collect-only", "-q", "--runtime", "compose", "--long", "-m", "long")
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "scenarios", *asked, "-p", "no:cacheprovider", "--runs", tmp_path],
+        cwd=CHECKOUT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    order = [line for line in collected.stdout.splitlines() if "::" in line]
+    takes_s = {f"scenarios/{each.module}.py::{each.name}": each.takes_s for each in entries() if each.takes_s >= 15}
+    first_s, second_s = (sum(takes_s.get(each.partition("[")[0], 0) for each in run) for run in _runs(order, 2))
+    assert min(first_s, second_s) > 0
+    assert abs(first_s - second_s) < max(takes_s.values())  # what takes less than 15 s is not counted
