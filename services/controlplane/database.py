@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ _REMEDIES = {
     sqlite3.SQLITE_IOERR: "nothing was stored: look at that disk",
 }
 _PRIMARY = 0xFF
+# As long as SQLite waits for another process in all other statements.
+_WAIT_S = 5.0
+_LOOK_EVERY_S = 0.02
 
 
 class Database(Rows):
@@ -45,9 +49,9 @@ class Database(Rows):
     def __init__(self, path: Path, schema: str) -> None:
         self._path = path
         with ExitStack() as if_it_fails, self._telling():
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
             if_it_fails.callback(self._db.close)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._keep_a_write_ahead_log()
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(schema)
             [found] = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -91,6 +95,19 @@ class Database(Rows):
     def damaged(self, what: str) -> RegistryError:
         """What is read makes no sense."""
         return RegistryError(f"{self._path}: the registry of revisions is damaged: {what}; {_DAMAGED}")
+
+    def _keep_a_write_ahead_log(self) -> None:
+        """Waits for another process that does the same: of all statements this one alone SQLite does not let wait."""
+        give_up_at = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & _PRIMARY != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
+                    raise
+                time.sleep(_LOOK_EVERY_S)
+            else:
+                return
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

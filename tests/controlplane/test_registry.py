@@ -5,6 +5,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,6 +83,17 @@ def test_a_file_that_is_no_registry_is_refused_and_left_alone(tmp_path: Path) ->
 def _large(change: int) -> dict:
     use_cases = {f"UseCase{number}": {"default": "cw-ranker@v1"} for number in range(100)}
     return {**DOCUMENT, "use_cases": {**use_cases, "UseCase7": {"default": f"cw-ranker@v{change}"}}}
+
+
+def test_a_new_file_that_another_process_is_about_to_set_up_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "registry.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        ends = threading.Timer(0.2, other.rollback)
+        ends.start()
+        with closing(Registry(path)) as registry:
+            assert registry.latest() == 0
+        ends.join()
 
 
 def test_changes_are_stored_alone_until_they_outweigh_the_whole(registry: Registry, tmp_path: Path) -> None:

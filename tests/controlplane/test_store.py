@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,21 @@ def other(where: str, registry: Registry) -> Iterator[Registry]:
     assert registry.latest() == 0
     with closing(Registry(where)) as other:
         yield other
+
+
+def test_control_planes_that_come_at_the_same_moment_all_find_a_new_store(where: str) -> None:
+    at_once = 8
+    all_are_here = threading.Barrier(at_once, timeout=WITHIN_S)
+
+    def come() -> int:
+        all_are_here.wait()
+        with closing(open_store(where)) as store:
+            return store.latest()
+
+    with ThreadPoolExecutor(at_once) as control_planes:
+        found = [control_planes.submit(come) for _ in range(at_once)]
+
+    assert [each.result() for each in found] == [0] * at_once
 
 
 def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Registry) -> None:
