@@ -336,7 +336,7 @@ class Lab(Publishing, Certifying, Faulting):
             runs=self.runs,
             units=self.folder / "units",
             document=self.revision().document or {},
-            revisions=lambda: self.revisions(tables=True),
+            revisions=lambda since_ns, named: self.revisions(tables=True, since_ns=since_ns, named=named),
             replicas=lambda: LabState.of(self.folder).plan.with_role("model"),
         )
 

@@ -12,7 +12,7 @@ from lab.routing.document import read_path, read_sources, source_of, sources_of
 from lab.routing.explanation import Explanation, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from lab.admin import AdminClient, PublishProgress, RevisionInfo, Tables
@@ -87,10 +87,16 @@ class Publishing(ABC):
         with self._control_plane() as admin:
             return admin.revision(revision)
 
-    def revisions(self, *, tables: bool = False) -> list[RevisionInfo]:
-        """All revisions, oldest first; their route tables, which take longer, only if asked for."""
+    def revisions(self, *, tables: bool = False, since_ns: int = 0, named: Collection[int] = ()) -> list[RevisionInfo]:
+        """Revisions, oldest first.
+
+        Args:
+            tables: with their route tables, which take longer.
+            since_ns: without those that another one had replaced by then, Unix nanoseconds.
+            named: with these all the same, if they exist.
+        """
         with self._control_plane() as admin:
-            return admin.revisions(self._tables if tables else None)
+            return admin.revisions(self._tables if tables else None, since_ns=since_ns, named=named)
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
         """Where a request would go and why; by a file with no lab up, or by the revision in force."""

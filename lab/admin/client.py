@@ -14,7 +14,7 @@ from lab.transport import open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from lab.transport import KeptChannels
 
@@ -22,7 +22,8 @@ Tables: TypeAlias = dict[tuple[int, int], dict[str, Any]]
 """Route tables by revision and by when that came to be, as numbers begin anew with each lab; a table never changes."""
 
 _SHORT_S = 5.0
-_TABLES_S = 30.0  # of route tables there may be hundreds, or one of megabytes
+_TABLES_S = 30.0  # for so many route tables, of which each may be megabytes
+_AT_ONCE = 50
 _PUBLISH_S = 120.0
 
 
@@ -179,22 +180,39 @@ class AdminClient:
                 self._stub.GetRevision(admin_pb2.GetRevisionRequest(revision=revision), timeout=_TABLES_S)
             )
 
-    def revisions(self, tables: Tables | None = None) -> list[RevisionInfo]:
-        """All revisions, oldest first; without their route tables, unless there is somewhere to look these up.
+    def revisions(
+        self, tables: Tables | None = None, *, since_ns: int = 0, named: Collection[int] = ()
+    ) -> list[RevisionInfo]:
+        """Revisions, oldest first; without their route tables, unless there is somewhere to look these up.
 
         Args:
-            tables: those known so far; what is missing is fetched, one by one, and added.
+            tables: those known so far; what is missing is fetched and added.
+            since_ns: without those that another one had replaced by then, Unix nanoseconds.
+            named: with these all the same, if they exist.
         """
+        request = admin_pb2.ListRevisionsRequest()
+        request.since.FromNanoseconds(since_ns)
         with self._errors():
-            listing = self._stub.ListRevisions(admin_pb2.ListRevisionsRequest(), timeout=_TABLES_S)
-        found = [RevisionInfo.of(each) for each in listing.revisions]
-        return found if tables is None else [replace(each, document=self._table(each, tables)) for each in found]
+            listing = self._stub.ListRevisions(request, timeout=_TABLES_S)
+        found = {each.revision: RevisionInfo.of(each) for each in listing.revisions}
+        wanted = set(named) - found.keys()
+        if tables is not None:
+            wanted |= {each.revision for each in found.values() if each.key not in tables}
+        for each in self._whole(sorted(wanted)):
+            found[each.revision] = replace(each, document=None)
+            if tables is not None:
+                tables[each.key] = each.document or {}
+        in_order = sorted(found.values(), key=lambda each: each.revision)
+        return in_order if tables is None else [replace(each, document=tables[each.key]) for each in in_order]
 
-    def _table(self, of: RevisionInfo, tables: Tables) -> dict[str, Any]:
-        known = tables.get((of.revision, of.created_ns))
-        if known is None:
-            known = tables[of.revision, of.created_ns] = self.revision(of.revision).document or {}
-        return known
+    def _whole(self, revisions: Sequence[int]) -> list[RevisionInfo]:
+        """Those of them that there are, with their route tables."""
+        found: list[RevisionInfo] = []
+        for place in range(0, len(revisions), _AT_ONCE):
+            request = admin_pb2.GetRevisionsRequest(revisions=revisions[place : place + _AT_ONCE])
+            with self._errors():
+                found += map(RevisionInfo.of, self._stub.GetRevisions(request, timeout=_TABLES_S))
+        return found
 
     def acts(self, last: int = 0) -> list[Act]:
         """So many of the latest acts of the audit log, or all for 0; oldest first."""

@@ -114,6 +114,11 @@ class RevisionInfo:
     acknowledgements: tuple[Acknowledgement, ...]
     document: dict[str, Any] | None
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Of its route table: numbers begin anew with each lab, and no two of one number came to be at one time."""
+        return self.revision, self.created_ns
+
     @classmethod
     def of(cls, revision: admin_pb2.Revision) -> Self:
         """From the message."""

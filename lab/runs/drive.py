@@ -17,7 +17,7 @@ from lab.runs.locustfile import LocustOptions, steering_of
 from lab.runs.marks import keep_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from lab.admin import RevisionInfo
@@ -92,7 +92,8 @@ class Stage:
         runs: folder of this lab's runs.
         units: folder of its units' logs, in that of the lab.
         document: route table in force, which says who may ask for what.
-        revisions: asked after a run for all route tables and their fates.
+        revisions: asked after a run for the route tables that had not been replaced by a time (Unix nanoseconds), and
+            for those of the numbers named; each with its fate.
         replicas: asked after a run for the model replicas, if there was a shadow.
     """
 
@@ -101,7 +102,7 @@ class Stage:
     runs: Path
     units: Path
     document: Mapping[str, Any]
-    revisions: Callable[[], list[RevisionInfo]]
+    revisions: Callable[[int, Collection[int]], list[RevisionInfo]]
     replicas: Callable[[], list[Unit]]
 
 
@@ -129,7 +130,7 @@ def drive(
     status = stage.runtime.drive(
         folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, breaking
     )
-    records = keep_evidence(folder, stage, stage.revisions(), from_ns=from_ns)
+    records = keep_evidence(folder, stage, from_ns=from_ns)
     keep_surroundings(folder, stage)
     return judged(folder, status, records)
 
@@ -171,17 +172,18 @@ def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
     return plan
 
 
-def keep_evidence(folder: Path, stage: Stage, tables: list[RevisionInfo], *, from_ns: int) -> list[Record]:
+def keep_evidence(folder: Path, stage: Stage, *, from_ns: int) -> list[Record]:
     """Keeps, in a run's folder, all that it is to be judged by, and returns the history.
 
     Args:
         folder: of the run.
         stage: the lab.
-        tables: all route tables and their fates.
         from_ns: when the run began, Unix nanoseconds.
     """
     records = run_folder.keep_history(folder)
     keep_marks(folder, stage.units.parent, from_ns=from_ns)
+    named = {number for record in records for number in (record.revision, record.served_revision)}
+    tables = stage.revisions(from_ns - run_folder.SETTLING_NS, named)
     run_folder.keep_revisions(folder, tables)
     if has_shadow(tables, records):
         keep_copies(folder, stage.replicas(), records)

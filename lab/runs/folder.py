@@ -152,8 +152,10 @@ def keep_history(folder: Path) -> list[Record]:
 
 
 def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
-    """Writes down which route tables there were, and what became of each when."""
-    (folder / REVISIONS).write_text(json.dumps([asdict(each) for each in revisions]))
+    """Writes down route tables, and what became of each when."""
+    # Tables are not copied: there may be hundreds.
+    listed = [{**asdict(replace(each, document=None)), "document": each.document} for each in revisions]
+    (folder / REVISIONS).write_text(json.dumps(listed))
 
 
 def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mapping[str, str]) -> None:

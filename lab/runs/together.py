@@ -126,9 +126,8 @@ def drive_together(
     with ThreadPoolExecutor(max_workers=len(plans)) as pool:
         drivers = {name: pool.submit(carry_out, name, plan) for name, plan in plans.items()}
         _wait(list(drivers.values()), breaking)
-    tables = stage.revisions()
     for name in drivers:
-        keep_evidence(folder / name, stage, tables, from_ns=from_ns)
+        keep_evidence(folder / name, stage, from_ns=from_ns)
         run_folder.keep_card(folder / name, stage.state, stage.runtime.ground())
     keep_surroundings(folder, stage)
     return TogetherResult(folder, tuple(judged(folder / name, driver.result()) for name, driver in drivers.items()))

@@ -98,16 +98,26 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     ) -> admin_pb2.Revision:
         """One revision, with its route table."""
         stored = await self._stored(request.revision or self._publisher.revision, context)
-        return self._revision(stored, orjson.dumps(self._publisher.registry.document(stored.revision)))
+        return self._with_table(stored)
+
+    async def GetRevisions(  # noqa: N802 (the protocol's name)
+        self,
+        request: admin_pb2.GetRevisionsRequest,
+        context: Context,  # noqa: ARG002
+    ) -> AsyncIterator[admin_pb2.Revision]:
+        """Those of several revisions that there are, with their route tables."""
+        for revision in request.revisions:
+            if stored := self._publisher.registry.get(revision):
+                yield self._with_table(stored)
 
     async def ListRevisions(  # noqa: N802 (the protocol's name)
         self,
-        request: admin_pb2.ListRevisionsRequest,  # noqa: ARG002
+        request: admin_pb2.ListRevisionsRequest,
         context: Context,  # noqa: ARG002
     ) -> admin_pb2.ListRevisionsResponse:
-        """All revisions, oldest first, without their route tables."""
-        revisions = [self._revision(each, b"") for each in self._publisher.registry.all()]
-        return admin_pb2.ListRevisionsResponse(revisions=revisions)
+        """All revisions, oldest first, or those that were not history by then, without their route tables."""
+        found = self._publisher.registry.all(request.since.ToNanoseconds())
+        return admin_pb2.ListRevisionsResponse(revisions=[self._revision(each, b"") for each in found])
 
     async def GetStatus(  # noqa: N802 (the protocol's name)
         self,
@@ -182,6 +192,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             what = f"revision {revision} does not exist; there are {known}" if revision else "nothing is published yet"
             await context.abort(grpc.StatusCode.NOT_FOUND, what)
         return stored
+
+    def _with_table(self, stored: StoredRevision) -> admin_pb2.Revision:
+        return self._revision(stored, orjson.dumps(self._publisher.registry.document(stored.revision)))
 
     def _revision(self, stored: StoredRevision, document: bytes) -> admin_pb2.Revision:
         return admin_pb2.Revision(

@@ -229,9 +229,9 @@ class Registry:
             raise self._store.damaged(f"revision {revision} cannot be read: {error}") from error
         return document
 
-    def all(self) -> list[StoredRevision]:
-        """All revisions, oldest first."""
-        return self._store.all()
+    def all(self, since_ns: int = 0) -> list[StoredRevision]:
+        """All revisions, oldest first, without those that another one had replaced by then, Unix nanoseconds."""
+        return self._store.all(since_ns)
 
     def begin_act(self, act: Act) -> int:
         """Stores durably what somebody is about to do, and returns its number."""

@@ -206,9 +206,11 @@ class SqlStore:
         row = self._db.row(f"{_SELECT} WHERE revision = ?", (revision,))
         return self._stored(row) if row else None
 
-    def all(self) -> list[StoredRevision]:
-        """All revisions, oldest first."""
-        return [self._stored(row) for row in self._db.rows(f"{_SELECT} ORDER BY revision")]
+    def all(self, since_ns: int = 0) -> list[StoredRevision]:
+        """All revisions, oldest first, without those that another one had replaced by then, Unix nanoseconds."""
+        first = self._db.row("SELECT MAX(revision) FROM events WHERE phase = ? AND at_ns <= ?", (_ENDS[0], since_ns))
+        rows = self._db.rows(f"{_SELECT} WHERE revision >= ? ORDER BY revision", (first[0] or 0,) if first else (0,))
+        return [self._stored(row) for row in rows]
 
     def text(self, revision: int) -> tuple[int | None, str] | None:
         """Base and text of a revision, or None."""

@@ -159,8 +159,8 @@ class Store(Protocol):
     def get(self, revision: int) -> StoredRevision | None:
         """One revision, or None."""
 
-    def all(self) -> list[StoredRevision]:
-        """All revisions, oldest first."""
+    def all(self, since_ns: int = 0) -> list[StoredRevision]:
+        """All revisions, oldest first, without those that another one had replaced by then, Unix nanoseconds."""
 
     def text(self, revision: int) -> tuple[int | None, str] | None:
         """Base and text of a revision as in :class:`NewRevision`, or None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from typing import Any
 
 import pytest
 
@@ -243,3 +244,23 @@ async def test_tables_are_fetched_once_and_what_became_of_each_revision_every_ti
     assert before.document is alone.document
     with_none = await asyncio.to_thread(lambda: AdminClient(control_plane.address).revisions())
     assert [each.document for each in with_none] == [None, None]
+
+
+async def test_of_what_had_been_replaced_only_revisions_that_are_named_are_fetched(control_plane, table) -> None:
+    await control_plane.replica("ml-cluster-1", "a")
+    for _ in range(60):  # more than are asked for at once
+        await control_plane.publish(table({"v1": "ml-cluster-1"}))
+    now_ns = control_plane.publisher.registry.clock.now_ns()
+    await control_plane.publish(table({"v1": "ml-cluster-1"}))
+
+    def look(tables: Tables | None = None, **which: Any) -> dict[int, bool]:
+        with AdminClient(control_plane.address) as admin:
+            return {each.revision: each.document is not None for each in admin.revisions(tables, **which)}
+
+    assert await asyncio.to_thread(look, since_ns=now_ns) == {60: False, 61: False}
+    assert await asyncio.to_thread(look, since_ns=now_ns, named=[0, 7, 60, 99]) == {7: False, 60: False, 61: False}
+    tables: Tables = {}
+    whole = await asyncio.to_thread(look, tables, since_ns=now_ns, named={0, 7})
+    assert whole == {7: True, 60: True, 61: True}
+    assert {revision for revision, _ in tables} == whole.keys()
+    assert await asyncio.to_thread(look, tables) == dict.fromkeys(range(1, 62), True)

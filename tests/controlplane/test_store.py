@@ -86,6 +86,25 @@ def test_the_revision_in_force_is_the_latest_that_converged(registry: Registry) 
     assert registry.unfinished() == [3]
 
 
+def test_what_had_been_replaced_by_a_time_can_be_left_out(registry: Registry) -> None:
+    def publish(*phases: Phase) -> int:
+        revision, event = registry.append(DOCUMENT, author="ada", comment="")
+        return max([event.at_ns, *(registry.record(revision, phase).at_ns for phase in phases)])
+
+    def since(time_ns: int) -> list[int]:
+        return [each.revision for each in registry.all(time_ns)]
+
+    assert since(registry.clock.now_ns()) == []
+    first, second = publish(Phase.LOADED, Phase.CONVERGED), publish(Phase.CONVERGED, Phase.RETIRED)
+    publish(Phase.LOADED, Phase.FAILED)
+    fourth = publish(Phase.CONVERGED)
+
+    assert since(0) == since(first - 1) == since(first) == [1, 2, 3, 4]
+    # The second converged before it retired what it replaced, and what failed replaced nothing.
+    assert since(second) == since(fourth - 1) == [2, 3, 4]
+    assert since(fourth) == since(fourth + 10**12) == [4]
+
+
 def test_who_has_acknowledged_a_revision_is_kept_in_order(registry: Registry) -> None:
     revision, _ = registry.append(DOCUMENT, author="ada", comment="")
     acknowledgements = (Acknowledgement("b", "sidecar", 1, 2), Acknowledgement("a", "resolver", 3, 2**60))

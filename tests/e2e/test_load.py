@@ -94,6 +94,22 @@ def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
     assert run.parent.joinpath("latest").exists()
 
 
+def test_of_what_was_published_before_a_run_keeps_only_what_answers_rest_on(lab, routes: Path) -> None:
+    latest = [lab.publish(routes) for _ in range(4)][-1]
+    load = LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=0.5)
+
+    *_, result = (lab.load(load) for _ in range(2))  # after the first they have settled
+
+    kept = {each["revision"] for each in json.loads((result.folder / "revisions.json").read_text())}
+    named = {
+        number
+        for record in read_parquet(result.folder / "history.parquet")
+        for number in (record.revision, record.served_revision)
+    }
+    assert kept == (named - {0}) | {latest}
+    assert len(kept) < latest
+
+
 def test_a_good_run_is_valid_wherever_its_folder_is(run_lab, run: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(run, elsewhere)

@@ -54,6 +54,11 @@ class AdminStub:
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetRevisionRequest.SerializeToString,
                 response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Revision.FromString,
                 _registered_method=True)
+        self.GetRevisions = channel.unary_stream(
+                '/control.v1.Admin/GetRevisions',
+                request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetRevisionsRequest.SerializeToString,
+                response_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Revision.FromString,
+                _registered_method=True)
         self.ListRevisions = channel.unary_unary(
                 '/control.v1.Admin/ListRevisions',
                 request_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.ListRevisionsRequest.SerializeToString,
@@ -103,6 +108,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRevisions(self, request, context):
+        """The same for several, in this order; those that do not exist are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRevisions(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -143,6 +155,11 @@ def add_AdminServicer_to_server(servicer, server):
             'GetRevision': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRevision,
                     request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetRevisionRequest.FromString,
+                    response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Revision.SerializeToString,
+            ),
+            'GetRevisions': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetRevisions,
+                    request_deserializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetRevisionsRequest.FromString,
                     response_serializer=models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Revision.SerializeToString,
             ),
             'ListRevisions': grpc.unary_unary_rpc_method_handler(
@@ -268,6 +285,33 @@ class Admin:
             target,
             '/control.v1.Admin/GetRevision',
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetRevisionRequest.SerializeToString,
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Revision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/control.v1.Admin/GetRevisions',
+            models_dot_proto_dot_control_dot_v1_dot_admin__pb2.GetRevisionsRequest.SerializeToString,
             models_dot_proto_dot_control_dot_v1_dot_admin__pb2.Revision.FromString,
             options,
             channel_credentials,

@@ -41,6 +41,8 @@ class AdminStub:
     Rollback: _grpc.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]
     """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
     GetRevision: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]
+    GetRevisions: _grpc.UnaryStreamMultiCallable[_admin_pb2.GetRevisionsRequest, _admin_pb2.Revision]
+    """The same for several, in this order; those that do not exist are left out."""
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]
     ListActs: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]
@@ -59,6 +61,8 @@ class AdminAsyncStub(AdminStub):
     Rollback: _aio.UnaryStreamMultiCallable[_admin_pb2.RollbackRequest, _admin_pb2.PublishProgress]  # type: ignore[assignment]
     """Publishes the route table of an earlier revision as a new one. NOT_FOUND: no such revision."""
     GetRevision: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRevisionRequest, _admin_pb2.Revision]  # type: ignore[assignment]
+    GetRevisions: _aio.UnaryStreamMultiCallable[_admin_pb2.GetRevisionsRequest, _admin_pb2.Revision]  # type: ignore[assignment]
+    """The same for several, in this order; those that do not exist are left out."""
     ListRevisions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRevisionsRequest, _admin_pb2.ListRevisionsResponse]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.Status]  # type: ignore[assignment]
     ListActs: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListActsRequest, _admin_pb2.ListActsResponse]  # type: ignore[assignment]
@@ -98,6 +102,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetRevisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Revision, _abc.Awaitable[_admin_pb2.Revision]]: ...
+
+    @_abc_1.abstractmethod
+    def GetRevisions(
+        self,
+        request: _admin_pb2.GetRevisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.Revision], _abc.AsyncIterator[_admin_pb2.Revision]]:
+        """The same for several, in this order; those that do not exist are left out."""
 
     @_abc_1.abstractmethod
     def ListRevisions(
