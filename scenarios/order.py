@@ -17,10 +17,12 @@ def dealt(
 
     Each worker begins with a run of as many as every other, and takes over from the end of another's when it is done.
     So a run is an even share of the time: some of the longest, first, and then the shortest, which even out whatever
-    was misjudged. Who needs the machine alone comes last, when others have no long ones left to wait for.
+    was misjudged. Those that take as long, as one scenario does on each topology, every other worker takes from the
+    end, so that the topology that costs most does not meet itself. Who needs the machine alone comes last, when others
+    have no long ones left to wait for.
 
     Args:
-        items: in any order; which stays where two take as long.
+        items: in any order.
         workers: how many.
         takes_s: seconds, about.
         alone: whether it waits until the other workers are done with what they are at.
@@ -54,4 +56,5 @@ def _share(
             share_s -= more_s
         else:
             others.append(item)
+    others.reverse()
     return [*long, *short], sorted(others, key=takes_s, reverse=True)

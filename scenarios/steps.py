@@ -15,9 +15,10 @@ import grpc
 
 from lab.control_planes import CONTROL_PLANE
 from lab.errors import CallError
-from lab.history import UNSENT, read_parquet
+from lab.history import UNSENT, read_columns, read_parquet
 from lab.lab import Lab
 from lab.runs import driven
+from lab.runs.folder import HISTORY
 from lab.runs.marks import read_acts
 from lab.runtime.breaking import Breaking
 from lab.transport import KeptChannels, open_blocking_channel
@@ -243,7 +244,14 @@ def cutting() -> Iterator[Cut]:
 
 def records_of(result: RunResult) -> list[Record]:
     """Every request of a run that was sent."""
-    return [each for each in read_parquet(result.folder / "history.parquet") if each.status != UNSENT]
+    return [each for each in read_parquet(result.folder / HISTORY) if each.status != UNSENT]
+
+
+def seen_by(result: RunResult, field: str) -> set[str]:
+    """What stands in one field of those records; a hundred times as fast."""
+    columns = read_columns(result.folder / HISTORY, {field, "status"})
+    numbers, words = columns.words(field)
+    return {words[number] for number in set(numbers[~columns.is_word("status", UNSENT)].tolist())}
 
 
 def statuses_of(result: RunResult) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from lab.admin import AdminClient
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, records_of, under_load
+from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, seen_by, under_load
 from scenarios.verdicts import UnknownError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _changed(scenario: Scenario, topology: str, turn: Turn, tables: Tables, *, c
             made, took_s, result = _moved(scenario, topology, tables, changes=changes, seconds=seconds)
         with scenario.step("Judge every answer"):
             assert_all_answered_rightly(result)
-        assert {"ml-cluster-1", "ml-cluster-5"} == {each.cluster for each in records_of(result)}, "nobody saw a change"
+        assert seen_by(result, "cluster") == {"ml-cluster-1", "ml-cluster-5"}, "nobody saw a change"
         if in_time := made == changes and took_s <= seconds * (1 + BEHIND):
             break
     scenario.figure("changes", f"{made} in {took_s:.1f} s")

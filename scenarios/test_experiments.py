@@ -10,7 +10,7 @@ import pytest
 
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, records_of, under_load
+from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, records_of, seen_by, under_load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
 
 
 @pytest.mark.long
-@pytest.mark.scenario(takes_s=56)
+@pytest.mark.scenario(takes_s=46)
 @pytest.mark.timeout(300)
 def test_a_split_of_ten_percent_is_within_five_sigma_over_twenty_thousand_users(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
@@ -82,9 +82,9 @@ def test_a_split_of_ten_percent_is_within_five_sigma_over_twenty_thousand_users(
         lab.publish(_split(routes, tmp_path, 10))
     with scenario.step("Ask for many users"):
         # Some 21,200 Poisson arrivals, never fewer than 20,400 (5 σ), at a rate that leaves room for another worker.
-        result = lab.load(_load(topology, rate=400, duration_s=53, users=MANY_USERS))
+        result = lab.load(_load(topology, rate=500, duration_s=42.4, users=MANY_USERS))
 
     assert_all_answered_rightly(result)
     [split] = [verdict for verdict in result.verdicts if verdict.checker == "split"]
     assert split.outcome == "valid", split.summary
-    assert len({record.user_id for record in records_of(result)}) >= 20_000
+    assert len(seen_by(result, "user_id")) >= 20_000

@@ -14,7 +14,7 @@ from scenarios.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
     moved_table,
-    records_of,
+    seen_by,
     statuses_of,
     under_load,
 )
@@ -66,8 +66,7 @@ def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
     with scenario.step("Judge every answer"):
         result = run.result()
     assert_all_answered_rightly(result)
-    seen = {record.cluster for record in records_of(result)}
-    assert seen >= {"ml-cluster-1", "ml-cluster-5"}, "the move was not seen by anybody"
+    assert seen_by(result, "cluster") >= {"ml-cluster-1", "ml-cluster-5"}, "the move was not seen by anybody"
 
 
 @pytest.mark.smoke

@@ -28,6 +28,10 @@ def _runs(order: list[Any], workers: int) -> list[list[Any]]:
     return runs
 
 
+def _never(_: object) -> bool:
+    return False
+
+
 def _dealt(seconds: list[int], workers: int, alone: int = -1) -> list[int]:
     return dealt(seconds, workers, takes_s=float, alone=lambda item: item == alone)
 
@@ -52,6 +56,15 @@ def test_few_long_ones_and_many_short_ones_take_both_workers_as_long() -> None:
 def test_a_run_begins_with_the_longest_and_ends_with_the_shortest() -> None:
     for run in _runs(_dealt([1, 2, 3, 5, 8, 13, 21, 34, 55, 89] * 3, 3), 3):
         assert run == sorted(run, reverse=True)
+
+
+def test_what_takes_as_long_every_other_worker_takes_from_the_end() -> None:
+    cases = [f"{name}[{topology}]" for name in ("roll", "outage") for topology in ("gateway", "mesh", "proxyless")]
+
+    first, second = _runs(dealt(cases, 2, takes_s=lambda _: 2, alone=_never), 2)
+
+    assert first == ["roll[gateway]", "roll[mesh]", "roll[proxyless]"]
+    assert second == ["outage[proxyless]", "outage[mesh]", "outage[gateway]"]
 
 
 def test_one_that_takes_longer_than_all_others_together_has_short_ones_behind_it() -> None:
