@@ -208,4 +208,7 @@ those, too, and `make smoke` the few that continuous integration runs on every c
 gateway-passthrough, gateway-header, mesh and proxyless. In containers everything on gateway-passthrough and
 gateway-header is one of the long ones. With `ARGS='--topology gateway-header'`, what is long on that topology alone
 runs, too.
+
+Two run side by side. Where the machine is too slow for that, so that one fails while its driver is late, that one is
+tried again alone, and says so.
 """

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from lab.errors import DeadlineError
 from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
 from lab.runtime import choose
+from scenarios import again
 from scenarios.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
 from scenarios.order import dealt
 from scenarios.scenario import Scenario, Teller, folder_name
@@ -30,7 +32,7 @@ from scenarios.steady import ROUTES, SteadyState, settle
 from scenarios.steps import own_lab
 from scenarios.telling import make_teller
 from scenarios.turn import Turn, taking_turns
-from scenarios.verdicts import INVALID, UNKNOWN, UnknownError, verdict_on
+from scenarios.verdicts import INVALID, UNKNOWN, LateError, UnknownError, verdict_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -85,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = theirs.get(_SESSION) or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     config.stash[_FOLDER] = config.getoption("--runs").resolve() / session
     config.stash[_TELLER] = make_teller(theirs.get("workerid"))
+    config.pluginmanager.register(again)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -236,8 +239,8 @@ def steady(lab: Lab, topologies: list[str]) -> SteadyState:
 
 
 @pytest.fixture(autouse=True)
-def _in_turn(lab: Lab, turn: Turn) -> Iterator[None]:  # noqa: ARG001 (which is up by then)
-    with turn.shared():
+def _in_turn(request: pytest.FixtureRequest, lab: Lab, turn: Turn) -> Iterator[None]:  # noqa: ARG001 (it is up by then)
+    with turn.shared(), turn.alone() if again.why_again(request.node) else nullcontext():
         yield
 
 
@@ -273,6 +276,10 @@ def scenario(
         teller=item.config.stash[_TELLER],
     )
     item.stash[_SCENARIO] = told
+    if _ERROR in item.stash:
+        del item.stash[_ERROR]  # of the first try
+    if first := again.why_again(item):
+        told.figure("tried again alone", first)
     told.teller.begin(f"{told.module.removeprefix('test_')}: {item.name.removeprefix('test_').replace('_', ' ')}")
     if time.monotonic() - item.config.stash.get(_STEADY_AT, -math.inf) > _STEADY_FOR_S:
         try:
@@ -302,9 +309,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         if _SCENARIO in pyfuncitem.stash:
             pyfuncitem.stash[_SCENARIO].check_faults_were_seen()
     except BaseException as error:
-        pyfuncitem.stash[_ERROR] = error
-        raise
+        pyfuncitem.stash[_ERROR] = told = _told(error, pyfuncitem)
+        if told is error:
+            raise
+        raise told from error
     return outcome
+
+
+def _told(error: BaseException, item: pytest.Item) -> BaseException:
+    """A failure beside another worker's scenario, while its own driver was late, is the machine's until it is alone."""
+    if isinstance(error, Exception) and again.may_try_again(item) and _SCENARIO in item.stash:
+        late = item.stash[_SCENARIO].late()
+        if late and not isinstance(error, LateError):
+            return LateError(f"{late}; {str(error).partition(chr(10))[0]}")
+    return error
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lab.errors import DeadlineError
 from lab.faults import Visible
+from lab.runs.folder import judged_before
 from lab.runs.marks import FAULTS, STEP, STEP_OVER, Act, read_acts, write_act
 from lab.waiting import eventually
 from scenarios.catalogue import RESULT
-from scenarios.verdicts import INVALID, UnknownError
+from scenarios.verdicts import INVALID, VALID, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -214,6 +215,12 @@ class Scenario:
     def runs(self) -> list[Path]:
         """Folders of its runs, in order."""
         return sorted(path.parent for path in self.folder.glob("*/plan.json") if not path.parent.is_symlink())
+
+    def late(self) -> str:
+        """What is said of a driver of its runs that did not send as it should have; empty if all did."""
+        runs = (judged_before(folder) for folder in self.runs())
+        verdicts = (verdict for run in runs if run for verdict in run.verdicts)
+        return next((each.summary for each in verdicts if each.checker == "driver" and each.outcome != VALID), "")
 
     def surroundings(self) -> list[tuple[str, str]]:
         """For the message of a failure: its steps, how units are, what those that matter said last, where to look.

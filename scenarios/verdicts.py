@@ -16,6 +16,10 @@ class UnknownError(Exception):
         super().__init__(f"UNKNOWN: {reason}")
 
 
+class LateError(UnknownError):
+    """This machine was too slow for the scenario; beside another worker's it tries again alone, see :mod:`.again`."""
+
+
 def verdict_on(error: BaseException | None) -> str:
     """By what ended a scenario."""
     if error is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.lab import CHECKOUT, Lab
+from scenarios.scenario import Scenario
+from scenarios.telling import make_teller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,3 +169,26 @@ def test_the_result_of_each_is_kept_in_one_folder_a_session(session) -> None:
         **dict.fromkeys(["test_fault_that_nobody_can_see", "test_fine_again"], ""),
     } == {each["name"]: each["topology"] for each in results}
     assert {"process"} == {each["runtime"] for each in results}
+
+
+def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(session, up: Lab, tmp_path: Path) -> None:
+    (kept,) = (session[1] / "runs" / "latest" / "some").glob("fine,mesh/2*Z")
+    told = Scenario(
+        lab=Lab(up.name, home=tmp_path),
+        folder=tmp_path / "runs",
+        module="test_some",
+        name="test_fine",
+        case="mesh",
+        topology="mesh",
+        runtime="process",
+        teller=make_teller("gw0"),
+    )
+    run = shutil.copytree(kept, told.folder / kept.name)
+    assert told.late() == ""
+
+    summary = json.loads((run / "summary.json").read_text())
+    [driver] = [each for each in summary["verdicts"] if each["checker"] == "driver"]
+    driver["outcome"], driver["summary"] = "unknown", "schedule delay p99 50 ms"
+    (run / "summary.json").write_text(json.dumps(summary))
+
+    assert told.late() == "schedule delay p99 50 ms"
