@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from lab.admin import AdminClient
 from lab.calls import call
 from lab.certifying import Certifying
-from lab.errors import InputError, LabError, LabNotRunningError, SpecError
-from lab.faults import AuditLog, Faulting, Journal
-from lab.identity import OPERATOR
-from lab.logs import lines_about
+from lab.errors import InputError, LabError, SpecError
+from lab.faults import Faulting
+from lab.looking import Looking
 from lab.publishing import Publishing
 from lab.roll import Interruption, carry_out
 from lab.routing.document import RouteTable, read_sources, sources_of
@@ -25,11 +24,9 @@ from lab.runtime import choose, make_runtime, possible_runtimes
 from lab.runtime.breaking import Breaking
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
-from lab.runtime.logs import log_of
-from lab.runtime.state import STATE_FILE, LabState, Running
+from lab.runtime.state import STATE_FILE, LabState
 from lab.spec import SIZES, override, read_spec, spec_file
 from lab.standup import FIRST_REVISION, StandUp
-from lab.status import LabEndpoints, LabStatus, UnitStatus
 from lab.transport import KeptChannels
 from lab.transport.security import MTLS
 from lab.units import plan
@@ -38,10 +35,8 @@ from services.caller.pages import PAGES
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.admin import ControlPlaneStatus
     from lab.calls import CallOutcome
     from lab.load.progress import Progress
-    from lab.logs import LogLine
     from lab.roll import RollOptions, RollProgress, RollResult
     from lab.runs import LoadOptions, RunResult, TogetherResult
     from lab.runtime import Runtime
@@ -53,7 +48,7 @@ DEFAULT_SPEC = SIZES["default"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
-class Lab(Publishing, Certifying, Faulting):
+class Lab(Looking, Publishing, Certifying, Faulting):
     """One lab, up or not.
 
     Args:
@@ -149,75 +144,6 @@ class Lab(Publishing, Certifying, Faulting):
         with exclusive(self.folder):
             return self._take_down(keep_logs=False)
 
-    # -- looking -------------------------------------------------------------------------------------------------
-
-    def status(self, *, memory: bool = False) -> LabStatus:
-        """How every unit is doing, and with ``memory`` what it takes. A unit that has crashed is ``exited``."""
-        state = LabState.of(self.folder)
-        runtime = self._runtime(state)
-        states = runtime.states(state.running)
-        sizes = runtime.memory_bytes(state.running) if memory else {}
-        units = []
-        for unit in state.plan.units:
-            how = states.get(unit.name, "absent")
-            running = state.running.get(unit.name, Running())
-            units.append(
-                UnitStatus(
-                    unit.name,
-                    unit.role,
-                    how,
-                    unit.address,
-                    running.pid,
-                    running.container[:12],
-                    runtime.last_words(unit.name) if how == "exited" else "",
-                    sizes.get(unit.name, 0),
-                )
-            )
-        return LabStatus(self.name, state.runtime, tuple(units), self._known(state))
-
-    def known(self) -> ControlPlaneStatus | None:
-        """What the control plane knows of the lab, as :meth:`status` has it; None if it does not answer."""
-        return self._known(LabState.of(self.folder))
-
-    def _known(self, state: LabState) -> ControlPlaneStatus | None:
-        try:
-            with self._admin(state) as admin:
-                return admin.status()
-        except LabNotRunningError:
-            return None
-
-    def tail(self, units: Sequence[str], lines: int = 5) -> dict[str, list[str]]:
-        """The last lines that each of these units has logged; a name that is no unit's is left out."""
-        state = LabState.of(self.folder)
-        meant = [unit for unit in state.plan.units if unit.name in units]
-        self._runtime(state).fetch_logs(meant)
-        return {unit.name: log_of(self.folder, unit.name).last_lines(lines) for unit in meant}
-
-    def endpoints(self) -> LabEndpoints:
-        """Where everything is, for outside clients."""
-        state = LabState.of(self.folder)
-        scheme = "https" if state.security == MTLS else "http"
-        return LabEndpoints(
-            callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
-            clients=state.plan.clients,
-            gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
-            central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
-            control_plane=state.plan.control_plane,
-            rest={unit.name: f"{scheme}://{unit.rest.outside}" for unit in state.plan.units if unit.rest},
-            identity=str(Identities(self.folder).of(OPERATOR)) if state.security == MTLS else "",
-            metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),
-        )
-
-    def audit(self, last: int = 0) -> AuditLog:
-        """So many of the latest acts of the audit log, or all for 0: the control plane's and the lab's own."""
-        state, missing, acts = LabState.of(self.folder), "", Journal(self.folder).acts()
-        try:
-            with self._admin(state) as admin:
-                acts += admin.acts(last)
-        except LabNotRunningError as error:
-            missing = str(error)
-        return AuditLog(tuple(sorted(acts, key=lambda act: act.at_ns)[-last:]), missing)
-
     # -- calling -------------------------------------------------------------------------------------------------
 
     def call(
@@ -240,21 +166,6 @@ class Lab(Publishing, Certifying, Faulting):
         self._check_caller(state, caller)
         address = state.plan.unit(caller).address
         return call(address, use_case, topology, context or {}, payload_bytes=payload_bytes)
-
-    def log_lines(self, request_id: str) -> list[LogLine]:
-        """What every unit wrote about one request, in the order of its way.
-
-        Raises:
-            InputError: no unit of this lab has written of it.
-        """
-        state = LabState.of(self.folder)
-        lines = lines_about(request_id, state.plan.units, self.folder, self._runtime(state))
-        if not lines:
-            raise InputError(
-                f"request {request_id!r}: no unit of lab {self.name} has written of it; callers, resolvers and models "
-                "write only where the lab was brought up with --log-requests"
-            )
-        return lines
 
     def load(
         self,
