@@ -321,8 +321,7 @@ def _told(error: BaseException, item: pytest.Item) -> BaseException:
     if isinstance(error, Exception) and again.may_try_again(item) and _SCENARIO in item.stash:
         late = item.stash[_SCENARIO].late()
         if late and not isinstance(error, LateError):
-            lines = str(error).splitlines() or [type(error).__name__]
-            return LateError(f"{late}; {next((line for line in lines if line.startswith('assert ')), lines[0])}")
+            return LateError(f"{late}; {str(error).partition(chr(10))[0] or type(error).__name__}")
     return error
 
 

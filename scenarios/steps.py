@@ -211,8 +211,16 @@ def assert_all_answered_rightly(result: RunResult) -> None:
         told_to_end = verdict.checker == "accounting" and verdict.outcome == "unknown" and UNSENT in summary.by_status
         if verdict.checker != "driver" and not told_to_end:
             by_outcome.setdefault(str(verdict.outcome), []).append(f"{verdict.checker}: {verdict.summary}")
-    assert by_outcome.get("invalid", []) == [], result.folder
-    assert (summary.failed, summary.missing, result.misrouted, result.torn) == (0, 0, 0, 0), result.folder
+    invalid = by_outcome.get("invalid", [])
+    assert not invalid, f"{'; '.join(invalid)}\n{result.folder}"
+    wrong = {
+        "failed": summary.failed,
+        "missing": summary.missing,
+        "misrouted": result.misrouted,
+        "torn": result.torn,
+    }
+    told = ", ".join(f"{count} {name}" for name, count in wrong.items() if count)
+    assert not told, f"{told} of {summary.planned}: {summary.by_status}\n{result.folder}"
     if unknown := by_outcome.get("unknown"):
         raise UnknownError(f"{'; '.join(unknown)}\n{result.folder}")
     if not summary.ok:
