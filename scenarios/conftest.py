@@ -309,20 +309,22 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
         if _SCENARIO in pyfuncitem.stash:
             pyfuncitem.stash[_SCENARIO].check_faults_were_seen()
     except BaseException as error:
-        pyfuncitem.stash[_ERROR] = told = _told(error, pyfuncitem)
-        if told is error:
-            raise
-        raise told from error
+        late = _late(error, pyfuncitem)
+        pyfuncitem.stash[_ERROR] = late or error
+        if late:
+            raise late from error
+        raise
     return outcome
 
 
-def _told(error: BaseException, item: pytest.Item) -> BaseException:
+def _late(error: BaseException, item: pytest.Item) -> LateError | None:
     """A failure beside another worker's scenario, while its own driver was late, is the machine's until it is alone."""
-    if isinstance(error, Exception) and again.may_try_again(item) and _SCENARIO in item.stash:
-        late = item.stash[_SCENARIO].late()
-        if late and not isinstance(error, LateError):
-            return LateError(f"{late}; {str(error).partition(chr(10))[0] or type(error).__name__}")
-    return error
+    if isinstance(error, LateError) or not isinstance(error, Exception):
+        return None
+    if not again.may_try_again(item) or _SCENARIO not in item.stash:
+        return None
+    late = item.stash[_SCENARIO].late()
+    return LateError(f"{late}; {str(error).partition(chr(10))[0] or type(error).__name__}") if late else None
 
 
 @pytest.hookimpl(wrapper=True)

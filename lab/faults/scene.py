@@ -188,9 +188,8 @@ class Scene:
         request = APIS["ranking.v1"].build_request(0)
         results: list[tuple[str, float]] = []
         with open_blocking_channel(unit.address) as channel:
-            with suppress(
-                grpc.FutureTimeoutError
-            ):  # the first is not to wait for the connection; if there is none, it says so
+            # No call is to wait for the connection; if there is none, it says so.
+            with suppress(grpc.FutureTimeoutError):
                 grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
             rank = ranking_pb2_grpc.RankingStub(channel).Rank
             for first in range(0, calls, _AT_ONCE):

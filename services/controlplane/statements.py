@@ -82,6 +82,7 @@ APPEND_ONLY = ("revisions", "events", "acknowledgements", "reports", "acts", "ou
 """Tables of which the database itself refuses to change or delete a row."""
 
 _SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
+_IN_FORCE_AT = "(SELECT COALESCE(MAX(revision), 0) FROM events WHERE phase = ? AND at_ns <= ?)"
 _EVENTS = "SELECT id, revision, phase, at_ns, detail FROM events"
 _ENDS = (Phase.CONVERGED.value, Phase.FAILED.value)
 _ALL = 2**62
@@ -208,8 +209,7 @@ class SqlStore:
 
     def all(self, since_ns: int = 0) -> list[StoredRevision]:
         """All revisions, oldest first, without those that another one had replaced by then, Unix nanoseconds."""
-        first = self._db.row("SELECT MAX(revision) FROM events WHERE phase = ? AND at_ns <= ?", (_ENDS[0], since_ns))
-        rows = self._db.rows(f"{_SELECT} WHERE revision >= ? ORDER BY revision", (first[0] or 0,) if first else (0,))
+        rows = self._db.rows(f"{_SELECT} WHERE revision >= {_IN_FORCE_AT} ORDER BY revision", (_ENDS[0], since_ns))
         return [self._stored(row) for row in rows]
 
     def text(self, revision: int) -> tuple[int | None, str] | None:

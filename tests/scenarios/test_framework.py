@@ -192,3 +192,4 @@ def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(session, up: Lab, t
     (run / "summary.json").write_text(json.dumps(summary))
 
     assert told.late() == "schedule delay p99 50 ms"
+    told.teller.close()
