@@ -1,10 +1,12 @@
 """A scenario for which the machine was too slow beside another worker's tries again, alone.
 
-It is a plugin of pytest. What the first try came to is told, and kept as a figure; only the second counts.
+It does so after all others of its worker: whoever is alone makes the other workers wait, or waits for them, and by then
+few of them are left. It is a plugin of pytest. What the first try came to is kept as a figure; only the second counts.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +15,11 @@ from _pytest.runner import runtestprotocol
 from scenarios.verdicts import LateError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
 _LATE = pytest.StashKey[str]()
 _AGAIN = pytest.StashKey[str]()
+_LATER = pytest.StashKey[dict[pytest.Item, "Sequence[pytest.TestReport]"]]()
 
 
 def why_again(item: pytest.Item) -> str:
@@ -32,19 +35,40 @@ def may_try_again(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Carries a scenario out, once or twice, with its fixtures."""
+    """Carries a scenario out, with its fixtures; after the last one also those that try again."""
     if not may_try_again(item):
         return None
+    later = item.session.stash.setdefault(_LATER, {})
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    reports = runtestprotocol(item, log=False, nextitem=nextitem)
-    if late := item.stash.get(_LATE, ""):
-        item.stash[_AGAIN] = late
-        item.user_properties.clear()
-        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+    reports = runtestprotocol(item, log=False, nextitem=nextitem or next(iter(later), None))
+    if _LATE in item.stash:
+        later[item] = reports
+    else:
+        _report(item, reports)
+    if nextitem is None:
+        for each, after in pairwise([*later, None]):
+            assert each is not None
+            each.stash[_AGAIN] = each.stash[_LATE]
+            each.user_properties.clear()
+            later[each] = runtestprotocol(each, log=False, nextitem=after)
+            _report(each, later.pop(each))
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Whoever has not come to a second try, as the session ended before, failed at the first."""
+    try:
+        return (yield)
+    finally:
+        for item, reports in session.stash.get(_LATER, {}).items():
+            _report(item, reports)
+
+
+def _report(item: pytest.Item, reports: Sequence[pytest.TestReport]) -> None:
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
 
 
 @pytest.hookimpl(wrapper=True)

@@ -210,5 +210,5 @@ gateway-header is one of the long ones. With `ARGS='--topology gateway-header'`,
 runs, too.
 
 Two run side by side. Where the machine is too slow for that, so that one fails while its driver is late, that one is
-tried again alone, and says so.
+tried again alone in the end, and says so.
 """

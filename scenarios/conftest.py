@@ -292,8 +292,9 @@ def scenario(
         left = settle(lab, steady)
         item.config.stash[_STEADY_AT] = -math.inf if left else time.monotonic()
     finally:
-        told.teller.end()
-    ended_by = item.stash.get(_ERROR, None)
+        ended_by = item.stash.get(_ERROR, None)
+        late = isinstance(ended_by, LateError) and again.may_try_again(item)
+        told.teller.end("the machine was too slow; tries again alone, after the others" if late else "")
     verdict = verdict_on(ended_by) if ended_by or not left else INVALID
     result = told.finish(verdict, str(ended_by or left))
     item.user_properties += told.properties(result)

@@ -49,8 +49,8 @@ class Teller(Protocol):
     def step_over(self, *, ok: bool, took_s: float) -> None:
         """That step ends."""
 
-    def end(self) -> None:
-        """The scenario is over."""
+    def end(self, word: str = "") -> None:
+        """The scenario is over, and this is to be said of it."""
 
     def close(self) -> None:
         """So are all."""

@@ -57,8 +57,10 @@ class PlainTeller:
         if not ok:
             self._say(f"  … failed after {took_s:.1f} s")
 
-    def end(self) -> None:
-        """The scenario is over."""
+    def end(self, word: str = "") -> None:
+        """The scenario is over, and this is to be said of it."""
+        if word:
+            self._say(f"  … {word}")
 
     def close(self) -> None:
         """So are all."""
@@ -100,8 +102,10 @@ class LiveTeller:
         self._lines.append(Text.assemble(("  " + mark, style), f" {self._current} ", (f"{took_s:.1f} s", "dim")))
         self._current = ""
 
-    def end(self) -> None:
-        """The scenario is over."""
+    def end(self, word: str = "") -> None:
+        """The scenario is over, and this is to be said of it."""
+        if word:
+            self._lines.append(Text(f"  … {word}"))
         if self._live is not None:
             self._live.stop()
             self._live = None
