@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from lab.transport.audit import Audited
 
     Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
     Headers = Iterable[tuple[str, str | bytes]]
     Refusal = tuple[grpc.StatusCode, str]
 
 MAX_HEADER_BYTES = 16 * 1024
 """All of a request's headers together. gRPC itself has such a limit, but only clients that keep to it meet it: headers
 that come in pieces pass (tried with 100 KB against 16, by raw HTTP/2)."""
+
+_HANDLERS_KEPT = 64
 
 _DENIED, _TOO_MUCH = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -38,22 +42,17 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def __init__(self, admits: Mapping[str, Collection[str]] | None, audit: Audited | None = None) -> None:
         self._admits, self._audit = admits, audit
+        # A method has one handler, or a few; a server with an access log makes one for every call.
+        self._behind = lru_cache(_HANDLERS_KEPT)(self._stand_before)
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> Handler | None:
         """See gRPC."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        method = handler_call_details.method
-        headers = handler_call_details.invocation_metadata or ()
-        if self._admits is None:
-            too_much = _too_much(_service_of(method), headers)
-            return _guarded(handler, lambda _: too_much) if too_much else handler
-        return _guarded(handler, lambda context: self.refusal(method, context, headers))
+        return None if handler is None else self._behind(handler_call_details.method, handler)
 
     def refusal(self, method: str, context: Context, headers: Headers) -> Refusal | None:
         """Why a call is turned away; None if it is not.
@@ -68,6 +67,9 @@ class Guard(grpc.aio.ServerInterceptor):
         if denied and self._audit is not None:
             self._audit.refused(method, context, _DENIED, denied)
         return (_DENIED, denied) if denied else _too_much(service, headers)
+
+    def _stand_before(self, method: str, handler: Handler) -> Handler:
+        return _guarded(handler, lambda context: self.refusal(method, context, context.invocation_metadata() or ()))
 
 
 def guard_of(
@@ -105,9 +107,7 @@ def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[
     return f"{service}: not for {identity.uri}; for {' and '.join(sorted(roles)) or 'the operator'} only"
 
 
-def _guarded(
-    handler: grpc.RpcMethodHandler[Any, Any], refusal: Callable[[Context], Refusal | None]
-) -> grpc.RpcMethodHandler[Any, Any]:
+def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None]) -> Handler:
     kind = f"{'stream' if handler.request_streaming else 'unary'}_{'stream' if handler.response_streaming else 'unary'}"
     behaviour = getattr(handler, kind)
 
@@ -127,7 +127,7 @@ def _guarded(
             yield answer
 
     make = getattr(grpc, f"{kind}_rpc_method_handler")
-    guarded: grpc.RpcMethodHandler[Any, Any] = make(
+    guarded: Handler = make(
         several if handler.response_streaming else one, handler.request_deserializer, handler.response_serializer
     )
     return guarded
