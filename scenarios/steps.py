@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from lab.admin import ControlPlaneStatus
     from lab.checkers import Outcome
     from lab.faults import Fault
     from lab.history import Record
@@ -105,22 +106,34 @@ def _is_over(run: Future[RunResult]) -> bool:
     return run.done() and run.exception() is None
 
 
+def known(lab: Lab) -> ControlPlaneStatus:
+    """What the control plane knows, once it answers: that it does not says nothing of nodes and replicas.
+
+    Raises:
+        DeadlineError: it does not.
+    """
+    answer = eventually("the control plane answers", lab.known, within=CONNECTED_WITHIN)
+    assert answer is not None
+    return answer
+
+
 def connected(lab: Lab) -> set[str]:
-    """The nodes that the control plane holds a stream with; none if it does not answer."""
-    known = lab.known()
-    return {node.node for node in known.nodes} if known else set()
+    """The nodes that the control plane holds a stream with."""
+    return _nodes(known(lab))
+
+
+def _nodes(known: ControlPlaneStatus) -> set[str]:
+    return {node.node for node in known.nodes}
 
 
 def held(lab: Lab) -> set[int]:
-    """The revisions that nodes hold; none if the control plane does not answer."""
-    known = lab.known()
-    return {node.acked_revision for node in known.nodes} if known else set()
+    """The revisions that nodes hold."""
+    return {node.acked_revision for node in known(lab).nodes}
 
 
 def registered(lab: Lab) -> set[str]:
-    """The model replicas that the control plane knows of and that have loaded something; none if it does not answer."""
-    known = lab.known()
-    return {replica.replica for replica in known.replicas if replica.loaded} if known else set()
+    """The model replicas that the control plane knows of and that have loaded something."""
+    return {replica.replica for replica in known(lab).replicas if replica.loaded}
 
 
 def is_gone(lab: Lab, unit: str) -> bool:
@@ -163,7 +176,7 @@ def await_connected(lab: Lab, nodes: set[str]) -> None:
     """Returns once the control plane is there and holds a stream with each of these nodes again."""
     eventually(
         "all nodes are connected again",
-        lambda: nodes - connected(lab),
+        lambda: nodes - _nodes(answer) if (answer := lab.known()) else nodes,
         within=CONNECTED_WITHIN,
         until=lambda missing: not missing,
     )

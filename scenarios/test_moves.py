@@ -13,6 +13,7 @@ from lab.waiting import eventually
 from scenarios.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
+    known,
     moved_table,
     seen_by,
     statuses_of,
@@ -85,6 +86,5 @@ def test_a_model_that_moves_breaks_whoever_hard_coded_its_address(scenario: Scen
 
 def _loaded(lab: Lab, cluster: str) -> set[str]:
     """Replicas of a cluster that hold the version that moves."""
-    known = lab.known()
-    replicas = known.replicas if known else ()
+    replicas = known(lab).replicas
     return {each.replica for each in replicas if each.replica.startswith(f"{cluster}-") and KEY in each.loaded}

@@ -18,6 +18,7 @@ from scenarios.steps import (
     await_requests,
     cut_by,
     cutting,
+    known,
     records_of,
     registered,
     statuses_of,
@@ -162,6 +163,5 @@ def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
 
 def _cold_ns(lab: Lab, replica: str) -> int:
     """Now, if it is registered and has loaded nothing, Unix nanoseconds; else 0."""
-    known = lab.known()
-    cold = {each.replica for each in known.replicas if not each.loaded} if known else set()
+    cold = {each.replica for each in known(lab).replicas if not each.loaded}
     return time.time_ns() if replica in cold else 0

@@ -13,7 +13,7 @@ import pytest
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, dial, seen_by, under_load
+from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, dial, known, seen_by, under_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,8 +57,7 @@ def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Ite
 
 def _without(lab: Lab, key: str) -> str:
     """A cluster that holds no such version: the next scenario finds it where this one has it loaded, for a while."""
-    known = lab.known()
-    holding = {each.replica.rpartition("-")[0] for each in known.replicas if key in each.loaded} if known else set()
+    holding = {each.replica.rpartition("-")[0] for each in known(lab).replicas if key in each.loaded}
     return next(cluster for cluster in OTHERS if cluster not in holding)
 
 
