@@ -55,6 +55,7 @@ class Conductor:
         self._count = max(1, self._steering.workers)
         self._environment = environment_of(plan)
         self._workers = Workers(file, 0, 0)
+        self._member: Member | None = None  # where there are no workers
         self._counts: dict[int, Count] = {}
         self._recent_ns: list[int] = []
         self._accounts: list[Account] = []
@@ -102,10 +103,10 @@ class Conductor:
                 "not all workers came up",
             )
         else:
-            member = Member(self._plan, WHOLE, self._environment)
-            member.get_ready()
+            self._member = Member(self._plan, WHOLE, self._environment)
+            self._member.get_ready()
             self._listen(self._environment.create_local_runner())
-            member.listen()
+            self._member.listen()
 
     def _listen(self, runner: Any) -> None:
         hear(runner, PROGRESS, lambda data: self._take_count(Count.from_message(data)))
@@ -216,6 +217,8 @@ class Conductor:
         if self._environment.runner is not None:
             self._environment.runner.quit()
         self._workers.end()
+        if self._member is not None:
+            self._member.leave()
 
     # -- within --------------------------------------------------------------------------------------------------
 

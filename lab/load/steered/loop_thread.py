@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 
+_ENDED_WITHIN_S = 5.0
+
+
 class LoopThread:
     """Runs one coroutine in a thread of its own. Made and used in gevent's thread, unless said otherwise.
 
@@ -30,13 +33,26 @@ class LoopThread:
         self._watcher.start(self._take_in_hub)
         self._for_hub: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
         self._for_loop: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._loop_will_look = True  # until there is a loop, which begins with a look
         self.ended = AsyncResult()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Begins."""
-        threading.Thread(target=self._run, args=(work,), name="event loop", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(work,), name="event loop", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Cancels the coroutine if it has not ended, and returns once the thread is gone.
+
+        An interpreter that ends while gRPC is at work in a thread may crash.
+        """
+        if self._thread is not None:
+            self.in_loop(self._cancel)
+            gevent.wait([self.ended], timeout=_ENDED_WITHIN_S)
+            self._thread.join(_ENDED_WITHIN_S)
 
     def in_loop(self, call: Callable[..., object], *args: Any) -> None:
         """Calls in the event loop, soon."""
@@ -60,12 +76,16 @@ class LoopThread:
             self.in_hub(self.ended.set, result)
 
     async def _work(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         self._take_in_loop()
         try:
             return await work()
         finally:
             self._loop_will_look = True  # it never will again
+
+    def _cancel(self) -> None:
+        assert self._task is not None  # noqa: S101 (it calls)
+        self._task.cancel()
 
     def _take_in_loop(self) -> None:
         self._loop_will_look = False  # first: what comes from here on is either seen below, or asks for another look

@@ -48,6 +48,7 @@ class Member:
         self._plan, self._share, self._environment = plan, share, environment
         self._schedule = plan.schedule().of(share) if plan.scheduled else None
         self._thread = LoopThread()
+        self._greenlets: list[gevent.Greenlet] = []
         self._stop: Stop | None = None
         self._sender: Sender | None = None
         self._start: Start | None = None
@@ -82,8 +83,12 @@ class Member:
         assert runner is not None  # noqa: S101 (said above)
         hear(runner, GO, self._go)
         hear(runner, STOP, self._ask_to_stop)
-        gevent.spawn(self._count)
-        gevent.spawn(self._close)
+        self._greenlets = [gevent.spawn(self._count), gevent.spawn(self._close)]
+
+    def leave(self) -> None:
+        """Ends what it is at, if it has not ended."""
+        gevent.killall(self._greenlets)
+        self._thread.end()
 
     def _send(self, question: Any) -> None:
         assert self._sender is not None  # noqa: S101 (users come when all is ready)
