@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
+from datetime import timedelta
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from lab.errors import InputError, UnitError
 from lab.runtime import choose
 from lab.runtime.compose import engine, subnets, why_not
+from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,3 +149,28 @@ def test_a_lab_whose_temporary_files_are_elsewhere_gets_no_network_of_another(tm
     assert not subnets.reserve(owners[1], []).overlaps(first)
     for owner in owners:
         subnets.release(owner)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="nothing here ties a command to who began it")
+def test_who_is_killed_leaves_no_compose_command_that_goes_on(tmp_path: Path) -> None:
+    slow = tmp_path / "docker"
+    slow.write_text("#!/bin/sh\necho $$\nexec sleep 60\n")
+    slow.chmod(0o755)
+    program = "from lab.runtime.compose.engine import compose; compose(['up'], {}, lambda pid: print(pid, flush=True))"
+    begun = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with begun:
+        assert begun.stdout is not None
+        command = psutil.Process(int(begun.stdout.readline()))
+        begun.kill()
+        begun.wait()
+
+    try:
+        eventually("it has ended", lambda: not command.is_running(), within=timedelta(seconds=10))
+    finally:
+        if command.is_running():
+            command.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -115,7 +116,7 @@ def compose(
     lines: list[str] = []
     # In a session of its own: a terminal's Ctrl-C would reach it a second time.
     with subprocess.Popen(
-        ["docker", "compose", *arguments],
+        [*_dies_with_us(), "docker", "compose", *arguments],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -135,6 +136,12 @@ def compose(
     if command.returncode:
         reason = explain("\n".join(lines))
         raise UnitError(f"docker compose {_verb(arguments)}: {reason}")
+
+
+@cache
+def _dies_with_us() -> tuple[str, ...]:
+    """Before a command, where there is such a thing: who is killed leaves none that goes on making containers."""
+    return ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
 
 def _knock(host: str | None) -> bool:
