@@ -45,7 +45,7 @@ class LoopThread:
         self._thread.start()
 
     def end(self) -> None:
-        """Cancels the coroutine if it has not ended, and returns once the thread is gone.
+        """Cancels the coroutine if it has not ended, and returns once the thread is gone, or after some seconds.
 
         An interpreter that ends while gRPC is at work in a thread may crash.
         """

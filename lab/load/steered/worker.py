@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> None:
     runner = environment.create_worker_runner(MASTER_HOST, int(port))
     member.listen()
     runner.greenlet.join()
+    member.leave()
 
 
 def _end_with_driver() -> None:
