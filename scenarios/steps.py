@@ -122,8 +122,8 @@ def connected(lab: Lab) -> set[str]:
     return _nodes(known(lab))
 
 
-def _nodes(known: ControlPlaneStatus) -> set[str]:
-    return {node.node for node in known.nodes}
+def _nodes(status: ControlPlaneStatus) -> set[str]:
+    return {node.node for node in status.nodes}
 
 
 def held(lab: Lab) -> set[int]:
@@ -141,10 +141,10 @@ def is_gone(lab: Lab, unit: str) -> bool:
     status = lab.status()
     if any(each.state == "running" for each in status.units if each.name == unit):
         return False
-    known = status.control_plane
-    if known is None:
+    answer = status.control_plane
+    if answer is None:
         return unit == CONTROL_PLANE
-    return unit not in {node.node for node in known.nodes} | {each.replica for each in known.replicas}
+    return unit not in _nodes(answer) | {each.replica for each in answer.replicas}
 
 
 def is_answered(lab: Lab, topology: str, caller: str, use_case: str = "ContinueWatchingRanking") -> bool:
