@@ -120,8 +120,9 @@ docs: $(VENV)/ready  ## Build the documentation's pages, which need no network: 
 figures: $(VENV)/ready  ## Measure every figure that README and docs quote anew, in ROUNDS rounds; says which have moved
 	@$(BIN)/python -m docs.site.figures --rounds $(ROUNDS) $(ARGS)
 
+# Without its cache: which modules are the project's own depends on other files than the one that is looked at.
 lint: $(VENV)/ready  ## Check style, types and floors
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff check --quiet --no-cache .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }

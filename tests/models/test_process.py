@@ -15,9 +15,8 @@ from models.proto.ranking.v1 import ranking_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import ControlPlane, ReplicaProcess
-
     from models.proto.ranking.v1 import ranking_pb2
+    from tests.models.conftest import ControlPlane, ReplicaProcess
 
 
 async def exit_code(process: subprocess.Popen[str]) -> int:

@@ -17,9 +17,8 @@ from models.proto.serving.v1 import serving_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import RunningReplica
-
     from models.proto.ranking.v1 import ranking_pb2
+    from tests.models.conftest import RunningReplica
 
 KEY = "x-routing-key"
 

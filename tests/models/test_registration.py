@@ -12,9 +12,8 @@ from models.stub import registration
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from conftest import ControlPlane, RunningReplica, StartReplica
-
     from models.proto.ranking.v1 import ranking_pb2
+    from tests.models.conftest import ControlPlane, RunningReplica, StartReplica
 
 NEVER_MS = "600000"
 

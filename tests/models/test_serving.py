@@ -10,9 +10,8 @@ from models.scoring import scores
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import RunningReplica
-
     from models.proto.ranking.v1 import ranking_pb2
+    from tests.models.conftest import RunningReplica
 
 KEY = "x-routing-key"
 

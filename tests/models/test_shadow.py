@@ -13,9 +13,8 @@ from models.proto.control.v1 import stub_pb2
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import RunningReplica
-
     from models.proto.ranking.v1 import ranking_pb2
+    from tests.models.conftest import RunningReplica
 
 KEY = "x-routing-key"
 
