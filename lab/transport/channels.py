@@ -46,6 +46,9 @@ DATA_KEEPALIVE: tuple[Option, ...] = (
     ("grpc.http2.ping_timeout_ms", 3000),
     ("grpc.http2.max_pings_without_data", 0),
 )
+# Whoever asks once has one attempt: where it fails, so does the call, as it does not wait for the next. A TLS handshake
+# on a busy machine takes more than a second at times. Less than such a call's deadline, so that the reason is told.
+_ONE_ATTEMPT: Option = ("grpc.min_reconnect_backoff_ms", 4000)
 # Channels to the same address share a connection otherwise, if their options are the same.
 _OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
 # A server that stops drops the requests that wait to be taken up, so its clients must leave it before: each watches the
@@ -107,7 +110,8 @@ def open_channel(
 def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:
     """A channel for code without an event loop: the command line, notebooks, tests. It keeps its certificate.
 
-    It has a connection of its own, and tries to get one at once, whatever other channels have met with before.
+    It has a connection of its own, and tries to get one at once, whatever other channels have met with before; each
+    attempt may take 4 s. Where nobody listens, it fails at once.
 
     Args:
         address: one ``host:port``, or several ``ip:port`` with commas between: the first that can be reached is spoken
@@ -115,7 +119,8 @@ def open_blocking_channel(address: str, security: Security | None = None, peer: 
         security: as for :func:`open_channel`.
         peer: likewise.
     """
-    target, options = any_of(address), (*OPTIONS, _OWN_CONNECTION)
+    target = any_of(address)
+    options: tuple[Option, ...] = tuple((dict(OPTIONS) | dict([_ONE_ATTEMPT, _OWN_CONNECTION])).items())
     security, peer = who_is_there(address.split(",", 1)[0], security, peer)
     if not security.is_mtls:
         return grpc.insecure_channel(target, options=options)
