@@ -328,3 +328,32 @@ async def gateway_up(
         await server.stop(0)
         access_log.close()
         await pool.close()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(64 * 1024):
+        writer.write(chunk)
+        await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def relayed(address: str, *, late_s: float = 0.0) -> AsyncIterator[tuple[str, list[float]]]:
+    """Another way to an address; gives where it begins, and when each connection there came, by the monotonic clock.
+
+    Nothing passes over a connection until it has been there for ``late_s`` seconds.
+    """
+    host, port = address.rsplit(":", 1)
+    came: list[float] = []
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(time.monotonic())
+        await asyncio.sleep(late_s)
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer), return_exceptions=True)
+
+    relay = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{relay.sockets[0].getsockname()[1]}", came
+    finally:
+        relay.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
-from lab.client.wire import Wire
 from lab.routing.resilience import Policy
 from services.gateway.replicas import MODEL, Replica, Replicas, peer_of
+from services.gateway.wires import Wires
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -34,9 +35,10 @@ class Backend:
 
     hedge = None
 
-    def __init__(self, addresses: tuple[str, ...], security: Security | None, peer: str = MODEL) -> None:
-        self.wire = Wire(addresses, security, peer=peer)
+    def __init__(self, addresses: tuple[str, ...], wires: Wires, peer: str = MODEL) -> None:
+        self.wire = wires.take(addresses, peer)
         self.in_flight = 0
+        self._give_back = partial(wires.give_back, addresses, peer)
         self._idle = asyncio.Event()
 
     def take(self, tried: Collection[object] = ()) -> Backend:
@@ -69,16 +71,12 @@ class Backend:
     def end_repeat(self) -> None:
         """Nothing was begun."""
 
-    async def close_when_idle(self) -> None:
-        """Closes the channel once nobody uses it; nobody begins to once another backend has taken its place."""
+    async def leave(self) -> None:
+        """Gives the way back once nobody uses it; nobody begins to once another backend has taken its place."""
         while self.in_flight:
             self._idle.clear()
             await self._idle.wait()
-        await self.wire.close()
-
-    async def close(self) -> None:
-        """Closes the channel at once."""
-        await self.wire.close()
+        self._give_back()
 
 
 Lane = Backend | Replica
@@ -89,11 +87,11 @@ class Pool:
     """Where the replicas of each routing key are. Keys with the same replicas and no policy share a channel."""
 
     def __init__(self, security: Security | None = None) -> None:
-        self._security = security
+        self._wires = Wires(security)
         self._by_key: dict[str, Backend | Replicas] = {}
         self._by_addresses: dict[tuple[str, tuple[str, ...]], Backend] = {}
         self._treated: dict[str, Replicas] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def backend(self, routing_key: str) -> Backend | Replicas | None:
         """Where requests with this key go; None if it has no replica."""
@@ -106,7 +104,7 @@ class Pool:
         standby: Mapping[str, tuple[str, ...]] | None = None,
         clusters: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
-        """Connects to what is new, then swaps, then closes what is no longer used. To be called by one at a time.
+        """Connects to what is new, then swaps, then leaves what is no longer used. To be called by one at a time.
 
         Args:
             endpoints: by routing key, ``ip:port`` of each replica.
@@ -122,13 +120,13 @@ class Pool:
         peers = {key: tuple(map(peer_of, clusters.get(key, ("", "")))) for key in all_wanted}
         wanted = {key: (peers[key][0], addresses) for key, addresses in all_wanted.items() if key not in policies}
         new = {
-            (peer, addresses): Backend(addresses, self._security, peer)
+            (peer, addresses): Backend(addresses, self._wires, peer)
             for peer, addresses in set(wanted.values()) - set(self._by_addresses)
         }
         treated = {
             key: before
             if (before := self._treated.get(key)) is not None and before.policy == policies[key]
-            else Replicas(policies[key], self._security)
+            else Replicas(policies[key], self._wires)
             for key in all_wanted
             if key in policies
         }
@@ -151,17 +149,15 @@ class Pool:
         self._by_addresses, self._treated = channels, treated
         self._by_key = {**{key: channels[place] for key, place in wanted.items()}, **treated}
         for lane in gone:
-            self._close(lane)
-
-    def _close(self, lane: Lane) -> None:
-        task = asyncio.create_task(lane.close_when_idle())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+            task = asyncio.create_task(lane.leave())
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
     async def close(self) -> None:
         """Closes everything at once."""
-        for task in self._closing:
+        for task in self._leaving:
             task.cancel()
-        lanes: list[Lane] = [*self._by_addresses.values()]
-        lanes += [each for group in self._treated.values() for each in group.all()]
-        await asyncio.gather(*(lane.close() for lane in lanes))
+        for group in self._treated.values():
+            for each in group.all():
+                each.stop()
+        await self._wires.close()

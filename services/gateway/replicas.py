@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,13 +16,12 @@ import grpc.aio
 from grpc_health.v1 import health_pb2
 
 from lab.client.status import FALLS_BACK
-from lab.client.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from lab.routing.resilience import Health, Hedge, Policy, Retries
-    from lab.transport import Security
+    from services.gateway.wires import Wires
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()
@@ -64,14 +64,14 @@ class Replica:
         stands_in: whether it is for while none of the others can answer.
     """
 
-    def __init__(self, address: str, group: Replicas, security: Security | None, peer: str = MODEL) -> None:
-        self.wire = Wire((address,), security, peer=peer)
+    def __init__(self, address: str, group: Replicas, wires: Wires, peer: str = MODEL) -> None:
+        self.wire = wires.take((address,), peer)
         self.peer = peer
         self.in_flight = 0
         self.since = 0.0
         self.stands_in = False
-        self._address = address
         self._group = group
+        self._give_back = partial(wires.give_back, (address,), peer)
         self._failures = 0
         self._out_until = 0.0
         self._healthy = True
@@ -123,20 +123,18 @@ class Replica:
                 self._healthy = not failures
             await asyncio.sleep(health.every_s)
 
-    async def close_when_idle(self) -> None:
-        """Closes the way there once nobody uses it."""
-        if self._asking is not None:
-            self._asking.cancel()
+    async def leave(self) -> None:
+        """Gives the way there back once nobody uses it."""
+        self.stop()
         while self.in_flight:
             self._idle.clear()
             await self._idle.wait()
-        await self.wire.close()
+        self._give_back()
 
-    async def close(self) -> None:
-        """Closes the way there at once."""
+    def stop(self) -> None:
+        """Asks it no longer how it is."""
         if self._asking is not None:
             self._asking.cancel()
-        await self.wire.close()
 
 
 class Replicas:
@@ -147,11 +145,11 @@ class Replicas:
         in_flight: attempts under way to all of them.
     """
 
-    def __init__(self, policy: Policy, security: Security | None = None) -> None:
+    def __init__(self, policy: Policy, wires: Wires) -> None:
         self.policy = policy
         self.in_flight = 0
         self._again = 0
-        self._security = security
+        self._wires = wires
         self._by_address: dict[str, Replica] = {}
         self._turn = 0
         retries = policy.retries
@@ -260,7 +258,7 @@ class Replicas:
             its = standby_peer if stands_in else peer
             before = known.get(address)
             is_known = before is not None and before.peer == its
-            each = before if before is not None and is_known else Replica(address, self, self._security, its)
+            each = before if before is not None and is_known else Replica(address, self, self._wires, its)
             each.stands_in = stands_in
             wanted[address] = each
         new = [each for address, each in wanted.items() if each is not known.get(address)]

@@ -1,0 +1,97 @@
+"""Ways to replicas outlast what they were made for, by a while."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import grpc.aio
+import pytest
+
+from lab.transport import open_channel
+from models.proto.ranking.v1 import ranking_pb2_grpc
+from services.gateway.wires import Wires
+from tests.parts import ControlPlane, Model, gateway_up, rank_request, relayed, update, use_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from lab.client.wire import Wire
+
+WITHIN_S = 5.0
+
+
+async def is_open(wire: Wire) -> bool:
+    try:
+        await wire.ready(WITHIN_S)
+    except grpc.aio.UsageError:  # of a channel that is closed
+        return False
+    return True
+
+
+@asynccontextmanager
+async def some(kept_s: float) -> AsyncIterator[Wires]:
+    wires = Wires(kept_s=kept_s)
+    try:
+        yield wires
+    finally:
+        await wires.close()
+
+
+async def test_what_is_taken_again_soon_is_the_same_and_open(model: Model) -> None:
+    async with some(kept_s=60) as wires:
+        wire = wires.take((model.address,), "model")
+        wires.give_back((model.address,), "model")
+        assert wires.take((model.address,), "model") is wire
+        assert await is_open(wire)
+
+
+async def test_what_nobody_takes_again_is_closed_and_what_comes_then_is_new(model: Model) -> None:
+    async with some(kept_s=0.05) as wires:
+        wire = wires.take((model.address,), "model")
+        wires.give_back((model.address,), "model")
+        async with asyncio.timeout(WITHIN_S):
+            while await is_open(wire):
+                await asyncio.sleep(0.01)
+        again = wires.take((model.address,), "model")
+        assert again is not wire
+        assert await is_open(again)
+
+
+async def test_it_stays_open_for_whoever_still_holds_it(model: Model) -> None:
+    async with some(kept_s=0) as wires:
+        wire = wires.take((model.address,), "model")
+        assert wires.take((model.address,), "model") is wire
+        wires.give_back((model.address,), "model")
+        await asyncio.sleep(0)  # were it to be closed, it would be by now
+        await asyncio.sleep(0)
+        assert await is_open(wire)
+
+
+async def test_whoever_else_must_be_there_is_asked_another_way(model: Model) -> None:
+    async with some(kept_s=60) as wires:
+        one = wires.take((model.address,), "model/ml-cluster-1")
+        wires.give_back((model.address,), "model/ml-cluster-1")
+        assert wires.take((model.address,), "model/ml-cluster-2") is not one
+
+
+@pytest.mark.parametrize("settings", [{}, {"retries": {"attempts": 2}}], ids=["balanced by gRPC", "each by itself"])
+async def test_a_model_that_moves_away_and_back_is_connected_to_once(
+    control_plane: ControlPlane, model: Model, settings: dict[str, object]
+) -> None:
+    async with (
+        Model("rows.v1", replica="r2").up() as other,
+        relayed(model.address) as (address, came),
+        gateway_up(control_plane.address) as gateway,
+        open_channel(gateway) as channel,
+    ):
+        for revision, place in enumerate([address, other.address, address], start=1):
+            rows = use_case("rows@v1", **settings)
+            message = update(revision, use_cases={"HomepageRows": rows}, endpoints={"rows.v1": [place]})
+            await control_plane.put_in_force(message, "gateway")
+            request = rank_request()
+            request.envelope.use_case, request.envelope.context.caller = "HomepageRows", "homepage"
+            answer = await ranking_pb2_grpc.RankingStub(channel).Rank(request)
+            assert answer.answered_by.replica == ("r2" if place == other.address else "r1")
+        assert len(came) == 1
