@@ -21,7 +21,7 @@ _KEPT_S = 10.0
 class _Held:
     wire: Wire
     holders: int = 0
-    closing: asyncio.Task[None] | None = None
+    closes: asyncio.TimerHandle | None = None
 
 
 class Wires:
@@ -36,6 +36,7 @@ class Wires:
         self._security = security
         self._kept_s = kept_s
         self._held: dict[Place, _Held] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def take(self, addresses: tuple[str, ...], peer: str) -> Wire:
         """The way there, to one or several ``ip:port``, where this peer must be; to be given back."""
@@ -43,9 +44,9 @@ class Wires:
         held = self._held.get(place)
         if held is None:
             held = self._held[place] = _Held(Wire(addresses, self._security, peer=peer))
-        if held.closing is not None:
-            held.closing.cancel()
-            held.closing = None
+        if held.closes is not None:
+            held.closes.cancel()
+            held.closes = None
         held.holders += 1
         return held.wire
 
@@ -55,17 +56,17 @@ class Wires:
         held = self._held[place]
         held.holders -= 1
         if not held.holders:
-            held.closing = asyncio.create_task(self._close_later(place, held.wire))
+            held.closes = asyncio.get_running_loop().call_later(self._kept_s, self._close, place)
 
-    async def _close_later(self, place: Place, wire: Wire) -> None:
-        await asyncio.sleep(self._kept_s)
-        del self._held[place]
-        await wire.close()
+    def _close(self, place: Place) -> None:
+        task = asyncio.create_task(self._held.pop(place).wire.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Closes all of them at once, whoever holds them."""
         held, self._held = list(self._held.values()), {}
         for each in held:
-            if each.closing is not None:
-                each.closing.cancel()
-        await asyncio.gather(*(each.wire.close() for each in held))
+            if each.closes is not None:
+                each.closes.cancel()
+        await asyncio.gather(*(each.wire.close() for each in held), *self._closing)
