@@ -70,7 +70,8 @@ async def serve(stop: asyncio.Event, control_plane: str, cluster: str) -> None:
     await stop.wait()
     # Leave first, then finish: nobody notices.
     registration.start_draining()
-    await asyncio.wait_for(registration.drain_reported.wait(), timeout=1)
+    async with asyncio.timeout(1):
+        await registration.drain_reported.wait()
     await server.stop(grace=1)
     registering.cancel()
 

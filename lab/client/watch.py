@@ -40,7 +40,8 @@ class Watch:
             UnitError: it has not in time.
         """
         try:
-            await asyncio.wait_for(self._begun.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._begun.wait()
         except TimeoutError:
             raise UnitError(f"the resolver has named no revision within {timeout_s:g} s") from None
 

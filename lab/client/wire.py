@@ -95,7 +95,8 @@ class Wire:
             UnitError: none of the addresses can be reached in time.
         """
         try:
-            await asyncio.wait_for(self._channel.channel_ready(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._channel.channel_ready()
         except TimeoutError:
             raise UnitError(f"{', '.join(self._addresses)}: not reached within {timeout_s:g} s") from None
 

@@ -142,7 +142,8 @@ async def warm_up(plan: LoadPlan, client: LoadClient, errors: dict[str, str]) ->
         message = payloads.get(use_case.api, plan.payload_bytes).message
         call = client.call(use_case.name, message, context, request_id=f"warm-up-{number}")
         try:
-            await asyncio.wait_for(call, plan.timeout_s)
+            async with asyncio.timeout(plan.timeout_s):
+                await call
         except CallError as error:
             errors[use_case.name] = str(error)
         except TimeoutError:

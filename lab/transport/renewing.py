@@ -81,7 +81,7 @@ class RenewingChannel(grpc.aio.Channel):
         self._open_now, self._version = open_now, version
         self._seen = version()
         self.held = _Held(open_now())
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], _Held] = {}
         self._renewing = asyncio.get_running_loop().create_task(self._renew_for_ever())
 
     async def _renew_for_ever(self) -> None:
@@ -98,7 +98,8 @@ class RenewingChannel(grpc.aio.Channel):
         """Whether a new channel has taken over; it has not if the other side cannot be reached now."""
         channel = self._open_now()
         try:
-            await asyncio.wait_for(channel.channel_ready(), _CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await channel.channel_ready()
         except TimeoutError:
             await channel.close()
             return False
@@ -107,8 +108,8 @@ class RenewingChannel(grpc.aio.Channel):
             raise
         old, self.held = self.held, _Held(channel)
         task = asyncio.create_task(old.close_when_idle())
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing[task] = old
+        task.add_done_callback(self._closing.pop)
         return True
 
     # -- as any channel ------------------------------------------------------------------------------------------
@@ -138,10 +139,13 @@ class RenewingChannel(grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """Closes it, and those before it; calls under way may end within ``grace`` seconds."""
         self._renewing.cancel()
-        for task in self._closing:
+        await asyncio.gather(self._renewing, return_exceptions=True)
+        closing, all_of_them = list(self._closing), [*self._closing.values(), self.held]
+        for task in closing:
             task.cancel()
-        await asyncio.gather(self._renewing, *self._closing, return_exceptions=True)
-        await self.held.channel.close(grace)
+        await asyncio.gather(*closing, return_exceptions=True)
+        # Whoever is cancelled before its first step has closed nothing.
+        await asyncio.gather(*(each.channel.close(grace) for each in all_of_them))
 
     async def __aenter__(self) -> Self:
         return self

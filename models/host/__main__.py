@@ -72,7 +72,8 @@ class HostRegistration:
             changed.clear()
             yield replicas_pb2.HostReport(replicas=self._hosted.take_reports())
             try:
-                await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await changed.wait()
             except TimeoutError:
                 continue
 

@@ -42,7 +42,8 @@ class Churn:
             self._turned.clear()
             every_ms = self._dials.behaviour.churn_ms
             try:
-                await asyncio.wait_for(self._turned.wait(), every_ms / 1_000 if every_ms else None)
+                async with asyncio.timeout(every_ms / 1_000 if every_ms else None):
+                    await self._turned.wait()
             except TimeoutError:
                 self.closed += close_connections(self._port)
 

@@ -145,6 +145,7 @@ class _Line:
             self.said_draining = draining
             self._registration.reported(acts)
             try:
-                await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await changed.wait()
             except TimeoutError:
                 continue

@@ -137,9 +137,8 @@ class Replica:
         """Returns once the word has gone out and no more requests arrive, or at ``until``."""
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(
-                self._registration.drain_reported.wait(), min(_REPORT_S, max(until - loop.time(), 0.0))
-            )
+            async with asyncio.timeout(min(_REPORT_S, max(until - loop.time(), 0.0))):
+                await self._registration.drain_reported.wait()
         except TimeoutError:
             return  # a control plane that does not listen takes nobody out either
         arrivals = -1

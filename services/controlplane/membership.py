@@ -224,8 +224,8 @@ class Membership:
             return not waiting or self._load_failure(waiting) is not None
 
         try:
-            async with self._progress:
-                await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
+            async with asyncio.timeout(timeout_s), self._progress:
+                await self._progress.wait_for(settled)
         except TimeoutError:
             raise PublishError(f"not loaded within {timeout_s:g} s: {'; '.join(self.missing(needed))}") from None
         failure = self._load_failure(waiting)

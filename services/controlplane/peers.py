@@ -164,9 +164,8 @@ class Following:
         """How the publish has ended: converged or failed; ends it itself if its leader is gone."""
         while True:
             with suppress(TimeoutError):
-                async with self._changed:
-                    ends = self._changed.wait_for(lambda: not self._phases.isdisjoint(ENDS))
-                    await asyncio.wait_for(ends, _LOOK_EVERY_S)
+                async with asyncio.timeout(_LOOK_EVERY_S), self._changed:
+                    await self._changed.wait_for(lambda: not self._phases.isdisjoint(ENDS))
                     return Phase.CONVERGED if Phase.CONVERGED in self._phases else Phase.FAILED
             with suppress(RegistryError, StaleRevisionError):  # it is tried again; another one was sooner
                 if self.leader not in self._peers.awaited():

@@ -159,8 +159,8 @@ class Subscribers:
             return all(max(each.applied, each.refused) >= generation for each in found())
 
         with suppress(TimeoutError):
-            async with self._progress:
-                await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
+            async with asyncio.timeout(timeout_s), self._progress:
+                await self._progress.wait_for(settled)
         return found()
 
     async def wait_applied(self, generation: int, *, timeout_s: float) -> None:
@@ -174,8 +174,8 @@ class Subscribers:
             return any(each.refused >= generation for each in self._connected) or not self._behind(generation)
 
         try:
-            async with self._progress:
-                await asyncio.wait_for(self._progress.wait_for(settled), timeout_s)
+            async with asyncio.timeout(timeout_s), self._progress:
+                await self._progress.wait_for(settled)
         except TimeoutError:
             if self.leaves_behind:
                 self._leave_behind(generation)

@@ -1,0 +1,51 @@
+"""A channel that takes up its next certificate ends when it is told to, whatever it is at."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from lab.transport import renewing
+
+WITHIN_S = 5.0
+
+
+class Connecting:
+    """Of gRPC's channel what renewing needs: nobody can hit the moment in which a real one is connected."""
+
+    def __init__(self) -> None:
+        self.connecting, self.connected = asyncio.Event(), asyncio.Event()
+        self.closed = False
+
+    async def channel_ready(self) -> None:
+        self.connecting.set()
+        await self.connected.wait()
+
+    async def close(self, _grace: float | None = None) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_closed_in_the_moment_in_which_the_next_one_is_connected_it_ends(
+    monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(renewing, "_LOOK_EVERY_S", 0.0)
+    made: list[Connecting] = []
+
+    def open_now() -> Connecting:
+        made.append(Connecting())
+        return made[-1]
+
+    certificates = itertools.count()
+    channel = renewing.RenewingChannel(open_now, lambda: str(next(certificates)))
+    async with asyncio.timeout(WITHIN_S):
+        while len(made) < 2:
+            await asyncio.sleep(0)
+        await made[1].connecting.wait()
+        made[1].connected.set()
+        for _ in range(steps):  # of the event loop, until it is told
+            await asyncio.sleep(0)
+        await channel.close()
+    assert all(each.closed for each in made)
