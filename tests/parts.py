@@ -330,30 +330,58 @@ async def gateway_up(
         await pool.close()
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(64 * 1024):
-        writer.write(chunk)
-        await writer.drain()
-    writer.close()
+class Relay:
+    """Another way to a server. Its connections can be late, and frozen: then they stay open, and nothing passes.
 
+    Args:
+        target: ``host:port`` of the server.
+        late_s: seconds for which a connection has to be there before anything passes.
 
-@asynccontextmanager
-async def relayed(address: str, *, late_s: float = 0.0) -> AsyncIterator[tuple[str, list[float]]]:
-    """Another way to an address; gives where it begins, and when each connection there came, by the monotonic clock.
-
-    Nothing passes over a connection until it has been there for ``late_s`` seconds.
+    Attributes:
+        address: where the way begins.
+        came: when each connection did, by the monotonic clock.
     """
-    host, port = address.rsplit(":", 1)
-    came: list[float] = []
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.append(time.monotonic())
-        await asyncio.sleep(late_s)
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(_carry(reader, far_writer), _carry(far_reader, writer), return_exceptions=True)
+    def __init__(self, target: str, late_s: float = 0.0) -> None:
+        self.address = ""
+        self.came: list[float] = []
+        self._target, self._late_s = target, late_s
+        self._server: asyncio.Server
+        self._writers: list[asyncio.StreamWriter] = []
+        self._relays: set[asyncio.Task[None]] = set()
 
-    relay = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{relay.sockets[0].getsockname()[1]}", came
-    finally:
-        relay.close()
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[Relay]:
+        """Leads there until the context ends."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            self.freeze()
+            self._server.close()
+            for writer in self._writers:
+                writer.close()
+            await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+
+    def freeze(self) -> None:
+        """Connections made later pass again."""
+        for relay in self._relays:
+            relay.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.came.append(time.monotonic())
+        await asyncio.sleep(self._late_s)
+        host, _, port = self._target.rpartition(":")
+        there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        self._writers += (writer, there_writer)
+        for source, sink in ((reader, there_writer), (there_reader, writer)):
+            relay = asyncio.create_task(self._relay(source, sink))
+            self._relays.add(relay)
+            relay.add_done_callback(self._relays.discard)
+
+    async def _relay(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65_536):
+            sink.write(data)
+            await sink.drain()
+        sink.close()

@@ -20,16 +20,18 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 Option = tuple[str, int | str]
 
-OPTIONS: tuple[Option, ...] = (
+_COMMON: tuple[Option, ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),  # the lab's traffic never leaves the machine
     # A restarted peer is found again within a second, not after gRPC's default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
-    # Despite its name the time that one attempt to connect may take; a busy machine needs more than a backoff.
-    ("grpc.min_reconnect_backoff_ms", 1000),
 )
+# Despite its name the time that one attempt to connect may take.
+_ATTEMPT_MS = "grpc.min_reconnect_backoff_ms"
+# A busy machine needs more than a backoff.
+OPTIONS: tuple[Option, ...] = (*_COMMON, (_ATTEMPT_MS, 1000))
 # A peer that is frozen keeps its connections open and says nothing: only a ping finds out.
 _KEEPALIVE: tuple[Option, ...] = (
     ("grpc.keepalive_time_ms", 1000),
@@ -48,7 +50,7 @@ DATA_KEEPALIVE: tuple[Option, ...] = (
 )
 # Whoever asks once has one attempt: where it fails, so does the call, as it does not wait for the next. A TLS handshake
 # on a busy machine takes more than a second at times. Less than such a call's deadline, so that the reason is told.
-_ONE_ATTEMPT: Option = ("grpc.min_reconnect_backoff_ms", 4000)
+_ONCE: tuple[Option, ...] = (*_COMMON, (_ATTEMPT_MS, 4000))
 # Channels to the same address share a connection otherwise, if their options are the same.
 _OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
 # A server that stops drops the requests that wait to be taken up, so its clients must leave it before: each watches the
@@ -119,8 +121,7 @@ def open_blocking_channel(address: str, security: Security | None = None, peer: 
         security: as for :func:`open_channel`.
         peer: likewise.
     """
-    target = any_of(address)
-    options: tuple[Option, ...] = tuple((dict(OPTIONS) | dict([_ONE_ATTEMPT, _OWN_CONNECTION])).items())
+    target, options = any_of(address), (*_ONCE, _OWN_CONNECTION)
     security, peer = who_is_there(address.split(",", 1)[0], security, peer)
     if not security.is_mtls:
         return grpc.insecure_channel(target, options=options)

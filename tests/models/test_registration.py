@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -8,6 +7,7 @@ import pytest
 
 from models.proto.control.v1 import replicas_pb2, stub_pb2
 from models.stub import registration
+from tests.parts import Relay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -18,54 +18,11 @@ if TYPE_CHECKING:
 NEVER_MS = "600000"
 
 
-class Freezable:
-    """A way to the control plane whose connections can be frozen: they stay open, and nothing passes."""
-
-    def __init__(self, target: str) -> None:
-        self.address = ""
-        self._target = target
-        self._server: asyncio.Server
-        self._writers: list[asyncio.StreamWriter] = []
-        self._relays: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    def freeze(self) -> None:
-        """Connections made later pass again."""
-        for relay in self._relays:
-            relay.cancel()
-
-    async def stop(self) -> None:
-        self.freeze()
-        self._server.close()
-        for writer in self._writers:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, _, port = self._target.rpartition(":")
-        there_reader, there_writer = await asyncio.open_connection(host, int(port))
-        self._writers += (writer, there_writer)
-        for source, sink in ((reader, there_writer), (there_reader, writer)):
-            relay = asyncio.create_task(self._relay(source, sink))
-            self._relays.add(relay)
-            relay.add_done_callback(self._relays.discard)
-
-    async def _relay(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(65_536):
-            sink.write(data)
-            await sink.drain()
-        sink.close()
-
-
 @pytest.fixture
-async def freezable(control_plane: ControlPlane) -> AsyncIterator[Freezable]:
-    way = Freezable(control_plane.address)
-    await way.start()
-    yield way
-    await way.stop()
+async def freezable(control_plane: ControlPlane) -> AsyncIterator[Relay]:
+    """A way to the control plane whose connections can be frozen."""
+    async with Relay(control_plane.address).up() as way:
+        yield way
 
 
 async def test_a_new_replica_reports_where_it_is_before_it_holds_anything(
@@ -260,7 +217,7 @@ async def test_a_change_after_a_second_registration_is_reported_at_once(
 async def test_a_control_plane_that_falls_silent_is_dialled_again(
     control_plane: ControlPlane,
     start_replica: StartReplica,
-    freezable: Freezable,
+    freezable: Relay,
     eventually: Callable[..., object],
 ) -> None:
     # given a replica that is registered

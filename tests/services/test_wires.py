@@ -12,7 +12,7 @@ import pytest
 from lab.transport import open_channel
 from models.proto.ranking.v1 import ranking_pb2_grpc
 from services.gateway.wires import Wires
-from tests.parts import ControlPlane, Model, gateway_up, rank_request, relayed, update, use_case
+from tests.parts import ControlPlane, Model, Relay, gateway_up, rank_request, update, use_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -82,11 +82,11 @@ async def test_a_model_that_moves_away_and_back_is_connected_to_once(
 ) -> None:
     async with (
         Model("rows.v1", replica="r2").up() as other,
-        relayed(model.address) as (address, came),
+        Relay(model.address).up() as way,
         gateway_up(control_plane.address) as gateway,
         open_channel(gateway) as channel,
     ):
-        for revision, place in enumerate([address, other.address, address], start=1):
+        for revision, place in enumerate([way.address, other.address, way.address], start=1):
             rows = use_case("rows@v1", **settings)
             message = update(revision, use_cases={"HomepageRows": rows}, endpoints={"rows.v1": [place]})
             await control_plane.put_in_force(message, "gateway")
@@ -94,4 +94,4 @@ async def test_a_model_that_moves_away_and_back_is_connected_to_once(
             request.envelope.use_case, request.envelope.context.caller = "HomepageRows", "homepage"
             answer = await ranking_pb2_grpc.RankingStub(channel).Rank(request)
             assert answer.answered_by.replica == ("r2" if place == other.address else "r1")
-        assert len(came) == 1
+        assert len(way.came) == 1

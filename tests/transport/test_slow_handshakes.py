@@ -9,7 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.transport import listen, new_server, open_blocking_channel
-from tests.parts import relayed
+from tests.parts import Relay
 
 
 def ask(address: str, within_s: float) -> health_pb2.HealthCheckResponse:
@@ -23,17 +23,17 @@ async def test_a_question_outlasts_a_connection_whose_first_bytes_are_late() -> 
     await server.start()
     try:
         # More than an attempt to connect may take where it is repeated.
-        async with relayed(f"127.0.0.1:{port}", late_s=1.5) as (address, came):
-            assert (await asyncio.to_thread(ask, address, 30)).status == health_pb2.HealthCheckResponse.SERVING
+        async with Relay(f"127.0.0.1:{port}", late_s=1.5).up() as way:
+            assert (await asyncio.to_thread(ask, way.address, 30)).status == health_pb2.HealthCheckResponse.SERVING
     finally:
         await server.stop(None)
-    assert len(came) == 1  # at the first attempt
+    assert len(way.came) == 1  # at the first attempt
 
 
 async def test_where_nobody_listens_it_fails_at_once() -> None:
-    async with relayed("127.0.0.1:1") as (gone, _):
+    async with Relay("127.0.0.1:1").up() as gone:
         pass
     with pytest.raises(grpc.RpcError) as nobody:
         # Less than one attempt may take: were that waited for, it would be a deadline's error.
-        await asyncio.to_thread(ask, gone, 3)
+        await asyncio.to_thread(ask, gone.address, 3)
     assert nobody.value.code() is grpc.StatusCode.UNAVAILABLE
