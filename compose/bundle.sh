@@ -29,7 +29,7 @@ mkdir -p "$here/carried/wheels"
 echo "$tag" > "$here/carried/wheels.txt"
 
 if docker info >/dev/null 2>&1; then
-  "$python" -m lab.runtime.compose.packing "$here/carried"
+  "$python" -m lab.runtime.compose.image_export "$here/carried"
 else
   say "no Docker engine answers here, so no image goes along: labs of processes only"
 fi

@@ -17,7 +17,7 @@ from lab.errors import CallError
 from lab.lab import CHECKOUT, Lab
 from lab.report import read_runs, write_album, write_report
 from lab.roll import RollOptions, parse_conditions
-from lab.runs import LoadOptions, driven
+from lab.runs import LoadOptions, background_load
 from lab.waiting import eventually
 from services.caller.pages import PAGES
 
@@ -85,7 +85,7 @@ class _Story:
     @contextmanager
     def under_load(self, options: LoadOptions) -> Iterator[Callable[[], RunResult]]:
         """The body runs once requests are answered, and gets the run when it asks for it."""
-        with driven(self.lab.load, options) as (run,):
+        with background_load(self.lab.load, options) as (run,):
             yield run.result
         self.runs.append(run.result())
 

@@ -11,31 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.admin import AdminClient
-from lab.calls import call
-from lab.certifying import Certifying
+from lab.client.call import call
 from lab.errors import InputError, LabError, SpecError
 from lab.faults import Faulting
-from lab.looking import Looking
-from lab.publishing import Publishing
-from lab.roll import Interruption, carry_out
+from lab.ops.bringup import FIRST_REVISION, StandUp
+from lab.ops.certificates import Certifying
+from lab.ops.inspect import Looking
+from lab.ops.routes import Publishing
+from lab.plan.units import plan
+from lab.roll import Interruption, execute
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.runs import Stage, drive, drive_together
 from lab.runtime import choose, make_runtime, possible_runtimes
-from lab.runtime.breaking import Breaking
+from lab.runtime.cancellation import Breaking
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
 from lab.spec import SIZES, override, read_spec, spec_file
-from lab.standup import FIRST_REVISION, StandUp
 from lab.transport import KeptChannels
 from lab.transport.security import MTLS
-from lab.units import plan
 from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.calls import CallOutcome
+    from lab.client.call import CallOutcome
     from lab.load.progress import Progress
     from lab.roll import RollOptions, RollProgress, RollResult
     from lab.runs import LoadOptions, RunResult, TogetherResult
@@ -225,7 +225,7 @@ class Lab(Looking, Publishing, Certifying, Faulting):
         if options.probe.caller:
             self._check_caller(state, options.probe.caller)
         with Interruption() as interruption, self._admin(state) as admin:
-            return carry_out(
+            return execute(
                 options,
                 admin=admin,
                 author=getpass.getuser(),

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from testcontainers.compose import DockerCompose
 
-from lab.guard import Guard
 from lab.lab import Lab
+from lab.ops.reaper import Guard
 from lab.runtime import COMPOSE_FILE
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from models.json_mapping import mapping_of, parse_object
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from lab.transport.guard import Guard
+    from lab.transport.authorization import Guard
     from lab.transport.rest import HttpRequest
     from models.apis import Api, Method
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scenarios.catalogue import HERE, page
+from scenarios.framework.catalogue import HERE, page
 
 if __name__ == "__main__":
     (HERE.parent / "docs" / "scenarios.md").write_text(page())

@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.errors import DeadlineError
-from lab.guard import guarded
 from lab.lab import CHECKOUT, Lab
+from lab.ops.reaper import guarded
 from lab.runtime import choose
-from scenarios import again
-from scenarios.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
-from scenarios.order import dealt
-from scenarios.scenario import Scenario, Teller, folder_name
-from scenarios.steady import ROUTES, SteadyState, settle
-from scenarios.steps import own_lab
-from scenarios.telling import make_teller
-from scenarios.turn import Turn, taking_turns
-from scenarios.verdicts import INVALID, UNKNOWN, LateError, UnknownError, verdict_on
+from scenarios.framework import rerun
+from scenarios.framework.catalogue import LONG, LONG_ON, MARK, RUNTIMES, TOPOLOGIES
+from scenarios.framework.console import make_teller
+from scenarios.framework.machine_lock import Turn, taking_turns
+from scenarios.framework.scenario import Scenario, Teller, folder_name
+from scenarios.framework.scheduling import dealt
+from scenarios.framework.steady import ROUTES, SteadyState, settle
+from scenarios.framework.steps import own_lab
+from scenarios.framework.verdicts import INVALID, UNKNOWN, LateError, UnknownError, verdict_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -87,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = theirs.get(_SESSION) or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     config.stash[_FOLDER] = config.getoption("--runs").resolve() / session
     config.stash[_TELLER] = make_teller(theirs.get("workerid"))
-    config.pluginmanager.register(again)
+    config.pluginmanager.register(rerun)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -240,7 +240,7 @@ def steady(lab: Lab, topologies: list[str]) -> SteadyState:
 
 @pytest.fixture(autouse=True)
 def _in_turn(request: pytest.FixtureRequest, lab: Lab, turn: Turn) -> Iterator[None]:  # noqa: ARG001 (it is up by then)
-    with turn.shared(), turn.alone() if again.why_again(request.node) else nullcontext():
+    with turn.shared(), turn.alone() if rerun.why_again(request.node) else nullcontext():
         yield
 
 
@@ -278,7 +278,7 @@ def scenario(
     item.stash[_SCENARIO] = told
     if _ERROR in item.stash:
         del item.stash[_ERROR]  # of the first try
-    if first := again.why_again(item):
+    if first := rerun.why_again(item):
         told.figure("tried again alone", first)
     told.teller.begin(f"{told.module.removeprefix('test_')}: {item.name.removeprefix('test_').replace('_', ' ')}")
     if time.monotonic() - item.config.stash.get(_STEADY_AT, -math.inf) > _STEADY_FOR_S:
@@ -293,7 +293,7 @@ def scenario(
         item.config.stash[_STEADY_AT] = -math.inf if left else time.monotonic()
     finally:
         ended_by = item.stash.get(_ERROR, None)
-        late = isinstance(ended_by, LateError) and again.may_try_again(item)
+        late = isinstance(ended_by, LateError) and rerun.may_try_again(item)
         told.teller.end("the machine was too slow; tries again alone, after the others" if late else "")
     verdict = verdict_on(ended_by) if ended_by or not left else INVALID
     result = told.finish(verdict, str(ended_by or left))
@@ -322,7 +322,7 @@ def _late(error: BaseException, item: pytest.Item) -> LateError | None:
     """A failure beside another worker's scenario, while its own driver was late, is the machine's until it is alone."""
     if isinstance(error, LateError) or not isinstance(error, Exception):
         return None
-    if not again.may_try_again(item) or _SCENARIO not in item.stash:
+    if not rerun.may_try_again(item) or _SCENARIO not in item.stash:
         return None
     late = item.stash[_SCENARIO].late()
     return LateError(f"{late}; {str(error).partition(chr(10))[0] or type(error).__name__}") if late else None

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.waiting import eventually
-from scenarios.steps import await_connected, connected, is_answered
+from scenarios.framework.steps import await_connected, connected, is_answered
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 ASKS = {
     "homepage": "ContinueWatchingRanking",

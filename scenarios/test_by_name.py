@@ -14,7 +14,7 @@ from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 ANSWERED_BY = {
     "ContinueWatchingRanking": ("homepage", "cw-ranker@v1", "ml-cluster-1"),

@@ -12,14 +12,14 @@ import pytest
 from lab.admin import AdminClient
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, seen_by, under_load
-from scenarios.verdicts import LateError
+from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, seen_by, under_load
+from scenarios.framework.verdicts import LateError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.runs import RunResult
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
     Tables = tuple[tuple[str, str], tuple[str, str]]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import InputError, LabNotRunningError, PublishError
+from lab.plan.control_planes import CONTROL_PLANE
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     GONE_WITHIN,
     assert_all_answered_rightly,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 RATE_RPS = 300.0
 SERVES_WITHIN = timedelta(seconds=15)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.admin import AdminClient
-from lab.control_planes import CONTROL_PLANE
+from lab.plan.control_planes import CONTROL_PLANE
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.catalogue import TOPOLOGIES
-from scenarios.steps import (
+from scenarios.framework.catalogue import TOPOLOGIES
+from scenarios.framework.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
     await_connected,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 RATE_RPS = 100.0
 BOTH = (CONTROL_PLANE, f"{CONTROL_PLANE}-2")

@@ -10,13 +10,13 @@ import pytest
 
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, records_of, seen_by, under_load
+from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, records_of, seen_by, under_load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 USE_CASE = "ContinueWatchingRanking"
 RAMP = (1, 10, 50, 100)

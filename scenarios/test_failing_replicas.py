@@ -13,7 +13,7 @@ import pytest
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     arrived,
     assert_all_answered_rightly,
@@ -21,14 +21,14 @@ from scenarios.steps import (
     records_of,
     under_load,
 )
-from scenarios.verdicts import UnknownError
+from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 USE_CASE, CLUSTER = "ContinueWatchingRanking", "ml-cluster-1"
 VICTIM = f"{CLUSTER}-a"

@@ -9,7 +9,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
     assert_only_the_cut_off_failed,
@@ -26,7 +26,7 @@ from scenarios.steps import (
 if TYPE_CHECKING:
     from lab.history import Record
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 VICTIM = "gateway-1"
 BACK_WITHIN = timedelta(seconds=10)

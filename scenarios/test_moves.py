@@ -10,7 +10,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
     known,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 RATE_RPS = 200.0
 MOVES, PAUSE_S = 6, 0.5

@@ -20,8 +20,8 @@ from lab.measure.compare import Interval, median_ratio
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import AT_MOST_S, dial, records_of, under_load, verdict_of
-from scenarios.verdicts import INVALID, UNKNOWN, VALID, UnknownError
+from scenarios.framework.steps import AT_MOST_S, dial, records_of, under_load, verdict_of
+from scenarios.framework.verdicts import INVALID, UNKNOWN, VALID, UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from lab.history import Record
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
-    from scenarios.turn import Turn
+    from scenarios.framework.machine_lock import Turn
+    from scenarios.framework.scenario import Scenario
 
 LIMITED = ("gateway", "gateway-passthrough", "gateway-header")
 """Ways on which something stands between the tenants; on the others it is this machine alone."""

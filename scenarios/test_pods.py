@@ -11,11 +11,11 @@ import pytest
 from lab.errors import CallError
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.steps import AT_MOST_S, FOUND_AGAIN_WITHIN, cut_by, records_of, statuses_of, under_load
+from scenarios.framework.steps import AT_MOST_S, FOUND_AGAIN_WITHIN, cut_by, records_of, statuses_of, under_load
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 WITHIN = timedelta(seconds=10)
 

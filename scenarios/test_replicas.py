@@ -10,7 +10,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     NOTICED_WITHIN_NS,
     Cut,
@@ -25,11 +25,11 @@ from scenarios.steps import (
     under_load,
     verdict_of,
 )
-from scenarios.verdicts import UnknownError
+from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 CLUSTER = "ml-cluster-1"
 VICTIM, OTHER = f"{CLUSTER}-a", f"{CLUSTER}-b"

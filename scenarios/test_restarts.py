@@ -12,7 +12,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     FOUND_AGAIN_WITHIN,
     connected,
     cut_by,
@@ -22,16 +22,16 @@ from scenarios.steps import (
     under_loads,
     verdict_of,
 )
-from scenarios.verdicts import UnknownError
+from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.history import Record
     from lab.lab import Lab
+    from lab.ops.status import UnitStatus
     from lab.runs import RunResult
-    from lab.status import UnitStatus
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 WAYS = ("gateway", "mesh", "proxyless")
 RATE_RPS = 60.0

@@ -11,7 +11,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     assert_only_the_cut_off_failed,
     await_requests,
@@ -20,14 +20,14 @@ from scenarios.steps import (
     registered,
     under_load,
 )
-from scenarios.verdicts import UnknownError
+from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
     from lab.runs import RunResult
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 RATE_RPS = 300.0
 VICTIM, ITS_NEIGHBOUR, ITS_CLUSTER, OTHER_CLUSTER = "ml-cluster-1-a", "ml-cluster-1-b", "ml-cluster-1", "ml-cluster-2"

@@ -13,7 +13,7 @@ import pytest
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, dial, known, seen_by, under_load
+from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, dial, known, seen_by, under_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from lab.lab import Lab
     from lab.runs import RunResult
-    from scenarios.scenario import Scenario
-    from scenarios.steady import SteadyState
+    from scenarios.framework.scenario import Scenario
+    from scenarios.framework.steady import SteadyState
 
 USE_CASE, MODEL = "ContinueWatchingRanking", "cw-ranker"
 CLUSTER, OTHERS = "ml-cluster-1", [f"ml-cluster-{number}" for number in range(2, 7)]

@@ -12,7 +12,7 @@ import pytest
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
     cut_by,
@@ -21,13 +21,13 @@ from scenarios.steps import (
     under_load,
     verdict_of,
 )
-from scenarios.verdicts import UnknownError
+from scenarios.framework.verdicts import UnknownError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 USE_CASE = "ContinueWatchingRanking"
 FIRST, NEXT = "ml-cluster-1", "ml-cluster-2"

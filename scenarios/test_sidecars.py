@@ -10,7 +10,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     GONE_WITHIN,
     assert_all_answered_rightly,
@@ -27,7 +27,7 @@ from scenarios.steps import (
 if TYPE_CHECKING:
     from lab.lab import Lab
     from scenarios.conftest import ShortLeases
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 USE_CASE = "ContinueWatchingRanking"
 CONTEXT = {"user_id": "u1", "device": "phone"}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 CLUSTER = "ml-cluster-6"
 USE_CASE, CALLER, KEY = "FraudDetection", "payments", "fraud.v1"

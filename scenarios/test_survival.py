@@ -10,7 +10,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import (
+from scenarios.framework.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
     assert_only_the_cut_off_failed,
@@ -25,7 +25,7 @@ from scenarios.steps import (
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 RATE_RPS = 200.0
 WITHIN = timedelta(seconds=10)

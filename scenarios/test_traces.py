@@ -8,11 +8,11 @@ import pytest
 
 from lab.lab import CHECKOUT
 from lab.runs import LoadOptions
-from scenarios.steps import assert_all_answered_rightly
+from scenarios.framework.steps import assert_all_answered_rightly
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 TRACE = CHECKOUT.parent / "shared" / "traces" / "azure-llm-2023-code.csv"
 REQUESTS = 8_819

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.guard import guarded
 from lab.lab import Lab
+from lab.ops.reaper import guarded
 from tests.distribution import ByLab, place_of
 from tests.postgresql import programs, running_server
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from lab.control_planes import xds_endpoints
 from lab.identity.envoy import sockets_of
 from lab.lab import CHECKOUT
+from lab.plan.control_planes import xds_endpoints
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.parts import eventually
 

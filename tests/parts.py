@@ -28,11 +28,11 @@ from services.controlplane.xds.resources import endpoint_set_name
 from services.controlplane.xds.service import Discovery
 from services.controlplane.xds.store import ResourceStore
 from services.gateway.access_log import AccessLog
-from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
-from services.gateway.limits import Limiter
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
+from services.gateway.shadow_sender import Copies
+from services.gateway.tenant_quota import Limiter
 from services.resolver.service import Resolver
 from services.rules import Subscriber
 

@@ -12,9 +12,9 @@ import grpc
 import pytest
 
 from lab.admin import AdminClient
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import DeadlineError, UnitError
-from lab.standup import StandUp
+from lab.ops.bringup import StandUp
+from lab.plan.control_planes import CONTROL_PLANE
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def test_one_that_has_ended_is_not() -> None:
 
 
 def test_one_that_never_answers_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.standup.START_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr("lab.ops.bringup.START_TIMEOUT", timedelta(seconds=1))
     state: Any = SimpleNamespace(running={})
     with AdminClient("127.0.0.1:1") as admin, pytest.raises(DeadlineError, match=CONTROL_PLANE):
         stand_up("running")._wait_for_none("model replicas", lambda: [str(admin.status())], state)

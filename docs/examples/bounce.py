@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.faults.kind import Kind, by_share, some_of, units_of
-from lab.faults.life import await_life
 from lab.faults.observation import seen
+from lab.faults.process_faults import await_life
 from lab.faults.settings import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
+    from lab.faults.fault_context import Scene
     from lab.faults.observation import Observation
-    from lab.faults.scene import Scene
     from lab.faults.state import FaultRecord
 
 

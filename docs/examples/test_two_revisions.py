@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.runs import LoadOptions
-from scenarios.steps import AT_MOST_S, assert_all_answered_rightly, under_load
+from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, under_load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
-    from scenarios.scenario import Scenario
+    from scenarios.framework.scenario import Scenario
 
 
 @pytest.mark.scenario(takes_s=3)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from lab.bench import (
+from lab.bench.suites import (
     balancing,
     blast_radius,
     capacity,
@@ -32,8 +32,8 @@ from lab.runs.folder import machine_card
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lab.bench.result import BenchResult
-    from lab.bench.setting import Setting
+    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.result import BenchResult
 
 BENCHES: Mapping[str, Callable[[Setting, int], BenchResult]] = {
     module.NAME: module.run

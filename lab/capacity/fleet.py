@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lab.capacity.path_components import WAYS
 from lab.capacity.quantity import Origin, Quantity
-from lab.capacity.ways import WAYS
 from lab.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lab.capacity.assumptions import Assumptions
     from lab.capacity.costs import Costs
-    from lab.capacity.ways import Way
+    from lab.capacity.path_components import Way
 
 _MILLION = 1e6
 _HOUR_S = 3_600.0

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.capacity.fleet import fleet
-from lab.capacity.outlook import Outlook
+from lab.capacity.path_components import WAYS
 from lab.capacity.quantity import Origin
 from lab.capacity.tables import (
     assumptions_table,
@@ -17,7 +17,7 @@ from lab.capacity.tables import (
     sources,
     tails_table,
 )
-from lab.capacity.ways import WAYS
+from lab.capacity.tail_simulation import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.capacity.assumptions import Assumptions
     from lab.capacity.costs import Costs
     from lab.capacity.fleet import Demand, Fleet
-    from lab.capacity.outlook import Loss, Tail
+    from lab.capacity.tail_simulation import Loss, Tail
     from lab.measure.findings import ResultTable
     from models.stub.behaviour import Latency
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lab.capacity.assumptions import Assumptions
     from lab.capacity.fleet import Demand, Fleet
-    from lab.capacity.outlook import Loss, Tail
+    from lab.capacity.tail_simulation import Loss, Tail
 
 _COMPUTED, _SIMULATED = f"({Origin.COMPUTED})", "(computed by simulation)"
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from lab.cli.interrupting import interrupted_by_signals
+from lab.cli.signals import interrupted_by_signals
 from lab.errors import LabError
 
 if TYPE_CHECKING:

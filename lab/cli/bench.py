@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.bench import blast_radius
 from lab.bench.catalogue import BENCHES, ROUNDS, USUAL_ROUNDS, measure
-from lab.bench.harms import HARMS
-from lab.bench.result import State, exit_status
-from lab.bench.setting import setting
+from lab.bench.harness.bench_faults import HARMS
+from lab.bench.harness.environment import setting
+from lab.bench.harness.result import State, exit_status
+from lab.bench.suites import blast_radius
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
@@ -24,7 +24,7 @@ from lab.spec import TOPOLOGIES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lab.bench.result import BenchResult
+    from lab.bench.harness.result import BenchResult
     from lab.measure.compare import Interval
 
 _MARKS = {

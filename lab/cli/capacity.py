@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.bench import capacity as bench
-from lab.bench.result import BenchResult, exit_status
-from lab.bench.setting import setting
-from lab.bench.validation import validate
+from lab.bench.harness.environment import setting
+from lab.bench.harness.result import BenchResult, exit_status
+from lab.bench.harness.validation import validate
+from lab.bench.suites import capacity as bench
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.capacity.costs import costs_of
 from lab.capacity.fleet import Demand
+from lab.capacity.path_components import WAYS
 from lab.capacity.services import mean_s
 from lab.capacity.sizes import parse_size
 from lab.capacity.survey import survey
-from lab.capacity.ways import WAYS
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError

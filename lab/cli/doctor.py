@@ -12,11 +12,11 @@ from rich.table import Table
 
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
-from lab.doctor import COMPOSE, EXTRAS, MACHINE, PROCESS, examine
 from lab.lab import CHECKOUT
+from lab.ops.doctor import COMPOSE, EXTRAS, MACHINE, PROCESS, examine
 
 if TYPE_CHECKING:
-    from lab.doctor import Diagnosis
+    from lab.ops.doctor import Diagnosis
 
 _SIGNS = {"ok": "[green]✓[/green]", "hint": "[yellow]![/yellow]", "lacks": "[bold red]✗[/bold red]"}
 _PARTS = {

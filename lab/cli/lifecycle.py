@@ -14,7 +14,7 @@ from lab.cli.output import console, print_json, progress_for, table
 from lab.lab import DEFAULT_SPEC, Lab
 
 if TYPE_CHECKING:
-    from lab.status import LabEndpoints, UnitStatus
+    from lab.ops.status import LabEndpoints, UnitStatus
 
 _STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
 

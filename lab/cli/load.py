@@ -10,10 +10,10 @@ import typer
 from rich.markup import escape
 
 from lab.checkers import CHECKERS, Outcome
+from lab.cli.locust import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
+from lab.cli.multi_caller import each_with_its_own, in_one_line, named_callers
 from lab.cli.options import Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
-from lab.cli.steering import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
-from lab.cli.together import each_with_its_own, in_one_line, named_callers
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES

@@ -7,7 +7,7 @@ import typer
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
 from lab.lab import CHECKOUT
-from scenarios.catalogue import entries, how_long, where
+from scenarios.framework.catalogue import entries, how_long, where
 
 
 def register(app: typer.Typer) -> None:

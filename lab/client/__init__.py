@@ -3,9 +3,9 @@
 Here belongs how a request gets from a caller onto the wire. What decides where it goes lives in ``lab.routing``.
 """
 
+from lab.client.attempts import Passage
 from lab.client.base import Answer, BeforeSend, Client, DefaultAnswer
 from lab.client.endpoints import DirectTarget, Endpoints
-from lab.client.passage import Passage
 from lab.client.topologies import TOPOLOGIES, open_client
 
 __all__ = [

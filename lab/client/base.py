@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from lab.client import headers
-from lab.client.passage import Passage, Told
+from lab.client.attempts import Passage, Told
 from lab.errors import CallError, ResolverUnreachableError
 from models.apis import API_BY_REQUEST
 from models.context import write_context
@@ -21,7 +21,7 @@ from models.context import write_context
 if TYPE_CHECKING:
     from lab.client.decisions import Decision
     from lab.client.endpoints import Endpoints
-    from lab.client.wire import Metadata, Wire
+    from lab.client.rpc_channel import Metadata, Wire
     from lab.transport import Security
     from models.apis import Api, InferenceRequest, Method
     from models.proto.serving.v1 import serving_pb2

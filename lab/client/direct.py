@@ -9,7 +9,7 @@ import grpc
 
 from lab.client.base import Client
 from lab.client.decisions import Decision
-from lab.client.wire import Wire
+from lab.client.rpc_channel import Wire
 from lab.errors import CallError, SpecError
 from lab.routing.keys import HEADER, routing_key
 from models.proto.serving.v1 import serving_pb2
@@ -17,8 +17,8 @@ from models.proto.serving.v1 import serving_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.client.attempts import Passage
     from lab.client.endpoints import DirectTarget, Endpoints
-    from lab.client.passage import Passage
 
 # Nobody hands down a use case's own timeout here.
 _TIMEOUT_S = 10.0

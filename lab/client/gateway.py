@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from lab.client.base import Client
 from lab.client.decisions import Decision
-from lab.client.wire import Wire
+from lab.client.rpc_channel import Wire
 from lab.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.client.attempts import Passage
     from lab.client.endpoints import Endpoints
-    from lab.client.passage import Passage
 
 # The gateway applies the use case's own timeout; this one only bounds a gateway that says nothing at all.
 _TIMEOUT_S = 15.0

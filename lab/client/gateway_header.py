@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.client.mesh import MeshClient
-from lab.client.wire import Wire
+from lab.client.rpc_channel import Wire
 from lab.errors import SpecError
 from lab.routing.keys import TENANT_HEADER, tenant_in_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.client.passage import Passage
-    from lab.client.wire import Metadata
+    from lab.client.attempts import Passage
+    from lab.client.rpc_channel import Metadata
     from models.apis import InferenceRequest
 
 

@@ -10,8 +10,8 @@ from lab.client.gateway import GatewayClient
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.client.passage import Passage
-    from lab.client.wire import Metadata
+    from lab.client.attempts import Passage
+    from lab.client.rpc_channel import Metadata
     from models.apis import InferenceRequest
 
 

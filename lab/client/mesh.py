@@ -14,20 +14,20 @@ from lab.client.base import Client
 from lab.client.decisions import DecisionReader
 from lab.client.headers import REQUEST_ID
 from lab.client.leases import Lease, LeaseKey, Leases, lease_key
+from lab.client.rpc_channel import Wire
 from lab.client.watch import Watch
-from lab.client.wire import Wire
 from lab.errors import CallError, ResolverUnreachableError, SpecError
 from lab.transport import open_channel
-from lab.transport.book import beside
+from lab.transport.address_registry import beside
 from models.context import write_context
 from models.proto.control.v1 import resolver_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.client.attempts import Passage
     from lab.client.decisions import Decision
     from lab.client.endpoints import Endpoints
-    from lab.client.passage import Passage
 
 _RESOLVE = "/control.v1.Resolver/Resolve"
 _RESOLVE_TIMEOUT_S = 1.0

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lab.client.copies import Copies
 from lab.client.decisions import DecisionReader
 from lab.client.mesh import MeshClient
-from lab.client.wire import Wire
+from lab.client.rpc_channel import Wire
+from lab.client.shadow_sender import Copies
 from lab.errors import SpecError
 from lab.transport import open_xds_channel
 
 if TYPE_CHECKING:
+    from lab.client.attempts import Passage
     from lab.client.endpoints import Endpoints
-    from lab.client.passage import Passage
     from models.apis import Method
 
 

@@ -4,11 +4,11 @@ Here belongs what a fault is to a lab; how a runtime does it is said by ``lab.ru
 ``registry``; ``carry_out`` injects and heals them; ``hands`` are the acts on units that some of them consist of.
 """
 
-from lab.faults.carry_out import Fault, Faults
 from lab.faults.face import Faulting
-from lab.faults.hands import Hands
+from lab.faults.injector import Fault, Faults
 from lab.faults.journal import AuditLog, Journal
 from lab.faults.observation import Observation, Visible
 from lab.faults.registry import KINDS
+from lab.faults.unit_operations import Hands
 
 __all__ = ["KINDS", "AuditLog", "Fault", "Faulting", "Faults", "Hands", "Journal", "Observation", "Visible"]

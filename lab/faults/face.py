@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lab.faults.carry_out import ALL, Faults
-from lab.faults.hands import Hands
+from lab.faults.injector import ALL, Faults
+from lab.faults.unit_operations import Hands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.faults.carry_out import Fault
+    from lab.faults.injector import Fault
 
 
 class Faulting(ABC):

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
+    from lab.faults.fault_context import Scene
     from lab.faults.observation import Observation
-    from lab.faults.scene import Scene
     from lab.faults.state import FaultRecord
     from lab.runtime.state import LabState
     from models.proto.control.v1 import stub_pb2

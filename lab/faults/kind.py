@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from random import Random
 
+    from lab.faults.fault_context import Scene
     from lab.faults.observation import Observation
-    from lab.faults.scene import Scene
     from lab.faults.state import FaultRecord
+    from lab.plan.units import Unit
     from lab.runtime.state import LabState
-    from lab.units import Unit
 
 BOTH = ("process", "compose")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.faults.dials import Error, Slow
+from lab.faults.cold_start import Churn, Cold
+from lab.faults.config_faults import BadPush
 from lab.faults.flood import Flood
-from lab.faults.life import ControlPlaneLoss, Kill, Partition, Pause
-from lab.faults.push import BadPush
-from lab.faults.young import Churn, Cold
+from lab.faults.process_faults import ControlPlaneLoss, Kill, Partition, Pause
+from lab.faults.stub_faults import Error, Slow
 
 if TYPE_CHECKING:
     from lab.faults.kind import Kind

@@ -4,7 +4,7 @@ Its standard output is one JSON line a second, see :mod:`lab.load.progress`; the
 account of itself to the plan's summary. SIGINT and SIGTERM break the run off: nothing more is sent, what is in flight
 may finish, what was never sent is recorded as such. The exit status is 0 if every planned request has its record.
 
-A plan of several processes is led from here, see :mod:`lab.load.leader`; each of them is a :mod:`lab.load.share`.
+A plan of several processes is led from here, see :mod:`lab.load.coordinator`; each of them is a :mod:`lab.load.shard`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from lab.client import open_client
 from lab.errors import CallError, LabError, RunError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
-from lab.load.leader import lead
+from lab.load.coordinator import lead
 from lab.load.mix import Payloads
 from lab.load.open_loop import OpenLoop, Start, Stop, first_of
 from lab.load.plan import read_plan
 from lab.load.progress import each_second
 from lab.load.summary import Account, add_up
-from lab.load.tears import TearEvery
+from lab.load.tear_injection import TearEvery
 from lab.measure.latency import LatencyHistogram
 
 if TYPE_CHECKING:
@@ -186,7 +186,8 @@ async def carry_out(plan: LoadPlan, path: Path) -> None:
         path: its file, for processes that share it.
 
     Raises:
-        LabError: see :func:`drive` and :func:`lab.load.leader.lead`; there may be records in the spool then, but there
+        LabError: see :func:`drive` and :func:`lab.load.coordinator.lead`; there may be records in the spool then, but
+        there
             is no summary.
     """
     if plan.processes > 1:
@@ -231,7 +232,7 @@ def main(arguments: list[str]) -> None:
         if plan.steering is None:
             uvloop.run(carry_out(plan, path))
         else:
-            from lab.load.steered.conductor import conduct  # noqa: PLC0415 (Locust, only for runs that it drives)
+            from lab.load.locust.master import conduct  # noqa: PLC0415 (Locust, only for runs that it drives)
 
             conduct(plan, path)
     except LabError as error:

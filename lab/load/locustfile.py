@@ -11,7 +11,7 @@ after each answer, as people do. That is a closed loop: it slows down with what 
 
 from locust import task
 
-from lab.load.steered import LabUser
+from lab.load.locust import LabUser
 
 
 class Visitor(LabUser):

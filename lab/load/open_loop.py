@@ -13,12 +13,12 @@ from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from lab.errors import RunError
-from lab.load.alarm import new_alarm
+from lab.load.in_flight import UnderWay
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT
+from lab.load.precise_timer import new_alarm
 from lab.load.progress import Counts, ProgressLines
 from lab.load.recorder import Recorder
-from lab.load.under_way import UnderWay
 
 if TYPE_CHECKING:
     from lab.history import SpoolWriter

@@ -11,7 +11,7 @@ import orjson
 from lab.client import TOPOLOGIES, Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
-from lab.load.steering import Steering
+from lab.load.locust_options import Steering
 from lab.load.trace import MAX_PAYLOAD_BYTES
 from models.apis import APIS
 from models.context import OVERRIDE, TRAFFIC_ORIGIN
@@ -67,7 +67,7 @@ class LoadPlan:
         timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people, where the contexts do not say.
-        tear_every: of so many requests one is torn on purpose, see :class:`lab.load.tears.TearEvery`; 0 for none.
+        tear_every: one request in this many is torn, see :class:`lab.load.tear_injection.TearEvery`; 0 for none.
         steering: how Locust drives it; None for the open loop.
         processes: that share the requests, where one core is too little to send them on time.
     """

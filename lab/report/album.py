@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.report.blasts import BENCH, blasts
 from lab.report.cost import charts, cost
 from lab.report.picture import drawing_to_svg, file_name, to_svg, write_pictures
 from lab.report.sections import SECTIONS
+from lab.report.sections.blast_radius import BENCH, blasts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

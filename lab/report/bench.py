@@ -14,7 +14,7 @@ from lab.measure.findings import Claim, Ran, ResultTable  # noqa: TC001 (same)
 from lab.measure.pace import Pace, in_words
 from lab.report.picture import AnyChart  # noqa: TC001 (same)
 from lab.runs.folder import PLAN, read_json
-from lab.runs.together import TOGETHER
+from lab.runs.parallel import TOGETHER
 
 if TYPE_CHECKING:
     from pathlib import Path

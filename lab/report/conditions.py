@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
 from lab.report.scales import size
-from lab.runs.marks import STEP, STEP_OVER
+from lab.runs.events import STEP, STEP_OVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.measure.alone import difference
 from lab.measure.compare import median, median_difference
 from lab.measure.findings import written
+from lab.measure.single_run_intervals import difference
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.conditions import HARMLESS, conditions, differing, in_words
 from lab.report.palette import topology_style

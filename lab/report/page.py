@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RunError
-from lab.report.blast import TITLE
-from lab.report.blasts import BENCH, blasts
+from lab.report.blast_radius import TITLE
 from lab.report.comparison import compare_runs
 from lab.report.cost import QUESTION, charts, cost
 from lab.report.outline import outline
 from lab.report.picture import drawing_of
 from lab.report.sections import SECTIONS
+from lab.report.sections.blast_radius import BENCH, blasts
 from lab.report.templating import templates
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from lab.errors import RunError
 from lab.history import UNSENT, read_columns
 from lab.history.record import FIELDS
 from lab.load.summary import OK
-from lab.measure.alone import quantiles, share
 from lab.measure.findings import GROUND
 from lab.measure.latency import NS_PER_MS
+from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import topology_style
 from lab.runs import judge
+from lab.runs.events import read_marks
 from lab.runs.folder import HISTORY, REVISIONS, judged_before, plan_of, read_json
-from lab.runs.marks import read_marks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from lab.history import Columns
     from lab.load.plan import LoadPlan
-    from lab.measure.alone import Figure
+    from lab.measure.single_run_intervals import Figure
     from lab.runs import RunResult
-    from lab.runs.marks import Act
+    from lab.runs.events import Act
 
 VERSIONS, SPEC = "versions.json", "spec.json"
 

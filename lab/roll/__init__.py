@@ -4,8 +4,8 @@ Here belongs what a roll decides: tables, judgements, when to stop. How load is 
 lives elsewhere, and is handed in.
 """
 
-from lab.roll.carry_out import Held, Outcome, RollOptions, RollProgress, RollResult, carry_out
 from lab.roll.conditions import DEFAULT_CONDITIONS, parse_conditions
+from lab.roll.executor import Held, Outcome, RollOptions, RollProgress, RollResult, execute
 from lab.roll.interrupts import Interruption
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "RollOptions",
     "RollProgress",
     "RollResult",
-    "carry_out",
+    "execute",
     "parse_conditions",
 ]

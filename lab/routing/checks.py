@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 from pydantic import BaseModel, ValidationError
 
 from lab.routing import resilience_checks
-from lab.routing.reach import Steps, unreachable
 from lab.routing.schema import RESERVED_RULES, Table
-from lab.routing.tree import dotted, shown
+from lab.routing.unreachable_rules import Steps, unreachable
+from lab.routing.yaml_nodes import dotted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import RouteTableError
 from lab.routing.checks import problems
+from lab.routing.json_fast_path import all_at_once, as_json
 from lab.routing.keys import routing_key
-from lab.routing.quick import all_at_once, as_json
-from lab.routing.tree import MAX_BYTES, Node, dotted, merged, parse, shown
+from lab.routing.yaml_nodes import MAX_BYTES, Node, dotted, merged, parse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

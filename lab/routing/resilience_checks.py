@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.routing.durations import seconds
 from lab.routing.resilience import SETTINGS, Policy, has_settings
-from lab.routing.tree import dotted
+from lab.routing.yaml_nodes import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from lab.routing.forms import SOME_ONCE, Part, Timeout, Whole, each_once, list_of, problem
 from lab.routing.resilience import RETRIABLE
-from lab.routing.tree import shown
+from lab.routing.validators import SOME_ONCE, Part, Timeout, Whole, each_once, list_of, problem
+from lab.routing.yaml_nodes import shown
 
 _MOST = 1_000_000
 _ABSENT: Any = None  # as in ``schema``

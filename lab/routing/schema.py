@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from lab.routing.forms import (
+from lab.routing.keys import MODEL_PATTERN, VERSION_PATTERN
+from lab.routing.resilience_schema import Breaker, Health, Hedge, Outliers, Retries
+from lab.routing.validators import (
     ALL,
     AS_PERCENT,
     SOME_ONCE,
@@ -23,9 +25,7 @@ from lab.routing.forms import (
     percent,
     problem,
 )
-from lab.routing.keys import MODEL_PATTERN, VERSION_PATTERN
-from lab.routing.resilience_schema import Breaker, Health, Hedge, Outliers, Retries
-from lab.routing.tree import shown
+from lab.routing.yaml_nodes import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,12 +3,12 @@
 What a request is and when it is sent belongs to ``lab.load``; what it proves belongs to ``lab.checkers``.
 """
 
+from lab.runs.background_load import background_load
 from lab.runs.drive import LoadOptions, Stage, drive
-from lab.runs.driven import driven
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
-from lab.runs.own_checker import load_checker
-from lab.runs.together import TogetherResult, drive_together, runs_in
+from lab.runs.parallel import TogetherResult, drive_together, runs_in
+from lab.runs.plugin import load_checker
 
 __all__ = [
     "LoadOptions",
@@ -16,9 +16,9 @@ __all__ = [
     "RunResult",
     "Stage",
     "TogetherResult",
+    "background_load",
     "drive",
     "drive_together",
-    "driven",
     "judge",
     "load_checker",
     "runs_in",

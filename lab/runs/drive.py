@@ -12,9 +12,9 @@ from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
-from lab.runs.copies import has_shadow, keep_copies
+from lab.runs.events import keep_marks
 from lab.runs.locustfile import LocustOptions, steering_of
-from lab.runs.marks import keep_marks
+from lab.runs.shadow_evidence import has_shadow, keep_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from lab.admin import RevisionInfo
     from lab.client import Endpoints
     from lab.history import Record
+    from lab.plan.units import Unit
     from lab.runs.folder import RunResult
     from lab.runtime import Runtime
-    from lab.runtime.breaking import Breaking
+    from lab.runtime.cancellation import Breaking
     from lab.runtime.state import LabState
-    from lab.units import Unit
 
 # A population in which every rule of the default route table applies to somebody.
 DEFAULT_CONTEXTS: Mapping[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.load.steering import EXAMPLE, LOOPBACK, Steering, check_free
+from lab.load.locust_options import EXAMPLE, LOOPBACK, Steering, check_free
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def steering_of(options: LocustOptions) -> Steering:
 
 def _is_closed_loop(locustfile: Path) -> bool:
     """Lets another process run the locustfile, which is a program and may do anything."""
-    command = [sys.executable, "-m", "lab.load.steered.loading", str(locustfile)]
+    command = [sys.executable, "-m", "lab.load.locust.locustfile_loader", str(locustfile)]
     try:
         told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:

@@ -1,6 +1,6 @@
 """Runtimes carry a plan of units out: with local processes, or with containers.
 
-Here belongs how a unit starts, stops and is watched. Which units there are is said by ``lab.units``.
+Here belongs how a unit starts, stops and is watched. Which units there are is said by ``lab.plan``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from lab.runtime.breaking import Breaking
+    from lab.plan.units import Plan, Port, Unit
+    from lab.runtime.cancellation import Breaking
     from lab.runtime.state import Running
-    from lab.units import Plan, Port, Unit
 
 __all__ = ["RUNTIMES", "Runtime", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
 
@@ -27,16 +27,16 @@ class RuntimeSite(Protocol):
 
     @property
     def visitor(self) -> str:
-        """See :class:`lab.units.Site`."""
+        """See :class:`lab.plan.units.Site`."""
 
     def port(self, unit: str, name: str, pod: str = "") -> Port:
-        """See :class:`lab.units.Site`."""
+        """See :class:`lab.plan.units.Site`."""
 
     def path(self, unit: str, file: str) -> str:
-        """See :class:`lab.units.Site`."""
+        """See :class:`lab.plan.units.Site`."""
 
     def identity(self, unit: str) -> str:
-        """See :class:`lab.units.Site`."""
+        """See :class:`lab.plan.units.Site`."""
 
     def take_over(self, old: Unit, name: str) -> Port:
         """The port of a unit that is gone, with its address, for another of that name."""

@@ -14,7 +14,7 @@ from lab.errors import InputError, LabError
 from lab.identity import OPERATOR, Identity
 from lab.identity import folder as folders
 from lab.transport import Security
-from lab.transport.book import Entry, write_down
+from lab.transport.address_registry import Entry, write_down
 from lab.transport.security import MTLS
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lab.identity.authority import Authority
     from lab.identity.folder import Term
-    from lab.units import Unit
+    from lab.plan.units import Unit
 
 # Not where units' logs are, which outlive a lab that failed.
 _FOLDER = "pki"

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from lab.errors import UnitError
-from lab.runtime import book
+from lab.runtime import reservations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from lab.units import Plan
+    from lab.plan.units import Plan
 
 HOST = "127.0.0.1"
 FIRST, LAST = 20_000, 32_000
@@ -37,23 +37,23 @@ def reserve(names: Iterable[str], owner: Path) -> dict[str, int]:
         UnitError: no port is free.
     """
     names = list(names)
-    with book.book(_BOOK) as reservations:
-        ports = dict(zip(names, _free(reservations, _from(owner)), strict=False))
+    with reservations.locked(_BOOK) as reserved:
+        ports = dict(zip(names, _free(reserved, _from(owner)), strict=False))
         if len(ports) < len(names):
             raise UnitError(f"no free port between {FIRST} and {LAST}: stop other labs, see `lab down --help`")
-        reservations.setdefault(str(owner), []).extend(ports.values())
+        reserved.setdefault(str(owner), []).extend(ports.values())
     return ports
 
 
 def count_free(at_most: int) -> int:
     """How many ports are free, counted no further than ``at_most``."""
-    with book.book(_BOOK) as reservations:
-        return sum(1 for _ in islice(_free(reservations, range(FIRST, LAST)), at_most))
+    with reservations.locked(_BOOK) as reserved:
+        return sum(1 for _ in islice(_free(reserved, range(FIRST, LAST)), at_most))
 
 
 def release(owner: Path) -> None:
     """Gives the ports of a lab back."""
-    book.release(_BOOK, owner)
+    reservations.release(_BOOK, owner)
 
 
 def ports_of(plan: Plan | None) -> dict[str, int]:
@@ -66,8 +66,8 @@ def ports_of(plan: Plan | None) -> dict[str, int]:
     return found
 
 
-def _free(reservations: Mapping[str, list[int]], candidates: Iterable[int]) -> Iterator[int]:
-    taken = {port for ports in reservations.values() for port in ports}
+def _free(reserved: Mapping[str, list[int]], candidates: Iterable[int]) -> Iterator[int]:
+    taken = {port for ports in reserved.values() for port in ports}
     return (port for port in candidates if port not in taken and _is_free(port))
 
 

@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, TextIO
 import psutil
 
 from lab.errors import InputError, UnitError
+from lab.plan.units import Port
 from lab.runtime import ports
-from lab.runtime.breaking import Breaking
+from lab.runtime.cancellation import Breaking
 from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import PRIVATE, Running
 from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
-from lab.units import Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from lab.units import Plan, Unit
+    from lab.plan.units import Plan, Unit
 
 _MARK = "LAB_UNIT"
 _STOP_TIMEOUT_S = 6.0

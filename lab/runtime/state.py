@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
+from lab.plan.units import Plan, Port, Unit
 from lab.runtime.identities import Identities
 from lab.spec import LabSpec
-from lab.units import Plan, Port, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,11 +8,11 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import UnitError
+from lab.plan.control_planes import CONTROL_PLANE
+from lab.plan.units import Plan, Port, Unit, plan
 from lab.routing.document import RouteTable
 from lab.spec import CallerSpec, LabSpec, SecuritySpec
-from lab.units import Plan, Port, Unit, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

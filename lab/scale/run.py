@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import LabNotRunningError, PublishError
 from lab.load.progress import nearest_rank
+from lab.plan.control_planes import CONTROL_PLANE
+from lab.plan.units import SHARED_RESOLVER
 from lab.scale.churn import Churn, Published, moves
 from lab.scale.layout import HOST_ENVOY, MODEL_HOST
 from lab.scale.standing import standing
 from lab.scale.traffic import driving
-from lab.units import SHARED_RESOLVER
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

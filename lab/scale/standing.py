@@ -14,11 +14,11 @@ import psutil
 from lab.admin import AdminClient
 from lab.faults import Journal
 from lab.lab import Lab
+from lab.ops.bringup import StandUp
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
 from lab.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
 from lab.scale.topology import generate
-from lab.standup import StandUp
 from lab.transport import open_blocking_channel
 from lab.transport.security import PLAINTEXT
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from lab.plan.units import Unit
     from lab.scale.topology import Topology
-    from lab.units import Unit
 
 _ADMIN_S = 5.0
 # A node that is stuck keeps a publish waiting so long, once; the next do not wait for it.

@@ -12,12 +12,12 @@ from lab.checkers import CHECKERS, Evidence, Outcome, check, combine
 from lab.errors import UnitError
 from lab.history import read_spool
 from lab.load.arrivals import ArrivalOptions, parse_arrivals
+from lab.load.multi_caller_plan import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
-from lab.load.several import BEGAN
 from lab.load.summary import summarize
+from lab.plan.units import Port, Unit
 from lab.runs.folder import DRIVER, PLAN, SPOOL, in_force
 from lab.scale.topology import CONTEXTS
-from lab.units import Port, Unit
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def driving(up: ScaleLab, *, rate: float, seconds: float, seed: int, name: str) 
         plans[caller] = _plan(up, caller, endpoints, rate / len(up.state.plan.callers), seconds, seed + number)
         write_plan(plans[caller], folder / caller / PLAN)
     up.say(f"{len(plans)} callers get warm")
-    up.start(Unit(_UNIT, _UNIT, ("python", "-m", "lab.load.several", str(folder)), _NOWHERE, pod=_UNIT))
+    up.start(Unit(_UNIT, _UNIT, ("python", "-m", "lab.load.multi_caller_plan", str(folder)), _NOWHERE, pod=_UNIT))
     run = Driving(up, folder, plans)
     eventually("all callers are warm", lambda: _has_begun(up, folder), within=_WARM_UP)
     yield run

@@ -4,9 +4,9 @@ Every gRPC channel and every server of the lab is opened here and nowhere else. 
 elsewhere.
 """
 
+from lab.transport.authorization import guard_of
+from lab.transport.channel_cache import KeptChannels
 from lab.transport.channels import open_blocking_channel, open_channel
-from lab.transport.guard import guard_of
-from lab.transport.kept import KeptChannels
 from lab.transport.rest import RestServer
 from lab.transport.security import Security, is_operator, peer_identity, proved_caller
 from lab.transport.servers import drain, enable_reflection, is_serving, listen, new_server

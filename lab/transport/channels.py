@@ -9,8 +9,8 @@ import grpc
 import grpc.aio
 
 from lab.identity import host_name
-from lab.transport import book
-from lab.transport.renewing import RenewingChannel
+from lab.transport import address_registry
+from lab.transport.rotating_channel import RenewingChannel
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def open_blocking_channel(address: str, security: Security | None = None, peer: 
 
 def who_is_there(address: str, security: Security | None, peer: str) -> tuple[Security, str]:
     """Credentials for an address, and who must be there; see :func:`open_channel`."""
-    known = book.look_up(address)
+    known = address_registry.look_up(address)
     if known is None:
         return security or Security.of_this_process(), peer
     return security or known.security, peer or known.peer

@@ -11,8 +11,8 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from lab.errors import UnitError
+from lab.transport.authorization import MAX_HEADER_BYTES, guard_of
 from lab.transport.channels import MAX_MESSAGE_BYTES
-from lab.transport.guard import MAX_HEADER_BYTES, guard_of
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def new_server(
         handlers: of its APIs, where they are not added later.
         interceptors: see gRPC.
         admits: where peers prove who they are: full name of a service → roles that may call it; see
-            :class:`lab.transport.guard.Guard`.
+            :class:`lab.transport.authorization.Guard`.
         audit: writes down what changes something, and who was turned away.
         security: credentials; this process's own by default.
         keepalive: give a peer that is frozen or cut off up after half a minute; for servers of long streams.

@@ -4,10 +4,10 @@ Here belongs what makes a lesson readable. What a lab can do belongs into ``lab.
 command could not do as well.
 """
 
-from lab.workshop.answers import Told
-from lab.workshop.dial import dial
+from lab.workshop.feedback import Told
 from lab.workshop.figures import Figure, beside, guesses, show, table, timeline
 from lab.workshop.session import WorkshopLab
+from lab.workshop.slider import slider
 from lab.workshop.traffic import records_of, topology_picture
 from lab.workshop.watch import cut_off, watch
 
@@ -17,10 +17,10 @@ __all__ = [
     "WorkshopLab",
     "beside",
     "cut_off",
-    "dial",
     "guesses",
     "records_of",
     "show",
+    "slider",
     "table",
     "timeline",
     "topology_picture",

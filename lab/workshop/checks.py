@@ -9,8 +9,8 @@ from itertools import product
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from lab.bench.decomposition import PARTS
-from lab.bench.talk import json_bytes, protobuf_bytes
+from lab.bench.harness.payload_example import json_bytes, protobuf_bytes
+from lab.bench.suites.decomposition import PARTS
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.fleet import fleet
 from lab.checkers.plain import decide
@@ -18,7 +18,7 @@ from lab.client import TOPOLOGIES
 from lab.errors import LabError
 from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
-from lab.workshop.answers import Told, not_yet, right
+from lab.workshop.feedback import Told, not_yet, right
 from lab.workshop.watch import back, cut_off, watch
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.bench.capacity import measure_costs
-from lab.bench.setting import Setting
+from lab.bench.harness.environment import Setting
+from lab.bench.suites.capacity import measure_costs
 from lab.capacity.costs import costs_of
 from lab.capacity.fleet import fleet
 from lab.capacity.quantity import Origin

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lab.bench.arm import CALLER, Arm, Cell
-from lab.bench.decomposition import PARTS
-from lab.bench.interleaved import measure
-from lab.bench.setting import Setting
+from lab.bench.harness.environment import Setting
+from lab.bench.harness.interleaved import measure
+from lab.bench.harness.variant import CALLER, Arm, Cell
+from lab.bench.suites.decomposition import PARTS
 from lab.measure import compare
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of, topology_style

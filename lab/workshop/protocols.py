@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from lab.bench.encoding_clients import GrpcClient, JsonClient
-from lab.bench.encodings import sized_payload, talk_payload
-from lab.bench.growing import CALLER, CLUSTER, INTERVALS_MS, REPLICAS, USE_CASE, Side, measure
-from lab.bench.setting import Setting, cpu_seconds
-from lab.bench.spread import AFTER_S, BEFORE_S, share_between
-from lab.bench.streaming import ITEM_MS, ITEMS, SERVICE_MS
-from lab.bench.stubs import constant_latency
-from lab.bench.vip import L4, L7, Replicas, start_vip
+from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, share_between
+from lab.bench.harness.encoding_clients import GrpcClient, JsonClient
+from lab.bench.harness.environment import Setting, cpu_seconds
+from lab.bench.harness.scale_out import CALLER, CLUSTER, INTERVALS_MS, REPLICAS, USE_CASE, Side, measure
+from lab.bench.harness.stubs import constant_latency
+from lab.bench.harness.vip import L4, L7, Replicas, start_vip
+from lab.bench.suites.encodings import sized_payload, talk_payload
+from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS
 from lab.client import open_client
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
@@ -29,9 +29,9 @@ from models.apis import APIS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.bench.encoding_clients import EncodingClient
-    from lab.bench.encodings import Payload
-    from lab.bench.spread import Round
+    from lab.bench.harness.balance_stats import Round
+    from lab.bench.harness.encoding_clients import EncodingClient
+    from lab.bench.suites.encodings import Payload
     from lab.client import Client
     from lab.lab import Lab
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.capacity.outlook import Outlook
 from lab.capacity.queues import Balancing, Cluster, poisson, simulate
 from lab.capacity.services import draw_s, mean_s
 from lab.capacity.tables import losses_table
+from lab.capacity.tail_simulation import Outlook
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.chart import Chart, Line
 from lab.report.palette import style_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lab.capacity.assumptions import Assumptions
     from lab.capacity.fleet import Demand
-    from lab.capacity.outlook import Loss
+    from lab.capacity.tail_simulation import Loss
     from models.stub.behaviour import Latency
 
 BUSY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

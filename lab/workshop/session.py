@@ -8,15 +8,15 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabNotRunningError
-from lab.guard import Guard
 from lab.lab import Lab
-from lab.runs import driven
+from lab.ops.reaper import Guard
+from lab.runs import background_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from lab.calls import CallOutcome
+    from lab.client.call import CallOutcome
     from lab.runs import LoadOptions, RunResult
 
 _DEFAULT_NAME = "notebook"
@@ -86,6 +86,6 @@ class WorkshopLab(Lab):
         Raises:
             LabError: as :meth:`load`, or whatever ``during`` raises.
         """
-        with driven(self.load, *options) as runs:
+        with background_load(self.load, *options) as runs:
             during()
             return [run.result() for run in runs]

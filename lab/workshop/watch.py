@@ -8,8 +8,8 @@ from datetime import timedelta
 from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import CallError
+from lab.plan.control_planes import CONTROL_PLANE
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from models.rest import RESOURCES, Rest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lab.transport.guard import Guard
+    from lab.transport.authorization import Guard
     from models.rest import Handler
     from models.stub.serving import Fraud, Ranking
 

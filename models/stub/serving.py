@@ -18,8 +18,8 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
 from models.stub.admission import Held, Refused, Torn, select
-from models.stub.copies import Copies
-from models.stub.line import Line
+from models.stub.admission_queue import Line
+from models.stub.shadow_journal import Copies
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

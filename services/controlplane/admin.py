@@ -10,8 +10,8 @@ import orjson
 from google.protobuf import timestamp_pb2
 
 from lab.errors import PublishError, RouteTableError, StaleRevisionError
-from lab.routing.change import sharing, with_models, with_use_cases
 from lab.routing.document import RouteTable, Source, read_sources
+from lab.routing.edits import sharing, with_models, with_use_cases
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.store import Phase
 

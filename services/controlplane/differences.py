@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lab.routing.change import same
+from lab.routing.edits import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

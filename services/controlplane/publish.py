@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
-from lab.routing.change import sharing
 from lab.routing.document import RouteTable
-from lab.routing.forms import timeout_seconds
+from lab.routing.edits import sharing
+from lab.routing.validators import timeout_seconds
 from services.controlplane.fleet import Fleet
 from services.controlplane.membership import Member
 from services.controlplane.peers import LOST_S, Following, Leading, Peers, follow

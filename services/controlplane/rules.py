@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 import orjson
 
-from lab.routing.change import same
+from lab.routing.edits import same
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from services.controlplane.subscribers import Subscriber, Subscribers

@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2
 from lab.transport import RestServer, drain, enable_reflection, guard_of, is_serving, listen, new_server, run_service
 from models.apis import APIS
 from services.gateway.access_log import AccessLog
-from services.gateway.copies import Copies
 from services.gateway.forwarder import Forwarder
-from services.gateway.limits import Limiter
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
+from services.gateway.shadow_sender import Copies
+from services.gateway.tenant_quota import Limiter
 from services.rules import RuleSet, Subscriber, run_beside
 
 _GRACE_S = 10.0

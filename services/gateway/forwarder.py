@@ -18,10 +18,10 @@ from lab.routing.rules import shown
 from lab.transport import proved_caller
 from models.apis import METHODS
 from models.context import read_context
+from services.gateway.attempts import FailedError, Passage, Route, Target
 from services.gateway.hedging import first_answer
-from services.gateway.limits import NotItsTenantError, OverLimitError
-from services.gateway.passage import FailedError, Passage, Route, Target
 from services.gateway.replicas import FullError
+from services.gateway.tenant_quota import NotItsTenantError, OverLimitError
 from services.rules import Book, RuleSet
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from models.apis import Method
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.access_log import AccessLog
-    from services.gateway.copies import Copies
-    from services.gateway.limits import Account, Limiter
     from services.gateway.pool import Backend, Lane, Pool
     from services.gateway.replicas import Replicas
+    from services.gateway.shadow_sender import Copies
+    from services.gateway.tenant_quota import Account, Limiter
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.routing.resilience import Policy
+from services.gateway.channel_pool import Wires
 from services.gateway.replicas import MODEL, Replica, Replicas, peer_of
-from services.gateway.wires import Wires
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from lab.routing.resilience import Health, Hedge, Policy, Retries
-    from services.gateway.wires import Wires
+    from services.gateway.channel_pool import Wires
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()

@@ -13,7 +13,7 @@ from models.rest import Resource, Rest
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from lab.transport.guard import Guard
+    from lab.transport.authorization import Guard
     from services.gateway.forwarder import Forwarder
 
 PREFIX, SUFFIX = "/v1/use-cases/", ":call"

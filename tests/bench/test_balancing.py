@@ -6,11 +6,11 @@ from time import monotonic_ns
 
 import pytest
 
-from lab.bench import balancing
-from lab.bench.balancing import ALIKE, HARD_CODED, L4_AGED, L4_CUT, L4_KEPT, L7_VIP, result
-from lab.bench.setting import setting
-from lab.bench.spread import AFTER_S, BEFORE_S, SETTLED_S, Answered, Round, share_between
-from lab.bench.timetable import send_on_time
+from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, SETTLED_S, Answered, Round, share_between
+from lab.bench.harness.environment import setting
+from lab.bench.harness.fixed_rate_sender import send_on_time
+from lab.bench.suites import balancing
+from lab.bench.suites.balancing import ALIKE, HARD_CODED, L4_AGED, L4_CUT, L4_KEPT, L7_VIP, result
 from lab.errors import UnitError
 
 OLD, NEW = ("a", "b"), "c"

@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.bench import (
+from lab.bench.catalogue import BENCHES
+from lab.bench.harness import h2load, topology_rounds
+from lab.bench.harness.environment import setting
+from lab.bench.harness.result import BenchResult, Claim, ResultTable, State, exit_status
+from lab.bench.harness.variant import Cell
+from lab.bench.suites import (
     balancing,
     blast_radius,
     capacity,
@@ -14,7 +19,6 @@ from lab.bench import (
     driver,
     encodings,
     gateway_throughput,
-    h2load,
     known_delay,
     large_table,
     on_demand,
@@ -23,12 +27,7 @@ from lab.bench import (
     streaming,
     throughput,
     topologies,
-    ways,
 )
-from lab.bench.arm import Cell
-from lab.bench.catalogue import BENCHES
-from lab.bench.result import BenchResult, Claim, ResultTable, State, exit_status
-from lab.bench.setting import setting
 from lab.measure.compare import Interval
 from lab.measure.control import Control, control
 from lab.routing.compiled import Router
@@ -37,7 +36,7 @@ from lab.routing.document import RouteTable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.bench.setting import Setting
+    from lab.bench.harness.environment import Setting
 
 ELSEWHERE = {streaming.NAME, balancing.NAME, blast_radius.NAME, resolver.NAME, capacity.NAME}
 """Benches that have a file of tests of their own, with a run among them."""
@@ -127,7 +126,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
         patch.setenv("LAB_HOME", str(tmp_path_factory.mktemp("benches")))
         for module in (driver, gateway_throughput, throughput):
             patch.setattr(module, "SECONDS", 0.3)
-        patch.setattr(ways, "CELLS", (Cell(400, rate=100, requests=10), Cell(27_000, rate=100, requests=10)))
+        patch.setattr(topology_rounds, "CELLS", (Cell(400, rate=100, requests=10), Cell(27_000, rate=100, requests=10)))
         patch.setattr(known_delay, "DELAYS_MS", (10.0,))
         patch.setattr(driver, "BUSY_RPS", 500.0)
         patch.setattr(encodings, "SECONDS", 0.02)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from lab.bench import blast_radius
-from lab.bench.harms import HARMS
-from lab.bench.setting import setting
+from lab.bench.harness.bench_faults import HARMS
+from lab.bench.harness.environment import setting
+from lab.bench.suites import blast_radius
 from lab.errors import InputError
 from lab.lab import DEFAULT_SPEC
 from lab.report import read_runs, render

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lab.bench import encodings
-from lab.bench.encoding_clients import JsonClient
+from lab.bench.harness.encoding_clients import JsonClient
+from lab.bench.suites import encodings
 from lab.errors import UnitError
 from lab.transport import RestServer
 from lab.transport.relay import relay_to

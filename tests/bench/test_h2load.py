@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from lab.bench.arm import USE_CASE
-from lab.bench.h2load import data_bytes, p50_of
-from lab.bench.prepared import METHOD, check_answer, frame, request
+from lab.bench.harness.h2load import data_bytes, p50_of
+from lab.bench.harness.prebuilt_request import METHOD, check_answer, frame, request
+from lab.bench.harness.variant import USE_CASE
 from lab.errors import UnitError
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.bench.arm import Arm, Cell
-from lab.bench.driving import Turn
-from lab.bench.interleaved import REPEATS, Rounds, punctual
+from lab.bench.harness.driver_client import Turn
+from lab.bench.harness.interleaved import REPEATS, Rounds, punctual
+from lab.bench.harness.variant import Arm, Cell
 from lab.client import Endpoints
 from lab.measure.pace import RoundPace
 

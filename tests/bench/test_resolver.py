@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.bench import resolver
-from lab.bench.resolver import (
+from lab.bench.harness.environment import setting
+from lab.bench.suites import resolver
+from lab.bench.suites.resolver import (
     AGAIN,
     ARMS,
     BUSY_ARMS,
@@ -18,10 +19,9 @@ from lab.bench.resolver import (
     Round,
     result,
 )
-from lab.bench.setting import setting
 
 if TYPE_CHECKING:
-    from lab.bench.result import BenchResult
+    from lab.bench.harness.result import BenchResult
 
 ROUNDS = 10
 ASKED = (0.5,) * 100

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.bench import streaming
-from lab.bench.setting import setting
-from lab.bench.streaming import ITEM_MS, ITEMS, SERVICE_MS, Times, measure, result
+from lab.bench.harness.environment import setting
+from lab.bench.suites import streaming
+from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS, Times, measure, result
 from lab.client import DirectTarget, Endpoints
 from lab.errors import UnitError
 from lab.transport import listen, new_server, open_channel
@@ -18,7 +18,7 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from lab.bench.result import BenchResult
+    from lab.bench.harness.result import BenchResult
 
 ROUNDS = 10
 COST_MS = 1.0

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.bench import capacity
-from lab.bench.costs import Busy
-from lab.bench.result import BenchResult
-from lab.bench.validation import BOUNDS, TOPOLOGIES, UTILISATIONS, Effort, Point, Validation, validate
+from lab.bench.harness.costs import Busy
+from lab.bench.harness.result import BenchResult
+from lab.bench.harness.validation import BOUNDS, TOPOLOGIES, UTILISATIONS, Effort, Point, Validation, validate
+from lab.bench.suites import capacity
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.costs import TITLE, costs_of
 from lab.capacity.fleet import Demand

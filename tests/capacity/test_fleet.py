@@ -7,10 +7,10 @@ import pytest
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.capacity.costs import PAYLOAD, TITLE, Costs, costs_of
 from lab.capacity.fleet import Demand, fleet
+from lab.capacity.path_components import WAYS
 from lab.capacity.quantity import Origin
 from lab.capacity.services import mean_s
 from lab.capacity.sizes import parse_size
-from lab.capacity.ways import WAYS
 from lab.errors import InputError
 from lab.spec import TOPOLOGIES
 from models.stub.behaviour import parse_latency

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from lab.capacity import outlook
+from lab.capacity import tail_simulation
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.fleet import Demand
-from lab.capacity.outlook import Outlook
 from lab.capacity.services import mean_s
+from lab.capacity.tail_simulation import Outlook
 from models.stub.behaviour import parse_latency
 
 LATENCY = parse_latency("lognormal:20,0.4")
@@ -16,7 +16,7 @@ LATENCY = parse_latency("lognormal:20,0.4")
 
 @pytest.fixture(autouse=True)
 def few_requests(monkeypatch) -> None:
-    monkeypatch.setattr(outlook, "_REQUESTS", 100_000)
+    monkeypatch.setattr(tail_simulation, "_REQUESTS", 100_000)
 
 
 def an_outlook(*, seed: int = 0, **changes: Any) -> Outlook:

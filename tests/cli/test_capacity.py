@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.capacity import outlook
+from lab.capacity import tail_simulation
 from lab.capacity.costs import PAYLOAD, TITLE
 from lab.cli import app
 from lab.errors import InputError
@@ -29,8 +29,8 @@ def lab(*arguments: object) -> Any:
 
 
 def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(outlook, "_REQUESTS", 20_000)
-    monkeypatch.setattr(outlook, "_LEAST_EACH", 50)
+    monkeypatch.setattr(tail_simulation, "_REQUESTS", 20_000)
+    monkeypatch.setattr(tail_simulation, "_LEAST_EACH", 50)
 
     lab("--from", measured, "--rps", 1e5, "--clusters", 200, "--hop-ms", 1, "--seed", 3, "--json")
 

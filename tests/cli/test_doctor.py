@@ -8,8 +8,8 @@ import sys
 import pytest
 import typer
 
-from lab import doctor
 from lab.cli.doctor import doctor as doctor_command
+from lab.ops import doctor
 
 
 def _finding(diagnosis: doctor.Diagnosis, name: str) -> doctor.Finding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.cli.interrupting import interrupted_by_signals
+from lab.cli.signals import interrupted_by_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,8 +4,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from lab.client.copies import Copies
-from lab.client.wire import Wire
+from lab.client.rpc_channel import Wire
+from lab.client.shadow_sender import Copies
 from models.apis import APIS
 from tests.parts import Model, eventually, rank_request
 

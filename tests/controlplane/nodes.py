@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.routing.change import sharing
 from lab.routing.document import RouteTable
+from lab.routing.edits import sharing
 from lab.transport import listen, new_server, open_channel
 from models.proto.control.v1 import (
     replicas_pb2,

@@ -10,8 +10,8 @@ import pytest
 
 from lab.admin import AdminClient, RevisionInfo, Tables
 from lab.errors import InputError, PublishError, StaleRevisionError
-from lab.routing.change import with_use_cases
 from lab.routing.document import RouteTable, Source
+from lab.routing.edits import with_use_cases
 from services.controlplane.publish import NOTHING_TO_LOAD, SKIPPED
 from services.controlplane.registry import Phase
 

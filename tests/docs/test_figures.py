@@ -10,7 +10,7 @@ import pytest
 
 from docs.site import blocks
 from docs.site.figures import changes, figures_of, read, texts
-from lab.bench.result import BenchResult, Claim, Ran, ResultTable
+from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.errors import InputError
 from lab.measure.compare import Interval
 

@@ -11,7 +11,7 @@ import pytest
 from lab.client import TOPOLOGIES, Client, open_client
 from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
-from scenarios.steps import dial
+from scenarios.framework.steps import dial
 
 if TYPE_CHECKING:
     from collections.abc import Callable

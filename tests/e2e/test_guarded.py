@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lab.guard import guarded
 from lab.lab import CHECKOUT
+from lab.ops.reaper import guarded
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def started_by(suite: Path) -> dict[int, list[str]]:
     for process in psutil.process_iter():
         try:
             command = process.cmdline()
-            if any(str(suite) in value for value in process.environ().values()) and "lab.guard" not in command:
+            if any(str(suite) in value for value in process.environ().values()) and "lab.ops.reaper" not in command:
                 found[process.pid] = command
         except psutil.Error:
             continue

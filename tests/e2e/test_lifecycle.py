@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab import units
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.lab import CHECKOUT, Lab
+from lab.plan import units
 from lab.runtime import ports
 from lab.waiting import eventually
 

@@ -16,7 +16,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.struct_pb2 import Struct
 
-from lab.calls import call
+from lab.client.call import call
 from lab.errors import CallError
 from lab.history import read_parquet
 from lab.identity import Identity

@@ -6,7 +6,7 @@ import asyncio
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from lab.bench.closed_loop import keep_busy
+from lab.bench.harness.closed_loop import keep_busy
 from lab.client import open_client
 from lab.history import SpoolWriter, read_spool
 from lab.load.arrivals import Constant

@@ -16,7 +16,7 @@ from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
-from scenarios.steps import dial, under_load
+from scenarios.framework.steps import dial, under_load
 from tests.conftest import LAB
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lab.lab import Lab
 
 MINE = """from locust import constant, task
-from lab.load.steered import LabUser
+from lab.load.locust import LabUser
 class Shopper(LabUser):
     wait_time = constant(0.1)
     @task(3)

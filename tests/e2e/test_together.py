@@ -18,12 +18,12 @@ import psutil
 import pytest
 
 from lab.errors import UnitError
-from lab.measure.blast import LEAST_REQUESTS
+from lab.measure.blast_radius import LEAST_REQUESTS
 from lab.report import is_of_benches, read_runs, render
 from lab.runs import LoadOptions, runs_in
-from lab.runs.blasts import scene_of
+from lab.runs.blast_radius import scene_of
 from lab.runs.folder import SPOOL
-from lab.runtime.breaking import Breaking
+from lab.runtime.cancellation import Breaking
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from lab.errors import InputError, LabError
-from lab.runs.marks import ACTS, PAST
+from lab.runs.events import ACTS, PAST
 from lab.waiting import eventually
 from tests.conftest import LAB
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from lab.faults.dials import Slow
+from lab.faults.fault_context import Probes, Scene
 from lab.faults.observation import Visible
-from lab.faults.scene import Probes, Scene
 from lab.faults.state import FaultRecord
+from lab.faults.stub_faults import Slow
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from lab.faults.kind import some
 from lab.faults.page import document_of, table
 from lab.faults.settings import LEVELS, Number, resolve
 from lab.lab import CHECKOUT
-from lab.runs.marks import FAULTS, HEAL, UNDONE_BY
-from lab.runs.marks import KINDS as ACTS
+from lab.runs.events import FAULTS, HEAL, UNDONE_BY
+from lab.runs.events import KINDS as ACTS
 
 NAMES = list(KINDS)
 

@@ -6,7 +6,7 @@ from time import monotonic_ns
 
 import pytest
 
-from lab.load.alarm import LoopAlarm, TimerDescriptorAlarm, new_alarm
+from lab.load.precise_timer import LoopAlarm, TimerDescriptorAlarm, new_alarm
 
 MS = 1_000_000
 DEADLINE_S = 30

@@ -17,7 +17,7 @@ from lab.load.arrivals import Constant, Poisson, Share
 from lab.load.mix import Mix
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
-from lab.load.tears import TearEvery
+from lab.load.tear_injection import TearEvery
 from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from lab.errors import InputError
-from lab.load.steering import EXAMPLE, Steering
+from lab.load.locust_options import EXAMPLE, Steering
 from lab.runs.locustfile import LocustOptions, steering_of
 
 PYTHON = sys.executable
 ROOT = Path(__file__).parents[2]
 
 USER = """from locust import between, task
-from lab.load.steered import LabUser
+from lab.load.locust import LabUser
 class Person(LabUser):
     {wait}
     @task
@@ -51,7 +51,7 @@ def test_users_with_a_wait_of_their_own_make_a_closed_loop(tmp_path: Path, wait:
         ("x = 1\n\nraise SystemExit(3)\n", 3, "SystemExit"),
         ("x = 1\n", 1, "has no class of users"),
         ("from locust import User, task\nclass Other(User):\n  @task\n  def t(self): pass\n", 1, "found Other"),
-        ("from lab.load.steered import LabUser\n\nclass Idle(LabUser):\n    pass\n", 3, "Idle has nothing to do"),
+        ("from lab.load.locust import LabUser\n\nclass Idle(LabUser):\n    pass\n", 3, "Idle has nothing to do"),
     ],
 )
 def test_a_bad_locustfile_is_one_line_with_file_and_line(tmp_path: Path, content: str, line: int, why: str) -> None:
@@ -82,7 +82,7 @@ def test_steering_says_what_will_not_do() -> None:
 
 def test_nothing_is_patched() -> None:
     code = (
-        "import lab.load.steered, socket, threading; print(socket.socket.__module__, threading.Thread.start.__module__)"
+        "import lab.load.locust, socket, threading; print(socket.socket.__module__, threading.Thread.start.__module__)"
     )
 
     said = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from lab.load.arrivals import Constant, Share, schedule
-from lab.load.steered.pace import NS, ClosedLoop, Deal, OwnPace, Slots
+from lab.load.locust.pacing import NS, ClosedLoop, Deal, OwnPace, Slots
 
 START_NS = 5 * NS
 DRAW = Random(1)  # noqa: S311 (no secret)

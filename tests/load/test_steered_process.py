@@ -18,9 +18,9 @@ import pytest
 
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
+from lab.load.locust_options import EXAMPLE, Steering
 from lab.load.plan import LoadPlan, read_plan, write_plan
 from lab.load.progress import Progress
-from lab.load.steering import EXAMPLE, Steering
 from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ async def test_a_locustfile_of_ones_own_says_what_is_asked(make_plan: MakePlan, 
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from locust import constant, task\n"
-        "from lab.load.steered import LabUser\n"
+        "from lab.load.locust import LabUser\n"
         "class Person(LabUser):\n"
         "    wait_time = constant(0.05)\n"
         "    @task\n"
@@ -199,7 +199,7 @@ async def test_asking_for_what_there_is_not_is_one_line(
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from locust import task\nfrom lab.load.steered import LabUser\n"
+        "from locust import task\nfrom lab.load.locust import LabUser\n"
         f"class Person(LabUser):\n    @task\n    def look(self):\n        self.ask({asked})\n"
     )
     plan = make_plan(server.address, users=2, steering=Steering(locustfile=mine, workers=1))
@@ -272,7 +272,7 @@ async def test_users_that_ask_no_more_end_the_run_and_what_is_left_is_not_sent(
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from locust import task\nfrom locust.exception import StopUser\nfrom lab.load.steered import LabUser\n"
+        "from locust import task\nfrom locust.exception import StopUser\nfrom lab.load.locust import LabUser\n"
         "class Person(LabUser):\n"
         "    @task\n"
         "    def look_once(self):\n"

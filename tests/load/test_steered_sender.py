@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.history import SpoolWriter, read_spool
-from lab.load.alarm import new_alarm
 from lab.load.arrivals import WHOLE
+from lab.load.locust.pacing import Turn
+from lab.load.locust.sender import Question, Sender
 from lab.load.mix import Mix, Payloads
 from lab.load.open_loop import NEVER, Stop
-from lab.load.steered.pace import Turn
-from lab.load.steered.sender import Question, Sender
+from lab.load.precise_timer import new_alarm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.load.alarm import Alarm
     from lab.load.plan import LoadPlan
+    from lab.load.precise_timer import Alarm
 
 MS = 1_000_000
 
@@ -92,7 +92,7 @@ async def test_while_nothing_is_due_no_alarm_rings(
         monkeypatch.setattr(alarm, "set", lambda at_ns: (times.append(at_ns), ring(at_ns)))
         return alarm
 
-    monkeypatch.setattr("lab.load.steered.sender.new_alarm", watched)
+    monkeypatch.setattr("lab.load.locust.sender.new_alarm", watched)
     sender, told = make_sender(), asyncio.Queue[Any]()
     running = asyncio.create_task(sender.run())
     due_ns = monotonic_ns() + 5 * MS

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from lab.client import Passage
 from lab.client.decisions import Decision
-from lab.load.tears import TearEvery
+from lab.load.tear_injection import TearEvery
 from models.proto.serving.v1 import serving_pb2
 
 V2 = serving_pb2.ModelConfig(model="rows", version="v2")

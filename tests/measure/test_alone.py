@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lab.measure.alone import Figure, difference, independent_values, quantile, ratio, share
+from lab.measure.single_run_intervals import Figure, difference, independent_values, quantile, ratio, share
 
 RUNS, REQUESTS = 300, 3_000
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.history import UNSENT, Record
-from lab.measure.blast import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
-from lab.measure.blasts import Spread, radius
+from lab.measure.blast_radius import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
+from lab.measure.blast_rounds import Spread, radius
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from models.stub.copies import Copies
+from models.stub.shadow_journal import Copies
 
 
 def test_the_newest_are_kept_and_the_others_counted() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lab.calls import call
+from lab.client.call import call
 from lab.identity.authority import Authority, folder_of
 from lab.lab import Lab
 from lab.runtime.identities import Identities

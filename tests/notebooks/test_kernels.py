@@ -14,9 +14,9 @@ from jupyter_client import KernelManager
 from markupsafe import Markup
 
 from lab.errors import LabError
-from lab.guard import Guard
+from lab.ops.reaper import Guard
 from lab.waiting import eventually
-from lab.workshop import Figure, WorkshopLab, dial
+from lab.workshop import Figure, WorkshopLab, slider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -152,7 +152,7 @@ def test_a_guard_that_is_dismissed_lets_the_lab_be(lab: Lab, mini_spec: Path) ->
 
 def test_a_guard_keeps_its_post_when_somebody_presses_ctrl_c(lab: Lab) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "lab.guard", lab.name, str(lab.folder.parent.parent)],
+        [sys.executable, "-m", "lab.ops.reaper", lab.name, str(lab.folder.parent.parent)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -174,7 +174,7 @@ def test_a_dial_draws_anew_where_it_stops(lab: Lab) -> None:
             if message["msg_type"] in ("display_data", "update_display_data"):
                 shown.append(message["content"]["data"]["text/plain"])
 
-        shows = "from lab.workshop import dial, Figure; dial('n', [1, 2, 3], lambda n: Figure(str(n), ''), at=2)"
+        shows = "from lab.workshop import slider, Figure; slider('n', [1, 2, 3], lambda n: Figure(str(n), ''), at=2)"
         finds = "from ipywidgets.widgets.widget import _instances as all_widgets"
         moves = "next(each for each in all_widgets.values() if hasattr(each, 'options')).value = 3"
         for code in (shows, f"{finds}; {moves}"):
@@ -191,6 +191,6 @@ def test_a_dial_without_widgets_draws_once(
     del lab
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
 
-    dial("n", [1, 2], lambda n: Figure(str(n), Markup("")), at=2)
+    slider("n", [1, 2], lambda n: Figure(str(n), Markup("")), at=2)
 
     assert "[2]\n" == capsys.readouterr().out

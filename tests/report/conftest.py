@@ -10,8 +10,8 @@ from lab.client import Endpoints
 from lab.history import UNSENT, Record, write_parquet
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.runs.events import MARKS, Act
 from lab.runs.folder import HISTORY, PLAN, REVISIONS
-from lab.runs.marks import MARKS, Act
 from models.scoring import scores
 
 if TYPE_CHECKING:

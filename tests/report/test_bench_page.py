@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lab.bench.result import BenchResult, Claim, Ran, ResultTable
+from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.errors import RunError
 from lab.measure.compare import Interval
 from lab.measure.control import control

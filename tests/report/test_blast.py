@@ -10,17 +10,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lab.bench.blast_radius import result
+from lab.bench.suites.blast_radius import result
 from lab.errors import RunError
-from lab.measure.alone import Figure
-from lab.measure.blast import Ending
-from lab.measure.blasts import Radius, Spread
+from lab.measure.blast_radius import Ending
+from lab.measure.blast_rounds import Radius, Spread
+from lab.measure.single_run_intervals import Figure
 from lab.report import is_of_benches, read_benches, read_runs, render, write_album
-from lab.report.blast import doubts_of, heat_of, percent, table_of
+from lab.report.blast_radius import doubts_of, heat_of, percent, table_of
 from lab.report.heat import HeatMap, Tile, draw_heat
 from lab.report.picture import to_svg
-from lab.runs.marks import Act
-from lab.runs.together import TOGETHER, runs_in
+from lab.runs.events import Act
+from lab.runs.parallel import TOGETHER, runs_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.bench.result import BenchResult, Claim, Ran
+from lab.bench.harness.result import BenchResult, Claim, Ran
 from lab.measure.compare import Interval
 from lab.report import compare_runs, read_runs, render
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.bench.result import BenchResult
+from lab.bench.harness.result import BenchResult
 from lab.load.arrivals import Constant
 from lab.measure.control import control
 from lab.measure.pace import Pace
 from lab.report import ReportedBench, read_benches, read_runs, render
 from lab.report.cost import QUESTION, charts, cost
-from lab.runs.marks import Act
+from lab.runs.events import Act
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

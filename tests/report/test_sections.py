@@ -11,8 +11,8 @@ from lab.load.arrivals import Poisson, Trace
 from lab.report import read_run, read_runs, render
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 from lab.runs import judge
+from lab.runs.events import Act
 from lab.runs.folder import judged_before, write_summary
-from lab.runs.marks import Act
 
 if TYPE_CHECKING:
     from collections.abc import Callable

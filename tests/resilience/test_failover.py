@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from lab.errors import RouteTableError
-from lab.routing.change import with_use_cases
 from lab.routing.document import RouteTable, Source, read_sources
+from lab.routing.edits import with_use_cases
 from tests.parts import Model, update, use_case
 
 WAYS = ["mesh", "gateway", "proxyless"]

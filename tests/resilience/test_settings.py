@@ -10,8 +10,8 @@ import pytest
 
 from lab.errors import RouteTableError
 from lab.routing.callers import policies_of
-from lab.routing.change import with_use_cases
 from lab.routing.document import RouteTable, Source, read_sources
+from lab.routing.edits import with_use_cases
 from lab.routing.resilience import Breaker, Health, Hedge, Outliers, Policy, Retries
 
 PAGE = (Path(__file__).parents[2] / "docs" / "resilience.md").read_text()

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from lab.history import UNSENT, Record
-from lab.roll.carry_out import figures
+from lab.roll.executor import figures
 from lab.roll.plan import RollPlan, plan_roll
 from lab.routing.compiled import Router
 

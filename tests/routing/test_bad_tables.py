@@ -7,7 +7,7 @@ import pytest
 from lab.errors import RouteTableError
 from lab.routing.checks import clashing_experiments
 from lab.routing.document import Source, read_sources
-from lab.routing.tree import dotted
+from lab.routing.yaml_nodes import dotted
 
 GOOD = """\
 use_cases:

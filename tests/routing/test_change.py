@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import RouteTableError
-from lab.routing.change import with_models, with_use_cases
 from lab.routing.document import RouteTable, Source
+from lab.routing.edits import with_models, with_use_cases
 
 EXPERIMENT = "rules: [{name: ab, experiment: {id: 7, unit: user_id, cells: {1: {weight: %d, use: m@v1}, %s}}}]"
 USE_CASE = "callers: [homepage]\napi: ranking.v1\ntimeout: 1s\ndefault: m@v1\n"

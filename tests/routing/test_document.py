@@ -9,8 +9,8 @@ import yaml
 
 from lab.errors import RouteTableError
 from lab.history import Record
-from lab.routing.change import sharing
 from lab.routing.document import KNOWN_APIS, ModelVersion, RouteTable, Source, read_path, read_sources, sources_of
+from lab.routing.edits import sharing
 from lab.routing.limits import Limit, limits_of
 from lab.routing.schema import CONTEXT_FIELDS, Conditions
 from models.apis import APIS

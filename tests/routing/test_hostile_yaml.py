@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lab.errors import RouteTableError
 from lab.routing.document import Source, read_path, read_sources
-from lab.routing.tree import MAX_BYTES, MAX_DEPTH
+from lab.routing.yaml_nodes import MAX_BYTES, MAX_DEPTH
 
 SAMPLE = (Path(__file__).parent / "routes.yaml").read_text()
 LINES = 10_000

@@ -8,8 +8,8 @@ import pytest
 
 from lab.errors import RouteTableError
 from lab.routing.document import Source, read_sources
-from lab.routing.quick import as_json
-from lab.routing.tree import MAX_DEPTH, parse
+from lab.routing.json_fast_path import as_json
+from lab.routing.yaml_nodes import MAX_DEPTH, parse
 from lab.scale.topology import generate
 
 

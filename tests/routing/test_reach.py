@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.checkers.plain import decide
-from lab.routing.reach import Steps, unreachable
+from lab.routing.unreachable_rules import Steps, unreachable
 from tests.routing.generated import VALUES, conditions
 
 FIELDS = ("device", "country", "caller", "traffic_origin")

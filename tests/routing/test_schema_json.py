@@ -18,7 +18,7 @@ from lab.routing.checks import Problem, problems
 from lab.routing.document import KNOWN_APIS, read_path
 from lab.routing.resilience import SETTINGS
 from lab.routing.schema_json import json_schema, text
-from lab.routing.tree import parse
+from lab.routing.yaml_nodes import parse
 from tests.routing.generated import tables
 from tests.routing.test_bad_tables import BAD, GOOD
 

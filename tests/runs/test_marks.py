@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import RunError
-from lab.runs.marks import ACTS, MARKS, STEADY_NS, Act, faults_of, keep_marks, read_marks, undone_ns, write_act
+from lab.runs.events import ACTS, MARKS, STEADY_NS, Act, faults_of, keep_marks, read_marks, undone_ns, write_act
 
 if TYPE_CHECKING:
     from pathlib import Path

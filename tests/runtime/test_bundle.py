@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.lab import CHECKOUT
-from lab.runtime.compose import carried
+from lab.runtime.compose import image_archive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,15 +100,15 @@ def test_the_image_that_came_along_is_loaded_if_the_engine_lacks_it(engine, tmp_
     try:
         engine.api.import_image_from_file(str(empty), repository=reference.split(":")[0], tag="carried")
         saved = subprocess.run(["docker", "save", reference], capture_output=True, check=True).stdout
-        (tmp_path / carried.IMAGE).write_bytes(gzip.compress(saved))
-        (tmp_path / carried.NAMES).write_text(f"{reference}\n")
+        (tmp_path / image_archive.IMAGE).write_bytes(gzip.compress(saved))
+        (tmp_path / image_archive.NAMES).write_text(f"{reference}\n")
         engine.images.remove(reference)
         said: list[str] = []
 
-        carried.load(engine, said.append, tmp_path)
+        image_archive.load(engine, said.append, tmp_path)
         assert engine.images.get(reference)
 
-        carried.load(engine, said.append, tmp_path)
+        image_archive.load(engine, said.append, tmp_path)
         assert len(said) == 1, "it was loaded again"
     finally:
         engine.images.remove(reference, force=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.calls import call
+from lab.client.call import call
 from lab.errors import CallError
 from lab.lab import CHECKOUT, Lab
 from lab.runtime import ports

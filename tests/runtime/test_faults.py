@@ -11,16 +11,16 @@ import pytest
 
 from lab.errors import CallError, InputError
 from lab.faults import Visible
-from lab.runs.marks import ACTS
+from lab.runs.events import ACTS
 from lab.transport import open_blocking_channel
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from scenarios.steps import registered
+from scenarios.framework.steps import registered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.calls import CallOutcome
+    from lab.client.call import CallOutcome
     from lab.faults import Fault
     from lab.lab import Lab
 

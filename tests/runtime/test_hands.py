@@ -11,7 +11,7 @@ from lab.errors import CallError, InputError, PublishError
 from lab.runtime.compose import engine
 from lab.runtime.state import LabState
 from lab.waiting import eventually
-from scenarios.steps import registered
+from scenarios.framework.steps import registered
 from tests.runtime.conftest import ROUTES
 
 if TYPE_CHECKING:

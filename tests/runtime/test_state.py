@@ -10,9 +10,9 @@ import pytest
 
 from lab.errors import LabError
 from lab.lab import DEFAULT_SPEC
+from lab.plan.units import Plan, Port, Unit
 from lab.runtime.state import LabState, Running
 from lab.spec import override, read_spec
-from lab.units import Plan, Port, Unit
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -32,8 +32,8 @@ def pytest_runtest_logreport(report):
 SOME = """
 import os
 import pytest
-from scenarios.again import why_again
-from scenarios.verdicts import LateError, UnknownError
+from scenarios.framework.rerun import why_again
+from scenarios.framework.verdicts import LateError, UnknownError
 
 def say(*words):
     with open("said", "a") as file:
@@ -128,9 +128,9 @@ def test_the_second_try_counts_and_tells_of_the_first(tmp_path: Path) -> None:
 
     assert {report.name: report.message.partition("\n")[0] for report in reports} == {
         "test_late_once": "",
-        "test_late_for_ever": "scenarios.verdicts.LateError: UNKNOWN: p99 60 ms",
+        "test_late_for_ever": "scenarios.framework.verdicts.LateError: UNKNOWN: p99 60 ms",
         "test_late_and_wrong_alone": "AssertionError: assert not 'misrouted'",
-        "test_unknown": "scenarios.verdicts.UnknownError: UNKNOWN: nobody saw it",
+        "test_unknown": "scenarios.framework.verdicts.UnknownError: UNKNOWN: nobody saw it",
         "test_wrong": "AssertionError: assert not 'misrouted'",
     } | dict.fromkeys(OTHERS[2:], "")
     firsts = {report.name: report.properties["first"] for report in reports}

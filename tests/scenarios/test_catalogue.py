@@ -9,7 +9,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.lab import CHECKOUT
-from scenarios.catalogue import RESULT, TOPOLOGIES, entries, how_long, measurements, page, where
+from scenarios.framework.catalogue import RESULT, TOPOLOGIES, entries, how_long, measurements, page, where
 
 if TYPE_CHECKING:
     from pathlib import Path

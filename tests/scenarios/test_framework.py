@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.lab import CHECKOUT, Lab
-from scenarios.scenario import Scenario
-from scenarios.telling import make_teller
+from scenarios.framework.console import make_teller
+from scenarios.framework.scenario import Scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,14 @@ import pytest
 from datetime import timedelta
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.steps import GONE_WITHIN, assert_all_answered_rightly, is_gone, records_of, registered, under_load
+from scenarios.framework.steps import (
+    GONE_WITHIN,
+    assert_all_answered_rightly,
+    is_gone,
+    records_of,
+    registered,
+    under_load,
+)
 
 VICTIM = "ml-cluster-1-a"
 
@@ -63,7 +70,7 @@ def test_fault_under_load(scenario, lab, topology):
     assert 0 < len(records_of(run.result())) < 50 * 30
 
 def test_fault_that_nobody_can_see(scenario, lab, monkeypatch):
-    monkeypatch.setattr("scenarios.scenario.SEEN_WITHIN", timedelta(milliseconds=50))
+    monkeypatch.setattr("scenarios.framework.scenario.SEEN_WITHIN", timedelta(milliseconds=50))
     fault = lab.inject("error", "ml-cluster-6")
     fault.heal()
     scenario.see_fault(fault)

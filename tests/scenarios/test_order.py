@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.lab import CHECKOUT
-from scenarios.catalogue import entries
-from scenarios.order import dealt
+from scenarios.framework.catalogue import entries
+from scenarios.framework.scheduling import dealt
 
 if TYPE_CHECKING:
     from pathlib import Path

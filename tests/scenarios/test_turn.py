@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from scenarios.turn import taking_turns
+from scenarios.framework.machine_lock import taking_turns
 
 if TYPE_CHECKING:
     from pathlib import Path

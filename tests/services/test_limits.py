@@ -13,7 +13,7 @@ import pytest
 from lab.client import Endpoints, open_client
 from lab.errors import CallError
 from lab.routing.limits import Limit
-from services.gateway.limits import Limiter, NotItsTenantError, OverLimitError
+from services.gateway.tenant_quota import Limiter, NotItsTenantError, OverLimitError
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, update, use_case
 from tests.services.test_gateway_rest import both_up
 

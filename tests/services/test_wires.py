@@ -11,13 +11,13 @@ import pytest
 
 from lab.transport import open_channel
 from models.proto.ranking.v1 import ranking_pb2_grpc
-from services.gateway.wires import Wires
+from services.gateway.channel_pool import Wires
 from tests.parts import ControlPlane, Model, Relay, gateway_up, rank_request, update, use_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from lab.client.wire import Wire
+    from lab.client.rpc_channel import Wire
 
 WITHIN_S = 5.0
 

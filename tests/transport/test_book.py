@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from lab.transport.book import Entry, look_up, write_down
+from lab.transport.address_registry import Entry, look_up, write_down
 from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from lab.errors import SpecError, UnitError
 from lab.identity import OPERATOR, Identity
 from lab.identity.authority import Authority, folder_of
 from lab.transport import listen, new_server, open_channel, peer_identity
-from lab.transport.guard import MAX_HEADER_BYTES
+from lab.transport.authorization import MAX_HEADER_BYTES
 from lab.transport.security import MTLS, PLAINTEXT, Security
 from tests.negative.wire import Answer, Wire, tls_context
 

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from lab.transport import renewing
+from lab.transport import rotating_channel
 
 WITHIN_S = 5.0
 
@@ -31,7 +31,7 @@ class Connecting:
 async def test_closed_in_the_moment_in_which_the_next_one_is_connected_it_ends(
     monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setattr(renewing, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(rotating_channel, "_LOOK_EVERY_S", 0.0)
     made: list[Connecting] = []
 
     def open_now() -> Connecting:
@@ -39,7 +39,7 @@ async def test_closed_in_the_moment_in_which_the_next_one_is_connected_it_ends(
         return made[-1]
 
     certificates = itertools.count()
-    channel = renewing.RenewingChannel(open_now, lambda: str(next(certificates)))
+    channel = rotating_channel.RenewingChannel(open_now, lambda: str(next(certificates)))
     async with asyncio.timeout(WITHIN_S):
         while len(made) < 2:
             await asyncio.sleep(0)

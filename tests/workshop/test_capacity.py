@@ -10,8 +10,8 @@ from lab.capacity.fleet import Demand
 from lab.capacity.services import mean_s
 from lab.capacity.tables import fleets_table
 from lab.workshop.fleets import as_figure, cores_picture, costs_picture, fleets, money_picture
-from lab.workshop.hosted import HostedLab, sidecars_picture
 from lab.workshop.queueing import MANY, losses, losses_picture, losses_rows, p99_ms, tails_picture
+from lab.workshop.simulated_hosts import HostedLab, sidecars_picture
 from models.stub.behaviour import parse_latency
 
 LATENCY = parse_latency("lognormal:20,0.4")

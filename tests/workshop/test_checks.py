@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.bench.decomposition import PARTS
-from lab.bench.talk import json_bytes, protobuf_bytes
+from lab.bench.harness.payload_example import json_bytes, protobuf_bytes
+from lab.bench.suites.decomposition import PARTS
 from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand
 from lab.client import TOPOLOGIES

@@ -8,7 +8,7 @@ import pytest
 
 from lab.runs import LoadOptions
 from lab.workshop import WorkshopLab, cut_off, topology_picture, watch
-from lab.workshop.careless import load_with
+from lab.workshop.buggy_caller import load_with
 from lab.workshop.checks import check_bug, check_victims
 from lab.workshop.measuring import latency_picture, middle, p50s, parts_picture
 from lab.workshop.protocols import (

@@ -13,7 +13,7 @@ import numpy as np
 
 from lab.report.chart import Chart, Drawing, Line, Mark, draw
 from lab.report.scales import linear, logarithmic
-from lab.runs.marks import PAST, UNDONE_BY, undone_ns
+from lab.runs.events import PAST, UNDONE_BY, undone_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lab.report.run import ReportedRun
     from lab.report.scales import Scale
-    from lab.runs.marks import Act
+    from lab.runs.events import Act
 
 NAME = "timeline"
 TITLE = "Time line"

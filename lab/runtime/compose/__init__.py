@@ -1,6 +1,6 @@
 """The compose runtime: each unit a container, all of them one Docker Compose project.
 
-Here belongs everything that knows of Docker. Which units there are is said by ``lab.units``.
+Here belongs everything that knows of Docker. Which units there are is said by ``lab.plan``.
 """
 
 from lab.runtime.compose.engine import why_not

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.plan.units import plan
 from lab.routing.document import read_path
 from lab.runtime.compose import document, image
 from lab.runtime.compose.site import ComposeSite
@@ -15,11 +16,10 @@ from lab.runtime.compose.subnets import SUBNETS
 from lab.runtime.ports import FIRST
 from lab.spec import override, read_spec
 from lab.transport.security import PLAINTEXT
-from lab.units import plan
 
 if TYPE_CHECKING:
+    from lab.plan.units import Plan, Port
     from lab.spec import LabSpec
-    from lab.units import Plan, Port
 
 
 class _FixedSite(ComposeSite):

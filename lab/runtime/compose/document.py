@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import LabError
+from lab.plan.control_planes import CONTROL_PLANE
 from lab.runtime.compose import image
 from lab.runtime.compose.site import HOME, IDENTITY
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.units import Plan, Port, Unit
+    from lab.plan.units import Plan, Port, Unit
 
 NETWORK = "lab"
 FILES = "files"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from docker.errors import APIError, NotFound
 from docker.types import Mount
 
-from lab.load.steering import UI_HOST_VARIABLE
+from lab.load.locust_options import UI_HOST_VARIABLE
 from lab.runtime.compose import copying
 from lab.runtime.compose.copying import USER
 from lab.runtime.compose.site import IDENTITY
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from lab.runtime.breaking import Breaking
+    from lab.runtime.cancellation import Breaking
 
 _RUNS = "/runs"
 # Where driver and lab share the processors the driver goes first, as a share of the units' 1024: a late driver

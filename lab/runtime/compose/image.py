@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from docker.errors import APIError, ImageNotFound
 
-from lab.runtime import book
+from lab.runtime import reservations
 from lab.runtime.compose import engine
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path
     Raises:
         UnitError: it cannot be built.
     """
-    with (book.PLACE / f"lab-image-{os.getuid()}.lock").open("w") as lock:
+    with (reservations.PLACE / f"lab-image-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_here(client, name):
             return

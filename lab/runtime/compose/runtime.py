@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
-from lab.control_planes import CONTROL_PLANE
 from lab.errors import LabError, SpecError
+from lab.plan.control_planes import CONTROL_PLANE
+from lab.plan.units import ACCESS_LOG
 from lab.runtime import ports
-from lab.runtime.breaking import Breaking
-from lab.runtime.compose import carried, copying, document, engine, image, subnets
+from lab.runtime.cancellation import Breaking
+from lab.runtime.compose import copying, document, engine, image, image_archive, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.project import Project, service_of
 from lab.runtime.compose.relay import published
@@ -24,7 +25,6 @@ from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import Running
 from lab.transport.security import MTLS
-from lab.units import ACCESS_LOG
 from lab.waiting import POLL_INTERVAL
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.units import Plan, Unit
+    from lab.plan.units import Plan, Unit
 
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6
@@ -80,7 +80,7 @@ class ComposeRuntime:
             raise SpecError("store: containers keep revisions in SQLite; leave it out, or give --runtime process")
         before = self._file.read_text() if self._file.exists() else ""
         with engine.one_line("image"):
-            carried.load(self._project.docker, say)
+            image_archive.load(self._project.docker, say)
         name, base = image.wanted(self._project.docker)
         if before:
             # Other code in a lab that runs would make all of it anew.

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
+from lab.plan.units import SHARED_RESOLVER, Port
 from lab.runtime import ports
-from lab.units import SHARED_RESOLVER, Port
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.units import Unit
+    from lab.plan.units import Unit
 
 HOME = "/var/lib/lab"
 """Where a unit finds its files, in its own container."""

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
-from lab.runtime import book
+from lab.runtime import reservations
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -32,29 +32,29 @@ def reserve(owner: Path, in_use: Collection[IPv4Network]) -> IPv4Network:
     Raises:
         UnitError: none is free.
     """
-    with book.book(_BOOK) as reservations:
-        own = reservations.get(str(owner))
+    with reservations.locked(_BOOK) as reserved:
+        own = reserved.get(str(owner))
         if own:
             return SUBNETS[own[0]]
-        for number in _free(reservations, in_use):
-            reservations[str(owner)] = [number]
+        for number in _free(reserved, in_use):
+            reserved[str(owner)] = [number]
             return SUBNETS[number]
     raise UnitError(f"no free network in {RANGE}: take other labs down, see `docker network ls`")
 
 
 def count_free(in_use: Collection[IPv4Network]) -> int:
     """How many more labs would find a network; ``in_use`` as for :func:`reserve`."""
-    with book.book(_BOOK) as reservations:
-        return sum(1 for _ in _free(reservations, in_use))
+    with reservations.locked(_BOOK) as reserved:
+        return sum(1 for _ in _free(reserved, in_use))
 
 
 def release(owner: Path) -> None:
     """Gives the network of a lab back."""
-    book.release(_BOOK, owner)
+    reservations.release(_BOOK, owner)
 
 
-def _free(reservations: Mapping[str, list[int]], in_use: Collection[IPv4Network]) -> Iterator[int]:
-    taken = {number for numbers in reservations.values() for number in numbers}
+def _free(reserved: Mapping[str, list[int]], in_use: Collection[IPv4Network]) -> Iterator[int]:
+    taken = {number for numbers in reserved.values() for number in numbers}
     for number, subnet in enumerate(SUBNETS):
         if number not in taken and not any(subnet.overlaps(other) for other in in_use):
             yield number

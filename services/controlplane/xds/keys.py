@@ -4,7 +4,7 @@ A key that is not on the list is refused there and then. Nothing is asked of the
 kept of it, so that whoever makes keys up costs a sidecar no memory, and learns nothing of what others use.
 
 Where all callers share an Envoy, the filter also says whose share of what tenants are granted a request uses up: by who
-its caller has proved to be, as at a gateway (:meth:`services.gateway.limits.Limiter.enter`), and not by its word.
+its caller has proved to be, as at a gateway (:meth:`services.gateway.tenant_quota.Limiter.enter`), and not by its word.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Publishes the first route table of a lab that Docker Compose stands up by itself.
+
+``python -m lab.admin.first_publish --control-plane HOST:PORT ROUTES``. `lab up` does the same for the labs that it
+makes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+from lab.admin import AdminClient
+from lab.errors import LabError
+from lab.routing.document import sources_of
+
+
+def main() -> None:
+    """Publishes, unless there is a revision already; exits with status 1 and one line if that cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m lab.admin.first_publish", description=__doc__)
+    parser.add_argument("--control-plane", required=True, metavar="HOST:PORT", help="where to publish")
+    parser.add_argument("routes", type=Path, help="the route table: a YAML file, or a folder of them")
+    arguments = parser.parse_args()
+    try:
+        with AdminClient(arguments.control_plane) as admin:
+            before = admin.status().revision
+            revision = before or admin.publish(sources_of(arguments.routes), author=getpass.getuser(), comment="first")
+    except LabError as error:
+        sys.exit(str(error))
+    sys.stderr.write(f"revision {revision} {'was' if before else 'is'} in force\n")
+
+
+if __name__ == "__main__":
+    main()

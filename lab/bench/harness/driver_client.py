@@ -1,0 +1,179 @@
+"""Client of a bench's driver process (:mod:`lab.bench.harness.driver_process`): one turn at a time, each judged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.bench.harness.variant import API, CALLER, USE_CASE
+from lab.checkers import Evidence, Outcome, check
+from lab.errors import UnitError
+from lab.history import read_spool
+from lab.lab import CHECKOUT
+from lab.load.arrivals import Constant
+from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.load.summary import summarize
+from lab.measure.pace import RoundPace
+from lab.runs import folder as run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.variant import Arm, Cell
+    from lab.checkers import RevisionInForce, Verdict
+    from lab.history import Record
+    from lab.load.arrivals import ArrivalPlan
+
+_LOG = "driver.log"
+_TIMEOUT_S = 10.0
+_STOP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One arm, measured once in an open loop; all its answers were right."""
+
+    p50_ms: float
+    pace: RoundPace
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class BusyTurn:
+    """One arm, kept busy once in a closed loop; all its answers were right."""
+
+    took_s: float
+    records: list[Record]
+
+
+class Driver:
+    """The driver's process.
+
+    Attributes:
+        pid: its process id.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path, revisions: list[RevisionInForce]) -> None:
+        self.pid = process.pid
+        self._process, self._folder, self._revisions = process, folder, revisions
+
+    def take(self, arm: Arm, cell: Cell, *, seed: int) -> Turn:
+        """One turn in an open loop, at the cell's rate.
+
+        Raises:
+            UnitError: an answer was wrong or missing, or the driver ended.
+        """
+        arrivals = Constant(rate=cell.rate, duration_s=cell.requests / cell.rate)
+        return self.arrive(arm, arrivals, f"{arm.name}, {cell}", payload_bytes=cell.payload_bytes, seed=seed)
+
+    def arrive(self, arm: Arm, arrivals: ArrivalPlan, where: str, *, payload_bytes: int, seed: int) -> Turn:
+        """One turn in an open loop, with any arrivals; ``where`` is for messages.
+
+        Raises:
+            UnitError: as :meth:`take`.
+        """
+        plan = self._plan(arm, arrivals, payload_bytes, seed)
+        _, records = self._carried_out(arm, plan)
+        schedule = plan.schedule()
+        verdicts = self._right(where, records, planned=len(schedule), offered_rate=schedule.offered_rps)
+        summary = summarize(records, schedule)
+        pace = RoundPace(
+            offered=schedule.offered_rps,
+            achieved_rate=summary.achieved_rate,
+            schedule_delay_p99_ms=summary.schedule_delay_p99_ms,
+            late=any(each.checker == "driver" and each.outcome is not Outcome.VALID for each in verdicts),
+        )
+        return Turn(summary.p50_ms, pace, records)
+
+    def keep_busy(self, arm: Arm, *, payload_bytes: int, seconds: float, in_flight: int, seed: int) -> BusyTurn:
+        """One turn in a closed loop, with so many requests always under way.
+
+        Raises:
+            UnitError: as :meth:`take`.
+        """
+        plan = self._plan(arm, Constant(rate=in_flight, duration_s=seconds), payload_bytes, seed)
+        took_s, records = self._carried_out(arm, plan, in_flight=in_flight)
+        self._right(arm.name, records, planned=len(records), offered_rate=len(records) / took_s)
+        return BusyTurn(took_s, records)
+
+    def _plan(self, arm: Arm, arrivals: ArrivalPlan, payload_bytes: int, seed: int) -> LoadPlan:
+        return LoadPlan(
+            topology=arm.topology,
+            caller=CALLER,
+            use_cases=(UseCase(USE_CASE, API),),
+            arrivals=arrivals,
+            endpoints=arm.endpoints,
+            spool=self._folder / run_folder.SPOOL,
+            summary=self._folder / run_folder.DRIVER,
+            payload_bytes=payload_bytes,
+            seed=seed,
+            timeout_s=_TIMEOUT_S,
+        )
+
+    def _carried_out(self, arm: Arm, plan: LoadPlan, **options: Any) -> tuple[float, list[Record]]:
+        path = self._folder / run_folder.PLAN
+        write_plan(plan, path)
+        took_s = self._ask({"arm": arm.name, "plan": str(path), "identity": arm.identity, **options})
+        records = read_spool(plan.spool)
+        plan.spool.unlink()
+        return took_s, records
+
+    def _ask(self, command: dict[str, Any]) -> float:
+        pipe_in, pipe_out = self._process.stdin, self._process.stdout
+        assert pipe_in is not None  # noqa: S101 (for the type checker: both are pipes)
+        assert pipe_out is not None  # noqa: S101 (likewise)
+        with suppress(BrokenPipeError):  # then there is no answer either
+            pipe_in.write(json.dumps(command) + "\n")
+            pipe_in.flush()
+        line = pipe_out.readline()
+        if not line:
+            raise UnitError(f"the driver of the bench has ended; its last words are in {self._folder / _LOG}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise UnitError(f"{command['arm']}: {answer['error']}")
+        return float(answer["took_s"])
+
+    def _right(self, where: str, records: list[Record], *, planned: int, offered_rate: float) -> Sequence[Verdict]:
+        evidence = Evidence(records=records, revisions=self._revisions, planned=planned, offered_rate=offered_rate)
+        verdicts = check(evidence)
+        wrong = [each.summary for each in verdicts if each.checker != "driver" and each.outcome is not Outcome.VALID]
+        failed = sum(record.status != "OK" for record in records)
+        if wrong or failed or not records:
+            reasons = "; ".join(wrong) or f"{failed} of {len(records)} failed"
+            raise UnitError(f"{where}: not every request was answered rightly: {reasons}")
+        return verdicts
+
+
+@contextmanager
+def driver(setting: Setting, folder: Path) -> Iterator[Driver]:
+    """Starts a driver, and ends it.
+
+    Args:
+        setting: the lab that it drives; its rules must not change meanwhile.
+        folder: for its files.
+    """
+    revisions = [asdict(each) for each in setting.lab.revisions(tables=True)]
+    with (folder / _LOG).open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lab.bench.harness.driver_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=CHECKOUT,
+        )
+        with process:
+            try:
+                yield Driver(process, folder, run_folder.in_force(revisions))
+                assert process.stdin is not None  # noqa: S101 (for the type checker: it is a pipe)
+                process.stdin.close()
+                process.wait(_STOP_S)
+            finally:
+                if process.poll() is None:
+                    process.kill()

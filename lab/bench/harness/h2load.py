@@ -1,0 +1,121 @@
+"""A second opinion on a latency: h2load, a C program that knows nothing of the lab, on the same path.
+
+It sends a prepared gRPC frame at the same rate over one connection. It counts from the sending, not from the intended
+time, and it reads an answer without parsing it; so it is a little below what our own driver says, and what both say of
+the difference between two paths should agree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lab.bench.harness import prebuilt_request
+from lab.errors import UnitError
+from lab.transport import open_blocking_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import grpc
+
+PACKAGE = "nghttp2-client"
+NOT_MEASURED = f"h2load: not measured: install it with `make h2load`, or {PACKAGE} by your own means"
+
+WARM_UP = 3
+_IN_FLIGHT = 100
+_NICENESS = "-15"  # as the lab's own driver in a bench
+_TIMEOUT_S = 60.0
+_OK = 200
+
+
+@dataclass(slots=True)
+class H2Load:
+    """h2load on several paths.
+
+    Args:
+        folder: for its frames and logs.
+
+    Attributes:
+        paths: name → address, and headers beside gRPC's own.
+        p50_ms: what it measured: by path and payload, one value a round.
+    """
+
+    folder: Path
+    paths: dict[str, tuple[str, tuple[tuple[str, str], ...]]]
+    p50_ms: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+
+    @staticmethod
+    def is_there() -> bool:
+        """Whether this machine has it."""
+        return shutil.which("h2load") is not None
+
+    def measure(self, path: str, payload_bytes: int, *, rate: float, requests: int) -> float:
+        """Sends requests evenly spaced, and returns the p50, ms.
+
+        Raises:
+            UnitError: not every request was answered rightly, as far as bytes show it.
+        """
+        address, headers = self.paths[path]
+        answer_bytes = self._ask_once(path, payload_bytes)
+        frame, log = self.folder / f"frame-{payload_bytes}", self.folder / "h2load.tsv"
+        log.unlink(missing_ok=True)
+        everything = requests + WARM_UP
+        argv = [
+            *(("nice", "-n", _NICENESS) if os.geteuid() == 0 else ()),
+            *("h2load", f"--requests={everything}", "--clients=1", f"--max-concurrent-streams={_IN_FLIGHT}"),
+            *(f"--rps={rate:g}", f"--data={frame}", f"--log-file={log}"),
+            *("--header=content-type: application/grpc", "--header=te: trailers"),
+            *(f"--header={name}: {value}" for name, value in headers),
+            f"http://{address}{prebuilt_request.METHOD.path}",
+        ]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise UnitError(f"h2load on {path} ({address}): {error}") from error
+        if data_bytes(done.stdout) != everything * answer_bytes:
+            raise UnitError(f"h2load on {path} ({address}): {everything} answers are not of {answer_bytes} B each")
+        p50_ms = p50_of(log.read_text().splitlines(), WARM_UP)
+        self.p50_ms.setdefault((path, payload_bytes), []).append(p50_ms)
+        return p50_ms
+
+    def _ask_once(self, path: str, payload_bytes: int) -> int:
+        """Asks by gRPC what h2load will ask; returns the size of the answer on the wire."""
+        address, headers = self.paths[path]
+        message = prebuilt_request.request(payload_bytes)
+        (self.folder / f"frame-{payload_bytes}").write_bytes(prebuilt_request.frame(message))
+        with open_blocking_channel(address) as channel:
+            rpc: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(prebuilt_request.METHOD.path)
+            answer = rpc(message, metadata=headers, timeout=_TIMEOUT_S)
+        prebuilt_request.check_answer(address, answer)
+        return len(prebuilt_request.frame(answer))
+
+
+def p50_of(lines: Sequence[str], leave_out: int) -> float:
+    """Median of a log of h2load, ms, without the first requests, which open the connection's windows.
+
+    Args:
+        lines: start, µs since the epoch; HTTP status; µs until the end of the response; parted by tabs.
+        leave_out: so many, by their start.
+
+    Raises:
+        UnitError: nothing is left, or a status is not 200.
+    """
+    rows = sorted(tuple(int(column) for column in line.split("\t")[:3]) for line in lines)
+    if bad := [status for _, status, _ in rows if status != _OK]:
+        raise UnitError(f"h2load: {len(bad)} of {len(rows)} requests ended with HTTP status {bad[0]}")
+    if len(rows) <= leave_out:
+        raise UnitError(f"h2load: {len(rows)} requests in its log, too few to leave out {leave_out}")
+    return statistics.median_low(took_us for _, _, took_us in rows[leave_out:]) / 1e3
+
+
+def data_bytes(output: str) -> int:
+    """How many bytes of bodies h2load says that it received; a gRPC failure has none."""
+    found = re.search(r"^traffic: .*\((\d+)\) data$", output, re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -1,0 +1,49 @@
+"""The least that a re-serialising gRPC proxy can be: the yardstick for what the gateway's own work costs.
+
+``python -m lab.bench.harness.minimal_proxy --listen ip:port --upstream ip:port``
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import grpc
+
+from lab.transport import listen, new_server, open_channel, run_service
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+async def serve(stop: asyncio.Event, address: str, upstream: list[str]) -> None:
+    """Parses and re-serialises ``ranking.v1 Rank`` both ways, and does nothing else."""
+    async with open_channel(*upstream) as channel:
+        stub = ranking_pb2_grpc.RankingStub(channel)
+
+        async def rank(request: ranking_pb2.RankRequest, _context: object) -> ranking_pb2.RankResponse:
+            return await stub.Rank(request)
+
+        parse, serialise = ranking_pb2.RankRequest.FromString, ranking_pb2.RankResponse.SerializeToString
+        method = grpc.unary_unary_rpc_method_handler(rank, parse, serialise)
+        server, _ = new_server(handlers=[grpc.method_handlers_generic_handler("ranking.v1.Ranking", {"Rank": method})])
+        listen(server, address)
+        await server.start()
+        await stop.wait()
+        await server.stop(grace=5)
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.bench.harness.minimal_proxy", description="A minimal gRPC proxy."
+    )
+    parser.add_argument("--listen", required=True, help="ip:port to serve on")
+    parser.add_argument("--upstream", required=True, nargs="+", help="ip:port of each model replica")
+    arguments = parser.parse_args()
+    run_service(lambda stop: serve(stop, arguments.listen, arguments.upstream))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A request made beforehand, for what sends bytes and knows nothing of the lab: h2load, and closed loops."""
+
+from __future__ import annotations
+
+import struct
+
+from lab.bench.harness.variant import API, CALLER, MODEL, USE_CASE, VERSION
+from lab.errors import UnitError
+from lab.routing.keys import HEADER
+from models.apis import APIS
+
+METHOD = APIS[API].unary
+ROUTING_KEY = (HEADER, f"{MODEL}.{VERSION}")
+
+
+def request(payload_bytes: int) -> bytes:
+    """A serialised request that every topology answers.
+
+    It names its model, for where nobody resolves; a gateway overwrites that.
+    """
+    message = APIS[API].build_request(payload_bytes)
+    message.envelope.use_case = USE_CASE
+    message.envelope.context.caller = CALLER
+    message.envelope.context.user_id = "u1"
+    message.envelope.model_config.model = MODEL
+    message.envelope.model_config.version = VERSION
+    return bytes(message.SerializeToString())
+
+
+def frame(message: bytes) -> bytes:
+    """The message as gRPC puts it into HTTP/2: not compressed, length, bytes."""
+    return struct.pack(">BI", 0, len(message)) + message
+
+
+def check_answer(address: str, answer: bytes) -> None:
+    """An answer counts only if the right model version gave it.
+
+    Raises:
+        UnitError: it did not.
+    """
+    by = METHOD.response_class.FromString(answer).answered_by
+    if (by.model, by.version) != (MODEL, VERSION):
+        raise UnitError(f"{address} was answered by {by.model}@{by.version}, not by {MODEL}@{VERSION}")

@@ -1,0 +1,127 @@
+"""What a million requests a second would take, and whether the simulation behind it tells what this lab does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lab.bench.harness.costs import IN_FLIGHT, measure
+from lab.bench.harness.result import BenchResult
+from lab.bench.harness.validation import BOUNDS, validate
+from lab.bench.harness.variant import CALLER, Arm
+from lab.capacity.assumptions import Assumptions
+from lab.capacity.costs import costs_of
+from lab.capacity.fleet import Demand
+from lab.capacity.path_components import WAYS
+from lab.capacity.services import mean_s
+from lab.capacity.survey import survey
+from lab.measure.findings import written
+from lab.report.bars import Bar, BarChart, BarGroup
+from lab.report.scales import linear, size
+from models.stub.behaviour import parse_latency
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.validation import Validation
+    from lab.capacity.survey import Survey
+    from lab.report.bars import BarChart as Chart
+
+NAME = "capacity"
+COSTS = "processor-time"
+"""Name of the measurement that ``lab capacity`` makes for itself."""
+
+SECONDS = 1.0
+PAYLOADS = (400, 30_000)
+RPS, CALLERS, CLUSTERS, SLOTS, SERVICE = 1_000_000.0, 30, 2_000, 4, "lognormal:20,0.4"
+"""What the talk has, and a model of which nothing is known; defaults of ``lab capacity`` as well."""
+
+
+def run(setting: Setting, rounds: int) -> BenchResult:
+    """Measures costs in the lab that is up, validates the simulation in a small one, and computes."""
+    costs = measure_costs(setting, PAYLOADS, rounds)
+    found = validate(setting.say, rounds)
+    latency = parse_latency(SERVICE)
+    demand = Demand(
+        rps=RPS,
+        payload_bytes=PAYLOADS[-1],
+        callers=CALLERS,
+        clusters=CLUSTERS,
+        slots=SLOTS,
+        service_s=mean_s(latency),
+    )
+    computed = survey(demand, latency, costs_of(costs.to_document(), "this run"), Assumptions(), say=setting.say)
+    return result(costs, found, computed)
+
+
+def result(costs: BenchResult, found: Validation, computed: Survey) -> BenchResult:
+    """All of it together; the claims are the validation's."""
+    return BenchResult(
+        name=NAME,
+        unit="ms (p50)",
+        arms=_arms(found),
+        claims=found.claims(),
+        paces={str(point): point.pace for point in found.points},
+        tables=[found.table(), *costs.tables, *computed.tables()],
+        charts=[_chart(found), *costs.charts],
+        notes=[*found.notes(), *costs.notes, *computed.notes()],
+    )
+
+
+def measure_costs(
+    setting: Setting,
+    payloads: Sequence[int],
+    rounds: int,
+    topologies: Sequence[str] = (),
+    *,
+    seconds: float = SECONDS,
+) -> BenchResult:
+    """Processor time per request of each topology and part, by size of payload.
+
+    In a round, each is kept busy for so many seconds.
+
+    Raises:
+        UnitError: an answer was wrong or missing.
+    """
+    endpoints = setting.state.plan.clients[CALLER]
+    arms = [Arm(each, each, endpoints) for each in topologies or setting.state.topologies if each in WAYS]
+    found = measure(setting, arms, payloads, rounds, seconds=seconds)
+    return BenchResult(
+        name=COSTS,
+        unit="rps",
+        arms={f"{arm}, {size(payload)}": values for (arm, payload), values in found.rps.items()},
+        claims=[],
+        tables=[found.table()],
+        charts=[found.chart(max(payloads))],
+        notes=[
+            f"CPU: n = {rounds} rounds × {seconds:g} s, closed loop, {IN_FLIGHT} in flight; the caller is a driver",
+            f"each answer was judged; history in {found.folder}",
+        ],
+    )
+
+
+def _arms(found: Validation) -> dict[str, list[float]]:
+    return {
+        f"{point}, {what}": [float(np.median(each)) for each in values]
+        for point in found.points
+        for what, values in (("predicted", point.predicted), ("measured", point.measured))
+    }
+
+
+def _chart(found: Validation) -> Chart:
+    groups = []
+    for point in found.points:
+        predicted, measured = point.quantile_ms(max(BOUNDS))
+        bars = [Bar("predicted", "run-7", predicted), Bar("measured", "run-1", measured)]
+        groups.append(BarGroup(str(point), bars))
+    most = max(bar.value for group in groups for bar in group.bars)
+    worst = max(abs(bars[0].value / bars[1].value - 1) for bars in (group.bars for group in groups))
+    return BarChart(
+        "p99 predicted and measured",
+        linear("ms", most),
+        groups,
+        name="validation",
+        note=f"n = {found.rounds} rounds. The worst is {written(100 * worst)} % off.",
+    )

@@ -1,0 +1,395 @@
+"""REST and JSON against gRPC and protobuf: the same model, the same request, as many of them at once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+import uvloop
+
+from lab.bench.harness import payload_example
+from lab.bench.harness.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
+from lab.bench.harness.environment import cpu_seconds
+from lab.bench.harness.result import BenchResult, Claim, ResultTable
+from lab.errors import UnitError
+from lab.measure.compare import interleave, median, median_ratio
+from lab.measure.control import control
+from lab.measure.latency import LatencyHistogram
+from lab.report.bars import Bar, BarChart, BarGroup, Bound
+from lab.report.palette import style_of
+from lab.report.scales import linear
+from lab.transport.relay import Bytes, relay_to
+from models.apis import APIS
+from models.json_mapping import mapping_of
+from models.proto.ranking.v1 import ranking_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from lab.bench.harness.encoding_clients import EncodingClient
+    from lab.bench.harness.environment import Setting
+    from lab.measure.compare import Interval
+
+NAME = "encodings"
+
+TALK = "the talk's example"
+SIZES = {"0.4 KB": 400, "27 KB": 27_000, "0.5 MB": 500_000}
+SECONDS = 0.3
+"""Of each measurement, at least."""
+LEAST_REQUESTS = 100
+"""Of which latency is measured: of fewer, the 99th percentile is the greatest."""
+IN_FLIGHT = 8
+_FOLLOWING = 10
+
+GRPC, REST, LIBRARY, CONTROL = "gRPC", "REST", "REST by aiohttp", "gRPC again"
+ARMS = (GRPC, REST, LIBRARY, CONTROL)
+P50, P99 = "p50, ms", "p99, ms"
+CLIENT_CPU, SERVER_CPU = "client CPU, s per 1,000", "server CPU, s per 1,000"
+FIRST_UP, FIRST_DOWN = "first, to the model", "first, back"
+UP, DOWN, BOTH_WAYS = "each further, to the model", "each further, back", "bytes a further request, both ways"
+CODING = "request written and read, ms"
+_COSTS = (P50, P99, CLIENT_CPU, SERVER_CPU, CODING)
+_CONTROLLED = (P50, SERVER_CPU)  # at the largest payload: what claims of time rest on
+_WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
+
+_USE_CASE, _REPLICA, _MODEL, _VERSION = "UpNext", "ml-cluster-5-a", "up-next", "v1"
+_API = APIS["ranking.v1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One request, as plain values.
+
+    Attributes:
+        envelope: in JSON's form.
+        titles: id and features of each, the features in single precision.
+    """
+
+    name: str
+    envelope: Mapping[str, Any]
+    titles: Sequence[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]
+
+    def message(self) -> Callable[[], ranking_pb2.RankRequest]:
+        """What builds the protobuf message, from lists: from arrays it would take ten times as long."""
+        envelope = mapping_of(ranking_pb2.RankRequest).from_document({"envelope": self.envelope}).envelope
+        titles = [(name, features.tolist()) for name, features in self.titles]
+
+        def build() -> ranking_pb2.RankRequest:
+            return ranking_pb2.RankRequest(
+                envelope=envelope, titles=[ranking_pb2.Title(id=name, features=features) for name, features in titles]
+            )
+
+        return build
+
+    def document(self) -> dict[str, Any]:
+        """What orjson writes."""
+        titles = [{"id": name, "features": each} if each.size else {"id": name} for name, each in self.titles]
+        return {"envelope": self.envelope, "titles": titles}
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    grpc: str
+    rest: str
+    pid: int
+
+    def address(self, arm: str) -> str:
+        return self.rest if arm in {REST, LIBRARY} else self.grpc
+
+
+def run(setting: Setting, rounds: int) -> BenchResult:
+    """Asks one replica, by either encoding and by one of them twice, with each payload once a round."""
+    unit = setting.state.plan.unit(_REPLICA)
+    assert unit.rest is not None  # noqa: S101 (every replica has one)
+    model = _Model(unit.address, unit.rest.outside, setting.state.running[unit.name].pid)
+    payloads = [talk_payload(), *(sized_payload(name, size) for name, size in SIZES.items())]
+    measured: dict[tuple[str, str, str], list[float]] = {}
+    bodies: dict[tuple[str, str], int] = {}
+    for payload in payloads:
+        uvloop.run(_check(model, payload))
+    for number, order in enumerate(interleave(ARMS, rounds, seed=0), start=1):
+        for payload in payloads:
+            setting.say(f"round {number} of {rounds}: {payload.name}")
+            for arm in order:
+                figures, bodies[payload.name, arm] = uvloop.run(_measure(model, payload, arm))
+                for what, value in figures.items():
+                    measured.setdefault((payload.name, arm, what), []).append(value)
+    return _result(measured, bodies, payloads, rounds)
+
+
+def talk_payload() -> Payload:
+    """What the talk's example says, in the lab's API."""
+    context = {"userId": payload_example.EXAMPLE["user_id"], "surface": payload_example.EXAMPLE["surface"]}
+    nothing = np.empty(0, dtype=np.float32)
+    return Payload(TALK, {"context": context}, [(title, nothing) for title in payload_example.EXAMPLE["title_ids"]])
+
+
+def sized_payload(name: str, size: int) -> Payload:
+    """A request of about so many bytes of protobuf; its features are drawn, as real ones have all their digits."""
+    draw = np.random.default_rng(size)
+    envelope = {
+        "useCase": _USE_CASE,
+        "context": {"userId": "u1", "caller": "playback"},
+        "modelConfig": {"model": _MODEL, "version": _VERSION},
+    }
+    titles = [
+        (title.id, draw.standard_normal(len(title.features), dtype=np.float32))
+        for title in _API.build_request(size).titles
+    ]
+    return Payload(name, envelope, titles)
+
+
+def _client(arm: str, address: str, payload: Payload) -> EncodingClient:
+    if arm == LIBRARY:
+        return LibraryJsonClient(address, payload.document())
+    return JsonClient(address, payload.document()) if arm == REST else GrpcClient(address, payload.message())
+
+
+async def _check(model: _Model, payload: Payload) -> None:
+    """Both must mean the same, or there is nothing to compare."""
+    answers = []
+    for arm in (GRPC, REST, LIBRARY):
+        client = _client(arm, model.address(arm), payload)
+        answers.append(await client.ask(0))
+        await client.close()
+    by_rest = mapping_of(ranking_pb2.RankResponse).from_document(answers[1])
+    if (
+        answers[0] != by_rest
+        or answers[1] != answers[2]
+        or (by_rest.answered_by.model, by_rest.answered_by.version) != (_MODEL, _VERSION)
+    ):
+        raise UnitError(f"{payload.name}: by gRPC {_REPLICA} answers {answers[0]}, and by REST {by_rest}")
+    sent = mapping_of(ranking_pb2.RankRequest).from_document(_as_lists(payload.document()))
+    if sent != payload.message()():
+        raise UnitError(f"{payload.name}: the two requests do not mean the same")
+
+
+def _as_lists(document: dict[str, Any]) -> dict[str, Any]:
+    """With plain numbers for arrays."""
+    titles = [{**title, "features": title.get("features", np.empty(0)).tolist()} for title in document["titles"]]
+    return {**document, "titles": titles}
+
+
+async def _measure(model: _Model, payload: Payload, arm: str) -> tuple[dict[str, float], int]:
+    """Every figure of one arm, and the length of its request."""
+    wire = await _on_the_wire(model, payload, arm)
+    client = _client(arm, model.address(arm), payload)
+    try:
+        await client.ask(0)
+        latencies = await _one_at_a_time(client)
+        client_cpu, server_cpu = await _busy(client, model.pid)
+        figures = {
+            **wire,
+            P50: latencies.value_at_ms(50),
+            P99: latencies.value_at_ms(99),
+            CLIENT_CPU: client_cpu,
+            SERVER_CPU: server_cpu,
+            CODING: _coding(payload, arm),
+        }
+        return figures, client.request_bytes
+    finally:
+        await client.close()
+
+
+async def _on_the_wire(model: _Model, payload: Payload, arm: str) -> dict[str, float]:
+    async with relay_to(model.address(arm)) as relay:
+        client = _client(arm, relay.address, payload)
+        await client.ask(0)
+        first = await relay.settled()
+        for _ in range(_FOLLOWING):
+            await client.ask(0)
+        following = (await relay.settled()).since(first, _FOLLOWING)
+        await client.close()
+    return _named(first, (FIRST_UP, FIRST_DOWN)) | _named(following, (UP, DOWN)) | {BOTH_WAYS: sum(following)}
+
+
+def _named(counted: Bytes, names: tuple[str, str]) -> dict[str, float]:
+    return dict(zip(names, counted, strict=True))
+
+
+def _coding(payload: Payload, arm: str) -> float:
+    """Processor time of the encoding alone, ms: a request as a client writes and the model reads it, no network."""
+    build, document = payload.message(), payload.document()
+    read_json, read = mapping_of(ranking_pb2.RankRequest).parse, ranking_pb2.RankRequest.FromString
+    began, count = time.process_time(), 0
+    while (spent := time.process_time() - began) < SECONDS / 10 or not count:
+        if arm in {REST, LIBRARY}:
+            read_json(_json(document))
+        else:
+            read(build().SerializeToString())
+        count += 1
+    return 1000 * spent / count
+
+
+async def _one_at_a_time(client: EncodingClient) -> LatencyHistogram:
+    """Latency of requests none of which waits for another, so that it is theirs alone."""
+    latencies = LatencyHistogram()
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end or latencies.count < LEAST_REQUESTS:
+        began = time.perf_counter_ns()
+        await client.ask(0)
+        latencies.record(time.perf_counter_ns() - began)
+    return latencies
+
+
+async def _busy(client: EncodingClient, server: int) -> tuple[float, float]:
+    """Processor seconds that a thousand requests cost client and server, with several in flight."""
+    await asyncio.gather(*(client.ask(lane) for lane in range(IN_FLIGHT)))
+    mine, its, asked, end = time.process_time(), cpu_seconds(server), 0, 0.0
+
+    async def one_after_the_other(lane: int) -> int:
+        count = 0
+        while time.monotonic() < end:
+            await client.ask(lane)
+            count += 1
+        return count
+
+    # The kernel counts the server's processor time in hundredths of a second: fewer than one are no measurement.
+    while not asked or cpu_seconds(server) == its:
+        end = time.monotonic() + 2 * SECONDS
+        asked += sum(await asyncio.gather(*(one_after_the_other(lane) for lane in range(IN_FLIGHT))))
+    return 1000 * (time.process_time() - mine) / asked, 1000 * (cpu_seconds(server) - its) / asked
+
+
+def _result(
+    measured: Mapping[tuple[str, str, str], Sequence[float]],
+    bodies: Mapping[tuple[str, str], int],
+    payloads: Sequence[Payload],
+    rounds: int,
+) -> BenchResult:
+    names = [payload.name for payload in payloads]
+
+    def typical(payload: str, arm: str, what: str) -> float:
+        return median(measured[payload, arm, what], seed=0).estimate
+
+    def ratio(payload: str, what: str, arm: str) -> Interval:
+        return median_ratio(measured[payload, arm, what], measured[payload, GRPC, what], seed=0)
+
+    wire = ResultTable(
+        title="bytes of TCP payload, headers and framing counted; body: the encoded request alone",
+        columns=("payload", "by", "body", *_WIRE),
+        rows=[
+            (name, arm, bodies[name, arm], *(round(typical(name, arm, what)) for what in _WIRE))
+            for name in names
+            for arm in (GRPC, REST, LIBRARY)
+        ],
+        numbers=("body", *_WIRE),
+    )
+    costs = ResultTable(
+        title=f"cost: latency of one request at a time; processor time with {IN_FLIGHT} in flight",
+        columns=("payload", "by", *_COSTS),
+        rows=[(name, arm, *(typical(name, arm, what) for what in _COSTS)) for name in names for arm in ARMS],
+        numbers=_COSTS,
+    )
+    ratios = ResultTable(
+        title="how many times gRPC's figure, with 95 % intervals; control: gRPC against itself, which should hold 1",
+        columns=("payload", "figure", REST, LIBRARY, "control", "holds 1"),
+        rows=[
+            (name, what, *(_written(ratio(name, what, arm)) for arm in ARMS[1:]), _holds_1(ratio(name, what, CONTROL)))
+            for name in names
+            for what in (BOTH_WAYS, *_COSTS)
+        ],
+    )
+    example = ResultTable(
+        title="the talk's example by itself, bytes",
+        columns=("as", "the talk says", "it is"),
+        rows=[
+            ("JSON", payload_example.JSON_BYTES_CLAIMED, payload_example.json_bytes()),
+            ("protobuf", f"~{payload_example.PROTOBUF_BYTES_CLAIMED}", payload_example.protobuf_bytes()),
+        ],
+        numbers=("the talk says", "it is"),
+    )
+    claims = [
+        Claim(text=f"REST / gRPC, {what}, {name}", figure=ratio(name, what, REST), at_least=1.0)
+        for name in names
+        for what in ((BOTH_WAYS, *_CONTROLLED) if name == names[-1] else (BOTH_WAYS,))
+    ]
+    return BenchResult(
+        name=NAME,
+        unit="as named",
+        controls=[
+            control(
+                f"{CONTROL} − {GRPC}, {what}, {names[-1]}",
+                measured[names[-1], GRPC, what],
+                measured[names[-1], CONTROL, what],
+                among=len(_CONTROLLED),
+            )
+            for what in _CONTROLLED
+        ],
+        arms={", ".join(key): values for key, values in measured.items()},
+        claims=claims,
+        notes=[
+            f"n = {rounds} rounds; an arm a round: {SECONDS:g} s and {LEAST_REQUESTS} requests or more one at a time",
+            f"then {2 * SECONDS:g} s with {IN_FLIGHT} in flight, and {1 + _FOLLOWING} requests through a counter",
+            "client and model share the machine's cores; both clients begin and end at plain Python values",
+            *_where_rest_takes_less(names, ratio),
+            _about_features(payloads),
+        ],
+        tables=[example, wire, costs, ratios],
+        charts=[_chart(names, ratio, rounds)],
+    )
+
+
+def _where_rest_takes_less(names: Sequence[str], ratio: Callable[[str, str, str], Interval]) -> list[str]:
+    """What a reader may not expect, by each client of JSON: figures whose whole interval is below 1."""
+    found = []
+    for arm in (REST, LIBRARY):
+        less = [
+            f"{name} ({', '.join(figures)})"
+            for name in names
+            if (figures := [what for what in (P50, CLIENT_CPU, SERVER_CPU, CODING) if ratio(name, what, arm).high < 1])
+        ]
+        found.append(f"{arm} takes less than gRPC at: {'; '.join(less) or 'no payload'}")
+    return found
+
+
+def _about_features(payloads: Sequence[Payload]) -> str:
+    features = np.concatenate([features for _, features in payloads[-1].titles])
+    document = payloads[-1].document()["titles"]
+    numbers = sum(len(_json(title["features"])) for title in document) / features.size
+    encoded = len(base64.b64encode(features.tobytes())) / features.size
+    return (
+        f"features are arrays of numbers in JSON, as the mapping of `repeated float` says: {numbers:.2f} bytes each "
+        f"with the shortest digits, 4 in protobuf; in a field of `bytes` base64 would take {encoded:.2f}"
+    )
+
+
+def _json(features: Any) -> bytes:
+    return orjson.dumps(features, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _written(figure: Interval) -> str:
+    return f"{figure.estimate:.2f} ({figure.low:.2f} to {figure.high:.2f})"
+
+
+def _holds_1(figure: Interval) -> str:
+    return "yes" if figure.low <= 1 <= figure.high else "no"
+
+
+def _chart(names: Sequence[str], ratio: Callable[[str, str, str], Interval], rounds: int) -> BarChart:
+    groups = []
+    for name in names:
+        figures = [(what, ratio(name, what, REST)) for what in (BOTH_WAYS, P50, CLIENT_CPU, SERVER_CPU, CODING)]
+        groups.append(
+            BarGroup(
+                name,
+                [
+                    Bar(what, style_of(number), figure.estimate, figure.low, figure.high, f"{figure.estimate:.2f}×")
+                    for number, (what, figure) in enumerate(figures, start=1)
+                ],
+            )
+        )
+    most = max(bar.value for group in groups for bar in group.bars)
+    return BarChart(
+        "What REST and JSON take, as a multiple of gRPC and protobuf",
+        linear("times gRPC's figure", most),
+        groups,
+        bounds=[Bound("the same", 1.0)],
+        name="ratios",
+        note=f"Medians over n = {rounds} rounds of REST / gRPC within a round, with 95 % intervals.",
+    )

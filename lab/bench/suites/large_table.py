@@ -1,0 +1,124 @@
+"""What a change of one use case costs in a route table of ten thousand."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from queue import Queue
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from lab.admin import AdminClient
+from lab.bench.harness.result import BenchResult, Claim
+from lab.measure.compare import median, quantile
+from lab.transport import open_blocking_channel
+from lab.waiting import eventually
+from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.bench.harness.environment import Setting
+
+NAME = "large-table"
+
+USE_CASES = 10_000
+CHANGES = 100
+BOUND_MS = 20.0
+
+_MODELS, _CLUSTERS = 2_500, 4
+_PATIENCE = timedelta(seconds=60)
+_ARM = "from the call to publish to the rules at a resolver"
+_NS_PER_MS = 1e6
+
+
+def run(setting: Setting, rounds: int) -> BenchResult:
+    """Publishes a large table at a control plane of its own, then changes one use case after the other."""
+    changes = max(rounds, CHANGES)
+    address = setting.address("large-control-plane")
+    registry = setting.path("large-control-plane", "registry.sqlite")
+    command = ("python", "-m", "services.controlplane", "--listen", address, "--registry", registry)
+    setting.start("large-control-plane", command, address)
+    for number in range(_CLUSTERS):
+        name = f"large-cluster-{number}"
+        listen = setting.address(name)
+        argv = ["python", "-m", "models.stub", "--cluster", name, "--replica", name, "--warm-up-ms", "0"]
+        argv += ["--listen", listen, "--advertise", listen, "--control-plane", address]
+        setting.start(name, tuple(argv), listen)
+    took: list[float] = []
+    with AdminClient(address) as admin, open_blocking_channel(address) as channel:
+        setting.say(f"publishing {USE_CASES:,} use cases")
+        first = admin.publish([("large.yaml", json.dumps(_table()))], author="bench")
+        eventually(
+            "the first revision has settled",
+            lambda: {step.phase for step in admin.revisions()[first - 1].steps},
+            within=_PATIENCE,
+            until=lambda phases: "retired" in phases,
+        )
+        arrivals: Queue[int] = Queue()
+        Thread(target=_follow, args=(channel, arrivals), daemon=True).start()
+        arrivals.get()
+        setting.say(f"changing one of them, {changes} times")
+        for number in range(changes):
+            name, use_case = f"UseCase{number * 97 % USE_CASES}", _use_case(number, default="v2")
+            called = time.time_ns()
+            admin.publish_change({name: ("change.yaml", json.dumps(use_case))}, author="bench")
+            took.append((arrivals.get() - called) / _NS_PER_MS)
+    return BenchResult(
+        name=NAME,
+        unit="ms",
+        arms={_ARM: took},
+        claims=[
+            Claim(text=f"p50, {_ARM}, ms", figure=median(took, seed=0), at_most=BOUND_MS),
+        ],
+        notes=[
+            f"n = {changes} changes, one use case of {USE_CASES:,} each; {2 * _MODELS:,} model versions",
+            "each is validated and stored durably on the way",
+            f"p99 {quantile(took, 0.99, seed=0).estimate:.1f} ms",
+        ],
+    )
+
+
+def _follow(channel: grpc.Channel, arrivals: Queue[int]) -> None:
+    """Plays a resolver, and says when each update has arrived, Unix nanoseconds."""
+    answers: Queue[rules_pb2.SubscribeRequest] = Queue()
+    answers.put(rules_pb2.SubscribeRequest(node="bench"))
+
+    def say() -> Iterator[rules_pb2.SubscribeRequest]:
+        while True:
+            yield answers.get()
+
+    try:
+        for update in rules_pb2_grpc.RulesStub(channel).Subscribe(say()):
+            arrivals.put(time.time_ns())
+            answers.put(rules_pb2.SubscribeRequest(applied_sequence=update.sequence))
+    except grpc.RpcError:
+        pass  # the bench is over
+
+
+def _table() -> dict[str, Any]:
+    return {
+        "use_cases": {f"UseCase{number}": _use_case(number, default="v1") for number in range(USE_CASES)},
+        "models": {
+            f"model-{number}": {
+                "versions": {version: {"cluster": f"large-cluster-{number % _CLUSTERS}"} for version in ("v1", "v2")}
+            }
+            for number in range(_MODELS)
+        },
+        "clusters": {f"large-cluster-{number}": {"replicas": 1} for number in range(_CLUSTERS)},
+    }
+
+
+def _use_case(number: int, *, default: str) -> dict[str, Any]:
+    model = f"model-{number % _MODELS}"
+    tv = {"name": "tv", "when": {"device": ["tv"]}, "use": f"{model}@v2"}
+    return {
+        "callers": ["homepage"],
+        "api": "ranking.v1",
+        "timeout": "250ms",
+        "default": f"{model}@{default}",
+        "rules": [tv],
+    }

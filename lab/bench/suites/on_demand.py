@@ -1,0 +1,319 @@
+"""What a sidecar costs that is told of every cluster, against one that asks for those which its caller uses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import urllib.request
+from dataclasses import dataclass
+from random import Random
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import psutil
+from envoy.service.discovery.v3 import ads_pb2_grpc
+
+from lab.bench.harness.charts import MIXED, chart_of_lines
+from lab.bench.harness.result import BenchResult, Claim, ResultTable
+from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
+from lab.identity.envoy import sockets_of
+from lab.lab import CHECKOUT
+from lab.measure.compare import median, median_ratio
+from lab.plan.control_planes import xds_endpoints
+from lab.report.scales import logarithmic
+from lab.routing.keys import HEADER, routing_key
+from lab.routing.keys_in_lua import IN_BOOTSTRAP
+from lab.transport import listen, new_server, open_channel
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from services.controlplane.xds.resources import CLUSTER as CLUSTER_TYPE
+from services.controlplane.xds.resources import endpoint_set_name
+from services.controlplane.xds.service import Discovery
+from services.controlplane.xds.store import ResourceStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from lab.bench.harness.environment import Setting
+    from lab.report.chart import Chart
+
+NAME = "on-demand"
+
+ROUNDS = 3
+SIZES = (10, 100, 1_000, 10_000)
+"""Clusters that there are."""
+
+USED = 10
+"""Of them, those that the caller asks for."""
+
+CHANGES = 50
+ON_DEMAND, EAGER = "on demand", "eager"
+GROWS_AT_MOST = 1.15
+
+_KEY = routing_key(MODEL, VERSION)
+_READY_S, _ANSWER_S, _APPLY_S = 120.0, 5.0, 30.0
+_POLL_S = 0.005
+_TEMPLATE = CHECKOUT / "envoy" / "by-routing-key.yaml"
+_DYNAMIC = "dynamic_resources:\n"
+_ALL_CLUSTERS = f"{_DYNAMIC}  cds_config: {{ads: {{}}, resource_api_version: V3}}\n"
+_STYLES = {ON_DEMAND: "run-1", EAGER: "run-2"}
+FIGURES: Mapping[str, str] = {
+    "rss_mb": "resident memory, MB",
+    "allocated_mb": "allocated by Envoy's word, MB",
+    "ready_ms": "start to ready, ms",
+    "answer_ms": "start to first answer, ms",
+    "first_kb": "received until then, KB",
+    "change_bytes": "received per change, bytes",
+}
+"""What is measured of each Envoy: name, and in words with its unit."""
+
+
+class _EagerDiscovery(Discovery):
+    """Tells an Envoy that is eager of every cluster, as if it had named them all; nothing that a lab's does."""
+
+    def __init__(self, store: ResourceStore, names: Sequence[str]) -> None:
+        super().__init__(store)
+        self._names = names
+
+    async def DeltaAggregatedResources(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        async def requests() -> AsyncIterator[Any]:
+            named = False
+            async for request in request_iterator:
+                if not named and request.type_url == CLUSTER_TYPE and not request.resource_names_subscribe:
+                    named = True
+                    request.resource_names_subscribe.extend(self._names)
+                yield request
+
+        async for response in super().DeltaAggregatedResources(requests(), context):
+            yield response
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where things are.
+
+    Attributes:
+        replica: what answers.
+        control_plane: of this bench.
+    """
+
+    setting: Setting
+    replica: str
+    control_plane: str
+
+    @classmethod
+    def of(cls, setting: Setting) -> Place:
+        """In a lab that is up."""
+        return cls(setting, setting.replicas(CLUSTER)[0], setting.address("on-demand-xds"))
+
+
+def run(setting: Setting, rounds: int) -> BenchResult:
+    """Starts an Envoy of each kind at each size, round by round, and takes it away again."""
+    place = Place.of(setting)
+    seen: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for number in range(rounds):
+        for size in SIZES:
+            for kind in (ON_DEMAND, EAGER) if number % 2 else (EAGER, ON_DEMAND):
+                setting.say(f"round {number + 1} of {rounds}: {kind}, {size:,} clusters")
+                name = f"{kind.replace(' ', '-')}-{size}-{number}"
+                seen.setdefault((kind, size), []).append(asyncio.run(measured(place, kind, size, name)))
+    return _result(seen, rounds)
+
+
+async def measured(place: Place, kind: str, size: int, name: str) -> dict[str, float]:
+    """One Envoy, with so many clusters at its control plane; see :data:`FIGURES`.
+
+    Args:
+        place: where things are.
+        kind: ``on demand`` or ``eager``.
+        size: how many clusters there are.
+        name: of the Envoy's unit.
+    """
+    store = ResourceStore()
+    keys = [_KEY, *(f"filler-{number}.v1" for number in range(1, size))]
+    store.update(
+        clusters=dict.fromkeys(keys, "there"),
+        endpoint_sets={endpoint_set_name("there", key): [place.replica] for key in keys},
+    )
+    server, _ = new_server()
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(
+        _EagerDiscovery(store, keys) if kind == EAGER else Discovery(store), server
+    )
+    listen(server, place.control_plane)
+    await server.start()
+    try:
+        return await _figures(place, kind, name, store, keys)
+    finally:
+        await server.stop(0)
+
+
+async def _figures(place: Place, kind: str, name: str, store: ResourceStore, keys: list[str]) -> dict[str, float]:
+    address, admin = (place.setting.address(f"{name}-{what}") for what in ("requests", "admin"))
+    began = time.monotonic()
+    pid = await asyncio.to_thread(_start, place, kind, name, address, admin)
+    try:
+        await _until_ready(admin)
+        ready_s = time.monotonic() - began
+        async with open_channel(address, own_connection=True) as channel:
+            await _first_answer(channel)
+            answer_s = time.monotonic() - began
+            for key in keys[1:USED]:
+                await _ask(channel, key)
+        await store.subscribers.wait_applied(store.subscribers.generation, timeout_s=_APPLY_S)
+        first = await asyncio.to_thread(_received, admin)
+        await _change(store, place.replica, keys)
+        last = await asyncio.to_thread(_received, admin)
+        return {
+            "rss_mb": psutil.Process(pid).memory_info().rss / 1e6,
+            "allocated_mb": int((await asyncio.to_thread(_get, admin, "/memory"))["allocated"]) / 1e6,
+            "ready_ms": ready_s * 1e3,
+            "answer_ms": answer_s * 1e3,
+            "first_kb": first / 1e3,
+            "change_bytes": (last - first) / CHANGES,
+        }
+    finally:
+        process = psutil.Process(pid)
+        process.kill()
+        await asyncio.to_thread(_gone, process)
+
+
+def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
+    host, port = address.rsplit(":", 1)
+    admin_host, admin_port = admin.rsplit(":", 1)
+    text = Template(_TEMPLATE.read_text()).substitute(
+        host=host,
+        port=port,
+        admin_host=admin_host,
+        admin_port=admin_port,
+        control_planes=xds_endpoints(place.control_plane),
+        role="sidecar",
+        tenants="",
+        access_log="/dev/null",
+        secrets="",
+        view_listener="",
+        view_cluster="",
+        **sockets_of("sidecar", "", name),
+        **IN_BOOTSTRAP,
+    )
+    if kind == EAGER:
+        text = text.replace(_DYNAMIC, _ALL_CLUSTERS)
+    who = ("--service-node", name, "--service-cluster", name)
+    flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
+    argv = ("envoy", "--config-path", place.setting.path(name, "envoy.yaml"), *who, *flags)
+    return place.setting.start(name, argv, admin, {"envoy.yaml": text})
+
+
+async def _until_ready(admin: str) -> None:
+    give_up = time.monotonic() + _READY_S
+    while time.monotonic() < give_up:
+        try:
+            if await asyncio.to_thread(_is_ready, admin):
+                return
+        except OSError:
+            pass
+        await asyncio.sleep(_POLL_S)
+    raise TimeoutError(f"Envoy at {admin} is not ready within {_READY_S:g} s")
+
+
+def _is_ready(admin: str) -> bool:
+    with urllib.request.urlopen(f"http://{admin}/ready", timeout=_ANSWER_S) as answer:
+        return bool(answer.read().strip() == b"LIVE")
+
+
+async def _first_answer(channel: grpc.aio.Channel) -> None:
+    while not await _ask(channel, _KEY):  # noqa: ASYNC110 (nobody says when it would be answered)
+        await asyncio.sleep(_POLL_S)
+
+
+async def _ask(channel: grpc.aio.Channel, key: str) -> bool:
+    """Whether the replica has answered; it refuses keys other than its own, which is as good a use of a cluster."""
+    request = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
+    request.envelope.model_config.model, _, request.envelope.model_config.version = key.partition(".")
+    try:
+        await ranking_pb2_grpc.RankingStub(channel).Rank(
+            request, metadata=((HEADER, key),), timeout=_ANSWER_S, wait_for_ready=True
+        )
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
+async def _change(store: ResourceStore, replica: str, keys: Sequence[str]) -> None:
+    """Endpoints of clusters drawn from all that there are change, one after the other."""
+    draw = Random(0)  # noqa: S311 (no secret)
+    for number in range(CHANGES):
+        name = endpoint_set_name("there", draw.choice(keys))
+        generation = store.update(endpoint_sets={name: [replica, f"127.0.0.1:{10_000 + number}"]})
+        await store.subscribers.wait_applied(generation, timeout_s=_APPLY_S)
+
+
+def _received(admin: str) -> int:
+    name = "cluster.xds.upstream_cx_rx_bytes_total"
+    return int(_get(admin, f"/stats?format=json&filter=^{name}")["stats"][0]["value"])
+
+
+def _get(admin: str, path: str) -> Any:
+    with urllib.request.urlopen(f"http://{admin}{path}", timeout=_ANSWER_S) as answer:
+        return json.load(answer)
+
+
+def _gone(process: psutil.Process) -> None:
+    psutil.wait_procs([process], timeout=_ANSWER_S)
+
+
+def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int) -> BenchResult:
+    def values(kind: str, size: int, figure: str) -> list[float]:
+        return [each[figure] for each in seen[kind, size]]
+
+    small, large = (values(ON_DEMAND, size, "rss_mb") for size in (SIZES[0], SIZES[-1]))
+    eager = values(EAGER, SIZES[-1], "rss_mb")
+    columns = ("clusters", "sidecar", *FIGURES.values())
+    rows: list[tuple[float | str, ...]] = [
+        (f"{size:,}", kind, *(round(median(values(kind, size, figure), seed=0).estimate, 1) for figure in FIGURES))
+        for size in SIZES
+        for kind in (ON_DEMAND, EAGER)
+    ]
+    return BenchResult(
+        name=NAME,
+        unit=MIXED,
+        arms={
+            f"{FIGURES[figure]}, {kind}, {size:,} clusters": values(kind, size, figure)
+            for figure in FIGURES
+            for kind, size in seen
+        },
+        claims=[
+            Claim(
+                text=f"resident memory on demand, {SIZES[-1]:,} clusters / {SIZES[0]}",
+                figure=median_ratio(large, small, seed=0),
+                at_most=GROWS_AT_MOST,
+            ),
+            Claim(
+                text=f"resident memory at {SIZES[-1]:,} clusters, eager / on demand",
+                figure=median_ratio(eager, large, seed=0),
+                at_least=2.0,
+            ),
+        ],
+        notes=[
+            f"n = {rounds} Envoys of each kind at each size; the caller uses {USED} clusters",
+            f"{CHANGES} changes of endpoints, each of a cluster drawn from all that there are",
+            "eager: the same bootstrap with a cds_config, and a control plane that takes it for a wish for everything",
+        ],
+        tables=[ResultTable(title="median of each", columns=columns, rows=rows, numbers=columns[:1] + columns[2:])],
+        charts=[_chart(seen, figure, rounds) for figure in ("rss_mb", "answer_ms", "first_kb")],
+    )
+
+
+def _chart(seen: Mapping[tuple[str, int], list[dict[str, float]]], figure: str, rounds: int) -> Chart:
+    return chart_of_lines(
+        f"{NAME}: {FIGURES[figure]}",
+        logarithmic("clusters", SIZES[0], SIZES[-1]),
+        FIGURES[figure],
+        {
+            kind: [(size, median([each[figure] for each in seen[kind, size]], seed=0)) for size in SIZES]
+            for kind in (ON_DEMAND, EAGER)
+        },
+        styles=_STYLES,
+        name=figure.replace("_", "-"),
+        note=f"Medians over n = {rounds} rounds, with 95 % intervals.",
+    )

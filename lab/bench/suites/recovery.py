@@ -1,0 +1,90 @@
+"""How soon the dead are left alone and the living are found: replicas and the control plane, killed and started."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+
+from lab.bench.harness.charts import chart_of_medians
+from lab.bench.harness.result import BenchResult, Claim
+from lab.measure.compare import median
+from lab.plan.control_planes import CONTROL_PLANE
+from lab.report.bars import Bound
+from lab.routing.keys import HEADER
+from lab.transport import open_blocking_channel
+from lab.waiting import eventually
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.bench.harness.environment import Setting
+    from lab.lab import Lab
+
+NAME = "recovery"
+
+BOUND_S = 1.0
+_KEY, _VICTIM, _CALLER = "up-next.v1", "ml-cluster-5-a", "playback"
+_PATIENCE = timedelta(seconds=20)
+_CALL_TIMEOUT_S = 2.0
+
+
+def run(setting: Setting, rounds: int) -> BenchResult:
+    """Kills and starts each once a round, with a client asking its sidecar all the while."""
+    lab = setting.lab
+    leaves = "killed replica has left"
+    comes = "started replica answers, its own start included"
+    reconnects = "started control plane has all nodes back, its own start included"
+    arms: dict[str, list[float]] = {leaves: [], comes: [], reconnects: []}
+    with open_blocking_channel(lab.endpoints().clients[_CALLER].sidecar or "") as channel:
+        stub = ranking_pb2_grpc.RankingStub(channel)
+
+        def answers() -> str:
+            try:
+                request = ranking_pb2.RankRequest()
+                return stub.Rank(request, metadata=((HEADER, _KEY),), timeout=_CALL_TIMEOUT_S).answered_by.replica
+            except grpc.RpcError:
+                return ""
+
+        def replicas() -> set[str]:
+            known = lab.known()
+            return {replica.replica for replica in known.replicas} if known else set()
+
+        for number in range(1, rounds + 1):
+            setting.say(f"round {number} of {rounds}")
+            eventually("both replicas answer", lambda: answers() == _VICTIM, within=_PATIENCE)
+            lab.kill(_VICTIM)
+            arms[leaves].append(_seconds_until("it has left", lambda: _VICTIM not in replicas()))
+            lab.start(_VICTIM)
+            arms[comes].append(_seconds_until("it answers", lambda: answers() == _VICTIM))
+            arms[reconnects].append(_seconds_to_reconnect(lab))
+    return BenchResult(
+        name=NAME,
+        unit="s",
+        arms=arms,
+        claims=[
+            Claim(text=f"{arm}, s", figure=median(values, seed=0), at_most=BOUND_S) for arm, values in arms.items()
+        ],
+        charts=[chart_of_medians(NAME, "seconds", arms, bounds=[Bound("bound", BOUND_S)])],
+        notes=[f"n = {rounds} rounds; kill -9 each time; the look itself takes a few hundredths"],
+    )
+
+
+def _seconds_to_reconnect(lab: Lab) -> float:
+    def nodes() -> set[str]:
+        known = lab.known()
+        return {node.node for node in known.nodes} if known else set()
+
+    before = nodes()
+    lab.kill(CONTROL_PLANE)
+    lab.start(CONTROL_PLANE)
+    return _seconds_until("all nodes are back", lambda: before <= nodes())
+
+
+def _seconds_until(what: str, probe: Callable[[], bool]) -> float:
+    began = time.monotonic()
+    eventually(what, probe, within=_PATIENCE)
+    return time.monotonic() - began

@@ -1,0 +1,103 @@
+"""Shadow copies, sent beside the requests that they are made from, where no Envoy makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import grpc.aio
+
+from lab.client import headers
+from lab.routing.keys import COPY, COPY_HEADER, HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.client.rpc_channel import Metadata, Wire
+    from models.apis import Method
+
+# As many as an Envoy has: with a shadow that has stopped reading each holds its whole payload.
+LIMIT = 128
+GRACE_S = 2.0
+"""For what is under way when its sender goes: nobody would send it again."""
+_TIMEOUT_S = 10.0
+_LOG_EVERY_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Copies:
+    """Sends copies. No request waits for one, nor for there to be room.
+
+    Args:
+        limit: copies under way at once; more are dropped.
+
+    Attributes:
+        sent: copies that were sent, whatever became of them.
+        dropped: copies that were not.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.sent = self.dropped = 0
+        self._limit = limit
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._log_not_before = 0.0
+
+    def send(
+        self,
+        wire: Wire,
+        method: Method,
+        payload: bytes,
+        *,
+        routing_key: str,
+        request_id: str,
+        done: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Sends a copy to the version with this key, as soon as the request itself is on its way.
+
+        Args:
+            wire: a way there.
+            method: of the request.
+            payload: of the request.
+            routing_key: of the shadow.
+            request_id: of the request.
+            done: called when the copy is answered, or has failed.
+
+        Returns:
+            False if it is dropped, because too many are under way.
+        """
+        if len(self._under_way) >= self._limit:
+            self.drop(f"{self._limit} copies are under way already")
+            return False
+        self.sent += 1
+        metadata = ((HEADER, routing_key), (COPY_HEADER, COPY), (headers.REQUEST_ID, request_id))
+        task = asyncio.create_task(_send(wire, method, payload, metadata))
+        self._under_way.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._under_way.discard(task)
+            done()
+
+        task.add_done_callback(ended)
+        return True
+
+    async def settle(self, within_s: float = GRACE_S) -> None:
+        """Returns once no copy is under way, or after so many seconds; before the way there is closed."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=within_s)
+
+    def drop(self, reason: str) -> None:
+        """Counts a copy that cannot be sent."""
+        self.dropped += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._log_not_before:
+            self._log_not_before = now + _LOG_EVERY_S
+            _log.warning("a shadow copy is dropped, the %d. so far: %s", self.dropped, reason)
+
+
+async def _send(wire: Wire, method: Method, payload: bytes, metadata: Metadata) -> None:
+    try:
+        await wire.ignored(method, payload, timeout_s=_TIMEOUT_S, metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        _log.debug("a shadow copy failed: %s: %s", error.code().name, error.details())

@@ -1,0 +1,170 @@
+"""A bad push: nodes are offered what they must refuse, or a model is published that cannot be loaded."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from lab.errors import InputError, LabError, PublishError
+from lab.faults.kind import Kind, by_share, some
+from lab.faults.observation import seen
+from lab.faults.settings import SEVERE, SHARE, Number, number
+from lab.routing.keys import routing_key
+from lab.transport import open_blocking_channel
+from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from random import Random
+
+    from lab.faults.fault_context import Scene
+    from lab.faults.observation import Observation
+    from lab.faults.state import FaultRecord
+
+MODEL = "model"
+_OFFERS = {
+    "clusters": (faults_pb2.WRONG_CORRUPT_CLUSTERS, ("sidecar", "central-envoy")),
+    "rules": (faults_pb2.WRONG_CORRUPT_RULES, ("resolver", "gateway")),
+    "stale-rules": (faults_pb2.WRONG_STALE_RULES, ("resolver", "gateway")),
+}
+_BAD_VERSION = "v999999"
+_OFFER_S = 15.0
+
+
+class BadPush(Kind):
+    """What nodes and models must not take."""
+
+    name = "bad-push"
+    what = "offers nodes configuration that they must refuse, or publishes a model version that cannot be loaded"
+    targets = (
+        "`clusters`: corrupt, for Envoys; `rules`: corrupt, for resolvers and gateways; `stale-rules`: an older "
+        "revision's; `model`: a version that its replicas cannot load"
+    )
+    settings = (
+        SHARE,
+        Number("revision", "of stale-rules; 0: the one before that in force", 0, 1e9),
+    )
+    levels = by_share()
+    default_level = SEVERE
+    default_target = "rules"
+    group = "push"
+
+    def choose(self, scene: Scene, target: str, settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
+        """Nodes that are connected, or replicas of the cluster of one model."""
+        if target == MODEL:
+            cluster = self._cluster(scene)
+            replicas = [unit.name for unit in scene.state.plan.units if unit.cluster == cluster]
+            return some(replicas, number(settings, "share"), random)
+        if target not in _OFFERS:
+            raise InputError(f"{self.name}: {target!r} will not do; write {', '.join(_OFFERS)} or {MODEL}")
+        control_plane = scene.control_plane()
+        if control_plane is None:
+            raise InputError(f"{self.name} {target}: the control plane does not answer; heal or start it first")
+        roles = _OFFERS[target][1]
+        if nodes := [each.node for each in control_plane.nodes if each.role in roles]:
+            return some(nodes, number(settings, "share"), random)
+        raise InputError(
+            f"{self.name} {target}: no {' or '.join(roles)} is connected; send a request through one first"
+        )
+
+    def prepare(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
+        """The revision in force, and what replicas refuse already."""
+        with scene.admin() as admin:
+            memory: dict[str, Any] = {"revision": admin.status().revision}
+        if fault.target == MODEL:
+            memory["before"] = {name: list(scene.behaviour(name).refuse_to_load.routing_keys) for name in fault.units}
+        return memory
+
+    def inject(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
+        """Pushes it, and remembers what each said."""
+        if fault.target == MODEL:
+            return self._publish(scene, fault)
+        request = faults_pb2.OfferRequest(
+            wrong=_OFFERS[fault.target][0], nodes=fault.units, revision=int(number(fault.settings, "revision"))
+        )
+        responses: list[faults_pb2.OfferResponse] = _ask(scene, lambda api: api.Offer(request, timeout=_OFFER_S))
+        answers = [answer for response in responses for answer in response.answers]
+        return {
+            "refusals": {each.node: _one_line(each.refusal) for each in answers if each.refusal},
+            "taken": [each.node for each in answers if each.answered and not each.refusal],
+        }
+
+    def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
+        """All refused it, each with its reason, and the revision from before is in force."""
+        refusals: Mapping[str, str] = fault.memory["refusals"]
+        control_plane = scene.control_plane()
+        figures: dict[str, object] = {
+            "refusals": dict(refusals),
+            "taken": list(fault.memory["taken"]),
+            "revision_before": fault.memory["revision"],
+        }
+        if control_plane is not None:
+            figures["revision"] = control_plane.revision
+            figures["errors_now"] = {
+                each.node: each.error for each in control_plane.nodes if each.node in fault.units and each.error
+            }
+        count = len(refusals)
+        first = next((f"; {node}: {reason}" for node, reason in refusals.items()), "")
+        because = f"{count} of {len(fault.units)} refused it{first}"
+        return seen(holds=count > 0 and not fault.memory["taken"], because=because, **figures)
+
+    def heal(self, scene: Scene, fault: FaultRecord) -> None:
+        """Nodes are told again what is in force; replicas refuse no longer."""
+        for name, keys in fault.memory.get("before", {}).items():
+            if scene.can_be_dialled(name):
+                scene.turn(name, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=keys)))
+        # One that is away tells everybody anyhow when it comes back.
+        if fault.target != MODEL and scene.control_plane() is not None:
+            _ask(scene, lambda api: api.Restate(faults_pb2.RestateRequest(), timeout=_OFFER_S))
+
+    def _publish(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
+        cluster = scene.state.plan.unit(fault.units[0]).cluster
+        with scene.admin() as admin:
+            document = admin.revision().document or {}
+            model = next(
+                name
+                for name, entry in document["models"].items()
+                if any(each["cluster"] == cluster for each in entry["versions"].values())
+            )
+            key = routing_key(model, _BAD_VERSION)
+            for name in fault.units:
+                refused = [*fault.memory["before"][name], key]
+                scene.turn(name, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=refused)))
+            document["models"][model]["versions"][_BAD_VERSION] = {"cluster": cluster}
+            sources = [(f"{fault.id}.yaml", json.dumps(document))]
+            try:
+                revision = admin.publish(sources, author=getpass.getuser(), comment=f"fault {fault.id}")
+            except PublishError as error:
+                return {"refusals": {MODEL: str(error)}, "taken": []}
+        return {"refusals": {}, "taken": [f"revision {revision}"]}
+
+    @staticmethod
+    def _cluster(scene: Scene) -> str:
+        """The cluster of the first model of the route table in force."""
+        with scene.admin() as admin:
+            document = admin.revision().document or {}
+        model = next(iter(document["models"].values()))
+        return str(next(iter(model["versions"].values()))["cluster"])
+
+
+def _ask(scene: Scene, question: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> list[Any]:
+    """What control planes say to it. One to which no such node is connected declines; somebody must not."""
+    answers, declined = [], ["no control plane answers; heal or start it first"]
+    for unit in scene.control_planes():
+        try:
+            with open_blocking_channel(unit.address) as channel:
+                answers.append(question(faults_pb2_grpc.FaultsStub(channel)))
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise LabError(f"{unit.name} does not push: {error.code().name}: {error.details()}") from None
+            declined.append(str(error.details()))
+    if not answers:
+        raise InputError(f"bad-push: {declined[-1]}")
+    return answers
+
+
+def _one_line(refusal: str) -> str:
+    return " ".join(refusal.removeprefix("-: ").split())

@@ -1,0 +1,242 @@
+"""The driver's process in a run that Locust drives: starts all, says when it begins and ends, and adds it up."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event
+
+from lab.errors import UnitError
+from lab.history import SpoolWriter
+from lab.load.arrivals import WHOLE
+from lab.load.driver import print_progress, write_summary
+from lab.load.locust.environment import environment_of
+from lab.load.locust.member import Member
+from lab.load.locust.messages import ACCOUNT, FAILED, GO, PROGRESS, STOP, Count, hear
+from lab.load.locust.ui import open_ui
+from lab.load.locust.workers import MASTER_HOST, Workers
+from lab.load.open_loop import STOP_GRACE_S, Start
+from lab.load.progress import ProgressLines
+from lab.load.summary import Account, add_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lab.load.plan import LoadPlan
+
+NS = 1_000_000_000
+
+_PROGRESS_EVERY_S = 1.0
+_POLL_S = 0.02
+_READY_WITHIN_S = 60.0  # a worker connects and warms up first
+_SPAWNED_WITHIN_S = 60.0
+_LEAD_NS = 50_000_000  # between "go" and the start of the schedule, for all users to ask for the first time
+_LEAD_PER_USER_NS = 100_000
+_FORSAKEN_S = 2.0  # beyond the longest that a request may take
+_ACCOUNTS_WITHIN_S = STOP_GRACE_S + 10.0
+
+
+class Conductor:
+    """One run.
+
+    Args:
+        plan: of the run.
+        file: the plan's.
+    """
+
+    def __init__(self, plan: LoadPlan, file: Path) -> None:
+        assert plan.steering is not None  # noqa: S101 (else it would be another's)
+        self._plan, self._file, self._steering = plan, file, plan.steering
+        self._schedule = plan.schedule() if plan.scheduled else None
+        self._count = max(1, self._steering.workers)
+        self._environment = environment_of(plan)
+        self._workers = Workers(file, 0, 0)
+        self._member: Member | None = None  # where there are no workers
+        self._counts: dict[int, Count] = {}
+        self._recent_ns: list[int] = []
+        self._accounts: list[Account] = []
+        self._lines = ProgressLines()
+        self._stopped_by = ""
+        self._stopping = Event()
+        self._insisted = False
+        self._failure = ""
+        self._start_ns = 0
+        self._moved_at = time.monotonic()
+
+    def run(self) -> None:
+        """Drives the plan to its end, or until it is stopped, and writes its summary.
+
+        Raises:
+            LabError: the run could not begin, or not be carried on; there is no summary then.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            gevent.signal_handler(number, self._stop, number.name)
+        with SpoolWriter(self._plan.spool):
+            pass  # workers join it
+        try:
+            self._set_up()
+            self._begin()
+            self._follow()
+            self._wait_for_accounts()
+        finally:
+            self._tear_down()
+        if self._failure:
+            raise UnitError(self._failure)
+        self._tell()
+        write_summary(self._plan, add_up(self._accounts))
+
+    # -- beginning -----------------------------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        if self._steering.workers:
+            runner: Any = self._environment.create_master_runner(MASTER_HOST, 0)
+            self._workers = Workers(self._file, self._count, runner.server.port)
+            self._listen(runner)
+            # Also if it is to be stopped by now: only a worker that is there can record what was never sent.
+            self._until(
+                lambda: len(runner.clients.ready) == self._count or self._insisted,
+                _READY_WITHIN_S,
+                "not all workers came up",
+            )
+        else:
+            self._member = Member(self._plan, WHOLE, self._environment)
+            self._member.get_ready()
+            self._listen(self._environment.create_local_runner())
+            self._member.listen()
+
+    def _listen(self, runner: Any) -> None:
+        hear(runner, PROGRESS, lambda data: self._take_count(Count.from_message(data)))
+        hear(runner, ACCOUNT, lambda data: self._accounts.append(Account.from_document(data)))
+        hear(runner, FAILED, lambda data: self._fail(str(data)))
+
+    def _begin(self) -> None:
+        if self._stopping.is_set():
+            return
+        if self._steering.ui_port is not None:
+            self._start_ns = time.monotonic_ns()
+            open_ui(self._environment, self._steering.ui_port, lambda: self._stop("ui"))
+            return
+        spawned = Event()
+        self._environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
+        users = self._plan.users
+        self._runner.start(users, spawn_rate=users)
+        self._until(lambda: spawned.is_set() or self._stopping.is_set(), _SPAWNED_WITHIN_S, "not all users came up")
+        start = Start.soon(_LEAD_NS + _LEAD_PER_USER_NS * users)
+        self._start_ns = start.at_ns
+        if self._schedule is not None:
+            self._runner.send_message(GO, list(start))
+
+    # -- following -----------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Returns when all is done, or is to be stopped."""
+        next_line = time.monotonic() + _PROGRESS_EVERY_S
+        if self._steering.by_hand:
+            self._tell()  # the UI is up
+        while not self._stopping.is_set() and not self._is_over():
+            if why := self._workers.ended():
+                self._fail(why)
+            if self._is_forsaken():
+                self._stop("users that ask no more")
+            if time.monotonic() >= next_line:
+                self._tell()
+                next_line += _PROGRESS_EVERY_S
+            self._stopping.wait(_POLL_S)
+
+    def _is_over(self) -> bool:
+        if self._schedule is not None:
+            return len(self._accounts) == self._count
+        return self._remaining_ns() == 0
+
+    def _is_forsaken(self) -> bool:
+        """Whether requests are left after the schedule's end, and all users have gone or do something else."""
+        if self._schedule is None or self._remaining_ns():
+            return False
+        return time.monotonic() - self._moved_at > self._plan.timeout_s + _FORSAKEN_S
+
+    def _remaining_ns(self) -> int | None:
+        """Of the run; None if it ends when people say so."""
+        if self._steering.by_hand:
+            return None
+        duration_ns = self._plan.arrivals.duration_ns if self._schedule is None else self._schedule.duration_ns
+        return 0 if self._stopping.is_set() else max(0, self._start_ns + (duration_ns or 0) - time.monotonic_ns())
+
+    def _take_count(self, count: Count) -> None:
+        if count.recent_ns:
+            self._moved_at = time.monotonic()
+        self._counts[count.index] = count
+        self._recent_ns.extend(count.recent_ns)
+
+    def _tell(self) -> None:
+        recent_ns, self._recent_ns = self._recent_ns, []
+        counts = self._counts.values()
+        print_progress(
+            self._lines.take(
+                elapsed_ns=time.monotonic_ns() - self._start_ns if self._start_ns else 0,
+                remaining_ns=self._remaining_ns(),
+                sent=sum(each.sent for each in counts),
+                done=sum(each.done for each in counts),
+                ok=sum(each.ok for each in counts),
+                recent_ns=recent_ns,
+            )
+        )
+
+    # -- ending --------------------------------------------------------------------------------------------------
+
+    def _stop(self, by: str) -> None:
+        self._stopped_by = self._stopped_by or by
+        if self._stopping.is_set():
+            self._insisted = True
+            self._say_stop(by)  # once more: what is in flight is given up
+        self._stopping.set()
+
+    def _fail(self, why: str) -> None:
+        self._failure = self._failure or why
+        self._stopping.set()
+
+    def _wait_for_accounts(self) -> None:
+        if len(self._accounts) < self._count:
+            self._say_stop(self._stopped_by)
+        give_up = time.monotonic() + _ACCOUNTS_WITHIN_S
+        while len(self._accounts) < self._count and not self._failure:
+            self._failure = self._workers.ended()
+            if time.monotonic() > give_up:
+                self._failure = f"{self._count - len(self._accounts)} of {self._count} workers gave no account"
+            gevent.sleep(_POLL_S)
+
+    def _say_stop(self, by: str) -> None:
+        self._runner.send_message(STOP, by)
+
+    def _tear_down(self) -> None:
+        if self._environment.web_ui is not None:
+            self._environment.web_ui.stop()
+        if self._environment.runner is not None:
+            self._environment.runner.quit()
+        self._workers.end()
+        if self._member is not None:
+            self._member.leave()
+
+    # -- within --------------------------------------------------------------------------------------------------
+
+    @property
+    def _runner(self) -> Any:
+        return self._environment.runner
+
+    def _until(self, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
+        """Returns when the condition holds."""
+        give_up = time.monotonic() + within_s
+        while not condition():
+            if why := self._workers.ended():
+                raise UnitError(why)
+            if time.monotonic() > give_up:
+                raise UnitError(f"{otherwise} within {within_s:g} s")
+            gevent.sleep(_POLL_S)
+
+
+def conduct(plan: LoadPlan, file: Path) -> None:
+    """Drives one run; see :class:`Conductor`."""
+    Conductor(plan, file).run()

@@ -1,0 +1,179 @@
+"""One process with users: the worker of a run with several, or the only one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from lab.history import SpoolWriter
+from lab.load.driver import connect, go_first, warm_up
+from lab.load.locust.loop_thread import LoopThread
+from lab.load.locust.messages import ACCOUNT, FAILED, GO, PROGRESS, STOP, Count, hear
+from lab.load.locust.pacing import Slots
+from lab.load.locust.sender import Sender
+from lab.load.locust.user import LabUser
+from lab.load.locust.user_pool import Crew
+from lab.load.open_loop import Start, Stop
+from lab.load.summary import Account
+from lab.measure.latency import LatencyHistogram
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from locust.env import Environment
+
+    from lab.load.arrivals import Share
+    from lab.load.plan import LoadPlan
+
+_COUNT_EVERY_S = 0.5
+
+# Users are in one thread and the event loop in another; what is due must not wait while a user thinks.
+_SWITCH_INTERVAL_S = 0.0002
+
+
+class Member:
+    """Carries its part of a run out, as Locust's runner and the master's messages say.
+
+    Args:
+        plan: of the run.
+        share: which requests of the run are this process's.
+        environment: Locust's; gets its runner later.
+    """
+
+    def __init__(self, plan: LoadPlan, share: Share, environment: Environment) -> None:
+        self._plan, self._share, self._environment = plan, share, environment
+        self._schedule = plan.schedule().of(share) if plan.scheduled else None
+        self._thread = LoopThread()
+        self._greenlets: list[gevent.Greenlet] = []
+        self._stop: Stop | None = None
+        self._sender: Sender | None = None
+        self._start: Start | None = None
+        self._warm_up_errors: dict[str, str] = {}
+        self._ready = gevent.event.AsyncResult()
+        self._crew = Crew(
+            plan,
+            share,
+            self._schedule,
+            environment,
+            send=self._send,
+            fail=lambda problem: self._say(FAILED, problem),
+        )
+        LabUser.crew = self._crew
+
+    def get_ready(self) -> None:
+        """Connects and warms up.
+
+        Raises:
+            LabError: what the topology needs cannot be reached, or the spool cannot be opened.
+        """
+        go_first()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._thread.start(self._work)
+        waited = gevent.wait([self._ready, self._thread.ended], count=1)
+        if self._thread.ended in waited:
+            self._thread.ended.get()
+
+    def listen(self) -> None:
+        """Does from now on what the master says; the environment has its runner."""
+        runner = self._environment.runner
+        assert runner is not None  # noqa: S101 (said above)
+        hear(runner, GO, self._go)
+        hear(runner, STOP, self._ask_to_stop)
+        self._greenlets = [gevent.spawn(self._count), gevent.spawn(self._close)]
+
+    def leave(self) -> None:
+        """Ends what it is at, if it has not ended."""
+        gevent.killall(self._greenlets)
+        self._thread.end()
+
+    def _send(self, question: Any) -> None:
+        assert self._sender is not None  # noqa: S101 (users come when all is ready)
+        self._thread.in_loop(self._sender.take, question)
+
+    def _go(self, data: Sequence[int]) -> None:
+        assert self._schedule is not None  # noqa: S101 (else nobody says so)
+        assert self._sender is not None  # noqa: S101 (likewise)
+        self._start = Start(*data)
+        self._thread.in_loop(self._sender.expect, len(self._schedule), self._start)
+        self._crew.begin(Slots(self._schedule, self._start.at_ns))
+
+    def _ask_to_stop(self, by: str) -> None:
+        assert self._stop is not None  # noqa: S101 (it is ready)
+        self._thread.in_loop(self._stop.ask, by)
+
+    def _count(self) -> None:
+        while not self._thread.ended.ready():
+            gevent.sleep(_COUNT_EVERY_S)
+            self._say_count()
+
+    def _say_count(self) -> None:
+        sender = self._sender
+        assert sender is not None  # noqa: S101 (it is ready)
+        recorder = sender.recorder
+        count = Count(self._share.first, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
+        self._say(PROGRESS, count.to_message())
+
+    def _close(self) -> None:
+        try:
+            account = self._thread.ended.get()
+        except Exception as error:  # noqa: BLE001 (whatever it is, the run is over)
+            self._say(FAILED, str(error))
+            return
+        self._crew.end()
+        self._say_count()
+        self._say(ACCOUNT, account.to_document())
+
+    def _say(self, word: str, data: object) -> None:
+        runner = self._environment.runner
+        if runner is not None:
+            runner.send_message(word, data)
+
+    async def _work(self) -> Account:
+        plan, self._stop = self._plan, Stop()
+        client = connect(plan, self._share)
+        try:
+            await warm_up(plan, client, self._warm_up_errors)
+            with SpoolWriter(plan.spool, new=False) as spool:
+                sender = Sender(plan, self._share, client, spool, self._stop, self._thread.in_hub)
+                self._sender = sender
+                cpu_s = time.process_time()
+                self._thread.in_hub(self._ready.set)
+                await sender.run()
+                self._keep_unsent(sender)
+                return self._account_of(sender, time.process_time() - cpu_s)
+        finally:
+            await client.close()
+
+    def _keep_unsent(self, sender: Sender) -> None:
+        """What of this worker's share was never sent, because the run was broken off."""
+        if self._schedule is None:
+            return
+        slots = Slots(self._schedule, (self._start or Start.soon()).at_ns)
+        while (turn := slots.turn(0)) is not None:
+            if not sender.is_begun(turn.sequence):
+                sender.keep_unsent(turn, *self._crew.never_asked(turn))
+        sender.recorder.flush()
+
+    def _account_of(self, sender: Sender, cpu_s: float) -> Account:
+        now, schedule = time.monotonic_ns(), self._schedule
+        start_ns = self._start.at_ns if self._start else sender.first_due_ns or now
+        ran_out = schedule is not None and sender.sent == len(schedule)
+        return Account(
+            planned=sender.sent if schedule is None else len(schedule),
+            sent=sender.sent,
+            ok=sender.recorder.ok,
+            stopped_by=self._stop.by if self._stop else "",
+            offered=None if schedule is None else schedule.offered_rps,
+            start_ns=start_ns,
+            planned_end_ns=start_ns + schedule.duration_ns if schedule is not None and ran_out else sender.last_sent_ns,
+            last_sent_ns=sender.last_sent_ns,
+            end_ns=now,
+            cpu_s=cpu_s,
+            niceness=os.getpriority(os.PRIO_PROCESS, 0),
+            schedule_delays=LatencyHistogram(sender.recorder.schedule_delays_ns),
+            warm_up_errors=self._warm_up_errors,
+        )

@@ -1,0 +1,66 @@
+"""Locust's web UI on a run of the lab, for people on this machine only."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import gevent
+from flask import abort, request
+from locust.stats import stats_history
+
+from lab.errors import InputError
+from lab.load.locust_options import LOOPBACK, UI_HOST_VARIABLE, check_free
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from locust.env import Environment
+    from locust.web import WebUI
+
+_QUIT_PAGE = """<!doctype html><title>End the run</title>
+<form method="post"><button>End the run</button></form>
+<p>The history is kept and judged.</p>"""
+
+
+def open_ui(environment: Environment, port: int, end: Callable[[], None]) -> WebUI:
+    """Starts the UI; it listens when this returns.
+
+    Args:
+        environment: with its runner.
+        port: to listen on.
+        end: ends the run; called for ``POST /quit``.
+
+    Raises:
+        InputError: the port is taken.
+    """
+    host = os.environ.get(UI_HOST_VARIABLE, LOOPBACK)
+    check_free(host, port)
+    ui = environment.create_web_ui(host=host, port=port, delayed_start=True)
+    assert ui.app is not None  # noqa: S101 (it has just been made)
+    names = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
+
+    @ui.app.before_request
+    def only_from_here() -> None:
+        """Pages of other sites, which a browser on this machine may show, steer nothing here."""
+        origin = request.headers.get("Origin")
+        if request.host not in names or (origin is not None and urlsplit(origin).netloc not in names):
+            abort(403)
+
+    @ui.app.get("/quit")
+    def ask_whether_to_quit() -> str:
+        return _QUIT_PAGE
+
+    @ui.app.post("/quit")
+    def quit_() -> str:
+        gevent.spawn_later(0.1, end)  # the answer first
+        return "The run ends.\n"
+
+    ui.start()
+    gevent.spawn(stats_history, environment.runner)
+    while ui.server is None or not ui.server.started:
+        gevent.sleep(0.01)
+        if ui.greenlet is not None and ui.greenlet.ready():
+            raise InputError(f"ui_port: {port} cannot be listened on; choose another with --ui-port")
+    return ui

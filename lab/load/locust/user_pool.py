@@ -1,0 +1,160 @@
+"""What all users of one process have in common: the pace, the mix, and the thread that sends."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+from gevent.event import Event
+from gevent.hub import Waiter
+from locust.exception import StopUser
+
+from lab.errors import InputError, LabError
+from lab.load.locust.pacing import NS, ClosedLoop, Deal, OwnPace, Slots
+from lab.load.locust.sender import Question
+from lab.load.mix import Ask, Mix, Payloads
+from lab.load.plan import CHOSEN_FIELDS
+from lab.load.progress import NS_PER_MS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from locust.env import Environment
+
+    from lab.load.arrivals import Schedule, Share
+    from lab.load.locust.pacing import Pace, Turn
+    from lab.load.mix import Payload
+    from lab.load.outcome import Outcome
+    from lab.load.plan import LoadPlan
+
+_FIELDS = ("user_id", *CHOSEN_FIELDS)
+
+
+class Crew:
+    """The users of one process. Lives in gevent's thread.
+
+    Args:
+        plan: of the run.
+        share: which requests of the run are this process's.
+        schedule: that share of it; None if people or users decide when requests are sent.
+        environment: Locust's, which is told of every answer.
+        send: hands a question over to be sent.
+        fail: told why the run cannot go on.
+    """
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        share: Share,
+        schedule: Schedule | None,
+        environment: Environment,
+        *,
+        send: Callable[[Question], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        self._plan, self._schedule = plan, schedule
+        self._environment, self._send, self._fail = environment, send, fail
+        self._mix = Mix(plan, share)
+        self._random = Random(f"pace:{plan.seed}:{share.first}")  # noqa: S311 (no secret)
+        self._payloads = Payloads()
+        sizes = (plan.payload_bytes,) if schedule is None else schedule.payload_bytes
+        self._payloads.prepare((use_case.api for use_case in plan.use_cases), sizes)
+        self._use_cases = {use_case.name: use_case for use_case in plan.use_cases}
+        self._numbers = itertools.count(share.first, share.step)
+        self._deal = Deal(share)
+        self._slots: Slots | None = None
+        self._is_over = False
+        self._may_begin = Event()
+        if schedule is None:
+            self._may_begin.set()
+
+    def enlist(self, *, paced_by_plan: bool) -> tuple[str, Pace | None]:
+        """A new user's id, and its pace; None for a pace that all have in common."""
+        user_id = f"u{next(self._numbers) % self._plan.users}"
+        if self._schedule is not None:
+            return user_id, None
+        if paced_by_plan:
+            rate = getattr(self._plan.arrivals, "rate", 0.0)  # a plan that people steer plays no trace
+            return user_id, OwnPace(self._deal, round(self._plan.users * NS / rate), self._random)
+        return user_id, ClosedLoop(self._deal)
+
+    def begin(self, slots: Slots) -> None:
+        """The schedule starts."""
+        self._slots = slots
+        self._may_begin.set()
+
+    def end(self) -> None:
+        """Nothing is sent any more."""
+        self._is_over = True
+        self._may_begin.set()
+
+    def turn(self, pace: Pace | None) -> Turn:
+        """A user's next request.
+
+        Raises:
+            StopUser: there is none left.
+        """
+        self._may_begin.wait()
+        if self._is_over:
+            raise StopUser
+        pace = self._slots if pace is None else pace
+        assert pace is not None  # noqa: S101 (it has begun)
+        turn = pace.turn(monotonic_ns())
+        if turn is None:
+            raise StopUser
+        return turn
+
+    def ask(
+        self, user_id: str, turn: Turn, use_case: str | None, context: Mapping[str, str], payload: int | None
+    ) -> Outcome:
+        """Sends a request when it is due, and waits for its answer. Arguments as for :meth:`LabUser.ask`."""
+        ask = self._drawn(user_id, use_case, context)
+        waiter = Waiter()
+        question = Question(turn, ask, self._payload(ask, turn, payload), waiter.switch)
+        self._send(question)
+        try:
+            outcome, latency_ns = waiter.get()
+        except BaseException:
+            question.withdrawn = True
+            raise
+        self._environment.events.request.fire(
+            request_type=self._plan.topology,
+            name=ask.use_case.name,
+            response_time=latency_ns / NS_PER_MS,
+            response_length=0,
+            exception=None if outcome.status == "OK" else LabError(f"{outcome.status}: {outcome.message}"),
+            context={},
+        )
+        answer: Outcome = outcome
+        return answer
+
+    def never_asked(self, turn: Turn) -> tuple[Ask, int]:
+        """What somebody would have asked, and the size of that request; for one whose turn never came."""
+        ask = self._mix.draw()
+        return ask, self._payload(ask, turn, None).size
+
+    def _payload(self, ask: Ask, turn: Turn, size: int | None) -> Payload:
+        if size is None:
+            size = self._plan.payload_bytes if turn.payload_bytes is None else turn.payload_bytes
+        return self._payloads.get(ask.use_case.api, size)
+
+    def _drawn(self, user_id: str, use_case: str | None, context: Mapping[str, str]) -> Ask:
+        """What a user asks for, with all that it left open drawn."""
+        ask = self._mix.draw()
+        ask.context["user_id"] = user_id
+        for field, value in context.items():
+            if field not in _FIELDS:
+                raise self._wrong(f"ask: no field {field!r} in a request context; there are {', '.join(_FIELDS)}")
+            ask.context[field] = value
+        if use_case is None:
+            return ask
+        if use_case not in self._use_cases:
+            known = ", ".join(self._use_cases)
+            raise self._wrong(f"ask: the use case {use_case!r} is not in this run; there are {known}")
+        return Ask(self._use_cases[use_case], ask.context)
+
+    def _wrong(self, problem: str) -> InputError:
+        self._fail(problem)
+        return InputError(problem)

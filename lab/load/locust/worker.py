@@ -1,0 +1,50 @@
+"""A worker: ``python -m lab.load.locust.worker PLAN.json K/N PORT``, for K from 0 to N - 1, started by the driver.
+
+It ends when the driver says so; when the driver is gone, its standard input ends, and so does it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.load.arrivals import Share
+from lab.load.locust.environment import environment_of
+from lab.load.locust.member import Member
+from lab.load.locust.workers import MASTER_HOST
+from lab.load.plan import read_plan
+
+
+def main(arguments: list[str]) -> None:
+    """Lives its life; exits with status 1 and one line if it cannot begin."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when it is over
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    file, share, port = arguments
+    first, step = map(int, share.split("/"))
+    try:
+        plan = read_plan(Path(file))
+        environment = environment_of(plan)
+        member = Member(plan, Share(first, step), environment)
+        member.get_ready()
+    except LabError as error:
+        sys.exit(str(error))
+    runner = environment.create_worker_runner(MASTER_HOST, int(port))
+    member.listen()
+    runner.greenlet.join()
+    member.leave()
+
+
+def _end_with_driver() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,80 @@
+"""Several load plans in one process: ``python -m lab.load.multi_caller_plan FOLDER``, one ``<name>/plan.json`` each.
+
+For many callers that each send little. All begin at the same moment, when the last has warmed up; ``FOLDER/began`` then
+says when that was, Unix nanoseconds. SIGINT and SIGTERM break all of them off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from lab.errors import LabError
+from lab.load.driver import connect, drive_share, go_first, write_summary
+from lab.load.open_loop import Start, Stop
+from lab.load.plan import read_plan
+from lab.load.summary import add_up
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.load.plan import LoadPlan
+
+_LEAD_NS = 200_000_000
+BEGAN = "began"
+"""Name of the file that says when."""
+
+
+async def carry_out(plans: Sequence[LoadPlan], began: Path) -> None:
+    """Drives all plans until their end, or a signal, and writes a summary for each.
+
+    Raises:
+        LabError: see :func:`lab.load.driver.drive`.
+    """
+    stop, everybody, warm = Stop(), asyncio.Event(), 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
+    start: Start | None = None
+
+    async def together() -> Start:
+        nonlocal warm, start
+        warm += 1
+        if warm == len(plans):
+            start = Start.soon(_LEAD_NS)
+            began.write_text(str(start.at_ns + start.unix_offset_ns))  # noqa: ASYNC240 (nothing is under way yet)
+            everybody.set()
+        await everybody.wait()
+        assert start is not None  # noqa: S101 (set before the event is)
+        return start
+
+    async def drive(plan: LoadPlan) -> None:
+        account = await drive_share(
+            plan, plan.schedule(), connect(plan), stop, lambda _: None, together, new_spool=True
+        )
+        write_summary(plan, add_up([account]))
+
+    go_first()
+    await asyncio.gather(*(drive(plan) for plan in plans))
+
+
+def main(arguments: list[str]) -> None:
+    """Carries out the plans of a folder; exits with status 1 and one line if that cannot be done."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    if len(arguments) != 1:
+        sys.exit("usage: python -m lab.load.multi_caller_plan FOLDER")
+    folder = Path(arguments[0])
+    try:
+        plans = [read_plan(path) for path in sorted(folder.glob("*/plan.json"))]
+        uvloop.run(carry_out(plans, folder / BEGAN))
+    except LabError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,102 @@
+"""One of several processes that share a run: ``python -m lab.load.shard PLAN.json K/N``, for K from 0 to N - 1.
+
+It sends the requests whose sequence leaves the remainder K when divided by N, and is led by
+:mod:`lab.load.coordinator`, where its standard input and output are described. Signals are for the leader to heed; this
+process leaves them alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import uvloop
+
+from lab.errors import LabError
+from lab.load.arrivals import Share
+from lab.load.driver import connect, drive_share, go_first
+from lab.load.open_loop import Start, Stop
+from lab.load.plan import read_plan
+
+if TYPE_CHECKING:
+    from lab.load.open_loop import OpenLoop
+    from lab.load.summary import Account
+
+
+class _Leader(asyncio.Protocol):
+    """What the leader says; ends this process when it says nothing more, because then there is no leader."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop, self._rest = stop, b""
+        self._start: asyncio.Future[Start] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        """See :class:`asyncio.Protocol`."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            match line.decode().split():
+                case ["go", at_ns, unix_offset_ns]:
+                    self._start.set_result(Start(int(at_ns), int(unix_offset_ns)))
+                case ["stop", by]:
+                    self._stop.ask(by)
+
+    def eof_received(self) -> bool:
+        """See :class:`asyncio.Protocol`."""
+        os._exit(1)  # as if it had been killed together with the leader: nobody adds up what it did
+
+    async def start(self) -> Start:
+        """Says that this process is ready, and returns when and where it is to begin."""
+        tell(ready=True)
+        return await self._start
+
+
+def tell(**what: Any) -> None:
+    """One line to the leader; if that is gone, so is this process in a moment."""
+    with suppress(BrokenPipeError):
+        sys.stdout.buffer.write(orjson.dumps(what, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+
+
+def _tell_counts(loop: OpenLoop) -> None:
+    tell(counts=loop.take_counts())
+
+
+async def carry_out(path: Path, share: Share) -> Account:
+    """Sends the share, as the leader says.
+
+    Raises:
+        LabError: see :func:`lab.load.driver.drive_share`.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    stop = Stop()
+    leader = _Leader(stop)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: leader, sys.stdin)
+    plan = read_plan(path)
+    schedule = plan.schedule().of(share)
+    go_first()
+    return await drive_share(plan, schedule, connect(plan, share), stop, _tell_counts, leader.start, new_spool=False)
+
+
+def main(arguments: list[str]) -> None:
+    """Carries out the share; what keeps it from that is for the leader to say."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    path, share = arguments
+    first, step = map(int, share.split("/"))
+    try:
+        account = uvloop.run(carry_out(Path(path), Share(first, step)))
+    except LabError as error:
+        tell(error=str(error))
+        sys.exit(1)
+    tell(account=account.to_document())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,135 @@
+"""The rounds of one fault and topology, put together to figures with n and intervals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lab.measure import single_run_intervals
+from lab.measure.blast_radius import SLO, Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from lab.measure.blast_radius import Blast
+    from lab.measure.single_run_intervals import Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One number a round; infinite where it did not come.
+
+    Attributes:
+        values: one or more, in the order of the rounds.
+    """
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        """Of those that there are; None if there are none."""
+        there = tuple(value for value in values if value is not None)
+        return cls(there) if there else None
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return median(self.values)
+
+    @property
+    def least(self) -> float:
+        """The smallest."""
+        return min(self.values)
+
+    @property
+    def greatest(self) -> float:
+        """The greatest."""
+        return max(self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Radius:
+    """What a fault does to a topology, over all rounds in which that is known.
+
+    Attributes:
+        fault: its name.
+        topology: the way.
+        rounds: so many are known.
+        unknown: why others are not, one reason a round.
+        callers: how many were hit, a round; ``of_callers`` is how many there were.
+        only_slow: whether all hits were right answers that came late, a round: so they are on a busy machine, too.
+        tenants: as callers.
+        requests: share of requests hit while it lasted, with interval, see :mod:`lab.measure.single_run_intervals`.
+        failed: of all requests while it lasted, the share that had no answer; the next two likewise.
+        degraded: that had another's answer.
+        slow: that had the right one, late.
+        endings: how hits came to an end, a round; only of rounds in which something was hit.
+        detect: from injection until then, seconds; None if nothing was hit.
+        noticed: until the control plane knew, seconds; None if nobody looked, or it never did.
+        heal: from the beginning of the healing until the last hit, seconds; None if nothing was hit.
+        budget: error budget spent, as a multiple of what the SLO allows over the same requests.
+    """
+
+    fault: str
+    topology: str
+    rounds: int
+    unknown: tuple[str, ...]
+    callers: Spread | None = None
+    of_callers: int = 0
+    only_slow: tuple[bool, ...] = ()
+    tenants: Spread | None = None
+    of_tenants: int = 0
+    requests: Figure | None = None
+    failed: float = math.nan
+    degraded: float = math.nan
+    slow: float = math.nan
+    endings: tuple[Ending, ...] = ()
+    detect: Spread | None = None
+    noticed: Spread | None = None
+    heal: Spread | None = None
+    budget: float = math.nan
+
+
+def radius(topology: str, rounds: Sequence[Blast]) -> Radius:
+    """Puts the rounds of one fault together.
+
+    Raises:
+        ValueError: no rounds, or of several faults.
+    """
+    names = {each.fault.name for each in rounds}
+    if len(names) != 1:
+        raise ValueError(f"rounds of {len(names)} faults: {', '.join(sorted(names)) or 'none'}")
+    known = [each for each in rounds if not each.unknown]
+    reasons = tuple(each.unknown for each in rounds if each.unknown)
+    if not known:
+        return Radius(fault=names.pop(), topology=topology, rounds=0, unknown=reasons)
+    hits = np.array([hit for each in known for hit in each.hits], dtype=np.bool_)
+
+    def share(count: Callable[[Blast], int]) -> float:
+        return sum(map(count, known)) / len(hits)
+
+    window = sum(each.window for each in known)
+    return Radius(
+        fault=names.pop(),
+        topology=topology,
+        rounds=len(known),
+        unknown=reasons,
+        callers=Spread.of(len(each.callers) for each in known),
+        of_callers=max(len(each.of_callers) for each in known),
+        only_slow=tuple(0 < each.slow == sum(each.hits) for each in known),
+        tenants=Spread.of(len(each.tenants) for each in known),
+        of_tenants=max(len(each.of_tenants) for each in known),
+        requests=single_run_intervals.share(hits),
+        failed=share(lambda each: each.failed),
+        degraded=share(lambda each: each.degraded),
+        slow=share(lambda each: each.slow),
+        endings=tuple(each.ending for each in known if each.ending is not None),
+        detect=Spread.of(each.detect_s for each in known),
+        noticed=Spread.of(each.noticed_s for each in known),
+        heal=Spread.of(each.heal_s for each in known),
+        budget=sum(each.window_failed for each in known) / (window * (1 - SLO)),
+    )

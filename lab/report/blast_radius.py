@@ -1,0 +1,171 @@
+"""Blast radius: one table, and one heat map, of faults over topologies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from lab.measure.blast_radius import NOTICED_MS, SLO, SLOWER, Ending
+from lab.measure.findings import ResultTable
+from lab.report.heat import HeatMap, Tile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from lab.measure.blast_rounds import Radius, Spread
+
+TITLE = "Blast radius"
+
+UNKNOWN, NONE = "unknown", "–"
+
+EXPLAINED = (
+    (
+        "a request is hit if it fails, is answered by another than the version chosen first, or takes longer than "
+        f"{SLOWER:g} × the steady p99 of its caller and {NOTICED_MS:g} ms, and that more often than by chance; "
+        "shares are of requests while the fault lasted, with 95 % intervals"
+    ),
+    (
+        "clear: from the injection until nothing is hit any more (avoided), or what is hit is refused at once with a "
+        "clear status (refused), while it lasts; known: until the control plane no longer counts on the dead part"
+    ),
+    (
+        "healed: from the beginning of the healing, a new start included, until the last request that was hit was due; "
+        "times are as fine as requests come"
+    ),
+    f"budget: failed requests, over those that an SLO of {SLO:.1%} allows from the injection until the next fault",
+)
+"""What a reader must know of the figures."""
+
+KNOWN = "known after"
+"""Heading of the column that is the same for all topologies of a fault."""
+
+_COLUMNS = (
+    "fault",
+    "topology",
+    "callers hit",
+    "tenants hit",
+    "requests hit",
+    "how",
+    "clear after",
+    KNOWN,
+    "healed after",
+    "budget spent",
+    "n",
+)
+_SMALL = 0.1
+
+
+def table_of(radii: Sequence[Radius]) -> ResultTable:
+    """A row a fault and topology."""
+    title = "what each fault reaches, while all callers send by all topologies at the same time"
+    return ResultTable(title=title, columns=_COLUMNS, rows=[_row(each) for each in radii], numbers=_COLUMNS[2:])
+
+
+def heat_of(radii: Sequence[Radius], *, is_on_path: Callable[[str, str], bool] = lambda *_: True) -> HeatMap:
+    """A tile a fault and topology: the share of requests that were hit.
+
+    Args:
+        radii: not every fault need be of every topology.
+        is_on_path: whether requests of a topology pass through what a fault, of this name, harms; fault first.
+    """
+    faults = list(dict.fromkeys(each.fault for each in radii))
+    topologies = list(dict.fromkeys(each.topology for each in radii))
+    by_place = {(each.fault, each.topology): each for each in radii}
+
+    def tile(fault: str, topology: str) -> Tile:
+        found = by_place.get((fault, topology))
+        return Tile(None, NONE, "not there") if found is None else _tile(found, is_on_path(fault, topology))
+
+    rounds = max((each.rounds for each in radii), default=0)
+    least = min((each.requests.count for each in radii if each.requests), default=0)
+    widest = max((each.requests.high - each.requests.low for each in radii if each.requests), default=0.0)
+    return HeatMap(
+        f"{TITLE}: share of requests hit while the fault lasts",
+        topologies,
+        faults,
+        [[tile(fault, topology) for topology in topologies] for fault in faults],
+        name="requests-hit",
+        note=f"n ≥ {least:,} requests in {rounds} round{'s' * (rounds != 1)} a tile; 95 % intervals, in the table, are "
+        f"at most {100 * widest:.0f} points wide. Dashed: unknown, or not there.",
+    )
+
+
+def doubts_of(radii: Sequence[Radius]) -> list[str]:
+    """Which rounds are unknown, and why."""
+    return [
+        f"{each.fault}, {each.topology}: unknown in {len(each.unknown)} of {each.rounds + len(each.unknown)} rounds: "
+        f"{'; '.join(dict.fromkeys(each.unknown))}"
+        for each in radii
+        if each.unknown
+    ]
+
+
+def percent(share: float) -> str:
+    """E.g. ``63 %``, ``4.2 %`` or ``0 %``."""
+    return f"{100 * share:.1f} %" if 0 < share < _SMALL or 1 - _SMALL < share < 1 else f"{100 * share:.0f} %"
+
+
+def _tile(found: Radius, on_path: bool) -> Tile:  # noqa: FBT001 (what it says of the tile)
+    if found.requests is None or found.callers is None:
+        return Tile(None, "?", UNKNOWN)
+    hit = found.requests.estimate > 0
+    more = f"{_counted(found.callers, found.of_callers)} callers" if hit or on_path else "not in the path"
+    return Tile(found.requests.estimate, percent(found.requests.estimate), more)
+
+
+def _row(found: Radius) -> list[str]:
+    if found.requests is None or found.callers is None or found.tenants is None:
+        return [found.fault, found.topology, *[UNKNOWN] * (len(_COLUMNS) - 2)]
+    share = found.requests
+    rounds = f"{found.rounds} of {found.rounds + len(found.unknown)}" if found.unknown else f"{found.rounds}"
+    return [
+        found.fault,
+        found.topology,
+        _counted(found.callers, found.of_callers),
+        _counted(found.tenants, found.of_tenants),
+        f"{percent(share.estimate)} [{100 * share.low:.1f}, {100 * share.high:.1f}]",
+        _how(found),
+        _clear(found),
+        _seconds(found.noticed),
+        _seconds(found.heal, never="not yet"),
+        f"{found.budget:,.0f} ×" if found.budget else "0",
+        f"{share.count:,} in {rounds}",
+    ]
+
+
+def _how(found: Radius) -> str:
+    """E.g. ``failed``, or with their shares where there are several: ``failed 4 %, slow 1.2 %``."""
+    shares = {"failed": found.failed, "answered by another": found.degraded, "slow": found.slow}
+    there = {name: share for name, share in shares.items() if share}
+    if len(there) <= 1:
+        return "".join(there) or NONE
+    return ", ".join(f"{name} {percent(share)}" for name, share in there.items())
+
+
+def _clear(found: Radius) -> str:
+    endings = list(dict.fromkeys(found.endings))
+    if not endings or found.detect is None:
+        return NONE
+    if endings == [Ending.OPEN]:
+        return "never"
+    return f"{', '.join(endings)} {_seconds(found.detect, never='never')}"
+
+
+def _counted(hit: Spread, of: int) -> str:
+    """E.g. ``5 of 5``, or ``1 to 2 of 5`` where rounds differ."""
+    most = "" if hit.least == hit.greatest else f" to {hit.greatest:g}"
+    return f"{hit.least:g}{most} of {of}"
+
+
+def _seconds(spread: Spread | None, *, never: str = "never") -> str:
+    """The median, and from least to greatest in brackets."""
+    if spread is None:
+        return NONE
+
+    def one(value: float) -> str:
+        return never if math.isinf(value) else f"{value:.2f}"
+
+    unit = "" if math.isinf(spread.median) else " s"
+    if len(spread.values) == 1:
+        return f"{one(spread.median)}{unit}"
+    return f"{one(spread.median)}{unit} [{one(spread.least)}, {one(spread.greatest)}]"

@@ -1,0 +1,104 @@
+"""The section of blast radii: of a bench that measured some, and of runs at the same time into which faults fell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.report.blast_radius import EXPLAINED, KNOWN, doubts_of, heat_of, table_of
+from lab.report.heat import HeatMap
+from lab.runs.blast_radius import scene_of
+from lab.runs.parallel import TOGETHER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from lab.measure.findings import ResultTable
+    from lab.report.bench import ReportedBench
+    from lab.report.run import ReportedRun
+
+BENCH = "blast-radius"
+"""Whose table and chart this section shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlastFault:
+    """The rows of one fault.
+
+    Attributes:
+        known: when the control plane knew of it.
+        rows: topology, and its cells.
+    """
+
+    name: str
+    known: str
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class BlastView:
+    """One table and one heat map.
+
+    Attributes:
+        origin: where the figures are from.
+        notes: what a reader must know of them.
+    """
+
+    table: ResultTable
+    chart: HeatMap
+    origin: str
+    notes: Sequence[str]
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Headings, but for fault and topology, and for what is the same for all topologies."""
+        return [name for name in self.table.columns[2:] if name != KNOWN]
+
+    @property
+    def faults(self) -> Sequence[BlastFault]:
+        """Rows by fault."""
+        known = list(self.table.columns).index(KNOWN)
+        by_fault: dict[str, list[list[str]]] = {}
+        for row in self.table.written():
+            by_fault.setdefault(row[0], []).append(row)
+        return [
+            BlastFault(name, rows[0][known], [(row[1], [*row[2:known], *row[known + 1 :]]) for row in rows])
+            for name, rows in by_fault.items()
+        ]
+
+
+def blasts(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> list[BlastView]:
+    """All that there are.
+
+    Raises:
+        RunError: a run cannot be read.
+    """
+    views = [
+        BlastView(bench.tables[0], chart, bench.origin, EXPLAINED)
+        for bench in benches
+        if bench.name == BENCH and bench.tables
+        for chart in bench.charts
+        if isinstance(chart, HeatMap)
+    ]
+    return [*views, *_of_runs(runs)]
+
+
+def _of_runs(runs: Sequence[ReportedRun]) -> Iterator[BlastView]:
+    groups: dict[Path, list[ReportedRun]] = {}
+    for run in runs:
+        if (run.result.folder.parent / TOGETHER).exists():
+            groups.setdefault(run.result.folder.parent, []).append(run)
+    for group in groups.values():
+        radii = scene_of([run.result.folder for run in group]).radii()
+        if radii:
+            notes = [*doubts_of(radii), *EXPLAINED]
+            yield BlastView(table_of(radii), heat_of(radii), _origin(group), notes)
+
+
+def _origin(group: Sequence[ReportedRun]) -> str:
+    """The folder of runs at the same time, how many requests they sent, and where."""
+    folder = group[0].result.folder.parent
+    sent = sum(run.sent for run in group)
+    cards = dict.fromkeys(run.card for run in group if run.card)
+    return ", ".join([f"{len(group)} runs, {folder.parent.name}/{folder.name}", f"n = {sent:,}", *cards])

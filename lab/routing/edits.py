@@ -1,0 +1,151 @@
+"""A route table with some of its use cases replaced, at a cost that does not grow with the table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import RouteTableError
+from lab.routing.checks import clashing, problems
+from lab.routing.document import KNOWN_APIS, RouteTable, Source
+from lab.routing.keys import routing_key
+from lab.routing.yaml_nodes import Node, dotted, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from lab.routing.checks import Problem
+
+
+def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+    """The table with these use cases instead of those of the same names; it shares everything else.
+
+    Args:
+        table: stays as it is.
+        sources: name → what stands below the name in a route table.
+        apis: inference APIs that a use case may name.
+
+    Raises:
+        RouteTableError: the first problem, by source and line.
+    """
+    if not sources:
+        return table
+    root, section = _tree("use_cases", sources, "use case")
+    # What a use case does not refer to, and draws for no experiment together with, cannot make it wrong.
+    alone = problems({**root.value, **_referred_to(table, root.value)}, frozenset(apis))
+    if alone or any(clashing(section.value, table.document["use_cases"])):
+        _refuse(table, root, frozenset(apis))
+    use_cases = {**table.document["use_cases"], **section.value}
+    return replace(table, document={**table.document, "use_cases": use_cases})
+
+
+def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
+    """The table with these models instead of those of the same names; it shares everything else.
+
+    Arguments and errors as for :func:`with_use_cases`.
+    """
+    if not sources:
+        return table
+    root, section = _tree("models", sources, "model")
+    before = table.document["models"]
+    changed = {**before, **section.value}
+    found = problems(
+        {"models": section.value, "clusters": _named(table.document["clusters"], section.value)}, frozenset(apis)
+    )
+    if found or any(
+        before[name]["versions"].keys() - model["versions"] for name, model in section.value.items() if name in before
+    ):
+        # To say what is wrong, and who still needs a version that has gone, takes the whole table.
+        found = problems({**table.document, "models": changed}, frozenset(apis))
+    if found:
+        raise _first(found, root)
+    document = {**table.document, "models": changed}
+    gone = {
+        routing_key(name, version) for name in section.value if name in before for version in before[name]["versions"]
+    }
+    new = RouteTable.of_valid(
+        {"use_cases": {}, "models": section.value, "clusters": _named(document["clusters"], section.value)}
+    )
+    kept = {key: version for key, version in table.versions.items() if key not in gone}
+    return replace(table, document=document, versions={**kept, **new.versions})
+
+
+def _tree(section: str, sources: Mapping[str, Source], what: str) -> tuple[Node, Node]:
+    """A table of one section, and that section, of what stands below each name."""
+    root, part = Node("-", 0, {}), Node("-", 0, {})
+    root.add(section, part, 0)
+    for name, source in sources.items():
+        found = parse(source.text, source.name)
+        if found is None:
+            raise RouteTableError(f"is empty; write what stands below the {what}'s name", file=source.name)
+        part.add(name, found, found.line)
+    return root, part
+
+
+def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
+    """An equal table that consists of the very objects of ``before`` wherever the two agree."""
+    document = {name: _shared(section, before.document.get(name, {})) for name, section in table.document.items()}
+    same_models = all(document[section] is before.document[section] for section in ("models", "clusters"))
+    return replace(
+        table,
+        document=document,
+        versions=before.versions if same_models else _shared(table.versions, before.versions),
+    )
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two entries say the same, to the letter: ``1`` and ``True``, equal to Python, are not so to a model."""
+    return one is other or (one == other and repr(one) == repr(other))
+
+
+def _shared(entries: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
+    result = {name: before[name] if same(before.get(name), entry) else entry for name, entry in entries.items()}
+    is_same = len(result) == len(before) and all(entry is before.get(name) for name, entry in result.items())
+    return before if is_same else result
+
+
+def _refuse(table: RouteTable, root: Node, apis: frozenset[str]) -> None:
+    """Raises the first problem; found anew with the whole table at hand, so that remedies name all that there is."""
+    changed = root.value["use_cases"]
+    found = [
+        each for each in problems({**table.document, "use_cases": changed}, apis) if each.path[:1] == ("use_cases",)
+    ] or list(clashing(changed, table.document["use_cases"]))
+    raise _first(found, root)
+
+
+def _first(found: Iterable[Problem], root: Node) -> RouteTableError:
+    """The problem that stands first in what was changed."""
+    located = [(root.locate(problem.path), problem) for problem in found]
+    (file, line), first = min(located, key=lambda at: at[0][1])
+    return RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
+
+
+def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:
+    """The models that the document's texts name, as ``model@version``, and the clusters that these run on."""
+    known = table.document["models"]
+    models = {
+        model: known[model] for text in _texts(document) if (model := text.partition("@")[0]) in known and "@" in text
+    }
+    return {"models": models, "clusters": _named(table.document["clusters"], models)}
+
+
+def _named(known: Mapping[str, Any], document: Any) -> dict[str, Any]:
+    """The clusters that the document's texts name, and those that stand in for them."""
+    wanted = known.keys() & set(_texts(document))
+    clusters: dict[str, Any] = {}
+    while wanted:
+        clusters |= {name: known[name] for name in wanted}
+        wanted = {clusters[name].get("failover", name) for name in wanted} - clusters.keys()
+    return clusters
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield key
+            yield from _texts(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _texts(child)

@@ -1,0 +1,61 @@
+"""``python -m lab.runtime.compose.image_export FOLDER`` writes the image there, for ``carried`` to load elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.errors import UnitError
+from lab.runtime.compose import engine, image, image_archive
+from lab.runtime.compose.__main__ import default_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import docker
+
+
+def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) -> list[str]:
+    """Writes the image of this state of the code, and what it is built upon, building it first if need be.
+
+    What it is built upon goes along, because the image's name depends on it; the two share their layers.
+
+    Raises:
+        UnitError: it cannot be built or written.
+    """
+    name, base = image.wanted(client)
+    # Docker Compose looks for what it builds from as the file says, from the file's own folder.
+    with tempfile.NamedTemporaryFile("w", dir=image.CHECKOUT / "compose", suffix=".yaml") as file:
+        file.write(default_document().replace(f"{image.REPOSITORY}:local", name))
+        file.flush()
+        image.ensure(client, name, base, Path(file.name), say)
+    names = [each for each in (name, base) if image.is_here(client, each)]
+    say(f"saving {' and '.join(names)}")
+    folder.mkdir(exist_ok=True)
+    with (
+        gzip.open(folder / image_archive.IMAGE, "wb", compresslevel=1) as packed,
+        subprocess.Popen(["docker", "save", *names], stdout=subprocess.PIPE) as saving,
+    ):
+        assert saving.stdout is not None  # noqa: S101 (it is a pipe)
+        shutil.copyfileobj(saving.stdout, packed)
+    if saving.returncode:
+        raise UnitError(f"docker save {' '.join(names)}: exit status {saving.returncode}")
+    (folder / image_archive.NAMES).write_text("".join(f"{each}\n" for each in names))
+    return names
+
+
+def _main(folder: Path) -> None:
+    try:
+        client = engine.connect()
+    except UnitError as error:
+        sys.exit(f"· {error}")
+    save(client, lambda line: print(f"· {line}", file=sys.stderr), folder)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

@@ -1,0 +1,45 @@
+"""A dial: a slider, and a picture that is drawn anew where it stops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.display import display
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def slider(label: str, values: Sequence[Any], draw: Callable[[Any], object], *, at: Any) -> None:
+    """Shows a slider, and what ``draw`` makes of its value.
+
+    The picture is an output of its own: where nothing can be moved (a page, a notebook that is executed by a program),
+    it stands alone, drawn once, at the value that the slider would begin with.
+
+    Args:
+        label: what is moved, with its unit.
+        values: that it can have, in order.
+        draw: value → what is displayed.
+        at: which it begins with.
+    """
+    slider = _slider(label, values, at)
+    if slider is not None:
+        display(slider)  # type: ignore[no-untyped-call]
+    picture = display(draw(at), display_id=True)  # type: ignore[no-untyped-call]
+    if slider is not None:
+        slider.observe(lambda change: picture.update(draw(change["new"])), names="value")
+
+
+def _slider(label: str, values: Sequence[Any], at: Any) -> Any:
+    try:
+        from ipywidgets import Layout, SelectionSlider  # noqa: PLC0415 (a picture needs no widgets)
+    except ImportError:
+        return None
+    return SelectionSlider(
+        options=list(values),
+        value=at,
+        description=label,
+        continuous_update=False,  # some pictures take measuring
+        style={"description_width": "initial"},
+        layout=Layout(width="560px", max_width="100%"),
+    )

@@ -1,0 +1,211 @@
+"""The steady state: what a lab must be like before a scenario can say anything, and must be like again afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+
+from lab.checkers.plain import decide
+from lab.client.call import call
+from lab.errors import CallError, LabError
+from lab.lab import CHECKOUT
+from lab.routing.document import RouteTable, read_path
+from lab.runs.events import FAULTS, UNDONE_BY, read_acts, undone_ns
+from lab.transport import KeptChannels, open_blocking_channel
+from lab.waiting import eventually
+from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from scenarios.framework.scenario import HARMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lab.lab import Lab
+    from lab.ops.status import LabStatus
+    from lab.runs.events import Act
+
+ROUTES = CHECKOUT / "routes.yaml"
+WITHIN = timedelta(seconds=15)
+USE_CASE, CALLER, CONTEXT = "ContinueWatchingRanking", "homepage", {"user_id": "u1", "caller": "homepage"}
+_NODES = ("resolver", "gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyState:
+    """What a lab was like when it was made.
+
+    Attributes:
+        table: the default one.
+        behaviour: of every stub model.
+        topologies: in each of which a call is made and verified.
+        looks: the channels that models, and a caller, are asked over.
+    """
+
+    table: RouteTable
+    behaviour: stub_pb2.Behaviour
+    topologies: Sequence[str]
+    looks: KeptChannels = field(default_factory=KeptChannels)
+
+    @classmethod
+    def of(cls, lab: Lab, topologies: Sequence[str]) -> SteadyState:
+        """That of a lab that nothing has been done to."""
+        model = next(unit for unit in lab.status().units if unit.role == "model")
+        looks = KeptChannels()
+        return cls(read_path(ROUTES), _behaviour(model.address, looks), topologies, looks)
+
+    def wait(self, lab: Lab) -> None:
+        """Returns once the lab is in it.
+
+        Raises:
+            DeadlineError: it is not; says what is amiss.
+        """
+        eventually("the lab is steady (amiss)", lambda: self.amiss(lab), within=WITHIN, until=lambda amiss: not amiss)
+
+    def amiss(self, lab: Lab) -> list[str]:
+        """What keeps the lab from being steady; nothing, if it is."""
+        try:
+            return self._amiss(lab)
+        except LabError as error:
+            return [str(error)]
+        except grpc.RpcError as error:
+            return [f"a model does not say how it behaves: {error.code().name}: {error.details()}"]
+
+    def _amiss(self, lab: Lab) -> list[str]:
+        status = lab.status()
+        found = [*_lasting(lab, status), *_not_connected(status), *self._not_registered(status)]
+        if found:
+            return found
+        if not self._has_table(lab):
+            return ["another route table than the default is in force"]
+        found = [
+            f"{unit.name} does not behave as at first"
+            for unit in status.units
+            if unit.role == "model" and _behaviour(unit.address, self.looks) != self.behaviour
+        ]
+        address = next(unit.address for unit in status.units if unit.name == CALLER)
+        return found or [each for topology in self.topologies for each in self._unverified(address, topology)]
+
+    def lasting(self, lab: Lab) -> list[str]:
+        """The part of it that does not pass by itself: units that do not run, and faults."""
+        return _lasting(lab, lab.status())
+
+    def restore(self, lab: Lab) -> None:
+        """Undoes what a scenario has left behind, as far as that goes, so that the next does not suffer for it."""
+        lab.heal()
+        for act in _open_faults(lab, lab.status()):
+            getattr(lab, UNDONE_BY[act.kind])(act.target)
+        for unit in lab.status().units:
+            if unit.state == "exited":
+                lab.start(unit.name)
+            elif unit.state == "paused":
+                lab.resume(unit.name)
+        eventually(
+            "all units are back (missing)",
+            lambda: [*_not_connected(status := lab.status()), *_absent(status)],
+            within=WITHIN,
+            until=lambda missing: not missing,
+        )
+        for unit in lab.status().units:
+            if unit.role == "model":
+                with open_blocking_channel(unit.address) as channel:
+                    stub_pb2_grpc.StubControlStub(channel).SetBehaviour(self.behaviour, timeout=5)
+        self.put_table_back(lab)
+
+    def put_table_back(self, lab: Lab) -> None:
+        """Publishes the default route table, unless that is in force."""
+        if not self._has_table(lab):
+            lab.publish(ROUTES, comment="as before the scenario")
+
+    def _has_table(self, lab: Lab) -> bool:
+        return lab.revision().document == self.table.document
+
+    def _not_registered(self, status: LabStatus) -> Iterator[str]:
+        known = status.control_plane
+        holds = {each.replica: set(each.loaded) for each in known.replicas} if known else {}
+        for unit in status.units:
+            if unit.role != "model":
+                continue
+            cluster = unit.name.rpartition("-")[0]
+            needed = {key for key, version in self.table.versions.items() if version.cluster == cluster}
+            if lacking := needed - holds.get(unit.name, set()):
+                yield f"{unit.name} has not loaded {', '.join(sorted(lacking))}"
+
+    def _unverified(self, address: str, topology: str) -> Iterator[str]:
+        expected = decide(self.table.document, USE_CASE, CONTEXT)
+        try:
+            answer = call(address, USE_CASE, topology, {"user_id": "u1"}, channels=self.looks)
+        except CallError as error:
+            yield f"{topology}: {error}"
+            return
+        found = (answer.model, answer.version, answer.source)
+        if found != (expected.model, expected.version, "model"):
+            yield f"{topology}: answered by {answer.model}@{answer.version}, {answer.source}"
+
+
+def settle(lab: Lab, steady: SteadyState) -> str:
+    """Waits for the steady state after a scenario; what it has left behind is undone, and returned in a line."""
+    left = steady.lasting(lab)  # of which nothing passes by itself
+    try:
+        if not left:
+            steady.wait(lab)
+            return ""
+    except LabError as error:
+        left = [str(error)]
+    try:
+        steady.restore(lab)
+        steady.wait(lab)
+    except (LabError, grpc.RpcError) as error:
+        return f"{', '.join(left)}; and it could not be undone: {error}"
+    return f"{', '.join(left)}; it was undone"
+
+
+def _absent(status: LabStatus) -> list[str]:
+    known = {each.replica for each in status.control_plane.replicas} if status.control_plane else set()
+    return [unit.name for unit in status.units if unit.role == "model" and unit.name not in known]
+
+
+def _not_connected(status: LabStatus) -> list[str]:
+    known = status.control_plane
+    if known is None:
+        return ["the control plane does not answer"]
+    nodes = {node.node: node for node in known.nodes}
+    ours = {unit.name: unit.role for unit in status.units}
+    return [
+        *(f"{name} is not connected" for name, role in ours.items() if role in _NODES and name not in nodes),
+        *(
+            f"{name} holds revision {node.acked_revision} of {known.revision}{node.error and ': ' + node.error}"
+            for name, node in nodes.items()
+            if name in ours and node.acked_revision != known.revision
+        ),
+    ]
+
+
+def _lasting(lab: Lab, status: LabStatus) -> list[str]:
+    return [
+        *(f"{unit.name} is {unit.state}" for unit in status.units if unit.state != "running"),
+        *(f"{act.kind} of {act.target} was not undone" for act in _open_faults(lab, status)),
+    ]
+
+
+def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
+    acts = read_acts(lab.folder)
+    latest = {(act.kind, act.target): act for act in acts if act.kind in HARMS}
+    there = {unit.name for unit in status.units}
+    return [
+        act for act in latest.values() if undone_ns(act, acts) is None and (act.target in there or act.kind in FAULTS)
+    ]
+
+
+def _behaviour(address: str, looks: KeptChannels) -> stub_pb2.Behaviour:
+    """How a stub model behaves; by which seed it would draw what is to fail or to be slow makes no difference to it."""
+    behaviour = looks.ask(
+        address,
+        lambda channel, within_s: stub_pb2_grpc.StubControlStub(channel).GetBehaviour(
+            stub_pb2.GetBehaviourRequest(), timeout=within_s
+        ),
+        timeout_s=5,
+    )
+    behaviour.ClearField("seed")
+    return behaviour
