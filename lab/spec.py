@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lab.errors import SpecError
+from lab.errors import InputError, SpecError
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-TOPOLOGIES = ("direct", "gateway", "gateway-passthrough", "gateway-header", "mesh", "mesh-unleased", "proxyless")
-"""The ways from caller to model; DESIGN's names."""
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 SIZES = {
@@ -36,9 +34,14 @@ _UseCase = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,62}$")]
 
 
 def _known_topology(name: str) -> str:
-    if name not in TOPOLOGIES:
-        raise ValueError(f"{name!r} is not a topology; known: {', '.join(TOPOLOGIES)}")
-    return name
+    try:
+        return TOPOLOGIES[name].name
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+def _default_topologies() -> list[str]:
+    return [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
 
 
 class _Part(BaseModel):
@@ -122,7 +125,9 @@ class LabSpec(_Part):
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
     """
 
-    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(default=list(TOPOLOGIES), min_length=1)
+    topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
+        default_factory=_default_topologies, min_length=1
+    )
     routes: Path = Path("routes.yaml")
     callers: dict[_Name, CallerSpec] = Field(min_length=1)
     resolver: Literal["sidecar", "shared"] = "sidecar"
@@ -137,24 +142,9 @@ class LabSpec(_Part):
     security: SecuritySpec = SecuritySpec()
 
     @property
-    def has_gateway(self) -> bool:
-        """Whether gateways stand up."""
-        return not {"gateway", "gateway-passthrough"}.isdisjoint(self.topologies)
-
-    @property
-    def has_central_envoy(self) -> bool:
-        """Whether an Envoy stands up that all callers share."""
-        return "gateway-header" in self.topologies
-
-    @property
-    def has_sidecars(self) -> bool:
-        """Whether an Envoy stands up beside each caller."""
-        return any(each.startswith("mesh") for each in self.topologies)
-
-    @property
-    def has_resolvers(self) -> bool:
-        """Whether resolvers stand up, one beside each caller or one for all."""
-        return self.has_sidecars or self.has_central_envoy or "proxyless" in self.topologies
+    def roles(self) -> frozenset[str]:
+        """Roles of the units that its topologies need, beside callers, models and control planes."""
+        return frozenset(role for name in self.topologies for role in TOPOLOGIES[name].roles)
 
 
 def spec_file(named: Path) -> Path:

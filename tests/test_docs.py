@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.lab import CHECKOUT, Lab
-from lab.spec import TOPOLOGIES
+from lab.topologies import TOPOLOGIES
 from tests.docs_pages import BIN, PAGES, blocks_of, like_the_checkout, run_page
 
 if TYPE_CHECKING:

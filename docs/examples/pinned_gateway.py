@@ -8,6 +8,7 @@ from zlib import crc32
 
 from lab.client.gateway import GatewayClient
 from lab.errors import SpecError
+from lab.topologies import gateway
 
 if TYPE_CHECKING:
     from lab.client import Endpoints
@@ -23,3 +24,13 @@ class PinnedGatewayClient(GatewayClient):
             raise SpecError(f"topology {self.topology}: no address of a gateway is given")
         chosen = endpoints.gateways[crc32(caller.encode()) % len(endpoints.gateways)]
         super().__init__(caller, replace(endpoints, gateways=(chosen,)), **options)
+
+
+TOPOLOGY = replace(
+    gateway.TOPOLOGY,
+    name="gateway-pinned",
+    reason="each caller's requests meet the same replica",
+    client=PinnedGatewayClient,
+    colour="#8c564b",
+    in_default_lab=False,
+)

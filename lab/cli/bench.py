@@ -19,7 +19,7 @@ from lab.lab import CHECKOUT
 from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
 from lab.runs.folder import folder_of_now, make
-from lab.spec import TOPOLOGIES
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from pathlib import Path

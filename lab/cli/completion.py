@@ -14,7 +14,8 @@ from lab.faults import KINDS
 from lab.lab import CHECKOUT, DEFAULT_SPEC, Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
-from lab.spec import TOPOLOGIES, read_spec
+from lab.spec import read_spec
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a caller imports to reach a model by the name of a use case: one client a topology, behind one interface.
+"""What a caller imports to reach a model by the name of a use case: one client for each strategy, behind one interface.
 
 Here belongs how a request gets from a caller onto the wire. What decides where it goes lives in ``lab.routing``.
 """
@@ -6,10 +6,8 @@ Here belongs how a request gets from a caller onto the wire. What decides where 
 from lab.client.attempts import Passage
 from lab.client.base import Answer, BeforeSend, Client, DefaultAnswer
 from lab.client.endpoints import DirectTarget, Endpoints
-from lab.client.topologies import TOPOLOGIES, open_client
 
 __all__ = [
-    "TOPOLOGIES",
     "Answer",
     "BeforeSend",
     "Client",
@@ -17,5 +15,4 @@ __all__ = [
     "DirectTarget",
     "Endpoints",
     "Passage",
-    "open_client",
 ]

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 import orjson
 import uvloop
 
-from lab.client import open_client
 from lab.errors import CallError, LabError, RunError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
@@ -36,6 +35,7 @@ from lab.load.progress import each_second
 from lab.load.summary import Account, add_up
 from lab.load.tear_injection import TearEvery
 from lab.measure.latency import LatencyHistogram
+from lab.topologies import open_client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

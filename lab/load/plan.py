@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from lab.client import TOPOLOGIES, Endpoints
+from lab.client import Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
 from lab.load.locust_options import Steering
 from lab.load.trace import MAX_PAYLOAD_BYTES
+from lab.topologies import TOPOLOGIES
 from models.apis import APIS
 from models.context import OVERRIDE, TRAFFIC_ORIGIN
 
@@ -116,7 +117,7 @@ class LoadPlan:
             "processes",
             f"{self.processes} will not do; write 1 to {MAX_PROCESSES}, and no more than there are cores to spare",
         )
-        decides = TOPOLOGIES[self.topology].decides if self.topology in TOPOLOGIES else True
+        decides = TOPOLOGIES[self.topology].decides_at_caller if self.topology in TOPOLOGIES else True
         _check(
             not self.tear_every or decides,
             "tear_every",

@@ -184,15 +184,15 @@ def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
         for cluster, replicas in {**spec.idle_clusters, **table.clusters}.items()
         for name in islice(_replica_names(cluster), replicas)
     ]
-    gateways = list(_gateways(spec, site)) if spec.has_gateway else []
-    central = [_envoy(spec, CENTRAL_ENVOY, "central-envoy", site)] if spec.has_central_envoy else []
-    resolvers = [_resolver(spec, site)] if spec.has_resolvers and spec.resolver == "shared" else []
+    gateways = list(_gateways(spec, site)) if "gateway" in spec.roles else []
+    central = [_envoy(spec, CENTRAL_ENVOY, "central-envoy", site)] if "central-envoy" in spec.roles else []
+    resolvers = [_resolver(spec, site)] if "resolver" in spec.roles and spec.resolver == "shared" else []
     shared = [*resolvers, *gateways, *central]
     units = [*planes, *models, *gateways, *central, *resolvers]
     callers, clients = {}, {}
     for name in spec.callers:
-        beside = [_resolver(spec, site, name)] if spec.has_resolvers and not resolvers else []
-        beside += [_envoy(spec, sidecar_of(name).name, "sidecar", site, name)] if spec.has_sidecars else []
+        beside = [_resolver(spec, site, name)] if "resolver" in spec.roles and not resolvers else []
+        beside += [_envoy(spec, sidecar_of(name).name, "sidecar", site, name)] if "sidecar" in spec.roles else []
         reached = [*control_planes.in_turn(planes, name), *shared, *beside, *models]
         callers[name] = _endpoints(spec, table, reached, lambda port: port.inside)
         clients[name] = _endpoints(spec, table, reached, lambda port: port.outside)

@@ -14,10 +14,10 @@ from lab.bench.suites.decomposition import PARTS
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.fleet import fleet
 from lab.checkers.plain import decide
-from lab.client import TOPOLOGIES
 from lab.errors import LabError
 from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
+from lab.topologies import TOPOLOGIES
 from lab.workshop.feedback import Told, not_yet, right
 from lab.workshop.watch import back, cut_off, watch
 

@@ -17,12 +17,12 @@ from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.vip import L4, L7, Replicas, start_vip
 from lab.bench.suites.encodings import sized_payload, talk_payload
 from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS
-from lab.client import open_client
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
 from lab.report.palette import topology_style
 from lab.report.scales import linear, size
 from lab.runtime.state import LabState
+from lab.topologies import open_client
 from lab.workshop.figures import Figure, show
 from models.apis import APIS
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lab.client import open_client
 from lab.lab import Lab
 from lab.ops.reaper import Guard
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear
 from lab.scale.standing import standing
+from lab.topologies import open_client
 from lab.waiting import eventually
 from lab.workshop.figures import Figure, show
 from models.apis import APIS

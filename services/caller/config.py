@@ -19,8 +19,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.client import TOPOLOGIES, Endpoints
+from lab.client import Endpoints
 from lab.errors import SpecError
+from lab.topologies import TOPOLOGIES
 from models.apis import APIS
 from services.caller.pages import PAGES
 

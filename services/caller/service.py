@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 
-from lab.client import open_client
 from lab.errors import CallError, SpecError
+from lab.topologies import open_client
 from lab.transport.request_log import RequestLog
 from models.apis import APIS
 from models.context import read_context

@@ -12,7 +12,7 @@ from lab.capacity.quantity import Origin
 from lab.capacity.services import mean_s
 from lab.capacity.sizes import parse_size
 from lab.errors import InputError
-from lab.spec import TOPOLOGIES
+from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
 
 SIZE = 1_000

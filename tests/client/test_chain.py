@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from lab.client import TOPOLOGIES, Answer, Client, Endpoints, Passage, open_client
+from lab.client import Answer, Client, Endpoints, Passage
 from lab.errors import CallError
 from lab.routing.buckets import is_shadowed
+from lab.topologies import TOPOLOGIES, open_client
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
 from tests.parts import ControlPlane, Model, eventually, gateway_up, rank_request, resolver_up, update, use_case
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 CONTEXT = {"user_id": "u1"}
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})
-GATEWAYS = [name for name in RULED if not TOPOLOGIES[name].decides]
-MESHES = [name for name in RULED if TOPOLOGIES[name].decides]
+GATEWAYS = [name for name in RULED if not TOPOLOGIES[name].decides_at_caller]
+MESHES = [name for name in RULED if TOPOLOGIES[name].decides_at_caller]
 # Elsewhere an Envoy makes the copies, of requests that are marked.
 COPYING = [*GATEWAYS, "proxyless"]
 KEYS = ("rows.v1", "rows.v2", "rows.v3")

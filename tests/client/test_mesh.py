@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from lab.client import Client, Endpoints, open_client
+from lab.client import Client, Endpoints
 from lab.errors import CallError, ResolverUnreachableError
+from lab.topologies import open_client
 from models.proto.ranking.v1 import ranking_pb2
 from tests.parts import ControlPlane, Model, eventually, rank_request, resolver_up, update, use_case
 

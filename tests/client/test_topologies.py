@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from lab.client import TOPOLOGIES, Client, DirectTarget, Endpoints, open_client
-from lab.errors import CallError, SpecError
+from lab.client import Client, DirectTarget, Endpoints
+from lab.errors import CallError, InputError, SpecError
+from lab.topologies import TOPOLOGIES, open_client
 from models.apis import APIS
 from models.context import origin_name
 from models.scoring import scores
@@ -251,7 +252,7 @@ async def test_a_topology_says_which_address_it_lacks(topology: str) -> None:
 
 
 async def test_an_unknown_topology_names_those_that_exist() -> None:
-    with pytest.raises(SpecError, match=r"'carrier-pigeon' is not known; there are direct, gateway"):
+    with pytest.raises(InputError, match=r"'carrier-pigeon' is not known; there are direct, gateway"):
         open_client("carrier-pigeon", "homepage", Endpoints())
 
 

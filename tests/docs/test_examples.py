@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from docs.examples import bounce, pinned_gateway
-from lab.client import TOPOLOGIES, open_client
 from lab.faults.registry import KINDS
 from lab.lab import CHECKOUT, Lab
+from lab.registry import PLUGINS
 from lab.runs import LoadOptions
+from lab.topologies import open_client
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.apis import APIS
@@ -156,11 +157,10 @@ def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: 
 async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
     whole_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = pinned_gateway.PinnedGatewayClient
-    monkeypatch.setitem(TOPOLOGIES, kind.topology, kind)
+    monkeypatch.setenv(PLUGINS, pinned_gateway.__file__)
 
     async def ask(caller: str, times: int) -> list[str]:
-        client = open_client(kind.topology, caller, whole_lab.endpoints().clients[caller])
+        client = open_client("gateway-pinned", caller, whole_lab.endpoints().clients[caller])
         try:
             await client.ready()
             request = APIS["ranking.v1"].build_request(400)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.client import TOPOLOGIES, Client, open_client
+from lab.topologies import TOPOLOGIES, open_client
 from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from scenarios.framework.steps import dial
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lab.client import Client
     from lab.lab import Lab
 
 SPEC = """

@@ -7,13 +7,13 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.closed_loop import keep_busy
-from lab.client import open_client
 from lab.history import SpoolWriter, read_spool
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.summary import latency_histogram
 from lab.runs import LoadOptions
 from lab.runtime.state import LabState
+from lab.topologies import open_client
 
 if TYPE_CHECKING:
     from pathlib import Path

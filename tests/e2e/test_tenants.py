@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from lab.client import open_client
 from lab.errors import CallError
 from lab.history import read_parquet, write_parquet
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
-from lab.spec import TOPOLOGIES
+from lab.topologies import TOPOLOGIES, open_client
 from lab.transport import open_blocking_channel
 from models.apis import APIS
 from models.context import origin_name

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from lab.client import open_client
 from lab.errors import CallError, RunError
 from lab.history import UNSENT, Record, SpoolWriter, read_spool
 from lab.load import open_loop
@@ -18,6 +17,7 @@ from lab.load.driver import drive
 from lab.load.open_loop import OpenLoop, Stop
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.summary import DriverSummary, summarize
+from lab.topologies import open_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable

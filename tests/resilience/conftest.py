@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.client import Answer, Client, Endpoints, open_client
+from lab.client import Answer, Client, Endpoints
 from lab.errors import CallError
+from lab.topologies import open_client
 from tests.envoys import envoy_up
 from tests.parts import WITHIN_S, ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
 

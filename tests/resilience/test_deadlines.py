@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from lab.client import TOPOLOGIES
+from lab.topologies import TOPOLOGIES
 
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")

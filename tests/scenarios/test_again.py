@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 CONFTEST = """
 import json
-from scenarios import again
+from scenarios.framework import rerun
 
 def pytest_configure(config):
-    config.pluginmanager.register(again)
+    config.pluginmanager.register(rerun)
 
 def pytest_runtest_logreport(report):
     if report.when == "call" and hasattr(report, "node"):  # it has come from a worker

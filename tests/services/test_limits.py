@@ -10,9 +10,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from lab.client import Endpoints, open_client
+from lab.client import Endpoints
 from lab.errors import CallError
 from lab.routing.limits import Limit
+from lab.topologies import open_client
 from services.gateway.tenant_quota import Limiter, NotItsTenantError, OverLimitError
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, update, use_case
 from tests.services.test_gateway_rest import both_up

@@ -15,8 +15,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from lab.client import Client, Endpoints, open_client
+from lab.client import Client, Endpoints
 from lab.errors import CallError
+from lab.topologies import open_client
 from lab.transport import open_channel
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from tests.parts import WITHIN_S, ControlPlane, Model, eventually, rank_request, update, use_case

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from lab.bench.harness.closed_loop import keep_busy
-from lab.client import open_client
 from lab.errors import LabError, UnitError
 from lab.history import SpoolWriter
 from lab.load.driver import go_first
 from lab.load.mix import Payloads
 from lab.load.open_loop import NS, OpenLoop, Stop
 from lab.load.plan import read_plan
+from lab.topologies import open_client
 from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:

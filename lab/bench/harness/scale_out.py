@@ -15,9 +15,9 @@ import grpc.aio
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, Answered, Round
 from lab.bench.harness.fixed_rate_sender import send_on_time
-from lab.client import open_client
 from lab.errors import CallError, UnitError
 from lab.runtime.state import LabState
+from lab.topologies import open_client
 from lab.transport import open_channel
 from lab.waiting import eventually
 from models.apis import APIS

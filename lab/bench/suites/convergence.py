@@ -14,8 +14,9 @@ import uvloop
 from lab.admin import AdminClient
 from lab.bench.harness.environment import setting
 from lab.bench.harness.result import BenchResult, Claim
-from lab.client import Endpoints, open_client
+from lab.client import Endpoints
 from lab.measure.compare import median, quantile
+from lab.topologies import open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:

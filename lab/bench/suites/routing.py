@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.harness.result import BenchResult, Claim
-from lab.client import open_client
 from lab.client.attempts import Passage
 from lab.measure.compare import median
 from lab.routing.compiled import Router
+from lab.topologies import open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import uvloop
 
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.stubs import constant_latency
-from lab.client import open_client
 from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import interleave
 from lab.measure.control import control
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.scales import linear
+from lab.topologies import open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.struct_pb2 import Struct
 
-from lab.client import Endpoints, open_client
+from lab.client import Endpoints
 from lab.client.call import call
 from lab.errors import CallError
 from lab.identity import Identity
+from lab.topologies import open_client
 from lab.transport import open_blocking_channel
 from lab.transport.security import MTLS, Security
 from lab.waiting import eventually

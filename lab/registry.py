@@ -1,0 +1,159 @@
+"""Finds the kinds of things that one file adds: topologies, roles, faults, checkers, benches, runtimes.
+
+A :class:`Registry` collects the module-level values of one class from three places: the modules of a package, the entry
+points of a group, and plugin files. Plugin files are named by the environment variable :data:`PLUGINS`, so that the
+processes which a command starts find the same kinds as the command itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from lab.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import ModuleType
+
+PLUGINS = "LAB_PLUGINS"
+"""Environment variable: absolute paths of plugin files, joined by ``os.pathsep``."""
+
+
+class Named(Protocol):
+    """What a registry holds."""
+
+    @property
+    def name(self) -> str:
+        """The name by which users ask for it."""
+
+
+T = TypeVar("T", bound=Named)
+
+
+class Registry(Mapping[str, T]):
+    """All values of one class, by name: those of the lab first, then those from outside, each group sorted by name.
+
+    Nothing is imported before the first look-up. Plugins that are added later are seen by the next look-up.
+
+    Args:
+        kind: class of the values.
+        package: package whose modules define them, one or more each.
+        group: entry-point group of other distributions; an entry names a module or a value.
+        noun: what one is called in messages, e.g. ``topology``.
+    """
+
+    def __init__(self, kind: type[T], *, package: str, group: str, noun: str) -> None:
+        self._kind, self._package, self._group, self._noun = kind, package, group, noun
+        self._builtin: dict[str, T] | None = None
+        self._found: dict[str, T] = {}
+        self._plugins: str | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def __getitem__(self, name: str) -> T:
+        """The value of that name.
+
+        Raises:
+            InputError: there is none; the message names those that there are.
+        """
+        found = self._all()
+        if name not in found:
+            raise InputError(f"{self._noun} {name!r} is not known; there are {', '.join(found)}")
+        return found[name]
+
+    def _all(self) -> dict[str, T]:
+        plugins = os.environ.get(PLUGINS, "")
+        if self._plugins != plugins:
+            if self._builtin is None:
+                self._builtin = self._collect(_modules_of(self._package))
+            outside = self._collect((*_entry_points(self._group), *map(_plugin, _paths(plugins))))
+            if taken := sorted(outside.keys() & self._builtin.keys()):
+                raise InputError(f"{self._noun} {taken[0]!r} from outside has the name of one of the lab's; rename it")
+            self._found = {**self._builtin, **outside}
+            self._plugins = plugins
+        return self._found
+
+    def _collect(self, sources: Iterable[object]) -> dict[str, T]:
+        found: dict[str, T] = {}
+        for source in sources:
+            for value in [source, *getattr(source, "__dict__", {}).values()]:
+                if not isinstance(value, self._kind) or value is (self._builtin or {}).get(value.name):
+                    continue
+                if found.setdefault(value.name, value) is not value:
+                    raise InputError(f"two values define the {self._noun} {value.name!r}; rename one")
+        return dict(sorted(found.items()))
+
+
+def add_plugins(files: Sequence[Path]) -> None:
+    """Makes the kinds in these files known to this process and to those that it starts.
+
+    Raises:
+        InputError: a file cannot be read or run; the message names it, with the line.
+    """
+    known = [*_paths(os.environ.get(PLUGINS, "")), *(file.resolve() for file in files)]
+    for path in known:
+        _plugin(path)
+    os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys(map(str, known)))
+
+
+def _paths(plugins: str) -> list[Path]:
+    return [Path(each) for each in plugins.split(os.pathsep) if each]
+
+
+def _modules_of(package: str) -> Iterator[ModuleType]:
+    folder = importlib.import_module(package)
+    for module in pkgutil.iter_modules(folder.__path__):
+        if not module.name.startswith("_"):
+            yield importlib.import_module(f"{package}.{module.name}")
+
+
+def _entry_points(group: str) -> Iterator[object]:
+    for entry in entry_points(group=group):
+        try:
+            yield entry.load()
+        except Exception as error:
+            raise InputError(f"entry point {entry.name!r} of {group}: {type(error).__name__}: {error}") from error
+
+
+@cache
+def _plugin(path: Path) -> ModuleType:
+    name = f"lab_plugin_{path.stem.replace('-', '_')}_{abs(hash(path)):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise InputError(f"{path}: not a Python file; name one for --plugin")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(f"{path}:{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line_in(path: Path, error: BaseException) -> int:
+    """The line of a file at which running it failed, 1 if that is not known."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    line, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

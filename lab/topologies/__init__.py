@@ -1,0 +1,10 @@
+"""The topologies, one file each: a frozen :class:`Topology` says everything that the rest of the lab derives.
+
+Here belongs what differs between the paths from caller to model. To add a topology, add a file here, name its module by
+an entry point of the group ``routing_lab.topologies``, or give the file to ``--plugin``.
+"""
+
+from lab.topologies._registry import TOPOLOGIES, open_client
+from lab.topologies._topology import YES, Capabilities, Support, Topology, no, yes
+
+__all__ = ["TOPOLOGIES", "YES", "Capabilities", "Support", "Topology", "no", "open_client", "yes"]

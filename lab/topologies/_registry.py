@@ -1,0 +1,42 @@
+"""All topologies by name, and a client for each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.registry import Registry
+from lab.topologies._topology import Topology
+
+if TYPE_CHECKING:
+    from lab.client import BeforeSend, Client, DefaultAnswer, Endpoints
+    from lab.transport import Security
+
+TOPOLOGIES = Registry(Topology, package="lab.topologies", group="routing_lab.topologies", noun="topology")
+"""Every topology that there is: the lab's, other distributions', and those of plugin files."""
+
+
+def open_client(
+    topology: str,
+    caller: str,
+    endpoints: Endpoints,
+    *,
+    default_answer: DefaultAnswer | None = None,
+    security: Security | None = None,
+    before_send: BeforeSend | None = None,
+) -> Client:
+    """A client that sends in ``caller``'s name. Needs a running event loop.
+
+    Args:
+        topology: name of one of :data:`TOPOLOGIES`.
+        caller: the service in whose name requests are sent.
+        endpoints: the addresses that the topology needs; others may be left out.
+        default_answer: ``(use_case, request, context) -> response``, the caller's own answer for when no decision can
+            be had, or all versions of a chain of fallbacks have failed.
+        security: credentials; this process's own by default.
+        before_send: see :class:`lab.client.Client`.
+
+    Raises:
+        InputError: the topology is not known, or lacks an address that it needs.
+    """
+    make = TOPOLOGIES[topology].client
+    return make(caller, endpoints, default_answer=default_answer, security=security, before_send=before_send)

@@ -1,0 +1,36 @@
+"""Caller → gateway, which reads the request and decides → model."""
+
+from __future__ import annotations
+
+from lab.client.gateway import GatewayClient
+from lab.topologies._topology import YES, Capabilities, Topology, yes
+
+CAPABILITIES = Capabilities(
+    reads_payload=YES,
+    shadow=YES,
+    shadow_by="gateway",
+    tenant_rates=YES,
+    tenant_concurrency=YES,
+    retries=YES,
+    retry_budget=YES,
+    per_try_timeout=YES,
+    attempts_reported=YES,
+    hedging=YES,
+    outlier_ejection=YES,
+    circuit_breaker=yes("`requests` only: it has one connection a replica and no queue"),
+    health_checks=YES,
+    failover=YES,
+    draining=YES,
+    slow_start=yes("from 10 % on"),
+)
+
+TOPOLOGY = Topology(
+    name="gateway",
+    reason="the operator",
+    route="caller → gateway (resolves, parses, re-serialises) → model",
+    path=("caller", "gateway", "model"),
+    decided_by="gateway",
+    client=GatewayClient,
+    capabilities=CAPABILITIES,
+    colour="#d55e00",
+)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.errors import InputError
+from lab.registry import PLUGINS, add_plugins
+from lab.topologies import TOPOLOGIES
+
+ROOT = Path(__file__).parents[1]
+
+OUTSIDE = """
+from dataclasses import replace
+from lab.topologies.mesh import TOPOLOGY as MESH
+
+TOPOLOGY = replace(MESH, name={name!r}, reason="a test", colour="#123456")
+"""
+
+
+@pytest.fixture
+def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGINS, "")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    file = tmp_path / "outside.py"
+    file.write_text(OUTSIDE.format(name="elsewhere"))
+    return file
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_the_topologies_of_the_lab_are_its_files() -> None:
+    files = {path.stem.replace("_", "-") for path in (ROOT / "lab" / "topologies").glob("[!_]*.py")}
+
+    assert set(TOPOLOGIES) == files
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_plugin_adds_to_what_is_found(outside: Path) -> None:
+    add_plugins([outside])
+
+    assert TOPOLOGIES["elsewhere"].colour == "#123456"
+    assert TOPOLOGIES["mesh"].reason == "directory assistance"
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_processes_that_a_command_starts_find_its_plugins(outside: Path) -> None:
+    add_plugins([outside])
+    code = "from lab.topologies import TOPOLOGIES; print(TOPOLOGIES['elsewhere'].reason)"
+
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+
+    assert result.stdout == "a test\n"
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
+    with pytest.raises(InputError, match=r"^topology 'mash' is not known; there are direct, gateway, .*, proxyless$"):
+        TOPOLOGIES["mash"]
+
+    assert "mash" not in TOPOLOGIES
+
+
+@pytest.mark.usefixtures("no_plugins")
+@pytest.mark.parametrize(
+    ("text", "line", "problem"),
+    [
+        ("x = 1\ny = 1 / 0\n", 2, "ZeroDivisionError: division by zero"),
+        ("x = 1\n\nif\n", 3, "SyntaxError: invalid syntax"),
+        ("import nothing_of_that_name\n", 1, "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+    ],
+)
+def test_a_broken_plugin_is_named_with_its_line(tmp_path: Path, text: str, line: int, problem: str) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+
+    with pytest.raises(InputError) as caught:
+        add_plugins([file])
+
+    assert str(caught.value).startswith(f"{file}:{line}: {problem}")
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_plugin_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a Python file"):
+        add_plugins([tmp_path / "missing.py"])
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_plugin_cannot_take_the_name_of_one_of_the_labs(tmp_path: Path) -> None:
+    file = tmp_path / "again.py"
+    file.write_text(OUTSIDE.format(name="mesh"))
+    add_plugins([file])
+
+    with pytest.raises(InputError, match="'mesh' from outside has the name of one of the lab's"):
+        list(TOPOLOGIES)
