@@ -6,7 +6,6 @@ keeps what it was asked for itself; of this it may know nothing, as it may be wh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pwd
@@ -14,6 +13,8 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from filelock import lock_descriptor
 
 from lab.admin import Act
 from lab.errors import LabError
@@ -30,6 +31,7 @@ JOURNAL = "audit.jsonl"
 KEPT_BY = "lab"
 _OK, _FAILED, _BROKEN_OFF = "OK", "FAILED", "CANCELLED"
 _DAMAGED = "DAMAGED"
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Journal:
         try:
             descriptor = os.open(self.folder / JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             with open(descriptor, "rb+", buffering=0) as file:  # noqa: PTH123 (of a descriptor)
-                fcntl.flock(file, fcntl.LOCK_EX)
+                lock_descriptor(file.fileno(), poll_interval=_POLL_S)  # until it is closed
                 before = file.read()
                 number = number or before.count(b'"at_ns"') + 1
                 torn = b"\n" if before and not before.endswith(b"\n") else b""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from lab.errors import LabError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATE, LOCK = "faults.json", "faults.lock"
+_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +105,7 @@ class FaultStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / LOCK).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(self._folder / LOCK, poll_interval=_POLL_S):
             yield
 
     def _load(self) -> tuple[int, list[FaultRecord]]:

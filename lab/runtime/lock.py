@@ -1,56 +1,52 @@
-"""One `up` or `down` of a lab at a time."""
+"""The lock that lets one command at a time change a lab."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from lab.errors import DeadlineError, LabError
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-# A command that was killed may have left a child on its way to being a unit, which still holds what it held.
+# A child of a killed command inherits the lock and holds it until it becomes a unit (fork, then exec).
 _PATIENCE = timedelta(seconds=2)
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the lock of the lab in ``folder``, which is made if it is not there; the lock goes with the folder.
+    """Holds the lock of the lab in ``folder``; creates the folder if it is missing, and removes the lock if it is gone.
 
     Raises:
         LabError: another command holds it.
     """
     # Beside the folder, since `down` removes that.
-    path = folder.parent / f"{folder.name}.lock"
-    with ExitStack() as stack:
-        try:
-            eventually("the lock is held", lambda: _take(path, stack), within=_PATIENCE)
-        except DeadlineError:
-            raise LabError(f"lab {folder.name} is being brought up or down by another command; try again") from None
+    lock = FileLock(folder.parent / f"{folder.name}.lock")
+    try:
+        eventually("the lock is held", lambda: _try_acquire(lock), within=_PATIENCE)
+    except DeadlineError:
+        raise LabError(f"lab {folder.name} is being brought up or down by another command; try again") from None
+    try:
         folder.mkdir(exist_ok=True)
         yield
         if not folder.exists():
-            path.unlink()
+            Path(lock.lock_file).unlink()
             with suppress(OSError):
                 folder.parent.rmdir()  # other labs may be in it
+    finally:
+        lock.release()
 
 
-def _take(path: Path, stack: ExitStack) -> bool:
-    with ExitStack() as attempt:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = attempt.enter_context(path.open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever held it may have removed it meanwhile, and a lock on a file that nobody finds is worth nothing.
-            is_found = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-        except (BlockingIOError, FileExistsError, FileNotFoundError):  # held, or just being removed
-            return False
-        if is_found:
-            stack.push(attempt.pop_all())
-        return is_found
+def _try_acquire(lock: FileLock) -> bool:
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except (Timeout, FileExistsError, FileNotFoundError):  # held, or the folder that it is in is just being removed
+        return False
+    return True

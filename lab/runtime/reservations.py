@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import lock_descriptor
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLACE = Path("/tmp")  # noqa: S108 (a user's own file in it, by a name that says whose)
 """The same for all of a user's labs, whatever their ``TMPDIR``: ports and networks are the machine's."""
+
+_POLL_S = 0.01
 
 
 @contextmanager
@@ -24,7 +27,7 @@ def locked(name: str) -> Iterator[dict[str, list[int]]]:
     """
     path = PLACE / f"lab-{name}-{os.getuid()}.json"
     with path.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_descriptor(file.fileno(), poll_interval=_POLL_S)  # until it is closed
         file.seek(0)
         try:
             reservations = json.loads(file.read() or "{}")

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -13,6 +16,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WORKERS, TURNS = 4, 20
+HOLDER = """
+import sys, time
+from pathlib import Path
+from lab.runtime.lock import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_who_comes_second_is_told(tmp_path: Path) -> None:
@@ -29,6 +40,20 @@ def test_the_lock_goes_with_the_folder_and_stays_with_it(tmp_path: Path) -> None
         folder.rmdir()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_holder_releases_it(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        try:
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(LabError, match="lab mine is being brought up or down"):
+                exclusive(folder).__enter__()
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    with exclusive(folder):
+        pass
 
 
 def test_it_is_held_by_one_at_a_time_also_while_it_comes_and_goes(tmp_path: Path) -> None:

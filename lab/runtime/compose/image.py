@@ -6,7 +6,6 @@ a change the next lab builds the image anew, which takes seconds, since the pack
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from docker.errors import APIError, ImageNotFound
+from filelock import FileLock
 
 from lab.runtime import reservations
 from lab.runtime.compose import engine
@@ -59,8 +59,7 @@ def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path
     Raises:
         UnitError: it cannot be built.
     """
-    with (reservations.PLACE / f"lab-image-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(reservations.PLACE / f"lab-image-{os.getuid()}.lock"):
         if is_here(client, name):
             return
         say(f"building the image on {base}, once for this state of the code")
