@@ -28,7 +28,7 @@ from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
 from lab.spec import SIZES, override, read_spec, spec_file
-from lab.transport import KeptChannels
+from lab.transport import ChannelCache
 from lab.transport.security import MTLS
 from services.caller.pages import PAGES
 
@@ -66,7 +66,7 @@ class Lab(Looking, Publishing, Certifying, Faulting):
         self.name = name
         self.folder = home / ".lab" / name
         self.runs = home / "runs" / name
-        self._looks = KeptChannels()
+        self._channels = ChannelCache()
 
     # -- up and down ---------------------------------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Lab(Looking, Publishing, Certifying, Faulting):
         return self._admin(LabState.of(self.folder))
 
     def _admin(self, state: LabState) -> AdminClient:
-        return AdminClient(state.plan.control_plane, self._looks)
+        return AdminClient(state.plan.control_plane, self._channels)
 
     def _table_in_force(self, state: LabState) -> RouteTable:
         with self._admin(state) as admin:

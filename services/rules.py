@@ -104,7 +104,7 @@ class RuleSet:
         return given | {key: self.endpoints[key] for key in missing if key in self.endpoints}
 
 
-class Book(Generic[T]):
+class DecisionCache(Generic[T]):
     """What choices of one revision lead to, built once for all requests that share it.
 
     Args:

@@ -16,7 +16,7 @@ from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from lab.transport import KeptChannels
+    from lab.transport import ChannelCache
 
 Tables: TypeAlias = dict[tuple[int, int], dict[str, Any]]
 """Route tables by revision and by when that came to be, as numbers begin anew with each lab; a table never changes."""
@@ -35,15 +35,16 @@ class AdminClient:
     Args:
         address: its ``host:port``; of several that serve the same revisions all, with commas between. The first that
             can be reached is asked, but for who is connected, which each knows of itself.
-        looks: channels to ask over how it is, for whoever asks again and again with a new client; its own by default.
+        channels: cache to take the channel for status requests from, where many clients are made; a channel of its
+            own by default.
     """
 
-    def __init__(self, address: str, looks: KeptChannels | None = None) -> None:
+    def __init__(self, address: str, channels: ChannelCache | None = None) -> None:
         self._address = address
-        self._looks = looks
+        self._channels = channels
         self._channel = open_blocking_channel(address)
         self._stub = admin_pb2_grpc.AdminStub(self._channel)
-        self._each = [AdminClient(one, looks) for one in address.split(",")] if "," in address else []
+        self._each = [AdminClient(one, channels) for one in address.split(",")] if "," in address else []
 
     def __enter__(self) -> Self:
         return self
@@ -63,9 +64,9 @@ class AdminClient:
             return admin_pb2_grpc.AdminStub(channel).GetStatus(request, timeout=within_s)
 
         with self._errors():
-            if self._looks is None:
+            if self._channels is None:
                 return ControlPlaneStatus.of(look(self._channel, _SHORT_S))
-            return ControlPlaneStatus.of(self._looks.ask(self._address, look, timeout_s=_SHORT_S))
+            return ControlPlaneStatus.of(self._channels.call(self._address, look, timeout_s=_SHORT_S))
 
     def _status_of_all(self, *, replicas: bool) -> ControlPlaneStatus:
         found = []

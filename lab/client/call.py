@@ -15,7 +15,7 @@ from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.transport import KeptChannels
+    from lab.transport import ChannelCache
 
 _TIMEOUT_S = 15.0
 
@@ -57,7 +57,7 @@ def call(
     context: Mapping[str, str],
     *,
     payload_bytes: int = 400,
-    channels: KeptChannels | None = None,
+    channels: ChannelCache | None = None,
 ) -> CallOutcome:
     """Lets a caller service make one call.
 
@@ -84,7 +84,7 @@ def call(
 
     try:
         if channels is not None:
-            result = channels.ask(address, ask, timeout_s=_TIMEOUT_S)
+            result = channels.call(address, ask, timeout_s=_TIMEOUT_S)
         else:
             with open_blocking_channel(address) as channel:
                 result = ask(channel, _TIMEOUT_S)

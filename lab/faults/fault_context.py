@@ -24,7 +24,7 @@ from lab.plan.control_planes import CONTROL_PLANE
 from lab.routing.keys import HEADER
 from lab.runtime import make_runtime
 from lab.runtime.state import LabState
-from lab.transport import KeptChannels, open_blocking_channel
+from lab.transport import ChannelCache, open_blocking_channel
 from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -117,8 +117,8 @@ class Scene:
         return Hands(self.folder, writes_down=False, audited=False)
 
     @cached_property
-    def _looks(self) -> KeptChannels:
-        return KeptChannels()
+    def _channels(self) -> ChannelCache:
+        return ChannelCache()
 
     @property
     def runtime(self) -> Runtime:
@@ -149,7 +149,7 @@ class Scene:
         if not running:
             return None
         try:
-            with AdminClient(",".join(unit.address for unit in running), self._looks) as admin:
+            with AdminClient(",".join(unit.address for unit in running), self._channels) as admin:
                 return admin.status()
         except LabNotRunningError:
             return None

@@ -14,7 +14,7 @@ from lab.errors import InputError, LabError
 from lab.identity import OPERATOR, Identity
 from lab.identity import folder as folders
 from lab.transport import Security
-from lab.transport.address_registry import Entry, write_down
+from lab.transport.address_registry import Entry, register
 from lab.transport.security import MTLS
 
 if TYPE_CHECKING:
@@ -105,11 +105,11 @@ class Identities:
         """Lets this process reach the units, as the operator."""
         plaintext = Security()
         if mode != MTLS:
-            write_down({unit.address: Entry(plaintext) for unit in units})
+            register({unit.address: Entry(plaintext) for unit in units})
             return
         self.provide_for_operator()
         operator = Security(MTLS, str(self.of(OPERATOR)))
-        write_down({unit.address: Entry(_towards(unit, operator), unit.role) for unit in units})
+        register({unit.address: Entry(_towards(unit, operator), unit.role) for unit in units})
 
 
 def _towards(unit: Unit, operator: Security) -> Security:

@@ -5,7 +5,7 @@ elsewhere.
 """
 
 from lab.transport.authorization import guard_of
-from lab.transport.channel_cache import KeptChannels
+from lab.transport.channel_cache import ChannelCache
 from lab.transport.channels import open_blocking_channel, open_channel
 from lab.transport.rest import RestServer
 from lab.transport.security import Security, is_operator, peer_identity, proved_caller
@@ -14,7 +14,7 @@ from lab.transport.service import run_service
 from lab.transport.xds import open_xds_channel
 
 __all__ = [
-    "KeptChannels",
+    "ChannelCache",
     "RestServer",
     "Security",
     "drain",

@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 _entries: dict[str, Entry] = {}
 
 
-def write_down(entries: dict[str, Entry]) -> None:
+def register(entries: dict[str, Entry]) -> None:
     """From now on channels of this process to these addresses go by what is said here."""
     _entries.update(entries)
 

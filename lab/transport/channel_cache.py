@@ -18,18 +18,18 @@ _SOON_S = 1.0
 _NOBODY_THERE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-class KeptChannels:
+class ChannelCache:
     """One channel an address, kept for as long as who is there answers. Threads may share it."""
 
     def __init__(self) -> None:
         self._open: dict[str, grpc.Channel] = {}
 
-    def ask(self, address: str, question: Callable[[grpc.Channel, float], T], *, timeout_s: float) -> T:
+    def call(self, address: str, rpc: Callable[[grpc.Channel, float], T], *, timeout_s: float) -> T:
         """Asks over the channel that there is, and anew over a new one where no answer comes over that soon.
 
         Args:
             address: ``host:port``.
-            question: makes a call, which may be made twice, on a channel and with so many seconds for it.
+            rpc: makes a call, which may be made twice, on a channel and with so many seconds for it.
             timeout_s: seconds for the call over a new channel.
 
         Raises:
@@ -38,13 +38,13 @@ class KeptChannels:
         kept = self._open.get(address)
         if kept is not None:
             try:
-                return question(kept, min(_SOON_S, timeout_s))
+                return rpc(kept, min(_SOON_S, timeout_s))
             except grpc.RpcError as error:
                 # Another thread may be asking over it: it closes with the last who has it.
                 self._open.pop(address, None)
                 if error.code() not in _NOBODY_THERE:
                     raise
         channel = open_blocking_channel(address)
-        answer = question(channel, timeout_s)
+        answer = rpc(channel, timeout_s)
         self._open[address] = channel
         return answer

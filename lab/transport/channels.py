@@ -10,7 +10,7 @@ import grpc.aio
 
 from lab.identity import host_name
 from lab.transport import address_registry
-from lab.transport.rotating_channel import RenewingChannel
+from lab.transport.rotating_channel import RotatingChannel
 from lab.transport.security import Security
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def open_channel(
     def open_now() -> grpc.aio.Channel:
         return grpc.aio.secure_channel(target, _credentials(security), options=options)
 
-    return RenewingChannel(open_now, security.version)
+    return RotatingChannel(open_now, security.version)
 
 
 def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:

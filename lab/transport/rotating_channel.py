@@ -52,7 +52,7 @@ class _Rpc:
 
     __slots__ = ("_held", "_make", "_owner", "_rpc")
 
-    def __init__(self, owner: RenewingChannel, make: Callable[[grpc.aio.Channel], Any]) -> None:
+    def __init__(self, owner: RotatingChannel, make: Callable[[grpc.aio.Channel], Any]) -> None:
         self._owner, self._make = owner, make
         self._held = owner.held
         self._rpc = make(self._held.channel)
@@ -66,7 +66,7 @@ class _Rpc:
         return call
 
 
-class RenewingChannel(grpc.aio.Channel):
+class RotatingChannel(grpc.aio.Channel):
     """Needs a running event loop.
 
     Args:

@@ -14,7 +14,7 @@ from lab.errors import CallError, LabError
 from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
 from lab.runs.events import FAULTS, UNDONE_BY, read_acts, undone_ns
-from lab.transport import KeptChannels, open_blocking_channel
+from lab.transport import ChannelCache, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from scenarios.framework.scenario import HARMS
@@ -40,20 +40,20 @@ class SteadyState:
         table: the default one.
         behaviour: of every stub model.
         topologies: in each of which a call is made and verified.
-        looks: the channels that models, and a caller, are asked over.
+        channels: cache of the channels to models and to the caller.
     """
 
     table: RouteTable
     behaviour: stub_pb2.Behaviour
     topologies: Sequence[str]
-    looks: KeptChannels = field(default_factory=KeptChannels)
+    channels: ChannelCache = field(default_factory=ChannelCache)
 
     @classmethod
     def of(cls, lab: Lab, topologies: Sequence[str]) -> SteadyState:
         """That of a lab that nothing has been done to."""
         model = next(unit for unit in lab.status().units if unit.role == "model")
-        looks = KeptChannels()
-        return cls(read_path(ROUTES), _behaviour(model.address, looks), topologies, looks)
+        channels = ChannelCache()
+        return cls(read_path(ROUTES), _behaviour(model.address, channels), topologies, channels)
 
     def wait(self, lab: Lab) -> None:
         """Returns once the lab is in it.
@@ -82,7 +82,7 @@ class SteadyState:
         found = [
             f"{unit.name} does not behave as at first"
             for unit in status.units
-            if unit.role == "model" and _behaviour(unit.address, self.looks) != self.behaviour
+            if unit.role == "model" and _behaviour(unit.address, self.channels) != self.behaviour
         ]
         address = next(unit.address for unit in status.units if unit.name == CALLER)
         return found or [each for topology in self.topologies for each in self._unverified(address, topology)]
@@ -135,7 +135,7 @@ class SteadyState:
     def _unverified(self, address: str, topology: str) -> Iterator[str]:
         expected = decide(self.table.document, USE_CASE, CONTEXT)
         try:
-            answer = call(address, USE_CASE, topology, {"user_id": "u1"}, channels=self.looks)
+            answer = call(address, USE_CASE, topology, {"user_id": "u1"}, channels=self.channels)
         except CallError as error:
             yield f"{topology}: {error}"
             return
@@ -198,9 +198,9 @@ def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
     ]
 
 
-def _behaviour(address: str, looks: KeptChannels) -> stub_pb2.Behaviour:
+def _behaviour(address: str, channels: ChannelCache) -> stub_pb2.Behaviour:
     """How a stub model behaves; by which seed it would draw what is to fail or to be slow makes no difference to it."""
-    behaviour = looks.ask(
+    behaviour = channels.call(
         address,
         lambda channel, within_s: stub_pb2_grpc.StubControlStub(channel).GetBehaviour(
             stub_pb2.GetBehaviourRequest(), timeout=within_s

@@ -21,7 +21,7 @@ from lab.runs import LoadOptions, background_load
 from lab.runs.events import read_acts
 from lab.runs.folder import HISTORY
 from lab.runtime.cancellation import Breaking
-from lab.transport import KeptChannels, open_blocking_channel
+from lab.transport import ChannelCache, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from scenarios.framework.verdicts import UnknownError
@@ -56,7 +56,7 @@ SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
 
-_LOOKS = KeptChannels()
+_CHANNELS = ChannelCache()
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _requests(address: str) -> int:
     def ask(channel: grpc.Channel, within_s: float) -> stub_pb2.Counts:
         return stub_pb2_grpc.StubControlStub(channel).GetCounts(stub_pb2.GetCountsRequest(), timeout=within_s)
 
-    return int(_LOOKS.ask(address, ask, timeout_s=5).requests)
+    return int(_CHANNELS.call(address, ask, timeout_s=5).requests)
 
 
 def assert_all_answered_rightly(result: RunResult) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.pool import Backend, Lane
     from services.gateway.replicas import Replicas
-    from services.gateway.tenant_quota import Account
+    from services.gateway.tenant_quota import TenantQuota
 
     Metadata = tuple[tuple[str, str], ...]
 
@@ -91,11 +91,11 @@ class Passage:
         tried: replicas of this version that it is not to go to again, if there are others.
         shadow: routing key of the shadow that gets a copy; empty if none.
         torn: whether there has been a tear.
-        account: its tenant's, which it must leave; None until it is let in.
+        quota: its tenant's, which it must leave; None until it is let in.
     """
 
     __slots__ = (
-        *("account", "attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
+        *("quota", "attempts", "began", "context", "envelope", "payload", "request", "request_id", "revision"),
         *("route", "shadow", "target", "torn", "tried", "_attempts_before", "_failed", "_place", "_repeats_at"),
     )
 
@@ -114,7 +114,7 @@ class Passage:
         self.shadow = ""
         self.torn = False
         self.tried: tuple[Lane, ...] = ()
-        self.account: Account | None = None
+        self.quota: TenantQuota | None = None
         self._failed = ""
         self._place = self._attempts_before = 0
         self._repeats_at: Backend | Replicas | None = None

@@ -22,7 +22,7 @@ from services.gateway.attempts import FailedError, Passage, Route, Target
 from services.gateway.hedging import first_answer
 from services.gateway.replicas import FullError
 from services.gateway.tenant_quota import NotItsTenantError, OverLimitError
-from services.rules import Book, RuleSet
+from services.rules import DecisionCache, RuleSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from services.gateway.pool import Backend, Lane, Pool
     from services.gateway.replicas import Replicas
     from services.gateway.shadow_sender import Copies
-    from services.gateway.tenant_quota import Account, Limiter
+    from services.gateway.tenant_quota import Limiter, TenantQuota
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -113,7 +113,7 @@ class Forwarder(grpc.GenericRpcHandler):
         self._access_log = access_log
         self._copies = copies
         self._limiter = limiter
-        self._book = Book(Router.empty(), Route.of)
+        self._decisions = DecisionCache(Router.empty(), Route.of)
         self._numbers = itertools.count(1)
         self._handlers = {path: self._handler(method, _parsed(method)) for path, method in METHODS.items()}
         self._passing_on = {path: self._handler(method, _opaque(method)) for path, method in METHODS.items()}
@@ -124,9 +124,9 @@ class Forwarder(grpc.GenericRpcHandler):
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
-        book = Book(rules.router, Route.of)
+        decisions = DecisionCache(rules.router, Route.of)
         await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby, rules.clusters)
-        self._book, self._use_cases = book, rules.router.use_cases
+        self._decisions, self._use_cases = decisions, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
 
     def api_of(self, use_case: str) -> str:
@@ -222,8 +222,8 @@ class Forwarder(grpc.GenericRpcHandler):
         return Passage(request, context, request_id, payload)
 
     def _end(self, passage: Passage, status: str) -> None:
-        if passage.account is not None:
-            self._limiter.leave(passage.account)
+        if passage.quota is not None:
+            self._limiter.leave(passage.quota)
         envelope, target = passage.envelope, passage.target
         passage.end_repeat()
         self._access_log.add(
@@ -242,8 +242,8 @@ class Forwarder(grpc.GenericRpcHandler):
         if route is None or target is None:
             proved = _claim(passage)
             route = self._decide(passage.envelope)
-            if passage.account is None:
-                passage.account = self._let_in(passage.envelope, proved)
+            if passage.quota is None:
+                passage.quota = self._let_in(passage.envelope, proved)
             target = passage.decided(route)
         while True:
             code, reason = grpc.StatusCode.UNAVAILABLE, "no healthy replica"
@@ -259,7 +259,7 @@ class Forwarder(grpc.GenericRpcHandler):
 
     def _decide(self, envelope: serving_pb2.Envelope) -> Route:
         use_case = envelope.use_case
-        if not self._book.revision:
+        if not self._decisions.revision:
             reason = f"use case {use_case!r}: gateway {self._name} has no rules yet"
             raise FailedError(grpc.StatusCode.UNAVAILABLE, reason)
         try:
@@ -267,11 +267,11 @@ class Forwarder(grpc.GenericRpcHandler):
         except ValueError as error:
             raise FailedError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: {error}") from None
         try:
-            return self._book.look_up(use_case, context)
+            return self._decisions.look_up(use_case, context)
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
 
-    def _let_in(self, envelope: serving_pb2.Envelope, proved: str) -> Account:
+    def _let_in(self, envelope: serving_pb2.Envelope, proved: str) -> TenantQuota:
         """Only whoever may ask at all uses a tenant's share up."""
         context = envelope.context
         try:

@@ -29,7 +29,7 @@ class NotItsTenantError(Exception):
     """The caller may not name this tenant; the message says who may."""
 
 
-class Account:
+class TenantQuota:
     """What one tenant has left.
 
     Attributes:
@@ -89,17 +89,17 @@ class Limiter:
     ) -> None:
         self._replicas, self._clock, self._most_unnamed = replicas, clock, most_unnamed
         self._limits: Mapping[str, Limit] = {}
-        self._named: dict[str, Account] = {}
+        self._named: dict[str, TenantQuota] = {}
         # Of tenants that anybody may name, by who has named them: no more than there are certificates.
-        self._claimed: dict[tuple[str, str], Account] = {}
+        self._claimed: dict[tuple[str, str], TenantQuota] = {}
         # By when each was last asked for, oldest first.
-        self._unnamed: OrderedDict[str, Account] = OrderedDict()
-        self._unlimited = Account("", _UNLIMITED, _UNLIMITED, 0.0)
+        self._unnamed: OrderedDict[str, TenantQuota] = OrderedDict()
+        self._unlimited = TenantQuota("", _UNLIMITED, _UNLIMITED, 0.0)
         self._beyond = self._unlimited
 
     @property
     def known(self) -> int:
-        """Tenants that have an account."""
+        """Number of tenants that have a quota."""
         return len(self._named) + len(self._claimed) + len(self._unnamed)
 
     def put_in_force(self, limits: Mapping[str, Limit]) -> None:
@@ -112,19 +112,19 @@ class Limiter:
             tenant: self._changed(before.pop(tenant, None), tenant) for tenant in limits if tenant != DEFAULT
         }
         self._claimed = {
-            (tenant, caller): self._changed(account, tenant)
-            for (tenant, caller), account in self._claimed.items()
+            (tenant, caller): self._changed(quota, tenant)
+            for (tenant, caller), quota in self._claimed.items()
             if tenant in self._named and not limits[tenant].callers
         }
         self._unnamed.clear()
         self._beyond = self._unlimited
         if DEFAULT in limits:
             self._beyond = self._changed(None, DEFAULT)
-            for tenant, account in before.items():
+            for tenant, quota in before.items():
                 if len(self._unnamed) < self._most_unnamed:
-                    self._unnamed[tenant] = self._changed(account, DEFAULT)
+                    self._unnamed[tenant] = self._changed(quota, DEFAULT)
 
-    def enter(self, tenant: str, use_case: str, caller: str = "", *, proved: bool = False) -> Account:
+    def enter(self, tenant: str, use_case: str, caller: str = "", *, proved: bool = False) -> TenantQuota:
         """Lets a request in, which must leave again.
 
         Args:
@@ -132,8 +132,8 @@ class Limiter:
             use_case: that it is for.
             caller: who sends it.
             proved: whether that is certain. A tenant that anybody may name is then no more than the caller's own word,
-                and uses nothing up that is another caller's: each has an account of its own for it. For all names
-                without an entry it has one account: it gains nothing by making names up.
+                and uses nothing up that is another caller's: each has a quota of its own for it. For all names
+                without an entry it has one quota: it gains nothing by making names up.
 
         Raises:
             NotItsTenantError: the caller may not name this tenant.
@@ -146,44 +146,44 @@ class Limiter:
                 f"tenants.{tenant}.callers of the route table: {', '.join(sorted(limit.callers))}"
             )
         claims = caller if proved and not (limit and limit.callers) else ""
-        account = self._account(tenant, claims)
-        concurrent = account.share.concurrent
-        if concurrent is not None and account.in_flight >= concurrent:
+        quota = self._quota(tenant, claims)
+        concurrent = quota.share.concurrent
+        if concurrent is not None and quota.in_flight >= concurrent:
             raise OverLimitError(
-                f"{_who(tenant, use_case, claims)} has {account.in_flight} under way; its limit of concurrent requests "
-                f"is {account.limit.concurrent}{self._of_which(concurrent)}: tenants.{account.entry}.concurrent of the "
+                f"{_who(tenant, use_case, claims)} has {quota.in_flight} under way; its limit of concurrent requests "
+                f"is {quota.limit.concurrent}{self._of_which(concurrent)}: tenants.{quota.entry}.concurrent of the "
                 f"route table"
             )
-        if wait_s := account.wait_s(self._clock()):
+        if wait_s := quota.wait_s(self._clock()):
             raise OverLimitError(
-                f"{_who(tenant, use_case, claims)} is over its rate limit of {account.limit.rate:g} requests per second"
-                f"{self._of_which(account.share.rate or 0)}: tenants.{account.entry}.rate of the route table; ask "
+                f"{_who(tenant, use_case, claims)} is over its rate limit of {quota.limit.rate:g} requests per second"
+                f"{self._of_which(quota.share.rate or 0)}: tenants.{quota.entry}.rate of the route table; ask "
                 f"again in {math.ceil(wait_s * 1000)} ms"
             )
-        account.in_flight += 1
-        return account
+        quota.in_flight += 1
+        return quota
 
-    def leave(self, account: Account) -> None:
+    def leave(self, quota: TenantQuota) -> None:
         """Lets a request out."""
-        account.in_flight -= 1
+        quota.in_flight -= 1
 
-    def _account(self, tenant: str, claims: str) -> Account:
+    def _quota(self, tenant: str, claims: str) -> TenantQuota:
         """The tenant's, or, if this caller does no more than claim to ask for it, that caller's."""
         named = self._named.get(tenant)
         if not claims or named is None:
-            return named or self._unnamed_account(f"/{claims}" if claims else tenant)
-        account = self._claimed.get((tenant, claims))
-        if account is None:
-            account = self._claimed[tenant, claims] = self._changed(None, tenant)
-        return account
+            return named or self._unnamed_quota(f"/{claims}" if claims else tenant)
+        quota = self._claimed.get((tenant, claims))
+        if quota is None:
+            quota = self._claimed[tenant, claims] = self._changed(None, tenant)
+        return quota
 
-    def _unnamed_account(self, tenant: str) -> Account:
+    def _unnamed_quota(self, tenant: str) -> TenantQuota:
         if DEFAULT not in self._limits:
             return self._unlimited
-        account = self._unnamed.get(tenant)
-        if account is not None:
+        quota = self._unnamed.get(tenant)
+        if quota is not None:
             self._unnamed.move_to_end(tenant)
-            return account
+            return quota
         if len(self._unnamed) >= self._most_unnamed:
             oldest, its = next(iter(self._unnamed.items()))
             if not its.is_as_new(self._clock()):
@@ -191,16 +191,16 @@ class Limiter:
                 self._unnamed.move_to_end(oldest)
                 return self._beyond
             del self._unnamed[oldest]
-        account = self._unnamed[tenant] = self._changed(None, DEFAULT)
-        return account
+        quota = self._unnamed[tenant] = self._changed(None, DEFAULT)
+        return quota
 
-    def _changed(self, account: Account | None, entry: str) -> Account:
+    def _changed(self, quota: TenantQuota | None, entry: str) -> TenantQuota:
         limit, now = self._limits[entry], self._clock()
         share = limit.share(self._replicas)
-        if account is None:
-            return Account(entry, limit, share, now)
-        account.change(entry, limit, share, now)
-        return account
+        if quota is None:
+            return TenantQuota(entry, limit, share, now)
+        quota.change(entry, limit, share, now)
+        return quota
 
     def _of_which(self, share: float) -> str:
         return f", {share:g} of them at each of {self._replicas} gateways" if self._replicas > 1 else ""

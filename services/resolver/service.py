@@ -15,7 +15,7 @@ from lab.transport import proved_caller
 from models.context import read_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
 from services.resolver.watchers import WatcherLateError, Watchers
-from services.rules import Book, RuleSet, model_config
+from services.rules import DecisionCache, RuleSet, model_config
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -42,20 +42,20 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         self._name = name
         self._owner = owner
         self._ttl, self._max_stale = _duration(lease_ttl_s), _duration(max_stale_s)
-        self._book = Book(Router.empty(), self._build)
+        self._decisions = DecisionCache(Router.empty(), self._build)
         self._watchers = Watchers()
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Answers by these rules from now on; returns once no watcher can use an older decision."""
-        before = self._book.revision
-        self._book = Book(rules.router, self._build)
+        before = self._decisions.revision
+        self._decisions = DecisionCache(rules.router, self._build)
         if rules.router.revision != before:
             await self._watchers.tell(rules.router.revision)
 
     async def Resolve(self, request: resolver_pb2.ResolveRequest, context: _ResolveContext) -> resolver_pb2.Decision:  # noqa: N802 (gRPC's name)
         """Where a request is to go."""
-        book = self._book
-        if not book.revision:
+        decisions = self._decisions
+        if not decisions.revision:
             reason = f"use case {request.use_case!r}: resolver {self._name} has no rules yet"
             await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
         try:
@@ -65,7 +65,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         if reason := self._why_not(fields, proved_caller(context)):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"use case {request.use_case!r}: {reason}")
         try:
-            return book.look_up(request.use_case, fields)
+            return decisions.look_up(request.use_case, fields)
         except (UnknownUseCaseError, UnknownVersionError) as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except CallerNotAllowedError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import RouteTableError, UnknownUseCaseError
-from services.rules import Book, RuleSet, Subscriber, model_config
+from services.rules import DecisionCache, RuleSet, Subscriber, model_config
 from tests.parts import ControlPlane, eventually, update, use_case
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def test_an_update_that_is_not_json_is_refused(text: bytes) -> None:
 def test_what_choices_lead_to_is_built_once() -> None:
     rules = RuleSet().updated(update(3, use_cases={"A": use_case("rows@v1")}, versions={"rows.v1": {"depth": 2}}))
     built: list[Choice] = []
-    book = Book(rules.router, lambda choice: built.append(choice) or model_config(choice))  # type: ignore[func-returns-value]
-    configs = [book.look_up("A", {**CALLER, "user_id": user}) for user in ("u1", "u2")]
-    assert (len(built), book.revision) == (1, 3)
+    decisions = DecisionCache(rules.router, lambda choice: built.append(choice) or model_config(choice))  # type: ignore[func-returns-value]
+    configs = [decisions.look_up("A", {**CALLER, "user_id": user}) for user in ("u1", "u2")]
+    assert (len(built), decisions.revision) == (1, 3)
     assert configs[0] is configs[1]
     assert (configs[0].model, configs[0].version, configs[0].parameters["depth"]) == ("rows", "v1", 2)
 
@@ -76,8 +76,8 @@ def test_cells_that_differ_in_parameters_alone_are_built_apart() -> None:
     rule = {"name": "ab", "experiment": {"id": 7, "unit": "user_id", "cells": cells}}
     document = {**use_case("rows@v1"), "rules": [rule]}
     rules = RuleSet().updated(update(3, use_cases={"A": document}))
-    book = Book(rules.router, model_config)
-    depths = {book.look_up("A", {**CALLER, "user_id": f"u{number}"}).parameters["depth"] for number in range(20)}
+    decisions = DecisionCache(rules.router, model_config)
+    depths = {decisions.look_up("A", {**CALLER, "user_id": f"u{number}"}).parameters["depth"] for number in range(20)}
     assert depths == {1, 2}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from lab.transport.address_registry import Entry, look_up, write_down
+from lab.transport.address_registry import Entry, look_up, register
 from lab.transport.security import MTLS, Security
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ def test_an_address_of_a_lab_that_has_gone_is_nobodys(tmp_path: Path) -> None:
     address, folder = "127.0.0.1:1", tmp_path / "pki"
     folder.mkdir()
     known = Entry(Security(MTLS, str(folder)), "gateway")
-    write_down({address: known})
+    register({address: known})
     assert look_up(address) == known
 
     shutil.rmtree(folder)

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lab.transport import KeptChannels, open_blocking_channel
+from lab.transport import ChannelCache, open_blocking_channel
 from tests.transport.program import SERVER
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def how_it_is(channel: grpc.Channel, within_s: float) -> health_pb2.HealthCheckR
     return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=within_s)
 
 
-def ask(looks: KeptChannels, port: int) -> health_pb2.HealthCheckResponse:
-    return looks.ask(f"127.0.0.1:{port}", how_it_is, timeout_s=10)
+def ask(channels: ChannelCache, port: int) -> health_pb2.HealthCheckResponse:
+    return channels.call(f"127.0.0.1:{port}", how_it_is, timeout_s=10)
 
 
 @pytest.fixture
@@ -53,52 +53,52 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_many_questions_take_one_channel(opened: list[str]) -> None:
-    looks = KeptChannels()
+    channels = ChannelCache()
     with served() as (port, _):
-        answers = [ask(looks, port) for _ in range(5)]
+        answers = [ask(channels, port) for _ in range(5)]
     assert {answer.status for answer in answers} == {health_pb2.HealthCheckResponse.SERVING}
     assert opened == [f"127.0.0.1:{port}"]
 
 
 def test_who_has_come_back_is_found_at_the_first_question() -> None:
-    looks = KeptChannels()
+    channels = ChannelCache()
     with served() as (port, _):
-        ask(looks, port)
+        ask(channels, port)
     with pytest.raises(grpc.RpcError) as nobody:  # which keeps the channel, and what that has met with
-        ask(looks, port)
+        ask(channels, port)
     assert nobody.value.code() is grpc.StatusCode.UNAVAILABLE
     with served(port):
-        ask(looks, port)
+        ask(channels, port)
     with served(port):  # without a question between the two
-        assert ask(looks, port).status == health_pb2.HealthCheckResponse.SERVING
+        assert ask(channels, port).status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_a_connection_at_whose_end_nobody_speaks_is_given_up_for_a_new_one(opened: list[str]) -> None:
-    looks = KeptChannels()
+    channels = ChannelCache()
     with served() as (port, frozen):
-        ask(looks, port)
+        ask(channels, port)
         os.kill(frozen, signal.SIGSTOP)
         try:
             with pytest.raises(grpc.RpcError) as silent:
-                looks.ask(f"127.0.0.1:{port}", how_it_is, timeout_s=0.3)
+                channels.call(f"127.0.0.1:{port}", how_it_is, timeout_s=0.3)
         finally:
             os.kill(frozen, signal.SIGCONT)
         assert silent.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert len(opened) == 2
-        assert ask(looks, port).status == health_pb2.HealthCheckResponse.SERVING
+        assert ask(channels, port).status == health_pb2.HealthCheckResponse.SERVING
     assert len(opened) == 3
 
 
 def test_an_answer_that_is_an_error_is_raised_and_not_asked_for_again(opened: list[str]) -> None:
-    looks = KeptChannels()
+    channels = ChannelCache()
 
     def unknown(channel: grpc.Channel, within_s: float) -> object:
         request = health_pb2.HealthCheckRequest(service="no.such")
         return health_pb2_grpc.HealthStub(channel).Check(request, timeout=within_s)
 
     with served() as (port, _):
-        ask(looks, port)
+        ask(channels, port)
         with pytest.raises(grpc.RpcError) as refused:
-            looks.ask(f"127.0.0.1:{port}", unknown, timeout_s=10)
+            channels.call(f"127.0.0.1:{port}", unknown, timeout_s=10)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert len(opened) == 1

@@ -39,7 +39,7 @@ async def test_closed_in_the_moment_in_which_the_next_one_is_connected_it_ends(
         return made[-1]
 
     certificates = itertools.count()
-    channel = rotating_channel.RenewingChannel(open_now, lambda: str(next(certificates)))
+    channel = rotating_channel.RotatingChannel(open_now, lambda: str(next(certificates)))
     async with asyncio.timeout(WITHIN_S):
         while len(made) < 2:
             await asyncio.sleep(0)
