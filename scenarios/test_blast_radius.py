@@ -36,7 +36,7 @@ BACK_WITHIN = timedelta(seconds=10)
         ("control-plane", "proxyless", set()),
     ],
 )
-def test_a_death_in_the_middle_reaches_everybody_and_one_beside_a_caller_that_caller_alone(
+def test_a_dead_hop_reaches_only_its_users(
     scenario: Scenario, lab: Lab, victim: str, way: str, cut_off: set[str]
 ) -> None:
     """The central Envoy's death cuts off all callers, a sidecar's its own caller, the control plane's nobody."""

@@ -52,7 +52,7 @@ def test_every_use_case_reaches_its_model_by_name(scenario: Scenario, lab: Lab, 
         ({"device": "tv", "country": "US", "segment": "kids"}, "v3"),
     ],
 )
-def test_context_rules_send_a_television_in_the_us_elsewhere_than_a_phone_in_germany(
+def test_context_rules_pick_the_version(
     scenario: Scenario, lab: Lab, topology: str, context: dict[str, str], version: str
 ) -> None:
     """The same use case is ranked by v1, v2 or v3, as device, country and segment say."""
@@ -73,7 +73,7 @@ def test_context_rules_send_a_television_in_the_us_elsewhere_than_a_phone_in_ger
         ("FraudDetection", "homepage", grpc.StatusCode.PERMISSION_DENIED, "FraudDetection"),
     ],
 )
-def test_who_asks_for_the_wrong_thing_is_told_so_in_the_same_words_in_every_topology(
+def test_errors_read_alike_in_every_topology(
     scenario: Scenario, lab: Lab, topology: str, use_case: str, caller: str, code: grpc.StatusCode, message: str
 ) -> None:
     """An unknown use case is NOT_FOUND, one for others PERMISSION_DENIED, and the message names it."""

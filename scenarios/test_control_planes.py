@@ -60,9 +60,7 @@ def pair(_pair: Lab, scenario: Scenario) -> Lab:
 
 
 @pytest.mark.scenario(takes_s=8)
-def test_one_of_two_control_planes_is_killed_nothing_fails_and_the_next_publish_converges_through_the_other(
-    scenario: Scenario, pair: Lab, topology: str, tmp_path: Path
-) -> None:
+def test_a_second_control_plane_takes_over(scenario: Scenario, pair: Lab, topology: str, tmp_path: Path) -> None:
     """Under load each of two is killed in turn; its nodes go to the other, which publishes to all of them."""
     load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=2 * AT_MOST_S)
     with under_load(pair, load) as run:

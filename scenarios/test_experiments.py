@@ -47,7 +47,7 @@ def _load(topology: str, *, rate: float, duration_s: float, users: int) -> LoadO
 
 
 @pytest.mark.scenario(takes_s=7)
-def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
+def test_a_ramp_moves_only_the_added_users(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """A share is raised to 1, 10, 50 and 100 % under load; whoever moves does so once, and never back."""
@@ -74,7 +74,7 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share_and_each_of_them_once(
 @pytest.mark.long
 @pytest.mark.scenario(takes_s=46)
 @pytest.mark.timeout(300)
-def test_a_split_of_ten_percent_is_within_five_sigma_over_twenty_thousand_users(
+def test_a_ten_percent_split_is_within_five_sigma(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """Of twenty thousand users 10 % get v2, as exactly as chance allows."""

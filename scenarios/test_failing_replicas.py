@@ -61,7 +61,7 @@ def _load(topology: str, caller: str, rate: float, duration_s: float) -> LoadOpt
 
 
 @pytest.mark.scenario(takes_s=14, topologies=("gateway", "mesh"))
-def test_when_every_replica_fails_a_budget_keeps_retries_from_becoming_a_storm_and_other_models_callers_notice_nothing(
+def test_a_retry_budget_prevents_a_retry_storm(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """A model fails all it is asked: without a budget it gets three times the requests, with one 1.2 times at most."""
@@ -94,7 +94,7 @@ def test_when_every_replica_fails_a_budget_keeps_retries_from_becoming_a_storm_a
 
 
 @pytest.mark.scenario(takes_s=10, topologies=("gateway", "mesh", "proxyless"))
-def test_a_gray_replica_keeps_its_share_until_outliers_are_ejected_and_is_asked_again_once_it_is_well(
+def test_a_gray_replica_is_ejected_and_readmitted(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """One of two fails all it is asked, and looks alive: half of all fail, then none, and then it serves as before."""

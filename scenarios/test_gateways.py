@@ -41,9 +41,7 @@ def _load(topology: str, caller: str) -> LoadOptions:
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=4, topologies=("gateway", "gateway-passthrough"))
-def test_one_gateway_of_two_is_killed_and_costs_at_most_what_it_had_in_hand(
-    scenario: Scenario, lab: Lab, topology: str
-) -> None:
+def test_one_dead_gateway_costs_only_requests_in_flight(scenario: Scenario, lab: Lab, topology: str) -> None:
     """Callers know both gateways: what was under way through the dead one fails, and the next goes to the other."""
     with under_load(lab, _load(topology, "homepage")) as run:
         with scenario.step(f"Kill {VICTIM}"):
@@ -60,9 +58,7 @@ def test_one_gateway_of_two_is_killed_and_costs_at_most_what_it_had_in_hand(
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=7, topologies=("gateway", "mesh"))
-def test_with_both_gateways_dead_everybody_behind_them_is_cut_off_and_the_mesh_does_not_notice(
-    scenario: Scenario, lab: Lab
-) -> None:
+def test_dead_gateways_do_not_affect_the_mesh(scenario: Scenario, lab: Lab) -> None:
     """The operator dies whole: every request through it fails until it is back, and none on the mesh."""
     loads = (_load("mesh", "recommendations"), _load("gateway", "homepage"))
     with under_loads(lab, *loads) as (mesh, run):

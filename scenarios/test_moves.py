@@ -53,7 +53,7 @@ def _load(topology: str, contexts: dict[str, tuple[str, ...]] | None = None) -> 
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=6)
-def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
+def test_a_model_moves_and_no_caller_notices(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, moved: Path
 ) -> None:
     """A model version moves back and forth between two clusters: nothing fails, and nobody is misrouted."""
@@ -72,7 +72,7 @@ def test_a_model_moves_to_another_cluster_under_load_and_no_caller_notices(
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=6, topologies=("direct",))
-def test_a_model_that_moves_breaks_whoever_hard_coded_its_address(scenario: Scenario, lab: Lab, moved: Path) -> None:
+def test_a_move_breaks_hard_coded_addresses(scenario: Scenario, lab: Lab, moved: Path) -> None:
     """Callers that know addresses go on asking replicas that have unloaded the model."""
     with under_load(lab, _load("direct", contexts={})) as run, scenario.step("Move the model, and wait"):
         lab.publish(moved)

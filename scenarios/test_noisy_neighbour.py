@@ -181,7 +181,7 @@ def models(lab: Lab) -> Iterator[None]:
     alone_on=("mesh", "mesh-unleased", "proxyless"),
 )
 @pytest.mark.timeout(600)  # it may have to wait for its turn
-def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_of_other_models_are_served(
+def test_a_flooding_tenant_leaves_other_models_alone(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path, turn: Turn
 ) -> None:
     """One tenant floods its own model; limits refuse it early, and the tenants of other models are served.
@@ -216,7 +216,7 @@ def test_a_tenant_at_five_times_its_models_capacity_is_refused_and_the_tenants_o
 
 
 @pytest.mark.scenario(takes_s=7, long_on=("gateway-passthrough", "gateway-header", "proxyless"))
-def test_a_models_limit_of_each_tenant_keeps_a_place_for_the_others_at_the_same_model(
+def test_a_tenant_limit_leaves_room_for_others(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """Without a limit of its own a tenant takes all places at a model; with one, the others lose nothing."""

@@ -22,9 +22,7 @@ WITHIN = timedelta(seconds=10)
 
 @pytest.mark.scenario(takes_s=12, topologies=("mesh",))
 @pytest.mark.parametrize("member", ["homepage", "homepage-sidecar", "homepage-resolver"])
-def test_each_of_a_pod_is_killed_and_comes_back_while_the_others_go_on(
-    scenario: Scenario, lab: Lab, member: str
-) -> None:
+def test_each_member_of_a_pod_dies_alone(scenario: Scenario, lab: Lab, member: str) -> None:
     """Caller, sidecar and resolver share a pod and die alone; only the sidecar's death fails requests."""
     contexts = {"device": ("phone",)}
     load = LoadOptions(topology="mesh", caller="homepage", rate=200, duration_s=AT_MOST_S, contexts=contexts)

@@ -55,9 +55,7 @@ def _load(topology: str, rate: float) -> LoadOptions:
 
 
 @pytest.mark.scenario(takes_s=5)
-def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of_rotation_within_a_second(
-    scenario: Scenario, lab: Lab, topology: str
-) -> None:
+def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, lab: Lab, topology: str) -> None:
     """Nothing is sent twice, so what the dead replica had fails; nothing that is sent after a second does."""
     in_ns = 0
 
@@ -98,9 +96,7 @@ def test_a_replica_killed_at_500_rps_costs_at_most_those_in_flight_and_is_out_of
 
 
 @pytest.mark.scenario(takes_s=8, topologies=("gateway", "mesh", "proxyless"))
-def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is_then_left_alone(
-    scenario: Scenario, lab: Lab, topology: str
-) -> None:
+def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology: str) -> None:
     """Without ejection a replica that says nothing costs its share of a second's requests, each a whole time-out."""
     with under_load(lab, _load(topology, rate=200)) as run:
         with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"):
@@ -137,9 +133,7 @@ def test_a_frozen_replica_slows_its_share_until_its_heartbeats_are_missed_and_is
 
 
 @pytest.mark.scenario(takes_s=5, topologies=("gateway", "mesh", "proxyless"))
-def test_a_replica_that_comes_up_cold_gets_no_request_before_it_is_warm(
-    scenario: Scenario, small_lab: Lab, topology: str
-) -> None:
+def test_a_cold_replica_gets_no_request_before_warm(scenario: Scenario, small_lab: Lab, topology: str) -> None:
     """A replica that takes a second to load its model is added under load: nobody waits for it, then it serves."""
     present = len([unit for unit in small_lab.status().units if unit.name.startswith(f"{CLUSTER}-")])
     try:

@@ -54,9 +54,7 @@ class Restart:
 
 @pytest.mark.timeout(300)
 @pytest.mark.scenario(takes_s=45, topologies=("gateway", "mesh", "proxyless"))
-def test_every_unit_is_restarted_under_load_one_by_one_and_only_those_in_the_way_cost_what_they_had_in_hand(
-    scenario: Scenario, lab: Lab
-) -> None:
+def test_restarting_each_unit_costs_only_requests_in_flight(scenario: Scenario, lab: Lab) -> None:
     """Each unit is killed and started again; whatever fails was with it, and its number is said."""
     restarts: list[Restart] = []
     with under_loads(lab, *[_load(topology) for topology in WAYS]) as runs:

@@ -58,9 +58,7 @@ def _load(topology: str) -> LoadOptions:
 
 
 @pytest.mark.scenario(takes_s=4)
-def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no_v1_call(
-    scenario: Scenario, lab: Lab, topology: str, replaced: list[str]
-) -> None:
+def test_a_reused_address_gets_no_stale_call(scenario: Scenario, lab: Lab, topology: str, replaced: list[str]) -> None:
     """A replica's address goes to one of another version; nobody who meant the first reaches the second."""
     with under_load(lab, _load(topology)) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"), cutting() as cut:
@@ -80,9 +78,7 @@ def test_a_v2_replica_at_the_address_of_a_killed_v1_replica_gets_v2_calls_and_no
 
 
 @pytest.mark.scenario(takes_s=4, topologies=("direct",))
-def test_whoever_has_written_the_address_down_does_not_get_another_models_answer(
-    scenario: Scenario, lab: Lab, replaced: list[str]
-) -> None:
+def test_a_hard_coded_address_gets_no_wrong_answer(scenario: Scenario, lab: Lab, replaced: list[str]) -> None:
     """Callers that know addresses still go there: another cluster's certificate turns them away, or the model does."""
     secured = bool(lab.endpoints().identity)
     with under_load(lab, _load("direct")) as run:

@@ -43,7 +43,7 @@ def _load(topology: str, caller: str) -> LoadOptions:
 
 
 @pytest.mark.scenario(takes_s=6, topologies=("mesh",))
-def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(scenario: Scenario, lab: Lab) -> None:
+def test_a_dead_sidecar_costs_only_its_caller(scenario: Scenario, lab: Lab) -> None:
     """Two callers ask for the same; the sidecar of one is killed, and the other loses no request."""
     sidecar = "homepage-sidecar"
     loads = (_load("mesh", "recommendations"), _load("mesh", "homepage"))
@@ -67,9 +67,7 @@ def test_one_dead_sidecar_cuts_its_caller_off_and_costs_its_neighbour_nothing(sc
 
 
 @pytest.mark.scenario(takes_s=5, topologies=("mesh",))
-def test_a_resolver_away_for_longer_than_leases_is_bridged_by_leases_and_then_by_the_callers_default_answer(
-    scenario: Scenario, small_lab: Lab, leases: ShortLeases
-) -> None:
+def test_leases_then_defaults_bridge_a_lost_resolver(scenario: Scenario, small_lab: Lab, leases: ShortLeases) -> None:
     """No call fails: leases carry on while they may, then comes the caller's own answer, then the model again."""
     resolver = "homepage-resolver"
     sources: list[tuple[float, str]] = []
@@ -105,9 +103,7 @@ def test_a_resolver_away_for_longer_than_leases_is_bridged_by_leases_and_then_by
 
 
 @pytest.mark.scenario(takes_s=14, topologies=("gateway", "mesh"), runtimes=("compose",))
-def test_a_caller_that_is_cut_off_reaches_nobody_and_the_others_do_not_notice(
-    scenario: Scenario, lab: Lab, topology: str
-) -> None:
+def test_a_partitioned_caller_fails_alone(scenario: Scenario, lab: Lab, topology: str) -> None:
     """One caller's pod loses its network: it gets no answer, and every other caller gets all of its own."""
     with under_load(lab, _load(topology, "recommendations")) as others:
         with scenario.step("Cut homepage off"):

@@ -53,7 +53,7 @@ def _refusal(lab: Lab, topology: str) -> CallError:
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=3)
-def test_a_model_that_takes_too_long_is_deadline_exceeded(scenario: Scenario, lab: Lab, topology: str) -> None:
+def test_a_slow_model_is_deadline_exceeded(scenario: Scenario, lab: Lab, topology: str) -> None:
     """A model that takes ten seconds fails a use case that allows two, after those two."""
     slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=10_000))
     with scenario.step("Let the model take ten seconds, and ask"), _behaving(lab, slow):
@@ -65,7 +65,7 @@ def test_a_model_that_takes_too_long_is_deadline_exceeded(scenario: Scenario, la
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=1)
-def test_a_model_that_fails_says_so_itself(scenario: Scenario, lab: Lab, topology: str) -> None:
+def test_a_failing_models_status_reaches_the_caller(scenario: Scenario, lab: Lab, topology: str) -> None:
     """A model's own error reaches the caller as it is."""
     with scenario.step("Let the model fail always, and ask"), scenario.fault("error", CLUSTER, rate=1, share=1):
         refusal = _refusal(lab, topology)
@@ -76,7 +76,7 @@ def test_a_model_that_fails_says_so_itself(scenario: Scenario, lab: Lab, topolog
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=4)
-def test_a_cluster_without_a_replica_is_unavailable_and_back_when_they_are(
+def test_an_empty_cluster_is_unavailable_until_replicas_return(
     scenario: Scenario, lab: Lab, topology: str, topologies: list[str]
 ) -> None:
     """With all its replicas dead a cluster is UNAVAILABLE, in words that name the key; then it answers again."""

@@ -33,9 +33,7 @@ WITHIN = timedelta(seconds=10)
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=5)
-def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(
-    scenario: Scenario, lab: Lab, topology: str
-) -> None:
+def test_nobody_notices_a_killed_control_plane(scenario: Scenario, lab: Lab, topology: str) -> None:
     """The control plane is in nobody's path: killed and started again under load, it costs no request."""
     load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=AT_MOST_S)
     with under_load(lab, load) as run:
@@ -52,9 +50,7 @@ def test_the_control_plane_is_killed_and_comes_back_and_nobody_notices(
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=4)
-def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_when_it_is_back(
-    scenario: Scenario, lab: Lab, topology: str
-) -> None:
+def test_a_killed_replica_costs_only_requests_in_flight(scenario: Scenario, lab: Lab, topology: str) -> None:
     """One of two replicas dies under load; what fails was under way with it, and what is sent next goes elsewhere."""
     victim = "ml-cluster-1-a"
     with under_load(
@@ -85,7 +81,7 @@ def test_a_killed_replica_fails_at_most_what_was_in_flight_and_is_used_again_whe
 
 
 @pytest.mark.scenario(takes_s=4, topologies=("mesh",))
-def test_a_resolver_is_killed_and_comes_back_and_leases_carry_its_caller_over(scenario: Scenario, lab: Lab) -> None:
+def test_leases_bridge_a_killed_resolver(scenario: Scenario, lab: Lab) -> None:
     """A caller whose resolver is dead goes on by the leases that it holds."""
     resolver = "homepage-resolver"
     # Few contexts: what was never asked for before has no lease.

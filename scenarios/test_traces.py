@@ -21,9 +21,7 @@ REQUESTS = 8_819
 @pytest.mark.scenario(takes_s=25, long_on=("gateway-passthrough", "gateway-header", "proxyless"))
 @pytest.mark.skipif(not TRACE.exists(), reason=f"the trace is not at {TRACE}")
 @pytest.mark.timeout(300)
-def test_every_request_of_a_production_trace_is_answered_and_accounted_for(
-    scenario: Scenario, lab: Lab, topology: str
-) -> None:
+def test_a_production_trace_is_answered_in_full(scenario: Scenario, lab: Lab, topology: str) -> None:
     """The arrivals and sizes of a production trace are played, and every single one is answered rightly."""
     options = LoadOptions(topology=topology, caller="homepage", arrivals=f"trace:{TRACE}", speedup=150)
 

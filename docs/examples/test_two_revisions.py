@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.scenario(takes_s=3)
-def test_publishing_the_same_table_again_under_load_disturbs_nobody(
-    scenario: Scenario, lab: Lab, topology: str, routes: Path
-) -> None:
+def test_publishing_the_same_table_disturbs_nobody(scenario: Scenario, lab: Lab, topology: str, routes: Path) -> None:
     """A revision that changes nothing goes out under load, and every request is answered as before."""
     load = LoadOptions(topology=topology, caller="homepage", rate=100, duration_s=AT_MOST_S)
 

@@ -109,3 +109,9 @@ def test_the_command_says_it_in_words(run_lab) -> None:
 
     assert "every use case reaches its model by name" in text
     assert "process and compose" in text
+
+
+def test_a_claim_has_at_most_eight_words() -> None:
+    too_long = [each.claim for each in entries() if len(each.claim.split()) > 8]
+
+    assert too_long == []
