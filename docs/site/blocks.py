@@ -1,8 +1,12 @@
-"""What is written into pages by a program: blocks and words between marks, which a reader of the page does not see.
+"""Text that a program writes into pages, between marks that a reader of the page does not see.
 
-A block stands on lines of its own, a figure within a line::
+A block or a table stands on lines of its own, a figure within a line::
 
     <!-- block: travels.mesh -->
+    …
+    <!-- end -->
+
+    <!-- table: checkers -->
     …
     <!-- end -->
 
@@ -21,24 +25,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_MARKED = re.compile(r"<!-- (?P<kind>block|figure): (?P<name>[a-z0-9_.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL)
+_MARKED = re.compile(
+    r"<!-- (?P<kind>block|figure|table): (?P<name>[a-z0-9_.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL
+)
 
 
 def pages() -> list[Path]:
-    """Every page that may hold marks."""
+    """Every page that may contain marks."""
     return [CHECKOUT / "README.md", *(path for path in sorted(PAGES.rglob("*.md")) if "_build" not in path.parts)]
 
 
-def marked(page: Path) -> dict[str, str]:
-    """What stands between the marks of a page, by name."""
-    return {found["name"]: found["text"].strip("\n") for found in _MARKED.finditer(page.read_text())}
+def marked(page: Path, *kinds: str) -> dict[str, str]:
+    """The text between a page's marks, by name: of these kinds, or of all if none is given."""
+    return {
+        found["name"]: found["text"].strip("\n")
+        for found in _MARKED.finditer(page.read_text())
+        if not kinds or found["kind"] in kinds
+    }
 
 
 def write(page: Path, texts: Mapping[str, str]) -> bool:
-    """Puts these texts between the marks of a page that have their names; returns whether the page has changed.
+    """Writes texts between the marks of a page that have their names; returns whether the page has changed.
 
     Raises:
-        InputError: a text would end its block.
+        InputError: a text contains a mark itself.
     """
 
     def replaced(found: re.Match[str]) -> str:
@@ -47,7 +57,7 @@ def write(page: Path, texts: Mapping[str, str]) -> bool:
             return found[0]
         if "<!--" in text:
             raise InputError(f"{page.name}: {found['name']}: the text has a mark in it")
-        inner = f"\n{text}\n" if found["kind"] == "block" else text
+        inner = text if found["kind"] == "figure" else f"\n{text}\n"
         return f"<!-- {found['kind']}: {found['name']} -->{inner}<!-- end -->"
 
     before = page.read_text()

@@ -1,6 +1,6 @@
-"""The floors between the lab's rooms, drawn from the very contract that `make lint` holds, so that no drawing is stale.
+"""Draws the floors of the code from the contract that `make lint` enforces, so that the drawing is never stale.
 
-Gives Markdown two directives: ``{floors}``, the drawing, and ``{rooms}``, a table with each room's own first sentence.
+Adds two Markdown directives: ``{floors}``, the drawing, and ``{rooms}``, a table with each room's first sentence.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from models.scoring import scores
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PAGE = (CHECKOUT / "docs" / "rest.md").read_text()
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
@@ -88,20 +90,20 @@ def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callabl
 
 
 @pytest.mark.parametrize("where", ["gateway-1", "ml-cluster-5-a"])
-def test_what_the_readme_shows_of_errors_is_so(lab: Lab, where: str) -> None:
+def test_the_error_that_the_page_shows_is_the_real_one(lab: Lab, where: str) -> None:
     path = "v1/use-cases/UpNext:call" if where.startswith("gateway") else "v1/ranking:rank"
     status, answer = post(lab, f"{lab.endpoints().rest[where]}/{path}", {"titels": []})
 
     assert status == 400
-    assert f'"code": {answer["code"]}, "message": "{answer["message"]}"' in (CHECKOUT / "README.md").read_text()
+    assert f'"code": {answer["code"]}, "message": "{answer["message"]}"' in PAGE
 
 
-def test_the_readmes_curl_commands_are_answered(lab: Lab) -> None:
-    [named] = [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("ask() ")]
+def test_the_curl_commands_of_the_page_are_answered(lab: Lab) -> None:
+    [named] = [line for line in PAGE.splitlines() if line.startswith("ask() ")]
     for option, file in (("--cacert", "ca.pem"), ("--cert", "cert.pem"), ("--key", "key.pem")):
         assert f"{option} $IDENTITY/{file} " in named
         assert (Path(lab.endpoints().identity) / "current" / file).is_file()
-    commands = [line for line in (CHECKOUT / "README.md").read_text().splitlines() if line.startswith("ask $")]
+    commands = [line for line in PAGE.splitlines() if line.startswith("ask $")]
     versions = read_path(CHECKOUT / "routes.yaml").document["models"]["cw-ranker"]["versions"]
     where = {"$GATEWAY": "gateway-2", "$MODEL": f"{versions['v2']['cluster']}-b"}
     assert len(commands) == len(where)

@@ -96,8 +96,8 @@ def test_the_open_loop_knows_no_locust() -> None:
     assert "" == subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_readmes_locustfile_is_one(tmp_path: Path) -> None:
-    blocks = (ROOT / "README.md").read_text().split("```python\n")[1:]
+def test_the_locustfile_of_the_docs_is_one(tmp_path: Path) -> None:
+    blocks = (ROOT / "docs" / "locust.md").read_text().split("```python\n")[1:]
     (mine,) = [block.split("```")[0] for block in blocks if "LabUser" in block]
 
     assert not read(tmp_path, mine).closed_loop
