@@ -13,7 +13,7 @@ _TIMEOUT_S = 5.0
 
 @cache
 def lab_version() -> str:
-    """The version, and the commit where it is a checkout: ``0.1.0 (1a2b3c4d5e6f, changed)``."""
+    """The version, and the commit where it is a checkout: ``1.0.0 (1a2b3c4d5e6f, changed)``."""
     version = metadata.version("inference-routing-lab")
     try:
         told = subprocess.run(
