@@ -205,7 +205,9 @@ def _remedy(error: Any) -> str:
         return "is missing; add it"
     if error["loc"][:1] == ("store",):  # it may hold a password
         return "not an address of a database; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-    return f"{error['msg'].removeprefix('Value error, ')}, found {str(error['input'])[:60]!r}"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{error['msg']}, found {str(error['input'])[:60]!r}"
 
 
 def _line_of(text: str, field: list[str]) -> int:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
+from lab.client import Endpoints
 from lab.client.gateway import GatewayClient
-from lab.errors import SpecError
 from lab.topologies import gateway
-
-if TYPE_CHECKING:
-    from lab.client import Endpoints
 
 
 class PinnedGatewayClient(GatewayClient):
@@ -20,10 +17,9 @@ class PinnedGatewayClient(GatewayClient):
     topology = "gateway-pinned"
 
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
-        if not endpoints.gateways:
-            raise SpecError(f"topology {self.topology}: no address of a gateway is given")
-        chosen = endpoints.gateways[crc32(caller.encode()) % len(endpoints.gateways)]
-        super().__init__(caller, replace(endpoints, gateways=(chosen,)), **options)
+        gateways = endpoints.addresses_of("gateway")
+        chosen = gateways[crc32(caller.encode()) % len(gateways)]
+        super().__init__(caller, Endpoints({"gateway": (chosen,)}), **options)
 
 
 TOPOLOGY = replace(

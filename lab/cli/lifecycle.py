@@ -162,13 +162,12 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
                 "callers": {
                     caller: {
                         "address": address,
-                        "sidecar": where.clients[caller].sidecar,
-                        "resolver": where.clients[caller].resolver,
+                        **{role: _beside(where, caller, role) for role in ("sidecar", "resolver")},
                     }
                     for caller, address in where.callers.items()
                 },
-                "gateway": list(where.gateways),
-                "central_envoy": where.central_envoy,
+                "gateway": list(where.shared.by_role.get("gateway", ())),
+                "central_envoy": next(iter(where.shared.by_role.get("central-envoy", ())), None),
                 "control_plane": where.control_plane,
                 "rest": dict(where.rest),
                 "identity": where.identity or None,
@@ -192,13 +191,16 @@ def _coloured(unit: UnitStatus) -> str:
     return f"[{_STYLES[unit.state]}]{unit.state}[/]"
 
 
+def _beside(where: LabEndpoints, caller: str, role: str) -> str | None:
+    return next(iter(where.clients[caller].by_role.get(role, ())), None)
+
+
 def _endpoints_table(where: LabEndpoints) -> object:
     rows: list[tuple[object, ...]] = [
-        (caller, address, where.clients[caller].sidecar or "", where.clients[caller].resolver or "")
+        (caller, address, *(_beside(where, caller, role) or "" for role in ("sidecar", "resolver")))
         for caller, address in where.callers.items()
     ]
-    rows += [(f"gateway-{number}", address, "", "") for number, address in enumerate(where.gateways, start=1)]
-    if where.central_envoy:
-        rows.append(("central-envoy", where.central_envoy, "", ""))
-    rows.append(("control-plane", where.control_plane, "", ""))
+    for role, addresses in where.shared.by_role.items():
+        names = [role] if len(addresses) == 1 else [f"{role}-{number}" for number in range(1, len(addresses) + 1)]
+        rows += [(name, address, "", "") for name, address in zip(names, addresses, strict=True)]
     return table(("", "address", "sidecar", "resolver"), rows)

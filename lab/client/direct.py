@@ -32,7 +32,7 @@ class DirectClient(Client):
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
         super().__init__(caller, endpoints, **options)
         if not endpoints.direct:
-            raise SpecError("topology direct: no addresses of models are given")
+            raise SpecError("no addresses of models are given")
         self._wires: dict[tuple[str, ...], Wire] = {}
         self._routes = {use_case: self._route(target) for use_case, target in endpoints.direct.items()}
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import SpecError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
 class DirectTarget:
-    """Where one use case's model stands, hard-coded on purpose: nobody will say when it moves.
+    """Where one use case's model is, hard-coded on purpose: a client is not informed when it moves.
 
     Attributes:
         model: e.g. ``cw-ranker``.
         version: e.g. ``v2``.
         addresses: ``ip:port`` of each replica.
-        cluster: the model cluster that must be there; whichever is if empty.
+        cluster: the model cluster that must answer there; any if empty.
     """
 
     model: str
@@ -26,29 +28,40 @@ class DirectTarget:
     cluster: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Addresses by what stands there, each ``host:port``.
+    """Addresses by role.
 
     Attributes:
-        resolver: for ``mesh``, ``gateway-header``, ``proxyless``.
-        sidecar: Envoy beside the caller, for ``mesh``.
-        central_envoy: Envoy that all callers share, for ``gateway-header``.
-        control_plane: for ``proxyless``.
-        gateways: replicas, for ``gateway``, ``gateway-passthrough``.
-        direct: by use case, for ``direct``.
+        by_role: role → ``host:port`` of each of its units, e.g. of the resolver beside the caller, or of all gateways.
+        direct: use case → hard-coded addresses, for topologies that follow no rules.
     """
 
-    resolver: str | None = None
-    sidecar: str | None = None
-    central_envoy: str | None = None
-    control_plane: str | None = None
-    gateways: tuple[str, ...] = ()
+    by_role: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     direct: Mapping[str, DirectTarget] = field(default_factory=dict)
+
+    def addresses_of(self, role: str) -> tuple[str, ...]:
+        """Addresses of all units of a role.
+
+        Raises:
+            SpecError: there are none.
+        """
+        found = self.by_role.get(role, ())
+        if not found:
+            raise SpecError(f"no address of a {role} is given")
+        return tuple(found)
+
+    def address_of(self, role: str) -> str:
+        """Address of a role's first unit.
+
+        Raises:
+            SpecError: there is none.
+        """
+        return self.addresses_of(role)[0]
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Endpoints:
-        """The inverse of :func:`dataclasses.asdict`; what is left out is not there.
+        """The inverse of :func:`dataclasses.asdict`; both fields may be left out.
 
         Raises:
             KeyError: a direct target lacks a field.
@@ -59,11 +72,4 @@ class Endpoints:
             )
             for use_case, target in document.get("direct", {}).items()
         }
-        return cls(
-            resolver=document.get("resolver"),
-            sidecar=document.get("sidecar"),
-            central_envoy=document.get("central_envoy"),
-            control_plane=document.get("control_plane"),
-            gateways=tuple(document.get("gateways", ())),
-            direct=direct,
-        )
+        return cls({role: tuple(addresses) for role, addresses in document.get("by_role", {}).items()}, direct)

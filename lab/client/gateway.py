@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from lab.client.base import Client
 from lab.client.decisions import Decision
 from lab.client.rpc_channel import Wire
-from lab.errors import SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +26,8 @@ class GatewayClient(Client):
 
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
         super().__init__(caller, endpoints, **options)
-        if not endpoints.gateways:
-            raise SpecError(f"topology {self.topology}: no address of a gateway is given")
-        self._route = Wire(endpoints.gateways, self._security, peer="gateway"), Decision(timeout_s=_TIMEOUT_S)
+        gateways = endpoints.addresses_of("gateway")
+        self._route = Wire(gateways, self._security, peer="gateway"), Decision(timeout_s=_TIMEOUT_S)
 
     async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         del passage, context

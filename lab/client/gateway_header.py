@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from lab.client.mesh import MeshClient
 from lab.client.rpc_channel import Wire
-from lab.errors import SpecError
 from lab.routing.keys import TENANT_HEADER, tenant_in_header
 
 if TYPE_CHECKING:
@@ -27,6 +26,4 @@ class GatewayHeaderClient(MeshClient):
         return payload, (*more, (TENANT_HEADER, tenant_in_header(context.get("tenant", ""))))
 
     def _open_wire(self) -> Wire:
-        if self._endpoints.central_envoy is None:
-            raise SpecError(f"topology {self.topology}: no address of a central Envoy is given")
-        return Wire((self._endpoints.central_envoy,), self._security, peer="central-envoy")
+        return Wire((self._endpoints.address_of("central-envoy"),), self._security, peer="central-envoy")

@@ -16,7 +16,7 @@ from lab.client.headers import REQUEST_ID
 from lab.client.leases import Lease, LeaseKey, Leases, lease_key
 from lab.client.rpc_channel import Wire
 from lab.client.watch import Watch
-from lab.errors import CallError, ResolverUnreachableError, SpecError
+from lab.errors import CallError, ResolverUnreachableError
 from lab.transport import open_channel
 from lab.transport.address_registry import beside
 from models.context import write_context
@@ -48,18 +48,16 @@ class UnleasedMeshClient(Client):
 
     def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
         super().__init__(caller, endpoints, **options)
-        if endpoints.resolver is None:
-            raise SpecError(f"topology {self.topology}: no address of a resolver is given")
+        self._resolver_address = endpoints.address_of("resolver")
         self._wire = self._open_wire()
-        self._resolver = open_channel(endpoints.resolver, security=self._security, peer="resolver", keepalive=True)
+        self._resolver = open_channel(self._resolver_address, security=self._security, peer="resolver", keepalive=True)
         self._resolve_rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._resolver.unary_unary(_RESOLVE)
         self._decisions = DecisionReader()
 
     def _open_wire(self) -> Wire:
         """The way to every model, by routing key."""
-        if self._endpoints.sidecar is None:
-            raise SpecError(f"topology {self.topology}: no address of a sidecar is given")
-        return Wire((self._endpoints.sidecar,), beside(self._endpoints.sidecar))
+        sidecar = self._endpoints.address_of("sidecar")
+        return Wire((sidecar,), beside(sidecar))
 
     async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
         return self._wire, await self._resolve(passage, context, _RESOLVE_TIMEOUT_S)
@@ -79,7 +77,7 @@ class UnleasedMeshClient(Client):
             details = error.details() or error.code().name
             if error.code() in _REFUSALS:
                 raise CallError(error.code(), details) from None
-            message = f"{use_case}: no decision from the resolver at {self._endpoints.resolver}: {details}"
+            message = f"{use_case}: no decision from the resolver at {self._resolver_address}: {details}"
             raise ResolverUnreachableError(grpc.StatusCode.UNAVAILABLE, message) from None
 
     def _end_after_tear(self, use_case: str, context: Mapping[str, str], error: grpc.aio.AioRpcError) -> bool:

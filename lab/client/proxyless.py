@@ -12,7 +12,6 @@ from lab.client.decisions import DecisionReader
 from lab.client.mesh import MeshClient
 from lab.client.rpc_channel import Wire
 from lab.client.shadow_sender import Copies
-from lab.errors import SpecError
 from lab.transport import open_xds_channel
 
 if TYPE_CHECKING:
@@ -37,9 +36,8 @@ class ProxylessClient(MeshClient):
         await super().close()
 
     def _open_wire(self) -> Wire:
-        if self._endpoints.control_plane is None:
-            raise SpecError(f"topology {self.topology}: no address of a control plane is given")
-        channel = open_xds_channel(self._endpoints.control_plane, self._caller, self._security)
+        control_plane = ",".join(self._endpoints.addresses_of("control-plane"))
+        channel = open_xds_channel(control_plane, self._caller, self._security)
         return Wire(("models, by routing key",), channel=channel)
 
     def _sent(self, passage: Passage, method: Method, payload: bytes) -> None:

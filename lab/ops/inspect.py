@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from lab.client import Endpoints
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import AuditLog, Journal
 from lab.identity import OPERATOR
@@ -77,9 +78,14 @@ class Looking(ABC):
         return LabEndpoints(
             callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
             clients=state.plan.clients,
-            gateways=tuple(unit.address for unit in state.plan.with_role("gateway")),
-            central_envoy=next((unit.address for unit in state.plan.with_role("central-envoy")), None),
-            control_plane=state.plan.control_plane,
+            shared=Endpoints(
+                {
+                    role: tuple(unit.address for unit in units)
+                    for role in dict.fromkeys(unit.role for unit in state.plan.units)
+                    if (units := [unit for unit in state.plan.with_role(role) if unit.pod not in state.plan.callers])
+                    and role != "model"
+                }
+            ),
             rest={unit.name: f"{scheme}://{unit.rest.outside}" for unit in state.plan.units if unit.rest},
             identity=str(Identities(self.folder).of(OPERATOR)) if state.security == MTLS else "",
             metrics=tuple(unit.admin.outside for unit in state.plan.units if unit.admin),

@@ -50,9 +50,9 @@ class LabEndpoints:
     """Addresses for any outside client, each ``host:port`` unless said otherwise.
 
     Attributes:
-        callers: name → where the service itself is.
-        clients: name → what stands beside it.
-        central_envoy: the Envoy that all callers share; None if there is none.
+        callers: caller → its service.
+        clients: caller → what a client in its name connects to.
+        shared: units that all callers share, models left out.
         rest: gateways and model replicas by name, as REST clients find them: URLs.
         identity: folder of the operator's certificate, for whoever comes by mTLS; empty in plaintext.
         metrics: admin pages of all Envoys; Prometheus finds ``/stats/prometheus`` there.
@@ -60,9 +60,12 @@ class LabEndpoints:
 
     callers: Mapping[str, str]
     clients: Mapping[str, Endpoints]
-    gateways: tuple[str, ...]
-    central_envoy: str | None
-    control_plane: str
+    shared: Endpoints
     rest: Mapping[str, str]
     identity: str
     metrics: tuple[str, ...]
+
+    @property
+    def control_plane(self) -> str:
+        """The control plane; of several all, with commas between."""
+        return ",".join(self.shared.addresses_of("control-plane"))

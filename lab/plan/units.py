@@ -344,14 +344,7 @@ def _endpoints(spec: LabSpec, table: RouteTable, units: list[Unit], seen: Callab
         cluster = table.document["models"][model]["versions"][version]["cluster"]
         replicas = tuple(seen(unit.port) for unit in units if unit.cluster == cluster)
         direct[name] = DirectTarget(model, version, replicas, cluster)
-    return Endpoints(
-        resolver=next(iter(by_role.get("resolver", ())), None),
-        sidecar=next(iter(by_role.get("sidecar", ())), None),
-        central_envoy=next(iter(by_role.get("central-envoy", ())), None),
-        control_plane=",".join(by_role.get(CONTROL_PLANE, ())) or None,
-        gateways=tuple(by_role.get("gateway", ())),
-        direct=direct,
-    )
+    return Endpoints({role: tuple(addresses) for role, addresses in by_role.items() if role != "model"}, direct)
 
 
 def _python(module: str, **flags: Any) -> tuple[str, ...]:

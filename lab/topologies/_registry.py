@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.errors import SpecError
 from lab.registry import Registry
 from lab.topologies._topology import Topology
 
@@ -39,4 +40,7 @@ def open_client(
         InputError: the topology is not known, or lacks an address that it needs.
     """
     make = TOPOLOGIES[topology].client
-    return make(caller, endpoints, default_answer=default_answer, security=security, before_send=before_send)
+    try:
+        return make(caller, endpoints, default_answer=default_answer, security=security, before_send=before_send)
+    except SpecError as error:
+        raise SpecError(f"topology {topology}: {error}") from None

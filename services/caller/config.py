@@ -3,7 +3,7 @@
 ::
 
     {"topologies": ["gateway", "mesh"],
-     "endpoints": {"resolver": "127.0.0.1:1", "sidecar": "127.0.0.1:2", "gateways": ["127.0.0.1:3"],
+     "endpoints": {"by_role": {"resolver": ["127.0.0.1:1"], "sidecar": ["127.0.0.1:2"], "gateway": ["127.0.0.1:3"]},
                    "direct": {"UpNext": {"model": "up-next", "version": "v1", "addresses": ["127.0.0.1:4"]}}},
      "apis": {"UpNext": "ranking.v1"},
      "page": [["UpNext"]],

@@ -51,11 +51,13 @@ async def opened(
             update(7, use_cases={"HomepageRows": document}, endpoints=endpoints), "resolver", "gateway"
         )
         addresses = Endpoints(
-            resolver=resolver,
-            sidecar=model.address,
-            central_envoy=model.address,
-            control_plane=control_plane.address,
-            gateways=(gateway,),
+            {
+                "resolver": (resolver,),
+                "sidecar": (model.address,),
+                "central-envoy": (model.address,),
+                "control-plane": (control_plane.address,),
+                "gateway": (gateway,),
+            },
         )
         client = open_client(topology, "homepage", addresses, **options)
         stack.push_async_callback(client.close)

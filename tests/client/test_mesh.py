@@ -37,7 +37,7 @@ def count_resolves(client: Any) -> list[str]:
 
 @asynccontextmanager
 async def mesh(resolver: str, sidecar: str, **options: Any) -> AsyncIterator[Client]:
-    client = open_client("mesh", "homepage", Endpoints(resolver=resolver, sidecar=sidecar), **options)
+    client = open_client("mesh", "homepage", Endpoints({"resolver": (resolver,), "sidecar": (sidecar,)}), **options)
     try:
         yield client
     finally:
@@ -140,7 +140,7 @@ async def test_a_lease_that_is_over_is_renewed(control_plane: ControlPlane, mode
 
 async def test_without_its_resolver_a_client_lives_on_its_leases(control_plane: ControlPlane, model: Model) -> None:
     async with resolver_up(control_plane.address) as resolver:
-        client = open_client("mesh", "homepage", Endpoints(resolver=resolver, sidecar=model.address))
+        client = open_client("mesh", "homepage", Endpoints({"resolver": (resolver,), "sidecar": (model.address,)}))
         await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
         await client.ready()
         await key_of(client, TV)
@@ -168,7 +168,7 @@ async def test_a_lease_that_is_too_stale_gives_way_to_the_callers_own_answer(
         return ranking_pb2.RankResponse(titles=[ranking_pb2.RankedTitle(id=request.titles[0].id)])
 
     async with resolver_up(control_plane.address, lease_ttl_s=0, max_stale_s=0) as resolver:
-        endpoints = Endpoints(resolver=resolver, sidecar=model.address)
+        endpoints = Endpoints({"resolver": (resolver,), "sidecar": (model.address,)})
         without, with_default = (
             open_client("mesh", "homepage", endpoints, default_answer=answer) for answer in (None, default_answer)
         )

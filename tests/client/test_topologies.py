@@ -34,11 +34,13 @@ async def everything(control_plane: ControlPlane, model: Model, caller: str = "h
         message.endpoints.add(routing_key="rows.v1", addresses=[model.address])
         await control_plane.put_in_force(message, "resolver", "gateway")
         yield Endpoints(
-            resolver=resolver,
-            sidecar=model.address,
-            central_envoy=model.address,
-            control_plane=control_plane.address,
-            gateways=(gateway,),
+            {
+                "resolver": (resolver,),
+                "sidecar": (model.address,),
+                "central-envoy": (model.address,),
+                "control-plane": (control_plane.address,),
+                "gateway": (gateway,),
+            },
             direct={"HomepageRows": DirectTarget("rows", "v1", (model.address,))},
         )
 

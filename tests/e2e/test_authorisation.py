@@ -107,11 +107,11 @@ def ask(channel: grpc.Channel, message: ranking_pb2.RankRequest, *headers: tuple
     return ranking_pb2_grpc.RankingStub(channel).Rank(message, metadata=headers, timeout=DEADLINE_S)
 
 
-@pytest.mark.parametrize("way", ["sidecar", "central_envoy"])
+@pytest.mark.parametrize("way", ["sidecar", "central-envoy"])
 @pytest.mark.parametrize("caller", ["homepage", "search"])
 def test_an_envoy_lets_a_caller_use_its_own_keys_and_no_others(lab: Lab, way: str, caller: str) -> None:
-    address = getattr(lab.endpoints().clients[caller], way)
-    security = as_unit(lab, caller) if way == "central_envoy" else Security()
+    address = lab.endpoints().clients[caller].address_of(way)
+    security = as_unit(lab, caller) if way == "central-envoy" else Security()
     [others] = [key for its, key in KEYS.items() if its != caller]
     with open_blocking_channel(address, security) as channel:
         for forged in (others, "nobody.v7", others):
@@ -125,7 +125,7 @@ def test_an_envoy_lets_a_caller_use_its_own_keys_and_no_others(lab: Lab, way: st
 
 
 def test_keys_that_somebody_makes_up_leave_nothing_behind_in_a_sidecar(lab: Lab) -> None:
-    address = lab.endpoints().clients["homepage"].sidecar
+    address = lab.endpoints().clients["homepage"].address_of("sidecar")
     with open_blocking_channel(address, Security()) as channel:
         ask(channel, request(), ("x-routing-key", KEYS["homepage"]))
         before = _clusters(lab)
@@ -145,7 +145,7 @@ def _clusters(lab: Lab) -> int:
 
 @pytest.mark.parametrize("claimed", ["search", "nobody"])
 def test_a_gateway_takes_who_asks_from_the_certificate(lab: Lab, claimed: str) -> None:
-    [gateway] = lab.endpoints().gateways
+    [gateway] = lab.endpoints().shared.addresses_of("gateway")
     with open_blocking_channel(gateway, as_unit(lab, "homepage"), peer="gateway") as channel:
         code, reason = refusal(lambda: ask(channel, request(claimed, "SearchRanking")))
         assert code is grpc.StatusCode.PERMISSION_DENIED
@@ -160,7 +160,7 @@ def test_a_gateway_takes_who_asks_from_the_certificate(lab: Lab, claimed: str) -
 
 
 def test_a_gateway_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab) -> None:
-    [gateway] = lab.endpoints().gateways
+    [gateway] = lab.endpoints().shared.addresses_of("gateway")
     for caller, may in {"homepage": False, "search": True}.items():
         with open_blocking_channel(gateway, as_unit(lab, caller), peer="gateway") as channel:
             message = request(caller, USE_CASES[caller], tenant="ads")
@@ -174,7 +174,7 @@ def test_a_gateway_lets_a_caller_name_no_tenant_that_is_anothers(lab: Lab) -> No
 
 @pytest.fixture
 def central_envoy(lab: Lab) -> str:
-    address = lab.endpoints().central_envoy
+    address = lab.endpoints().shared.address_of("central-envoy")
     assert address is not None
     return address
 
@@ -221,7 +221,7 @@ def limited(lab: Lab, tmp_path: Path) -> Iterator[None]:
 def test_a_name_that_anybody_may_say_is_charged_to_the_caller_that_says_it(
     lab: Lab, central_envoy: str, edge: str
 ) -> None:
-    address = central_envoy if edge == "central Envoy" else lab.endpoints().gateways[0]
+    address = central_envoy if edge == "central Envoy" else lab.endpoints().shared.address_of("gateway")
 
     def statuses(caller: str, tenants: list[str]) -> list[str]:
         found = []
@@ -246,7 +246,7 @@ def test_a_name_that_anybody_may_say_is_charged_to_the_caller_that_says_it(
 
 
 def test_a_resolver_answers_none_but_its_caller(lab: Lab) -> None:
-    resolver = lab.endpoints().clients["homepage"].resolver
+    resolver = lab.endpoints().clients["homepage"].address_of("resolver")
     assert resolver is not None
 
     def resolve(unit: str, claimed: str = "", use_case: str = "ContinueWatchingRanking") -> resolver_pb2.Decision:

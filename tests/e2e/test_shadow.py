@@ -47,7 +47,7 @@ def table(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def rank(lab) -> Iterator[Rank]:
     """Asks for :data:`ASKED`, whatever else the headers say."""
-    with open_blocking_channel(lab.endpoints().clients["homepage"].sidecar) as channel:
+    with open_blocking_channel(lab.endpoints().clients["homepage"].address_of("sidecar")) as channel:
         call = channel.unary_unary(
             "/ranking.v1.Ranking/Rank",
             request_serializer=ranking_pb2.RankRequest.SerializeToString,

@@ -18,7 +18,7 @@ DEADLINE_S = 10.0
 @pytest.fixture(params=["homepage"])
 def rank(lab, request) -> Iterator[grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]]:
     """By the sidecar of the caller that is named; what another may use does not exist there."""
-    with grpc.insecure_channel(lab.endpoints().clients[request.param].sidecar) as channel:
+    with grpc.insecure_channel(lab.endpoints().clients[request.param].address_of("sidecar")) as channel:
         yield channel.unary_unary(
             "/ranking.v1.Ranking/Rank",
             request_serializer=ranking_pb2.RankRequest.SerializeToString,

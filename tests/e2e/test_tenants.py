@@ -123,7 +123,7 @@ def test_limits_are_published_shown_and_kept_to_at_every_gateway_and_nowhere_els
     request = ranking_pb2.RankRequest()
     request.envelope.use_case = USE_CASE
     request.envelope.context.caller, request.envelope.context.tenant = "homepage", "noisy"
-    for gateway in lab.endpoints().gateways:
+    for gateway in lab.endpoints().shared.addresses_of("gateway"):
         with open_blocking_channel(gateway) as channel:
             rank = ranking_pb2_grpc.RankingStub(channel).Rank
             assert rank(request, timeout=20).answered_by.model == "cw-ranker"

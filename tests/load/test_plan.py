@@ -24,9 +24,11 @@ def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: P
         arrivals=arrivals,
         use_cases=(UseCase("A", "ranking.v1"), UseCase("B", "fraud.v1")),
         endpoints=Endpoints(
-            resolver="127.0.0.1:1",
-            sidecar="127.0.0.1:2",
-            gateways=("127.0.0.1:3", "127.0.0.1:4"),
+            {
+                "resolver": ("127.0.0.1:1",),
+                "sidecar": ("127.0.0.1:2",),
+                "gateway": ("127.0.0.1:3", "127.0.0.1:4"),
+            },
             direct={"A": DirectTarget("m", "v1", ("127.0.0.1:5", "127.0.0.1:6"))},
         ),
         traffic_origin="real",

@@ -112,11 +112,13 @@ def way(tmp_path) -> Callable[..., AbstractAsyncContextManager[Way]]:
             elif topology != "proxyless":
                 envoy = await stack.enter_async_context(envoy_up(control_plane.address, tmp_path))
             addresses = Endpoints(
-                resolver=resolver,
-                sidecar=envoy and envoy.address,
-                central_envoy=envoy and envoy.address,
-                control_plane=control_plane.address,
-                gateways=(gateway,) if gateway else (),
+                {
+                    "resolver": (resolver,),
+                    "sidecar": (envoy.address,) if envoy else (),
+                    "central-envoy": (envoy.address,) if envoy else (),
+                    "control-plane": (control_plane.address,),
+                    "gateway": (gateway,) if gateway else (),
+                },
             )
             client = open_client(topology, "homepage", addresses)
             stack.push_async_callback(client.close)

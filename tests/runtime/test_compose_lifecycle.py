@@ -61,7 +61,7 @@ def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_la
     assert {unit.state for unit in lab.status(memory=True).units} == {"running"}
     assert all(unit.container and unit.memory_bytes > 0 and not unit.pid for unit in lab.status(memory=True).units)
     assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
-    with open_blocking_channel(lab.endpoints().clients["homepage"].sidecar or "") as channel:
+    with open_blocking_channel(lab.endpoints().clients["homepage"].address_of("sidecar")) as channel:
         rank = ranking_pb2_grpc.RankingStub(channel).Rank
         answer = rank(ranking_pb2.RankRequest(), metadata=((HEADER, "cw-ranker.v1"),), timeout=5)
     assert answer.answered_by.cluster == "ml-cluster-1"

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 DOCUMENT: dict[str, Any] = {
     "topologies": ["gateway", "mesh"],
     "endpoints": {
-        "resolver": "127.0.0.1:1",
-        "sidecar": "127.0.0.1:2",
-        "gateways": ["127.0.0.1:3"],
+        "by_role": {"resolver": ["127.0.0.1:1"], "sidecar": ["127.0.0.1:2"], "gateway": ["127.0.0.1:3"]},
         "direct": {"UpNext": {"model": "up-next", "version": "v1", "addresses": ["127.0.0.1:4"]}},
     },
     "apis": {"HomepageRows": "ranking.v1", "ContinueWatchingRanking": "ranking.v1", "FraudDetection": "fraud.v1"},
@@ -54,7 +52,7 @@ async def homepage(
         config = CallerConfig(
             name="homepage",
             topologies=("gateway", "mesh", "direct"),
-            endpoints=Endpoints(resolver=resolver, sidecar=model.address, gateways=(gateway,)),
+            endpoints=Endpoints({"resolver": (resolver,), "sidecar": (model.address,), "gateway": (gateway,)}),
             apis=DOCUMENT["apis"],
             page=PAGES["homepage"],
         )
@@ -173,7 +171,8 @@ def test_a_configuration_says_what_a_caller_needs(tmp_path: Path) -> None:
     config = read_config("homepage", written(tmp_path))
     assert config.page == (("HomepageRows", "ContinueWatchingRanking"),)
     assert config.topologies == ("gateway", "mesh")
-    assert (config.endpoints.resolver, config.endpoints.gateways) == ("127.0.0.1:1", ("127.0.0.1:3",))
+    assert config.endpoints.address_of("resolver") == "127.0.0.1:1"
+    assert config.endpoints.addresses_of("gateway") == ("127.0.0.1:3",)
     assert config.endpoints.direct["UpNext"].addresses == ("127.0.0.1:4",)
     assert read_config("generic", written(tmp_path, page=[["UpNext"], ["A", "B"]])).page == (("UpNext",), ("A", "B"))
 

@@ -133,7 +133,9 @@ async def test_a_gateway_that_is_told_to_stop_fails_no_request(
     ):
         message = update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]})
         await in_force(control_plane, message, "gateway-1", "gateway-2")
-        client = open_client("gateway", "homepage", Endpoints(gateways=(await one.address(), await other.address())))
+        client = open_client(
+            "gateway", "homepage", Endpoints({"gateway": (await one.address(), await other.address())})
+        )
         await client.ready()
         answered, done = 0, False
 
@@ -165,7 +167,9 @@ async def test_a_gateway_that_is_killed_costs_only_what_it_had_in_hand(
     async with gateway(control_plane, "gateway-1") as one, gateway(control_plane, "gateway-2") as other:
         message = update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]})
         await in_force(control_plane, message, "gateway-1", "gateway-2")
-        client = open_client("gateway", "homepage", Endpoints(gateways=(await one.address(), await other.address())))
+        client = open_client(
+            "gateway", "homepage", Endpoints({"gateway": (await one.address(), await other.address())})
+        )
         await client.ready()
         one.signal(signal.SIGKILL)
         await one.ended()
@@ -185,7 +189,7 @@ async def test_a_frozen_resolver_is_noticed_and_leases_serve_meanwhile(
 ) -> None:
     async with resolver(control_plane) as process:
         await in_force(control_plane, update(1, use_cases=ROWS), "resolver")
-        endpoints = Endpoints(resolver=await process.address(), sidecar=model.address)
+        endpoints = Endpoints({"resolver": (await process.address(),), "sidecar": (model.address,)})
         client = open_client("mesh", "homepage", endpoints)
         await client.ready()
         assert await key_of(client) == "rows.v1"
@@ -205,7 +209,9 @@ async def test_a_frozen_resolver_is_noticed_and_leases_serve_meanwhile(
 async def test_a_resolver_that_is_told_to_stop_lets_its_watchers_go(control_plane: ControlPlane, model: Model) -> None:
     async with resolver(control_plane) as process:
         await in_force(control_plane, update(1, use_cases=ROWS), "resolver")
-        client = open_client("mesh", "homepage", Endpoints(resolver=await process.address(), sidecar=model.address))
+        client = open_client(
+            "mesh", "homepage", Endpoints({"resolver": (await process.address(),), "sidecar": (model.address,)})
+        )
         await client.ready()
         assert await key_of(client) == "rows.v1"
         process.signal(signal.SIGTERM)
@@ -257,7 +263,11 @@ async def test_a_caller_answers_pages_until_it_is_told_to_stop(
         use_cases = {**ROWS, "ContinueWatchingRanking": use_case("rows@v2")}
         endpoints = {key: [model.address] for key in ("rows.v1", "rows.v2")}
         await in_force(control_plane, update(1, use_cases=use_cases, endpoints=endpoints), "gateway-1")
-        document = {"topologies": ["gateway"], "endpoints": {"gateways": [await entry.address()]}, "apis": {}}
+        document = {
+            "topologies": ["gateway"],
+            "endpoints": {"by_role": {"gateway": [await entry.address()]}},
+            "apis": {},
+        }
         config.write_text(json.dumps(document))
         async with started("services.caller", "--name", "homepage", "--config", str(config)) as process:
             async with open_channel(await process.address()) as channel:

@@ -240,7 +240,7 @@ async def limited(
     async with gateway_up(control_plane.address, replicas=2) as address:
         message = update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, tenants=tenants)
         await control_plane.put_in_force(message, "gateway")
-        client = open_client(topology, "homepage", Endpoints(gateways=(address,)))
+        client = open_client(topology, "homepage", Endpoints({"gateway": (address,)}))
         await client.ready()
         try:
             yield client

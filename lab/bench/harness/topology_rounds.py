@@ -106,10 +106,10 @@ def _measure(setting: Setting, rounds: int) -> Ways:
             DIRECT: (setting.replicas(CLUSTER)[0], ()),
             STATIC: (through_static.direct[USE_CASE].addresses[0], ()),
         }
-        if endpoints.sidecar:
-            paths["mesh"] = (endpoints.sidecar, (prebuilt_request.ROUTING_KEY,))
-        if endpoints.gateways:
-            paths["gateway"] = (endpoints.gateways[0], ())
+        if "sidecar" in endpoints.by_role:
+            paths["mesh"] = (endpoints.address_of("sidecar"), (prebuilt_request.ROUTING_KEY,))
+        if "gateway" in endpoints.by_role:
+            paths["gateway"] = (endpoints.address_of("gateway"), ())
         h2load = H2Load(setting.lab.folder, paths)
     asked = {cell.payload_bytes: cell for cell in CELLS}.values()  # of each size at the highest rate
 

@@ -117,8 +117,8 @@ async def _measure(lab: Lab, publishes: int, say: Callable[[str], None]) -> dict
     where = lab.endpoints()
     ways = [_Way(caller, open_client("mesh", caller, each)) for caller, each in where.clients.items()]
     ways += [
-        _Way("caller-1", open_client("gateway", "caller-1", Endpoints(gateways=(gateway,))))
-        for gateway in where.gateways
+        _Way("caller-1", open_client("gateway", "caller-1", Endpoints({"gateway": (gateway,)})))
+        for gateway in where.shared.addresses_of("gateway")
     ]
     arms: dict[str, list[float]] = {_ANSWERS: [], _WORDS: [], _WHOLE: []}
     try:

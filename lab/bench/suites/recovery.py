@@ -39,7 +39,7 @@ def run(setting: Setting, rounds: int) -> BenchResult:
     comes = "started replica answers, its own start included"
     reconnects = "started control plane has all nodes back, its own start included"
     arms: dict[str, list[float]] = {leaves: [], comes: [], reconnects: []}
-    with open_blocking_channel(lab.endpoints().clients[_CALLER].sidecar or "") as channel:
+    with open_blocking_channel(lab.endpoints().clients[_CALLER].address_of("sidecar")) as channel:
         stub = ranking_pb2_grpc.RankingStub(channel)
 
         def answers() -> str:

@@ -272,8 +272,9 @@ async def _measure(
         for arm, kind in _KINDS.items():
             of_arm = clients[arm] = []
             for name in _NAMES:
-                there = replace(where[name], resolver=shared) if arm.startswith("shared") else where[name]
-                of_arm.append(kind(name, there))
+                beside = where[name]
+                of_shared = replace(beside, by_role={**beside.by_role, "resolver": (shared,)})
+                of_arm.append(kind(name, of_shared if arm.startswith("shared") else beside))
         await asyncio.gather(*(client.ready() for of_arm in clients.values() for client in of_arm))
         # Each knows beforehand what it can know.
         for asked in _CONTEXTS:

@@ -217,7 +217,7 @@ def _believes_its_resolver(scene: Scene) -> Answer:
     """The caller's own client, which does what it is told."""
 
     async def ask(resolver: str) -> Answer:
-        endpoints = Endpoints(resolver=resolver, sidecar=scene.units["homepage-sidecar"])
+        endpoints = Endpoints({"resolver": (resolver,), "sidecar": (scene.units["homepage-sidecar"],)})
         client = open_client("mesh-unleased", "homepage", endpoints, security=Security())
         try:
             await client.call(OURS, ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")]), {"user_id": "u1"})
