@@ -100,6 +100,12 @@ class Registry(Mapping[str, T]):
         return dict(sorted(found.items()))
 
 
+def outside_files(group: str) -> list[Path]:
+    """Source files of the modules that the entry points of a group name, and all plugin files."""
+    modules = [each for each in _entry_points(group) if getattr(each, "__file__", None)]
+    return [*(Path(str(each.__file__)) for each in modules), *_paths(os.environ.get(PLUGINS, ""))]  # type: ignore[attr-defined]  # just asked
+
+
 def add_plugins(files: Sequence[Path]) -> None:
     """Makes the kinds in these files known to this process and to those that it starts.
 

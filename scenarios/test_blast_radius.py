@@ -1,4 +1,4 @@
-"""Who is in the path decides whom a death reaches."""
+"""A dead unit reaches exactly the callers whose requests pass through it."""
 
 from __future__ import annotations
 
@@ -21,44 +21,49 @@ ASKS = {
     "payments": "FraudDetection",
     "recommendations": "ContinueWatchingRanking",
 }
-WAYS = ("gateway-header", "mesh", "proxyless")
+PATHS = ("gateway-header", "mesh", "proxyless")
 BACK_WITHIN = timedelta(seconds=10)
 
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=4, topologies=("gateway-header", "mesh", "proxyless"))
 @pytest.mark.parametrize(
-    ("victim", "way", "cut_off"),
+    ("victim", "path", "cut_off"),
     [
         ("central-envoy", "gateway-header", set(ASKS)),
         ("homepage-sidecar", "mesh", {"homepage"}),
-        # Nobody else is in the path, and whoever was asked before a call is not asked during one.
+        # Nothing else is on the path, and leases spare the resolver's answer.
         ("control-plane", "proxyless", set()),
     ],
 )
 def test_a_dead_hop_reaches_only_its_users(
-    scenario: Scenario, lab: Lab, victim: str, way: str, cut_off: set[str]
+    scenario: Scenario, lab: Lab, victim: str, path: str, cut_off: set[str]
 ) -> None:
     """The central Envoy's death cuts off all callers, a sidecar's its own caller, the control plane's nobody."""
-    with scenario.step("See that every caller is answered, every way"):
-        for each in WAYS:
+    with scenario.step("Check that every caller is answered on each topology"):
+        for each in PATHS:
             _await_answers(lab, each)
         nodes = connected(lab) & {unit.name for unit in lab.status().units}
-    with scenario.step(f"Kill {victim}, and ask as each caller, every way"):
+    with scenario.step(f"Kill {victim}, and call as each caller on each topology"):
         fault = scenario.kill(victim)
-        assert {each: cut_off if each == way else set() for each in WAYS} == {
-            each: _cut_off(lab, each) for each in WAYS
+        assert {each: cut_off if each == path else set() for each in PATHS} == {
+            each: _cut_off(lab, each) for each in PATHS
         }
     with scenario.step(f"Start {victim}, and wait until all are answered again"):
         fault.heal()
-        _await_answers(lab, way)
+        _await_answers(lab, path)
         await_connected(lab, nodes)
 
 
-def _await_answers(lab: Lab, way: str) -> None:
-    eventually(f"{way} answers all callers", lambda: _cut_off(lab, way), within=BACK_WITHIN, until=lambda who: not who)
+def _await_answers(lab: Lab, topology: str) -> None:
+    eventually(
+        f"{topology} answers all callers",
+        lambda: _cut_off(lab, topology),
+        within=BACK_WITHIN,
+        until=lambda who: not who,
+    )
 
 
 def _cut_off(lab: Lab, topology: str) -> set[str]:
-    """Callers that get no answer this way."""
+    """Callers that get no answer on this topology."""
     return {caller for caller, use_case in ASKS.items() if not is_answered(lab, topology, caller, use_case)}

@@ -55,7 +55,7 @@ def test_every_use_case_reaches_its_model_by_name(scenario: Scenario, lab: Lab, 
 def test_context_rules_pick_the_version(
     scenario: Scenario, lab: Lab, topology: str, context: dict[str, str], version: str
 ) -> None:
-    """The same use case is ranked by v1, v2 or v3, as device, country and segment say."""
+    """The same use case is ranked by v1, v2 or v3, depending on device, country and segment."""
     with scenario.step(f"Ask in the context {context}"):
         answer = lab.call(
             "ContinueWatchingRanking", topology=topology, caller="homepage", context={"user_id": "u1", **context}

@@ -1,4 +1,4 @@
-"""Topologies change all the time, and traffic does not notice."""
+"""Models move all the time, and no request fails for it."""
 
 from __future__ import annotations
 
@@ -25,21 +25,15 @@ if TYPE_CHECKING:
 
 RATE_RPS = 200.0
 BEHIND = 0.5
-"""How far changes, which are due at even times, may fall behind, in shares of all their time.
-
-A machine that is slower has tried something else.
-"""
+"""How far changes may fall behind their even schedule, as a share of the whole; a slower run tests something else."""
 
 
 def _changed(scenario: Scenario, topology: str, tables: Tables, *, changes: int, seconds: float) -> None:
-    """A model moves back and forth between two clusters so many times in so many seconds, under load.
-
-    Every change waits until all that route have it.
-    """
+    """Moves a model back and forth between two clusters under load; each publish returns when all nodes have it."""
     made, took_s, result = _moved(scenario, topology, tables, changes=changes, seconds=seconds)
     with scenario.step("Judge every answer"):
         assert_all_answered_rightly(result)
-    assert seen_by(result, "cluster") == {"ml-cluster-1", "ml-cluster-5"}, "nobody saw a change"
+    assert seen_by(result, "cluster") == {"ml-cluster-1", "ml-cluster-5"}, "no request saw a change"
     scenario.figure("changes", f"{made} in {took_s:.1f} s")
     if made < changes or took_s > seconds * (1 + BEHIND):
         raise LateError(f"this machine makes {made} changes in {took_s:.0f} s, not {changes} in {seconds:g} s")
@@ -48,7 +42,7 @@ def _changed(scenario: Scenario, topology: str, tables: Tables, *, changes: int,
 def _moved(
     scenario: Scenario, topology: str, tables: Tables, *, changes: int, seconds: float
 ) -> tuple[int, float, RunResult]:
-    """How many changes were made, in how many seconds, and what load met; too far :data:`BEHIND`, no more are made."""
+    """Changes made, seconds taken, and the load's result; stops once it is too far :data:`BEHIND`."""
     load = LoadOptions(
         topology=topology,
         caller="homepage",
@@ -76,7 +70,7 @@ def _moved(
 
 @pytest.fixture
 def tables(routes: Path, tmp_path: Path) -> Tables:
-    """Name and text of the moved one and of the default one; JSON is read in a fraction of the time."""
+    """Name and text of the moved table and of the default one, as JSON, which parses fastest."""
     paths = (moved_table(routes, tmp_path), routes)
     moved, default = ((path.with_suffix(".json").name, json.dumps(read_path(path).document)) for path in paths)
     return moved, default

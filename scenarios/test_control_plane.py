@@ -1,4 +1,4 @@
-"""Nobody needs the control plane to be answered: it may be away for minutes, and say no, without costing a request."""
+"""Requests do not need the control plane: its outages and refusals cost none."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from scenarios.framework.steps import (
     assert_all_answered_rightly,
     await_connected,
     connected,
-    dial,
     held,
     is_answered,
     is_gone,
     moved_table,
+    set_behaviour,
     under_load,
 )
 
@@ -41,7 +41,7 @@ REFUSER = "ml-cluster-5"
 
 
 def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: timedelta) -> None:
-    """The control plane is away for so long, under load, and then publishes again."""
+    """Takes the control plane down for ``outage`` under load; it publishes again afterwards."""
     lab = scenario.lab
     load = LoadOptions(
         topology=topology,
@@ -62,7 +62,7 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
         with scenario.step("Start it, and wait until all nodes are connected and hold the revision in force"):
             began = time.monotonic()
             fault.heal()
-            # A driver that routes by itself is a node, too, and goes with its run.
+            # A proxyless driver is a node, too, and leaves with its run.
             await_connected(lab, nodes & {unit.name for unit in lab.status().units})
             eventually(
                 "all hold it",
@@ -120,9 +120,9 @@ def test_an_envoy_started_without_control_plane_serves_later(scenario: Scenario,
 @pytest.fixture
 def refusing(lab: Lab) -> Iterator[None]:
     """One cluster's replicas refuse to load a version."""
-    dial(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=[MODEL_KEY])), REFUSER)
+    set_behaviour(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=[MODEL_KEY])), REFUSER)
     yield
-    dial(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys()), REFUSER)
+    set_behaviour(lab, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys()), REFUSER)
 
 
 @pytest.mark.smoke

@@ -12,7 +12,7 @@ from lab.admin import AdminClient
 from lab.plan.control_planes import CONTROL_PLANE
 from lab.runs import LoadOptions
 from lab.waiting import eventually
-from scenarios.framework.catalogue import TOPOLOGIES
+from scenarios.framework.catalogue import default_topologies
 from scenarios.framework.steps import (
     AT_MOST_S,
     assert_all_answered_rightly,
@@ -47,7 +47,7 @@ clusters:
 
 @pytest.fixture(scope="module")
 def _pair(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    spec = f"topologies = {json.dumps(TOPOLOGIES)}\ncontrol_planes = {len(BOTH)}\n[callers.homepage]\n"
+    spec = f"topologies = {json.dumps(default_topologies())}\ncontrol_planes = {len(BOTH)}\n[callers.homepage]\n"
     with own_lab(pytestconfig, tmp_path_factory.mktemp("pair"), spec, _ROUTES) as lab:
         yield lab
 
@@ -71,14 +71,14 @@ def test_a_second_control_plane_takes_over(scenario: Scenario, pair: Lab, topolo
 
 
 def _do_without(scenario: Scenario, pair: Lab, victim: str, version: str, folder: Path) -> None:
-    """One is killed, a version is published through the other, and it is started again."""
-    # A driver that routes by itself is a node, too, and goes with its run.
+    """Kills one, publishes a version through the other, and starts it again."""
+    # A proxyless driver is a node, too, and leaves with its run.
     nodes, replicas = connected(pair) & {unit.name for unit in pair.status().units}, registered(pair)
     with scenario.step(f"Kill {victim}"):
         fault = scenario.kill(victim, lab=pair)
     with scenario.step(f"Publish {version} through the other"):
         revision = _publish(pair, version, folder)
-        # It waits for those that had been the dead one's, too.
+        # It also waits for nodes that were connected to the dead one.
         assert nodes <= {each.node for each in pair.revision(revision).acknowledgements}
         assert {revision} == held(pair)
     with scenario.step(f"Start {victim}, and wait until it serves the same"):
@@ -100,7 +100,7 @@ def _publish(lab: Lab, version: str, folder: Path) -> int:
 
 
 def _seen_by(lab: Lab, control_plane: str) -> tuple[int, set[str]]:
-    """What one of them serves, and the replicas that it knows."""
+    """The revision that a control plane serves, and its replicas."""
     address = next(unit.address for unit in lab.status().units if unit.name == control_plane)
     with AdminClient(address) as admin:
         status = admin.status()

@@ -1,4 +1,4 @@
-"""Users keep what they were given, and only those move who must."""
+"""Users keep their version; a changed weight moves only the users that it must."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ USERS, MANY_USERS = 200, 1_000_000
 
 
 def _split(routes: Path, folder: Path, percent: int) -> Path:
-    """The default table with so much of the use case's traffic on v2."""
+    """The default table with ``percent`` of the use case's users on v2."""
     document = read_path(routes).document
     weights = {"cw-ranker@v1": 100 - percent, "cw-ranker@v2": percent}
     document["use_cases"][USE_CASE]["rules"] = [{"name": "canary", "split": {"unit": "user_id", "weights": weights}}]
@@ -50,14 +50,14 @@ def _load(topology: str, *, rate: float, duration_s: float, users: int) -> LoadO
 def test_a_ramp_moves_only_the_added_users(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    """A share is raised to 1, 10, 50 and 100 % under load; whoever moves does so once, and never back."""
+    """A share is raised to 1, 10, 50 and 100 % under load; each user that moves does so once, and never back."""
     with scenario.step("Publish a split that gives v2 nothing"):
         lab.publish(_split(routes, tmp_path, 0))
     with under_load(lab, _load(topology, rate=300, duration_s=AT_MOST_S, users=USERS)) as run:
         for percent in RAMP:
             with scenario.step(f"Give v2 {percent} % of the users"):
                 lab.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
-            wait([run], timeout=PAUSE_S)  # traffic flows on
+            wait([run], timeout=PAUSE_S)
     with scenario.step("Judge who moved, and when"):
         result = run.result()
     outcomes = {verdict.checker: str(verdict.outcome) for verdict in result.verdicts}
@@ -66,7 +66,7 @@ def test_a_ramp_moves_only_the_added_users(
     versions: dict[str, list[str]] = {}
     for record in sorted(records_of(result), key=lambda each: each.revision):
         versions.setdefault(record.user_id, []).append(record.version)
-    # Sorted by the revision that decided, each user's versions are some v1, then only v2.
+    # Sorted by revision, each user's versions are v1, then only v2.
     assert all(each == sorted(each) for each in versions.values())
     assert {version for each in versions.values() for version in each} == {"v1", "v2"}
 
@@ -77,7 +77,7 @@ def test_a_ramp_moves_only_the_added_users(
 def test_a_ten_percent_split_is_within_five_sigma(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    """Of twenty thousand users 10 % get v2, as exactly as chance allows."""
+    """Of twenty thousand users 10 % get v2, within the bounds of chance."""
     with scenario.step("Publish a split of 10 %"):
         lab.publish(_split(routes, tmp_path, 10))
     with scenario.step("Ask for many users"):

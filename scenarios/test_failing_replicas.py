@@ -1,4 +1,4 @@
-"""Replicas that fail what they are asked: what is sent again is bounded, and who fails always is left out."""
+"""Replicas that fail requests: retries are bounded, and failing replicas are ejected."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ GRAY_RPS = 150.0
 EJECT = timedelta(seconds=3)
 ASKED_FOR_S = 2.0
 WITHIN = timedelta(seconds=15)
-# At half of 150 requests a second, nothing for so long is no accident: e⁻³⁷.
+# At half of 150 requests a second, such a pause is no accident: e⁻³⁷.
 NOTHING_FOR = timedelta(seconds=0.5)
 
 
 def _with(routes: Path, folder: Path, **settings: Any) -> Path:
-    """The default table, with the use case answered by the first version alone, and these settings."""
+    """The default table with one version for the use case, and these settings."""
     document = read_path(routes).document
     document["use_cases"][USE_CASE].update(rules=[], **settings)
     path = folder / "resilient.yaml"
@@ -64,7 +64,7 @@ def _load(topology: str, caller: str, rate: float, duration_s: float) -> LoadOpt
 def test_a_retry_budget_prevents_a_retry_storm(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    """A model fails all it is asked: without a budget it gets three times the requests, with one 1.2 times at most."""
+    """A model fails every request: without a budget it gets three times the requests, with one 1.2 times at most."""
     tables = {
         "without a budget": {**RETRIES, "at_least": 100},
         "with a budget of a fifth": {**RETRIES, "budget": BUDGET},
@@ -97,14 +97,14 @@ def test_a_retry_budget_prevents_a_retry_storm(
 def test_a_gray_replica_is_ejected_and_readmitted(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    """One of two fails all it is asked, and looks alive: half of all fail, then none, and then it serves as before."""
+    """One of two replicas fails every request but passes health checks: half of all requests fail, then none."""
     with under_load(lab, _load(topology, "homepage", GRAY_RPS, 2 * AT_MOST_S)) as run:
         with scenario.step("Publish a table without outliers"):
             lab.publish(_with(routes, tmp_path))
         with scenario.fault("error", VICTIM, rate=1):
             with scenario.step(f"Let {VICTIM} fail, and ask for a while"):
                 gray_ns = time.time_ns()
-                wait([run], timeout=ASKED_FOR_S)  # traffic flows on
+                wait([run], timeout=ASKED_FOR_S)
                 settled_ns = time.time_ns()
             with scenario.step("Publish outliers, and wait until it is asked no more"):
                 lab.publish(_with(routes, tmp_path, outliers={"errors": 5, "eject": f"{EJECT.total_seconds():g}s"}))
@@ -123,14 +123,14 @@ def test_a_gray_replica_is_ejected_and_readmitted(
     out = [each.status for each in records if left_ns < each.sent_ns and each.done_ns < out_ns]
     scenario.figure("failed before", f"{share:.0%} of {len(gray)}")
     scenario.figure("out of rotation", f"{(left_ns - settled_ns) / 1e9:.1f} s after outliers were published")
-    # It takes its turn, or it is drawn: five standard deviations of the latter.
+    # Replicas are chosen round-robin or at random: five standard deviations of the latter.
     assert abs(share - 1 / 2) <= 5 * (1 / 2) / len(gray) ** 0.5, result.folder
     assert out.count("OK") == len(out) > 0, result.folder
     assert VICTIM in {each.replica for each in records if each.sent_ns > out_ns}, result.folder
 
 
 def _left_alone_ns(lab: Lab) -> Callable[[], int]:
-    """Since when nothing has come to the victim, Unix nanoseconds; 0 if that is not for long enough."""
+    """Unix nanoseconds of the victim's last request; 0 while that is not long enough ago."""
     known, since_ns = -1, 0
 
     def look() -> int:

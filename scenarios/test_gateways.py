@@ -1,4 +1,4 @@
-"""What the death of gateways costs whoever is behind them, and nobody else."""
+"""Dead gateways cost the callers behind them, and no others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _load(topology: str, caller: str) -> LoadOptions:
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=4, topologies=("gateway", "gateway-passthrough"))
 def test_one_dead_gateway_costs_only_requests_in_flight(scenario: Scenario, lab: Lab, topology: str) -> None:
-    """Callers know both gateways: what was under way through the dead one fails, and the next goes to the other."""
+    """Callers know both gateways: requests in flight through the dead one fail, and the next go to the other."""
     with under_load(lab, _load(topology, "homepage")) as run:
         with scenario.step(f"Kill {VICTIM}"):
             fault = scenario.kill(VICTIM)
@@ -59,7 +59,7 @@ def test_one_dead_gateway_costs_only_requests_in_flight(scenario: Scenario, lab:
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=7, topologies=("gateway", "mesh"))
 def test_dead_gateways_do_not_affect_the_mesh(scenario: Scenario, lab: Lab) -> None:
-    """The operator dies whole: every request through it fails until it is back, and none on the mesh."""
+    """With both gateways dead every request through them fails, and none on the mesh."""
     loads = (_load("mesh", "recommendations"), _load("gateway", "homepage"))
     with under_loads(lab, *loads) as (mesh, run):
         with scenario.step("Kill both gateways"):

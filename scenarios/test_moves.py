@@ -1,4 +1,4 @@
-"""Models move freely, and only those who have written addresses down notice."""
+"""Models move freely; only callers with hard-coded addresses notice."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RATE_RPS = 200.0
 MOVES, PAUSE_S = 6, 0.5
 KEY = "cw-ranker.v1"
-# A version is kept for the time-out of a use case, and a second: somebody may be on the way to it.
+# A version stays loaded for the use case's timeout and a second, for requests in flight.
 UNLOADED_WITHIN = timedelta(seconds=15)
 
 
@@ -56,31 +56,31 @@ def _load(topology: str, contexts: dict[str, tuple[str, ...]] | None = None) -> 
 def test_a_model_moves_and_no_caller_notices(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, moved: Path
 ) -> None:
-    """A model version moves back and forth between two clusters: nothing fails, and nobody is misrouted."""
+    """A model version moves back and forth between two clusters: no request fails or is misrouted."""
     with (
         under_load(lab, _load(topology)) as run,
         scenario.step(f"Move the model {MOVES} times, back and forth"),
     ):
         for number in range(MOVES):
             lab.publish(moved if number % 2 == 0 else routes)
-            wait([run], timeout=PAUSE_S)  # traffic flows on
+            wait([run], timeout=PAUSE_S)
     with scenario.step("Judge every answer"):
         result = run.result()
     assert_all_answered_rightly(result)
-    assert seen_by(result, "cluster") >= {"ml-cluster-1", "ml-cluster-5"}, "the move was not seen by anybody"
+    assert seen_by(result, "cluster") >= {"ml-cluster-1", "ml-cluster-5"}, "no request saw the move"
 
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=6, topologies=("direct",))
 def test_a_move_breaks_hard_coded_addresses(scenario: Scenario, lab: Lab, moved: Path) -> None:
-    """Callers that know addresses go on asking replicas that have unloaded the model."""
+    """Callers with hard-coded addresses keep calling replicas that no longer serve the model."""
     with under_load(lab, _load("direct", contexts={})) as run, scenario.step("Move the model, and wait"):
         lab.publish(moved)
         eventually("it is unloaded", lambda: not _loaded(lab, "ml-cluster-1"), within=UNLOADED_WITHIN)
     with scenario.step("Count who was refused"):
         result = run.result()
     assert result.summary.ok > 0, "it never worked"
-    assert result.summary.failed > 0, "nobody noticed the move"
+    assert result.summary.failed > 0, "no request noticed the move"
     assert statuses_of(result) == {"OK", "FAILED_PRECONDITION"}
 
 

@@ -1,8 +1,8 @@
-"""A tenant that asks for five times what its model can do, and what the others notice of it.
+"""A tenant that floods its model with five times its capacity, and what that costs other tenants.
 
-Quiet and noisy stretches take turns within one run, so that the machine's mood cancels; the noisy one asks in the name
-of a caller of its own, for a model of its own. Capacity is made small by what a request takes and how many there may be
-at once, so that the flood uses up the model and not this machine's processor, which everything here shares.
+Quiet and noisy stretches alternate within one run, so that drift of the machine cancels. The noisy tenant has a caller
+and a model of its own. Service time and concurrency limit make the model's capacity small, so that the flood exhausts
+the model and not the processor, which all units share.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import pytest
 from lab.measure.compare import Interval, median_ratio
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
+from lab.topologies import TOPOLOGIES
 from models.proto.control.v1 import stub_pb2
-from scenarios.framework.steps import AT_MOST_S, dial, records_of, under_load, verdict_of
+from scenarios.framework.steps import AT_MOST_S, records_of, set_behaviour, under_load, verdict_of
 from scenarios.framework.verdicts import INVALID, UNKNOWN, VALID, UnknownError
 
 if TYPE_CHECKING:
@@ -29,44 +30,41 @@ if TYPE_CHECKING:
 
     from lab.history import Record
     from lab.lab import Lab
-    from scenarios.framework.machine_lock import Turn
+    from scenarios.framework.machine_lock import MachineLock
     from scenarios.framework.scenario import Scenario
-
-LIMITED = ("gateway", "gateway-passthrough", "gateway-header")
-"""Ways on which something stands between the tenants; on the others it is this machine alone."""
 
 NOISY, OTHERS = "noisy", ("drama", "kids", "sports")
 NOISY_CLUSTER, OTHERS_CLUSTER = "ml-cluster-4", "ml-cluster-3"
 SERVICE_MS, PLACES = 200.0, 2
-"""Of the noisy tenant's model: two replicas with one place each, 10 requests per second."""
+"""Service time and places of the noisy tenant's model: two replicas with one each, 10 requests per second."""
 CAPACITY_RPS = PLACES * 1_000 / SERVICE_MS
 FLOOD_RPS = round(5 * CAPACITY_RPS)
 BURST = round(0.4 * CAPACITY_RPS)
 OTHERS_MS, OTHERS_RPS = 25.0, 300.0
 WORSE = 1.2
-"""What the others' p99 may be, times that of the quiet stretches."""
+"""Bound on the others' p99, as a multiple of the quiet stretches'."""
 
 ROUNDS = 4
 TRIES = 8
-"""How often that many rounds are made at most, until they say something."""
+"""Maximum number of repetitions until the rounds decide."""
 
 STRETCH_S = 1.0
 SETTLED_NS = 100_000_000
 LATE_MS = 5.0
-"""As of the checker `driver`: with more, latencies tell of the driver."""
+"""Bound of the checker `driver`: above it, latencies measure the driver."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flooded:
-    """What the others met.
+    """The cost of the flood to the other tenants.
 
     Attributes:
-        ratio: of their p99 in a noisy stretch, to that in the quiet one after it: the median over rounds, so that what
-            this machine does to one stretch does not decide.
-        failed: of their requests.
-        refused: share of the noisy tenant's requests, 0 to 1.
-        refused_by: whose limits did that, by what their messages name.
-        late: whether the driver was too late for the ratio to mean anything.
+        ratio: their p99 in a noisy stretch over that in the quiet one after it, as a median over rounds, so that a
+            disturbance of one stretch does not decide.
+        failed: number of their failed requests.
+        refused: refused share of the noisy tenant's requests, 0 to 1.
+        refused_by: the limits that refused them, as named in the messages.
+        late: whether the driver was too late for the ratio to count.
     """
 
     ratio: Interval
@@ -77,16 +75,16 @@ class Flooded:
 
     @property
     def verdict(self) -> str:
-        """Whether their p99 is at most :data:`WORSE` times its quiet one."""
+        """Whether the p99 is at most :data:`WORSE` times its quiet value."""
         if self.late or self.ratio.low <= WORSE < self.ratio.high:
             return UNKNOWN
         return VALID if self.ratio.high <= WORSE else INVALID
 
     def __str__(self) -> str:
-        of = self.ratio
+        of, late = self.ratio, " (the driver was late)" if self.late else ""
         return (
-            f"the others' p99 is {of.estimate:.2f} times its quiet one ({of.low:.2f} to {of.high:.2f}), {self.failed} "
-            f"of theirs failed, {self.refused:.0%} of the flood was refused{' (the driver was late)' * self.late}"
+            f"the others' p99 is {of.estimate:.2f} times its quiet value ({of.low:.2f} to {of.high:.2f}), "
+            f"{self.failed} of their requests failed, {self.refused:.0%} of the flood was refused{late}"
         )
 
 
@@ -95,12 +93,12 @@ class Rounds:
     """Noisy stretches, each with the quiet one that follows it.
 
     Attributes:
-        noisy: latencies of the others' requests in each, milliseconds.
-        quiet: likewise.
-        failed: of the others' requests.
-        refusals: what the noisy tenant was told that was refused.
-        asked: its requests.
-        late: whether the driver was too late for latencies to mean anything.
+        noisy: latencies of the others' requests in each noisy stretch, milliseconds.
+        quiet: the same for the quiet stretches.
+        failed: number of the others' failed requests.
+        refusals: messages of the noisy tenant's refused requests.
+        asked: number of the noisy tenant's requests.
+        late: whether the driver was too late for latencies to count.
     """
 
     noisy: tuple[list[float], ...] = ()
@@ -112,10 +110,10 @@ class Rounds:
 
     @classmethod
     def of(cls, others: Sequence[Record], noise: Sequence[Record]) -> Rounds:
-        """What one run shows.
+        """The rounds of one run.
 
         Raises:
-            UnknownError: nearly nothing, as the flood began too late.
+            UnknownError: the flood began too late for enough rounds.
         """
         start = min(record.intended_ns for record in noise)
         noisy: list[list[float]] = [[] for _ in range(ROUNDS)]
@@ -149,8 +147,8 @@ class Rounds:
             late=self.late or more.late,
         )
 
-    def told(self) -> Flooded:
-        """What they come to."""
+    def summary(self) -> Flooded:
+        """The cost that these rounds show."""
         named = (f"tenants.{NOISY}.rate", "its concurrency_limit")
         return Flooded(
             median_ratio(_p99s(self.noisy), _p99s(self.quiet), seed=0),
@@ -167,12 +165,12 @@ def _p99s(stretches: Sequence[Sequence[float]]) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def models(lab: Lab) -> Iterator[None]:
-    """Small models, as they were before after the scenario."""
-    dial(lab, _taking(SERVICE_MS, at_once=1), NOISY_CLUSTER)
-    dial(lab, _taking(OTHERS_MS), OTHERS_CLUSTER)
+    """Makes the models small for the scenario, and restores them."""
+    set_behaviour(lab, _taking(SERVICE_MS, at_once=1), NOISY_CLUSTER)
+    set_behaviour(lab, _taking(OTHERS_MS), OTHERS_CLUSTER)
     yield
     for cluster in (NOISY_CLUSTER, OTHERS_CLUSTER):
-        dial(lab, _taking(0), cluster)
+        set_behaviour(lab, _taking(0), cluster)
 
 
 @pytest.mark.scenario(
@@ -180,31 +178,30 @@ def models(lab: Lab) -> Iterator[None]:
     long_on=("gateway-passthrough", "gateway-header", "proxyless"),
     alone_on=("mesh", "mesh-unleased", "proxyless"),
 )
-@pytest.mark.timeout(600)  # it may have to wait for its turn
+@pytest.mark.timeout(600)  # it may have to wait for the machine lock
 def test_a_flooding_tenant_leaves_other_models_alone(
-    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path, turn: Turn
+    scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path, machine_lock: MachineLock
 ) -> None:
     """One tenant floods its own model; limits refuse it early, and the tenants of other models are served.
 
-    What that costs the others is judged beside it where nobody stands between them: their p99 has to be shown to be 1.2
-    times its quiet one at most. Elsewhere that stands with the figure.
+    Where no proxy limits tenants, the others' p99 must be at most 1.2 times its quiet value. Elsewhere it is a figure.
     """
     tables = {"without limits": _table(routes, tmp_path)}
-    if topology in LIMITED:
+    if TOPOLOGIES[topology].capabilities.tenant_rates:
         tables["with limits"] = _table(routes, tmp_path, **{NOISY: {"rate": CAPACITY_RPS, "burst": BURST}})
 
     for limits, table in tables.items():
         with scenario.step(f"Publish a table {limits}"):
             lab.publish(table, comment=f"noisy neighbour, {limits}")
-        judged = topology not in LIMITED
+        judged = not TOPOLOGIES[topology].capabilities.tenant_rates
         with (
-            turn.alone() if judged else nullcontext(),
+            machine_lock.exclusive() if judged else nullcontext(),
             scenario.step("Let one tenant flood its model, every other second"),
         ):
             seen = _flooded(lab, topology, tmp_path, tries=TRIES if judged else 1)
         scenario.figure(limits, f"{seen}; at most {WORSE} times: {seen.verdict}")
 
-        # Those that the model has places for are answered, and four times as many are not.
+        # The model has places for a fifth of the flood.
         if seen.refused < 1 / 2:
             raise UnknownError(f"the flood had no visible effect: {seen}")
         assert (f"tenants.{NOISY}.rate" in seen.refused_by) == (limits == "with limits"), seen.refused_by
@@ -232,7 +229,7 @@ def test_a_tenant_limit_leaves_room_for_others(
     # Of 16 places at each of two replicas the noisy tenant's 20 requests at a time leave none; of 6 they leave 10.
     refused = {}
     for limit in (0, 6):
-        dial(lab, _taking(100, at_once=16, of_each_tenant=limit), OTHERS_CLUSTER)
+        set_behaviour(lab, _taking(100, at_once=16, of_each_tenant=limit), OTHERS_CLUSTER)
         with scenario.step(
             f"Flood the model, {f'of which a tenant may have {limit} places' if limit else 'without limits'}"
         ):
@@ -257,7 +254,7 @@ def _taking(ms: float, *, at_once: int = 0, of_each_tenant: int = 0) -> stub_pb2
 
 
 def _table(routes: Path, folder: Path, **tenants: dict[str, float]) -> Path:
-    """The default table with one version of each of the two models, and these limits."""
+    """The default table with one version of each of the two models, and these tenant limits."""
     document = read_path(routes).document
     for use_case, default in (("HomepageRows", "rows@v1"), ("SearchRanking", "search-ranker@v1")):
         entry = document["use_cases"][use_case]
@@ -269,17 +266,17 @@ def _table(routes: Path, folder: Path, **tenants: dict[str, float]) -> Path:
 
 
 def _flooded(lab: Lab, topology: str, folder: Path, *, tries: int) -> Flooded:
-    """Lets the others ask all the time, and the noisy one every other second.
+    """Drives the others all the time, and the noisy tenant every other second.
 
-    While that says nothing of their p99 it is done again, so many times in all, and counts together with what was seen
-    before; where the driver was late, instead of that.
+    Repeats up to ``tries`` times until the p99 is decided. Repetitions add up, except that rounds of a late driver are
+    dropped.
     """
     seen, rounds = None, Rounds()
     while seen is None or (seen.verdict == UNKNOWN and tries > 0):
         tries -= 1
         more = _rounds(lab, topology, folder)
         rounds = more if rounds.late else rounds + more
-        seen = rounds.told()
+        seen = rounds.summary()
     return seen
 
 

@@ -1,4 +1,4 @@
-"""A pod's members die alone."""
+"""Containers of a pod die alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model replicas that die, freeze, and come up cold: how many requests each costs, and for how long."""
+"""Replicas that die, freeze, or start cold: how many requests each costs, and for how long."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ CLUSTER = "ml-cluster-1"
 VICTIM, OTHER = f"{CLUSTER}-a", f"{CLUSTER}-b"
 WITHIN = timedelta(seconds=10)
 OUT_OF_ROTATION_WITHIN_NS = 1_000_000_000
-# In flight are those, too, that are sent before the news of a death can have got about.
+# Requests that are sent before the death can be noticed count as in flight.
 NEWS_NS = 100_000_000
-# The use case's own: a request to a frozen replica fails after it.
+# The use case's timeout: a request to a frozen replica fails after it.
 TIMEOUT = timedelta(seconds=2)
 SLOW_NS = 500_000_000
 
@@ -56,11 +56,11 @@ def _load(topology: str, rate: float) -> LoadOptions:
 
 @pytest.mark.scenario(takes_s=5)
 def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, lab: Lab, topology: str) -> None:
-    """Nothing is sent twice, so what the dead replica had fails; nothing that is sent after a second does."""
+    """Without retries, requests in flight on the dead replica fail; none that is sent a second later does."""
     in_ns = 0
 
     def is_out() -> bool:
-        # How long a look takes is the machine's affair: what counts is the last one that found it there still.
+        # A probe may take long on a busy machine: the last one that still found the replica counts.
         nonlocal in_ns
         looked_ns = time.time_ns()
         if VICTIM not in registered(lab):
@@ -80,7 +80,7 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
         result = run.result()
     records, cut = records_of(result), cut_by(lab, fault)
     failed = [each for each in records if each.status != "OK"]
-    # A container takes its time to be killed, so the first failure says when it died.
+    # Killing a container takes a while, so the first failure marks its death.
     died_ns = min((each.done_ns for each in failed), default=cut.from_ns)
     in_flight = [each for each in records if each.sent_ns <= died_ns + NEWS_NS and each.done_ns >= died_ns]
     assert result.misrouted == 0
@@ -97,7 +97,7 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
 
 @pytest.mark.scenario(takes_s=8, topologies=("gateway", "mesh", "proxyless"))
 def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology: str) -> None:
-    """Without ejection a replica that says nothing costs its share of a second's requests, each a whole time-out."""
+    """Without ejection a frozen replica costs its share of a second's requests, each a whole timeout."""
     with under_load(lab, _load(topology, rate=200)) as run:
         with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"):
             fault = lab.inject("pause", VICTIM)
@@ -112,13 +112,13 @@ def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology
     with scenario.step("Judge every answer"):
         result = run.result()
     records = records_of(result)
-    # Whom the other answers is slow for reasons of the machine's.
+    # Slow answers of the other replica are due to the machine.
     slow = [each for each in records if each.done_ns - each.sent_ns >= SLOW_NS and each.replica != OTHER]
     at_risk = [each for each in records if cut.from_ns <= each.done_ns and each.sent_ns <= cut.until_ns]
     assert result.misrouted == 0
     assert slow, f"nobody was slow\n{result.folder}"
     late = [each.sequence for each in slow if cut.until_ns + NOTICED_WITHIN_NS < each.sent_ns < resumed.from_ns]
-    # A request that nobody has answered may have been with either.
+    # An unanswered request may have been at either replica.
     other = [each for each in records if each.replica == OTHER and each.done_ns - each.sent_ns >= SLOW_NS]
     if late and any(cut.until_ns < each.done_ns and each.sent_ns < resumed.from_ns for each in other):
         raise UnknownError(f"this machine kept the other replica's requests waiting, too\n{result.folder}")
@@ -126,7 +126,7 @@ def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology
     slow = [each for each in slow if each.sent_ns < resumed.from_ns]
     assert {"OK", "DEADLINE_EXCEEDED"} >= statuses_of(result), result.folder
     assert {each.sequence for each in records if each.status != "OK"} <= {each.sequence for each in slow}
-    # One of two: a balancer gives each its turn, so that little more than half of what was sent meanwhile waited.
+    # One of two: with round-robin, little more than half of the requests sent meanwhile waited.
     assert len(slow) <= 0.75 * len(at_risk) + 5, f"{len(slow)} of {len(at_risk)}\n{result.folder}"
     scenario.figure("slow", f"{len(slow)} of {len(at_risk)} sent meanwhile")
     scenario.figure("left alone after", f"{(max(each.sent_ns for each in slow) - cut.from_ns) / 1e9:.1f} s")

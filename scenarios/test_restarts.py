@@ -1,4 +1,4 @@
-"""Everything can be restarted while traffic flows, one unit after the other, at a price that is known."""
+"""Every unit can be restarted under load, one after the other, at a known cost."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 
 WAYS = ("gateway", "mesh", "proxyless")
 RATE_RPS = 60.0
-# What a slow machine takes for all units, which is minutes in containers.
+# Enough for all units on a slow machine: minutes in containers.
 AT_MOST_S = 240.0
 BACK_WITHIN = timedelta(seconds=10)
 IN_THE_WAY = {"gateway": {"model", "gateway"}, "mesh": {"model", "sidecar"}, "proxyless": {"model"}}
-"""Roles whose death can cost a request of a way; a sidecar only its own caller's."""
+"""Topology → roles whose death can cost a request; a sidecar's only its own caller's."""
 
 
 @dataclass(frozen=True)
 class Restart:
-    """One unit was killed and came back, Unix nanoseconds."""
+    """A unit's restart: when it was killed and when it was back, Unix nanoseconds."""
 
     unit: str
     role: str
@@ -55,7 +55,7 @@ class Restart:
 @pytest.mark.timeout(300)
 @pytest.mark.scenario(takes_s=45, topologies=("gateway", "mesh", "proxyless"))
 def test_restarting_each_unit_costs_only_requests_in_flight(scenario: Scenario, lab: Lab) -> None:
-    """Each unit is killed and started again; whatever fails was with it, and its number is said."""
+    """Each unit is killed and started again; only requests in flight on it fail, and they are counted."""
     restarts: list[Restart] = []
     with under_loads(lab, *[_load(topology) for topology in WAYS]) as runs:
         for unit in lab.status().units:
@@ -67,7 +67,7 @@ def test_restarting_each_unit_costs_only_requests_in_flight(scenario: Scenario, 
     assert [] == [result.folder for result in results if result.misrouted]
     sent = sum(result.summary.ok + result.summary.failed for result in results)
     scenario.figure("failed", f"{cost.total()} of {sent}: {', '.join(f'{n} {who}' for who, n in cost.most_common())}")
-    # A replica or a gateway costs what it had in hand; a sidecar all that its caller sends until it is back.
+    # A replica or a gateway costs its requests in flight; a sidecar all that its caller sends until it is back.
     by_sidecar = cost["homepage-sidecar"]
     assert cost.total() - by_sidecar <= len(restarts), cost
     away_s = next((each.until_ns - each.from_ns) / 1e9 for each in restarts if each.unit == "homepage-sidecar")
@@ -75,7 +75,7 @@ def test_restarting_each_unit_costs_only_requests_in_flight(scenario: Scenario, 
 
 
 def _load(topology: str) -> LoadOptions:
-    # Few contexts: what was never asked for before has no lease when the resolver is away.
+    # Few contexts: a context that was not seen before has no lease while the resolver is away.
     contexts = {"device": ("phone",)}
     return LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=AT_MOST_S, contexts=contexts)
 
@@ -89,7 +89,7 @@ def _restarted(scenario: Scenario, lab: Lab, unit: UnitStatus) -> Restart:
         f"{unit.name} is back", lambda: _is_back(lab, unit, nodes), within=BACK_WITHIN, until=lambda is_back: is_back
     )
     if unit.role == "gateway":
-        # Restarted sooner, the other would leave its callers with nobody: they do not know yet that this one is back.
+        # If the other restarted sooner, callers would have no gateway: they do not know yet that this one is back.
         consistently("the other carries on", lambda: is_answered(lab, "gateway", "homepage"), during=FOUND_AGAIN_WITHIN)
     return Restart(unit.name, unit.role, cut_by(lab, fault).from_ns, time.time_ns())
 
@@ -108,7 +108,7 @@ def _is_back(lab: Lab, unit: UnitStatus, nodes: set[str]) -> bool:
 
 
 def _blamed(result: RunResult, restarts: list[Restart]) -> Iterator[str]:
-    """For each request that failed, the unit that it was lost with; an error if there is none.
+    """The unit that each failed request was lost with.
 
     Raises:
         UnknownError: there is none, and the driver was late: this machine may be the reason.
@@ -128,6 +128,6 @@ def _may_have_cost(restart: Restart, record: Record) -> bool:
         return False
     if restart.role == "sidecar" and restart.unit != f"{record.caller}-sidecar":
         return False
-    # Its caller's client has found it again; the driver's may take as long as that may.
+    # The caller's client has reconnected; the driver's may take up to as long.
     found_ns = restart.until_ns + round(FOUND_AGAIN_WITHIN.total_seconds() * 1e9)
     return record.sent_ns <= found_ns and record.done_ns >= restart.from_ns

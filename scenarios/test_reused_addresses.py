@@ -1,4 +1,4 @@
-"""Addresses are used again at once: whoever remembers one may find another version's model there."""
+"""Addresses are reused at once: a remembered one may belong to another version's model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WITHIN = timedelta(seconds=10)
 
 @pytest.fixture
 def replaced(lab: Lab) -> Iterator[list[str]]:
-    """Whoever stands at the victim's address; it gets that back in the end."""
+    """The replica at the victim's address; the victim gets the address back in the end."""
     there: list[str] = []
     yield there
     for name in there:
@@ -59,7 +59,7 @@ def _load(topology: str) -> LoadOptions:
 
 @pytest.mark.scenario(takes_s=4)
 def test_a_reused_address_gets_no_stale_call(scenario: Scenario, lab: Lab, topology: str, replaced: list[str]) -> None:
-    """A replica's address goes to one of another version; nobody who meant the first reaches the second."""
+    """A replica's address goes to one of another version; no request for the first version reaches the second."""
     with under_load(lab, _load(topology)) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"), cutting() as cut:
             newcomer = lab.replace(VICTIM, OTHER_CLUSTER)
@@ -72,14 +72,14 @@ def test_a_reused_address_gets_no_stale_call(scenario: Scenario, lab: Lab, topol
     by_newcomer = _versions_by(result, newcomer)
     assert by_newcomer.keys() == {"v2"}, by_newcomer
     assert result.misrouted == 0
-    # A model refuses a body that names another version, so a call that went astray would show here.
+    # A model refuses a body that names another version, so a stale call would show here.
     assert "FAILED_PRECONDITION" not in result.summary.by_status
     assert_only_the_cut_off_failed(result, cut)
 
 
 @pytest.mark.scenario(takes_s=4, topologies=("direct",))
 def test_a_hard_coded_address_gets_no_wrong_answer(scenario: Scenario, lab: Lab, replaced: list[str]) -> None:
-    """Callers that know addresses still go there: another cluster's certificate turns them away, or the model does."""
+    """Callers with hard-coded addresses still call them; another cluster's certificate or the model refuses."""
     secured = bool(lab.endpoints().identity)
     with under_load(lab, _load("direct")) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"):

@@ -1,4 +1,4 @@
-"""Versions roll while traffic flows: no request fails, none goes wrong, and whoever rushes it is caught."""
+"""Versions roll under load without a failed or misrouted request; an unsafe roll is caught."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from models.proto.control.v1 import stub_pb2
-from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, dial, known, seen_by, under_load
+from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, known, seen_by, set_behaviour, under_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ PAUSE_S = 1.0
 
 @dataclass(frozen=True)
 class Versions:
-    """Route tables that know one version of the model each, so that every roll loads one and unloads the other."""
+    """Route tables with one version of the model each, so that every roll loads one and unloads the other."""
 
     v1: Path
     v2: Path
@@ -40,7 +40,7 @@ class Versions:
 
 @pytest.fixture
 def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Iterator[Versions]:
-    """The first is in force, and where the second is to be, it is not loaded; models take their time to load."""
+    """The first table is in force, the second version is not loaded, and loading takes a while."""
     paths = {}
     for version, cluster in {"v1": CLUSTER, "v2": _without(lab, f"{MODEL}.v2")}.items():
         document = read_path(routes).document
@@ -49,14 +49,14 @@ def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Ite
         document["models"][MODEL]["versions"] = {version: {"cluster": cluster}}
         paths[version] = tmp_path / f"{version}.yaml"
         paths[version].write_text(json.dumps(document))
-    dial(lab, stub_pb2.Behaviour(warm_up_ms=WARM_UP_MS))
+    set_behaviour(lab, stub_pb2.Behaviour(warm_up_ms=WARM_UP_MS))
     lab.publish(paths["v1"])
     yield Versions(**paths)
-    dial(lab, steady.behaviour)
+    set_behaviour(lab, steady.behaviour)
 
 
 def _without(lab: Lab, key: str) -> str:
-    """A cluster that holds no such version: the next scenario finds it where this one has it loaded, for a while."""
+    """A cluster that does not hold the version: one that an earlier scenario used keeps it for a while."""
     holding = {each.replica.rpartition("-")[0] for each in known(lab).replicas if key in each.loaded}
     return next(cluster for cluster in OTHERS if cluster not in holding)
 
@@ -76,7 +76,7 @@ def _rolled_back_and_forth(
     lasting_s: float = 0,
     unsafe_skip_phases: bool = False,
 ) -> RunResult:
-    """What load shows while versions roll, a second apart or as far as makes them last so long."""
+    """The result of a load during rolls, a second apart or evenly over ``duration``."""
     lab = scenario.lab
     with under_load(lab, load) as run:
         began = time.monotonic()
@@ -86,7 +86,7 @@ def _rolled_back_and_forth(
                 table = getattr(versions, version)
                 lab.publish(table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases)
             next_at = began + lasting_s * (number + 1) / rolls
-            wait([run], timeout=max(PAUSE_S, next_at - time.monotonic()))  # traffic flows on
+            wait([run], timeout=max(PAUSE_S, next_at - time.monotonic()))
     with scenario.step("Judge every answer"):
         result = run.result()
     assert seen_by(result, "version") - {""} == {"v1", "v2"}, "nobody saw a roll"
@@ -96,7 +96,7 @@ def _rolled_back_and_forth(
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=11)
 def test_rolls_under_load_misroute_nothing(scenario: Scenario, topology: str, versions: Versions) -> None:
-    """Versions that take their time to load are rolled four times, and no request notices."""
+    """Versions that load slowly are rolled four times, and no request fails."""
     result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200), rolls=4)
 
     assert_all_answered_rightly(result)
@@ -105,11 +105,11 @@ def test_rolls_under_load_misroute_nothing(scenario: Scenario, topology: str, ve
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=8)
 def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology: str, versions: Versions) -> None:
-    """Rules that go out before anything is loaded cost requests, and the verdict says so."""
+    """Rules that go out before models are loaded cost requests, and the verdict says so."""
     load = _load(topology, rate=300)
     result = _rolled_back_and_forth(scenario, versions, load, rolls=2, unsafe_skip_phases=True)
 
-    # Where nothing is loaded yet, nobody answers: at 300 rps for 300 ms that is some 90 requests a roll.
+    # While a version loads, no replica answers: at 300 rps for 300 ms that is about 90 requests a roll.
     assert result.summary.failed > 0 or result.misrouted > 0, result.folder
     with pytest.raises(AssertionError):
         assert_all_answered_rightly(result)

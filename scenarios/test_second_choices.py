@@ -1,4 +1,4 @@
-"""What a use case has beside its rules: copies for a shadow, and next choices when the first fails."""
+"""Shadow copies, and fallbacks when the first choice fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WITHIN = timedelta(seconds=10)
 
 
 def _with(routes: Path, folder: Path, **more: Any) -> Path:
-    """The default table with more said about the use case."""
+    """The default table with further settings of the use case."""
     document = read_path(routes).document
     document["use_cases"][USE_CASE].update(more)
     path = folder / "more.yaml"
@@ -75,7 +75,7 @@ def test_a_shadow_gets_every_copy_unnoticed(
     copied = [record for record in records if record.shadow]
     assert 0.1 < len(copied) / len(records) < 0.3
     assert {record.version for record in records} == {"v1"}
-    # A caller that waited for its copy would wait for a second.
+    # A caller that waited for its copy would wait a second.
     assert max(record.done_ns - record.sent_ns for record in copied) < 900_000_000
 
 
@@ -84,7 +84,7 @@ def test_a_shadow_gets_every_copy_unnoticed(
 def test_a_dead_cluster_falls_back_at_once(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
-    """With both replicas dead the fallback answers every request, the very next one too, and says so."""
+    """With both replicas dead the fallback answers every request, from the next one on, and says so."""
     with scenario.step("Publish a fallback on another cluster"):
         lab.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
     with under_load(lab, _load(topology, duration_s=AT_MOST_S)) as run, scenario.step(f"Kill all of {FIRST}"):
@@ -98,7 +98,7 @@ def test_a_dead_cluster_falls_back_at_once(
     records, cut = records_of(result), cut_by(lab, fault)
     answers = Counter((record.source, record.version) for record in records)
     assert answers.keys() == {("model", "v1"), ("fallback", "v3")}, answers
-    # Not one was lost, before or after: whatever was sent once both were dead was answered by the fallback.
+    # No request was lost: all that were sent once both were dead were answered by the fallback.
     after = {record.source for record in records if record.sent_ns > cut.until_ns}
     if not after:
         raise UnknownError(f"nothing was sent once both were dead\n{result.folder}")

@@ -1,4 +1,4 @@
-"""What stands beside a caller is that caller's alone."""
+"""A sidecar or resolver serves one caller; its death affects no other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scenarios.framework.steps import (
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from scenarios.conftest import ShortLeases
+    from scenarios.framework.fixtures import ShortLeases
     from scenarios.framework.scenario import Scenario
 
 USE_CASE = "ContinueWatchingRanking"

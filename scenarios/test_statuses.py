@@ -1,4 +1,4 @@
-"""The same failure has the same status, and names what it is about, whichever way the request went."""
+"""The same failure has the same status on every topology, and its message names the subject."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BACK_WITHIN = timedelta(seconds=15)
 
 @contextmanager
 def _behaving(lab: Lab, behaviour: stub_pb2.Behaviour) -> Iterator[None]:
-    """Every replica of the cluster behaves so, and as before afterwards."""
+    """Sets the behaviour of every replica of the cluster, and restores it."""
     stubs = []
     channels = [open_blocking_channel(unit.address) for unit in lab.status().units if unit.name.startswith(CLUSTER)]
     before = []
@@ -91,11 +91,11 @@ def test_an_empty_cluster_is_unavailable_until_replicas_return(
     assert grpc.StatusCode.UNAVAILABLE is refusal.code
     assert KEY in refusal.message
     with scenario.step("Start them, and ask until they answer"):
-        eventually("the cluster answers, whichever way", lambda: _answers(lab, topologies), within=BACK_WITHIN)
+        eventually("the cluster answers on every topology", lambda: _answers(lab, topologies), within=BACK_WITHIN)
 
 
 def _answers(lab: Lab, topologies: list[str]) -> bool:
-    # More often than there are gateways: each must have learnt of the replicas.
+    # More calls than gateways: each gateway must know the replicas again.
     calls = [topology for topology in topologies for _ in range(4)]
     try:
         return all(

@@ -1,4 +1,4 @@
-"""What may die without anybody noticing, and how soon the dead are left alone."""
+"""Units whose death costs no request, or only those in flight."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ WITHIN = timedelta(seconds=10)
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=5)
 def test_nobody_notices_a_killed_control_plane(scenario: Scenario, lab: Lab, topology: str) -> None:
-    """The control plane is in nobody's path: killed and started again under load, it costs no request."""
+    """The control plane is on no request's path: killed and started again under load, it costs no request."""
     load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=AT_MOST_S)
     with under_load(lab, load) as run:
-        # A driver that routes by itself is a node, too, and goes with its run.
+        # A proxyless driver is a node, too, and leaves with its run.
         before = connected(lab) & {unit.name for unit in lab.status().units}
         with scenario.step("Kill the control plane"):
             fault = scenario.inject("control-plane-loss", how="kill", seconds=0)
@@ -51,7 +51,7 @@ def test_nobody_notices_a_killed_control_plane(scenario: Scenario, lab: Lab, top
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=4)
 def test_a_killed_replica_costs_only_requests_in_flight(scenario: Scenario, lab: Lab, topology: str) -> None:
-    """One of two replicas dies under load; what fails was under way with it, and what is sent next goes elsewhere."""
+    """One of two replicas dies under load; only requests in flight on it fail, and the next go elsewhere."""
     victim = "ml-cluster-1-a"
     with under_load(
         lab,
@@ -82,7 +82,7 @@ def test_a_killed_replica_costs_only_requests_in_flight(scenario: Scenario, lab:
 
 @pytest.mark.scenario(takes_s=4, topologies=("mesh",))
 def test_leases_bridge_a_killed_resolver(scenario: Scenario, lab: Lab) -> None:
-    """A caller whose resolver is dead goes on by the leases that it holds."""
+    """A caller whose resolver is dead continues on the leases that it holds."""
     resolver = "homepage-resolver"
     # Few contexts: what was never asked for before has no lease.
     contexts = {"device": ("phone",)}

@@ -113,6 +113,8 @@ class Topology:
         capabilities: what it can do.
         colour: ``#rrggbb`` on a light page, the same in every chart.
         in_default_lab: whether a lab whose spec names no topologies has it.
+        in_scenarios: whether scenarios run on it unless ``--topology`` names others.
+        long_scenarios_on: runtimes on which every scenario counts as a long one, as units run as on another topology.
     """
 
     name: str
@@ -125,6 +127,8 @@ class Topology:
     capabilities: Capabilities
     colour: str
     in_default_lab: bool = True
+    in_scenarios: bool = True
+    long_scenarios_on: tuple[str, ...] = ()
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -23,4 +23,5 @@ TOPOLOGY = Topology(
         tenant_concurrency=no("Envoy's local rate limit counts arrivals, not requests in flight"),
     ),
     colour="#cc79a7",
+    long_scenarios_on=("compose",),
 )

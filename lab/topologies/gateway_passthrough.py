@@ -17,4 +17,5 @@ TOPOLOGY = Topology(
     client=GatewayPassthroughClient,
     capabilities=replace(gateway.CAPABILITIES, reads_payload=no("the envelope travels in a header")),
     colour="#e69f00",
+    long_scenarios_on=("compose",),
 )

@@ -14,4 +14,5 @@ TOPOLOGY = replace(
     route="`mesh`, asking the resolver on every call",
     client=UnleasedMeshClient,
     colour="#56b4e9",
+    in_scenarios=False,  # resolving on every call changes what a request costs, not where it goes
 )

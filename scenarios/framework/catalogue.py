@@ -1,14 +1,15 @@
-"""Which scenarios there are, read from their source: no lab is needed, nor is pytest.
+"""The catalogue of scenarios, read from their source without a lab or pytest.
 
-A scenario is a function ``test_…`` of a module ``test_*.py`` here. Its name is its claim, and the first line of its
-docstring says what it shows. Its mark ``scenario`` says the rest, in literals::
+A scenario is a function ``test_…`` of a module ``test_*.py`` in ``scenarios/``, of a module that an entry point of the
+group ``routing_lab.scenarios`` names, or of a plugin file. Its name is its claim in at most eight words; the first line
+of its docstring says what it shows. Its mark ``scenario`` says the rest, in literals::
 
     @pytest.mark.scenario(takes_s=9, topologies=("mesh",), runtimes=("compose",))
 
-``takes_s`` is how long all its cases take on one topology, seconds. ``topologies`` are those that it is about; where it
-has the fixture ``topology``, all that follow the rules unless said otherwise. ``runtimes`` are all, likewise. On
-topologies that ``long_on`` names it is one of the long ones; on those of ``alone_on`` it waits until it has the machine
-for itself, and comes last therefore.
+``takes_s``: seconds that all its cases take on one topology. ``topologies``: those that it is about; a scenario with
+the fixture ``topology`` runs on all that follow the rules unless it names some. ``runtimes``: those that it runs
+on, all by default. ``long_on``: topologies on which it counts as long. ``alone_on``: topologies on which it needs the
+machine to itself, and therefore runs last.
 """
 
 from __future__ import annotations
@@ -20,21 +21,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
+from lab.registry import outside_files
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parents[1]
-TOPOLOGIES = ("gateway", "gateway-passthrough", "gateway-header", "mesh", "proxyless")
-"""What scenarios are about: every way that follows the rules. ``mesh-unleased`` does too, and may be asked for."""
 RUNTIMES = ("process", "compose")
-LONG_ON = {"process": (), "compose": ("gateway-passthrough", "gateway-header")}
-"""Runtime → topologies on which every scenario is one of the long ones: a container takes a second to start or to end,
-and these differ from ``gateway`` in what is read of a request, and not in how units run."""
 MARK, LONG, SMOKE = "scenario", "long", "smoke"
+GROUP = "routing_lab.scenarios"
 
 RESULT = "scenario.json"
-"""In the folder that a scenario leaves: what came of it."""
+"""Name of the file, in the folder that a scenario leaves, with its result."""
+
+
+def known_topologies() -> tuple[str, ...]:
+    """Topologies that scenarios can run on: those that follow the rules."""
+    return tuple(each.name for each in TOPOLOGIES.values() if each.capabilities.follows_rules)
+
+
+def default_topologies() -> tuple[str, ...]:
+    """Topologies that scenarios run on unless ``--topology`` names others."""
+    return tuple(name for name in known_topologies() if TOPOLOGIES[name].in_scenarios)
+
+
+def long_topologies(runtime: str) -> tuple[str, ...]:
+    """Topologies on which every scenario counts as long on this runtime.
+
+    A container takes a second to start or to end, and these differ from another topology in what is read of a request,
+    not in how units run.
+    """
+    return tuple(each.name for each in TOPOLOGIES.values() if runtime in each.long_scenarios_on)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +60,17 @@ class Entry:
     """One scenario.
 
     Attributes:
-        name: of its function, which is its claim.
-        module: where it stands, e.g. ``test_moves``.
-        shows: what there is to see, in a sentence.
-        takes_s: declared, for all its cases on one topology, seconds.
-        long: whether it is left out unless it is asked for.
-        long_on: topologies on which it is.
+        name: its function's name, which is its claim.
+        module: name of its module, e.g. ``test_moves``.
+        shows: what it shows, in a sentence.
+        takes_s: declared seconds of all its cases on one topology.
+        long: whether it runs only with ``--long``.
+        long_on: topologies on which it runs only with ``--long``.
         smoke: whether continuous integration runs it on every change.
-        each: whether it runs once for each of its topologies; else it takes them all at once.
-        topologies: that it is about.
-        runtimes: that it runs on.
-        measured_s: runtime → topology, empty if it takes them all at once → seconds in the last run that is known.
+        each: whether it runs once for each of its topologies; else it runs once, with all of them.
+        topologies: those that it is about.
+        runtimes: those that it runs on.
+        measured_s: runtime → topology (empty if it runs with all at once) → seconds of the latest passed run.
     """
 
     name: str
@@ -74,40 +92,40 @@ class Entry:
 
     @property
     def sets(self) -> list[str]:
-        """Those that it belongs to: ``smoke``, ``long``, or that on some topologies."""
+        """The sets that it belongs to: ``smoke``, ``long``, or ``long on`` some topologies."""
         sometimes = f"{LONG} on {' and '.join(self.long_on)}"
         belongs = {SMOKE: self.smoke, LONG: self.long, sometimes: bool(self.long_on)}
         return [word for word, holds in belongs.items() if holds]
 
     def to_document(self) -> dict[str, Any]:
-        """As ``--json`` has it."""
+        """The entry as ``--json`` prints it."""
         return {"claim": self.claim, **asdict(self)}
 
 
 def entries(folder: Path = HERE, runs: Path | None = None) -> list[Entry]:
-    """All scenarios, module by module, in the order in which they are written.
+    """All scenarios, module by module, in source order; those from outside come last.
 
     Args:
-        folder: where their modules are.
-        runs: where scenarios have left what came of them, for how long each took; see :data:`RESULT`.
+        folder: folder of their modules.
+        runs: folder of earlier results, for the measured times; see :data:`RESULT`.
 
     Raises:
-        LabError: a scenario does not say of itself what it must.
+        LabError: a scenario lacks its mark, its docstring or its topologies.
     """
     measured = {} if runs is None else measurements(runs)
     return [
-        _entry(module.stem, function, measured)
-        for module in sorted(folder.glob("test_*.py"))
+        _entry(module, function, measured)
+        for module in (*sorted(folder.glob("test_*.py")), *outside_files(GROUP))
         for function in ast.parse(module.read_text()).body
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
     ]
 
 
 def measurements(runs: Path) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
-    """How long scenarios took when they last passed: module and name → runtime → topology → seconds of all cases.
+    """Seconds that scenarios took when they last passed: (module, name) → runtime → topology → seconds of all cases.
 
     Args:
-        runs: a folder with one folder a session, each with those of its scenarios.
+        runs: a folder with one folder for each session.
     """
     found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for session in sorted(path for path in runs.glob("*") if path.is_dir() and not path.is_symlink()):
@@ -123,19 +141,20 @@ def measurements(runs: Path) -> dict[tuple[str, str], dict[str, dict[str, float]
 
 
 def _entry(
-    module: str, function: ast.FunctionDef, measured: Mapping[tuple[str, str], dict[str, dict[str, float]]]
+    file: Path, function: ast.FunctionDef, measured: Mapping[tuple[str, str], dict[str, dict[str, float]]]
 ) -> Entry:
     marks = dict(_marks(function))
     said = marks.get(MARK, {})
     each = "topology" in {argument.arg for argument in function.args.args}
     shows = (ast.get_docstring(function) or "").partition("\n")[0]
-    where = f"scenarios/{module}.py:{function.lineno}: {function.name}"
+    module = file.stem
+    where = f"{file.parent.name}/{file.name}:{function.lineno}: {function.name}"
     if "takes_s" not in said:
-        raise LabError(f"{where}: does not say how long it takes; mark it, e.g. pytest.mark.scenario(takes_s=5)")
+        raise LabError(f"{where}: does not declare how long it takes; mark it, e.g. pytest.mark.scenario(takes_s=5)")
     if not shows:
-        raise LabError(f"{where}: does not say what it shows; give it a docstring of one line")
+        raise LabError(f"{where}: does not declare what it shows; give it a docstring of one line")
     if not each and not said.get("topologies"):
-        raise LabError(f"{where}: takes no fixture topology; add topologies=(…) to its mark")
+        raise LabError(f"{where}: has no fixture topology; add topologies=(…) to its mark")
     return Entry(
         name=function.name,
         module=module,
@@ -145,14 +164,14 @@ def _entry(
         long_on=tuple(said.get("long_on", ())),
         smoke=SMOKE in marks,
         each=each,
-        topologies=tuple(said.get("topologies", TOPOLOGIES)),
+        topologies=tuple(said.get("topologies", default_topologies())),
         runtimes=tuple(said.get("runtimes", RUNTIMES)),
         measured_s=measured.get((module, function.name), {}),
     )
 
 
 def _marks(function: ast.FunctionDef) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names of pytest's marks, with the keyword arguments of the catalogue's own."""
+    """Names of pytest marks, with the keyword arguments of the mark ``scenario``."""
     for decorator in function.decorator_list:
         call = decorator if isinstance(decorator, ast.Call) else None
         name = ast.unparse(call.func if call else decorator).removeprefix("pytest.mark.")
@@ -161,7 +180,7 @@ def _marks(function: ast.FunctionDef) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def how_long(entry: Entry) -> str:
-    """E.g. ``9 s a topology``, with what was measured if it is known."""
+    """The declared time, e.g. ``9 s a topology``, with measured times where known."""
     declared = f"{entry.takes_s:g} s{' a topology' if entry.each and len(entry.topologies) > 1 else ''}"
     spans = [
         f"{runtime} {_span(list(by_topology.values()))} s" for runtime, by_topology in sorted(entry.measured_s.items())
@@ -175,15 +194,15 @@ def _span(values: Sequence[float]) -> str:
 
 
 def where(entry: Entry) -> str:
-    """E.g. ``each of gateway, mesh``, or ``each``."""
-    listed = "all" if entry.topologies == TOPOLOGIES else ", ".join(entry.topologies)
+    """The topologies in words, e.g. ``each of gateway, mesh``."""
+    listed = "all" if entry.topologies == default_topologies() else ", ".join(entry.topologies)
     return f"each of {listed}" if entry.each and len(entry.topologies) > 1 else listed
 
 
 def page() -> str:
-    """``docs/scenarios.md``: the catalogue as Markdown."""
+    """The catalogue as Markdown: ``docs/scenarios.md``."""
     listed = entries()
-    parts = [_HEAD]
+    parts = [_head()]
     for module in dict.fromkeys(each.module for each in listed):
         doc = ast.get_docstring(ast.parse((HERE / f"{module}.py").read_text())) or module
         parts.append(f"## {doc.partition(chr(10))[0].rstrip('.')}\n")
@@ -194,21 +213,23 @@ def page() -> str:
 
 def _paragraph(entry: Entry) -> str:
     marks = "".join(f", {word}" for word in entry.sets)
-    runtimes = "" if entry.runtimes == RUNTIMES else f", on {' and '.join(entry.runtimes)} alone"
+    runtimes = "" if entry.runtimes == RUNTIMES else f", on {' and '.join(entry.runtimes)} only"
     return f"- **{entry.claim}.** {entry.shows}\n  *{where(entry)}; {how_long(entry)}{marks}{runtimes}*\n"
 
 
-_HEAD = """# Scenarios
+def _head() -> str:
+    long = {runtime: ", ".join(names) for runtime in RUNTIMES if (names := long_topologies(runtime))}
+    on = "; ".join(f"on {runtime}: {names}" for runtime, names in long.items())
+    return f"""# Scenarios
 
-What topologies promise, as claims that are tried on a lab that is up. Written by `python -m scenarios`; do not change
-it by hand. `lab scenarios` lists the same, with how long each took here.
+Claims about topologies, each tried on a lab that is up. `make pages` writes this page from the scenarios' source;
+`lab scenarios` lists the same, with the time that each took on this machine.
 
 `make scenarios` runs all but the long ones, each on every topology that it is about; `make scenarios ARGS=--long` runs
-those, too, and `make smoke` the few that continuous integration runs on every change. All topologies are gateway,
-gateway-passthrough, gateway-header, mesh and proxyless. In containers everything on gateway-passthrough and
-gateway-header is one of the long ones. With `ARGS='--topology gateway-header'`, what is long on that topology alone
-runs, too.
+those, too, and `make smoke` runs the few that continuous integration runs on every change. "All" stands for
+{", ".join(default_topologies())}. Every scenario counts as long on these topologies, {on}. With
+`ARGS='--topology gateway-header'`, scenarios that are long only on that topology run as well.
 
-Two run side by side. Where the machine is too slow for that, so that one fails while its driver is late, that one is
-tried again alone in the end, and says so.
+Two workers run scenarios side by side. A scenario that fails while its load driver is late reruns alone at the end, and
+its result says so.
 """

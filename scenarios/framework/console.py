@@ -1,6 +1,6 @@
-"""How scenarios that are under way are shown: a live list on a terminal, else plain lines, each worker's with its name.
+"""Shows running scenarios: a live list on a terminal, else plain lines, prefixed with the worker's name.
 
-pytest takes standard output and error away while a test runs, so both are kept as they were when it began.
+pytest captures standard output and error while a test runs, so displays write to duplicates made before.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from scenarios.framework.scenario import Teller
+    from scenarios.framework.scenario import Display
 
 
-def make_teller(worker: str | None) -> Teller:
-    """For this process.
+def make_display(worker: str | None) -> Display:
+    """The display for this process.
 
     Args:
-        worker: name of the worker of pytest-xdist that this is, None if it is none.
+        worker: name of this pytest-xdist worker, None outside of workers.
     """
     if worker is not None:
-        return PlainTeller(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), f"[{worker}] ")
+        return PlainDisplay(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), f"[{worker}] ")
     descriptor = os.dup(1)
-    return LiveTeller(descriptor) if os.isatty(descriptor) else PlainTeller(descriptor, "", before="\n")
+    return LiveDisplay(descriptor) if os.isatty(descriptor) else PlainDisplay(descriptor, "", before="\n")
 
 
-class PlainTeller:
-    """A line for each scenario and each step that begins, written in one piece.
+class PlainDisplay:
+    """Writes one line for each scenario and each step that begins, in one piece.
 
     Args:
-        descriptor: of the open file to write to; closed in the end.
-        prefix: of each line.
-        before: each scenario, where the line that pytest is at is not over.
+        descriptor: file descriptor to write to; closed in the end.
+        prefix: what each line begins with.
+        before: written before each scenario, to end the line that pytest has begun.
     """
 
     def __init__(self, descriptor: int, prefix: str, *, before: str = "") -> None:
@@ -49,32 +49,32 @@ class PlainTeller:
         self._say(f"{self._before}{title}")
 
     def step(self, number: int, title: str) -> None:
-        """One of its steps begins."""
+        """A step begins."""
         self._say(f"  {number}. {title}")
 
     def step_over(self, *, ok: bool, took_s: float) -> None:
-        """That step ends; only a failure is worth a line."""
+        """A step ends; only a failure gets a line."""
         if not ok:
             self._say(f"  … failed after {took_s:.1f} s")
 
     def end(self, word: str = "") -> None:
-        """The scenario is over, and this is to be said of it."""
+        """The scenario ends, with a remark if ``word`` is given."""
         if word:
             self._say(f"  … {word}")
 
     def close(self) -> None:
-        """So are all."""
+        """Releases the output."""
         os.close(self._descriptor)
 
     def _say(self, line: str) -> None:
         os.write(self._descriptor, f"{self._prefix}{line}\n".encode())
 
 
-class LiveTeller:
-    """A list of steps, each with its time, that grows as they go.
+class LiveDisplay:
+    """Draws a growing list of steps with their times.
 
     Args:
-        descriptor: of the terminal; closed in the end.
+        descriptor: the terminal's file descriptor; closed in the end.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -93,17 +93,17 @@ class LiveTeller:
         self._live.start()
 
     def step(self, number: int, title: str) -> None:
-        """One of its steps begins."""
+        """A step begins."""
         self._current, self._began = f"{number}. {title}", time.monotonic()
 
     def step_over(self, *, ok: bool, took_s: float) -> None:
-        """That step ends."""
+        """A step ends."""
         mark, style = ("✓", "green") if ok else ("✗", "bold red")
         self._lines.append(Text.assemble(("  " + mark, style), f" {self._current} ", (f"{took_s:.1f} s", "dim")))
         self._current = ""
 
     def end(self, word: str = "") -> None:
-        """The scenario is over, and this is to be said of it."""
+        """The scenario ends, with a remark if ``word`` is given."""
         if word:
             self._lines.append(Text(f"  … {word}"))
         if self._live is not None:
@@ -111,7 +111,7 @@ class LiveTeller:
             self._live = None
 
     def close(self) -> None:
-        """So are all."""
+        """Releases the output."""
         self._file.close()
 
     def _render(self) -> Group:

@@ -1,4 +1,4 @@
-"""Whose turn it is on this machine, which scenarios of several workers share."""
+"""Machine-wide read/write lock: latency scenarios run exclusively, all others share."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def taking_turns(path: Path) -> Iterator[Turn]:
-    """Takes part in the turns that a file stands for."""
+def open_lock(path: Path) -> Iterator[MachineLock]:
+    """The lock that a file stands for; each worker opens the file by itself."""
     with path.open("a") as file:
-        yield Turn(file)
+        yield MachineLock(file)
 
 
-class Turn:
-    """Lets whoever measures latencies have this machine without the other workers' scenarios.
+class MachineLock:
+    """Held by the kernel, which releases it when its holder dies.
+
+    A library's read/write lock was no fit: this one is upgraded from shared to exclusive and back within one process.
 
     Args:
-        file: that all workers have open, each by itself; it is the kernel that keeps the lock, and lets go of a dead
-            one's.
+        file: open for appending.
     """
 
     def __init__(self, file: IO[str]) -> None:
@@ -31,7 +32,7 @@ class Turn:
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """With others that share it; waits until nobody is alone."""
+        """Holds the lock together with others; waits while another worker holds it exclusively."""
         fcntl.flock(self._file, fcntl.LOCK_SH)
         try:
             yield
@@ -39,8 +40,8 @@ class Turn:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Within a shared turn: waits until the others have ended what they are at, and keeps them waiting."""
+    def exclusive(self) -> Iterator[None]:
+        """Within :meth:`shared`: waits until no other worker holds the lock, and keeps them waiting."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             yield

@@ -1,10 +1,10 @@
-"""A scenario for which the machine was too slow beside another worker's tries again, alone.
+"""A pytest plugin that reruns scenarios which failed on an overloaded machine, alone.
 
-It does so after all others of its worker: whoever is alone makes the other workers wait, or waits for them, and by then
-few of them are left. It is a plugin of pytest. What the first try came to is kept as a figure; only the second counts.
+Reruns come after all other scenarios of a worker: a scenario that runs alone makes the other workers wait, and by then
+few are left. The first run's failure is kept as a figure; the rerun's result counts.
 
-pytest-xdist takes reports only of the test that a worker is at, so those of second tries come with what a worker says
-when it is done.
+pytest-xdist accepts reports only for the test that a worker is running, so reports of reruns travel in the worker's
+final message.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 _LATE = pytest.StashKey[str]()
-_AGAIN = pytest.StashKey[str]()
+_REASON = pytest.StashKey[str]()
 _LATER = pytest.StashKey[list[pytest.Item]]()
-_REPORTS = "scenarios_again"
+_REPORTS = "scenarios_rerun"
 
 
-def why_again(item: pytest.Item) -> str:
-    """What the first try came to, if this is the second and has to be alone; empty if it is the first."""
-    return item.stash.get(_AGAIN, "")
+def reason(item: pytest.Item) -> str:
+    """How the first run failed, if this is the rerun; empty in the first run."""
+    return item.stash.get(_REASON, "")
 
 
-def may_try_again(item: pytest.Item) -> bool:
-    """Whether this is the first try, and other workers are there to blame."""
+def may_rerun(item: pytest.Item) -> bool:
+    """Whether this is the first run and other workers share the machine."""
     others = getattr(item.config, "workerinput", {}).get("workercount", 1) > 1
-    return others and not why_again(item)
+    return others and not reason(item)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Carries a scenario out, with its fixtures; after the last one also those that try again."""
-    if not may_try_again(item):
+    """Runs a scenario with its fixtures; after the last one, runs the reruns."""
+    if not may_rerun(item):
         return None
     later = item.session.stash.setdefault(_LATER, [])
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -52,16 +52,16 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
             item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     if nextitem is None and later:
-        _try_again(later)
+        _rerun(later)
     return True
 
 
-def _try_again(items: Sequence[pytest.Item]) -> None:
-    """Leaves what comes of it to be taken from this worker when it is done."""
+def _rerun(items: Sequence[pytest.Item]) -> None:
+    """Reruns scenarios and keeps their reports in the worker's final message."""
     config, reports = items[0].config, list[dict[str, Any]]()
     for item, after in pairwise([*items, None]):
         assert item is not None
-        item.stash[_AGAIN] = item.stash[_LATE]
+        item.stash[_REASON] = item.stash[_LATE]
         item.user_properties.clear()
         for report in runtestprotocol(item, log=False, nextitem=after):
             reports.append(config.hook.pytest_report_to_serializable(config=config, report=report))
@@ -70,7 +70,7 @@ def _try_again(items: Sequence[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Takes that from a worker, if it has come to an end."""
+    """Takes over the reports of a worker's reruns when it has ended."""
     hook = node.config.hook
     for data in getattr(node, "workeroutput", {}).get(_REPORTS, ()):
         report = hook.pytest_report_from_serializable(config=node.config, data=data)
@@ -82,8 +82,8 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Notes that it was late."""
+    """Remembers scenarios that ended with :class:`LateError`."""
     report = yield
-    if call.excinfo is not None and isinstance(call.excinfo.value, LateError) and may_try_again(item):
+    if call.excinfo is not None and isinstance(call.excinfo.value, LateError) and may_rerun(item):
         item.stash[_LATE] = str(call.excinfo.value)
     return report

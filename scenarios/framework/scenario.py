@@ -1,4 +1,4 @@
-"""One scenario that is under way: its steps, what was seen of its faults, and the folder that it leaves."""
+"""A running scenario: its steps, whether the effects of its faults were seen, and the folder that it leaves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lab.errors import DeadlineError
 from lab.faults import Visible
 from lab.runs.events import FAULTS, STEP, STEP_OVER, Act, read_acts, write_act
 from lab.runs.folder import judged_before
+from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 from scenarios.framework.catalogue import RESULT
 from scenarios.framework.verdicts import INVALID, VALID, UnknownError
@@ -29,36 +30,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HARMS = ("kill", "pause", "partition", *FAULTS)
-"""Acts whose effect somebody has to see, else nothing was tried."""
+"""Acts whose effect must be seen; otherwise the scenario has tested nothing."""
 
 SEEN_WITHIN = timedelta(seconds=10)
 
+CALLER = "caller"
+_CALLER = "homepage"  # whose units failures show, of those that stand beside each caller
 _LOG_LINES, _LOG_WIDTH = 5, 300
 _LONGEST_NAME = 120
 
 
-class Teller(Protocol):
-    """Shows how a scenario goes."""
+class Display(Protocol):
+    """Shows the progress of a scenario."""
 
     def begin(self, title: str) -> None:
         """A scenario begins."""
 
     def step(self, number: int, title: str) -> None:
-        """One of its steps begins."""
+        """A step begins."""
 
     def step_over(self, *, ok: bool, took_s: float) -> None:
-        """That step ends."""
+        """A step ends."""
 
     def end(self, word: str = "") -> None:
-        """The scenario is over, and this is to be said of it."""
+        """The scenario ends, with a remark if ``word`` is given."""
 
     def close(self) -> None:
-        """So are all."""
+        """Releases the output."""
 
 
 @dataclass(slots=True)
 class Step:
-    """One step; ``took_s`` is None while it is under way, and ``ok`` once it has not failed."""
+    """A step; ``took_s`` is None while it runs, and ``ok`` is true once it has ended without an error."""
 
     number: int
     title: str
@@ -68,17 +71,17 @@ class Step:
 
 @dataclass(slots=True, kw_only=True)
 class Scenario:
-    """What a scenario's function has at hand, as the fixture ``scenario``.
+    """The fixture ``scenario``: steps, faults, and the evidence that a scenario leaves.
 
     Attributes:
-        lab: it runs against.
-        folder: what it leaves: its runs, each in a folder of its own, and :data:`RESULT`.
-        module: where it stands.
-        name: of its function.
-        case: its parameters as pytest writes them, empty if it has none.
-        topology: of this case; empty if it takes several at once.
-        runtime: on which the lab runs.
-        teller: shows its steps.
+        lab: the lab that it runs against.
+        folder: what it leaves: one folder for each of its runs, and :data:`RESULT`.
+        module: name of its module.
+        name: name of its function.
+        case: its parameters as pytest writes them; empty if it has none.
+        topology: topology of this case; empty if it uses several at once.
+        runtime: name of the lab's runtime.
+        display: shows its steps.
     """
 
     lab: Lab
@@ -88,7 +91,7 @@ class Scenario:
     case: str
     topology: str
     runtime: str
-    teller: Teller
+    display: Display
     steps: list[Step] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
     _labs: list[Lab] = field(default_factory=list)
@@ -101,31 +104,31 @@ class Scenario:
         self.watch(self.lab)
 
     def watch(self, lab: Lab) -> None:
-        """Lets another lab's runs go into this scenario's folder, with the steps on their time line."""
+        """Puts the runs of another lab into this scenario's folder, with the steps on their time line."""
         self._labs.append(lab)
         lab.runs = self.folder
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """The next step: what is done, in the imperative. It is shown, and marked on the time line of runs."""
+        """Begins the next step, named in the imperative. It is displayed, and marked on the time line of runs."""
         step = Step(len(self.steps) + 1, title)
         self.steps.append(step)
         began = time.monotonic()
         self._mark(STEP, step)
-        self.teller.step(step.number, title)
+        self.display.step(step.number, title)
         try:
             yield
             step.ok = True
         finally:
             step.took_s = round(time.monotonic() - began, 3)
             self._mark(STEP_OVER, step)
-            self.teller.step_over(ok=step.ok, took_s=step.took_s)
+            self.display.step_over(ok=step.ok, took_s=step.took_s)
 
     def see(self, what: str, probe: Callable[[], T], *, within: timedelta, until: Callable[[T], bool] = bool) -> T:
-        """Waits for the effect of the faults so far; without one the scenario is unknown. As ``eventually`` otherwise.
+        """Waits, like ``eventually``, for a visible effect of the faults so far; without one the scenario is unknown.
 
         Raises:
-            UnknownError: there was none in time.
+            UnknownError: no effect was seen in time.
         """
         try:
             found = eventually(what, probe, within=within, until=until)
@@ -135,30 +138,30 @@ class Scenario:
         return found
 
     def inject(self, kind: str, target: str = "", *, lab: Lab | None = None, **settings: Any) -> Fault:
-        """Injects a fault of :mod:`lab.faults.registry`, and returns it once it sees its own effect.
+        """Injects a fault and returns it once its effect is visible.
 
         Args:
             kind: e.g. ``kill``.
-            target: what it is aimed at.
-            lab: which it is done to; the scenario's own if left out.
+            target: unit, cluster or role.
+            lab: the lab to inject it into; the scenario's own by default.
             settings: see :meth:`lab.lab.Lab.inject`.
 
         Raises:
-            UnknownError: it has no effect that it can be seen by.
+            UnknownError: it has no visible effect.
         """
         fault = (lab or self.lab).inject(kind, target, **settings)
         self.see_fault(fault)
         return fault
 
     def kill(self, target: str, *, lab: Lab | None = None) -> Fault:
-        """Kills one unit, all of a cluster or all of a role; returns once nobody counts on any of them any longer.
+        """Kills a unit, all units of a cluster or of a role; returns once the control plane has dropped them.
 
         Raises:
-            UnknownError: that does not come about.
+            UnknownError: the control plane has not dropped them in time.
         """
         fault = self.inject("kill", target, lab=lab)
         self.see(
-            f"{target} is missed",
+            f"{target} is dropped by the control plane",
             lambda: fault.observe().figures.get("known_to_the_control_plane"),
             within=SEEN_WITHIN,
             until=lambda known: not known,
@@ -167,7 +170,7 @@ class Scenario:
 
     @contextmanager
     def fault(self, kind: str, target: str = "", *, lab: Lab | None = None, **settings: Any) -> Iterator[Fault]:
-        """As :meth:`inject`, and heals it when the body is over."""
+        """Injects a fault for as long as the body runs; see :meth:`inject`."""
         fault = self.inject(kind, target, lab=lab, **settings)
         try:
             yield fault
@@ -175,10 +178,10 @@ class Scenario:
             fault.heal()
 
     def see_fault(self, fault: Fault) -> None:
-        """Waits until a fault sees its own effect; without one the scenario is unknown.
+        """Waits until a fault's effect is visible; without one the scenario is unknown.
 
         Raises:
-            UnknownError: there was none in time.
+            UnknownError: no effect was seen in time.
         """
         self.see(
             f"{fault.id} of {fault.record.target} can be seen",
@@ -188,27 +191,27 @@ class Scenario:
         )
 
     def saw(self) -> None:
-        """The effect of the faults so far was seen by other means: in what the requests of a run came to, say."""
+        """Notes that the effect of the faults so far was seen by other means, e.g. in the results of a run."""
         self._seen_ns.append(time.time_ns())
 
     def figure(self, name: str, value: str) -> None:
-        """Keeps something measured, for the result and for JUnit: ``out of rotation``, ``0.3 s``."""
+        """Keeps a measured figure for the result and for JUnit, e.g. ``out of rotation``, ``0.3 s``."""
         self.figures[name] = value
 
     def check_faults_were_seen(self) -> None:
-        """What was done to units and had no effect that anybody saw has tried nothing.
+        """Requires that every fault's effect was seen.
 
         Raises:
-            UnknownError: there was such an act.
+            UnknownError: the effect of some was not.
         """
         last_seen = max(self._seen_ns, default=0)
         unseen = [act for act in self.faults() if act.until_ns > last_seen]
         if unseen:
             listed = ", ".join(f"{act.kind} {act.target}" for act in unseen)
-            raise UnknownError(f"nobody saw an effect of {listed}: take scenario.see, or scenario.saw")
+            raise UnknownError(f"no effect of {listed} was seen: use scenario.see, or scenario.saw")
 
     def faults(self) -> list[Act]:
-        """What was done to units since it began, without what undoes it."""
+        """Acts on units since it began, without those that undo others."""
         acts = [act for lab in self._labs for act in read_acts(lab.folder)]
         return [act for act in acts if act.kind in HARMS and act.from_ns >= self._began_ns]
 
@@ -217,15 +220,15 @@ class Scenario:
         return sorted(path.parent for path in self.folder.glob("*/plan.json") if not path.parent.is_symlink())
 
     def late(self) -> str:
-        """What is said of a driver of its runs that did not send as it should have; empty if all did."""
+        """The verdict on the first of its load drivers that was late; empty if none was."""
         runs = (judged_before(folder) for folder in self.runs())
         verdicts = (verdict for run in runs if run for verdict in run.verdicts)
         return next((each.summary for each in verdicts if each.checker == "driver" and each.outcome != VALID), "")
 
     def surroundings(self) -> list[tuple[str, str]]:
-        """For the message of a failure: its steps, how units are, what those that matter said last, where to look.
+        """Sections for the message of a failure: steps, states of units, last log lines, and folders.
 
-        Those matter that something was done to, that do not run, and those that the way to the models goes through.
+        Logs come from units that were acted on, that do not run, and that are on the topology's path.
         """
         parts = [("steps", "\n".join(_line(step) for step in self.steps))] if self.steps else []
         for lab in self._labs:
@@ -233,22 +236,21 @@ class Scenario:
             out = [unit for unit in status.units if unit.state != "running"]
             known = status.control_plane
             states = [f"{unit.name}: {unit.state}" for unit in out] + (
-                [] if known else ["no word of the control plane"]
+                [] if known else ["the control plane does not answer"]
             )
             running = len(status.units) - len(out)
             parts.append((f"units of lab {lab.name}", "\n".join([*states, f"{running} of {len(status.units)} run"])))
-            roles = {"gateway": {"gateway"}, "gateway-passthrough": {"gateway"}, "gateway-header": {"central-envoy"}}
-            matter = {act.target for act in self.faults()} | {unit.name for unit in out} | {"control-plane"}
-            matter |= {unit.name for unit in status.units if unit.role in roles.get(self.topology, set())}
-            if self.topology in {"mesh", "proxyless", "gateway-header"}:
-                matter |= {"homepage-sidecar", "homepage-resolver"}
-            for name, lines in lab.tail(sorted(matter), _LOG_LINES).items():
+            relevant = {act.target for act in self.faults()} | {unit.name for unit in out} | {"control-plane"}
+            roles = TOPOLOGIES[self.topology].roles if self.topology else ()
+            others = tuple(f"{each.name}-" for each in status.units if each.role == CALLER and each.name != _CALLER)
+            relevant |= {each.name for each in status.units if each.role in roles and not each.name.startswith(others)}
+            for name, lines in lab.tail(sorted(relevant), _LOG_LINES).items():
                 if lines:
                     parts.append((f"log of {name}", "\n".join(line[:_LOG_WIDTH] for line in lines)))
         return [*parts, ("left behind", "\n".join(str(path) for path in self.runs() or [self.folder]))]
 
     def finish(self, verdict: str, reason: str) -> dict[str, Any]:
-        """Writes down what came of it, and returns that."""
+        """Writes the result file and returns its content."""
         result = {
             "module": self.module,
             "name": self.name,
@@ -267,7 +269,7 @@ class Scenario:
         return result
 
     def properties(self, result: dict[str, Any]) -> list[tuple[str, str]]:
-        """The same for JUnit."""
+        """The result as JUnit properties."""
         return [
             ("verdict", result["verdict"]),
             *(("step", _line(step)) for step in self.steps),
@@ -289,7 +291,7 @@ def _line(step: Step) -> str:
 
 
 def folder_name(module: str, name: str, case: str) -> str:
-    """Where a scenario leaves things, below its session's folder: ``moves/a_model_moves…,mesh``."""
+    """Folder of a scenario below its session's, e.g. ``moves/a_model_moves…,mesh``."""
     claim = name.removeprefix("test_")[:_LONGEST_NAME]
-    told = re.sub(r"[^A-Za-z0-9.=_-]+", "-", case)[:_LONGEST_NAME]
-    return f"{module.removeprefix('test_')}/{claim}{',' + told if told else ''}"
+    suffix = re.sub(r"[^A-Za-z0-9.=_-]+", "-", case)[:_LONGEST_NAME]
+    return f"{module.removeprefix('test_')}/{claim}{',' + suffix if suffix else ''}"

@@ -1,4 +1,4 @@
-"""The order in which workers, which share this machine, take scenarios."""
+"""The order in which workers that share a machine run scenarios."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def dealt(
+def balanced_order(
     items: Sequence[Item], workers: int, *, takes_s: Callable[[Item], float], alone: Callable[[Item], bool]
 ) -> list[Item]:
-    """Items in an order by which workers are done at about the same time.
+    """The items in an order that lets all workers end at about the same time.
 
-    Each worker begins with a run of as many as every other, and takes over from the end of another's when it is done.
-    So a run is an even share of the time: some of the longest, first, and then the shortest, which even out whatever
-    was misjudged. Those that take as long, as one scenario does on each topology, every other worker takes from the
-    end, so that the topology that costs most does not meet itself. Who needs the machine alone comes last, when others
-    have no long ones left to wait for.
+    pytest-xdist gives each worker an equal number of consecutive items; a worker that is done steals from the end of
+    another's. So each such run gets an equal share of the time: some of the longest items first, then the shortest,
+    which compensate for wrong estimates. Of equally long items, such as one scenario on each topology, every other
+    worker takes those at the end, so that the most expensive topology does not run twice at once. Items that need the
+    machine alone come last, when no long ones are left to wait for.
 
     Args:
         items: in any order.
-        workers: how many.
-        takes_s: seconds, about.
-        alone: whether it waits until the other workers are done with what they are at.
+        workers: number of workers.
+        takes_s: estimated seconds of an item.
+        alone: whether an item waits until the other workers have ended their current one.
     """
     rest = sorted(items, key=takes_s, reverse=True)
     last = [item for item in rest if alone(item)]
@@ -42,13 +42,13 @@ def dealt(
 def _share(
     items: list[Item], count: int, share_s: float, takes_s: Callable[[Item], float]
 ) -> tuple[list[Item], list[Item]]:
-    """So many of these, which are the longest first, that take so long in all or a little less; and the others."""
+    """Splits items, longest first, into ``count`` that take ``share_s`` seconds or a little less, and the others."""
     begins = len(items) - count
     long: list[Item] = []
     short, others = items[begins:], []
     share_s -= sum(map(takes_s, short))
     for item in items[:begins]:
-        # Each takes the place of the longest of the short ones.
+        # Each replaces the longest of the short ones.
         more_s = takes_s(item) - takes_s(short[0]) if short else 0.0
         if short and (more_s <= share_s or not long):
             long.append(item)

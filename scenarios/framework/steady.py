@@ -1,4 +1,4 @@
-"""The steady state: what a lab must be like before a scenario can say anything, and must be like again afterwards."""
+"""The steady state: what a lab must look like before a scenario begins and after it ends."""
 
 from __future__ import annotations
 
@@ -50,27 +50,27 @@ class SteadyState:
 
     @classmethod
     def of(cls, lab: Lab, topologies: Sequence[str]) -> SteadyState:
-        """That of a lab that nothing has been done to."""
+        """The state of a lab that nothing was done to."""
         model = next(unit for unit in lab.status().units if unit.role == "model")
         channels = ChannelCache()
         return cls(read_path(ROUTES), _behaviour(model.address, channels), topologies, channels)
 
     def wait(self, lab: Lab) -> None:
-        """Returns once the lab is in it.
+        """Returns once the lab is steady.
 
         Raises:
-            DeadlineError: it is not; says what is amiss.
+            DeadlineError: it is not in time; the message lists the differences.
         """
         eventually("the lab is steady (amiss)", lambda: self.amiss(lab), within=WITHIN, until=lambda amiss: not amiss)
 
     def amiss(self, lab: Lab) -> list[str]:
-        """What keeps the lab from being steady; nothing, if it is."""
+        """Differences from the steady state; empty if there are none."""
         try:
             return self._amiss(lab)
         except LabError as error:
             return [str(error)]
         except grpc.RpcError as error:
-            return [f"a model does not say how it behaves: {error.code().name}: {error.details()}"]
+            return [f"a model does not report its behaviour: {error.code().name}: {error.details()}"]
 
     def _amiss(self, lab: Lab) -> list[str]:
         status = lab.status()
@@ -80,7 +80,7 @@ class SteadyState:
         if not self._has_table(lab):
             return ["another route table than the default is in force"]
         found = [
-            f"{unit.name} does not behave as at first"
+            f"{unit.name} does not behave as after bring-up"
             for unit in status.units
             if unit.role == "model" and _behaviour(unit.address, self.channels) != self.behaviour
         ]
@@ -88,11 +88,11 @@ class SteadyState:
         return found or [each for topology in self.topologies for each in self._unverified(address, topology)]
 
     def lasting(self, lab: Lab) -> list[str]:
-        """The part of it that does not pass by itself: units that do not run, and faults."""
+        """Differences that do not pass by themselves: units that do not run, and open faults."""
         return _lasting(lab, lab.status())
 
     def restore(self, lab: Lab) -> None:
-        """Undoes what a scenario has left behind, as far as that goes, so that the next does not suffer for it."""
+        """Undoes, as far as possible, what a scenario has left behind, so that the next one is not affected."""
         lab.heal()
         for act in _open_faults(lab, lab.status()):
             getattr(lab, UNDONE_BY[act.kind])(act.target)
@@ -114,7 +114,7 @@ class SteadyState:
         self.put_table_back(lab)
 
     def put_table_back(self, lab: Lab) -> None:
-        """Publishes the default route table, unless that is in force."""
+        """Publishes the default route table unless it is in force."""
         if not self._has_table(lab):
             lab.publish(ROUTES, comment="as before the scenario")
 
@@ -145,8 +145,8 @@ class SteadyState:
 
 
 def settle(lab: Lab, steady: SteadyState) -> str:
-    """Waits for the steady state after a scenario; what it has left behind is undone, and returned in a line."""
-    left = steady.lasting(lab)  # of which nothing passes by itself
+    """Waits for the steady state after a scenario; undoes what it has left behind and returns that in one line."""
+    left = steady.lasting(lab)
     try:
         if not left:
             steady.wait(lab)
@@ -199,7 +199,7 @@ def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
 
 
 def _behaviour(address: str, channels: ChannelCache) -> stub_pb2.Behaviour:
-    """How a stub model behaves; by which seed it would draw what is to fail or to be slow makes no difference to it."""
+    """A stub model's behaviour, without its seed, which has no effect while nothing is random."""
     behaviour = channels.call(
         address,
         lambda channel, within_s: stub_pb2_grpc.StubControlStub(channel).GetBehaviour(

@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from lab.runs import LoadOptions, RunResult
 
 AT_MOST_S = 20.0
-"""How long load may go on for that ends when a scenario does, seconds."""
+"""Maximum duration, in seconds, of a load that ends with its scenario."""
 
 AFTERWARDS = timedelta(seconds=0.5)
-"""For how long load goes on when all is done, so that somebody sees what the last of it did.
+"""How long load continues after the body, so that the effect of its last step is seen.
 
-What takes longer to be seen a scenario waits for: :func:`await_requests`, say.
+A scenario waits itself for effects that take longer, e.g. by :func:`await_requests`.
 """
 
 FOUND_AGAIN_WITHIN = timedelta(seconds=1)
-"""A client tries a lost connection again after half a second at most (see lab.transport), and that twice."""
+"""Two reconnects of a client, each after half a second at most (see lab.transport)."""
 
 CONNECTED_WITHIN = timedelta(seconds=10)
 SOME_REQUESTS = 10
@@ -61,7 +61,7 @@ _CHANNELS = ChannelCache()
 
 @contextmanager
 def own_lab(config: pytest.Config, folder: Path, spec: str, routes: str) -> Iterator[Lab]:
-    """A lab of its own, in an empty folder, for as long as the block; on the runtime that all are on."""
+    """Brings up a lab of the scenario's own in an empty folder, on the session's runtime, for as long as the block."""
     (folder / "routes.yaml").write_text(routes)
     (folder / "lab.toml").write_text(spec)
     lab = Lab(f"own-{secrets.token_hex(3)}", home=folder)
@@ -74,12 +74,12 @@ def own_lab(config: pytest.Config, folder: Path, spec: str, routes: str) -> Iter
 
 @contextmanager
 def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
-    """Drives load until a moment after the body is over; the body runs once requests are being answered.
+    """Drives load until :data:`AFTERWARDS` after the body; the body begins once requests are being answered.
 
-    The options say how long that may take at most, see :data:`AT_MOST_S`; the moment is :data:`AFTERWARDS`.
+    The options' duration bounds the whole, see :data:`AT_MOST_S`.
 
     Raises:
-        UnknownError: the load was over before the body was, so that part of that was seen by nobody.
+        UnknownError: the load ended before the body did, so that no request saw the end of it.
     """
     with under_loads(lab, options) as (run,):
         yield run
@@ -87,7 +87,7 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
 
 @contextmanager
 def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResult]]]:
-    """As :func:`under_load`, with several at once."""
+    """Drives several loads at once; see :func:`under_load`."""
     breaking = Breaking()
     with ExitStack() as stack:
         try:
@@ -96,7 +96,7 @@ def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResu
             yield runs
             over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
             if over:
-                raise UnknownError(f"the load was over before the scenario was: give more than {' and '.join(over)}")
+                raise UnknownError(f"the load ended before the scenario did: give more than {' and '.join(over)}")
             wait(runs, timeout=AFTERWARDS.total_seconds())
         finally:
             breaking.off()
@@ -107,10 +107,10 @@ def _is_over(run: Future[RunResult]) -> bool:
 
 
 def known(lab: Lab) -> ControlPlaneStatus:
-    """What the control plane knows, once it answers: that it does not says nothing of nodes and replicas.
+    """The control plane's status, once it answers; a missing answer tells nothing about nodes and replicas.
 
     Raises:
-        DeadlineError: it does not.
+        DeadlineError: it does not answer in time.
     """
     answer = eventually("the control plane answers", lab.known, within=CONNECTED_WITHIN)
     assert answer is not None
@@ -118,7 +118,7 @@ def known(lab: Lab) -> ControlPlaneStatus:
 
 
 def connected(lab: Lab) -> set[str]:
-    """The nodes that the control plane holds a stream with."""
+    """Names of the nodes that are connected to the control plane."""
     return _nodes(known(lab))
 
 
@@ -127,17 +127,17 @@ def _nodes(status: ControlPlaneStatus) -> set[str]:
 
 
 def held(lab: Lab) -> set[int]:
-    """The revisions that nodes hold."""
+    """The revisions that nodes have acknowledged."""
     return {node.acked_revision for node in known(lab).nodes}
 
 
 def registered(lab: Lab) -> set[str]:
-    """The model replicas that the control plane knows of and that have loaded something."""
+    """Names of the registered model replicas that have loaded a version."""
     return {replica.replica for replica in known(lab).replicas if replica.loaded}
 
 
 def is_gone(lab: Lab, unit: str) -> bool:
-    """Whether a dead unit is not only dead, but missed: it neither runs, nor answers, nor does anybody count on it."""
+    """Whether a unit does not run and the control plane no longer lists it."""
     status = lab.status()
     if any(each.state == "running" for each in status.units if each.name == unit):
         return False
@@ -148,10 +148,10 @@ def is_gone(lab: Lab, unit: str) -> bool:
 
 
 def is_answered(lab: Lab, topology: str, caller: str, use_case: str = "ContinueWatchingRanking") -> bool:
-    """Whether a model answers a caller this way; any failure but UNAVAILABLE and being late is an error.
+    """Whether a model answers a caller over a topology; UNAVAILABLE and DEADLINE_EXCEEDED count as no.
 
     Raises:
-        CallError: with another status.
+        CallError: the call failed with another status.
     """
     try:
         lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
@@ -173,7 +173,7 @@ def moved_table(routes: Path, folder: Path) -> Path:
 
 
 def await_connected(lab: Lab, nodes: set[str]) -> None:
-    """Returns once the control plane is there and holds a stream with each of these nodes again."""
+    """Returns once the control plane answers and each of these nodes is connected to it."""
     eventually(
         "all nodes are connected again",
         lambda: nodes - _nodes(answer) if (answer := lab.known()) else nodes,
@@ -182,8 +182,8 @@ def await_connected(lab: Lab, nodes: set[str]) -> None:
     )
 
 
-def dial(lab: Lab, behaviour: stub_pb2.Behaviour, clusters: str = "") -> None:
-    """Turns the knobs of all stub models whose cluster's name begins so."""
+def set_behaviour(lab: Lab, behaviour: stub_pb2.Behaviour, clusters: str = "") -> None:
+    """Sets the behaviour of all stub models whose cluster's name begins with ``clusters``."""
     for unit in lab.status().units:
         if unit.role == "model" and unit.name.startswith(clusters):
             with open_blocking_channel(unit.address) as channel:
@@ -191,13 +191,13 @@ def dial(lab: Lab, behaviour: stub_pb2.Behaviour, clusters: str = "") -> None:
 
 
 def arrived(lab: Lab, target: str) -> int:
-    """How many requests have come to a replica, or to those of a cluster, so far; copies for a shadow do not count."""
+    """Requests that a replica, or a cluster's replicas, have received so far, without shadow copies."""
     there = [unit for unit in lab.status().units if unit.role == "model" and unit.name.startswith(target)]
     return sum(_requests(unit.address) for unit in there)
 
 
 def await_requests(lab: Lab, replica: str) -> None:
-    """Returns once a replica has got some of the load."""
+    """Returns once a replica has received :data:`SOME_REQUESTS` more requests."""
     before = arrived(lab, replica)
     eventually(
         f"{replica} gets requests", lambda: arrived(lab, replica) - before >= SOME_REQUESTS, within=CONNECTED_WITHIN
@@ -212,17 +212,17 @@ def _requests(address: str) -> int:
 
 
 def assert_all_answered_rightly(result: RunResult) -> None:
-    """Every request that came due was sent, answered, and by a version that the rules allow.
+    """Every request that came due was sent and answered by a version that the rules allow.
 
     Raises:
-        UnknownError: nothing speaks against it, but there is too little evidence.
+        UnknownError: there is no evidence against it, but too little for it.
     """
     summary = result.summary
     by_outcome: dict[str, list[str]] = {}
     for verdict in result.verdicts:
-        # Whether a driver that was told to end had more to send is for nobody here to know.
-        told_to_end = verdict.checker == "accounting" and verdict.outcome == "unknown" and UNSENT in summary.by_status
-        if verdict.checker != "driver" and not told_to_end:
+        # A driver that was stopped has requests left unsent by design.
+        stopped = verdict.checker == "accounting" and verdict.outcome == "unknown" and UNSENT in summary.by_status
+        if verdict.checker != "driver" and not stopped:
             by_outcome.setdefault(str(verdict.outcome), []).append(f"{verdict.checker}: {verdict.summary}")
     invalid = by_outcome.get("invalid", [])
     assert not invalid, f"{'; '.join(invalid)}\n{result.folder}"
@@ -232,8 +232,8 @@ def assert_all_answered_rightly(result: RunResult) -> None:
         "misrouted": result.misrouted,
         "torn": result.torn,
     }
-    told = ", ".join(f"{count} {name}" for name, count in wrong.items() if count)
-    assert not told, f"{told} of {summary.planned}: {summary.by_status}\n{result.folder}"
+    counts = ", ".join(f"{count} {name}" for name, count in wrong.items() if count)
+    assert not counts, f"{counts} of {summary.planned}: {summary.by_status}\n{result.folder}"
     if unknown := by_outcome.get("unknown"):
         raise UnknownError(f"{'; '.join(unknown)}\n{result.folder}")
     if not summary.ok:
@@ -242,14 +242,14 @@ def assert_all_answered_rightly(result: RunResult) -> None:
 
 @dataclass(slots=True)
 class Cut:
-    """When something was killed, Unix nanoseconds: between these two."""
+    """The interval, in Unix nanoseconds, in which something was killed."""
 
     from_ns: int = 0
     until_ns: int = 0
 
 
 def cut_by(lab: Lab, fault: Fault) -> Cut:
-    """When a fault's acts on its units were done, by their marks: without what it took to choose and to see them."""
+    """The interval of a fault's acts on its units, without the time to choose and observe them."""
     record = fault.record
     acts = [act for act in read_acts(lab.folder) if act.from_ns >= record.injected_ns and act.target in record.units]
     return Cut(from_ns=acts[0].from_ns, until_ns=acts[len(record.units) - 1].until_ns)
@@ -257,38 +257,38 @@ def cut_by(lab: Lab, fault: Fault) -> Cut:
 
 @contextmanager
 def cutting() -> Iterator[Cut]:
-    """The body kills something."""
+    """Measures the interval of a body that kills something."""
     cut = Cut(from_ns=time.time_ns())
     yield cut
     cut.until_ns = time.time_ns()
 
 
 def records_of(result: RunResult) -> list[Record]:
-    """Every request of a run that was sent."""
+    """Records of all requests of a run that were sent."""
     return [each for each in read_parquet(result.folder / HISTORY) if each.status != UNSENT]
 
 
 def seen_by(result: RunResult, field: str) -> set[str]:
-    """What stands in one field of those records; a hundred times as fast."""
+    """Distinct values of one field of those records; a hundred times as fast as reading records."""
     columns = read_columns(result.folder / HISTORY, {field, "status"})
     numbers, words = columns.words(field)
     return {words[number] for number in set(numbers[~columns.is_word("status", UNSENT)].tolist())}
 
 
 def statuses_of(result: RunResult) -> set[str]:
-    """How those of them ended."""
+    """Distinct statuses of those records."""
     return result.summary.by_status.keys() - {UNSENT}
 
 
 def assert_only_the_cut_off_failed(result: RunResult, cut: Cut) -> None:
-    """What failed was under way when the cut came, or was sent before anybody could know of it."""
-    nobody_knew_until = cut.until_ns + NOTICED_WITHIN_NS
+    """Only requests failed that were in flight at the cut, or were sent before it could be noticed."""
+    noticed_ns = cut.until_ns + NOTICED_WITHIN_NS
     records = records_of(result)
     failed = [record for record in records if record.status != "OK"]
-    at_risk = [record for record in records if record.sent_ns <= nobody_knew_until and record.done_ns >= cut.from_ns]
-    late = [(record.sequence, record.status) for record in failed if record.sent_ns > nobody_knew_until]
-    assert late == [], f"these were sent when the dead one should have been left alone\n{result.folder}"
-    # One of two replicas was cut off: not everything that was under way can have been with it.
+    at_risk = [record for record in records if record.sent_ns <= noticed_ns and record.done_ns >= cut.from_ns]
+    late = [(record.sequence, record.status) for record in failed if record.sent_ns > noticed_ns]
+    assert late == [], f"these were sent after the dead unit should have left rotation\n{result.folder}"
+    # One of two replicas was cut off, so not every request in flight can have been with it.
     assert len(failed) < max(2, len(at_risk)), f"{result.summary.by_status}\n{result.folder}"
 
 

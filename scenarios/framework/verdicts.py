@@ -1,4 +1,4 @@
-"""What a scenario can come to: its claim held, did not, or nothing could be told."""
+"""The verdicts of a scenario: its claim holds, does not hold, or the evidence does not decide."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ VALID, INVALID, UNKNOWN = "valid", "invalid", "unknown"
 
 
 class UnknownError(Exception):
-    """The evidence says nothing of the claim: a fault without an effect, say. It fails the scenario, and says so.
+    """The evidence does not decide the claim, e.g. after a fault without a visible effect. Fails the scenario.
 
     Args:
         reason: what is missing.
@@ -17,11 +17,11 @@ class UnknownError(Exception):
 
 
 class LateError(UnknownError):
-    """This machine was too slow for the scenario; beside another worker's it tries again alone, see :mod:`.again`."""
+    """The machine was too slow for the scenario beside another worker's; it reruns alone, see :mod:`.rerun`."""
 
 
 def verdict_on(error: BaseException | None) -> str:
-    """By what ended a scenario."""
+    """The verdict for the error that ended a scenario."""
     if error is None:
         return VALID
     return UNKNOWN if isinstance(error, UnknownError) else INVALID

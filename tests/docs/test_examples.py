@@ -127,7 +127,7 @@ def _judged(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "scenarios.conftest", EXAMPLES / "test_two_revisions.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "scenarios.framework.plugin", EXAMPLES / "test_two_revisions.py"]
     command += ["--lab", whole_lab.name, "--topology", "mesh", "-q", "-p", "no:cacheprovider"]
     command += ["--runs", tmp_path]
     result = subprocess.run(

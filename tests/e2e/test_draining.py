@@ -11,7 +11,7 @@ import pytest
 from lab.topologies import TOPOLOGIES, open_client
 from models.proto.control.v1 import stub_pb2
 from models.proto.ranking.v1 import ranking_pb2
-from scenarios.framework.steps import dial
+from scenarios.framework.steps import set_behaviour
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def scaled_lab(new_lab: Callable[[], Lab], mini_spec: Path) -> Callable[..., Lab
         mini_spec.write_text(SPEC.format(topologies=named, drain_s=drain_s))
         lab = new_lab()
         lab.up(spec=mini_spec)
-        dial(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=STREAM_MS)), CLUSTER)
+        set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=STREAM_MS)), CLUSTER)
         return lab
 
     return up
@@ -81,7 +81,7 @@ async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseExcept
         assert len(begun) == 2
         [kept] = await asyncio.to_thread(lab.scale, CLUSTER, 1)
         found = await asyncio.gather(*streams, return_exceptions=True)
-        dial(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)), CLUSTER)
+        set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)), CLUSTER)
         after: Counter[str] = Counter()
         await asyncio.gather(*(rows(each, 1, after) for each in clients for _ in range(2)))
         assert set(after) == {kept}

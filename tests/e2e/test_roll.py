@@ -16,7 +16,7 @@ from lab.lab import Lab
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
-from scenarios.framework.steps import dial, under_load
+from scenarios.framework.steps import set_behaviour, under_load
 from tests.conftest import LAB
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def small_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def at_v1(small_lab: Lab) -> Lab:
     """The lab with its first route table in force, and everybody well behaved."""
     small_lab.publish(small_lab.folder.parent.parent / "routes.yaml")
-    dial(small_lab, stub_pb2.Behaviour(error_rate=0.0, warm_up_ms=0.0), "ml-cluster-2")
+    set_behaviour(small_lab, stub_pb2.Behaviour(error_rate=0.0, warm_up_ms=0.0), "ml-cluster-2")
     return small_lab
 
 
@@ -89,7 +89,7 @@ def test_a_roll_goes_through_its_steps_to_the_plain_version(run_lab, at_v1: Lab,
 
 def test_a_bad_version_is_taken_back_by_itself(run_lab, at_v1: Lab) -> None:
     before = at_v1.revision()
-    dial(at_v1, stub_pb2.Behaviour(error_rate=0.5), "ml-cluster-2")
+    set_behaviour(at_v1, stub_pb2.Behaviour(error_rate=0.5), "ml-cluster-2")
 
     result = run_lab(at_v1, *ROLL, "--steps", "10,50,100", "--abort-on", "error-rate>1%", "--json")
 
@@ -214,7 +214,7 @@ def test_without_make_before_break_a_roll_is_caught(at_v1: Lab, tmp_path: Path, 
     }
     for version, text in only.items():
         (tmp_path / f"{version}.yaml").write_text(text)
-    dial(at_v1, stub_pb2.Behaviour(warm_up_ms=300.0), "ml-cluster-2")
+    set_behaviour(at_v1, stub_pb2.Behaviour(warm_up_ms=300.0), "ml-cluster-2")
     at_v1.publish(tmp_path / "v1.yaml")
     eventually(
         "v2 is unloaded",

@@ -9,7 +9,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.lab import CHECKOUT
-from scenarios.framework.catalogue import RESULT, TOPOLOGIES, entries, how_long, measurements, page, where
+from scenarios.framework.catalogue import RESULT, default_topologies, entries, how_long, measurements, page, where
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,7 @@ def test_the_command_lists_them_with_no_lab_up(run_lab) -> None:
     listed = json.loads(result.stdout)["scenarios"]
     assert {each.name for each in entries()} == {each["name"] for each in listed}
     moves = next(each for each in listed if each["name"].startswith("test_a_model_moves"))
-    assert list(TOPOLOGIES) == moves["topologies"]
+    assert moves["topologies"] == list(default_topologies())
 
 
 def test_the_command_says_it_in_words(run_lab) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.lab import CHECKOUT, Lab
-from scenarios.framework.console import make_teller
+from scenarios.framework.console import make_display
 from scenarios.framework.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def session(up: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Pat
     folder = tmp_path_factory.mktemp("session")
     (folder / "test_some.py").write_text(MODULE)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\ntimeout = 60\n")
-    command = [sys.executable, "-m", "pytest", "-v", "-p", "scenarios.conftest", str(folder), "--topology=mesh"]
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "scenarios.framework.plugin", str(folder), "--topology=mesh"]
     command += [f"--lab={up.name}", f"--runs={folder / 'runs'}", f"--junitxml={folder / 'junit.xml'}"]
     environment = {"PATH": "/usr/bin:/bin", "LAB_HOME": str(up.folder.parent.parent), "PYTHONPATH": str(CHECKOUT)}
     result = subprocess.run(
@@ -158,7 +158,7 @@ def test_a_failure_says_how_units_were_what_they_said_last_and_where_to_look(ses
 
 
 def test_an_unknown_says_so_and_why(session) -> None:
-    assert "UNKNOWN: nobody saw an effect of kill ml-cluster-2-a" in session[0]
+    assert "UNKNOWN: no effect of kill ml-cluster-2-a was seen" in session[0]
     assert "UNKNOWN: the fault had no visible effect: pigs fly" in session[0]
 
 
@@ -188,7 +188,7 @@ def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(session, up: Lab, t
         case="mesh",
         topology="mesh",
         runtime="process",
-        teller=make_teller("gw0"),
+        display=make_display("gw0"),
     )
     run = shutil.copytree(kept, told.folder / kept.name)
     summary = json.loads((run / "summary.json").read_text())
@@ -198,4 +198,4 @@ def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(session, up: Lab, t
         driver["outcome"], driver["summary"] = outcome, "schedule delay p99 50 ms"
         (run / "summary.json").write_text(json.dumps(summary))
         assert told.late() == late
-    told.teller.close()
+    told.display.close()

@@ -32,7 +32,7 @@ def pytest_runtest_logreport(report):
 SOME = """
 import os
 import pytest
-from scenarios.framework.rerun import why_again
+from scenarios.framework.rerun import reason
 from scenarios.framework.verdicts import LateError, UnknownError
 
 def say(*words):
@@ -47,20 +47,20 @@ def lab():
 
 @pytest.fixture(autouse=True)
 def scenario(request, lab, record_property):
-    record_property("first", why_again(request.node))
+    record_property("first", reason(request.node))
     say("begins", request.node.name)
     yield
     say("ends", request.node.name)
 
 def test_late_once(request):
-    if not why_again(request.node):
+    if not reason(request.node):
         raise LateError("p99 50 ms")
 
 def test_late_for_ever():
     raise LateError("p99 60 ms")
 
 def test_late_and_wrong_alone(request):
-    if not why_again(request.node):
+    if not reason(request.node):
         raise LateError("p99 70 ms")
     assert not "misrouted"
 

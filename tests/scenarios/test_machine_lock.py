@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from scenarios.framework.machine_lock import taking_turns
+from scenarios.framework.machine_lock import open_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,16 +17,16 @@ def test_who_is_alone_waits_for_the_others_and_they_for_him(tmp_path: Path) -> N
     has_begun, is_alone, is_back, happened = threading.Event(), threading.Event(), threading.Event(), list[str]()
 
     def other() -> None:
-        with taking_turns(tmp_path / "turn.lock") as theirs, theirs.shared():
+        with open_lock(tmp_path / "turn.lock") as theirs, theirs.shared():
             has_begun.set()
-            with theirs.alone():
+            with theirs.exclusive():
                 happened.append("alone")
                 is_alone.set()
                 assert not is_back.wait(0.1), "nobody else is to get in meanwhile"
                 happened.append("no longer alone")
 
     worker = threading.Thread(target=other)
-    with taking_turns(tmp_path / "turn.lock") as mine:
+    with open_lock(tmp_path / "turn.lock") as mine:
         with mine.shared():
             worker.start()
             assert has_begun.wait(_WITHIN_S)

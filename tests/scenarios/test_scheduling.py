@@ -1,4 +1,4 @@
-"""Workers are dealt scenarios so that they are done at about the same time."""
+"""Scenarios are ordered so that all workers end at about the same time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lab.lab import CHECKOUT
 from scenarios.framework.catalogue import entries
-from scenarios.framework.scheduling import dealt
+from scenarios.framework.scheduling import balanced_order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,13 +32,13 @@ def _never(_: object) -> bool:
     return False
 
 
-def _dealt(seconds: list[int], workers: int, alone: int = -1) -> list[int]:
-    return dealt(seconds, workers, takes_s=float, alone=lambda item: item == alone)
+def _ordered(seconds: list[int], workers: int, alone: int = -1) -> list[int]:
+    return balanced_order(seconds, workers, takes_s=float, alone=lambda item: item == alone)
 
 
 @given(SECONDS, st.integers(min_value=1, max_value=4), st.integers(min_value=0, max_value=300))
-def test_each_is_dealt_once_and_who_needs_the_machine_alone_last(seconds: list[int], workers: int, alone: int) -> None:
-    order = _dealt(seconds, workers, alone)
+def test_each_comes_once_and_exclusive_ones_come_last(seconds: list[int], workers: int, alone: int) -> None:
+    order = _ordered(seconds, workers, alone)
 
     assert sorted(order) == sorted(seconds)
     assert order[len(seconds) - seconds.count(alone) :] == [alone] * seconds.count(alone)
@@ -47,31 +47,31 @@ def test_each_is_dealt_once_and_who_needs_the_machine_alone_last(seconds: list[i
 def test_few_long_ones_and_many_short_ones_take_both_workers_as_long() -> None:
     long, short = [205] * 5 + [135] * 3 + [68] * 3 + [43] * 5 + [25] * 5, [6] * 30 + [1] * 30
 
-    first, second = _runs(_dealt([*long, *short], 2), 2)
+    first, second = _runs(_ordered([*long, *short], 2), 2)
 
     assert abs(sum(first) - sum(second)) <= 43
     assert first[:5] == [205] * 5
 
 
 def test_a_run_begins_with_the_longest_and_ends_with_the_shortest() -> None:
-    for run in _runs(_dealt([1, 2, 3, 5, 8, 13, 21, 34, 55, 89] * 3, 3), 3):
+    for run in _runs(_ordered([1, 2, 3, 5, 8, 13, 21, 34, 55, 89] * 3, 3), 3):
         assert run == sorted(run, reverse=True)
 
 
 def test_what_takes_as_long_every_other_worker_takes_from_the_end() -> None:
     cases = [f"{name}[{topology}]" for name in ("roll", "outage") for topology in ("gateway", "mesh", "proxyless")]
 
-    first, second = _runs(dealt(cases, 2, takes_s=lambda _: 2, alone=_never), 2)
+    first, second = _runs(balanced_order(cases, 2, takes_s=lambda _: 2, alone=_never), 2)
 
     assert first == ["roll[gateway]", "roll[mesh]", "roll[proxyless]"]
     assert second == ["outage[proxyless]", "outage[mesh]", "outage[gateway]"]
 
 
 def test_one_that_takes_longer_than_all_others_together_has_short_ones_behind_it() -> None:
-    assert _runs(_dealt([1, 1, 1000, 2, 2, 3], 2), 2) == [[1000, 1, 1], [3, 2, 2]]
+    assert _runs(_ordered([1, 1, 1000, 2, 2, 3], 2), 2) == [[1000, 1, 1], [3, 2, 2]]
 
 
-def test_what_is_left_of_a_session_is_dealt_and_not_what_was_left_out(tmp_path: Path) -> None:
+def test_what_is_left_of_a_session_is_ordered_and_not_what_was_left_out(tmp_path: Path) -> None:
     (tmp_path / "as_worker.py").write_text(
         "def pytest_configure(config):\n    config.workerinput = {'workercount': 2, 'workerid': 'gw0'}\n"
     )

@@ -1,0 +1,195 @@
+"""The pytest plugin that runs scenarios: options, which cases run, in which order, and what a failure reports.
+
+By default each xdist worker brings up a lab of its own and takes it down. With ``--lab NAME`` scenarios run, one after
+the other, against a lab that is up. Scenarios outside this folder run with ``pytest -p scenarios.framework.plugin``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lab.lab import CHECKOUT
+from lab.runtime import choose
+from scenarios.framework import rerun
+from scenarios.framework.catalogue import LONG, MARK, known_topologies, long_topologies
+from scenarios.framework.console import make_display
+from scenarios.framework.scheduling import balanced_order
+from scenarios.framework.session import DISPLAY, ERROR, FOLDER, SCENARIO, asked_topologies
+from scenarios.framework.verdicts import UNKNOWN, LateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+pytest_plugins = ["scenarios.framework.fixtures"]
+
+_SESSION = "scenarios_session"
+_SESSIONS_KEPT = 5  # one takes some 100 MB
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the options of the scenarios."""
+    parser.addoption("--runtime", default="auto", help="how units run: process, compose, or auto")
+    parser.addoption("--lab", default=None, help="name of a lab that is up, instead of bringing one up")
+    parser.addoption("--topology", default=None, help="topologies to run on, separated by commas")
+    parser.addoption("--long", action="store_true", help="run scenarios that take minutes, too")
+    parser.addoption("--runs", type=Path, default=CHECKOUT / "runs" / "scenarios", help="folder for the run folders")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses topologies that scenarios cannot run on, and opens the display."""
+    asked, known = asked_topologies(config), ",".join(known_topologies())
+    for name in asked:
+        if name not in known_topologies():
+            raise pytest.UsageError(f"--topology: {name!r} is no topology of the scenarios; write some of {known}")
+    if not asked:
+        raise pytest.UsageError(f"--topology: is empty; write some of {known}")
+    from_controller: dict[str, Any] = getattr(config, "workerinput", {})
+    session = from_controller.get(_SESSION) or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    config.stash[FOLDER] = config.getoption("--runs").resolve() / session
+    config.stash[DISPLAY] = make_display(from_controller.get("workerid"))
+    config.pluginmanager.register(rerun)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Gives all workers the same session folder."""
+    node.workerinput[_SESSION] = node.config.stash[FOLDER].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Closes the display."""
+    if DISPLAY in config.stash:
+        config.stash[DISPLAY].close()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Points ``latest`` to this session's folder, if there is one, and removes those of old sessions."""
+    folder = session.config.stash[FOLDER]
+    if folder.is_dir() and not hasattr(session.config, "workerinput"):
+        latest = folder.parent / "latest"
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(folder.name)
+        for old in sorted(folder.parent.glob("[0-9]*Z"))[:-_SESSIONS_KEPT]:
+            shutil.rmtree(old)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrizes a scenario that takes ``topology`` by the topologies that were asked for and that it is about."""
+    if "topology" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker(MARK)
+        about = mark.kwargs.get("topologies") if mark else None
+        asked = asked_topologies(metafunc.config)
+        metafunc.parametrize("topology", [name for name in asked if about is None or name in about])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Skips long scenarios unless asked for, bounds each scenario's own time, and orders the rest for the workers.
+
+    Bringing the lab up has deadlines of its own, as it may build an image; it does not count as a scenario's time.
+    """
+    long_on = _long_on(config)
+    for item in items:
+        if _topology(item) in long_on(item):
+            item.add_marker(LONG)
+        timeout = item.get_closest_marker("timeout")
+        limit_s = float(timeout.args[0] if timeout else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(limit_s, func_only=True), append=False)
+        if item.get_closest_marker(LONG) and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: give --long"))
+    yield  # -m and -k deselect
+    if hasattr(config, "workerinput"):
+        cases = Counter(map(_claim, items))
+        items[:] = balanced_order(
+            items,
+            config.workerinput["workercount"],
+            takes_s=lambda item: _takes_s(item) / cases[_claim(item)],
+            alone=_is_alone,
+        )
+
+
+def _topology(item: pytest.Item) -> str:
+    return str(item.callspec.params.get("topology", "")) if hasattr(item, "callspec") else ""
+
+
+def _long_on(config: pytest.Config) -> Callable[[pytest.Item], Sequence[str]]:
+    """Topologies on which a scenario counts as long; none where topologies or a lab were asked for by name."""
+    if config.getoption("--topology") is not None or config.getoption("--lab") is not None:
+        return lambda _: ()
+    on_this_runtime = long_topologies(choose(config.getoption("--runtime"))[0])
+
+    def of(item: pytest.Item) -> Sequence[str]:
+        mark = item.get_closest_marker(MARK)
+        return (*on_this_runtime, *(mark.kwargs.get("long_on", ()) if mark else ()))
+
+    return of
+
+
+def _claim(item: pytest.Item) -> tuple[str, str]:
+    """A scenario on a topology; it may have several cases."""
+    return item.nodeid.partition("[")[0], _topology(item)
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    mark = item.get_closest_marker(MARK)
+    return mark is not None and _topology(item) in mark.kwargs.get("alone_on", ())
+
+
+def _takes_s(item: pytest.Item) -> float:
+    """Declared seconds of all cases on one topology; 0 for a skipped scenario."""
+    mark = item.get_closest_marker(MARK)
+    return 0.0 if mark is None or item.get_closest_marker("skip") else float(mark.kwargs["takes_s"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Lets idle workers steal scenarios, unless ``--dist`` asks for another scheduler."""
+    from xdist.scheduler import WorkStealingScheduling  # noqa: PLC0415 (only xdist itself calls this hook)
+
+    return WorkStealingScheduling(config, log) if config.option.dist == "load" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Runs a scenario's own code, and fails it as unknown if nobody saw what its faults did."""
+    try:
+        outcome = yield
+        if SCENARIO in pyfuncitem.stash:
+            pyfuncitem.stash[SCENARIO].check_faults_were_seen()
+    except BaseException as error:
+        late = _late(error, pyfuncitem)
+        pyfuncitem.stash[ERROR] = late or error
+        if late:
+            raise late from error
+        raise
+    return outcome
+
+
+def _late(error: BaseException, item: pytest.Item) -> LateError | None:
+    """A :class:`LateError` for a failure beside another worker's scenario while this one's driver was late."""
+    if isinstance(error, LateError) or not isinstance(error, Exception):
+        return None
+    if not rerun.may_rerun(item) or SCENARIO not in item.stash:
+        return None
+    late = item.stash[SCENARIO].late()
+    return LateError(f"{late}; {str(error).partition(chr(10))[0] or type(error).__name__}") if late else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the state of the lab to the report of a failure."""
+    report = yield
+    if report.when == "call" and report.failed and SCENARIO in item.stash:
+        add_section = getattr(report.longrepr, "addsection", lambda *_: None)
+        for name, content in item.stash[SCENARIO].surroundings():
+            add_section(name, content)
+    if report.when == "setup" and report.failed and UNKNOWN.upper() in str(report.longrepr):
+        item.user_properties.append(("verdict", UNKNOWN))
+        report.user_properties.append(("verdict", UNKNOWN))
+    return report
