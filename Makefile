@@ -21,7 +21,7 @@ INPUTS  ?= 1000000
 ROUNDS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs kill9 scenarios smoke scenarios-page refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
+.PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs kill9 scenarios smoke pages refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,7 +88,9 @@ scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it i
 smoke: $(VENV)/ready  ## Run the scenarios that continuous integration runs on every change, on gateway and mesh
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) -m smoke --topology gateway,mesh $(ARGS)
 
-scenarios-page: $(VENV)/ready  ## Write docs/scenarios.md, the catalogue of scenarios
+pages: $(VENV)/ready  ## Write every table and page that is derived from code: topologies, faults, scenarios, figures …
+	@$(BIN)/python -m docs.site.tables
+	@$(BIN)/python -m docs.site.figures --quote
 	@$(BIN)/python -m scenarios
 
 refusals-page: $(VENV)/ready  ## Try all that must not work, and write docs/refusals.md: who refused it, and why

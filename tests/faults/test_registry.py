@@ -41,7 +41,7 @@ def test_each_says_what_it_does_where_and_at_what(name: str) -> None:
 def test_the_table_of_the_page_is_as_the_registry_says() -> None:
     page = (CHECKOUT / "docs" / "faults.md").read_text()
 
-    assert table() in page, "write it anew: .venv/bin/python -m lab.faults"
+    assert table() in page, "make pages writes it"
 
 
 def test_each_fault_that_is_no_act_on_units_is_an_act_and_so_is_its_end() -> None:

@@ -32,7 +32,7 @@ def _written(folder: Path, source: str) -> Path:
 
 
 def test_the_page_of_scenarios_is_what_their_source_says() -> None:
-    assert page() == (CHECKOUT / "docs" / "scenarios.md").read_text(), "make scenarios-page writes it anew"
+    assert page() == (CHECKOUT / "docs" / "scenarios.md").read_text(), "make pages writes it anew"
 
 
 def test_every_scenario_of_the_house_is_in_the_catalogue_and_claims_something_of_its_own() -> None:

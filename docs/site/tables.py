@@ -1,0 +1,81 @@
+"""``make pages``: writes the tables that pages derive from code, between marks ``<!-- table: NAME -->``."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from docs.site.blocks import pages, write
+from docs.site.links import CHECKOUT
+from lab.checkers import CHECKERS
+from lab.faults import page as faults_page
+from lab.topologies import TOPOLOGIES, Support
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+RESILIENCE = (
+    *("deadlines", "retries", "retry_budget", "per_try_timeout", "attempts_reported", "hedging", "outlier_ejection"),
+    *("circuit_breaker", "health_checks", "failover", "draining", "slow_start"),
+)
+"""Capabilities that concern failing replicas, for docs/resilience.md; docs/architecture.md has all others."""
+
+
+def tables() -> dict[str, str]:
+    """Every derived table, by the name of its marks."""
+    others = [name for name in _capabilities() if name not in RESILIENCE]
+    return {
+        "topologies": _table(
+            ("name", "path", "why it is there"),
+            ((f"`{each.name}`", each.route, each.reason) for each in TOPOLOGIES.values()),
+        ),
+        "capabilities": _support(others),
+        "resilience": _support(RESILIENCE),
+        "checkers": _table(("checker", "asks"), ((f"`{name}`", _asks(name)) for name in CHECKERS)),
+        "faults": faults_page.table().strip(),
+    }
+
+
+def main() -> None:
+    """Writes all tables into the pages that have their marks."""
+    known = tables()
+    for page in pages():
+        if write(page, known):
+            print(f"written: {page.relative_to(CHECKOUT)}")  # noqa: T201 (a command prints)
+
+
+def _asks(checker: str) -> str:
+    """The question that a checker's module begins with."""
+    text = inspect.getdoc(sys.modules[CHECKERS[checker].__module__]) or ""
+    return text.partition("\n\n")[0].replace("\n", " ")
+
+
+def _capabilities() -> list[str]:
+    """Names of all capabilities that a topology has or lacks."""
+    some = next(iter(TOPOLOGIES.values())).capabilities
+    return [name for name in some.__dataclass_fields__ if isinstance(getattr(some, name), Support)]
+
+
+def _support(capabilities: Sequence[str]) -> str:
+    """One row a capability, one column for all topologies that are alike in these capabilities."""
+
+    def column(name: str) -> tuple[str, ...]:
+        return tuple(str(getattr(TOPOLOGIES[name].capabilities, each)) for each in capabilities)
+
+    alike = [(cells, list(names)) for cells, names in groupby(sorted(TOPOLOGIES, key=column), key=column)]
+    alike.sort(key=lambda group: list(TOPOLOGIES).index(group[1][0]))
+    heads = ("", *(", ".join(f"`{name}`" for name in names) for _, names in alike))
+    return _table(
+        heads,
+        ((each.replace("_", " "), *(cells[row] for cells, _ in alike)) for row, each in enumerate(capabilities)),
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+if __name__ == "__main__":
+    main()
