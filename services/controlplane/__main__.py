@@ -8,10 +8,10 @@ import logging
 
 from lab.transport import listen, new_server, run_service
 from lab.transport.audit import Audited
-from services.controlplane.apis import ADMITS, add_apis
-from services.controlplane.audit import METHODS, AuditLog, described
-from services.controlplane.publish import Publisher, Timeouts
-from services.controlplane.registry import Registry
+from services.controlplane.api.audit import METHODS, AuditLog, described
+from services.controlplane.api.server import ADMITS, add_apis
+from services.controlplane.publishing.publisher import Publisher, Timeouts
+from services.controlplane.registry.revisions import Registry
 
 log = logging.getLogger("controlplane")
 

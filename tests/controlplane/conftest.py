@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from services.controlplane.publish import Timeouts
-from services.controlplane.registry import Registry
+from services.controlplane.publishing.publisher import Timeouts
+from services.controlplane.registry.revisions import Registry
 from tests.controlplane.nodes import running, table_of
 from tests.controlplane.nodes import until as until_true
 

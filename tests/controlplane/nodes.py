@@ -17,13 +17,13 @@ from models.proto.control.v1 import (
     rules_pb2,
     rules_pb2_grpc,
 )
-from services.controlplane.apis import add_apis
-from services.controlplane.publish import Publisher, Timeouts
+from services.controlplane.api.server import add_apis
+from services.controlplane.publishing.publisher import Publisher, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from services.controlplane.registry import Event, Registry
+    from services.controlplane.registry.revisions import Event, Registry
 
 DEADLINE_S = 10.0
 

@@ -12,8 +12,8 @@ from lab.admin import AdminClient, RevisionInfo, Tables
 from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.document import RouteTable, Source
 from lab.routing.edits import with_use_cases
-from services.controlplane.publish import NOTHING_TO_LOAD, SKIPPED
-from services.controlplane.registry import Phase
+from services.controlplane.publishing.publisher import NOTHING_TO_LOAD, SKIPPED
+from services.controlplane.registry.revisions import Phase
 
 BOTH = {"v1": "ml-cluster-1", "v2": "ml-cluster-1"}
 USE_CASE = "ContinueWatchingRanking"

@@ -9,8 +9,8 @@ import pytest
 
 from lab.transport.audit import Act
 from models.proto.control.v1 import admin_pb2, faults_pb2
-from services.controlplane.audit import AuditLog, described
-from services.controlplane.registry import Registry
+from services.controlplane.api.audit import AuditLog, described
+from services.controlplane.registry.revisions import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

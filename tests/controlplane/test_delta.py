@@ -9,7 +9,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
 from lab.routing.resilience import Outliers, Policy
-from services.controlplane.subscribers import Subscriber
+from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, EXTENSION, empty_cluster, endpoints
 from services.controlplane.xds.store import ResourceStore

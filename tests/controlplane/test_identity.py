@@ -7,7 +7,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from lab.identity import Identity
-from services.controlplane.xds.identity import ForEnvoy, ForGrpc, why_not
+from services.controlplane.xds.identity import EnvoyTls, GrpcTls, identity_mismatch
 from services.controlplane.xds.resources import Resource, cluster, empty_cluster
 
 ONE, OTHER = "spiffe://lab.internal/model/ml-cluster-1", "spiffe://lab.internal/model/ml-cluster-2"
@@ -24,15 +24,15 @@ def context_of(resource: Resource) -> tls_pb2.CommonTlsContext:
 def test_exactly_the_clusters_behind_a_key_are_accepted(failover: str, accepted: list[str]) -> None:
     undressed = cluster("cw-ranker.v1", "ml-cluster-1", None, failover)
 
-    for_envoy = context_of(ForEnvoy("/secrets")(undressed)).combined_validation_context.default_validation_context
-    for_grpc = context_of(ForGrpc()(undressed)).validation_context
+    for_envoy = context_of(EnvoyTls("/secrets")(undressed)).combined_validation_context.default_validation_context
+    for_grpc = context_of(GrpcTls()(undressed)).validation_context
 
     assert accepted == [each.matcher.exact for each in for_envoy.match_typed_subject_alt_names]
     assert accepted == [each.exact for each in for_grpc.match_subject_alt_names]
 
 
 def test_another_failover_makes_another_version() -> None:
-    dress = ForEnvoy("/secrets")
+    dress = EnvoyTls("/secrets")
     versions = {dress(cluster("cw-ranker.v1", "ml-cluster-1", None, other)).version for other in ("", "a", "b")}
 
     assert len(versions) == 3
@@ -40,7 +40,7 @@ def test_another_failover_makes_another_version() -> None:
 
 def test_an_envoy_shows_the_certificate_that_its_own_files_lead_to() -> None:
     [source] = context_of(
-        ForEnvoy("/secrets")(cluster("cw-ranker.v1", "ml-cluster-1"))
+        EnvoyTls("/secrets")(cluster("cw-ranker.v1", "ml-cluster-1"))
     ).tls_certificate_sds_secret_configs
 
     assert source.sds_config.path_config_source.path == "/secrets/identity.yaml"
@@ -49,7 +49,7 @@ def test_an_envoy_shows_the_certificate_that_its_own_files_lead_to() -> None:
 def test_a_key_that_leads_nowhere_needs_no_dress() -> None:
     nowhere = empty_cluster("cw-ranker.v9")
 
-    assert nowhere == ForEnvoy("/secrets")(nowhere)
+    assert nowhere == EnvoyTls("/secrets")(nowhere)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,13 @@ def test_a_key_that_leads_nowhere_needs_no_dress() -> None:
     ],
 )
 def test_a_sidecar_is_who_its_certificate_says(identity: Identity | None, may: bool) -> None:  # noqa: FBT001 (a case)
-    assert may == (not why_not(identity, node="homepage-sidecar", role="sidecar", caller="homepage"))
+    assert may == (not identity_mismatch(identity, node="homepage-sidecar", role="sidecar", caller="homepage"))
 
 
 def test_a_caller_routes_by_itself_in_its_own_name() -> None:
     homepage = Identity("caller", "homepage")
 
-    assert not why_not(homepage, node="homepage-proxyless-1", role="proxyless", caller="homepage")
-    assert "may not be node" in why_not(homepage, node="search-proxyless-1", role="proxyless", caller="search")
+    assert not identity_mismatch(homepage, node="homepage-proxyless-1", role="proxyless", caller="homepage")
+    assert "may not be node" in identity_mismatch(
+        homepage, node="search-proxyless-1", role="proxyless", caller="search"
+    )

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import PublishError
-from services.controlplane.clock import Clock
-from services.controlplane.registry import Phase, Registry
+from services.controlplane.registry.clock import Clock
+from services.controlplane.registry.revisions import Phase, Registry
 from tests.controlplane.nodes import running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from services.controlplane.publish import Timeouts
+    from services.controlplane.publishing.publisher import Timeouts
     from tests.controlplane.nodes import ControlPlane
 
 # Root without its power to overlook who may write a file.
@@ -147,7 +147,7 @@ def test_a_disk_that_is_really_full_loses_nothing(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from lab.errors import RegistryError
-from services.controlplane.registry import Phase, Registry
+from services.controlplane.registry.revisions import Phase, Registry
 from tests.controlplane.nodes import running
 path = Path(sys.argv[1]) / "registry.sqlite"
 registry, stored = Registry(path), 0

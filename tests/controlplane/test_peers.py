@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import PublishError, StaleRevisionError
-from services.controlplane.registry import Registry
-from services.controlplane.store import Phase
+from services.controlplane.registry.revisions import Registry
+from services.controlplane.registry.store import Phase
 from tests.controlplane.nodes import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from services.controlplane.publish import Timeouts
+    from services.controlplane.publishing.publisher import Timeouts
     from tests.controlplane.nodes import ControlPlane
 
 ON_1, ON_2 = {"v1": "ml-cluster-1"}, {"v1": "ml-cluster-2"}

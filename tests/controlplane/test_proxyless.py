@@ -19,8 +19,8 @@ from lab.errors import PublishError
 from lab.transport import open_channel, xds
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
-from services.controlplane.publish import Timeouts
-from services.controlplane.registry import Phase
+from services.controlplane.publishing.publisher import Timeouts
+from services.controlplane.registry.revisions import Phase
 from services.controlplane.xds.resources import LISTENER
 from tests.controlplane.nodes import Replica
 from tests.parts import Model
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from lab.routing.document import RouteTable
-    from services.controlplane.store import Event
+    from services.controlplane.registry.store import Event
     from tests.controlplane.nodes import ControlPlane
 
 CLUSTER = "ml-cluster-1"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import LabError
-from services.controlplane.registry import Phase, Registry, StoredReplica
+from services.controlplane.registry.revisions import Phase, Registry, StoredReplica
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +123,7 @@ def test_what_rests_on_a_revision_of_another_process_is_stored_whole(registry: R
 _WRITER = """
 import sys
 from pathlib import Path
-from services.controlplane.registry import Phase, Registry
+from services.controlplane.registry.revisions import Phase, Registry
 registry = Registry(Path(sys.argv[1]))
 before = None
 while True:

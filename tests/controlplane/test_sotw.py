@@ -12,7 +12,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
-from services.controlplane.subscribers import Subscriber
+from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER
 from services.controlplane.xds.sotw import SotwStream
 from services.controlplane.xds.store import ResourceStore

@@ -16,15 +16,15 @@ import pytest
 
 from lab.errors import RegistryError, StaleRevisionError
 from lab.transport.audit import Act
-from services.controlplane.registry import Registry, open_store
-from services.controlplane.store import Acknowledgement, Event, NewRevision, Phase, StoredReplica
+from services.controlplane.registry.revisions import Registry, open_store
+from services.controlplane.registry.store import Acknowledgement, Event, NewRevision, Phase, StoredReplica
 from tests.controlplane.nodes import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from services.controlplane.publish import Timeouts
-    from services.controlplane.store import Store
+    from services.controlplane.publishing.publisher import Timeouts
+    from services.controlplane.registry.store import Store
 
 DOCUMENT: dict[str, Any] = {"use_cases": {}, "models": {}, "clusters": {"ml-cluster-1": {"replicas": 1}}}
 ACT = Act(1_700_000_000_000_000_000, "spiffe://lab.internal/operator/cli", "control-plane", "Admin/Publish", "a.yaml")
@@ -278,7 +278,7 @@ async def test_a_follower_that_was_away_goes_on_where_it_was(registry: Registry,
 
 _FOLLOWER = """
 import asyncio, sys
-from services.controlplane.registry import Registry
+from services.controlplane.registry.revisions import Registry
 async def follow():
     async for happened in Registry(sys.argv[1]).follow("control-plane-2"):
         print(happened.revision, flush=True)
@@ -318,8 +318,8 @@ async def test_a_control_plane_publishes_and_its_successor_goes_on(where: str, t
 
 _WRITER = """
 import sys
-from services.controlplane.registry import Registry
-from services.controlplane.store import Phase
+from services.controlplane.registry.revisions import Registry
+from services.controlplane.registry.store import Phase
 registry = Registry(sys.argv[1])
 while True:
     revision, _ = registry.append({"use_cases": {"B": {"pad": "x" * 2000}}}, author="writer", comment="")

@@ -36,7 +36,7 @@ from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
 from models.rest import Resource, Rest
 from models.stub.admission import Held, Refused, select
-from services.controlplane.subscribers import Subscriber
+from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER
 from services.controlplane.xds.sotw import SotwStream

@@ -13,7 +13,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.routing.keys import is_routing_key
 from services.controlplane.xds import names
-from services.controlplane.xds.identity import in_plaintext
+from services.controlplane.xds.identity import plaintext
 from services.controlplane.xds.idle import Idle
 from services.controlplane.xds.keys import NAME as KEY_LIST
 from services.controlplane.xds.names import NAME as NAMES
@@ -33,8 +33,8 @@ from services.controlplane.xds.tenants import NAME as TENANTS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from services.controlplane.subscribers import Subscriber
-    from services.controlplane.xds.identity import Dress
+    from services.controlplane.nodes.subscribers import Subscriber
+    from services.controlplane.xds.identity import TransportSocket
     from services.controlplane.xds.store import ResourceStore
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class DeltaStream:
     Args:
         store: what there is.
         subscriber: the node.
-        dress: makes of a cluster what the node is told.
+        transport_socket: makes of a cluster what the node is told.
         caller: whose keys alone it may use; None if it may use all.
         shared: whether all callers send to it, so that it lets each use what that one may.
         idle: says which clusters it has no use for; none, if left out.
@@ -62,7 +62,7 @@ class DeltaStream:
         self,
         store: ResourceStore,
         subscriber: Subscriber,
-        dress: Dress = in_plaintext,
+        transport_socket: TransportSocket = plaintext,
         *,
         caller: str | None = None,
         shared: bool = False,
@@ -70,7 +70,7 @@ class DeltaStream:
     ) -> None:
         self.node = subscriber.node
         self._store = store
-        self._dress = dress
+        self._transport_socket = transport_socket
         self._subscriber = subscriber
         self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
         self._progress = Progress(subscriber, store.subscribers.generation)
@@ -252,7 +252,7 @@ class DeltaStream:
         if type_url == ENDPOINTS:
             return self._store.get(type_url, name) if may_use else endpoints(name, ())
         key = names.key_of(name)
-        found = self._dress(self._store.get(type_url, key)) if may_use else empty_cluster(key)
+        found = self._transport_socket(self._store.get(type_url, key)) if may_use else empty_cluster(key)
         return found if name == key else names.renamed(found, name)
 
     def _why_not(self, type_url: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """Identity in xDS: whom a node may speak for, and how it is told to know the models that it is sent to.
 
-What the store holds is the same for all nodes and says nothing of certificates. A cluster is dressed for the node that
+What the store holds is the same for all nodes and says nothing of certificates. A cluster is secured for the node that
 asks for it, on its way out: an Envoy takes its certificate from files that it named itself, gRPC from a provider in its
 bootstrap; both accept nobody but the model cluster that the routing key leads to.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SOCKET = "envoy.transport_sockets.tls"
 
 
-def why_not(identity: Identity | None, *, node: str, role: str, caller: str) -> str:
+def identity_mismatch(identity: Identity | None, *, node: str, role: str, caller: str) -> str:
     """Why whoever has proved to be this may not be that node; empty if it may, and where nobody proves anything.
 
     A sidecar speaks for the caller that its own name names, so what it may use (:func:`caller_of`) is proved with that.
@@ -53,20 +53,20 @@ def caller_of(identity: Identity | None) -> str | None:
     return (identity.caller or None) if identity is not None else None
 
 
-class Dress(Protocol):
+class TransportSocket(Protocol):
     """Makes of a cluster of the store what one node is told."""
 
     def __call__(self, cluster: Resource) -> Resource:
-        """The cluster in its dress."""
+        """The cluster with its transport socket."""
 
 
-def in_plaintext(cluster: Resource) -> Resource:
+def plaintext(cluster: Resource) -> Resource:
     """For a node whose connections prove nothing: as it is."""
     return cluster
 
 
 @dataclass(slots=True)
-class ForEnvoy:
+class EnvoyTls:
     """For an Envoy.
 
     Attributes:
@@ -81,7 +81,7 @@ class ForEnvoy:
             common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=each)
             for each in _exactly(cluster)
         ]
-        return _dressed(
+        return _secured(
             cluster,
             tls_pb2.CommonTlsContext(
                 # As a client an Envoy stops at 1.2 by default.
@@ -111,23 +111,23 @@ class ForEnvoy:
 
 
 @dataclass(slots=True)
-class ForGrpc:
+class GrpcTls:
     """For gRPC clients, which all are told the same, and all of it whenever something changes."""
 
-    _dressed: dict[str, tuple[str, Resource]] = field(default_factory=dict)
+    _secured: dict[str, tuple[str, Resource]] = field(default_factory=dict)
 
     def __call__(self, cluster: Resource) -> Resource:
         """The cluster, with a certificate to show and one to want."""
-        version, dressed = self._dressed.get(cluster.name, ("", cluster))
+        version, secured = self._secured.get(cluster.name, ("", cluster))
         if version != cluster.version:
-            dressed = self._dress(cluster)
-            self._dressed[cluster.name] = (cluster.version, dressed)
-        return dressed
+            secured = self._secure(cluster)
+            self._secured[cluster.name] = (cluster.version, secured)
+        return secured
 
     @staticmethod
-    def _dress(cluster: Resource) -> Resource:
+    def _secure(cluster: Resource) -> Resource:
         provider = common_pb2.CertificateProviderPluginInstance(instance_name=CERTIFICATES)
-        return _dressed(
+        return _secured(
             cluster,
             # It enforces the deprecated list of names alone, and refuses parameters of TLS.
             tls_pb2.CommonTlsContext(
@@ -143,7 +143,7 @@ def _exactly(cluster: Resource) -> list[string_pb2.StringMatcher]:
     return [string_pb2.StringMatcher(exact=Identity("model", each).uri) for each in cluster.model_clusters]
 
 
-def _dressed(cluster: Resource, context: tls_pb2.CommonTlsContext) -> Resource:
+def _secured(cluster: Resource, context: tls_pb2.CommonTlsContext) -> Resource:
     if not cluster.model_clusters:
         return cluster  # nobody is behind it
     body = _with_socket(cluster.body, context)
@@ -152,9 +152,9 @@ def _dressed(cluster: Resource, context: tls_pb2.CommonTlsContext) -> Resource:
     return replace(cluster, version=version, body=body, grpc_body=grpc_body)
 
 
-def _with_socket(undressed: any_pb2.Any, context: tls_pb2.CommonTlsContext) -> any_pb2.Any:
+def _with_socket(plaintext_body: any_pb2.Any, context: tls_pb2.CommonTlsContext) -> any_pb2.Any:
     message = cluster_pb2.Cluster()
-    undressed.Unpack(message)
+    plaintext_body.Unpack(message)
     socket, body = any_pb2.Any(), any_pb2.Any()
     socket.Pack(tls_pb2.UpstreamTlsContext(common_tls_context=context), deterministic=True)
     message.transport_socket.CopyFrom(base_pb2.TransportSocket(name=_SOCKET, typed_config=socket))

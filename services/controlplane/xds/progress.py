@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from services.controlplane.xds.resources import ENDPOINTS
 
 if TYPE_CHECKING:
-    from services.controlplane.subscribers import Subscriber
+    from services.controlplane.nodes.subscribers import Subscriber
     from services.controlplane.xds.resources import Resource
 
 Name = tuple[str, str]

@@ -12,9 +12,9 @@ import grpc.aio
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from lab.transport import peer_identity
-from services.controlplane.subscribers import Subscriber
+from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.identity import ForEnvoy, ForGrpc, caller_of, in_plaintext, why_not
+from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
 from services.controlplane.xds.idle import Idle
 from services.controlplane.xds.sotw import SotwStream
 
@@ -71,7 +71,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
     def __init__(self, store: ResourceStore, clusters_idle_after_s: float = 0.0) -> None:
         self._store = store
         self.clusters_idle_after_s = clusters_idle_after_s
-        self._for_grpc = ForGrpc()
+        self._for_grpc = GrpcTls()
         self._envoys: dict[str, DeltaStream] = {}
 
     def reported(self, node: str, used: Mapping[str, bool]) -> bool:
@@ -92,10 +92,10 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             return
         subscriber = subscriber_of(first.node, context, "sidecar")
         identity = await checked(first.node, subscriber, context)
-        dress = in_plaintext if identity is None else ForEnvoy(_said(first.node, "secrets"))
+        socket = plaintext if identity is None else EnvoyTls(_said(first.node, "secrets"))
         shared = subscriber.role == _SHARED
         idle = Idle(self.clusters_idle_after_s)
-        stream = DeltaStream(self._store, subscriber, dress, caller=caller_of(identity), shared=shared, idle=idle)
+        stream = DeltaStream(self._store, subscriber, socket, caller=caller_of(identity), shared=shared, idle=idle)
         self._envoys[subscriber.node] = stream
         try:
             async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
@@ -116,8 +116,8 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             return
         subscriber = subscriber_of(first.node, context, "proxyless")
         identity = await checked(first.node, subscriber, context)
-        dress = in_plaintext if identity is None else self._for_grpc
-        stream = SotwStream(self._store, subscriber, first.node.cluster, dress)
+        socket = plaintext if identity is None else self._for_grpc
+        stream = SotwStream(self._store, subscriber, first.node.cluster, socket)
         async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
             async for response in responses:
                 yield response
@@ -182,7 +182,7 @@ async def checked(
 ) -> Identity | None:
     """What the connection has proved, None if it proves nothing; ends the call of one who is not what it says."""
     identity = peer_identity(context)
-    reason = why_not(identity, node=subscriber.node, role=subscriber.role, caller=node.cluster)
+    reason = identity_mismatch(identity, node=subscriber.node, role=subscriber.role, caller=node.cluster)
     if reason:
         log.warning("turned away: %s", reason)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)

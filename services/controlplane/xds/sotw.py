@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.transport.xds import LISTENER as LISTENER_NAME
-from services.controlplane.xds.identity import in_plaintext
+from services.controlplane.xds.identity import plaintext
 from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER, endpoints, key_of_endpoint_set
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from services.controlplane.subscribers import Subscriber
-    from services.controlplane.xds.identity import Dress
+    from services.controlplane.nodes.subscribers import Subscriber
+    from services.controlplane.xds.identity import TransportSocket
     from services.controlplane.xds.resources import Resource
     from services.controlplane.xds.store import ResourceStore
 
@@ -40,13 +40,15 @@ class SotwStream:
         store: what there is.
         subscriber: the node.
         caller: for whom it sends.
-        dress: makes of a cluster what the node is told.
+        transport_socket: makes of a cluster what the node is told.
     """
 
-    def __init__(self, store: ResourceStore, subscriber: Subscriber, caller: str, dress: Dress = in_plaintext) -> None:
+    def __init__(
+        self, store: ResourceStore, subscriber: Subscriber, caller: str, transport_socket: TransportSocket = plaintext
+    ) -> None:
         self.node = subscriber.node
         self._store = store
-        self._dress = dress
+        self._transport_socket = transport_socket
         self._subscriber = subscriber
         self._caller = caller
         self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
@@ -133,7 +135,7 @@ class SotwStream:
     def _clusters(self, generation: int) -> discovery_pb2.DiscoveryResponse | None:
         subscription = self._subscriptions[CLUSTER]
         found = (self._store.find(CLUSTER, name) for name in sorted(self._keys & subscription.sent.keys()))
-        held = [self._dress(each) for each in found if each is not None]
+        held = [self._transport_socket(each) for each in found if each is not None]
         changed = [each for each in held if each.version != subscription.sent[each.name]]
         subscription.changed.clear()
         if not changed:

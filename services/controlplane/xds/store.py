@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from services.controlplane.subscribers import Subscribers
+from services.controlplane.nodes.subscribers import Subscribers
 from services.controlplane.xds.keys import NAME as KEY_LIST
 from services.controlplane.xds.keys import key_list, shared_key_list
 from services.controlplane.xds.resources import (

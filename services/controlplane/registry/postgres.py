@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RegistryError
-from services.controlplane.statements import APPEND_ONLY, SCHEMA, Rows, SqlStore
+from services.controlplane.registry.sql_store import APPEND_ONLY, SCHEMA, SqlSession, SqlStore
 
 try:
     import psycopg
@@ -91,7 +91,7 @@ class PostgresStore(SqlStore):
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._rows = _Session(address)
+        self._rows = _PostgresSession(address)
         super().__init__(self._rows)
 
     async def changes(self, follower: str) -> AsyncGenerator[None]:
@@ -128,7 +128,7 @@ class PostgresStore(SqlStore):
         return {name.removeprefix(_FOLLOWER) for [name] in rows}
 
 
-class _Session(Rows):
+class _PostgresSession(SqlSession):
     """A session of the database, which comes back when the server has been away.
 
     Attributes:

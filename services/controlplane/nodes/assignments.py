@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from services.controlplane.differences import differing
-from services.controlplane.membership import Assignment, Version
+from services.controlplane.registry.table_diff import changed_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,7 +14,27 @@ if TYPE_CHECKING:
     from lab.routing.document import ModelVersion
 
 
-class _Known(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model version to hold."""
+
+    routing_key: str
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the replicas of a cluster are to hold."""
+
+    versions: tuple[Version, ...]
+    keys: frozenset[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", frozenset(each.routing_key for each in self.versions))
+
+
+class _KnownTable(NamedTuple):
     """What a mapping of versions places, told by what differs from the mapping before.
 
     Attributes:
@@ -32,7 +52,7 @@ class Placements:
     """
 
     def __init__(self) -> None:
-        self._known = [_Known({}, {})]  # in the order in which they were asked about
+        self._known = [_KnownTable({}, {})]  # in the order in which they were asked about
         self._latest: dict[str, Assignment] = {}  # what the last of them places
 
     def of(self, versions: Mapping[str, ModelVersion]) -> Mapping[str, Assignment]:
@@ -53,7 +73,7 @@ class Placements:
         for cluster in self._differing_since(oldest):
             held = self._held(cluster, oldest)
             together[cluster] = _together(held[place - oldest] for place in places)
-        self._known = [_Known(self._known[oldest].versions, {}), *self._known[oldest + 1 :]]
+        self._known = [_KnownTable(self._known[oldest].versions, {}), *self._known[oldest + 1 :]]
         return _without_empty(self._latest, together)
 
     def _differing_since(self, place: int) -> set[str]:
@@ -75,7 +95,7 @@ class Placements:
         before = self._latest
         changed = _changed(before, self._known[-1].versions, versions)
         self._latest = _without_empty(before, changed)
-        self._known.append(_Known(versions, {cluster: before.get(cluster, _NOTHING) for cluster in changed}))
+        self._known.append(_KnownTable(versions, {cluster: before.get(cluster, _NOTHING) for cluster in changed}))
         return len(self._known) - 1
 
 
@@ -88,7 +108,7 @@ def _changed(
     """What ``after`` places where it differs from ``before``, the placements of which are ``base``."""
     gone: dict[str, set[str]] = defaultdict(set)
     come: dict[str, dict[str, Version]] = defaultdict(dict)
-    for key in [*differing(after, before), *(before.keys() - after.keys())]:
+    for key in [*changed_entries(after, before), *(before.keys() - after.keys())]:
         if key in before:
             for cluster in _clusters(before[key]):
                 gone[cluster].add(key)

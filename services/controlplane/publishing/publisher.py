@@ -25,18 +25,19 @@ from lab.errors import PublishError, RegistryError, StaleRevisionError
 from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
 from lab.routing.validators import timeout_seconds
-from services.controlplane.fleet import Fleet
-from services.controlplane.membership import Member
-from services.controlplane.peers import LOST_S, Following, Leading, Peers, follow
-from services.controlplane.remembering import Remembering, complaining
-from services.controlplane.store import Acknowledgement, Event, Phase
-from services.controlplane.waiting import Tell, Waiting, told
+from services.controlplane.nodes.membership import Member
+from services.controlplane.publishing.fleet import Fleet
+from services.controlplane.publishing.peers import LOST_S, FollowerSync, LeaderSync, Peers, follow
+from services.controlplane.publishing.phase_progress import PhaseProgress, Report, reporting
+from services.controlplane.publishing.replica_snapshot import ReplicaSnapshot
+from services.controlplane.registry.revisions import best_effort
+from services.controlplane.registry.store import Acknowledgement, Event, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 
-    from services.controlplane.peers import Course
-    from services.controlplane.registry import Registry
+    from services.controlplane.publishing.peers import PhaseSync
+    from services.controlplane.registry.revisions import Registry
 
 log = logging.getLogger(__name__)
 
@@ -95,15 +96,15 @@ class Publisher:
     _retiring: list[RouteTable] = field(default_factory=list)
     _background: set[asyncio.Task[None]] = field(default_factory=set)
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _remembering: Remembering = field(init=False)
+    _replica_snapshot: ReplicaSnapshot = field(init=False)
 
     def __post_init__(self) -> None:
         self.fleet = Fleet(self._replicas_changed, self.registry.clock.now_ns)
-        self._remembering = Remembering(self.registry, self.fleet.membership.members_of)
+        self._replica_snapshot = ReplicaSnapshot(self.registry, self.fleet.membership.members_of)
         self.peers = Peers(self.registry, self.name)
 
     def _replicas_changed(self, clusters: Collection[str]) -> None:
-        self._remembering.changed(clusters)
+        self._replica_snapshot.changed(clusters)
 
     def restore(self) -> None:
         """Puts the revision in force back after a restart.
@@ -139,7 +140,7 @@ class Publisher:
         comment: str,
         expected_revision: int,
         progress: Callable[[int, Event], None],
-        waiting: Callable[[int, Waiting], None] = lambda *_: None,
+        waiting: Callable[[int, PhaseProgress], None] = lambda *_: None,
         called_ns: int = 0,
         unsafe_skip_phases: bool = False,
     ) -> int:
@@ -188,7 +189,7 @@ class Publisher:
                 progress(revision, self.registry.record(revision, phase, detail, tuple(acknowledgements)))
 
             sent = _Sent()
-            course = Leading(self.peers, revision, record)
+            course = LeaderSync(self.peers, revision, record)
             carry_out = self._break_before_make if unsafe_skip_phases else self._make_before_break
             try:
                 await carry_out(revision, table, sent, course, lambda seen: waiting(revision, seen))
@@ -197,7 +198,7 @@ class Publisher:
                 acknowledgements = self.acknowledgements(sent)
                 await self._put_back()
                 # What cannot be stored now is stored by the next control plane: it finds a publish that was cut off.
-                with complaining(), suppress(StaleRevisionError):  # another control plane has taken this one for lost
+                with best_effort(), suppress(StaleRevisionError):  # another control plane has taken this one for lost
                     record(Phase.FAILED, str(error), acknowledgements)
                 raise PublishError(str(error)) from error
             if unsafe_skip_phases:
@@ -216,7 +217,7 @@ class Publisher:
     def _is_known(self, revision: int) -> bool:
         return revision <= max(self.revision, self.peers.latest)
 
-    async def _follow(self, course: Following) -> None:
+    async def _follow(self, course: FollowerSync) -> None:
         """Carries out what another control plane publishes, or puts back what it could not."""
         async with self._lock:
             revision, sent = course.revision, _Sent()
@@ -240,7 +241,7 @@ class Publisher:
             self.peers.latest = max(self.peers.latest, revision)
 
     async def _make_before_break(
-        self, revision: int, table: RouteTable, sent: _Sent, course: Course, tell: Tell
+        self, revision: int, table: RouteTable, sent: _Sent, course: PhaseSync, report: Report
     ) -> None:
         fleet, limit_s = self.fleet, self.timeouts.acknowledge
         sidecars, routers = fleet.store.subscribers, fleet.feed.subscribers
@@ -253,7 +254,7 @@ class Publisher:
             fleet.assign(revision, [self.table, *self._retiring, table])
             await course.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
             loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
-            await told(loading, tell, lambda: Waiting.for_loading(fleet.membership, needed))
+            await reporting(loading, report, lambda: PhaseProgress.for_loading(fleet.membership, needed))
         await course.reached(Phase.LOADED, NOTHING_TO_LOAD if there else "")
         placed = fleet.place(table)
         sent.xds, sent.xds_ns = placed.xds, self.registry.clock.now_ns()
@@ -264,7 +265,7 @@ class Publisher:
             routers.wait_applied(placed.rules, timeout_s=limit_s),
         )
         streams = ((sidecars, placed.xds), (routers, placed.rules))
-        await told(knowing, tell, lambda: Waiting.for_nodes(Phase.ENDPOINTS, *streams))
+        await reporting(knowing, report, lambda: PhaseProgress.for_nodes(Phase.ENDPOINTS, *streams))
         if placed.has_new and len(sidecars):  # until it has, one that moves is answered where it was
             await asyncio.sleep(self.timeouts.settle)
         await course.reached(Phase.ENDPOINTS)
@@ -272,11 +273,11 @@ class Publisher:
         sent.rules_ns = self.registry.clock.now_ns()
         await course.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
         deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
-        await told(deciding, tell, lambda: Waiting.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
+        await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
         await course.reached(Phase.CONVERGED, acknowledgements=self.acknowledgements(sent))
 
     async def _break_before_make(
-        self, revision: int, table: RouteTable, sent: _Sent, course: Course, tell: Tell
+        self, revision: int, table: RouteTable, sent: _Sent, course: PhaseSync, report: Report
     ) -> None:
         """What a control plane without phases does, for demonstration.
 
@@ -295,7 +296,7 @@ class Publisher:
         fleet.store.subscribers.mark_revision(revision)
         routers = fleet.feed.subscribers
         deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
-        await told(deciding, tell, lambda: Waiting.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
+        await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
         await course.reached(Phase.CONVERGED, SKIPPED, self.acknowledgements(sent))
 
     def acknowledgements(self, sent: _Sent) -> list[Acknowledgement]:
@@ -331,7 +332,7 @@ class Publisher:
                 self._keep_only_wanted()
             else:
                 self.fleet.keep_only_routes([self.table, *self._retiring])
-            with complaining(), suppress(StaleRevisionError):  # another control plane was sooner
+            with best_effort(), suppress(StaleRevisionError):  # another control plane was sooner
                 self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:
@@ -351,14 +352,14 @@ class Publisher:
     async def _fail_later(self, revisions: Iterable[int]) -> None:
         await asyncio.sleep(self.timeouts.retire)
         for revision in revisions:
-            with complaining():
+            with best_effort():
                 self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
 
     async def cancel_background(self) -> None:
         """Ends what is still to be done later; a restart takes it up again."""
         for task in self._background:
             task.cancel()
-        self._remembering.finish()
+        self._replica_snapshot.finish()
         await asyncio.gather(*self._background, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
@@ -367,7 +368,7 @@ class Publisher:
         task.add_done_callback(self._background.discard)
 
 
-async def _telling(work: Awaitable[None], course: Following) -> bool:
+async def _telling(work: Awaitable[None], course: FollowerSync) -> bool:
     """Whether it was carried out; if not, who leads it is told why."""
     try:
         await work

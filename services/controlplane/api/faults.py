@@ -8,13 +8,13 @@ import grpc
 
 from lab.routing.document import RouteTable
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, rules_pb2
-from services.controlplane.rules import whole_update
+from services.controlplane.publishing.rules_feed import whole_update
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from services.controlplane.publish import Publisher
-    from services.controlplane.subscribers import Subscriber
+    from services.controlplane.nodes.subscribers import Subscriber
+    from services.controlplane.publishing.publisher import Publisher
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.controlplane.placement import Placements
+from services.controlplane.nodes.assignments import Placements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -17,11 +17,11 @@ from models.proto.control.v1 import (
     rules_pb2,
     rules_pb2_grpc,
 )
-from services.controlplane.admin import AdminServicer
-from services.controlplane.audit import AuditLog
-from services.controlplane.faults import FaultsServicer
-from services.controlplane.registration import ReplicasServicer
-from services.controlplane.rules import RulesServicer
+from services.controlplane.api.admin import AdminServicer
+from services.controlplane.api.audit import AuditLog
+from services.controlplane.api.faults import FaultsServicer
+from services.controlplane.api.registration import ReplicasServicer
+from services.controlplane.api.rules import RulesServicer
 from services.controlplane.xds.load_reports import LoadReports
 from services.controlplane.xds.service import Discovery
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
-    from services.controlplane.publish import Publisher
+    from services.controlplane.publishing.publisher import Publisher
 
 
 ADMITS: Mapping[str, Collection[str]] = {

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RegistryError
-from services.controlplane.clock import Clock
-from services.controlplane.differences import applied, difference
-from services.controlplane.sqlite import SqliteStore
-from services.controlplane.store import Event, NewRevision, Phase, StoredReplica
+from services.controlplane.registry.clock import Clock
+from services.controlplane.registry.sqlite import SqliteStore
+from services.controlplane.registry.store import Event, NewRevision, Phase, StoredReplica
+from services.controlplane.registry.table_diff import apply_diff, diff
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
     from lab.transport.audit import Act
-    from services.controlplane.store import Acknowledgement, Happened, Store, StoredRevision
+    from services.controlplane.registry.store import Acknowledgement, Store, StoredEvent, StoredRevision
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def open_store(where: Path | str) -> Store:
     """
     if str(where).startswith(POSTGRESQL):
         # Its library is an extra.
-        from services.controlplane.postgres import PostgresStore  # noqa: PLC0415
+        from services.controlplane.registry.postgres import PostgresStore  # noqa: PLC0415
 
         return PostgresStore(str(where))
     return SqliteStore(Path(where))
@@ -109,7 +109,7 @@ class Registry:
         if replaces is not None and replaces[0] in self._weights:
             base, before = replaces
             whole, changes = self._weights[base]
-            text = _json(difference(before, document))
+            text = _json(diff(before, document))
             if changes + len(text) <= whole:
                 return base, text, (whole, changes + len(text))
         text = _json(document)
@@ -127,7 +127,7 @@ class Registry:
         self._store.record(revision, event, acknowledgements)
         return event
 
-    async def follow(self, follower: str, after: int = 0) -> AsyncGenerator[Happened]:
+    async def follow(self, follower: str, after: int = 0) -> AsyncGenerator[StoredEvent]:
         """Every event after one of that number, in order, as soon as it is stored, by whomever; for ever.
 
         Whatever the store says of changes, or fails to, it goes on from the last event that was seen here.
@@ -224,7 +224,7 @@ class Registry:
                 changes.append(json.loads(text))
             document: dict[str, Any] = changes.pop()
             for change in reversed(changes):
-                document = applied(document, change)
+                document = apply_diff(document, change)
         except (ValueError, LookupError, TypeError) as error:
             raise self._store.damaged(f"revision {revision} cannot be read: {error}") from error
         return document
@@ -255,6 +255,19 @@ class Registry:
     def replicas(self) -> list[StoredReplica]:
         """Who was registered last."""
         return self._store.replicas()
+
+
+@contextmanager
+def best_effort(subject: str = "") -> Iterator[None]:
+    """Logs a :class:`RegistryError` and goes on: for writes that must not stop what they record.
+
+    Args:
+        subject: begins the message.
+    """
+    try:
+        yield
+    except RegistryError as error:
+        log.error("%s%s", subject, error)  # noqa: TRY400 (the message says it all)
 
 
 def _json(document: dict[str, Any]) -> str:

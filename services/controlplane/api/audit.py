@@ -9,21 +9,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from google.protobuf import timestamp_pb2
 
-from lab.errors import RegistryError
 from lab.transport.audit import REFUSED, Act, in_one_line
 from models.proto.control.v1 import acts_pb2, admin_pb2, faults_pb2
+from services.controlplane.registry.revisions import best_effort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from google.protobuf.message import Message
 
-    from services.controlplane.registry import Registry
+    from services.controlplane.registry.revisions import Registry
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class AuditLog:
 
     def end(self, number: int, status: str, reason: str) -> None:
         """What has become of it; done it is, whether that can be written down or not."""
-        with _complaining():
+        with best_effort("audit log: "):
             self._registry.end_act(number, status, reason)
 
     def take_over(self, unit: str, acts: Iterable[acts_pb2.Act]) -> None:
@@ -75,7 +74,7 @@ class AuditLog:
                 log.warning("not in the audit log, which has enough of these: %s, %s: %s", act.who, act.what, reason)
                 return
             self._refusals.append(now)
-        with _complaining():
+        with best_effort("audit log: "):
             self._registry.end_act(self._registry.begin_act(act), status, reason)
 
     def acts(self, last: int) -> list[acts_pb2.Act]:
@@ -83,7 +82,7 @@ class AuditLog:
         return [
             acts_pb2.Act(
                 number=number,
-                at=_timestamp(act.at_ns),
+                at=timestamp(act.at_ns),
                 who=act.who,
                 unit=act.unit,
                 what=act.what,
@@ -93,14 +92,6 @@ class AuditLog:
             )
             for number, act, status, reason in self._registry.acts(last)
         ]
-
-
-@contextmanager
-def _complaining() -> Iterator[None]:
-    try:
-        yield
-    except RegistryError as error:
-        log.error("audit log: %s", error)  # noqa: TRY400 (the message says it all)
 
 
 def described(request: Message) -> str:
@@ -124,6 +115,7 @@ def _unix_ns(at: timestamp_pb2.Timestamp) -> int:
     return at.seconds * 1_000_000_000 + at.nanos
 
 
-def _timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:
+def timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:
+    """Unix nanoseconds as a message."""
     seconds, nanos = divmod(unix_ns, 1_000_000_000)
     return timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)

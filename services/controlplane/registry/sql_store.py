@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import StaleRevisionError
 from lab.transport.audit import Act
-from services.controlplane.store import Acknowledgement, Event, Happened, Phase, StoredReplica, StoredRevision
+from services.controlplane.registry.store import (
+    Acknowledgement,
+    Event,
+    Phase,
+    StoredEvent,
+    StoredReplica,
+    StoredRevision,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from lab.errors import RegistryError
-    from services.controlplane.store import NewRevision
+    from services.controlplane.registry.store import NewRevision
 
 # {key}: a number that counts up by itself; {number}: one of 64 bits; {strict}: types are held to.
 SCHEMA = """
@@ -88,7 +95,7 @@ _ENDS = (Phase.CONVERGED.value, Phase.FAILED.value)
 _ALL = 2**62
 
 
-class Rows(ABC):
+class SqlSession(ABC):
     """A database that speaks SQL, with ``?`` for each parameter."""
 
     @abstractmethod
@@ -128,7 +135,7 @@ class SqlStore:
         db: where to.
     """
 
-    def __init__(self, db: Rows) -> None:
+    def __init__(self, db: SqlSession) -> None:
         self._db = db
         self.damaged = db.damaged
 
@@ -217,18 +224,18 @@ class SqlStore:
         row = self._db.row("SELECT base, document FROM revisions WHERE revision = ?", (revision,))
         return (row[0], row[1]) if row else None
 
-    def events(self, after: int) -> list[Happened]:
+    def events(self, after: int) -> list[StoredEvent]:
         """All events with a greater number, in order."""
         return self._happened("WHERE id > ? ORDER BY id", (after,))
 
-    def latest_event(self) -> Happened | None:
+    def latest_event(self) -> StoredEvent | None:
         """The one with the greatest number, or None."""
         return next(iter(self._happened("ORDER BY id DESC LIMIT 1")), None)
 
-    def _happened(self, which: str, parameters: Sequence[Any] = ()) -> list[Happened]:
+    def _happened(self, which: str, parameters: Sequence[Any] = ()) -> list[StoredEvent]:
         rows = self._db.rows(f"{_EVENTS} {which}", parameters)
         return [
-            Happened(number, revision, Event(Phase(phase), at_ns, detail))
+            StoredEvent(number, revision, Event(Phase(phase), at_ns, detail))
             for number, revision, phase, at_ns, detail in rows
         ]
 

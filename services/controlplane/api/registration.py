@@ -11,13 +11,14 @@ import grpc.aio
 
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
-from services.controlplane.membership import HOST_TIMEOUT_S, Member
+from services.controlplane.nodes.membership import HOST_TIMEOUT_S, Member
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from services.controlplane.audit import AuditLog
-    from services.controlplane.membership import Membership, Version
+    from services.controlplane.api.audit import AuditLog
+    from services.controlplane.nodes.assignments import Version
+    from services.controlplane.nodes.membership import Membership
 
 log = logging.getLogger(__name__)
 

@@ -1,19 +1,32 @@
-"""The SQLite file under the registry: opened with care, and every error of it told in one line with the way out."""
+"""A registry's store in an SQLite file: the default, of control planes on one machine.
+
+Who follows it holds a lock on a file of its name beside it, which ends with its process, however that ends.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import sqlite3
 import time
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any
 
 from lab.errors import RegistryError
-from services.controlplane.statements import Rows
+from services.controlplane.registry.sql_store import APPEND_ONLY, SCHEMA, SqlSession, SqlStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
     from pathlib import Path
 
+_SCHEMA = SCHEMA.format(key="INTEGER PRIMARY KEY AUTOINCREMENT", number="INTEGER", strict="STRICT", rowid="") + "".join(
+    f"""
+CREATE TRIGGER IF NOT EXISTS {table}_no_{action} BEFORE {action} ON {table}
+BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END;
+"""
+    for table in APPEND_ONLY
+    for action in ("UPDATE", "DELETE")
+)
 _DAMAGED = (
     "put a copy of it back, save what can be read by `sqlite3 FILE .recover`, or move the file away to begin anew"
 )
@@ -32,10 +45,55 @@ _REMEDIES = {
 _PRIMARY = 0xFF
 # As long as SQLite waits for another process in all other statements.
 _WAIT_S = 5.0
+# SQLite tells nobody; to ask costs a look at the file's shared memory.
 _LOOK_EVERY_S = 0.02
 
 
-class Database(Rows):
+class SqliteStore(SqlStore):
+    """One file; see :class:`.store.Store`.
+
+    Args:
+        path: it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        db = SqliteSession(path, _SCHEMA)
+        super().__init__(db)
+        self._version = db.version
+        self._followers = path.with_name(f"{path.name}.followers")
+
+    async def changes(self, follower: str) -> AsyncGenerator[None]:
+        """See :meth:`.store.Store.changes`."""
+        try:
+            self._followers.mkdir(exist_ok=True)
+            lock = (self._followers / follower).open("w")
+        except OSError as error:
+            raise RegistryError(f"{self._followers}: cannot be written: {error}") from error
+        with lock:
+            # Whoever had the name is about to end.
+            while not _locked(lock):  # noqa: ASYNC110 (another process's)
+                await asyncio.sleep(_LOOK_EVERY_S)
+            seen = None
+            while True:
+                version = seen
+                with suppress(RegistryError):  # it is tried again, and whoever has to store something says so
+                    version = self._version()
+                if version != seen:
+                    seen = version
+                    yield
+                await asyncio.sleep(_LOOK_EVERY_S)
+
+    def followers(self) -> set[str]:
+        """See :meth:`.store.Store.followers`."""
+        found = set()
+        for path in self._followers.glob("*"):
+            with path.open() as file:
+                if not _locked(file, fcntl.LOCK_SH):
+                    found.add(path.name)
+        return found
+
+
+class SqliteSession(SqlSession):
     """One file, of which what is committed survives a ``kill -9`` and a power cut.
 
     Args:
@@ -116,3 +174,11 @@ class Database(Rows):
         except sqlite3.Error as error:
             remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY, "move the file away to begin anew")
             raise RegistryError(f"{self._path}: cannot use the registry of revisions: {error}; {remedy}") from error
+
+
+def _locked(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
-from services.controlplane.differences import differing
+from services.controlplane.nodes.assignments import Version
+from services.controlplane.registry.table_diff import changed_entries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+
+    from services.controlplane.nodes.assignments import Assignment
 
 log = logging.getLogger(__name__)
 
@@ -32,27 +35,7 @@ _GRACE_A_REPLICA_S = 0.001
 _REAP_INTERVAL_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A model version to hold."""
-
-    routing_key: str
-    model: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What the replicas of a cluster are to hold."""
-
-    versions: tuple[Version, ...]
-    keys: frozenset[str] = field(init=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", frozenset(each.routing_key for each in self.versions))
-
-
-Told = tuple[int, dict[str, tuple[Version, ...]]]
+AssignmentUpdate = tuple[int, dict[str, tuple[Version, ...]]]
 """A revision, and what each of some clusters is to hold."""
 
 
@@ -169,7 +152,7 @@ class Membership:
     def assign(self, revision: int, assignments: Mapping[str, Assignment]) -> None:
         """Tells replicas what they are to hold from now on; clusters that are not named hold nothing."""
         before, self._assignments, self._revision = self._assignments, assignments, revision
-        changed = list(differing(assignments, before))
+        changed = list(changed_entries(assignments, before))
         changed += before.keys() - assignments.keys()
         for cluster in changed:
             self._assigned_in[cluster] = revision
@@ -254,7 +237,7 @@ class Membership:
 
     async def serve(
         self, reports: AsyncIterator[Sequence[Member]], *, patience_s: float = HEARTBEAT_TIMEOUT_S
-    ) -> AsyncIterator[Told]:
+    ) -> AsyncIterator[AssignmentUpdate]:
         """One stream: takes reports of members whose state has changed, none for a heartbeat; tells assignments.
 
         Args:

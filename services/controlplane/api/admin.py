@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import orjson
-from google.protobuf import timestamp_pb2
 
 from lab.errors import PublishError, RouteTableError, StaleRevisionError
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_models, with_use_cases
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
-from services.controlplane.store import Phase
+from services.controlplane.api.audit import timestamp
+from services.controlplane.registry.store import Phase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from services.controlplane.audit import AuditLog
-    from services.controlplane.publish import Publisher
-    from services.controlplane.store import Acknowledgement, Event, StoredRevision
-    from services.controlplane.subscribers import Subscribers
-    from services.controlplane.waiting import Waiting
+    from google.protobuf import timestamp_pb2
+
+    from services.controlplane.api.audit import AuditLog
+    from services.controlplane.nodes.subscribers import Subscribers
+    from services.controlplane.publishing.phase_progress import PhaseProgress
+    from services.controlplane.publishing.publisher import Publisher
+    from services.controlplane.registry.store import Acknowledgement, Event, StoredRevision
 
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -153,7 +155,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, table_after: Callable[[RouteTable], RouteTable], context: Context, *, called_ns: int, **options: Any
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         events: asyncio.Queue[admin_pb2.PublishProgress | None] = asyncio.Queue()
-        called = _timestamp(called_ns)
+        called = timestamp(called_ns)
 
         def tell(revision: int, event: Event) -> None:
             message = _progress(revision, event, called)
@@ -201,9 +203,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             revision=stored.revision,
             author=stored.author,
             comment=stored.comment,
-            created=_timestamp(stored.created_ns),
+            created=timestamp(stored.created_ns),
             document=document,
-            progress=[_progress(stored.revision, event, _timestamp(stored.created_ns)) for event in stored.events],
+            progress=[_progress(stored.revision, event, timestamp(stored.created_ns)) for event in stored.events],
             in_force=stored.revision == self._publisher.revision,
             acknowledgements=[_acknowledgement(each) for each in stored.acknowledgements],
         )
@@ -229,15 +231,17 @@ def _nodes(subscribers: Subscribers) -> list[admin_pb2.Node]:
 
 def _progress(revision: int, event: Event, called: timestamp_pb2.Timestamp) -> admin_pb2.PublishProgress:
     return admin_pb2.PublishProgress(
-        revision=revision, phase=_phase(event.phase), at=_timestamp(event.at_ns), detail=event.detail, called=called
+        revision=revision, phase=_phase(event.phase), at=timestamp(event.at_ns), detail=event.detail, called=called
     )
 
 
-def _waiting(revision: int, seen: Waiting, called: timestamp_pb2.Timestamp, now_ns: int) -> admin_pb2.PublishProgress:
+def _waiting(
+    revision: int, seen: PhaseProgress, called: timestamp_pb2.Timestamp, now_ns: int
+) -> admin_pb2.PublishProgress:
     return admin_pb2.PublishProgress(
         revision=revision,
         phase=_phase(seen.phase),
-        at=_timestamp(now_ns),
+        at=timestamp(now_ns),
         called=called,
         waiting=admin_pb2.Waiting(done=seen.done, total=seen.total, waiting_for=seen.waiting_for),
     )
@@ -245,14 +249,9 @@ def _waiting(revision: int, seen: Waiting, called: timestamp_pb2.Timestamp, now_
 
 def _acknowledgement(each: Acknowledgement) -> admin_pb2.Acknowledgement:
     return admin_pb2.Acknowledgement(
-        node=each.node, role=each.role, sent=_timestamp(each.sent_ns), at=_timestamp(each.at_ns)
+        node=each.node, role=each.role, sent=timestamp(each.sent_ns), at=timestamp(each.at_ns)
     )
 
 
 def _phase(phase: Phase) -> admin_pb2.Phase.ValueType:
     return admin_pb2.Phase.Value(f"PHASE_{phase.name}")
-
-
-def _timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:
-    seconds, nanos = divmod(unix_ns, 1_000_000_000)
-    return timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)

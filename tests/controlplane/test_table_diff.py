@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.controlplane.differences import applied, difference
+from services.controlplane.registry.table_diff import apply_diff, diff
 
 ENTRIES = st.dictionaries(st.sampled_from("abcd"), st.dictionaries(st.sampled_from("xy"), st.integers(0, 2)))
 DOCUMENTS = st.fixed_dictionaries(dict.fromkeys(("use_cases", "models", "clusters"), ENTRIES))
@@ -12,19 +12,19 @@ DOCUMENTS = st.fixed_dictionaries(dict.fromkeys(("use_cases", "models", "cluster
 
 @given(DOCUMENTS, DOCUMENTS)
 def test_a_difference_makes_the_one_of_the_other(before: dict, after: dict) -> None:
-    assert applied(before, difference(before, after)) == after
+    assert apply_diff(before, diff(before, after)) == after
 
 
 @given(DOCUMENTS)
 def test_equal_documents_differ_in_nothing(document: dict) -> None:
-    assert difference(document, {section: dict(entries) for section, entries in document.items()}) == {}
+    assert diff(document, {section: dict(entries) for section, entries in document.items()}) == {}
 
 
 def test_only_changed_entries_are_named() -> None:
     before = {"use_cases": {"A": {"default": 1}, "B": {}, "C": {}}}
     after = {"use_cases": {"A": {"default": 2}, "B": {}}}
 
-    assert difference(before, after) == {"use_cases": {"A": {"default": 2}, "C": None}}
+    assert diff(before, after) == {"use_cases": {"A": {"default": 2}, "C": None}}
 
 
 @pytest.mark.parametrize("other", [1.0, True])
@@ -32,4 +32,4 @@ def test_what_python_takes_for_equal_and_a_model_does_not_is_a_change(other: obj
     before = {"models": {"rows": {"versions": {"v1": {"config": {"boost": 1}}}}}}
     after = {"models": {"rows": {"versions": {"v1": {"config": {"boost": other}}}}}}
 
-    assert difference(before, after) == after
+    assert diff(before, after) == after

@@ -6,24 +6,19 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import grpc
-import grpc.aio
 import orjson
 
-from lab.routing.edits import same
-from lab.transport import is_operator, peer_identity
-from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
-from services.controlplane.subscribers import Subscriber, Subscribers
+from models.proto.control.v1 import rules_pb2
+from services.controlplane.nodes.subscribers import Subscriber, Subscribers
+from services.controlplane.registry.table_diff import changed_entries
 from services.controlplane.xds.resources import endpoint_set_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
     from lab.routing.document import ModelVersion, RouteTable
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +115,8 @@ class RulesFeed:
         revision of the rules that they have.
         """
         use_cases: dict[str, Any] = table.document["use_cases"]
-        changed = _changed(use_cases, self._documents)
-        versions = _changed(table.versions, self._table_versions)
+        changed = changed_entries(use_cases, self._documents)
+        versions = changed_entries(table.versions, self._table_versions)
         update = rules_pb2.RulesUpdate(
             revision=revision,
             use_cases=_use_cases(changed),
@@ -247,37 +242,6 @@ class RulesFeed:
                 await self.subscribers.notify_progress()
         finally:
             feed.wake.set()
-
-
-class RulesServicer(rules_pb2_grpc.RulesServicer):
-    """The rules API."""
-
-    def __init__(self, feed: RulesFeed) -> None:
-        self._feed = feed
-
-    async def Subscribe(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[rules_pb2.SubscribeRequest],
-        context: grpc.aio.ServicerContext[rules_pb2.SubscribeRequest, rules_pb2.RulesUpdate],
-    ) -> AsyncIterator[rules_pb2.RulesUpdate]:
-        """See :meth:`RulesFeed.serve`."""
-        hello = await anext(aiter(request_iterator), None)
-        if hello is None:
-            return
-        identity = peer_identity(context)
-        if identity is not None and not is_operator(identity) and hello.node != identity.name:
-            reason = f"{identity.uri} may not be node {hello.node!r}"
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
-        async for update in self._feed.serve(hello, request_iterator, context.peer()):
-            yield update
-
-
-def _changed(entries: Mapping[str, T], before: Mapping[str, T]) -> dict[str, T]:
-    """New and changed entries; those that both share are not looked into."""
-    if entries is before:
-        return {}
-    get = before.get
-    return {name: entry for name, entry in entries.items() if (old := get(name)) is not entry and not same(old, entry)}
 
 
 def _changes_rules(update: rules_pb2.RulesUpdate) -> bool:

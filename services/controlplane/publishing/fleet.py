@@ -6,10 +6,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.routing.callers import callers_of, keys_for, policies_of
-from services.controlplane.differences import differing
-from services.controlplane.membership import Membership
-from services.controlplane.placement import Placements
-from services.controlplane.rules import RulesFeed, Served
+from services.controlplane.nodes.assignments import Placements
+from services.controlplane.nodes.membership import Membership
+from services.controlplane.publishing.rules_feed import RulesFeed, Served
+from services.controlplane.registry.table_diff import changed_entries
 from services.controlplane.xds.resources import endpoint_set_name, split_endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from lab.routing.document import ModelVersion, RouteTable
     from lab.routing.resilience import Policy
-    from services.controlplane.membership import Assignment
+    from services.controlplane.nodes.assignments import Assignment
 
 
 class Placed(NamedTuple):
@@ -100,7 +100,7 @@ class Fleet:
     def _take_places(self, table: RouteTable) -> tuple[set[str], bool]:
         """Puts every key where the table has it; returns those that were elsewhere, and whether any is new."""
         moved, has_new = set(), False
-        for key in differing(table.versions, self._placed):
+        for key in changed_entries(table.versions, self._placed):
             version = table.versions[key]
             place, before = (version.cluster, version.failover), self._placement.get(key)
             if place == before:

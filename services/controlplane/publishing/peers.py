@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
-from services.controlplane.store import Event, Phase
+from services.controlplane.registry.store import Event, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from services.controlplane.registry import Registry
-    from services.controlplane.store import Acknowledgement, Happened
+    from services.controlplane.registry.revisions import Registry
+    from services.controlplane.registry.store import Acknowledgement, StoredEvent
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _ASK_EVERY_S = 0.01
 ENDS = (Phase.CONVERGED, Phase.FAILED)
 
 
-class Course(Protocol):
+class PhaseSync(Protocol):
     """How the phases of a publish are kept in step."""
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
@@ -83,7 +83,7 @@ class Peers:
 
 
 @dataclass(slots=True)
-class Leading:
+class LeaderSync:
     """The course of a publish by the control plane that was asked for it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Leading:
     record: Callable[..., None]
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
-        """See :class:`Course`."""
+        """See :class:`PhaseSync`."""
         if not self.peers.awaited():
             return
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -115,11 +115,11 @@ class Leading:
             await asyncio.sleep(_ASK_EVERY_S)
 
     async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
-        """See :class:`Course`."""
+        """See :class:`PhaseSync`."""
         self.record(phase, detail, acknowledgements)
 
 
-class Following:
+class FollowerSync:
     """The course of a publish that another control plane leads.
 
     Args:
@@ -142,14 +142,14 @@ class Following:
             self._changed.notify_all()
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
-        """See :class:`Course`: that is the leader's business, who is told that this one takes part."""
+        """See :class:`PhaseSync`: that is the leader's business, who is told that this one takes part."""
         del timeout_s
         self._phase = phase
         if phase is Phase.STORED:
             self._peers.registry.report(self.revision, phase, self._peers.name)
 
     async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
-        """See :class:`Course`."""
+        """See :class:`PhaseSync`."""
         del detail
         self._peers.registry.report(self.revision, phase, self._peers.name, acknowledgements=acknowledgements)
         async with self._changed:
@@ -174,7 +174,7 @@ class Following:
 
 
 async def follow(
-    peers: Peers, *, is_known: Callable[[int], bool], carry_out: Callable[[Following], Awaitable[None]]
+    peers: Peers, *, is_known: Callable[[int], bool], carry_out: Callable[[FollowerSync], Awaitable[None]]
 ) -> None:
     """Carries out here whatever other control planes publish; runs for ever.
 
@@ -185,15 +185,15 @@ async def follow(
     """
     registry = peers.registry
     after, peers.latest = registry.resume_at()
-    courses: dict[int, Following] = {}
+    courses: dict[int, FollowerSync] = {}
     tasks: set[asyncio.Task[None]] = set()
 
-    def begin(happened: Happened) -> None:
+    def begin(happened: StoredEvent) -> None:
         revision, leader = happened.revision, happened.event.detail
         if is_known(revision) or registry.has_failed(revision):
             peers.latest = max(peers.latest, revision)
             return
-        courses[revision] = Following(peers, revision, leader)
+        courses[revision] = FollowerSync(peers, revision, leader)
         task = asyncio.ensure_future(carry_out(courses[revision]))
         tasks.add(task)
         task.add_done_callback(tasks.discard)

@@ -37,7 +37,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class StoredEvent:
     """An event as it is followed.
 
     Attributes:
@@ -165,10 +165,10 @@ class Store(Protocol):
     def text(self, revision: int) -> tuple[int | None, str] | None:
         """Base and text of a revision as in :class:`NewRevision`, or None."""
 
-    def events(self, after: int) -> list[Happened]:
+    def events(self, after: int) -> list[StoredEvent]:
         """All events with a greater number, in order."""
 
-    def latest_event(self) -> Happened | None:
+    def latest_event(self) -> StoredEvent | None:
         """The one with the greatest number, or None."""
 
     def begin_act(self, act: Act) -> int:

@@ -1,29 +1,25 @@
-"""Who is registered, written down: what a restarted control plane believes until replicas have come back."""
+"""The registered replicas, saved: a restarted control plane believes them until they have registered again."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lab.errors import RegistryError
-from services.controlplane.store import StoredReplica
+from services.controlplane.registry.revisions import best_effort
+from services.controlplane.registry.store import StoredReplica
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable
 
-    from services.controlplane.membership import Member
-    from services.controlplane.registry import Registry
-
-log = logging.getLogger(__name__)
+    from services.controlplane.nodes.membership import Member
+    from services.controlplane.registry.revisions import Registry
 
 # Who is registered is written down no more often: what the file says is believed for a moment only, and each time waits
 # for the disk.
 _SAVE_EVERY_S = 0.1
 
 
-class Remembering:
+class ReplicaSnapshot:
     """Writes replicas down as they come and go: at once after a while without a change; of many in a row, together.
 
     Args:
@@ -58,7 +54,7 @@ class Remembering:
         clusters, self._unsaved = self._unsaved, set()
         if not clusters:
             return
-        with complaining():  # whether they can be remembered or not, replicas are there
+        with best_effort():
             self._registry.save_replicas(
                 [
                     StoredReplica(each.cluster, each.replica, each.address, tuple(sorted(each.loaded)))
@@ -67,12 +63,3 @@ class Remembering:
                 ],
                 clusters,
             )
-
-
-@contextmanager
-def complaining() -> Iterator[None]:
-    """What follows is done if it can be stored; else the log says why not, and life goes on."""
-    try:
-        yield
-    except RegistryError as error:
-        log.error("%s", error)  # noqa: TRY400 (the message says it all)

@@ -11,30 +11,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lab.routing.edits import same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 T = TypeVar("T")
 Document = dict[str, dict[str, Any]]
 
 
-def difference(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Document:
+def diff(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Document:
     """What makes ``after`` of ``before``; sections without a change are left out."""
     change: Document = {}
     for section in before.keys() | after.keys():
         old, new = before.get(section, {}), after.get(section, {})
-        if old is new:
-            continue
-        get = old.get
-        entries = {
-            name: entry for name, entry in new.items() if (known := get(name)) is not entry and not same(known, entry)
-        }
-        entries |= dict.fromkeys(old.keys() - new.keys())
+        entries = changed_entries(new, old) | dict.fromkeys(old.keys() - new.keys())
         if entries:
             change[section] = entries
     return change
 
 
-def applied(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Mapping[str, Any]]) -> Document:
+def apply_diff(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Mapping[str, Any]]) -> Document:
     """The document after a change; ``before`` stays as it is."""
     after = {section: dict(entries) for section, entries in before.items()}
     for section, entries in change.items():
@@ -47,11 +41,9 @@ def applied(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Mappin
     return after
 
 
-def differing(entries: Mapping[str, T], before: Mapping[str, T]) -> Iterator[str]:
-    """Names of new and changed entries; those that both share (``is``) are not looked into."""
+def changed_entries(entries: Mapping[str, T], before: Mapping[str, T]) -> dict[str, T]:
+    """New and changed entries; those that both share (``is``) are not compared."""
     if entries is before:
-        return
+        return {}
     get = before.get
-    for name, entry in entries.items():
-        if (old := get(name)) is not entry and old != entry:
-            yield name
+    return {name: entry for name, entry in entries.items() if (old := get(name)) is not entry and not same(old, entry)}

@@ -1,0 +1,39 @@
+"""The rules API: one stream for each resolver and gateway."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+import grpc.aio
+
+from lab.transport import is_operator, peer_identity
+from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from services.controlplane.publishing.rules_feed import RulesFeed
+
+
+class RulesServicer(rules_pb2_grpc.RulesServicer):
+    """The rules API."""
+
+    def __init__(self, feed: RulesFeed) -> None:
+        self._feed = feed
+
+    async def Subscribe(  # noqa: N802 (the protocol's name)
+        self,
+        request_iterator: AsyncIterator[rules_pb2.SubscribeRequest],
+        context: grpc.aio.ServicerContext[rules_pb2.SubscribeRequest, rules_pb2.RulesUpdate],
+    ) -> AsyncIterator[rules_pb2.RulesUpdate]:
+        """See :meth:`RulesFeed.serve`."""
+        hello = await anext(aiter(request_iterator), None)
+        if hello is None:
+            return
+        identity = peer_identity(context)
+        if identity is not None and not is_operator(identity) and hello.node != identity.name:
+            reason = f"{identity.uri} may not be node {hello.node!r}"
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
+        async for update in self._feed.serve(hello, request_iterator, context.peer()):
+            yield update
