@@ -9,7 +9,7 @@ import typer
 
 from lab.cli.output import progress_console
 from lab.errors import InputError
-from lab.load.locust_options import EXAMPLE
+from lab.load.locust_plan import EXAMPLE
 from lab.runs import LocustOptions
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.load.progress import in_all
+from lab.load.progress import combined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,4 +43,4 @@ def each_with_its_own(options: LoadOptions, callers: Sequence[str]) -> list[Load
 
 def in_one_line(tell: Callable[[Progress], None]) -> Callable[[Mapping[str, Progress]], None]:
     """Tells of all runs as of one."""
-    return lambda seen: tell(in_all(list(seen.values())))
+    return lambda seen: tell(combined(list(seen.values())))

@@ -3,7 +3,7 @@
 Each is a :mod:`lab.load.shard`, in a process group of its own: what a terminal sends on Ctrl-C reaches the leader
 alone, which passes it on. They read words from their standard input, one a line (``go START_NS UNIX_OFFSET_NS``,
 ``stop WHO``), and end at once when it closes: they do not outlive their leader, however that ends. Their standard
-output is JSON, one object a line, with one key that says what it is: ``ready``, ``counts``, ``account`` or ``error``.
+output is JSON, one object a line, with one key that says what it is: ``ready``, ``counts``, ``result`` or ``error``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lab.errors import RunError
 from lab.history import SpoolWriter
 from lab.load.open_loop import Start
 from lab.load.progress import Counts, ProgressLines, each_second
-from lab.load.summary import Account, add_up
+from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,7 @@ _PROGRESS_AFTER_S = 0.1
 _LINE_BYTES = 256 * 1024 * 1024  # a second of latencies; many seconds of them, if a process was held up
 
 
-async def lead(plan: LoadPlan, path: Path, report: Callable[[Progress], None]) -> DriverSummary:
+async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], None]) -> DriverSummary:
     """Has the plan carried out by as many processes as it says. SIGINT and SIGTERM break the run off.
 
     Args:
@@ -51,52 +51,52 @@ async def lead(plan: LoadPlan, path: Path, report: Callable[[Progress], None]) -
         RunError: a process could not do its share, or has died; the others were broken off, in their own way, and all
             have ended.
     """
-    crew = Crew(plan.processes)
+    shards = Shards(plan.processes)
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, crew.stop, number.name)
+        asyncio.get_running_loop().add_signal_handler(number, shards.stop, number.name)
     with SpoolWriter(plan.spool):
         pass  # they join it
     try:
-        await crew.start(path)
-        await crew.ready()
+        await shards.start(path)
+        await shards.ready()
         start = Start.soon(LEAD_NS)
-        crew.go(start)
+        shards.go(start)
         reporting = asyncio.create_task(
-            each_second(start.at_ns, lambda: report(crew.take_progress()), after_s=_PROGRESS_AFTER_S)
+            each_second(start.at_ns, lambda: report(shards.take_progress()), after_s=_PROGRESS_AFTER_S)
         )
         try:
-            await crew.end()
+            await shards.end()
         finally:
             reporting.cancel()
-        report(crew.take_progress())
+        report(shards.take_progress())
     finally:
-        await crew.kill()
-        if not crew.went:
+        await shards.kill()
+        if not shards.started:
             plan.spool.unlink()  # nothing was sent, so nothing is in it
-    return add_up([member.account for member in crew.members if member.account is not None])
+    return combine([shard.result for shard in shards.processes if shard.result is not None])
 
 
-class Member:
+class ShardProcess:
     """One of the processes.
 
     Attributes:
         name: for people.
         counts: what it last said of itself, but for the latencies.
-        account: what it did, once it is done.
+        result: what it did, once it is done.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self._process, self.name = process, f"{name} (pid {process.pid})"
         self.ready = asyncio.Event()
         self.counts = Counts(elapsed_ns=0, remaining_ns=0, sent=0, done=0, ok=0, recent_ns=())
-        self.account: Account | None = None
+        self.result: ShardResult | None = None
         self._recent_ns: list[int] = []
 
-    def say(self, words: str) -> None:
+    def send(self, line: str) -> None:
         """One line to it; whether it still listens is seen elsewhere."""
         if self._process.stdin is not None:
             with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
-                self._process.stdin.write(f"{words}\n".encode())
+                self._process.stdin.write(f"{line}\n".encode())
 
     def take_recent_ns(self) -> list[int]:
         """Latencies of what was done since this was last asked, as far as it has said them."""
@@ -104,7 +104,7 @@ class Member:
         return recent
 
     async def listen(self) -> None:
-        """Returns when it has given its account and ended.
+        """Returns when it has given its result and ended.
 
         Raises:
             RunError: it could not do its share, or died.
@@ -114,7 +114,7 @@ class Member:
             with suppress(orjson.JSONDecodeError):  # torn by a kill, of which more in a moment
                 self._take(orjson.loads(line))
         status = await self._process.wait()
-        if self.account is None or status:
+        if self.result is None or status:
             raise RunError(f"{self.name} of the driver {_end(status)}; the others were broken off")
 
     def _take(self, said: dict[str, Any]) -> None:
@@ -125,8 +125,8 @@ class Member:
             case "counts":
                 self.counts = value
                 self._recent_ns += self.counts["recent_ns"]
-            case "account":
-                self.account = Account.from_document(value)
+            case "result":
+                self.result = ShardResult.from_document(value)
             case "error":
                 raise RunError(value)
 
@@ -137,12 +137,12 @@ class Member:
         await self._process.wait()
 
 
-class Crew:
+class Shards:
     """All of the processes.
 
     Attributes:
-        members: those that were started.
-        went: whether they have been told to begin.
+        processes: those that were started.
+        started: whether they have been told to begin.
     """
 
     def __init__(self, size: int) -> None:
@@ -150,8 +150,8 @@ class Crew:
         self._stops: list[str] = []
         self._listening: set[asyncio.Task[None]] = set()
         self._lines = ProgressLines()
-        self.members: list[Member] = []
-        self.went = False
+        self.processes: list[ShardProcess] = []
+        self.started = False
 
     async def start(self, plan: Path) -> None:
         """Starts them."""
@@ -163,11 +163,11 @@ class Crew:
                 start_new_session=True,
                 limit=_LINE_BYTES,
             )
-            member = Member(process, f"process {number + 1} of {self._size}")
-            self.members.append(member)
-            self._listening.add(asyncio.create_task(member.listen()))
+            shard = ShardProcess(process, f"process {number + 1} of {self._size}")
+            self.processes.append(shard)
+            self._listening.add(asyncio.create_task(shard.listen()))
             for by in self._stops:
-                member.say(f"stop {by}")
+                shard.send(f"stop {by}")
 
     async def ready(self) -> None:
         """Returns when each is ready to send.
@@ -185,23 +185,23 @@ class Crew:
             everybody.cancel()
 
     async def _all_ready(self) -> None:
-        for member in self.members:
-            await member.ready.wait()
+        for shard in self.processes:
+            await shard.ready.wait()
 
     def go(self, start: Start) -> None:
         """Tells them when to begin."""
-        self.went = True
-        for member in self.members:
-            member.say(f"go {start.at_ns} {start.unix_offset_ns}")
+        self.started = True
+        for shard in self.processes:
+            shard.send(f"go {start.at_ns} {start.unix_offset_ns}")
 
     def stop(self, by: str) -> None:
         """Tells them to send no more; the second time, to give up what is in flight."""
         self._stops.append(by)
-        for member in self.members:
-            member.say(f"stop {by}")
+        for shard in self.processes:
+            shard.send(f"stop {by}")
 
     async def end(self) -> None:
-        """Returns when all have given their accounts and ended.
+        """Returns when all have given their results and ended.
 
         Raises:
             RunError: one did not; the others were broken off and have ended, or were given :data:`BREAK_OFF_S` to.
@@ -215,14 +215,14 @@ class Crew:
 
     def take_progress(self) -> Progress:
         """How the run is going, all together, by what each last said."""
-        counts = [member.counts for member in self.members]
+        counts = [shard.counts for shard in self.processes]
         return self._lines.take(
             elapsed_ns=max(each["elapsed_ns"] for each in counts),
             remaining_ns=max(each["remaining_ns"] for each in counts),
             sent=sum(each["sent"] for each in counts),
             done=sum(each["done"] for each in counts),
             ok=sum(each["ok"] for each in counts),
-            recent_ns=[latency for member in self.members for latency in member.take_recent_ns()],
+            recent_ns=[latency for shard in self.processes for latency in shard.take_recent_ns()],
         )
 
     async def kill(self) -> None:
@@ -230,7 +230,7 @@ class Crew:
         for task in self._listening:
             task.cancel()
         await asyncio.gather(*self._listening, return_exceptions=True)
-        await asyncio.gather(*(member.kill() for member in self.members))
+        await asyncio.gather(*(shard.kill() for shard in self.processes))
 
 
 def _end(status: int) -> str:

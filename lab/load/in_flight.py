@@ -12,7 +12,7 @@ from lab.load.outcome import answered, broken, failed, stopped, timed_out
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from lab.load.mix import Ask
+    from lab.load.mix import RequestSpec
     from lab.load.outcome import LoadClient, Outcome
 
 NS = 1_000_000_000
@@ -20,7 +20,7 @@ NS = 1_000_000_000
 _log = logging.getLogger(__name__)
 
 
-class UnderWay:
+class InFlight:
     """Sends requests, and knows those that are not done yet.
 
     Args:
@@ -37,12 +37,12 @@ class UnderWay:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    async def call(self, sequence: int, ask: Ask, message: Any, *, request_id: str, sent_ns: int) -> Outcome:
+    async def call(self, sequence: int, spec: RequestSpec, message: Any, *, request_id: str, sent_ns: int) -> Outcome:
         """One request, in a task of its own; never raises, whatever becomes of it.
 
         Args:
             sequence: of the request.
-            ask: what for.
+            spec: what for.
             message: without an envelope.
             request_id: of the request.
             sent_ns: now, of ``time.monotonic_ns``.
@@ -50,9 +50,9 @@ class UnderWay:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (for the type checker: this is a coroutine)
         self._tasks[sequence] = (sent_ns, task)
-        use_case = ask.use_case
+        use_case = spec.use_case
         try:
-            answer = await self._client.call(use_case.name, message, ask.context, request_id=request_id)
+            answer = await self._client.call(use_case.name, message, spec.context, request_id=request_id)
             return answered(answer, APIS[use_case.api])
         except CallError as error:
             return failed(error)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CACHE_BYTES = 64 * 1024 * 1024
 
 
-class Ask(NamedTuple):
+class RequestSpec(NamedTuple):
     """What one request asks, and for whom."""
 
     use_case: UseCase
@@ -46,7 +46,7 @@ class Mix:
         for _ in range(numbers_a_request * share.first):
             self._random()
 
-    def draw(self) -> Ask:
+    def draw(self) -> RequestSpec:
         """The next request."""
         random = self._random
         use_cases = self._use_cases
@@ -56,7 +56,7 @@ class Mix:
             context[name] = choices[int(random() * len(choices))]
         for _ in self._others:
             random()
-        return Ask(use_case, context)
+        return RequestSpec(use_case, context)
 
 
 class Payload(NamedTuple):

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from lab.errors import LabError
-from lab.load.driver import connect, drive_share, go_first, write_summary
+from lab.load.driver import drive_share
+from lab.load.engine import connect, raise_priority, write_summary
 from lab.load.open_loop import Start, Stop
 from lab.load.plan import read_plan
-from lab.load.summary import add_up
+from lab.load.summary import combine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,35 +32,35 @@ BEGAN = "began"
 """Name of the file that says when."""
 
 
-async def carry_out(plans: Sequence[LoadPlan], began: Path) -> None:
+async def run(plans: Sequence[LoadPlan], began: Path) -> None:
     """Drives all plans until their end, or a signal, and writes a summary for each.
 
     Raises:
         LabError: see :func:`lab.load.driver.drive`.
     """
-    stop, everybody, warm = Stop(), asyncio.Event(), 0
+    stop, all_warm, warm = Stop(), asyncio.Event(), 0
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.ask, number.name)
     start: Start | None = None
 
-    async def together() -> Start:
+    async def common_start() -> Start:
         nonlocal warm, start
         warm += 1
         if warm == len(plans):
             start = Start.soon(_LEAD_NS)
             began.write_text(str(start.at_ns + start.unix_offset_ns))  # noqa: ASYNC240 (nothing is under way yet)
-            everybody.set()
-        await everybody.wait()
+            all_warm.set()
+        await all_warm.wait()
         assert start is not None  # noqa: S101 (set before the event is)
         return start
 
     async def drive(plan: LoadPlan) -> None:
-        account = await drive_share(
-            plan, plan.schedule(), connect(plan), stop, lambda _: None, together, new_spool=True
+        result = await drive_share(
+            plan, plan.schedule(), connect(plan), stop, lambda _: None, common_start, new_spool=True
         )
-        write_summary(plan, add_up([account]))
+        write_summary(plan, combine([result]))
 
-    go_first()
+    raise_priority()
     await asyncio.gather(*(drive(plan) for plan in plans))
 
 
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     try:
         plans = [read_plan(path) for path in sorted(folder.glob("*/plan.json"))]
-        uvloop.run(carry_out(plans, folder / BEGAN))
+        uvloop.run(run(plans, folder / BEGAN))
     except LabError as error:
         sys.exit(str(error))
 

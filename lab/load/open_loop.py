@@ -13,10 +13,10 @@ from time import monotonic_ns, time_ns
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from lab.errors import RunError
-from lab.load.in_flight import UnderWay
+from lab.load.in_flight import InFlight
 from lab.load.mix import Mix, Payloads
 from lab.load.outcome import NEVER_SENT
-from lab.load.precise_timer import new_alarm
+from lab.load.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
 from lab.load.recorder import Recorder
 
@@ -107,10 +107,10 @@ class OpenLoop:
         self._due_ns = NEVER  # when the next request is to be begun
         self._begins_no_more = False
         self._all_begun, self._all_done = asyncio.Event(), asyncio.Event()
-        self._under_way = UnderWay(client, plan.timeout_s)
+        self._in_flight = InFlight(client, plan.timeout_s)
 
         self._event_loop = asyncio.get_running_loop()
-        self._alarm = new_alarm(self._event_loop, self._begin_due)
+        self._timer = new_precise_timer(self._event_loop, self._begin_due)
         self._ticker: asyncio.TimerHandle | None = None
 
     @property
@@ -139,7 +139,7 @@ class OpenLoop:
             await first_of(self._all_done, self._stop.asked)
             await first_of(self._all_done, self._stop.insisted, within_s=STOP_GRACE_S)
             while not self._all_done.is_set():
-                self._under_way.give_up_all()
+                self._in_flight.give_up_all()
                 # Again, because a task that has only just been made is not in flight before its first step.
                 await first_of(self._all_done, within_s=TICK_S)
         finally:
@@ -182,27 +182,27 @@ class OpenLoop:
             self._all_begun.set()
         else:
             self._due_ns = self.start_ns + self._schedule.offsets_ns[self._begun]
-            self._alarm.set(self._due_ns)
+            self._timer.set(self._due_ns)
 
     def _begin_no_more(self) -> None:
         self._begins_no_more = True
         self._due_ns = NEVER
-        self._alarm.close()
+        self._timer.close()
         if self.recorder.done == self._begun:
             self._all_done.set()
 
     async def _request(self, place: int) -> None:
         sequence = self._sequence(place)
-        ask = self._mix.draw()
-        message, size = self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[place])
+        spec = self._mix.draw()
+        message, size = self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place])
         request_id = f"{self._id_prefix}-{sequence:08x}"
         self.last_sent_ns = sent_ns = monotonic_ns()
         self.sent += 1
-        outcome = await self._under_way.call(sequence, ask, message, request_id=request_id, sent_ns=sent_ns)
+        outcome = await self._in_flight.call(sequence, spec, message, request_id=request_id, sent_ns=sent_ns)
         done_ns = monotonic_ns()
         self.recorder.keep(
             sequence,
-            ask,
+            spec,
             outcome,
             payload_bytes=size,
             intended_ns=self.start_ns + self._schedule.offsets_ns[place],
@@ -220,12 +220,12 @@ class OpenLoop:
 
     def _record_what_was_never_sent(self) -> None:
         for place in range(self._begun, len(self._schedule)):
-            ask = self._mix.draw()
+            spec = self._mix.draw()
             self.recorder.keep(
                 self._sequence(place),
-                ask,
+                spec,
                 NEVER_SENT,
-                payload_bytes=self._payloads.get(ask.use_case.api, self._schedule.payload_bytes[place]).size,
+                payload_bytes=self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place]).size,
                 intended_ns=self.start_ns + self._schedule.offsets_ns[place],
             )
         self.recorder.flush()
@@ -233,7 +233,7 @@ class OpenLoop:
     def _tick(self) -> None:
         self._ticker = self._event_loop.call_later(TICK_S, self._tick)
         self.recorder.flush()
-        self._under_way.give_up_late()
+        self._in_flight.give_up_late()
 
 
 async def first_of(*events: asyncio.Event, within_s: float | None = None) -> None:

@@ -11,7 +11,7 @@ import orjson
 from lab.client import Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Schedule, Trace, arrivals_from_document, arrivals_to_document, schedule
-from lab.load.locust_options import Steering
+from lab.load.locust_plan import LocustPlan
 from lab.load.trace import MAX_PAYLOAD_BYTES
 from lab.topologies import TOPOLOGIES
 from models.apis import APIS
@@ -57,7 +57,7 @@ class LoadPlan:
         endpoints: addresses that the topology needs.
         spool: file that the history goes to; must not exist. In the plan's JSON form, a name without a folder means
             one beside it, so that a run's folder can be carried somewhere else; so does the name of a trace.
-        summary: file that the driver's account of itself goes to, as JSON; likewise.
+        summary: file that the driver's result of itself goes to, as JSON; likewise.
         payload_bytes: size of a request, the envelope not counted, where the arrivals bring none.
         seed: of the draws of use cases, users and contexts.
         users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
@@ -69,7 +69,7 @@ class LoadPlan:
             client knows it, ends a call earlier.
         traffic_origin: ``artificial``, or ``real`` to be taken for people, where the contexts do not say.
         tear_every: one request in this many is torn, see :class:`lab.load.tear_injection.TearEvery`; 0 for none.
-        steering: how Locust drives it; None for the open loop.
+        locust: how Locust drives it; None for the open loop.
         processes: that share the requests, where one core is too little to send them on time.
     """
 
@@ -87,7 +87,7 @@ class LoadPlan:
     timeout_s: float = 10.0
     traffic_origin: str = "artificial"
     tear_every: int = 0
-    steering: Steering | None = None
+    locust: LocustPlan | None = None
     processes: int = 1
 
     def __post_init__(self) -> None:
@@ -124,12 +124,12 @@ class LoadPlan:
             f"in topology {self.topology} header and body are not made by the caller; tear requests in another",
         )
 
-        if self.steering is not None:
+        if self.locust is not None:
             _check(self.processes == 1, "processes", "Locust's are workers; say how many of those there are to be")
             _check(
-                self.steering.workers <= self.users,
+                self.locust.workers <= self.users,
                 "users",
-                f"{self.users} will not do for {self.steering.workers} workers; each needs one user or more",
+                f"{self.users} will not do for {self.locust.workers} workers; each needs one user or more",
             )
             _check(
                 self.scheduled or not isinstance(self.arrivals, Trace),
@@ -141,7 +141,7 @@ class LoadPlan:
     @property
     def scheduled(self) -> bool:
         """Whether it is known beforehand which requests will be sent, and when: not if people or users decide that."""
-        return self.steering is None or not (self.steering.by_hand or self.steering.closed_loop)
+        return self.locust is None or not (self.locust.by_hand or self.locust.closed_loop)
 
     def schedule(self) -> Schedule:
         """All arrivals of the run, if it is :attr:`scheduled`.
@@ -161,7 +161,7 @@ def write_plan(plan: LoadPlan, path: Path) -> None:
     document = {
         **{name: getattr(plan, name) for name in _PLAIN_FIELDS},
         "tear_every": plan.tear_every,
-        "steering": None if plan.steering is None else plan.steering.to_document(),
+        "steering": None if plan.locust is None else plan.locust.to_document(),
         "processes": plan.processes,
         "use_cases": [asdict(use_case) for use_case in plan.use_cases],
         "arrivals": arrivals_to_document(plan.arrivals),
@@ -209,7 +209,7 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         **{name: document[name] for name in _PLAIN_FIELDS},
         tear_every=document.get("tear_every", 0),  # plans of older runs have none, nor the next two
         processes=document.get("processes", 1),
-        steering=Steering.from_document(document.get("steering"), beside),
+        locust=LocustPlan.from_document(document.get("steering"), beside),
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),
         arrivals=arrivals,
         endpoints=Endpoints.from_document(document["endpoints"]),

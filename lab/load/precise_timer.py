@@ -23,7 +23,7 @@ NS = 1_000_000_000
 _TFD_TIMER_ABSTIME = 1
 
 
-class Alarm(Protocol):
+class PreciseTimer(Protocol):
     """Calls back once each time that it was set; it may be a millisecond early, so the callback looks at the clock."""
 
     def set(self, at_ns: int) -> None:
@@ -33,14 +33,14 @@ class Alarm(Protocol):
         """Wakes no more."""
 
 
-def new_alarm(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> Alarm:
+def new_precise_timer(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> PreciseTimer:
     """The finest alarm that this machine has."""
     if platform.system() == "Linux":
-        return TimerDescriptorAlarm(loop, callback)
-    return LoopAlarm(loop, callback)
+        return TimerfdTimer(loop, callback)
+    return LoopTimer(loop, callback)
 
 
-class LoopAlarm:
+class LoopTimer:
     """The loop's own timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -48,17 +48,17 @@ class LoopAlarm:
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, at_ns: int) -> None:
-        """See :class:`Alarm`."""
+        """See :class:`PreciseTimer`."""
         self.close()
         self._handle = self._loop.call_later(max(0, at_ns - time.monotonic_ns()) / NS, self._callback)
 
     def close(self) -> None:
-        """See :class:`Alarm`."""
+        """See :class:`PreciseTimer`."""
         if self._handle is not None:
             self._handle.cancel()
 
 
-class TimerDescriptorAlarm:
+class TimerfdTimer:
     """A ``timerfd``, see timerfd_create(2). It need not be read: setting it makes it unreadable until it is due."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -67,11 +67,11 @@ class TimerDescriptorAlarm:
         loop.add_reader(self._descriptor, callback)
 
     def set(self, at_ns: int) -> None:
-        """See :class:`Alarm`."""
+        """See :class:`PreciseTimer`."""
         _set(self._descriptor, max(1, at_ns))  # 0 would disarm it
 
     def close(self) -> None:
-        """See :class:`Alarm`."""
+        """See :class:`PreciseTimer`."""
         if self._descriptor >= 0:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)

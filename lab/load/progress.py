@@ -64,7 +64,7 @@ class Progress:
             raise RunError(f"a driver's line is no progress: {line.strip()!r}") from error
 
 
-def in_all(several: Collection[Progress]) -> Progress:
+def combined(several: Collection[Progress]) -> Progress:
     """How several runs at the same time are going: counts and rates of all, percentiles of the slowest; one or more."""
     remaining = [each.remaining_s for each in several if each.remaining_s is not None]
     return Progress(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.history import SpoolWriter
-    from lab.load.mix import Ask
+    from lab.load.mix import RequestSpec
     from lab.load.outcome import Outcome
 
 
@@ -44,7 +44,7 @@ class Recorder:
     def keep(
         self,
         sequence: int,
-        ask: Ask,
+        spec: RequestSpec,
         outcome: Outcome,
         *,
         payload_bytes: int,
@@ -59,12 +59,12 @@ class Recorder:
             sequence=sequence,
             request_id=request_id,
             topology=self._topology,
-            use_case=ask.use_case.name,
+            use_case=spec.use_case.name,
             payload_bytes=payload_bytes,
             intended_ns=intended_ns + unix,
             sent_ns=sent_ns and sent_ns + unix,
             done_ns=done_ns and done_ns + unix,
-            **ask.context,  # type: ignore[arg-type]  # its names are text fields of the record
+            **spec.context,  # type: ignore[arg-type]  # its names are text fields of the record
             **outcome._asdict(),
         )
         if sent_ns:

@@ -1,8 +1,7 @@
 """One of several processes that share a run: ``python -m lab.load.shard PLAN.json K/N``, for K from 0 to N - 1.
 
-It sends the requests whose sequence leaves the remainder K when divided by N, and is led by
-:mod:`lab.load.coordinator`, where its standard input and output are described. Signals are for the leader to heed; this
-process leaves them alone.
+It sends the requests whose sequence number modulo N is K. :mod:`lab.load.coordinator` controls it and describes its
+standard input and output. It ignores signals: the coordinator handles them.
 """
 
 from __future__ import annotations
@@ -21,17 +20,18 @@ import uvloop
 
 from lab.errors import LabError
 from lab.load.arrivals import Share
-from lab.load.driver import connect, drive_share, go_first
+from lab.load.driver import drive_share
+from lab.load.engine import connect, raise_priority
 from lab.load.open_loop import Start, Stop
 from lab.load.plan import read_plan
 
 if TYPE_CHECKING:
     from lab.load.open_loop import OpenLoop
-    from lab.load.summary import Account
+    from lab.load.summary import ShardResult
 
 
-class _Leader(asyncio.Protocol):
-    """What the leader says; ends this process when it says nothing more, because then there is no leader."""
+class _Coordinator(asyncio.Protocol):
+    """What the coordinator says; ends this process when it says nothing more, because then there is no coordinator."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop, self._rest = stop, b""
@@ -49,27 +49,27 @@ class _Leader(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See :class:`asyncio.Protocol`."""
-        os._exit(1)  # as if it had been killed together with the leader: nobody adds up what it did
+        os._exit(1)  # as if it had been killed together with the coordinator: nobody adds up what it did
 
     async def start(self) -> Start:
         """Says that this process is ready, and returns when and where it is to begin."""
-        tell(ready=True)
+        send(ready=True)
         return await self._start
 
 
-def tell(**what: Any) -> None:
-    """One line to the leader; if that is gone, so is this process in a moment."""
+def send(**what: Any) -> None:
+    """One line to the coordinator; if that is gone, so is this process in a moment."""
     with suppress(BrokenPipeError):
         sys.stdout.buffer.write(orjson.dumps(what, option=orjson.OPT_APPEND_NEWLINE))
         sys.stdout.buffer.flush()
 
 
-def _tell_counts(loop: OpenLoop) -> None:
-    tell(counts=loop.take_counts())
+def _send_counts(loop: OpenLoop) -> None:
+    send(counts=loop.take_counts())
 
 
-async def carry_out(path: Path, share: Share) -> Account:
-    """Sends the share, as the leader says.
+async def run(path: Path, share: Share) -> ShardResult:
+    """Sends the share, as the coordinator says.
 
     Raises:
         LabError: see :func:`lab.load.driver.drive_share`.
@@ -77,25 +77,27 @@ async def carry_out(path: Path, share: Share) -> Account:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     stop = Stop()
-    leader = _Leader(stop)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: leader, sys.stdin)
+    coordinator = _Coordinator(stop)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: coordinator, sys.stdin)
     plan = read_plan(path)
     schedule = plan.schedule().of(share)
-    go_first()
-    return await drive_share(plan, schedule, connect(plan, share), stop, _tell_counts, leader.start, new_spool=False)
+    raise_priority()
+    return await drive_share(
+        plan, schedule, connect(plan, share), stop, _send_counts, coordinator.start, new_spool=False
+    )
 
 
 def main(arguments: list[str]) -> None:
-    """Carries out the share; what keeps it from that is for the leader to say."""
+    """Carries out the share; what keeps it from that is for the coordinator to say."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     path, share = arguments
     first, step = map(int, share.split("/"))
     try:
-        account = uvloop.run(carry_out(Path(path), Share(first, step)))
+        result = uvloop.run(run(Path(path), Share(first, step)))
     except LabError as error:
-        tell(error=str(error))
+        send(error=str(error))
         sys.exit(1)
-    tell(account=account.to_document())
+    send(result=result.to_document())
 
 
 if __name__ == "__main__":

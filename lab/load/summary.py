@@ -21,7 +21,7 @@ OK = "OK"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverSummary:
-    """The driver's account of itself; times in seconds or milliseconds, rates in requests per second.
+    """The driver's result of itself; times in seconds or milliseconds, rates in requests per second.
 
     Attributes:
         planned: requests of the plan; each has one record.
@@ -61,7 +61,7 @@ class DriverSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class ShardResult:
     """What one process did of a run, whole or a share; times are those of ``time.monotonic_ns``.
 
     Attributes:
@@ -100,13 +100,13 @@ class Account:
         return cls(**{**document, "schedule_delays": delays})
 
 
-def add_up(accounts: Sequence[Account]) -> DriverSummary:
-    """The driver's account of itself from those of its processes, one or more."""
-    start_ns = min(each.start_ns for each in accounts)
-    offered = [each.offered for each in accounts if each.offered is not None]
-    planned, sent, ok = (sum(getattr(each, name) for each in accounts) for name in ("planned", "sent", "ok"))
+def combine(results: Sequence[ShardResult]) -> DriverSummary:
+    """The driver's result of itself from those of its processes, one or more."""
+    start_ns = min(each.start_ns for each in results)
+    offered = [each.offered for each in results if each.offered is not None]
+    planned, sent, ok = (sum(getattr(each, name) for each in results) for name in ("planned", "sent", "ok"))
     delays = LatencyHistogram()
-    for each in accounts:
+    for each in results:
         delays.add(each.schedule_delays)
     delay = delays.percentiles()
     return DriverSummary(
@@ -115,24 +115,24 @@ def add_up(accounts: Sequence[Account]) -> DriverSummary:
         ok=ok,
         failed=sent - ok,
         unsent=planned - sent,
-        stopped_by=next((each.stopped_by for each in accounts if each.stopped_by), ""),
+        stopped_by=next((each.stopped_by for each in results if each.stopped_by), ""),
         offered=sum(offered) if offered else None,
         achieved_rate=achieved_rate(
             sent,
             start_ns=start_ns,
-            planned_end_ns=min(each.planned_end_ns for each in accounts),
-            last_sent_ns=max(each.last_sent_ns for each in accounts),
+            planned_end_ns=min(each.planned_end_ns for each in results),
+            last_sent_ns=max(each.last_sent_ns for each in results),
         ),
-        wall_s=max(0, max(each.end_ns for each in accounts) - start_ns) / NS,
-        cpu_s=sum(each.cpu_s for each in accounts),
-        niceness=max(each.niceness for each in accounts),
+        wall_s=max(0, max(each.end_ns for each in results) - start_ns) / NS,
+        cpu_s=sum(each.cpu_s for each in results),
+        niceness=max(each.niceness for each in results),
         schedule_delay_p50_ms=delay.p50_ms,
         schedule_delay_p90_ms=delay.p90_ms,
         schedule_delay_p99_ms=delay.p99_ms,
         schedule_delay_p999_ms=delay.p999_ms,
         schedule_delay_max_ms=delay.max_ms,
-        warm_up_errors={name: why for each in accounts for name, why in each.warm_up_errors.items()},
-        processes=len(accounts),
+        warm_up_errors={name: why for each in results for name, why in each.warm_up_errors.items()},
+        processes=len(results),
     )
 
 

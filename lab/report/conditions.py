@@ -39,9 +39,9 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "rate": f"{run.result.summary.offered or 0:g} rps" if rate is None else f"{rate:g} rps",
         "duration": "its own" if duration is None else f"{duration:g} s",
     }
-    if plan.steering is not None and not plan.scheduled:
-        when["arrivals"], when["rate"] = plan.steering.in_words, "none offered"
-        if plan.steering.by_hand:
+    if plan.locust is not None and not plan.scheduled:
+        when["arrivals"], when["rate"] = plan.locust.in_words, "none offered"
+        if plan.locust.by_hand:
             when["duration"] = "its own"
     card = run.versions
     software = {name: card[name] for name in card if name not in (*_MACHINE, *_ENGINE, "lab")}
@@ -68,11 +68,11 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
 
 
 def _driver(plan: LoadPlan) -> str:
-    if plan.steering is None:
+    if plan.locust is None:
         return "1 process" if plan.processes == 1 else f"{plan.processes} processes"
-    workers = plan.steering.workers
+    workers = plan.locust.workers
     try:
-        digest = hashlib.sha256(plan.steering.locustfile.read_bytes()).hexdigest()[:8]
+        digest = hashlib.sha256(plan.locust.locustfile.read_bytes()).hexdigest()[:8]
     except OSError:
         digest = "lost"
     return f"Locust, {f'{workers} workers' if workers else '1 process'}, locustfile {digest}"

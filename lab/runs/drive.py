@@ -13,7 +13,7 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
 from lab.runs.events import keep_marks
-from lab.runs.locustfile import LocustOptions, steering_of
+from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.shadow_evidence import has_shadow, keep_copies
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def drive(
     """
     folder = run_folder.folder_of_now(stage.runs)
     plan = plan_for(options, stage)
-    ui_port = None if plan.steering is None else plan.steering.ui_port
+    ui_port = None if plan.locust is None else plan.locust.ui_port
     run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
     from_ns = time.time_ns()
@@ -164,7 +164,7 @@ def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
         contexts=options.contexts,
         timeout_s=options.timeout_s,
         tear_every=options.tear_every,
-        steering=None if options.locust is None else steering_of(options.locust),
+        locust=None if options.locust is None else locust_plan_of(options.locust),
         processes=options.processes,
     )
     if plan.scheduled:

@@ -233,7 +233,7 @@ def evidence_of(
         revisions=in_force(read_json(folder / REVISIONS)),
         planned=_count_of_driver(folder) if schedule is None else len(schedule),
         offered_rate=None if schedule is None else schedule.offered_rps,
-        closed_loop=plan.steering is not None and plan.steering.closed_loop,
+        closed_loop=plan.locust is not None and plan.locust.closed_loop,
         copies=copies,
         copied_again=copied_again,
     )
@@ -332,9 +332,9 @@ def keep_plan(folder: Path, plan: LoadPlan) -> None:
     if isinstance(plan.arrivals, Trace):
         shutil.copyfile(plan.arrivals.path, folder / TRACE)
         plan = replace(plan, arrivals=replace(plan.arrivals, path=TRACE))
-    if plan.steering is not None:
-        shutil.copyfile(plan.steering.locustfile, folder / LOCUSTFILE)
-        plan = replace(plan, steering=replace(plan.steering, locustfile=Path(LOCUSTFILE)))
+    if plan.locust is not None:
+        shutil.copyfile(plan.locust.locustfile, folder / LOCUSTFILE)
+        plan = replace(plan, locust=replace(plan.locust, locustfile=Path(LOCUSTFILE)))
     write_plan(plan, folder / PLAN)
 
 

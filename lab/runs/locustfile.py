@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.load.locust_options import EXAMPLE, LOOPBACK, Steering, check_free
+from lab.load.locust_plan import EXAMPLE, LOOPBACK, LocustPlan, check_free
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,16 +32,16 @@ class LocustOptions:
     ui_port: int | None = None
 
 
-def steering_of(options: LocustOptions) -> Steering:
+def locust_plan_of(options: LocustOptions) -> LocustPlan:
     """What the driver is told.
 
     Raises:
         InputError: the locustfile will not do, which is said with file and line; or the UI's port is taken.
     """
-    steering = Steering(locustfile=options.locustfile, workers=options.workers, ui_port=options.ui_port)
+    plan = LocustPlan(locustfile=options.locustfile, workers=options.workers, ui_port=options.ui_port)
     if options.ui_port is not None:
         check_free(LOOPBACK, options.ui_port)
-    return replace(steering, closed_loop=_is_closed_loop(options.locustfile))
+    return replace(plan, closed_loop=_is_closed_loop(options.locustfile))
 
 
 def _is_closed_loop(locustfile: Path) -> bool:

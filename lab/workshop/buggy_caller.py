@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from lab.lab import Lab
-from lab.load.driver import connect, drive, write_summary
+from lab.load.driver import drive
+from lab.load.engine import connect, write_summary
 from lab.load.open_loop import Stop
 from lab.load.plan import read_plan
 from lab.runs.folder import PLAN

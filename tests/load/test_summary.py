@@ -9,7 +9,7 @@ import pytest
 
 from lab.history import UNSENT, Record
 from lab.load.arrivals import Schedule
-from lab.load.summary import Account, achieved_rate, add_up, latency_histogram, summarize
+from lab.load.summary import ShardResult, achieved_rate, combine, latency_histogram, summarize
 from lab.measure.latency import LatencyHistogram
 
 MS = 1_000_000
@@ -131,9 +131,9 @@ def test_a_run_without_duration_has_no_rate() -> None:
     assert 0.0 == achieved_rate(1, start_ns=5, planned_end_ns=5, last_sent_ns=6)
 
 
-def account(**changes: Any) -> Account:
+def result(**changes: Any) -> ShardResult:
     """Of a process that was to send 100 requests in a second, and did."""
-    whole = Account(
+    whole = ShardResult(
         planned=100,
         sent=100,
         ok=100,
@@ -152,15 +152,15 @@ def account(**changes: Any) -> Account:
 
 
 def test_an_account_comes_back_from_its_json_form() -> None:
-    own = account(warm_up_errors={"A": "UNAVAILABLE"}, stopped_by="SIGINT")
+    own = result(warm_up_errors={"A": "UNAVAILABLE"}, stopped_by="SIGINT")
 
-    back = Account.from_document(json.loads(json.dumps(own.to_document())))
+    back = ShardResult.from_document(json.loads(json.dumps(own.to_document())))
 
-    assert add_up([own]) == add_up([back])
+    assert combine([own]) == combine([back])
 
 
 def test_accounts_of_several_processes_add_up() -> None:
-    late = account(
+    late = result(
         ok=90,
         last_sent_ns=START + 2_000 * MS,
         end_ns=START + 2_500 * MS,
@@ -169,7 +169,7 @@ def test_accounts_of_several_processes_add_up() -> None:
         warm_up_errors={"B": "late"},
     )
 
-    seen = add_up([account(warm_up_errors={"A": "early"}), late])
+    seen = combine([result(warm_up_errors={"A": "early"}), late])
 
     assert (200, 200, 190, 10, 0, 2) == (seen.planned, seen.sent, seen.ok, seen.failed, seen.unsent, seen.processes)
     # 200 requests in the two seconds that it took the later of them.
@@ -180,10 +180,10 @@ def test_accounts_of_several_processes_add_up() -> None:
 
 def test_processes_that_were_stopped_broke_off_where_the_first_of_them_did() -> None:
     stopped = {"stopped_by": "SIGINT", "last_sent_ns": START + 400 * MS}
-    one = account(**stopped, sent=50, ok=50, planned_end_ns=START + 500 * MS)
-    other = account(**stopped, sent=51, ok=51, planned_end_ns=START + 510 * MS)
+    one = result(**stopped, sent=50, ok=50, planned_end_ns=START + 500 * MS)
+    other = result(**stopped, sent=51, ok=51, planned_end_ns=START + 510 * MS)
 
-    seen = add_up([one, other])
+    seen = combine([one, other])
 
     assert (99, "SIGINT", 202.0) == (seen.unsent, seen.stopped_by, seen.achieved_rate)
 

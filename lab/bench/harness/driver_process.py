@@ -21,7 +21,7 @@ import uvloop
 from lab.bench.harness.closed_loop import keep_busy
 from lab.errors import LabError, UnitError
 from lab.history import SpoolWriter
-from lab.load.driver import go_first
+from lab.load.engine import raise_priority
 from lab.load.mix import Payloads
 from lab.load.open_loop import NS, OpenLoop, Stop
 from lab.load.plan import read_plan
@@ -40,7 +40,7 @@ NICENESS = -15
 async def serve() -> None:
     """Takes turns until standard input ends."""
     clients: dict[str, Client] = {}
-    go_first(NICENESS)
+    raise_priority(NICENESS)
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
             asked = json.loads(line)

@@ -23,16 +23,16 @@ def environment_of(plan: LoadPlan) -> Environment:
     Raises:
         InputError: the locustfile will not do.
     """
-    assert plan.steering is not None  # noqa: S101 (who comes here has one)
+    assert plan.locust is not None  # noqa: S101 (who comes here has one)
     # All users of a plan begin at once; Locust warns of that because of what users of HTTP would do.
     logging.getLogger("locust.runners").setLevel(logging.ERROR)
-    locustfile = read_locustfile(plan.steering.locustfile)
+    locustfile = read_locustfile(plan.locust.locustfile)
     options = Namespace(
         # Locust's own reading of options would look at its configuration files and variables, too.
         num_users=plan.users,
         spawn_rate=max(1, plan.users // _RAMP_S),
         run_time=None,
-        headless=not plan.steering.by_hand,
+        headless=not plan.locust.by_hand,
         stats_history_enabled=False,
         enable_rebalancing=False,
         web_base_path="",
@@ -41,5 +41,5 @@ def environment_of(plan: LoadPlan) -> Environment:
         stop_timeout=0.0,
     )
     return Environment(
-        user_classes=list(locustfile.users), locustfile=plan.steering.locustfile.name, parsed_options=options
+        user_classes=list(locustfile.users), locustfile=plan.locust.locustfile.name, parsed_options=options
     )

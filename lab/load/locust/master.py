@@ -12,15 +12,15 @@ from gevent.event import Event
 from lab.errors import UnitError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
-from lab.load.driver import print_progress, write_summary
+from lab.load.engine import print_progress, write_summary
 from lab.load.locust.environment import environment_of
-from lab.load.locust.member import Member
-from lab.load.locust.messages import ACCOUNT, FAILED, GO, PROGRESS, STOP, Count, hear
+from lab.load.locust.messages import FAILED, GO, PROGRESS, RESULT, STOP, WorkerProgress, on_message
 from lab.load.locust.ui import open_ui
+from lab.load.locust.user_process import UserProcess
 from lab.load.locust.workers import MASTER_HOST, Workers
 from lab.load.open_loop import STOP_GRACE_S, Start
 from lab.load.progress import ProgressLines
-from lab.load.summary import Account, add_up
+from lab.load.summary import ShardResult, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +37,10 @@ _SPAWNED_WITHIN_S = 60.0
 _LEAD_NS = 50_000_000  # between "go" and the start of the schedule, for all users to ask for the first time
 _LEAD_PER_USER_NS = 100_000
 _FORSAKEN_S = 2.0  # beyond the longest that a request may take
-_ACCOUNTS_WITHIN_S = STOP_GRACE_S + 10.0
+_RESULTS_WITHIN_S = STOP_GRACE_S + 10.0
 
 
-class Conductor:
+class Master:
     """One run.
 
     Args:
@@ -49,16 +49,16 @@ class Conductor:
     """
 
     def __init__(self, plan: LoadPlan, file: Path) -> None:
-        assert plan.steering is not None  # noqa: S101 (else it would be another's)
-        self._plan, self._file, self._steering = plan, file, plan.steering
+        assert plan.locust is not None  # noqa: S101 (else it would be another's)
+        self._plan, self._file, self._locust = plan, file, plan.locust
         self._schedule = plan.schedule() if plan.scheduled else None
-        self._count = max(1, self._steering.workers)
+        self._count = max(1, self._locust.workers)
         self._environment = environment_of(plan)
         self._workers = Workers(file, 0, 0)
-        self._member: Member | None = None  # where there are no workers
-        self._counts: dict[int, Count] = {}
+        self._user_process: UserProcess | None = None  # where there are no workers
+        self._counts: dict[int, WorkerProgress] = {}
         self._recent_ns: list[int] = []
-        self._accounts: list[Account] = []
+        self._results: list[ShardResult] = []
         self._lines = ProgressLines()
         self._stopped_by = ""
         self._stopping = Event()
@@ -81,18 +81,18 @@ class Conductor:
             self._set_up()
             self._begin()
             self._follow()
-            self._wait_for_accounts()
+            self._wait_for_results()
         finally:
             self._tear_down()
         if self._failure:
             raise UnitError(self._failure)
         self._tell()
-        write_summary(self._plan, add_up(self._accounts))
+        write_summary(self._plan, combine(self._results))
 
     # -- beginning -----------------------------------------------------------------------------------------------
 
     def _set_up(self) -> None:
-        if self._steering.workers:
+        if self._locust.workers:
             runner: Any = self._environment.create_master_runner(MASTER_HOST, 0)
             self._workers = Workers(self._file, self._count, runner.server.port)
             self._listen(runner)
@@ -103,22 +103,22 @@ class Conductor:
                 "not all workers came up",
             )
         else:
-            self._member = Member(self._plan, WHOLE, self._environment)
-            self._member.get_ready()
+            self._user_process = UserProcess(self._plan, WHOLE, self._environment)
+            self._user_process.get_ready()
             self._listen(self._environment.create_local_runner())
-            self._member.listen()
+            self._user_process.listen()
 
     def _listen(self, runner: Any) -> None:
-        hear(runner, PROGRESS, lambda data: self._take_count(Count.from_message(data)))
-        hear(runner, ACCOUNT, lambda data: self._accounts.append(Account.from_document(data)))
-        hear(runner, FAILED, lambda data: self._fail(str(data)))
+        on_message(runner, PROGRESS, lambda data: self._take_count(WorkerProgress.from_message(data)))
+        on_message(runner, RESULT, lambda data: self._results.append(ShardResult.from_document(data)))
+        on_message(runner, FAILED, lambda data: self._fail(str(data)))
 
     def _begin(self) -> None:
         if self._stopping.is_set():
             return
-        if self._steering.ui_port is not None:
+        if self._locust.ui_port is not None:
             self._start_ns = time.monotonic_ns()
-            open_ui(self._environment, self._steering.ui_port, lambda: self._stop("ui"))
+            open_ui(self._environment, self._locust.ui_port, lambda: self._stop("ui"))
             return
         spawned = Event()
         self._environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
@@ -135,7 +135,7 @@ class Conductor:
     def _follow(self) -> None:
         """Returns when all is done, or is to be stopped."""
         next_line = time.monotonic() + _PROGRESS_EVERY_S
-        if self._steering.by_hand:
+        if self._locust.by_hand:
             self._tell()  # the UI is up
         while not self._stopping.is_set() and not self._is_over():
             if why := self._workers.ended():
@@ -149,7 +149,7 @@ class Conductor:
 
     def _is_over(self) -> bool:
         if self._schedule is not None:
-            return len(self._accounts) == self._count
+            return len(self._results) == self._count
         return self._remaining_ns() == 0
 
     def _is_forsaken(self) -> bool:
@@ -160,12 +160,12 @@ class Conductor:
 
     def _remaining_ns(self) -> int | None:
         """Of the run; None if it ends when people say so."""
-        if self._steering.by_hand:
+        if self._locust.by_hand:
             return None
         duration_ns = self._plan.arrivals.duration_ns if self._schedule is None else self._schedule.duration_ns
         return 0 if self._stopping.is_set() else max(0, self._start_ns + (duration_ns or 0) - time.monotonic_ns())
 
-    def _take_count(self, count: Count) -> None:
+    def _take_count(self, count: WorkerProgress) -> None:
         if count.recent_ns:
             self._moved_at = time.monotonic()
         self._counts[count.index] = count
@@ -198,14 +198,14 @@ class Conductor:
         self._failure = self._failure or why
         self._stopping.set()
 
-    def _wait_for_accounts(self) -> None:
-        if len(self._accounts) < self._count:
+    def _wait_for_results(self) -> None:
+        if len(self._results) < self._count:
             self._say_stop(self._stopped_by)
-        give_up = time.monotonic() + _ACCOUNTS_WITHIN_S
-        while len(self._accounts) < self._count and not self._failure:
+        give_up = time.monotonic() + _RESULTS_WITHIN_S
+        while len(self._results) < self._count and not self._failure:
             self._failure = self._workers.ended()
             if time.monotonic() > give_up:
-                self._failure = f"{self._count - len(self._accounts)} of {self._count} workers gave no account"
+                self._failure = f"{self._count - len(self._results)} of {self._count} workers gave no result"
             gevent.sleep(_POLL_S)
 
     def _say_stop(self, by: str) -> None:
@@ -217,8 +217,8 @@ class Conductor:
         if self._environment.runner is not None:
             self._environment.runner.quit()
         self._workers.end()
-        if self._member is not None:
-            self._member.leave()
+        if self._user_process is not None:
+            self._user_process.leave()
 
     # -- within --------------------------------------------------------------------------------------------------
 
@@ -237,6 +237,6 @@ class Conductor:
             gevent.sleep(_POLL_S)
 
 
-def conduct(plan: LoadPlan, file: Path) -> None:
-    """Drives one run; see :class:`Conductor`."""
-    Conductor(plan, file).run()
+def run_master(plan: LoadPlan, file: Path) -> None:
+    """Drives one run; see :class:`Master`."""
+    Master(plan, file).run()

@@ -16,16 +16,16 @@ STOP = "lab-stop"
 """To workers: send no more; by whom."""
 
 PROGRESS = "lab-progress"
-"""From workers, now and then: a :class:`Count`."""
+"""From workers, now and then: a :class:`WorkerProgress`."""
 
-ACCOUNT = "lab-account"
-"""From workers, when they have sent all or were stopped: an :class:`lab.load.summary.Account`."""
+RESULT = "lab-result"
+"""From workers, when they have sent all or were stopped: an :class:`lab.load.summary.ShardResult`."""
 
 FAILED = "lab-failed"
 """From workers: the run cannot go on, and why."""
 
 
-def hear(runner: Any, word: str, do: Callable[[Any], object]) -> None:
+def on_message(runner: Any, word: str, do: Callable[[Any], object]) -> None:
     """Lets a runner of Locust's do something with what comes with a word."""
 
     def heard(*, environment: object, msg: Any) -> None:
@@ -36,7 +36,7 @@ def hear(runner: Any, word: str, do: Callable[[Any], object]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class WorkerProgress:
     """How far a worker is.
 
     Attributes:
@@ -62,6 +62,6 @@ class Count:
         }
 
     @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> Count:
+    def from_message(cls, message: Mapping[str, Any]) -> WorkerProgress:
         """The inverse of :meth:`to_message`."""
         return cls(**{**message, "recent_ns": array("q", message["recent_ns"])})

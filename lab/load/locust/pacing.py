@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NS = 1_000_000_000
 
 
-class Turn(NamedTuple):
+class DueRequest(NamedTuple):
     """One request to come.
 
     Attributes:
@@ -30,7 +30,7 @@ class Turn(NamedTuple):
     payload_bytes: int | None = None
 
 
-class Deal:
+class SequenceNumbers:
     """The sequence numbers of one worker's share."""
 
     def __init__(self, share: Share) -> None:
@@ -43,14 +43,14 @@ class Deal:
         return sequence
 
 
-class Pace(Protocol):
+class Pacing(Protocol):
     """Tells one user when its requests are due."""
 
-    def turn(self, now_ns: int) -> Turn | None:
+    def next_request(self, now_ns: int) -> DueRequest | None:
         """The next request; None if there is none left to send."""
 
 
-class Slots:
+class ScheduledPacing:
     """A worker's share of a schedule: whichever of its users is free takes the next request, also one that is late.
 
     The times are those of the schedule, whatever became of earlier requests. So a stall shows in all requests that had
@@ -62,57 +62,59 @@ class Slots:
     """
 
     def __init__(self, schedule: Schedule, start_ns: int) -> None:
-        self._schedule, self._deal, self._start_ns = schedule, Deal(schedule.share), start_ns
+        self._schedule, self._numbers, self._start_ns = schedule, SequenceNumbers(schedule.share), start_ns
         self._place = 0
 
-    def turn(self, now_ns: int) -> Turn | None:
-        """See :class:`Pace`."""
+    def next_request(self, now_ns: int) -> DueRequest | None:
+        """See :class:`Pacing`."""
         del now_ns
         place, schedule = self._place, self._schedule
         if place == len(schedule):
             return None
         self._place += 1
-        return Turn(self._deal.take(), self._start_ns + schedule.offsets_ns[place], schedule.payload_bytes[place])
+        return DueRequest(
+            self._numbers.take(), self._start_ns + schedule.offsets_ns[place], schedule.payload_bytes[place]
+        )
 
 
-class OwnPace:
+class RatePacing:
     """A user's own: one request every so many seconds, from a random moment of the first interval on.
 
     A request that takes longer than the interval makes the next one late, not due later.
 
     Args:
-        deal: numbers the requests.
+        numbers: numbers the requests.
         interval_ns: between two requests.
         draw: of the first moment.
     """
 
-    def __init__(self, deal: Deal, interval_ns: int, draw: Random) -> None:
-        self._deal, self._interval_ns = deal, interval_ns
+    def __init__(self, numbers: SequenceNumbers, interval_ns: int, draw: Random) -> None:
+        self._numbers, self._interval_ns = numbers, interval_ns
         self._first_in_ns = int(draw.random() * interval_ns)
         self._due_ns = 0
 
-    def turn(self, now_ns: int) -> Turn:
-        """See :class:`Pace`."""
+    def next_request(self, now_ns: int) -> DueRequest:
+        """See :class:`Pacing`."""
         self._due_ns = self._due_ns + self._interval_ns if self._due_ns else now_ns + self._first_in_ns
-        return Turn(self._deal.take(), self._due_ns)
+        return DueRequest(self._numbers.take(), self._due_ns)
 
 
-class ClosedLoop:
+class ClosedLoopPacing:
     """A user that waits as long as it likes after each answer: a request is due when its wait has ended.
 
     Args:
-        deal: numbers the requests.
+        numbers: numbers the requests.
     """
 
-    def __init__(self, deal: Deal) -> None:
-        self._deal = deal
+    def __init__(self, numbers: SequenceNumbers) -> None:
+        self._numbers = numbers
         self._wait_ends_ns = 0
 
     def waits(self, now_ns: int, seconds: float) -> None:
         """The user begins to wait."""
         self._wait_ends_ns = now_ns + round(seconds * NS)
 
-    def turn(self, now_ns: int) -> Turn:
-        """See :class:`Pace`. A request that follows another without a wait is due at once."""
+    def next_request(self, now_ns: int) -> DueRequest:
+        """See :class:`Pacing`. A request that follows another without a wait is due at once."""
         due_ns, self._wait_ends_ns = self._wait_ends_ns or now_ns, 0
-        return Turn(self._deal.take(), min(due_ns, now_ns))
+        return DueRequest(self._numbers.take(), min(due_ns, now_ns))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from locust import User, constant
 
 from lab.errors import LabError
-from lab.load.locust.pacing import ClosedLoop
+from lab.load.locust.pacing import ClosedLoopPacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from locust.env import Environment
 
-    from lab.load.locust.user_pool import Crew
+    from lab.load.locust.user_pool import UserPool
     from lab.load.outcome import Outcome
 
 
@@ -32,17 +32,17 @@ class LabUser(User):
     abstract = True
     wait_time = constant(0)
 
-    crew: ClassVar[Crew | None] = None
+    pool: ClassVar[UserPool | None] = None
     """What all users of this process have in common."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        crew = type(self).crew
-        if crew is None:
+        pool = type(self).pool
+        if pool is None:
             raise LabError("users of the lab live in a run of `lab load --engine locust`, not in Locust alone")
-        self._crew = crew
-        self.user_id, self._pace = crew.enlist(paced_by_plan=self.paced_by_plan())
-        if isinstance(self._pace, ClosedLoop):
+        self._pool = pool
+        self.user_id, self._pace = pool.add_user(paced_by_plan=self.paced_by_plan())
+        if isinstance(self._pace, ClosedLoopPacing):
             self._watch_waits(self._pace)
 
     @classmethod
@@ -64,10 +64,10 @@ class LabUser(User):
             How it went: ``status`` is ``OK`` for an answer, else the name of a gRPC status; ``model``, ``version`` and
             ``cluster`` say who answered.
         """
-        turn = self._crew.turn(self._pace)
-        return self._crew.ask(self.user_id, turn, use_case, context or {}, payload)
+        due = self._pool.next_request(self._pace)
+        return self._pool.call(self.user_id, due, use_case, context or {}, payload)
 
-    def _watch_waits(self, pace: ClosedLoop) -> None:
+    def _watch_waits(self, pace: ClosedLoopPacing) -> None:
         its_own: Any = self.wait_time
 
         def wait_time() -> float:

@@ -12,9 +12,9 @@ from gevent.hub import Waiter
 from locust.exception import StopUser
 
 from lab.errors import InputError, LabError
-from lab.load.locust.pacing import NS, ClosedLoop, Deal, OwnPace, Slots
-from lab.load.locust.sender import Question
-from lab.load.mix import Ask, Mix, Payloads
+from lab.load.locust.pacing import NS, ClosedLoopPacing, RatePacing, ScheduledPacing, SequenceNumbers
+from lab.load.locust.sender import QueuedRequest
+from lab.load.mix import Mix, Payloads, RequestSpec
 from lab.load.plan import CHOSEN_FIELDS
 from lab.load.progress import NS_PER_MS
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from locust.env import Environment
 
     from lab.load.arrivals import Schedule, Share
-    from lab.load.locust.pacing import Pace, Turn
+    from lab.load.locust.pacing import DueRequest, Pacing
     from lab.load.mix import Payload
     from lab.load.outcome import Outcome
     from lab.load.plan import LoadPlan
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _FIELDS = ("user_id", *CHOSEN_FIELDS)
 
 
-class Crew:
+class UserPool:
     """The users of one process. Lives in gevent's thread.
 
     Args:
@@ -40,7 +40,7 @@ class Crew:
         share: which requests of the run are this process's.
         schedule: that share of it; None if people or users decide when requests are sent.
         environment: Locust's, which is told of every answer.
-        send: hands a question over to be sent.
+        send: hands a request over to be sent.
         fail: told why the run cannot go on.
     """
 
@@ -51,7 +51,7 @@ class Crew:
         schedule: Schedule | None,
         environment: Environment,
         *,
-        send: Callable[[Question], None],
+        send: Callable[[QueuedRequest], None],
         fail: Callable[[str], None],
     ) -> None:
         self._plan, self._schedule = plan, schedule
@@ -62,25 +62,25 @@ class Crew:
         sizes = (plan.payload_bytes,) if schedule is None else schedule.payload_bytes
         self._payloads.prepare((use_case.api for use_case in plan.use_cases), sizes)
         self._use_cases = {use_case.name: use_case for use_case in plan.use_cases}
-        self._numbers = itertools.count(share.first, share.step)
-        self._deal = Deal(share)
-        self._slots: Slots | None = None
+        self._user_numbers = itertools.count(share.first, share.step)
+        self._numbers = SequenceNumbers(share)
+        self._slots: ScheduledPacing | None = None
         self._is_over = False
         self._may_begin = Event()
         if schedule is None:
             self._may_begin.set()
 
-    def enlist(self, *, paced_by_plan: bool) -> tuple[str, Pace | None]:
+    def add_user(self, *, paced_by_plan: bool) -> tuple[str, Pacing | None]:
         """A new user's id, and its pace; None for a pace that all have in common."""
-        user_id = f"u{next(self._numbers) % self._plan.users}"
+        user_id = f"u{next(self._user_numbers) % self._plan.users}"
         if self._schedule is not None:
             return user_id, None
         if paced_by_plan:
             rate = getattr(self._plan.arrivals, "rate", 0.0)  # a plan that people steer plays no trace
-            return user_id, OwnPace(self._deal, round(self._plan.users * NS / rate), self._random)
-        return user_id, ClosedLoop(self._deal)
+            return user_id, RatePacing(self._numbers, round(self._plan.users * NS / rate), self._random)
+        return user_id, ClosedLoopPacing(self._numbers)
 
-    def begin(self, slots: Slots) -> None:
+    def begin(self, slots: ScheduledPacing) -> None:
         """The schedule starts."""
         self._slots = slots
         self._may_begin.set()
@@ -90,7 +90,7 @@ class Crew:
         self._is_over = True
         self._may_begin.set()
 
-    def turn(self, pace: Pace | None) -> Turn:
+    def next_request(self, pace: Pacing | None) -> DueRequest:
         """A user's next request.
 
         Raises:
@@ -101,27 +101,27 @@ class Crew:
             raise StopUser
         pace = self._slots if pace is None else pace
         assert pace is not None  # noqa: S101 (it has begun)
-        turn = pace.turn(monotonic_ns())
-        if turn is None:
+        due = pace.next_request(monotonic_ns())
+        if due is None:
             raise StopUser
-        return turn
+        return due
 
-    def ask(
-        self, user_id: str, turn: Turn, use_case: str | None, context: Mapping[str, str], payload: int | None
+    def call(
+        self, user_id: str, due: DueRequest, use_case: str | None, context: Mapping[str, str], payload: int | None
     ) -> Outcome:
         """Sends a request when it is due, and waits for its answer. Arguments as for :meth:`LabUser.ask`."""
-        ask = self._drawn(user_id, use_case, context)
+        spec = self._spec(user_id, use_case, context)
         waiter = Waiter()
-        question = Question(turn, ask, self._payload(ask, turn, payload), waiter.switch)
-        self._send(question)
+        queued = QueuedRequest(due, spec, self._payload(spec, due, payload), waiter.switch)
+        self._send(queued)
         try:
             outcome, latency_ns = waiter.get()
         except BaseException:
-            question.withdrawn = True
+            queued.cancelled = True
             raise
         self._environment.events.request.fire(
             request_type=self._plan.topology,
-            name=ask.use_case.name,
+            name=spec.use_case.name,
             response_time=latency_ns / NS_PER_MS,
             response_length=0,
             exception=None if outcome.status == "OK" else LabError(f"{outcome.status}: {outcome.message}"),
@@ -130,30 +130,30 @@ class Crew:
         answer: Outcome = outcome
         return answer
 
-    def never_asked(self, turn: Turn) -> tuple[Ask, int]:
+    def unsent(self, due: DueRequest) -> tuple[RequestSpec, int]:
         """What somebody would have asked, and the size of that request; for one whose turn never came."""
-        ask = self._mix.draw()
-        return ask, self._payload(ask, turn, None).size
+        spec = self._mix.draw()
+        return spec, self._payload(spec, due, None).size
 
-    def _payload(self, ask: Ask, turn: Turn, size: int | None) -> Payload:
+    def _payload(self, spec: RequestSpec, due: DueRequest, size: int | None) -> Payload:
         if size is None:
-            size = self._plan.payload_bytes if turn.payload_bytes is None else turn.payload_bytes
-        return self._payloads.get(ask.use_case.api, size)
+            size = self._plan.payload_bytes if due.payload_bytes is None else due.payload_bytes
+        return self._payloads.get(spec.use_case.api, size)
 
-    def _drawn(self, user_id: str, use_case: str | None, context: Mapping[str, str]) -> Ask:
+    def _spec(self, user_id: str, use_case: str | None, context: Mapping[str, str]) -> RequestSpec:
         """What a user asks for, with all that it left open drawn."""
-        ask = self._mix.draw()
-        ask.context["user_id"] = user_id
+        spec = self._mix.draw()
+        spec.context["user_id"] = user_id
         for field, value in context.items():
             if field not in _FIELDS:
                 raise self._wrong(f"ask: no field {field!r} in a request context; there are {', '.join(_FIELDS)}")
-            ask.context[field] = value
+            spec.context[field] = value
         if use_case is None:
-            return ask
+            return spec
         if use_case not in self._use_cases:
             known = ", ".join(self._use_cases)
             raise self._wrong(f"ask: the use case {use_case!r} is not in this run; there are {known}")
-        return Ask(self._use_cases[use_case], ask.context)
+        return RequestSpec(self._use_cases[use_case], spec.context)
 
     def _wrong(self, problem: str) -> InputError:
         self._fail(problem)

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.load.arrivals import Share
 from lab.load.locust.environment import environment_of
-from lab.load.locust.member import Member
+from lab.load.locust.user_process import UserProcess
 from lab.load.locust.workers import MASTER_HOST
 from lab.load.plan import read_plan
 
@@ -30,14 +30,14 @@ def main(arguments: list[str]) -> None:
     try:
         plan = read_plan(Path(file))
         environment = environment_of(plan)
-        member = Member(plan, Share(first, step), environment)
-        member.get_ready()
+        process = UserProcess(plan, Share(first, step), environment)
+        process.get_ready()
     except LabError as error:
         sys.exit(str(error))
     runner = environment.create_worker_runner(MASTER_HOST, int(port))
-    member.listen()
+    process.listen()
     runner.greenlet.join()
-    member.leave()
+    process.leave()
 
 
 def _end_with_driver() -> None:

@@ -94,9 +94,9 @@ def answered(run: ReportedRun) -> list[Answered]:
     names = ("model", "version", "cluster", "replica")
     for (model, version, cluster, replica), count in _counts(run, run.is_ok, names):
         by_place.setdefault((f"{model}@{version}" if model else OWN_ANSWER, cluster), {})[replica] = count
-    in_all = int(run.is_ok.sum())
+    combined = int(run.is_ok.sum())
     return [
-        Answered(version, cluster, sum(counts.values()), sum(counts.values()) / in_all, _by_name(counts))
+        Answered(version, cluster, sum(counts.values()), sum(counts.values()) / combined, _by_name(counts))
         for (version, cluster), counts in sorted(by_place.items())
     ]
 

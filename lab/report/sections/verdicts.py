@@ -44,8 +44,8 @@ def view(runs: Sequence[ReportedRun]) -> tuple[Card, ...]:
 
 
 def _when(plan: LoadPlan) -> str:
-    if plan.steering is not None and not plan.scheduled:
-        return f"Locust, {plan.steering.in_words}"
+    if plan.locust is not None and not plan.scheduled:
+        return f"Locust, {plan.locust.in_words}"
     return arrivals_text(plan.arrivals)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from docker.errors import APIError, NotFound
 from docker.types import Mount
 
-from lab.load.locust_options import UI_HOST_VARIABLE
+from lab.load.locust_plan import UI_HOST_VARIABLE
 from lab.runtime.compose import copying
 from lab.runtime.compose.copying import USER
 from lab.runtime.compose.site import IDENTITY

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from lab.history import SpoolWriter
-from lab.load.driver import connect, go_first, warm_up
+from lab.load.engine import connect, raise_priority, warm_up
 from lab.load.locust.loop_thread import LoopThread
-from lab.load.locust.messages import ACCOUNT, FAILED, GO, PROGRESS, STOP, Count, hear
-from lab.load.locust.pacing import Slots
+from lab.load.locust.messages import FAILED, GO, PROGRESS, RESULT, STOP, WorkerProgress, on_message
+from lab.load.locust.pacing import ScheduledPacing
 from lab.load.locust.sender import Sender
 from lab.load.locust.user import LabUser
-from lab.load.locust.user_pool import Crew
+from lab.load.locust.user_pool import UserPool
 from lab.load.open_loop import Start, Stop
-from lab.load.summary import Account
+from lab.load.summary import ShardResult
 from lab.measure.latency import LatencyHistogram
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _COUNT_EVERY_S = 0.5
 _SWITCH_INTERVAL_S = 0.0002
 
 
-class Member:
+class UserProcess:
     """Carries its part of a run out, as Locust's runner and the master's messages say.
 
     Args:
@@ -54,7 +54,7 @@ class Member:
         self._start: Start | None = None
         self._warm_up_errors: dict[str, str] = {}
         self._ready = gevent.event.AsyncResult()
-        self._crew = Crew(
+        self._pool = UserPool(
             plan,
             share,
             self._schedule,
@@ -62,7 +62,7 @@ class Member:
             send=self._send,
             fail=lambda problem: self._say(FAILED, problem),
         )
-        LabUser.crew = self._crew
+        LabUser.pool = self._pool
 
     def get_ready(self) -> None:
         """Connects and warms up.
@@ -70,7 +70,7 @@ class Member:
         Raises:
             LabError: what the topology needs cannot be reached, or the spool cannot be opened.
         """
-        go_first()
+        raise_priority()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._thread.start(self._work)
         waited = gevent.wait([self._ready, self._thread.ended], count=1)
@@ -81,8 +81,8 @@ class Member:
         """Does from now on what the master says; the environment has its runner."""
         runner = self._environment.runner
         assert runner is not None  # noqa: S101 (said above)
-        hear(runner, GO, self._go)
-        hear(runner, STOP, self._ask_to_stop)
+        on_message(runner, GO, self._go)
+        on_message(runner, STOP, self._ask_to_stop)
         self._greenlets = [gevent.spawn(self._count), gevent.spawn(self._close)]
 
     def leave(self) -> None:
@@ -90,16 +90,16 @@ class Member:
         gevent.killall(self._greenlets)
         self._thread.end()
 
-    def _send(self, question: Any) -> None:
+    def _send(self, queued: Any) -> None:
         assert self._sender is not None  # noqa: S101 (users come when all is ready)
-        self._thread.in_loop(self._sender.take, question)
+        self._thread.in_loop(self._sender.take, queued)
 
     def _go(self, data: Sequence[int]) -> None:
         assert self._schedule is not None  # noqa: S101 (else nobody says so)
         assert self._sender is not None  # noqa: S101 (likewise)
         self._start = Start(*data)
         self._thread.in_loop(self._sender.expect, len(self._schedule), self._start)
-        self._crew.begin(Slots(self._schedule, self._start.at_ns))
+        self._pool.begin(ScheduledPacing(self._schedule, self._start.at_ns))
 
     def _ask_to_stop(self, by: str) -> None:
         assert self._stop is not None  # noqa: S101 (it is ready)
@@ -114,25 +114,25 @@ class Member:
         sender = self._sender
         assert sender is not None  # noqa: S101 (it is ready)
         recorder = sender.recorder
-        count = Count(self._share.first, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
+        count = WorkerProgress(self._share.first, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
         self._say(PROGRESS, count.to_message())
 
     def _close(self) -> None:
         try:
-            account = self._thread.ended.get()
+            result = self._thread.ended.get()
         except Exception as error:  # noqa: BLE001 (whatever it is, the run is over)
             self._say(FAILED, str(error))
             return
-        self._crew.end()
+        self._pool.end()
         self._say_count()
-        self._say(ACCOUNT, account.to_document())
+        self._say(RESULT, result.to_document())
 
     def _say(self, word: str, data: object) -> None:
         runner = self._environment.runner
         if runner is not None:
             runner.send_message(word, data)
 
-    async def _work(self) -> Account:
+    async def _work(self) -> ShardResult:
         plan, self._stop = self._plan, Stop()
         client = connect(plan, self._share)
         try:
@@ -144,7 +144,7 @@ class Member:
                 self._thread.in_hub(self._ready.set)
                 await sender.run()
                 self._keep_unsent(sender)
-                return self._account_of(sender, time.process_time() - cpu_s)
+                return self._result_of(sender, time.process_time() - cpu_s)
         finally:
             await client.close()
 
@@ -152,17 +152,17 @@ class Member:
         """What of this worker's share was never sent, because the run was broken off."""
         if self._schedule is None:
             return
-        slots = Slots(self._schedule, (self._start or Start.soon()).at_ns)
-        while (turn := slots.turn(0)) is not None:
-            if not sender.is_begun(turn.sequence):
-                sender.keep_unsent(turn, *self._crew.never_asked(turn))
+        slots = ScheduledPacing(self._schedule, (self._start or Start.soon()).at_ns)
+        while (due := slots.next_request(0)) is not None:
+            if not sender.is_begun(due.sequence):
+                sender.keep_unsent(due, *self._pool.unsent(due))
         sender.recorder.flush()
 
-    def _account_of(self, sender: Sender, cpu_s: float) -> Account:
+    def _result_of(self, sender: Sender, cpu_s: float) -> ShardResult:
         now, schedule = time.monotonic_ns(), self._schedule
         start_ns = self._start.at_ns if self._start else sender.first_due_ns or now
         ran_out = schedule is not None and sender.sent == len(schedule)
-        return Account(
+        return ShardResult(
             planned=sender.sent if schedule is None else len(schedule),
             sent=sender.sent,
             ok=sender.recorder.ok,

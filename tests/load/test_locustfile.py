@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lab.errors import InputError
-from lab.load.locust_options import EXAMPLE, Steering
-from lab.runs.locustfile import LocustOptions, steering_of
+from lab.load.locust_plan import EXAMPLE, LocustPlan
+from lab.runs.locustfile import LocustOptions, locust_plan_of
 
 PYTHON = sys.executable
 ROOT = Path(__file__).parents[2]
@@ -25,15 +25,15 @@ class Person(LabUser):
 """
 
 
-def read(tmp_path: Path, content: str) -> Steering:
+def read(tmp_path: Path, content: str) -> LocustPlan:
     file = tmp_path / "mine.py"
     file.write_text(content)
-    return steering_of(LocustOptions(locustfile=file))
+    return locust_plan_of(LocustOptions(locustfile=file))
 
 
 def test_the_example_goes_by_the_plan() -> None:
-    assert not steering_of(LocustOptions()).closed_loop
-    assert EXAMPLE == steering_of(LocustOptions()).locustfile
+    assert not locust_plan_of(LocustOptions()).closed_loop
+    assert EXAMPLE == locust_plan_of(LocustOptions()).locustfile
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_bad_locustfile_is_one_line_with_file_and_line(tmp_path: Path, content
 
 def test_a_locustfile_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
-        steering_of(LocustOptions(locustfile=tmp_path / "none.py"))
+        locust_plan_of(LocustOptions(locustfile=tmp_path / "none.py"))
 
 
 def test_a_locustfile_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_a_locustfile_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch:
 def test_steering_says_what_will_not_do() -> None:
     for wrong, field in (({"workers": -1}, "workers"), ({"workers": 65}, "workers"), ({"ui_port": 0}, "ui_port")):
         with pytest.raises(InputError, match=field):
-            Steering(locustfile=EXAMPLE, **wrong)  # type: ignore[arg-type]
+            LocustPlan(locustfile=EXAMPLE, **wrong)  # type: ignore[arg-type]
 
 
 def test_nothing_is_patched() -> None:

@@ -6,21 +6,19 @@ from time import monotonic_ns
 
 import pytest
 
-from lab.load.precise_timer import LoopAlarm, TimerDescriptorAlarm, new_alarm
+from lab.load.precise_timer import LoopTimer, TimerfdTimer, new_precise_timer
 
 MS = 1_000_000
 DEADLINE_S = 30
 
 ALARMS = [
-    LoopAlarm,
-    pytest.param(
-        TimerDescriptorAlarm, marks=pytest.mark.skipif(platform.system() != "Linux", reason="timerfd is Linux's own")
-    ),
+    LoopTimer,
+    pytest.param(TimerfdTimer, marks=pytest.mark.skipif(platform.system() != "Linux", reason="timerfd is Linux's own")),
 ]
 
 
 @pytest.mark.parametrize("kind", ALARMS)
-async def test_it_wakes_at_each_time_that_it_was_set_to(kind: type[LoopAlarm | TimerDescriptorAlarm]) -> None:
+async def test_it_wakes_at_each_time_that_it_was_set_to(kind: type[LoopTimer | TimerfdTimer]) -> None:
     finished = asyncio.Event()
     woken: list[int] = []
     times = [monotonic_ns() + after * MS for after in (3, 5, 11)]
@@ -43,7 +41,7 @@ async def test_it_wakes_at_each_time_that_it_was_set_to(kind: type[LoopAlarm | T
 
 @pytest.mark.parametrize("kind", ALARMS)
 @pytest.mark.parametrize("past", [0, -1, 1])
-async def test_a_time_that_is_past_wakes_at_once(kind: type[LoopAlarm | TimerDescriptorAlarm], past: int) -> None:
+async def test_a_time_that_is_past_wakes_at_once(kind: type[LoopTimer | TimerfdTimer], past: int) -> None:
     woken = asyncio.Event()
     alarm = kind(asyncio.get_running_loop(), woken.set)
 
@@ -55,7 +53,7 @@ async def test_a_time_that_is_past_wakes_at_once(kind: type[LoopAlarm | TimerDes
 
 @pytest.mark.parametrize("kind", ALARMS)
 async def test_a_later_setting_replaces_the_earlier_and_closing_twice_is_fine(
-    kind: type[LoopAlarm | TimerDescriptorAlarm],
+    kind: type[LoopTimer | TimerfdTimer],
 ) -> None:
     woken, other = asyncio.Event(), asyncio.Event()
     alarm, yardstick = kind(asyncio.get_running_loop(), woken.set), kind(asyncio.get_running_loop(), other.set)
@@ -71,7 +69,7 @@ async def test_a_later_setting_replaces_the_earlier_and_closing_twice_is_fine(
 
 
 async def test_linux_gets_the_fine_one() -> None:
-    alarm = new_alarm(asyncio.get_running_loop(), lambda: None)
+    alarm = new_precise_timer(asyncio.get_running_loop(), lambda: None)
     alarm.close()
 
-    assert (platform.system() == "Linux") == isinstance(alarm, TimerDescriptorAlarm)
+    assert (platform.system() == "Linux") == isinstance(alarm, TimerfdTimer)

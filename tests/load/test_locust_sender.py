@@ -8,17 +8,17 @@ import pytest
 
 from lab.history import SpoolWriter, read_spool
 from lab.load.arrivals import WHOLE
-from lab.load.locust.pacing import Turn
-from lab.load.locust.sender import Question, Sender
+from lab.load.locust.pacing import DueRequest
+from lab.load.locust.sender import QueuedRequest, Sender
 from lab.load.mix import Mix, Payloads
 from lab.load.open_loop import NEVER, Stop
-from lab.load.precise_timer import new_alarm
+from lab.load.precise_timer import new_precise_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from lab.load.plan import LoadPlan
-    from lab.load.precise_timer import Alarm
+    from lab.load.precise_timer import PreciseTimer
 
 MS = 1_000_000
 
@@ -39,9 +39,9 @@ def make_sender(plan: LoadPlan, make_client: Any, stop: Stop) -> Iterator[Callab
         yield lambda: Sender(plan, WHOLE, make_client(), spool, stop, lambda tell, told: tell(told))
 
 
-def question(plan: LoadPlan, sequence: int, due_ns: int, tell: Callable[[Any], object]) -> Question:
+def queued(plan: LoadPlan, sequence: int, due_ns: int, tell: Callable[[Any], object]) -> QueuedRequest:
     ask = Mix(plan).draw()
-    return Question(Turn(sequence, due_ns), ask, Payloads().get(ask.use_case.api, 400), tell)
+    return QueuedRequest(DueRequest(sequence, due_ns), ask, Payloads().get(ask.use_case.api, 400), tell)
 
 
 async def test_what_is_due_first_is_sent_first_whoever_asked_first(
@@ -51,7 +51,7 @@ async def test_what_is_due_first_is_sent_first_whoever_asked_first(
     running = asyncio.create_task(sender.run())
     now = monotonic_ns()
     for sequence, after_ms in ((0, 60), (1, 20), (2, 40)):
-        sender.take(question(plan, sequence, now + after_ms * MS, told.put_nowait))
+        sender.take(queued(plan, sequence, now + after_ms * MS, told.put_nowait))
 
     for _ in range(3):
         outcome, latency_ns = await asyncio.wait_for(told.get(), 10)
@@ -69,10 +69,10 @@ async def test_what_a_user_that_is_gone_had_asked_for_is_not_sent(
 ) -> None:
     sender, told = make_sender(), asyncio.Queue[Any]()
     running = asyncio.create_task(sender.run())
-    gone, stays = (question(plan, number, monotonic_ns() + 20 * MS, told.put_nowait) for number in range(2))
+    gone, stays = (queued(plan, number, monotonic_ns() + 20 * MS, told.put_nowait) for number in range(2))
     for each in (gone, stays):
         sender.take(each)
-    gone.withdrawn = True
+    gone.cancelled = True
 
     await asyncio.wait_for(told.get(), 10)
     stop.ask("test")
@@ -86,17 +86,17 @@ async def test_while_nothing_is_due_no_alarm_rings(
 ) -> None:
     times: list[int] = []
 
-    def watched(loop: Any, callback: Any) -> Alarm:
-        alarm = new_alarm(loop, callback)
+    def watched(loop: Any, callback: Any) -> PreciseTimer:
+        alarm = new_precise_timer(loop, callback)
         ring = alarm.set
         monkeypatch.setattr(alarm, "set", lambda at_ns: (times.append(at_ns), ring(at_ns)))
         return alarm
 
-    monkeypatch.setattr("lab.load.locust.sender.new_alarm", watched)
+    monkeypatch.setattr("lab.load.locust.sender.new_precise_timer", watched)
     sender, told = make_sender(), asyncio.Queue[Any]()
     running = asyncio.create_task(sender.run())
     due_ns = monotonic_ns() + 5 * MS
-    sender.take(question(plan, 0, due_ns, told.put_nowait))
+    sender.take(queued(plan, 0, due_ns, told.put_nowait))
     await asyncio.wait_for(told.get(), 10)
     stop.ask("test")
     await running

@@ -25,7 +25,7 @@ _PORTS = range(1, 65_536)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Steering:
+class LocustPlan:
     """How Locust drives a run.
 
     Attributes:
@@ -65,7 +65,7 @@ class Steering:
         return {**asdict(self), "locustfile": str(self.locustfile)}
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any] | None, beside: Path) -> Steering | None:
+    def from_document(cls, document: Mapping[str, Any] | None, beside: Path) -> LocustPlan | None:
         """The inverse of :meth:`to_document`; ``beside`` is the folder of the plan."""
         if document is None:
             return None

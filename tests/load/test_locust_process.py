@@ -18,7 +18,7 @@ import pytest
 
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
-from lab.load.locust_options import EXAMPLE, Steering
+from lab.load.locust_plan import EXAMPLE, LocustPlan
 from lab.load.plan import LoadPlan, read_plan, write_plan
 from lab.load.progress import Progress
 from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
@@ -40,8 +40,8 @@ def free_port() -> int:
 async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
     make_plan: MakePlan, server: Any, workers: int
 ) -> None:
-    steering = Steering(locustfile=EXAMPLE, workers=workers)
-    plan = make_plan(server.address, arrivals=Constant(100, 1), users=11, steering=steering)
+    locust = LocustPlan(locustfile=EXAMPLE, workers=workers)
+    plan = make_plan(server.address, arrivals=Constant(100, 1), users=11, locust=locust)
 
     async with running(plan) as process:
         code, out, err = await ended(process)
@@ -64,7 +64,7 @@ async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
 
 async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(make_plan: MakePlan, server: Any) -> None:
     # Three users, who all wait for the gate: the others' turns come and nobody is free.
-    plan = make_plan(server.address, arrivals=Constant(50, 2), users=3, steering=Steering(locustfile=EXAMPLE))
+    plan = make_plan(server.address, arrivals=Constant(50, 2), users=3, locust=LocustPlan(locustfile=EXAMPLE))
     server.waiting_for = 4  # the warm-up, and the users
 
     async with running(plan) as process:
@@ -95,8 +95,8 @@ async def _warm(server: Any) -> None:
 async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_left(
     make_plan: MakePlan, server: Any, workers: int
 ) -> None:
-    steering = Steering(locustfile=EXAMPLE, workers=workers)
-    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, steering=steering)
+    locust = LocustPlan(locustfile=EXAMPLE, workers=workers)
+    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, locust=locust)
 
     async with running(plan) as process:
         await progress_of(process, until=lambda progress: progress.done > 0)
@@ -118,8 +118,8 @@ async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_
 async def test_stopped_before_it_has_begun_it_still_accounts_for_every_request(
     make_plan: MakePlan, server: Any
 ) -> None:
-    steering = Steering(locustfile=EXAMPLE, workers=2)
-    plan = make_plan(server.address, arrivals=Constant(100, 10), users=10, steering=steering)
+    locust = LocustPlan(locustfile=EXAMPLE, workers=2)
+    plan = make_plan(server.address, arrivals=Constant(100, 10), users=10, locust=locust)
 
     async with running(plan) as process:
         while not plan.spool.exists():  # signals are heeded by then, and workers are not there yet
@@ -134,8 +134,8 @@ async def test_stopped_before_it_has_begun_it_still_accounts_for_every_request(
 
 
 async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, server: Any) -> None:
-    steering = Steering(locustfile=EXAMPLE, workers=2)
-    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, steering=steering)
+    locust = LocustPlan(locustfile=EXAMPLE, workers=2)
+    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, locust=locust)
 
     async with running(plan) as process:
         await progress_of(process, until=lambda progress: progress.done > 0)
@@ -149,8 +149,8 @@ async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, ser
 
 
 async def test_a_worker_that_dies_breaks_the_run_off_by_name(make_plan: MakePlan, server: Any) -> None:
-    steering = Steering(locustfile=EXAMPLE, workers=2)
-    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, steering=steering)
+    locust = LocustPlan(locustfile=EXAMPLE, workers=2)
+    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, locust=locust)
 
     async with running(plan) as process:
         await progress_of(process, until=lambda progress: progress.done > 0)
@@ -176,8 +176,8 @@ async def test_a_locustfile_of_ones_own_says_what_is_asked(make_plan: MakePlan, 
         "        answer = self.ask('ContinueWatchingRanking', {'device': 'watch', 'user_id': 'me'}, payload=2_000)\n"
         "        assert (answer.status, answer.version) == ('OK', 'v1')\n"
     )
-    steering = Steering(locustfile=mine, workers=1, closed_loop=True)
-    plan = make_plan(server.address, arrivals=Constant(100, 1), users=4, steering=steering)
+    locust = LocustPlan(locustfile=mine, workers=1, closed_loop=True)
+    plan = make_plan(server.address, arrivals=Constant(100, 1), users=4, locust=locust)
 
     async with running(plan) as process:
         code, _, err = await ended(process)
@@ -202,7 +202,7 @@ async def test_asking_for_what_there_is_not_is_one_line(
         "from locust import task\nfrom lab.load.locust import LabUser\n"
         f"class Person(LabUser):\n    @task\n    def look(self):\n        self.ask({asked})\n"
     )
-    plan = make_plan(server.address, users=2, steering=Steering(locustfile=mine, workers=1))
+    plan = make_plan(server.address, users=2, locust=LocustPlan(locustfile=mine, workers=1))
 
     async with running(plan) as process:
         code, _, err = await ended(process)
@@ -212,8 +212,8 @@ async def test_asking_for_what_there_is_not_is_one_line(
 
 
 async def test_the_ui_steers_a_run_on_this_machine_only(make_plan: MakePlan, server: Any, free_port: int) -> None:
-    steering = Steering(locustfile=EXAMPLE, workers=1, ui_port=free_port)
-    plan = make_plan(server.address, arrivals=Constant(100, 1), users=10, steering=steering)
+    locust = LocustPlan(locustfile=EXAMPLE, workers=1, ui_port=free_port)
+    plan = make_plan(server.address, arrivals=Constant(100, 1), users=10, locust=locust)
     ui = f"http://127.0.0.1:{free_port}"
 
     async with running(plan) as process:
@@ -247,8 +247,8 @@ async def test_a_taken_port_is_one_line(make_plan: MakePlan, server: Any) -> Non
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        steering = Steering(locustfile=EXAMPLE, ui_port=taken.getsockname()[1])
-        async with running(make_plan(server.address, steering=steering)) as process:
+        locust = LocustPlan(locustfile=EXAMPLE, ui_port=taken.getsockname()[1])
+        async with running(make_plan(server.address, locust=locust)) as process:
             code, _, err = await ended(process)
 
     assert (1, 1) == (code, len(err.splitlines()))
@@ -256,15 +256,15 @@ async def test_a_taken_port_is_one_line(make_plan: MakePlan, server: Any) -> Non
 
 
 def test_a_plan_with_steering_comes_back_from_its_file(make_plan: MakePlan, tmp_path: Path) -> None:
-    steering = Steering(locustfile=tmp_path / "mine.py", workers=3, ui_port=8089, closed_loop=True)
-    plan = make_plan(steering=replace(steering, locustfile=Path("mine.py")))
+    locust = LocustPlan(locustfile=tmp_path / "mine.py", workers=3, ui_port=8089, closed_loop=True)
+    plan = make_plan(locust=replace(locust, locustfile=Path("mine.py")))
     write_plan(plan, tmp_path / "plan.json")
 
-    assert steering == read_plan(tmp_path / "plan.json").steering
+    assert read_plan(tmp_path / "plan.json").locust == locust
     document = orjson.loads((tmp_path / "plan.json").read_bytes())
     del document["steering"]  # as an older lab wrote it
     (tmp_path / "plan.json").write_bytes(orjson.dumps(document))
-    assert read_plan(tmp_path / "plan.json").steering is None
+    assert read_plan(tmp_path / "plan.json").locust is None
 
 
 async def test_users_that_ask_no_more_end_the_run_and_what_is_left_is_not_sent(
@@ -282,7 +282,7 @@ async def test_users_that_ask_no_more_end_the_run_and_what_is_left_is_not_sent(
         "        self.ask()\n"
     )
     plan = make_plan(
-        server.address, arrivals=Constant(50, 1), users=5, timeout_s=0.5, steering=Steering(locustfile=mine)
+        server.address, arrivals=Constant(50, 1), users=5, timeout_s=0.5, locust=LocustPlan(locustfile=mine)
     )
 
     async with running(plan) as process:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from lab.load.arrivals import Constant, Share, schedule
+from lab.load.locust.pacing import NS, ClosedLoopPacing, RatePacing, ScheduledPacing, SequenceNumbers
+
+START_NS = 5 * NS
+DRAW = Random(1)  # noqa: S311 (no secret)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_workers_share_a_schedule_without_gap_or_double(workers: int) -> None:
+    whole = schedule(Constant(100, 1), 400)
+    turns = []
+    for index in range(workers):
+        slots = ScheduledPacing(whole.of(Share(index, workers)), START_NS)
+        turns.extend(iter(lambda slots=slots: slots.next_request(0), None))
+
+    turns.sort()
+
+    assert list(range(100)) == [due.sequence for due in turns]
+    assert [START_NS + offset for offset in whole.offsets_ns] == [due.intended_ns for due in turns]
+
+
+def test_a_slot_is_due_when_it_was_planned_however_late_somebody_comes_for_it() -> None:
+    slots = ScheduledPacing(schedule(Constant(10, 1), 400), START_NS)
+    slots.next_request(START_NS)
+
+    late = slots.next_request(START_NS + 60 * NS)
+
+    assert late is not None
+    assert START_NS + NS // 10 == late.intended_ns
+
+
+def test_a_users_own_pace_owes_what_a_slow_answer_held_up() -> None:
+    pace = RatePacing(SequenceNumbers(Share()), NS, DRAW)
+
+    first, *others = [pace.next_request(now) for now in (START_NS, START_NS + 30 * NS, START_NS + 31 * NS)]
+
+    assert START_NS <= first.intended_ns < START_NS + NS
+    assert [first.intended_ns + NS, first.intended_ns + 2 * NS] == [due.intended_ns for due in others]
+
+
+def test_in_a_closed_loop_a_request_is_due_when_the_wait_has_ended() -> None:
+    pace = ClosedLoopPacing(SequenceNumbers(Share(1, 2)))
+
+    first = pace.next_request(START_NS)
+    pace.waits(START_NS + NS, 2.0)
+    after_wait = pace.next_request(START_NS + 3 * NS + 7)
+    at_once = pace.next_request(START_NS + 4 * NS)
+
+    assert [START_NS, START_NS + 3 * NS, START_NS + 4 * NS] == [due.intended_ns for due in (first, after_wait, at_once)]
+    assert [1, 3, 5] == [due.sequence for due in (first, after_wait, at_once)]
+
+
+def test_paces_of_one_process_deal_from_one_pack() -> None:
+    numbers = SequenceNumbers(Share(2, 3))
+    paces = [RatePacing(numbers, NS, DRAW), ClosedLoopPacing(numbers), RatePacing(numbers, NS, DRAW)]
+
+    assert [2, 5, 8, 11, 14, 17] == [pace.next_request(START_NS).sequence for _ in range(2) for pace in paces]
