@@ -1,4 +1,4 @@
-# `make help` lists the targets. Each works from a bare clone: .venv is made from requirements.lock on the way.
+# `make help` lists the targets. Each works from a bare clone: it creates .venv from requirements.lock if needed.
 
 PYTHON  ?= python3
 RUNTIME ?= auto
@@ -9,11 +9,10 @@ ARGS    ?=
 VENV := .venv
 BIN  := $(VENV)/bin
 LAB  := LAB_NAME=$(NAME) $(BIN)/lab
-# What came along in a bundle is installed from there, and the network is not asked.
-CARRIED  := carried
-PIP_FROM := $(if $(wildcard $(CARRIED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(CARRIED)/wheels)
-# Parallel tests: they wait more than they compute, so three workers keep two cores busy. Every test keeps to ports and
-# names of its own.
+# In an unpacked bundle, packages are installed from it, without the network.
+BUNDLED  := carried
+PIP_FROM := $(if $(wildcard $(BUNDLED)/wheels),PIP_NO_INDEX=1 PIP_FIND_LINKS=$(CURDIR)/$(BUNDLED)/wheels)
+# Tests wait more than they compute, so three workers keep two cores busy. Each test uses its own ports and names.
 WORKERS ?= 3
 PAIRS   ?= 1000000
 POINTS  ?= 200
@@ -24,112 +23,112 @@ ROUNDS  ?= 10
 .PHONY: help lab-up lab-down engine h2load postgres test audit fuzz fuzz-inputs kill9 scenarios smoke pages refusals-page bench report notebooks lint format lock protos bundle compose-file clean notebooks-html docs figures
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  RUNTIME=auto|process|compose   how units run (auto: compose where a Docker engine answers)"
-	@echo "  NAME=default           keeps labs on one machine apart"
-	@echo "  RUN=runs/NAME/latest   the run to report"
-	@echo "  ADVISORIES=            folder with advisories in OSV's format, for make audit without the network"
-	@echo "  PAIRS=1000000          how many to compare in make fuzz"
-	@echo "  INPUTS=1000000         how many to try in make fuzz-inputs"
-	@echo "  POINTS=200             at which to kill in make kill9"
-	@echo "  ROUNDS=10              of each bench in make figures"
-	@echo "  ARGS=…                 passed on, e.g. make test ARGS='-k routing'"
+	@echo "  RUNTIME=auto           runtime of the units: auto, process or compose (auto: compose if a Docker engine answers)"
+	@echo "  NAME=default           name of the lab; labs of different names run side by side"
+	@echo "  RUN=runs/NAME/latest   run that make report shows"
+	@echo "  ADVISORIES=FOLDER      advisories in OSV format, for make audit without the network"
+	@echo "  PAIRS=1000000          number of tables and requests in make fuzz"
+	@echo "  INPUTS=1000000         number of inputs in make fuzz-inputs"
+	@echo "  POINTS=200             number of kills in make kill9"
+	@echo "  ROUNDS=10              rounds of each bench in make figures"
+	@echo "  ARGS=…                 more arguments for the command, e.g. make test ARGS='-k routing'"
 
-lab-up: $(VENV)/ready  ## Bring the lab up; ends with a verified call per topology
+lab-up: $(VENV)/ready  ## Start the lab; ready after one verified call per topology
 	@$(LAB) up --runtime $(RUNTIME) $(ARGS)
 
-lab-down: $(VENV)/ready  ## Take it down; leaves nothing behind
+lab-down: $(VENV)/ready  ## Stop the lab; leaves nothing behind
 	@$(LAB) down $(ARGS)
 
-engine:  ## Make a bare Debian ready for labs of containers (as root); else say what to install
+engine:  ## Install Docker on a Debian (as root), for labs of containers; elsewhere say what to install
 	@compose/engine.sh
 
-h2load:  ## Install h2load on a Debian (as root), for the benches' second opinion; else say what to install
+h2load:  ## Install h2load on a Debian (as root), a second opinion for benches; elsewhere say what to install
 	@command -v h2load >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make h2load: install nghttp2-client, or run this as root on Debian" >&2; exit 1; }
 	@command -v h2load >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nghttp2-client >/dev/null; }
 
-# What the package brings into being by itself, a server for all of this machine, no test needs.
-postgres:  ## Install PostgreSQL on a Debian (as root), for the tests' own servers; else say what to install
+# The package would start a server for the whole machine; tests start their own, so that is turned off.
+postgres:  ## Install PostgreSQL on a Debian (as root), for tests; elsewhere say what to install
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null; } || { echo "make postgres: install postgresql, or run this as root on Debian" >&2; exit 1; }
 	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql-common >/dev/null \
 	  && sed -i 's/^#* *create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql >/dev/null; }
 
-# What lint finds is printed as it comes, so that pytest's closing line is the last on standard output. A line that names
-# MAKE itself would be run by `make -n`, too.
+# Lint writes to standard error, so that pytest's closing line is the last on standard output. `make -n` runs every line
+# that contains MAKE; AGAIN avoids that.
 AGAIN = $(MAKE)
-test: $(VENV)/ready  ## Run the whole test suite, and lint beside it
+test: $(VENV)/ready  ## Run the whole test suite, with lint in parallel
 	@$(AGAIN) --no-print-directory lint >&2 & lint=$$!; $(BIN)/pytest tests -n $(WORKERS) $(ARGS); status=$$?; \
-	  wait $$lint || { echo "make test: lint has found something: see above, or run make lint" >&2; exit 1; }; exit $$status
+	  wait $$lint || { echo "make test: lint failed: see above, or run make lint" >&2; exit 1; }; exit $$status
 
-audit: $(VENV)/ready  ## Ask whether anything that is pinned is known to be vulnerable; needs the network, or ADVISORIES
+audit: $(VENV)/ready  ## Check the pinned packages for known vulnerabilities; needs the network, or ADVISORIES
 ifeq ($(ADVISORIES),)
 	@$(BIN)/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict --progress-spinner off
 else
 	@$(BIN)/python -m tests.advisories $(ADVISORIES)
 endif
 
-fuzz: $(VENV)/ready  ## Hold the two interpreters of the rules against each other on PAIRS tables and requests
+fuzz: $(VENV)/ready  ## Compare the two interpreters of the rules on PAIRS tables and requests
 	@$(BIN)/python -m tests.routing.fuzz --pairs $(PAIRS) $(ARGS)
 
-fuzz-inputs: $(VENV)/ready  ## Give all that reads files, messages and headers INPUTS wrong ones; what is found joins the corpus
+fuzz-inputs: $(VENV)/ready  ## Feed INPUTS malformed files, messages and headers to every parser; failures join the corpus
 	@$(BIN)/python -m tests.fuzz.guided --inputs $(INPUTS) $(ARGS)
 
-kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish, and hold what is left against what was acknowledged
+kill9: $(VENV)/ready  ## Kill the control plane at POINTS steps of a publish; check that acknowledged revisions survive
 	@$(BIN)/python -m tests.controlplane.kill9 --points $(POINTS) $(ARGS)
 
-# Each of their workers has a lab of its own.
+# Each worker has a lab of its own.
 scenarios smoke: WORKERS = 2
 
-scenarios: $(VENV)/ready  ## Run the scenarios, each on every topology that it is about; ARGS='--topology gateway,mesh' on these
+scenarios: $(VENV)/ready  ## Run the scenarios on their topologies; ARGS='--topology gateway,mesh' on these only
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) $(ARGS)
 
-smoke: $(VENV)/ready  ## Run the scenarios that continuous integration runs on every change, on gateway and mesh
+smoke: $(VENV)/ready  ## Run the scenarios for continuous integration, on gateway and mesh
 	@$(BIN)/pytest scenarios -v -n $(WORKERS) --runtime $(RUNTIME) -m smoke --topology gateway,mesh $(ARGS)
 
-pages: $(VENV)/ready  ## Write every table and page that is derived from code: topologies, faults, scenarios, figures …
+pages: $(VENV)/ready  ## Regenerate every table and page that is derived from code
 	@$(BIN)/python -m docs.site.tables
 	@$(BIN)/python -m docs.site.figures --quote
 	@$(BIN)/python -m scenarios
 
-refusals-page: $(VENV)/ready  ## Try all that must not work, and write docs/refusals.md: who refused it, and why
+refusals-page: $(VENV)/ready  ## Try every attack that must be refused, and write docs/refusals.md
 	@$(BIN)/python -m tests.negative.page
 
-bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with intervals
+bench: $(VENV)/ready  ## Run the benches: interleaved A/B, ratios with confidence intervals
 	@$(BIN)/lab bench $(ARGS)
 
-report: $(VENV)/ready  ## Write what a run shows as one HTML file
+report: $(VENV)/ready  ## Write the report of a run as one HTML file
 	@$(LAB) report $(RUN) $(ARGS)
 
-# On a lab of their own, lest moving its models disturb another. JupyterLab answers this machine only, which is why root
-# may start it; notebooks/.jupyter keeps it from asking the network for news.
+# Notebooks move models, so they use a lab of their own. JupyterLab listens on 127.0.0.1 only, so root may start it;
+# notebooks/.jupyter turns off its requests for news.
 notebooks: NAME := notebook
-notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks bring their lab up
+notebooks: $(VENV)/ready  ## Open JupyterLab; the notebooks start their lab
 	@LAB_NAME=$(NAME) JUPYTER_CONFIG_PATH=notebooks/.jupyter $(BIN)/jupyter lab --ip=127.0.0.1 --allow-root $(ARGS)
 
 notebooks-html: NAME := notebook-html
-notebooks-html: $(VENV)/ready  ## Run all notebooks, and write them with what they show to docs/notebooks (ARGS=FILE: one)
+notebooks-html: $(VENV)/ready  ## Run all notebooks and write them with output to docs/notebooks (ARGS=FILE: one)
 	@LAB_NAME=$(NAME) $(BIN)/jupyter nbconvert --log-level=WARN --execute --ExecutePreprocessor.timeout=120 --to html \
 	  --TemplateExporter.extra_template_basedirs=notebooks/.html --template published \
 	  --output-dir docs/notebooks $(if $(ARGS),$(ARGS),notebooks/*.ipynb)
 
-docs: $(VENV)/ready  ## Build the documentation's pages, which need no network: docs/_build/html/index.html
+docs: $(VENV)/ready  ## Build the documentation for offline reading: docs/_build/html/index.html
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir docs/_build/doctrees \
 	  docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-figures: $(VENV)/ready  ## Measure every figure that README and docs quote anew, in ROUNDS rounds; says which have moved
+figures: $(VENV)/ready  ## Measure every figure that README and docs quote, in ROUNDS rounds; lists those that moved
 	@$(BIN)/python -m docs.site.figures --rounds $(ROUNDS) $(ARGS)
 
-# Without its cache: which modules are the project's own depends on other files than the one that is looked at.
-lint: $(VENV)/ready  ## Check style, types and floors
+# No cache: whether an import is first-party depends on other files than the one that is checked.
+lint: $(VENV)/ready  ## Check style, types and the floors between packages
 	@$(BIN)/ruff check --quiet --no-cache .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
 
-format: $(VENV)/ready  ## Put the code into its form
+format: $(VENV)/ready  ## Format the code, and remove the notebooks' output
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/jupyter nbconvert --log-level=WARN --inplace --clear-output --ClearMetadataPreprocessor.enabled=True \
@@ -144,25 +143,25 @@ lock: $(VENV)/ready  ## Pin the newest versions that pyproject.toml allows
 	  --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" \
 	  --upgrade --quiet --output-file compose/requirements.lock
 
-protos: $(VENV)/ready  ## Generate the code of models/proto
+protos: $(VENV)/ready  ## Generate the Python code of models/proto
 	@$(BIN)/python -m models.proto.generate
 
-bundle: $(VENV)/ready  ## One archive that stands the lab up where there is no network
+bundle: $(VENV)/ready  ## Write one archive that starts the lab without a network
 	@compose/bundle.sh $(BIN)/python $(ARGS)
 
-compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for Docker Compose alone
+compose-file: $(VENV)/ready  ## Write compose/compose.yaml, the default lab for plain Docker Compose
 	@$(BIN)/python -m lab.runtime.compose
 
-clean: lab-down  ## Take the lab down and remove .venv and caches
+clean: lab-down  ## Stop the lab; remove .venv and caches
 	@rm -rf $(VENV) .lab .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache docs/_build
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
 	  f"Python {v.major}.{v.minor} found, 3.11 or newer needed: make PYTHON=python3.12 …")'
-	@test ! -e $(CARRIED)/wheels.txt || $(PYTHON) -c 'import sys; v = sys.version_info; has = f"python{v[0]}.{v[1]}"; \
-	  got = open("$(CARRIED)/wheels.txt").read().split("-")[0]; sys.exit(0 if has == got else \
-	  f"the packages that came along are for {got}, found {has}: make PYTHON={got} …")'
-	@echo "Making $(VENV) from requirements.lock (once; a minute or so) …"
+	@test ! -e $(BUNDLED)/wheels.txt || $(PYTHON) -c 'import sys; v = sys.version_info; has = f"python{v[0]}.{v[1]}"; \
+	  got = open("$(BUNDLED)/wheels.txt").read().split("-")[0]; sys.exit(0 if has == got else \
+	  f"this bundle's packages are for {got}, found {has}: make PYTHON={got} …")'
+	@echo "Creating $(VENV) from requirements.lock (once; about a minute) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
 	@$(PIP_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(PIP_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
