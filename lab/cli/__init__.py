@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +17,10 @@ from typer.main import get_group
 
 from lab.cli.signals import interrupted_by_signals
 from lab.errors import LabError
+from lab.registry import PLUGINS, add_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 # What typer makes of Ctrl-C, as shells do.
 _INTERRUPTED = 130
@@ -80,16 +82,25 @@ app = typer.Typer(
 @app.callback()
 def _root(
     name: Annotated[str | None, typer.Option(help="Which lab; the same as a command's own --name.")] = None,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A Python file that adds a topology, fault, checker, …; on any command, may be repeated. "
+            f"{PLUGINS} names such files, too.",
+        ),
+    ] = None,
 ) -> None:
     if name is not None:
         os.environ["LAB_NAME"] = name
+    add_plugins(plugin or ())
 
 
 def main() -> None:
     """Entry point: errors are one line and exit status 1; ``--debug`` anywhere shows where they came from."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = _plugins_first([argument for argument in arguments if argument != "--debug"])
     try:
         with interrupted_by_signals():
             status = app(arguments, prog_name="lab", standalone_mode=False)
@@ -104,6 +115,16 @@ def main() -> None:
     if status == _INTERRUPTED:
         _fail("interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _plugins_first(arguments: Sequence[str]) -> list[str]:
+    """Moves ``--plugin FILE`` to the front: commands are imported after that, and show what plugins add."""
+    first: list[str] = []
+    others: list[str] = []
+    for argument in arguments:
+        is_file = first[-1:] == ["--plugin"]
+        (first if is_file or argument.partition("=")[0] == "--plugin" else others).append(argument)
+    return [*first, *others]
 
 
 def _fail(message: str, status: int = 1) -> None:
