@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError
-from lab.faults import KINDS
+from lab.faults import FAULTS
 from lab.lab import CHECKOUT, DEFAULT_SPEC, Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
@@ -45,7 +45,7 @@ def targets(incomplete: str) -> list[str]:
 
 def faults(incomplete: str) -> list[str]:
     """Kinds of faults."""
-    return _beginning(incomplete, KINDS)
+    return _beginning(incomplete, FAULTS)
 
 
 def injected(incomplete: str) -> list[str]:

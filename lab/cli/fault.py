@@ -12,7 +12,7 @@ from lab.cli import completion
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError, LabNotRunningError
-from lab.faults import KINDS, Visible
+from lab.faults import FAULTS, Visible
 from lab.faults.page import document_of, levels_in_words
 from lab.lab import Lab
 
@@ -42,7 +42,7 @@ def register(root: typer.Typer) -> None:
 def inject(
     kind: Annotated[
         str,
-        typer.Argument(help=f"One of {', '.join(KINDS)}; see `lab fault list`.", autocompletion=completion.faults),
+        typer.Argument(help="Kind of fault; `lab fault list` shows them.", autocompletion=completion.faults),
     ],
     target: Annotated[
         str,
@@ -124,13 +124,13 @@ def list_(
     if as_json:
         print_json(
             {
-                "kinds": [document_of(kind) for kind in KINDS.values()],
+                "kinds": [document_of(kind) for kind in FAULTS.values()],
                 "injected": None if injected is None else [_with_observation(fault, seen) for fault in injected],
             }
         )
         return
-    for kind in KINDS.values():
-        console.print(f"[bold]{kind.name}[/bold]  {kind.what}", soft_wrap=True)
+    for kind in FAULTS.values():
+        console.print(f"[bold]{kind.name}[/bold]  {kind.summary}", soft_wrap=True)
         console.print(f"    at       {kind.targets}", markup=False)
         console.print(f"    levels   {levels_in_words(kind)}", markup=False)
         console.print(f"    --set    {', '.join(each.name for each in kind.settings)}", markup=False)

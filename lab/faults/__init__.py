@@ -1,14 +1,24 @@
-"""Faults: what can be done to a lab that is up, on purpose, and how it is seen and undone.
+"""Faults: injected into a lab that is up, observed by their effect, and healed; and operations on single units.
 
-Here belongs what a fault is to a lab; how a runtime does it is said by ``lab.runtime``. The kinds stand in
-``registry``; ``carry_out`` injects and heals them; ``hands`` are the acts on units that some of them consist of.
+``kinds`` has one file a fault, ``injector`` injects and heals them, ``unit_operations`` kills, pauses and scales units.
+How a runtime does that is in ``lab.runtime``.
 """
 
 from lab.faults.face import Faulting
-from lab.faults.injector import Fault, Faults
+from lab.faults.injector import Fault, Injector
 from lab.faults.journal import AuditLog, Journal
+from lab.faults.kinds import FAULTS
 from lab.faults.observation import Observation, Visible
-from lab.faults.registry import KINDS
-from lab.faults.unit_operations import Hands
+from lab.faults.unit_operations import UnitOperations
 
-__all__ = ["KINDS", "AuditLog", "Fault", "Faulting", "Faults", "Hands", "Journal", "Observation", "Visible"]
+__all__ = [
+    "FAULTS",
+    "AuditLog",
+    "Fault",
+    "Faulting",
+    "Injector",
+    "Journal",
+    "Observation",
+    "UnitOperations",
+    "Visible",
+]

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lab.faults.injector import ALL, Faults
-from lab.faults.unit_operations import Hands
+from lab.faults.injector import ALL, Injector
+from lab.faults.unit_operations import UnitOperations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ class Faulting(ABC):
     # -- units ---------------------------------------------------------------------------------------------------
 
     def kill(self, unit: str) -> None:
-        """Ends one unit at once; see :class:`lab.faults.Hands` for this and the next seven."""
+        """Ends one unit at once; see :class:`lab.faults.UnitOperations` for this and the next seven."""
         self._hands.kill(unit)
 
     def start(self, unit: str) -> None:
@@ -65,7 +65,7 @@ class Faulting(ABC):
         for_s: float | None = None,
         **settings: Any,
     ) -> Fault:
-        """Injects a fault, which stays until it is healed; see :mod:`lab.faults.registry` for the kinds.
+        """Injects a fault, which stays until it is healed; see :mod:`lab.faults.kinds` for the kinds.
 
         ``lab.inject("slow", "ml-cluster-1", ms=50, share=0, seed=7).observe()``
 
@@ -81,7 +81,7 @@ class Faulting(ABC):
             InputError: it cannot be had so, or hits what is hit already; nothing was changed.
             LabError: it could not be injected; what was done of it is undone.
         """
-        return self._faults.inject(kind, target, level=level, seed=seed, for_s=for_s, settings=settings)
+        return self._faults.inject(kind, target, level=level, seed=seed, for_s=for_s, **settings)
 
     def heal(self, fault: Fault | str = ALL) -> list[str]:
         """Undoes a fault, by handle or id, or all of them; harmless the second time. Returns ids of what it undid.
@@ -94,7 +94,7 @@ class Faulting(ABC):
 
     def faults(self) -> list[Fault]:
         """The faults that are injected right now, oldest first."""
-        return self._faults.injected()
+        return self._faults.active()
 
     @contextmanager
     def injected(
@@ -116,12 +116,12 @@ class Faulting(ABC):
     # -- within --------------------------------------------------------------------------------------------------
 
     @property
-    def _hands(self) -> Hands:
-        return Hands(self._own_folder())
+    def _hands(self) -> UnitOperations:
+        return UnitOperations(self._own_folder())
 
     @property
-    def _faults(self) -> Faults:
-        return Faults(self._own_folder())
+    def _faults(self) -> Injector:
+        return Injector(self._own_folder())
 
     @abstractmethod
     def _own_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""What a fault finds of a lab that is up: hands on its units, its control plane, its models' dials, and probes."""
+"""Gives a fault access to the lab: unit operations, the control plane, the stub models' control API, and probes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.admin import AdminClient
 from lab.errors import InputError, LabError, LabNotRunningError
-from lab.faults.unit_operations import Hands
+from lab.faults.unit_operations import UnitOperations
 from lab.plan.control_planes import CONTROL_PLANE
 from lab.routing.keys import HEADER
 from lab.runtime import make_runtime
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONTROL_S = 5.0
-"""Seconds within which a replica's control API answers."""
+"""Timeout of a call to a replica's control API, seconds."""
 
-# Shorter than gRPC's one second for an attempt to connect: then silence and refusal can be told apart.
+# Shorter than gRPC's initial connection backoff of one second, which distinguishes silence from refusal.
 _ANSWERS_WITHIN_S = 0.7
 _PROBE_S = 5.0
 _CONNECT_S = 1.0
 _CONNECTED_WITHIN_S = 3.0
 _AT_ONCE = 50
 _POLL_S = 0.05
-# As many refusals as say that nobody is there; everything else is an answer.
+# Any other status was sent by the unit, so it answers.
 _REFUSALS = (grpc.StatusCode.UNAVAILABLE,)
 
 
-class Life(StrEnum):
-    """How a unit takes a question."""
+class Liveness(StrEnum):
+    """How a unit reacts to a health check."""
 
     ANSWERS = "answers"
     REFUSES = "refuses"
@@ -65,11 +65,11 @@ class Life(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """What probe calls to one replica came to.
+    """Results of probe calls to one replica.
 
     Attributes:
         statuses: of each call, ``OK`` or gRPC's name of the error.
-        latencies_ms: of each call, likewise; for one that was given up, until then.
+        latencies_ms: of each call; of one that timed out, the timeout.
     """
 
     statuses: tuple[str, ...]
@@ -77,23 +77,23 @@ class Probes:
 
     @property
     def median_ms(self) -> float:
-        """The middle latency."""
+        """The median latency, milliseconds."""
         return median(self.latencies_ms)
 
     @property
     def fastest_ms(self) -> float:
-        """The shortest latency of those that were answered, of all if none was; a busy machine lengthens it last."""
+        """The shortest latency of the calls answered with OK, or of all if none was. It is least affected by load."""
         answered = [ms for ms, status in zip(self.latencies_ms, self.statuses, strict=True) if status == "OK"]
         return min(answered or self.latencies_ms)
 
     def count(self, *statuses: str) -> int:
-        """How many came to one of these."""
+        """Returns how many calls ended with one of these statuses."""
         return sum(each in statuses for each in self.statuses)
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One lab.
+class FaultContext:
+    """One lab, as faults see it.
 
     Attributes:
         folder: the lab's own.
@@ -103,18 +103,18 @@ class Scene:
 
     @property
     def state(self) -> LabState:
-        """What the lab wrote down about itself, as it is now."""
+        """The lab's state file, read anew each time."""
         return LabState.of(self.folder)
 
     @cached_property
-    def hands(self) -> Hands:
-        """Hands on its units."""
-        return Hands(self.folder, audited=False)
+    def units(self) -> UnitOperations:
+        """Operations on its units, each of which is an event of the lab."""
+        return UnitOperations(self.folder, audited=False)
 
     @cached_property
-    def quiet_hands(self) -> Hands:
-        """The same, for a fault that is an act itself: what it consists of is not written down."""
-        return Hands(self.folder, writes_down=False, audited=False)
+    def unrecorded_units(self) -> UnitOperations:
+        """Operations on its units for a fault that is an event itself, so that its parts are not."""
+        return UnitOperations(self.folder, recorded=False, audited=False)
 
     @cached_property
     def _channels(self) -> ChannelCache:
@@ -122,28 +122,28 @@ class Scene:
 
     @property
     def runtime(self) -> Runtime:
-        """What carries its units out."""
+        """The runtime that its units run on."""
         state = self.state
         return make_runtime(state.runtime, self.folder, state.security)
 
     def states(self) -> Mapping[str, str]:
-        """Each unit: ``running``, ``paused`` or ``exited``."""
+        """Returns each unit's state: ``running``, ``paused`` or ``exited``."""
         return self.runtime.states(self.state.running)
 
     def unit(self, name: str) -> Unit | None:
-        """The unit; None if the lab has none of that name any more."""
+        """Returns the unit; None if the lab no longer has one of that name."""
         try:
             return self.state.plan.unit(name)
         except KeyError:
             return None
 
-    # -- looking -------------------------------------------------------------------------------------------------
+    # -- observing -----------------------------------------------------------------------------------------------
 
     def control_plane(self, states: Mapping[str, str] | None = None) -> ControlPlaneStatus | None:
-        """What the control plane knows; None if it does not answer.
+        """Returns the control plane's status; None if it does not answer.
 
         Args:
-            states: those of its units, for whoever has just looked.
+            states: of its units, if the caller has just read them.
         """
         running = self.control_planes(states)
         if not running:
@@ -155,23 +155,23 @@ class Scene:
             return None
 
     def control_planes(self, states: Mapping[str, str] | None = None) -> list[Unit]:
-        """Those that run, by ``states`` if these were just looked at; a frozen one would keep everybody waiting."""
+        """Returns the control planes that run. Calls to a frozen one would block until their timeout."""
         if states is None:
             states = self.states()
         return [unit for unit in self.state.plan.with_role(CONTROL_PLANE) if states.get(unit.name) == "running"]
 
     def admin(self) -> AdminClient:
-        """The operator's side of the control plane."""
+        """Returns a client of the control plane's admin API."""
         return AdminClient(self.state.plan.control_plane)
 
-    def life(self, names: Iterable[str]) -> dict[str, Life]:
-        """How each of these units takes a question."""
+    def liveness(self, names: Iterable[str]) -> dict[str, Liveness]:
+        """Returns how each of these units reacts to a health check."""
         units = [unit for name in names if (unit := self.unit(name)) is not None]
         with ThreadPoolExecutor(max(1, len(units))) as pool:
-            return dict(zip((unit.name for unit in units), pool.map(_life, units), strict=True))
+            return dict(zip((unit.name for unit in units), pool.map(_liveness, units), strict=True))
 
-    def keys(self, names: Iterable[str]) -> dict[str, str]:
-        """A routing key that each of these replicas answers; without those that hold none."""
+    def loaded_keys(self, names: Iterable[str]) -> dict[str, str]:
+        """Returns one routing key that each of these replicas has loaded; replicas without any are left out."""
         known = self.control_plane()
         wanted = set(names)
         return (
@@ -181,14 +181,14 @@ class Scene:
         )
 
     def probe(self, name: str, key: str, calls: int) -> Probes | None:
-        """Calls a replica directly, in the name of nobody; None if it is not there."""
+        """Calls a replica directly, without a tenant or user; returns None if the lab does not have it."""
         unit = self.unit(name)
         if unit is None:
             return None
         request = APIS["ranking.v1"].build_request(0)
         results: list[tuple[str, float]] = []
         with open_blocking_channel(unit.address) as channel:
-            # No call is to wait for the connection; if there is none, it says so.
+            # So that no call's latency includes connecting; without a connection, calls fail and say so.
             with suppress(grpc.FutureTimeoutError):
                 grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
             rank = ranking_pb2_grpc.RankingStub(channel).Rank
@@ -198,49 +198,50 @@ class Scene:
                     results += pool.map(lambda _: _timed(rank, request, key), batch)
         return Probes(tuple(status for status, _ in results), tuple(ms for _, ms in results))
 
-    # -- dials ---------------------------------------------------------------------------------------------------
+    # -- the stub models' control API ----------------------------------------------------------------------------
 
-    def ask(self, name: str, question: Callable[[stub_pb2_grpc.StubControlStub], T]) -> T:
-        """Asks a model replica's control API; again and again, if its connections are being closed.
+    def control(self, name: str, call: Callable[[stub_pb2_grpc.StubControlStub], T]) -> T:
+        """Calls a model replica's control API; retries while a fault closes its connections.
 
         Raises:
-            LabError: it does not answer; what it says otherwise.
+            InputError: the replica rejects the arguments.
+            LabError: it does not answer.
         """
         unit = self.state.plan.unit(name)
         give_up = time.monotonic() + CONTROL_S
         while True:
             try:
                 with open_blocking_channel(unit.address) as channel:
-                    return question(stub_pb2_grpc.StubControlStub(channel))
+                    return call(stub_pb2_grpc.StubControlStub(channel))
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                     raise InputError(f"{name}: {error.details()}") from None
                 is_over = time.monotonic() >= give_up or self.states().get(name) != "running"
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or is_over:
                     raise LabError(
-                        f"{name}: its dials do not answer ({error.code().name}: {error.details()}); "
-                        "start it, resume it, or heal what keeps it from answering"
+                        f"{name}: its control API does not answer ({error.code().name}: {error.details()}); "
+                        "start it, resume it, or heal the fault that it is under"
                     ) from None
                 time.sleep(_POLL_S)
 
     def behaviour(self, name: str) -> stub_pb2.Behaviour:
-        """How a replica's dials stand."""
-        return self.ask(name, lambda api: api.GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=CONTROL_S))
+        """Returns a replica's behaviour: latency, error rate, limits, seed."""
+        return self.control(name, lambda api: api.GetBehaviour(stub_pb2.GetBehaviourRequest(), timeout=CONTROL_S))
 
-    def turn(self, name: str, behaviour: stub_pb2.Behaviour) -> None:
-        """Turns a replica's dials."""
-        self.ask(name, lambda api: api.SetBehaviour(behaviour, timeout=CONTROL_S))
+    def set_behaviour(self, name: str, behaviour: stub_pb2.Behaviour) -> None:
+        """Changes a replica's behaviour; fields that are not set stay as they are."""
+        self.control(name, lambda api: api.SetBehaviour(behaviour, timeout=CONTROL_S))
 
     def counts(self, name: str) -> stub_pb2.Counts:
-        """What a replica has received since it began."""
-        return self.ask(name, lambda api: api.GetCounts(stub_pb2.GetCountsRequest(), timeout=CONTROL_S))
+        """Returns a replica's counters since it started."""
+        return self.control(name, lambda api: api.GetCounts(stub_pb2.GetCountsRequest(), timeout=CONTROL_S))
 
-    def can_be_dialled(self, name: str) -> bool:
-        """Whether a unit still stands that would keep what was dialled; one that has ended has forgotten it."""
+    def keeps_behaviour(self, name: str) -> bool:
+        """Whether a unit still holds a behaviour that was set; one that has exited starts with the default."""
         return self.unit(name) is not None and self.states().get(name, "exited") != "exited"
 
-    def await_answering(self, name: str, *, within: timedelta) -> None:
-        """Returns as soon as a replica's control API answers; where Docker publishes its port, it accepts before.
+    def await_control(self, name: str, *, within: timedelta) -> None:
+        """Returns once a replica's control API answers. Docker accepts connections to a published port before that.
 
         Raises:
             DeadlineError: it does not.
@@ -255,8 +256,8 @@ class Scene:
 
     # -- waiting -------------------------------------------------------------------------------------------------
 
-    def watch_closing(self, names: Iterable[str], *, within_s: float) -> dict[str, float]:
-        """After how many seconds each replica closes a connection; without those that did not until ``within_s``."""
+    def connection_lifetimes_s(self, names: Iterable[str], *, within_s: float) -> dict[str, float]:
+        """Returns the seconds until each replica closes a new connection; those that keep it are left out."""
         units = [unit for name in names if (unit := self.unit(name)) is not None]
         with ThreadPoolExecutor(max(1, len(units))) as pool:
             waited = pool.map(lambda unit: _closed_after_s(unit.address, within_s), units)
@@ -264,61 +265,61 @@ class Scene:
 
     @staticmethod
     def wait_until(unix_ns: int) -> None:
-        """Returns then."""
+        """Blocks until that time."""
         time.sleep(max(0.0, (unix_ns - time.time_ns()) / 1e9))
 
 
-def _life(unit: Unit) -> Life:
+def _liveness(unit: Unit) -> Liveness:
     if unit.admin is not None:
-        return _life_by_http(unit.admin.outside)
+        return _liveness_by_http(unit.admin.outside)
     with open_blocking_channel(unit.address) as channel:
         try:
             health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_ANSWERS_WITHIN_S)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return Life.SILENT
-            return Life.REFUSES if error.code() in _REFUSALS else Life.ANSWERS
-    return Life.ANSWERS
+                return Liveness.SILENT
+            return Liveness.REFUSES if error.code() in _REFUSALS else Liveness.ANSWERS
+    return Liveness.ANSWERS
 
 
-def _life_by_http(address: str) -> Life:
+def _liveness_by_http(address: str) -> Liveness:
     try:
         with urllib.request.urlopen(f"http://{address}/ready", timeout=_ANSWERS_WITHIN_S):
-            return Life.ANSWERS
-    except urllib.error.HTTPError as error:  # it lives, and says that it is not ready
+            return Liveness.ANSWERS
+    except urllib.error.HTTPError as error:  # it runs, and answers that it is not ready
         error.close()
-        return Life.ANSWERS
+        return Liveness.ANSWERS
     except TimeoutError:
-        return Life.SILENT
+        return Liveness.SILENT
     except OSError as error:
-        return Life.SILENT if isinstance(getattr(error, "reason", None), TimeoutError) else Life.REFUSES
+        return Liveness.SILENT if isinstance(getattr(error, "reason", None), TimeoutError) else Liveness.REFUSES
 
 
 def _closed_after_s(address: str, within_s: float) -> float | None:
-    """Opens a channel, and watches it leave the state of being connected."""
+    """Returns the seconds until a new connection is closed; None if it is not, or cannot be opened."""
     left, ready = threading.Event(), threading.Event()
 
-    def watch(state: grpc.ChannelConnectivity) -> None:
+    def on_change(state: grpc.ChannelConnectivity) -> None:
         if state is grpc.ChannelConnectivity.READY:
             ready.set()
         elif ready.is_set():
             left.set()
 
     with open_blocking_channel(address) as channel:
-        channel.subscribe(watch, try_to_connect=True)
+        channel.subscribe(on_change, try_to_connect=True)
         try:
             if not ready.wait(_CONNECTED_WITHIN_S):
                 return None
             began = time.monotonic()
             return time.monotonic() - began if left.wait(within_s) else None
         finally:
-            channel.unsubscribe(watch)
+            channel.unsubscribe(on_change)
 
 
 def _timed(rank: object, request: object, key: str) -> tuple[str, float]:
     began = time.perf_counter()
     try:
-        rank(request, metadata=((HEADER, key),), timeout=_PROBE_S)  # type: ignore[operator] # grpcio's own types do not tell
+        rank(request, metadata=((HEADER, key),), timeout=_PROBE_S)  # type: ignore[operator] # grpcio's types lack it
     except grpc.RpcError as error:
         status = error.code().name
     else:

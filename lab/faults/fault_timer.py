@@ -1,7 +1,7 @@
-"""Faults that end by themselves have a minder: a process of this machine that outlives whoever injected them.
+"""Fault timers: a fault with a time limit has a process that heals it, even if the injecting command has exited.
 
-``python -m lab.faults.timer_process FOLDER ID`` is what it runs. It carries the lab's mark, as units do, and ends when
-the fault is healed by somebody else.
+The process runs ``python -m lab.faults.timer_process FOLDER ID``. It is marked as the lab's, as units are, and ends
+when somebody else heals the fault first.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from lab.faults.state import FaultRecord
 
-_MEMORY = "minder"
+_MEMORY = "timer"
 _NOWHERE = Port("", "", "")
 
 
-class Minders:
-    """Those of one lab.
+class FaultTimers:
+    """The fault timers of one lab.
 
     Args:
         folder: the lab's own.
@@ -34,30 +34,30 @@ class Minders:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def begin(self, fault: FaultRecord) -> Mapping[str, Any]:
-        """Starts a fault's minder; returns what must be remembered to end it."""
+    def start(self, fault: FaultRecord) -> Mapping[str, Any]:
+        """Starts a fault's timer; returns what :meth:`stop` needs to know."""
         argv = ("python", "-m", "lab.faults.timer_process", str(self._folder), fault.id)
-        unit = Unit(f"{fault.id}-minder", "minder", argv, _NOWHERE)
+        unit = Unit(f"{fault.id}-timer", "fault-timer", argv, _NOWHERE)
         [(_, running)] = self._runtime().start([unit])
         return {_MEMORY: {"pid": running.pid, "created": running.created}}
 
-    def end(self, fault: FaultRecord) -> None:
-        """Ends it, unless it has ended, or it is this process: a minder heals, too."""
+    def stop(self, fault: FaultRecord) -> None:
+        """Stops a fault's timer, unless it has ended or is this process, which is healing the fault."""
         running = Running(**fault.memory.get(_MEMORY, {}))
         if running.pid and not self.is_this_process(fault):
             self._runtime().stop([running])
 
     @staticmethod
     def is_this_process(fault: FaultRecord) -> bool:
-        """Whether this process is a fault's minder."""
+        """Whether this process is the fault's timer."""
         return bool(Running(**fault.memory.get(_MEMORY, {})).pid == os.getpid())
 
-    def end_all(self) -> None:
-        """Ends all of them."""
+    def stop_all(self) -> None:
+        """Stops the timers of all faults."""
         if self._folder.exists():
             for fault in FaultStore(self._folder).all():
-                self.end(fault)
+                self.stop(fault)
 
     def _runtime(self) -> ProcessRuntime:
-        # Also beside containers: a minder speaks to the lab as a command does, from outside.
+        # With containers, too: a timer talks to the lab from outside, as a command does.
         return ProcessRuntime(self._folder, LabState.of(self._folder).security)

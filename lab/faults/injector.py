@@ -1,29 +1,29 @@
-"""Injecting faults into a lab, and healing them: what is done is written down before it is done."""
+"""Injects faults into a lab and heals them. Each step is recorded before it is taken, so that any process can heal."""
 
 from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError
-from lab.faults.fault_context import Scene
-from lab.faults.fault_timer import Minders
+from lab.faults.fault_context import FaultContext
+from lab.faults.fault_timer import FaultTimers
 from lab.faults.journal import Journal
+from lab.faults.kinds import FAULTS
 from lab.faults.observation import Observation, unknown
-from lab.faults.registry import kind_of
 from lab.faults.settings import resolve
 from lab.faults.state import FaultRecord, FaultStore
-from lab.runs.events import FAULTS, HEAL, Act, write_act
+from lab.runs.events import Event, append_event, heal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.faults.kind import Kind
+    from lab.faults.fault_kind import FaultKind
 
 ALL = "all"
 _LONGEST_S = 86_400.0
@@ -35,32 +35,32 @@ class Fault:
     """A fault that was injected.
 
     Attributes:
-        record: what was written down of it.
+        record: what the lab's folder holds of it.
     """
 
     record: FaultRecord
-    _faults: Faults
+    _injector: Injector
 
     @property
     def id(self) -> str:
-        """What it is healed by."""
+        """The id to heal it by."""
         return self.record.id
 
     @property
     def active(self) -> bool:
-        """Whether it is injected still."""
-        return self._faults.store.find(self.id) is not None
+        """Whether it has not been healed."""
+        return self._injector.store.find(self.id) is not None
 
     def observe(self) -> Observation:
-        """Looks for its effect: units' states, the control plane's word, probes."""
-        return self._faults.observe(self)
+        """Looks for its effect in unit states, the control plane's status, and probes."""
+        return self._injector.observe(self)
 
     def heal(self) -> None:
-        """Undoes it; harmless the second time."""
-        self._faults.heal(self)
+        """Undoes it; does nothing the second time."""
+        self._injector.heal(self)
 
     def to_document(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Returns it as a JSON object."""
         record = self.record
         return {
             "id": record.id,
@@ -75,8 +75,8 @@ class Fault:
         }
 
 
-class Faults:
-    """The faults of one lab.
+class Injector:
+    """Injects and heals the faults of one lab: ``lab.faults``.
 
     Args:
         folder: the lab's own.
@@ -85,8 +85,8 @@ class Faults:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.store = FaultStore(folder)
-        self._scene = Scene(folder)
-        self._minders = Minders(folder)
+        self._context = FaultContext(folder)
+        self._timers = FaultTimers(folder)
         self._journal = Journal(folder)
 
     def inject(
@@ -97,39 +97,42 @@ class Faults:
         level: str | None = None,
         seed: int = 1,
         for_s: float | None = None,
-        settings: Mapping[str, object] | None = None,
+        **settings: Any,
     ) -> Fault:
-        """Injects one.
+        """Injects a fault, which stays until it is healed.
+
+        ``lab.faults.inject("slow", "ml-cluster-1", ms=50, share=0, seed=7).observe()``
 
         Args:
-            kind: a name of :data:`lab.faults.registry.KINDS`.
-            target: what it is aimed at.
-            level: ``light``, ``medium`` or ``severe``; the kind's own default if left out.
-            seed: of its choices.
-            for_s: healed by itself after so many seconds; else as its kind says.
-            settings: instead of what the level says.
+            kind: e.g. ``slow``; see :mod:`lab.faults.kinds`.
+            target: a unit, a cluster, or another target that the kind names.
+            level: ``light``, ``medium`` or ``severe``; the kind's default if left out.
+            seed: of its random choices: the same seed hits the same units and fails the same requests.
+            for_s: seconds after which it heals by itself, even if this process has exited by then.
+            settings: the kind's own options, which override the level's values.
 
         Raises:
-            InputError: it cannot be had so; nothing was changed.
-            LabError: it could not be injected; what was done of it is undone.
+            InputError: kind, target or settings do not fit, or a unit is under such a fault; nothing was changed.
+            LabError: injecting failed; the part that was done is undone.
         """
-        wanted = kind_of(kind)
-        state = self._scene.state
+        wanted = FAULTS[kind]
+        state = self._context.state
         if state.runtime not in wanted.runtimes:
             raise InputError(f"{kind} {target}: not on the {state.runtime} runtime, {wanted.elsewhere}")
-        chosen = resolve(wanted.settings, wanted.levels, level=level or wanted.default_level, given=settings or {})
+        chosen = resolve(wanted.settings, wanted.levels, level=level or wanted.default_level, given=settings)
         lasts_s = wanted.lasts_s(chosen) if for_s is None else for_s
         if for_s is not None and not 0 < for_s <= _LONGEST_S:
-            raise InputError(f"--for: {for_s:g} will not do; write seconds above 0, up to {_LONGEST_S:g}")
+            raise InputError(f"--for: {for_s:g}: use seconds above 0, up to {_LONGEST_S:g}")
         target = target or wanted.default_target
         if not target:
             raise InputError(f"{kind}: needs a target: {wanted.targets}")
-        units = wanted.choose(self._scene, target, chosen, Random(f"{kind} {seed}"))  # noqa: S311 (no secret)
+        units = wanted.choose(self._context, target, chosen, Random(f"{kind} {seed}"))  # noqa: S311 (no secret)
         with self.store.adding(kind) as (fault_id, others, new):
             _refuse_twice(wanted, target, units, others)
             record = FaultRecord(
                 id=fault_id,
                 kind=kind,
+                group=wanted.group,
                 target=target,
                 level=level or wanted.default_level,
                 seed=seed,
@@ -139,36 +142,56 @@ class Faults:
                 until_ns=time.time_ns() + math.ceil(lasts_s * 1e9) if lasts_s else 0,
             )
             new.append(record)
-        return Fault(self._carry_out(wanted, record), self)
+        return Fault(self._execute(wanted, record), self)
 
-    def _carry_out(self, kind: Kind, record: FaultRecord) -> FaultRecord:
+    @contextmanager
+    def injected(
+        self, kind: str, target: str = "", *, level: str | None = None, seed: int = 1, **settings: Any
+    ) -> Iterator[Fault]:
+        """Injects a fault for as long as the body runs; see :meth:`inject`."""
+        fault = self.inject(kind, target, level=level, seed=seed, **settings)
+        try:
+            yield fault
+        finally:
+            self.heal(fault)
+
+    def _execute(self, kind: FaultKind, record: FaultRecord) -> FaultRecord:
         try:
             with self._journal.doing(f"fault inject {kind.name}", _hit(record), _with(record)):
-                record = record.remembering(kind.prepare(self._scene, record))
+                record = record.remembering(kind.prepare(self._context, record))
                 self.store.put(record)
                 from_ns = time.time_ns()
-                record = record.remembering({**kind.inject(self._scene, record), _INJECTED: True})
-                if kind.name in FAULTS:
-                    detail = ", ".join(part for part in (kind.describe(record), _on(record)) if part)
-                    self._mark(kind.name, record.target, from_ns, detail)
+                record = record.remembering({**kind.inject(self._context, record), _INJECTED: True})
+                if kind.past:
+                    self._append(
+                        Event(
+                            kind=kind.name,
+                            target=record.target,
+                            detail=", ".join(part for part in (kind.describe(record), _on(record)) if part),
+                            past=kind.past,
+                            undone_by=heal_of(kind.name),
+                            from_ns=from_ns,
+                            until_ns=time.time_ns(),
+                        )
+                    )
             if record.until_ns:
-                # From when it is there, not from when it was asked for.
+                # Its time counts from now, as injecting may have taken long.
                 lasts_ns = record.until_ns - record.injected_ns
                 record = replace(record, until_ns=time.time_ns() + lasts_ns)
                 self.store.put(record)
-                record = record.remembering(self._minders.begin(record))
+                record = record.remembering(self._timers.start(record))
             self.store.put(record)
         except BaseException:
-            with suppress(LabError):  # it stays on the list then, to be healed when that can be done
+            with suppress(LabError):  # it stays on the list then, to be healed later
                 self.heal(record.id)
             raise
         return record
 
     def observe(self, fault: Fault | str) -> Observation:
-        """Looks for the effect of a fault that is injected; of one that is healed nothing can be said.
+        """Looks for the effect of a fault; unknown for one that is healed.
 
         Raises:
-            InputError: there was never such a one.
+            InputError: its kind is not known here.
         """
         fault_id = fault if isinstance(fault, str) else fault.id
         record = self.store.find(fault_id)
@@ -176,14 +199,14 @@ class Faults:
             return unknown(f"{fault_id} is not injected")
         if not record.memory.get(_INJECTED):
             return unknown(f"{fault_id} is being injected")
-        return kind_of(record.kind).observe(self._scene, record)
+        return FAULTS[record.kind].observe(self._context, record)
 
     def heal(self, fault: Fault | str = ALL) -> list[str]:
-        """Heals one fault, or all, the newest first; returns the ids of those that were injected.
+        """Heals one fault, by handle or id, or all, the newest first; returns the ids of those that it healed.
 
         Raises:
             InputError: it is no id.
-            LabError: one could not be healed; it stays on the list.
+            LabError: one could not be healed; it stays on the list, and the others are healed.
         """
         which = fault if isinstance(fault, str) else fault.id
         records = [each for each in reversed(self.store.all()) if which in (ALL, each.id)]
@@ -194,52 +217,63 @@ class Faults:
             try:
                 if self._heal(record):
                     healed.append(record.id)
-            except LabError as error:  # the others are not to wait for this one
+            except LabError as error:
                 first_error = first_error or error
         if first_error is not None:
             raise first_error
         return healed
 
     def _heal(self, record: FaultRecord) -> bool:
-        kind = kind_of(record.kind)
-        self._minders.end(record)
+        kind = FAULTS[record.kind]
+        self._timers.stop(record)
         with self._journal.doing(f"fault heal {kind.name}", _hit(record), self._why_healed(record)):
             from_ns = time.time_ns()
-            kind.heal(self._scene, record)
+            kind.heal(self._context, record)
             if self.store.find(record.id) is None:
-                return False  # somebody else was quicker
-            if kind.name in FAULTS:
-                self._mark(HEAL[kind.name], record.target, from_ns)
+                return False  # another process has healed it
+            if kind.past:
+                self._append(
+                    Event(
+                        kind=heal_of(kind.name),
+                        target=record.target,
+                        past="healed",
+                        from_ns=from_ns,
+                        until_ns=time.time_ns(),
+                    )
+                )
             return self.store.remove(record.id)
 
     def _why_healed(self, record: FaultRecord) -> str:
-        return f"{record.id}, as its time is up" if self._minders.is_this_process(record) else record.id
+        return f"{record.id}, as its time is up" if self._timers.is_this_process(record) else record.id
 
-    def injected(self) -> list[Fault]:
-        """Those that are injected right now, oldest first."""
-        self._scene.state  # noqa: B018 (raises where no lab is up)
+    def active(self) -> list[Fault]:
+        """Returns the faults that are injected right now, oldest first.
+
+        Raises:
+            LabNotRunningError: no lab is up.
+        """
+        self._context.state  # noqa: B018 (raises where no lab is up)
         return [Fault(record, self) for record in self.store.all()]
 
     def end(self) -> None:
-        """Ends what runs beside the lab, which is about to end itself."""
-        self._minders.end_all()
+        """Stops the processes of faults, as the lab is about to stop."""
+        self._timers.stop_all()
 
     def forget(self) -> None:
-        """Forgets those of an earlier lab of this name."""
+        """Deletes the records of an earlier lab of this name."""
         self.store.clear()
         self._journal.forget()
 
-    def _mark(self, kind: str, target: str, from_ns: int, detail: str = "") -> None:
-        act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())
-        write_act(self._folder, act)
+    def _append(self, event: Event) -> None:
+        append_event(self._folder, event)
 
 
-def _refuse_twice(kind: Kind, target: str, units: tuple[str, ...], others: list[FaultRecord]) -> None:
+def _refuse_twice(kind: FaultKind, target: str, units: tuple[str, ...], others: list[FaultRecord]) -> None:
     for other in others:
         if (other.kind, other.target) == (kind.name, target):
             raise InputError(f"{kind.name} {target}: is injected, as {other.id}; `lab fault heal {other.id}` first")
         both = sorted(set(units).intersection(other.units))
-        if both and kind_of(other.kind).group == kind.group:
+        if both and other.group == kind.group:
             raise InputError(
                 f"{kind.name} {target}: {both[0]} is hit by {other.id} already; `lab fault heal {other.id}` first"
             )
@@ -247,9 +281,8 @@ def _refuse_twice(kind: Kind, target: str, units: tuple[str, ...], others: list[
 
 def _check_id(fault_id: str) -> None:
     kind, _, number = fault_id.rpartition("-")
-    if not number.isdecimal():
+    if not number.isdecimal() or kind not in FAULTS:
         raise InputError(f"{fault_id!r} is no fault's id; write one that `lab fault list` shows, or all")
-    kind_of(kind)
 
 
 def _on(record: FaultRecord) -> str:

@@ -1,4 +1,4 @@
-"""What can be seen of a fault: evidence of units, control plane and probes, never that it was injected."""
+"""Evidence of a fault's effect, from units, the control plane and probes. That it was injected is no evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Visible(StrEnum):
-    """Whether a fault can be seen."""
+    """Whether a fault has a visible effect."""
 
     YES = "yes"
     NO = "no"
@@ -20,13 +20,12 @@ class Visible(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen of a fault when somebody looked.
+    """The result of one look at a fault's effect.
 
     Attributes:
-        visible: whether the fault has an effect. *No* means that it should have one and has none; *unknown*, that
-            too little was seen to say.
-        because: the same in one line.
-        figures: what was counted and measured, by name; milliseconds end with ``_ms``, shares with ``_share``.
+        visible: whether the fault has an effect. *Unknown* means that there is too little evidence to say.
+        because: the reason, in one line.
+        figures: counts and measurements by name; names in milliseconds end with ``_ms``, shares with ``_share``.
     """
 
     visible: Visible
@@ -34,15 +33,15 @@ class Observation:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Returns it as a JSON object."""
         return {**asdict(self), "visible": str(self.visible), "figures": dict(self.figures)}
 
 
 def seen(*, holds: bool, because: str, **figures: object) -> Observation:
-    """*Yes* if it holds, else *no*."""
+    """Returns *yes* if the evidence holds, else *no*."""
     return Observation(Visible.YES if holds else Visible.NO, because, figures)
 
 
 def unknown(because: str, **figures: object) -> Observation:
-    """Nobody can say."""
+    """Returns *unknown*, with the reason."""
     return Observation(Visible.UNKNOWN, because, figures)

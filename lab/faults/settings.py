@@ -1,4 +1,4 @@
-"""The numbers and words of a fault: what can be set, within which bounds, and what the levels mean."""
+"""The options of a fault: their bounds, and the values that a level stands for."""
 
 from __future__ import annotations
 
@@ -18,67 +18,70 @@ LIGHT, MEDIUM, SEVERE = LEVELS = ("light", "medium", "severe")
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number that can be set.
+    """An option that takes a number.
 
     Attributes:
         name: e.g. ``ms``.
-        what: what it means, with its unit.
-        least: bound, inclusive; ``most`` likewise.
-        default: where the level says nothing.
+        meaning: in words, with its unit.
+        least: lower bound, inclusive.
+        most: upper bound, inclusive.
+        default: if the level has no value.
     """
 
     name: str
-    what: str
+    meaning: str
     least: float
     most: float
     default: float = 0.0
 
     def read(self, value: object) -> float:
-        """The value, checked.
+        """Returns the value, checked.
 
         Raises:
             InputError: it is no number, or out of bounds.
         """
         try:
-            number = float(value)  # type: ignore[arg-type] # whatever it is
+            number = float(value)  # type: ignore[arg-type] # any value may come
         except (TypeError, ValueError):
             number = math.nan
         if not self.least <= number <= self.most:
-            raise InputError(f"{self.name}: {value!r} will not do; write {self.least:g} to {self.most:g}: {self.what}")
+            raise InputError(
+                f"{self.name}: {value!r} is out of range; use {self.least:g} to {self.most:g}: {self.meaning}"
+            )
         return number
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word that can be set.
+    """An option that takes a word.
 
     Attributes:
         name: e.g. ``topology``.
-        what: what it means.
-        choices: whichever, if empty.
-        default: where the level says nothing.
+        meaning: in words.
+        choices: allowed words; any, if empty.
+        default: if the level has no value.
     """
 
     name: str
-    what: str
+    meaning: str
     choices: tuple[str, ...] = ()
     default: str = ""
 
     def read(self, value: object) -> str:
-        """The value, checked.
+        """Returns the value, checked.
 
         Raises:
             InputError: it is none of the choices.
         """
         word = str(value)
         if self.choices and word not in self.choices:
-            raise InputError(f"{self.name}: {word!r} will not do; write {' or '.join(self.choices)}: {self.what}")
+            raise InputError(f"{self.name}: {word!r} is not known; use {' or '.join(self.choices)}: {self.meaning}")
         return word
 
 
 Setting: TypeAlias = Number | Word
 
-SHARE = Number("share", "share of the target's units that are hit, chosen by the seed; always one at least", 0, 1, 1)
+SHARE = Number("share", "share of the target's units that are hit, chosen by the seed; at least one unit", 0, 1, 1)
 
 
 def resolve(
@@ -88,13 +91,13 @@ def resolve(
     level: str,
     given: Mapping[str, object],
 ) -> dict[str, Value]:
-    """What holds: what was given, else what the level says, else the defaults.
+    """Returns the value of each option: the given one, else the level's, else the default.
 
     Raises:
         InputError: no such level or setting, or a value is out of bounds.
     """
     if level not in levels:
-        raise InputError(f"level: {level!r} is not known; write {', '.join(levels)}")
+        raise InputError(f"level: {level!r} is not known; use {', '.join(levels)}")
     known = {each.name: each for each in settings}
     for name in given:
         if name not in known:
@@ -103,5 +106,5 @@ def resolve(
 
 
 def number(settings: Mapping[str, Any], name: str) -> float:
-    """A setting that is a number."""
+    """Returns the value of a :class:`Number`."""
     return float(settings[name])

@@ -1,4 +1,4 @@
-"""Which faults are injected right now, in the lab's folder: whoever injects one may be gone when it is to be healed."""
+"""Keeps the faults that are injected in the lab's folder, so that another process can list and heal them."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ class FaultRecord:
     Attributes:
         id: e.g. ``slow-3``; numbers are not used again while the lab is up.
         kind: its kind's name.
-        target: as it was named.
-        level: whose numbers it has where none were given.
-        seed: of its choices.
-        settings: its numbers and words.
-        units: whom it hits.
+        group: its kind's group.
+        target: as the user named it.
+        level: whose values hold for settings that the user did not give.
+        seed: of its random choices.
+        settings: values of its options.
+        units: names of the units that it hits.
         injected_ns: when, Unix nanoseconds.
-        until_ns: when it is healed without anybody's doing, likewise; 0 if somebody has to.
-        memory: what must be known to observe and heal it, by its kind.
+        until_ns: when its timer heals it, Unix nanoseconds; 0 if it has none.
+        memory: state that its kind needs to observe and heal it.
     """
 
     id: str
     kind: str
+    group: str
     target: str
     level: str
     seed: int
@@ -48,12 +50,12 @@ class FaultRecord:
     memory: Mapping[str, Any] = field(default_factory=dict)
 
     def remembering(self, more: Mapping[str, Any]) -> FaultRecord:
-        """The same, knowing more."""
+        """Returns the record with more in its memory."""
         return replace(self, memory={**self.memory, **more})
 
 
 class FaultStore:
-    """Keeps the records of one lab; several commands may use it at once.
+    """The records of one lab; several processes may use it at once.
 
     Args:
         folder: the lab's own.
@@ -64,7 +66,7 @@ class FaultStore:
         self._file = folder / STATE
 
     def all(self) -> list[FaultRecord]:
-        """All faults that are injected, oldest first.
+        """Returns all faults that are injected, oldest first.
 
         Raises:
             LabError: the file is damaged.
@@ -72,12 +74,12 @@ class FaultStore:
         return self._load()[1]
 
     def find(self, fault_id: str) -> FaultRecord | None:
-        """One of them; None if it is healed."""
+        """Returns one of them; None if it is healed."""
         return next((each for each in self.all() if each.id == fault_id), None)
 
     @contextmanager
     def adding(self, kind: str) -> Iterator[tuple[str, list[FaultRecord], list[FaultRecord]]]:
-        """The id for a new fault, those that there are, and a list to put the new one in."""
+        """Yields an id for a new fault, the faults that are injected, and a list that takes the new one."""
         with self._locked():
             next_number, records = self._load()
             new: list[FaultRecord] = []
@@ -85,13 +87,13 @@ class FaultStore:
             self._save(next_number + 1, [*records, *new])
 
     def put(self, record: FaultRecord) -> None:
-        """Replaces a record, unless it is gone."""
+        """Replaces a record, unless it was removed."""
         with self._locked():
             next_number, records = self._load()
             self._save(next_number, [record if each.id == record.id else each for each in records])
 
     def remove(self, fault_id: str) -> bool:
-        """Forgets one; says whether it was there."""
+        """Removes a record; returns whether it was there."""
         with self._locked():
             next_number, records = self._load()
             left = [each for each in records if each.id != fault_id]
@@ -100,7 +102,7 @@ class FaultStore:
             return len(left) < len(records)
 
     def clear(self) -> None:
-        """Forgets all."""
+        """Removes all records."""
         self._file.unlink(missing_ok=True)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""``python -m lab.faults.timer_process FOLDER ID``: heals a fault when its time is over, and ends when it is healed."""
+"""``python -m lab.faults.timer_process FOLDER ID``: heals a fault when its time is up; ends early if it is healed."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError
-from lab.faults.fault_context import Scene
-from lab.faults.injector import Faults
-from lab.faults.registry import kind_of
+from lab.faults.fault_context import FaultContext
+from lab.faults.injector import Injector
+from lab.faults.kinds import FAULTS
 
 if TYPE_CHECKING:
     from types import FrameType
 
 
-class Minder:
-    """Minds one fault.
+class FaultTimer:
+    """Runs one fault to its end.
 
     Attributes:
-        told_to_end: by whoever heals the fault meanwhile.
+        is_stopped: whether another process is healing the fault.
     """
 
     def __init__(self, folder: Path, fault_id: str) -> None:
-        self.told_to_end = False
+        self.is_stopped = False
         self._folder = folder
         self._fault_id = fault_id
 
     def run(self) -> None:
-        """Returns when the fault is healed, or another is about to heal it."""
-        faults = Faults(self._folder)
-        record = faults.store.find(self._fault_id)
+        """Returns when the fault is healed, or another process is about to heal it."""
+        injector = Injector(self._folder)
+        record = injector.store.find(self._fault_id)
         if record is None:
             return
-        # A driver takes an interruption as the wish to end in its own way, and does not raise it.
+        # A load driver handles an interrupt by finishing early, and does not raise it.
         with suppress(KeyboardInterrupt):
-            kind_of(record.kind).mind(Scene(self._folder), record)
-        if not self.told_to_end:
-            faults.heal(self._fault_id)
+            FAULTS[record.kind].run(FaultContext(self._folder), record)
+        if not self.is_stopped:
+            injector.heal(self._fault_id)
 
-    def end(self, _number: int, _frame: FrameType | None) -> None:
-        """Handles the signal to end."""
-        self.told_to_end = True
+    def stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Handles SIGTERM."""
+        self.is_stopped = True
         raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    minder = Minder(Path(sys.argv[1]), sys.argv[2])
-    signal.signal(signal.SIGTERM, minder.end)
+    timer = FaultTimer(Path(sys.argv[1]), sys.argv[2])
+    signal.signal(signal.SIGTERM, timer.stop)
     try:
-        minder.run()
+        timer.run()
     except LabError as error:
         sys.exit(str(error))

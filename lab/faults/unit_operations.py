@@ -1,4 +1,4 @@
-"""Hands on the units of a lab: kill, pause, cut off, start, scale, replace. What they do, they write down."""
+"""Operations on the units of a lab, each of which is an event of the lab and in its audit log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lab.errors import InputError
 from lab.faults.journal import Journal
 from lab.plan import units
-from lab.runs.events import Act, write_act
+from lab.runs.events import Event, append_event
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
 from lab.runtime.state import STATE_FILE, LabState
@@ -28,27 +28,27 @@ _AFTER_DRAINING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
-    """Hands on the units of one lab.
+class UnitOperations:
+    """Operations on the units of one lab: kill, pause, cut off, start, scale, replace.
 
     Every method raises :class:`lab.errors.InputError` for a unit that the lab does not have.
 
     Attributes:
         folder: the lab's own.
-        writes_down: whether each act is written down; not where it is part of another, which is.
-        audited: whether each act is in the audit log; not where it is part of a fault, which is.
+        recorded: whether each operation is an event of the lab; not so inside a fault that is an event itself.
+        audited: whether each operation is in the audit log; not so inside a fault, which is.
     """
 
     folder: Path
-    writes_down: bool = True
+    recorded: bool = True
     audited: bool = True
 
     def kill(self, unit: str) -> None:
-        """Ends one unit at once, without a chance to say goodbye; does nothing to one that does not run."""
+        """Ends one unit with SIGKILL; does nothing to one that does not run."""
         state = LabState.of(self.folder)
         _unit(state, unit)
         if unit in state.running:
-            with self._act("kill", unit):
+            with self._operation("kill", unit, past="killed", undone_by="start"):
                 self._runtime(state).kill(state.running[unit])
 
     def start(self, unit: str) -> None:
@@ -56,65 +56,65 @@ class Hands:
         with exclusive(self.folder):
             state = LabState.of(self.folder)
             wanted = _unit(state, unit)
-            if self._how(state, unit) == "exited":
-                with self._act("start", unit):
+            if self._state_of(state, unit) == "exited":
+                with self._operation("start", unit, past="started"):
                     self._start(state, self._runtime(state), [wanted])
 
     def pause(self, unit: str) -> None:
-        """Freezes one unit: it stays connected and says nothing, until :meth:`resume`.
+        """Freezes one unit: its connections stay open and it does not answer, until :meth:`resume`.
 
         Raises:
             InputError: it does not run.
         """
         state = LabState.of(self.folder)
         running = self._alive(state, unit)
-        with self._act("pause", unit):
+        with self._operation("pause", unit, past="paused", undone_by="resume"):
             self._runtime(state).pause(running)
 
     def resume(self, unit: str) -> None:
-        """Lets a frozen unit go on; does nothing to one that does.
+        """Resumes a frozen unit; does nothing to one that is not frozen.
 
         Raises:
             InputError: it does not run.
         """
         state = LabState.of(self.folder)
         running = self._alive(state, unit)
-        if self._how(state, unit) == "paused":
-            with self._act("resume", unit):
+        if self._state_of(state, unit) == "paused":
+            with self._operation("resume", unit, past="resumed"):
                 self._runtime(state).resume(running)
 
     def partition(self, unit: str) -> None:
-        """Cuts one unit off, with the pod that it stands in: nothing gets in or out, until :meth:`rejoin`.
+        """Cuts off one unit, with its pod, from the network: no traffic in or out, until :meth:`rejoin`.
 
         Raises:
             InputError: not on this runtime.
         """
         state = LabState.of(self.folder)
         cut = _unit(state, unit)
-        with self._act("partition", unit):
+        with self._operation("partition", unit, past="cut off", undone_by="rejoin"):
             self._runtime(state).partition(cut)
 
     def rejoin(self, unit: str) -> None:
-        """Connects one unit again that was cut off.
+        """Reconnects one unit that was cut off.
 
         Raises:
             InputError: not on this runtime.
         """
         state = LabState.of(self.folder)
         cut = _unit(state, unit)
-        with self._act("rejoin", unit):
+        with self._operation("rejoin", unit, past="connected again"):
             self._runtime(state).rejoin(cut)
 
     def scale(self, cluster: str, replicas: int) -> list[str]:
-        """Gives a model cluster more replicas, or fewer, which may finish what they have; returns all their names.
+        """Starts or drains replicas of a model cluster until it has this many; returns the names of all.
 
-        The route table is not asked: what the control plane finds registered is what it routes to.
+        The route table does not change: the control plane routes to the replicas that register with it.
 
         Raises:
             InputError: no such cluster, or no replica would be left.
         """
         if replicas < 1:
-            raise InputError(f"scale {cluster}: {replicas} replicas will not do; write 1 or more, or kill those there")
+            raise InputError(f"scale {cluster}: {replicas} replicas: use 1 or more, or kill the replicas")
         with exclusive(self.folder):
             state = LabState.of(self.folder)
             present = _replicas(state, cluster)
@@ -126,12 +126,12 @@ class Hands:
                 name = units.new_replica_name(cluster, names)
                 names.append(name)
                 new.append(units.replica(state.spec, cluster, name, site.port(name, "grpc"), site))
-            with self._act("scale", cluster, f"to {replicas} replicas"):
+            with self._operation("scale", cluster, f"to {replicas} replicas", past="scaled"):
                 self._exchange(state, runtime, present[replicas:], new)
             return [unit.name for unit in [*present[:replicas], *new]]
 
     def replace(self, unit: str, cluster: str) -> str:
-        """Kills a model replica and starts one of another cluster, which holds other versions, at its very address.
+        """Kills a model replica and starts one of another cluster, with other versions, at the same address.
 
         Returns:
             The new replica's name.
@@ -147,7 +147,7 @@ class Hands:
             _replicas(state, cluster)
             runtime = self._runtime(state)
             name = units.new_replica_name(cluster, [each.name for each in state.plan.units])
-            with self._act("replace", unit, f"by {name}"):
+            with self._operation("replace", unit, f"by {name}", past="replaced"):
                 if unit in state.running:
                     runtime.kill(state.running[unit])
                 site = runtime.site(state.plan)
@@ -156,24 +156,32 @@ class Hands:
             return name
 
     @contextmanager
-    def _act(self, kind: str, target: str, detail: str = "") -> Iterator[None]:
-        """Writes down what is done within, unless it fails; the audit log has it in any case."""
+    def _operation(self, kind: str, target: str, detail: str = "", *, past: str, undone_by: str = "") -> Iterator[None]:
+        """Records the body as an event if it succeeds, and in the audit log in any case."""
         with Journal(self.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
             from_ns = time.time_ns()
             yield
-            if self.writes_down:
-                act = Act(kind=kind, target=target, detail=detail, from_ns=from_ns, until_ns=time.time_ns())
-                write_act(self.folder, act)
+            if self.recorded:
+                event = Event(
+                    kind=kind,
+                    target=target,
+                    detail=detail,
+                    past=past,
+                    undone_by=undone_by,
+                    from_ns=from_ns,
+                    until_ns=time.time_ns(),
+                )
+                append_event(self.folder, event)
 
     def _exchange(self, state: LabState, runtime: Runtime, old: Sequence[Unit], new: Sequence[Unit]) -> None:
-        """Ends and forgets some units, and starts others."""
+        """Drains and removes the old units, and starts the new ones."""
         gone = [state.running[unit.name] for unit in old if unit.name in state.running]
-        # A replica that drains keeps its connections a moment longer.
+        # A draining replica closes its connections a moment after its last request.
         runtime.stop(gone, within_s=state.spec.stub.drain_s + _AFTER_DRAINING_S)
         for running in gone:
             runtime.remove(running)
         kept = [unit for unit in state.plan.units if unit not in old]
-        # Beside its like, so that the list stays in the order of starting.
+        # After the other models, so that the plan stays in starting order.
         last = max((number for number, unit in enumerate(kept) if unit.role == "model"), default=0)
         layout = replace(state.plan, units=(*kept[: last + 1], *new, *kept[last + 1 :]))
         state = state.with_plan(layout)
@@ -188,11 +196,11 @@ class Hands:
 
     def _alive(self, state: LabState, unit: str) -> Running:
         _unit(state, unit)
-        if self._how(state, unit) == "exited":
+        if self._state_of(state, unit) == "exited":
             raise InputError(f"{unit} does not run: start it first")
         return state.running[unit]
 
-    def _how(self, state: LabState, unit: str) -> str:
+    def _state_of(self, state: LabState, unit: str) -> str:
         running = {name: each for name, each in state.running.items() if name == unit}
         return self._runtime(state).states(running).get(unit, "exited")
 

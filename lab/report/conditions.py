@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from lab.load.arrivals import arrivals_to_document
 from lab.report.scales import size
-from lab.runs.events import STEP, STEP_OVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,8 +57,7 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
         "driver": _driver(plan),
         "security": run.security or "not written down",
-        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts if act.kind not in (STEP, STEP_OVER))
-        or "none",
+        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts if not act.is_step) or "none",
         "machine": _written(card, _MACHINE),
         "runtime": _written(card, _ENGINE),
         "lab version": card.get("lab", "not written down"),

@@ -18,7 +18,7 @@ from lab.measure.latency import NS_PER_MS
 from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import topology_style
 from lab.runs import judge
-from lab.runs.events import read_marks
+from lab.runs.events import run_events
 from lab.runs.folder import HISTORY, REVISIONS, judged_before, plan_of, read_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.measure.single_run_intervals import Figure
     from lab.runs import RunResult
-    from lab.runs.events import Act
+    from lab.runs.events import Event
 
 VERSIONS, SPEC = "versions.json", "spec.json"
 
@@ -91,7 +91,7 @@ class ReportedRun:
     history: Columns
     start_ns: int
     rollouts: Sequence[Rollout]
-    acts: Sequence[Act]
+    acts: Sequence[Event]
     versions: Mapping[str, str]
     security: str
 
@@ -214,7 +214,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
         history=history,
         start_ns=_start_ns(plan, history),
         rollouts=rollouts,
-        acts=read_marks(folder),
+        acts=run_events(folder),
         versions=versions,
         security=_security(folder / SPEC),
     )

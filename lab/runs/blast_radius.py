@@ -1,4 +1,4 @@
-"""Blast radii of the faults that fell into runs which were driven at the same time, from their folders alone."""
+"""Computes the blast radii of faults from the folders of runs that were driven at the same time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab.history import UNSENT, read_parquet
 from lab.measure.blast_radius import blast
 from lab.measure.blast_rounds import radius
-from lab.runs.events import faults_of, read_marks
+from lab.runs.events import faults_in, run_events
 from lab.runs.folder import HISTORY, plan_of
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """Runs at the same time, and what was done to units meanwhile.
+class ParallelRuns:
+    """Runs of the same time, and the faults that they met.
 
     Attributes:
         records: by topology, of all callers.
-        callers: by topology, those that were to send.
-        faults: one after the other.
+        callers: by topology, those that sent.
+        faults: in order of time.
     """
 
     records: dict[str, list[Record]]
@@ -35,10 +35,10 @@ class Scene:
     faults: Sequence[Fault]
 
     def radii(self, faults: Sequence[Fault] = ()) -> list[Radius]:
-        """Of each fault and topology, faults of one name put together.
+        """Returns the blast radius of each fault and topology; faults of one name are put together.
 
         Args:
-            faults: instead of the scene's own, e.g. with other names.
+            faults: to use instead of :attr:`faults`, e.g. with other names.
         """
         rounds: dict[tuple[str, str], list[Blast]] = {}
         for fault in faults or self.faults:
@@ -47,8 +47,8 @@ class Scene:
         return [radius(topology, of) for (_, topology), of in rounds.items()]
 
 
-def scene_of(folders: Sequence[Path]) -> Scene:
-    """Reads the folders of runs at the same time.
+def parallel_runs(folders: Sequence[Path]) -> ParallelRuns:
+    """Reads the folders of runs that were driven at the same time.
 
     Raises:
         RunError: something is missing or cannot be read.
@@ -61,11 +61,11 @@ def scene_of(folders: Sequence[Path]) -> Scene:
         callers.setdefault(plan.topology, []).append(plan.caller)
     everything = [record for of in records.values() for record in of]
     if not everything:
-        return Scene(records, callers, ())
+        return ParallelRuns(records, callers, ())
     stopped = (record.intended_ns for record in everything if record.status == UNSENT)
-    faults = faults_of(
-        read_marks(folders[0]),
+    faults = faults_in(
+        run_events(folders[0]),
         from_ns=min(record.intended_ns for record in everything),
         until_ns=min(stopped, default=max(record.intended_ns for record in everything)),
     )
-    return Scene(records, callers, faults)
+    return ParallelRuns(records, callers, faults)

@@ -12,7 +12,7 @@ from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
-from lab.runs.events import keep_marks
+from lab.runs.events import keep_events
 from lab.runs.locustfile import LocustOptions, locust_plan_of
 from lab.runs.shadow_evidence import has_shadow, keep_copies
 
@@ -181,7 +181,7 @@ def keep_evidence(folder: Path, stage: Stage, *, from_ns: int) -> list[Record]:
         from_ns: when the run began, Unix nanoseconds.
     """
     records = run_folder.keep_history(folder)
-    keep_marks(folder, stage.units.parent, from_ns=from_ns)
+    keep_events(folder, stage.units.parent, from_ns=from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}
     tables = stage.revisions(from_ns - run_folder.SETTLING_NS, named)
     run_folder.keep_revisions(folder, tables)

@@ -1,74 +1,55 @@
-"""What was done to a lab while a run was under way: to its units, and by faults; and how it was undone.
+"""What happened to a lab during a run: operations on its units, faults, and a scenario's steps.
 
-Hands and faults write down each act in the lab's folder, ``acts.jsonl``, one JSON object a line. When a run is over,
-those that fell into it are copied to its folder as ``marks.json``, and those from before that had not been undone when
-it began. Steps of a scenario stand beside them, and are over as acts are undone.
+Each is an event, appended to ``events.jsonl`` in the lab's folder, one JSON object a line. When a run ends, the events
+that fell into it are copied to ``events.json`` in its folder, with earlier ones that had not been undone when it began.
+
+An event carries its own words and what undoes it, so a report shows a plugin's fault even where that plugin is absent.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import RunError
 from lab.measure.blast_radius import Fault
 from lab.runs.folder import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
 STEADY_NS = 2_000_000_000
-"""Before a fault, this is taken for how things are when all is well, if nothing else was done meanwhile."""
+"""The time before a fault that shows normal behaviour, unless another fault or the run's start is nearer."""
 
-MARKS, ACTS = "marks.json", "acts.jsonl"
+RUN_EVENTS, LAB_EVENTS = "events.json", "events.jsonl"
 
 STEP, STEP_OVER = "step", "step-over"
-"""A scenario's step begins, and ends; it does nothing to the lab by itself."""
+"""A scenario's step begins and ends. A step does nothing to the lab by itself."""
 
-FAULTS = ("slow", "error", "flood", "bad-push", "cold", "churn")
-"""Faults that do not consist of acts on units, and so are acts themselves."""
-
-HEAL = {fault: f"heal {fault}" for fault in FAULTS}
-"""Fault → the act that ends it."""
-
-PAST = {
-    "kill": "killed",
-    "start": "started",
-    "pause": "paused",
-    "resume": "resumed",
-    "partition": "cut off",
-    "rejoin": "connected again",
-    "scale": "scaled",
-    "replace": "replaced",
-    "slow": "slow",
-    "error": "fails requests",
-    "flood": "floods",
-    "bad-push": "pushed badly",
-    "cold": "cold",
-    "churn": "closes connections",
-    **dict.fromkeys(HEAL.values(), "healed"),
-    **dict.fromkeys([STEP, STEP_OVER], ""),  # a step's words stand beside its number
+# Runs recorded before version 1.0 have a file of another name, whose events lack `past` and `undone_by`.
+_OLD_RUN_EVENTS = "marks.json"
+_OLD_WORDS = {
+    "kill": ("killed", "start"),
+    "pause": ("paused", "resume"),
+    "partition": ("cut off", "rejoin"),
+    STEP: ("", STEP_OVER),
 }
-"""Kind of an act → what has been done to its target, in words."""
-
-KINDS = tuple(PAST)
-
-UNDONE_BY = {"kill": "start", "pause": "resume", "partition": "rejoin", **HEAL, STEP: STEP_OVER}
-"""Act → the one that undoes it, on the same unit. Others change the lab for good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """Something done to a unit.
+class Event:
+    """One thing that was done to a lab.
 
     Attributes:
-        kind: one of :data:`KINDS`.
-        target: unit, or what else it was aimed at: the cluster that was scaled; of a step, its number.
-        detail: what more there is to say: ``to 3 replicas``.
-        from_ns: when it was begun, Unix nanoseconds.
-        until_ns: when it was done.
+        kind: e.g. ``kill``, ``slow``, ``heal slow``, ``step``.
+        target: a unit, or whatever else the operation or fault was aimed at; of a step, its number.
+        detail: e.g. ``to 3 replicas``; of a step, its title.
+        past: what has happened to the target: ``killed``; empty for steps.
+        undone_by: kind of the event that undoes it, on the same target; empty if the change is permanent.
+        from_ns: when it began, Unix nanoseconds.
+        until_ns: when it was done, Unix nanoseconds.
     """
 
     kind: str
@@ -76,104 +57,132 @@ class Act:
     from_ns: int
     until_ns: int
     detail: str = ""
+    past: str = ""
+    undone_by: str = ""
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it begins or ends a step of a scenario."""
+        return self.kind in (STEP, STEP_OVER)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it breaks something until another event undoes it."""
+        return bool(self.undone_by) and not self.is_step
+
+    @property
+    def text(self) -> str:
+        """The event in words: ``ml-cluster-1-a killed``."""
+        return " ".join(part for part in (self.target, self.past, self.detail) if part)
 
 
-def write_act(lab: Path, act: Act) -> None:
-    """Writes down one act in a lab's folder; in one piece, as other hands may write meanwhile."""
-    with (lab / ACTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(act)) + "\n")
+def heal_of(fault: str) -> str:
+    """Returns the kind of the event that ends a fault of that kind."""
+    return f"heal {fault}"
 
 
-def keep_marks(folder: Path, lab: Path, *, from_ns: int) -> None:
-    """Leaves in a run's folder what was done to the lab since ``from_ns``, and what had not been undone by then."""
-    (folder / MARKS).write_text(json.dumps([asdict(act) for act in of_run(read_acts(lab), from_ns)], indent=1))
+def append_event(lab: Path, event: Event) -> None:
+    """Appends an event to a lab's folder, in one write, as other processes may append at the same time."""
+    with (lab / LAB_EVENTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(event)) + "\n")
 
 
-def read_acts(lab: Path) -> list[Act]:
-    """All that was done to the lab in this folder, in order."""
+def lab_events(lab: Path) -> list[Event]:
+    """Returns all events of the lab in this folder, in order."""
     try:
-        lines = (lab / ACTS).read_text(encoding="utf-8").splitlines()
+        lines = (lab / LAB_EVENTS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    return [Act(**json.loads(line)) for line in lines]
+    return [Event(**json.loads(line)) for line in lines]
 
 
-def of_run(acts: Sequence[Act], from_ns: int) -> list[Act]:
-    """The acts that a run which began then has to do with."""
-    return [act for act in acts if act.until_ns >= from_ns or is_open(act, acts, from_ns)]
+def keep_events(folder: Path, lab: Path, *, from_ns: int) -> None:
+    """Copies to a run's folder the lab's events since ``from_ns``, and earlier ones that were not undone by then."""
+    events = [asdict(event) for event in events_of_run(lab_events(lab), from_ns)]
+    (folder / RUN_EVENTS).write_text(json.dumps(events, indent=1))
 
 
-def is_open(act: Act, acts: Sequence[Act], at_ns: int) -> bool:
-    """Whether an act that can be undone had not been by then."""
-    if act.kind not in UNDONE_BY or act.from_ns > at_ns:
+def events_of_run(events: Sequence[Event], from_ns: int) -> list[Event]:
+    """Returns the events that concern a run which began then."""
+    return [event for event in events if event.until_ns >= from_ns or is_open(event, events, from_ns)]
+
+
+def is_open(event: Event, events: Sequence[Event], at_ns: int) -> bool:
+    """Whether an event that can be undone was in effect at that time."""
+    if not event.undone_by or event.from_ns > at_ns:
         return False
-    end = undone_ns(act, acts)
+    end = undone_ns(event, events)
     return end is None or end > at_ns
 
 
-def undone_ns(act: Act, acts: Sequence[Act]) -> int | None:
-    """When an act was undone; None if it was not, or cannot be."""
-    undoing = UNDONE_BY.get(act.kind)
+def undone_ns(event: Event, events: Sequence[Event]) -> int | None:
+    """Returns when an event was undone; None if it was not, or cannot be."""
     later = (
         each.until_ns
-        for each in acts
-        if each.from_ns >= act.from_ns and (each.kind == undoing and each.target == act.target)
+        for each in events
+        if each.from_ns >= event.from_ns and (each.kind == event.undone_by and each.target == event.target)
     )
     return min(later, default=None)
 
 
-def faults_of(acts: Sequence[Act], *, from_ns: int, until_ns: int) -> list[Fault]:
-    """Faults that came and went one after the other: what was done at the same time, to one unit or several, is one.
+def faults_in(events: Sequence[Event], *, from_ns: int, until_ns: int) -> list[Fault]:
+    """Returns the faults of a run, one after the other. Faults that overlap count as one.
 
     Args:
-        acts: what was done; those that nothing undoes are no faults, nor are steps.
+        events: of the run; permanent changes and steps are no faults.
         from_ns: when the run began.
-        until_ns: when it ended; so does a fault that was not undone by then.
+        until_ns: when it ended, which also ends a fault that was not undone by then.
     """
-    harms = sorted((act for act in acts if act.kind in UNDONE_BY and act.kind != STEP), key=lambda act: act.from_ns)
-    harms = [act for act in harms if from_ns < act.from_ns < until_ns]
-    groups: list[list[Act]] = []
-    for act in harms:
-        if groups and act.from_ns < _undoing_begins_ns(groups[-1], acts, until_ns):
-            groups[-1].append(act)
+    begun = sorted((event for event in events if event.is_fault), key=lambda event: event.from_ns)
+    begun = [event for event in begun if from_ns < event.from_ns < until_ns]
+    groups: list[list[Event]] = []
+    for event in begun:
+        if groups and event.from_ns < _undoing_begins_ns(groups[-1], events, until_ns):
+            groups[-1].append(event)
         else:
-            groups.append([act])
+            groups.append([event])
     begins = [*(group[0].from_ns for group in groups), until_ns]
     faults, healed_ns = [], from_ns
     for group, next_ns in zip(groups, begins[1:], strict=True):
         inject_ns = group[0].from_ns
-        heal_ns = min(_undoing_begins_ns(group, acts, until_ns), next_ns)
+        heal_ns = min(_undoing_begins_ns(group, events, until_ns), next_ns)
         steady_ns = min(max(healed_ns, inject_ns - STEADY_NS), inject_ns)
-        name = f"{', '.join(act.target for act in group)} {PAST.get(group[0].kind, group[0].kind)}"
+        name = f"{', '.join(event.target for event in group)} {group[0].past}"
         faults.append(Fault(name=name, steady_ns=steady_ns, inject_ns=inject_ns, heal_ns=heal_ns, until_ns=next_ns))
-        healed_ns = max(undone_ns(act, acts) or until_ns for act in group)
+        healed_ns = max(undone_ns(event, events) or until_ns for event in group)
     return faults
 
 
-def _undoing_begins_ns(group: Sequence[Act], acts: Sequence[Act], until_ns: int) -> int:
-    """When the first of several acts began to be undone; the end, if none was."""
+def _undoing_begins_ns(group: Sequence[Event], events: Sequence[Event], until_ns: int) -> int:
+    """Returns when the first of several events began to be undone; the run's end, if none was."""
     begins = (
         each.from_ns
-        for act in group
-        for each in acts
-        if each.kind == UNDONE_BY[act.kind] and each.target == act.target and each.from_ns >= act.from_ns
+        for event in group
+        for each in events
+        if each.kind == event.undone_by and each.target == event.target and each.from_ns >= event.from_ns
     )
     return min(begins, default=until_ns)
 
 
-def read_marks(folder: Path) -> list[Act]:
-    """What was done while the run was under way; nothing, for a run from before this was written down.
+def run_events(folder: Path) -> list[Event]:
+    """Returns the events that a run's folder holds; none for a run from before they were recorded.
 
     Raises:
         RunError: the file holds something else.
     """
-    path = folder / MARKS
-    if not path.exists():
+    path = next((each for name in (RUN_EVENTS, _OLD_RUN_EVENTS) if (each := folder / name).exists()), None)
+    if path is None:
         return []
+    documents = read_json(path)
     try:
-        acts = [Act(**each) for each in read_json(path)]
-    except TypeError as error:
-        raise RunError(f"{path}: no list of acts; name the folder of a finished run") from error
-    if strange := [act.kind for act in acts if act.kind not in KINDS]:
-        raise RunError(f"{path}: nobody knows how to {strange[0]!r}; name the folder of a finished run")
-    return acts
+        kinds = {each["kind"] for each in documents}
+        return [Event(**{**_old_words(each["kind"], kinds), **each}) for each in documents]
+    except (TypeError, KeyError) as error:
+        raise RunError(f"{path}: no list of events; name the folder of a finished run") from error
+
+
+def _old_words(kind: str, kinds: Collection[str]) -> Mapping[str, Any]:
+    """Returns the words that an event of an old file lacks, as far as the file tells them."""
+    heal = heal_of(kind)
+    past, undone_by = _OLD_WORDS.get(kind, (kind, heal if heal in kinds else ""))
+    return {"past": past, "undone_by": undone_by}

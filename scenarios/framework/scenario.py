@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lab.errors import DeadlineError
 from lab.faults import Visible
-from lab.runs.events import FAULTS, STEP, STEP_OVER, Act, read_acts, write_act
+from lab.runs.events import STEP, STEP_OVER, Event, append_event, lab_events
 from lab.runs.folder import judged_before
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from lab.lab import Lab
 
 T = TypeVar("T")
-
-HARMS = ("kill", "pause", "partition", *FAULTS)
-"""Acts whose effect must be seen; otherwise the scenario has tested nothing."""
 
 SEEN_WITHIN = timedelta(seconds=10)
 
@@ -210,10 +207,10 @@ class Scenario:
             listed = ", ".join(f"{act.kind} {act.target}" for act in unseen)
             raise UnknownError(f"no effect of {listed} was seen: use scenario.see, or scenario.saw")
 
-    def faults(self) -> list[Act]:
-        """Acts on units since it began, without those that undo others."""
-        acts = [act for lab in self._labs for act in read_acts(lab.folder)]
-        return [act for act in acts if act.kind in HARMS and act.from_ns >= self._began_ns]
+    def faults(self) -> list[Event]:
+        """Returns the faults since the scenario began."""
+        events = [event for lab in self._labs for event in lab_events(lab.folder)]
+        return [event for event in events if event.is_fault and event.from_ns >= self._began_ns]
 
     def runs(self) -> list[Path]:
         """Folders of its runs, in order."""
@@ -280,9 +277,15 @@ class Scenario:
     def _mark(self, kind: str, step: Step) -> None:
         now = time.time_ns()
         for lab in self._labs:
-            write_act(
-                lab.folder, Act(kind=kind, target=f"{step.number}.", detail=step.title, from_ns=now, until_ns=now)
+            event = Event(
+                kind=kind,
+                target=f"{step.number}.",
+                detail=step.title,
+                undone_by=STEP_OVER if kind == STEP else "",
+                from_ns=now,
+                until_ns=now,
             )
+            append_event(lab.folder, event)
 
 
 def _line(step: Step) -> str:

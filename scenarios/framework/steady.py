@@ -13,18 +13,17 @@ from lab.client.call import call
 from lab.errors import CallError, LabError
 from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
-from lab.runs.events import FAULTS, UNDONE_BY, read_acts, undone_ns
+from lab.runs.events import heal_of, lab_events, undone_ns
 from lab.transport import ChannelCache, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from scenarios.framework.scenario import HARMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lab.lab import Lab
     from lab.ops.status import LabStatus
-    from lab.runs.events import Act
+    from lab.runs.events import Event
 
 ROUTES = CHECKOUT / "routes.yaml"
 WITHIN = timedelta(seconds=15)
@@ -94,8 +93,8 @@ class SteadyState:
     def restore(self, lab: Lab) -> None:
         """Undoes, as far as possible, what a scenario has left behind, so that the next one is not affected."""
         lab.heal()
-        for act in _open_faults(lab, lab.status()):
-            getattr(lab, UNDONE_BY[act.kind])(act.target)
+        for fault in _open_faults(lab, lab.status()):
+            getattr(lab, fault.undone_by)(fault.target)
         for unit in lab.status().units:
             if unit.state == "exited":
                 lab.start(unit.name)
@@ -185,16 +184,18 @@ def _not_connected(status: LabStatus) -> list[str]:
 def _lasting(lab: Lab, status: LabStatus) -> list[str]:
     return [
         *(f"{unit.name} is {unit.state}" for unit in status.units if unit.state != "running"),
-        *(f"{act.kind} of {act.target} was not undone" for act in _open_faults(lab, status)),
+        *(f"{fault.kind} of {fault.target} was not undone" for fault in _open_faults(lab, status)),
     ]
 
 
-def _open_faults(lab: Lab, status: LabStatus) -> list[Act]:
-    acts = read_acts(lab.folder)
-    latest = {(act.kind, act.target): act for act in acts if act.kind in HARMS}
-    there = {unit.name for unit in status.units}
+def _open_faults(lab: Lab, status: LabStatus) -> list[Event]:
+    events = lab_events(lab.folder)
+    latest = {(event.kind, event.target): event for event in events if event.is_fault}
+    units = {unit.name for unit in status.units}
     return [
-        act for act in latest.values() if undone_ns(act, acts) is None and (act.target in there or act.kind in FAULTS)
+        event
+        for event in latest.values()
+        if undone_ns(event, events) is None and (event.target in units or event.undone_by == heal_of(event.kind))
     ]
 
 

@@ -18,7 +18,7 @@ from lab.history import UNSENT, read_columns, read_parquet
 from lab.lab import Lab
 from lab.plan.control_planes import CONTROL_PLANE
 from lab.runs import LoadOptions, background_load
-from lab.runs.events import read_acts
+from lab.runs.events import lab_events
 from lab.runs.folder import HISTORY
 from lab.runtime.cancellation import Breaking
 from lab.transport import ChannelCache, open_blocking_channel
@@ -249,10 +249,11 @@ class Cut:
 
 
 def cut_by(lab: Lab, fault: Fault) -> Cut:
-    """The interval of a fault's acts on its units, without the time to choose and observe them."""
+    """The interval of a fault's events on its units, without the time to choose and observe them."""
     record = fault.record
-    acts = [act for act in read_acts(lab.folder) if act.from_ns >= record.injected_ns and act.target in record.units]
-    return Cut(from_ns=acts[0].from_ns, until_ns=acts[len(record.units) - 1].until_ns)
+    events = [each for each in lab_events(lab.folder) if each.from_ns >= record.injected_ns]
+    hits = [each for each in events if each.target in record.units]
+    return Cut(from_ns=hits[0].from_ns, until_ns=hits[len(record.units) - 1].until_ns)
 
 
 @contextmanager

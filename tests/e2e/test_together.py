@@ -21,7 +21,7 @@ from lab.errors import UnitError
 from lab.measure.blast_radius import LEAST_REQUESTS
 from lab.report import is_of_benches, read_runs, render
 from lab.runs import LoadOptions, runs_in
-from lab.runs.blast_radius import scene_of
+from lab.runs.blast_radius import parallel_runs
 from lab.runs.folder import SPOOL
 from lab.runtime.cancellation import Breaking
 from lab.waiting import eventually
@@ -90,7 +90,7 @@ def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> 
     assert ["mesh-homepage", "mesh-search"] == [each.folder.name for each in result.runs]
     assert [each.folder for each in result.runs] == runs_in(result.folder)
     assert not is_of_benches(result.folder)
-    (found,) = scene_of(runs_in(result.folder)).radii()
+    (found,) = parallel_runs(runs_in(result.folder)).radii()
     assert ("homepage-sidecar killed", "mesh", ()) == (found.fault, found.topology, found.unknown)
     assert found.callers is not None
     assert ((1,), 2) == (found.callers.values, found.of_callers)

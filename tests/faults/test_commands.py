@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from lab.errors import InputError, LabError
-from lab.runs.events import ACTS, PAST
+from lab.runs.events import LAB_EVENTS
 from lab.waiting import eventually
 from tests.conftest import LAB
 
@@ -33,8 +33,8 @@ def states(lab: Lab) -> dict[str, str]:
     return {unit.name: unit.state for unit in lab.status().units}
 
 
-def acts(lab: Lab) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (lab.folder / ACTS).read_text().splitlines()]
+def events(lab: Lab) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (lab.folder / LAB_EVENTS).read_text().splitlines()]
 
 
 def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_for_a_while_waits_and_heals(lab: Lab, run_lab: Run) -> None:
     done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "1", "--json"))
 
     assert done["healed"]
-    assert [(act["kind"], act["target"]) for act in acts(lab)[-2:]] == [("kill", A), ("start", A)]
+    assert [(event["kind"], event["target"]) for event in events(lab)[-2:]] == [("kill", A), ("start", A)]
     assert states(lab)[A] == "running"
 
 
@@ -88,22 +88,22 @@ def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None
     environment = {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent), "PATH": "/usr/bin:/bin"}
     command = [str(LAB), "fault", "inject", "pause", A, "--for", "4"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
-        minded = eventually(
-            "it has a minder",
-            lambda: [each for each in lab.faults() if "minder" in each.record.memory],
+        timed = eventually(
+            "it has a timer",
+            lambda: [each for each in lab.faults() if "timer" in each.record.memory],
             within=WITHIN,
         )
         injecting.kill()
         injecting.communicate()
 
-    eventually("it is healed", lambda: not minded[0].active, within=WITHIN)
+    eventually("it is healed", lambda: not timed[0].active, within=WITHIN)
     assert states(lab)[A] == "running"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("burn", A), "'burn' is no kind of fault; there are kill, pause, "),
+        (("burn", A), "fault 'burn' is not known; there are bad-push, churn, "),
         (("slow", A, "--set", "ms"), "--set: 'ms' is not of the form name=value; write e.g. ms=50"),
         (("slow", A, "--set", "seed=3"), "--set: seed is no setting; it has an option, or an argument, of its own"),
     ],
@@ -128,14 +128,14 @@ def test_a_mistake_on_the_command_line_is_one_line(
         ),
         (("kill",), {}, r"kill: needs a target: a unit; a model cluster or a role"),
         (("slow", "homepage"), {}, r"homepage: is a caller; name a model cluster, e.g. ml-cluster-1, or a replica"),
-        (("slow", A), {"level": "grave"}, r"level: 'grave' is not known; write light, medium, severe"),
-        (("slow", A), {"for_s": -1}, r"--for: -1 will not do; write seconds above 0"),
+        (("slow", A), {"level": "grave"}, r"level: 'grave' is not known; use light, medium, severe"),
+        (("slow", A), {"for_s": -1}, r"--for: -1: use seconds above 0"),
         (("partition", A), {}, r"partition \S+: not on the process runtime, where all .* one loopback; pause it"),
-        (("control-plane-loss", A), {}, r"control-plane-loss: '\S+' will not do; leave the target out, or kill"),
+        (("control-plane-loss", A), {}, r"control-plane-loss: '\S+' is no target; leave it out, or kill"),
         (("flood", "noisy"), {"caller": "nobody"}, r"caller: 'nobody' is not in this lab; there are homepage"),
         (("flood", "noisy"), {"use_case": "No"}, r"use_case: 'No' is none that homepage may ask for; there are Con"),
         (("flood", "noisy"), {"topology": "direct"}, r"topology: 'direct' is not up; there are gateway, mesh"),
-        (("bad-push", "letters"), {}, r"bad-push: 'letters' will not do; write clusters, rules, stale-rules or model"),
+        (("bad-push", "letters"), {}, r"bad-push: 'letters' is no target; use clusters, rules, stale-rules or model"),
     ],
 )
 def test_what_cannot_be_injected_is_said_in_one_line_and_changes_nothing(
@@ -180,7 +180,7 @@ def test_one_that_cannot_be_healed_stays_and_does_not_hold_up_the_others(lab: La
     first, slow = lab.inject("error", "ml-cluster-1-b"), lab.inject("slow", A, ms=5)
     lab.pause(A)
     try:
-        with pytest.raises(LabError, match=rf"^{A}: its dials do not answer \(\S+.*resume it"):
+        with pytest.raises(LabError, match=rf"^{A}: its control API does not answer \(\S+.*resume it"):
             lab.heal()
         assert [each.id for each in lab.faults()] == [slow.id]
         assert not first.active
@@ -202,14 +202,19 @@ def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
     with lab.injected("pause", A):
         pass
 
-    written = acts(lab)[-4:]
-    assert [(act["kind"], act["target"]) for act in written] == [
+    written = events(lab)[-4:]
+    assert [(event["kind"], event["target"]) for event in written] == [
         ("slow", "ml-cluster-1"),
         ("heal slow", "ml-cluster-1"),
         ("pause", A),
         ("resume", A),
     ]
-    assert {act["kind"] for act in written} <= PAST.keys()
+    assert [(event["past"], event["undone_by"]) for event in written] == [
+        ("slowed down", "heal slow"),
+        ("healed", ""),
+        ("paused", "resume"),
+        ("resumed", ""),
+    ]
     assert written[0]["detail"] == "ms 20, on ml-cluster-1-a, ml-cluster-1-b"
 
 
@@ -217,14 +222,14 @@ def test_down_ends_what_a_fault_has_started(mini_spec: Path, new_lab: Callable[[
     lab = new_lab()
     lab.up(spec=mini_spec)
     fault = lab.inject("flood", "noisy", rate=20, seconds=60)
-    minder = psutil.Process(fault.record.memory["minder"]["pid"])
-    eventually("it drives", minder.children, within=WITHIN)
-    children = minder.children()
+    timer = psutil.Process(fault.record.memory["timer"]["pid"])
+    eventually("it drives", timer.children, within=WITHIN)
+    children = timer.children()
     lab.inject("slow", "ml-cluster-1")
 
     lab.down()
 
-    assert [each for each in (minder, *children) if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
+    assert [each for each in (timer, *children) if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
     done = run_lab(lab, "fault", "heal")
     assert done.returncode == 1
     assert done.stderr.startswith(f"lab: lab {lab.name} is not up: run `lab up`")

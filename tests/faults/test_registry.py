@@ -8,20 +8,17 @@ from random import Random
 import pytest
 
 from lab.errors import InputError
-from lab.faults import KINDS
-from lab.faults.kind import some
-from lab.faults.page import document_of, table
+from lab.faults import FAULTS
+from lab.faults.fault_kind import some
+from lab.faults.page import document_of
 from lab.faults.settings import LEVELS, Number, resolve
-from lab.lab import CHECKOUT
-from lab.runs.events import FAULTS, HEAL, UNDONE_BY
-from lab.runs.events import KINDS as ACTS
 
-NAMES = list(KINDS)
+NAMES = list(FAULTS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_has_the_three_levels_each_within_its_bounds_and_different_from_the_others(name: str) -> None:
-    kind = KINDS[name]
+    kind = FAULTS[name]
 
     resolved = [resolve(kind.settings, kind.levels, level=level, given={}) for level in LEVELS]
 
@@ -32,48 +29,40 @@ def test_each_has_the_three_levels_each_within_its_bounds_and_different_from_the
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_says_what_it_does_where_and_at_what(name: str) -> None:
-    document = document_of(KINDS[name])
+    document = document_of(FAULTS[name])
 
     assert all(document[field] for field in ("what", "targets", "runtimes", "settings"))
     assert set(document["runtimes"]) <= {"process", "compose"}
 
 
-def test_the_table_of_the_page_is_as_the_registry_says() -> None:
-    page = (CHECKOUT / "docs" / "faults.md").read_text()
+def test_each_that_does_not_consist_of_unit_operations_says_what_happened_to_its_target() -> None:
+    of_unit_operations = {"kill", "pause", "partition", "control-plane-loss"}
 
-    assert table() in page, "make pages writes it"
-
-
-def test_each_fault_that_is_no_act_on_units_is_an_act_and_so_is_its_end() -> None:
-    of_hands = {"kill", "pause", "partition", "control-plane-loss"}
-
-    assert KINDS.keys() - of_hands == set(FAULTS)
-    assert {*FAULTS, *HEAL.values()} <= set(ACTS)
-    assert UNDONE_BY.items() >= HEAL.items()
+    assert {kind.name for kind in FAULTS.values() if not kind.past} == of_unit_operations
 
 
 @pytest.mark.parametrize(
     ("name", "level", "given", "message"),
     [
-        ("slow", "grave", {}, r"^level: 'grave' is not known; write light, medium, severe$"),
+        ("slow", "grave", {}, r"^level: 'grave' is not known; use light, medium, severe$"),
         ("slow", "light", {"speed": 1}, r"^speed: is no setting of this fault; there are ms, sigma, share$"),
-        ("slow", "light", {"ms": "fast"}, r"^ms: 'fast' will not do; write 1 to 60000: milliseconds"),
-        ("error", "light", {"rate": 2}, r"^rate: 2 will not do; write 0.001 to 1: share of requests that fail"),
-        ("error", "light", {"rate": "nan"}, r"^rate: 'nan' will not do"),
-        ("control-plane-loss", "light", {"how": "burn"}, r"^how: 'burn' will not do; write pause or kill"),
+        ("slow", "light", {"ms": "fast"}, r"^ms: 'fast' is out of range; use 1 to 60000: milliseconds"),
+        ("error", "light", {"rate": 2}, r"^rate: 2 is out of range; use 0.001 to 1: share of requests that fail"),
+        ("error", "light", {"rate": "nan"}, r"^rate: 'nan' is out of range"),
+        ("control-plane-loss", "light", {"how": "burn"}, r"^how: 'burn' is not known; use pause or kill"),
     ],
 )
 def test_what_cannot_be_set_is_said_with_the_remedy(
     name: str, level: str, given: dict[str, object], message: str
 ) -> None:
-    kind = KINDS[name]
+    kind = FAULTS[name]
 
     with pytest.raises(InputError, match=message):
         resolve(kind.settings, kind.levels, level=level, given=given)
 
 
 def test_numbers_given_count_for_more_than_the_levels() -> None:
-    slow = KINDS["slow"]
+    slow = FAULTS["slow"]
 
     assert resolve(slow.settings, slow.levels, level="light", given={"ms": "7"})["ms"] == 7
     assert resolve(slow.settings, slow.levels, level="light", given={})["share"] == 1
@@ -95,7 +84,7 @@ def test_a_share_of_units_is_one_at_least_and_the_same_for_the_same_seed(share: 
 
 
 def test_bounds_have_their_defaults_within() -> None:
-    for kind in KINDS.values():
+    for kind in FAULTS.values():
         for setting in kind.settings:
             if isinstance(setting, Number):
                 assert setting.least <= setting.default <= setting.most, (kind.name, setting.name)

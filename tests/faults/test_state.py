@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 def record(fault_id: str) -> FaultRecord:
     return FaultRecord(
-        id=fault_id, kind="slow", target="c", level="light", seed=1, settings={"ms": 2.0}, units=("c-a",), injected_ns=3
+        id=fault_id,
+        kind="slow",
+        group="latency",
+        target="c",
+        level="light",
+        seed=1,
+        settings={"ms": 2.0},
+        units=("c-a",),
+        injected_ns=3,
     )
 
 

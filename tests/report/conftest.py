@@ -10,7 +10,7 @@ from lab.client import Endpoints
 from lab.history import UNSENT, Record, write_parquet
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
-from lab.runs.events import MARKS, Act
+from lab.runs.events import RUN_EVENTS, Event
 from lab.runs.folder import HISTORY, PLAN, REVISIONS
 from models.scoring import scores
 
@@ -89,7 +89,7 @@ def fixture_make_run(tmp_path: Path) -> Callable[..., Path]:
         name: str = "20231114T221320.000Z",
         topology: str = "mesh",
         revisions: Sequence[dict[str, Any]] = (make_revision(1, loaded=1, converged=2),),
-        acts: Sequence[Act] = (),
+        acts: Sequence[Event] = (),
         versions: Mapping[str, str] = VERSIONS,
         **plan_changes: Any,
     ) -> Path:
@@ -110,7 +110,7 @@ def fixture_make_run(tmp_path: Path) -> Callable[..., Path]:
         write_parquet([make_one_record(each) for each in range(400)] if records is None else records, folder / HISTORY)
         (folder / REVISIONS).write_text(json.dumps(revisions))
         (folder / "versions.json").write_text(json.dumps(versions))
-        (folder / MARKS).write_text(json.dumps([asdict(act) for act in acts]))
+        (folder / RUN_EVENTS).write_text(json.dumps([asdict(act) for act in acts]))
         return folder
 
     return make

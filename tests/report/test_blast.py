@@ -19,14 +19,15 @@ from lab.report import is_of_benches, read_benches, read_runs, render, write_alb
 from lab.report.blast_radius import doubts_of, heat_of, percent, table_of
 from lab.report.heat import HeatMap, Tile, draw_heat
 from lab.report.picture import to_svg
-from lab.runs.events import Act
 from lab.runs.parallel import TOGETHER, runs_in
+from tests.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from lab.history import Record
+    from lab.runs.events import Event
 
 MS = 1_000_000
 START_NS = 1_700_000_000_000_000_000
@@ -160,7 +161,7 @@ def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
 
 
 def make_group(
-    make_run: Callable[..., Path], make_record: Callable[..., Record], acts: list[Act], callers: list[str]
+    make_run: Callable[..., Path], make_record: Callable[..., Record], acts: list[Event], callers: list[str]
 ) -> Path:
     """Runs at the same time; requests of ``homepage`` fail from 0.5 s to 1 s."""
     for caller in callers:
@@ -178,9 +179,9 @@ def make_group(
     return group
 
 
-def act(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Act:
+def act(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Event:
     from_ns = START_NS + round(at_ms * MS)
-    return Act(kind=kind, target=target, from_ns=from_ns, until_ns=from_ns + round(took_ms * MS))
+    return event(kind, target, from_ns, from_ns + round(took_ms * MS))
 
 
 def test_runs_at_the_same_time_show_whom_a_fault_reached(

@@ -15,7 +15,7 @@ from lab.measure.control import control
 from lab.measure.pace import Pace
 from lab.report import ReportedBench, read_benches, read_runs, render
 from lab.report.cost import QUESTION, charts, cost
-from lab.runs.events import Act
+from tests.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -135,7 +135,7 @@ def test_runs_that_differ_in_nothing_else_answer_with_intervals(make_topology: C
         ({"caller": "search"}, "caller (search, homepage)"),
         ({"seed": 7}, "seed (7, 0)"),
         ({"versions": {"grpcio": "1.85.3", "kernel": "6.1", "runtime": "compose"}}, "runtime (runtime compose, "),
-        ({"acts": [Act(kind="kill", target="a-0", from_ns=1, until_ns=2)]}, "faults (a-0 kill, none)"),
+        ({"acts": [event("kill", "a-0", 1, 2)]}, "faults (a-0 kill, none)"),
     ],
 )
 def test_runs_that_differ_in_more_are_not_compared(

@@ -11,14 +11,15 @@ from lab.load.arrivals import Poisson, Trace
 from lab.report import read_run, read_runs, render
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 from lab.runs import judge
-from lab.runs.events import Act
 from lab.runs.folder import judged_before, write_summary
+from tests.events import event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from lab.history import Record
+    from lab.runs.events import Event
 
 START_NS = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -68,9 +69,9 @@ def test_revisions_that_went_out_during_the_run_are_marked(
 
 
 def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable[..., Path]) -> None:
-    def act(kind: str, at_s: float, target: str = "a-0", detail: str = "") -> Act:
+    def act(kind: str, at_s: float, target: str = "a-0", detail: str = "") -> Event:
         at_ns = START_NS + round(at_s * SECOND)
-        return Act(kind=kind, target=target, detail=detail, from_ns=at_ns, until_ns=at_ns)
+        return event(kind, target, at_ns, at_ns, detail)
 
     acts = [
         act("pause", -5, "a-1"),

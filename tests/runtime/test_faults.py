@@ -11,7 +11,7 @@ import pytest
 
 from lab.errors import CallError, InputError
 from lab.faults import Visible
-from lab.runs.events import ACTS
+from lab.runs.events import LAB_EVENTS
 from lab.transport import open_blocking_channel
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -58,7 +58,7 @@ def answer(lab: Lab, topology: str = "mesh") -> str:
 
 def acts(lab: Lab, target: str) -> list[str]:
     """What has been done to it, as it was written down."""
-    path = lab.folder / ACTS
+    path = lab.folder / LAB_EVENTS
     written = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return [act["kind"] for act in written if act["target"] == target]
 

@@ -138,8 +138,8 @@ def test_junit_has_steps_figures_and_the_run_folder(session) -> None:
     assert ["1. Drive some load"] == [step.partition(" (")[0] for step in found["step"]]
     assert ["all"] == found["answered"]
     (run,) = found["run_dir"]
-    marks = json.loads((Path(run) / "marks.json").read_text())
-    assert ("step", "1.", "Drive some load") == tuple(marks[0][name] for name in ("kind", "target", "detail"))
+    events = json.loads((Path(run) / "events.json").read_text())
+    assert ("step", "1.", "Drive some load") == tuple(events[0][name] for name in ("kind", "target", "detail"))
 
 
 def test_steps_are_shown_as_they_go(session) -> None:

@@ -31,7 +31,7 @@ class Harm:
         text: as tables have it.
         victims: from the plan of a lab, the units; none if it has no such units.
         path: topologies on whose way from caller to model the victims stand; None for all.
-        kind: of fault, see :mod:`lab.faults.registry`.
+        kind: of fault, see :mod:`lab.faults.kinds`.
         target: what it is aimed at; the victim if left out, of which there is one then.
     """
 

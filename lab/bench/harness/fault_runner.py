@@ -13,7 +13,7 @@ from lab.admin import AdminClient
 from lab.errors import LabError, UnitError
 from lab.measure.compare import interleave
 from lab.runs import LoadOptions
-from lab.runs.blast_radius import scene_of
+from lab.runs.blast_radius import parallel_runs
 from lab.runs.drive import DEFAULT_CONTEXTS
 from lab.runtime.cancellation import Breaking
 from lab.waiting import eventually
@@ -117,7 +117,7 @@ def harm_all(setting: Setting, harms: Sequence[Harm], topologies: Sequence[str],
 
 
 def _measured(result: TogetherResult, done: Sequence[tuple[Harm, int | None]]) -> Harmed:
-    scene = scene_of([run.folder for run in result.runs])
+    scene = parallel_runs([run.folder for run in result.runs])
     faults = [
         replace(fault, name=harm.name, noticed_ns=noticed_ns)
         for fault, (harm, noticed_ns) in zip(scene.faults, done, strict=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.report.blast_radius import EXPLAINED, KNOWN, doubts_of, heat_of, table_of
 from lab.report.heat import HeatMap
-from lab.runs.blast_radius import scene_of
+from lab.runs.blast_radius import parallel_runs
 from lab.runs.parallel import TOGETHER
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _of_runs(runs: Sequence[ReportedRun]) -> Iterator[BlastView]:
         if (run.result.folder.parent / TOGETHER).exists():
             groups.setdefault(run.result.folder.parent, []).append(run)
     for group in groups.values():
-        radii = scene_of([run.result.folder for run in group]).radii()
+        radii = parallel_runs([run.result.folder for run in group]).radii()
         if radii:
             notes = [*doubts_of(radii), *EXPLAINED]
             yield BlastView(table_of(radii), heat_of(radii), _origin(group), notes)

@@ -13,7 +13,7 @@ import numpy as np
 
 from lab.report.chart import Chart, Drawing, Line, Mark, draw
 from lab.report.scales import linear, logarithmic
-from lab.runs.events import PAST, UNDONE_BY, undone_ns
+from lab.runs.events import undone_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lab.report.run import ReportedRun
     from lab.report.scales import Scale
-    from lab.runs.events import Act
+    from lab.runs.events import Event
 
 NAME = "timeline"
 TITLE = "Time line"
@@ -130,18 +130,17 @@ def marks_of_acts(run: ReportedRun, length_s: float) -> list[Mark]:
     for act in run.acts:
         start = (act.from_ns - run.start_ns) / _NS
         undone = undone_ns(act, run.acts)
-        end = length_s if act.kind in UNDONE_BY and undone is None else ((undone or act.until_ns) - run.start_ns) / _NS
-        if act.kind in UNDONE_BY.values() and _undoes(act, run.acts):
+        end = length_s if act.undone_by and undone is None else ((undone or act.until_ns) - run.start_ns) / _NS
+        if _undoes(act, run.acts):
             continue  # there the span of what it undoes ends
         if end >= 0 and start <= length_s:
-            text = " ".join(part for part in (act.target, PAST[act.kind], act.detail) if part)
-            marks.append(Mark(text, min(max(0.0, start), length_s), max(0.0, min(end, length_s))))
+            marks.append(Mark(act.text, min(max(0.0, start), length_s), max(0.0, min(end, length_s))))
     return marks
 
 
-def _undoes(undoing: Act, acts: Sequence[Act]) -> bool:
+def _undoes(undoing: Event, acts: Sequence[Event]) -> bool:
     return any(
-        UNDONE_BY.get(act.kind) == undoing.kind and act.target == undoing.target and act.from_ns <= undoing.from_ns
+        act.undone_by == undoing.kind and act.target == undoing.target and act.from_ns <= undoing.from_ns
         for act in acts
     )
 

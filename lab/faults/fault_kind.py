@@ -1,4 +1,4 @@
-"""What a kind of fault is, and how its target becomes units."""
+"""What a kind of fault provides, and how its target becomes units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from random import Random
 
-    from lab.faults.fault_context import Scene
+    from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
     from lab.faults.state import FaultRecord
     from lab.plan.units import Unit
@@ -22,24 +22,27 @@ if TYPE_CHECKING:
 BOTH = ("process", "compose")
 
 
-class Kind(ABC):
-    """A kind of fault. To add one: a subclass, and its entry in :data:`lab.faults.registry.KINDS`.
+class FaultKind(ABC):
+    """A kind of fault. A file that defines a value of a subclass adds one, see :mod:`lab.faults.kinds`.
 
     Attributes:
-        name: as it is asked for.
-        what: what it does, in one line.
+        name: by which it is injected.
+        summary: what it does, in one line.
+        past: what has happened to its target, for the time line: ``slowed down``. Empty if the fault consists of unit
+            operations (:class:`lab.faults.UnitOperations`), each of which is an event of its own.
         targets: what it can be aimed at, in words.
-        runtimes: where it can be had.
-        elsewhere: why not on others, and what to do there.
-        settings: what can be set.
-        levels: level → settings.
-        default_level: where none is asked for.
-        default_target: likewise; empty if one has to be named.
-        group: two faults of one group cannot hit the same unit at once; of other groups they can.
+        runtimes: which runtimes support it.
+        elsewhere: why others do not, and the alternative there.
+        settings: its options, with their bounds.
+        levels: level → values of settings.
+        default_level: if the user names none.
+        default_target: likewise; empty if the user has to name one.
+        group: two faults of one group cannot hit the same unit at once; faults of different groups can.
     """
 
     name: ClassVar[str]
-    what: ClassVar[str]
+    summary: ClassVar[str]
+    past: ClassVar[str] = ""
     targets: ClassVar[str]
     runtimes: ClassVar[tuple[str, ...]] = BOTH
     elsewhere: ClassVar[str] = ""
@@ -50,41 +53,43 @@ class Kind(ABC):
     group: ClassVar[str]
 
     def lasts_s(self, settings: Mapping[str, Any]) -> float:
-        """After how many seconds it ends where nobody says so; 0 for never."""
+        """Seconds after which it heals by itself if the user sets no time; 0 for never."""
         del settings
         return 0.0
 
     @abstractmethod
-    def choose(self, scene: Scene, target: str, settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
-        """The units that are hit.
+    def choose(
+        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
+    ) -> tuple[str, ...]:
+        """Returns the names of the units to hit; the same ones for the same seed.
 
         Raises:
-            InputError: it cannot be aimed at that.
+            InputError: the target does not fit the kind.
         """
 
-    def prepare(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        """Looks at how things are before, and returns what must be remembered; changes nothing."""
-        del scene, fault
+    def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Returns the state that observing and healing need to know; changes nothing."""
+        del context, fault
         return {}
 
     @abstractmethod
-    def inject(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        """Does it, and returns what more must be remembered. What it leaves half done, :meth:`heal` undoes."""
+    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Injects the fault and returns more to remember. If it fails half-way, :meth:`heal` undoes the rest."""
 
     @abstractmethod
-    def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
-        """Looks for its effect."""
+    def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
+        """Looks for the fault's effect."""
 
     @abstractmethod
-    def heal(self, scene: Scene, fault: FaultRecord) -> None:
-        """Undoes it, and returns once what it hit is as before; harmless where there is nothing to undo."""
+    def heal(self, context: FaultContext, fault: FaultRecord) -> None:
+        """Undoes the fault and returns once its units are as before. Does nothing if there is nothing to undo."""
 
-    def mind(self, scene: Scene, fault: FaultRecord) -> None:
-        """Runs beside the lab until the fault is to end, for a fault that has an end of its own."""
-        scene.wait_until(fault.until_ns)
+    def run(self, context: FaultContext, fault: FaultRecord) -> None:
+        """Runs in the fault timer's process from injection to the fault's end, if the fault has a time limit."""
+        context.wait_until(fault.until_ns)
 
     def describe(self, fault: FaultRecord) -> str:
-        """Its numbers in a few words, for marks and lists."""
+        """Returns its settings in a few words, for time lines and lists."""
         return ", ".join(
             f"{name} {_shown(value)}"
             for name, value in fault.settings.items()
@@ -93,7 +98,7 @@ class Kind(ABC):
 
 
 def units_of(state: LabState, target: str) -> list[Unit]:
-    """The units that a target names: one unit, a cluster's replicas, or all of a role.
+    """Returns the units that a target names: one unit, a cluster's replicas, or all units of a role.
 
     Raises:
         InputError: it names none.
@@ -114,7 +119,7 @@ def units_of(state: LabState, target: str) -> list[Unit]:
 
 
 def replicas_of(state: LabState, target: str) -> list[Unit]:
-    """The model replicas that a target names.
+    """Returns the model replicas that a target names.
 
     Raises:
         InputError: it names none.
@@ -126,18 +131,18 @@ def replicas_of(state: LabState, target: str) -> list[Unit]:
 
 
 def some_of(units: Sequence[Unit], settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
-    """The share of the units that is hit, one at least, in their order."""
+    """Returns the names of the setting ``share`` of these units, at least one, in their order."""
     return some([unit.name for unit in units], number(settings, "share"), random)
 
 
 def some(names: Sequence[str], share: float, random: Random) -> tuple[str, ...]:
-    """A share of these, one at least, in their order."""
+    """Returns a share of these names, at least one, in their order."""
     chosen = set(random.sample(names, max(1, math.ceil(share * len(names)))))
     return tuple(name for name in names if name in chosen)
 
 
 def by_share(severe: float = 1.0) -> dict[str, dict[str, Value]]:
-    """Levels that differ in how many units are hit: one, half of them, or all."""
+    """Returns levels that differ in how many units are hit: one, half of them, or all."""
     return {"light": {"share": 0.0}, "medium": {"share": 0.5}, SEVERE: {"share": severe}}
 
 

@@ -1,4 +1,4 @@
-"""A flood: one tenant that asks for more than there is."""
+"""Lets one tenant send more requests than the models can serve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.errors import InputError, LabError
-from lab.faults.kind import Kind
+from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import seen, unknown
 from lab.faults.settings import LIGHT, MEDIUM, SEVERE, Number, Word, number
 from lab.load.arrivals import Poisson
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from random import Random
 
-    from lab.faults.fault_context import Scene
+    from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
     from lab.faults.state import FaultRecord
     from lab.runtime.state import LabState
     from models.proto.control.v1 import stub_pb2
 
 NOMINAL_RPS = 200.0
-"""What a lab whose models know no limit is taken to carry; say ``capacity`` where you know better."""
+"""Assumed capacity where the models have no concurrency limit; the setting ``capacity`` overrides it."""
 
 MOST_RPS = 2_000.0
 _TIMEOUT_S = 2.0
@@ -35,26 +35,27 @@ _PLAN, _PROGRESS = "plan.json", "progress.json"
 _FOLDER = "faults"
 
 
-class Flood(Kind):
-    """Load of its own, beside all other."""
+class Flood(FaultKind):
+    """Sends load of its own beside all other load."""
 
     name = "flood"
-    what = "has one tenant send so many times what the models can carry, open-loop, in the background"
-    targets = "a tenant: the name that its requests carry in their context"
+    summary = "lets one tenant send a multiple of what the models can serve, open-loop, in the background"
+    past = "flooding"
+    targets = "a tenant: the name in its requests' context"
     settings = (
         Number("times", "multiple of the capacity that is sent", 0.01, 100, 2),
         Number("seconds", "seconds that it lasts", 0.5, 300, 10),
         Number("rate", f"requests per second instead, {MOST_RPS:g} at most; 0: times x capacity", 0, MOST_RPS),
         Number(
             "capacity",
-            "requests per second that the models can carry; 0: their concurrency limits over their service times, "
+            "requests per second that the models can serve; 0: their concurrency limits over their service times, "
             f"{NOMINAL_RPS:g} where they have none",
             0,
             MOST_RPS,
         ),
-        Word("caller", "in whose name; the lab's first if left out"),
-        Word("topology", "which way; the lab's first if left out"),
-        Word("use_case", "what for; all that the caller may ask for if left out"),
+        Word("caller", "caller that sends; the lab's first if left out"),
+        Word("topology", "topology of the requests; the lab's first if left out"),
+        Word("use_case", "use case of the requests; all that the caller may use if left out"),
     )
     levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
         LIGHT: {"times": 1.0},
@@ -64,30 +65,32 @@ class Flood(Kind):
     group = "flood"
 
     def lasts_s(self, settings: Mapping[str, Any]) -> float:
-        """As is set."""
+        """Returns the setting ``seconds``."""
         return number(settings, "seconds")
 
-    def choose(self, scene: Scene, target: str, settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
-        """Nobody in particular; whoever it is that asks must be there."""
+    def choose(
+        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
+    ) -> tuple[str, ...]:
+        """Chooses no units; checks that caller and topology are in the lab."""
         del random, target
-        _way(scene.state, settings)
+        _caller_and_topology(context.state, settings)
         return ()
 
-    def prepare(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        """The plan of the load, in the lab's folder."""
-        caller, topology = _way(scene.state, fault.settings)
-        with scene.admin() as admin:
+    def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Writes the load's plan into the lab's folder."""
+        caller, topology = _caller_and_topology(context.state, fault.settings)
+        with context.admin() as admin:
             document = admin.revision().document or {}
         use_cases = _use_cases(document, caller, str(fault.settings["use_case"]))
-        rate = min(MOST_RPS, number(fault.settings, "rate") or self._rate(scene, fault, document, use_cases))
-        folder = _folder(scene, fault)
+        rate = min(MOST_RPS, number(fault.settings, "rate") or self._rate(context, fault, document, use_cases))
+        folder = _folder(context, fault)
         folder.mkdir(parents=True)
         plan = LoadPlan(
             topology=topology,
             caller=caller,
             use_cases=use_cases,
             arrivals=Poisson(rate, (fault.until_ns - fault.injected_ns) / 1e9, fault.seed),
-            endpoints=scene.state.plan.callers[caller],
+            endpoints=context.state.plan.callers[caller],
             spool=Path("history.jsonl"),
             summary=Path("driver.json"),
             seed=fault.seed,
@@ -96,34 +99,34 @@ class Flood(Kind):
             timeout_s=_TIMEOUT_S,
         )
         write_plan(plan, folder / _PLAN)
-        return {"rate": rate, "caller": caller, "topology": topology, "requests": _requests(scene)}
+        return {"rate": rate, "caller": caller, "topology": topology, "requests": _requests(context)}
 
-    def inject(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        """Nothing more: its minder drives it."""
-        del scene, fault
+    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Does nothing: the fault timer's process drives the load."""
+        del context, fault
         return {}
 
-    def mind(self, scene: Scene, fault: FaultRecord) -> None:
-        """Drives it to its end, or until it is told to stop."""
-        folder = _folder(scene, fault)
+    def run(self, context: FaultContext, fault: FaultRecord) -> None:
+        """Drives the load to its end, or until the process is stopped."""
+        folder = _folder(context, fault)
 
         def keep(line: str) -> None:
             scratch = folder / "progress.new"
             scratch.write_text(json.dumps(asdict(Progress.from_line(line))))
             scratch.replace(folder / _PROGRESS)
 
-        if status := scene.runtime.drive(folder, fault.memory["caller"], keep):
+        if status := context.runtime.drive(folder, fault.memory["caller"], keep):
             raise LabError(f"{fault.id}: its driver ended with status {status}")
 
-    def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
-        """By its driver's own count, half of what was due was sent; and by the models', it arrived or was refused."""
+    def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
+        """Checks that half of the due requests were sent, and that half of these reached models or failed."""
         rate = float(fault.memory["rate"])
         try:
-            progress = json.loads((_folder(scene, fault) / _PROGRESS).read_text())
+            progress = json.loads((_folder(context, fault) / _PROGRESS).read_text())
         except FileNotFoundError:
-            return unknown("its driver has said nothing yet", rate=rate)
+            return unknown("its driver has not reported yet", rate=rate)
         before: Mapping[str, int] = fault.memory["requests"]
-        arrived = sum(max(0, count - before.get(name, 0)) for name, count in _requests(scene).items())
+        arrived = sum(max(0, count - before.get(name, 0)) for name, count in _requests(context).items())
         sent, elapsed_s = int(progress["sent"]), float(progress["elapsed_s"])
         figures = {
             "rate": rate,
@@ -141,22 +144,24 @@ class Flood(Kind):
         holds = sent >= rate * elapsed_s / 2 and max(arrived, int(progress["failed"])) >= sent / 2
         return seen(holds=holds, because=because, **figures)
 
-    def heal(self, scene: Scene, fault: FaultRecord) -> None:
-        """Its minder has been ended, and with it the driver; whatever became of those, nothing goes on."""
-        scene.runtime.end_drive(_folder(scene, fault))
+    def heal(self, context: FaultContext, fault: FaultRecord) -> None:
+        """Ends the driver, in case that the fault timer's process has died without ending it."""
+        context.runtime.end_drive(_folder(context, fault))
 
     def describe(self, fault: FaultRecord) -> str:
-        """Rate and way."""
+        """Returns rate and topology."""
         return f"{fault.memory['rate']:g} rps through {fault.memory['topology']}"
 
     @staticmethod
-    def _rate(scene: Scene, fault: FaultRecord, document: Mapping[str, Any], use_cases: tuple[UseCase, ...]) -> float:
-        capacity = number(fault.settings, "capacity") or _capacity(scene, document, use_cases)
+    def _rate(
+        context: FaultContext, fault: FaultRecord, document: Mapping[str, Any], use_cases: tuple[UseCase, ...]
+    ) -> float:
+        capacity = number(fault.settings, "capacity") or _capacity(context, document, use_cases)
         return number(fault.settings, "times") * capacity
 
 
-def _way(state: LabState, settings: Mapping[str, Any]) -> tuple[str, str]:
-    """Caller and topology."""
+def _caller_and_topology(state: LabState, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the load's caller and topology."""
     caller = str(settings["caller"]) or next(iter(state.plan.callers))
     topology = str(settings["topology"]) or state.topologies[0]
     if caller not in state.plan.callers:
@@ -175,33 +180,36 @@ def _use_cases(document: Mapping[str, Any], caller: str, only: str) -> tuple[Use
     return tuple(UseCase(name, known[name]["api"]) for name in ([only] if only else known))
 
 
-def _capacity(scene: Scene, document: Mapping[str, Any], use_cases: tuple[UseCase, ...]) -> float:
-    """Requests per second that the models behind these use cases' defaults can carry, by what their dials say."""
+def _capacity(context: FaultContext, document: Mapping[str, Any], use_cases: tuple[UseCase, ...]) -> float:
+    """Returns the requests per second that the default models of these use cases can serve."""
     clusters = set()
     for use_case in use_cases:
         model, _, version = document["use_cases"][use_case.name]["default"].partition("@")
         clusters.add(document["models"][model]["versions"][version]["cluster"])
-    running = scene.states()
+    running = context.states()
     replicas = [
         each.name
-        for each in scene.state.plan.with_role("model")
+        for each in context.state.plan.with_role("model")
         if each.cluster in clusters and running.get(each.name) == "running"
     ]
-    each_rps = [_replica_rps(scene.behaviour(name)) for name in replicas]
+    each_rps = [_replica_rps(context.behaviour(name)) for name in replicas]
     return sum(each_rps) if each_rps and all(each_rps) else NOMINAL_RPS
 
 
 def _replica_rps(behaviour: stub_pb2.Behaviour) -> float:
-    """0 where it has no limit."""
+    """Returns the requests per second that a replica can serve; 0 if it has no limit."""
     ms = behaviour.constant.ms or behaviour.lognormal.median_ms or behaviour.load_dependent.ms
     return behaviour.concurrency_limit * 1_000 / ms if ms else 0.0
 
 
-def _requests(scene: Scene) -> dict[str, int]:
-    running = scene.states()
-    there = [unit.name for unit in scene.state.plan.with_role("model") if running.get(unit.name) == "running"]
-    return {name: int(scene.counts(name).requests) for name in there}
+def _requests(context: FaultContext) -> dict[str, int]:
+    running = context.states()
+    names = [unit.name for unit in context.state.plan.with_role("model") if running.get(unit.name) == "running"]
+    return {name: int(context.counts(name).requests) for name in names}
 
 
-def _folder(scene: Scene, fault: FaultRecord) -> Path:
-    return scene.folder / _FOLDER / fault.id
+def _folder(context: FaultContext, fault: FaultRecord) -> Path:
+    return context.folder / _FOLDER / fault.id
+
+
+FLOOD = Flood()

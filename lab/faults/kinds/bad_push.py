@@ -1,4 +1,4 @@
-"""A bad push: nodes are offered what they must refuse, or a model is published that cannot be loaded."""
+"""Pushes configuration that nodes must reject, or publishes a model version that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from lab.errors import InputError, LabError, PublishError
-from lab.faults.kind import Kind, by_share, some
+from lab.faults.fault_kind import FaultKind, by_share, some
 from lab.faults.observation import seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
 from lab.routing.keys import routing_key
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
-    from lab.faults.fault_context import Scene
+    from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
     from lab.faults.state import FaultRecord
 
@@ -34,33 +34,36 @@ _BAD_VERSION = "v999999"
 _OFFER_S = 15.0
 
 
-class BadPush(Kind):
-    """What nodes and models must not take."""
+class BadPush(FaultKind):
+    """Pushes what nodes and models must reject."""
 
     name = "bad-push"
-    what = "offers nodes configuration that they must refuse, or publishes a model version that cannot be loaded"
+    summary = "pushes configuration that nodes must reject, or publishes a model version that cannot be loaded"
+    past = "pushed with errors"
     targets = (
-        "`clusters`: corrupt, for Envoys; `rules`: corrupt, for resolvers and gateways; `stale-rules`: an older "
-        "revision's; `model`: a version that its replicas cannot load"
+        "`clusters`: corrupt ones, to Envoys; `rules`: corrupt ones, to resolvers and gateways; `stale-rules`: those "
+        "of an older revision; `model`: a version that its replicas cannot load"
     )
     settings = (
         SHARE,
-        Number("revision", "of stale-rules; 0: the one before that in force", 0, 1e9),
+        Number("revision", "for stale-rules: the revision; 0: the previous one", 0, 1e9),
     )
     levels = by_share()
     default_level = SEVERE
     default_target = "rules"
     group = "push"
 
-    def choose(self, scene: Scene, target: str, settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
-        """Nodes that are connected, or replicas of the cluster of one model."""
+    def choose(
+        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
+    ) -> tuple[str, ...]:
+        """Chooses connected nodes, or replicas of the cluster of one model."""
         if target == MODEL:
-            cluster = self._cluster(scene)
-            replicas = [unit.name for unit in scene.state.plan.units if unit.cluster == cluster]
+            cluster = self._cluster(context)
+            replicas = [unit.name for unit in context.state.plan.units if unit.cluster == cluster]
             return some(replicas, number(settings, "share"), random)
         if target not in _OFFERS:
-            raise InputError(f"{self.name}: {target!r} will not do; write {', '.join(_OFFERS)} or {MODEL}")
-        control_plane = scene.control_plane()
+            raise InputError(f"{self.name}: {target!r} is no target; use {', '.join(_OFFERS)} or {MODEL}")
+        control_plane = context.control_plane()
         if control_plane is None:
             raise InputError(f"{self.name} {target}: the control plane does not answer; heal or start it first")
         roles = _OFFERS[target][1]
@@ -70,32 +73,32 @@ class BadPush(Kind):
             f"{self.name} {target}: no {' or '.join(roles)} is connected; send a request through one first"
         )
 
-    def prepare(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        """The revision in force, and what replicas refuse already."""
-        with scene.admin() as admin:
+    def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Returns the revision in force, and what replicas already refuse to load."""
+        with context.admin() as admin:
             memory: dict[str, Any] = {"revision": admin.status().revision}
         if fault.target == MODEL:
-            memory["before"] = {name: list(scene.behaviour(name).refuse_to_load.routing_keys) for name in fault.units}
+            memory["before"] = {name: list(context.behaviour(name).refuse_to_load.routing_keys) for name in fault.units}
         return memory
 
-    def inject(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        """Pushes it, and remembers what each said."""
+    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Pushes it, and returns each node's answer."""
         if fault.target == MODEL:
-            return self._publish(scene, fault)
+            return self._publish(context, fault)
         request = faults_pb2.OfferRequest(
             wrong=_OFFERS[fault.target][0], nodes=fault.units, revision=int(number(fault.settings, "revision"))
         )
-        responses: list[faults_pb2.OfferResponse] = _ask(scene, lambda api: api.Offer(request, timeout=_OFFER_S))
+        responses: list[faults_pb2.OfferResponse] = _ask(context, lambda api: api.Offer(request, timeout=_OFFER_S))
         answers = [answer for response in responses for answer in response.answers]
         return {
             "refusals": {each.node: _one_line(each.refusal) for each in answers if each.refusal},
             "taken": [each.node for each in answers if each.answered and not each.refusal],
         }
 
-    def observe(self, scene: Scene, fault: FaultRecord) -> Observation:
-        """All refused it, each with its reason, and the revision from before is in force."""
+    def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
+        """Checks that nodes rejected it, each with a reason, and none accepted it."""
         refusals: Mapping[str, str] = fault.memory["refusals"]
-        control_plane = scene.control_plane()
+        control_plane = context.control_plane()
         figures: dict[str, object] = {
             "refusals": dict(refusals),
             "taken": list(fault.memory["taken"]),
@@ -111,18 +114,18 @@ class BadPush(Kind):
         because = f"{count} of {len(fault.units)} refused it{first}"
         return seen(holds=count > 0 and not fault.memory["taken"], because=because, **figures)
 
-    def heal(self, scene: Scene, fault: FaultRecord) -> None:
-        """Nodes are told again what is in force; replicas refuse no longer."""
+    def heal(self, context: FaultContext, fault: FaultRecord) -> None:
+        """Pushes the configuration in force again, and lets replicas load all versions again."""
         for name, keys in fault.memory.get("before", {}).items():
-            if scene.can_be_dialled(name):
-                scene.turn(name, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=keys)))
-        # One that is away tells everybody anyhow when it comes back.
-        if fault.target != MODEL and scene.control_plane() is not None:
-            _ask(scene, lambda api: api.Restate(faults_pb2.RestateRequest(), timeout=_OFFER_S))
+            if context.keeps_behaviour(name):
+                context.set_behaviour(name, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=keys)))
+        # A control plane that is down pushes its state to all nodes when it comes back.
+        if fault.target != MODEL and context.control_plane() is not None:
+            _ask(context, lambda api: api.Restate(faults_pb2.RestateRequest(), timeout=_OFFER_S))
 
-    def _publish(self, scene: Scene, fault: FaultRecord) -> Mapping[str, Any]:
-        cluster = scene.state.plan.unit(fault.units[0]).cluster
-        with scene.admin() as admin:
+    def _publish(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        cluster = context.state.plan.unit(fault.units[0]).cluster
+        with context.admin() as admin:
             document = admin.revision().document or {}
             model = next(
                 name
@@ -132,7 +135,9 @@ class BadPush(Kind):
             key = routing_key(model, _BAD_VERSION)
             for name in fault.units:
                 refused = [*fault.memory["before"][name], key]
-                scene.turn(name, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=refused)))
+                context.set_behaviour(
+                    name, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=refused))
+                )
             document["models"][model]["versions"][_BAD_VERSION] = {"cluster": cluster}
             sources = [(f"{fault.id}.yaml", json.dumps(document))]
             try:
@@ -142,18 +147,18 @@ class BadPush(Kind):
         return {"refusals": {}, "taken": [f"revision {revision}"]}
 
     @staticmethod
-    def _cluster(scene: Scene) -> str:
-        """The cluster of the first model of the route table in force."""
-        with scene.admin() as admin:
+    def _cluster(context: FaultContext) -> str:
+        """Returns the cluster of the first model of the route table in force."""
+        with context.admin() as admin:
             document = admin.revision().document or {}
         model = next(iter(document["models"].values()))
         return str(next(iter(model["versions"].values()))["cluster"])
 
 
-def _ask(scene: Scene, question: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> list[Any]:
+def _ask(context: FaultContext, question: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> list[Any]:
     """What control planes say to it. One to which no such node is connected declines; somebody must not."""
     answers, declined = [], ["no control plane answers; heal or start it first"]
-    for unit in scene.control_planes():
+    for unit in context.control_planes():
         try:
             with open_blocking_channel(unit.address) as channel:
                 answers.append(question(faults_pb2_grpc.FaultsStub(channel)))
@@ -168,3 +173,6 @@ def _ask(scene: Scene, question: Callable[[faults_pb2_grpc.FaultsStub], Any]) ->
 
 def _one_line(refusal: str) -> str:
     return " ".join(refusal.removeprefix("-: ").split())
+
+
+BAD_PUSH = BadPush()

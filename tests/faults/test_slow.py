@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from lab.faults.fault_context import Probes, Scene
+from lab.faults.fault_context import FaultContext, Probes
+from lab.faults.kinds.slow import Slow
 from lab.faults.observation import Visible
 from lab.faults.state import FaultRecord
-from lab.faults.stub_faults import Slow
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ QUICK = (30.0, 29.0, 33.0, 28.0, 41.0, 29.0, 30.0, 31.0)
 
 
 class _Replica:
-    """A scene of one replica, whose probes take what they are told."""
+    """The context of one replica, whose probes have given latencies."""
 
     def __init__(self, latencies_ms: Iterable[float], statuses: Iterable[str] = ()) -> None:
         self.latencies_ms = tuple(latencies_ms)
@@ -36,7 +36,7 @@ class _Replica:
     def counts(self, _: str) -> stub_pb2.Counts:
         return stub_pb2.Counts(requests=3)
 
-    def keys(self, names: Iterable[str]) -> dict[str, str]:
+    def loaded_keys(self, names: Iterable[str]) -> dict[str, str]:
         return dict.fromkeys(names, "cw-ranker.v1")
 
     def probe(self, name: str, key: str, calls: int) -> Probes:
@@ -48,6 +48,7 @@ def _seen(before: _Replica, now: _Replica, *, sigma: float = 0) -> Visible:
     fault = FaultRecord(
         id="slow-1",
         kind="slow",
+        group="latency",
         target="a",
         level="medium",
         seed=1,
@@ -55,8 +56,8 @@ def _seen(before: _Replica, now: _Replica, *, sigma: float = 0) -> Visible:
         units=("a",),
         injected_ns=1,
     )
-    remembered = fault.remembering(Slow().prepare(cast("Scene", before), fault))
-    return Slow().observe(cast("Scene", now), remembered).visible
+    remembered = fault.remembering(Slow().prepare(cast("FaultContext", before), fault))
+    return Slow().observe(cast("FaultContext", now), remembered).visible
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,16 @@
+"""The kinds of faults, one file each: name, options and levels, how it is injected, observed and healed.
+
+:data:`FAULTS` finds them here, at the entry points of the group ``routing_lab.faults``, and in the files of
+``--plugin``. What several kinds share is in ``lab.faults``.
+"""
+
+from lab.faults.fault_kind import FaultKind
+from lab.registry import Registry
+
+FAULTS: Registry[FaultKind] = Registry(
+    FaultKind,  # type: ignore[type-abstract] # its values are of concrete subclasses
+    package=__name__,
+    group="routing_lab.faults",
+    noun="fault",
+)
+"""All kinds, by name."""

@@ -1,0 +1,78 @@
+"""Takes the control plane away for a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lab.errors import InputError
+from lab.faults.fault_kind import FaultKind
+from lab.faults.kinds.kill import KILL
+from lab.faults.kinds.pause import PAUSE
+from lab.faults.process_faults import observe_units
+from lab.faults.settings import LIGHT, MEDIUM, SEVERE, Number, Word, number
+from lab.plan.control_planes import CONTROL_PLANE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from random import Random
+
+    from lab.faults.fault_context import FaultContext
+    from lab.faults.observation import Observation
+    from lab.faults.process_faults import ProcessFault
+    from lab.faults.state import FaultRecord
+
+
+class ControlPlaneLoss(FaultKind):
+    """Kills or freezes all control planes."""
+
+    name = "control-plane-loss"
+    summary = "takes the control plane away for a time: nothing changes, and nodes serve what they know"
+    targets = "none: it hits the control plane; if there are several, all of them"
+    settings = (
+        Word("how", "freeze it, or end it; it keeps its revisions", ("pause", "kill"), "kill"),
+        Number("seconds", "seconds after which it comes back by itself; 0: when the fault is healed", 0, 600),
+    )
+    levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
+        LIGHT: {"how": "pause", "seconds": 2.0},
+        MEDIUM: {"how": "kill", "seconds": 5.0},
+        SEVERE: {"how": "kill", "seconds": 20.0},
+    }
+    default_target = CONTROL_PLANE
+    group = "life"
+
+    def lasts_s(self, settings: Mapping[str, Any]) -> float:
+        """Returns the setting ``seconds``."""
+        return number(settings, "seconds")
+
+    def choose(
+        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
+    ) -> tuple[str, ...]:
+        """Chooses all control planes that run, as each of them knows all there is to know."""
+        del settings, random
+        if target != CONTROL_PLANE:
+            raise InputError(f"{self.name}: {target!r} is no target; leave it out, or kill or pause {target}")
+        running = tuple(unit.name for unit in context.control_planes())
+        if not running:
+            how = context.states().get(CONTROL_PLANE, "absent")
+            raise InputError(f"{self.name}: the control plane is {how} already; heal or start it first")
+        return running
+
+    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Freezes or kills it."""
+        return self._how(fault).inject(context, fault)
+
+    def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
+        """Checks that it does not answer."""
+        how = self._how(fault)
+        return observe_units(context, fault.units, how.state, how.shown_by)
+
+    def heal(self, context: FaultContext, fault: FaultRecord) -> None:
+        """Waits until it answers again. Nodes reconnect to it within a second."""
+        self._how(fault).heal(context, fault)
+
+    @staticmethod
+    def _how(fault: FaultRecord) -> ProcessFault:
+        return PAUSE if fault.settings["how"] == "pause" else KILL
+
+
+CONTROL_PLANE_LOSS = ControlPlaneLoss()

@@ -1,0 +1,134 @@
+"""Events of a lab: which of them concern a run, what undoes them, and that old and new files can be read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.errors import RunError
+from lab.runs.events import (
+    LAB_EVENTS,
+    RUN_EVENTS,
+    STEADY_NS,
+    Event,
+    append_event,
+    faults_in,
+    keep_events,
+    run_events,
+    undone_ns,
+)
+from tests.events import event
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _event(kind: str, at_ns: int, target: str = "a-0") -> Event:
+    return event(kind, target, at_ns, at_ns + 1)
+
+
+BEFORE = [
+    _event("kill", 1),
+    _event("start", 3),
+    _event("pause", 5, "b-0"),
+    _event("kill", 6, "c-0"),
+    _event("scale", 7, "c"),
+]
+DURING = [_event("resume", 20, "b-0"), _event("kill", 25)]
+OF_A_PLUGIN = Event(kind="tickle", target="a-0", past="tickled", undone_by="heal tickle", from_ns=30, until_ns=31)
+
+
+def test_a_run_keeps_its_events_and_earlier_ones_that_were_not_undone(tmp_path: Path) -> None:
+    lab, run = tmp_path / "lab", tmp_path / "run"
+    lab.mkdir()
+    run.mkdir()
+    for each in (*BEFORE, *DURING):
+        append_event(lab, each)
+
+    keep_events(run, lab, from_ns=10)
+
+    assert [(each.kind, each.target) for each in run_events(run)] == [
+        ("pause", "b-0"),
+        ("kill", "c-0"),
+        ("resume", "b-0"),
+        ("kill", "a-0"),
+    ]
+
+
+def test_an_event_is_undone_by_the_next_that_undoes_it_on_the_same_unit() -> None:
+    events = [*BEFORE, *DURING, _event("start", 40)]
+
+    assert [undone_ns(each, events) for each in BEFORE] == [4, None, 21, None, None]
+    assert undone_ns(DURING[1], events) == 41
+
+
+def test_a_lab_without_events_gives_a_run_without_events(tmp_path: Path) -> None:
+    keep_events(tmp_path, tmp_path / "lab", from_ns=10)
+
+    assert (tmp_path / RUN_EVENTS).exists()
+    assert run_events(tmp_path) == []
+    assert not (tmp_path / LAB_EVENTS).exists()
+
+
+def test_a_run_from_before_events_were_kept_has_none(tmp_path: Path) -> None:
+    assert run_events(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", ["{", "{}x", '[{"kind": "kill"}]', '[{"target": "a-0"}]', "3", '["kill"]'])
+def test_a_broken_file_of_events_is_reported_in_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / RUN_EVENTS).write_text(content)
+
+    with pytest.raises(RunError, match=RUN_EVENTS) as caught:
+        run_events(tmp_path)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_an_event_of_a_plugin_that_is_absent_is_read_with_its_own_words(tmp_path: Path) -> None:
+    append_event(tmp_path, OF_A_PLUGIN)
+    keep_events(tmp_path, tmp_path, from_ns=10)
+
+    (found,) = run_events(tmp_path)
+
+    assert found.text == "a-0 tickled"
+    assert [fault.name for fault in faults_in([found], from_ns=10, until_ns=60)] == ["a-0 tickled"]
+
+
+def test_a_file_from_before_events_had_words_is_read_with_the_words_of_its_time(tmp_path: Path) -> None:
+    kinds = ["kill", "start", "slow", "heal slow", "scale", "step", "step-over", "partition"]
+    old = [
+        {"kind": kind, "target": "a-0", "detail": "", "from_ns": at_ns, "until_ns": at_ns}
+        for at_ns, kind in enumerate(kinds)
+    ]
+    (tmp_path / "marks.json").write_text(json.dumps(old))
+
+    found = run_events(tmp_path)
+
+    assert [undone_ns(each, found) for each in found] == [1, None, 3, None, None, 6, None, None]
+    assert [each.kind for each in found if each.is_fault] == ["kill", "slow", "partition"]
+    assert found[0].text == "a-0 killed"
+
+
+def test_faults_that_overlap_are_one() -> None:
+    events = [
+        _event("kill", 30, "gateway-1"),
+        _event("kill", 32, "gateway-2"),
+        _event("scale", 35, "ml-cluster-1"),
+        _event("start", 40, "gateway-1"),
+        _event("start", 42, "gateway-2"),
+        _event("pause", 50, "ml-cluster-1-a"),
+    ]
+
+    both, paused = faults_in(events, from_ns=10, until_ns=60)
+
+    assert (both.name, paused.name) == ("gateway-1, gateway-2 killed", "ml-cluster-1-a paused")
+    assert (both.steady_ns, both.inject_ns, both.heal_ns, both.until_ns) == (10, 30, 40, 50)
+    assert (paused.steady_ns, paused.inject_ns, paused.heal_ns, paused.until_ns) == (43, 50, 60, 60)
+    assert faults_in(events, from_ns=70, until_ns=80) == []
+
+
+def test_the_steady_time_before_a_fault_is_never_longer_than_needed() -> None:
+    (fault,) = faults_in([_event("kill", 10 * STEADY_NS)], from_ns=0, until_ns=20 * STEADY_NS)
+    assert fault.steady_ns == 9 * STEADY_NS
