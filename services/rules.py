@@ -13,7 +13,7 @@ import grpc.aio
 from lab.errors import RouteTableError
 from lab.routing.compiled import Router, Version
 from lab.routing.limits import limits_of
-from lab.routing.resilience import policies as policies_of
+from lab.routing.rules import policies as policies_of
 from lab.transport import Security, open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2

@@ -15,8 +15,7 @@ from envoy.service.load_stats.v3 import lrs_pb2_grpc
 
 from lab.errors import DeadlineError, RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
-from lab.routing.resilience import policies
-from lab.routing.rules import UseCase
+from lab.routing.rules import UseCase, policies
 from lab.transport import RestServer, drain, is_serving, listen, new_server
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lab.routing.durations import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from lab.routing.rules import UseCase
+    from collections.abc import Mapping
 
 SETTINGS = ("retries", "hedge", "outliers", "breaker", "health", "slow_start")
 RETRIABLE = ("unavailable", "resource-exhausted", "internal")
@@ -129,11 +127,6 @@ class Policy:
     def setting(self, name: str) -> object:
         """The setting of this name, of :data:`SETTINGS`."""
         return self.slow_start_s if name == "slow_start" else getattr(self, name)
-
-
-def policies(use_cases: Iterable[UseCase]) -> dict[str, Policy]:
-    """By routing key."""
-    return {key: each.policy for each in use_cases if each.policy is not None for key in each.answering}
 
 
 def has_settings(use_case: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from lab.routing.keys import routing_key
 from lab.routing.resilience import SETTINGS, Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
 DEFAULT_RULE = "default"
@@ -258,6 +258,11 @@ class UseCase:
                 bucket = bucket_of(draw.salted_hash, unit)
                 return draw.targets[bisect_right(draw.ends, bucket)], rule.name, bucket
         return self.default, DEFAULT_RULE, None
+
+
+def policies(use_cases: Iterable[UseCase]) -> dict[str, Policy]:
+    """Routing key → policy, for keys of use cases that have one."""
+    return {key: each.policy for each in use_cases if each.policy is not None for key in each.answering}
 
 
 def shown(value: str) -> str:
