@@ -1,4 +1,4 @@
-"""What times add up to: histograms, intervals, comparisons. Pure functions and values; numbers in, numbers out.
+"""Statistics of measurements: histograms, intervals, comparisons. Pure functions and values; numbers in, numbers out.
 
-Where the times come from, and what is a good or a bad one, is for others to say.
+Here belongs arithmetic on samples. Measuring is in ``lab.load`` and ``lab.bench``, judging in ``lab.checkers``.
 """

@@ -1,4 +1,4 @@
-"""How unlikely a count is: exact tails of the binomial distribution, also in sigma, as people speak of them."""
+"""How unlikely a count is: exact tails of the binomial distribution, also in sigma."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _NEGLIGIBLE = 1e-17
 def tail(successes: int, trials: int, share: float) -> float:
     """Probability of a count at least as far out as this one, on its side of the mean.
 
-    Exact but for rounding; the normal approximation would not do, as what is expected may be a handful.
+    Exact up to rounding; the normal approximation fails where the expected count is small.
 
     Args:
-        successes: seen, 0 to ``trials``.
+        successes: observed count, 0 to ``trials``.
         trials: 1 or more.
         share: probability of each success, 0 to 1.
     """
@@ -40,23 +40,23 @@ def tail(successes: int, trials: int, share: float) -> float:
 
 
 def sigmas(probability: float) -> float:
-    """How many sigma out a normal variable is beyond which so much lies; 0 for a half and more, inf for nothing."""
+    """The one-sided distance in sigma that a probability corresponds to; 0 for one half or more, inf for 0."""
     if probability <= 0:
         return inf
     return 0.0 if probability >= 0.5 else -_NORMAL.inv_cdf(probability)  # noqa: PLR2004 (a half)
 
 
 def in_words(sigma: float) -> str:
-    """E.g. ``1.9 sigma``; beyond 37, where probabilities are too small for a number, that."""
+    """The distance in words, e.g. ``1.9 sigma``; ``over 37 sigma`` where the probability underflows."""
     return f"{sigma:.1f} sigma" if sigma < inf else "over 37 sigma"
 
 
 def least_trials(share: float, sigma: float) -> int:
-    """So many trials that even no success at all, or nothing else, would be ``sigma`` out: with fewer, any would pass.
+    """The fewest trials for which the most extreme count is ``sigma`` out; with fewer, any count would pass.
 
     Args:
         share: probability of each success, 0 to 1; for 0 and 1 a single trial is enough.
-        sigma: of the bound.
+        sigma: the bound.
     """
     if share <= 0 or share >= 1:
         return 1

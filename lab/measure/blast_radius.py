@@ -1,15 +1,14 @@
-"""Blast radius of one fault: whom it reached, when that was over or clear, and what it cost.
+"""Blast radius of one fault: which callers it hit, when the hits ended, and what they cost.
 
 A request is *hit* if it failed, if another than the version chosen first answered it (a fallback, or the caller's own
-default answer), or if it was slow: later than :data:`SLOWER` times the steady p99 of its caller, and than people notice
-(:data:`NOTICED_MS`). Slow ones count only where a caller has far more of them than chance gives (:data:`SLOW_SIGMA`): a
-hiccup of the machine is no fault.
+default answer), or if it was slow: slower than :data:`SLOWER` times the steady p99 of its caller and than
+:data:`NOTICED_MS`. Slow requests count only where a caller has far more of them than by chance (:data:`SLOW_SIGMA`), so
+that a hiccup of the machine does not count as a hit.
 
-Times count from when a request was due. *While it lasted* is from the beginning of the injection to the beginning of
-the healing; a request that was under way when the injection began belongs to it, unless it was slow already: that is
-still the doing of what was before.
+Latency counts from the time when a request was due. The fault *lasts* from the start of its injection to the start of
+its healing. A request in flight at the injection belongs to the fault unless it was slow already.
 
-Where there is too little to tell by, what a fault did is *unknown*, with the reason; never nothing.
+With too little evidence the radius is *unknown*, with the reason; it is never reported as empty.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ if TYPE_CHECKING:
     from lab.history import Record
 
 SLOWER = 3.0
-"""Times the steady p99: what takes longer is slow."""
+"""A request is slow above this multiple of the steady p99."""
 
 NOTICED_MS = 100.0
-"""What takes no longer feels immediate, and is never slow (Nielsen, "Usability Engineering", 1993, chapter 5)."""
+"""A request this fast feels immediate and is never slow (Nielsen, "Usability Engineering", 1993, chapter 5)."""
 
 SLO = 0.999
-"""Share of requests that may be expected to be answered; the rest is the error budget."""
+"""Promised share of answered requests; the rest is the error budget."""
 
 SLOW_SIGMA = 5.0
-"""How unlikely it must be that a caller's slow requests are chance. A bench asks so of each caller, topology, fault and
-round, some hundred times: at 3 sigma one of them would be called slow in every other run of a faultless lab."""
+"""How unlikely it must be that a caller's slow requests are chance. A bench applies this to each caller, topology,
+fault and round, a hundred times or so: at 3 sigma every other run of a faultless lab would report one as slow."""
 
 ENDED_SIGMA = 3.0
-"""How unlikely it must be that hits have ended by chance, and not because the dead part is left alone."""
+"""How unlikely it must be that hits ended by chance, and not because traffic avoids the dead part."""
 
 LEAST_REQUESTS = 10
-"""Of each caller, before and while it lasted: with fewer nothing is known."""
+"""Fewest requests of each caller, before and during a fault, for the radius to be known."""
 
 MOST_LATE = 0.1
-"""Share of requests that the driver itself may have sent too late for their latency to tell anything."""
+"""Largest share of requests that the driver may send too late for their latency to count."""
 
 _NS, _NS_PER_MS = 1e9, 1e6
 _P99 = 0.99
@@ -55,31 +54,31 @@ _CLEAR = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
 
 
 class Ending(StrEnum):
-    """How hits came to an end while the fault still lasted."""
+    """How hits ended while the fault still lasted."""
 
     AVOIDED = "avoided"
-    """No traffic goes to the dead part any more: nothing is hit."""
+    """Traffic avoids the dead part: no request is hit."""
     REFUSED = "refused"
-    """What is hit is refused at once, with a clear status: its caller can act on it."""
+    """Requests are refused at once, with a status that their caller can act on."""
     OPEN = "open"
-    """Neither, for as long as it lasted."""
+    """Neither, for as long as the fault lasted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault that came and went. Times are Unix nanoseconds.
+    """One fault, from injection to the end of its effects. Times are Unix nanoseconds.
 
     Attributes:
-        name: what was done to what.
-        steady_ns: from when on all was well before it.
+        name: target and act, e.g. ``gateway-1 killed``.
+        steady_ns: start of the undisturbed interval before it.
         inject_ns: when the injection began.
         heal_ns: when the healing began.
-        until_ns: when the next fault, or nothing more, followed.
-        bites: whether it was seen, other than by requests, that the fault was there.
-        noticed_ns: when the control plane no longer counted on the dead part; None if nobody looked, or it never did.
+        until_ns: when the next fault began, or the run ended.
+        bites: whether its effect was observed other than by requests.
+        noticed_ns: when the control plane dropped the dead part; None if it did not, or was not watched.
 
     Raises:
-        ValueError: they are not in this order.
+        ValueError: the times are not in this order.
     """
 
     name: str
@@ -100,23 +99,23 @@ class Blast:
     """What one fault did to the requests of one topology.
 
     Attributes:
-        fault: what was done.
-        unknown: why nothing is known; empty if something is. Then the others say nothing.
-        callers: those hit while it lasted.
-        of_callers: all that sent.
-        tenants: those hit.
-        of_tenants: all that requests were for.
-        hits: for each request while it lasted, in the order of time, whether it was hit.
-        failed: of those hit, how many had no answer.
-        degraded: how many had another's.
-        slow: how many had the right one, late.
-        ending: how hits came to an end; None if nothing was hit.
-        detect_s: from the injection until then, infinite for :attr:`Ending.OPEN`; None if nothing was hit.
-        noticed_s: from the injection until the control plane knew; None as in :class:`Fault`.
-        heal_s: from the beginning of the healing until the last request that was hit was due; infinite if requests
-            were still hit when the next fault came. None if nothing was hit.
-        window: requests from the injection to the end.
-        window_failed: of those, how many had no answer.
+        fault: the fault.
+        unknown: why the radius is unknown; empty if it is known. If set, the other fields mean nothing.
+        callers: callers that were hit while it lasted.
+        of_callers: all callers that sent requests.
+        tenants: tenants that were hit.
+        of_tenants: all tenants of requests.
+        hits: for each request while it lasted, in order of time, whether it was hit.
+        failed: number of hit requests without an answer.
+        degraded: number of hit requests that another version, or the default answer, answered.
+        slow: number of hit requests with the right answer, too late.
+        ending: how hits ended; None if no request was hit.
+        detect_s: seconds from the injection until hits ended, infinite for :attr:`Ending.OPEN`; None without hits.
+        noticed_s: seconds from the injection until the control plane dropped the dead part; None as in :class:`Fault`.
+        heal_s: seconds from the start of the healing until the last hit request was due; infinite if requests were
+            still hit when the next fault began. None without hits.
+        window: number of requests from the injection to the end.
+        window_failed: number of those without an answer.
     """
 
     fault: Fault
@@ -143,12 +142,12 @@ class Blast:
 
 
 def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> Blast:
-    """What a fault did.
+    """The blast radius of a fault.
 
     Args:
-        records: of one topology and all its callers, in any order; those outside the fault's time are left alone.
-        fault: with its times.
-        callers: all that were to send; one of whom there is too little makes the whole unknown.
+        records: of one topology and all its callers, in any order; those outside the fault's time are ignored.
+        fault: the fault, with its times.
+        callers: all expected callers; too few requests of any one make the radius unknown.
     """
     ordered = sorted(records, key=lambda each: each.intended_ns)
     before = [each for each in ordered if fault.steady_ns <= each.intended_ns < fault.inject_ns]
@@ -156,7 +155,7 @@ def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> 
     slow_ns = {name: max(SLOWER * _p99_ns(of), NOTICED_MS * _NS_PER_MS) for name, of in _by_caller(steady).items()}
 
     def overdue(record: Record, at_ns: int) -> bool:
-        """Whether it was slow by then, and still under way."""
+        """Whether a request was already slow at that time, and still in flight."""
         return record.done_ns >= at_ns and at_ns - record.intended_ns > slow_ns.get(record.caller, math.inf)
 
     window = [
@@ -180,7 +179,7 @@ def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> 
         return Blast(fault=fault, unknown=reason)
     hit = [each for each in held if judge.is_hit(each)]
     if not hit and not fault.bites:
-        return Blast(fault=fault, unknown="no request was hit, and nobody saw the fault bite")
+        return Blast(fault=fault, unknown="no request was hit, and no other effect of the fault was observed")
     ending, detect_s = _ending(held, fault, judge) if hit else (None, None)
     return Blast(
         fault=fault,
@@ -202,10 +201,10 @@ def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> 
 
 
 class _Judge:
-    """Says which requests are hit.
+    """Decides which requests are hit.
 
     Attributes:
-        late: requests that the driver sent later than what is slow, so that nobody can tell how fast they were.
+        late: number of requests that the driver sent so late that their latency means nothing.
     """
 
     def __init__(self, slow_ns: Mapping[str, float], steady: Sequence[Record], held: Sequence[Record]) -> None:
@@ -219,22 +218,22 @@ class _Judge:
         }
 
     def is_hit(self, record: Record) -> bool:
-        """Whether it failed, was answered by another, or is slow beyond chance."""
+        """Whether a request failed, was answered by another version, or is slow beyond chance."""
         return _failed(record) or _degraded(record) or (record.caller in self._slowed and self._takes_long(record))
 
     def is_clear(self, record: Record) -> bool:
-        """Whether it is not hit, or refused at once and with a status that says why."""
+        """Whether a request is not hit, or was refused at once with a clear status."""
         refused = record.status in _CLEAR and record.done_ns - record.sent_ns <= self._slow_ns[record.caller]
         return refused or not self.is_hit(record)
 
     def _takes_long(self, record: Record) -> bool:
         slow_ns = self._slow_ns[record.caller]
-        late = record.sent_ns - record.intended_ns > slow_ns  # the driver's own fault
+        late = record.sent_ns - record.intended_ns > slow_ns  # by the driver
         return not late and record.done_ns - record.intended_ns > slow_ns
 
 
 def _ending(held: Sequence[Record], fault: Fault, judge: _Judge) -> tuple[Ending, float]:
-    """How and when hits ended, as those see it whom they reached."""
+    """How and when hits ended, judged by the callers that were hit."""
     reached = {each.caller for each in held if judge.is_hit(each)}
     theirs = [each for each in held if each.caller in reached]
     for ending, is_over in ((Ending.AVOIDED, lambda each: not judge.is_hit(each)), (Ending.REFUSED, judge.is_clear)):
@@ -242,7 +241,7 @@ def _ending(held: Sequence[Record], fault: Fault, judge: _Judge) -> tuple[Ending
         if last < 0:
             return ending, 0.0
         share = sum(not is_over(each) for each in theirs[: last + 1]) / (last + 1)
-        # So many in a row that it can hardly be chance that the dead part was not met.
+        # Enough in a row that chance hardly explains why none went to the dead part.
         if len(theirs) - last - 1 >= max(LEAST_REQUESTS, least_trials(min(share, 0.5), ENDED_SIGMA)):
             return ending, max(0.0, (theirs[last].intended_ns - fault.inject_ns) / _NS)
     return Ending.OPEN, math.inf
@@ -259,12 +258,12 @@ def _heal_s(window: Sequence[Record], fault: Fault, judge: _Judge) -> float:
 
 
 def _last(records: Sequence[Record], is_good: Callable[[Record], bool]) -> int:
-    """Place of the last that is not good; -1 if all are."""
+    """Index of the last record that is not good; -1 if all are."""
     return next((place for place in reversed(range(len(records))) if not is_good(records[place])), -1)
 
 
 def _belongs(record: Record, fault: Fault, overdue: Callable[[Record, int], bool]) -> bool:
-    """Whether it was due before the end; what is still under way then, and not yet slow, is for what comes next."""
+    """Whether a request counts for the fault: due before its end, and by then answered or slow."""
     due_ns, until_ns = record.intended_ns, fault.until_ns
     return due_ns < fault.heal_ns or (due_ns < until_ns and (record.done_ns < until_ns or overdue(record, until_ns)))
 
@@ -272,7 +271,7 @@ def _belongs(record: Record, fault: Fault, overdue: Callable[[Record, int], bool
 def _too_little(
     steady: Sequence[Record], held: Sequence[Record], window: Sequence[Record], callers: Collection[str]
 ) -> str:
-    """Why nothing can be known; empty if it can."""
+    """Why the radius cannot be known; empty if it can."""
     if not callers:
         return "there was no caller"
     if any(each.status == UNSENT for each in window):

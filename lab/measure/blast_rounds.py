@@ -31,46 +31,46 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """Of those that there are; None if there are none."""
+        """The median and range of the values that are there; None without values."""
         there = tuple(value for value in values if value is not None)
         return cls(there) if there else None
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return median(self.values)
 
     @property
     def least(self) -> float:
-        """The smallest."""
+        """The smallest value."""
         return min(self.values)
 
     @property
     def greatest(self) -> float:
-        """The greatest."""
+        """The greatest value."""
         return max(self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Radius:
-    """What a fault does to a topology, over all rounds in which that is known.
+    """The blast radius of a fault on a topology, over all rounds in which it is known.
 
     Attributes:
         fault: its name.
-        topology: the way.
-        rounds: so many are known.
-        unknown: why others are not, one reason a round.
-        callers: how many were hit, a round; ``of_callers`` is how many there were.
-        only_slow: whether all hits were right answers that came late, a round: so they are on a busy machine, too.
-        tenants: as callers.
+        topology: the topology.
+        rounds: number of rounds in which it is known.
+        unknown: for each other round, why it is unknown.
+        callers: for each round, the number of callers that were hit; ``of_callers`` is the number of all.
+        only_slow: for each round, whether all hits were right answers that came late, as on a busy machine.
+        tenants: as ``callers``.
         requests: share of requests hit while it lasted, with interval, see :mod:`lab.measure.single_run_intervals`.
-        failed: of all requests while it lasted, the share that had no answer; the next two likewise.
-        degraded: that had another's answer.
-        slow: that had the right one, late.
-        endings: how hits came to an end, a round; only of rounds in which something was hit.
-        detect: from injection until then, seconds; None if nothing was hit.
-        noticed: until the control plane knew, seconds; None if nobody looked, or it never did.
-        heal: from the beginning of the healing until the last hit, seconds; None if nothing was hit.
+        failed: share of requests without an answer while it lasted; ``degraded`` and ``slow`` are shares, too.
+        degraded: answered by another version or the default answer.
+        slow: answered rightly, too late.
+        endings: for each round with hits, how they ended.
+        detect: seconds from injection until hits ended; None without hits.
+        noticed: seconds until the control plane dropped the dead part; None if it did not, or was not watched.
+        heal: seconds from the start of the healing until the last hit; None without hits.
         budget: error budget spent, as a multiple of what the SLO allows over the same requests.
     """
 

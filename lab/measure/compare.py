@@ -1,7 +1,7 @@
-"""Comparisons by paired, interleaved rounds: every arm is measured once a round, and only within a round.
+"""Comparisons by paired, interleaved rounds: every variant is measured once in each round, and compared within it.
 
-The machine's mood changes from minute to minute; what is measured side by side shares it, so it cancels in the
-difference or ratio of a round. The estimate is the median over rounds, its interval the percentile bootstrap over
+A shared machine drifts from minute to minute; variants measured in the same round share that drift, so it cancels in
+the round's difference or ratio. The estimate is the median over rounds, its interval the percentile bootstrap over
 rounds (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13).
 """
 
@@ -23,12 +23,12 @@ CONFIDENCE = 0.95
 RESAMPLES = 10_000
 _RESAMPLES_OF_VALUES = 2_000  # where each resample sorts thousands of values
 
-Arm = TypeVar("Arm")
+Variant = TypeVar("Variant")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate and what it may as well be; in the unit of what was compared, a ratio has none.
+    """An estimate with its confidence interval, in the unit of the compared values; ratios have none.
 
     Attributes:
         estimate: median over rounds.
@@ -45,22 +45,22 @@ class Interval:
     rounds: int
 
 
-def interleave(arms: Sequence[Arm], rounds: int, *, seed: int) -> list[list[Arm]]:
-    """In which order to measure: each round has every arm once, in an order of its own.
+def interleave(variants: Sequence[Variant], rounds: int, *, seed: int) -> list[list[Variant]]:
+    """The measuring order of each round: every variant once, shuffled.
 
-    Were the order always the same, what a measurement leaves behind (warm caches, hot cores) would fall on the same
-    arm in each round, and look like a property of it.
+    In a fixed order, what one measurement leaves behind (warm caches, hot cores) would hit the same variant in each
+    round and look like a property of it.
     """
     draw = random.Random(seed)  # noqa: S311 (no secret)
-    return [draw.sample(list(arms), len(arms)) for _ in range(rounds)]
+    return [draw.sample(list(variants), len(variants)) for _ in range(rounds)]
 
 
 def median(values: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
-    """Median of one value a round.
+    """Median of one value for each round, with its bootstrap interval.
 
     Args:
-        values: one a round; infinite ones are allowed, and may make an end of the interval infinite.
-        seed: of the resampling; the same seed gives the same interval.
+        values: one for each round; infinite ones are allowed and may make an end of the interval infinite.
+        seed: seed of the resampling; the same seed gives the same interval.
         confidence: between 0 and 1.
 
     Raises:
@@ -82,11 +82,11 @@ def median(values: Sequence[float], *, seed: int, confidence: float = CONFIDENCE
 
 
 def exact_median(values: Sequence[float], *, confidence: float) -> Interval:
-    """Median of one value a round, with the interval of the sign test: from the j-th smallest to the j-th greatest.
+    """Median of one value for each round, with the sign test's interval: from the j-th smallest to the j-th greatest.
 
-    It holds the true median at least as often as it says, whatever the distribution and however few the rounds; the
-    bootstrap's, close to certainty and with ten rounds, misses it several times as often. Where not even the smallest
-    and the greatest reach the confidence the interval has no ends: so few rounds can show nothing.
+    Its coverage is at least the stated confidence for every distribution and number of rounds; the bootstrap's, at high
+    confidence and ten rounds, misses the median several times as often. Where even the smallest and greatest value do
+    not reach the confidence, the interval is infinite: so few rounds cannot decide.
 
     Raises:
         ValueError: as :func:`median`.
@@ -108,10 +108,10 @@ def exact_median(values: Sequence[float], *, confidence: float) -> Interval:
 
 
 def quantile(values: Sequence[float], share: float, *, seed: int, confidence: float = CONFIDENCE) -> Interval:
-    """A quantile of one value a round, e.g. the 99th percentile with a share of 0.99; nearest rank, upwards.
+    """A quantile of one value for each round, e.g. the 99th percentile with a share of 0.99; nearest rank, upwards.
 
-    The interval says how much of it is owed to these very rounds. Of fewer rounds than 1 / (1 - share) it is the
-    greatest value, and no interval can say how much more there may be.
+    The interval covers the scatter between rounds. With fewer rounds than 1 / (1 - share) the quantile is the greatest
+    value, and the interval cannot extend beyond it.
     """
     sample = np.asarray(values, dtype=np.float64)
     draws = np.random.default_rng(seed).integers(0, len(sample), size=(RESAMPLES, len(sample)))
@@ -127,7 +127,7 @@ def quantile(values: Sequence[float], share: float, *, seed: int, confidence: fl
 
 
 def median_difference(a: Sequence[float], b: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
-    """Median over rounds of ``a - b``: what A costs more than B, in their unit.
+    """Median over rounds of ``a - b``: what A costs beyond B, in their unit.
 
     Raises:
         ValueError: no rounds, or not the same number of them.
@@ -136,9 +136,9 @@ def median_difference(a: Sequence[float], b: Sequence[float], *, seed: int, conf
 
 
 def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
-    """Median over rounds of ``a / b``: how many times B's value A's is.
+    """Median over rounds of ``a / b``.
 
-    A round in which B measured nothing above zero says nothing of how many times, and counts as infinite.
+    A round in which B is not above zero counts as infinite.
 
     Raises:
         ValueError: no rounds, or not the same number of them.
@@ -154,23 +154,25 @@ def quantile_ratio(
     seed: int,
     confidence: float = CONFIDENCE,
 ) -> Interval:
-    """How many times B's quantile A's is, e.g. of the 99th percentile with a share of 0.99; nearest rank, upwards.
+    """A's quantile over B's, e.g. of the 99th percentile with a share of 0.99; nearest rank, upwards.
 
-    The values of a round are too few for a high quantile, so those of all rounds are put together. Rounds are resampled
-    whole: what a round's mood does to its values, it does to all of them.
+    One round has too few values for a high quantile, so the values of all rounds are pooled. Rounds are resampled
+    whole, as drift affects all values of a round together.
 
     Args:
-        a: the arm in question, some values a round, e.g. latencies.
+        a: the variant in question, some values for each round, e.g. latencies.
         b: the yardstick, in the same rounds.
         share: 0 to 1.
-        seed: of the resampling.
+        seed: seed of the resampling.
         confidence: between 0 and 1.
 
     Raises:
-        ValueError: no rounds, not the same number of them, or one in which an arm has no values.
+        ValueError: no rounds, not the same number of them, or one in which a variant has no values.
     """
     rounds = [(np.asarray(one, np.float64), np.asarray(other, np.float64)) for one, other in zip(a, b, strict=True)]
-    _check_rounds(np.array([[arm.sum() if len(arm) else math.nan for arm in pair] for pair in rounds]), confidence)
+    _check_rounds(
+        np.array([[values.sum() if len(values) else math.nan for values in pair] for pair in rounds]), confidence
+    )
     draws = np.random.default_rng(seed).integers(0, len(rounds), size=(_RESAMPLES_OF_VALUES, len(rounds)))
     ratios = [_quantiles_ratio([rounds[number] for number in draw], share) for draw in draws]
     tail = 100 * (1 - confidence) / 2
@@ -184,7 +186,7 @@ def quantile_ratio(
 
 
 def _quantiles_ratio(rounds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], share: float) -> float:
-    above, below = (np.concatenate([pair[arm] for pair in rounds]) for arm in (0, 1))
+    above, below = (np.concatenate([pair[side] for pair in rounds]) for side in (0, 1))
     return _ratio(float(np.quantile(above, share, method="higher")), float(np.quantile(below, share, method="higher")))
 
 
@@ -198,15 +200,15 @@ def added_ratio(
 ) -> Interval:
     """What A adds, as a multiple of what B adds: ``median(a - base) / median(b - base)``.
 
-    The differences are those of each round; the ratio is of their medians, because in a short round what is added may
-    be no more than its scatter, and a ratio of two such numbers is none. Rounds are resampled whole. Where B added
-    nothing the ratio is infinite: that can spoil the claim that A adds little, never support it.
+    Differences are taken within each round and the ratio of their medians, because in a short round the added cost may
+    be as small as its scatter. Rounds are resampled whole. Where B adds nothing the ratio is infinite, which can refute
+    the claim that A adds little but never support it.
 
     Args:
-        a: the arm in question, e.g. p50 through the mesh, ms, one a round.
+        a: the variant in question, e.g. p50 through the mesh, ms, one for each round.
         b: the yardstick, e.g. p50 through a bare static Envoy in the same rounds.
-        base: what both add to, e.g. p50 of direct calls in the same rounds.
-        seed: of the resampling.
+        base: the common base, e.g. p50 of direct calls in the same rounds.
+        seed: seed of the resampling.
         confidence: between 0 and 1.
 
     Raises:

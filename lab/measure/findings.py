@@ -1,4 +1,4 @@
-"""What a measurement comes to: claims with their bounds, tables, and when and where it was."""
+"""Findings of a measurement: claims with their bounds, tables, and when and where it ran."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from enum import StrEnum
 from lab.measure.compare import Interval  # noqa: TC001 (same)
 
 GROUND = ("runtime", "cpus", "memory", "kernel")
-"""What of a machine's card every figure names."""
+"""Fields of the machine's card that every figure names."""
 
 
 class State(StrEnum):
-    """What became of a claim."""
+    """Whether a claim holds."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
@@ -26,11 +26,11 @@ class Claim:
     """A bound that a figure should keep.
 
     Attributes:
-        text: what is claimed.
-        figure: with its interval over the rounds.
+        text: the claim.
+        figure: the measured figure with its interval over the rounds.
         at_most: upper bound, None if there is none.
-        at_least: lower bound, likewise.
-        doubts: why the figure shows nothing, be it good or bad: a driver that was late, a control that disagrees.
+        at_least: lower bound, None if there is none.
+        doubts: why the figure does not count: a late driver, a control that disagrees.
     """
 
     text: str
@@ -52,12 +52,12 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the estimate keeps the bound, and nothing speaks against the estimate."""
+        """Whether the estimate keeps the bound and there are no doubts."""
         return self.state is State.HOLDS
 
     @property
     def bound(self) -> str:
-        """E.g. ``≥ 0.99 and ≤ 1.01``."""
+        """The bounds in words, e.g. ``≥ 0.99 and ≤ 1.01``."""
         bounds = (("≥", self.at_least), ("≤", self.at_most))
         return " and ".join(f"{sign} {value:g}" for sign, value in bounds if value is not None)
 
@@ -67,13 +67,13 @@ class ResultTable:
     """Figures in rows.
 
     Attributes:
-        title: what they are, with their unit if they share one.
+        title: title, with the unit if all figures share one.
         columns: headings.
-        rows: one cell a column; a float is shown with three digits after the point, a string as it is.
-        numbers: which columns hold numbers, and are aligned as such.
+        rows: one cell for each column; a float is shown with three decimals, a string unchanged.
+        numbers: names of the columns that hold numbers, which are aligned right.
 
     Raises:
-        ValueError: a row has not one cell a column, or ``numbers`` names what is no column.
+        ValueError: a row's length differs from the columns', or ``numbers`` names no column.
     """
 
     title: str
@@ -89,7 +89,7 @@ class ResultTable:
             raise ValueError(f"table {self.title!r} has no column {strange[0]!r}")
 
     def written(self) -> list[list[str]]:
-        """The rows as they are shown."""
+        """The rows, formatted."""
         return [[cell if isinstance(cell, str) else written(cell) for cell in row] for row in self.rows]
 
 
@@ -99,9 +99,9 @@ class Ran:
 
     Attributes:
         started: UTC, ISO 8601, to the second.
-        took_s: seconds until it was done.
-        rounds: that were asked for; some benches take more.
-        machine: card of the machine and of what is on it: versions by name.
+        took_s: duration, seconds.
+        rounds: number of rounds asked for; some benches take more.
+        machine: the machine's card: hardware, kernel and versions by name.
     """
 
     started: str
@@ -116,12 +116,12 @@ class Ran:
 
 
 def in_its_interval(figure: Interval) -> str:
-    """An estimate with its interval, as tables have it: ``0.376 [0.310, 0.421]``."""
+    """An estimate with its interval, formatted: ``0.376 [0.310, 0.421]``."""
     return f"{written(figure.estimate)} [{written(figure.low)}, {written(figure.high)}]"
 
 
 def written(value: float) -> str:
-    """A figure as it is shown: three digits after the point if it has any, none from 1,000 on; ∞, and – for none."""
+    """A formatted figure: three decimals unless whole, none from 1,000 on; ∞ for infinity, – for NaN."""
     if math.isnan(value):
         return "–"
     sign, size = "−" if value < 0 else "", abs(value)

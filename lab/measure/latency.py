@@ -24,18 +24,18 @@ SIGNIFICANT_DIGITS = 3
 
 NS_PER_MS = 1_000_000
 
-_ROUNDING = 1e-9  # 99.9 % of 1000 values are 999 of them, whatever binary fractions say
+_ROUNDING = 1e-9  # 99.9 % of 1000 values are 999 of them, despite binary fractions
 
 _Histogram: Any = HdrHistogram
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
-    """What a histogram says, milliseconds; all 0 if nothing was recorded.
+    """Percentiles of a histogram, milliseconds; all 0 if nothing was recorded.
 
     Attributes:
         count: number of values.
-        p50_ms: half of the values are at or below it; the next likewise.
+        p50_ms: half of the values are at or below it; likewise the other percentiles.
         max_ms: the greatest value.
     """
 
@@ -82,7 +82,7 @@ class LatencyHistogram:
             self.record(value)
 
     def add(self, other: LatencyHistogram) -> None:
-        """Counts all that another histogram has counted."""
+        """Adds the counts of another histogram."""
         self._hdr.add(other._hdr)
 
     def value_at_ms(self, percentile: float) -> float:
@@ -119,7 +119,7 @@ class LatencyHistogram:
         histogram = cls()
         try:
             decoded = _Histogram.decode(encoded)
-        except Exception as error:  # the library lets through whatever its base64, zlib and ctypes raise
+        except Exception as error:  # the library passes on all errors of base64, zlib and ctypes
             raise ValueError("no HDR histogram") from error
         found = (decoded.lowest_trackable_value, decoded.highest_trackable_value, decoded.significant_figures)
         if found != (LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS):

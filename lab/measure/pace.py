@@ -1,4 +1,4 @@
-"""How well the driver kept to its times. A late driver measures itself."""
+"""How well the load driver kept its schedule. A late driver measures itself."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-_NAMED = 3  # of the arms in which a driver was late; who wants to know of all finds them in the document
+_NAMED = 3  # variants with a late driver that are named in words; the document has them all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Of one arm in one cell, over all rounds.
+    """The pace of one variant in one cell, over all rounds.
 
     Attributes:
         offered: planned rate, requests per second.
-        achieved_rate: the lowest of any round, requests per second.
-        schedule_delay_p99_ms: of a round, the highest of any; from the intended time to the sending.
-        late_rounds: rounds in which the driver could not keep up, by the word of the ``driver`` checker.
-        repeated: measurements that were thrown away for this reason, and made again within the round.
+        achieved_rate: lowest achieved rate of any round, requests per second.
+        schedule_delay_p99_ms: highest p99, of any round, of the delay from the intended to the actual send time.
+        late_rounds: number of rounds in which the driver did not keep up, as judged by the checker ``driver``.
+        repeated: number of measurements that were discarded for lateness and repeated within the round.
     """
 
     offered: float
@@ -37,7 +37,7 @@ class Pace:
 
     @property
     def doubt(self) -> str:
-        """Why a figure that rests on this shows nothing; empty if there is no reason."""
+        """Why figures measured at this pace do not count; empty if they do."""
         if self.kept_up:
             return ""
         return (
@@ -48,7 +48,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundPace:
-    """Of one arm in one round; for the fields see :class:`Pace`."""
+    """The pace of one variant in one round; for the fields see :class:`Pace`."""
 
     offered: float
     achieved_rate: float
@@ -58,7 +58,7 @@ class RoundPace:
 
 
 def pace_of(rounds: Sequence[RoundPace]) -> Pace:
-    """Puts an arm's rounds together: a driver is as good as its worst round."""
+    """The pace over a variant's rounds: that of its worst round."""
     return Pace(
         offered=rounds[0].offered,
         achieved_rate=min(each.achieved_rate for each in rounds),
@@ -69,10 +69,10 @@ def pace_of(rounds: Sequence[RoundPace]) -> Pace:
 
 
 def in_words(paces: Mapping[str, Pace]) -> str:
-    """What a reader of figures must know of the driver that made them; at least one pace."""
+    """The driver's pace in words, for readers of its figures; ``paces`` must not be empty."""
     achieved = min(pace.achieved_rate / pace.offered for pace in paces.values())
     delay_ms = max(pace.schedule_delay_p99_ms for pace in paces.values())
-    late = [arm for arm, pace in paces.items() if not pace.kept_up]
+    late = [variant for variant, pace in paces.items() if not pace.kept_up]
     named = "; ".join(late[:_NAMED]) + (f"; and {len(late) - _NAMED} more" if len(late) > _NAMED else "")
     kept_up = f"it could not keep up in {named}" if late else "it kept up in every round"
     return (

@@ -1,13 +1,13 @@
-"""Figures of one run by itself, with intervals: what it may as well have been, had the same minutes come once more.
+"""Confidence intervals for the figures of a single run.
 
-Requests of one run are not independent: one that waits makes the next wait. Taken as independent, n requests would
-seem to tell more than they do. So n is divided by the *design effect*: how many times more a share scatters between 30
-batches of the run, each of consecutive requests, than shares of independent requests would (batch means; Law,
-"Simulation Modeling and Analysis", chapter 9; Kish, "Survey Sampling", 1965). With what is left, a quantile gets the
-exact interval of order statistics (Woodruff, JASA 47, 1952), a share that of Wilson (JASA 22, 1927).
+Requests of one run are not independent: one that waits makes the next wait. Treating n requests as independent would
+overstate the evidence. So n is divided by the *design effect*: the variance of a share between 30 batches of
+consecutive requests, over that of independent requests (batch means; Law, "Simulation Modeling and Analysis", chapter
+9; Kish, "Survey Sampling", 1965). With the resulting effective sample size, a quantile gets the exact interval of order
+statistics (Woodruff, JASA 47, 1952), and a share Wilson's (JASA 22, 1927).
 
-What such an interval cannot know: moods of the machine that last longer than a thirtieth of the run, or that another
-run would have met. Two runs one after another share no rounds; a bench, whose arms take turns, tells more.
+Such an interval does not cover drift of the machine over longer times than a thirtieth of the run, nor between runs.
+Two runs one after another share no rounds; a bench, which interleaves its variants, is stronger evidence.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 BATCHES = 30
 
-# The scatter is itself known from 30 batches only: Student's quantile with 29 degrees of freedom over the normal one.
+# The variance is estimated from 30 batches: Student's quantile with 29 degrees of freedom over the normal one.
 _T_OVER_Z = 2.045 / 1.960
 _ROUNDING = 1e-9  # as in lab.measure.latency
 
 
 class Ranged(Protocol):
-    """Whatever has an estimate and an interval."""
+    """Anything with an estimate and an interval."""
 
     @property
     def estimate(self) -> float:
-        """The most likely value."""
+        """The estimate."""
 
     @property
     def low(self) -> float:
@@ -45,20 +45,20 @@ class Ranged(Protocol):
 
     @property
     def high(self) -> float:
-        """Upper end; infinite if nothing is known of it."""
+        """Upper end; infinite if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """An estimate and what it may as well be.
+    """An estimate with its confidence interval.
 
     Attributes:
-        estimate: in the unit of the values.
+        estimate: the estimate, in the unit of the values.
         low: lower end of the interval.
         high: upper end; infinite if there are too few values for one.
         confidence: share of such intervals that hold the true value, e.g. 0.95.
         count: number of values.
-        independent: as many independent values would tell as much.
+        independent: effective sample size: this many independent values are as much evidence.
     """
 
     estimate: float
@@ -70,11 +70,11 @@ class Figure:
 
 
 def quantile(values: npt.NDArray[np.float64], share: float, *, confidence: float = CONFIDENCE) -> Figure:
-    """A quantile of values that came one after another, e.g. the p99 with a share of 0.99; nearest rank.
+    """A quantile of values in order of time, e.g. the p99 with a share of 0.99; nearest rank.
 
     Args:
-        values: in the order of time, one or more.
-        share: 0 to 1, both left out.
+        values: in order of time, one or more.
+        share: between 0 and 1, exclusive.
         confidence: between 0 and 1.
 
     Raises:
@@ -86,7 +86,7 @@ def quantile(values: npt.NDArray[np.float64], share: float, *, confidence: float
 def quantiles(
     values: npt.NDArray[np.float64], shares: tuple[float, ...], *, confidence: float = CONFIDENCE
 ) -> list[Figure]:
-    """Several of them; the values are sorted once."""
+    """Several quantiles; sorts the values once. See :func:`quantile`."""
     count = len(values)
     if not count:
         raise ValueError("no values: there is nothing to take a quantile of")
@@ -116,7 +116,7 @@ def share(hits: npt.NDArray[np.bool_], *, confidence: float = CONFIDENCE) -> Fig
     """The share of requests of a kind, 0 to 1.
 
     Args:
-        hits: in the order of time, one or more: whether each is of that kind.
+        hits: for each request, in order of time, whether it is of that kind; one or more.
         confidence: between 0 and 1.
 
     Raises:
@@ -140,10 +140,10 @@ def share(hits: npt.NDArray[np.bool_], *, confidence: float = CONFIDENCE) -> Fig
 
 
 def independent_values(hits: npt.NDArray[np.bool_]) -> float:
-    """As many independent draws as tell as much of the share as these, which came one after another; never more."""
+    """The effective sample size of a share over requests in order of time; at most their number."""
     count, part = len(hits), float(hits.mean())
     batches = min(BATCHES, count)
-    if batches < 2 or part in (0.0, 1.0):  # noqa: PLR2004 (of one batch there is no scatter)
+    if batches < 2 or part in (0.0, 1.0):  # noqa: PLR2004 (one batch has no variance)
         return float(count)
     edges = np.linspace(0, count, batches + 1).astype(np.int64)
     sizes = np.diff(edges)
@@ -155,8 +155,8 @@ def independent_values(hits: npt.NDArray[np.bool_]) -> float:
 def difference(a: Ranged, b: Ranged) -> tuple[float, float, float]:
     """``a - b`` with the ends of its interval, for independent a and b.
 
-    Each side's distance to its end counts as its scatter in that direction (MOVER; Zou and Donner, Statistics in
-    Medicine 27, 2008), so that lopsided intervals stay lopsided.
+    Each estimate's distance to an end of its interval is its scatter in that direction (MOVER; Zou and Donner,
+    Statistics in Medicine 27, 2008), so that asymmetric intervals stay asymmetric.
     """
     estimate = a.estimate - b.estimate
     return (
@@ -167,7 +167,7 @@ def difference(a: Ranged, b: Ranged) -> tuple[float, float, float]:
 
 
 def ratio(a: Ranged, b: Ranged) -> tuple[float, float, float]:
-    """``a / b`` likewise, by the difference of logarithms; where b is not above 0, nothing is known: 0 to infinity."""
+    """``a / b`` with its interval, by the difference of logarithms; 0 to infinity unless both are above 0."""
     if a.estimate <= 0 or b.estimate <= 0:
         return (math.nan if a.estimate <= 0 and b.estimate <= 0 else _over(a.estimate, b.estimate)), 0.0, math.inf
     estimate, low, high = difference(_Logarithm(a), _Logarithm(b))
@@ -188,10 +188,10 @@ def _over(numerator: float, denominator: float) -> float:
 
 
 def _ranks(trials: int, share: float, confidence: float) -> tuple[int, int]:
-    """Between which order statistics of so many independent values the quantile lies; 0 and trials + 1 if beyond."""
+    """Ranks of the order statistics that enclose the quantile; 0 and ``trials + 1`` stand for beyond the extremes."""
     miss = (1 - confidence) / 2
     mean = trials * share
-    # As many as `below` values under the quantile are too few, as many as `above` too many.
+    # `below` values under the quantile are too few, `above` too many.
     low, high = -1, math.floor(mean)
     while high - low > 1:
         middle = (low + high) // 2

@@ -188,7 +188,7 @@ def test_a_fault_that_was_seen_to_bite_and_reached_nobody_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("harm", "fault", "reason"),
     [
-        (lambda *_: {}, replace(FAULT, bites=False), "nobody saw the fault bite"),
+        (lambda *_: {}, replace(FAULT, bites=False), "no other effect of the fault was observed"),
         (lambda *_: None, FAULT, "homepage: 0 requests before it"),
         (lambda at_ms, _: None if 2_000 <= at_ms < 3_000 else {}, FAULT, "homepage: 0 requests while it lasted"),
         (
