@@ -160,7 +160,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	  f"Python {v.major}.{v.minor} found, 3.11 or newer needed: make PYTHON=python3.12 …")'
 	@test ! -e $(BUNDLED)/wheels.txt || $(PYTHON) -c 'import sys; v = sys.version_info; has = f"python{v[0]}.{v[1]}"; \
 	  got = open("$(BUNDLED)/wheels.txt").read().split("-")[0]; sys.exit(0 if has == got else \
-	  f"this bundle's packages are for {got}, found {has}: make PYTHON={got} …")'
+	  f"the packages of this bundle are for {got}, found {has}: make PYTHON={got} …")'
 	@echo "Creating $(VENV) from requirements.lock (once; about a minute) …"
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
 	@$(PIP_FROM) $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
