@@ -18,7 +18,7 @@ from lab.ops.bringup import FIRST_REVISION, StandUp
 from lab.ops.certificates import Certifying
 from lab.ops.inspect import Looking
 from lab.ops.routes import Publishing
-from lab.plan.units import plan
+from lab.plan import plan
 from lab.roll import Interruption, execute
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.runs import Stage, drive, drive_together

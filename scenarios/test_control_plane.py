@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import InputError, LabNotRunningError, PublishError
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2

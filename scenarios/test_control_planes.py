@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.admin import AdminClient
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.framework.catalogue import default_topologies

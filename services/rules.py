@@ -146,6 +146,7 @@ class Subscriber:
 
     Args:
         node: this process's name.
+        role: its role, e.g. ``resolver``.
         control_plane: ``host:port``; of several that serve the same rules all, with commas between.
         apply: puts a rule set in force, wholly or not at all, and returns once it is; raises to refuse it.
         with_endpoints: also follow where each routing key's replicas are.
@@ -156,12 +157,13 @@ class Subscriber:
         self,
         *,
         node: str,
+        role: str,
         control_plane: str,
         apply: Callable[[RuleSet], Awaitable[None]],
         with_endpoints: bool = False,
         security: Security | None = None,
     ) -> None:
-        self._hello = rules_pb2.SubscribeRequest(node=node, with_endpoints=with_endpoints)
+        self._hello = rules_pb2.SubscribeRequest(node=node, role=role, with_endpoints=with_endpoints)
         self._control_plane = control_plane
         self._apply = apply
         self._security = security

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.identity.envoy import sockets_of
 from lab.lab import CHECKOUT
-from lab.plan.control_planes import xds_endpoints
+from lab.roles._envoy import xds_endpoints
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.parts import eventually
 
@@ -54,12 +54,13 @@ async def envoy_up(control_plane: str, folder: Path, name: str = "sidecar") -> A
         loopback,
         control_planes=xds_endpoints(control_plane),
         role="sidecar",
+        shared="",
         tenants="",
         access_log=folder / f"{name}.access.log",
         secrets="",
         view_listener="",
         view_cluster="",
-        **sockets_of("sidecar", "", name),
+        **sockets_of("", name),
         **IN_BOOTSTRAP,
     )
     (folder / f"{name}.yaml").write_text(config)

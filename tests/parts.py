@@ -285,7 +285,7 @@ async def resolver_up(
     resolver_pb2_grpc.add_ResolverServicer_to_server(resolver, server)
     port = listen(server, address)
     await server.start()
-    subscriber = Subscriber(node="resolver", control_plane=control_plane, apply=resolver.put_in_force)
+    subscriber = Subscriber(node="resolver", role="resolver", control_plane=control_plane, apply=resolver.put_in_force)
     following = asyncio.create_task(subscriber.run())
     try:
         yield f"127.0.0.1:{port}"
@@ -316,7 +316,9 @@ async def gateway_up(
     if rest_ports is not None:
         rest_ports.append(rest.listen("127.0.0.1:0"))
     await server.start()
-    subscriber = Subscriber(node=name, control_plane=control_plane, apply=forwarder.put_in_force, with_endpoints=True)
+    subscriber = Subscriber(
+        node=name, role="gateway", control_plane=control_plane, apply=forwarder.put_in_force, with_endpoints=True
+    )
     following = asyncio.create_task(subscriber.run())
     try:
         yield f"127.0.0.1:{port}"

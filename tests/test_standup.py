@@ -14,7 +14,7 @@ import pytest
 from lab.admin import AdminClient
 from lab.errors import DeadlineError, UnitError
 from lab.ops.bringup import StandUp
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
 if TYPE_CHECKING:

@@ -12,9 +12,11 @@ import typer
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, progress_for, table
 from lab.lab import DEFAULT_SPEC, Lab
+from lab.roles import CALLER, MODEL, ROLES, Placement
 
 if TYPE_CHECKING:
     from lab.ops.status import LabEndpoints, UnitStatus
+    from lab.roles import Role
 
 _STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
 
@@ -156,19 +158,22 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
     Example: lab endpoints --json
     """
     where = Lab(name).endpoints()
+    beside = {*_beside_callers(), CALLER, MODEL}
     if as_json:
         print_json(
             {
                 "callers": {
                     caller: {
                         "address": address,
-                        **{role: _beside(where, caller, role) for role in ("sidecar", "resolver")},
+                        **{role: _beside(where, caller, role) for role in _beside_callers()},
                     }
                     for caller, address in where.callers.items()
                 },
-                "gateway": list(where.shared.by_role.get("gateway", ())),
-                "central_envoy": next(iter(where.shared.by_role.get("central-envoy", ())), None),
-                "control_plane": where.control_plane,
+                **{
+                    role.name.replace("-", "_"): _shared(where, role)
+                    for role in ROLES.values()
+                    if role.name not in beside
+                },
                 "rest": dict(where.rest),
                 "identity": where.identity or None,
                 "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
@@ -191,16 +196,28 @@ def _coloured(unit: UnitStatus) -> str:
     return f"[{_STYLES[unit.state]}]{unit.state}[/]"
 
 
+def _beside_callers() -> list[str]:
+    """Roles whose units run beside each caller."""
+    return [each.name for each in ROLES.values() if each.placement is Placement.BESIDE_CALLER and each.name != CALLER]
+
+
+def _shared(where: LabEndpoints, role: Role) -> list[str] | str | None:
+    addresses = where.shared.by_role.get(role.name, ())
+    return list(addresses) if role.placement is Placement.REPLICATED else ",".join(addresses) or None
+
+
 def _beside(where: LabEndpoints, caller: str, role: str) -> str | None:
     return next(iter(where.clients[caller].by_role.get(role, ())), None)
 
 
 def _endpoints_table(where: LabEndpoints) -> object:
     rows: list[tuple[object, ...]] = [
-        (caller, address, *(_beside(where, caller, role) or "" for role in ("sidecar", "resolver")))
+        (caller, address, *(_beside(where, caller, role) or "" for role in _beside_callers()))
         for caller, address in where.callers.items()
     ]
     for role, addresses in where.shared.by_role.items():
         names = [role] if len(addresses) == 1 else [f"{role}-{number}" for number in range(1, len(addresses) + 1)]
-        rows += [(name, address, "", "") for name, address in zip(names, addresses, strict=True)]
-    return table(("", "address", "sidecar", "resolver"), rows)
+        rows += [
+            (name, address, *("" for _ in _beside_callers())) for name, address in zip(names, addresses, strict=True)
+        ]
+    return table(("", "address", *_beside_callers()), rows)

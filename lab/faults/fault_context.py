@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lab.admin import AdminClient
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 from lab.routing.keys import HEADER
 from lab.runtime import make_runtime
 from lab.runtime.state import LabState
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.admin import ControlPlaneStatus
-    from lab.plan.units import Unit
+    from lab.roles import Unit
     from lab.runtime import Runtime
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
     from lab.faults.state import FaultRecord
-    from lab.plan.units import Unit
+    from lab.roles import Unit
     from lab.runtime.state import LabState
 
 BOTH = ("process", "compose")

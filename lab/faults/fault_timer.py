@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lab.faults.state import FaultStore
-from lab.plan.units import Port, Unit
+from lab.roles import Port, Unit
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState, Running
 

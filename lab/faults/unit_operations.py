@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.faults.journal import Journal
-from lab.plan import units
+from lab.plan import layout_of
+from lab.roles import MODEL
+from lab.roles.model import new_replica_name, replica
 from lab.runs.events import Event, append_event
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lab.plan.units import Unit
+    from lab.roles import Unit
     from lab.runtime import Runtime
     from lab.runtime.state import Running
 
@@ -123,9 +125,9 @@ class UnitOperations:
             names = [unit.name for unit in state.plan.units]
             new = []
             for _ in range(replicas - len(present)):
-                name = units.new_replica_name(cluster, names)
+                name = new_replica_name(cluster, names)
                 names.append(name)
-                new.append(units.replica(state.spec, cluster, name, site.port(name, "grpc"), site))
+                new.append(replica(layout_of(state.spec, site), cluster, name, site.port(name, "grpc")))
             with self._operation("scale", cluster, f"to {replicas} replicas", past="scaled"):
                 self._exchange(state, runtime, present[replicas:], new)
             return [unit.name for unit in [*present[:replicas], *new]]
@@ -146,12 +148,12 @@ class UnitOperations:
                 raise InputError(f"replace {unit}: is a {old.role}, not a model replica")
             _replicas(state, cluster)
             runtime = self._runtime(state)
-            name = units.new_replica_name(cluster, [each.name for each in state.plan.units])
+            name = new_replica_name(cluster, [each.name for each in state.plan.units])
             with self._operation("replace", unit, f"by {name}", past="replaced"):
                 if unit in state.running:
                     runtime.kill(state.running[unit])
                 site = runtime.site(state.plan)
-                new = units.replica(state.spec, cluster, name, site.take_over(old, name), site)
+                new = replica(layout_of(state.spec, site), cluster, name, site.take_over(old, name))
                 self._exchange(state, runtime, [old], [new])
             return name
 
@@ -182,7 +184,7 @@ class UnitOperations:
             runtime.remove(running)
         kept = [unit for unit in state.plan.units if unit not in old]
         # After the other models, so that the plan stays in starting order.
-        last = max((number for number, unit in enumerate(kept) if unit.role == "model"), default=0)
+        last = max((number for number, unit in enumerate(kept) if unit.role == MODEL), default=0)
         layout = replace(state.plan, units=(*kept[: last + 1], *new, *kept[last + 1 :]))
         state = state.with_plan(layout)
         runtime.prepare(layout, lambda _: None)

@@ -52,16 +52,15 @@ def sds_files(folder: str) -> dict[str, str]:
     }
 
 
-def sockets_of(role: str, folder: str, caller: str) -> Mapping[str, str]:
+def sockets_of(folder: str, caller: str) -> Mapping[str, str]:
     """The bootstrap's transport sockets, as JSON, by their names in the template.
 
     A sidecar is spoken to over its pod's loopback, in plaintext; from elsewhere, and to the central one, whoever comes
     shows who he is.
 
     Args:
-        role: ``sidecar`` or ``central-envoy``.
         folder: in which its :func:`sds_files` are; empty for plaintext.
-        caller: of a sidecar, beside whom it stands.
+        caller: the caller that a sidecar runs beside; empty for the Envoy that all callers share.
     """
     sockets = {"listener_match": {}, "listener_socket": _RAW, "outside_chain": None, "control_plane_socket": _RAW}
     if not folder:
@@ -72,7 +71,7 @@ def sockets_of(role: str, folder: str, caller: str) -> Mapping[str, str]:
     secured["typed_config"]["require_client_certificate"] = True
     control_plane = {"exact": Identity("control-plane", "control-plane").uri}
     sockets["control_plane_socket"] = _tls("UpstreamTlsContext", folder, control_plane)
-    if role != "sidecar":
+    if not caller:
         return {name: json.dumps(socket) for name, socket in {**sockets, "listener_socket": secured}.items()}
     sockets["listener_match"] = {"source_type": "SAME_IP_OR_LOOPBACK"}
     # The filters are the template's, under the name that they have there.

@@ -22,7 +22,7 @@ class Identity:
     """Who a unit is.
 
     Attributes:
-        role: as :class:`lab.plan.units.Unit` has it, or ``operator``.
+        role: as :class:`lab.roles.Unit` has it, or ``operator``.
         name: the unit's; of a model replica its cluster's, whose replicas are all the same to those who call them.
     """
 

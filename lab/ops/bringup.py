@@ -9,6 +9,7 @@ import getpass
 import urllib.request
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,7 +20,9 @@ from lab.checkers.plain import decide
 from lab.client.call import call
 from lab.client.headers import DEFAULT
 from lab.errors import CallError, LabNotRunningError, UnitError
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.plan import roles_of
+from lab.roles import CONTROL_PLANE, Probe
+from lab.topologies import TOPOLOGIES
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.client.call import CallOutcome
+    from lab.roles import Role
     from lab.routing.document import RouteTable, Source
     from lab.runtime import Runtime
     from lab.runtime.state import LabState
@@ -61,14 +65,8 @@ class StandUp:
             state = state.with_running(name, running)
             state.save(self.state_file)
         with AdminClient(state.plan.control_plane) as admin:
-            for what, still_missing in (
-                ("control plane", lambda: self._control_planes_missing(state)),
-                ("model replicas", lambda: self._replicas_missing(state)),
-                ("resolvers and gateways", lambda: self._nodes_missing(admin, state)),
-                ("Envoys", lambda: self._envoys_missing(state)),
-                ("callers", lambda: self._callers_missing(state)),
-            ):
-                self._wait_for_none(what, still_missing, state)
+            for role in roles_of(state.spec):
+                self._wait_for_none(role.title, partial(self._missing, role, state, admin), state)
         return state
 
     def publish(self, state: LabState, sources: Sequence[Source]) -> int:
@@ -83,20 +81,20 @@ class StandUp:
     def verify(self, state: LabState, table: RouteTable, revision: int) -> list[CallOutcome]:
         """Makes one call per topology and checks the answer against the rules in force.
 
-        Later than at the first revision ``direct`` is left out: its addresses are those of the first, and that they may
-        be wrong by now is what it is there to show.
+        After the first revision it skips topologies that follow no rules: their hard-coded addresses, which are those
+        of the first, may be wrong by then.
 
         Raises:
             UnitError: a call failed, or the wrong model version answered.
         """
         use_case, caller = _somebody_who_may_ask(table, state)
-        # Direct knows no rules: it is right only where none matches, as here.
+        # A topology that follows no rules is right only where none matches, as here.
         context = {"user_id": "u1", "caller": caller}
         expected = decide(table.document, use_case, context)
         outcomes = []
         for topology in state.topologies:
-            if topology == "direct" and revision > FIRST_REVISION:
-                self.say(f"not verifying direct: it does not follow, and revision {revision} is in force")
+            if revision > FIRST_REVISION and not TOPOLOGIES[topology].capabilities.follows_rules:
+                self.say(f"not verifying {topology}: it follows no rules, and revision {revision} is in force")
                 continue
             self.say(f"verifying {topology}")
             outcome = self._first_answer(state, caller, use_case, topology, context)
@@ -159,43 +157,44 @@ class StandUp:
         last_words = self.runtime.last_words(unit) or "without a word"
         return f"{unit} ended while starting: {last_words} (whole log: {self.runtime.log(unit)})"
 
-    @staticmethod
-    def _control_planes_missing(state: LabState) -> list[str]:
-        missing = []
-        for unit in state.plan.with_role(CONTROL_PLANE):
-            with AdminClient(unit.address) as admin:
-                try:
-                    admin.status(replicas=False)
-                except LabNotRunningError:
-                    missing.append(unit.name)
-        return missing
+    def _missing(self, role: Role, state: LabState, admin: AdminClient) -> list[str]:
+        """Names of a role's units that are not ready, as the role's probe sees it."""
+        units = state.plan.with_role(role.name)
+        if not units:
+            return []
+        match role.probe:
+            case Probe.ADMIN_API:
+                return [unit.name for unit in units if not _administers(unit.address)]
+            case Probe.REGISTERED:
+                registered = _registered(state)
+                return [unit.name for unit in units if unit.name not in registered]
+            case Probe.CONNECTED:
+                connected = {node.node for node in admin.status(replicas=False).nodes}
+                return [unit.name for unit in units if unit.name not in connected]
+            case Probe.HTTP_READY:
+                # The control plane lists an Envoy before it listens; its admin page says when it does.
+                return [unit.name for unit in units if unit.admin and not _is_live(unit.admin.outside)]
+            case Probe.GRPC_HEALTH:
+                states = self.runtime.states(state.running)  # a paused unit stays so, and is not waited for
+                return [unit.name for unit in units if states.get(unit.name) == "running" and not _serves(unit.address)]
 
-    @staticmethod
-    def _replicas_missing(state: LabState) -> list[str]:
-        """Each is to be known to each control plane."""
-        wanted, missing = state.plan.with_role("model"), set()
-        for control_plane in state.plan.with_role(CONTROL_PLANE) if wanted else ():
-            with AdminClient(control_plane.address) as admin:
-                registered = {replica.replica for replica in admin.status().replicas}
-            missing |= {unit.name for unit in wanted if unit.name not in registered}
-        return sorted(missing)
 
-    @staticmethod
-    def _nodes_missing(admin: AdminClient, state: LabState) -> list[str]:
-        connected = {node.node for node in admin.status(replicas=False).nodes}
-        wanted = [*state.plan.with_role("resolver"), *state.plan.with_role("gateway")]
-        return [unit.name for unit in wanted if unit.name not in connected]
+def _administers(address: str) -> bool:
+    with AdminClient(address) as admin:
+        try:
+            admin.status(replicas=False)
+        except LabNotRunningError:
+            return False
+    return True
 
-    @staticmethod
-    def _envoys_missing(state: LabState) -> list[str]:
-        # An Envoy that is not routed through is connected, too; but whether it listens it says itself.
-        return [unit.name for unit in state.plan.units if unit.admin and not _is_live(unit.admin.outside)]
 
-    def _callers_missing(self, state: LabState) -> list[str]:
-        # One of them is verified by a call, but whoever has a lab that is up may ask as any. A paused one stays so.
-        states = self.runtime.states(state.running)
-        callers = [unit for unit in state.plan.with_role("caller") if states.get(unit.name) == "running"]
-        return [unit.name for unit in callers if not _serves(unit.address)]
+def _registered(state: LabState) -> set[str]:
+    """Names of the replicas that every control plane lists."""
+    lists = []
+    for control_plane in state.plan.with_role(CONTROL_PLANE):
+        with AdminClient(control_plane.address) as admin:
+            lists.append({replica.replica for replica in admin.status().replicas})
+    return set.intersection(*lists)
 
 
 def _serves(address: str) -> bool:

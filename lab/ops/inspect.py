@@ -11,6 +11,7 @@ from lab.faults import AuditLog, Journal
 from lab.identity import OPERATOR
 from lab.ops.logs import lines_about
 from lab.ops.status import LabEndpoints, LabStatus, UnitStatus
+from lab.roles import CALLER, MODEL
 from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import LabState, Running
@@ -76,14 +77,14 @@ class Looking(ABC):
         state = LabState.of(self.folder)
         scheme = "https" if state.security == MTLS else "http"
         return LabEndpoints(
-            callers={unit.name: unit.address for unit in state.plan.with_role("caller")},
+            callers={unit.name: unit.address for unit in state.plan.with_role(CALLER)},
             clients=state.plan.clients,
             shared=Endpoints(
                 {
                     role: tuple(unit.address for unit in units)
                     for role in dict.fromkeys(unit.role for unit in state.plan.units)
                     if (units := [unit for unit in state.plan.with_role(role) if unit.pod not in state.plan.callers])
-                    and role != "model"
+                    and role != MODEL
                 }
             ),
             rest={unit.name: f"{scheme}://{unit.rest.outside}" for unit in state.plan.units if unit.rest},

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.plan.units import ACCESS_LOG
+from lab.roles import ACCESS_LOG, CALLER, MODEL, ROLES
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from lab.plan.units import Unit
+    from lab.roles import Unit
     from lab.runtime import Runtime
 
-# As a request meets them.
-_ON_THE_WAY = ("caller", "resolver", "gateway", "central-envoy", "sidecar", "model")
 # Every unit writes at least so often; what was written a moment ago may still be on its way to the file.
 _WRITTEN_WITHIN_S = 0.3
 _LOOKS = 4
@@ -45,9 +43,8 @@ def lines_about(request_id: str, units: Sequence[Unit], folder: Path, runtime: R
         folder: the lab's own.
         runtime: brings the logs there.
     """
-    writing = sorted(
-        (unit for unit in units if unit.logs_requests), key=lambda unit: (_ON_THE_WAY.index(unit.role), unit.name)
-    )
+    order = _order()
+    writing = sorted((unit for unit in units if unit.logs_requests), key=lambda unit: (order[unit.role], unit.name))
     found: list[LogLine] = []
     for _ in range(_LOOKS):
         before = found
@@ -59,10 +56,19 @@ def lines_about(request_id: str, units: Sequence[Unit], folder: Path, runtime: R
     return found
 
 
+def _order() -> dict[str, int]:
+    """Roles in the order in which a request meets them: caller, who is asked, who carries the payload, model."""
+    topologies = TOPOLOGIES.values()
+    asked = (role for each in topologies for role in each.asks)
+    between = (role for each in topologies for role in each.between)
+    return {role: number for number, role in enumerate(dict.fromkeys((CALLER, *asked, *between, MODEL)))}
+
+
 def _lines(request_id: str, unit: Unit, folder: Path) -> list[LogLine]:
     file = folder / "units" / unit.name / ACCESS_LOG
     if not file.exists():
         return []
     with file.open() as lines:
-        fields = [json.loads(line) for line in lines if request_id in line and line.endswith("\n")]
+        read = ROLES[unit.role].read_log_line
+        fields = [read(line) for line in lines if request_id in line and line.endswith("\n")]
     return [LogLine(unit.name, unit.role, each) for each in fields if each.get("request_id") == request_id]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.roles import CONTROL_PLANE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -68,4 +70,4 @@ class LabEndpoints:
     @property
     def control_plane(self) -> str:
         """The control plane; of several all, with commas between."""
-        return ",".join(self.shared.addresses_of("control-plane"))
+        return ",".join(self.shared.addresses_of(CONTROL_PLANE))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.admin import RevisionInfo
     from lab.client import Endpoints
     from lab.history import Record
-    from lab.plan.units import Unit
+    from lab.roles import Unit
     from lab.runs.folder import RunResult
     from lab.runtime import Runtime
     from lab.runtime.cancellation import Breaking

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lab.admin import RevisionInfo
     from lab.history import Record
-    from lab.plan.units import Unit
+    from lab.roles import Unit
 
 # Copies are made beside the requests: the last may still be on their way when the last request is answered.
 _SETTLED_WITHIN_S = 3.0

@@ -9,34 +9,23 @@ import os
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lab.errors import InputError
+from lab.roles import Site
 from lab.runtime.process import ProcessRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from lab.plan.units import Plan, Port, Unit
+    from lab.plan import Plan
+    from lab.roles import Port, Unit
     from lab.runtime.cancellation import Breaking
     from lab.runtime.state import Running
 
 __all__ = ["RUNTIMES", "Runtime", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
 
 
-class RuntimeSite(Protocol):
-    """Where a runtime puts things, also those that take another's place."""
-
-    @property
-    def visitor(self) -> str:
-        """See :class:`lab.plan.units.Site`."""
-
-    def port(self, unit: str, name: str, pod: str = "") -> Port:
-        """See :class:`lab.plan.units.Site`."""
-
-    def path(self, unit: str, file: str) -> str:
-        """See :class:`lab.plan.units.Site`."""
-
-    def identity(self, unit: str) -> str:
-        """See :class:`lab.plan.units.Site`."""
+class RuntimeSite(Site, Protocol):
+    """Where a runtime puts things, also those that replace others."""
 
     def take_over(self, old: Unit, name: str) -> Port:
         """The port of a unit that is gone, with its address, for another of that name."""

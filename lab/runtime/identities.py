@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lab.errors import InputError, LabError
 from lab.identity import OPERATOR, Identity
 from lab.identity import folder as folders
+from lab.roles import ROLES
 from lab.transport import Security
 from lab.transport.address_registry import Entry, register
 from lab.transport.security import MTLS
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from lab.identity.authority import Authority
     from lab.identity.folder import Term
-    from lab.plan.units import Unit
+    from lab.roles import Unit
 
 # Not where units' logs are, which outlive a lab that failed.
 _FOLDER = "pki"
@@ -113,5 +114,6 @@ class Identities:
 
 
 def _towards(unit: Unit, operator: Security) -> Security:
-    """Credentials for a unit. A sidecar takes plaintext over loopback, if that is this machine's and the sidecar's."""
-    return Security() if unit.role == "sidecar" and unit.port.inside == unit.port.outside else operator
+    """Credentials for a unit; none where it takes plaintext over a loopback that it shares with this process."""
+    beside = ROLES[unit.role].takes_plaintext_beside and unit.port.inside == unit.port.outside
+    return Security() if beside else operator

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 import psutil
 
 from lab.errors import InputError, UnitError
-from lab.plan.units import Port
+from lab.roles import Port
 from lab.runtime import ports
 from lab.runtime.cancellation import Breaking
 from lab.runtime.identities import Identities
@@ -31,7 +32,8 @@ from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from lab.plan.units import Plan, Unit
+    from lab.plan import Plan
+    from lab.roles import Unit
 
 _MARK = "LAB_UNIT"
 _STOP_TIMEOUT_S = 6.0
@@ -50,9 +52,9 @@ class ProcessSite:
         """Nobody comes from elsewhere."""
         return ""
 
-    def port(self, unit: str, name: str, pod: str = "") -> Port:
-        """``127.0.0.1:port`` for everybody; a port that is new to the plan is reserved on the way."""
-        del pod
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
+        """``127.0.0.1:port`` for all clients; reserves a port that is new to the plan."""
+        del pod, number  # all units share one address
         key = f"{unit}/{name}"
         if key not in self.ports:
             self.ports.update(ports.reserve([key], self.folder))
@@ -288,7 +290,9 @@ def _signal(running: Running, number: signal.Signals) -> None:
 
 
 def _executable(name: str) -> str:
-    return sys.executable if name == "python" else str(Path(sys.executable).parent / name)
+    if name == "python":
+        return sys.executable
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name) or name
 
 
 def _process(running: Running) -> psutil.Process | None:

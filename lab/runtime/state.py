@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
-from lab.plan.units import Plan, Port, Unit
+from lab.plan import Plan
+from lab.roles import Port, Unit
 from lab.runtime.identities import Identities
 from lab.spec import LabSpec
 

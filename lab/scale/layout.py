@@ -9,8 +9,8 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
-from lab.plan.control_planes import CONTROL_PLANE
-from lab.plan.units import Plan, Port, Unit, plan
+from lab.plan import Plan, plan
+from lab.roles import CONTROL_PLANE, Port, Unit
 from lab.routing.document import RouteTable
 from lab.spec import CallerSpec, LabSpec, SecuritySpec
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabNotRunningError, PublishError
 from lab.load.progress import nearest_rank
-from lab.plan.control_planes import CONTROL_PLANE
-from lab.plan.units import SHARED_RESOLVER
+from lab.roles import CONTROL_PLANE
+from lab.roles.resolver import SHARED_RESOLVER
 from lab.scale.churn import Churn, Published, moves
 from lab.scale.layout import HOST_ENVOY, MODEL_HOST
 from lab.scale.standing import standing

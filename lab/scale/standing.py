@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from lab.plan.units import Unit
+    from lab.roles import Unit
     from lab.scale.topology import Topology
 
 _ADMIN_S = 5.0

@@ -15,7 +15,7 @@ from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.multi_caller_plan import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
-from lab.plan.units import Port, Unit
+from lab.roles import Port, Unit
 from lab.runs.folder import DRIVER, PLAN, SPOOL, in_force
 from lab.scale.topology import CONTEXTS
 from lab.waiting import eventually

@@ -31,6 +31,11 @@ _HANDLERS_KEPT = 64
 _DENIED, _TOO_MUCH = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def roles_in(text: str) -> tuple[str, ...]:
+    """The roles in a command line's option, which has commas between them."""
+    return tuple(role for role in text.split(",") if role)
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Turns away whoever does not belong.
 

@@ -9,7 +9,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import CallError
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

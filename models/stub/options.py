@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
+from lab.transport.authorization import roles_in
 from models.stub.behaviour import Behaviour, parse_latency
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Options:
         control_plane: ``ip:port``.
         rest: ``ip:port`` to serve REST on; empty: it is not served.
         access_log: file that gets a line a request; None: there is none.
+        clients: roles that may send it requests, where peers prove who they are.
         behaviour: how it behaves at first.
         drain_s: longest time from SIGTERM to the end of the process, seconds.
         max_connection_age_s: clients are asked to connect anew after so many seconds; 0 for never.
@@ -41,6 +43,7 @@ class Options:
     max_connection_age_s: float
     rest: str = ""
     access_log: Path | None = None
+    clients: tuple[str, ...] = ()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         help="then clients are to connect anew; 0: never (%(default)s)",
+    )
+    add(
+        "--clients",
+        type=roles_in,
+        default=(),
+        metavar="ROLE,…",
+        help="roles that may send requests, where peers prove who they are; only the operator may if left out",
     )
     add("--access-log", type=Path, help="file that gets a line of JSON a request; left out, there is none")
     return parser
@@ -119,4 +129,5 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
         max_connection_age_s=parsed.max_connection_age_s,
         rest=parsed.rest,
         access_log=parsed.access_log,
+        clients=parsed.clients,
     )

@@ -47,10 +47,6 @@ _SERVICES = tuple(
 )
 
 
-_CLIENTS = ("sidecar", "central-envoy", "gateway", "caller")
-_ADMITS = {service: _CLIENTS if not service.endswith("StubControl") else () for service in _SERVICES}
-
-
 class Replica:
     """A replica that serves from :meth:`start` on.
 
@@ -65,9 +61,10 @@ class Replica:
         self._dials = Dials(options.behaviour)
         self._access_log = AccessLog(options.access_log)
         journal = Journal()
+        admits = {service: () if service.endswith("StubControl") else options.clients for service in _SERVICES}
         self._server, self._healthy = new_server(
             interceptors=self._access_log.interceptors,
-            admits=_ADMITS,
+            admits=admits,
             audit=Audited(options.replica, METHODS, journal),
             max_connection_age_s=options.max_connection_age_s,
         )
@@ -81,7 +78,7 @@ class Replica:
         self.desk = Desk(self._versions, self._dials, options.replica)
         self._ranking, self._fraud = Ranking(self.desk), Fraud(self.desk)
         ready = partial(is_serving, self._healthy)
-        self._rest = RestServer(rest_of(self._ranking, self._fraud, ready, guard_of(_ADMITS)))
+        self._rest = RestServer(rest_of(self._ranking, self._fraud, ready, guard_of(admits)))
         self.rest_port = 0
 
     async def start(self) -> None:

@@ -16,7 +16,7 @@ import grpc
 from lab.errors import CallError
 from lab.history import UNSENT, read_columns, read_parquet
 from lab.lab import Lab
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 from lab.runs import LoadOptions, background_load
 from lab.runs.events import lab_events
 from lab.runs.folder import HISTORY

@@ -8,8 +8,9 @@ import logging
 
 from lab.transport import listen, new_server, run_service
 from lab.transport.audit import Audited
+from lab.transport.authorization import roles_in
 from services.controlplane.api.audit import METHODS, AuditLog, described
-from services.controlplane.api.server import ADMITS, add_apis
+from services.controlplane.api.server import add_apis, admits
 from services.controlplane.publishing.publisher import Publisher, Timeouts
 from services.controlplane.registry.revisions import Registry
 
@@ -36,6 +37,18 @@ def _arguments() -> argparse.Namespace:
         default=0.0,
         help="seconds after which a cluster leaves an Envoy that does not use it; 0 for never (%(default)s)",
     )
+    for option, may in (
+        ("--rules-for", "subscribe to rules"),
+        ("--xds-for", "ask for xDS resources"),
+        ("--load-reports-from", "report their load"),
+    ):
+        parser.add_argument(
+            option,
+            type=roles_in,
+            default=(),
+            metavar="ROLE,…",
+            help=f"roles that may {may}, where peers prove who they are; only the operator may if left out",
+        )
     parser.add_argument(
         "--leave-behind",
         action="store_true",
@@ -53,7 +66,8 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     publisher.restore()
     audit_log = AuditLog(registry)
     audited = Audited("control-plane", METHODS, audit_log, described)
-    server, _ = new_server(keepalive=True, admits=ADMITS, audit=audited)
+    admitted = admits(rules=arguments.rules_for, xds=arguments.xds_for, load_reports=arguments.load_reports_from)
+    server, _ = new_server(keepalive=True, admits=admitted, audit=audited)
     add_apis(server, publisher, audit_log, clusters_idle_after_s=arguments.clusters_idle_after)
     # Before anybody comes here, the others are to wait for this one.
     while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store's business)

@@ -52,7 +52,11 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
 
     subscriber = Subscriber(
-        node=arguments.name, control_plane=arguments.control_plane, apply=apply, with_endpoints=True
+        node=arguments.name,
+        role="gateway",
+        control_plane=arguments.control_plane,
+        apply=apply,
+        with_endpoints=True,
     )
     rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy), guard_of(_ADMITS)))
     port = listen(server, arguments.listen)

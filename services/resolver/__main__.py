@@ -64,7 +64,10 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     await server.start()
     _log.info("%s serves on port %d for %s", arguments.name, port, arguments.owner or "everybody")
     async with log.running():
-        await run_beside(stop, Subscriber(node=arguments.name, control_plane=arguments.control_plane, apply=apply))
+        subscriber = Subscriber(
+            node=arguments.name, role="resolver", control_plane=arguments.control_plane, apply=apply
+        )
+        await run_beside(stop, subscriber)
         _log.info("%s stops", arguments.name)
         resolver.close()
         # Its clients have no other resolver to leave for; they live on their leases.

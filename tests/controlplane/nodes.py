@@ -115,7 +115,9 @@ class Follower:
         self.updates: list[rules_pb2.RulesUpdate] = []
         self.refuses = ""
         self.is_deaf = False
-        self._hello = rules_pb2.SubscribeRequest(node=node, with_endpoints=with_endpoints)
+        self._hello = rules_pb2.SubscribeRequest(
+            node=node, role="gateway" if with_endpoints else "resolver", with_endpoints=with_endpoints
+        )
         self._address = address
         self._task = asyncio.create_task(self._run())
 

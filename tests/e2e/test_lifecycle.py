@@ -14,7 +14,7 @@ import pytest
 
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.lab import CHECKOUT, Lab
-from lab.plan import units
+from lab.roles import _envoy
 from lab.runtime import ports
 from lab.waiting import eventually
 
@@ -160,7 +160,7 @@ def test_a_unit_that_cannot_start_is_named_with_its_last_words_and_nothing_is_le
 ) -> None:
     template = tmp_path / "broken.yaml"
     template.write_text("node: {id: [")
-    monkeypatch.setattr(units, "_ENVOY_TEMPLATE", template)
+    monkeypatch.setattr(_envoy, "_TEMPLATE", template)
     lab = new_lab()
 
     with pytest.raises(UnitError, match=r"homepage-sidecar ended while starting: .*") as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import CallError, InputError
-from lab.plan.units import ACCESS_LOG
+from lab.roles import ACCESS_LOG
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

@@ -155,7 +155,7 @@ def test_a_node_is_who_its_certificate_says(lab: Lab) -> None:
     assert "may not be node 'search-sidecar'" in reason
 
     with open_blocking_channel(control_plane, as_unit(lab, "homepage-resolver")) as channel:
-        hello = rules_pb2.SubscribeRequest(node="gateway-1", with_endpoints=True)
+        hello = rules_pb2.SubscribeRequest(node="gateway-1", role="gateway", with_endpoints=True)
         updates = rules_pb2_grpc.RulesStub(channel).Subscribe(iter([hello]), timeout=5)
         code, reason = refusal(lambda: next(updates))
     assert code is grpc.StatusCode.PERMISSION_DENIED

@@ -12,7 +12,7 @@ import pytest
 from lab.admin import RevisionInfo
 from lab.history import Record
 from lab.history.record import FIELD_TYPES, FIELDS
-from lab.plan.units import Port, Unit
+from lab.roles import Port, Unit
 from lab.runs.shadow_evidence import has_shadow, keep_copies
 from lab.transport import listen, new_server
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc

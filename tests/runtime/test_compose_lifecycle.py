@@ -116,7 +116,7 @@ def test_a_container_that_ends_while_starting_is_named_with_its_last_words(
 ) -> None:
     template = tmp_path / "broken.yaml"
     template.write_text("node: {id: [")
-    monkeypatch.setattr("lab.plan.units._ENVOY_TEMPLATE", template)
+    monkeypatch.setattr("lab.roles._envoy._TEMPLATE", template)
     lab = new_lab()
 
     with pytest.raises(UnitError, match=r"homepage-sidecar ended while starting: .*whole log: "):

@@ -99,7 +99,9 @@ class Node:
 
     @asynccontextmanager
     async def subscribed(self, control_plane: ControlPlane) -> AsyncIterator[None]:
-        subscriber = Subscriber(node="node", control_plane=control_plane.address, apply=self.apply, with_endpoints=True)
+        subscriber = Subscriber(
+            node="node", role="gateway", control_plane=control_plane.address, apply=self.apply, with_endpoints=True
+        )
         task = asyncio.create_task(subscriber.run())
         try:
             yield

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lab.faults import Fault
     from lab.lab import Lab
-    from lab.plan.units import Plan
+    from lab.plan import Plan
 
 CALLER, CLUSTER = "homepage", "ml-cluster-1"
 """Whose sidecar and resolver, and whose replicas, are harmed."""

@@ -14,7 +14,7 @@ import psutil
 
 from lab.errors import UnitError
 from lab.lab import DEFAULT_SPEC, Lab
-from lab.plan.units import Port, Unit
+from lab.roles import Port, Unit
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
 from lab.transport.security import PLAINTEXT

@@ -21,8 +21,8 @@ from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
 from lab.identity.envoy import sockets_of
 from lab.lab import CHECKOUT
 from lab.measure.compare import median, median_ratio
-from lab.plan.control_planes import xds_endpoints
 from lab.report.scales import logarithmic
+from lab.roles._envoy import xds_endpoints
 from lab.routing.keys import HEADER, routing_key
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from lab.transport import listen, new_server, open_channel
@@ -188,12 +188,13 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
         admin_port=admin_port,
         control_planes=xds_endpoints(place.control_plane),
         role="sidecar",
+        shared="",
         tenants="",
         access_log="/dev/null",
         secrets="",
         view_listener="",
         view_cluster="",
-        **sockets_of("sidecar", "", name),
+        **sockets_of("", name),
         **IN_BOOTSTRAP,
     )
     if kind == EAGER:

@@ -11,8 +11,8 @@ import grpc
 from lab.bench.harness.charts import chart_of_medians
 from lab.bench.harness.result import BenchResult, Claim
 from lab.measure.compare import median
-from lab.plan.control_planes import CONTROL_PLANE
 from lab.report.bars import Bound
+from lab.roles import CONTROL_PLANE
 from lab.routing.keys import HEADER
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually

@@ -10,7 +10,7 @@ from lab.faults.kinds.kill import KILL
 from lab.faults.kinds.pause import PAUSE
 from lab.faults.process_faults import observe_units
 from lab.faults.settings import LIGHT, MEDIUM, SEVERE, Number, Word, number
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.plan.units import plan
+from lab.plan import plan
 from lab.routing.document import read_path
 from lab.runtime.compose import document, image
 from lab.runtime.compose.site import ComposeSite
@@ -18,16 +18,17 @@ from lab.spec import override, read_spec
 from lab.transport.security import PLAINTEXT
 
 if TYPE_CHECKING:
-    from lab.plan.units import Plan, Port
+    from lab.plan import Plan
+    from lab.roles import Port
     from lab.spec import LabSpec
 
 
 class _FixedSite(ComposeSite):
     """The same ports on every machine, whoever has them there."""
 
-    def port(self, unit: str, name: str, pod: str = "") -> Port:
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
         self.published.setdefault(f"{unit}/{name}", FIRST + len(self.published))
-        return super().port(unit, name, pod)
+        return super().port(unit, name, pod, number)
 
 
 def standalone_document(site: ComposeSite, *, project: str, image_name: str, file: str) -> str:

@@ -12,16 +12,18 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lab.errors import LabError
-from lab.plan.control_planes import CONTROL_PLANE
+from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Probe
 from lab.runtime.compose import image
-from lab.runtime.compose.site import HOME, IDENTITY
+from lab.runtime.compose.site import ADMIN_PORT, HOME, IDENTITY
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.plan.units import Plan, Port, Unit
+    from lab.plan import Plan
+    from lab.roles import Port, Role, Unit
 
 NETWORK = "lab"
 FILES = "files"
@@ -29,25 +31,6 @@ FILES = "files"
 
 _FOLDER = image.CHECKOUT / "compose"
 _WIDTH = 110
-# What each profile stands up; a caller needs its pod in all of them.
-_EVERY = ("gateway", "gateway-header", "mesh", "proxyless", "all")
-_PROFILES = {
-    "control-plane": _EVERY,
-    "model": _EVERY,
-    "caller": _EVERY,
-    "gateway": ("gateway", "all"),
-    "central-envoy": ("gateway-header", "all"),
-    "resolver": ("gateway-header", "mesh", "proxyless", "all"),
-    "sidecar": ("mesh", "all"),
-}
-# Of what stands alone; a resolver does if callers share it.
-_TITLES = {
-    "control-plane": "Control plane",
-    "model": "Model clusters",
-    "gateway": "Gateways",
-    "central-envoy": "Central Envoy",
-    "resolver": "The resolver of all callers",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +76,10 @@ def render(layout: Plan, setting: Setting) -> str:
         autoescape=False,  # noqa: S701 (YAML, not HTML)
     )
     configs, names = _configs(layout.units)
+    roles = [ROLES[name] for name in dict.fromkeys(unit.role for unit in layout.units)]
     groups = [
-        {"title": title, "units": [unit for unit in layout.with_role(role) if unit.pod == unit.name]}
-        for role, title in _TITLES.items()
+        {"title": role.title, "units": [unit for unit in layout.with_role(role.name) if unit.pod not in layout.callers]}
+        for role in roles
     ]
     pods = [
         {"name": caller, "units": [unit for unit in layout.units if unit.pod == caller]} for caller in layout.callers
@@ -105,7 +89,9 @@ def render(layout: Plan, setting: Setting) -> str:
         groups=[group for group in groups if group["units"]],
         pods=pods,
         control_plane=layout.unit(CONTROL_PLANE),
-        profiles=_PROFILES,
+        roles=roles,
+        health=_health,
+        profiles={role.name: _profiles(role.name) for role in roles},
         home=HOME,
         identity=IDENTITY,
         visitor=next(setting.subnet.hosts()),
@@ -117,6 +103,17 @@ def render(layout: Plan, setting: Setting) -> str:
         image_label=image.LABEL,
         checkout=image.CHECKOUT if not setting.first_routes else "",
     )
+
+
+def _health(role: Role) -> str:
+    """The command in a container that says whether its unit is well."""
+    return f'http, "{ADMIN_PORT}", /ready' if role.probe is Probe.HTTP_READY else f'grpc, "{role.port}"'
+
+
+def _profiles(role: str) -> tuple[str, ...]:
+    """Names of the profiles that stand a role up: of each topology that needs it, and of all together."""
+    needing = [each.name for each in TOPOLOGIES.values() if role in (*each.roles, CALLER, MODEL, CONTROL_PLANE)]
+    return (*needing, "all")
 
 
 def write_files(layout: Plan, folder: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from lab.plan.units import Unit
+    from lab.roles import Unit
 
 # By image: to run something in a container takes twenty times as long as to ask for its log.
 _PYTHONS: dict[str, str] = {}

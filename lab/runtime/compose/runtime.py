@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from docker.errors import APIError, NotFound
 
 from lab.errors import LabError, SpecError
-from lab.plan.control_planes import CONTROL_PLANE
-from lab.plan.units import ACCESS_LOG
+from lab.roles import ACCESS_LOG, CONTROL_PLANE
 from lab.runtime import ports
 from lab.runtime.cancellation import Breaking
 from lab.runtime.compose import copying, document, engine, image, image_archive, subnets
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.plan.units import Plan, Unit
+    from lab.plan import Plan
+    from lab.roles import Unit
 
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6

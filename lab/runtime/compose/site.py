@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import UnitError
-from lab.plan.units import SHARED_RESOLVER, Port
+from lab.roles import Port
 from lab.runtime import ports
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.plan.units import Unit
+    from lab.roles import Unit
 
 HOME = "/var/lib/lab"
 """Where a unit finds its files, in its own container."""
@@ -25,11 +25,8 @@ HOME = "/var/lib/lab"
 IDENTITY = "/etc/lab/identity"
 """Where it finds its certificate, if there are any."""
 
-GRPC_PORT = 9000
-_USUAL_PORTS = {"grpc": GRPC_PORT, "rest": 9080, "admin": 9003}
-# In a pod several units share one address; the caller, whose pod it is, has the first port. A resolver has the same one
-# everywhere, so that it is looked at in the same way.
-_PORTS = {"resolver/grpc": 9001, f"{SHARED_RESOLVER}/grpc": 9001, "sidecar/grpc": 9002}
+ADMIN_PORT = 9003
+_USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": ADMIN_PORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +50,13 @@ class ComposeSite:
         """The engine's own address in the network: a published port leads there, and comes from it."""
         return str(next(self.subnet.hosts()))
 
-    def port(self, unit: str, name: str, pod: str = "") -> Port:
-        """Where a unit's port is; new ones are reserved on the way.
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
+        """Where a unit's port is; reserves one of this machine for a port that is new to the plan.
 
         Raises:
             UnitError: the network is full.
         """
-        number = _PORTS.get(f"{unit.removeprefix(f'{pod}-') if pod else unit}/{name}", _USUAL_PORTS[name])
+        number = number or _USUAL_PORTS[name]
         host = self._host(pod or unit)
         key = f"{unit}/{name}"
         if key not in self.published:

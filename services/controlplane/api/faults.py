@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from lab.routing.document import RouteTable
+from lab.transport.xds import ROLE as GRPC_CLIENT
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, rules_pb2
 from services.controlplane.publishing.rules_feed import whole_update
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
 _ANSWERED_WITHIN_S = 5.0
-_ENVOYS = ("sidecar", "central-envoy")
 _BROKEN = b'{"callers": ['
 
 
@@ -56,7 +56,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
 
     async def _offer_clusters(self, request: faults_pb2.OfferRequest, context: Context) -> tuple[int, list[Subscriber]]:
         store = self._publisher.fleet.store
-        nodes = _wanted(request, (each.node for each in store.subscribers if each.role in _ENVOYS))
+        nodes = _wanted(request, (each.node for each in store.subscribers if each.role != GRPC_CLIENT))
         generation, offered = store.offer_corrupt(nodes)
         if not offered:
             await _refuse(context, "no Envoy has a cluster yet; send a request through one first")

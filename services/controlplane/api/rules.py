@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from lab.identity import Identity
 from lab.transport import is_operator, peer_identity
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 
@@ -32,8 +33,8 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
         if hello is None:
             return
         identity = peer_identity(context)
-        if identity is not None and not is_operator(identity) and hello.node != identity.name:
-            reason = f"{identity.uri} may not be node {hello.node!r}"
+        if identity is not None and not is_operator(identity) and identity != Identity(hello.role, hello.node):
+            reason = f"{identity.uri} may not be node {hello.node!r} ({hello.role})"
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         async for update in self._feed.serve(hello, request_iterator, context.peer()):
             yield update

@@ -33,15 +33,24 @@ if TYPE_CHECKING:
     from services.controlplane.publishing.publisher import Publisher
 
 
-ADMITS: Mapping[str, Collection[str]] = {
-    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name: (),
-    faults_pb2.DESCRIPTOR.services_by_name["Faults"].full_name: (),
-    replicas_pb2.DESCRIPTOR.services_by_name["Replicas"].full_name: ("model",),
-    rules_pb2.DESCRIPTOR.services_by_name["Rules"].full_name: ("resolver", "gateway"),
-    ads_pb2.DESCRIPTOR.services_by_name["AggregatedDiscoveryService"].full_name: ("sidecar", "central-envoy", "caller"),
-    lrs_pb2.DESCRIPTOR.services_by_name["LoadReportingService"].full_name: ("sidecar", "central-envoy"),
-}
-"""Which roles may call what, where peers prove who they are; nobody but the operator may administer."""
+def admits(
+    *, rules: Collection[str], xds: Collection[str], load_reports: Collection[str]
+) -> Mapping[str, Collection[str]]:
+    """Which roles may call which service, where peers prove who they are; the operator alone may administer.
+
+    Args:
+        rules: roles that may subscribe to rules.
+        xds: roles that may ask for xDS resources.
+        load_reports: roles that may report their load.
+    """
+    return {
+        admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name: (),
+        faults_pb2.DESCRIPTOR.services_by_name["Faults"].full_name: (),
+        replicas_pb2.DESCRIPTOR.services_by_name["Replicas"].full_name: ("model",),
+        rules_pb2.DESCRIPTOR.services_by_name["Rules"].full_name: rules,
+        ads_pb2.DESCRIPTOR.services_by_name["AggregatedDiscoveryService"].full_name: xds,
+        lrs_pb2.DESCRIPTOR.services_by_name["LoadReportingService"].full_name: load_reports,
+    }
 
 
 def add_apis(

@@ -203,13 +203,12 @@ class RulesFeed:
         self, hello: rules_pb2.SubscribeRequest, requests: AsyncIterator[rules_pb2.SubscribeRequest], peer: str
     ) -> AsyncIterator[rules_pb2.RulesUpdate]:
         """One subscriber's stream after its first message, until either side ends it."""
-        role = "gateway" if hello.with_endpoints else "resolver"
-        feed = _Feed(hello.node or peer, role, with_endpoints=hello.with_endpoints)
+        feed = _Feed(hello.node or peer, hello.role, with_endpoints=hello.with_endpoints)
         feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
         feed.wake.set()
         self._feeds.add(feed)
         self.subscribers.add(feed)
-        log.info("%s %s connected", role, feed.node)
+        log.info("%s %s connected", feed.role, feed.node)
         reader = asyncio.create_task(self._read(requests, feed))
         try:
             while not reader.done():
@@ -223,7 +222,7 @@ class RulesFeed:
             reader.cancel()
             self._feeds.discard(feed)
             await self.subscribers.discard(feed)
-            log.info("%s %s disconnected", role, feed.node)
+            log.info("%s %s disconnected", feed.role, feed.node)
 
     async def _read(self, requests: AsyncIterator[rules_pb2.SubscribeRequest], feed: _Feed) -> None:
         try:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SHARED = "central-envoy"
 """Role of an Envoy that all callers send to."""
 
 
@@ -93,7 +92,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         subscriber = subscriber_of(first.node, context, "sidecar")
         identity = await checked(first.node, subscriber, context)
         socket = plaintext if identity is None else EnvoyTls(_said(first.node, "secrets"))
-        shared = subscriber.role == _SHARED
+        shared = bool(_said(first.node, "shared"))
         idle = Idle(self.clusters_idle_after_s)
         stream = DeltaStream(self._store, subscriber, socket, caller=caller_of(identity), shared=shared, idle=idle)
         self._envoys[subscriber.node] = stream

@@ -26,6 +26,7 @@ class SubscribeRequest(_message.Message):
     WITH_ENDPOINTS_FIELD_NUMBER: _builtins.int
     APPLIED_SEQUENCE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Set on the first message only."""
     with_endpoints: _builtins.bool
@@ -34,6 +35,8 @@ class SubscribeRequest(_message.Message):
     """Sequence number of the update that is now in force; absent on the first message."""
     error: _builtins.str
     """Why the update with that sequence number was refused; empty if it was applied."""
+    role: _builtins.str
+    """Set on the first message only: the subscriber's role, e.g. "gateway"."""
     def __init__(
         self,
         *,
@@ -41,10 +44,11 @@ class SubscribeRequest(_message.Message):
         with_endpoints: _builtins.bool = ...,
         applied_sequence: _builtins.int = ...,
         error: _builtins.str = ...,
+        role: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_sequence", b"applied_sequence", "error", b"error", "node", b"node", "with_endpoints", b"with_endpoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_sequence", b"applied_sequence", "error", b"error", "node", b"node", "role", b"role", "with_endpoints", b"with_endpoints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lab.plan.units import Port
+    from lab.roles._unit import Port
 
 _PAGE = "127.0.0.1:9004"
 _LOOKS = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")

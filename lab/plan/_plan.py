@@ -1,0 +1,96 @@
+"""From spec to plan: which units stand up, with which command each, and at which addresses they meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Layout
+from lab.routing.document import RouteTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lab.client import Endpoints
+    from lab.roles import Role, Site, Unit
+    from lab.spec import LabSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All units of a lab.
+
+    Attributes:
+        units: in the order of starting.
+        callers: caller → the addresses that it connects to.
+        clients: caller → the same addresses for programs on this machine.
+    """
+
+    units: tuple[Unit, ...]
+    callers: Mapping[str, Endpoints]
+    clients: Mapping[str, Endpoints]
+
+    def unit(self, name: str) -> Unit:
+        """The unit of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for unit in self.units:
+            if unit.name == name:
+                return unit
+        raise KeyError(name)
+
+    def with_role(self, role: str) -> list[Unit]:
+        """All units of a role."""
+        return [unit for unit in self.units if unit.role == role]
+
+    @property
+    def control_plane(self) -> str:
+        """Where programs on this machine reach the control plane; of several all, with commas between."""
+        return ",".join(unit.address for unit in self.with_role(CONTROL_PLANE))
+
+
+def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
+    """Lays the lab out: the units that all callers share, then caller by caller those beside it.
+
+    Args:
+        spec: what stands up.
+        table: the route table that is published first.
+        site: where things are.
+
+    Raises:
+        InputError: a topology has a role that is not known.
+    """
+    shared = _with_units(layout_of(spec, site, table), "")
+    units, callers, clients = shared.units, {}, {}
+    for caller in spec.callers:
+        beside = _with_units(shared, caller)
+        units += beside.units[len(shared.units) :]
+        callers[caller] = beside.endpoints(caller, lambda port: port.inside)
+        clients[caller] = beside.endpoints(caller, lambda port: port.outside)
+    return Plan(units, callers, clients)
+
+
+def roles_of(spec: LabSpec) -> tuple[Role, ...]:
+    """All roles of a lab, in the order in which their units start.
+
+    Raises:
+        InputError: a topology has a role that is not known.
+    """
+    return tuple(ROLES[name] for name in (CONTROL_PLANE, MODEL, *sorted(spec.roles), CALLER))
+
+
+def layout_of(spec: LabSpec, site: Site, table: RouteTable | None = None) -> Layout:
+    """A lab of which nothing is laid out yet; without a table, for units that need none, such as one more replica.
+
+    Raises:
+        InputError: a topology has a role that is not known.
+    """
+    return Layout(spec, table or RouteTable.from_document({}), site, roles_of(spec))
+
+
+def _with_units(lab: Layout, caller: str) -> Layout:
+    for role in lab.roles:
+        lab = replace(lab, units=(*lab.units, *role.units(lab, caller)))
+    return lab

@@ -1,0 +1,26 @@
+"""The roles that units play, one file each: a frozen :class:`Role` says everything that the rest of the lab derives.
+
+Here belongs how a unit of a role is started, found, probed, logged and accounted for. To add a role, add a file here,
+name its module by an entry point of the group ``routing_lab.roles``, or give the file to ``--plugin``.
+"""
+
+from lab.roles._registry import ROLES
+from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
+from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
+
+__all__ = [
+    "ACCESS_LOG",
+    "CALLER",
+    "CONTROL_PLANE",
+    "MODEL",
+    "ROLES",
+    "Follows",
+    "Layout",
+    "Placement",
+    "Port",
+    "Probe",
+    "Role",
+    "Site",
+    "Unit",
+    "python",
+]

@@ -1,0 +1,42 @@
+"""Where units find the control plane: one, or several that serve the revisions of one store.
+
+Several are written as one address, with commas between: a client takes the first that it reaches, or all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from lab.roles._unit import CONTROL_PLANE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.roles._unit import Port
+    from lab.spec import LabSpec
+
+T = TypeVar("T")
+
+_SEEN = ("inside", "outside")
+
+
+def names(spec: LabSpec) -> list[str]:
+    """Names of a lab's control planes."""
+    return [CONTROL_PLANE, *(f"{CONTROL_PLANE}-{number}" for number in range(2, spec.control_planes + 1))]
+
+
+def in_turn(entries: Sequence[T], unit: str) -> list[T]:
+    """The entries rotated by the unit's name, so that not all units go to the first."""
+    return _rotated(entries, sum(unit.encode()) % len(entries))
+
+
+def together(ports: Sequence[Port]) -> tuple[str, ...]:
+    """All names that stand for several control planes as one, one for each order; none if there is but one."""
+    if len(ports) == 1:
+        return ()
+    orders = [_rotated(ports, first) for first in range(len(ports))]
+    return tuple(sorted({",".join(getattr(port, seen) for port in its) for its in orders for seen in _SEEN}))
+
+
+def _rotated(entries: Sequence[T], first: int) -> list[T]:
+    return [*entries[first:], *entries[:first]]

@@ -1,0 +1,167 @@
+"""What a role says of itself, and what it lays its units out from."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.client import DirectTarget, Endpoints
+from lab.roles import _control_planes
+from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
+from lab.topologies import TOPOLOGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from lab.routing.document import RouteTable
+    from lab.spec import LabSpec
+
+
+class Placement(enum.Enum):
+    """Where the units of a role run."""
+
+    ALONE = "one unit, which all callers share"
+    REPLICATED = "several units, which all callers share"
+    BESIDE_CALLER = "one unit beside each caller, in its pod"
+
+
+class Follows(enum.Enum):
+    """What a unit receives from the control plane."""
+
+    NOTHING = "nothing"
+    RULES = "the stream of rules"
+    RULES_AND_ENDPOINTS = "the stream of rules, with the replicas of each routing key and the tenants' limits"
+    XDS = "xDS, as an Envoy does: clusters on demand, with load reports in return"
+    XDS_CLIENT = "xDS, as a gRPC library does"
+
+
+class Probe(enum.Enum):
+    """How `lab up` sees that a unit is ready."""
+
+    ADMIN_API = "the control plane's admin API answers"
+    REGISTERED = "every control plane lists the replica"
+    CONNECTED = "the control plane lists it among its nodes"
+    HTTP_READY = "its admin page answers GET /ready with 200"
+    GRPC_HEALTH = "its gRPC health service says SERVING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """One role: how its units are started, found, probed, logged and accounted for.
+
+    Attributes:
+        name: e.g. ``central-envoy``; also the role in its units' certificates.
+        title: what its units are called in messages and in the compose file, e.g. ``Gateways``.
+        placement: where its units run by default.
+        units: lays its units out. Gets the layout so far and a caller: empty for the units that all callers share, else
+            for those beside that caller.
+        probe: when a unit counts as ready.
+        follows: what a unit receives from the control plane, which admits it to that alone.
+        calls_models: whether models admit it.
+        takes_plaintext_beside: whether it takes plaintext from its own loopback where connections are secured.
+        read_log_line: one line of its access log as fields; ``request_id`` is among them.
+        port: its number in a container; units of one pod have different ones.
+        image: of its containers; the lab's own if empty.
+        cpus: processors that a container of it gets at most.
+        memory_mb: memory that a container of it gets at most, MB.
+        accounted_as: part to which reports charge its CPU time; its name if empty.
+    """
+
+    name: str
+    title: str
+    placement: Placement
+    units: Callable[[Layout, str], Iterable[Unit]]
+    probe: Probe = Probe.GRPC_HEALTH
+    follows: Follows = Follows.NOTHING
+    calls_models: bool = False
+    takes_plaintext_beside: bool = False
+    read_log_line: Callable[[str], Mapping[str, Any]] = json.loads
+    port: int = 9000
+    image: str = ""
+    cpus: float = 1
+    memory_mb: int = 256
+    accounted_as: str = ""
+
+    @property
+    def part(self) -> str:
+        """Part to which reports charge its CPU time."""
+        return self.accounted_as or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A lab as far as it is laid out.
+
+    Attributes:
+        spec: what stands up.
+        table: the route table that is published first. It names the clusters; callers of topologies that follow no
+            rules get their addresses from it.
+        site: where things are.
+        roles: all roles of this lab, in the order in which their units start.
+        units: those laid out so far: first those that all callers share, then those beside the present caller.
+    """
+
+    spec: LabSpec
+    table: RouteTable
+    site: Site
+    roles: tuple[Role, ...]
+    units: tuple[Unit, ...] = ()
+
+    @property
+    def secured(self) -> bool:
+        """Whether connections are secured."""
+        return self.spec.security.mode == "mtls"
+
+    @property
+    def apis(self) -> dict[str, str]:
+        """Each use case's API."""
+        return {name: use_case["api"] for name, use_case in self.table.document["use_cases"].items()}
+
+    def control_plane(self, unit: str) -> str:
+        """Where a unit finds the control plane; of several all, with commas between, in an order of this unit's."""
+        names = _control_planes.names(self.spec)
+        return ",".join(self.site.port(name, "grpc").inside for name in _control_planes.in_turn(names, unit))
+
+    def names_of(self, test: Callable[[Role], bool]) -> str:
+        """Names of this lab's roles that pass a test, with commas between, as services take them."""
+        return ",".join(role.name for role in self.roles if test(role))
+
+    def request_log(self, unit: str) -> dict[str, str]:
+        """The option by which a unit that logs requests only on demand writes its access log."""
+        return {"access_log": self.site.path(unit, ACCESS_LOG)} if self.spec.log_requests else {}
+
+    def endpoints(self, caller: str, seen: Callable[[Port], str]) -> Endpoints:
+        """The addresses of all that a caller may connect to.
+
+        Args:
+            caller: the caller; it gets several control planes in an order of its own.
+            seen: takes the address that counts, e.g. that for programs on this machine.
+        """
+        by_role: dict[str, list[str]] = {}
+        for unit in self.units:
+            if unit.role not in (CALLER, MODEL):
+                by_role.setdefault(unit.role, []).append(seen(unit.port))
+        if CONTROL_PLANE in by_role:
+            by_role[CONTROL_PLANE] = _control_planes.in_turn(by_role[CONTROL_PLANE], caller)
+        return Endpoints({role: tuple(addresses) for role, addresses in by_role.items()}, self._hard_coded(seen))
+
+    def _hard_coded(self, seen: Callable[[Port], str]) -> dict[str, DirectTarget]:
+        if all(TOPOLOGIES[name].capabilities.follows_rules for name in self.spec.topologies):
+            return {}
+        targets = {}
+        for name, use_case in self.table.document["use_cases"].items():
+            model, _, version = use_case["default"].partition("@")
+            cluster = self.table.document["models"][model]["versions"][version]["cluster"]
+            replicas = tuple(seen(unit.port) for unit in self.units if unit.cluster == cluster)
+            targets[name] = DirectTarget(model, version, replicas, cluster)
+        return targets
+
+
+def python(module: str, **options: Any) -> tuple[str, ...]:
+    """The command that runs a module with these options."""
+    argv = ["python", "-m", module]
+    for option, value in options.items():
+        argv += [f"--{option.replace('_', '-')}", str(value)]
+    return tuple(argv)

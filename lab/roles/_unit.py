@@ -1,0 +1,102 @@
+"""A unit: one process of a lab, with its command and its addresses; and the site that it runs at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from lab.identity import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CALLER, MODEL, CONTROL_PLANE = "caller", "model", "control-plane"
+"""Roles that every lab has, whatever its topologies."""
+ACCESS_LOG = "access.log"
+"""Name of the file in which a unit writes one line a request, if it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where one port of a unit is, as ``host:port``.
+
+    Attributes:
+        bind: for the unit itself.
+        inside: for other units: of its pod if it is in one, else of the whole lab.
+        outside: for programs on this machine.
+    """
+
+    bind: str
+    inside: str
+    outside: str
+
+
+class Site(Protocol):
+    """Where a runtime puts things."""
+
+    @property
+    def visitor(self) -> str:
+        """The address that programs of this machine come from; empty if units share its loopback."""
+
+    def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
+        """The address of a unit's port; the same at each call.
+
+        Args:
+            unit: the unit.
+            name: ``grpc``, ``admin`` or ``rest``.
+            pod: the caller that the unit runs beside, if it is in a pod.
+            number: of the port where units have network addresses of their own; the usual one of that name if 0.
+        """
+
+    def path(self, unit: str, file: str) -> str:
+        """Where a unit finds a file of its own."""
+
+    def identity(self, unit: str) -> str:
+        """The folder in which a unit finds its certificate, if there are any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One process.
+
+    Attributes:
+        name: unique within the lab.
+        role: name of its :class:`lab.roles.Role`.
+        argv: the command; ``python`` and ``envoy`` stand for those of the runtime.
+        port: where it serves.
+        admin: where its admin page is, if it has one.
+        files: name → content of what it needs to find at :meth:`Site.path`.
+        pod: the caller that it runs beside, its own name for a unit that runs alone.
+        cluster: of a model replica.
+        rest: where it serves REST, if it does.
+        together: names that stand for it and its peers as one; see ``lab.roles._control_planes``.
+        logs_requests: whether it writes :data:`ACCESS_LOG`.
+    """
+
+    name: str
+    role: str
+    argv: tuple[str, ...]
+    port: Port
+    admin: Port | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    pod: str = ""
+    cluster: str = ""
+    rest: Port | None = None
+    together: tuple[str, ...] = ()
+    logs_requests: bool = False
+
+    @property
+    def address(self) -> str:
+        """``host:port`` at which programs on this machine reach it."""
+        return self.port.outside
+
+    @property
+    def identity(self) -> Identity:
+        """Its identity; all control planes share one, as each may take over from the others."""
+        return Identity(self.role, CONTROL_PLANE if self.role == CONTROL_PLANE else self.cluster or self.name)
+
+    @property
+    def hosts(self) -> set[str]:
+        """All hosts and names by which clients reach it; none of a unit that serves nothing."""
+        addresses = (self.port.inside, self.port.outside)
+        return {address.rsplit(":", 1)[0] for address in addresses if address}.union(self.together)

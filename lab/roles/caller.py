@@ -1,0 +1,46 @@
+"""Callers: services that answer a user's page by asking models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from lab.roles._role import Follows, Layout, Placement, Role, python
+from lab.roles._unit import CALLER, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CONFIG = "caller.json"
+
+
+def _units(lab: Layout, caller: str) -> Iterator[Unit]:
+    if not caller:
+        return
+    port = lab.site.port(caller, "grpc", caller)
+    config = {
+        "endpoints": asdict(lab.endpoints(caller, lambda port: port.inside)),
+        "topologies": list(lab.spec.topologies),
+        "page": lab.spec.callers[caller].page,
+        "apis": lab.apis,
+    }
+    argv = python(
+        "services.caller",
+        name=caller,
+        listen=port.bind,
+        config=lab.site.path(caller, _CONFIG),
+        **lab.request_log(caller),
+    )
+    files = {_CONFIG: json.dumps(config, indent=1)}
+    yield Unit(caller, CALLER, argv, port, files=files, pod=caller, logs_requests=lab.spec.log_requests)
+
+
+ROLE = Role(
+    name=CALLER,
+    title="Callers",
+    placement=Placement.BESIDE_CALLER,
+    units=_units,
+    follows=Follows.XDS_CLIENT,
+    calls_models=True,
+)

@@ -1,0 +1,34 @@
+"""The one Envoy that all callers share, which routes their requests by the header."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.roles._envoy import envoy
+from lab.roles._role import Follows, Placement, Probe, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.roles._role import Layout
+    from lab.roles._unit import Unit
+
+
+_NAME = "central-envoy"
+
+
+def _units(lab: Layout, caller: str) -> Iterator[Unit]:
+    if not caller:
+        yield envoy(lab, _NAME, _NAME, lab.site.port(_NAME, "grpc"))
+
+
+ROLE = Role(
+    name=_NAME,
+    title="Central Envoy",
+    placement=Placement.ALONE,
+    units=_units,
+    probe=Probe.HTTP_READY,
+    follows=Follows.XDS,
+    calls_models=True,
+    memory_mb=512,
+)

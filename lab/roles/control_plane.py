@@ -1,0 +1,54 @@
+"""The control plane: keeps the revisions, and distributes rules and xDS resources to the nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.roles import _control_planes
+from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
+from lab.roles._unit import CONTROL_PLANE, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RULES = (Follows.RULES, Follows.RULES_AND_ENDPOINTS)
+_XDS = (Follows.XDS, Follows.XDS_CLIENT)
+
+
+def _units(lab: Layout, caller: str) -> Iterator[Unit]:
+    if caller:
+        return
+    spec, site = lab.spec, lab.site
+    names = _control_planes.names(spec)
+    together = _control_planes.together([site.port(name, "grpc") for name in names])
+    for name in names:
+        port = site.port(name, "grpc")
+        argv, files = (
+            python(
+                "services.controlplane",
+                listen=port.bind,
+                **({"name": name} if together else {}),
+                clusters_idle_after=f"{spec.clusters_idle_after_s:g}",
+                rules_for=lab.names_of(lambda role: role.follows in _RULES),
+                xds_for=lab.names_of(lambda role: role.follows in _XDS),
+                load_reports_from=lab.names_of(lambda role: role.follows is Follows.XDS),
+            ),
+            {},
+        )
+        if spec.store:  # its password must appear in no list of processes
+            argv, files = (*argv, f"@{site.path(name, 'store')}"), {"store": f"--registry\n{spec.store}"}
+        else:
+            argv = (*argv, "--registry", site.path(CONTROL_PLANE, "registry.sqlite"))
+        yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name, together=together)
+
+
+ROLE = Role(
+    name=CONTROL_PLANE,
+    title="Control plane",
+    placement=Placement.ALONE,
+    units=_units,
+    probe=Probe.ADMIN_API,
+    cpus=2,
+    memory_mb=512,
+    accounted_as="control plane",
+)

@@ -1,0 +1,41 @@
+"""The API gateway: authenticates, applies the rules, limits tenants, and forwards to a replica."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
+from lab.roles._unit import ACCESS_LOG, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAME = "gateway"
+
+
+def _units(lab: Layout, caller: str) -> Iterator[Unit]:
+    for number in range(1, lab.spec.gateway.replicas + 1) if not caller else ():
+        name = f"{_NAME}-{number}"
+        port, rest = lab.site.port(name, "grpc"), lab.site.port(name, "rest")
+        argv = python(
+            "services.gateway",
+            name=name,
+            listen=port.bind,
+            rest=rest.bind,
+            control_plane=lab.control_plane(name),
+            replicas=lab.spec.gateway.replicas,
+            access_log=lab.site.path(name, ACCESS_LOG),
+        )
+        yield Unit(name, _NAME, argv, port, pod=name, rest=rest, logs_requests=True)
+
+
+ROLE = Role(
+    name=_NAME,
+    title="Gateways",
+    placement=Placement.REPLICATED,
+    units=_units,
+    probe=Probe.CONNECTED,
+    follows=Follows.RULES_AND_ENDPOINTS,
+    calls_models=True,
+    memory_mb=512,
+)

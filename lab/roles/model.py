@@ -1,0 +1,61 @@
+"""Model replicas: stub model servers, several to a cluster."""
+
+from __future__ import annotations
+
+from itertools import count, islice, product
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from lab.roles._role import Layout, Placement, Probe, Role, python
+from lab.roles._unit import MODEL, Port, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+
+def _units(lab: Layout, caller: str) -> Iterator[Unit]:
+    if caller:
+        return
+    for cluster, replicas in {**lab.spec.idle_clusters, **lab.table.clusters}.items():
+        for name in islice(_names(cluster), replicas):
+            yield replica(lab, cluster, name, lab.site.port(name, "grpc"))
+
+
+def replica(lab: Layout, cluster: str, name: str, port: Port) -> Unit:
+    """One replica of a model cluster."""
+    rest = lab.site.port(name, "rest")
+    argv = python(
+        "models.stub",
+        cluster=cluster,
+        replica=name,
+        listen=port.bind,
+        rest=rest.bind,
+        advertise=port.inside,
+        control_plane=lab.control_plane(name),
+        clients=lab.names_of(lambda role: role.calls_models),
+        **lab.spec.stub.model_dump(exclude_defaults=True),
+        **lab.request_log(name),
+    )
+    return Unit(name, MODEL, argv, port, pod=name, cluster=cluster, rest=rest, logs_requests=lab.spec.log_requests)
+
+
+def new_replica_name(cluster: str, taken: Collection[str]) -> str:
+    """The first name for a replica of the cluster that no unit has."""
+    return next(name for name in _names(cluster) if name not in taken)
+
+
+def _names(cluster: str) -> Iterator[str]:
+    """``ml-cluster-1-a`` … ``-z``, ``-aa`` …."""
+    for length in count(1):
+        for letters in product(ascii_lowercase, repeat=length):
+            yield f"{cluster}-{''.join(letters)}"
+
+
+ROLE = Role(
+    name=MODEL,
+    title="Model clusters",
+    placement=Placement.REPLICATED,
+    units=_units,
+    probe=Probe.REGISTERED,
+    accounted_as="models",
+)

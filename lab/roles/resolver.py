@@ -1,0 +1,44 @@
+"""The resolver: answers where a request goes, with a lease; beside each caller, or one that all callers share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
+from lab.roles._unit import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHARED_RESOLVER = "shared-resolver"
+"""Name of the unit that all callers share."""
+_NAME, _PORT = "resolver", 9001
+
+
+def _units(lab: Layout, caller: str) -> Iterator[Unit]:
+    if bool(caller) is (lab.spec.resolver == "shared"):
+        return
+    name = f"{caller}-{_NAME}" if caller else SHARED_RESOLVER
+    port = lab.site.port(name, "grpc", caller, _PORT)
+    argv = python(
+        "services.resolver",
+        name=name,
+        **({"owner": caller} if caller else {}),
+        listen=port.bind,
+        control_plane=lab.control_plane(name),
+        lease_ttl=lab.spec.leases.ttl_s,
+        max_stale=lab.spec.leases.max_stale_s,
+        **lab.request_log(name),
+    )
+    yield Unit(name, _NAME, argv, port, pod=caller or name, logs_requests=lab.spec.log_requests)
+
+
+ROLE = Role(
+    name=_NAME,
+    title="Resolvers",
+    placement=Placement.BESIDE_CALLER,
+    units=_units,
+    probe=Probe.CONNECTED,
+    follows=Follows.RULES,
+    port=_PORT,
+)

@@ -1,0 +1,37 @@
+"""The Envoy beside each caller, which routes the caller's requests by their header."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.identity import sidecar_of
+from lab.roles._envoy import envoy
+from lab.roles._role import Follows, Placement, Probe, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.roles._role import Layout
+    from lab.roles._unit import Unit
+
+
+_NAME, _PORT = "sidecar", 9002
+
+
+def _units(lab: Layout, caller: str) -> Iterator[Unit]:
+    if caller:
+        name = sidecar_of(caller).name
+        yield envoy(lab, name, _NAME, lab.site.port(name, "grpc", caller, _PORT), caller)
+
+
+ROLE = Role(
+    name=_NAME,
+    title="Sidecars",
+    placement=Placement.BESIDE_CALLER,
+    units=_units,
+    probe=Probe.HTTP_READY,
+    follows=Follows.XDS,
+    calls_models=True,
+    takes_plaintext_beside=True,
+    port=_PORT,
+)
