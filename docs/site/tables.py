@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,8 @@ from lab.topologies import TOPOLOGIES, Support
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from lab.checkers import Checker
 
 RESILIENCE = (
     *("deadlines", "retries", "retry_budget", "per_try_timeout", "attempts_reported", "hedging", "outlier_ejection"),
@@ -33,7 +33,10 @@ def tables() -> dict[str, str]:
         ),
         "capabilities": _support(others),
         "resilience": _support(RESILIENCE),
-        "checkers": _table(("checker", "asks"), ((f"`{name}`", _asks(name)) for name in CHECKERS)),
+        "checkers": _table(
+            ("checker", "question", "judges"),
+            ((f"`{each.name}`", each.question, _judges(each)) for each in CHECKERS.values()),
+        ),
         "faults": faults_page.table().strip(),
     }
 
@@ -46,10 +49,8 @@ def main() -> None:
             print(f"written: {page.relative_to(CHECKOUT)}")  # noqa: T201 (a command prints)
 
 
-def _asks(checker: str) -> str:
-    """The question that a checker's module begins with."""
-    text = inspect.getdoc(sys.modules[CHECKERS[checker].__module__]) or ""
-    return text.partition("\n\n")[0].replace("\n", " ")
+def _judges(checker: Checker) -> str:
+    return f"runs with {checker.subject}" if checker.subject else "every run"
 
 
 def _capabilities() -> list[str]:

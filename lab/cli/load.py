@@ -17,7 +17,8 @@ from lab.cli.output import console, print_json, progress_console, table
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
-from lab.runs import LoadOptions, TogetherResult, judge, load_checker, runs_in
+from lab.registry import add_plugins
+from lab.runs import LoadOptions, TogetherResult, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def check(
         Path, typer.Argument(help="Folder of a run, or of runs at the same time, e.g. runs/default/latest.")
     ],
     checker: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A checker of your own, as well: a Python file.")
+        list[Path] | None, typer.Option(metavar="FILE", help="A Python file that adds a checker, as --plugin does.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -144,12 +145,25 @@ def check(
     """
     folder = run_dir.resolve()
     runs = runs_in(folder)
-    checkers = {**CHECKERS, **dict(load_checker(file) for file in checker or ())}
+    for file in checker or ():
+        add_checker(file)
     if runs == [folder]:
-        _finish(judge(folder, checkers=checkers), as_json=as_json)
+        _finish(judge(folder), as_json=as_json)
     else:
-        judged = tuple(judge(each, checkers=checkers) for each in runs)
+        judged = tuple(judge(each) for each in runs)
         _finish_together(TogetherResult(folder, judged), as_json=as_json)
+
+
+def add_checker(file: Path) -> None:
+    """Adds the checker that a file defines to those that judge runs.
+
+    Raises:
+        InputError: the file cannot be run, or defines none.
+    """
+    before = set(CHECKERS)
+    add_plugins([file])
+    if set(CHECKERS) == before:
+        raise InputError(f"--checker: {file}: defines no new Checker; see docs/extending/checker.md")
 
 
 def _finish_together(result: TogetherResult, *, as_json: bool) -> None:

@@ -8,7 +8,6 @@ from lab.runs.drive import LoadOptions, Stage, drive
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
 from lab.runs.parallel import TogetherResult, drive_together, runs_in
-from lab.runs.plugin import load_checker
 
 __all__ = [
     "LoadOptions",
@@ -20,6 +19,5 @@ __all__ = [
     "drive",
     "drive_together",
     "judge",
-    "load_checker",
     "runs_in",
 ]

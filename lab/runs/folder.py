@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from lab.checkers import CHECKERS, Evidence, Outcome, RevisionInForce, Verdict, Violation, check, combine
+from lab.checkers import Evidence, Outcome, RevisionInForce, Verdict, Violation, check, combine
 from lab.errors import RunError
 from lab.history import read_parquet, read_spool, write_parquet
 from lab.load.arrivals import Trace
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from lab.admin import RevisionInfo
-    from lab.checkers import Checker
     from lab.history import Record
     from lab.load.arrivals import Schedule
     from lab.load.plan import LoadPlan
@@ -198,15 +197,12 @@ def machine_card(ground: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def judge(
-    folder: Path, records: Sequence[Record] | None = None, checkers: Mapping[str, Checker] = CHECKERS
-) -> RunResult:
-    """Looks at a run's folder, and at nothing else, and says what it shows.
+def judge(folder: Path, records: Sequence[Record] | None = None) -> RunResult:
+    """Judges a run by its folder, and by nothing else.
 
     Args:
         folder: of the run.
-        records: its history, for whoever has read it already.
-        checkers: who judges it.
+        records: its history, if the caller has read it already.
 
     Raises:
         RunError: something is missing or cannot be read.
@@ -214,7 +210,7 @@ def judge(
     plan = plan_of(folder)
     schedule = plan.schedule() if plan.scheduled else None
     evidence = evidence_of(folder, plan, schedule, records)
-    verdicts = tuple(check(evidence, checkers))
+    verdicts = tuple(check(evidence))
     summary = summarize(evidence.records, schedule, came_due=evidence.planned)
     return RunResult(folder, summary, verdicts, combine(verdicts))
 

@@ -115,7 +115,7 @@ def _check(
         planned=sum(map(len, schedules)),
         offered_rate=sum(each.offered_rps or 0.0 for each in schedules),
     )
-    return check(evidence, {name: CHECKERS[name] for name in names})
+    return check(evidence, [CHECKERS[name] for name in names])
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import accounting
+from lab.checkers.kinds import accounting
 
 if TYPE_CHECKING:
     from collections.abc import Callable

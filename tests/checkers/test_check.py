@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lab.checkers import CHECKERS, Outcome, RevisionInForce, Verdict, check, combine
+from lab.checkers import CHECKERS, Checker, Outcome, RevisionInForce, Verdict, check, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     Table = Callable[..., dict[str, Any]]
 
 
-ALWAYS = ["accounting", "driver", "routing", "tear", "origin"]
+ALWAYS = [checker.name for checker in CHECKERS.values() if not checker.subject]
+ABSENT = Checker(name="absent", question="Is it there?", subject="nothing", check=lambda _: None)
 
 
 def test_a_good_run_is_valid_by_all_checkers(make_record: Make, make_evidence: Prove) -> None:
@@ -59,8 +60,13 @@ def test_a_run_with_every_subject_is_judged_by_every_checker(
 
 
 def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown(make_evidence: Prove) -> None:
-    assert check(make_evidence([]), {"absent": lambda _: None}) == []
-    assert combine(check(make_evidence([]), {"absent": lambda _: None})) == "unknown"
+    assert check(make_evidence([]), [ABSENT]) == []
+    assert combine(check(make_evidence([]), [ABSENT])) == "unknown"
+
+
+def test_a_checker_of_every_run_that_gives_no_verdict_is_unknown(make_evidence: Prove) -> None:
+    (verdict,) = check(make_evidence([]), [replace(ABSENT, subject="")])
+    assert verdict.outcome == Outcome.UNKNOWN
 
 
 def test_one_misroute_makes_a_run_invalid(make_record: Make, make_evidence: Prove) -> None:
@@ -75,7 +81,7 @@ def test_a_checker_that_throws_is_unknown(make_record: Make, make_evidence: Prov
     def throws(_: Evidence) -> Verdict:
         raise KeyError("gone")
 
-    verdicts = check(make_evidence([make_record(0)]), {"throws": throws})
+    verdicts = check(make_evidence([make_record(0)]), [Checker(name="throws", question="Does it?", check=throws)])
     assert [Verdict("throws", Outcome.UNKNOWN, "the checker failed: KeyError: 'gone'")] == verdicts
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkers import driver
+from lab.checkers.kinds import driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.checkers import Outcome
-from lab.checkers.origin import check
+from lab.checkers.kinds.origin import check
 from lab.history import NONE_SEEN
 
 if TYPE_CHECKING:

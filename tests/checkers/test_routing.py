@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import RevisionInForce, routing
+from lab.checkers import RevisionInForce
+from lab.checkers.kinds import routing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

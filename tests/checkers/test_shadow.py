@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import RevisionInForce, shadow
+from lab.checkers import RevisionInForce
+from lab.checkers.kinds import shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

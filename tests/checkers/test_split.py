@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import RevisionInForce, split
+from lab.checkers import RevisionInForce
+from lab.checkers.kinds import split
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import RevisionInForce, staleness
+from lab.checkers import RevisionInForce
+from lab.checkers.kinds import staleness
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkers import RevisionInForce, stickiness
+from lab.checkers import RevisionInForce
+from lab.checkers.kinds import stickiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.checkers import tear
+from lab.checkers.kinds import tear
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -109,7 +109,7 @@ def test_a_checker_of_ones_own_judges_beside_the_labs(
 ) -> None:
     run = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=1))
 
-    patient = _judged(run_lab(None, "check", str(run.folder), "--checker", str(EXAMPLES / "patience.py"), "--json"))
+    patient = _judged(run_lab(None, "check", str(run.folder), "--plugin", str(EXAMPLES / "patience.py"), "--json"))
     hasty = tmp_path / "hasty.py"
     hasty.write_text((EXAMPLES / "patience.py").read_text().replace("LIMIT_MS = 1_000.0", "LIMIT_MS = 0.001"))
     impatient = _judged(run_lab(None, "check", str(run.folder), "--checker", str(hasty), "--json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.verdict import Outcome, Verdict
 from lab.history import UNSENT
 
@@ -69,3 +70,10 @@ def _rate(times_ns: Sequence[int]) -> float | None:
 
 def _p99(values: Sequence[int]) -> int:
     return sorted(values)[ceil(0.99 * len(values)) - 1]
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Did the driver send the planned requests at their planned times?",
+    check=check,
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.in_force import InForce, by_chosen_model, reference, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, sigmas, tail
@@ -164,3 +165,11 @@ def _verdict(both: int, moved: int, changes: Sequence[str], violations: Sequence
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} wrongly; {summary}", tuple(violations))
     return Verdict(NAME, Outcome.VALID, summary)
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="When the rules change, do exactly those units change their version that must?",
+    subject="two revisions",
+    check=check,
+)

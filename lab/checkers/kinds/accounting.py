@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import UNSENT
 
@@ -70,3 +71,10 @@ def _backwards(record: Record) -> str:
     if record.done_ns < record.sent_ns:
         return f"done {record.sent_ns - record.done_ns} ns before it was sent"
     return ""
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Is every planned request in the history exactly once, with possible times?",
+    check=check,
+)

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.in_force import InForce, by_chosen_model, reference
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import UNSENT
@@ -140,3 +141,11 @@ def _slowest(in_force: InForce, records: Iterable[Record]) -> list[str]:
 
 def _ms(time_ns: int) -> str:
     return f"{time_ns / _NS_PER_MS:.1f} ms"
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Once a revision has converged, does no answer follow the previous one?",
+    subject="a revision that was replaced",
+    check=check,
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import NONE_SEEN
 
@@ -57,3 +58,10 @@ def _objection(record: Record) -> str:
     if record.seen_tenant != record.tenant:
         return f"sent for tenant {record.tenant!r}, and {who} saw {record.seen_tenant!r}"
     return ""
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Did the models see the traffic origin and the tenant that were sent?",
+    check=check,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.in_force import InForce, by_chosen_model, reference, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
@@ -64,3 +65,11 @@ def check(evidence: Evidence) -> Verdict | None:
 def _in_words(rules: Rules, record: Record) -> str:
     fields = ((field, getattr(record, field)) for field in rules.reads(record.use_case))
     return f"{record.use_case} for " + ", ".join(f"{field} {value}" for field, value in fields if value)
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Does a unit always get the same version under one revision?",
+    subject="a split or an experiment",
+    check=check,
+)

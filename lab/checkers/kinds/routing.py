@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.in_force import InForce, Rules, reference
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import UNSENT
@@ -143,3 +144,10 @@ def _chains_in_words(record: Record, rules: Iterable[Rules]) -> str:
 
 def _who(want: Expected) -> str:
     return f"{reference(want)} on {want.cluster}" if want.status == "OK" else want.status
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Did a model version answer that the rules in force allow, and does the score prove it?",
+    check=check,
+)

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.in_force import InForce, by_chosen_model, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
@@ -144,3 +145,11 @@ def _summary(tally: _Tally, *, repeated: int) -> str:
     if tally.copies:
         text += f"; {len(tally.copies)} of requests that the history does not know"
     return text
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Did each request that a shadow samples bring exactly one copy, and no other request any?",
+    subject="a shadow",
+    check=check,
+)

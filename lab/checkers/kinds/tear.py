@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -38,3 +39,10 @@ def check(evidence: Evidence) -> Verdict:
         return Verdict(NAME, Outcome.UNKNOWN, "no model answered, so nothing is shown")
     summary = f"{len(torn)} torn of {answered} answers, {compared} of which carry the routing key of their decision"
     return Verdict(NAME, Outcome.INVALID if torn else Outcome.VALID, summary, tuple(torn))
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Did header and body of every answered request name the same model version?",
+    check=check,
+)

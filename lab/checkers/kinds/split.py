@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lab.checkers.checker import Checker
 from lab.checkers.in_force import InForce, by_chosen_model, reference
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, least_trials, sigmas, tail
@@ -166,3 +167,11 @@ def _enough(claim: _Claim) -> int:
 def _violation(share: _Share) -> Violation:
     record = share.claim.examples.get(share.arm, share.claim.first)
     return Violation(NAME, record.sequence, record.request_id, str(share))
+
+
+CHECKER = Checker(
+    name=NAME,
+    question="Does each arm get its share of the units, to 5 sigma?",
+    subject="a split, an experiment or a sampled shadow",
+    check=check,
+)

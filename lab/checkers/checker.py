@@ -1,0 +1,30 @@
+"""What a checker is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.checkers.evidence import Evidence
+    from lab.checkers.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checker:
+    """A checker: a file that defines such a value adds one, see :mod:`lab.checkers.kinds`.
+
+    Attributes:
+        name: as its verdicts have it.
+        question: that it answers about a run, in one sentence.
+        subject: what a run must contain to be judged, e.g. ``a shadow``; empty for a checker that judges every run.
+        check: judges a run by its evidence. Only a checker with a subject may return None: the run does not contain
+            the subject at all. If the run contains too little of it, the verdict is unknown.
+    """
+
+    name: str
+    question: str
+    subject: str = ""
+    check: Callable[[Evidence], Verdict | None]
