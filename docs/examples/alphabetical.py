@@ -16,7 +16,7 @@ from lab.routing.keys import HEADER
 from lab.transport import listen, new_server, run_service
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.stub.admission import Refused, select
-from models.stub.behaviour import Behaviour, Dials
+from models.stub.behaviour import Behaviour, LiveBehaviour
 from models.stub.registration import Registration
 from models.stub.versions import Identity, Versions
 
@@ -42,12 +42,12 @@ class Alphabetical(ranking_pb2_grpc.RankingServicer):
         keys = [str(value) for name, value in context.invocation_metadata() or () if name == HEADER]
         try:
             # Checks that header and body name one version, and that this replica has been told to hold it.
-            held = select(config.model, config.version, keys, self._versions.held, NAME)
+            loaded = select(config.model, config.version, keys, self._versions.loaded, NAME)
         except Refused as refused:
             await context.abort(refused.code, refused.message)
         ids = sorted(title.id for title in request.titles)
         titles = [ranking_pb2.RankedTitle(id=each, score=1 / place) for place, each in enumerate(ids, start=1)]
-        return ranking_pb2.RankResponse(answered_by=held.answered_by, titles=titles)
+        return ranking_pb2.RankResponse(answered_by=loaded.answered_by, titles=titles)
 
     async def RankStream(  # noqa: N802
         self, request: ranking_pb2.RankRequest, context: Context
@@ -62,7 +62,7 @@ async def serve(stop: asyncio.Event, control_plane: str, cluster: str) -> None:
     """Serves and stays registered until ``stop`` is set."""
     server, _ = new_server()
     address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
-    versions = Versions(Identity(cluster, NAME, address), Dials(Behaviour()))
+    versions = Versions(Identity(cluster, NAME, address), LiveBehaviour(Behaviour()))
     ranking_pb2_grpc.add_RankingServicer_to_server(Alphabetical(versions), server)
     await server.start()
     registration = Registration(control_plane, versions)

@@ -17,7 +17,7 @@ from models.host.hosted import Hosted, read_hosted
 from models.proto.control.v1 import host_pb2, host_pb2_grpc, replicas_pb2, replicas_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2_grpc
-from models.stub.behaviour import Behaviour, Dials, parse_latency
+from models.stub.behaviour import Behaviour, LiveBehaviour, parse_latency
 from models.stub.registration import HEARTBEAT_S, RECONNECT_S
 from models.stub.serving import Fraud, Ranking
 
@@ -57,7 +57,7 @@ class HostRegistration:
 
     async def _session(self) -> None:
         self._changed = asyncio.Event()
-        self._hosted.all_have_changed()
+        self._hosted.mark_all_changed()
         async with open_channel(self._control_plane, peer="control-plane", keepalive=True) as channel:
             call = replicas_pb2_grpc.ReplicasStub(channel).RegisterHost(self._reports(self._changed))
             try:
@@ -100,7 +100,8 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     # Thousands of them say what they hold; what one of many replicas does is seen from outside.
     logging.getLogger("models.stub").setLevel(logging.WARNING)
     hosted = Hosted(
-        read_hosted(arguments.replicas), Dials(Behaviour(latency=parse_latency(arguments.latency), seed=arguments.seed))
+        read_hosted(arguments.replicas),
+        LiveBehaviour(Behaviour(latency=parse_latency(arguments.latency), seed=arguments.seed)),
     )
     server, _ = new_server()
     ranking_pb2_grpc.add_RankingServicer_to_server(Ranking(hosted), server)

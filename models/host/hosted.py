@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import InputError
 from models.proto.control.v1 import replicas_pb2
-from models.stub.serving import Desk
+from models.stub.serving import RequestHandler
 from models.stub.versions import Identity, Versions
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import grpc.aio
 
-    from models.stub.behaviour import Dials
+    from models.stub.behaviour import LiveBehaviour
 
 ARRIVED_AT = "x-arrived-at"
 """Header in which the Envoy in front of the host says which address a request came to, whatever its sender wrote."""
@@ -55,7 +55,7 @@ def read_hosted(path: Path) -> list[HostedReplica]:
 @dataclass(slots=True)
 class _Replica:
     versions: Versions
-    desk: Desk
+    handler: RequestHandler
     draining: bool = False
 
 
@@ -64,36 +64,36 @@ class Hosted:
 
     Args:
         replicas: each has an address of its own.
-        dials: how all of them behave.
+        live: how all of them behave.
 
     Attributes:
         on_change: called when there is something to report; whoever reports sets it.
     """
 
-    def __init__(self, replicas: Iterable[HostedReplica], dials: Dials) -> None:
+    def __init__(self, replicas: Iterable[HostedReplica], live: LiveBehaviour) -> None:
         self.on_change: Callable[[], None] = lambda: None
-        self._dials = dials
+        self._live = live
         self._by_name: dict[str, _Replica] = {}
         self._by_address: dict[str, _Replica] = {}
         self._by_cluster: dict[str, list[_Replica]] = {}
         self._changed: set[str] = set()
         for each in replicas:
-            versions = Versions(Identity(*each), dials)
-            versions.on_change = partial(self._has_changed, each.replica)
-            replica = _Replica(versions, Desk(versions, dials, each.replica))
+            versions = Versions(Identity(*each), live)
+            versions.on_change = partial(self._mark_changed, each.replica)
+            replica = _Replica(versions, RequestHandler(versions, live, each.replica))
             self._by_name[each.replica] = self._by_address[each.address] = replica
             self._by_cluster.setdefault(each.cluster, []).append(replica)
-        self.all_have_changed()
+        self.mark_all_changed()
 
-    def of(self, context: grpc.aio.ServicerContext[Any, Any]) -> Desk:
-        """The desk of the replica at the address that a request came to; an empty one if nobody is there."""
+    def of(self, context: grpc.aio.ServicerContext[Any, Any]) -> RequestHandler:
+        """The handler of the replica at the address that a request came to; an empty one if nobody is there."""
         arrived_at = [value for name, value in context.invocation_metadata() or () if name == ARRIVED_AT]
         # Two would mean that it did not come through the Envoy, which leaves one.
         found = self._by_address.get(str(arrived_at[0])) if len(arrived_at) == 1 else None
         if found is not None:
-            return found.desk
+            return found.handler
         nobody = f"(none at {', '.join(map(str, arrived_at)) or 'no address'})"
-        return Desk(Versions(Identity("", nobody, ""), self._dials), self._dials, nobody)
+        return RequestHandler(Versions(Identity("", nobody, ""), self._live), self._live, nobody)
 
     def assign(self, assignment: replicas_pb2.HostAssignment) -> None:
         """Has the replicas of the clusters named hold what is assigned to them."""
@@ -112,9 +112,9 @@ class Hosted:
             if name not in self._by_name:
                 raise InputError(f"replica {name!r} is not on this host")
             self._by_name[name].draining = draining
-            self._has_changed(name)
+            self._mark_changed(name)
 
-    def all_have_changed(self) -> None:
+    def mark_all_changed(self) -> None:
         """Nobody has been told anything."""
         self._changed = set(self._by_name)
         self.on_change()
@@ -125,6 +125,6 @@ class Hosted:
         found = ((self._by_name[name].versions, self._by_name[name].draining) for name in sorted(changed))
         return [versions.report(draining=draining) for versions, draining in found]
 
-    def _has_changed(self, name: str) -> None:
+    def _mark_changed(self, name: str) -> None:
         self._changed.add(name)
         self.on_change()

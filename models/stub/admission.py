@@ -1,4 +1,4 @@
-"""Which held model version answers a request, or why none does: pure."""
+"""Which loaded model version answers a request, or why none does: pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LoadedVersion:
     """A model version that is loaded and runnable.
 
     Attributes:
@@ -43,14 +43,16 @@ class Torn(Refused):
     """Header and body name different model versions."""
 
 
-def select(model: str, version: str, keys: Sequence[str], held: Mapping[str, Held], replica: str) -> Held:
+def select(
+    model: str, version: str, keys: Sequence[str], loaded: Mapping[str, LoadedVersion], replica: str
+) -> LoadedVersion:
     """The model version that answers.
 
     Args:
         model: of the body's model config; empty if the body has none.
         version: the same.
         keys: values of the request's routing key header, as many as were sent.
-        held: what this replica holds, by routing key.
+        loaded: the replica's model versions by routing key.
         replica: its name, for messages.
 
     Raises:
@@ -75,29 +77,29 @@ def select(model: str, version: str, keys: Sequence[str], held: Mapping[str, Hel
         )
     elif keys:
         wanted = keys[0]
-    elif len(held) == 1:
-        return next(iter(held.values()))
+    elif len(loaded) == 1:
+        return next(iter(loaded.values()))
     else:
-        _refuse_to_guess(held, replica)
-    found = held.get(wanted)
+        _refuse_to_guess(loaded, replica)
+    found = loaded.get(wanted)
     if found is None:
         raise Refused(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"{_as_model_version(wanted)} is not loaded at replica {replica}; it holds {_listed(held)}",
+            f"{_as_model_version(wanted)} is not loaded at replica {replica}; it holds {_listed(loaded)}",
         )
     return found
 
 
-def _refuse_to_guess(held: Mapping[str, Held], replica: str) -> NoReturn:
+def _refuse_to_guess(loaded: Mapping[str, LoadedVersion], replica: str) -> NoReturn:
     raise Refused(
         grpc.StatusCode.FAILED_PRECONDITION,
-        f"the request names no model version and replica {replica} holds {_listed(held)}; "
+        f"the request names no model version and replica {replica} holds {_listed(loaded)}; "
         f"set the header {HEADER}, or envelope.model_config in the body",
     )
 
 
-def _listed(held: Mapping[str, Held]) -> str:
-    return ", ".join(sorted(held)) or "none"
+def _listed(loaded: Mapping[str, LoadedVersion]) -> str:
+    return ", ".join(sorted(loaded)) or "none"
 
 
 def _as_model_version(key: str) -> str:

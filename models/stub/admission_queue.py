@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.stub.behaviour import Behaviour, Draws
 
 
-class Line:
+class AdmissionQueue:
     """Requests and shadow copies have one each: copies take nothing from the others.
 
     Attributes:

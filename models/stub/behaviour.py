@@ -193,11 +193,11 @@ class Draws:
 
     def __init__(self, behaviour: Behaviour) -> None:
         self._cold_left = 0
-        self.anew(behaviour)
+        self.restart(behaviour)
 
-    def anew(self, behaviour: Behaviour) -> None:
+    def restart(self, behaviour: Behaviour) -> None:
         """Begins both sequences again."""
-        self.under(behaviour)
+        self.apply(behaviour)
         self._latency_random = Random(f"latency {behaviour.seed}")  # noqa: S311 (nothing secret)
         self._error_random = Random(f"error {behaviour.seed}")  # noqa: S311 (nothing secret)
 
@@ -209,7 +209,7 @@ class Draws:
             self._cold_left -= 1
         return ms
 
-    def chill(self) -> None:
+    def start_cold(self) -> None:
         """From here on requests are the first again."""
         self._cold_left = self._cold_requests
 
@@ -217,14 +217,14 @@ class Draws:
         """Whether the next request fails."""
         return self._error_rate > 0 and self._error_random.random() < self._error_rate
 
-    def under(self, behaviour: Behaviour) -> None:
+    def apply(self, behaviour: Behaviour) -> None:
         """Goes on with other parameters where the random sequences stand."""
         self._latency, self._error_rate = behaviour.latency, behaviour.error_rate
         self._cold_ms, self._cold_requests = behaviour.cold_ms, behaviour.cold_requests
         self._cold_left = min(self._cold_left, self._cold_requests)
 
 
-class Dials:
+class LiveBehaviour:
     """The behaviour in force, and its draws; both change while the stub runs.
 
     Attributes:
@@ -236,12 +236,12 @@ class Dials:
         self.behaviour = behaviour
         self.draws, self.copy_draws = Draws(behaviour), Draws(behaviour)
 
-    def chill(self) -> None:
+    def start_cold(self) -> None:
         """Begins the cold requests anew."""
-        self.draws.chill()
-        self.copy_draws.chill()
+        self.draws.start_cold()
+        self.copy_draws.start_cold()
 
-    def turn(self, **changes: Any) -> Behaviour:
+    def change(self, **changes: Any) -> Behaviour:
         """Replaces the fields named and returns the result; naming the seed begins its draws anew.
 
         Raises:
@@ -250,7 +250,7 @@ class Dials:
         self.behaviour = replace(self.behaviour, **changes)
         for draws in (self.draws, self.copy_draws):
             if "seed" in changes:
-                draws.anew(self.behaviour)
+                draws.restart(self.behaviour)
             else:
-                draws.under(self.behaviour)
+                draws.apply(self.behaviour)
         return self.behaviour

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from models.stub.behaviour import Dials
+    from models.stub.behaviour import LiveBehaviour
 
 _DESCRIPTORS = "/dev/fd"
 _TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -19,31 +19,31 @@ class Churn:
     """Closes the connections of a port as the dials say.
 
     Args:
-        dials: how often.
+        live: how often.
         port: whose.
 
     Attributes:
         closed: how many so far.
     """
 
-    def __init__(self, dials: Dials, port: int) -> None:
+    def __init__(self, live: LiveBehaviour, port: int) -> None:
         self.closed = 0
-        self._dials = dials
+        self._live = live
         self._port = port
-        self._turned = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def turned(self) -> None:
-        """Somebody has turned a dial."""
-        self._turned.set()
+    def behaviour_changed(self) -> None:
+        """Looks at the interval again."""
+        self._changed.set()
 
     async def run(self) -> NoReturn:
         """For ever."""
         while True:
-            self._turned.clear()
-            every_ms = self._dials.behaviour.churn_ms
+            self._changed.clear()
+            every_ms = self._live.behaviour.churn_ms
             try:
                 async with asyncio.timeout(every_ms / 1_000 if every_ms else None):
-                    await self._turned.wait()
+                    await self._changed.wait()
             except TimeoutError:
                 self.closed += close_connections(self._port)
 

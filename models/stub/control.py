@@ -12,9 +12,9 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.stub.behaviour import Behaviour, ConstantLatency, Latency, LoadDependentLatency, LognormalLatency
 
 if TYPE_CHECKING:
-    from models.stub.behaviour import Dials
+    from models.stub.behaviour import LiveBehaviour
     from models.stub.churn import Churn
-    from models.stub.serving import Desk
+    from models.stub.serving import RequestHandler
     from models.stub.versions import Versions
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -85,7 +85,7 @@ def _latency(message: stub_pb2.Behaviour) -> Latency | None:
 
 
 def changes(message: stub_pb2.Behaviour) -> dict[str, Any]:
-    """The fields that a message sets, as arguments of :meth:`~models.stub.behaviour.Dials.turn`.
+    """The fields that a message sets, as arguments of :meth:`~models.stub.behaviour.LiveBehaviour.change`.
 
     Raises:
         InputError: the latency is out of range.
@@ -103,15 +103,15 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     """``control.v1.StubControl``.
 
     Args:
-        dials: what is turned.
-        desk: what has come.
+        live: the behaviour in force.
+        handler: counts requests.
         versions: what can be answered.
         churn: what closes connections.
     """
 
-    def __init__(self, dials: Dials, desk: Desk, versions: Versions, churn: Churn) -> None:
-        self._dials = dials
-        self._desk = desk
+    def __init__(self, live: LiveBehaviour, handler: RequestHandler, versions: Versions, churn: Churn) -> None:
+        self._live = live
+        self._handler = handler
         self._versions = versions
         self._churn = churn
 
@@ -121,18 +121,18 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         context: Context,  # noqa: ARG002 (of no use here)
     ) -> stub_pb2.Behaviour:
         """The behaviour in force."""
-        return to_wire(self._dials.behaviour)
+        return to_wire(self._live.behaviour)
 
     async def SetBehaviour(  # noqa: N802 (the protocol's name)
         self, request: stub_pb2.Behaviour, context: Context
     ) -> stub_pb2.Behaviour:
         """Changes the fields that are set; INVALID_ARGUMENT if one is out of range, and then changes nothing."""
         try:
-            behaviour = self._dials.turn(**changes(request))
+            behaviour = self._live.change(**changes(request))
         except InputError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         self._versions.retry()
-        self._churn.turned()
+        self._churn.behaviour_changed()
         return to_wire(behaviour)
 
     async def Reload(  # noqa: N802 (the protocol's name)
@@ -141,9 +141,9 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         context: Context,  # noqa: ARG002 (of no use here)
     ) -> stub_pb2.Behaviour:
         """Begins again: warm-up, then cold requests."""
-        self._dials.chill()
+        self._live.start_cold()
         self._versions.reload()
-        return to_wire(self._dials.behaviour)
+        return to_wire(self._live.behaviour)
 
     async def GetCounts(  # noqa: N802 (the protocol's name)
         self,
@@ -151,11 +151,11 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         context: Context,  # noqa: ARG002 (of no use here)
     ) -> stub_pb2.Counts:
         """How many requests came."""
-        desk = self._desk
+        handler = self._handler
         return stub_pb2.Counts(
-            requests=desk.arrivals,
-            tears=desk.tears,
-            copies=desk.copies.count,
+            requests=handler.arrivals,
+            tears=handler.tears,
+            copies=handler.shadows.count,
             closed_connections=self._churn.closed,
         )
 
@@ -168,6 +168,6 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         return stub_pb2.CopiesResponse(
             versions=[
                 stub_pb2.VersionCopies(routing_key=key, request_ids=ids, forgotten=forgotten)
-                for key, (ids, forgotten) in sorted(self._desk.copies.listed().items())
+                for key, (ids, forgotten) in sorted(self._handler.shadows.listed().items())
             ]
         )

@@ -33,7 +33,7 @@ class Journal:
         self.on_act: Callable[[], None] = lambda: None
         self._numbers = itertools.count(1)
         self._under_way: dict[int, Act] = {}
-        self._untold: deque[acts_pb2.Act] = deque(maxlen=_MOST)
+        self._unreported: deque[acts_pb2.Act] = deque(maxlen=_MOST)
 
     def begin(self, act: Act) -> int:
         """Before it is done; returns its number."""
@@ -46,23 +46,23 @@ class Journal:
         self._add(self._under_way.pop(number), status, reason)
 
     def refused(self, act: Act, reason: str) -> None:
-        """Who may not do it was turned away."""
+        """A caller without permission was refused."""
         self._add(act, REFUSED, reason)
 
-    def untold(self) -> list[acts_pb2.Act]:
+    def unreported(self) -> list[acts_pb2.Act]:
         """What the control plane has not been told; once it has, :meth:`forget` it."""
-        return list(self._untold)
+        return list(self._unreported)
 
     def forget(self, told: list[acts_pb2.Act]) -> None:
         """The control plane has been told these."""
         for each in told:
-            if self._untold and self._untold[0] is each:
-                self._untold.popleft()
+            if self._unreported and self._unreported[0] is each:
+                self._unreported.popleft()
 
     def _add(self, act: Act, status: str, reason: str) -> None:
         seconds, nanos = divmod(act.at_ns, 1_000_000_000)
         at = timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)
-        self._untold.append(
+        self._unreported.append(
             acts_pb2.Act(
                 at=at, who=act.who, unit=act.unit, what=act.what, detail=act.detail, status=status, reason=reason
             )

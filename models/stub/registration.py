@@ -42,14 +42,14 @@ class Registration:
         self.drain_reported = asyncio.Event()
         self._draining = False
         self._journal = journal or Journal()
-        self._lines = [_Line(each, versions, self) for each in control_plane.split(",")]
-        self._teller: _Line | None = None
+        self._links = [_Link(each, versions, self) for each in control_plane.split(",")]
+        self._reporter: _Link | None = None
         versions.on_change = self._journal.on_act = self._report_soon
 
     @property
     def connected(self) -> bool:
         """Whether a control plane has been sent a report on the present connection."""
-        return any(each.connected for each in self._lines)
+        return any(each.connected for each in self._links)
 
     @property
     def draining(self) -> bool:
@@ -63,26 +63,26 @@ class Registration:
 
     async def run(self) -> None:
         """Registers, and again whenever a control plane was gone; for ever."""
-        await asyncio.gather(*(each.run() for each in self._lines))
+        await asyncio.gather(*(each.run() for each in self._links))
 
-    def acts_for(self, line: _Line) -> list[acts_pb2.Act]:
+    def acts_for(self, link: _Link) -> list[acts_pb2.Act]:
         """What has been done to the replica: one control plane is told, as all write into one log."""
-        if self._teller is None or not self._teller.connected:
-            self._teller = line
-        return self._journal.untold() if self._teller is line else []
+        if self._reporter is None or not self._reporter.connected:
+            self._reporter = link
+        return self._journal.unreported() if self._reporter is link else []
 
     def reported(self, acts: list[acts_pb2.Act]) -> None:
         """A control plane has been sent a report with these."""
         self._journal.forget(acts)
-        if all(each.said_draining for each in self._lines if each.connected):
+        if all(each.said_draining for each in self._links if each.connected):
             self.drain_reported.set()
 
     def _report_soon(self) -> None:
-        for each in self._lines:
+        for each in self._links:
             each.report_soon()
 
 
-class _Line:
+class _Link:
     """The line to one control plane.
 
     Attributes:
@@ -107,7 +107,7 @@ class _Line:
             except grpc.aio.AioRpcError as error:
                 reason = f"{error.code().name}: {error.details()}"
             self.connected = self.said_draining = False
-            self._versions.released(self._control_plane)
+            self._versions.control_plane_lost(self._control_plane)
             if not self._complained:  # once per outage
                 log.warning("control plane %s: %s; trying again until it answers", self._control_plane, reason)
                 self._complained = True

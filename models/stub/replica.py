@@ -15,13 +15,13 @@ from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.stub.access_log import AccessLog
-from models.stub.behaviour import Dials
+from models.stub.behaviour import LiveBehaviour
 from models.stub.churn import Churn
 from models.stub.control import StubControl
 from models.stub.journal import METHODS, Journal
 from models.stub.registration import Registration
 from models.stub.rest import rest_of
-from models.stub.serving import Desk, Fraud, Ranking
+from models.stub.serving import Fraud, Ranking, RequestHandler
 from models.stub.versions import Identity, Versions
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Replica:
     Attributes:
         address: where callers reach it; known once it has started.
         rest_port: of REST, 0 if that is not served; likewise.
-        desk: its counts of requests.
+        handler: its counts of requests.
     """
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._dials = Dials(options.behaviour)
+        self._live = LiveBehaviour(options.behaviour)
         self._access_log = AccessLog(options.access_log)
         journal = Journal()
         admits = {service: () if service.endswith("StubControl") else options.clients for service in _SERVICES}
@@ -71,12 +71,12 @@ class Replica:
         host, _, port = options.advertise.rpartition(":")
         bound = listen(self._server, options.listen)
         self.address = f"{host}:{bound}" if port == "0" else options.advertise
-        self._churn = Churn(self._dials, bound)
+        self._churn = Churn(self._live, bound)
         identity = Identity(options.cluster, options.replica, self.address)
-        self._versions = Versions(identity, self._dials)
+        self._versions = Versions(identity, self._live)
         self._registration = Registration(options.control_plane, self._versions, journal)
-        self.desk = Desk(self._versions, self._dials, options.replica)
-        self._ranking, self._fraud = Ranking(self.desk), Fraud(self.desk)
+        self.handler = RequestHandler(self._versions, self._live, options.replica)
+        self._ranking, self._fraud = Ranking(self.handler), Fraud(self.handler)
         ready = partial(is_serving, self._healthy)
         self._rest = RestServer(rest_of(self._ranking, self._fraud, ready, guard_of(admits)))
         self.rest_port = 0
@@ -85,7 +85,7 @@ class Replica:
         """Serves; returns at once."""
         ranking_pb2_grpc.add_RankingServicer_to_server(self._ranking, self._server)
         fraud_pb2_grpc.add_FraudServicer_to_server(self._fraud, self._server)
-        control = StubControl(self._dials, self.desk, self._versions, self._churn)
+        control = StubControl(self._live, self.handler, self._versions, self._churn)
         stub_pb2_grpc.add_StubControlServicer_to_server(control, self._server)
         enable_reflection(self._server, _SERVICES)
         for service in _SERVICES:
@@ -121,14 +121,14 @@ class Replica:
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._options.drain_s
-        log.info("draining, %d in flight", self.desk.in_flight)
+        log.info("draining, %d in flight", self.handler.in_flight)
         await self._healthy.enter_graceful_shutdown()
         self._rest.start_draining()
         self._registration.start_draining()
         if self._registration.connected:
             await self._until_nobody_comes(loop.time() + self._options.drain_s / 2)
         await self._finish(until)
-        log.info("drained, %d cut off", self.desk.in_flight)
+        log.info("drained, %d cut off", self.handler.in_flight)
 
     async def _until_nobody_comes(self, until: float) -> None:
         """Returns once the word has gone out and no more requests arrive, or at ``until``."""
@@ -139,8 +139,8 @@ class Replica:
         except TimeoutError:
             return  # a control plane that does not listen takes nobody out either
         arrivals = -1
-        while self.desk.arrivals != arrivals and (left := until - loop.time()) > 0:
-            arrivals = self.desk.arrivals
+        while self.handler.arrivals != arrivals and (left := until - loop.time()) > 0:
+            arrivals = self.handler.arrivals
             await asyncio.sleep(min(_QUIET_S, left))
 
     async def _finish(self, until: float) -> None:
@@ -149,7 +149,7 @@ class Replica:
         grace_s = max(until - loop.time(), 0.0)
         closing = asyncio.create_task(self._server.stop(grace_s))
         closing_rest = asyncio.create_task(self._rest.close(grace_s))
-        while self.desk.in_flight and not closing.done():  # noqa: ASYNC110 (an event would cost every request)
+        while self.handler.in_flight and not closing.done():  # noqa: ASYNC110 (an event would cost every request)
             await asyncio.sleep(_POLL_S)
         # What is left now are streams that never end by themselves, such as health watches.
         await self._server.stop(_FLUSH_S)

@@ -17,16 +17,16 @@ from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
-from models.stub.admission import Held, Refused, Torn, select
-from models.stub.admission_queue import Line
-from models.stub.shadow_journal import Copies
+from models.stub.admission import LoadedVersion, Refused, Torn, select
+from models.stub.admission_queue import AdmissionQueue
+from models.stub.shadow_journal import ShadowJournal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from models.apis import InferenceRequest
-    from models.stub.behaviour import Dials
+    from models.stub.behaviour import LiveBehaviour
     from models.stub.versions import Versions
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -36,40 +36,40 @@ Response = TypeVar("Response")
 
 
 class Admitted(NamedTuple):
-    """A request that is answered, by which version; whoever answers lets its tenant leave the line again."""
+    """A request that is answered, by which version; who answers it then calls ``queue.leave(tenant)``."""
 
-    held: Held
-    line: Line
+    loaded: LoadedVersion
+    queue: AdmissionQueue
     tenant: str
 
     def service_s(self) -> float:
         """Service time of the request just admitted, seconds."""
-        return self.line.draws.service_ms(self.line.in_flight - 1) / 1_000
+        return self.queue.draws.service_ms(self.queue.in_flight - 1) / 1_000
 
 
-class Desk:
+class RequestHandler:
     """Admits requests, counts them, and lets them take their time.
 
     Args:
         versions: what can be answered.
-        dials: how.
+        live: how.
         replica: name of this replica, for messages.
 
     Attributes:
         arrivals: requests that have ever arrived, shadow copies not counted.
         tears: of those, how many named one version in the header and another in the body.
-        copies: the shadow copies that have arrived.
+        shadows: the shadow copies that have arrived.
     """
 
-    def __init__(self, versions: Versions, dials: Dials, replica: str) -> None:
+    def __init__(self, versions: Versions, live: LiveBehaviour, replica: str) -> None:
         self.arrivals = self.tears = 0
-        self.copies = Copies()
-        self._requests_line, self._copies_line = Line(dials.draws), Line(dials.copy_draws)
+        self.shadows = ShadowJournal()
+        self._requests, self._shadows = AdmissionQueue(live.draws), AdmissionQueue(live.copy_draws)
         self._versions = versions
-        self._dials = dials
+        self._live = live
         self._replica = replica
 
-    def of(self, context: Context) -> Desk:
+    def of(self, context: Context) -> RequestHandler:
         """This one, whichever request it is."""
         del context
         return self
@@ -77,10 +77,10 @@ class Desk:
     @property
     def in_flight(self) -> int:
         """Requests admitted and not yet answered, shadow copies not counted."""
-        return self._requests_line.in_flight
+        return self._requests.in_flight
 
     def admit(self, request: InferenceRequest, context: Context) -> Admitted:
-        """Who answers, in which line.
+        """Who answers, in which queue.
 
         Raises:
             Refused: the request is not answered, and not counted as in flight.
@@ -93,57 +93,57 @@ class Desk:
                 is_copy = value == COPY
             elif name == TENANT_HEADER:
                 tenant = str(value)
-        held, line = self._admit_copy(request, keys) if is_copy else self._admit_request(request, keys)
+        loaded, queue = self._admit_copy(request, keys) if is_copy else self._admit_request(request, keys)
         envelope = request.envelope
         try:
             origin_name(envelope.context)
         except ValueError as error:
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{held.routing_key}: {error}") from None
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"{loaded.routing_key}: {error}") from None
         identity = peer_identity(context)
         if identity is not None and identity.caller and envelope.context.caller not in ("", identity.caller):
             raise Refused(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"{held.routing_key}: {identity.uri} may not ask as caller {shown(envelope.context.caller)}",
+                f"{loaded.routing_key}: {identity.uri} may not ask as caller {shown(envelope.context.caller)}",
             )
         if tenant is not None and tenant != tenant_in_header(envelope.context.tenant):
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"{held.routing_key}: {TENANT_HEADER} says {shown(tenant)}, the body says "
+                f"{loaded.routing_key}: {TENANT_HEADER} says {shown(tenant)}, the body says "
                 f"{shown(tenant_in_header(envelope.context.tenant))}; name the same tenant in both",
             )
-        line.enter(envelope, self._dials.behaviour, f"{held.routing_key}: replica {self._replica}")
-        return Admitted(held, line, envelope.context.tenant)
+        queue.enter(envelope, self._live.behaviour, f"{loaded.routing_key}: replica {self._replica}")
+        return Admitted(loaded, queue, envelope.context.tenant)
 
-    def _admit_request(self, request: InferenceRequest, keys: list[str]) -> tuple[Held, Line]:
+    def _admit_request(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
         self.arrivals += 1
         config = request.envelope.model_config
         try:
-            held = select(config.model, config.version, keys, self._versions.held, self._replica)
+            loaded = select(config.model, config.version, keys, self._versions.loaded, self._replica)
         except Torn:
             self.tears += 1
             raise
-        return held, self._requests_line
+        return loaded, self._requests
 
-    def _admit_copy(self, request: InferenceRequest, keys: list[str]) -> tuple[Held, Line]:
+    def _admit_copy(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
         """By the routing key alone: the body still names the version that the request itself went to."""
-        held = select("", "", keys, self._versions.held, self._replica)
-        self.copies.add(held.routing_key, request.envelope.request_id)
-        return held, self._copies_line
+        loaded = select("", "", keys, self._versions.loaded, self._replica)
+        self.shadows.add(loaded.routing_key, request.envelope.request_id)
+        return loaded, self._shadows
 
     def slot(self, admitted: Admitted) -> AbstractAsyncContextManager[object]:
-        """To be held while the request is served; see :meth:`Line.slot`."""
-        return admitted.line.slot(self._dials.behaviour)
+        """To be loaded while the request is served; see :meth:`AdmissionQueue.slot`."""
+        return admitted.queue.slot(self._live.behaviour)
 
     def maybe_fail(self, admitted: Admitted) -> None:
         """Raises Refused for the share of requests that are to fail."""
-        if admitted.line.draws.fails():
+        if admitted.queue.draws.fails():
             raise Refused(
                 grpc.StatusCode.INTERNAL,
-                f"{admitted.held.routing_key}: replica {self._replica} fails this request, as its error_rate says",
+                f"{admitted.loaded.routing_key}: replica {self._replica} fails this request, as its error_rate says",
             )
 
     async def answer(
-        self, request: Request, context: Context, compute: Callable[[Request, Held], Response]
+        self, request: Request, context: Context, compute: Callable[[Request, LoadedVersion], Response]
     ) -> Response:
         """One request, one response, after its service time."""
         try:
@@ -153,75 +153,75 @@ class Desk:
                     if (service_s := admitted.service_s()) > 0:
                         await asyncio.sleep(service_s)
                     self.maybe_fail(admitted)
-                    return compute(request, admitted.held)
+                    return compute(request, admitted.loaded)
             finally:
-                admitted.line.leave(admitted.tenant)
+                admitted.queue.leave(admitted.tenant)
         except Refused as refused:
             await context.abort(refused.code, refused.message)
 
 
-def _ranked(request: ranking_pb2.RankRequest, held: Held) -> list[tuple[float, str]]:
+def _ranked(request: ranking_pb2.RankRequest, loaded: LoadedVersion) -> list[tuple[float, str]]:
     """Score and id of each title, best first."""
     ids = [title.id for title in request.titles]
     user_id = request.envelope.context.user_id
-    return sorted(zip(scores(held.model, held.version, user_id, ids), ids, strict=True), reverse=True)
+    return sorted(zip(scores(loaded.model, loaded.version, user_id, ids), ids, strict=True), reverse=True)
 
 
 def _say_what_was_seen(answered_by: serving_pb2.AnsweredBy, context: serving_pb2.RequestContext) -> None:
     answered_by.traffic_origin, answered_by.tenant = context.traffic_origin, context.tenant
 
 
-def _rank(request: ranking_pb2.RankRequest, held: Held) -> ranking_pb2.RankResponse:
-    response = ranking_pb2.RankResponse(answered_by=held.answered_by)
+def _rank(request: ranking_pb2.RankRequest, loaded: LoadedVersion) -> ranking_pb2.RankResponse:
+    response = ranking_pb2.RankResponse(answered_by=loaded.answered_by)
     _say_what_was_seen(response.answered_by, request.envelope.context)
     add = response.titles.add
-    for score, title_id in _ranked(request, held):
+    for score, title_id in _ranked(request, loaded):
         add(id=title_id, score=score)
     return response
 
 
-def _score(request: fraud_pb2.ScoreRequest, held: Held) -> fraud_pb2.ScoreResponse:
+def _score(request: fraud_pb2.ScoreRequest, loaded: LoadedVersion) -> fraud_pb2.ScoreResponse:
     payment_id = request.payment.id
-    (score,) = scores(held.model, held.version, request.envelope.context.user_id, (payment_id,))
-    response = fraud_pb2.ScoreResponse(answered_by=held.answered_by, payment_id=payment_id, score=score)
+    (score,) = scores(loaded.model, loaded.version, request.envelope.context.user_id, (payment_id,))
+    response = fraud_pb2.ScoreResponse(answered_by=loaded.answered_by, payment_id=payment_id, score=score)
     _say_what_was_seen(response.answered_by, request.envelope.context)
     return response
 
 
-class Desks(Protocol):
-    """A replica's desk, or those of many replicas."""
+class RequestHandlers(Protocol):
+    """A replica's handler, or those of many replicas."""
 
-    def of(self, context: Context) -> Desk:
-        """The desk that a request came to."""
+    def of(self, context: Context) -> RequestHandler:
+        """The handler of the replica that a request came to."""
 
 
 class Ranking(ranking_pb2_grpc.RankingServicer):
     """``ranking.v1``."""
 
-    def __init__(self, desks: Desks) -> None:
-        self._desks = desks
+    def __init__(self, handlers: RequestHandlers) -> None:
+        self._handlers = handlers
 
     async def Rank(  # noqa: N802 (the protocol's name)
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> ranking_pb2.RankResponse:
         """All titles, best first."""
-        return await self._desks.of(context).answer(request, context, _rank)
+        return await self._handlers.of(context).answer(request, context, _rank)
 
     async def RankStream(  # noqa: N802 (the protocol's name)
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
         """One message a title, best first; the service time is spread evenly over them."""
-        desk = self._desks.of(context)
+        handler = self._handlers.of(context)
         try:
-            held, line, tenant = admitted = desk.admit(request, context)
+            loaded, queue, tenant = admitted = handler.admit(request, context)
             answered_by = serving_pb2.AnsweredBy()
-            answered_by.CopyFrom(held.answered_by)
+            answered_by.CopyFrom(loaded.answered_by)
             _say_what_was_seen(answered_by, request.envelope.context)
             try:
-                async with desk.slot(admitted):
-                    ranked = _ranked(request, held)
+                async with handler.slot(admitted):
+                    ranked = _ranked(request, loaded)
                     each_s = admitted.service_s() / max(len(ranked), 1)
-                    desk.maybe_fail(admitted)
+                    handler.maybe_fail(admitted)
                     began = time.monotonic()
                     for number, (score, title_id) in enumerate(ranked, start=1):
                         if each_s > 0:
@@ -230,7 +230,7 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
                         title = ranking_pb2.RankedTitle(id=title_id, score=score)
                         yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
             finally:
-                line.leave(tenant)
+                queue.leave(tenant)
         except Refused as refused:
             await context.abort(refused.code, refused.message)
 
@@ -238,11 +238,11 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
 class Fraud(fraud_pb2_grpc.FraudServicer):
     """``fraud.v1``."""
 
-    def __init__(self, desks: Desks) -> None:
-        self._desks = desks
+    def __init__(self, handlers: RequestHandlers) -> None:
+        self._handlers = handlers
 
     async def Score(  # noqa: N802 (the protocol's name)
         self, request: fraud_pb2.ScoreRequest, context: Context
     ) -> fraud_pb2.ScoreResponse:
         """Risk of one payment."""
-        return await self._desks.of(context).answer(request, context, _score)
+        return await self._handlers.of(context).answer(request, context, _score)

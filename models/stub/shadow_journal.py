@@ -7,7 +7,7 @@ from collections import deque
 KEPT = 100_000
 
 
-class Copies:
+class ShadowJournal:
     """Request ids by routing key.
 
     Args:

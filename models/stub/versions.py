@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from lab.routing.keys import routing_key
 from models.proto.control.v1 import replicas_pb2
 from models.proto.serving.v1 import serving_pb2
-from models.stub.admission import Held
+from models.stub.admission import LoadedVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.stub.behaviour import Dials
+    from models.stub.behaviour import LiveBehaviour
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +39,17 @@ class Versions:
     Everything happens on the event loop; nothing here waits.
 
     Attributes:
-        held: what can be answered, by routing key.
+        loaded: what can be answered, by routing key.
         on_change: called when what :meth:`report` returns has changed; whoever reports sets it.
     """
 
-    def __init__(self, identity: Identity, dials: Dials) -> None:
-        self.held: dict[str, Held] = {}
+    def __init__(self, identity: Identity, live: LiveBehaviour) -> None:
+        self.loaded: dict[str, LoadedVersion] = {}
         self.on_change: Callable[[], None] = lambda: None
         self._identity = identity
-        self._dials = dials
+        self._live = live
         self._revision = 0
-        self._told: dict[str, replicas_pb2.Assignment] = {}  # by control plane
+        self._assignments: dict[str, replicas_pb2.Assignment] = {}  # by control plane
         self._gone: set[str] = set()
         self._assigned: dict[str, replicas_pb2.AssignedVersion] = {}
         self._loading: dict[str, asyncio.TimerHandle] = {}
@@ -65,25 +65,25 @@ class Versions:
             assignment: what to hold.
             by: which control plane says so.
         """
-        self._told[by] = assignment
+        self._assignments[by] = assignment
         self._revision = assignment.revision
         self._gone.discard(by)
         self._hold_assigned()
 
-    def released(self, by: str) -> None:
+    def control_plane_lost(self, by: str) -> None:
         """A control plane has gone: what it alone wants is held only until another one has a word."""
         self._gone.add(by)
-        if self._told.keys() - self._gone:
+        if self._assignments.keys() - self._gone:
             self._hold_assigned()
 
     def _hold_assigned(self) -> None:
-        if self._told.keys() - self._gone:
-            self._told = {by: told for by, told in self._told.items() if by not in self._gone}
-        self._assigned = {each.routing_key: each for told in self._told.values() for each in told.versions}
+        if self._assignments.keys() - self._gone:
+            self._assignments = {by: told for by, told in self._assignments.items() if by not in self._gone}
+        self._assigned = {each.routing_key: each for told in self._assignments.values() for each in told.versions}
         for key in self._loading.keys() - self._assigned.keys():
             self._loading.pop(key).cancel()
-        gone = self.held.keys() - self._assigned.keys()
-        self.held = {key: self._hold(self._assigned[key]) for key in self.held if key not in gone}
+        gone = self.loaded.keys() - self._assigned.keys()
+        self.loaded = {key: self._loaded_version(self._assigned[key]) for key in self.loaded if key not in gone}
         self._failures.clear()
         log.info("revision %d assigns %s", self._revision, ", ".join(sorted(self._assigned)) or "nothing")
         for key in self._assigned:
@@ -100,7 +100,7 @@ class Versions:
     def reload(self) -> None:
         """Unloads all, and begins to load it anew."""
         self.close()
-        self.held = {}
+        self.loaded = {}
         self._failures.clear()
         for key in self._assigned:
             self._load(key)
@@ -112,8 +112,8 @@ class Versions:
             cluster=self._identity.cluster,
             replica=self._identity.replica,
             address=self._identity.address,
-            loaded=sorted(self.held),
-            revision=self._told[to].revision if to in self._told else 0,
+            loaded=sorted(self.loaded),
+            revision=self._assignments[to].revision if to in self._assignments else 0,
             failures=[
                 replicas_pb2.LoadFailure(routing_key=key, reason=self._failures[key]) for key in sorted(self._failures)
             ],
@@ -127,10 +127,10 @@ class Versions:
         self._loading.clear()
 
     def _load(self, key: str) -> None:
-        if key in self.held or key in self._loading:
+        if key in self.loaded or key in self._loading:
             return
         assigned = self._assigned[key]
-        behaviour = self._dials.behaviour
+        behaviour = self._live.behaviour
         named = routing_key(assigned.model, assigned.version)
         if key != named:
             self._failures[key] = f"the key does not name {assigned.model}@{assigned.version}, which is {named}"
@@ -140,15 +140,15 @@ class Versions:
             delay_s = behaviour.warm_up_ms / 1_000
             self._loading[key] = asyncio.get_running_loop().call_later(delay_s, self._finish_loading, key)
         else:
-            self.held[key] = self._hold(assigned)
+            self.loaded[key] = self._loaded_version(assigned)
 
     def _finish_loading(self, key: str) -> None:
         del self._loading[key]
-        self.held[key] = self._hold(self._assigned[key])
+        self.loaded[key] = self._loaded_version(self._assigned[key])
         log.info("loaded %s", key)
         self.on_change()
 
-    def _hold(self, assigned: replicas_pb2.AssignedVersion) -> Held:
+    def _loaded_version(self, assigned: replicas_pb2.AssignedVersion) -> LoadedVersion:
         answered_by = serving_pb2.AnsweredBy(
             cluster=self._identity.cluster,
             model=assigned.model,
@@ -156,4 +156,4 @@ class Versions:
             replica=self._identity.replica,
             revision=self._revision,
         )
-        return Held(assigned.routing_key, assigned.model, assigned.version, answered_by)
+        return LoadedVersion(assigned.routing_key, assigned.model, assigned.version, answered_by)

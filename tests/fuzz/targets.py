@@ -35,7 +35,7 @@ from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
 from models.rest import Resource, Rest
-from models.stub.admission import Held, Refused, select
+from models.stub.admission import LoadedVersion, Refused, select
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER
@@ -154,7 +154,7 @@ def _contexts(context: serving_pb2.RequestContext) -> None:
         read_context(context)
 
 
-_HELD = {KEY: Held(KEY, "cw-ranker", "v1", serving_pb2.AnsweredBy())}
+_HELD = {KEY: LoadedVersion(KEY, "cw-ranker", "v1", serving_pb2.AnsweredBy())}
 
 
 def _header_values(data: bytes) -> None:

@@ -4,13 +4,13 @@ import grpc
 import pytest
 
 from models.proto.serving.v1 import serving_pb2
-from models.stub.admission import Held, Refused, select
+from models.stub.admission import LoadedVersion, Refused, select
 
 REPLICA = "ml-cluster-1-a"
 
 
-def held(*keys: str) -> dict[str, Held]:
-    return {key: Held(key, *key.split("."), serving_pb2.AnsweredBy()) for key in keys}
+def held(*keys: str) -> dict[str, LoadedVersion]:
+    return {key: LoadedVersion(key, *key.split("."), serving_pb2.AnsweredBy()) for key in keys}
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from models.stub.behaviour import (
     MAX_MS,
     Behaviour,
     ConstantLatency,
-    Dials,
     Draws,
     Latency,
+    LiveBehaviour,
     LoadDependentLatency,
     LognormalLatency,
     parse_latency,
@@ -162,35 +162,35 @@ def test_the_error_rate_has_no_say_in_the_latencies() -> None:
 
 
 def test_turning_one_dial_keeps_the_others_and_goes_on_in_the_sequence() -> None:
-    dials, untouched = (Dials(Behaviour(latency=LognormalLatency(5, 0.4), seed=7)) for _ in range(2))
-    assert untouched.draws.service_ms(0) == dials.draws.service_ms(0)
+    live, untouched = (LiveBehaviour(Behaviour(latency=LognormalLatency(5, 0.4), seed=7)) for _ in range(2))
+    assert untouched.draws.service_ms(0) == live.draws.service_ms(0)
 
-    dials.turn(error_rate=0.25)
+    live.change(error_rate=0.25)
 
-    assert Behaviour(latency=LognormalLatency(5, 0.4), seed=7, error_rate=0.25) == dials.behaviour
-    assert untouched.draws.service_ms(0) == dials.draws.service_ms(0)
+    assert Behaviour(latency=LognormalLatency(5, 0.4), seed=7, error_rate=0.25) == live.behaviour
+    assert untouched.draws.service_ms(0) == live.draws.service_ms(0)
 
 
 def test_setting_the_seed_begins_anew_even_with_the_same_seed() -> None:
-    dials = Dials(Behaviour(latency=LognormalLatency(5, 0.4), seed=7))
-    first = [dials.draws.service_ms(0) for _ in range(5)]
+    live = LiveBehaviour(Behaviour(latency=LognormalLatency(5, 0.4), seed=7))
+    first = [live.draws.service_ms(0) for _ in range(5)]
 
-    dials.turn(seed=7)
+    live.change(seed=7)
 
-    assert first == [dials.draws.service_ms(0) for _ in range(5)]
+    assert first == [live.draws.service_ms(0) for _ in range(5)]
 
 
 def test_a_refused_turn_changes_nothing() -> None:
-    dials = Dials(Behaviour())
+    live = LiveBehaviour(Behaviour())
 
     with pytest.raises(InputError):
-        dials.turn(warm_up_ms=3.0, error_rate=2.0)
+        live.change(warm_up_ms=3.0, error_rate=2.0)
 
-    assert Behaviour() == dials.behaviour
+    assert Behaviour() == live.behaviour
 
 
 def test_copies_draw_for_themselves() -> None:
-    alone, beside = (Dials(Behaviour(latency=LognormalLatency(5, 0.4), seed=3)) for _ in range(2))
+    alone, beside = (LiveBehaviour(Behaviour(latency=LognormalLatency(5, 0.4), seed=3)) for _ in range(2))
     for _ in range(10):
         beside.copy_draws.service_ms(0)
 
@@ -198,13 +198,13 @@ def test_copies_draw_for_themselves() -> None:
 
 
 def test_cold_requests_take_longer_each_a_little_less_than_the_one_before_until_it_is_warm() -> None:
-    dials = Dials(Behaviour(latency=ConstantLatency(5.0)))
-    dials.turn(cold_ms=100.0, cold_requests=4)
-    assert [dials.draws.service_ms(0) for _ in range(2)] == [5.0, 5.0]
+    live = LiveBehaviour(Behaviour(latency=ConstantLatency(5.0)))
+    live.change(cold_ms=100.0, cold_requests=4)
+    assert [live.draws.service_ms(0) for _ in range(2)] == [5.0, 5.0]
 
-    dials.chill()
-    assert [dials.draws.service_ms(0) for _ in range(6)] == [105.0, 80.0, 55.0, 30.0, 5.0, 5.0]
+    live.start_cold()
+    assert [live.draws.service_ms(0) for _ in range(6)] == [105.0, 80.0, 55.0, 30.0, 5.0, 5.0]
 
-    dials.chill()
-    dials.turn(cold_requests=0)
-    assert dials.draws.service_ms(0) == 5.0
+    live.start_cold()
+    live.change(cold_requests=0)
+    assert live.draws.service_ms(0) == 5.0

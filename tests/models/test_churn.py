@@ -43,7 +43,7 @@ async def test_connections_are_closed_again_and_again_under_what_is_in_flight(
     control_plane.assign(1, "rows.v1")
     await control_plane.holds("rows.v1")
     call = started.ranking.Rank(rank_request("rows", "v1"))
-    await eventually("it is in flight", lambda: started.replica.desk.in_flight)
+    await eventually("it is in flight", lambda: started.replica.handler.in_flight)
 
     await started.control.SetBehaviour(stub_pb2.Behaviour(churn_ms=20))
     with pytest.raises(grpc.aio.AioRpcError) as error:

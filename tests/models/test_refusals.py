@@ -48,7 +48,7 @@ async def test_a_refusal_has_its_status_on_both_apis_and_leaves_nothing_in_fligh
 
     assert (code, code) == (unary.value.code(), stream.value.code())
     assert unary.value.details() == stream.value.details()
-    assert replica.replica.desk.in_flight == 0
+    assert replica.replica.handler.in_flight == 0
 
 
 async def test_errors_are_internal_and_name_the_key(
@@ -71,7 +71,7 @@ async def test_over_the_concurrency_limit_is_refused_with_key_and_limit_and_the_
     await replica.control.SetBehaviour(slow)
     calls = [replica.ranking.Rank(rank_request("rows", "v1")) for _ in range(2)]
     running = [asyncio.ensure_future(call) for call in calls]
-    await eventually("two in flight", lambda: replica.replica.desk.in_flight, lambda n: n == 2)
+    await eventually("two in flight", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await replica.ranking.Rank(rank_request("rows", "v1"))
@@ -82,7 +82,7 @@ async def test_over_the_concurrency_limit_is_refused_with_key_and_limit_and_the_
     for call in calls:
         call.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.desk.in_flight)
+    await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.handler.in_flight)
 
 
 async def test_a_queue_serves_whom_it_took_in_as_they_came_and_refuses_the_rest(
@@ -92,26 +92,26 @@ async def test_a_queue_serves_whom_it_took_in_as_they_came_and_refuses_the_rest(
     await replica.control.SetBehaviour(stub_pb2.Behaviour(concurrency_limit=1, queue_limit=2, constant=slow))
     first = replica.ranking.Rank(rank_request("rows", "v1"))
     served = asyncio.ensure_future(first)
-    await eventually("one is served", lambda: replica.replica.desk.in_flight, lambda n: n == 1)
+    await eventually("one is served", lambda: replica.replica.handler.in_flight, lambda n: n == 1)
     given_up = replica.ranking.Rank(rank_request("rows", "v1"))
     left = asyncio.ensure_future(given_up)
-    await eventually("one waits", lambda: replica.replica.desk.in_flight, lambda n: n == 2)
+    await eventually("one waits", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
     stream = replica.ranking.RankStream(rank_request("rows", "v1"))
     item = asyncio.ensure_future(stream.read())
-    await eventually("two wait", lambda: replica.replica.desk.in_flight, lambda n: n == 3)
+    await eventually("two wait", lambda: replica.replica.handler.in_flight, lambda n: n == 3)
 
     with pytest.raises(grpc.aio.AioRpcError, match="2 wait, its queue_limit") as refused:
         await replica.ranking.Rank(rank_request("rows", "v1"))
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)))
     given_up.cancel()
-    await eventually("who gives up leaves the queue", lambda: replica.replica.desk.in_flight, lambda n: n == 2)
+    await eventually("who gives up leaves the queue", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
     first.cancel()
 
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await item).title.id
     await asyncio.gather(served, left, return_exceptions=True)
     stream.cancel()
-    await eventually("nothing is in flight", lambda: not replica.replica.desk.in_flight)
+    await eventually("nothing is in flight", lambda: not replica.replica.handler.in_flight)
 
 
 async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
@@ -127,7 +127,7 @@ async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
     await replica.control.SetBehaviour(slow)
     calls = [replica.ranking.Rank(of("noisy")), replica.ranking.RankStream(of("noisy"))]
     running = [asyncio.ensure_future(calls[0]), asyncio.ensure_future(calls[1].read())]
-    await eventually("two in flight", lambda: replica.replica.desk.in_flight, lambda n: n == 2)
+    await eventually("two in flight", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
 
     for refused in (replica.ranking.Rank(of("noisy")), replica.ranking.RankStream(of("noisy")).read()):
         with pytest.raises(grpc.aio.AioRpcError) as over:
@@ -142,7 +142,7 @@ async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
     for call in calls:
         call.cancel()
     await asyncio.gather(*running, return_exceptions=True)
-    await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.desk.in_flight)
+    await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.handler.in_flight)
     assert (await replica.ranking.Rank(of("noisy"))).titles
 
 
@@ -180,7 +180,7 @@ async def test_a_header_that_names_another_tenant_than_the_body_is_refused(
         await replica.ranking.Rank(request, metadata=(("x-tenant", header),))
 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert replica.replica.desk.in_flight == 0
+    assert replica.replica.handler.in_flight == 0
     right = quote(tenant, safe="") or "%"
     assert (await replica.ranking.Rank(request, metadata=(("x-tenant", right),))).titles
 
@@ -195,4 +195,4 @@ async def test_an_origin_that_does_not_exist_is_refused(
         with pytest.raises(grpc.aio.AioRpcError, match=r"traffic_origin: 7 is not known; write 'real'") as refused:
             await call
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert replica.replica.desk.in_flight == 0
+    assert replica.replica.handler.in_flight == 0

@@ -79,8 +79,8 @@ async def test_a_connection_carries_many_requests(replica: RunningReplica, ask: 
         assert (await ask(RANK, json=body()))[0] == 200
     connections = len(replica.replica._rest._http.connections)
     assert connections == 1
-    assert replica.replica.desk.arrivals == 50
-    assert replica.replica.desk.in_flight == 0
+    assert replica.replica.handler.arrivals == 50
+    assert replica.replica.handler.in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ async def test_errors_and_limits_are_those_of_grpc(
     slow = stub_pb2.Behaviour(concurrency_limit=1, constant=stub_pb2.ConstantLatency(ms=600_000))
     await replica.control.SetBehaviour(slow)
     waiting = asyncio.create_task(ask(RANK, json=body()))
-    await eventually("one in flight", lambda: replica.replica.desk.in_flight == 1)
+    await eventually("one in flight", lambda: replica.replica.handler.in_flight == 1)
     status, answer, _ = await ask(RANK, json=body())
     assert (status, answer["code"]) == (429, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
     # A client that leaves takes its request with it.
     waiting.cancel()
-    await eventually("nothing in flight", lambda: not replica.replica.desk.in_flight)
+    await eventually("nothing in flight", lambda: not replica.replica.handler.in_flight)
 
 
 async def test_a_clients_patience_is_a_header(replica: RunningReplica, ask: Ask) -> None:
@@ -189,7 +189,7 @@ async def test_a_clients_patience_is_a_header(replica: RunningReplica, ask: Ask)
 
     assert (status, answer["code"]) == (504, grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
     assert answer["message"] == "no answer within 50 ms, as the header grpc-timeout asked"
-    assert replica.replica.desk.in_flight == 0
+    assert replica.replica.handler.in_flight == 0
 
 
 async def test_a_drain_tells_clients_to_leave_and_answers_what_is_in_flight(
@@ -198,7 +198,7 @@ async def test_a_drain_tells_clients_to_leave_and_answers_what_is_in_flight(
     assert (200, {"status": "SERVING"}) == (await ask("/readyz", "GET"))[:2]
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=700)))
     waiting = asyncio.create_task(ask(RANK, json=body()))
-    await eventually("one in flight", lambda: replica.replica.desk.in_flight == 1)
+    await eventually("one in flight", lambda: replica.replica.handler.in_flight == 1)
 
     replica.stop.set()
 

@@ -73,7 +73,7 @@ async def test_a_stream_whose_client_leaves_is_no_longer_in_flight(
 
     call.cancel()
 
-    await eventually("nothing in flight", lambda: not replica.replica.desk.in_flight)
+    await eventually("nothing in flight", lambda: not replica.replica.handler.in_flight)
 
 
 async def test_a_stream_spreads_its_service_time_over_its_titles(

@@ -59,7 +59,7 @@ async def test_copies_take_no_place_from_requests(
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=latency, concurrency_limit=1))
     as_copy = ((KEY, "rows.v2"), ("x-shadow", "copy"))
     slow = replica.ranking.Rank(rank_request("rows", "v1"), metadata=as_copy)
-    copies = replica.replica.desk.copies
+    copies = replica.replica.handler.shadows
     await eventually("the copy has come", lambda: copies.count == 1)
     with pytest.raises(grpc.aio.AioRpcError, match="concurrency_limit"):
         await replica.ranking.Rank(rank_request("rows", "v1"), metadata=as_copy)

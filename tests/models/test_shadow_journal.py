@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from models.stub.shadow_journal import ShadowJournal
+
+
+def test_the_newest_are_kept_and_the_others_counted() -> None:
+    journal = ShadowJournal(kept=2)
+    for number in range(5):
+        journal.add("rows.v2", f"r{number}")
+    journal.add("rows.v3", "r0")
+
+    assert {"rows.v2": (["r3", "r4"], 3), "rows.v3": (["r0"], 0)} == journal.listed()
+    assert journal.count == 6
