@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from lab.checkout import CHECKOUT
 from lab.errors import CallError
-from lab.lab import CHECKOUT, Lab
 from lab.report import read_runs, write_album, write_report
 from lab.roll import RollOptions, parse_conditions
 from lab.runs import LoadOptions, background_load
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from lab.lab import Lab
     from lab.runs import RunResult
 
 TOPOLOGIES = ("direct", "gateway", "mesh")
@@ -129,9 +130,9 @@ def _name_the_use_case(story: _Story) -> bool:
             )
             with story.stage.doing(f"{topology}: 200 requests/s, and the model moves"):
                 with story.under_load(options) as result:
-                    story.lab.publish(moved, comment="the model moves")
+                    story.lab.routes.publish(moved, comment="the model moves")
                     summary = result().summary
-                story.lab.publish(_ROUTES, comment="and back")
+                story.lab.routes.publish(_ROUTES, comment="and back")
             wrong[topology] = summary.failed + (result().misrouted or 0)
             how = "an address in the code" if topology == "direct" else "the name of the use case"
             rows.append((topology, how, f"{summary.ok}", f"{wrong[topology]}"))
@@ -187,10 +188,10 @@ def _break_things(story: _Story) -> bool:
     for topology, victims in (("gateway", ("gateway-1", "gateway-2")), ("mesh", ("homepage-sidecar",))):
         with story.stage.doing(f"killing {' and '.join(victims)}"):
             for victim in victims:
-                story.lab.kill(victim)
+                story.lab.units.kill(victim)
             hit[topology] = _cut_off(story.lab, topology)
             for victim in victims:
-                story.lab.start(victim)
+                story.lab.units.start(victim)
             eventually(
                 f"{topology} answers everybody again",
                 partial(_cut_off, story.lab, topology),
@@ -224,7 +225,7 @@ def _roll_a_version(story: _Story) -> bool:
     )
     with story.stage.doing("rolling, and judging every answer by a second reading of the rules"):
         result = story.lab.roll(options)
-        story.lab.publish(_ROUTES, comment="as before the roll")
+        story.lab.routes.publish(_ROUTES, comment="as before the roll")
     story.stage.table(
         ("step", "share of rows@v2 seen", "requests", "failed", "misrouted"),
         [

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from lab.checkout import CHECKOUT
 from lab.errors import InputError, SpecError
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
 SIZES = {
-    "mini": _CHECKOUT / "lab" / "specs" / "mini.toml",
-    "default": _CHECKOUT / "lab.toml",
-    "full": _CHECKOUT / "lab" / "specs" / "full.toml",
+    "mini": CHECKOUT / "lab" / "specs" / "mini.toml",
+    "default": CHECKOUT / "lab.toml",
+    "full": CHECKOUT / "lab" / "specs" / "full.toml",
 }
 """Specs that come with the lab, by size."""
 

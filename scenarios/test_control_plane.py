@@ -51,12 +51,12 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
         users=10_000,
     )
     nodes = connected(lab)
-    in_force = lab.revision().revision
+    in_force = lab.routes.show().revision
     with under_load(lab, load) as run:
         with scenario.step("Kill the control plane"):
             fault = scenario.inject("control-plane-loss", how="kill", seconds=0)
         with scenario.step("Try to publish"), pytest.raises(LabNotRunningError) as refusal:
-            lab.publish(moved)
+            lab.routes.publish(moved)
         with scenario.step(f"Stay without it for {outage.total_seconds():g} s"):
             consistently("it is gone", lambda: is_gone(lab, CONTROL_PLANE), during=outage)
         with scenario.step("Start it, and wait until all nodes are connected and hold the revision in force"):
@@ -72,8 +72,8 @@ def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: 
             )
             scenario.figure("converged after its return within", f"{time.monotonic() - began:.1f} s")
         with scenario.step("Publish a move, and take it back"):
-            lab.publish(moved)
-            lab.publish(routes)
+            lab.routes.publish(moved)
+            lab.routes.publish(routes)
     with scenario.step("Judge every answer"):
         assert_all_answered_rightly(run.result())
     assert "control plane" in str(refusal.value)
@@ -134,21 +134,21 @@ def test_a_bad_publish_keeps_the_last_good_revision(
     """A table that is wrong, and one that a replica refuses, stop with a name and a reason, and cost no request."""
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(routes.read_text().replace("use: cw-ranker@v2", "use: cw-ranker@v9"))
-    before = lab.revision().revision
+    before = lab.routes.show().revision
     load = LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=200, duration_s=AT_MOST_S)
     with under_load(lab, load) as run:
         step = scenario.step("Publish a table that names a version which there is not")
         with step, pytest.raises(InputError) as mistake:
-            lab.publish(wrong)
+            lab.routes.publish(wrong)
         step = scenario.step(f"Publish a move to {REFUSER}, whose replicas refuse to load the model")
         with step, pytest.raises(PublishError) as refusal:
-            lab.publish(moved_table(routes, tmp_path))
+            lab.routes.publish(moved_table(routes, tmp_path))
     with scenario.step("Judge every answer"):
         assert_all_answered_rightly(run.result())
     assert "wrong.yaml:17: use_cases.ContinueWatchingRanking.rules[1].use" in str(mistake.value)
     assert "no version 'v9'" in str(mistake.value)
     assert f"{REFUSER}-" in str(refusal.value)
     assert MODEL_KEY in str(refusal.value)
-    assert before == lab.revision().revision
-    last = lab.revisions()[-1]
+    assert before == lab.routes.show().revision
+    last = lab.routes.history()[-1]
     assert ("failed", str(refusal.value)) == (last.steps[-1].phase, last.steps[-1].detail)

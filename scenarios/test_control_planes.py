@@ -79,7 +79,7 @@ def _do_without(scenario: Scenario, pair: Lab, victim: str, version: str, folder
     with scenario.step(f"Publish {version} through the other"):
         revision = _publish(pair, version, folder)
         # It also waits for nodes that were connected to the dead one.
-        assert nodes <= {each.node for each in pair.revision(revision).acknowledgements}
+        assert nodes <= {each.node for each in pair.routes.show(revision).acknowledgements}
         assert {revision} == held(pair)
     with scenario.step(f"Start {victim}, and wait until it serves the same"):
         fault.heal()
@@ -96,7 +96,7 @@ def _do_without(scenario: Scenario, pair: Lab, victim: str, version: str, folder
 def _publish(lab: Lab, version: str, folder: Path) -> int:
     table = folder / "routes.yaml"
     table.write_text(_ROUTES.replace("default: cw-ranker@v1", f"default: cw-ranker@{version}"))
-    return lab.publish(table)
+    return lab.routes.publish(table)
 
 
 def _seen_by(lab: Lab, control_plane: str) -> tuple[int, set[str]]:

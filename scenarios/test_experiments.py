@@ -52,11 +52,11 @@ def test_a_ramp_moves_only_the_added_users(
 ) -> None:
     """A share is raised to 1, 10, 50 and 100 % under load; each user that moves does so once, and never back."""
     with scenario.step("Publish a split that gives v2 nothing"):
-        lab.publish(_split(routes, tmp_path, 0))
+        lab.routes.publish(_split(routes, tmp_path, 0))
     with under_load(lab, _load(topology, rate=300, duration_s=AT_MOST_S, users=USERS)) as run:
         for percent in RAMP:
             with scenario.step(f"Give v2 {percent} % of the users"):
-                lab.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
+                lab.routes.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
             wait([run], timeout=PAUSE_S)
     with scenario.step("Judge who moved, and when"):
         result = run.result()
@@ -79,7 +79,7 @@ def test_a_ten_percent_split_is_within_five_sigma(
 ) -> None:
     """Of twenty thousand users 10 % get v2, within the bounds of chance."""
     with scenario.step("Publish a split of 10 %"):
-        lab.publish(_split(routes, tmp_path, 10))
+        lab.routes.publish(_split(routes, tmp_path, 10))
     with scenario.step("Ask for many users"):
         # Some 21,200 Poisson arrivals, never fewer than 20,400 (5 σ), at a rate that leaves room for another worker.
         result = lab.load(_load(topology, rate=500, duration_s=42.4, users=MANY_USERS))

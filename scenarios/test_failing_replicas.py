@@ -73,7 +73,7 @@ def test_a_retry_budget_prevents_a_retry_storm(
     with under_load(lab, _load(topology, "search", 50, 3 * AT_MOST_S)) as others:
         for budget, retries in tables.items():
             with scenario.step(f"Publish retries {budget}"):
-                lab.publish(_with(routes, tmp_path, retries=retries))
+                lab.routes.publish(_with(routes, tmp_path, retries=retries))
             with (
                 scenario.step(f"Let every replica of {CLUSTER} take its time and fail, and ask"),
                 scenario.fault("error", CLUSTER, rate=1, share=1),
@@ -100,14 +100,16 @@ def test_a_gray_replica_is_ejected_and_readmitted(
     """One of two replicas fails every request but passes health checks: half of all requests fail, then none."""
     with under_load(lab, _load(topology, "homepage", GRAY_RPS, 2 * AT_MOST_S)) as run:
         with scenario.step("Publish a table without outliers"):
-            lab.publish(_with(routes, tmp_path))
+            lab.routes.publish(_with(routes, tmp_path))
         with scenario.fault("error", VICTIM, rate=1):
             with scenario.step(f"Let {VICTIM} fail, and ask for a while"):
                 gray_ns = time.time_ns()
                 wait([run], timeout=ASKED_FOR_S)
                 settled_ns = time.time_ns()
             with scenario.step("Publish outliers, and wait until it is asked no more"):
-                lab.publish(_with(routes, tmp_path, outliers={"errors": 5, "eject": f"{EJECT.total_seconds():g}s"}))
+                lab.routes.publish(
+                    _with(routes, tmp_path, outliers={"errors": 5, "eject": f"{EJECT.total_seconds():g}s"})
+                )
                 left_ns = eventually("it is left alone", _left_alone_ns(lab), within=WITHIN)
                 out_ns = time.time_ns()
         with scenario.step("Let it be well, and wait until it is asked again"):

@@ -62,7 +62,7 @@ def test_a_model_moves_and_no_caller_notices(
         scenario.step(f"Move the model {MOVES} times, back and forth"),
     ):
         for number in range(MOVES):
-            lab.publish(moved if number % 2 == 0 else routes)
+            lab.routes.publish(moved if number % 2 == 0 else routes)
             wait([run], timeout=PAUSE_S)
     with scenario.step("Judge every answer"):
         result = run.result()
@@ -75,7 +75,7 @@ def test_a_model_moves_and_no_caller_notices(
 def test_a_move_breaks_hard_coded_addresses(scenario: Scenario, lab: Lab, moved: Path) -> None:
     """Callers with hard-coded addresses keep calling replicas that no longer serve the model."""
     with under_load(lab, _load("direct", contexts={})) as run, scenario.step("Move the model, and wait"):
-        lab.publish(moved)
+        lab.routes.publish(moved)
         eventually("it is unloaded", lambda: not _loaded(lab, "ml-cluster-1"), within=UNLOADED_WITHIN)
     with scenario.step("Count who was refused"):
         result = run.result()

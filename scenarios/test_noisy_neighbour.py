@@ -192,7 +192,7 @@ def test_a_flooding_tenant_leaves_other_models_alone(
 
     for limits, table in tables.items():
         with scenario.step(f"Publish a table {limits}"):
-            lab.publish(table, comment=f"noisy neighbour, {limits}")
+            lab.routes.publish(table, comment=f"noisy neighbour, {limits}")
         judged = not TOPOLOGIES[topology].capabilities.tenant_rates
         with (
             machine_lock.exclusive() if judged else nullcontext(),
@@ -217,7 +217,7 @@ def test_a_tenant_limit_leaves_room_for_others(
     scenario: Scenario, lab: Lab, topology: str, routes: Path, tmp_path: Path
 ) -> None:
     """Without a limit of its own a tenant takes all places at a model; with one, the others lose nothing."""
-    lab.publish(_table(routes, tmp_path))
+    lab.routes.publish(_table(routes, tmp_path))
     load = LoadOptions(
         topology=topology,
         caller="homepage",

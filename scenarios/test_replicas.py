@@ -70,7 +70,7 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
 
     with under_load(lab, _load(topology, rate=500)) as run:
         with scenario.step(f"Kill {VICTIM}"):
-            fault = lab.inject("kill", VICTIM)
+            fault = lab.faults.inject("kill", VICTIM)
             eventually("it is registered no longer", is_out, within=WITHIN)
             scenario.see_fault(fault)
         with scenario.step("Start it, and wait until it is registered"):
@@ -100,7 +100,7 @@ def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology
     """Without ejection a frozen replica costs its share of a second's requests, each a whole timeout."""
     with under_load(lab, _load(topology, rate=200)) as run:
         with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"):
-            fault = lab.inject("pause", VICTIM)
+            fault = lab.faults.inject("pause", VICTIM)
             eventually("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
             cut = Cut(from_ns=cut_by(lab, fault).from_ns, until_ns=time.time_ns())
             scenario.see_fault(fault)
@@ -139,7 +139,7 @@ def test_a_cold_replica_gets_no_request_before_warm(scenario: Scenario, small_la
     try:
         with under_load(small_lab, _load(topology, rate=200)) as run:
             with scenario.step("Add a replica, and see it load its model"):
-                newcomer = small_lab.scale(CLUSTER, present + 1)[-1]
+                newcomer = small_lab.units.scale(CLUSTER, present + 1)[-1]
                 cold_ns = eventually("it is cold", lambda: _cold_ns(small_lab, newcomer), within=WITHIN)
             with scenario.step("Wait until it is warm"):
                 eventually("it is warm", lambda: newcomer in registered(small_lab), within=WITHIN)
@@ -152,7 +152,7 @@ def test_a_cold_replica_gets_no_request_before_warm(scenario: Scenario, small_la
         assert min(by_newcomer) > cold_ns, "it answered while it was cold"
         scenario.figure("first answer after it was seen cold", f"{(min(by_newcomer) - cold_ns) / 1e9:.1f} s")
     finally:
-        small_lab.scale(CLUSTER, present)
+        small_lab.units.scale(CLUSTER, present)
 
 
 def _cold_ns(lab: Lab, replica: str) -> int:

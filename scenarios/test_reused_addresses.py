@@ -40,7 +40,7 @@ def replaced(lab: Lab) -> Iterator[list[str]]:
     there: list[str] = []
     yield there
     for name in there:
-        lab.replace(name, ITS_CLUSTER)
+        lab.units.replace(name, ITS_CLUSTER)
         eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
 
 
@@ -62,7 +62,7 @@ def test_a_reused_address_gets_no_stale_call(scenario: Scenario, lab: Lab, topol
     """A replica's address goes to one of another version; no request for the first version reaches the second."""
     with under_load(lab, _load(topology)) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"), cutting() as cut:
-            newcomer = lab.replace(VICTIM, OTHER_CLUSTER)
+            newcomer = lab.units.replace(VICTIM, OTHER_CLUSTER)
         replaced.append(newcomer)
         with scenario.step("Wait until it serves"):
             eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)
@@ -83,7 +83,7 @@ def test_a_hard_coded_address_gets_no_wrong_answer(scenario: Scenario, lab: Lab,
     secured = bool(lab.endpoints().identity)
     with under_load(lab, _load("direct")) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"):
-            newcomer = lab.replace(VICTIM, OTHER_CLUSTER)
+            newcomer = lab.units.replace(VICTIM, OTHER_CLUSTER)
         replaced.append(newcomer)
         with scenario.step("Wait until it serves"):
             eventually("the newcomer serves", lambda: newcomer in registered(lab), within=WITHIN)

@@ -50,7 +50,7 @@ def versions(lab: Lab, steady: SteadyState, routes: Path, tmp_path: Path) -> Ite
         paths[version] = tmp_path / f"{version}.yaml"
         paths[version].write_text(json.dumps(document))
     set_behaviour(lab, stub_pb2.Behaviour(warm_up_ms=WARM_UP_MS))
-    lab.publish(paths["v1"])
+    lab.routes.publish(paths["v1"])
     yield Versions(**paths)
     set_behaviour(lab, steady.behaviour)
 
@@ -84,7 +84,9 @@ def _rolled_back_and_forth(
             version = "v2" if number % 2 == 0 else "v1"
             with scenario.step(f"Roll to {version}{', all phases at once' if unsafe_skip_phases else ''}"):
                 table = getattr(versions, version)
-                lab.publish(table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases)
+                lab.routes.publish(
+                    table, comment=f"roll {number + 1} of {rolls}", unsafe_skip_phases=unsafe_skip_phases
+                )
             next_at = began + lasting_s * (number + 1) / rolls
             wait([run], timeout=max(PAUSE_S, next_at - time.monotonic()))
     with scenario.step("Judge every answer"):

@@ -61,7 +61,7 @@ def test_a_shadow_gets_every_copy_unnoticed(
 ) -> None:
     """A shadow that takes a second and fails half of its copies gets them all, and costs no caller anything."""
     with scenario.step("Publish a shadow of 20 % on a slow, broken cluster"):
-        lab.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
+        lab.routes.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
     with (
         scenario.step("Drive load, and ask the replicas which copies came"),
         scenario.fault("error", NEXT, rate=0.5, share=1),
@@ -86,7 +86,7 @@ def test_a_dead_cluster_falls_back_at_once(
 ) -> None:
     """With both replicas dead the fallback answers every request, from the next one on, and says so."""
     with scenario.step("Publish a fallback on another cluster"):
-        lab.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
+        lab.routes.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
     with under_load(lab, _load(topology, duration_s=AT_MOST_S)) as run, scenario.step(f"Kill all of {FIRST}"):
         fault = scenario.kill(FIRST)
     with scenario.step("Start them, and wait until they are registered"):

@@ -11,8 +11,8 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from lab.checkout import CHECKOUT
 from lab.identity.envoy import sockets_of
-from lab.lab import CHECKOUT
 from lab.roles._envoy import xds_endpoints
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
 from tests.parts import eventually

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.lab import CHECKOUT, Lab
+from lab.checkout import CHECKOUT
+from lab.lab import Lab
 from lab.topologies import TOPOLOGIES
 from tests.docs_pages import BIN, PAGES, blocks_of, like_the_checkout, run_page
 

@@ -22,7 +22,7 @@ def test_publishing_the_same_table_disturbs_nobody(scenario: Scenario, lab: Lab,
     load = LoadOptions(topology=topology, caller="homepage", rate=100, duration_s=AT_MOST_S)
 
     with under_load(lab, load) as run, scenario.step("Publish the table that is in force"):
-        lab.publish(routes, comment="the same again")
+        lab.routes.publish(routes, comment="the same again")
 
     with scenario.step("Judge every answer"):
         assert_all_answered_rightly(run.result())

@@ -39,7 +39,7 @@ def travel(lab: Lab) -> dict[str, list[LogLine]]:
             caller="homepage",
             context={"user_id": "u1", "device": "tv", "country": "US"},
         )
-        return lab.log_lines(answer.request_id)
+        return lab.logs(answer.request_id)
 
     return {"travels.mesh": ask("mesh"), "travels.mesh-leased": ask("mesh"), "travels.gateway": ask("gateway")}
 

@@ -12,10 +12,10 @@ from lab.bench.harness.bench_faults import HARMS
 from lab.bench.harness.environment import setting
 from lab.bench.harness.result import State, exit_status
 from lab.bench.suites import blast_radius
+from lab.checkout import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
-from lab.lab import CHECKOUT
 from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
 from lab.runs.folder import folder_of_now, make

@@ -22,10 +22,10 @@ from lab.capacity.path_components import WAYS
 from lab.capacity.services import mean_s
 from lab.capacity.sizes import parse_size
 from lab.capacity.survey import survey
+from lab.checkout import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
-from lab.lab import CHECKOUT
 from lab.measure.findings import Ran
 from lab.runs.folder import folder_of_now, machine_card, make
 from models.stub.behaviour import parse_latency

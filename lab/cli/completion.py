@@ -9,9 +9,10 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from lab.checkout import CHECKOUT
 from lab.errors import LabError
 from lab.faults import FAULTS
-from lab.lab import CHECKOUT, DEFAULT_SPEC, Lab
+from lab.lab import DEFAULT_SPEC, Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from lab.spec import read_spec
@@ -52,7 +53,7 @@ def injected(incomplete: str) -> list[str]:
     """Ids of the faults that are injected."""
     with suppress(LabError, OSError):
         lab = Lab(os.environ.get("LAB_NAME", "default"))
-        return _beginning(incomplete, ["all", *(fault.id for fault in lab.faults())])
+        return _beginning(incomplete, ["all", *(fault.id for fault in lab.faults.active())])
     return []
 
 

@@ -73,7 +73,7 @@ def inject(
     """
     lab = Lab(name)
     say = progress_for(as_json=as_json)
-    fault = lab.inject(kind, target, level=level, seed=seed, for_s=for_s, **_settings(set_))
+    fault = lab.faults.inject(kind, target, level=level, seed=seed, for_s=for_s, **_settings(set_))
     seen = _look(fault) if for_s is None else _wait_and_heal(fault, say)
     if as_json:
         print_json({**fault.to_document(), "observed": seen.to_document(), "healed": not fault.active})
@@ -97,8 +97,8 @@ def heal(
     Example: lab fault heal slow-1
     """
     lab = Lab(name)
-    lab.faults()  # says so if no lab is up
-    healed = lab.heal(fault)
+    lab.faults.active()  # says so if no lab is up
+    healed = lab.faults.heal(fault)
     if as_json:
         print_json({"healed": healed})
     else:
@@ -119,7 +119,7 @@ def list_(
     """
     injected: list[Fault] | None = None
     with suppress(LabNotRunningError):
-        injected = Lab(name).faults()
+        injected = Lab(name).faults.active()
     seen = {fault.id: fault.observe() for fault in injected or [] if observe}
     if as_json:
         print_json(

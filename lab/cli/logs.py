@@ -33,7 +33,7 @@ def logs(
 
     Example: lab logs 1f0c2a9be1d3-00000001
     """
-    lines = Lab(name).log_lines(request_id)
+    lines = Lab(name).logs(request_id)
     if as_json:
         print_json({"request_id": request_id, "lines": [asdict(line) for line in lines]})
         return

@@ -35,7 +35,7 @@ def show(unit: Unit = "", name: Name = "default", as_json: Json = False) -> None
 
     Example: lab pki show gateway-1
     """
-    _print(Lab(name).certificates(unit), as_json=as_json)
+    _print(Lab(name).certificates.show(unit), as_json=as_json)
 
 
 @app.command()
@@ -52,7 +52,7 @@ def rotate(
     Example: lab pki rotate --every 3600
     """
     while True:
-        _print(Lab(name).rotate(unit), as_json=as_json)
+        _print(Lab(name).certificates.rotate(unit), as_json=as_json)
         if not every:
             return
         time.sleep(every)

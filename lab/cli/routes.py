@@ -81,7 +81,7 @@ def publish(
     Example: lab routes publish routes.yaml --comment "move cw-ranker to ml-cluster-2"
     """
     with publishing.shown(as_json=as_json) as progress:
-        Lab(name).publish(
+        Lab(name).routes.publish(
             file, expected_revision=expect, comment=comment, unsafe_skip_phases=unsafe_skip_phases, progress=progress
         )
     publishing.finish(progress.view, as_json=as_json)
@@ -101,7 +101,7 @@ def set_use_case(
     Example: lab routes set UpNext up-next.yaml --comment "only playback may ask"
     """
     with publishing.shown(as_json=as_json) as progress:
-        Lab(name).set_use_case(use_case, file, expected_revision=expect, comment=comment, progress=progress)
+        Lab(name).routes.set_use_case(use_case, file, expected_revision=expect, comment=comment, progress=progress)
     publishing.finish(progress.view, as_json=as_json)
 
 
@@ -112,7 +112,7 @@ def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as
     Example: lab routes rollback 3
     """
     with publishing.shown(as_json=as_json) as progress:
-        Lab(name).rollback(revision, expected_revision=expect, progress=progress)
+        Lab(name).routes.rollback(revision, expected_revision=expect, progress=progress)
     publishing.finish(progress.view, as_json=as_json)
 
 
@@ -126,7 +126,7 @@ def show(
 
     Example: lab routes show
     """
-    found = Lab(name).revision(revision)
+    found = Lab(name).routes.show(revision)
     if as_json:
         print_json(_info(found))
     else:
@@ -140,7 +140,7 @@ def history(name: Name = "default", as_json: Json = False) -> None:
 
     Example: lab routes history
     """
-    found = Lab(name).revisions()
+    found = Lab(name).routes.history()
     if as_json:
         print_json([_info(each) for each in found])
         return
@@ -164,7 +164,7 @@ def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = Fal
     Example: lab routes diff 1 2
     """
     lab = Lab(name)
-    before, after = lab.revision(a), lab.revision(b)
+    before, after = lab.routes.show(a), lab.routes.show(b)
     lines = list(
         difflib.unified_diff(
             _yaml(before).splitlines(),
@@ -196,7 +196,7 @@ def explain(
 
     Example: lab routes explain ContinueWatchingRanking --context device=tv --context country=US --file routes.yaml
     """
-    explanation = Lab(name).explain(use_case, read_context(context, user=user, caller=caller), file=file)
+    explanation = Lab(name).routes.explain(use_case, read_context(context, user=user, caller=caller), file=file)
     choice = explanation.choice
     if as_json:
         print_json(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from lab.checkout import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
-from lab.lab import CHECKOUT
 from scenarios.framework.catalogue import entries, how_long, where
 
 

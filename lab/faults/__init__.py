@@ -4,7 +4,6 @@
 How a runtime does that is in ``lab.runtime``.
 """
 
-from lab.faults.face import Faulting
 from lab.faults.injector import Fault, Injector
 from lab.faults.journal import AuditLog, Journal
 from lab.faults.kinds import FAULTS
@@ -15,7 +14,6 @@ __all__ = [
     "FAULTS",
     "AuditLog",
     "Fault",
-    "Faulting",
     "Injector",
     "Journal",
     "Observation",

@@ -15,10 +15,11 @@ from lab.roles.model import new_replica_name, replica
 from lab.runs.events import Event, append_event
 from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
+from lab.runtime.logs import log_of
 from lab.runtime.state import STATE_FILE, LabState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from lab.roles import Unit
@@ -156,6 +157,13 @@ class UnitOperations:
                 new = replica(layout_of(state.spec, site), cluster, name, site.take_over(old, name))
                 self._exchange(state, runtime, [old], [new])
             return name
+
+    def last_log_lines(self, names: Collection[str], lines: int = 5) -> dict[str, list[str]]:
+        """The last lines that each of these units has logged, by unit; leaves out names of no unit."""
+        state = LabState.of(self.folder)
+        wanted = [unit for unit in state.plan.units if unit.name in names]
+        self._runtime(state).fetch_logs(wanted)
+        return {unit.name: log_of(self.folder, unit.name).last_lines(lines) for unit in wanted}
 
     @contextmanager
     def _operation(self, kind: str, target: str, detail: str = "", *, past: str, undone_by: str = "") -> Iterator[None]:

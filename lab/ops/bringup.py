@@ -6,6 +6,7 @@ Whatever goes wrong on the way, the error says which unit it was and what its lo
 from __future__ import annotations
 
 import getpass
+import shutil
 import urllib.request
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,27 +20,83 @@ from lab.admin import AdminClient
 from lab.checkers.plain import decide
 from lab.client.call import call
 from lab.client.headers import DEFAULT
-from lab.errors import CallError, LabNotRunningError, UnitError
-from lab.plan import roles_of
+from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitError
+from lab.faults import Injector
+from lab.ops.teardown import clean_up
+from lab.plan import plan, roles_of
 from lab.roles import CONTROL_PLANE, Probe
+from lab.routing.document import RouteTable, read_sources, sources_of
+from lab.runtime import choose, make_runtime
+from lab.runtime.identities import Identities
+from lab.runtime.lock import exclusive
+from lab.runtime.state import STATE_FILE, LabState
 from lab.topologies import TOPOLOGIES
 from lab.transport import open_blocking_channel
+from lab.transport.security import MTLS
 from lab.waiting import eventually
+from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from lab.client.call import CallOutcome
+    from lab.ops.context import LabContext
     from lab.roles import Role
-    from lab.routing.document import RouteTable, Source
+    from lab.routing.document import Source
     from lab.runtime import Runtime
-    from lab.runtime.state import LabState
+    from lab.spec import LabSpec
 
 FIRST_REVISION = 1
 START_TIMEOUT = timedelta(seconds=60)
 CALL_TIMEOUT = timedelta(seconds=10)
 _LOOK_TIMEOUT_S = 1.0
+
+
+def bring_up(
+    context: LabContext,
+    spec_file: Path,
+    spec: LabSpec,
+    *,
+    routes: Path | None,
+    runtime: str,
+    say: Callable[[str], None],
+) -> list[CallOutcome]:
+    """Brings a lab up, or what is missing of it; see :meth:`lab.lab.Lab.up`."""
+    _check_callers(spec_file, spec)
+    sources = sources_of(routes or spec.routes)
+    table = read_sources(sources)
+    state_file = context.folder / STATE_FILE
+    with exclusive(context.folder):
+        before = LabState.load(state_file)
+        kind, why = (before.runtime, "it is up") if before and runtime == "auto" else choose(runtime)
+        say(f"runtime: {kind} ({why})")
+        carrier = make_runtime(kind, context.folder, spec.security.mode)
+        if before and before.runtime != kind:
+            raise LabError(f"lab {context.name} is up on the {before.runtime} runtime: `lab down` first, or use --name")
+        if before and before.spec != spec:
+            raise LabError(
+                f"lab {context.name} is up, and was made from another spec ({before.spec_file}, as it was then): "
+                "`lab down` first, or use --name"
+            )
+        stand_up = StandUp(carrier, state_file, say)
+        try:
+            state = before or _lay_out(context.folder, carrier, spec_file, spec, table)
+            if spec.security.mode == MTLS:
+                Identities(context.folder).provide(state.plan.units)
+            carrier.prepare(state.plan, say)
+            state.save(state_file)
+            state = stand_up.start(state)
+            revision = stand_up.publish(state, sources)
+            if revision > FIRST_REVISION:
+                with context.admin(state) as admin:
+                    table = RouteTable.from_document(admin.revision().document or {})
+            return stand_up.verify(state, table, revision)
+        except BaseException as error:
+            if before is None:
+                say("cleaning up")
+                clean_up(context.folder, keep_logs=isinstance(error, LabError))
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,3 +277,22 @@ def _somebody_who_may_ask(table: RouteTable, state: LabState) -> tuple[str, str]
             if caller in state.plan.callers:
                 return use_case, caller
     raise UnitError("no caller of the spec may ask for any use case of the route table: add one to its `callers`")
+
+
+def _check_callers(file: Path, spec: LabSpec) -> None:
+    for name, caller in spec.callers.items():
+        if not caller.page and name not in PAGES:
+            known = ", ".join(PAGES)
+            raise SpecError(f'{file}: callers.{name}: is not one of {known}; give it a page, e.g. page = [["UpNext"]]')
+
+
+def _lay_out(folder: Path, runtime: Runtime, file: Path, spec: LabSpec, table: RouteTable) -> LabState:
+    """Plans a new lab, once everything that an earlier one of this name has left is gone."""
+    runtime.sweep()
+    shutil.rmtree(folder / "units", ignore_errors=True)
+    identities = Identities(folder)
+    shutil.rmtree(identities.folder, ignore_errors=True)
+    if spec.security.mode == MTLS:
+        identities.establish(lifetime_s=spec.security.lifetime_s, key_mode=runtime.key_mode)
+    Injector(folder).forget()
+    return LabState(runtime.name, str(file), spec, plan(spec, table, runtime.site()))

@@ -1,4 +1,4 @@
-"""The side of :class:`lab.lab.Lab` that has to do with certificates."""
+"""``lab.certificates``: the certificates of a lab whose connections are secured."""
 
 from __future__ import annotations
 
@@ -8,30 +8,26 @@ from lab.errors import InputError
 from lab.identity import OPERATOR
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
-from lab.runtime.state import LabState
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lab.identity.folder import Term
+    from lab.ops.context import LabContext
 
 
-class Certifying:
-    """What can be asked of a lab whose units prove who they are.
+class Certificates:
+    """The certificates of one lab's units, and the operator's."""
 
-    Attributes:
-        folder: the lab's own.
-    """
+    def __init__(self, context: LabContext) -> None:
+        self._context = context
+        self._identities = Identities(context.folder)
 
-    folder: Path
-
-    def certificates(self, unit: str = "") -> dict[str, Term]:
+    def show(self, unit: str = "") -> dict[str, Term]:
         """What the certificates say, of one unit or of all, the operator's among them.
 
         Raises:
             InputError: the lab has none, or no such unit.
         """
-        return Identities(self.folder).terms(self._holders(unit))
+        return self._identities.terms(self._holders(unit))
 
     def rotate(self, unit: str = "") -> dict[str, Term]:
         """Gives one unit a new certificate, or all; they take it up while they run. Returns what the new ones say.
@@ -40,15 +36,14 @@ class Certifying:
             InputError: the lab has none, or no such unit.
         """
         names = self._holders(unit)
-        self.certificates(unit)
-        with exclusive(self.folder):
-            units = [each for each in LabState.of(self.folder).plan.units if each.name in names]
-            identities = Identities(self.folder)
-            operator = identities.provide_for_operator(anew=True) if OPERATOR in names else {}
-            return {**identities.provide(units, anew=True), **operator}
+        self.show(unit)
+        with exclusive(self._context.folder):
+            units = [each for each in self._context.state().plan.units if each.name in names]
+            operator = self._identities.provide_for_operator(anew=True) if OPERATOR in names else {}
+            return {**self._identities.provide(units, anew=True), **operator}
 
     def _holders(self, unit: str) -> list[str]:
-        names = [*(each.name for each in LabState.of(self.folder).plan.units), OPERATOR]
+        names = [*(each.name for each in self._context.state().plan.units), OPERATOR]
         if unit and unit not in names:
             raise InputError(f"{unit!r} is no unit of this lab; there are {', '.join(names)}")
         return [unit] if unit else names

@@ -17,6 +17,7 @@ import psutil
 from docker.errors import DockerException
 from packaging.requirements import Requirement
 
+from lab.checkout import CHECKOUT
 from lab.errors import LabError
 from lab.runtime import ports
 from lab.runtime.compose import engine, image, subnets
@@ -30,7 +31,6 @@ State = Literal["ok", "hint", "lacks"]
 MACHINE, PROCESS, COMPOSE, EXTRAS = "machine", "process", "compose", "extras"
 RUNTIMES = (PROCESS, COMPOSE)
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
 _OLDEST_PYTHON = (3, 11)
 _GIB = 2**30
 # The default lab takes about 1.2 GiB, see `lab status --memory`; tests bring up two of them.
@@ -126,7 +126,7 @@ def _machine(home: Path) -> Iterator[Finding]:
         lacks=python < _OLDEST_PYTHON,
         remedy="install Python 3.11 or newer, remove .venv, and run make again",
     )
-    differing = list(_packages_unlike(_CHECKOUT / "requirements.lock"))
+    differing = list(_packages_unlike(CHECKOUT / "requirements.lock"))
     yield _judged(
         MACHINE,
         "packages",

@@ -143,12 +143,12 @@ def _stand(name: str, home: Path, post: Path) -> None:
 
 
 def _take_down(name: str, home: Path) -> None:
-    from lab.lab import Lab  # noqa: PLC0415 (a guard that only waits is to be small)
+    from lab.ops.teardown import take_down  # noqa: PLC0415 (a guard that only waits is to be small)
 
     give_up = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            Lab(name, home).down()
+            take_down(home / ".lab" / name)
         except LabError:  # a command of the owner's still holds the lab's lock
             if time.monotonic() < give_up:
                 continue

@@ -1,25 +1,45 @@
-"""The side of :class:`lab.lab.Lab` that publishes: route tables, and questions about them."""
+"""``lab.routes``: the route table of a lab, its revisions, and what they decide."""
 
 from __future__ import annotations
 
+import difflib
 import getpass
-from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+import yaml
+
 from lab.routing.compiled import Router
-from lab.routing.document import read_path, read_sources, source_of, sources_of
+from lab.routing.document import RouteTable, read_path, read_sources, source_of, sources_of
 from lab.routing.explanation import Explanation, explain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
+    from typing import Any
 
-    from lab.admin import AdminClient, PublishProgress, RevisionInfo, Tables
+    from lab.admin import PublishProgress, RevisionInfo, Tables
+    from lab.ops.context import LabContext
 
 
-class Publishing(ABC):
-    """What can be asked of a lab's control plane about routes."""
+class Routes:
+    """The route table of one lab.
+
+    Methods that ask the control plane raise :class:`lab.errors.LabNotRunningError` if it does not answer.
+    """
+
+    def __init__(self, context: LabContext) -> None:
+        self._context = context
+        # Each run asks for the tables again, by when there may be hundreds.
+        self._tables: Tables = {}
+
+    @staticmethod
+    def validate(routes: Path) -> RouteTable:
+        """Reads a route table; needs no lab.
+
+        Raises:
+            InputError: it is not valid.
+        """
+        return read_path(routes)
 
     def publish(
         self,
@@ -38,8 +58,8 @@ class Publishing(ABC):
             PublishError: a phase failed; the revision in force stays.
         """
         sources = sources_of(routes)
-        read_sources(sources)  # said here, with no lab in the way
-        with self._control_plane() as admin:
+        read_sources(sources)  # an invalid table is refused whether a lab is up or not
+        with self._context.admin() as admin:
             return admin.publish(
                 sources,
                 author=getpass.getuser(),
@@ -58,9 +78,9 @@ class Publishing(ABC):
         comment: str = "",
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes one use case anew, at a cost that does not grow with the route table; see :meth:`publish`."""
+        """Publishes a change to one use case, at a cost independent of the route table's size; see :meth:`publish`."""
         source = source_of(file)
-        with self._control_plane() as admin:
+        with self._context.admin() as admin:
             return admin.publish_change(
                 {use_case: source},
                 author=getpass.getuser(),
@@ -76,40 +96,41 @@ class Publishing(ABC):
         expected_revision: int = 0,
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes an earlier revision's route table anew; returns the new revision."""
-        with self._control_plane() as admin:
+        """Publishes an earlier revision's route table again; returns the new revision."""
+        with self._context.admin() as admin:
             return admin.rollback(
                 revision, author=getpass.getuser(), expected_revision=expected_revision, progress=progress
             )
 
-    def revision(self, revision: int = 0) -> RevisionInfo:
+    def show(self, revision: int = 0) -> RevisionInfo:
         """One revision with its route table; 0 for the one in force."""
-        with self._control_plane() as admin:
+        with self._context.admin() as admin:
             return admin.revision(revision)
 
-    def revisions(self, *, tables: bool = False, since_ns: int = 0, named: Collection[int] = ()) -> list[RevisionInfo]:
+    def history(self, *, tables: bool = False, since_ns: int = 0, named: Collection[int] = ()) -> list[RevisionInfo]:
         """Revisions, oldest first.
 
         Args:
-            tables: with their route tables, which take longer.
-            since_ns: without those that another one had replaced by then, Unix nanoseconds.
-            named: with these all the same, if they exist.
+            tables: include their route tables, which takes longer.
+            since_ns: leave out revisions that were replaced before this time, Unix nanoseconds.
+            named: revisions to include all the same, if they exist.
         """
-        with self._control_plane() as admin:
+        with self._context.admin() as admin:
             return admin.revisions(self._tables if tables else None, since_ns=since_ns, named=named)
 
+    def diff(self, a: int, b: int) -> list[str]:
+        """What revision ``b`` changed against revision ``a``: lines of a unified diff, none if nothing."""
+        before, after = (as_yaml(self.show(each).document).splitlines() for each in (a, b))
+        return list(difflib.unified_diff(before, after, f"revision {a}", f"revision {b}", lineterm=""))
+
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
-        """Where a request would go and why; by a file with no lab up, or by the revision in force."""
+        """Where a request would go and why; by a file, which needs no lab, or by the revision in force."""
         if file is not None:
             return explain(Router.of_document(read_path(file).document), use_case, context)
-        in_force = self.revision()
+        in_force = self.show()
         return explain(Router.of_document(in_force.document or {}, in_force.revision), use_case, context)
 
-    @cached_property
-    def _tables(self) -> Tables:
-        """What is asked for after each run, by when there may be hundreds."""
-        return {}
 
-    @abstractmethod
-    def _control_plane(self) -> AdminClient:
-        """Where to ask, or :class:`lab.errors.LabNotRunningError`."""
+def as_yaml(document: Mapping[str, Any] | None) -> str:
+    """A route table as YAML text."""
+    return str(yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120))

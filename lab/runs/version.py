@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 
-_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+from lab.checkout import CHECKOUT
+
 _TIMEOUT_S = 5.0
 
 
@@ -17,7 +17,7 @@ def lab_version() -> str:
     version = metadata.version("inference-routing-lab")
     try:
         told = subprocess.run(
-            ["git", "-C", _CHECKOUT, "describe", "--always", "--dirty=, changed", "--exclude=*", "--abbrev=12"],
+            ["git", "-C", CHECKOUT, "describe", "--always", "--dirty=, changed", "--exclude=*", "--abbrev=12"],
             capture_output=True,
             text=True,
             check=True,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lab.load.outcome import LoadAnswer, LoadClient
     from lab.load.plan import LoadPlan
-    from lab.runs import LoadOptions, RunResult
+    from lab.runs import LoadOptions, RunResult, Stage
     from lab.runtime import Runtime
     from lab.runtime.state import LabState
 
@@ -54,8 +54,9 @@ class _CarelessLab(Lab):
         super().__init__(lab.name, lab.folder.parent.parent)
         self._bug = bug
 
-    def _runtime(self, state: LabState) -> Runtime:
-        return _HereDriven(super()._runtime(state), self._bug)
+    def _stage(self, state: LabState) -> Stage:
+        stage = super()._stage(state)
+        return replace(stage, runtime=_HereDriven(stage.runtime, self._bug))
 
 
 class _HereDriven:

@@ -14,8 +14,8 @@ from lab.bench.suites.decomposition import PARTS
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.fleet import fleet
 from lab.checkers.plain import decide
+from lab.checkout import CHECKOUT
 from lab.errors import LabError
-from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
 from lab.topologies import TOPOLOGIES
 from lab.workshop.feedback import Told, not_yet, right
@@ -161,14 +161,14 @@ def check_victims(lab: WorkshopLab, victims: Collection[str]) -> Told:
     killed = []
     try:
         for victim in victims:
-            lab.kill(victim)
+            lab.units.kill(victim)
             killed.append(victim)
         seen = cut_off(watch(lab, ["gateway", "mesh"]))
     except LabError as error:
         return not_yet(str(error))
     finally:
         for victim in killed:
-            lab.start(victim)
+            lab.units.start(victim)
         back(lab, ["gateway", "mesh"])
     if all(who == ["search"] for who in seen.values()):
         return right(

@@ -35,7 +35,7 @@ class WorkshopLab(Lab):
 
     def __init__(self, name: str = "", home: Path | None = None) -> None:
         super().__init__(name or os.environ.get("LAB_NAME", _DEFAULT_NAME), home)
-        self._routes: dict[str, Any] | None = None
+        self._route_table: dict[str, Any] | None = None
 
     def up(self, **options: Any) -> list[CallOutcome]:
         """Brings the lab up, guarded, as processes unless ``LAB_RUNTIME`` says otherwise; see :meth:`lab.lab.Lab.up`.
@@ -55,21 +55,21 @@ class WorkshopLab(Lab):
             _guards.pop(self.folder).dismiss()
         return ended
 
-    def routes(self) -> dict[str, Any]:
+    def route_table(self) -> dict[str, Any]:
         """The route table in force; as it was last seen, while the control plane does not answer.
 
         Raises:
             LabNotRunningError: it was never seen.
         """
         try:
-            self._routes = self.revision().document or {}
+            self._route_table = self.routes.show().document or {}
         except LabNotRunningError:
-            if self._routes is None:
+            if self._route_table is None:
                 raise
-        return copy.deepcopy(self._routes)
+        return copy.deepcopy(self._route_table)
 
     def publish_document(self, document: Mapping[str, Any], *, comment: str = "", rushed: bool = False) -> int:
-        """Publishes a route table that is not in a file; see :meth:`publish`.
+        """Publishes a route table that is not in a file; see :meth:`lab.ops.routes.Routes.publish`.
 
         Args:
             document: what a route table's file holds.
@@ -78,7 +78,7 @@ class WorkshopLab(Lab):
         """
         file = self.folder / "workshop.json"  # goes when the lab does
         file.write_text(json.dumps(document, indent=1))
-        return self.publish(file, comment=comment, unsafe_skip_phases=rushed)
+        return self.routes.publish(file, comment=comment, unsafe_skip_phases=rushed)
 
     def loads(self, *options: LoadOptions, during: Callable[[], object] = lambda: None) -> list[RunResult]:
         """Drives several loads at the same time, and meanwhile, once all of them are answered, does something.

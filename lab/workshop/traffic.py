@@ -64,7 +64,7 @@ def topology_picture(
     every: Iterable[Request] = records_of(requests) if isinstance(requests, RunResult) else requests
     found = recent([each for each in every if each.topology == topology and each.status != UNSENT], last_s)
     states = {unit.name: (unit.role, unit.state) for unit in lab.status().units}
-    flow = flow_of(found, topology, states, lab.routes())
+    flow = flow_of(found, topology, states, lab.route_table())
     when = "" if last_s is None else f" of the last {last_s:g} s"
     return show(flow, f"Numbers are requests{when}, where they arrive; {len(found):,} in all.")
 

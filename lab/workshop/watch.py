@@ -45,7 +45,7 @@ def watch(lab: WorkshopLab, topologies: Sequence[str], *, seconds: float = 1.5) 
         topologies: ways to ask by, each in a row of calls of its own.
         seconds: for how long; a call that is under way is waited for.
     """
-    document = lab.routes()
+    document = lab.route_table()
     wishes = {
         caller: [name for name, entry in document["use_cases"].items() if caller in entry["callers"]]
         for caller in lab.endpoints().callers

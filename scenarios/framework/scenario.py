@@ -146,7 +146,7 @@ class Scenario:
         Raises:
             UnknownError: it has no visible effect.
         """
-        fault = (lab or self.lab).inject(kind, target, **settings)
+        fault = (lab or self.lab).faults.inject(kind, target, **settings)
         self.see_fault(fault)
         return fault
 
@@ -241,7 +241,7 @@ class Scenario:
             roles = TOPOLOGIES[self.topology].roles if self.topology else ()
             others = tuple(f"{each.name}-" for each in status.units if each.role == CALLER and each.name != _CALLER)
             relevant |= {each.name for each in status.units if each.role in roles and not each.name.startswith(others)}
-            for name, lines in lab.tail(sorted(relevant), _LOG_LINES).items():
+            for name, lines in lab.units.last_log_lines(sorted(relevant), _LOG_LINES).items():
                 if lines:
                     parts.append((f"log of {name}", "\n".join(line[:_LOG_WIDTH] for line in lines)))
         return [*parts, ("left behind", "\n".join(str(path) for path in self.runs() or [self.folder]))]

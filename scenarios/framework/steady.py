@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import grpc
 
 from lab.checkers.plain import decide
+from lab.checkout import CHECKOUT
 from lab.client.call import call
 from lab.errors import CallError, LabError
-from lab.lab import CHECKOUT
 from lab.routing.document import RouteTable, read_path
 from lab.runs.events import heal_of, lab_events, undone_ns
 from lab.transport import ChannelCache, open_blocking_channel
@@ -92,14 +92,14 @@ class SteadyState:
 
     def restore(self, lab: Lab) -> None:
         """Undoes, as far as possible, what a scenario has left behind, so that the next one is not affected."""
-        lab.heal()
+        lab.faults.heal()
         for fault in _open_faults(lab, lab.status()):
-            getattr(lab, fault.undone_by)(fault.target)
+            getattr(lab.units, fault.undone_by)(fault.target)
         for unit in lab.status().units:
             if unit.state == "exited":
-                lab.start(unit.name)
+                lab.units.start(unit.name)
             elif unit.state == "paused":
-                lab.resume(unit.name)
+                lab.units.resume(unit.name)
         eventually(
             "all units are back (missing)",
             lambda: [*_not_connected(status := lab.status()), *_absent(status)],
@@ -115,10 +115,10 @@ class SteadyState:
     def put_table_back(self, lab: Lab) -> None:
         """Publishes the default route table unless it is in force."""
         if not self._has_table(lab):
-            lab.publish(ROUTES, comment="as before the scenario")
+            lab.routes.publish(ROUTES, comment="as before the scenario")
 
     def _has_table(self, lab: Lab) -> bool:
-        return lab.revision().document == self.table.document
+        return lab.routes.show().document == self.table.document
 
     def _not_registered(self, status: LabStatus) -> Iterator[str]:
         known = status.control_plane

@@ -112,7 +112,7 @@ def known(lab: Lab) -> ControlPlaneStatus:
     Raises:
         DeadlineError: it does not answer in time.
     """
-    answer = eventually("the control plane answers", lab.known, within=CONNECTED_WITHIN)
+    answer = eventually("the control plane answers", lab.control_plane_status, within=CONNECTED_WITHIN)
     assert answer is not None
     return answer
 
@@ -176,7 +176,7 @@ def await_connected(lab: Lab, nodes: set[str]) -> None:
     """Returns once the control plane answers and each of these nodes is connected to it."""
     eventually(
         "all nodes are connected again",
-        lambda: nodes - _nodes(answer) if (answer := lab.known()) else nodes,
+        lambda: nodes - _nodes(answer) if (answer := lab.control_plane_status()) else nodes,
         within=CONNECTED_WITHIN,
         until=lambda missing: not missing,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 
 LAB = str(Path(sys.executable).parent / "lab")
 

@@ -50,7 +50,7 @@ def test_an_envoy_that_does_not_run_is_seen_by_running_it(tmp_path, monkeypatch)
 def test_what_differs_from_the_lock_is_named(tmp_path, monkeypatch) -> None:
     lock = "grpcio==0.1 \\\n    --hash=sha256:00\npyyaml==0.1 ; python_version < '3' \\\nnever-heard-of==1.0 \\"
     (tmp_path / "requirements.lock").write_text(lock)
-    monkeypatch.setattr(doctor, "_CHECKOUT", tmp_path)
+    monkeypatch.setattr(doctor, "CHECKOUT", tmp_path)
 
     found = _finding(doctor.examine(tmp_path), "packages")
 

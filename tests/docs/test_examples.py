@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from docs.examples import bounce, pinned_gateway
-from lab.lab import CHECKOUT, Lab
+from lab.checkout import CHECKOUT
+from lab.lab import Lab
 from lab.registry import PLUGINS
 from lab.runs import LoadOptions
 from lab.topologies import open_client
@@ -87,7 +88,7 @@ def test_a_model_server_of_ones_own_joins_a_cluster_and_leaves_it_again(lab: Lab
         return f"{answer.replica}: {answer.result}"
 
     def replicas() -> set[str]:
-        known = lab.known()
+        known = lab.control_plane_status()
         return {each.replica for each in known.replicas if each.loaded} if known else set()
 
     with alphabetical(lab, "ml-cluster-1"):
@@ -146,10 +147,10 @@ def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab, tmp_path: Pat
 def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PLUGINS, bounce.__file__)
 
-    with lab.injected("bounce", "ml-cluster-1-a", seed=1) as fault:
+    with lab.faults.injected("bounce", "ml-cluster-1-a", seed=1) as fault:
         assert fault.observe().because == "1 of 1 units have another process than before"
 
-    assert [] == lab.faults()
+    assert [] == lab.faults.active()
     assert {"running"} == {unit.state for unit in lab.status().units}
 
 
@@ -169,5 +170,5 @@ async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
 
     homepage, recommendations = await ask("homepage", 6), await ask("recommendations", 6)
 
-    met = [{line.unit for id_ in ids for line in whole_lab.log_lines(id_)} for ids in (homepage, recommendations)]
+    met = [{line.unit for id_ in ids for line in whole_lab.logs(id_)} for ids in (homepage, recommendations)]
     assert [{"gateway-1"}, {"gateway-2"}] == sorted(met, key=str)

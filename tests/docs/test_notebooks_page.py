@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docs.site.notebooks import notebooks, table
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 
 if TYPE_CHECKING:
     from pathlib import Path

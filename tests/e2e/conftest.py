@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lab.lab import CHECKOUT, Lab
+from lab.checkout import CHECKOUT
+from lab.lab import Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def routes(lab: Lab) -> Iterator[Path]:
     """The default route table, put back afterwards."""
     yield CHECKOUT / "routes.yaml"
-    lab.publish(CHECKOUT / "routes.yaml")
+    lab.routes.publish(CHECKOUT / "routes.yaml")
 
 
 @pytest.fixture

@@ -210,10 +210,10 @@ def limited(lab: Lab, tmp_path: Path) -> Iterator[None]:
     routes.write_text(
         f"{ROUTES}  default: {{rate: 0.001, burst: 2}}\n  kids: {{rate: 0.001, burst: 2}}\n  free: {{concurrent: 5}}\n"
     )
-    lab.publish(routes)
+    lab.routes.publish(routes)
     yield
     routes.write_text(ROUTES)
-    lab.publish(routes)
+    lab.routes.publish(routes)
 
 
 @pytest.mark.usefixtures("limited")
@@ -285,12 +285,12 @@ class TestAudit:
         began_ns = time.time_ns()
         routes = tmp_path / "routes.yaml"
         routes.write_text(ROUTES.replace("timeout: 5s, default: cw", "timeout: 6s, default: cw"))
-        revision = lab.publish(routes, comment="a second more")
-        lab.rollback(revision - 1)
-        lab.inject("error", "ml-cluster-1-a")
-        lab.heal("all")
+        revision = lab.routes.publish(routes, comment="a second more")
+        lab.routes.rollback(revision - 1)
+        lab.faults.inject("error", "ml-cluster-1-a")
+        lab.faults.heal("all")
         with pytest.raises(LabError):
-            lab.rollback(999)
+            lab.routes.rollback(999)
 
         def acts() -> list[dict[str, Any]]:
             found = json.loads(run_lab(lab, "audit", "--json").stdout)["acts"]
@@ -314,7 +314,7 @@ class TestAudit:
 
     @pytest.mark.parametrize("unit", ["homepage", "homepage-sidecar", "gateway-1", "ml-cluster-1-a"])
     def test_nobody_else_changes_anything_and_whoever_tries_is_written_down(self, lab: Lab, unit: str) -> None:
-        revision = lab.revision().revision
+        revision = lab.routes.show().revision
         control_plane = lab.endpoints().control_plane
         [model] = [each.address for each in lab.status().units if each.name == "ml-cluster-2-a"]
         with (
@@ -347,4 +347,4 @@ class TestAudit:
             }
 
         eventually("all of it is told", turned_away, within=SOON, until=lambda seen: seen == attempts.keys())
-        assert lab.revision().revision == revision
+        assert lab.routes.show().revision == revision

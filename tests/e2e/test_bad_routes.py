@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.admin import AdminClient
+from lab.checkout import CHECKOUT
 from lab.errors import InputError
-from lab.lab import CHECKOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def test_a_bad_table_is_said_in_one_line_and_the_revision_in_force_stays(
     text, part, field, remedy = BAD[case]
     file = tmp_path / "bad.yaml"
     file.write_text(text)
-    before = lab.revision().revision
+    before = lab.routes.show().revision
 
     result = run_lab(lab, "routes", "publish", str(file))
 
@@ -66,7 +66,7 @@ def test_a_bad_table_is_said_in_one_line_and_the_revision_in_force_stays(
     assert line.removeprefix(f"lab: {file}:").split(":")[0].isdigit()
     assert field in line
     assert remedy in line
-    assert lab.revision().revision == before
+    assert lab.routes.show().revision == before
     assert lab.call("UpNext", topology="mesh", caller="playback").version == "v1"
 
 
@@ -85,11 +85,11 @@ def test_ten_thousand_lines_of_noise_are_one_line(run_lab, lab, tmp_path: Path) 
 
 
 def test_the_control_plane_checks_for_itself_what_it_is_sent(lab) -> None:
-    before = lab.revision().revision
+    before = lab.routes.show().revision
     with (
         AdminClient(lab.endpoints().control_plane) as admin,
         pytest.raises(InputError, match=r"bad\.yaml:1: nonsense: "),
     ):
         admin.publish([("bad.yaml", "nonsense: 1\n")], author="eve")
 
-    assert lab.revision().revision == before
+    assert lab.routes.show().revision == before

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from lab.checkout import CHECKOUT
 from lab.errors import CallError, InputError
 from lab.history import read_parquet
-from lab.lab import CHECKOUT
 from lab.runs import LoadOptions
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -37,9 +37,9 @@ def chained(lab, tmp_path_factory) -> Iterator[Lab]:
     before = (CHECKOUT / "routes.yaml").read_text()
     routes = tmp_path_factory.mktemp("chain") / "routes.yaml"
     routes.write_text(before.replace(f"  {USE_CASE}:\n", f"  {USE_CASE}:\n{CHAIN}", 1))
-    lab.publish(routes)
+    lab.routes.publish(routes)
     yield lab
-    lab.publish(CHECKOUT / "routes.yaml")
+    lab.routes.publish(CHECKOUT / "routes.yaml")
 
 
 @contextmanager

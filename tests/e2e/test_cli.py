@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -35,7 +35,7 @@ def spec(mini_spec: Path, postgresql: Server) -> Path:
 
 
 def _nodes(lab: Lab) -> dict[str, int]:
-    known = lab.known()
+    known = lab.control_plane_status()
     return {node.node: node.acked_revision for node in known.nodes} if known else {}
 
 
@@ -45,15 +45,15 @@ def test_two_control_planes_on_a_postgresql_store_take_over_from_each_other(new_
     nodes = _nodes(lab)
     assert {"homepage-resolver", "homepage-sidecar", "gateway-1"} <= nodes.keys()
     for victim in ("control-plane", "control-plane-2"):
-        lab.kill(victim)
-        revision = lab.publish(spec.parent / "routes.yaml")
+        lab.units.kill(victim)
+        revision = lab.routes.publish(spec.parent / "routes.yaml")
         assert _nodes(lab) == dict.fromkeys(nodes, revision)
         assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
         lab.up(spec=spec)
 
-    phases = [step.phase for step in lab.revisions()[-1].steps]
+    phases = [step.phase for step in lab.routes.history()[-1].steps]
     assert ["stored", "loaded", "endpoints", "converged"] == phases[:4]
-    assert [each.revision for each in lab.revisions()] == [1, 2, 3]
+    assert [each.revision for each in lab.routes.history()] == [1, 2, 3]
 
 
 def test_the_password_of_the_store_is_nowhere_to_be_seen(new_lab, spec: Path, run_lab) -> None:
@@ -80,7 +80,7 @@ def test_an_envoy_reports_to_the_one_that_serves_it_so_clusters_leave_with_sever
     lab.up(spec=mini_spec)
     eventually(
         "the cluster that verifying has brought leaves",
-        lambda: sum(node.clusters_left for node in lab.known().nodes),
+        lambda: sum(node.clusters_left for node in lab.control_plane_status().nodes),
         within=timedelta(seconds=40),
         until=bool,
     )
@@ -92,7 +92,7 @@ def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(ne
     lab = new_lab()
     lab.up(spec=mini_spec)
     nodes = _nodes(lab)
-    lab.pause("control-plane")
+    lab.units.pause("control-plane")
     eventually(
         "all nodes have left it",
         lambda: nodes.keys() - _nodes(lab).keys(),
@@ -101,10 +101,10 @@ def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(ne
     )
 
     with pytest.raises(PublishError, match=r"no answer within 7 s from control-plane: is it frozen\?"):
-        lab.publish(mini_spec.parent / "routes.yaml")
+        lab.routes.publish(mini_spec.parent / "routes.yaml")
 
-    lab.kill("control-plane")
-    revision = lab.publish(mini_spec.parent / "routes.yaml")
+    lab.units.kill("control-plane")
+    revision = lab.routes.publish(mini_spec.parent / "routes.yaml")
     assert _nodes(lab) == dict.fromkeys(nodes, revision)
     assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
 
@@ -115,10 +115,10 @@ def test_a_fault_of_the_control_plane_is_one_of_all_that_there_are(new_lab, mini
     lab.up(spec=mini_spec)
     nodes = _nodes(lab)
     # They are offered it by those that they are connected to.
-    with lab.injected("bad-push", "rules") as fault:
+    with lab.faults.injected("bad-push", "rules") as fault:
         assert set(fault.observe().figures["refusals"]) == {"gateway-1", "homepage-resolver"}
 
-    with lab.injected("control-plane-loss", how="kill") as fault:
+    with lab.faults.injected("control-plane-loss", how="kill") as fault:
         assert fault.record.units == ("control-plane", "control-plane-2")
         assert fault.observe().visible is Visible.YES
         assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"

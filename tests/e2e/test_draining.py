@@ -79,7 +79,7 @@ async def shrink(lab: Lab, topologies: list[str]) -> tuple[list[int | BaseExcept
             while sum(begun.values()) < len(streams):
                 await asyncio.sleep(0.01)
         assert len(begun) == 2
-        [kept] = await asyncio.to_thread(lab.scale, CLUSTER, 1)
+        [kept] = await asyncio.to_thread(lab.units.scale, CLUSTER, 1)
         found = await asyncio.gather(*streams, return_exceptions=True)
         set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)), CLUSTER)
         after: Counter[str] = Counter()

@@ -32,9 +32,9 @@ def test_a_kill_during_a_run_is_marked_where_it_happened(lab) -> None:
     driver.start()
     try:
         assert under_way.wait(WITHIN_S)
-        lab.kill(replica)
+        lab.units.kill(replica)
     finally:
-        lab.start(replica)
+        lab.units.start(replica)
         driver.join(WITHIN_S)
 
     result: RunResult = results[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 from lab.ops.reaper import guarded
 from lab.waiting import eventually
 

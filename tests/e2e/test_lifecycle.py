@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.checkout import CHECKOUT
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
-from lab.lab import CHECKOUT, Lab
+from lab.lab import Lab
 from lab.roles import _envoy
 from lab.runtime import ports
 from lab.waiting import eventually
@@ -60,7 +61,7 @@ def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab, tmp_p
     moved = tmp_path / "moved.yaml"
     text = (CHECKOUT / "routes.yaml").read_text()
     moved.write_text(text.replace("v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"))
-    lab.publish(moved)
+    lab.routes.publish(moved)
 
     [call] = lab.up(topologies=["direct", "mesh"])
 
@@ -73,7 +74,7 @@ def test_every_caller_can_be_asked_once_the_lab_is_up(new_lab, mini_spec) -> Non
     routes.write_text(routes.read_text().replace("[homepage]", "[homepage, search]"))
     lab = new_lab()
     lab.up(spec=mini_spec)
-    lab.kill("search")
+    lab.units.kill("search")
 
     lab.up(spec=mini_spec)
 

@@ -95,7 +95,7 @@ def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
 
 
 def test_of_what_was_published_before_a_run_keeps_only_what_answers_rest_on(lab, routes: Path) -> None:
-    latest = [lab.publish(routes) for _ in range(4)][-1]
+    latest = [lab.routes.publish(routes) for _ in range(4)][-1]
     load = LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=0.5)
 
     *_, result = (lab.load(load) for _ in range(2))  # after the first they have settled

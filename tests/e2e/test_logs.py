@@ -31,9 +31,7 @@ def test_every_unit_on_the_way_writes_a_line_where_it_is_asked_to(
         for topology in ("mesh", "gateway")
     }
 
-    roles = {
-        topology: [line.role for line in lab.log_lines(answer.request_id)] for topology, answer in by_topology.items()
-    }
+    roles = {topology: [line.role for line in lab.logs(answer.request_id)] for topology, answer in by_topology.items()}
     # The call that verified the lab has got the lease, so nobody asks the resolver any more.
     assert {"mesh": ["caller", "sidecar", "model"], "gateway": ["caller", "gateway", "model"]} == roles
     shown = json.loads(run_lab(lab, "logs", by_topology["mesh"].request_id, "--json").stdout)
@@ -57,7 +55,7 @@ def test_who_asks_for_a_request_that_nobody_has_written_of_is_told_what_to_do(
     lab.up(spec=mini_spec, runtime="process")
 
     with pytest.raises(InputError, match="--log-requests"):
-        lab.log_lines("no-such-request")
+        lab.logs("no-such-request")
     assert not (lab.folder / "units" / "homepage" / ACCESS_LOG).exists()
 
 

@@ -87,10 +87,10 @@ def test_certificates_rotate_at_300_rps_and_no_request_fails(lab: Lab, topology:
 
     def rotate() -> None:
         while not done.wait(1.5):
-            rotations.append(lab.rotate())
+            rotations.append(lab.certificates.rotate())
 
     # One alone that a busy machine keeps from its heartbeats for a second would be taken out, and nobody left.
-    lab.scale("ml-cluster-1", 2)
+    lab.units.scale("ml-cluster-1", 2)
     rotating = threading.Thread(target=rotate)
     rotating.start()
     try:
@@ -107,7 +107,7 @@ def test_certificates_rotate_at_300_rps_and_no_request_fails(lab: Lab, topology:
     finally:
         done.set()
         rotating.join()
-        lab.scale("ml-cluster-1", 1)
+        lab.units.scale("ml-cluster-1", 1)
 
     assert {("OK", ""): 2400} == Counter(
         (each.status, each.message) for each in read_parquet(result.folder / "history.parquet")
@@ -172,13 +172,13 @@ def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: 
     try:
         # Connections that are open have seen the certificate before.
         for unit in ("homepage", "homepage-sidecar", "central-envoy", "gateway-1"):
-            lab.kill(unit)
-            lab.start(unit)
+            lab.units.kill(unit)
+            lab.units.start(unit)
         eventually(
             f"{topology} refuses", lambda: ask(lab, topology), within=SOON, until=lambda status: status in REFUSED
         )
     finally:
-        lab.rotate(MODEL)
+        lab.certificates.rotate(MODEL)
     eventually(f"{topology} answers", lambda: ask(lab, topology), within=SOON, until=lambda status: status == "OK")
 
 
@@ -220,9 +220,9 @@ def test_a_lab_in_plaintext_has_no_certificates_and_says_what_to_do(
 
 
 def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: Lab) -> None:
-    [_, newcomer] = lab.scale("ml-cluster-1", 2)
+    [_, newcomer] = lab.units.scale("ml-cluster-1", 2)
     try:
-        assert lab.certificates(newcomer)[newcomer].uri == lab.certificates(MODEL)[MODEL].uri
+        assert lab.certificates.show(newcomer)[newcomer].uri == lab.certificates.show(MODEL)[MODEL].uri
         for topology in ("mesh", "gateway", "proxyless"):
             answering = set[str]()
 
@@ -233,14 +233,14 @@ def test_a_replica_that_comes_later_has_its_certificate_and_gets_requests(lab: L
 
             eventually(f"{newcomer} answers", ask_again, within=SOON, until=lambda names: newcomer in names)
     finally:
-        lab.scale("ml-cluster-1", 1)
+        lab.units.scale("ml-cluster-1", 1)
 
 
 def test_a_fault_that_ends_by_itself_is_healed_by_the_operators_right(lab: Lab) -> None:
-    fault = lab.inject("slow", MODEL, for_s=0.5)
+    fault = lab.faults.inject("slow", MODEL, for_s=0.5)
 
     def there() -> list[str]:
-        return [each.id for each in lab.faults()]
+        return [each.id for each in lab.faults.active()]
 
     eventually("it has ended", there, within=SOON, until=lambda ids: fault.id not in ids)
     assert ask(lab, "mesh") == "OK"

@@ -39,11 +39,11 @@ class Pause:
         if second >= 1 and not self._paused:
             self._paused = True
             for unit in self._units:
-                self._lab.pause(unit)
+                self._lab.units.pause(unit)
         elif second >= 3 and not self._over:
             self._over = True
             for unit in self._units:
-                self._lab.resume(unit)
+                self._lab.units.resume(unit)
 
 
 async def closed_loop(plan: LoadPlan) -> None:
@@ -89,7 +89,7 @@ def test_two_silent_seconds_are_in_the_tail_of_the_open_loop_and_a_closed_loop_m
         result = lab.load(options, progress=Pause(lab, replicas).tell)
     finally:
         for replica in replicas:
-            lab.resume(replica)
+            lab.units.resume(replica)
         beside.join(WITHIN_S)
 
     # Then: of 1,200 requests some ten were due in the first tenth of a second, which is more than one in a thousand.

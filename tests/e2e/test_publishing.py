@@ -66,12 +66,12 @@ def test_one_use_case_is_set_and_the_rest_stays(run_lab, lab, routes: Path, tmp_
     del routes
     file = tmp_path / "up-next.yaml"
     file.write_text("callers: [playback]\napi: ranking.v1\ntimeout: 1s\ndefault: up-next@v1\n")
-    before = lab.revision().document
+    before = lab.routes.show().document
 
     result = run_lab(lab, "routes", "set", "UpNext", str(file), "--comment", "shorter", "--json")
 
     assert result.returncode == 0, result.stderr
-    after = lab.revision().document
+    after = lab.routes.show().document
     assert after["use_cases"].pop("UpNext")["timeout"] == "1s"
     before["use_cases"].pop("UpNext")
     assert after == before
@@ -79,7 +79,7 @@ def test_one_use_case_is_set_and_the_rest_stays(run_lab, lab, routes: Path, tmp_
 
 def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab, changed) -> None:
     file = changed("country: [US, CA]", "country: [US]")
-    seen = lab.revision().revision
+    seen = lab.routes.show().revision
     command = [str(LAB), "routes", "publish", str(file), "--expect", str(seen)]
     environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)}
 
@@ -93,27 +93,27 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab, changed) 
     loser = next(number for number, each in enumerate(both) if each.returncode == 1)
     [line] = outputs[loser][1].splitlines()
     assert line == f"lab: revision {seen + 1} is in force, not {seen}: look at it, then publish again"
-    assert lab.revision().revision == seen + 1
+    assert lab.routes.show().revision == seen + 1
 
 
 def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab, changed) -> None:
     lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
-    before = lab.revision().revision
+    before = lab.routes.show().revision
     moved = changed(MOVED[1], MOVED[0])
-    lab.pause("homepage-sidecar")
+    lab.units.pause("homepage-sidecar")
     try:
         with pytest.raises(PublishError, match="no answer within 5 s from sidecar homepage-sidecar"):
-            lab.publish(moved)
+            lab.routes.publish(moved)
     finally:
-        lab.resume("homepage-sidecar")
+        lab.units.resume("homepage-sidecar")
 
-    assert lab.revision().revision == before
+    assert lab.routes.show().revision == before
     answer = lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
     assert answer.cluster == "ml-cluster-1"
 
 
 def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(run_lab, lab, changed) -> None:
-    before = lab.revision().revision
+    before = lab.routes.show().revision
     moved = changed(MOVED[1], MOVED[0])
     [address] = [unit.address for unit in lab.status().units if unit.name == "ml-cluster-5-b"]
 
@@ -131,4 +131,4 @@ def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(run_lab, lab,
     assert result.returncode == 1
     [line] = result.stderr.splitlines()
     assert line.startswith("lab: replica ml-cluster-5-b of ml-cluster-5 cannot load cw-ranker.v1: ")
-    assert lab.revision().revision == before
+    assert lab.routes.show().revision == before

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.lab import CHECKOUT, Lab
+from lab.checkout import CHECKOUT
+from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from models.scoring import scores
@@ -62,7 +63,9 @@ def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab, run_la
     for name in ("gateway-1", "gateway-2"):
         url = f"{shown[name]}/v1/use-cases/ContinueWatchingRanking:call"
         for context in ({"device": "phone"}, {"device": "tv", "country": "US"}):
-            wanted = lab.explain("ContinueWatchingRanking", {"user_id": "u1", "caller": "homepage", **context}).choice
+            wanted = lab.routes.explain(
+                "ContinueWatchingRanking", {"user_id": "u1", "caller": "homepage", **context}
+            ).choice
             status, answer = post(lab, url, asking(**context, trafficOrigin="TRAFFIC_ORIGIN_ARTIFICIAL", tenant="ads"))
             by = answer["answeredBy"]
             assert (status, by["model"], by["version"]) == (200, wanted.model, wanted.version)
@@ -82,10 +85,10 @@ def test_a_replica_that_takes_anothers_place_answers_rest_there(new_lab: Callabl
     lab.up(spec=mini_spec, runtime="process")
     [(_, before)] = [each for each in lab.endpoints().rest.items() if each[0].startswith("ml-")]
 
-    name = lab.replace("ml-cluster-1-a", "ml-cluster-1")
+    name = lab.units.replace("ml-cluster-1-a", "ml-cluster-1")
 
     assert lab.endpoints().rest[name] == before
-    [added] = set(lab.scale("ml-cluster-1", 2)) - {name}
+    [added] = set(lab.units.scale("ml-cluster-1", 2)) - {name}
     assert lab.endpoints().rest[added] != before
 
 

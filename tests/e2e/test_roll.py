@@ -60,14 +60,14 @@ def small_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def at_v1(small_lab: Lab) -> Lab:
     """The lab with its first route table in force, and everybody well behaved."""
-    small_lab.publish(small_lab.folder.parent.parent / "routes.yaml")
+    small_lab.routes.publish(small_lab.folder.parent.parent / "routes.yaml")
     set_behaviour(small_lab, stub_pb2.Behaviour(error_rate=0.0, warm_up_ms=0.0), "ml-cluster-2")
     return small_lab
 
 
 @pytest.mark.parametrize("topology", ["gateway", "mesh"])
 def test_a_roll_goes_through_its_steps_to_the_plain_version(run_lab, at_v1: Lab, topology: str) -> None:
-    before = at_v1.revision().revision
+    before = at_v1.routes.show().revision
 
     # Whether one is slower than the other is not the question here, and a busy machine would ask it.
     options = ("--steps", "10,50,100", "--abort-on", "error-rate>1%,misroutes>0", "--topology", topology)
@@ -81,14 +81,14 @@ def test_a_roll_goes_through_its_steps_to_the_plain_version(run_lab, at_v1: Lab,
         share, requests = step["percent"] / 100, step["new"]["requests"] + step["old"]["requests"]
         assert abs(step["share"] - share) <= 5 * (share * (1 - share) / requests) ** 0.5
         assert {each["standing"] for each in step["verdicts"]} == {"not met"}
-    history = at_v1.revisions()[before:]
+    history = at_v1.routes.history()[before:]
     assert [each.comment for each in history] == [f"roll cw-ranker v1→v2 {percent} %" for percent in (10, 50, 100)]
-    use_case = at_v1.revision().document["use_cases"]["ContinueWatchingRanking"]
+    use_case = at_v1.routes.show().document["use_cases"]["ContinueWatchingRanking"]
     assert (use_case["default"], use_case.get("rules", [])) == ("cw-ranker@v2", [])
 
 
 def test_a_bad_version_is_taken_back_by_itself(run_lab, at_v1: Lab) -> None:
-    before = at_v1.revision()
+    before = at_v1.routes.show()
     set_behaviour(at_v1, stub_pb2.Behaviour(error_rate=0.5), "ml-cluster-2")
 
     result = run_lab(at_v1, *ROLL, "--steps", "10,50,100", "--abort-on", "error-rate>1%", "--json")
@@ -98,7 +98,7 @@ def test_a_bad_version_is_taken_back_by_itself(run_lab, at_v1: Lab) -> None:
     assert document["outcome"] == "aborted"
     assert document["reason"].startswith("at 10 %: error-rate>1% (")
     assert [step["percent"] for step in document["steps"]] == [10]
-    after = at_v1.revision()
+    after = at_v1.routes.show()
     assert (after.revision, after.document) == (document["revision"], before.document)
     assert after.comment.startswith("roll cw-ranker to v2 aborted: at 10 %")
     assert any("nothing to load" in step.detail for step in after.steps)
@@ -115,7 +115,7 @@ def test_a_version_of_which_too_little_is_seen_is_taken_back_unless_forced(run_l
 
 
 def test_ctrl_c_in_the_middle_of_a_roll_takes_it_back(at_v1: Lab) -> None:
-    before = at_v1.revision()
+    before = at_v1.routes.show()
     environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": at_v1.name, "LAB_HOME": str(at_v1.folder.parent.parent)}
     command = [str(LAB), *ROLL, "--hold", "60", "--steps", "10,100", "--json"]
     with subprocess.Popen(
@@ -123,7 +123,7 @@ def test_ctrl_c_in_the_middle_of_a_roll_takes_it_back(at_v1: Lab) -> None:
     ) as program:
         eventually(
             "the first step is in force",
-            lambda: at_v1.revision().revision,
+            lambda: at_v1.routes.show().revision,
             within=timedelta(seconds=30),
             until=lambda seen: seen > before.revision,
         )
@@ -133,11 +133,11 @@ def test_ctrl_c_in_the_middle_of_a_roll_takes_it_back(at_v1: Lab) -> None:
     assert program.returncode == 1, errors
     document = json.loads(output)
     assert (document["outcome"], document["reason"]) == ("aborted", "interrupted")
-    assert at_v1.revision().document == before.document
+    assert at_v1.routes.show().document == before.document
 
 
 def test_somebody_elses_publish_stops_a_roll_and_is_not_overwritten(at_v1: Lab, tmp_path: Path) -> None:
-    before = at_v1.revision().revision
+    before = at_v1.routes.show().revision
     other = tmp_path / "other.yaml"
     other.write_text(ROUTES.replace("default: rows@v1", "default: rows@v1, rules: []"))
     environment = {"PATH": "/usr/bin:/bin", "LAB_NAME": at_v1.name, "LAB_HOME": str(at_v1.folder.parent.parent)}
@@ -147,18 +147,18 @@ def test_somebody_elses_publish_stops_a_roll_and_is_not_overwritten(at_v1: Lab, 
     ) as program:
         eventually(
             "the first step is in force",
-            lambda: at_v1.revision().revision,
+            lambda: at_v1.routes.show().revision,
             within=timedelta(seconds=30),
             until=lambda seen: seen > before,
         )
-        theirs = at_v1.publish(other)
+        theirs = at_v1.routes.publish(other)
         output, errors = program.communicate(timeout=60)
 
     assert program.returncode == 1, errors
     document = json.loads(output)
     assert document["outcome"] == "stopped"
     assert f"revision {theirs} is in force" in document["reason"]
-    assert at_v1.revision().revision == theirs
+    assert at_v1.routes.show().revision == theirs
 
 
 @pytest.mark.parametrize(
@@ -177,28 +177,28 @@ def test_somebody_elses_publish_stops_a_roll_and_is_not_overwritten(at_v1: Lab, 
     ],
 )
 def test_what_cannot_be_rolled_is_one_line(run_lab, at_v1: Lab, arguments: list[str], message: str) -> None:
-    before = at_v1.revision().revision
+    before = at_v1.routes.show().revision
 
     result = run_lab(at_v1, "roll", *arguments)
 
     assert result.returncode == 1
     [line] = result.stderr.strip().splitlines()
     assert line.startswith(message)
-    assert at_v1.revision().revision == before
+    assert at_v1.routes.show().revision == before
 
 
 def test_a_version_whose_cluster_has_no_replica_is_not_rolled_to(run_lab, at_v1: Lab) -> None:
-    at_v1.kill("ml-cluster-2-a")
+    at_v1.units.kill("ml-cluster-2-a")
     try:
         eventually(
             "it has left",
-            lambda: {each.cluster for each in at_v1.known().replicas},
+            lambda: {each.cluster for each in at_v1.control_plane_status().replicas},
             within=timedelta(seconds=10),
             until=lambda seen: "ml-cluster-2" not in seen,
         )
         result = run_lab(at_v1, "roll", "cw-ranker", "--to", "v2")
     finally:
-        at_v1.start("ml-cluster-2-a")
+        at_v1.units.start("ml-cluster-2-a")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("lab: --to: cw-ranker@v2 is to run on ml-cluster-2, which has no")
 
@@ -215,10 +215,10 @@ def test_without_make_before_break_a_roll_is_caught(at_v1: Lab, tmp_path: Path, 
     for version, text in only.items():
         (tmp_path / f"{version}.yaml").write_text(text)
     set_behaviour(at_v1, stub_pb2.Behaviour(warm_up_ms=300.0), "ml-cluster-2")
-    at_v1.publish(tmp_path / "v1.yaml")
+    at_v1.routes.publish(tmp_path / "v1.yaml")
     eventually(
         "v2 is unloaded",
-        lambda: {key for each in at_v1.known().replicas for key in each.loaded},
+        lambda: {key for each in at_v1.control_plane_status().replicas for key in each.loaded},
         within=timedelta(seconds=20),
         until=lambda loaded: "cw-ranker.v2" not in loaded,
     )
@@ -227,11 +227,11 @@ def test_without_make_before_break_a_roll_is_caught(at_v1: Lab, tmp_path: Path, 
         topology=topology, caller="homepage", use_cases=("ContinueWatchingRanking",), rate=300.0, duration_s=4.0
     )
     with under_load(at_v1, load) as run:
-        at_v1.publish(tmp_path / "v2.yaml", unsafe_skip_phases=True)
-        at_v1.publish(tmp_path / "v1.yaml")
+        at_v1.routes.publish(tmp_path / "v2.yaml", unsafe_skip_phases=True)
+        at_v1.routes.publish(tmp_path / "v1.yaml")
     result = run.result()
 
     assert result.summary.failed > 0 or result.misrouted > 0, result.folder
     assert {record.version for record in read_parquet(result.folder / "history.parquet")} >= {"v1"}
-    skipped = [each for each in at_v1.revisions()[-2].steps if "unsafe" in each.detail]
+    skipped = [each for each in at_v1.routes.history()[-2].steps if "unsafe" in each.detail]
     assert [each.phase for each in skipped] == ["loaded", "endpoints", "converged", "retired"]

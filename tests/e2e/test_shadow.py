@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
@@ -39,9 +39,9 @@ def table(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert before in text
     table = tmp_path_factory.mktemp("shadow") / "routes.yaml"
     table.write_text(text.replace(before, "    callers: [playback, homepage]\n"))
-    lab.publish(table)
+    lab.routes.publish(table)
     yield
-    lab.publish(CHECKOUT / "routes.yaml")
+    lab.routes.publish(CHECKOUT / "routes.yaml")
 
 
 @pytest.fixture
@@ -200,25 +200,25 @@ def test_a_shadow_that_is_frozen_holds_nobody_up(rank, lab, floats: int) -> None
     rank("so that the way there is known", SHADOW)
     try:
         for unit in frozen:
-            lab.pause(unit)
+            lab.units.pause(unit)
         for number in range(12):
             assert rank(f"frozen-{number}", SHADOW, floats=floats).answered_by.version == "v1"
         # With less room for copies, this is where they would have made the requests wait.
         assert counted(lab, "upstream_flow_control_backed_up_total") == 0
     finally:
         for unit in frozen:
-            lab.resume(unit)
+            lab.units.resume(unit)
 
 
 def test_a_shadow_that_is_dead_or_never_was_holds_nobody_up(rank, lab, copies) -> None:
     dead = [unit.name for unit in lab.status().units if unit.name.startswith(SHADOW_CLUSTER)]
     try:
         for unit in dead:
-            lab.kill(unit)
+            lab.units.kill(unit)
         for number in range(20):
             assert rank(f"dead-{number}", SHADOW).answered_by.version == "v1"
             assert rank(f"nobody-{number}", "nobody.v7").answered_by.version == "v1"
     finally:
         for unit in dead:
-            lab.start(unit)
+            lab.units.start(unit)
     eventually("copies arrive again", lambda: rank("again", SHADOW) and "again" in copies(), within=ARRIVE_WITHIN)

@@ -67,12 +67,12 @@ def test_all_callers_ask_the_one_resolver_each_in_its_own_name(new_lab, run_lab,
     assert len({caller["sidecar"] for caller in where["callers"].values()}) == 3
 
     spec.with_name("routes.yaml").write_text(ROUTES.replace("2s", "3s"))
-    lab.publish(spec.with_name("routes.yaml"))
-    [resolver] = [node for node in lab.known().nodes if node.role == "resolver"]
+    lab.routes.publish(spec.with_name("routes.yaml"))
+    [resolver] = [node for node in lab.control_plane_status().nodes if node.role == "resolver"]
     assert resolver.acked_revision == 2
 
     assert lab.call("Rows", topology="mesh", caller="homepage").source == "model"
-    lab.kill("shared-resolver")
+    lab.units.kill("shared-resolver")
     assert lab.call("Rows", topology="mesh", caller="homepage").source == "model"  # by its lease
     assert lab.call("Rows", topology="mesh-unleased", caller="homepage").source == "default"
 

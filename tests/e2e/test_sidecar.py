@@ -95,7 +95,7 @@ def test_a_key_that_nobody_served_works_from_the_moment_that_it_is_published(ran
     assert chosen in table
     new.write_text(table.replace(chosen, chosen + "    fallback: [up-next@v2]\n"))
 
-    lab.publish(new)
+    lab.routes.publish(new)
 
     answer = rank(REQUEST, metadata=[("x-routing-key", "up-next.v2")], timeout=DEADLINE_S)
     assert (answer.answered_by.version, answer.answered_by.cluster) == ("v2", "ml-cluster-1")

@@ -103,9 +103,9 @@ def limited(lab: Lab, routes: Path, tmp_path: Path) -> Iterator[Path]:
     table = tmp_path / "limited.yaml"
     document = {**read_path(routes).document, "tenants": {"noisy": NOISY}}
     table.write_text(json.dumps(document))
-    lab.publish(table)
+    lab.routes.publish(table)
     yield table
-    lab.publish(routes)
+    lab.routes.publish(routes)
 
 
 @pytest.mark.usefixtures("limited")

@@ -79,9 +79,9 @@ def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> 
         run = pool.submit(lab.load_together, options(*CALLERS, duration_s=120), progress=done, breaking=breaking)
         try:
             done.wait(3 * LEAST_REQUESTS)
-            lab.kill("homepage-sidecar")
+            lab.units.kill("homepage-sidecar")
             done.wait(3 * LEAST_REQUESTS)
-            lab.start("homepage-sidecar")
+            lab.units.start("homepage-sidecar")
             done.wait(6 * LEAST_REQUESTS)
         finally:
             breaking.off()

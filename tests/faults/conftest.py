@@ -53,7 +53,7 @@ def lab_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def lab(lab_of_module: Lab) -> Iterator[Lab]:
     """Nothing is injected afterwards."""
     yield lab_of_module
-    lab_of_module.heal()
+    lab_of_module.faults.heal()
 
 
 @pytest.fixture

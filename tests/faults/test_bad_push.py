@@ -28,7 +28,7 @@ def answers(lab: Lab) -> set[tuple[str, str, int]]:
 
 
 def errors(lab: Lab) -> dict[str, str]:
-    control_plane = lab.known()
+    control_plane = lab.control_plane_status()
     assert control_plane is not None
     return {node.node: node.error for node in control_plane.nodes if node.error}
 
@@ -40,10 +40,10 @@ def offered(lab: Lab, target: str) -> tuple[Fault, dict[str, str]]:
     latest answer.
     """
     for _ in range(TRIES):
-        fault = lab.inject("bad-push", target)
+        fault = lab.faults.inject("bad-push", target)
         if shown := errors(lab):
             return fault, shown
-        lab.heal(fault)
+        lab.faults.heal(fault)
     pytest.fail(f"nobody is shown to have refused it, {TRIES} times")
 
 
@@ -52,8 +52,8 @@ def with_history(lab: Lab, routes: Path, tmp_path: Path) -> int:
     """A lab whose latest revision has changed a rule; its number."""
     changed = tmp_path / "changed.yaml"
     changed.write_text(routes.read_text().replace("timeout: 2s", "timeout: 3s"))
-    lab.publish(changed)
-    return lab.publish(routes)
+    lab.routes.publish(changed)
+    return lab.routes.publish(routes)
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,18 @@ def test_nodes_refuse_what_they_are_offered_and_serve_on(
         assert re.search(reason, refusal)
     assert set(shown) == nodes
     assert answers(lab) == before
-    assert lab.revision().revision == with_history
+    assert lab.routes.show().revision == with_history
 
-    lab.heal(fault)
+    lab.faults.heal(fault)
     assert errors(lab) == {}
     assert answers(lab) == before
 
 
 def test_some_nodes_only_are_offered_it_and_the_same_for_the_same_seed(lab: Lab) -> None:
-    with lab.injected("bad-push", level="light", seed=4) as fault:
+    with lab.faults.injected("bad-push", level="light", seed=4) as fault:
         (node,) = fault.record.units
         assert set(errors(lab)) == {node}
-    with lab.injected("bad-push", level="light", seed=4) as fault:
+    with lab.faults.injected("bad-push", level="light", seed=4) as fault:
         assert fault.record.units == (node,)
 
 
@@ -97,30 +97,30 @@ def test_a_publish_goes_through_while_a_bad_push_is_remembered(lab: Lab, routes:
     lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage")
     changed = tmp_path / "changed.yaml"
     changed.write_text(routes.read_text().replace("timeout: 2s", "timeout: 4s"))
-    with lab.injected("bad-push", "rules"), lab.injected("bad-push", "clusters"):
-        revision = lab.publish(changed)
+    with lab.faults.injected("bad-push", "rules"), lab.faults.injected("bad-push", "clusters"):
+        revision = lab.routes.publish(changed)
         assert errors(lab) == {}
         assert {each for _, _, each in answers(lab)} == {revision}
 
 
 def test_a_version_that_cannot_be_loaded_is_refused_by_a_replica_and_nothing_changes(lab: Lab) -> None:
-    before, revision = answers(lab), lab.revision().revision
-    fault = lab.inject("bad-push", "model", level="light", seed=2)
+    before, revision = answers(lab), lab.routes.show().revision
+    fault = lab.faults.inject("bad-push", "model", level="light", seed=2)
 
     (replica,) = fault.record.units
     seen = fault.observe()
     assert seen.visible is Visible.YES
     assert f"replica {replica} of ml-cluster-1 cannot load cw-ranker.v999999" in seen.because
-    assert lab.revision().revision == revision
+    assert lab.routes.show().revision == revision
     assert answers(lab) == before
-    assert lab.revisions()[-1].steps[-1].phase == "failed"
+    assert lab.routes.history()[-1].steps[-1].phase == "failed"
 
-    lab.heal(fault)
-    with lab.injected("slow", replica, ms=1) as slow:
+    lab.faults.heal(fault)
+    with lab.faults.injected("slow", replica, ms=1) as slow:
         assert slow.observe().figures["requests_since"][replica] > 0
 
 
 def test_stale_rules_need_an_older_revision(lab: Lab) -> None:
     with pytest.raises(InputError, match=r"no revision 9999 is older than \d+.*publish a change of rules first"):
-        lab.inject("bad-push", "stale-rules", revision=9999)
-    assert lab.faults() == []
+        lab.faults.inject("bad-push", "stale-rules", revision=9999)
+    assert lab.faults.active() == []

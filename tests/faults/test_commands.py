@@ -57,7 +57,7 @@ def test_a_fault_outlives_the_command_that_injects_it(lab: Lab, run_lab: Run) ->
 
     assert document(run_lab(lab, "fault", "heal", injected["id"], "--json")) == {"healed": [injected["id"]]}
     assert states(lab)[A] == "running"
-    assert lab.heal(injected["id"]) == []
+    assert lab.faults.heal(injected["id"]) == []
     assert "nothing is injected" in run_lab(lab, "fault", "list").stdout
 
 
@@ -81,7 +81,7 @@ def test_an_interruption_heals_before_its_time(lab: Lab, number: signal.Signals)
     assert injecting.returncode == 130
     assert said.splitlines()[-1] == "lab: interrupted"
     assert states(lab)[A] == "running"
-    assert lab.faults() == []
+    assert lab.faults.active() == []
 
 
 def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None:
@@ -90,7 +90,7 @@ def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as injecting:
         timed = eventually(
             "it has a timer",
-            lambda: [each for each in lab.faults() if "timer" in each.record.memory],
+            lambda: [each for each in lab.faults.active() if "timer" in each.record.memory],
             within=WITHIN,
         )
         injecting.kill()
@@ -144,49 +144,53 @@ def test_what_cannot_be_injected_is_said_in_one_line_and_changes_nothing(
     before = states(lab)
 
     with pytest.raises(InputError, match=f"^{message}") as error:
-        lab.inject(*arguments, **settings)
+        lab.faults.inject(*arguments, **settings)
 
     assert "\n" not in str(error.value)
-    assert lab.faults() == []
+    assert lab.faults.active() == []
     assert states(lab) == before
 
 
 @pytest.mark.parametrize(("first", "second"), [("kill", "kill"), ("pause", "kill"), ("pause", "cold")])
 def test_what_is_hit_already_is_refused_with_the_way_out(lab: Lab, first: str, second: str) -> None:
-    with lab.injected(first, A) as fault:
+    with lab.faults.injected(first, A) as fault:
         with pytest.raises(InputError, match=rf"^{second} ml-cluster-1: {A} is .*heal"):
-            lab.inject(second, "ml-cluster-1", share=1)
-        assert [each.id for each in lab.faults()] == [fault.id]
+            lab.faults.inject(second, "ml-cluster-1", share=1)
+        assert [each.id for each in lab.faults.active()] == [fault.id]
 
 
 def test_dials_of_different_kinds_go_together_and_each_is_turned_back(lab: Lab) -> None:
     message = rf"^slow ml-cluster-1: {A} is hit by slow-\d+ already; `lab fault heal"
-    with lab.injected("slow", A, ms=5), lab.injected("error", A, rate=1), pytest.raises(InputError, match=message):
-        lab.inject("slow", "ml-cluster-1")
-    with lab.injected("error", A, rate=0.001) as fault:
+    with (
+        lab.faults.injected("slow", A, ms=5),
+        lab.faults.injected("error", A, rate=1),
+        pytest.raises(InputError, match=message),
+    ):
+        lab.faults.inject("slow", "ml-cluster-1")
+    with lab.faults.injected("error", A, rate=0.001) as fault:
         before = fault.record.memory["before"][A]
-    with lab.injected("slow", A, ms=1) as fault:
+    with lab.faults.injected("slow", A, ms=1) as fault:
         assert fault.record.memory["before"][A] == before
 
 
 def test_all_are_healed_the_newest_first(lab: Lab) -> None:
-    ids = [lab.inject("slow", "ml-cluster-1", ms=5).id, lab.inject("pause", A).id]
+    ids = [lab.faults.inject("slow", "ml-cluster-1", ms=5).id, lab.faults.inject("pause", A).id]
 
-    assert lab.heal() == ids[::-1]
-    assert lab.heal() == []
+    assert lab.faults.heal() == ids[::-1]
+    assert lab.faults.heal() == []
 
 
 def test_one_that_cannot_be_healed_stays_and_does_not_hold_up_the_others(lab: Lab) -> None:
-    first, slow = lab.inject("error", "ml-cluster-1-b"), lab.inject("slow", A, ms=5)
-    lab.pause(A)
+    first, slow = lab.faults.inject("error", "ml-cluster-1-b"), lab.faults.inject("slow", A, ms=5)
+    lab.units.pause(A)
     try:
         with pytest.raises(LabError, match=rf"^{A}: its control API does not answer \(\S+.*resume it"):
-            lab.heal()
-        assert [each.id for each in lab.faults()] == [slow.id]
+            lab.faults.heal()
+        assert [each.id for each in lab.faults.active()] == [slow.id]
         assert not first.active
     finally:
-        lab.resume(A)
-    assert lab.heal() == [slow.id]
+        lab.units.resume(A)
+    assert lab.faults.heal() == [slow.id]
 
 
 def test_heal_says_what_is_no_id(lab: Lab, run_lab: Run) -> None:
@@ -197,9 +201,9 @@ def test_heal_says_what_is_no_id(lab: Lab, run_lab: Run) -> None:
 
 
 def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
-    with lab.injected("slow", "ml-cluster-1", level="light"):
+    with lab.faults.injected("slow", "ml-cluster-1", level="light"):
         pass
-    with lab.injected("pause", A):
+    with lab.faults.injected("pause", A):
         pass
 
     written = events(lab)[-4:]
@@ -221,11 +225,11 @@ def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
 def test_down_ends_what_a_fault_has_started(mini_spec: Path, new_lab: Callable[[], Lab], run_lab: Run) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
-    fault = lab.inject("flood", "noisy", rate=20, seconds=60)
+    fault = lab.faults.inject("flood", "noisy", rate=20, seconds=60)
     timer = psutil.Process(fault.record.memory["timer"]["pid"])
     eventually("it drives", timer.children, within=WITHIN)
     children = timer.children()
-    lab.inject("slow", "ml-cluster-1")
+    lab.faults.inject("slow", "ml-cluster-1")
 
     lab.down()
 

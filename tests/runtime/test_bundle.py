@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 from lab.runtime.compose import image_archive
 
 if TYPE_CHECKING:

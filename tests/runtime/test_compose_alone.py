@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.checkout import CHECKOUT
 from lab.client.call import call
 from lab.errors import CallError
-from lab.lab import CHECKOUT, Lab
+from lab.lab import Lab
 from lab.runtime import ports
 from lab.runtime.compose import image, subnets
 from lab.runtime.compose.__main__ import standalone_document, standalone_files

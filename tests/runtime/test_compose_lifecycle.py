@@ -90,7 +90,7 @@ def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(new_lab, m
     lab.up(spec=mini_spec, runtime="compose")
     runtime = ComposeRuntime(lab.folder, "plaintext")
     listed = sorted(runtime._project.listed(), key=lambda each: "homepage-sidecar" not in each["Names"][0])
-    lab.kill("homepage-sidecar")
+    lab.units.kill("homepage-sidecar")
     monkeypatch.setattr(Project, "listed", lambda _: listed)
 
     assert re.fullmatch(r"3\.\d+\.\d+", runtime.ground()["python"])
@@ -100,7 +100,7 @@ def test_up_again_brings_back_just_what_is_missing(new_lab, mini_spec, engine) -
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
     before = _started(lab, engine)
-    lab.kill("homepage-sidecar")
+    lab.units.kill("homepage-sidecar")
     assert [unit.name for unit in lab.status().units if unit.state == "exited"] == ["homepage-sidecar"]
 
     lab.up(spec=mini_spec)

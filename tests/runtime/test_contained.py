@@ -145,7 +145,7 @@ def test_the_logs_of_all_units_cost_one_list_of_containers(lab: Lab, monkeypatch
     listed = Project.listed
     monkeypatch.setattr(Project, "listed", lambda self: lists.append(self.name) or listed(self))
 
-    tail = lab.tail([unit.name for unit in LabState.of(lab.folder).plan.units])
+    tail = lab.units.last_log_lines([unit.name for unit in LabState.of(lab.folder).plan.units])
 
     assert any("serves on port" in line for line in tail["homepage-resolver"] + tail["gateway-1"]), tail
     assert len(lists) == 1

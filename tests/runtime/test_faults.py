@@ -34,7 +34,7 @@ OF_NOISY = "ml-cluster-2-a"
 def lab(lab_to_break: Lab) -> Iterator[Lab]:
     """Whole before and after each test."""
     yield lab_to_break
-    lab_to_break.heal()
+    lab_to_break.faults.heal()
     for topology in ("gateway", "mesh"):
         eventually(
             "both replicas answer",
@@ -76,14 +76,14 @@ def assert_seen(fault: Fault) -> None:
 
 
 def assert_healed(lab: Lab, fault: Fault) -> None:
-    assert lab.heal(fault) == [fault.id]
-    assert lab.heal(fault) == []
+    assert lab.faults.heal(fault) == [fault.id]
+    assert lab.faults.heal(fault) == []
     assert not fault.active
     assert fault.observe().visible is Visible.UNKNOWN
 
 
 def test_a_cluster_that_is_killed_answers_nobody_until_it_is_healed(lab: Lab) -> None:
-    fault = lab.inject("kill", "ml-cluster-1")
+    fault = lab.faults.inject("kill", "ml-cluster-1")
 
     assert fault.record.units == (A, B)
     eventually("nobody answers", lambda: answer(lab), until="UNAVAILABLE".__eq__, within=WITHIN)
@@ -93,7 +93,7 @@ def test_a_cluster_that_is_killed_answers_nobody_until_it_is_healed(lab: Lab) ->
 
 
 def test_a_paused_sidecar_holds_up_the_mesh_alone_until_it_is_healed(lab: Lab) -> None:
-    fault = lab.inject("pause", "sidecar")
+    fault = lab.faults.inject("pause", "sidecar")
 
     assert fault.record.units == ("homepage-sidecar",)
     assert answer(lab) in {"DEADLINE_EXCEEDED", "UNAVAILABLE"}
@@ -106,10 +106,10 @@ def test_a_paused_sidecar_holds_up_the_mesh_alone_until_it_is_healed(lab: Lab) -
 def test_a_replica_that_is_cut_off_is_left_out_until_it_is_healed(lab: Lab) -> None:
     if lab.status().runtime == "process":
         with pytest.raises(InputError, match=r"^partition .* process runtime.*pause it.*--runtime compose"):
-            lab.inject("partition", A)
-        assert lab.faults() == []
+            lab.faults.inject("partition", A)
+        assert lab.faults.active() == []
         return
-    fault = lab.inject("partition", A)
+    fault = lab.faults.inject("partition", A)
 
     eventually("it is left out", lambda: registered(lab), until={B, OF_NOISY}.__eq__, within=WITHIN)
     assert_seen(fault)
@@ -119,7 +119,7 @@ def test_a_replica_that_is_cut_off_is_left_out_until_it_is_healed(lab: Lab) -> N
 
 
 def test_a_slow_cluster_takes_as_much_longer_as_was_asked_for(lab: Lab) -> None:
-    fault = lab.inject("slow", "ml-cluster-1", ms=300)
+    fault = lab.faults.inject("slow", "ml-cluster-1", ms=300)
 
     assert min(call(lab, topology).latency_ms for topology in ("gateway", "mesh")) >= 300
     assert_seen(fault)
@@ -128,19 +128,19 @@ def test_a_slow_cluster_takes_as_much_longer_as_was_asked_for(lab: Lab) -> None:
 
 
 def test_one_slow_replica_of_two_is_the_same_for_the_same_seed(lab: Lab) -> None:
-    with lab.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3, sigma=0.1) as fault:
+    with lab.faults.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3, sigma=0.1) as fault:
         (slow,) = fault.record.units
         assert set(fault.observe().figures["median_ms"]) == {slow}
         its = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == slow, within=WITHIN)
         other = eventually("the other does", lambda: call(lab), until=lambda seen: seen.replica != slow, within=WITHIN)
         assert its.latency_ms > 200
         assert its.latency_ms > other.latency_ms
-    with lab.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3) as again:
+    with lab.faults.injected("slow", "ml-cluster-1", ms=400, share=0, seed=3) as again:
         assert again.record.units == (slow,)
 
 
 def test_a_cluster_of_errors_fails_what_it_is_asked(lab: Lab) -> None:
-    fault = lab.inject("error", "ml-cluster-1", rate=1)
+    fault = lab.faults.inject("error", "ml-cluster-1", rate=1)
 
     assert {answer(lab, topology) for topology in ("gateway", "mesh")} == {"INTERNAL"}
     assert_seen(fault)
@@ -149,7 +149,7 @@ def test_a_cluster_of_errors_fails_what_it_is_asked(lab: Lab) -> None:
 
 
 def test_errors_at_a_light_rate_are_seen_by_enough_probes(lab: Lab) -> None:
-    with lab.injected("error", A, level="light", seed=5) as fault:
+    with lab.faults.injected("error", A, level="light", seed=5) as fault:
         seen = fault.observe()
 
     assert seen.visible is Visible.YES
@@ -158,15 +158,15 @@ def test_errors_at_a_light_rate_are_seen_by_enough_probes(lab: Lab) -> None:
 
 def test_a_flood_goes_where_its_tenant_is_sent_and_ends_by_itself(lab: Lab) -> None:
     before = requests_at(lab, OF_NOISY)
-    fault = lab.inject("flood", "noisy", rate=100, seconds=1.5, topology="gateway")
+    fault = lab.faults.inject("flood", "noisy", rate=100, seconds=1.5, topology="gateway")
 
     eventually("it has ended", lambda: not fault.active, within=WITHIN)
     assert requests_at(lab, OF_NOISY) - before >= 50
-    assert lab.heal(fault) == []
+    assert lab.faults.heal(fault) == []
 
 
 def test_a_flood_is_seen_and_stops_at_once_when_it_is_healed(lab: Lab) -> None:
-    fault = lab.inject("flood", "noisy", rate=50, seconds=60)
+    fault = lab.faults.inject("flood", "noisy", rate=50, seconds=60)
     assert_seen(fault)
 
     assert_healed(lab, fault)
@@ -177,7 +177,7 @@ def test_a_flood_is_seen_and_stops_at_once_when_it_is_healed(lab: Lab) -> None:
 
 @pytest.mark.parametrize("how", ["kill", "pause"])
 def test_without_a_control_plane_what_is_known_serves_on_until_it_is_healed(lab: Lab, how: str) -> None:
-    fault = lab.inject("control-plane-loss", how=how, seconds=60)
+    fault = lab.faults.inject("control-plane-loss", how=how, seconds=60)
 
     assert_seen(fault)
     assert {answer(lab, topology) for topology in ("gateway", "mesh")} <= {A, B}
@@ -187,7 +187,7 @@ def test_without_a_control_plane_what_is_known_serves_on_until_it_is_healed(lab:
 
 def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) -> None:
     before = acts(lab, "control-plane")
-    fault = lab.inject("control-plane-loss", how="kill", seconds=1)
+    fault = lab.faults.inject("control-plane-loss", how="kill", seconds=1)
 
     eventually("it is healed", lambda: not fault.active, within=WITHIN)
     assert acts(lab, "control-plane") == [*before, "kill", "start"]
@@ -196,14 +196,14 @@ def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) 
 
 def test_every_fault_is_in_the_audit_log_also_while_the_control_plane_is_what_is_gone(lab: Lab) -> None:
     before = len(lab.audit().acts)
-    lab.publish(lab.folder.parent.parent / "routes.yaml", comment="before")
-    killed = lab.inject("kill", A, level="severe", seed=7)
+    lab.routes.publish(lab.folder.parent.parent / "routes.yaml", comment="before")
+    killed = lab.faults.inject("kill", A, level="severe", seed=7)
     killed.heal()
-    lost = lab.inject("control-plane-loss", how="kill", seconds=60)
+    lost = lab.faults.inject("control-plane-loss", how="kill", seconds=60)
     without = lab.audit()
     lost.heal()
-    lab.pause(B)
-    lab.resume(B)
+    lab.units.pause(B)
+    lab.units.resume(B)
 
     assert without.missing
     assert "fault inject control-plane-loss" == without.acts[-1].what
@@ -226,7 +226,7 @@ def test_every_fault_is_in_the_audit_log_also_while_the_control_plane_is_what_is
 
 
 def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
-    fault = lab.inject("cold", A, warm_up_s=60)
+    fault = lab.faults.inject("cold", A, warm_up_s=60)
 
     eventually("it loads", lambda: fault.observe().figures["loading"], until=[A].__eq__, within=WITHIN)
     assert_seen(fault)
@@ -238,7 +238,7 @@ def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
 
 
 def test_a_cold_replica_is_slow_at_first(lab: Lab) -> None:
-    fault = lab.inject("cold", A, warm_up_s=0, ms=400, requests=1000)
+    fault = lab.faults.inject("cold", A, warm_up_s=0, ms=400, requests=1000)
 
     assert_seen(fault)
     cold = eventually("it answers", lambda: call(lab), until=lambda seen: seen.replica == A, within=WITHIN)
@@ -249,9 +249,9 @@ def test_a_cold_replica_is_slow_at_first(lab: Lab) -> None:
 
 
 def test_churn_cuts_requests_off_in_flight_until_it_is_healed(lab: Lab) -> None:
-    with lab.injected("slow", "ml-cluster-1", ms=400):
+    with lab.faults.injected("slow", "ml-cluster-1", ms=400):
         assert {answer(lab, "gateway") for _ in range(2)} == {A, B}
-        fault = lab.inject("churn", "ml-cluster-1", every_ms=100)
+        fault = lab.faults.inject("churn", "ml-cluster-1", every_ms=100)
 
         eventually("it is cut off", lambda: answer(lab, "gateway"), until="UNAVAILABLE".__eq__, within=WITHIN)
         assert_seen(fault)
@@ -260,10 +260,13 @@ def test_churn_cuts_requests_off_in_flight_until_it_is_healed(lab: Lab) -> None:
 
 
 def test_a_fault_without_an_effect_is_told(lab: Lab) -> None:
-    with lab.injected("slow", "ml-cluster-1", ms=200) as slow, lab.injected("error", A, rate=0.5) as error:
+    with (
+        lab.faults.injected("slow", "ml-cluster-1", ms=200) as slow,
+        lab.faults.injected("error", A, rate=0.5) as error,
+    ):
         assert slow.observe().visible is Visible.YES
-        lab.kill(A)
-        lab.start(A)
+        lab.units.kill(A)
+        lab.units.start(A)
         eventually("it is back", lambda: A in registered(lab), within=WITHIN)
 
         # What has started anew knows nothing of dials.

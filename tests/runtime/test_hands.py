@@ -66,9 +66,9 @@ def test_each_of_a_pod_dies_and_comes_back_alone(lab: Lab, unit: str) -> None:
     before = states(lab)
     others = {name: each for name, each in _started(lab).items() if name != unit}
 
-    lab.kill(unit)
+    lab.units.kill(unit)
     assert states(lab) == {**before, unit: "exited"}
-    lab.start(unit)
+    lab.units.start(unit)
 
     eventually("the pod serves again", lambda: answer(lab).startswith("ml-cluster-1-"), within=WITHIN)
     assert states(lab) == before
@@ -76,38 +76,38 @@ def test_each_of_a_pod_dies_and_comes_back_alone(lab: Lab, unit: str) -> None:
 
 
 def test_a_paused_replica_is_left_alone_until_it_goes_on(lab: Lab) -> None:
-    lab.pause("ml-cluster-1-a")
+    lab.units.pause("ml-cluster-1-a")
     try:
         assert states(lab)["ml-cluster-1-a"] == "paused"
         eventually("it is left out", lambda: "ml-cluster-1-a" not in registered(lab), within=WITHIN)
         eventually("the other answers", lambda: answers(lab), until={"ml-cluster-1-b"}.__eq__, within=WITHIN)
     finally:
-        lab.resume("ml-cluster-1-a")
+        lab.units.resume("ml-cluster-1-a")
     assert states(lab)["ml-cluster-1-a"] == "running"
     eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
-    lab.resume("ml-cluster-1-a")
+    lab.units.resume("ml-cluster-1-a")
 
 
 def test_a_paused_unit_can_be_killed_and_started(lab: Lab) -> None:
-    lab.pause("ml-cluster-1-a")
-    lab.kill("ml-cluster-1-a")
+    lab.units.pause("ml-cluster-1-a")
+    lab.units.kill("ml-cluster-1-a")
     assert states(lab)["ml-cluster-1-a"] == "exited"
     with pytest.raises(InputError, match=r"^ml-cluster-1-a does not run: start it first"):
-        lab.pause("ml-cluster-1-a")
-    lab.start("ml-cluster-1-a")
+        lab.units.pause("ml-cluster-1-a")
+    lab.units.start("ml-cluster-1-a")
 
     eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
 
 
 @pytest.mark.usefixtures("on_compose")
 def test_a_replica_that_is_cut_off_is_left_alone_until_it_is_connected_again(lab: Lab) -> None:
-    lab.partition("ml-cluster-1-a")
+    lab.units.partition("ml-cluster-1-a")
     try:
         assert states(lab)["ml-cluster-1-a"] == "running"
         eventually("it is left out", lambda: "ml-cluster-1-a" not in registered(lab), within=WITHIN)
         eventually("the other answers", lambda: answers(lab), until={"ml-cluster-1-b"}.__eq__, within=WITHIN)
     finally:
-        lab.rejoin("ml-cluster-1-a")
+        lab.units.rejoin("ml-cluster-1-a")
 
     eventually("it answers again", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
 
@@ -118,26 +118,26 @@ def test_a_pod_is_cut_off_as_a_whole_and_a_publish_meanwhile_stops_at_it_and_nam
 ) -> None:
     changed = tmp_path / "changed.yaml"
     changed.write_text(ROUTES.replace("timeout: 2s", "timeout: 3s"))
-    before = lab.revision().revision
-    lab.partition("homepage-sidecar")
+    before = lab.routes.show().revision
+    lab.units.partition("homepage-sidecar")
     try:
         # Nobody outside reaches any of the three.
         assert answer(lab) == "UNAVAILABLE"
         with pytest.raises(PublishError, match=r"homepage-(sidecar|resolver)"):
-            lab.publish(changed)
-        assert lab.revision().revision == before
+            lab.routes.publish(changed)
+        assert lab.routes.show().revision == before
     finally:
-        lab.rejoin("homepage-sidecar")
+        lab.units.rejoin("homepage-sidecar")
 
     eventually("the pod serves again", lambda: answer(lab).startswith("ml-cluster-1-"), within=WITHIN)
     eventually("a publish succeeds", lambda: published(lab, changed), within=WITHIN)
-    lab.publish(routes)
+    lab.routes.publish(routes)
 
 
 def published(lab: Lab, routes: Path) -> int:
     """The revision, 0 if a node did not answer."""
     try:
-        return lab.publish(routes)
+        return lab.routes.publish(routes)
     except PublishError:
         return 0
 
@@ -145,7 +145,7 @@ def published(lab: Lab, routes: Path) -> int:
 def test_where_a_partition_cannot_be_had_one_line_says_what_can(lab: Lab) -> None:
     if lab.status().runtime == "compose":
         pytest.skip("it can be had")
-    for method in (lab.partition, lab.rejoin):
+    for method in (lab.units.partition, lab.units.rejoin):
         with pytest.raises(InputError, match=r"not on the process runtime.*pause it.*--runtime compose"):
             method("ml-cluster-1-a")
 
@@ -153,9 +153,9 @@ def test_where_a_partition_cannot_be_had_one_line_says_what_can(lab: Lab) -> Non
 def test_a_cluster_is_scaled_up_and_down_and_its_newcomers_answer(lab: Lab) -> None:
     before = states(lab)
 
-    assert lab.scale("ml-cluster-1", 3) == ["ml-cluster-1-a", "ml-cluster-1-b", "ml-cluster-1-c"]
+    assert lab.units.scale("ml-cluster-1", 3) == ["ml-cluster-1-a", "ml-cluster-1-b", "ml-cluster-1-c"]
     eventually("the newcomer answers", lambda: "ml-cluster-1-c" in answers(lab), within=WITHIN)
-    assert lab.scale("ml-cluster-1", 2) == ["ml-cluster-1-a", "ml-cluster-1-b"]
+    assert lab.units.scale("ml-cluster-1", 2) == ["ml-cluster-1-a", "ml-cluster-1-b"]
 
     assert states(lab) == before
     assert answers(lab) == {"ml-cluster-1-a", "ml-cluster-1-b"}
@@ -164,7 +164,7 @@ def test_a_cluster_is_scaled_up_and_down_and_its_newcomers_answer(lab: Lab) -> N
 def test_another_versions_replica_at_the_address_of_a_dead_one_answers_for_its_own_version_only(lab: Lab) -> None:
     address = _inside(lab, "ml-cluster-1-a")
 
-    new = lab.replace("ml-cluster-1-a", "ml-cluster-2")
+    new = lab.units.replace("ml-cluster-1-a", "ml-cluster-2")
 
     assert new == "ml-cluster-2-b"
     assert _inside(lab, new) == address
@@ -172,7 +172,7 @@ def test_another_versions_replica_at_the_address_of_a_dead_one_answers_for_its_o
     eventually("it answers for its own version", lambda: answer(lab, device="tv") == new, within=WITHIN)
     assert answers(lab) == {"ml-cluster-1-b"}
 
-    assert lab.replace(new, "ml-cluster-1") == "ml-cluster-1-a"
+    assert lab.units.replace(new, "ml-cluster-1") == "ml-cluster-1-a"
     eventually("all is as before", lambda: "ml-cluster-1-a" in answers(lab), within=WITHIN)
 
 
@@ -197,7 +197,7 @@ def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(
     before = identities(lab)
 
     with pytest.raises(InputError, match=message) as error:
-        getattr(lab, method)(*arguments)
+        getattr(lab.units, method)(*arguments)
 
     assert "\n" not in str(error.value)
     assert identities(lab) == before

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.checkout import CHECKOUT
 from lab.errors import LabError
-from lab.lab import CHECKOUT
 from scenarios.framework.catalogue import RESULT, default_topologies, entries, how_long, measurements, page, where
 
 if TYPE_CHECKING:

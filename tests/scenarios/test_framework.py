@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.lab import CHECKOUT, Lab
+from lab.checkout import CHECKOUT
+from lab.lab import Lab
 from scenarios.framework.console import make_display
 from scenarios.framework.scenario import Scenario
 
@@ -44,20 +45,20 @@ def test_fine(scenario, lab, topology):
 
 def test_wrong(scenario, lab):
     with scenario.step("Kill one"):
-        lab.kill(VICTIM)
+        lab.units.kill(VICTIM)
         scenario.see("it is gone", lambda: is_gone(lab, VICTIM), within=GONE_WITHIN)
     with scenario.step("Claim too much"):
         assert VICTIM in registered(lab)
 
 def test_unseen(scenario, lab):
-    lab.kill("ml-cluster-2-a")
-    lab.start("ml-cluster-2-a")
+    lab.units.kill("ml-cluster-2-a")
+    lab.units.start("ml-cluster-2-a")
 
 def test_without_effect(scenario, lab):
     scenario.see("pigs fly", lambda: False, within=timedelta(milliseconds=50))
 
 def test_untidy(scenario, lab):
-    lab.kill(VICTIM)
+    lab.units.kill(VICTIM)
     scenario.saw()
 
 def test_fault_under_load(scenario, lab, topology):
@@ -71,7 +72,7 @@ def test_fault_under_load(scenario, lab, topology):
 
 def test_fault_that_nobody_can_see(scenario, lab, monkeypatch):
     monkeypatch.setattr("scenarios.framework.scenario.SEEN_WITHIN", timedelta(milliseconds=50))
-    fault = lab.inject("error", "ml-cluster-6")
+    fault = lab.faults.inject("error", "ml-cluster-6")
     fault.heal()
     scenario.see_fault(fault)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from lab.bench.harness.payload_example import json_bytes, protobuf_bytes
 from lab.bench.suites.decomposition import PARTS
 from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand
-from lab.lab import CHECKOUT
+from lab.checkout import CHECKOUT
 from lab.routing.document import read_path
 from lab.topologies import TOPOLOGIES
 from lab.workshop.checks import (

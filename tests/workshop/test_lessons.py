@@ -66,13 +66,13 @@ def test_search_is_cut_off_by_the_death_of_what_both_ways_share(lab: WorkshopLab
 
 
 def test_who_is_dead_is_told_while_the_control_plane_is(lab: WorkshopLab) -> None:
-    before = lab.routes()
-    lab.kill("control-plane")
+    before = lab.route_table()
+    lab.units.kill("control-plane")
     try:
-        assert before == lab.routes()
+        assert before == lab.route_table()
         assert "topology gateway" in topology_picture(lab, watch(lab, WAYS, seconds=0), "gateway").title.lower()
     finally:
-        lab.start("control-plane")
+        lab.units.start("control-plane")
         back(lab, WAYS)
 
 
@@ -93,12 +93,12 @@ def test_several_loads_flow_while_something_is_done(lab: WorkshopLab) -> None:
     done = []
     runs = lab.loads(
         *(LoadOptions(topology=way, caller="playback", rate=50, duration_s=2) for way in WAYS),
-        during=lambda: done.append(lab.publish_document(lab.routes(), comment="the same again")),
+        during=lambda: done.append(lab.publish_document(lab.route_table(), comment="the same again")),
     )
 
     assert WAYS == [run.folder and each for run, each in zip(runs, WAYS, strict=True)]
     assert [0, 0] == [run.summary.failed for run in runs]
-    assert done == [lab.revision().revision]
+    assert done == [lab.routes.show().revision]
 
 
 async def test_protocols_are_compared_on_one_model(lab: WorkshopLab) -> None:

@@ -48,7 +48,7 @@ class Harm:
 
     def inject(self, lab: Lab, victims: list[str]) -> Fault:
         """Does it."""
-        return lab.inject(self.kind, self.target or victims[0])
+        return lab.faults.inject(self.kind, self.target or victims[0])
 
 
 def _with_role(role: str, most: int | None = None) -> Callable[[Plan], list[str]]:

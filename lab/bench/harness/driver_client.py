@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from lab.bench.harness.variant import API, CALLER, USE_CASE
 from lab.checkers import Evidence, Outcome, check
+from lab.checkout import CHECKOUT
 from lab.errors import UnitError
 from lab.history import read_spool
-from lab.lab import CHECKOUT
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
@@ -158,7 +158,7 @@ def driver(setting: Setting, folder: Path) -> Iterator[Driver]:
         setting: the lab that it drives; its rules must not change meanwhile.
         folder: for its files.
     """
-    revisions = [asdict(each) for each in setting.lab.revisions(tables=True)]
+    revisions = [asdict(each) for each in setting.lab.routes.history(tables=True)]
     with (folder / _LOG).open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lab.bench.harness.driver_process"],

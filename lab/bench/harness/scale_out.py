@@ -59,10 +59,10 @@ class Side:
     def add(self) -> tuple[str, float]:
         """Adds a replica, and tells all balancers once it can answer; returns its name, and when that was."""
         lab = self.setting.lab
-        new = lab.scale(CLUSTER, REPLICAS + 1)[-1]
+        new = lab.units.scale(CLUSTER, REPLICAS + 1)[-1]
 
         def loaded() -> bool:
-            known = lab.known()
+            known = lab.control_plane_status()
             return known is not None and any(each.replica == new and _KEY in each.loaded for each in known.replicas)
 
         eventually(f"{new} has loaded {_KEY}", loaded, within=_PATIENCE)
@@ -72,7 +72,7 @@ class Side:
     def remove(self) -> None:
         """Takes it away again, first from the balancers."""
         self.replicas.write(self._addresses())
-        self.setting.lab.scale(CLUSTER, REPLICAS)
+        self.setting.lab.units.scale(CLUSTER, REPLICAS)
 
     @property
     def names(self) -> list[str]:

@@ -39,7 +39,7 @@ def run(setting: Setting, rounds: int) -> BenchResult:
     harmed = harm_all(setting, harms, topologies, rounds)
     return result(
         sorted(harmed.radii, key=lambda each: (list(HARMS).index(each.fault), topologies.index(each.topology))),
-        callers_of_cluster=len(_callers_of(CLUSTER, setting.lab.revision().document or {})),
+        callers_of_cluster=len(_callers_of(CLUSTER, setting.lab.routes.show().document or {})),
         notes=[
             (
                 f"n = {rounds} rounds, {harmed.requests:,} requests: each caller sends {RATE:g} rps by each topology, "

@@ -50,15 +50,15 @@ def run(setting: Setting, rounds: int) -> BenchResult:
                 return ""
 
         def replicas() -> set[str]:
-            known = lab.known()
+            known = lab.control_plane_status()
             return {replica.replica for replica in known.replicas} if known else set()
 
         for number in range(1, rounds + 1):
             setting.say(f"round {number} of {rounds}")
             eventually("both replicas answer", lambda: answers() == _VICTIM, within=_PATIENCE)
-            lab.kill(_VICTIM)
+            lab.units.kill(_VICTIM)
             arms[leaves].append(_seconds_until("it has left", lambda: _VICTIM not in replicas()))
-            lab.start(_VICTIM)
+            lab.units.start(_VICTIM)
             arms[comes].append(_seconds_until("it answers", lambda: answers() == _VICTIM))
             arms[reconnects].append(_seconds_to_reconnect(lab))
     return BenchResult(
@@ -75,12 +75,12 @@ def run(setting: Setting, rounds: int) -> BenchResult:
 
 def _seconds_to_reconnect(lab: Lab) -> float:
     def nodes() -> set[str]:
-        known = lab.known()
+        known = lab.control_plane_status()
         return {node.node for node in known.nodes} if known else set()
 
     before = nodes()
-    lab.kill(CONTROL_PLANE)
-    lab.start(CONTROL_PLANE)
+    lab.units.kill(CONTROL_PLANE)
+    lab.units.start(CONTROL_PLANE)
     return _seconds_until("all nodes are back", lambda: before <= nodes())
 
 

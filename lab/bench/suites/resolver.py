@@ -264,7 +264,7 @@ def _added(seen: Mapping[str, Sequence[Round]], arm: str) -> list[float]:
 async def _measure(
     lab: Lab, shared: str, pids: Sequence[int], rounds: int, say: Callable[[str], None]
 ) -> tuple[dict[str, list[Round]], dict[str, list[float]]]:
-    where, asking = lab.endpoints().clients, _Asking(lab.revision().document or {}, Random(0))  # noqa: S311 (no secret)
+    where, asking = lab.endpoints().clients, _Asking(lab.routes.show().document or {}, Random(0))  # noqa: S311 (no secret)
     clients: dict[str, list[_TimedClient]] = {}
     seen: dict[str, list[Round]] = {arm: [] for arm in ARMS}
     cpu: dict[str, list[float]] = {arm: [] for arm in BUSY_ARMS}

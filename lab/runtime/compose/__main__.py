@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.checkout import CHECKOUT
 from lab.plan import plan
 from lab.routing.document import read_path
 from lab.runtime.compose import document, image
@@ -64,7 +65,7 @@ def standalone_files(site: ComposeSite, folder: Path) -> None:
 
 def _planned(site: ComposeSite) -> tuple[LabSpec, Plan]:
     # Keys are made where a lab is stood up, which without the command nobody does.
-    spec = override(read_spec(image.CHECKOUT / "lab.toml"), security=PLAINTEXT)
+    spec = override(read_spec(CHECKOUT / "lab.toml"), security=PLAINTEXT)
     return spec, plan(spec, read_path(spec.routes), site)
 
 
@@ -84,6 +85,6 @@ def default_document() -> str:
 
 
 if __name__ == "__main__":
-    folder = image.CHECKOUT / "compose"
+    folder = CHECKOUT / "compose"
     standalone_files(fixed_site(), folder)
     (folder / "compose.yaml").write_text(default_document())

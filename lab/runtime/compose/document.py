@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from lab.checkout import CHECKOUT
 from lab.errors import LabError
 from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Probe
 from lab.runtime.compose import image
@@ -29,7 +30,7 @@ NETWORK = "lab"
 FILES = "files"
 """Folder beside a compose file, of what units need to find."""
 
-_FOLDER = image.CHECKOUT / "compose"
+_FOLDER = CHECKOUT / "compose"
 _WIDTH = 110
 
 
@@ -101,7 +102,7 @@ def render(layout: Plan, setting: Setting) -> str:
         command=_command,
         published=_published,
         image_label=image.LABEL,
-        checkout=image.CHECKOUT if not setting.first_routes else "",
+        checkout=CHECKOUT if not setting.first_routes else "",
     )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError, ImageNotFound
 from filelock import FileLock
 
+from lab.checkout import CHECKOUT
 from lab.runtime import reservations
 from lab.runtime.compose import engine
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     import docker
 
-CHECKOUT = Path(__file__).resolve().parents[3]
 REPOSITORY = "inference-routing-lab"
 BASE_IMAGES = ("python:3.13-slim", f"{REPOSITORY}-base:local")
 """What is built upon: the first of these that is here, else the first, pulled."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from typing import TYPE_CHECKING
 
+from lab.checkout import CHECKOUT
 from lab.runtime.compose import image
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     import docker
 
-FOLDER = image.CHECKOUT / "carried"
+FOLDER = CHECKOUT / "carried"
 NAMES, IMAGE = "image.txt", "image.tar.gz"
 
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.checkout import CHECKOUT
 from lab.errors import UnitError
 from lab.runtime.compose import engine, image, image_archive
 from lab.runtime.compose.__main__ import default_document
@@ -30,7 +31,7 @@ def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) 
     """
     name, base = image.wanted(client)
     # Docker Compose looks for what it builds from as the file says, from the file's own folder.
-    with tempfile.NamedTemporaryFile("w", dir=image.CHECKOUT / "compose", suffix=".yaml") as file:
+    with tempfile.NamedTemporaryFile("w", dir=CHECKOUT / "compose", suffix=".yaml") as file:
         file.write(default_document().replace(f"{image.REPOSITORY}:local", name))
         file.flush()
         image.ensure(client, name, base, Path(file.name), say)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
+from lab.checkout import CHECKOUT
 from lab.errors import LabError, SpecError
 from lab.roles import ACCESS_LOG, CONTROL_PLANE
 from lab.runtime import ports
@@ -95,7 +96,7 @@ class ComposeRuntime:
                 hosts=self.site(layout).hosts,
                 security=self._security,
                 identities=str(self._identities.of("")) if self._security == MTLS else "",
-                context=str(image.CHECKOUT),
+                context=str(CHECKOUT),
                 title=f"lab {self._folder.name}",
                 how_made="Written by `lab up`, and again whenever the lab is scaled.",
                 file=str(self._file),

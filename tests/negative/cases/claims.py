@@ -129,7 +129,7 @@ def _impostor(scene: Scene) -> Iterator[str]:
         while not done.wait(0.2):
             yield _report(address)
 
-    scene.lab.kill(THEIR_MODEL)
+    scene.lab.units.kill(THEIR_MODEL)
     try:
         with open_blocking_channel(scene.units["control-plane"], scene.security("operator")) as channel:
             assignments = replicas_pb2_grpc.ReplicasStub(channel).Register(reports())
@@ -141,7 +141,7 @@ def _impostor(scene: Scene) -> Iterator[str]:
     finally:
         done.set()
         server.stop(0)
-        scene.lab.start(THEIR_MODEL)
+        scene.lab.units.start(THEIR_MODEL)
 
 
 def _answers_as_another(unit: str) -> Callable[[Scene], Answer]:

@@ -1,0 +1,45 @@
+"""One lab as its parts see it: its folder, its state, its runtime and its control plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from lab.admin import AdminClient
+from lab.runtime import make_runtime
+from lab.runtime.state import LabState
+from lab.transport import ChannelCache
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class LabContext:
+    """What the parts of :class:`lab.lab.Lab` share.
+
+    Every method raises :class:`lab.errors.LabNotRunningError` if the lab is down.
+
+    Attributes:
+        name: the lab's.
+        folder: in which it keeps its state.
+    """
+
+    name: str
+    folder: Path
+    _channels: ChannelCache = field(default_factory=ChannelCache)
+
+    def state(self) -> LabState:
+        """The lab's recorded state, read from its folder."""
+        return LabState.of(self.folder)
+
+    def runtime(self, state: LabState | None = None) -> Runtime:
+        """The runtime that its units run on; ``state`` spares reading it again."""
+        state = state or self.state()
+        return make_runtime(state.runtime, self.folder, state.security)
+
+    def admin(self, state: LabState | None = None) -> AdminClient:
+        """A client of its control plane's admin API; ``state`` spares reading it again."""
+        return AdminClient((state or self.state()).plan.control_plane, self._channels)
