@@ -22,7 +22,7 @@ from testcontainers.compose import DockerCompose
 
 from lab.lab import Lab
 from lab.ops.reaper import Guard
-from lab.runtime import COMPOSE_FILE
+from lab.runtime.compose import COMPOSE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -138,7 +138,7 @@ def status(
             (unit.name, unit.role, _coloured(unit), unit.address, unit.pid or unit.container, acked.get(unit.name, ""))
             for unit in state.units
         ]
-        identity = "container" if state.runtime == "compose" else "pid"
+        identity = "container" if any(unit.container for unit in state.units) else "pid"
         headings: tuple[str, ...] = ("unit", "role", "state", "address", identity, "rev")
         if memory:
             rows = [(*row, f"{unit.memory_bytes / 1e6:.1f}") for row, unit in zip(rows, state.units, strict=True)]

@@ -1,151 +1,32 @@
 """Runtimes carry a plan of units out: with local processes, or with containers.
 
-Here belongs how a unit starts, stops and is watched. Which units there are is said by ``lab.plan``.
+Here belongs how a unit starts, stops and is watched. Which units there are is said by ``lab.plan``. To add a runtime,
+add a package here, name its module by an entry point of the group ``routing_lab.runtimes``, or give the file to
+``--plugin``.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING
 
 from lab.errors import InputError
-from lab.roles import Site
-from lab.runtime.process import ProcessRuntime
+from lab.registry import Registry
+from lab.runtime._runtime import Runtime, RuntimeKind, RuntimeSite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from lab.plan import Plan
-    from lab.roles import Port, Unit
-    from lab.runtime.cancellation import Breaking
-    from lab.runtime.state import Running
+__all__ = ["RUNTIMES", "Runtime", "RuntimeKind", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
 
-__all__ = ["RUNTIMES", "Runtime", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
-
-
-class RuntimeSite(Site, Protocol):
-    """Where a runtime puts things, also those that replace others."""
-
-    def take_over(self, old: Unit, name: str) -> Port:
-        """The port of a unit that is gone, with its address, for another of that name."""
-
-
-class Runtime(Protocol):
-    """What every runtime can do.
-
-    Everything that can go wrong outside is raised as :class:`lab.errors.UnitError`, with one line.
-    """
-
-    name: str
-    key_mode: int
-    """Who may read a unit's key, as for ``chmod``: its own process."""
-
-    def site(self, layout: Plan | None = None) -> RuntimeSite:
-        """Where a new lab's units will be, or more of them beside those that a plan has."""
-
-    def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
-        """Makes what must be there before any unit of the plan can start."""
-
-    def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
-        """Starts units of the plan, and yields each with what it runs as; whether it came up is seen by looking."""
-
-    def remove(self, running: Running) -> None:
-        """Takes away what is left of a unit that has ended; its address is free then."""
-
-    def states(self, running: Mapping[str, Running]) -> dict[str, str]:
-        """Each unit: ``running``, ``paused`` or ``exited``."""
-
-    def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
-        """Memory of each unit, what several share counted once over all; 0 if it is gone."""
-
-    def log(self, unit: str) -> Path:
-        """What the unit has printed."""
-
-    def last_words(self, unit: str) -> str:
-        """The end of the unit's log, in one line; empty if it said nothing."""
-
-    def fetch_logs(self, units: Iterable[Unit]) -> None:
-        """Brings what units have written into the lab's folder, ``units/<unit>/``."""
-
-    def ground(self) -> dict[str, str]:
-        """What units stand on, by name: the runtime, and versions that are its own."""
-
-    def kill(self, running: Running) -> None:
-        """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
-
-    def pause(self, running: Running) -> None:
-        """Freezes a unit: it stays connected and says nothing."""
-
-    def resume(self, running: Running) -> None:
-        """Lets a frozen unit go on."""
-
-    def partition(self, unit: Unit) -> None:
-        """Cuts a unit, with the pod that it stands in, off from the others.
-
-        Raises:
-            InputError: not on this runtime.
-        """
-
-    def rejoin(self, unit: Unit) -> None:
-        """Connects it again, at the address that it had.
-
-        Raises:
-            InputError: not on this runtime.
-        """
-
-    def stop(self, units: Iterable[Running], *, within_s: float = 6.0) -> None:
-        """Ends units, gently if they let it within so many seconds."""
-
-    def sweep(self) -> int:
-        """Ends whatever is left of the lab, known or not, gives its addresses back, and returns how much there was."""
-
-    def drive(
-        self,
-        run: Path,
-        caller: str,
-        on_line: Callable[[str], None],
-        ui_port: int | None = None,
-        breaking: Breaking | None = None,
-        errors: TextIO | None = None,
-    ) -> int:
-        """Runs the load driver on the plan in a run's folder to its end, in the caller's place.
-
-        Ctrl-C is passed on to the driver, which ends in its own way.
-
-        Args:
-            run: holds the plan, and in the end what was recorded.
-            caller: beside whose resolver and sidecar it stands.
-            on_line: told each line of progress as it comes.
-            ui_port: where on this machine's 127.0.0.1 the driver's web UI is to be reached, if the plan wants one.
-            breaking: breaks the driver off from another thread.
-            errors: a file, to which goes what the driver complains of; standard error if left out.
-
-        Returns:
-            The driver's exit status.
-        """
-
-    def end_drive(self, run: Path) -> None:
-        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
-
-
-def _compose(folder: Path, security: str) -> Runtime:
-    from lab.runtime.compose import ComposeRuntime  # noqa: PLC0415 (Docker's library, for those who have Docker)
-
-    return ComposeRuntime(folder, security)
-
-
-COMPOSE_FILE = "compose.yaml"
-"""In the folder of a lab of containers: what Docker Compose was told."""
-
-RUNTIMES: dict[str, Callable[[Path, str], Runtime]] = {"process": ProcessRuntime, "compose": _compose}
-"""Name → maker, from the lab's folder and its security mode."""
+RUNTIMES = Registry(RuntimeKind, package="lab.runtime", group="routing_lab.runtimes", noun="runtime")
+"""Every runtime that there is: the lab's, other distributions', and those of plugin files."""
 
 
 def choose(name: str) -> tuple[str, str]:
-    """Which runtime to take for a name, and why.
+    """The runtime to take for a name, and why.
 
-    ``auto`` is what ``LAB_RUNTIME`` says, else compose where a Docker engine answers, else process.
+    ``auto`` takes the one that ``LAB_RUNTIME`` names, else that of highest priority among those that can be had.
 
     Raises:
         InputError: no such runtime.
@@ -154,24 +35,27 @@ def choose(name: str) -> tuple[str, str]:
     if name == "auto" and os.environ.get("LAB_RUNTIME", "auto") != "auto":
         name, why = os.environ["LAB_RUNTIME"], "as LAB_RUNTIME says"
     if name == "auto":
-        from lab.runtime.compose import why_not  # noqa: PLC0415 (see above)
-
-        obstacle = why_not()
-        return ("process", obstacle) if obstacle else ("compose", "a Docker engine answers")
+        return _best()
     if name not in RUNTIMES:
         raise InputError(f"--runtime: {name!r} is not known; write one of auto, {', '.join(RUNTIMES)}")
     return name, why
 
 
+def _best() -> tuple[str, str]:
+    obstacles: list[str] = []
+    for kind in sorted(RUNTIMES.values(), key=lambda kind: -kind.priority):
+        obstacle = kind.obstacle()
+        if not obstacle:
+            return kind.name, "; ".join(obstacles) or kind.reason
+        obstacles.append(obstacle)
+    raise InputError(f"no runtime can be had: {'; '.join(obstacles)}")
+
+
 def make_runtime(name: str, folder: Path, security: str) -> Runtime:
-    """The runtime of that name, out of :data:`RUNTIMES`."""
-    return RUNTIMES[name](folder, security)
+    """The runtime of that name, for the lab in a folder."""
+    return RUNTIMES[name].make(folder, security)
 
 
 def possible_runtimes(folder: Path) -> list[Runtime]:
-    """Every runtime that may have something left of a lab which does not say any more which one it was on."""
-    from lab.runtime.compose import why_not  # noqa: PLC0415 (see above)
-
-    if why_not() and not (folder / COMPOSE_FILE).exists():
-        return [ProcessRuntime(folder, "plaintext")]
-    return [maker(folder, "plaintext") for maker in RUNTIMES.values()]
+    """Every runtime that may have something left of a lab whose state does not say which one it was on."""
+    return [kind.make(folder, "plaintext") for kind in RUNTIMES.values() if kind.left_in(folder) or not kind.obstacle()]

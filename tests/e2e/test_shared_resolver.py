@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from lab.errors import CallError, SpecError
-from lab.runtime.compose import why_not
+from lab.runtime.compose.engine import why_not
 from lab.spec import read_spec
 
 if TYPE_CHECKING:

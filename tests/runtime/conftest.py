@@ -10,7 +10,7 @@ import pytest
 
 from lab.lab import Lab
 from lab.runtime.compose import engine as docker_engine
-from lab.runtime.compose import why_not
+from lab.runtime.compose.engine import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,8 +19,9 @@ from docker.errors import NotFound
 from lab.errors import LabError, LabNotRunningError, SpecError, UnitError
 from lab.routing.keys import HEADER
 from lab.runs import LoadOptions
-from lab.runtime.compose import ComposeRuntime, image
+from lab.runtime.compose import image
 from lab.runtime.compose.project import Project
+from lab.runtime.compose.runtime import ComposeRuntime
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc

@@ -16,7 +16,8 @@ import pytest
 
 from lab.errors import InputError, UnitError
 from lab.runtime import choose
-from lab.runtime.compose import engine, subnets, why_not
+from lab.runtime.compose import engine, subnets
+from lab.runtime.compose.engine import why_not
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def test_where_an_engine_answers_auto_takes_containers(monkeypatch: pytest.Monke
 def test_the_environment_may_choose_for_auto_but_not_against_what_is_asked_for() -> None:
     assert choose("auto") == ("process", "as LAB_RUNTIME says")
     assert choose("compose") == ("compose", "as asked for")
-    with pytest.raises(InputError, match=r"--runtime: 'podman' is not known; write one of auto, process, compose"):
+    with pytest.raises(InputError, match=r"--runtime: 'podman' is not known; write one of auto, compose, process"):
         choose("podman")
 
 

@@ -3,7 +3,38 @@
 Here belongs everything that knows of Docker. Which units there are is said by ``lab.plan``.
 """
 
-from lab.runtime.compose.engine import why_not
-from lab.runtime.compose.runtime import ComposeRuntime
+from __future__ import annotations
 
-__all__ = ["ComposeRuntime", "why_not"]
+from typing import TYPE_CHECKING
+
+from lab.runtime._runtime import RuntimeKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lab.runtime._runtime import Runtime
+
+COMPOSE_FILE = "compose.yaml"
+"""In the folder of a lab of containers: the file that Docker Compose carries out."""
+
+
+def _obstacle() -> str:
+    from lab.runtime.compose.engine import why_not  # noqa: PLC0415 (Docker's library, for those who have Docker)
+
+    return why_not()
+
+
+def _make(folder: Path, security: str) -> Runtime:
+    from lab.runtime.compose.runtime import ComposeRuntime  # noqa: PLC0415 (see above)
+
+    return ComposeRuntime(folder, security)
+
+
+RUNTIME = RuntimeKind(
+    name="compose",
+    reason="a Docker engine answers",
+    priority=10,
+    obstacle=_obstacle,
+    make=_make,
+    left_in=lambda folder: (folder / COMPOSE_FILE).exists(),
+)

@@ -16,7 +16,7 @@ from lab.errors import LabError, SpecError
 from lab.roles import ACCESS_LOG, CONTROL_PLANE
 from lab.runtime import ports
 from lab.runtime.cancellation import Breaking
-from lab.runtime.compose import copying, document, engine, image, image_archive, subnets
+from lab.runtime.compose import COMPOSE_FILE, copying, document, engine, image, image_archive, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.project import Project, service_of
 from lab.runtime.compose.relay import published
@@ -60,7 +60,7 @@ class ComposeRuntime:
         self._security = security
         # Labs of one name in two checkouts are two labs.
         self._project = Project(f"lab-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:4]}")
-        self._file = folder / "compose.yaml"
+        self._file = folder / COMPOSE_FILE
         self._site: ComposeSite | None = None
 
     # -- standing up ---------------------------------------------------------------------------------------------
