@@ -30,7 +30,7 @@ from services.gateway.access_log import AccessLog
 from services.gateway.forwarder import Forwarder
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
-from services.gateway.shadow_sender import Copies
+from services.gateway.shadow_sender import PoolShadowSender
 from services.gateway.tenant_quota import Limiter
 from services.resolver.service import Resolver
 from services.rules import Subscriber
@@ -308,8 +308,8 @@ async def gateway_up(
 ) -> AsyncIterator[str]:
     """A gateway in this process; gives its address, and appends to ``rest_ports``, if given, where it serves REST."""
     access_log, pool = AccessLog(log), Pool()
-    copies = Copies(pool, copies_limit)
-    forwarder = Forwarder(name=name, pool=pool, access_log=access_log, copies=copies, limiter=Limiter(replicas))
+    shadows = PoolShadowSender(pool, copies_limit)
+    forwarder = Forwarder(name=name, pool=pool, access_log=access_log, shadows=shadows, limiter=Limiter(replicas))
     server, healthy = new_server(handlers=[forwarder])
     port = listen(server, "127.0.0.1:0")
     rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy)))

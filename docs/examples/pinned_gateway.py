@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 from zlib import crc32
 
-from lab.client import Endpoints
-from lab.client.gateway import GatewayClient
+from lab.client.strategies import Gateway
 from lab.topologies import gateway
 
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
 
-class PinnedGatewayClient(GatewayClient):
-    """As ``gateway``, but all of a caller's requests meet the same replica."""
 
-    topology = "gateway-pinned"
-
-    def __init__(self, caller: str, endpoints: Endpoints, **options: Any) -> None:
-        gateways = endpoints.addresses_of("gateway")
-        chosen = gateways[crc32(caller.encode()) % len(gateways)]
-        super().__init__(caller, Endpoints({"gateway": (chosen,)}), **options)
+def pinned(caller: str, endpoints: Endpoints, security: Security | None) -> Gateway:
+    """As ``gateway``, but all of a caller's requests go to the same replica."""
+    replicas = endpoints.addresses_of("gateway")
+    return Gateway((replicas[crc32(caller.encode()) % len(replicas)],), security)
 
 
 TOPOLOGY = replace(
     gateway.TOPOLOGY,
     name="gateway-pinned",
     reason="each caller's requests meet the same replica",
-    client=PinnedGatewayClient,
+    strategy=pinned,
     colour="#8c564b",
     in_default_lab=False,
 )

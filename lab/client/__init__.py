@@ -1,11 +1,13 @@
-"""What a caller imports to reach a model by the name of a use case: one client for each strategy, behind one interface.
+"""What a caller imports to reach a model by the name of a use case: one client, and a strategy for each topology.
 
-Here belongs how a request gets from a caller onto the wire. What decides where it goes lives in ``lab.routing``.
+Here belongs how a request leaves a caller. What decides where it goes lives in ``lab.routing``.
 """
 
-from lab.client.attempts import Passage
-from lab.client.base import Answer, BeforeSend, Client, DefaultAnswer
+from lab.client.client import Answer, BeforeSend, Client, DefaultAnswer
 from lab.client.endpoints import DirectTarget, Endpoints
+from lab.client.resolver import ResolverClient
+from lab.client.rpc_channel import RpcChannel
+from lab.client.strategy import Strategy, StrategyFactory
 
 __all__ = [
     "Answer",
@@ -14,5 +16,8 @@ __all__ = [
     "DefaultAnswer",
     "DirectTarget",
     "Endpoints",
-    "Passage",
+    "ResolverClient",
+    "RpcChannel",
+    "Strategy",
+    "StrategyFactory",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.client.decisions import Decision
+    from lab.client.decisions import ResolvedDecision
 
 CAPACITY = 10_000
 
@@ -26,7 +26,7 @@ class Lease:
         usable_until: until then it serves if the resolver cannot be reached.
     """
 
-    decision: Decision
+    decision: ResolvedDecision
     fresh_until: float
     usable_until: float
 
@@ -69,7 +69,7 @@ class Leases:
         self._leases.move_to_end(key)
         return lease
 
-    def grant(self, use_case: str, context: Mapping[str, str], decision: Decision, *, now: float) -> bool:
+    def grant(self, use_case: str, context: Mapping[str, str], decision: ResolvedDecision, *, now: float) -> bool:
         """Keeps a decision for requests like this one; a newer one ends the leases of revisions before.
 
         Returns:

@@ -1,4 +1,4 @@
-"""A channel, and the RPCs that go over it, made once and kept."""
+"""A gRPC channel to models, and the RPCs that go over it, made once and kept."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Wire:
-    """Way to one or several addresses. Requests go over it serialised, answers come parsed unless asked for as bytes.
+class RpcChannel:
+    """Channel to one or several addresses. Requests are sent as bytes; answers are parsed unless asked for as bytes.
 
     Args:
         addresses: one ``host:port``, or several ``ip:port`` to take in turn.
         security: credentials; this process's own by default.
-        peer: role of who must be there, if that can be proved.
-        channel: to send over, if it was opened already; what is in ``addresses`` then only names it.
+        peer: role, or ``role/name``, that the other end must prove, where it can.
+        channel: a gRPC channel that is open already; ``addresses`` then only names it in messages.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Wire:
         self._stream: dict[tuple[str, bool], grpc.aio.UnaryStreamMultiCallable[bytes, Any]] = {}
 
     def unary(self, method: Method, *, parsed: bool = True) -> grpc.aio.UnaryUnaryMultiCallable[bytes, Any]:
-        """The RPC of a method that answers at once."""
+        """The RPC of a unary method."""
         rpc = self._unary.get((method.path, parsed))
         if rpc is None:
             parse = method.response_class.FromString if parsed else None
@@ -56,7 +56,7 @@ class Wire:
         return rpc
 
     def stream(self, method: Method, *, parsed: bool = True) -> grpc.aio.UnaryStreamMultiCallable[bytes, Any]:
-        """The RPC of a method that answers with a stream."""
+        """The RPC of a server-streaming method."""
         rpc = self._stream.get((method.path, parsed))
         if rpc is None:
             parse = method.response_class.FromString if parsed else None
@@ -64,8 +64,8 @@ class Wire:
             self._stream[method.path, parsed] = rpc
         return rpc
 
-    def other(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
-        """The RPC at this path, whose messages stay bytes."""
+    def raw(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+        """The unary RPC at this path, whose messages stay bytes."""
         rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(path)
         return rpc
 
@@ -74,8 +74,8 @@ class Wire:
         """Whether the last attempt to connect has not failed."""
         return self._channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
-    async def ignored(self, method: Method, payload: bytes, *, timeout_s: float, metadata: Metadata) -> None:
-        """Sends a request and takes its answer, be it a stream, without looking at it.
+    async def send_and_discard(self, method: Method, payload: bytes, *, timeout_s: float, metadata: Metadata) -> None:
+        """Sends a request and reads its answer, or stream of answers, without parsing it.
 
         Raises:
             grpc.aio.AioRpcError: it failed.
@@ -100,8 +100,8 @@ class Wire:
         except TimeoutError:
             raise UnitError(f"{', '.join(self._addresses)}: not reached within {timeout_s:g} s") from None
 
-    async def ready_or_not(self, timeout_s: float) -> None:
-        """As :meth:`ready`, but only notes a failure: gRPC goes on trying, and a request gets the reason."""
+    async def try_connect(self, timeout_s: float) -> None:
+        """As :meth:`ready`, but only logs a failure: gRPC goes on trying, and a request reports the reason."""
         try:
             await self.ready(timeout_s)
         except UnitError as error:

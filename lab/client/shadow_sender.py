@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from lab.client import headers
+from lab.routing.headers import REQUEST_ID
 from lab.routing.keys import COPY, COPY_HEADER, HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.client.rpc_channel import Metadata, Wire
+    from lab.client.rpc_channel import Metadata, RpcChannel
     from models.apis import Method
 
 # As many as an Envoy has: with a shadow that has stopped reading each holds its whole payload.
@@ -27,7 +27,7 @@ _LOG_EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Copies:
+class ShadowSender:
     """Sends copies. No request waits for one, nor for there to be room.
 
     Args:
@@ -41,12 +41,12 @@ class Copies:
     def __init__(self, limit: int = LIMIT) -> None:
         self.sent = self.dropped = 0
         self._limit = limit
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
         self._log_not_before = 0.0
 
     def send(
         self,
-        wire: Wire,
+        channel: RpcChannel,
         method: Method,
         payload: bytes,
         *,
@@ -57,7 +57,7 @@ class Copies:
         """Sends a copy to the version with this key, as soon as the request itself is on its way.
 
         Args:
-            wire: a way there.
+            channel: to the shadow, or to a proxy that routes to it.
             method: of the request.
             payload: of the request.
             routing_key: of the shadow.
@@ -67,16 +67,16 @@ class Copies:
         Returns:
             False if it is dropped, because too many are under way.
         """
-        if len(self._under_way) >= self._limit:
+        if len(self._in_flight) >= self._limit:
             self.drop(f"{self._limit} copies are under way already")
             return False
         self.sent += 1
-        metadata = ((HEADER, routing_key), (COPY_HEADER, COPY), (headers.REQUEST_ID, request_id))
-        task = asyncio.create_task(_send(wire, method, payload, metadata))
-        self._under_way.add(task)
+        metadata = ((HEADER, routing_key), (COPY_HEADER, COPY), (REQUEST_ID, request_id))
+        task = asyncio.create_task(_send(channel, method, payload, metadata))
+        self._in_flight.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
-            self._under_way.discard(task)
+            self._in_flight.discard(task)
             done()
 
         task.add_done_callback(ended)
@@ -84,8 +84,8 @@ class Copies:
 
     async def settle(self, within_s: float = GRACE_S) -> None:
         """Returns once no copy is under way, or after so many seconds; before the way there is closed."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=within_s)
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=within_s)
 
     def drop(self, reason: str) -> None:
         """Counts a copy that cannot be sent."""
@@ -96,8 +96,8 @@ class Copies:
             _log.warning("a shadow copy is dropped, the %d. so far: %s", self.dropped, reason)
 
 
-async def _send(wire: Wire, method: Method, payload: bytes, metadata: Metadata) -> None:
+async def _send(channel: RpcChannel, method: Method, payload: bytes, metadata: Metadata) -> None:
     try:
-        await wire.ignored(method, payload, timeout_s=_TIMEOUT_S, metadata=metadata)
+        await channel.send_and_discard(method, payload, timeout_s=_TIMEOUT_S, metadata=metadata)
     except grpc.aio.AioRpcError as error:
         _log.debug("a shadow copy failed: %s: %s", error.code().name, error.details())

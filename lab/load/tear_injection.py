@@ -9,8 +9,8 @@ from lab.load.arrivals import WHOLE
 from models.proto.serving.v1 import serving_pb2
 
 if TYPE_CHECKING:
-    from lab.client import Passage
     from lab.load.arrivals import Share
+    from lab.routing.attempts import RequestAttempts
 
 # What the bodies name; no route table has it, as versions count from 1.
 OTHER_VERSION = "v0"
@@ -27,13 +27,13 @@ class TearEvery:
         self._every, self._step = every, share.step
         self._requests = share.first + 1 - share.step
 
-    async def __call__(self, passage: Passage) -> None:
+    async def __call__(self, attempts: RequestAttempts) -> None:
         """Before each attempt."""
-        if passage.attempts or passage.target.model_config is None:
+        if attempts.made or attempts.target.model_config is None:
             return
         if self.is_next():
-            torn = serving_pb2.ModelConfig(model=passage.target.model_config.model, version=OTHER_VERSION)
-            passage.target = replace(passage.target, model_config=torn)
+            torn = serving_pb2.ModelConfig(model=attempts.target.model_config.model, version=OTHER_VERSION)
+            attempts.target = replace(attempts.target, model_config=torn)
 
     def is_next(self) -> bool:
         """Whether the next request is to be torn."""

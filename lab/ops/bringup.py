@@ -19,13 +19,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from lab.admin import AdminClient
 from lab.checkers.plain import decide
 from lab.client.call import call
-from lab.client.headers import DEFAULT
 from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.faults import Injector
 from lab.ops.teardown import clean_up
 from lab.plan import plan, roles_of
 from lab.roles import CONTROL_PLANE, Probe
 from lab.routing.document import RouteTable, read_sources, sources_of
+from lab.routing.headers import DEFAULT
 from lab.runtime import choose, make_runtime
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.client import Client
 from lab.errors import SpecError
 from lab.registry import Registry
 from lab.topologies._topology import Topology
 
 if TYPE_CHECKING:
-    from lab.client import BeforeSend, Client, DefaultAnswer, Endpoints
+    from lab.client import BeforeSend, DefaultAnswer, Endpoints
     from lab.transport import Security
 
 TOPOLOGIES = Registry(Topology, package="lab.topologies", group="routing_lab.topologies", noun="topology")
@@ -39,8 +40,9 @@ def open_client(
     Raises:
         InputError: the topology is not known, or lacks an address that it needs.
     """
-    make = TOPOLOGIES[topology].client
+    make = TOPOLOGIES[topology].strategy
     try:
-        return make(caller, endpoints, default_answer=default_answer, security=security, before_send=before_send)
+        strategy = make(caller, endpoints, security)
     except SpecError as error:
         raise SpecError(f"topology {topology}: {error}") from None
+    return Client(topology, caller, strategy, default_answer=default_answer, before_send=before_send)

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.client import Client
+    from lab.client import StrategyFactory
 
 CALLER, MODEL = "caller", "model"
 """The roles at both ends of every path."""
@@ -109,7 +107,7 @@ class Topology:
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
         asks: roles that are asked for a decision and never see the payload.
         decided_by: role that applies the rules; ``caller`` where the address is hard-coded.
-        client: makes the client, with the arguments of :func:`lab.topologies.open_client` but the first.
+        strategy: makes what the client does, from the caller's name, the addresses, and credentials.
         capabilities: what it can do.
         colour: ``#rrggbb`` on a light page, the same in every chart.
         in_default_lab: whether a lab whose spec names no topologies has it.
@@ -123,7 +121,7 @@ class Topology:
     path: tuple[str, ...]
     asks: tuple[str, ...] = ()
     decided_by: str
-    client: Callable[..., Client]
+    strategy: StrategyFactory
     capabilities: Capabilities
     colour: str
     in_default_lab: bool = True

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from lab.client.direct import DirectClient
+from typing import TYPE_CHECKING
+
+from lab.client.strategies import Direct
+from lab.errors import SpecError
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
+
+
+def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Direct:
+    """Sends each use case to its hard-coded address."""
+    del caller
+    if not endpoints.direct:
+        raise SpecError("no addresses of models are given")
+    return Direct(endpoints.direct, security)
+
 
 TOPOLOGY = Topology(
     name="direct",
@@ -11,7 +27,7 @@ TOPOLOGY = Topology(
     route="caller → model at a hard-coded address",
     path=("caller", "model"),
     decided_by="caller",
-    client=DirectClient,
+    strategy=strategy,
     capabilities=Capabilities(
         follows_rules=no("the address is hard-coded"),
         sticky_splits=no(),

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from lab.client.gateway import GatewayClient
+from typing import TYPE_CHECKING
+
+from lab.client.strategies import Gateway
 from lab.topologies._topology import YES, Capabilities, Topology, yes
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
+
+
+def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Gateway:
+    """Sends to the gateway replicas in turn."""
+    del caller
+    return Gateway(endpoints.addresses_of("gateway"), security)
+
 
 CAPABILITIES = Capabilities(
     reads_payload=YES,
@@ -30,7 +43,7 @@ TOPOLOGY = Topology(
     route="caller → gateway (resolves, parses, re-serialises) → model",
     path=("caller", "gateway", "model"),
     decided_by="gateway",
-    client=GatewayClient,
+    strategy=strategy,
     capabilities=CAPABILITIES,
     colour="#d55e00",
 )

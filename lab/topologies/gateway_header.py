@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from lab.client.gateway_header import GatewayHeaderClient
+from lab.client import ResolverClient, RpcChannel
+from lab.client.encoding import with_tenant_header
+from lab.client.strategies import Leased
 from lab.topologies import mesh
 from lab.topologies._topology import Topology, no, yes
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
+
+
+def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:
+    """Leases decisions, and sends to the Envoy that all callers share."""
+    envoy, resolver = endpoints.address_of("central-envoy"), endpoints.address_of("resolver")
+    return Leased(
+        ResolverClient(caller, resolver, security),
+        RpcChannel((envoy,), security, peer="central-envoy"),
+        encode=with_tenant_header,
+    )
+
 
 TOPOLOGY = Topology(
     name="gateway-header",
@@ -15,7 +33,7 @@ TOPOLOGY = Topology(
     path=("caller", "central-envoy", "model"),
     asks=("resolver",),
     decided_by="resolver",
-    client=GatewayHeaderClient,
+    strategy=strategy,
     capabilities=replace(
         mesh.CAPABILITIES,
         shadow_by="central-envoy",

@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from lab.client.mesh import MeshClient
+from typing import TYPE_CHECKING
+
+from lab.client import ResolverClient, RpcChannel
+from lab.client.strategies import Leased
 from lab.topologies._topology import YES, Capabilities, Topology, yes
+from lab.transport.address_registry import beside
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
+
+
+def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:
+    """Leases decisions, and sends to the Envoy beside the caller."""
+    sidecar, resolver = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
+    return Leased(ResolverClient(caller, resolver, security), RpcChannel((sidecar,), beside(sidecar)))
+
 
 CAPABILITIES = Capabilities(
     shadow=YES,
@@ -28,7 +43,7 @@ TOPOLOGY = Topology(
     path=("caller", "sidecar", "model"),
     asks=("resolver",),
     decided_by="resolver",
-    client=MeshClient,
+    strategy=strategy,
     capabilities=CAPABILITIES,
     colour="#0072b2",
 )

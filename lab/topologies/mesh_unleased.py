@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from lab.client.mesh import UnleasedMeshClient
+from lab.client import ResolverClient, RpcChannel
+from lab.client.strategies import Unleased
 from lab.topologies import mesh
+from lab.transport.address_registry import beside
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
+
+
+def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Unleased:
+    """Asks the resolver on every call, and sends to the Envoy beside the caller."""
+    sidecar, resolver = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
+    return Unleased(ResolverClient(caller, resolver, security), RpcChannel((sidecar,), beside(sidecar)))
+
 
 TOPOLOGY = replace(
     mesh.TOPOLOGY,
     name="mesh-unleased",
     reason="what leases buy",
     route="`mesh`, asking the resolver on every call",
-    client=UnleasedMeshClient,
+    strategy=strategy,
     colour="#56b4e9",
     in_scenarios=False,  # resolving on every call changes what a request costs, not where it goes
 )

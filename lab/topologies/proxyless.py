@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from lab.client.proxyless import ProxylessClient
+from typing import TYPE_CHECKING
+
+from lab.client import ResolverClient, RpcChannel
+from lab.client.strategies import Leased
 from lab.topologies._topology import YES, Capabilities, Topology, no, yes
+from lab.transport import open_xds_channel
+
+if TYPE_CHECKING:
+    from lab.client import Endpoints
+    from lab.transport import Security
+
+
+def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:
+    """Leases decisions, and sends over a channel that the control plane tells by xDS where each routing key is."""
+    control_plane = ",".join(endpoints.addresses_of("control-plane"))
+    resolver = endpoints.address_of("resolver")
+    channel = RpcChannel(("models, by routing key",), channel=open_xds_channel(control_plane, caller, security))
+    return Leased(ResolverClient(caller, resolver, security, through_envoy=False), channel)
+
 
 TOPOLOGY = Topology(
     name="proxyless",
@@ -15,7 +32,7 @@ TOPOLOGY = Topology(
     path=("caller", "model"),
     asks=("resolver",),
     decided_by="resolver",
-    client=ProxylessClient,
+    strategy=strategy,
     capabilities=Capabilities(
         shadow=yes("the client sends the copies"),
         shadow_by="caller",

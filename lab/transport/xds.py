@@ -96,7 +96,7 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, ob
 def _introduce(control_plane: str, caller: str, folder: str = "") -> tuple[Option, ...]:
     """Lets gRPC know who this process is; returns options for a channel."""
     if _FILE_VARIABLE in os.environ:
-        raise SpecError(f"{_FILE_VARIABLE} is set, and gRPC would go by it: unset it for topology proxyless")
+        raise SpecError(f"{_FILE_VARIABLE} is set, and gRPC would go by it: unset it")
     if not _introduced_as:
         # What is there already is the parent process's.
         os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller, folder))

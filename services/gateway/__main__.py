@@ -15,7 +15,7 @@ from services.gateway.access_log import AccessLog
 from services.gateway.forwarder import Forwarder
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
-from services.gateway.shadow_sender import Copies
+from services.gateway.shadow_sender import PoolShadowSender
 from services.gateway.tenant_quota import Limiter
 from services.rules import RuleSet, Subscriber, run_beside
 
@@ -40,9 +40,9 @@ def _arguments() -> argparse.Namespace:
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
     access_log, pool = AccessLog(arguments.access_log), Pool()
-    copies = Copies(pool)
+    shadows = PoolShadowSender(pool)
     limiter = Limiter(arguments.replicas)
-    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, copies=copies, limiter=limiter)
+    forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, shadows=shadows, limiter=limiter)
     server, healthy = new_server(handlers=[forwarder], admits=_ADMITS)
     enable_reflection(server, [api.service for api in APIS.values()])
     await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -69,7 +69,7 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         await run_beside(stop, subscriber)
         _log.info("%s stops", arguments.name)
         await asyncio.gather(drain(server, healthy, grace_s=_GRACE_S), rest.drain(grace_s=_GRACE_S))
-        await copies.settle()
+        await shadows.settle()
     finally:
         logging_task.cancel()
         await asyncio.gather(logging_task, return_exceptions=True)

@@ -26,6 +26,6 @@ class AccessLog(RequestLog):
     def add(
         self, *, request_id: str, use_case: str, caller: str, key: str, revision: int, status: str, began: float
     ) -> None:
-        """One request is done; ``began`` as by :func:`time.perf_counter`."""
-        ms = (time.perf_counter() - began) * 1000
+        """Logs a request that is done; ``began`` as by :func:`time.monotonic`."""
+        ms = (time.monotonic() - began) * 1000
         self.write(request_id, use_case, caller, key, revision, status, ms)

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.client.rpc_channel import Wire
+from lab.client.rpc_channel import RpcChannel
 
 if TYPE_CHECKING:
     from lab.transport import Security
@@ -19,12 +19,12 @@ _KEPT_S = 10.0
 
 @dataclass(slots=True)
 class _Held:
-    wire: Wire
+    channel: RpcChannel
     holders: int = 0
     closes: asyncio.TimerHandle | None = None
 
 
-class Wires:
+class ChannelPool:
     """One way to each set of addresses, held by as many as take it.
 
     Args:
@@ -38,17 +38,17 @@ class Wires:
         self._held: dict[Place, _Held] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def take(self, addresses: tuple[str, ...], peer: str) -> Wire:
+    def take(self, addresses: tuple[str, ...], peer: str) -> RpcChannel:
         """The way there, to one or several ``ip:port``, where this peer must be; to be given back."""
         place = peer, addresses
         held = self._held.get(place)
         if held is None:
-            held = self._held[place] = _Held(Wire(addresses, self._security, peer=peer))
+            held = self._held[place] = _Held(RpcChannel(addresses, self._security, peer=peer))
         if held.closes is not None:
             held.closes.cancel()
             held.closes = None
         held.holders += 1
-        return held.wire
+        return held.channel
 
     def give_back(self, addresses: tuple[str, ...], peer: str) -> None:
         """Whoever took it holds it no longer, and has no request under way."""
@@ -59,7 +59,7 @@ class Wires:
             held.closes = asyncio.get_running_loop().call_later(self._kept_s, self._close, place)
 
     def _close(self, place: Place) -> None:
-        task = asyncio.create_task(self._held.pop(place).wire.close())
+        task = asyncio.create_task(self._held.pop(place).channel.close())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -69,4 +69,4 @@ class Wires:
         for each in held:
             if each.closes is not None:
                 each.closes.cancel()
-        await asyncio.gather(*(each.wire.close() for each in held), *self._closing)
+        await asyncio.gather(*(each.channel.close() for each in held), *self._closing)

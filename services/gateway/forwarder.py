@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from lab.client import headers
 from lab.client.status import explained
 from lab.errors import CallerNotAllowedError, NoDecisionError, UnknownUseCaseError, UnknownVersionError
+from lab.routing import headers
 from lab.routing.compiled import Router
 from lab.routing.rules import shown
 from lab.transport import proved_caller
 from models.apis import METHODS
 from models.context import read_context
-from services.gateway.attempts import FailedError, Passage, Route, Target
 from services.gateway.hedging import first_answer
 from services.gateway.replicas import FullError
+from services.gateway.request import FailedError, GatewayRequest, decision_of
 from services.gateway.tenant_quota import NotItsTenantError, OverLimitError
 from services.rules import DecisionCache, RuleSet
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
+    from lab.routing.attempts import Decision
     from lab.routing.rules import UseCase
     from models.apis import Method
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.access_log import AccessLog
-    from services.gateway.pool import Backend, Lane, Pool
+    from services.gateway.pool import Backend, Connection, Pool
     from services.gateway.replicas import Replicas
-    from services.gateway.shadow_sender import Copies
+    from services.gateway.shadow_sender import PoolShadowSender
     from services.gateway.tenant_quota import Limiter, TenantQuota
 
     _Context = grpc.aio.ServicerContext[Any, Any]
@@ -87,13 +89,11 @@ def _opaque(method: Method) -> Form:
     return Form(parsed=False, deserialise=None, serialise=None, open=read_header)
 
 
-class Step(NamedTuple):
-    """One attempt: why there, to which version, and to which of its replicas."""
+class Attempt(NamedTuple):
+    """Where one attempt goes: the replicas of its target, and the connection to one of them."""
 
-    route: Route
-    target: Target
     backend: Backend | Replicas
-    lane: Lane
+    connection: Connection
 
 
 class Forwarder(grpc.GenericRpcHandler):
@@ -103,17 +103,19 @@ class Forwarder(grpc.GenericRpcHandler):
         name: this gateway's, for ids and messages.
         pool: where the replicas are.
         access_log: gets a line a request.
-        copies: takes the shadow copies.
+        shadows: sends the shadows' copies.
         limiter: knows how much tenants may ask.
     """
 
-    def __init__(self, *, name: str, pool: Pool, access_log: AccessLog, copies: Copies, limiter: Limiter) -> None:
+    def __init__(
+        self, *, name: str, pool: Pool, access_log: AccessLog, shadows: PoolShadowSender, limiter: Limiter
+    ) -> None:
         self._name = name
         self._pool = pool
         self._access_log = access_log
-        self._copies = copies
+        self._shadows = shadows
         self._limiter = limiter
-        self._decisions = DecisionCache(Router.empty(), Route.of)
+        self._decisions = DecisionCache(Router.empty(), decision_of)
         self._numbers = itertools.count(1)
         self._handlers = {path: self._handler(method, _parsed(method)) for path, method in METHODS.items()}
         self._passing_on = {path: self._handler(method, _opaque(method)) for path, method in METHODS.items()}
@@ -124,7 +126,7 @@ class Forwarder(grpc.GenericRpcHandler):
 
     async def put_in_force(self, rules: RuleSet) -> None:
         """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
-        decisions = DecisionCache(rules.router, Route.of)
+        decisions = DecisionCache(rules.router, decision_of)
         await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby, rules.clusters)
         self._decisions, self._use_cases = decisions, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
@@ -155,45 +157,45 @@ class Forwarder(grpc.GenericRpcHandler):
 
     def _unary(self, method: Method, form: Form) -> Any:
         async def forward(received: Any, context: _Context) -> Any:
-            passage = await self._begin(form, received, context)
+            request = await self._begin(form, received, context)
             status = "CANCELLED"
             try:
                 while True:
-                    step = self._next(passage)
+                    attempt = self._next(request)
                     try:
-                        if step.backend.hedge is None:
-                            response = await self._attempt(passage, step, method, form)
+                        if attempt.backend.hedge is None:
+                            response = await self._ask(request, attempt, method, form)
                         else:
-                            response = await self._hedged(passage, step, method, form)
+                            response = await self._hedged(request, attempt, method, form)
                     except grpc.aio.AioRpcError as error:
-                        await self._send_again_or_fail(passage, step, error)
+                        await self._move_on(request, attempt, error)
                     else:
-                        # Beside the status and not before the answer: that would be one more write a request.
-                        context.set_trailing_metadata(passage.told())
+                        # Beside the status and not before the answer, which would be one more write a request.
+                        context.set_trailing_metadata(request.attempts.answer_headers())
                         status = "OK"
                         return response
             except FailedError as failed:
                 status = failed.code.name
-                await context.abort(failed.code, failed.details, passage.told(failed.code))
+                await context.abort(failed.code, failed.details, request.attempts.answer_headers(status))
             finally:
-                self._end(passage, status)
+                self._end(request, status)
 
         return forward
 
     def _streaming(self, method: Method, form: Form) -> Any:
         async def forward(received: Any, context: _Context) -> AsyncIterator[Any]:
-            passage = await self._begin(form, received, context)
+            request = await self._begin(form, received, context)
             status, items = "CANCELLED", 0
             try:
                 while status != "OK":
-                    step = self._next(passage)
-                    rpc = step.lane.wire.stream(method, parsed=form.parsed)
-                    stream = self._send(passage, step, rpc, method, passage.timeout_s(step.route))
+                    attempt = self._next(request)
+                    rpc = attempt.connection.channel.stream(method, parsed=form.parsed)
+                    stream = self._send(request, rpc, method, request.remaining_s())
                     failure: grpc.aio.AioRpcError | None = None
                     try:
                         async for response in stream:
                             if not items:
-                                await context.send_initial_metadata(passage.told())
+                                await context.send_initial_metadata(request.attempts.answer_headers())
                             items += 1
                             yield response
                         status = "OK"
@@ -202,62 +204,63 @@ class Forwarder(grpc.GenericRpcHandler):
                     finally:
                         stream.cancel()
                         ended = failure.code() if failure is not None else None
-                        step.lane.release(grpc.StatusCode.OK if status == "OK" else ended)
+                        attempt.connection.release(grpc.StatusCode.OK if status == "OK" else ended)
                     if failure is not None:
-                        await self._send_again_or_fail(passage, step, failure, begun=items > 0)
+                        await self._move_on(request, attempt, failure, begun=items > 0)
             except FailedError as failed:
                 status = failed.code.name
-                await context.abort(failed.code, failed.details, passage.told(failed.code))
+                await context.abort(failed.code, failed.details, request.attempts.answer_headers(status))
             finally:
-                self._end(passage, status)
+                self._end(request, status)
 
         return forward
 
-    async def _begin(self, form: Form, received: Any, context: _Context) -> Passage:
+    async def _begin(self, form: Form, received: Any, context: _Context) -> GatewayRequest:
         try:
-            request, payload = form.open(received, context)
+            message, payload = form.open(received, context)
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{headers.ENVELOPE}: is no serving.v1.Envelope")
-        request_id = request.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
-        return Passage(request, context, request_id, payload)
+        request_id = message.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
+        return GatewayRequest(message, context, request_id, payload)
 
-    def _end(self, passage: Passage, status: str) -> None:
-        if passage.quota is not None:
-            self._limiter.leave(passage.quota)
-        envelope, target = passage.envelope, passage.target
-        passage.end_repeat()
+    def _end(self, request: GatewayRequest, status: str) -> None:
+        if request.quota is not None:
+            self._limiter.leave(request.quota)
+        attempts, envelope = request.attempts, request.envelope
+        attempts.end_retry()
         self._access_log.add(
-            request_id=passage.request_id,
+            request_id=attempts.request_id,
             use_case=envelope.use_case,
             caller=envelope.context.caller,
-            key=target.key if target else "",
-            revision=passage.revision,
+            key=attempts.target.routing_key,
+            revision=attempts.decision.revision,
             status=status,
-            began=passage.began,
+            began=attempts.began,
         )
 
-    def _next(self, passage: Passage) -> Step:
-        """Whom to send to, decided if that has not been yet; the lane counts one attempt more."""
-        route, target = passage.route, passage.target
-        if route is None or target is None:
-            proved = _claim(passage)
-            route = self._decide(passage.envelope)
-            if passage.quota is None:
-                passage.quota = self._let_in(passage.envelope, proved)
-            target = passage.decided(route)
+    def _next(self, request: GatewayRequest) -> Attempt:
+        """Where the next attempt goes, by a decision that is made here if one is needed; its connection is taken."""
+        attempts = request.attempts
+        if attempts.undecided:
+            proved = _claim(request)
+            decision = self._decide(request.envelope)
+            if request.quota is None:
+                request.quota = self._admit(request.envelope, proved)
+            attempts.decided(decision)
         while True:
+            key = attempts.target.routing_key
             code, reason = grpc.StatusCode.UNAVAILABLE, "no healthy replica"
-            backend = self._pool.backend(target.key)
+            backend = self._pool.backend(key)
             if backend is not None:
                 try:
-                    if (lane := backend.take(passage.tried)) is not None:
-                        return Step(route, target, backend, lane)
+                    if (connection := backend.take(attempts.tried)) is not None:
+                        return Attempt(backend, connection)
                 except FullError as full:
                     code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, str(full)
-            reason = f"{passage.envelope.use_case} ({target.key}): {reason}"
-            target = passage.fall_back(route, target, code, reason)
+            if not attempts.fall_back(code.name, time.monotonic()):
+                raise FailedError(code, f"{attempts.use_case} ({key}): {reason}{attempts.failures}")
 
-    def _decide(self, envelope: serving_pb2.Envelope) -> Route:
+    def _decide(self, envelope: serving_pb2.Envelope) -> Decision:
         use_case = envelope.use_case
         if not self._decisions.revision:
             reason = f"use case {use_case!r}: gateway {self._name} has no rules yet"
@@ -271,8 +274,8 @@ class Forwarder(grpc.GenericRpcHandler):
         except NoDecisionError as error:
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
 
-    def _let_in(self, envelope: serving_pb2.Envelope, proved: str) -> TenantQuota:
-        """Only whoever may ask at all uses a tenant's share up."""
+    def _admit(self, envelope: serving_pb2.Envelope, proved: str) -> TenantQuota:
+        """Takes a request's worth of its tenant's quota; requests that the rules refuse take none."""
         context = envelope.context
         try:
             return self._limiter.enter(context.tenant, envelope.use_case, context.caller, proved=bool(proved))
@@ -281,12 +284,15 @@ class Forwarder(grpc.GenericRpcHandler):
         except OverLimitError as error:
             raise FailedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
 
-    async def _attempt(self, passage: Passage, step: Step, method: Method, form: Form) -> Any:
+    async def _ask(self, request: GatewayRequest, attempt: Attempt, method: Method, form: Form) -> Any:
         """One answer from one replica."""
-        lane, code = step.lane, None
+        (backend, connection), code = attempt, None
         try:
-            timeout_s = step.backend.attempt_s(passage.timeout_s(step.route))
-            response = await self._send(passage, step, lane.wire.unary(method, parsed=form.parsed), method, timeout_s)
+            timeout_s = request.remaining_s()
+            if backend.budget is not None:
+                timeout_s = backend.budget.attempt_timeout_s(timeout_s)
+            rpc = connection.channel.unary(method, parsed=form.parsed)
+            response = await self._send(request, rpc, method, timeout_s)
             code = grpc.StatusCode.OK
         except grpc.aio.AioRpcError as error:
             code = error.code()
@@ -294,75 +300,78 @@ class Forwarder(grpc.GenericRpcHandler):
         else:
             return response
         finally:
-            lane.release(code)
+            connection.release(code)
 
-    async def _hedged(self, passage: Passage, step: Step, method: Method, form: Form) -> Any:
+    async def _hedged(self, request: GatewayRequest, attempt: Attempt, method: Method, form: Form) -> Any:
         """One answer, from the first replica or, if that is slow or fails, from a second one beside it."""
-        backend = step.backend
+        attempts, (backend, connection) = request.attempts, attempt
+        hedge, budget = backend.hedge, backend.budget
+        assert hedge is not None  # noqa: S101 (the caller has looked)
+        assert budget is not None  # noqa: S101 (a hedge has one)
 
         def second(failure: grpc.aio.AioRpcError | None) -> Coroutine[Any, Any, Any] | None:
-            if not backend.begin_hedge(failure.code() if failure else None):
+            if not budget.grant_hedge(failure.code().name if failure else ""):
                 return None
-            passage.begins_repeat(backend, step.lane)
+            attempts.begin_retry(budget, connection)
             try:
-                lane = backend.take(passage.tried)
+                other = backend.take(attempts.tried)
             except FullError:
                 return None
-            return None if lane is None else self._attempt(passage, step._replace(lane=lane), method, form)
+            return None if other is None else self._ask(request, Attempt(backend, other), method, form)
 
-        hedge = backend.hedge
-        assert hedge is not None  # noqa: S101 (the caller has looked)
-        return await first_answer(self._attempt(passage, step, method, form), second, hedge.after_s)
+        return await first_answer(self._ask(request, attempt, method, form), second, hedge.after_s)
 
-    def _send(self, passage: Passage, step: Step, rpc: Any, method: Method, timeout_s: float) -> Any:
+    def _send(self, request: GatewayRequest, rpc: Any, method: Method, timeout_s: float) -> Any:
         """Fills in what the model needs, sends, and has a copy sent if one is due; returns the call."""
-        envelope, route, target = passage.envelope, step.route, step.target
-        envelope.request_id = passage.request_id
-        envelope.model_config.CopyFrom(target.model_config)
-        payload = passage.payload + passage.request.SerializeToString()
-        shadowed = passage.draw_shadow(route)
-        passage.attempts += 1
+        attempts, envelope = request.attempts, request.envelope
+        target = attempts.target
+        envelope.request_id = attempts.request_id
+        target.fill(envelope)
+        payload = request.payload + request.message.SerializeToString()
+        shadowed = attempts.begin()
         call = rpc(
             payload,
             timeout=timeout_s,
-            metadata=(*target.to_model, (headers.REQUEST_ID, passage.request_id)),
+            metadata=(*target.headers, (headers.REQUEST_ID, attempts.request_id)),
         )
         if shadowed:
-            self._copies.send(method, payload, routing_key=passage.shadow, request_id=passage.request_id)
+            self._shadows.send(method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)
         return call
 
-    async def _send_again_or_fail(
-        self, passage: Passage, step: Step, error: grpc.aio.AioRpcError, *, begun: bool = False
+    async def _move_on(
+        self, request: GatewayRequest, attempt: Attempt, error: grpc.aio.AioRpcError, *, begun: bool = False
     ) -> None:
-        """Returns if the request is to be sent again, after a pause if there is to be one; else the request ends.
+        """Returns, after a pause if one is due, if there is another attempt after this failed one.
 
-        That is by its key's policy, by a new decision that may mend it, once, or to the next version. If the caller has
-        a part of the answer already (``begun``), there is no way back.
+        Raises:
+            FailedError: there is none. If the caller has a part of the answer already (``begun``), there never is.
         """
-        route, target, backend = step.route, step.target, step.backend
-        use_case = passage.envelope.use_case
-        code, details = explained(error, use_case=use_case, routing_key=target.key, timeout_s=route.timeout_s)
+        attempts = request.attempts
+        code, details = explained(
+            error,
+            use_case=attempts.use_case,
+            routing_key=attempts.target.routing_key,
+            timeout_s=attempts.decision.timeout_s,
+        )
         if begun:
             raise FailedError(code, details) from None
-        passage.end_repeat()
-        if code is grpc.StatusCode.FAILED_PRECONDITION and not passage.torn:
-            passage.tear()
-        elif (pause_s := backend.pause_before_retry(code, passage.attempts_here, passage.timeout_s(route))) is not None:
-            passage.begins_repeat(backend, step.lane)
+        backend, connection = attempt
+        pause_s = attempts.failed(code.name, time.monotonic(), budget=backend.budget, connection=connection)
+        if pause_s is None:
+            raise FailedError(code, details + attempts.failures) from None
+        if pause_s:
             await asyncio.sleep(pause_s)
-        else:
-            passage.fall_back(route, target, code, details)
 
 
-def _claim(passage: Passage) -> str:
+def _claim(request: GatewayRequest) -> str:
     """The caller that the connection has proved, if it has one, in whose name alone the request may be.
 
     Raises:
         FailedError: it says that it is another's.
     """
-    proved = proved_caller(passage.context)
+    proved = proved_caller(request.context)
     if proved:
-        envelope = passage.envelope
+        envelope = request.envelope
         claimed = envelope.context.caller
         if claimed not in ("", proved):
             raise FailedError(

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.routing.resilience import Policy
-from services.gateway.channel_pool import Wires
+from services.gateway.channel_pool import ChannelPool
 from services.gateway.replicas import MODEL, Replica, Replicas, peer_of
 
 if TYPE_CHECKING:
@@ -28,17 +28,18 @@ class Backend:
     which it was at.
 
     Attributes:
-        wire: the way there.
+        channel: the way there.
         in_flight: attempts under way; :meth:`take` counts one in, :meth:`release` out.
-        hedge: None.
+        budget: None: nothing is retried.
+        hedge: None: nothing is hedged.
     """
 
-    hedge = None
+    budget = hedge = None
 
-    def __init__(self, addresses: tuple[str, ...], wires: Wires, peer: str = MODEL) -> None:
-        self.wire = wires.take(addresses, peer)
+    def __init__(self, addresses: tuple[str, ...], channels: ChannelPool, peer: str = MODEL) -> None:
+        self.channel = channels.take(addresses, peer)
         self.in_flight = 0
-        self._give_back = partial(wires.give_back, addresses, peer)
+        self._give_back = partial(channels.give_back, addresses, peer)
         self._idle = asyncio.Event()
 
     def take(self, tried: Collection[object] = ()) -> Backend:
@@ -54,23 +55,6 @@ class Backend:
         if not self.in_flight:
             self._idle.set()
 
-    def attempt_s(self, left_s: float) -> float:
-        """All that is left."""
-        return left_s
-
-    def pause_before_retry(self, code: grpc.StatusCode, attempts: int, left_s: float) -> float | None:
-        """Never."""
-        del code, attempts, left_s
-        return None
-
-    def begin_hedge(self, failure: grpc.StatusCode | None) -> bool:
-        """Never."""
-        del failure
-        return False
-
-    def end_repeat(self) -> None:
-        """Nothing was begun."""
-
     async def leave(self) -> None:
         """Gives the way back once nobody uses it; nobody begins to once another backend has taken its place."""
         while self.in_flight:
@@ -79,15 +63,15 @@ class Backend:
         self._give_back()
 
 
-Lane = Backend | Replica
-"""Where an attempt goes: ``wire`` leads there, and ``release`` says that it is done, and how it went."""
+Connection = Backend | Replica
+"""Where an attempt goes: ``channel`` leads there, and ``release`` says that it is done, and how it went."""
 
 
 class Pool:
     """Where the replicas of each routing key are. Keys with the same replicas and no policy share a channel."""
 
     def __init__(self, security: Security | None = None) -> None:
-        self._wires = Wires(security)
+        self._channels = ChannelPool(security)
         self._by_key: dict[str, Backend | Replicas] = {}
         self._by_addresses: dict[tuple[str, tuple[str, ...]], Backend] = {}
         self._treated: dict[str, Replicas] = {}
@@ -120,13 +104,13 @@ class Pool:
         peers = {key: tuple(map(peer_of, clusters.get(key, ("", "")))) for key in all_wanted}
         wanted = {key: (peers[key][0], addresses) for key, addresses in all_wanted.items() if key not in policies}
         new = {
-            (peer, addresses): Backend(addresses, self._wires, peer)
+            (peer, addresses): Backend(addresses, self._channels, peer)
             for peer, addresses in set(wanted.values()) - set(self._by_addresses)
         }
         treated = {
             key: before
             if (before := self._treated.get(key)) is not None and before.policy == policies[key]
-            else Replicas(policies[key], self._wires)
+            else Replicas(policies[key], self._channels)
             for key in all_wanted
             if key in policies
         }
@@ -135,21 +119,21 @@ class Pool:
             for key, group in treated.items()
         ]
         _, replicas = await asyncio.gather(
-            asyncio.gather(*(backend.wire.ready_or_not(_CONNECT_TIMEOUT_S) for backend in new.values())),
+            asyncio.gather(*(backend.channel.try_connect(_CONNECT_TIMEOUT_S) for backend in new.values())),
             asyncio.gather(*connecting),
         )
-        gone: list[Lane] = []
+        gone: list[Connection] = []
         for group, each in zip(treated.values(), replicas, strict=True):
             gone += group.put_in_force(each)
         for key, group in self._treated.items():
             if group is not treated.get(key):
                 gone += group.all()
-        channels = {place: (new.get(place) or self._by_addresses[place]) for place in wanted.values()}
-        gone += [backend for place, backend in self._by_addresses.items() if place not in channels]
-        self._by_addresses, self._treated = channels, treated
-        self._by_key = {**{key: channels[place] for key, place in wanted.items()}, **treated}
-        for lane in gone:
-            task = asyncio.create_task(lane.leave())
+        backends = {place: (new.get(place) or self._by_addresses[place]) for place in wanted.values()}
+        gone += [backend for place, backend in self._by_addresses.items() if place not in backends]
+        self._by_addresses, self._treated = backends, treated
+        self._by_key = {**{key: backends[place] for key, place in wanted.items()}, **treated}
+        for connection in gone:
+            task = asyncio.create_task(connection.leave())
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
@@ -160,4 +144,4 @@ class Pool:
         for group in self._treated.values():
             for each in group.all():
                 each.stop()
-        await self._wires.close()
+        await self._channels.close()

@@ -15,13 +15,13 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 
-from lab.client.status import FALLS_BACK
+from lab.routing.retry_budget import RetryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from lab.routing.resilience import Health, Hedge, Policy, Retries
-    from services.gateway.channel_pool import Wires
+    from lab.routing.resilience import Health, Hedge, Policy
+    from services.gateway.channel_pool import ChannelPool
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()
@@ -57,21 +57,21 @@ class Replica:
     """One replica, and the way to it.
 
     Attributes:
-        wire: the way there.
+        channel: the way there.
         peer: who must be there.
         in_flight: attempts under way.
         since: when it came, as by :func:`time.monotonic`; 0 for those that were there from the beginning.
         stands_in: whether it is for while none of the others can answer.
     """
 
-    def __init__(self, address: str, group: Replicas, wires: Wires, peer: str = MODEL) -> None:
-        self.wire = wires.take((address,), peer)
+    def __init__(self, address: str, group: Replicas, channels: ChannelPool, peer: str = MODEL) -> None:
+        self.channel = channels.take((address,), peer)
         self.peer = peer
         self.in_flight = 0
         self.since = 0.0
         self.stands_in = False
         self._group = group
-        self._give_back = partial(wires.give_back, (address,), peer)
+        self._give_back = partial(channels.give_back, (address,), peer)
         self._failures = 0
         self._out_until = 0.0
         self._healthy = True
@@ -82,7 +82,7 @@ class Replica:
     @property
     def healthy(self) -> bool:
         """Whether it says that it serves, if it is asked, and can be reached."""
-        return self._healthy and self.wire.reachable
+        return self._healthy and self.channel.reachable
 
     def ejected(self, now: float) -> bool:
         """Whether it has failed too often of late."""
@@ -95,7 +95,7 @@ class Replica:
     def release(self, code: grpc.StatusCode | None = None) -> None:
         """An attempt is done, with this status; None if it was broken off, which says nothing about the replica."""
         self.in_flight -= 1
-        self._group.in_flight -= 1
+        self._group.budget.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
         outliers = self._group.policy.outliers
@@ -110,7 +110,7 @@ class Replica:
             self._out_until = time.monotonic() + outliers.eject_s
 
     async def _ask(self, health: Health) -> None:
-        rpc = self.wire.other(_CHECK)
+        rpc = self.channel.raw(_CHECK)
         failures = 0
         while True:
             try:
@@ -142,28 +142,20 @@ class Replicas:
 
     Attributes:
         policy: what is done about those that fail.
-        in_flight: attempts under way to all of them.
+        budget: grants retries and hedges, and counts the attempts in flight to all of them.
     """
 
-    def __init__(self, policy: Policy, wires: Wires) -> None:
+    def __init__(self, policy: Policy, channels: ChannelPool) -> None:
         self.policy = policy
-        self.in_flight = 0
-        self._again = 0
-        self._wires = wires
+        self.budget = RetryBudget(policy)
+        self._channels = channels
         self._by_address: dict[str, Replica] = {}
         self._turn = 0
-        retries = policy.retries
-        self._retriable = {grpc.StatusCode[each.replace("-", "_").upper()] for each in retries.on} if retries else set()
 
     @property
     def hedge(self) -> Hedge | None:
         """Whether a second attempt is made beside a slow first one, and when."""
         return self.policy.hedge
-
-    def attempt_s(self, left_s: float) -> float:
-        """How long one attempt may take, of what is left for all, seconds."""
-        retries = self.policy.retries
-        return min(left_s, retries.per_try_s) if retries is not None and retries.per_try_s else left_s
 
     def take(self, tried: Collection[object] = ()) -> Replica | None:
         """The replica whose turn it is, one attempt more under way to it; None if none is healthy.
@@ -175,7 +167,7 @@ class Replicas:
             FullError: as much is under way as may be.
         """
         breaker = self.policy.breaker
-        if breaker is not None and breaker.requests and self.in_flight >= breaker.requests:
+        if breaker is not None and breaker.requests and self.budget.in_flight >= breaker.requests:
             raise FullError(f"{breaker.requests} requests are under way, its breaker's bound; try again later")
         now = time.monotonic()
         usable = [each for each in self._by_address.values() if each.healthy and not each.ejected(now)]
@@ -185,7 +177,7 @@ class Replicas:
         taken = self._next(others or usable, now)
         if taken is not None:
             taken.in_flight += 1
-            self.in_flight += 1
+            self.budget.in_flight += 1
         return taken
 
     def _next(self, usable: list[Replica], now: float) -> Replica | None:
@@ -203,45 +195,6 @@ class Replicas:
         out = 1 + sum(each.ejected(now) for each in self._by_address.values())
         return outliers is not None and out * 100 <= outliers.at_most * len(self._by_address)
 
-    def pause_before_retry(self, code: grpc.StatusCode, attempts: int, left_s: float) -> float | None:
-        """How long to wait before a failed request is sent again, seconds; None if it is not to be.
-
-        If it is, an attempt again is under way until :meth:`end_repeat`.
-
-        Args:
-            code: how it failed.
-            attempts: how often it was sent.
-            left_s: time that is left for it, seconds.
-        """
-        retries = self.policy.retries
-        if retries is None or attempts >= retries.attempts or not left_s:
-            return None
-        # Of an attempt that has used up its time, not the request's, the status says that.
-        late = code is grpc.StatusCode.DEADLINE_EXCEEDED and retries.per_try_s
-        if (code not in self._retriable and not late) or not self._begin_repeat(retries):
-            return None
-        return min(left_s, random.uniform(0, retries.backoff_s * 2 ** (attempts - 1)))  # noqa: S311 (nothing secret)
-
-    def begin_hedge(self, failure: grpc.StatusCode | None) -> bool:
-        """Whether a second attempt may be made; as :meth:`pause_before_retry`.
-
-        Args:
-            failure: how the first has failed; None if it is only slow.
-        """
-        hedge = self.policy.hedge
-        return hedge is not None and (failure is None or failure in FALLS_BACK) and self._begin_repeat(hedge)
-
-    def _begin_repeat(self, limits: Retries | Hedge) -> bool:
-        """Envoy's way to count: of what is under way, so and so much may be attempts again."""
-        share = limits.budget / (100 + limits.budget)
-        allowed = self._again < max(limits.at_least, int(self.in_flight * share))
-        self._again += allowed
-        return allowed
-
-    def end_repeat(self) -> None:
-        """What was begun is over."""
-        self._again -= 1
-
     async def connect(
         self,
         addresses: Collection[str],
@@ -258,14 +211,14 @@ class Replicas:
             its = standby_peer if stands_in else peer
             before = known.get(address)
             is_known = before is not None and before.peer == its
-            each = before if before is not None and is_known else Replica(address, self, self._wires, its)
+            each = before if before is not None and is_known else Replica(address, self, self._channels, its)
             each.stands_in = stands_in
             wanted[address] = each
         new = [each for address, each in wanted.items() if each is not known.get(address)]
         if known:
             for each in new:
                 each.since = time.monotonic()
-        await asyncio.gather(*(each.wire.ready_or_not(timeout_s) for each in new))
+        await asyncio.gather(*(each.channel.try_connect(timeout_s) for each in new))
         return wanted
 
     def put_in_force(self, replicas: dict[str, Replica]) -> list[Replica]:

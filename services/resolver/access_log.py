@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.client.headers import REQUEST_ID
+from lab.routing.headers import REQUEST_ID
 from models.proto.control.v1 import resolver_pb2
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
-from lab.client import headers
 from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersionError
+from lab.routing import headers
 from lab.routing.compiled import Router
 from lab.transport import proved_caller
 from models.context import read_context

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from lab.client import Answer, Client, Endpoints, Passage
+from lab.client import Answer, Client, Endpoints
 from lab.errors import CallError
 from lab.routing.buckets import is_shadowed
 from lab.topologies import TOPOLOGIES, open_client
@@ -20,6 +20,8 @@ from tests.parts import ControlPlane, Model, eventually, gateway_up, rank_reques
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from lab.routing.attempts import RequestAttempts
 
 CONTEXT = {"user_id": "u1"}
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})
@@ -265,11 +267,11 @@ class TearOnce:
     def __init__(self, times: int) -> None:
         self.times = times
 
-    async def __call__(self, passage: Passage) -> None:
+    async def __call__(self, attempts: RequestAttempts) -> None:
         if self.times:
             self.times -= 1
             other = serving_pb2.ModelConfig(model="rows", version="v2")
-            passage.target = replace(passage.target, model_config=other)
+            attempts.target = replace(attempts.target, model_config=other)
 
 
 @pytest.mark.parametrize("topology", MESHES)
@@ -289,8 +291,8 @@ async def test_a_provoked_tear_is_mended_once(topology: str, control_plane: Cont
 async def test_a_publish_between_decision_and_sending_is_mended(
     topology: str, control_plane: ControlPlane, model: Model
 ) -> None:
-    async def publish(passage: Passage) -> None:
-        if passage.attempts or passage.decision.revision > 7:
+    async def publish(attempts: RequestAttempts) -> None:
+        if attempts.made or attempts.decision.revision > 7:
             return
         await control_plane.put_in_force(
             update(8, use_cases={"HomepageRows": use_case("rows@v2")}, full=False), "resolver"

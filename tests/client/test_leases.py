@@ -5,17 +5,20 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.client.decisions import Decision
+from lab.client.decisions import ResolvedDecision
 from lab.client.leases import Leases, lease_key
+from lab.routing.attempts import Target
 
 TV, PHONE = {"device": "tv", "user_id": "u1"}, {"device": "phone", "user_id": "u1"}
 
 
-def decision(revision: int = 1, key: str = "cw-ranker.v1", reads: tuple[str, ...] = ("device",)) -> Decision:
-    return Decision(routing_key=key, revision=revision, timeout_s=1, reads=reads, ttl_s=30, max_stale_s=300)
+def decision(revision: int = 1, key: str = "cw-ranker.v1", reads: tuple[str, ...] = ("device",)) -> ResolvedDecision:
+    return ResolvedDecision(
+        targets=(Target(routing_key=key),), revision=revision, timeout_s=1, reads=reads, ttl_s=30, max_stale_s=300
+    )
 
 
-def found(leases: Leases, use_case: str, context: dict[str, str]) -> Decision | None:
+def found(leases: Leases, use_case: str, context: dict[str, str]) -> ResolvedDecision | None:
     lease = leases.find(leases.key(use_case, context))
     return None if lease is None else lease.decision
 

@@ -18,6 +18,8 @@ from tests.parts import ControlPlane, Model, eventually, rank_request, resolver_
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from lab.routing.attempts import RequestAttempts
+
 TV, PHONE = {"device": "tv", "user_id": "u1"}, {"device": "phone", "user_id": "u1"}
 TV_GETS_V2 = use_case("rows@v1", rules=[{"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v2"}])
 
@@ -25,13 +27,14 @@ TV_GETS_V2 = use_case("rows@v1", rules=[{"name": "tv", "when": {"device": ["tv"]
 def count_resolves(client: Any) -> list[str]:
     """Makes the client note each question that it asks its resolver."""
     asked: list[str] = []
-    resolve = client._resolve
+    resolver = client.strategy.resolver
+    resolve = resolver.resolve
 
-    async def counted(use_case: str, context: Mapping[str, str], timeout_s: float) -> Any:
-        asked.append(use_case)
-        return await resolve(use_case, context, timeout_s)
+    async def counted(attempts: RequestAttempts, context: Mapping[str, str], timeout_s: float) -> Any:
+        asked.append(attempts.use_case)
+        return await resolve(attempts, context, timeout_s)
 
-    client._resolve = counted
+    resolver.resolve = counted
     return asked
 
 
@@ -154,7 +157,7 @@ async def test_without_its_resolver_a_client_lives_on_its_leases(control_plane: 
         async with resolver_up(control_plane.address, address=resolver):
             await control_plane.put_in_force(update(2, use_cases={"HomepageRows": use_case("rows@v1")}), "resolver")
             # As soon as the resolver can be asked again, it is: the lease is not watched over, so it is not trusted.
-            await eventually("the watch holds again", lambda: client._watch.holds)  # type: ignore[attr-defined]
+            await eventually("the watch holds again", lambda: client.strategy.watch.holds)  # type: ignore[attr-defined]
             assert await key_of(client, TV) == ("rows.v1", 2)
     finally:
         await client.close()

@@ -193,7 +193,7 @@ async def test_a_frozen_resolver_is_noticed_and_leases_serve_meanwhile(
         client = open_client("mesh", "homepage", endpoints)
         await client.ready()
         assert await key_of(client) == "rows.v1"
-        watch = client._watch  # type: ignore[attr-defined]
+        watch = client.strategy.watch  # type: ignore[attr-defined]
         with frozen(process):
             assert await key_of(client) == "rows.v1"
             await eventually("the watch is lost", lambda: not watch.holds)

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from statistics import median
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import uvloop
@@ -20,22 +20,25 @@ from lab.bench.harness.environment import cpu_seconds, setting
 from lab.bench.harness.fixed_rate_sender import send_on_time
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.checkers.plain import decide
-from lab.client.mesh import MeshClient, UnleasedMeshClient
+from lab.client import Client, ResolverClient, RpcChannel
+from lab.client.resolver import RESOLVE_TIMEOUT_S
+from lab.client.strategies import Leased, Unleased
 from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import added_ratio, interleave, median_ratio
 from lab.measure.control import control
 from lab.report.palette import topology_style
+from lab.transport.address_registry import beside
 from models.apis import APIS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from lab.bench.harness.environment import Setting
-    from lab.client.attempts import Passage
-    from lab.client.decisions import Decision
-    from lab.client.rpc_channel import Wire
+    from lab.client import Endpoints, Strategy
+    from lab.client.decisions import ResolvedDecision
     from lab.lab import Lab
+    from lab.routing.attempts import Decision, RequestAttempts
 
 NAME = "resolver"
 
@@ -93,48 +96,62 @@ clusters:
 """
 
 
-class _TimedClient(UnleasedMeshClient):
+class _TimedResolver(ResolverClient):
     """Keeps how long each question to the resolver took, ms."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, caller: str, address: str) -> None:
+        super().__init__(caller, address)
         self.questions: list[float] = []
 
-    async def _resolve(self, passage: Passage, context: Mapping[str, str], timeout_s: float) -> Decision:
+    async def resolve(
+        self, attempts: RequestAttempts, context: Mapping[str, str], timeout_s: float = RESOLVE_TIMEOUT_S
+    ) -> ResolvedDecision:
+        """Asks the resolver."""
         began = monotonic_ns()
         try:
-            return await super()._resolve(passage, context, timeout_s)
+            return await super().resolve(attempts, context, timeout_s)
         finally:
             self.questions.append((monotonic_ns() - began) / _NS_PER_MS)
 
 
-class _LeasedClient(_TimedClient, MeshClient):
-    """Holds leases."""
-
-
-class _OnceClient(_TimedClient):
+class _Once(Unleased):
     """Never asks again: what calls cost where deciding costs nothing. Knows what the rules read, as no client can."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._known: dict[tuple[str, str], tuple[Wire, Decision]] = {}
+    def __init__(self, resolver: ResolverClient, channel: RpcChannel) -> None:
+        super().__init__(resolver, channel)
+        self._known: dict[tuple[str, str], tuple[RpcChannel, Decision]] = {}
 
-    async def _choose(self, passage: Passage, context: Mapping[str, str]) -> tuple[Wire, Decision]:
+    async def decide(self, attempts: RequestAttempts, context: Mapping[str, str]) -> tuple[RpcChannel, Decision]:
+        """The first decision for device and country."""
         key = context["device"], context["country"]
         if key not in self._known:
-            self._known[key] = await super()._choose(passage, context)
+            self._known[key] = await super().decide(attempts, context)
         return self._known[key]
 
 
-_KINDS: Mapping[str, type[_TimedClient]] = {
-    ONCE: _OnceClient,
-    LEASED: _LeasedClient,
-    BY_USER: _LeasedClient,
-    UNLEASED: _TimedClient,
-    AGAIN: _TimedClient,
-    SHARED_LEASED: _LeasedClient,
-    SHARED_UNLEASED: _TimedClient,
+class _Asker(NamedTuple):
+    """A client, and its resolver."""
+
+    client: Client
+    resolver: _TimedResolver
+
+
+_STRATEGIES: Mapping[str, Callable[[ResolverClient, RpcChannel], Strategy]] = {
+    ONCE: _Once,
+    LEASED: Leased,
+    BY_USER: Leased,
+    UNLEASED: Unleased,
+    AGAIN: Unleased,
+    SHARED_LEASED: Leased,
+    SHARED_UNLEASED: Unleased,
 }
+
+
+def _opened(arm: str, caller: str, endpoints: Endpoints, shared: str) -> _Asker:
+    """A client that sends through its sidecar and asks the resolver beside it, or the shared one, as the arm says."""
+    sidecar, own = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
+    resolver = _TimedResolver(caller, shared if arm.startswith("shared") else own)
+    return _Asker(Client(arm, caller, _STRATEGIES[arm](resolver, RpcChannel((sidecar,), beside(sidecar)))), resolver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,21 +282,17 @@ async def _measure(
     lab: Lab, shared: str, pids: Sequence[int], rounds: int, say: Callable[[str], None]
 ) -> tuple[dict[str, list[Round]], dict[str, list[float]]]:
     where, asking = lab.endpoints().clients, _Asking(lab.routes.show().document or {}, Random(0))  # noqa: S311 (no secret)
-    clients: dict[str, list[_TimedClient]] = {}
+    clients: dict[str, list[_Asker]] = {}
     seen: dict[str, list[Round]] = {arm: [] for arm in ARMS}
     cpu: dict[str, list[float]] = {arm: [] for arm in BUSY_ARMS}
     try:
-        for arm, kind in _KINDS.items():
-            of_arm = clients[arm] = []
-            for name in _NAMES:
-                beside = where[name]
-                of_shared = replace(beside, by_role={**beside.by_role, "resolver": (shared,)})
-                of_arm.append(kind(name, of_shared if arm.startswith("shared") else beside))
-        await asyncio.gather(*(client.ready() for of_arm in clients.values() for client in of_arm))
+        for arm in ARMS:
+            clients[arm] = [_opened(arm, name, where[name], shared) for name in _NAMES]
+        await asyncio.gather(*(each.client.ready() for of_arm in clients.values() for each in of_arm))
         # Each knows beforehand what it can know.
         for asked in _CONTEXTS:
             for of_arm in clients.values():
-                asks = (asking.ask(name, client, where=asked) for name, client in zip(_NAMES, of_arm, strict=True))
+                asks = (asking.ask(name, asker, where=asked) for name, asker in zip(_NAMES, of_arm, strict=True))
                 await asyncio.gather(*asks)
         for number, order in enumerate([list(BUSY_ARMS), *interleave(list(BUSY_ARMS), rounds, seed=0)]):
             say(f"round {number} of {rounds}" if number else "warming up")
@@ -290,7 +303,7 @@ async def _measure(
             for arm in order if number else ():
                 cpu[arm].append(busy[arm])
     finally:
-        await asyncio.gather(*(client.close() for of_arm in clients.values() for client in of_arm))
+        await asyncio.gather(*(each.client.close() for of_arm in clients.values() for each in of_arm))
     return seen, cpu
 
 
@@ -307,13 +320,13 @@ class _Asking:
     draw: Random
 
     async def ask(
-        self, name: str, client: _TimedClient, use_case: str = _BY_CONTEXT, where: tuple[str, str] | None = None
+        self, name: str, asker: _Asker, use_case: str = _BY_CONTEXT, where: tuple[str, str] | None = None
     ) -> None:
         """One request of a new user.
 
         Args:
             name: of the caller.
-            client: its own.
+            asker: its own.
             use_case: what for.
             where: device and country; drawn if left out.
 
@@ -322,18 +335,18 @@ class _Asking:
         """
         device, country = where or self.draw.choice(_CONTEXTS)
         context = {"user_id": f"u{self.draw.getrandbits(48):x}", "device": device, "country": country}
-        answer = await client.call(use_case, _REQUEST, context)
+        answer = await asker.client.call(use_case, _REQUEST, context)
         by = answer.response.answered_by.version
         wanted = decide(self.document, use_case, {**context, "caller": name}).version
         if by != wanted:
             raise UnitError(f"{use_case} for {context} was answered by {by}, not by {wanted}")
 
 
-async def _in_turns(clients: Mapping[str, Sequence[_TimedClient]], asking: _Asking) -> dict[str, Round]:
+async def _in_turns(clients: Mapping[str, Sequence[_Asker]], asking: _Asking) -> dict[str, Round]:
     """One round of all arms: what happens to the machine meanwhile happens to all of them alike."""
     latencies: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for client in (client for of_arm in clients.values() for client in of_arm):
-        client.questions.clear()
+    for asker in (asker for of_arm in clients.values() for asker in of_arm):
+        asker.resolver.questions.clear()
 
     def sender(place: int) -> Callable[[int], Awaitable[None]]:
         turns = iter([arm for _ in range(REQUESTS) for arm in asking.draw.sample(ARMS, len(ARMS))])
@@ -353,18 +366,20 @@ async def _in_turns(clients: Mapping[str, Sequence[_TimedClient]], asking: _Aski
     )
     return {
         arm: Round(
-            median(latencies[arm]), [each for client in clients[arm] for each in client.questions], len(latencies[arm])
+            median(latencies[arm]),
+            [each for asker in clients[arm] for each in asker.resolver.questions],
+            len(latencies[arm]),
         )
         for arm in ARMS
     }
 
 
-async def _busy(clients: Sequence[_TimedClient], asking: _Asking, pids: Sequence[int]) -> float:
+async def _busy(clients: Sequence[_Asker], asking: _Asking, pids: Sequence[int]) -> float:
     """Processor time that the resolvers take while every caller asks again as soon as it is answered, ms per 1,000."""
 
-    async def one_after_the_other(name: str, client: _TimedClient) -> None:
+    async def one_after_the_other(name: str, asker: _Asker) -> None:
         for _ in range(BUSY_REQUESTS):
-            await asking.ask(name, client)
+            await asking.ask(name, asker)
 
     before = sum(map(cpu_seconds, pids))
     await asyncio.gather(*map(one_after_the_other, _NAMES, clients))

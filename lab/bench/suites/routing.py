@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.harness.result import BenchResult, Claim
-from lab.client.attempts import Passage
 from lab.measure.compare import median
+from lab.routing.attempts import RequestAttempts
 from lab.routing.compiled import Router
 from lab.topologies import open_client
 from models.apis import APIS
@@ -88,10 +88,10 @@ async def _seconds_with_lease(setting: Setting) -> float:
     try:
         await client.ready()
         await client.call(_LEASED_USE_CASE, APIS["ranking.v1"].build_request(0), context)
-        passage = Passage(_LEASED_USE_CASE, client.new_request_id())
+        attempts = RequestAttempts(_LEASED_USE_CASE, client.new_request_id(), time.monotonic())
         began = time.process_time_ns()
         for _ in range(RESOLVES):
-            await client._choose(passage, context)  # noqa: SLF001 (the decision alone, without its call)
+            await client.strategy.decide(attempts, context)
         return (time.process_time_ns() - began) / 1e9 / RESOLVES
     finally:
         await client.close()

@@ -1,7 +1,7 @@
 """What a model version's policy is to Envoy, and what of it to a gRPC client that routes by itself.
 
 Whatever Envoy lets a cluster say, the cluster says: routes are static, in the bootstrap. How long one attempt may take,
-it takes from the request alone (``lab.client.headers``).
+it takes from the request alone (``lab.routing.headers``).
 """
 
 from __future__ import annotations

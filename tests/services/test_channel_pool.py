@@ -11,69 +11,69 @@ import pytest
 
 from lab.transport import open_channel
 from models.proto.ranking.v1 import ranking_pb2_grpc
-from services.gateway.channel_pool import Wires
+from services.gateway.channel_pool import ChannelPool
 from tests.parts import ControlPlane, Model, Relay, gateway_up, rank_request, update, use_case
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from lab.client.rpc_channel import Wire
+    from lab.client.rpc_channel import RpcChannel
 
 WITHIN_S = 5.0
 
 
-async def is_open(wire: Wire) -> bool:
+async def is_open(channel: RpcChannel) -> bool:
     try:
-        await wire.ready(WITHIN_S)
+        await channel.ready(WITHIN_S)
     except grpc.aio.UsageError:  # of a channel that is closed
         return False
     return True
 
 
 @asynccontextmanager
-async def some(kept_s: float) -> AsyncIterator[Wires]:
-    wires = Wires(kept_s=kept_s)
+async def some(kept_s: float) -> AsyncIterator[ChannelPool]:
+    channels = ChannelPool(kept_s=kept_s)
     try:
-        yield wires
+        yield channels
     finally:
-        await wires.close()
+        await channels.close()
 
 
 async def test_what_is_taken_again_soon_is_the_same_and_open(model: Model) -> None:
-    async with some(kept_s=60) as wires:
-        wire = wires.take((model.address,), "model")
-        wires.give_back((model.address,), "model")
-        assert wires.take((model.address,), "model") is wire
-        assert await is_open(wire)
+    async with some(kept_s=60) as channels:
+        channel = channels.take((model.address,), "model")
+        channels.give_back((model.address,), "model")
+        assert channels.take((model.address,), "model") is channel
+        assert await is_open(channel)
 
 
 async def test_what_nobody_takes_again_is_closed_and_what_comes_then_is_new(model: Model) -> None:
-    async with some(kept_s=0.05) as wires:
-        wire = wires.take((model.address,), "model")
-        wires.give_back((model.address,), "model")
+    async with some(kept_s=0.05) as channels:
+        channel = channels.take((model.address,), "model")
+        channels.give_back((model.address,), "model")
         async with asyncio.timeout(WITHIN_S):
-            while await is_open(wire):
+            while await is_open(channel):
                 await asyncio.sleep(0.01)
-        again = wires.take((model.address,), "model")
-        assert again is not wire
+        again = channels.take((model.address,), "model")
+        assert again is not channel
         assert await is_open(again)
 
 
 async def test_it_stays_open_for_whoever_still_holds_it(model: Model) -> None:
-    async with some(kept_s=0) as wires:
-        wire = wires.take((model.address,), "model")
-        assert wires.take((model.address,), "model") is wire
-        wires.give_back((model.address,), "model")
+    async with some(kept_s=0) as channels:
+        channel = channels.take((model.address,), "model")
+        assert channels.take((model.address,), "model") is channel
+        channels.give_back((model.address,), "model")
         await asyncio.sleep(0)  # were it to be closed, it would be by now
         await asyncio.sleep(0)
-        assert await is_open(wire)
+        assert await is_open(channel)
 
 
 async def test_whoever_else_must_be_there_is_asked_another_way(model: Model) -> None:
-    async with some(kept_s=60) as wires:
-        one = wires.take((model.address,), "model/ml-cluster-1")
-        wires.give_back((model.address,), "model/ml-cluster-1")
-        assert wires.take((model.address,), "model/ml-cluster-2") is not one
+    async with some(kept_s=60) as channels:
+        one = channels.take((model.address,), "model/ml-cluster-1")
+        channels.give_back((model.address,), "model/ml-cluster-1")
+        assert channels.take((model.address,), "model/ml-cluster-2") is not one
 
 
 @pytest.mark.parametrize("settings", [{}, {"retries": {"attempts": 2}}], ids=["balanced by gRPC", "each by itself"])

@@ -1,0 +1,291 @@
+"""The client: fills the envelope, sends, follows the attempts' state machine, and reports how each request went."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from lab.client.shadow_sender import ShadowSender
+from lab.client.status import explained
+from lab.errors import CallError, ResolverUnreachableError
+from lab.routing import headers
+from lab.routing.attempts import AnswerMetadata, RequestAttempts
+from lab.routing.keys import SHADOW_HEADER
+from models.apis import API_BY_REQUEST
+from models.context import write_context
+
+if TYPE_CHECKING:
+    from lab.client.rpc_channel import RpcChannel
+    from lab.client.strategy import Strategy
+    from models.apis import Api, InferenceRequest, Method
+
+DefaultAnswer = Callable[[str, Any, Mapping[str, str]], Any]
+BeforeSend = Callable[[RequestAttempts], Awaitable[None]]
+
+_READY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, and how it came about.
+
+    Attributes:
+        response: protobuf response of the API that was asked.
+        source: ``model``; ``fallback`` if the version chosen first failed and another one answered; ``default`` if this
+            is the caller's own default answer.
+        routing_key: of the version that answered; empty for a default answer.
+        revision: of the decision; 0 for a default answer, and where the address is hard-coded.
+        attempts: how often the request was sent to a model; 0 if there was no decision to follow.
+        request_id: the id that travelled with the request.
+        shadow: routing key of the shadow that was sent a copy; empty if none was.
+    """
+
+    response: Any
+    source: str
+    routing_key: str
+    revision: int
+    attempts: int
+    request_id: str
+    shadow: str = ""
+
+
+class Client:
+    """Calls models by the name of a use case. Made by :func:`lab.topologies.open_client`, inside a running event loop.
+
+    Args:
+        topology: its name.
+        caller: name of the service that sends the requests.
+        strategy: what the topology does on the caller's side.
+        default_answer: ``(use_case, request, context) -> response``, for when no decision can be had, or all versions
+            of a chain of fallbacks have failed.
+        before_send: awaited between decision and sending, at each attempt; may change ``attempts.target``. It is there
+            to provoke rare events, such as a tear.
+    """
+
+    def __init__(
+        self,
+        topology: str,
+        caller: str,
+        strategy: Strategy,
+        *,
+        default_answer: DefaultAnswer | None = None,
+        before_send: BeforeSend | None = None,
+    ) -> None:
+        self.topology, self.strategy = topology, strategy
+        self._caller = caller
+        self._default_answer = default_answer
+        self._before_send = before_send
+        self._shadows = ShadowSender()
+        self._id_prefix = secrets.token_hex(6)
+        self._id_numbers = itertools.count(1)
+
+    async def call(
+        self, use_case: str, request: InferenceRequest, context: Mapping[str, str], *, request_id: str = ""
+    ) -> Answer:
+        """Asks a model, and waits for its answer.
+
+        Args:
+            use_case: what for, e.g. ``ContinueWatchingRanking``.
+            request: of the use case's API. Its envelope is overwritten; calls in flight may share it.
+            context: known fields of the request context; the client sets ``caller`` itself.
+            request_id: travels with the request; made up if empty.
+
+        Raises:
+            CallError: with a status that means the same in every topology.
+        """
+        method = _api_of(request).unary
+        attempts = RequestAttempts(use_case, request_id or self.new_request_id(), time.monotonic())
+        while True:
+            if attempts.undecided:
+                try:
+                    channel, decision = await self.strategy.decide(attempts, context)
+                except ResolverUnreachableError:
+                    if self._default_answer is None or attempts.made:
+                        raise
+                    return self._answer_by_default(self._default_answer, request, context, attempts)
+                attempts.decided(decision)
+            if self._before_send is not None:
+                await self._before_send(attempts)
+            rpc = self._send(attempts, channel, method, request, context)
+            try:
+                response = await rpc
+            except grpc.aio.AioRpcError as error:
+                code, details = _explained(attempts, error)
+                if _goes_on(attempts, error, code):
+                    continue
+                metadata = _failure_metadata(attempts, error, code)
+                if metadata.source == headers.DEFAULT and self._default_answer is not None:
+                    return self._answer_by_default(self._default_answer, request, context, attempts)
+                raise _call_error(attempts, code, details, metadata) from None
+            else:
+                return _answer(response, await _answer_metadata(attempts, rpc, rpc.trailing_metadata), attempts)
+
+    async def stream(
+        self, use_case: str, request: InferenceRequest, context: Mapping[str, str], *, request_id: str = ""
+    ) -> AsyncIterator[Answer]:
+        """Asks a model that answers item by item; yields one :class:`Answer` an item. Arguments as for :meth:`call`.
+
+        Another version is tried only before the first item, and there is no default answer.
+
+        Raises:
+            CallError: as :meth:`call` does; INVALID_ARGUMENT if the API has no streaming method.
+        """
+        api = _api_of(request)
+        if api.stream is None:
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{use_case}: the API {api.name} has no streaming method")
+        attempts = RequestAttempts(use_case, request_id or self.new_request_id(), time.monotonic())
+        metadata: AnswerMetadata | None = None
+        while True:
+            if attempts.undecided:
+                channel, decision = await self.strategy.decide(attempts, context)
+                attempts.decided(decision)
+            if self._before_send is not None:
+                await self._before_send(attempts)
+            rpc = self._send(attempts, channel, api.stream, request, context)
+            try:
+                async for response in rpc:
+                    if metadata is None:
+                        metadata = await _answer_metadata(attempts, rpc, rpc.initial_metadata)
+                    yield _answer(response, metadata, attempts)
+            except grpc.aio.AioRpcError as error:
+                code, details = _explained(attempts, error)
+                if metadata is not None or not _goes_on(attempts, error, code):
+                    raise _call_error(attempts, code, details, _failure_metadata(attempts, error, code)) from None
+            else:
+                return
+            finally:
+                rpc.cancel()
+
+    def new_request_id(self) -> str:
+        """An id that no other request has, made without asking the system for randomness each time."""
+        return f"{self._id_prefix}-{next(self._id_numbers):08x}"
+
+    async def ready(self, timeout_s: float = _READY_TIMEOUT_S) -> None:
+        """Returns once requests can be sent.
+
+        Raises:
+            UnitError: a unit that the topology needs cannot be reached in time.
+        """
+        await self.strategy.ready(timeout_s)
+
+    async def close(self) -> None:
+        """Closes all connections; shadow copies in flight may still arrive."""
+        await self._shadows.settle()
+        await self.strategy.close()
+
+    def _send(
+        self,
+        attempts: RequestAttempts,
+        channel: RpcChannel,
+        method: Method,
+        request: InferenceRequest,
+        context: Mapping[str, str],
+    ) -> Any:
+        """Begins an attempt, and sends the shadow's copy if this side makes it; returns the RPC."""
+        self._fill_envelope(attempts, request, context)
+        payload, more = self.strategy.encode(request, context)
+        target, timeout_s = attempts.target, attempts.remaining_s(time.monotonic())
+        rpc, metadata = (
+            (channel.stream(method), target.headers)
+            if method.streaming
+            else (channel.unary(method), target.headers + target.unary_headers)
+        )
+        shadowed, mirrored = attempts.begin(), attempts.decision.mirrored_by_proxy
+        if shadowed and mirrored:
+            metadata += ((SHADOW_HEADER, attempts.shadow),)
+        call = rpc(payload, timeout=timeout_s, metadata=(*metadata, (headers.REQUEST_ID, attempts.request_id), *more))
+        if shadowed and not mirrored:
+            self._shadows.send(channel, method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)
+        return call
+
+    def _fill_envelope(self, attempts: RequestAttempts, request: InferenceRequest, context: Mapping[str, str]) -> None:
+        envelope = request.envelope
+        envelope.request_id = attempts.request_id
+        envelope.use_case = attempts.use_case
+        try:
+            write_context(envelope.context, context)
+        except (TypeError, ValueError) as error:
+            raise CallError(grpc.StatusCode.INVALID_ARGUMENT, f"{attempts.use_case}: {error}") from None
+        envelope.context.caller = self._caller
+        attempts.target.fill(envelope)
+
+    def _answer_by_default(
+        self,
+        default_answer: DefaultAnswer,
+        request: InferenceRequest,
+        context: Mapping[str, str],
+        attempts: RequestAttempts,
+    ) -> Answer:
+        response = default_answer(attempts.use_case, request, context)
+        return _answer(response, AnswerMetadata(headers.DEFAULT, "", 0, attempts.made, attempts.shadow), attempts)
+
+
+async def _answer_metadata(
+    attempts: RequestAttempts, rpc: Any, from_gateway: Callable[[], Awaitable[Any]]
+) -> AnswerMetadata:
+    """How a request went, once there is an answer: as the gateway that decided reports, or as this side knows."""
+    if not attempts.target.routing_key:
+        return AnswerMetadata.of_headers(await from_gateway())
+    if attempts.decision.repeated_by_proxy:
+        attempts.made += _repeats(await rpc.initial_metadata())
+    return attempts.answer_metadata()
+
+
+def _failure_metadata(attempts: RequestAttempts, error: grpc.aio.AioRpcError, code: grpc.StatusCode) -> AnswerMetadata:
+    if not attempts.target.routing_key:
+        return AnswerMetadata.of_headers(error.trailing_metadata())
+    return attempts.answer_metadata(code.name)
+
+
+def _goes_on(attempts: RequestAttempts, error: grpc.aio.AioRpcError, code: grpc.StatusCode) -> bool:
+    """Whether there is another attempt after this one has failed."""
+    if attempts.decision.repeated_by_proxy:
+        attempts.made += _repeats((*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())))
+    return attempts.failed(code.name, time.monotonic()) is not None
+
+
+def _repeats(metadata: Any) -> int:
+    """Attempts that an Envoy on the path has made beside the first."""
+    return sum(int(value) - 1 for name, value in metadata or () if name == headers.ENVOY_ATTEMPTS)
+
+
+def _explained(attempts: RequestAttempts, error: grpc.aio.AioRpcError) -> tuple[grpc.StatusCode, str]:
+    return explained(
+        error,
+        use_case=attempts.use_case,
+        # A gateway that has decided names the key in its message already.
+        routing_key=attempts.target.routing_key or AnswerMetadata.of_headers(error.trailing_metadata()).routing_key,
+        timeout_s=attempts.decision.timeout_s,
+    )
+
+
+def _call_error(attempts: RequestAttempts, code: grpc.StatusCode, details: str, metadata: AnswerMetadata) -> CallError:
+    return CallError(
+        code,
+        details + attempts.failures,
+        routing_key=metadata.routing_key,
+        revision=metadata.revision,
+        attempts=metadata.attempts,
+        shadow=metadata.shadow,
+    )
+
+
+def _answer(response: Any, metadata: AnswerMetadata, attempts: RequestAttempts) -> Answer:
+    source, routing_key, revision, made, shadow = metadata
+    return Answer(response, source, routing_key, revision, made, attempts.request_id, shadow)
+
+
+def _api_of(request: InferenceRequest) -> Api:
+    try:
+        return API_BY_REQUEST[type(request)]
+    except KeyError:
+        known = ", ".join(sorted(each.__name__ for each in API_BY_REQUEST))
+        message = f"{type(request).__name__} belongs to no inference API; these do: {known}"
+        raise CallError(grpc.StatusCode.INVALID_ARGUMENT, message) from None

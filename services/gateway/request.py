@@ -1,0 +1,79 @@
+"""One request at a gateway: what was received, and the decision that its attempts follow."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from lab.routing import headers
+from lab.routing.attempts import Decision, RequestAttempts, Target
+from lab.routing.keys import HEADER
+from services.rules import model_config
+
+if TYPE_CHECKING:
+    import grpc
+    import grpc.aio
+
+    from lab.routing.compiled import Alternative, Choice
+    from models.proto.serving.v1 import serving_pb2
+    from services.gateway.tenant_quota import TenantQuota
+
+
+def decision_of(choice: Choice) -> Decision:
+    """The decision for all requests with one choice."""
+    versions: tuple[Choice | Alternative, ...] = (choice, *choice.alternatives)
+    return Decision(
+        targets=tuple(_target(version, choice.revision) for version in versions),
+        timeout_s=choice.timeout_s,
+        revision=choice.revision,
+        falls_back=choice.falls_back,
+        shadow=choice.shadow,
+        renewable=True,
+    )
+
+
+def _target(version: Choice | Alternative, revision: int) -> Target:
+    key = (HEADER, version.routing_key)
+    return Target(
+        routing_key=version.routing_key,
+        model_config=model_config(version),
+        headers=(key,),
+        answer_headers=(key, (headers.REVISION, str(revision))),
+    )
+
+
+class FailedError(Exception):
+    """The request ends here, with this status."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code, self.details = code, details
+
+
+class GatewayRequest:
+    """Made once a request, so it holds what is needed and nothing else.
+
+    Attributes:
+        message: the parsed part of the request; at least the envelope.
+        payload: the part that is not parsed, which precedes the envelope on the way to the model; empty if all is.
+        context: the RPC's.
+        envelope: of the message.
+        attempts: how far it has come.
+        quota: its tenant's, to be given back at the end; None until the request is admitted.
+    """
+
+    __slots__ = ("attempts", "context", "envelope", "message", "payload", "quota")
+
+    def __init__(
+        self, message: Any, context: grpc.aio.ServicerContext[Any, Any], request_id: str, payload: bytes
+    ) -> None:
+        self.message, self.payload, self.context = message, payload, context
+        self.envelope: serving_pb2.Envelope = message.envelope
+        self.quota: TenantQuota | None = None
+        self.attempts = RequestAttempts(
+            self.envelope.use_case, request_id, time.monotonic(), patience_s=context.time_remaining()
+        )
+
+    def remaining_s(self) -> float:
+        """Time left for its attempts, seconds, until the use case's timeout or the caller's own deadline."""
+        return self.attempts.remaining_s(time.monotonic())
