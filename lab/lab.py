@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import getpass
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.checkout import CHECKOUT
+from lab.checkout import folder_of
+from lab.checkout import home as home_of_labs
 from lab.client.call import call
 from lab.errors import InputError
 from lab.faults import Injector, UnitOperations
@@ -26,6 +25,7 @@ from lab.spec import SIZES, override, read_spec, spec_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from lab.admin import ControlPlaneStatus
     from lab.client.call import CallOutcome
@@ -66,10 +66,9 @@ class Lab:
     def __init__(self, name: str = "default", home: Path | None = None) -> None:
         if not _NAME.fullmatch(name):
             raise InputError(f"--name: {name!r} cannot name a lab; write lower-case letters, digits and dashes")
-        home = home or Path(os.environ.get("LAB_HOME", CHECKOUT))
         self.name = name
-        self.folder = home / ".lab" / name
-        self.runs = home / "runs" / name
+        self.folder = folder_of(name, home)
+        self.runs = (home or home_of_labs()) / "runs" / name
         self._context = LabContext(name, self.folder)
         self.routes = Routes(self._context)
         self.units = UnitOperations(self.folder)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PLUGINS = "LAB_PLUGINS"
 """Environment variable: absolute paths of plugin files, joined by ``os.pathsep``."""
+PLUGINS_FILE = "plugins.txt"
+"""In a lab's folder: the plugin files that it was brought up with, one a line."""
 
 
 class Named(Protocol):
@@ -82,7 +84,7 @@ class Registry(Mapping[str, T]):
         if self._plugins != plugins:
             if self._builtin is None:
                 self._builtin = self._collect(_modules_of(self._package))
-            outside = self._collect((*_entry_points(self._group), *map(_plugin, _paths(plugins))))
+            outside = self._collect((*_entry_points(self._group), *map(_plugin, _distinct(_paths(plugins)))))
             if taken := sorted(outside.keys() & self._builtin.keys()):
                 raise InputError(f"{self._noun} {taken[0]!r} from outside has the name of one of the lab's; rename it")
             self._found = {**self._builtin, **outside}
@@ -118,8 +120,30 @@ def add_plugins(files: Sequence[Path]) -> None:
     os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys(map(str, known)))
 
 
-def _paths(plugins: str) -> list[Path]:
-    return [Path(each) for each in plugins.split(os.pathsep) if each]
+def plugins() -> list[Path]:
+    """The plugin files that this process knows."""
+    return _paths(os.environ.get(PLUGINS, ""))
+
+
+def keep_plugins(folder: Path) -> None:
+    """Notes in a lab's folder which plugin files it was brought up with."""
+    (folder / PLUGINS_FILE).write_text("".join(f"{path}\n" for path in plugins()))
+
+
+def restore_plugins(folder: Path) -> None:
+    """Makes the kinds known with which the lab in a folder was brought up; files that are gone are passed over."""
+    kept = folder / PLUGINS_FILE
+    if kept.exists():
+        add_plugins([path for line in kept.read_text().splitlines() if (path := Path(line)).is_file()])
+
+
+def _paths(known: str) -> list[Path]:
+    return [Path(each) for each in known.split(os.pathsep) if each]
+
+
+def _distinct(paths: Iterable[Path]) -> Iterable[Path]:
+    """The files without copies of each other: a unit may find a plugin both where it is and beside itself."""
+    return {path.read_bytes() if path.is_file() else path: path for path in paths}.values()
 
 
 def _modules_of(package: str) -> Iterator[ModuleType]:

@@ -178,14 +178,22 @@ def read_spec(path: Path) -> LabSpec:
 def override(
     spec: LabSpec, *, topologies: Sequence[str] = (), security: str | None = None, log_requests: bool = False
 ) -> LabSpec:
-    """The spec with what the command line says instead; empty means that it says nothing.
+    """The spec, changed by the options of the command line; what they leave empty stays.
+
+    Args:
+        spec: as it was read.
+        topologies: instead of the spec's; names that begin with ``+`` are added to them.
+        security: instead of the spec's mode.
+        log_requests: whether all units are to write access logs.
 
     Raises:
         SpecError: one line with the option and its remedy.
     """
     document = spec.model_dump()
     if topologies:
-        document["topologies"] = list(topologies)
+        instead = [name for name in topologies if not name.startswith("+")]
+        added = [name.removeprefix("+") for name in topologies if name.startswith("+")]
+        document["topologies"] = list(dict.fromkeys([*(instead or spec.topologies), *added]))
     if security:
         document["security"]["mode"] = security
     if log_requests:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +16,10 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from lab.checkout import folder_of
 from lab.cli.signals import interrupted_by_signals
 from lab.errors import LabError
-from lab.registry import PLUGINS, add_plugins
+from lab.registry import PLUGINS, add_plugins, restore_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,6 +95,7 @@ def _root(
 ) -> None:
     if name is not None:
         os.environ["LAB_NAME"] = name
+    restore_plugins(folder_of(_name_in(sys.argv)))
     add_plugins(plugin or ())
 
 
@@ -125,6 +128,16 @@ def _plugins_first(arguments: Sequence[str]) -> list[str]:
         is_file = first[-1:] == ["--plugin"]
         (first if is_file or argument.partition("=")[0] == "--plugin" else others).append(argument)
     return [*first, *others]
+
+
+def _name_in(arguments: Sequence[str]) -> str:
+    """The lab that a command is about, before it is imported."""
+    name = os.environ.get("LAB_NAME", "default")
+    for argument, following in pairwise([*arguments, ""]):
+        option, equals, value = argument.partition("=")
+        if option == "--name":
+            name = value if equals else following
+    return name
 
 
 def _fail(message: str, status: int = 1) -> None:

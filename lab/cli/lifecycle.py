@@ -35,7 +35,9 @@ def up(
         Path, typer.Option(help="What stands up: a file, or a size: mini, default, full (30 callers).")
     ] = DEFAULT_SPEC,
     routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
-    topology: Annotated[str, typer.Option(help="Topologies, separated by commas, instead of the spec's.")] = "",
+    topology: Annotated[
+        str, typer.Option(help="Topologies, with commas between, instead of the spec's; +NAME adds one.")
+    ] = "",
     security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext or mtls.")] = None,
     log_requests: Annotated[
         bool, typer.Option(help="Callers, resolvers and models write a line a request, too: see `lab logs`.")

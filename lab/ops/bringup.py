@@ -23,6 +23,7 @@ from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitE
 from lab.faults import Injector
 from lab.ops.teardown import clean_up
 from lab.plan import plan, roles_of
+from lab.registry import keep_plugins
 from lab.roles import CONTROL_PLANE, Probe
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.routing.headers import DEFAULT
@@ -295,4 +296,5 @@ def _lay_out(folder: Path, runtime: Runtime, file: Path, spec: LabSpec, table: R
     if spec.security.mode == MTLS:
         identities.establish(lifetime_s=spec.security.lifetime_s, key_mode=runtime.key_mode)
     Injector(folder).forget()
+    keep_plugins(folder)
     return LabState(runtime.name, str(file), spec, plan(spec, table, runtime.site()))

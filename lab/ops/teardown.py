@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import LabError
 from lab.faults import Injector
+from lab.registry import PLUGINS_FILE
 from lab.runtime import make_runtime, possible_runtimes
 from lab.runtime.identities import Identities
 from lab.runtime.lock import exclusive
@@ -41,7 +42,8 @@ def clean_up(folder: Path, *, keep_logs: bool) -> int:
             with suppress(LabError):  # the first error is the one to report
                 runtimes[0].fetch_logs(state.plan.units)
     ended = sum(runtime.sweep() for runtime in runtimes)
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    for file in (STATE_FILE, PLUGINS_FILE):
+        (folder / file).unlink(missing_ok=True)
     shutil.rmtree(Identities(folder).folder, ignore_errors=True)
     if not (keep_logs and (folder / "units").exists()):
         shutil.rmtree(folder, ignore_errors=True)

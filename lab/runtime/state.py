@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
 from lab.plan import Plan
+from lab.registry import restore_plugins
 from lab.roles import Port, Unit
 from lab.runtime.identities import Identities
 from lab.spec import LabSpec
@@ -111,6 +112,7 @@ class LabState:
         Raises:
             LabError: the file is damaged.
         """
+        restore_plugins(path.parent)
         try:
             state = _parsed(path.read_text())
         except FileNotFoundError:
