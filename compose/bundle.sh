@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes one archive that stands the lab up on a machine without any network: the checkout, the Python packages, and, where
-# a Docker engine answers, the image. On the other machine: tar xf …, cd …, make lab-up.
+# Writes one archive that starts the lab on a machine without a network: the checkout, the Python packages, and the image
+# if a Docker engine answers. On the other machine: tar xf …, cd …, make lab-up.
 # Usage: compose/bundle.sh PYTHON [OUTPUT-FOLDER]
 set -eu
 
@@ -31,7 +31,7 @@ echo "$tag" > "$here/carried/wheels.txt"
 if docker info >/dev/null 2>&1; then
   "$python" -m lab.runtime.compose.image_export "$here/carried"
 else
-  say "no Docker engine answers here, so no image goes along: labs of processes only"
+  say "no Docker engine answers here, so the bundle has no image: labs of processes only"
 fi
 
 say "packing"

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes this machine ready for labs of containers, if it is a bare Debian and we are root: Docker's engine, its compose
-# plugin, and a base image for where no registry can be reached. Does nothing where all of that is there already.
+# Prepares a bare Debian for labs of containers, as root: installs the Docker engine and its compose plugin, and builds a
+# base image if no registry can be reached. Does nothing if all of that exists.
 set -eu
 
-BASE=python:3.13-slim                        # what compose/Dockerfile builds upon
-LOCAL_BASE=inference-routing-lab-base:local  # in its stead: see lab/runtime/compose/image.py
-SUITE=trixie                                 # its Python is a 3.13, too
+BASE=python:3.13-slim                        # base image of compose/Dockerfile
+LOCAL_BASE=inference-routing-lab-base:local  # its replacement: see lab/runtime/compose/image.py
+SUITE=trixie                                 # has Python 3.13 as well
 LOG=/var/log/dockerd.log
 PATIENCE_S=60
 
@@ -27,14 +27,14 @@ start_daemon() {
   if [ -d /run/systemd/system ]; then
     systemctl start docker
   else
-    # A session of its own, so that it outlives this shell and its terminal.
+    # Own session: dockerd outlives this shell and its terminal.
     setsid dockerd >"$LOG" 2>&1 </dev/null &
   fi
   waited=0
   until answers; do
     waited=$((waited + 1))
     [ "$waited" -le $((PATIENCE_S * 5)) ] ||
-      fail "dockerd does not answer after $PATIENCE_S s; its last words: $(tail -n 1 "$LOG" 2>/dev/null)"
+      fail "dockerd does not answer after $PATIENCE_S s; its last log line: $(tail -n 1 "$LOG" 2>/dev/null)"
     sleep 0.2
   done
 }
@@ -46,13 +46,13 @@ make_base() {
   fi
   command -v apt-get >/dev/null || fail "$BASE cannot be pulled: see 'docker pull $BASE'"
   command -v mmdebstrap >/dev/null || install mmdebstrap
-  say "it cannot be pulled: making $LOCAL_BASE from Debian's packages instead"
-  # No mirror is named: mmdebstrap takes the machine's own.
+  say "cannot pull it: building $LOCAL_BASE from Debian's packages instead"
+  # Without a mirror argument, mmdebstrap uses the machine's own.
   tar=$(mktemp --suffix=.tar)
   trap 'rm -f "$tar"' EXIT
   mmdebstrap --quiet --variant=minbase --include=python3-venv,ca-certificates \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/locale/*' "$SUITE" "$tar" || fail "mmdebstrap could not make a base image"
+    --dpkgopt='path-exclude=/usr/share/locale/*' "$SUITE" "$tar" || fail "mmdebstrap could not build a base image"
   docker import --change 'CMD ["python3"]' "$tar" "$LOCAL_BASE" >/dev/null
 }
 
@@ -63,7 +63,7 @@ if ! answers || ! has_compose; then
   has_daemon=yes; command -v dockerd >/dev/null || has_daemon=
   has_client=yes; command -v docker >/dev/null || has_client=
   if [ -z "$has_daemon" ] || [ -z "$has_client" ] || ! has_compose; then
-    # shellcheck disable=SC2046  # the words are package names
+    # shellcheck disable=SC2046  # word splitting is wanted: package names
     install docker.io iptables docker-compose $([ -n "$has_client" ] || echo docker-cli)
   fi
   answers || start_daemon

@@ -1,8 +1,8 @@
 #!/opt/lab/bin/python -IS
-"""Exit status 0 if what listens on a port of this container is well.
+"""Exits with status 0 if the server on a port of this container is healthy.
 
-``healthcheck grpc 9000`` asks the server's gRPC health service; ``healthcheck http 9003 /ready`` wants a 200. It keeps
-to the standard library's lightest parts: importing grpc would take six times the processor, in thirty containers.
+``healthcheck grpc 9000`` calls the server's gRPC health service; ``healthcheck http 9003 /ready`` expects a 200. It uses
+only light parts of the standard library: importing grpc would take six times the processor time, in thirty containers.
 """
 
 import os
@@ -13,7 +13,7 @@ TIMEOUT_S = 2.0
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _SETTINGS, _HEADERS, _DATA = 4, 1, 0
 _END_STREAM, _END_HEADERS = 1, 4
-# Five bytes of gRPC framing, not compressed: an empty HealthCheckRequest, and a HealthCheckResponse of SERVING.
+# Five bytes of gRPC framing, uncompressed: an empty HealthCheckRequest, and a HealthCheckResponse of SERVING.
 _REQUEST = b"\0\0\0\0\0"
 _SERVING = b"\0\0\0\0\2\x08\1"
 
@@ -46,13 +46,13 @@ def _grpc_request() -> bytes:
 
 def _secured(connection: socket.socket) -> socket.socket:
     """The same with TLS, by this container's own certificate."""
-    import ssl  # noqa: PLC0415 (for those who need it)
+    import ssl  # noqa: PLC0415 (only where connections are secured)
 
     present = os.path.realpath(f"{os.environ['LAB_IDENTITY']}/current")
     context = ssl.create_default_context(cafile=f"{present}/ca.pem")
     context.load_cert_chain(f"{present}/cert.pem", f"{present}/key.pem")
     context.set_alpn_protocols(["h2"])
-    return context.wrap_socket(connection, server_hostname="lab.internal")  # who can be anybody of the lab
+    return context.wrap_socket(connection, server_hostname="lab.internal")  # every unit of the lab has this name
 
 
 def _answer_contains(port: int, request: bytes, wanted: bytes, *, secured: bool = False) -> bool:
