@@ -2,7 +2,7 @@
 """Exits with status 0 if the server on a port of this container is healthy.
 
 ``healthcheck grpc 9000`` calls the server's gRPC health service; ``healthcheck http 9003 /ready`` expects a 200. It
-uses only light parts of the standard library: importing grpc would take six times the processor time, in thirty containers.
+uses only light parts of the standard library: importing grpc would take six times the processor time, thirty times.
 """
 
 import os

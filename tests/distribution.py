@@ -22,7 +22,7 @@ LONG_ONES_FIRST = (
 """Folders and files that take long as a whole. What is short is left for the end, so that all workers end together."""
 
 DEFAULT_LAB = (
-    *("bad_routes", "chain", "cli", "load", "marks", "pause_in_latency", "publishing", "shadow", "sidecar", "locust"),
+    *("bad_routes", "chain", "cli", "events", "load", "pause_in_latency", "publishing", "shadow", "sidecar", "locust"),
     *("tenants", "together"),
 )
 """Modules of e2e that are about the default lab alone, which stands up once."""
