@@ -1,4 +1,4 @@
-"""Published rules as a resolver or a gateway holds them: what is in force, and the subscription that keeps it so."""
+"""Published rules at a resolver or gateway: the rule set in force, and the subscription that updates it."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Everything that a subscriber knows.
+    """A subscriber's state. All fields but the router are empty unless the subscriber asks for endpoints.
 
     Attributes:
-        router: decides.
-        endpoints: by routing key, ``host:port`` of each replica; empty unless they were asked for.
-        standby: by routing key, of each replica that stands in while none of the others can answer; likewise.
-        clusters: by routing key, whose these are: the model cluster, and the one that stands in; likewise.
-        policies: by routing key, what is done about replicas that fail; likewise.
-        limits: of tenants, likewise.
+        router: decides where requests go.
+        endpoints: by routing key, ``host:port`` of each replica.
+        standby: by routing key, ``host:port`` of each replica of the failover cluster.
+        clusters: by routing key, the model cluster and its failover cluster.
+        policies: by routing key, resilience settings.
+        limits: by tenant.
     """
 
     router: Router = field(default_factory=Router.empty)
@@ -53,10 +53,10 @@ class RuleSet:
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def updated(self, update: rules_pb2.RulesUpdate) -> RuleSet:
-        """A rule set with these changes; this one stays as it is.
+        """A copy with an update applied.
 
         Raises:
-            RouteTableError: the update cannot be carried out.
+            RouteTableError: the update cannot be applied.
         """
         versions = {
             each.routing_key: Version(each.model, each.version, _json_object(each.routing_key, each.parameters))
@@ -85,8 +85,8 @@ class RuleSet:
         )
 
     def _updated_standby(self, update: rules_pb2.RulesUpdate) -> dict[str, tuple[str, ...]]:
-        told = {each.routing_key for each in update.endpoints}.union(update.removed_endpoints)
-        kept = {} if update.full else {key: its for key, its in self.standby.items() if key not in told}
+        changed = {each.routing_key for each in update.endpoints}.union(update.removed_endpoints)
+        kept = {} if update.full else {key: its for key, its in self.standby.items() if key not in changed}
         return kept | {each.routing_key: tuple(each.standby) for each in update.endpoints if each.standby}
 
     def _updated_clusters(self, update: rules_pb2.RulesUpdate, router: Router) -> dict[str, tuple[str, str]]:
@@ -98,18 +98,18 @@ class RuleSet:
         if not update.full:
             kept = {key: addresses for key, addresses in self.endpoints.items() if key not in update.removed_endpoints}
             return kept | given
-        # A control plane that has just come back does not know the replicas yet. Of a key that it names without any,
-        # the last ones known are the best guess; if they are gone, a request fails as it would without them.
+        # A control plane that was just restarted does not know the replicas yet. For a key without any, the last known
+        # ones are kept: if they are gone, requests fail as they would without them.
         missing = (key for key in router.versions if not given.get(key))
         return given | {key: self.endpoints[key] for key in missing if key in self.endpoints}
 
 
 class DecisionCache(Generic[T]):
-    """What choices of one revision lead to, built once for all requests that share it.
+    """Decisions of one revision, built once for all requests with the same choice.
 
     Args:
-        router: decides.
-        build: makes what a choice leads to; must not depend on the choice's bucket.
+        router: of the revision.
+        build: makes a decision from a choice; must not depend on the choice's bucket.
     """
 
     def __init__(self, router: Router, build: Callable[[Choice], T]) -> None:
@@ -119,12 +119,12 @@ class DecisionCache(Generic[T]):
         self.revision = router.revision
 
     def look_up(self, use_case: str, context: Mapping[str, str]) -> T:
-        """What this request leads to.
+        """The decision for a request.
 
         Raises:
             UnknownUseCaseError: no such use case.
-            CallerNotAllowedError: the context's caller may not ask for it, or may not pin a request.
-            UnknownVersionError: the request is pinned to a model version that there is not.
+            CallerNotAllowedError: the context's caller may not ask for the use case, or may not pin requests.
+            UnknownVersionError: the request is pinned to a model version that does not exist.
         """
         choice = self._resolve(use_case, context)
         key = (use_case, choice.rule, choice.share, choice.routing_key)
@@ -135,21 +135,21 @@ class DecisionCache(Generic[T]):
 
 
 def model_config(choice: Choice | Alternative) -> serving_pb2.ModelConfig:
-    """What the model needs in the request's body."""
+    """The model's configuration, for the request's body."""
     message = serving_pb2.ModelConfig(model=choice.model, version=choice.version)
     message.parameters.update(dict(choice.parameters))
     return message
 
 
 class Subscriber:
-    """Follows the control plane for as long as the process lives, and serves what it said last while it is away.
+    """Follows the control plane's rules; while it cannot be reached, the last rules stay in force.
 
     Args:
         node: this process's name.
         role: its role, e.g. ``resolver``.
-        control_plane: ``host:port``; of several that serve the same rules all, with commas between.
-        apply: puts a rule set in force, wholly or not at all, and returns once it is; raises to refuse it.
-        with_endpoints: also follow where each routing key's replicas are.
+        control_plane: ``host:port``; several with commas, if they serve the same rules.
+        apply: puts a rule set in force, completely or not at all; raises to refuse it.
+        with_endpoints: whether to follow endpoints, policies and limits, too.
         security: credentials; this process's own by default.
     """
 
@@ -170,7 +170,7 @@ class Subscriber:
         self._in_force = RuleSet()
 
     async def run(self) -> None:
-        """Subscribes again and again until cancelled."""
+        """Subscribes, and resubscribes when the stream is lost, until cancelled."""
         async with open_channel(
             *self._control_plane.split(","), security=self._security, peer="control-plane", keepalive=True
         ) as channel:
@@ -184,7 +184,9 @@ class Subscriber:
                 except asyncio.InvalidStateError:
                     reason = "the stream ended while an update was applied"
                 revision = self._in_force.router.revision
-                _log.warning("control plane %s lost, revision %d serves on: %s", self._control_plane, revision, reason)
+                _log.warning(
+                    "control plane %s lost, revision %d stays in force: %s", self._control_plane, revision, reason
+                )
                 await asyncio.sleep(_RECONNECT_PAUSE_S)
 
     async def _follow(self, stub: rules_pb2_grpc.RulesAsyncStub) -> None:
@@ -203,10 +205,10 @@ class Subscriber:
             stream.cancel()
 
     async def _put_in_force(self, update: rules_pb2.RulesUpdate, *, is_first: bool) -> str:
-        """Applies an update. Returns why it was refused, empty if it was not.
+        """Applies an update. Returns why it is refused, empty if it is applied.
 
-        Within a stream revisions grow, or are withdrawn. What comes first is what the control plane holds, whatever
-        this process knows: it may have stopped in the midst of a publish.
+        Within a stream, revisions only grow, unless one is withdrawn. A stream's first update replaces everything:
+        the control plane may have been stopped in the middle of a publish.
         """
         before = self._in_force
         try:
@@ -214,7 +216,7 @@ class Subscriber:
                 _check_age(update, before.router.revision)
             after = before.updated(update)
             await self._apply(after)
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with an update, the subscription must outlive it)
+        except Exception as error:  # noqa: BLE001 (no update may end the subscription)
             reason = str(error) or type(error).__name__
             _log.warning("revision %d refused (update %d): %s", update.revision, update.sequence, reason)
             return reason
@@ -242,7 +244,7 @@ def _json_object(name: str, text: bytes) -> dict[str, Any]:
 
 
 async def run_beside(stop: asyncio.Event, subscriber: Subscriber) -> None:
-    """Follows the control plane until ``stop`` is set; should following itself end, its error is raised."""
+    """Runs the subscriber until ``stop`` is set; raises its error if it fails before."""
     following = asyncio.create_task(subscriber.run())
     stopped = asyncio.create_task(stop.wait())
     try:

@@ -1,4 +1,4 @@
-"""One call through a caller service that is up, for code without an event loop."""
+"""One call through a running caller service, for code without an event loop."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """How one call was answered.
+    """Answer to one call, and how it came about.
 
     Attributes:
         revision: of the routing decision; 0 where the address is hard-coded.
-        latency_ms: as the caller measured it, decision included.
+        latency_ms: measured by the caller, including the decision.
         result: the answer in one line.
         source: ``model``; ``fallback`` if the version chosen first failed and another one answered; ``default`` for the
             caller's own default answer.
         attempts: how often the request was sent to a model.
-        shadow: routing key of the shadow that a copy was asked for; empty if none.
+        shadow: routing key of the shadow that was sent a copy; empty if none was.
     """
 
     use_case: str
@@ -59,19 +59,19 @@ def call(
     payload_bytes: int = 400,
     channels: ChannelCache | None = None,
 ) -> CallOutcome:
-    """Lets a caller service make one call.
+    """Has a caller service make one call; returns its outcome.
 
     Args:
         address: ``host:port`` of the caller service.
-        use_case: what for.
-        topology: which way.
+        use_case: name of the use case.
+        topology: name of the topology.
         context: fields of the request context.
         payload_bytes: size of the request's feature vectors.
-        channels: that the caller is asked over, for whoever asks again and again, and to whom it is the same if one
-            call is made twice; one of its own by default.
+        channels: cache to take the channel from, where many calls are made. A call over a cached channel may be made
+            twice. A channel of its own by default.
 
     Raises:
-        CallError: with the status of the inference call itself.
+        CallError: with the status of the inference call.
     """
     request = caller_pb2.CallRequest(use_case=use_case, topology=topology, payload_bytes=payload_bytes)
     try:

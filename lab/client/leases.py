@@ -1,4 +1,4 @@
-"""Leases: which decisions may be reused, for whom, until when. No I/O and no clock: times are handed in, in seconds."""
+"""Leases: decisions that may be reused, for which requests and until when. Pure; times are handed in, in seconds."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Lease:
     """A decision that may be reused.
 
     Attributes:
-        decision: as the resolver gave it.
+        decision: the resolver's.
         fresh_until: from then on the resolver is asked again.
-        usable_until: until then it serves if the resolver cannot be reached.
+        usable_until: until then it may be used while the resolver cannot be reached.
     """
 
     decision: ResolvedDecision
@@ -32,15 +32,15 @@ class Lease:
 
 
 def lease_key(use_case: str, reads: tuple[str, ...], context: Mapping[str, str]) -> LeaseKey:
-    """What requests have in common that get the same decision: the use case, and the values that its rules read."""
+    """Key that requests share if they get the same decision: the use case, and the values that its rules read."""
     return (use_case, *[context.get(field, "") for field in reads])
 
 
 class Leases:
-    """All leases of one client. They all stand under one revision: a new one ends those before.
+    """All leases of one client, all of one revision: a new revision ends them.
 
     Args:
-        capacity: leases held at once; beyond it the one that was used longest ago goes.
+        capacity: leases held at once; beyond it the least recently used one goes.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -54,26 +54,26 @@ class Leases:
 
     @property
     def revision(self) -> int:
-        """Under which every lease stands; 0 at first."""
+        """Revision of all leases; 0 at first."""
         return self._revision
 
     def key(self, use_case: str, context: Mapping[str, str]) -> LeaseKey | None:
-        """Key of the lease that would hold for a request; None as long as nobody has said what the rules read."""
+        """Key of the lease that a request would use; None as long as it is not known what the rules read."""
         reads = self._reads.get(use_case)
         return None if reads is None else lease_key(use_case, reads, context)
 
     def find(self, key: LeaseKey | None) -> Lease | None:
-        """The lease with this key, however old."""
+        """The lease with this key, fresh or not; None if there is none."""
         if key is None or (lease := self._leases.get(key)) is None:
             return None
         self._leases.move_to_end(key)
         return lease
 
     def grant(self, use_case: str, context: Mapping[str, str], decision: ResolvedDecision, *, now: float) -> bool:
-        """Keeps a decision for requests like this one; a newer one ends the leases of revisions before.
+        """Keeps a decision for requests like this one; a newer revision ends the leases of earlier ones.
 
         Returns:
-            False if a newer revision is known already: the decision was overtaken on its way and is not kept.
+            False if a newer revision is known already: the decision is outdated and not kept.
         """
         if decision.revision < self._revision:
             return False
@@ -89,12 +89,12 @@ class Leases:
         return True
 
     def advance(self, revision: int) -> None:
-        """A revision is in force: leases of those before end."""
+        """Ends the leases of earlier revisions."""
         if revision > self._revision:
             self.follow(revision)
 
     def follow(self, revision: int) -> None:
-        """A resolver that was just reached names its revision: leases of any other end, even if it is an older one."""
+        """Ends the leases of all other revisions: the resolver was just reached, and may hold an older one."""
         if revision != self._revision:
             self._revision = revision
             self._leases.clear()

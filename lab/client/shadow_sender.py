@@ -1,4 +1,4 @@
-"""Shadow copies, sent beside the requests that they are made from, where no Envoy makes them."""
+"""Sends copies of requests to shadows, where no Envoy does."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from lab.client.rpc_channel import Metadata, RpcChannel
     from models.apis import Method
 
-# As many as an Envoy has: with a shadow that has stopped reading each holds its whole payload.
+# Envoy's limit. Copies to a shadow that has stopped reading hold their whole payloads.
 LIMIT = 128
 GRACE_S = 2.0
-"""For what is under way when its sender goes: nobody would send it again."""
+"""For copies in flight when the sender closes, seconds: no other process would send them."""
 _TIMEOUT_S = 10.0
 _LOG_EVERY_S = 1.0
 
@@ -28,14 +28,14 @@ _log = logging.getLogger(__name__)
 
 
 class ShadowSender:
-    """Sends copies. No request waits for one, nor for there to be room.
+    """Sends copies; no request waits for one.
 
     Args:
-        limit: copies under way at once; more are dropped.
+        limit: copies in flight at once; more are dropped.
 
     Attributes:
-        sent: copies that were sent, whatever became of them.
-        dropped: copies that were not.
+        sent: number of copies sent, answered or not.
+        dropped: number of copies not sent.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -54,7 +54,7 @@ class ShadowSender:
         request_id: str,
         done: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Sends a copy to the version with this key, as soon as the request itself is on its way.
+        """Sends a copy to the version with this key, once the request itself is on its way.
 
         Args:
             channel: to the shadow, or to a proxy that routes to it.
@@ -62,13 +62,13 @@ class ShadowSender:
             payload: of the request.
             routing_key: of the shadow.
             request_id: of the request.
-            done: called when the copy is answered, or has failed.
+            done: called when the copy is answered or has failed.
 
         Returns:
-            False if it is dropped, because too many are under way.
+            False if the copy is dropped, because too many are in flight.
         """
         if len(self._in_flight) >= self._limit:
-            self.drop(f"{self._limit} copies are under way already")
+            self.drop(f"{self._limit} copies are in flight already")
             return False
         self.sent += 1
         metadata = ((HEADER, routing_key), (COPY_HEADER, COPY), (REQUEST_ID, request_id))
@@ -83,21 +83,21 @@ class ShadowSender:
         return True
 
     async def settle(self, within_s: float = GRACE_S) -> None:
-        """Returns once no copy is under way, or after so many seconds; before the way there is closed."""
+        """Returns once no copy is in flight, or after ``within_s`` seconds; called before the channel is closed."""
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=within_s)
 
     def drop(self, reason: str) -> None:
-        """Counts a copy that cannot be sent."""
+        """Counts a copy that cannot be sent; logs the reason once a second at most."""
         self.dropped += 1
         now = asyncio.get_running_loop().time()
         if now >= self._log_not_before:
             self._log_not_before = now + _LOG_EVERY_S
-            _log.warning("a shadow copy is dropped, the %d. so far: %s", self.dropped, reason)
+            _log.warning("shadow copy dropped (%d so far): %s", self.dropped, reason)
 
 
 async def _send(channel: RpcChannel, method: Method, payload: bytes, metadata: Metadata) -> None:
     try:
         await channel.send_and_discard(method, payload, timeout_s=_TIMEOUT_S, metadata=metadata)
     except grpc.aio.AioRpcError as error:
-        _log.debug("a shadow copy failed: %s: %s", error.code().name, error.details())
+        _log.debug("shadow copy failed: %s: %s", error.code().name, error.details())

@@ -1,4 +1,4 @@
-"""Statuses and messages of failed calls: the same in every topology, though proxies and libraries differ."""
+"""Statuses and messages of failed calls, the same in every topology: proxies and libraries have their own."""
 
 from __future__ import annotations
 

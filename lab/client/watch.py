@@ -1,4 +1,4 @@
-"""The client's ear at the resolver: a revision named there ends the leases of those before."""
+"""Watches the resolver's revision: a new one ends the leases of earlier ones."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Follows the resolver's revisions for as long as the client lives.
+    """Follows the resolver's revisions until it is closed. Needs a running event loop.
+
+    Args:
+        channel: to the resolver.
+        leases: ended by new revisions.
 
     Attributes:
-        holds: whether a newer revision would be heard of; while it does not, leases are not to be trusted.
+        holds: whether the stream is open, so that a new revision would be noticed; else leases count as stale.
     """
 
     def __init__(self, channel: grpc.aio.Channel, leases: Leases) -> None:
@@ -34,19 +38,19 @@ class Watch:
         self._task = asyncio.create_task(self._run())
 
     async def ready(self, timeout_s: float) -> None:
-        """Returns once the resolver has named a revision.
+        """Returns once the resolver has announced a revision.
 
         Raises:
-            UnitError: it has not in time.
+            UnitError: it has announced none in time.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 await self._begun.wait()
         except TimeoutError:
-            raise UnitError(f"the resolver has named no revision within {timeout_s:g} s") from None
+            raise UnitError(f"the resolver has announced no revision within {timeout_s:g} s") from None
 
     async def close(self) -> None:
-        """Stops listening."""
+        """Closes the stream."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -61,7 +65,7 @@ class Watch:
                 reason = "the stream ended before a revision could be acknowledged"
             if self.holds:
                 self.holds = False
-                _log.warning("the resolver is out of earshot: %s", reason)
+                _log.warning("watch of the resolver lost: %s", reason)
             await asyncio.sleep(_RECONNECT_PAUSE_S)
 
     async def _follow(self) -> None:

@@ -23,11 +23,13 @@ _log = logging.getLogger("services.caller")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m services.caller", description="A service that asks models.")
+    parser = argparse.ArgumentParser(prog="python -m services.caller", description="A service that calls models.")
     parser.add_argument("--name", required=True, help="its identity, e.g. homepage")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
     parser.add_argument("--config", required=True, type=Path, help="JSON file, see services/caller/config.py")
-    parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a call; left out, there is none")
+    parser.add_argument(
+        "--access-log", type=Path, help="file for the access log, one line of JSON a call [default: none]"
+    )
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Answers in the caller's own words: in one line, and its own when no model can be asked. One entry an API."""
+"""Answers as callers show them, in one line, and their default answers. One entry an API."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SHOWN = 3
-# Neither let through nor refused: a person will look at it.
+# Neither accepted nor refused: a person decides.
 _UNDECIDED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How one API's answers are put.
+    """How one API's answers are shown and made.
 
     Attributes:
-        line: the answer in one line, best first.
-        default: the answer to a request that no model could be asked.
+        line: shows an answer in one line, best item first.
+        default: makes the default answer to a request.
     """
 
     line: Callable[[Any], str]
@@ -51,6 +51,6 @@ WORDINGS: dict[str, Wording] = {
 
 
 def default_answer(use_case: str, request: Any, context: Mapping[str, str]) -> Any:
-    """What a caller answers by itself when no model can be asked: titles as they came, payments undecided."""
+    """A caller's default answer, without a model: titles in their given order, payments undecided."""
     del use_case, context
     return WORDINGS[API_BY_REQUEST[type(request)].name].default(request)

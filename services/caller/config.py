@@ -9,8 +9,8 @@
      "page": [["UpNext"]],
      "payload_bytes": 400}
 
-``page`` may be left out by the callers that have a plan of their own, ``payload_bytes`` by all, and of ``endpoints``
-whatever the topologies do not need.
+``page`` may be left out by callers that have a plan in ``services/caller/pages.py``, and ``payload_bytes`` by all.
+``endpoints`` has the roles that the topologies need.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _FIELDS = frozenset({"topologies", "endpoints", "apis", "page", "payload_bytes"}
 
 @dataclass(frozen=True, slots=True)
 class CallerConfig:
-    """How one caller works.
+    """A caller's settings.
 
     Attributes:
         name: its identity.
-        topologies: those that it can use; the first is its own choice.
+        topologies: those that it can use; the first is the default.
         endpoints: addresses.
-        apis: API by use case; a use case without an entry is asked by the first API.
+        apis: API by use case; use cases without an entry have the first API.
         page: stages of use cases.
-        payload_bytes: size of the feature vectors where a request does not say.
+        payload_bytes: default size of the feature vectors.
     """
 
     name: str

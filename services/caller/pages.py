@@ -1,8 +1,8 @@
-"""What each caller's page is made of. To add a caller is to add an entry, or to give a plan in its configuration."""
+"""Use cases that make up each caller's page. A new caller needs an entry here, or a plan in its configuration."""
 
 from __future__ import annotations
 
-# Stages one after the other; the use cases of a stage side by side.
+# Stages run one after the other; the use cases of a stage in parallel.
 Plan = tuple[tuple[str, ...], ...]
 
 PAGES: dict[str, Plan] = {

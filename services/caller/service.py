@@ -32,10 +32,10 @@ LOG_FIELDS = ("request_id", "use_case", "topology", "routing_key", "replica", "r
 
 
 class Caller(caller_pb2_grpc.CallerServicer):
-    """Asks models in its own name; keeps one client a topology, opened when it is first needed.
+    """Calls models in its own name; keeps one client a topology, opened when it is first needed.
 
     Args:
-        config: how it works.
+        config: name, topologies, addresses and so on.
         log: gets a line a call, with :data:`LOG_FIELDS`; none by default.
     """
 
@@ -45,7 +45,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
         self._clients: dict[str, Client] = {}
 
     async def Call(self, request: caller_pb2.CallRequest, context: _CallContext) -> caller_pb2.CallResult:  # noqa: N802 (gRPC's name)
-        """One use case; the status is the inference call's own."""
+        """Calls one use case; the status is the inference call's."""
         try:
             client = self._client(request.topology)
             fields = _fields(request.context)
@@ -54,7 +54,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
             await context.abort(error.code, error.message)
 
     async def GetPage(self, request: caller_pb2.GetPageRequest, context: _PageContext) -> caller_pb2.Page:  # noqa: N802 (gRPC's name)
-        """All stages of the page; a section that fails says why and leaves the others alone."""
+        """Builds the page, stage by stage; a section that fails reports why, and the others are built."""
         page = caller_pb2.Page()
         try:
             fields = _fields(request.context)
@@ -108,13 +108,13 @@ class Caller(caller_pb2_grpc.CallerServicer):
         try:
             answer = await client.call(use_case, request, fields, request_id=request_id)
         except CallError as error:
-            told = (error.routing_key, "", error.revision, "", error.code.name)
-            self._log.write(request_id, use_case, client.topology, *told, (time.perf_counter() - began) * 1000)
+            outcome = (error.routing_key, "", error.revision, "", error.code.name)
+            self._log.write(request_id, use_case, client.topology, *outcome, (time.perf_counter() - began) * 1000)
             raise
         latency_ms = (time.perf_counter() - began) * 1000
         replica = answer.response.answered_by.replica
-        told = (answer.routing_key, replica, answer.revision, answer.source, "OK")
-        self._log.write(request_id, use_case, client.topology, *told, latency_ms)
+        outcome = (answer.routing_key, replica, answer.revision, answer.source, "OK")
+        self._log.write(request_id, use_case, client.topology, *outcome, latency_ms)
         return caller_pb2.CallResult(
             use_case=use_case,
             topology=client.topology,

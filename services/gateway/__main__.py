@@ -29,12 +29,15 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m services.gateway", description="One replica of the API gateway.")
     parser.add_argument("--name", required=True, help="this process's name at the control plane")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
-    parser.add_argument("--rest", help="ip:port to serve REST on; left out, there is none")
+    parser.add_argument("--rest", help="ip:port to serve REST on [default: none]")
+    parser.add_argument("--control-plane", required=True, help="host:port of the control plane; several with commas")
     parser.add_argument(
-        "--control-plane", required=True, help="host:port of the control plane; of several all, with commas between"
+        "--replicas",
+        type=int,
+        default=1,
+        help="number of gateways among which tenants' limits are divided [%(default)s]",
     )
-    parser.add_argument("--replicas", type=int, default=1, help="gateways that share tenants' limits (%(default)s)")
-    parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a request")
+    parser.add_argument("--access-log", type=Path, help="file for the access log, one line of JSON a request")
     return parser.parse_args()
 
 

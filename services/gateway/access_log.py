@@ -1,4 +1,4 @@
-"""One line of JSON a request that a gateway has taken."""
+"""The gateway's access log: one line of JSON a request."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FIELDS = ("request_id", "use_case", "caller", "routing_key", "revision", "statu
 
 
 class AccessLog(RequestLog):
-    """Appends to a file.
+    """Appends to a file, in batches.
 
     Args:
-        path: the file; None: nothing is logged.
+        path: the file; None logs nothing.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Each request on its way through: parsed or not, decided, sent on, and its answer brought back."""
+"""Forwards requests: decides each, admits it, sends it to a model replica, and returns the answer."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ _REFUSALS = {
 
 
 class Form(NamedTuple):
-    """How much of the messages of a method a gateway reads.
+    """How a method's messages are read: parsed as a whole, or passed on as bytes.
 
     Attributes:
-        parsed: whether it reads all, or passes payloads on as they are.
-        deserialise: what came, from its bytes; None leaves them as they are.
-        serialise: an answer to its bytes, likewise.
-        open: a request with the envelope, and the bytes that stand before it on the way to the model, from what came.
+        parsed: whether messages are parsed.
+        deserialise: parses a received request; None leaves its bytes.
+        serialise: serialises an answer; None leaves its bytes.
+        open: makes, from what was received, a message with the envelope, and the bytes that precede it on the way to
+            the model.
     """
 
     parsed: bool
@@ -64,7 +65,7 @@ class Form(NamedTuple):
 
 
 def _parsed(method: Method) -> Form:
-    """The request is all that came, and serialised again."""
+    """Requests are parsed, and serialised again."""
     return Form(
         parsed=True,
         deserialise=method.request_class.FromString,
@@ -74,9 +75,9 @@ def _parsed(method: Method) -> Form:
 
 
 def _opaque(method: Method) -> Form:
-    """What came is left as it is, and the envelope, from its header, is written behind it.
+    """Requests stay bytes; the envelope from the header is appended to them.
 
-    To protobuf, messages one behind the other are one message: fields of the later win.
+    In protobuf, concatenated messages are one message, in which later fields win.
     """
 
     def read_header(received: bytes, context: _Context) -> tuple[Any, bytes]:
@@ -97,14 +98,14 @@ class Attempt(NamedTuple):
 
 
 class Forwarder(grpc.GenericRpcHandler):
-    """Takes the RPCs of every inference API.
+    """Handles the RPCs of every inference API.
 
     Args:
         name: this gateway's, for ids and messages.
-        pool: where the replicas are.
+        pool: connections to the replicas.
         access_log: gets a line a request.
         shadows: sends the shadows' copies.
-        limiter: knows how much tenants may ask.
+        limiter: admits requests by their tenants' quotas.
     """
 
     def __init__(
@@ -125,23 +126,23 @@ class Forwarder(grpc.GenericRpcHandler):
         self._use_cases: Mapping[str, UseCase] = {}
 
     async def put_in_force(self, rules: RuleSet) -> None:
-        """Routes by these rules from now on; returns once the replicas are connected and the rules are in force."""
+        """Connects to the replicas, then routes by these rules."""
         decisions = DecisionCache(rules.router, decision_of)
         await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby, rules.clusters)
         self._decisions, self._use_cases = decisions, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
 
     def api_of(self, use_case: str) -> str:
-        """The API that a use case has under the rules in force; empty if there is no such use case."""
+        """Name of a use case's API under the rules in force; empty if there is no such use case."""
         known = self._use_cases.get(use_case)
         return known.api if known else ""
 
     def unary_handler(self, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
-        """What takes a unary RPC's requests that are parsed already, with a context that can do what gRPC's can."""
+        """The handler of a unary RPC, for requests that are parsed already; its context needs the methods of gRPC's."""
         return self._unary_handlers[method.path]
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler of one method; None if it belongs to no inference API."""
+        """The handler of a method; None if it belongs to no inference API."""
         for name, _ in handler_call_details.invocation_metadata or ():
             if name == headers.ENVELOPE:
                 return self._passing_on.get(handler_call_details.method)
@@ -219,7 +220,7 @@ class Forwarder(grpc.GenericRpcHandler):
         try:
             message, payload = form.open(received, context)
         except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{headers.ENVELOPE}: is no serving.v1.Envelope")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{headers.ENVELOPE}: not a serving.v1.Envelope")
         request_id = message.envelope.request_id or f"{self._name}-{next(self._numbers):08x}"
         return GatewayRequest(message, context, request_id, payload)
 
@@ -239,7 +240,7 @@ class Forwarder(grpc.GenericRpcHandler):
         )
 
     def _next(self, request: GatewayRequest) -> Attempt:
-        """Where the next attempt goes, by a decision that is made here if one is needed; its connection is taken."""
+        """Where the next attempt goes; decides first if a decision is needed. The connection counts the attempt."""
         attempts = request.attempts
         if attempts.undecided:
             proved = _claim(request)
@@ -275,7 +276,7 @@ class Forwarder(grpc.GenericRpcHandler):
             raise FailedError(_REFUSALS[type(error)], str(error)) from None
 
     def _admit(self, envelope: serving_pb2.Envelope, proved: str) -> TenantQuota:
-        """Takes a request's worth of its tenant's quota; requests that the rules refuse take none."""
+        """Charges the request to its tenant's quota; requests that the rules refuse are not charged."""
         context = envelope.context
         try:
             return self._limiter.enter(context.tenant, envelope.use_case, context.caller, proved=bool(proved))
@@ -285,7 +286,7 @@ class Forwarder(grpc.GenericRpcHandler):
             raise FailedError(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from None
 
     async def _ask(self, request: GatewayRequest, attempt: Attempt, method: Method, form: Form) -> Any:
-        """One answer from one replica."""
+        """One attempt at one replica; returns its answer."""
         (backend, connection), code = attempt, None
         try:
             timeout_s = request.remaining_s()
@@ -303,7 +304,7 @@ class Forwarder(grpc.GenericRpcHandler):
             connection.release(code)
 
     async def _hedged(self, request: GatewayRequest, attempt: Attempt, method: Method, form: Form) -> Any:
-        """One answer, from the first replica or, if that is slow or fails, from a second one beside it."""
+        """One attempt, and a second one beside it if the first is slow or fails; returns the first good answer."""
         attempts, (backend, connection) = request.attempts, attempt
         hedge, budget = backend.hedge, backend.budget
         assert hedge is not None  # noqa: S101 (the caller has looked)
@@ -322,7 +323,7 @@ class Forwarder(grpc.GenericRpcHandler):
         return await first_answer(self._ask(request, attempt, method, form), second, hedge.after_s)
 
     def _send(self, request: GatewayRequest, rpc: Any, method: Method, timeout_s: float) -> Any:
-        """Fills in what the model needs, sends, and has a copy sent if one is due; returns the call."""
+        """Fills in the model's configuration, sends, and has the shadow's copy sent if one is due; returns the call."""
         attempts, envelope = request.attempts, request.envelope
         target = attempts.target
         envelope.request_id = attempts.request_id
@@ -341,10 +342,10 @@ class Forwarder(grpc.GenericRpcHandler):
     async def _move_on(
         self, request: GatewayRequest, attempt: Attempt, error: grpc.aio.AioRpcError, *, begun: bool = False
     ) -> None:
-        """Returns, after a pause if one is due, if there is another attempt after this failed one.
+        """Returns, after the pause before a retry, if another attempt follows the failed one.
 
         Raises:
-            FailedError: there is none. If the caller has a part of the answer already (``begun``), there never is.
+            FailedError: none follows, as always if the caller has a part of the answer already (``begun``).
         """
         attempts = request.attempts
         code, details = explained(
@@ -364,10 +365,10 @@ class Forwarder(grpc.GenericRpcHandler):
 
 
 def _claim(request: GatewayRequest) -> str:
-    """The caller that the connection has proved, if it has one, in whose name alone the request may be.
+    """The caller that the connection proves; empty if it proves none. Fills it in if the request names no caller.
 
     Raises:
-        FailedError: it says that it is another's.
+        FailedError: the request names another caller.
     """
     proved = proved_caller(request.context)
     if proved:

@@ -20,12 +20,12 @@ async def first_answer(
 
     Args:
         first: begins at once.
-        second: called with the first one's failure, or with None if it has not answered in time; None again if there
-            is to be no second one.
-        after_s: how long the first is waited for alone, seconds.
+        second: makes the second attempt, given the first one's failure (None if it is slow); returns None if there is
+            none to make.
+        after_s: wait for the first attempt alone, seconds.
 
     Raises:
-        grpc.aio.AioRpcError: both have failed, or the first and there was to be no second; this is the last failure.
+        grpc.aio.AioRpcError: the last failure; every attempt has failed.
     """
     running = {asyncio.create_task(first)}
     try:
@@ -45,7 +45,7 @@ async def first_answer(
 
 
 def _failure(task: asyncio.Task[Any]) -> grpc.aio.AioRpcError | None:
-    """Why an attempt that is done has failed, None if it has not; raises what is no RPC's failure."""
+    """The RPC error of an attempt that is done; None if it succeeded. Other errors are raised."""
     error = task.exception()
     if error is not None and not isinstance(error, grpc.aio.AioRpcError):
         raise error

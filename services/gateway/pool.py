@@ -1,4 +1,4 @@
-"""Channels to the replicas of each routing key; they change under load without a request noticing."""
+"""Connections to the replicas of each routing key; they change under load without failing a request."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ if TYPE_CHECKING:
     from lab.transport import Security
 
 _CONNECT_TIMEOUT_S = 0.5
-_NOTHING_DONE = Policy()
+_NO_POLICY = Policy()
 
 
 class Backend:
-    """The replicas at one set of addresses, taken in turn; gRPC leaves out those that cannot be reached.
+    """All replicas at one set of addresses, over one channel; gRPC balances, and leaves out those it cannot reach.
 
-    Has the methods of :class:`services.gateway.replicas.Replicas` and of one of these, as no request needs to know
-    which it was at.
+    It stands for :class:`services.gateway.replicas.Replicas` and for the connection to one of them.
 
     Attributes:
-        channel: the way there.
-        in_flight: attempts under way; :meth:`take` counts one in, :meth:`release` out.
+        channel: to the replicas.
+        in_flight: attempts in flight; :meth:`take` and :meth:`release` count them.
         budget: None: nothing is retried.
         hedge: None: nothing is hedged.
     """
@@ -43,20 +42,20 @@ class Backend:
         self._idle = asyncio.Event()
 
     def take(self, tried: Collection[object] = ()) -> Backend:
-        """Itself, one attempt more under way to it."""
+        """Itself, with one more attempt in flight."""
         del tried
         self.in_flight += 1
         return self
 
     def release(self, code: grpc.StatusCode | None = None) -> None:
-        """An attempt is done."""
+        """Counts an attempt out."""
         del code
         self.in_flight -= 1
         if not self.in_flight:
             self._idle.set()
 
     async def leave(self) -> None:
-        """Gives the way back once nobody uses it; nobody begins to once another backend has taken its place."""
+        """Gives the channel back once no attempt is in flight; called when no further one can begin."""
         while self.in_flight:
             self._idle.clear()
             await self._idle.wait()
@@ -64,21 +63,21 @@ class Backend:
 
 
 Connection = Backend | Replica
-"""Where an attempt goes: ``channel`` leads there, and ``release`` says that it is done, and how it went."""
+"""Where an attempt goes: sent over its ``channel``, counted out, with the status, by its ``release``."""
 
 
 class Pool:
-    """Where the replicas of each routing key are. Keys with the same replicas and no policy share a channel."""
+    """Connections by routing key. Keys with the same replicas and no policy share a channel."""
 
     def __init__(self, security: Security | None = None) -> None:
         self._channels = ChannelPool(security)
         self._by_key: dict[str, Backend | Replicas] = {}
         self._by_addresses: dict[tuple[str, tuple[str, ...]], Backend] = {}
-        self._treated: dict[str, Replicas] = {}
+        self._with_policy: dict[str, Replicas] = {}
         self._leaving: set[asyncio.Task[None]] = set()
 
     def backend(self, routing_key: str) -> Backend | Replicas | None:
-        """Where requests with this key go; None if it has no replica."""
+        """Replicas of a routing key; None if it has none."""
         return self._by_key.get(routing_key)
 
     async def put_in_force(
@@ -88,16 +87,16 @@ class Pool:
         standby: Mapping[str, tuple[str, ...]] | None = None,
         clusters: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
-        """Connects to what is new, then swaps, then leaves what is no longer used. To be called by one at a time.
+        """Connects to new replicas, then swaps, then leaves the unused ones. Calls must not overlap.
 
         Args:
             endpoints: by routing key, ``ip:port`` of each replica.
-            policies: by routing key, of those that have one.
-            standby: by routing key, of those that have any, ``ip:port`` of each replica that stands in.
-            clusters: by routing key, the model clusters that these are of, and nobody else is accepted there.
+            policies: by routing key; keys without one are left out.
+            standby: by routing key, ``ip:port`` of each replica of the failover cluster.
+            clusters: by routing key, the model clusters of endpoints and standby, which the replicas must prove.
         """
         standby, clusters = standby or {}, clusters or {}
-        policies = {**dict.fromkeys(standby, _NOTHING_DONE), **(policies or {})}
+        policies = {**dict.fromkeys(standby, _NO_POLICY), **(policies or {})}
         all_wanted = {
             key: tuple(sorted(addresses)) for key, addresses in endpoints.items() if addresses or key in standby
         }
@@ -107,41 +106,41 @@ class Pool:
             (peer, addresses): Backend(addresses, self._channels, peer)
             for peer, addresses in set(wanted.values()) - set(self._by_addresses)
         }
-        treated = {
+        with_policy = {
             key: before
-            if (before := self._treated.get(key)) is not None and before.policy == policies[key]
+            if (before := self._with_policy.get(key)) is not None and before.policy == policies[key]
             else Replicas(policies[key], self._channels)
             for key in all_wanted
             if key in policies
         }
         connecting = [
             group.connect(all_wanted[key], standby.get(key, ()), _CONNECT_TIMEOUT_S, *peers[key])
-            for key, group in treated.items()
+            for key, group in with_policy.items()
         ]
         _, replicas = await asyncio.gather(
             asyncio.gather(*(backend.channel.try_connect(_CONNECT_TIMEOUT_S) for backend in new.values())),
             asyncio.gather(*connecting),
         )
-        gone: list[Connection] = []
-        for group, each in zip(treated.values(), replicas, strict=True):
-            gone += group.put_in_force(each)
-        for key, group in self._treated.items():
-            if group is not treated.get(key):
-                gone += group.all()
+        leaving: list[Connection] = []
+        for group, each in zip(with_policy.values(), replicas, strict=True):
+            leaving += group.put_in_force(each)
+        for key, group in self._with_policy.items():
+            if group is not with_policy.get(key):
+                leaving += group.all()
         backends = {place: (new.get(place) or self._by_addresses[place]) for place in wanted.values()}
-        gone += [backend for place, backend in self._by_addresses.items() if place not in backends]
-        self._by_addresses, self._treated = backends, treated
-        self._by_key = {**{key: backends[place] for key, place in wanted.items()}, **treated}
-        for connection in gone:
+        leaving += [backend for place, backend in self._by_addresses.items() if place not in backends]
+        self._by_addresses, self._with_policy = backends, with_policy
+        self._by_key = {**{key: backends[place] for key, place in wanted.items()}, **with_policy}
+        for connection in leaving:
             task = asyncio.create_task(connection.leave())
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
 
     async def close(self) -> None:
-        """Closes everything at once."""
+        """Closes all connections at once."""
         for task in self._leaving:
             task.cancel()
-        for group in self._treated.values():
+        for group in self._with_policy.values():
             for each in group.all():
                 each.stop()
         await self._channels.close()

@@ -1,6 +1,6 @@
-"""The replicas of one routing key, each by itself: for keys whose use cases say what is to be done if some fail.
+"""The replicas of one routing key, each over its own channel: for use cases with resilience settings.
 
-Others share a channel over which gRPC balances (``pool``), which costs less and knows nothing of failures.
+Keys without settings share a channel over which gRPC balances (see ``pool``), which costs less.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _CHECK_REQUEST = health_pb2.HealthCheckRequest().SerializeToString()
-# What Envoy counts as a server's error.
+# Statuses that Envoy's outlier detection counts as failures of a replica.
 _FAILURES = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -36,32 +36,32 @@ _FAILURES = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     }
 )
-# Envoy's share of a replica that has just come.
+# Share of a new replica at the beginning of its slow start, as Envoy's.
 _FIRST_SHARE = 0.1
 
 
 MODEL = "model"
-"""Who must be at a replica's address, if nothing more is known of it."""
+"""Role that a replica must prove, where its cluster is not known."""
 
 
 def peer_of(cluster: str) -> str:
-    """Who must be there, of a model cluster by its name."""
+    """Identity that the replicas of a model cluster must prove; any model's if ``cluster`` is empty."""
     return f"{MODEL}/{cluster}" if cluster else MODEL
 
 
 class FullError(Exception):
-    """The breaker's bound is reached; the message says which."""
+    """The circuit breaker's bound is reached; the message names it."""
 
 
 class Replica:
-    """One replica, and the way to it.
+    """One replica, and the channel to it.
 
     Attributes:
-        channel: the way there.
-        peer: who must be there.
-        in_flight: attempts under way.
-        since: when it came, as by :func:`time.monotonic`; 0 for those that were there from the beginning.
-        stands_in: whether it is for while none of the others can answer.
+        channel: to the replica.
+        peer: identity that it must prove.
+        in_flight: attempts in flight.
+        since: when it joined, by :func:`time.monotonic`; 0 for the replicas of the first update.
+        is_standby: whether it gets requests only while no other replica can answer.
     """
 
     def __init__(self, address: str, group: Replicas, channels: ChannelPool, peer: str = MODEL) -> None:
@@ -69,31 +69,31 @@ class Replica:
         self.peer = peer
         self.in_flight = 0
         self.since = 0.0
-        self.stands_in = False
+        self.is_standby = False
         self._group = group
         self._give_back = partial(channels.give_back, (address,), peer)
         self._failures = 0
-        self._out_until = 0.0
+        self._ejected_until = 0.0
         self._healthy = True
         self._idle = asyncio.Event()
         health = group.policy.health
-        self._asking = asyncio.create_task(self._ask(health)) if health is not None else None
+        self._probe = asyncio.create_task(self._probe_for_ever(health)) if health is not None else None
 
     @property
     def healthy(self) -> bool:
-        """Whether it says that it serves, if it is asked, and can be reached."""
+        """Whether its channel is connected, and it reports SERVING if the policy has health checks."""
         return self._healthy and self.channel.reachable
 
     def ejected(self, now: float) -> bool:
-        """Whether it has failed too often of late."""
-        return now < self._out_until
+        """Whether outlier detection has taken it out."""
+        return now < self._ejected_until
 
     def share(self, now: float, slow_start_s: float) -> float:
-        """Of its full share of requests, what it is to get by now."""
+        """Part of its full share of requests that it gets during slow start, above 0 to 1."""
         return min(1.0, max(_FIRST_SHARE, (now - self.since) / slow_start_s)) if slow_start_s else 1.0
 
     def release(self, code: grpc.StatusCode | None = None) -> None:
-        """An attempt is done, with this status; None if it was broken off, which says nothing about the replica."""
+        """Counts an attempt out, with its status; None if it was cancelled, which says nothing about the replica."""
         self.in_flight -= 1
         self._group.budget.in_flight -= 1
         if not self.in_flight:
@@ -107,9 +107,9 @@ class Replica:
         self._failures += 1
         if self._failures >= outliers.errors and self._group.may_eject_one():
             self._failures = 0
-            self._out_until = time.monotonic() + outliers.eject_s
+            self._ejected_until = time.monotonic() + outliers.eject_s
 
-    async def _ask(self, health: Health) -> None:
+    async def _probe_for_ever(self, health: Health) -> None:
         rpc = self.channel.raw(_CHECK)
         failures = 0
         while True:
@@ -124,7 +124,7 @@ class Replica:
             await asyncio.sleep(health.every_s)
 
     async def leave(self) -> None:
-        """Gives the way there back once nobody uses it."""
+        """Gives the channel back once no attempt is in flight."""
         self.stop()
         while self.in_flight:
             self._idle.clear()
@@ -132,17 +132,17 @@ class Replica:
         self._give_back()
 
     def stop(self) -> None:
-        """Asks it no longer how it is."""
-        if self._asking is not None:
-            self._asking.cancel()
+        """Ends the health checks."""
+        if self._probe is not None:
+            self._probe.cancel()
 
 
 class Replicas:
     """A routing key's replicas under one policy.
 
     Attributes:
-        policy: what is done about those that fail.
-        budget: grants retries and hedges, and counts the attempts in flight to all of them.
+        policy: retries, hedging, outlier detection and so on.
+        budget: grants retries and hedges, and counts the attempts in flight to all replicas.
     """
 
     def __init__(self, policy: Policy, channels: ChannelPool) -> None:
@@ -154,25 +154,25 @@ class Replicas:
 
     @property
     def hedge(self) -> Hedge | None:
-        """Whether a second attempt is made beside a slow first one, and when."""
+        """When a second attempt is made beside a slow first one; None if never."""
         return self.policy.hedge
 
     def take(self, tried: Collection[object] = ()) -> Replica | None:
-        """The replica whose turn it is, one attempt more under way to it; None if none is healthy.
+        """The replica whose turn it is, with one more attempt in flight; None if none is healthy.
 
         Args:
-            tried: those that the request has been at, which are taken if there is no other.
+            tried: replicas that the request was sent to before; chosen only if there is no other.
 
         Raises:
-            FullError: as much is under way as may be.
+            FullError: the circuit breaker's bound is reached.
         """
         breaker = self.policy.breaker
         if breaker is not None and breaker.requests and self.budget.in_flight >= breaker.requests:
-            raise FullError(f"{breaker.requests} requests are under way, its breaker's bound; try again later")
+            raise FullError(f"{breaker.requests} requests are in flight, its circuit breaker's bound; try again later")
         now = time.monotonic()
         usable = [each for each in self._by_address.values() if each.healthy and not each.ejected(now)]
-        # All that there are if none stands in for another, or if none of the others is left.
-        usable = [each for each in usable if not each.stands_in] or usable
+        # Standbys only while no other is left.
+        usable = [each for each in usable if not each.is_standby] or usable
         others = [each for each in usable if each not in tried] if tried else usable
         taken = self._next(others or usable, now)
         if taken is not None:
@@ -190,10 +190,10 @@ class Replicas:
         return usable[self._turn % len(usable)]
 
     def may_eject_one(self) -> bool:
-        """Whether one more replica may be out."""
+        """Whether outlier detection may take one more replica out."""
         now, outliers = time.monotonic(), self.policy.outliers
-        out = 1 + sum(each.ejected(now) for each in self._by_address.values())
-        return outliers is not None and out * 100 <= outliers.at_most * len(self._by_address)
+        ejected = 1 + sum(each.ejected(now) for each in self._by_address.values())
+        return outliers is not None and ejected * 100 <= outliers.at_most * len(self._by_address)
 
     async def connect(
         self,
@@ -203,16 +203,16 @@ class Replicas:
         peer: str = MODEL,
         standby_peer: str = MODEL,
     ) -> dict[str, Replica]:
-        """Ways to all of these: those that there are, and new ones that are connected, if they can be in time."""
+        """Replicas at all these addresses: the known ones, and new ones, connected if that is possible in time."""
         known = self._by_address
         wanted: dict[str, Replica] = {}
         for address in (*addresses, *standby):
-            stands_in = address in standby and address not in addresses
-            its = standby_peer if stands_in else peer
+            is_standby = address in standby and address not in addresses
+            wanted_peer = standby_peer if is_standby else peer
             before = known.get(address)
-            is_known = before is not None and before.peer == its
-            each = before if before is not None and is_known else Replica(address, self, self._channels, its)
-            each.stands_in = stands_in
+            is_known = before is not None and before.peer == wanted_peer
+            each = before if before is not None and is_known else Replica(address, self, self._channels, wanted_peer)
+            each.is_standby = is_standby
             wanted[address] = each
         new = [each for address, each in wanted.items() if each is not known.get(address)]
         if known:
@@ -222,11 +222,11 @@ class Replicas:
         return wanted
 
     def put_in_force(self, replicas: dict[str, Replica]) -> list[Replica]:
-        """These get requests from now on; returns those that do no longer."""
+        """Sends to these replicas from now on; returns those that get no requests any more."""
         gone = [each for address, each in self._by_address.items() if each is not replicas.get(address)]
         self._by_address = replicas
         return gone
 
     def all(self) -> list[Replica]:
-        """All that there are."""
+        """All replicas."""
         return list(self._by_address.values())

@@ -51,15 +51,15 @@ class FailedError(Exception):
 
 
 class GatewayRequest:
-    """Made once a request, so it holds what is needed and nothing else.
+    """A received request and its state; made once a request, so it is small.
 
     Attributes:
         message: the parsed part of the request; at least the envelope.
         payload: the part that is not parsed, which precedes the envelope on the way to the model; empty if all is.
         context: the RPC's.
         envelope: of the message.
-        attempts: how far it has come.
-        quota: its tenant's, to be given back at the end; None until the request is admitted.
+        attempts: state machine of its attempts.
+        quota: its tenant's, which the request leaves at its end; None until it is admitted.
     """
 
     __slots__ = ("attempts", "context", "envelope", "message", "payload", "quota")

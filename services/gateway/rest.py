@@ -1,6 +1,6 @@
 """The gateway by REST: ``POST /v1/use-cases/{use_case}:call`` with the JSON of that use case's API.
 
-It is transcoded here: the model is asked by gRPC, whoever asks the gateway by what.
+Requests are transcoded here: models are always called by gRPC.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ANY_API = next(iter(APIS.values()))
 
 
 def rest_of(forwarder: Forwarder, ready: Callable[[], Awaitable[bool]], guard: Guard | None = None) -> Rest:
-    """What answers a gateway's HTTP requests; see :class:`models.rest.Rest`."""
+    """Handler of a gateway's HTTP requests; see :class:`models.rest.Rest`."""
 
     def find(path: str) -> Resource | None:
         use_case = path.removeprefix(PREFIX).removesuffix(SUFFIX)

@@ -1,7 +1,7 @@
-"""Tenants' limits at one gateway replica: a token bucket and a count of requests under way for each.
+"""Tenants' quotas at one gateway replica: a token bucket and a count of requests in flight for each tenant.
 
-Nothing is asked of anybody else: each replica grants its share of a limit, see docs/decisions. A request costs the
-same however many tenants there are, and the memory is bounded however many names callers think of.
+Replicas do not coordinate: each grants its share of a limit, see docs/decisions. Cost per request does not depend on
+the number of tenants, and memory is bounded, however many names callers make up.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _UNLIMITED = Limit()
-_ROUNDING = 1e-9  # what is earned in ten tenths of a second is one, whatever binary fractions say
+_ROUNDING = 1e-9  # ten times the tokens of a tenth of a second are to make one, despite binary fractions
 
 
 class OverLimitError(Exception):
-    """The tenant has had its share; the message names tenant, use case, limit and value."""
+    """The tenant's quota is used up; the message names tenant, use case, limit and value."""
 
 
 class NotItsTenantError(Exception):
-    """The caller may not name this tenant; the message says who may."""
+    """The caller may not name this tenant; the message lists those who may."""
 
 
 class TenantQuota:
-    """What one tenant has left.
+    """What one tenant has left at this replica.
 
     Attributes:
-        entry: its name in the route table's ``tenants``.
+        entry: name of its entry in the route table's ``tenants``.
         limit: of all replicas together.
-        share: of this one.
-        in_flight: requests under way.
+        share: this replica's part of the limit.
+        in_flight: requests in flight.
     """
 
     __slots__ = ("_at", "_tokens", "entry", "in_flight", "limit", "share")
@@ -47,40 +47,40 @@ class TenantQuota:
         self._tokens, self._at = float(share.burst), now
 
     def change(self, entry: str, limit: Limit, share: Limit, now: float) -> None:
-        """Goes by another limit from now on. What was used under the old one stays used."""
-        self._earn(now)
+        """Applies another limit from now on; tokens that are used stay used."""
+        self._refill(now)
         had_rate = self.share.rate is not None
         self.entry, self.limit, self.share = entry, limit, share
         self._tokens = min(self._tokens, share.burst) if had_rate else float(share.burst)
 
     def is_as_new(self, now: float) -> bool:
-        """Whether nobody could tell it from a new one."""
-        self._earn(now)
+        """Whether it equals a new one, so that it can be forgotten."""
+        self._refill(now)
         return not self.in_flight and self._tokens >= self.share.burst
 
     def wait_s(self, now: float) -> float:
-        """Takes one request's worth and returns 0, or the seconds until there is one."""
+        """Takes a token and returns 0, or returns the seconds until there is one."""
         rate = self.share.rate
         if rate is None:
             return 0.0
-        self._earn(now)
+        self._refill(now)
         if self._tokens < 1 - _ROUNDING:
             return (1 - self._tokens) / rate
         self._tokens = max(0.0, self._tokens - 1)
         return 0.0
 
-    def _earn(self, now: float) -> None:
+    def _refill(self, now: float) -> None:
         if self.share.rate is not None:
             self._tokens = min(float(self.share.burst), self._tokens + (now - self._at) * self.share.rate)
         self._at = now
 
 
 class Limiter:
-    """Lets requests in and out.
+    """Admits requests while their tenants' quotas last.
 
     Args:
-        replicas: how many gateways share what a tenant is granted.
-        clock: seconds, never going back.
+        replicas: number of gateways among which each limit is divided.
+        clock: monotonic, seconds.
         most_unnamed: see :data:`lab.routing.limits.MOST_UNNAMED`.
     """
 
@@ -90,20 +90,20 @@ class Limiter:
         self._replicas, self._clock, self._most_unnamed = replicas, clock, most_unnamed
         self._limits: Mapping[str, Limit] = {}
         self._named: dict[str, TenantQuota] = {}
-        # Of tenants that anybody may name, by who has named them: no more than there are certificates.
+        # Of tenants that every caller may name, by tenant and caller: no more than there are certificates.
         self._claimed: dict[tuple[str, str], TenantQuota] = {}
-        # By when each was last asked for, oldest first.
+        # Least recently used first.
         self._unnamed: OrderedDict[str, TenantQuota] = OrderedDict()
         self._unlimited = TenantQuota("", _UNLIMITED, _UNLIMITED, 0.0)
         self._beyond = self._unlimited
 
     @property
     def known(self) -> int:
-        """Number of tenants that have a quota."""
+        """Number of quotas held."""
         return len(self._named) + len(self._claimed) + len(self._unnamed)
 
     def put_in_force(self, limits: Mapping[str, Limit]) -> None:
-        """Goes by these limits from now on; what tenants have under way, and have used, counts on."""
+        """Applies these limits from now on; requests in flight and used tokens keep counting."""
         if limits == self._limits:
             return
         before = {**self._unnamed, **self._named}
@@ -125,19 +125,19 @@ class Limiter:
                     self._unnamed[tenant] = self._changed(quota, DEFAULT)
 
     def enter(self, tenant: str, use_case: str, caller: str = "", *, proved: bool = False) -> TenantQuota:
-        """Lets a request in, which must leave again.
+        """Charges a request to its tenant's quota, which is to be given to :meth:`leave` at the request's end.
 
         Args:
-            tenant: that the request names.
-            use_case: that it is for.
-            caller: who sends it.
-            proved: whether that is certain. A tenant that anybody may name is then no more than the caller's own word,
-                and uses nothing up that is another caller's: each has a quota of its own for it. For all names
-                without an entry it has one quota: it gains nothing by making names up.
+            tenant: named by the request.
+            use_case: of the request.
+            caller: sender of the request.
+            proved: whether the caller's identity is proved. Then each caller has a quota of its own for a tenant that
+                every caller may name, so that it cannot use up another's; and one quota for all tenants without an
+                entry, so that it gains nothing by making names up.
 
         Raises:
             NotItsTenantError: the caller may not name this tenant.
-            OverLimitError: the tenant has had its share.
+            OverLimitError: the quota is used up.
         """
         limit = self._limits.get(tenant)
         if limit is not None and limit.callers and caller not in limit.callers:
@@ -150,7 +150,7 @@ class Limiter:
         concurrent = quota.share.concurrent
         if concurrent is not None and quota.in_flight >= concurrent:
             raise OverLimitError(
-                f"{_who(tenant, use_case, claims)} has {quota.in_flight} under way; its limit of concurrent requests "
+                f"{_who(tenant, use_case, claims)} has {quota.in_flight} in flight; its limit of concurrent requests "
                 f"is {quota.limit.concurrent}{self._of_which(concurrent)}: tenants.{quota.entry}.concurrent of the "
                 f"route table"
             )
@@ -164,11 +164,11 @@ class Limiter:
         return quota
 
     def leave(self, quota: TenantQuota) -> None:
-        """Lets a request out."""
+        """Counts a request out."""
         quota.in_flight -= 1
 
     def _quota(self, tenant: str, claims: str) -> TenantQuota:
-        """The tenant's, or, if this caller does no more than claim to ask for it, that caller's."""
+        """The tenant's quota, or the caller's own if it only claims to act for the tenant."""
         named = self._named.get(tenant)
         if not claims or named is None:
             return named or self._unnamed_quota(f"/{claims}" if claims else tenant)
@@ -187,7 +187,7 @@ class Limiter:
         if len(self._unnamed) >= self._most_unnamed:
             oldest, its = next(iter(self._unnamed.items()))
             if not its.is_as_new(self._clock()):
-                # Forgetting it would forgive it. Another is looked at next time.
+                # Forgetting it would refill it. The next newcomer looks at another one.
                 self._unnamed.move_to_end(oldest)
                 return self._beyond
             del self._unnamed[oldest]
@@ -207,5 +207,5 @@ class Limiter:
 
 
 def _who(tenant: str, use_case: str, claims: str) -> str:
-    who = f"tenant {shown(tenant)}" if tenant else "who names no tenant"
+    who = f"tenant {shown(tenant)}" if tenant else "a request without a tenant"
     return f"{use_case}: {claims} for {who}" if claims and tenant else f"{use_case}: {claims or who}"

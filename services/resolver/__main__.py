@@ -26,18 +26,20 @@ _log = logging.getLogger("services.resolver")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m services.resolver", description="Answers where requests go.")
+    parser = argparse.ArgumentParser(prog="python -m services.resolver", description="Decides where requests go.")
     parser.add_argument("--name", required=True, help="this process's name at the control plane")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
+    parser.add_argument("--control-plane", required=True, help="host:port of the control plane; several with commas")
+    parser.add_argument("--owner", help="caller that it runs beside and resolves for [default: callers share it]")
     parser.add_argument(
-        "--control-plane", required=True, help="host:port of the control plane; of several all, with commas between"
+        "--lease-ttl", type=float, default=30.0, help="time for which a decision may be reused, seconds [%(default)g]"
     )
-    parser.add_argument("--owner", help="the caller that it stands beside and speaks for; none if callers share it")
-    parser.add_argument("--lease-ttl", type=float, default=30.0, help="seconds that a decision may be reused [30]")
     parser.add_argument(
-        "--max-stale", type=float, default=300.0, help="seconds, while the resolver cannot be reached [300]"
+        "--max-stale", type=float, default=300.0, help="the same while the resolver cannot be reached [%(default)g]"
     )
-    parser.add_argument("--access-log", type=Path, help="file that gets a line of JSON a question; none if left out")
+    parser.add_argument(
+        "--access-log", type=Path, help="file for the access log, one line of JSON a question [default: none]"
+    )
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
-"""One line of JSON a question that a resolver was asked.
+"""The resolver's access log: one line of JSON a question.
 
-A lease answers most requests, and who joins a question under way asks none: most requests leave no line here.
+Leases answer most requests, and requests share questions in flight: most requests leave no line here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,6 @@ def described(
     headers: Mapping[str, str], request: resolver_pb2.ResolveRequest, decision: resolver_pb2.Decision | None
 ) -> tuple[object, ...]:
     """Values of the fields before ``status``."""
-    told = decision or resolver_pb2.Decision()
-    asked = (headers.get(REQUEST_ID, ""), request.use_case, request.context.caller)
-    return (*asked, told.rule, told.routing_key, told.revision)
+    answer = decision or resolver_pb2.Decision()
+    question = (headers.get(REQUEST_ID, ""), request.use_case, request.context.caller)
+    return (*question, answer.rule, answer.routing_key, answer.revision)

@@ -28,14 +28,13 @@ if TYPE_CHECKING:
 
 
 class Resolver(resolver_pb2_grpc.ResolverServicer):
-    """Answers from memory; nothing here waits for anybody.
+    """Answers from memory, without asking another process.
 
     Args:
-        name: this resolver's, for its messages.
-        owner: the caller that it stands beside and speaks for; None where callers share it, and each request says
-            who asks.
+        name: this resolver's, for messages.
+        owner: caller that it runs beside and resolves for; None where callers share it, and requests name theirs.
         lease_ttl_s: for how long a decision may be reused, seconds.
-        max_stale_s: for how long while this resolver cannot be reached, seconds.
+        max_stale_s: the same while this resolver cannot be reached, seconds.
     """
 
     def __init__(self, *, name: str, owner: str | None, lease_ttl_s: float, max_stale_s: float) -> None:
@@ -46,14 +45,14 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         self._watchers = Watchers()
 
     async def put_in_force(self, rules: RuleSet) -> None:
-        """Answers by these rules from now on; returns once no watcher can use an older decision."""
+        """Answers by these rules from now on; returns once no watching client can use an older decision."""
         before = self._decisions.revision
         self._decisions = DecisionCache(rules.router, self._build)
         if rules.router.revision != before:
-            await self._watchers.tell(rules.router.revision)
+            await self._watchers.announce(rules.router.revision)
 
     async def Resolve(self, request: resolver_pb2.ResolveRequest, context: _ResolveContext) -> resolver_pb2.Decision:  # noqa: N802 (gRPC's name)
-        """Where a request is to go."""
+        """Decides where a request goes."""
         decisions = self._decisions
         if not decisions.revision:
             reason = f"use case {request.use_case!r}: resolver {self._name} has no rules yet"
@@ -74,7 +73,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
     async def Watch(  # noqa: N802 (gRPC's name)
         self, request_iterator: AsyncIterator[resolver_pb2.WatchRequest], context: _WatchContext
     ) -> AsyncIterator[resolver_pb2.WatchResponse]:
-        """Every revision that ends leases."""
+        """Announces each new revision, which ends the leases of earlier ones."""
         if reason := self._why_not({}, proved_caller(context)):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
         try:
@@ -84,17 +83,18 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             await context.abort(grpc.StatusCode.ABORTED, str(error))
 
     def _why_not(self, fields: dict[str, str], proved: str) -> str:
-        """Why this cannot be asked in that caller's name, which is filled in if it is missing; empty if it can."""
+        """Why a request in this caller's name is refused; empty if it is not. A missing name is filled in."""
         if self._owner is not None and proved not in ("", self._owner):
-            return f"resolver {self._name} speaks for {self._owner}, not for you, who are {proved}"
-        speaks_for = self._owner or proved
-        if not speaks_for or fields.setdefault("caller", speaks_for) == speaks_for:
+            return f"resolver {self._name} is for caller {self._owner} only; you are {proved}"
+        caller = self._owner or proved
+        if not caller or fields.setdefault("caller", caller) == caller:
             return ""
-        who = f"resolver {self._name} speaks" if self._owner else f"you are {proved} and speak"
-        return f"{who} for {speaks_for}, not for caller {fields['caller']!r}"
+        if self._owner:
+            return f"resolver {self._name} is for caller {caller} only, not for {fields['caller']!r}"
+        return f"you are {proved}, and may not ask as caller {fields['caller']!r}"
 
     def close(self) -> None:
-        """Ends the watchers' streams, which would never end by themselves."""
+        """Ends the watchers' streams, which would never end otherwise."""
         self._watchers.close()
 
     def _build(self, choice: Choice) -> resolver_pb2.Decision:
@@ -121,7 +121,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
 
 
 def _headers(policy: Policy | None) -> Iterator[tuple[str, str]]:
-    """What an Envoy must be told with each request."""
+    """Headers for an Envoy that each request carries."""
     if policy is not None and policy.retries is not None and policy.retries.per_try_s:
         yield headers.PER_TRY, _milliseconds(policy.retries.per_try_s)
     if policy is not None and policy.hedge is not None:
@@ -129,7 +129,7 @@ def _headers(policy: Policy | None) -> Iterator[tuple[str, str]]:
 
 
 def _milliseconds(seconds: float) -> str:
-    """Whole ones, as Envoy takes no others; one at least, as it takes none for no limit."""
+    """Whole milliseconds, which is all that Envoy takes; at least one, as 0 means no limit to it."""
     return str(max(1, round(seconds * 1_000)))
 
 

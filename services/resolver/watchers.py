@@ -1,4 +1,4 @@
-"""The holders of leases that listen for revisions, and how far each has come."""
+"""Clients that watch the resolver's revision, and which revision each has acknowledged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True, eq=False)
 class _Watcher:
-    """One connected holder of leases.
+    """One watching client.
 
     Attributes:
-        sent: latest revision that it was told.
-        acknowledged: latest of those that it has said to hold nothing older than.
-        ended: why its stream is to end, empty if it left by itself; None while it goes on.
+        sent: latest revision announced to it.
+        acknowledged: latest revision that it has acknowledged: it holds no lease of an earlier one.
+        ended: why its stream ends, empty if the client left; None while it is open.
         wake: set when one of these may have changed.
     """
 
@@ -34,21 +34,21 @@ class _Watcher:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def end(self, reason: str = "") -> None:
-        """Its stream ends as soon as it gets to run."""
+        """Ends its stream at the next opportunity."""
         self.ended = reason
         self.wake.set()
 
 
 class WatcherLateError(Exception):
-    """The watcher did not acknowledge a revision in time; its stream is to be closed with this reason."""
+    """The watcher did not acknowledge a revision in time; its stream is closed with this reason."""
 
 
 class Watchers:
     """All connected watchers.
 
     Args:
-        answer_within_s: who has not acknowledged a revision after so many seconds is cut off: then it knows that its
-            leases are no longer watched over, and nobody waits for it.
+        answer_within_s: time for acknowledging a revision, seconds. A watcher that is late is disconnected: it then
+            treats its leases as stale, and convergence does not wait for it.
     """
 
     def __init__(self, answer_within_s: float = ANSWER_WITHIN_S) -> None:
@@ -61,8 +61,8 @@ class Watchers:
     def __len__(self) -> int:
         return len(self._connected)
 
-    async def tell(self, revision: int) -> None:
-        """Tells everybody, and returns once nobody can still use an older revision."""
+    async def announce(self, revision: int) -> None:
+        """Sends a revision to all; returns once no watcher can use an earlier one any more."""
         self._revision = revision
         for watcher in self._connected:
             watcher.wake.set()
@@ -74,17 +74,17 @@ class Watchers:
         except TimeoutError:
             for watcher in self._behind():
                 reason = f"revision {revision} not acknowledged within {self._answer_within_s:g} s"
-                _log.warning("a watcher is cut off: %s", reason)
+                _log.warning("watcher disconnected: %s", reason)
                 self._leave(watcher)
                 watcher.end(reason)
 
     async def serve(
         self, requests: AsyncIterator[resolver_pb2.WatchRequest]
     ) -> AsyncIterator[resolver_pb2.WatchResponse]:
-        """One watcher's stream.
+        """One watcher's stream: yields each revision to announce.
 
         Raises:
-            WatcherLateError: it was cut off.
+            WatcherLateError: the watcher acknowledged a revision too late.
         """
         watcher = _Watcher()
         self._connected.add(watcher)
@@ -118,7 +118,7 @@ class Watchers:
 
     async def _listen(self, watcher: _Watcher, requests: AsyncIterator[resolver_pb2.WatchRequest]) -> None:
         async for request in requests:
-            # What it says to hold before it was told anything may stem from another life of this resolver.
+            # A revision before the first announcement may stem from an earlier process of this resolver.
             if request.revision == watcher.sent:
                 watcher.acknowledged = request.revision
                 self._progress.set()

@@ -256,9 +256,9 @@ def test_a_resolver_answers_none_but_its_caller(lab: Lab) -> None:
             return resolver_pb2_grpc.ResolverStub(channel).Resolve(message, timeout=DEADLINE_S)
 
     for unit, claimed, use_case, why in (
-        ("search", "search", "SearchRanking", "speaks for homepage, not for you, who are search"),
-        ("search", "homepage", "ContinueWatchingRanking", "speaks for homepage, not for you, who are search"),
-        ("homepage", "search", "SearchRanking", "speaks for homepage, not for caller 'search'"),
+        ("search", "search", "SearchRanking", "is for caller homepage only; you are search"),
+        ("search", "homepage", "ContinueWatchingRanking", "is for caller homepage only; you are search"),
+        ("homepage", "search", "SearchRanking", "is for caller homepage only, not for 'search'"),
         ("homepage", "", "SearchRanking", "homepage"),
     ):
         code, reason = refusal(lambda: resolve(unit, claimed, use_case))  # noqa: B023 (called at once)

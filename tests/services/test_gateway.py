@@ -125,7 +125,7 @@ async def test_a_header_that_is_no_envelope_is_an_invalid_argument(control_plane
     async with gateway_up(control_plane.address) as address, open_channel(address) as channel:
         metadata = (("x-envelope-bin", b"\xff"),)
         code, message = await refused(channel.unary_unary("/ranking.v1.Ranking/Rank")(b"", metadata=metadata))
-        assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, "x-envelope-bin: is no serving.v1.Envelope")
+        assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, "x-envelope-bin: not a serving.v1.Envelope")
         stream = channel.unary_stream("/ranking.v1.Ranking/RankStream")(b"", metadata=metadata)
         assert (await refused(anext(aiter(stream))))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -309,7 +309,7 @@ async def test_a_shadow_that_never_answers_delays_nobody_and_holds_no_more_than_
             assert dict(await call.trailing_metadata())["x-shadow-key"] == "rows.v2"
         await eventually("the copies have come", lambda: len(shadow.seen), until=lambda seen: seen == 3)
         assert ["r0", "r1", "r2"] == [envelope.request_id for envelope, _ in shadow.seen]
-    assert "a shadow copy is dropped, the 1. so far: 3 copies are under way already" in caplog.text
+    assert "shadow copy dropped (1 so far): 3 copies are in flight already" in caplog.text
 
 
 async def test_a_shadow_that_is_dead_or_fails_changes_no_answer(

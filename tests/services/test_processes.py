@@ -246,7 +246,7 @@ async def test_a_frozen_control_plane_is_noticed_and_found_again() -> None:
         async with resolver(plane) as process:
             await process.hears("revision 1 in force")
             child.send_signal(signal.SIGSTOP)
-            await process.hears("control plane .* lost, revision 1 serves on: .*")
+            await process.hears("control plane .* lost, revision 1 stays in force: .*")
             process.said.clear()
             child.send_signal(signal.SIGCONT)
             await process.hears("control plane .* reached")

@@ -91,7 +91,7 @@ async def test_a_resolver_beside_a_caller_speaks_for_nobody_else(control_plane: 
         code, message = await refused(resolver, question("HomepageRows", caller="search"))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert "HomepageRows" in message
-        assert "speaks for homepage, not for caller 'search'" in message
+        assert "is for caller homepage only, not for 'search'" in message
 
 
 async def test_a_shared_resolver_believes_the_request(control_plane: ControlPlane) -> None:

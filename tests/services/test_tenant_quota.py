@@ -31,7 +31,7 @@ RATE = (
     "ask again in {ms} ms"
 )
 CONCURRENT = (
-    "Rows: tenant 'ads' has 1 under way; its limit of concurrent requests is 2, 1 of them at each of 2 gateways: "
+    "Rows: tenant 'ads' has 1 in flight; its limit of concurrent requests is 2, 1 of them at each of 2 gateways: "
     "tenants.ads.concurrent of the route table"
 )
 
@@ -294,7 +294,7 @@ async def test_whoever_leaves_early_gives_its_place_back(
         waiting = asyncio.create_task(outcome_of(client, "noisy", stream=stream))
         await begun.wait()
         message = await outcome_of(client, "noisy", stream=stream)
-        assert "tenant 'noisy' has 1 under way; its limit of concurrent requests is 2" in message
+        assert "tenant 'noisy' has 1 in flight; its limit of concurrent requests is 2" in message
 
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

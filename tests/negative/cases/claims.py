@@ -312,7 +312,7 @@ CLAIMS = (
         "mesh",
         "homepage-resolver",
         _DENIED,
-        "speaks for homepage, not for caller 'search'",
+        "is for caller homepage only, not for 'search'",
         _asks_resolver("homepage", THEIRS, "search"),
     ),
     Case(
@@ -320,7 +320,7 @@ CLAIMS = (
         "mesh",
         "homepage-resolver",
         _DENIED,
-        "speaks for homepage, not for you, who are search",
+        "is for caller homepage only; you are search",
         _asks_resolver("search", OURS, ""),
     ),
     Case(
