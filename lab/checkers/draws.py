@@ -1,4 +1,4 @@
-"""The splits and experiments of a route table, and a way to ask the plain interpreter which of them a request meets."""
+"""Lists the splits and experiments of a route table, and finds the one that decides a request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Draw:
-    """A rule that draws.
+    """A rule that draws: a split or an experiment.
 
     Attributes:
         rule: its name.
-        salt: what is drawn with: draws of one salt are the same draw, also in another revision with other weights.
-        unit: context field whose value is drawn for.
-        weights: percent by model version; cells that use the same version count together, as answers do not tell them
-            apart.
+        salt: identifies the draw across revisions, also when its weights change.
+        unit: context field whose value is hashed.
+        weights: percent by model version; cells of the same version are added up, as answers do not tell them apart.
     """
 
     use_case: str
@@ -33,7 +32,7 @@ class Draw:
 
 
 def draws_of(document: Mapping[str, Any]) -> dict[str, dict[str, Draw]]:
-    """Every draw by use case and number of its rule."""
+    """Returns every draw by use case and number of its rule."""
     return {
         use_case: {
             str(number): _draw(use_case, rule)
@@ -56,9 +55,9 @@ def _draw(use_case: str, rule: Mapping[str, Any]) -> Draw:
 
 
 def marked(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The same table, but every rule chooses its own number as if that were a model version.
+    """Returns the table with every rule choosing its own number in place of a model version.
 
-    So whoever asks the plain interpreter with this table learns which rule decides, and not whom it chooses.
+    With this table, the plain interpreter says which rule decides a request.
     """
     use_cases = {}
     most = 0

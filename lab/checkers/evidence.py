@@ -1,4 +1,4 @@
-"""What checkers judge: the records of a run, what was planned, and which route tables were in force when."""
+"""The evidence of a run: records, plan, and the time in which each route table was in force."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 class RevisionInForce:
     """One revision, and the time in which an answer by its rules is right.
 
-    That time begins at the first moment at which any node might use it, and ends when the last node has acknowledged
-    its successor; so while a revision goes out, both it and the one before are in force.
+    That time begins when the first node may use the revision, and ends when the last node has acknowledged its
+    successor. So during a publish both revisions are in force.
 
     Attributes:
-        document: the route table, as it was published.
+        document: the route table, as published.
         from_ns: Unix nanoseconds.
-        until_ns: Unix nanoseconds; None while it has no successor that all have acknowledged.
-        converged_ns: when the last node acknowledged this revision itself, Unix nanoseconds; None if that never was.
+        until_ns: Unix nanoseconds; None while no successor has converged.
+        converged_ns: when the last node acknowledged this revision, Unix nanoseconds; None if it never converged.
     """
 
     revision: int
@@ -34,20 +34,19 @@ class RevisionInForce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One run.
+    """The evidence of one run.
 
     Attributes:
         records: one a request, in any order.
         revisions: all that were in force at any time during the run.
-        planned: number of requests that the run was to send; where people or users decided that, those that came due,
-            by the driver's own count.
-        offered_rate: of the plan, requests per second; None if people or users decided when requests were sent.
-        closed_loop: whether users waited for answers before they thought of the next request.
-        schedule_delay_bound_ms: what the 99th percentile of the schedule delay (sent minus intended) may be at most;
-            with more, the latencies tell of the driver and not of what it drove.
-        copies: by routing key, ids of the requests of which the model replicas say that they received a shadow's copy;
-            None if nobody asked them.
-        copied_again: ids of those whose copy a replica received more than once.
+        planned: number of planned requests; without a schedule, the number that came due by the driver's count.
+        offered_rate: of the plan, requests per second; None without a schedule (interactive or closed-loop load).
+        closed_loop: whether simulated users waited for an answer before their next request.
+        schedule_delay_bound_ms: bound of the 99th percentile of the schedule delay (sent minus intended); above it,
+            latencies show the driver's slowness.
+        shadow_copies: ids of the requests of which the model replicas received a shadow's copy, by routing key; None
+            if the replicas were not asked.
+        shadow_duplicates: ids of the requests whose copy was received more than once.
     """
 
     records: Sequence[Record]
@@ -56,5 +55,5 @@ class Evidence:
     offered_rate: float | None
     closed_loop: bool = False
     schedule_delay_bound_ms: float = 5.0
-    copies: Mapping[str, frozenset[str]] | None = None
-    copied_again: frozenset[str] = frozenset()
+    shadow_copies: Mapping[str, frozenset[str]] | None = None
+    shadow_duplicates: frozenset[str] = frozenset()

@@ -1,7 +1,7 @@
 """A second, deliberately plain interpreter of route tables: slow, short, and sharing no code with ``lab.routing``.
 
-It is what answers are judged by. Whoever changes the language changes both interpreters, from its description alone;
-a test holds them against each other. So nothing here is shared, cached or clever.
+Checkers judge answers by it. A change of the language changes both interpreters, each from the language's description
+alone; a test compares their results. So nothing here is shared, cached or clever.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the rules want for one request.
+    """What the rules expect for one request.
 
     Attributes:
         status: ``OK``, ``NOT_FOUND`` (of the use case, or of the version in ``override``) or ``PERMISSION_DENIED``.
-        model: of the model that is to answer; empty if none is, as are the next fields.
-        cluster: where that version runs.
+        model: that must answer; empty if the request is refused, as are the next fields.
+        version: of that model.
+        cluster: in which that version runs.
     """
 
     status: str
@@ -32,11 +33,11 @@ class Expected:
 
 
 def decide(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> Expected:
-    """What a route table wants for one request.
+    """Returns what a route table expects for one request.
 
     Args:
         document: the route table.
-        use_case: what is asked for.
+        use_case: of the request.
         context: the request's fields, the caller among them; an empty value means that the request lacks the field.
     """
     refusal = _refusal(document, use_case, context)
@@ -49,9 +50,9 @@ def decide(document: Mapping[str, Any], use_case: str, context: Mapping[str, str
 
 
 def parameters_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> dict[str, Any]:
-    """What is to travel to the model in the body of a request that :func:`decide` answers with ``OK``.
+    """Returns the model config in the body of a request for which :func:`decide` returns ``OK``.
 
-    The version's ``config``; over it the rule's; over both, in an experiment, the cell's.
+    The rule's ``config`` overrides the version's; in an experiment, the cell's overrides both.
     """
     expected = decide(document, use_case, context)
     parameters = dict(document["models"][expected.model]["versions"][expected.version].get("config", {}))
@@ -64,7 +65,7 @@ def parameters_of(document: Mapping[str, Any], use_case: str, context: Mapping[s
 
 
 def fallbacks(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> tuple[Expected, ...]:
-    """What is to be tried, in this order, when the version that :func:`decide` names has failed."""
+    """Returns the fallbacks, in order, for when the version that :func:`decide` chooses fails."""
     chosen = decide(document, use_case, context)
     if chosen.status != "OK" or context.get("override", ""):
         return ()
@@ -73,7 +74,7 @@ def fallbacks(document: Mapping[str, Any], use_case: str, context: Mapping[str, 
 
 
 def shadow_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, str], request_id: str) -> str:
-    """Routing key of the version that is to get a copy of the request; empty if none is."""
+    """Returns the routing key of the version that must get a copy of the request; empty if none must."""
     if _refusal(document, use_case, context) or context.get("override", ""):
         return ""
     shadow = document["use_cases"][use_case].get("shadow")
@@ -83,7 +84,7 @@ def shadow_of(document: Mapping[str, Any], use_case: str, context: Mapping[str, 
 
 
 def fields_read(document: Mapping[str, Any], use_case: str) -> list[str]:
-    """The fields of the context on which :func:`decide` depends for this use case, sorted."""
+    """Returns the context fields on which :func:`decide` depends for this use case, sorted."""
     if use_case not in document["use_cases"]:
         return ["caller"]
     fields = {"caller", "override"}
@@ -99,7 +100,7 @@ def fields_read(document: Mapping[str, Any], use_case: str) -> list[str]:
 
 
 def _refusal(document: Mapping[str, Any], use_case: str, context: Mapping[str, str]) -> str:
-    """The status with which a request is refused, empty if it is not."""
+    """Returns the status with which a request is refused, empty if it is not."""
     if use_case not in document["use_cases"]:
         return "NOT_FOUND"
     entry = document["use_cases"][use_case]
@@ -123,9 +124,9 @@ def _expected(document: Mapping[str, Any], reference: str) -> Expected:
 def _decision(
     document: Mapping[str, Any], use_case: str, context: Mapping[str, str]
 ) -> tuple[Mapping[str, Any], str, str]:
-    """The rule that decides, the model version that it chooses, and the cell if it is an experiment.
+    """Returns the rule that decides, the model version that it chooses, and an experiment's cell.
 
-    Without a rule that matches: nothing, the default, and nothing.
+    If no rule matches: an empty rule, the default, and no cell.
     """
     entry = document["use_cases"][use_case]
     for rule in entry.get("rules", []):
@@ -158,7 +159,7 @@ def _holds(when: Mapping[str, Any], context: Mapping[str, str]) -> bool:
 
 
 def _drawn(salt: str, unit: str, weights: Mapping[str, int]) -> str | None:
-    """The share whose buckets the unit falls into; None if the request lacks the unit."""
+    """Returns the arm whose buckets contain the unit; None if the request lacks the unit."""
     if unit == "":
         return None
     bucket = _bucket(salt, unit)
@@ -176,5 +177,5 @@ def _bucket(salt: str, unit: str) -> int:
 
 
 def _with_numbers_as_numbers(name: str) -> tuple[str, str]:
-    """Sorts ``2`` before ``10`` and ``m@v2`` before ``m@v10``: every number is filled up with zeros."""
+    """Returns a key that sorts ``2`` before ``10`` and ``m@v2`` before ``m@v10``: numbers are zero-padded."""
     return re.sub("[0-9]+", lambda number: number[0].zfill(64), name), name

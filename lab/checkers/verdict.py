@@ -1,4 +1,4 @@
-"""What checkers say: valid, invalid or unknown, and why."""
+"""Verdicts of checkers: valid, invalid or unknown, with the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(StrEnum):
-    """Whether the evidence shows that all was right, that something was wrong, or neither."""
+    """Whether the evidence shows correct behaviour, a violation, or is too little for either."""
 
     VALID = "valid"
     INVALID = "invalid"
@@ -20,13 +20,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One request that shows that something was wrong.
+    """One request that violates what a checker asserts.
 
     Attributes:
-        checker: who says so.
+        checker: its name.
         sequence: the record's.
         request_id: the record's.
-        message: what was seen and what was allowed.
+        message: the observed and the allowed behaviour.
     """
 
     checker: str
@@ -40,8 +40,8 @@ class Verdict:
     """One checker's judgement of one run.
 
     Attributes:
-        summary: one line with the counts that it rests on, or why nothing can be said.
-        violations: all of them, in the order of the records; not empty if and only if the outcome is invalid.
+        summary: one line with the counts that it rests on, or the reason why it is unknown.
+        violations: all of them, in the order of the records; not empty exactly if the outcome is invalid.
     """
 
     checker: str
@@ -55,7 +55,7 @@ class Verdict:
 
 
 def combine(verdicts: Iterable[Verdict]) -> Outcome:
-    """The outcome of all together: invalid beats unknown beats valid. No verdict at all is unknown."""
+    """Returns the outcome of several verdicts: invalid beats unknown beats valid. No verdict at all is unknown."""
     outcomes = {verdict.outcome for verdict in verdicts}
     for outcome in (Outcome.INVALID, Outcome.UNKNOWN, Outcome.VALID):
         if outcome in outcomes:

@@ -230,8 +230,8 @@ def evidence_of(
         planned=_count_of_driver(folder) if schedule is None else len(schedule),
         offered_rate=None if schedule is None else schedule.offered_rps,
         closed_loop=plan.locust is not None and plan.locust.closed_loop,
-        copies=copies,
-        copied_again=copied_again,
+        shadow_copies=copies,
+        shadow_duplicates=copied_again,
     )
 
 

@@ -50,13 +50,13 @@ def test_a_run_with_every_subject_is_judged_by_every_checker(
             RevisionInForce(1, tables[0], 0, change, 1),
             RevisionInForce(2, tables[1], change, None, change + 1),
         ],
-        copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
+        shadow_copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
     )
     verdicts = check(evidence)
     assert list(CHECKERS) == [one.checker for one in verdicts]
     assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(CHECKERS, Outcome.VALID)
     # Of each subject that is there, too little evidence makes the run unknown.
-    assert combine(check(replace(evidence, copies=None))) == "unknown"
+    assert combine(check(replace(evidence, shadow_copies=None))) == "unknown"
 
 
 def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown(make_evidence: Prove) -> None:

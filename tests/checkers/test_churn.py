@@ -114,7 +114,7 @@ def test_arms_pushed_along_move_needlessly(judge: Judge, make_table: Table) -> N
     assert verdict is not None
     assert verdict.outcome == "invalid"
     needless = [one.message for one in verdict.violations if one.message.startswith("moved needlessly")]
-    assert {one.split(" had to go ")[1] for one in needless} == {
+    assert {one.split(" had to move ")[1] for one in needless} == {
         "from rows@v1 to rows@v2",
         "from rows@v2 to rows@v3",
     }

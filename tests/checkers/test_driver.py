@@ -64,7 +64,7 @@ def test_arrivals_that_are_not_those_of_the_plan_prove_nothing(records: list[Rec
     assert driver.check(make_evidence(records, offered_rate=1_100)).outcome == "valid"
     verdict = driver.check(make_evidence(records, offered_rate=2_000))
     assert verdict.outcome == "unknown"
-    assert verdict.summary.startswith("the arrivals make 1000.0 rps of the offered 2000.0; ")
+    assert verdict.summary.startswith("the arrivals amount to 1000.0 rps of the offered 2000.0; ")
 
 
 def test_requests_that_were_not_sent_lower_the_rate(

@@ -117,7 +117,7 @@ def test_no_record_and_no_revision_are_unknown(make_record: Make, make_evidence:
     assert routing.check(make_evidence([])).outcome == "unknown"
     verdict = routing.check(make_evidence([make_record(0)], revisions=[]))
     assert (verdict.outcome, verdict.violations) == ("unknown", ())
-    assert verdict.summary.endswith("1 at a time for which no revision is known")
+    assert verdict.summary.endswith("1 at a time that no known revision covers")
 
 
 class TestFallback:

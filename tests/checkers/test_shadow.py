@@ -45,7 +45,7 @@ def judge(make_evidence: Prove, table: dict[str, Any]) -> Judge:
     ) -> Verdict | None:
         ids = {record.request_id for record in records if record.shadow}
         copies = {"rows.v4": frozenset(ids - set(lost) | set(also))}
-        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], copies=copies)
+        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], shadow_copies=copies)
         return shadow.check(evidence, **settings)
 
     return judged
@@ -170,7 +170,9 @@ def test_a_copy_for_another_version_is_wrong_and_leaves_one_missing(
 ) -> None:
     ids = sorted(record.request_id for record in records if record.shadow)
     copies = {"rows.v4": frozenset(ids[1:]), "rows.v2": frozenset(ids[:1])}
-    verdict = shadow.check(make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], copies=copies))
+    verdict = shadow.check(
+        make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], shadow_copies=copies)
+    )
     assert verdict is not None
     assert [violation.request_id for violation in verdict.violations] == [ids[0]] * 2
     assert "a copy for rows.v2 arrived; the rules want rows.v4" in verdict.violations[0].message
@@ -183,8 +185,8 @@ def test_what_arrived_twice_or_of_unknown_requests_is_told(
     evidence = make_evidence(
         records,
         revisions=[RevisionInForce(1, table, from_ns=0)],
-        copies={"rows.v4": frozenset(ids | {"warm-up", "other"})},
-        copied_again=frozenset(list(ids)[:3]),
+        shadow_copies={"rows.v4": frozenset(ids | {"warm-up", "other"})},
+        shadow_duplicates=frozenset(list(ids)[:3]),
     )
     verdict = shadow.check(evidence)
     assert verdict is not None
@@ -210,7 +212,7 @@ class TestRevisions:
             RevisionInForce(1, tables[0], from_ns=0, until_ns=None if both else middle),
             RevisionInForce(2, tables[1], from_ns=0 if both else middle),
         ]
-        return shadow.check(make_evidence(records, revisions=revisions, copies=copies))
+        return shadow.check(make_evidence(records, revisions=revisions, shadow_copies=copies))
 
     def test_each_holds_in_its_time(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
         records = [make_record(number, cluster="v1") for number in range(10)]
@@ -237,7 +239,7 @@ def test_without_copies_nothing_is_shown(make_evidence: Prove, records: list[Rec
     verdict = shadow.check(make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)]))
     assert verdict is not None
     assert verdict.outcome == "unknown"
-    assert verdict.summary.endswith("requests were eligible, but nobody asked the replicas for their copies")
+    assert verdict.summary.endswith("requests were eligible, but the replicas were not asked for their copies")
 
 
 def test_a_run_that_failed_as_a_whole_shows_nothing(judge: Judge, make_record: Make) -> None:
@@ -251,21 +253,21 @@ def test_a_run_without_a_shadow_has_nothing_to_judge(
 ) -> None:
     records = [make_record(0)]
     for copies in (None, {}, {"rows.v4": frozenset[str]()}):
-        assert shadow.check(make_evidence(records, copies=copies)) is None
+        assert shadow.check(make_evidence(records, shadow_copies=copies)) is None
     none = make_table(shadow={"use": "rows@v4", "percent": 0})
-    assert shadow.check(make_evidence(records, revisions=[RevisionInForce(1, none, 0)], copies={})) is None
+    assert shadow.check(make_evidence(records, revisions=[RevisionInForce(1, none, 0)], shadow_copies={})) is None
     assert judge([]) is None
     assert judge([make_record(0, status="UNSENT")]) is None
 
 
 def test_copies_without_a_shadow_in_any_table_are_wrong(make_evidence: Prove, make_record: Make) -> None:
-    verdict = shadow.check(make_evidence([make_record(0)], copies={"rows.v4": frozenset({"r0"})}))
+    verdict = shadow.check(make_evidence([make_record(0)], shadow_copies={"rows.v4": frozenset({"r0"})}))
     assert verdict is not None
     assert verdict.outcome == "invalid"
 
 
 def test_of_a_time_without_a_known_revision_nothing_is_said(make_evidence: Prove, make_record: Make) -> None:
-    evidence = make_evidence([make_record(0)], revisions=[], copies={"rows.v4": frozenset({"r0"})})
+    evidence = make_evidence([make_record(0)], revisions=[], shadow_copies={"rows.v4": frozenset({"r0"})})
     verdict = shadow.check(evidence)
     assert verdict is not None
     assert (verdict.outcome, verdict.violations) == ("unknown", ())

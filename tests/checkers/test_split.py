@@ -45,7 +45,7 @@ def test_what_the_rules_make_of_twenty_thousand_users_is_valid(
     verdict = split.check(evidence)
     assert verdict is not None
     assert verdict.outcome == "valid"
-    assert verdict.summary.startswith("1 of 1 draws had units enough to judge; farthest off: rule canary of Rows, rev")
+    assert verdict.summary.startswith("1 of 1 draws had enough units to judge; farthest off: rule canary of Rows, rev")
 
 
 # 10 % of 10,000 users have a sigma of 30: 4.5 sigma are 135 users, 5.5 are 165.
@@ -215,7 +215,7 @@ class TestRevisions:
         records = [obey(make_table({"rows@v1": 0, "rows@v2": 100}), number) for number in range(1_000)]
         verdict = split.check(self.evidence(make_evidence, make_table, records, both=10**15))
         assert verdict is not None
-        assert (verdict.outcome, verdict.summary) == ("unknown", "0 of 0 draws had units enough to judge")
+        assert (verdict.outcome, verdict.summary) == ("unknown", "0 of 0 draws had enough units to judge")
 
     def test_one_that_was_short_does_not_cost_the_others_their_verdict(
         self, make_evidence: Prove, make_table: Table, obey: Make
@@ -238,7 +238,7 @@ class TestShadow:
     def judged(self, make_evidence: Prove, make_table: Table, records: list[Record], copied: int | None) -> Any:
         table = make_table(rules=[], shadow={"use": "rows@v3", "percent": 5})
         copies = None if copied is None else {"rows.v3": frozenset(f"r{number}" for number in range(copied))}
-        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], copies=copies)
+        evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], shadow_copies=copies)
         return split.check(evidence)
 
     def test_its_percent_is_a_share_of_the_requests(

@@ -1,4 +1,4 @@
-"""Is every planned request in the history, once, with times that can be?"""
+"""Is every planned request in the history exactly once, with possible times?"""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ NAME = "accounting"
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Counts the records against the plan.
+    """Compares the records with the plan.
 
     Returns:
-        Invalid if the history contradicts itself: a request recorded twice, one that was never planned, times that
-        run backwards. Unknown if it is merely incomplete: records are missing, requests were not sent, or none was
-        planned.
+        Invalid if the history contradicts itself: a request is recorded twice, was never planned, or has times that
+        run backwards. Unknown if it is incomplete: records are missing, requests were not sent, or none was planned.
     """
     violations: list[Violation] = []
     sequences: set[int] = set()
@@ -51,7 +50,7 @@ def check(evidence: Evidence) -> Verdict:
 
 
 def _scheduled(evidence: Evidence) -> bool:
-    """Whether it was known beforehand which sequence numbers there would be; else they may have gaps."""
+    """Whether the plan fixes the sequence numbers; otherwise they may have gaps."""
     return evidence.offered_rate is not None
 
 

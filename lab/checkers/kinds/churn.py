@@ -1,4 +1,4 @@
-"""When the rules change, do exactly those units change their version that have to?"""
+"""When the rules change, do exactly those units change their version that must?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.in_force import InForce, by_chosen_model, reference, request
+from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.measure.binomial import in_words, sigmas, tail
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from lab.checkers.draws import Draw
     from lab.checkers.evidence import Evidence
-    from lab.checkers.in_force import Rules
+    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "churn"
@@ -30,11 +30,13 @@ _Units = dict[tuple[str, ...], "Record"]
 
 @dataclass(slots=True)
 class _WeightChange:
-    """One draw whose rule stands in both tables, and what became of its units.
+    """One draw that both tables have, with its units.
 
     Attributes:
-        units: all that came to it under both.
-        moved: of these, those that changed their version, each with the request that shows it.
+        before: the draw in the old table.
+        after: the draw in the new table.
+        units: that it decided under both.
+        moved: units that changed their version, each with the request that shows it.
     """
 
     before: Draw
@@ -44,16 +46,16 @@ class _WeightChange:
 
     @property
     def ideal(self) -> float:
-        """The least share of units that has to move, 0 to 1: what the growing arms gain."""
+        """The smallest share of units that must move, 0 to 1: what the growing arms gain."""
         return sum(max(0, weight - self.before.weights.get(arm, 0)) for arm, weight in self.after.weights.items()) / 100
 
     def needless(self, old: str, new: str) -> bool:
-        """Whether a unit moved though the arm that it left has not shrunk, or the one that it came to has not grown."""
+        """Whether a unit moved from an arm that has not shrunk, or to one that has not grown."""
         gain = {arm: self.after.weights.get(arm, 0) - self.before.weights.get(arm, 0) for arm in (old, new)}
         return gain[old] >= 0 or gain[new] <= 0
 
     def excess(self) -> float:
-        """By how many sigma more units moved than had to; 0 if no more did."""
+        """Returns by how many sigma more units moved than must; 0 if no more did."""
         count, units = len(self.moved), len(self.units)
         return sigmas(tail(count, units, self.ideal)) if count > units * self.ideal else 0.0
 
@@ -64,15 +66,14 @@ class _WeightChange:
 
 
 def check(evidence: Evidence) -> Verdict | None:
-    """Compares the first answer of each unit under one revision with its first under the next.
+    """Compares each unit's first answer under one revision with its first under the next.
 
-    A unit is a use case and all fields of the context that any of the run's tables reads for it. Only requests count
-    during which one revision alone was in force, and answers of the version chosen. Three rules:
+    A unit is a use case with the values of all context fields that any of the run's tables reads for it. A request
+    counts if only one revision was in force while it was in flight, and if the chosen version answered. Three rules:
 
-    - a unit's version changes if and only if the two tables want different ones;
-    - under a draw that both tables have, a unit moves only from an arm that shrank to one that grew. The runs of
-      buckets that routers lay out keep this if neighbours exchange units; where other arms lie between, these are
-      pushed along, and this rule says so;
+    - a unit's version changes if and only if the two tables expect different ones;
+    - under a draw that both tables have, a unit moves only from an arm that shrank to one that grew. Contiguous bucket
+      ranges ensure this when adjacent arms exchange weight; an arm between them is shifted, which violates the rule;
     - of the units of such a draw, no larger share moves than the growing arms gain, to 5 sigma of the exact binomial
       distribution.
 
@@ -111,14 +112,14 @@ def check(evidence: Evidence) -> Verdict | None:
 
 
 def _seen(evidence: Evidence) -> list[tuple[Rules, _Units]]:
-    """The revisions under which requests were sent, in the order of time, each with its units' first answers."""
-    in_force = InForce(evidence.revisions)
+    """Returns the revisions under which requests were sent, in order, each with its units' first answers."""
+    timeline = RevisionTimeline(evidence.revisions)
     sent: dict[int, list[Record]] = defaultdict(list)
     for record in evidence.records:
-        rules = in_force.alone(record)
+        rules = timeline.alone(record)
         if rules is not None:
             sent[rules.number].append(record)
-    seen = [rules for rules in in_force.rules if rules.number in sent]
+    seen = [rules for rules in timeline.rules if rules.number in sent]
     fields = {
         use_case: sorted({field for rules in seen for field in rules.reads(use_case)})
         for use_case in {record.use_case for records in sent.values() for record in records}
@@ -138,22 +139,22 @@ def _first_answers(records: Iterable[Record], fields: Mapping[str, Sequence[str]
 def _weight_change(
     known: dict[tuple[str, str, str], _WeightChange], before: Draw | None, after: Draw | None
 ) -> _WeightChange | None:
-    """The change of the draw that the unit came to both times; None if it came to another, or to none."""
+    """Returns the change of the draw that decided the unit both times; None if there is no such draw."""
     if before is None or after is None or (before.salt, before.unit) != (after.salt, after.unit):
         return None
     return known.setdefault((after.use_case, before.rule, after.rule), _WeightChange(before, after))
 
 
 def _objection(old: Rules, before: Record, new: Rules, after: Record, change: _WeightChange | None) -> str:
-    """What is wrong with what became of a unit, empty if nothing is."""
+    """Returns the objection to a unit's two answers, empty if there is none."""
     got, gets = reference(before), reference(after)
-    wanted, wants = reference(old.want(before)), reference(new.want(after))
+    wanted, wants = reference(old.expected(before)), reference(new.expected(after))
     seen = f"{got} for {request(before)} under revision {old.number}, {gets} under revision {new.number}"
     if (got != gets) != (wanted != wants):
         tables = "both tables want the same" if wanted == wants else f"the tables want first {wanted}, then {wants}"
         return f"{'moved' if got != gets else 'did not move'}: {seen}; {tables}"
     if change is not None and got != gets and change.needless(got, gets):
-        return f"moved needlessly: {seen}; by {change.after} no unit had to go from {got} to {gets}"
+        return f"moved needlessly: {seen}; by {change.after} no unit had to move from {got} to {gets}"
     return ""
 
 

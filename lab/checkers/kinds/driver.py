@@ -1,4 +1,4 @@
-"""Did the driver send what the plan says, when it says? If not, the run proves nothing about what was driven."""
+"""Did the driver send the planned requests at their planned times? If not, the run proves nothing about the lab."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ _NS_PER_MS = 1e6
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Compares the achieved rate with the offered one, and looks at the schedule delay. Never invalid.
+    """Compares the achieved rate with the offered one, and checks the schedule delay. Never invalid.
 
-    The achieved rate is compared with that of the intended times, to 1 %. These in turn must agree with the plan's
-    rate, to 1 % or, as random arrivals scatter, to five standard deviations of a Poisson process (5/√n), whichever is
-    wider.
+    The achieved rate must agree with the rate of the intended times to 1 %, and that one with the plan's rate to 1 %
+    or to five standard deviations of a Poisson process (5/√n), whichever is wider.
 
-    A run that people steered, or users that wait for answers, has no offered rate: then only what was sent is compared
-    with what was intended. Of a closed loop the verdict says that it was one, whatever else it says: a slow server was
-    asked less, and so its latencies are not those of the rate that there would have been.
+    Interactive and closed-loop runs have no offered rate; only sent and intended times are compared. The summary names
+    a closed loop: it asks a slow server less often, so its latencies are not those of an open loop at that rate.
 
     Returns:
         Unknown if the driver missed its rate, sent with a schedule delay above the plan's bound at the 99th
@@ -48,7 +46,7 @@ def check(evidence: Evidence) -> Verdict:
     doubts = []
     offered = evidence.offered_rate
     if offered is not None and abs(intended_rate - offered) > scatter * offered:
-        doubts.append(f"the arrivals make {intended_rate:.1f} rps of the offered {offered:.1f}")
+        doubts.append(f"the arrivals amount to {intended_rate:.1f} rps of the offered {offered:.1f}")
     if abs(achieved_rate - intended_rate) > RATE_TOLERANCE * intended_rate:
         doubts.append(f"the driver missed its rate by more than {RATE_TOLERANCE:.0%}")
     if delay_ms > evidence.schedule_delay_bound_ms:

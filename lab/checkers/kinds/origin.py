@@ -1,4 +1,4 @@
-"""Did the models see the traffic origin and the tenant that the requests were sent with?"""
+"""Did the models see the traffic origin and the tenant that were sent?"""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NAME = "origin"
 
 
 def check(evidence: Evidence) -> Verdict:
-    """Compares what was sent with what the models say that they saw, answer by answer.
+    """Compares origin and tenant as sent with those that the model reports in its answer.
 
-    A way that takes the request apart may lose either, and nothing fails: the model answers artificial traffic as if
-    people were waiting, or serves a tenant without a name.
+    A proxy that rebuilds requests may lose either without any failure: the model then serves artificial traffic with
+    the priority of real users, or a tenant without a name.
 
     Returns:
-        Invalid with any answer whose model saw something else, or nothing. Unknown if no model answered, or if some
-        do not say what they saw, as other servers than the lab's may not.
+        Invalid if any model saw something else, or nothing. Unknown if no model answered, or if some do not report
+        what they saw, as servers other than the lab's stub may not.
     """
     silent = 0
     seen: Counter[str] = Counter()
@@ -50,7 +50,7 @@ def check(evidence: Evidence) -> Verdict:
 
 
 def _objection(record: Record) -> str:
-    """What is wrong with a record, empty if nothing is."""
+    """Returns the objection to a record, empty if there is none."""
     who = f"{record.model}@{record.version} at {record.replica}"
     sent = record.traffic_origin or NONE_SEEN
     if record.seen_origin != sent:

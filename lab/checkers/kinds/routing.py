@@ -1,4 +1,4 @@
-"""Was every request answered by a model version that the rules in force allowed, or refused as they say?"""
+"""Was every request answered by a model version that the rules in force allow, or refused as they say?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.in_force import InForce, Rules, reference
+from lab.checkers.revision_timeline import RevisionTimeline, Rules, reference
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import UNSENT
 from models.scoring import scores
@@ -26,17 +26,16 @@ REFUSALS = frozenset({"NOT_FOUND", "PERMISSION_DENIED", "FAILED_PRECONDITION", "
 def check(evidence: Evidence) -> Verdict:
     """Judges every record on its own.
 
-    An answer of a model is right if a revision that was in force at any time between sending and answer wants just
-    that model version for the request, if it or a later such revision has the version in that cluster, and if the
-    score proves that this version computed it. The answer of a fallback is right if such a revision has it among the
-    alternatives of its choice, which are never the choice itself, likewise and on the same proof. A refusal is right
-    if such a revision wants it. Other errors say nothing about routing: they are counted as failed. A caller's own
-    default answer is counted as such.
+    A model's answer is right if a revision in force at any time between sending and answer expects that model version,
+    if it or a later such revision has the version in that cluster, and if the score proves that the version computed
+    it. A fallback's answer is right if such a revision has it among the fallbacks, with the same proof. A refusal is
+    right if such a revision expects it. Other errors show nothing about routing and are counted as failed. A caller's
+    own default answer is counted as such.
 
     Returns:
-        Invalid with any violation; unknown if no model answered, or if a record lies outside of every known revision.
+        Invalid with any violation; unknown if no model answered, or if no known revision covers a record's time.
     """
-    in_force = InForce(evidence.revisions)
+    timeline = RevisionTimeline(evidence.revisions)
     violations: list[Violation] = []
     counts: Counter[str] = Counter()
     for record in evidence.records:
@@ -44,7 +43,7 @@ def check(evidence: Evidence) -> Verdict:
         counts[kind] += 1
         if kind not in {"answered", "fell back", "refused"}:
             continue
-        rules = in_force.during(record)
+        rules = timeline.during(record)
         if not rules:
             counts["unjudged"] += 1
         elif message := _objection(record, kind, rules):
@@ -66,7 +65,7 @@ def _verdict(counts: Counter[str], violations: tuple[Violation, ...]) -> Verdict
         ("fell back", "answered by a fallback"),
         ("defaulted", "answered by the caller's own default"),
         ("unsent", "not sent"),
-        ("unjudged", "at a time for which no revision is known"),
+        ("unjudged", "at a time that no known revision covers"),
     ):
         if counts[kind]:
             summary += f", {counts[kind]} {words}"
@@ -80,12 +79,12 @@ def _verdict(counts: Counter[str], violations: tuple[Violation, ...]) -> Verdict
 
 
 def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
-    """What is wrong with a record, empty if nothing is."""
+    """Returns the objection to a record, empty if there is none."""
     if kind == "refused":
         allowed = _wanted(record, rules)
-        if record.status in {want.status for want in allowed}:
+        if record.status in {each.status for each in allowed}:
             return ""
-        # The reason in the message may be another one than routing, but statuses mean the same in every topology.
+        # The refusal may have another reason than routing, but statuses mean the same in every topology.
         return f"refused with {record.status} ({record.message[:80]!r}); {_in_words(allowed)}"
     who = f"{reference(record)} on {record.cluster}"
     if message := _not_allowed(record, who, rules):
@@ -101,40 +100,40 @@ def _objection(record: Record, kind: str, rules: Sequence[Rules]) -> str:
 
 def _not_allowed(record: Record, who: str, rules: Sequence[Rules]) -> str:
     if record.source == "fallback":
-        right = _leads_there(record, rules, lambda each: each.fallbacks(record))
+        right = _chosen_and_present(record, rules, lambda each: each.fallbacks(record))
         return "" if right else f"answered by {who} as a fallback; {_chains_in_words(record, rules)}"
     if record.source != "model":
         return f"OK from source {record.source!r}, which is neither a model nor the caller's own default"
-    if _leads_there(record, rules, lambda each: (each.want(record),)):
+    if _chosen_and_present(record, rules, lambda each: (each.expected(record),)):
         return ""
     return f"answered by {who}; {_in_words(_wanted(record, rules))}"
 
 
-def _leads_there(record: Record, rules: Sequence[Rules], choices: Callable[[Rules], Iterable[Expected]]) -> bool:
-    """Whether one revision chooses this model version, and that one or a later has it in this cluster.
+def _chosen_and_present(record: Record, rules: Sequence[Rules], choices: Callable[[Rules], Iterable[Expected]]) -> bool:
+    """Whether one revision chooses this model version, and that one or a later one has it in this cluster.
 
-    Where versions run goes out before the rules do: a request that one revision decides may find its way by the next.
-    The other way round it must not be, unless the revision that decides has failed: it is put back in the same order.
+    A publish sends endpoints before rules, so a request decided by one revision may be routed by the next. The reverse
+    is a violation, unless the deciding revision has failed: its rollback sends endpoints first, too.
     """
     chosen = ("OK", record.model, record.version)
     for place, each in enumerate(rules):
-        if any((want.status, want.model, want.version) == chosen for want in choices(each)):
-            ways = rules if each.failed else rules[place:]
-            if any(way.runs(record.model, record.version, record.cluster) for way in ways):
+        if any((choice.status, choice.model, choice.version) == chosen for choice in choices(each)):
+            routing = rules if each.failed else rules[place:]
+            if any(later.runs(record.model, record.version, record.cluster) for later in routing):
                 return True
     return False
 
 
 def _wanted(record: Record, rules: Iterable[Rules]) -> dict[Expected, int]:
-    """What the revisions want of a request, each with the first revision to do so."""
+    """Returns what the revisions expect of a request, each with the first revision that does."""
     allowed: dict[Expected, int] = {}
     for each in rules:
-        allowed.setdefault(each.want(record), each.number)
+        allowed.setdefault(each.expected(record), each.number)
     return allowed
 
 
 def _in_words(allowed: Mapping[Expected, int]) -> str:
-    return ", ".join(f"revision {revision} wants {_who(want)}" for want, revision in allowed.items())
+    return ", ".join(f"revision {revision} wants {_who(expected)}" for expected, revision in allowed.items())
 
 
 def _chains_in_words(record: Record, rules: Iterable[Rules]) -> str:
@@ -142,8 +141,8 @@ def _chains_in_words(record: Record, rules: Iterable[Rules]) -> str:
     return "; ".join(f"revision {revision} falls back to {chain or 'none'}" for revision, chain in chains)
 
 
-def _who(want: Expected) -> str:
-    return f"{reference(want)} on {want.cluster}" if want.status == "OK" else want.status
+def _who(expected: Expected) -> str:
+    return f"{reference(expected)} on {expected.cluster}" if expected.status == "OK" else expected.status
 
 
 CHECKER = Checker(

@@ -1,4 +1,4 @@
-"""Did every request that a shadow was to get a copy of bring one, whatever its size, and no other?"""
+"""Did each request that a shadow samples bring a copy, whatever its size, and no other request any?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.in_force import InForce, by_chosen_model, request
+from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from lab.checkers.evidence import Evidence
-    from lab.checkers.in_force import Rules
+    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "shadow"
@@ -24,42 +24,42 @@ COMPLETE = 1.0
 _KB = 1024
 _SIZES_END = (4 * _KB, 64 * _KB, 1024 * _KB)
 SIZES = ("up to 4 KB", "4 to 64 KB", "64 KB to 1 MB", "over 1 MB")
-"""Classes of payloads, in units of 1,024: what drops copies silently does so beyond some size."""
+"""Size classes of payloads, in units of 1,024 bytes: proxies drop copies silently above some size."""
 
 
 def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
-    """Holds the copies that replicas received against the records, by the size of the payload.
+    """Compares the copies that replicas received with the records, by payload size.
 
-    A request is eligible if every revision in force while it was under way wants the same shadow to get a copy of it,
-    and if the version that the rules choose answered it: of one that failed, nobody knows how far it came. It may have
-    a copy if any of these revisions wants that.
+    A request is eligible if every revision in force while it was in flight samples it for the same shadow, and if the
+    chosen version answered it; of a failed request it is not known how far it got. A request may have a copy if any of
+    these revisions samples it.
 
     Args:
         evidence: of the run, with its copies.
         least: share of the eligible requests of each size of which a copy must have arrived, 0 to 1.
 
     Returns:
-        None if no request was sent while a table wanted copies, and none was made. Invalid if a copy arrived, or a
-        request was marked, that no revision in force wanted, or if too few arrived of any size. Unknown if nobody
-        asked the replicas, or if no request was eligible. Copies that arrived twice, and copies of requests that are
-        not in the history, are told of.
+        None if no request was sent while a table had a shadow, and none was copied. Invalid if a copy arrived, or a
+        request was marked, that no revision in force samples, or if too few copies of any size arrived. Unknown if the
+        replicas were not asked, or if no request was eligible. The summary counts copies that arrived twice, and
+        copies of requests that are not in the history.
     """
-    copies = evidence.copies
+    copies = evidence.shadow_copies
     tally = _Tally(_by_request(copies or {}))
-    in_force = InForce(evidence.revisions)
+    timeline = RevisionTimeline(evidence.revisions)
     for record in evidence.records:
-        if found := in_force.during(record):
+        if found := timeline.during(record):
             tally.add(record, found)
     if not (tally.wanted or any((copies or {}).values())):
         return None
     violations = tally.not_wanted
     if copies is None:
-        summary = f"{tally.eligible.total()} requests were eligible, but nobody asked the replicas for their copies"
+        summary = f"{tally.eligible.total()} requests were eligible, but the replicas were not asked for their copies"
     else:
         for size, lost in tally.lost.items():
             if tally.complete(size) < least:
                 violations += lost
-        summary = _summary(tally, repeated=len(evidence.copied_again))
+        summary = _summary(tally, repeated=len(evidence.shadow_duplicates))
     if violations:
         violations.sort(key=lambda one: one.sequence)
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} not as the rules say; {summary}", tuple(violations))
@@ -68,16 +68,16 @@ def check(evidence: Evidence, *, least: float = COMPLETE) -> Verdict | None:
 
 
 class _Tally:
-    """Counts requests and copies as the records go by.
+    """Counts requests and copies, record by record.
 
     Args:
-        copies: routing keys of the copies by request id; what no record claims is left over.
+        copies: routing keys of the copies by request id; :meth:`add` removes those of its record.
 
     Attributes:
-        wanted: whether anything shows that there was a shadow.
-        eligible: number of requests by size.
-        lost: of these, those without a copy.
-        not_wanted: copies and marks that no rule wants.
+        wanted: whether a rule or a record shows that there was a shadow.
+        eligible: number of eligible requests by size.
+        lost: eligible requests without a copy, by size.
+        not_wanted: copies and marked requests that no rule samples.
     """
 
     def __init__(self, copies: dict[str, set[str]]) -> None:
@@ -88,7 +88,7 @@ class _Tally:
         self.not_wanted: list[Violation] = []
 
     def add(self, record: Record, found: Sequence[Rules]) -> None:
-        """Takes one request, with the rules in force while it was under way."""
+        """Counts one request, given the rules in force while it was in flight."""
         self.wanted |= bool(record.shadow) or any(rules.shadow_percent(record.use_case) for rules in found)
         allowed = {rules.shadow(record) for rules in found}
         keys = self.copies.pop(record.request_id, set())
@@ -103,17 +103,17 @@ class _Tally:
             self.lost[size].append(Violation(NAME, record.sequence, record.request_id, message))
 
     def complete(self, size: str) -> float:
-        """Share of the eligible requests of which a copy arrived, 0 to 1."""
+        """Returns the share of the eligible requests of which a copy arrived, 0 to 1."""
         return 1 - len(self.lost.get(size, ())) / self.eligible[size]
 
 
 def size_of(record: Record) -> str:
-    """The class of :data:`SIZES` that a request's payload falls into, its envelope not counted."""
+    """Returns the class of :data:`SIZES` of a request's payload, without its envelope."""
     return SIZES[bisect_left(_SIZES_END, record.payload_bytes)]
 
 
 def _by_request(copies: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
-    """Routing keys of the copies by request id."""
+    """Returns the routing keys of the copies by request id."""
     keys: dict[str, set[str]] = defaultdict(set)
     for key, ids in copies.items():
         for request_id in ids:

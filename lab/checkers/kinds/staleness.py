@@ -1,4 +1,4 @@
-"""Once a revision had converged and settled, did anything still go by the rules before?"""
+"""Once a revision has converged and settled, does no answer follow the previous one?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.in_force import InForce, by_chosen_model, reference
+from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference
 from lab.checkers.verdict import Outcome, Verdict, Violation
 from lab.history import UNSENT
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from lab.checkers.evidence import Evidence
-    from lab.checkers.in_force import Rules
+    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "staleness"
@@ -24,53 +24,53 @@ _NS_PER_MS = 1e6
 
 
 def check(evidence: Evidence) -> Verdict | None:
-    """Looks at the two revisions that each answer of a model carries: that of the decision, and that of the replica.
+    """Checks the two revisions in each model's answer: the decision's and the replica's.
 
-    An answer is stale if the revision of its decision had ended before it was sent, and led to another decision than
-    each of those in force: another version, other alternatives, shadow, timeout or model config. The number alone
-    proves nothing, as a resolver keeps its revision when the next changes no rule; and where a version runs does not
-    count, as a move reaches no resolver. For the replica just that counts: its answer is stale if the revision that
-    it served under had ended, and none of those in force has the version in its cluster.
+    A decision is stale if its revision had ended before the request was sent, and if it differs from the decision of
+    each revision in force: in version, fallbacks, shadow, timeout or model config. The revision's number proves
+    nothing, as a resolver keeps its revision when the next one changes no rule. The cluster does not count either, as
+    moving a version reaches no resolver. For a replica only the cluster counts: its answer is stale if its revision
+    had ended, and no revision in force has the version in that cluster.
 
-    The summary tells the figure by which a publish is measured, see :func:`last_old_answer_ns`, for the slowest.
+    The summary has the time of the slowest publish as callers saw it, see :func:`last_old_answer_ns`.
 
     Returns:
         None if no revision ended before the last request was sent; unknown if no answer carries a known revision.
     """
-    in_force = InForce(evidence.revisions)
+    timeline = RevisionTimeline(evidence.revisions)
     last_sent_ns = max((record.sent_ns for record in evidence.records if record.status != UNSENT), default=0)
-    if not any(rules.ended_before(last_sent_ns) for rules in in_force.rules):
+    if not any(rules.ended_before(last_sent_ns) for rules in timeline.rules):
         return None
-    by_number = {rules.number: rules for rules in in_force.rules}
+    by_number = {rules.number: rules for rules in timeline.rules}
     violations: list[Violation] = []
     judged = 0
     for record in evidence.records:
-        found = in_force.during(record)
+        found = timeline.during(record)
         if record.status != "OK" or record.source == "default" or not found:
             continue
         decided_by, served_by = by_number.get(record.revision), by_number.get(record.served_revision)
         judged += decided_by is not None or served_by is not None
         messages = (_stale_decision(record, found, decided_by), _stale_replica(record, found, served_by))
         violations += [Violation(NAME, record.sequence, record.request_id, message) for message in messages if message]
-    summary = "; ".join([f"{judged} answers carry a revision", *_slowest(in_force, evidence.records)])
+    summary = "; ".join([f"{judged} answers carry a revision", *_slowest(timeline, evidence.records)])
     if violations:
         return Verdict(NAME, Outcome.INVALID, f"{len(violations)} stale; {summary}", tuple(violations))
     return Verdict(NAME, Outcome.VALID if judged else Outcome.UNKNOWN, summary)
 
 
 def last_old_answer_ns(evidence: Evidence, revision: int) -> int | None:
-    """When the last answer arrived that still followed the rules before a revision, Unix nanoseconds.
+    """Returns when the last answer by the rules before a revision arrived, Unix nanoseconds.
 
-    It is looked for from when the revision began to go out until the next does, among the requests for which the two
-    tables want different model versions or clusters. Less the revision's ``from_ns``, that is how long its publish
-    took as callers see it; the latency of that answer is in it.
+    Only requests count for which the two tables expect different model versions or clusters, from the start of the
+    revision's publish to that of the next. The difference to the revision's ``from_ns`` is the time of the publish as
+    callers saw it, including the latency of that answer.
 
     Returns:
-        ``from_ns`` if from then on all followed the new rules. None if no answer tells the two apart, or if there is
-        no such revision that converged, or none before it.
+        ``from_ns`` if all answers since then followed the new rules. None if no answer tells the two apart, or if the
+        revision did not converge, or has no predecessor.
     """
-    in_force = InForce(evidence.revisions)
-    return _last_old_answers_ns(in_force, evidence.records).get(revision)
+    timeline = RevisionTimeline(evidence.revisions)
+    return _last_old_answers_ns(timeline, evidence.records).get(revision)
 
 
 def _stale_decision(record: Record, found: Sequence[Rules], decided_by: Rules | None) -> str:
@@ -103,9 +103,9 @@ def _stale_replica(record: Record, found: Sequence[Rules], served_by: Rules | No
     )
 
 
-def _last_old_answers_ns(in_force: InForce, records: Iterable[Record]) -> dict[int, int]:
-    """By revision, see :func:`last_old_answer_ns`."""
-    converged = [rules for rules in in_force.rules if rules.revision.converged_ns is not None]
+def _last_old_answers_ns(timeline: RevisionTimeline, records: Iterable[Record]) -> dict[int, int]:
+    """Returns the time of :func:`last_old_answer_ns` for each revision."""
+    converged = [rules for rules in timeline.rules if rules.revision.converged_ns is not None]
     begins = [rules.revision.from_ns for rules in converged]
     changes = list(pairwise(converged))
     last: dict[int, int] = {}
@@ -114,7 +114,7 @@ def _last_old_answers_ns(in_force: InForce, records: Iterable[Record]) -> dict[i
         if place < 0 or not by_chosen_model(record):
             continue
         old, new = changes[place]
-        wanted, wants = old.want(record), new.want(record)
+        wanted, wants = old.expected(record), new.expected(record)
         if wanted == wants:
             continue
         if old.answer(record) == wanted:
@@ -124,10 +124,10 @@ def _last_old_answers_ns(in_force: InForce, records: Iterable[Record]) -> dict[i
     return last
 
 
-def _slowest(in_force: InForce, records: Iterable[Record]) -> list[str]:
-    """The publish after which the old rules were followed for longest, in words; nothing if there is none."""
-    last = _last_old_answers_ns(in_force, records)
-    took = [(last[rules.number] - rules.revision.from_ns, rules) for rules in in_force.rules if rules.number in last]
+def _slowest(timeline: RevisionTimeline, records: Iterable[Record]) -> list[str]:
+    """Describes the publish after which the old rules were followed for longest; empty if there was none."""
+    last = _last_old_answers_ns(timeline, records)
+    took = [(last[rules.number] - rules.revision.from_ns, rules) for rules in timeline.rules if rules.number in last]
     if not took:
         return []
     took_ns, slowest = max(took, key=lambda one: one[0])

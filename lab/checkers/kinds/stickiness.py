@@ -1,40 +1,40 @@
-"""Does the same unit get the same version, whoever decides, as long as the rules stay the same?"""
+"""Does a unit always get the same version under one revision, in every topology?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from lab.checkers.checker import Checker
-from lab.checkers.in_force import InForce, by_chosen_model, reference, request
+from lab.checkers.revision_timeline import RevisionTimeline, by_chosen_model, reference, request
 from lab.checkers.verdict import Outcome, Verdict, Violation
 
 if TYPE_CHECKING:
     from lab.checkers.evidence import Evidence
-    from lab.checkers.in_force import Rules
+    from lab.checkers.revision_timeline import Rules
     from lab.history import Record
 
 NAME = "stickiness"
 
 
 def check(evidence: Evidence) -> Verdict | None:
-    """Compares the answers of each unit under one revision with the first of them.
+    """Compares the answers of each unit under one revision with its first one.
 
-    A unit is a use case and all fields of the context that its rules read. It knows nothing of how units are drawn:
-    a version that no rule allows may be sticky, and is the routing checker's business. Only use cases that draw are
-    looked at, only requests during which one revision alone was in force, and only answers of the version chosen: who
-    stands in for it depends on what failed.
+    A unit is a use case with the values of all context fields that its rules read. The check does not know how units
+    are drawn; the routing checker judges whether the version is allowed. A request counts if a split or an experiment
+    decided it, if only one revision was in force while it was in flight, and if the chosen version answered: which
+    fallback answers depends on what failed.
 
     Returns:
-        None if no request came to a split or an experiment; unknown if no unit was answered twice under one revision.
+        None if no request met a split or an experiment; unknown if no unit was answered twice under one revision.
     """
-    in_force = InForce(evidence.revisions)
+    timeline = RevisionTimeline(evidence.revisions)
     first: dict[tuple[int, tuple[str, ...]], Record] = {}
     again: set[tuple[int, tuple[str, ...]]] = set()
     compared = 0
     drawn = False
     violations: list[Violation] = []
     for record in evidence.records:
-        found = in_force.during(record)
+        found = timeline.during(record)
         came = any(rules.draw(record) for rules in found)
         drawn = drawn or came
         if not came or len(found) > 1 or not by_chosen_model(record):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.checkers import RevisionInForce
-from lab.checkers.in_force import InForce
+from lab.checkers.revision_timeline import RevisionTimeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Make = Callable[..., Record]
 
 
-def numbers(in_force: InForce, record: Record) -> list[int]:
+def numbers(in_force: RevisionTimeline, record: Record) -> list[int]:
     return [rules.number for rules in in_force.during(record)]
 
 
@@ -21,7 +21,7 @@ def test_a_revision_counts_to_the_very_moment_at_which_it_begins_and_ends(
     document: dict[str, Any], make_record: Make
 ) -> None:
     record = make_record()
-    in_force = InForce(
+    in_force = RevisionTimeline(
         [
             RevisionInForce(1, document, 0, record.sent_ns - 1),
             RevisionInForce(2, document, 0, record.sent_ns),
@@ -36,7 +36,7 @@ def test_a_revision_counts_to_the_very_moment_at_which_it_begins_and_ends(
 
 def test_one_that_outlives_its_successor_is_still_found(document: dict[str, Any], make_record: Make) -> None:
     record = make_record()
-    in_force = InForce(
+    in_force = RevisionTimeline(
         [RevisionInForce(1, document, 0, record.sent_ns + 5), RevisionInForce(2, document, 1, record.sent_ns - 5)]
     )
 
@@ -44,4 +44,4 @@ def test_one_that_outlives_its_successor_is_still_found(document: dict[str, Any]
 
 
 def test_of_a_request_that_was_never_sent_nothing_was_in_force(document: dict[str, Any], make_record: Make) -> None:
-    assert numbers(InForce([RevisionInForce(1, document, 0)]), make_record(status="UNSENT")) == []
+    assert numbers(RevisionTimeline([RevisionInForce(1, document, 0)]), make_record(status="UNSENT")) == []

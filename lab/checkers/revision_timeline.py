@@ -1,4 +1,4 @@
-"""Which revisions were in force while a request was under way, and what their rules want of it."""
+"""Finds the revisions that were in force while a request was in flight, and what their rules expect of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FOREVER = 1 << 63
 
 
 class Decision(NamedTuple):
-    """What a caller is told of a request, as far as it is rules that say so; where versions run is not in it."""
+    """What a caller learns of a decision, as far as it follows from rules. Clusters are no part of it."""
 
     status: str
     version: str
@@ -36,18 +36,18 @@ class Decision(NamedTuple):
 
 
 class Rules:
-    """One revision's rules, asked about records. Answers are remembered by the fields that they depend on."""
+    """One revision's rules, applied to records. Results are cached by the fields that they depend on."""
 
     def __init__(self, revision: RevisionInForce) -> None:
         self.revision = revision
         self._document = revision.document
         self._reads: dict[str, tuple[str, ...]] = {}
-        self._wants: dict[tuple[str, ...], Expected] = {}
+        self._expected: dict[tuple[str, ...], Expected] = {}
         self._fallbacks: dict[tuple[str, ...], tuple[Expected, ...]] = {}
         self._decisions: dict[tuple[str, ...], Decision] = {}
         self._drawn_by: dict[tuple[str, ...], Draw | None] = {}
 
-    # Not before they are asked for: of hundreds of revisions with thousands of use cases each, few are.
+    # Lazy: of hundreds of revisions with thousands of use cases each, few are needed.
     @cached_property
     def _marked(self) -> dict[str, Any]:
         return marked(self._document)
@@ -58,28 +58,28 @@ class Rules:
 
     @property
     def number(self) -> int:
-        """Of the revision."""
+        """The revision's number."""
         return self.revision.revision
 
     @property
     def failed(self) -> bool:
-        """Whether it was put back."""
+        """Whether its publish failed and was rolled back."""
         return self.revision.converged_ns is None and self.revision.until_ns is not None
 
     def ended_before(self, time_ns: int) -> bool:
-        """Whether its answers were no longer right at this time."""
+        """Whether it was no longer in force at this time."""
         return self.revision.until_ns is not None and self.revision.until_ns < time_ns
 
     def runs(self, model: str, version: str, cluster: str) -> bool:
-        """Whether its table has this version in this cluster, or this cluster stand in for that."""
+        """Whether its table has this version in this cluster, or in one that fails over to this cluster."""
         home = self._home(model, version)
         return cluster in {home, self._failover(home)}
 
     def answer(self, record: Record) -> Expected:
-        """Who has answered. A cluster that stands in, by its table, for the version's own counts as that."""
+        """Returns the version and cluster that answered. A failover cluster counts as the version's own."""
         home = self._home(record.model, record.version)
-        stands_in = record.cluster == self._failover(home)
-        return Expected("OK", record.model, record.version, home if stands_in else record.cluster)
+        failed_over = record.cluster == self._failover(home)
+        return Expected("OK", record.model, record.version, home if failed_over else record.cluster)
 
     def _home(self, model: str, version: str) -> str:
         entry = self._document["models"].get(model, {"versions": {}})["versions"].get(version, {})
@@ -89,26 +89,26 @@ class Rules:
         return str(self._document.get("clusters", {}).get(cluster, {}).get("failover", cluster))
 
     def reads(self, use_case: str) -> tuple[str, ...]:
-        """Fields of the context on which it depends who answers."""
+        """Returns the context fields on which the decision depends."""
         fields = self._reads.get(use_case)
         if fields is None:
             fields = self._reads[use_case] = tuple(fields_read(self._document, use_case))
         return fields
 
     def unit(self, record: Record) -> tuple[str, ...]:
-        """Use case, and values of the fields that are read: requests that agree in this are to be answered alike."""
+        """Returns use case and values of the fields that rules read: requests with equal ones get equal decisions."""
         return (record.use_case, *(getattr(record, field) for field in self.reads(record.use_case)))
 
-    def want(self, record: Record) -> Expected:
-        """Who is to answer, or how it is to be refused."""
+    def expected(self, record: Record) -> Expected:
+        """Returns the version and cluster that must answer, or the status of the refusal."""
         unit = self.unit(record)
-        want = self._wants.get(unit)
-        if want is None:
-            want = self._wants[unit] = decide(self._document, record.use_case, context_of(record))
-        return want
+        expected = self._expected.get(unit)
+        if expected is None:
+            expected = self._expected[unit] = decide(self._document, record.use_case, context_of(record))
+        return expected
 
     def fallbacks(self, record: Record) -> tuple[Expected, ...]:
-        """Who may answer if who is to answer fails, in order."""
+        """Returns the fallbacks, in order."""
         unit = self.unit(record)
         found = self._fallbacks.get(unit)
         if found is None:
@@ -116,26 +116,26 @@ class Rules:
         return found
 
     def shadow(self, record: Record) -> str:
-        """Routing key of the model version that is to get a copy; empty if none is."""
+        """Returns the routing key of the model version that must get a copy; empty if none must."""
         if "shadow" not in self._document["use_cases"].get(record.use_case, ()):
             return ""
         return shadow_of(self._document, record.use_case, context_of(record), record.request_id)
 
     def shadow_percent(self, use_case: str) -> int:
-        """Of how many requests in a hundred a copy is to be made."""
+        """Returns the percentage of requests that the shadow samples."""
         return int(self._document["use_cases"].get(use_case, {}).get("shadow", {}).get("percent", 0))
 
     def decision(self, record: Record) -> Decision:
-        """What its caller is to be told; for a shadow, of how many requests a copy goes to whom."""
+        """Returns the decision that the caller must get."""
         unit = self.unit(record)
         decision = self._decisions.get(unit)
         if decision is None:
-            want = self.want(record)
+            expected = self.expected(record)
             entry = self._document["use_cases"].get(record.use_case, {})
-            allowed = want.status == "OK"
+            allowed = expected.status == "OK"
             decision = self._decisions[unit] = Decision(
-                want.status,
-                reference(want),
+                expected.status,
+                reference(expected),
                 tuple(map(reference, self.fallbacks(record))),
                 entry.get("shadow") if allowed and not record.override else None,
                 entry.get("timeout", ""),
@@ -144,7 +144,7 @@ class Rules:
         return decision
 
     def draw(self, record: Record) -> Draw | None:
-        """The split or experiment that decides about this request; None if none does."""
+        """Returns the split or experiment that decides this request; None if none does."""
         if record.override or not self._draws.get(record.use_case):
             return None
         unit = self.unit(record)
@@ -154,11 +154,11 @@ class Rules:
         return self._drawn_by[unit]
 
 
-class InForce:
-    """All revisions, in the order of time.
+class RevisionTimeline:
+    """All revisions of a run, by the time in which they were in force.
 
     Attributes:
-        rules: of each.
+        rules: of each revision, in order of time.
     """
 
     def __init__(self, revisions: Iterable[RevisionInForce]) -> None:
@@ -166,11 +166,11 @@ class InForce:
         self.rules: Sequence[Rules] = [Rules(one) for one in in_order]
         self._from = [one.from_ns for one in in_order]
         self._until = [_FOREVER if one.until_ns is None else one.until_ns for one in in_order]
-        # Latest end of all up to here: what lies before the first that reaches a moment cannot be in force then.
+        # Latest end so far: all revisions before the first whose value reaches a moment had ended by then.
         self._latest_until = list(accumulate(self._until, max))
 
     def during(self, record: Record) -> list[Rules]:
-        """Those in force at any time between sending and answer; none for a request that was never sent."""
+        """Returns the revisions in force at any time between sending and answer; none for a request never sent."""
         if record.status == UNSENT:
             return []
         first = bisect_left(self._latest_until, record.sent_ns)
@@ -178,26 +178,26 @@ class InForce:
         return [self.rules[place] for place in range(first, end) if self._until[place] >= record.sent_ns]
 
     def alone(self, record: Record) -> Rules | None:
-        """The one that was in force all the time, if there was only one: then it is plain which rules apply."""
+        """Returns the only revision in force between sending and answer; None if there were several, or none."""
         found = self.during(record)
         return found[0] if len(found) == 1 else None
 
 
 def context_of(record: Record) -> dict[str, str]:
-    """The request context, as rules read it."""
+    """Returns the request context, as rules read it."""
     return {field: getattr(record, field) for field in _CONTEXT_FIELDS}
 
 
 def by_chosen_model(record: Record) -> bool:
-    """Whether the model version that the rules choose has answered, and not one that stood in for it."""
+    """Whether the chosen model version answered, rather than a fallback."""
     return record.status == "OK" and record.source == "model"
 
 
 def reference(answer: Record | Expected) -> str:
-    """Who answered, or is to answer: ``cw-ranker@v2``."""
+    """Returns the model version that answered, or must: ``cw-ranker@v2``."""
     return f"{answer.model}@{answer.version}"
 
 
 def request(record: Record) -> str:
-    """A request, in words."""
+    """Returns a request in words."""
     return f"request #{record.sequence} ({record.request_id})"
