@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lab.capacity.path_components import WAYS
+from lab.capacity.path_components import components
 from lab.capacity.quantity import Origin, Quantity
 from lab.errors import InputError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lab.capacity.assumptions import Assumptions
     from lab.capacity.costs import Costs
-    from lab.capacity.path_components import Way
+    from lab.capacity.path_components import PathComponents
 
 _MILLION = 1e6
 _HOUR_S = 3_600.0
@@ -32,7 +32,7 @@ _RANGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What is asked of it all.
+    """The load that a fleet must carry.
 
     Attributes:
         rps: requests per second of all callers together.
@@ -60,17 +60,17 @@ class Demand:
                 option = name.removesuffix("_bytes")
                 raise InputError(f"--{option}: {value:g} is out of range; write a number from {least} to {most:,}")
         if not 0 < self.service_s < math.inf:
-            raise InputError(f"--service: {self.service_s:g} s in the mean will not do; write e.g. lognormal:20,0.4")
+            raise InputError(f"--service: {self.service_s:g} s on average is out of range; write e.g. lognormal:20,0.4")
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The fleet as a JSON document."""
         return {
             source.removeprefix("--"): Quantity(*given, Origin.ASSUMED, source).to_document()
             for _, given, source in self._given()
         }
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """As a table has it: option, value, what it is, source."""
+        """Table rows: option, value, meaning, source."""
         return [(source, f"{value:,.7g} {unit}", what, "asked for") for what, (value, unit), source in self._given()]
 
     def _given(self) -> list[tuple[str, tuple[float, str], str]]:
@@ -100,23 +100,23 @@ class PartOfFleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What a topology needs; models not counted, which need the same in each.
+    """What a topology needs, without models, which need the same in each.
 
     Attributes:
-        parts: in the order of the way.
-        cores: of all parts.
-        instances: the same.
-        hops: from machine to machine, a request.
-        hop_ms: what these take.
-        wire: between machines.
-        usd_cores: per million requests; the next likewise.
-        usd_wire: for what crosses from zone to zone.
-        usd: together.
+        parts: its parts, in the order of the path.
+        cores: cores of all parts.
+        instances: processes of all parts.
+        hops: hops between machines of a request.
+        hop_ms: latency of these hops.
+        wire: bandwidth between machines.
+        usd_cores: cost of cores per million requests.
+        usd_wire: cost of traffic between zones per million requests.
+        usd: both together.
         balancers: processes that choose among a model's replicas.
-        connections: between balancers and replicas, if each balancer keeps one to each replica.
-        struck: share of all requests that goes by one instance of what stands between caller and model.
-        reached: callers that notice when such an instance dies.
-        lost: requests that fail until it is noticed.
+        connections: connections between balancers and replicas, one from each balancer to each replica.
+        struck: share of all requests that pass one instance of the part between caller and model.
+        reached: callers that its death affects.
+        lost: requests that fail until its death is noticed.
     """
 
     topology: str
@@ -136,49 +136,49 @@ class Fleet:
     lost: Quantity
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The fleet as a JSON document."""
         return asdict(self)
 
 
 def fleet(topology: str, demand: Demand, costs: Costs, assumed: Assumptions) -> Fleet:
-    """What ``topology`` needs for ``demand``.
+    """The fleet that ``topology`` needs for ``demand``.
 
     Raises:
         InputError: its costs are not known at this payload.
     """
-    way = WAYS[topology]
-    parts = _parts(topology, way, demand, costs, assumed)
+    path = components(topology)
+    parts = _parts(topology, path, demand, costs, assumed)
     cpu_s = sum(part.cpu_s.value for part in parts)
-    # Across the wire go the payload and its answer, a hop at a time.
+    # Each hop carries the payload and its answer.
     hop_bytes = demand.payload_bytes + assumed["answer-bytes"]
     usd_cores = cpu_s / assumed["utilisation"] * _MILLION / _HOUR_S * assumed["core-hour"]
-    usd_wire = way.hops * assumed["cross-zone"] * hop_bytes * _MILLION / _GIGA * assumed["gigabyte"]
+    usd_wire = path.hops * assumed["cross-zone"] * hop_bytes * _MILLION / _GIGA * assumed["gigabyte"]
     instances = {part.part: part.instances.value for part in parts}
-    between = way.central or way.beside[-1]
+    between = min(path.central or path.beside[-1:], key=instances.__getitem__)
     replicas = demand.clusters * demand.replicas(assumed["utilisation"])
     return Fleet(
         topology=topology,
         parts=parts,
         cores=_computed(sum(part.cores.value for part in parts), "cores", "sum of its parts"),
         instances=_computed(sum(instances.values()), "processes", "sum of its parts"),
-        hops=_computed(way.hops, "hops", "caller and model on machines of their own, and what is central likewise"),
-        hop_ms=_computed(way.hops * assumed["hop-ms"], "ms", "hops × hop-ms"),
+        hops=_computed(path.hops, "hops", "caller, model and central parts each run on machines of their own"),
+        hop_ms=_computed(path.hops * assumed["hop-ms"], "ms", "hops × hop-ms"),
         wire=_computed(
-            demand.rps * way.hops * hop_bytes * 8 / _GIGA, "Gbit/s", "rps × hops × (payload + answer-bytes) × 8"
+            demand.rps * path.hops * hop_bytes * 8 / _GIGA, "Gbit/s", "rps × hops × (payload + answer-bytes) × 8"
         ),
         usd_cores=_computed(usd_cores, "USD", "CPU seconds / utilisation × core-hour / 3600 × 10^6"),
         usd_wire=_computed(usd_wire, "USD", "hops × cross-zone × (payload + answer-bytes) × gigabyte × 10^6"),
         usd=_computed(usd_cores + usd_wire, "USD", "cores and wire together"),
-        balancers=_computed(instances[way.balancer], "processes", f"instances of its {way.balancer}"),
+        balancers=_computed(instances[path.balancer], "processes", f"instances of its {path.balancer}"),
         connections=_computed(
-            instances[way.balancer] * replicas,
+            instances[path.balancer] * replicas,
             "connections",
             "balancers × all models' replicas",
         ),
         struck=_computed(
-            1 / instances[between], "of all requests", "1 / processes of what stands between caller and model"
+            1 / instances[between], "of all requests", "1 / processes of the part between caller and model"
         ),
-        reached=_computed(demand.callers if way.central else 1, "callers", "all of what is central; else one"),
+        reached=_computed(demand.callers if path.central else 1, "callers", "all callers of a central part; else one"),
         lost=_computed(
             demand.rps / instances[between] * assumed["noticed-s"],
             "requests",
@@ -187,14 +187,17 @@ def fleet(topology: str, demand: Demand, costs: Costs, assumed: Assumptions) -> 
     )
 
 
-def _parts(topology: str, way: Way, demand: Demand, costs: Costs, assumed: Assumptions) -> list[PartOfFleet]:
-    each = {part: costs.at(topology, part, demand.payload_bytes) for part in way.parts}
+def _parts(
+    topology: str, path: PathComponents, demand: Demand, costs: Costs, assumed: Assumptions
+) -> list[PartOfFleet]:
+    each = {part: costs.at(topology, part, demand.payload_bytes) for part in path.parts}
     cores = {part: demand.rps * cost.value / assumed["utilisation"] for part, cost in each.items()}
-    # Every process here has one event loop, so it fills one core; beside a caller, the busiest says how many callers.
-    pods = demand.callers * max(_up(cores[part] / demand.callers) for part in way.beside)
-    counted = dict.fromkeys(way.beside, (pods, "callers × those of its busiest part"))
-    if way.central:
-        counted[way.central] = (max(_LEAST_CENTRAL, _up(cores[way.central])), "one core each, and two at least")
+    # Each process has one event loop and fills one core; the busiest part beside a caller decides the number of
+    # callers.
+    pods = demand.callers * max(_up(cores[part] / demand.callers) for part in path.beside)
+    counted = dict.fromkeys(path.beside, (pods, "callers × those of its busiest part"))
+    for part in path.central:
+        counted[part] = (max(_LEAST_CENTRAL, _up(cores[part])), "one core each, and two at least")
     return [
         PartOfFleet(
             part,
@@ -202,12 +205,12 @@ def _parts(topology: str, way: Way, demand: Demand, costs: Costs, assumed: Assum
             _computed(cores[part], "cores", "rps × CPU seconds / utilisation"),
             _computed(counted[part][0], "processes", counted[part][1]),
         )
-        for part in way.parts
+        for part in path.parts
     ]
 
 
 def _up(value: float) -> int:
-    return max(1, math.ceil(value - 1e-9))  # lest rounding cost an instance
+    return max(1, math.ceil(value - 1e-9))  # rounding must not add an instance
 
 
 def _computed(value: float, unit: str, source: str) -> Quantity:

@@ -1,51 +1,50 @@
-"""What each topology has between caller and model."""
+"""The parts that a topology's requests pass, and where they run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
-from lab.capacity.costs import CALLER
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from lab.roles import ROLES, Placement
+from lab.topologies import TOPOLOGIES
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One topology.
+class PathComponents:
+    """The parts of one topology.
 
     Attributes:
-        beside: parts on the caller's machine, the caller itself among them.
-        central: the part that all callers share; empty if there is none.
-        balancer: the part that keeps connections to the models' replicas, and chooses one.
+        beside: parts on the caller's machine, the caller first.
+        central: parts that all callers share, in the order of the path; empty if there are none.
+        balancer: the part that keeps connections to the models' replicas and chooses one.
     """
 
     beside: tuple[str, ...]
-    central: str
+    central: tuple[str, ...]
     balancer: str
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """All, in the order of the way."""
-        return (*self.beside, self.central) if self.central else self.beside
+        """All parts, in the order of the path."""
+        return (*self.beside, *self.central)
 
     @property
     def hops(self) -> int:
-        """How often a payload goes from one machine to another."""
-        return 2 if self.central else 1
+        """Number of times that a payload goes from one machine to another."""
+        return 1 + len(self.central)
 
 
-_GATEWAY = Way((CALLER,), "gateway", "gateway")
-_MESH = Way((CALLER, "resolver", "sidecar"), "", "sidecar")
+@lru_cache
+def components(topology: str) -> PathComponents:
+    """The parts of a topology, from its path and its roles' placement.
 
-WAYS: Mapping[str, Way] = {
-    "direct": Way((CALLER,), "", CALLER),
-    "gateway": _GATEWAY,
-    "gateway-passthrough": _GATEWAY,
-    "gateway-header": Way((CALLER, "resolver"), "central-envoy", "central-envoy"),
-    "mesh": _MESH,
-    "mesh-unleased": _MESH,
-    "proxyless": Way((CALLER, "resolver"), "", CALLER),
-}
-"""Topology → its way."""
+    Raises:
+        InputError: the topology is not known.
+    """
+    named = TOPOLOGIES[topology]
+    roles = [ROLES[name] for name in (named.path[0], *named.roles)]
+    return PathComponents(
+        beside=tuple(role.part for role in roles if role.placement is Placement.BESIDE_CALLER),
+        central=tuple(role.part for role in roles if role.placement is not Placement.BESIDE_CALLER),
+        balancer=ROLES[named.balancer].part,
+    )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.capacity.fleet import fleet
-from lab.capacity.path_components import WAYS
+from lab.capacity.path_components import components
 from lab.capacity.quantity import Origin
 from lab.capacity.tables import (
     assumptions_table,
@@ -18,6 +18,7 @@ from lab.capacity.tables import (
     tails_table,
 )
 from lab.capacity.tail_simulation import Outlook
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,11 +103,11 @@ def survey(
     Raises:
         InputError: a topology's costs are not known at this payload.
     """
-    chosen = topologies or [each for each in costs.topologies if each in WAYS]
+    chosen = topologies or [each for each in costs.topologies if each in TOPOLOGIES]
     fleets = [fleet(each, demand, costs, assumed) for each in chosen]
     outlook = Outlook(demand, latency, assumed, seed)
     balancers = {
-        f"{WAYS[each.topology].balancer}s": round(each.balancers.value)
+        f"{components(each.topology).balancer}s": round(each.balancers.value)
         for each in fleets
         if each.topology in _BALANCED_BY
     }

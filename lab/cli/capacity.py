@@ -18,7 +18,6 @@ from lab.bench.suites import capacity as bench
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.capacity.costs import costs_of
 from lab.capacity.fleet import Demand
-from lab.capacity.path_components import WAYS
 from lab.capacity.services import mean_s
 from lab.capacity.sizes import parse_size
 from lab.capacity.survey import survey
@@ -28,6 +27,7 @@ from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
 from lab.measure.findings import Ran
 from lab.runs.folder import folder_of_now, machine_card, make
+from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def capacity(
 
 def _chosen(topologies: str) -> list[str]:
     chosen = topologies.split(",") if topologies else []
-    if strange := [name for name in chosen if name not in WAYS]:
-        raise InputError(f"--topologies: {strange[0]!r} is not known; there are {', '.join(WAYS)}")
+    if strange := [name for name in chosen if name not in TOPOLOGIES]:
+        raise InputError(f"--topologies: {strange[0]!r} is not known; there are {', '.join(TOPOLOGIES)}")
     return chosen
 
 

@@ -7,7 +7,7 @@ import pytest
 from lab.capacity.assumptions import ASSUMPTIONS, Assumptions
 from lab.capacity.costs import PAYLOAD, TITLE, Costs, costs_of
 from lab.capacity.fleet import Demand, fleet
-from lab.capacity.path_components import WAYS
+from lab.capacity.path_components import PathComponents, components
 from lab.capacity.quantity import Origin
 from lab.capacity.services import mean_s
 from lab.capacity.sizes import parse_size
@@ -95,8 +95,24 @@ def test_every_number_says_where_it_is_from() -> None:
     assert {"--hop-ms"} == {each["source"] for each in found if each["source"].startswith("--")}
 
 
-def test_all_topologies_have_a_way() -> None:
-    assert set(TOPOLOGIES) == set(WAYS)
+@pytest.mark.parametrize(
+    ("topology", "beside", "central", "balancer"),
+    [
+        ("direct", ("caller",), (), "caller"),
+        ("gateway", ("caller",), ("gateway",), "gateway"),
+        ("gateway-header", ("caller", "resolver"), ("central-envoy",), "central-envoy"),
+        ("mesh", ("caller", "resolver", "sidecar"), (), "sidecar"),
+        ("proxyless", ("caller", "resolver"), (), "caller"),
+    ],
+)
+def test_parts_follow_from_the_path(
+    topology: str, beside: tuple[str, ...], central: tuple[str, ...], balancer: str
+) -> None:
+    assert components(topology) == PathComponents(beside, central, balancer)
+
+
+def test_every_topology_has_a_balancer_among_its_parts() -> None:
+    assert [name for name in TOPOLOGIES if components(name).balancer not in components(name).parts] == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from lab.bench.harness.variant import CALLER, Arm
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.costs import costs_of
 from lab.capacity.fleet import Demand
-from lab.capacity.path_components import WAYS
 from lab.capacity.services import mean_s
 from lab.capacity.survey import survey
 from lab.measure.findings import written
@@ -86,7 +85,7 @@ def measure_costs(
         UnitError: an answer was wrong or missing.
     """
     endpoints = setting.state.plan.clients[CALLER]
-    arms = [Arm(each, each, endpoints) for each in topologies or setting.state.topologies if each in WAYS]
+    arms = [Arm(each, each, endpoints) for each in topologies or setting.state.topologies]
     found = measure(setting, arms, payloads, rounds, seconds=seconds)
     return BenchResult(
         name=COSTS,
