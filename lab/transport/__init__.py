@@ -1,7 +1,6 @@
-"""How processes of the lab reach each other: credentials, channels, servers, and a service's life until SIGTERM.
+"""Credentials, channels, servers, and the main function of services.
 
-Every gRPC channel and every server of the lab is opened here and nowhere else. What is said over them lives
-elsewhere.
+Every gRPC channel and every server of the lab is opened here and nowhere else. Their protocols live elsewhere.
 """
 
 from lab.transport.authorization import guard_of

@@ -1,7 +1,7 @@
-"""How programs on this machine reach units of labs that are up: who is behind an address, and who asks there.
+"""Credentials and expected peers by address, for programs that reach several labs.
 
-A unit knows by its environment who it is. The ``lab`` command, a notebook or a test is nobody's unit and may meet
-several labs, so it goes by the address: what knows a lab writes down its addresses here.
+A unit has its credentials from its environment. The ``lab`` command, a notebook or a test is no unit and may use
+several labs, so its credentials depend on the address: code that opens a lab registers the lab's addresses here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from lab.transport.security import Security
 
 
 class Entry(NamedTuple):
-    """What there is to know of an address.
+    """How to connect to an address.
 
     Attributes:
-        security: credentials to go there with.
-        peer: role of who must be there; empty for anybody of the lab.
+        security: credentials to present.
+        peer: role that the other end must prove; empty for any unit of the lab.
     """
 
     security: Security
@@ -28,18 +28,18 @@ _entries: dict[str, Entry] = {}
 
 
 def register(entries: dict[str, Entry]) -> None:
-    """From now on channels of this process to these addresses go by what is said here."""
+    """Makes this process's channels to these addresses use these entries from now on."""
     _entries.update(entries)
 
 
 def beside(address: str) -> Security:
-    """Credentials for what stands on this side of the network, and secures what it sends on: none, unless known."""
+    """Credentials for a sidecar, which is on this side of the network: plaintext, unless the address is registered."""
     entry = look_up(address)
     return Security() if entry is None else entry.security
 
 
 def look_up(address: str) -> Entry | None:
-    """What is known of an address; of a lab that has gone with its certificates, nothing: others may have its ports."""
+    """The entry of an address; None if it has none or its lab is gone, whose port another lab may have now."""
     entry = _entries.get(address)
     if entry is not None and entry.security.is_mtls and not Path(entry.security.folder).exists():
         del _entries[address]

@@ -1,4 +1,4 @@
-"""Who did what, and when: an interceptor that has each RPC which changes something written down, and each refusal."""
+"""Audit log: an interceptor that records each state-changing RPC, and each one that was refused."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     Describe = Callable[[Any], str]
 
 REFUSED = grpc.StatusCode.PERMISSION_DENIED.name
-# Of what an act is done with; more may be somebody's whole route table.
+# Of an act's detail; the whole may be a route table.
 _MOST_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that somebody does.
+    """One call of a state-changing RPC.
 
     Attributes:
         at_ns: Unix nanoseconds.
-        who: the SPIFFE id that the connection has proved; else its address, with ``unproved`` before it.
-        unit: at which it is done.
+        who: SPIFFE id that the connection proves; else ``unproved`` and the peer's address.
+        unit: that is called.
         what: full name of the RPC.
-        detail: what with, in few words.
+        detail: its arguments, shortened.
     """
 
     at_ns: int
@@ -46,26 +46,26 @@ class Act:
 
 
 class Journal(Protocol):
-    """Where acts are written down."""
+    """Stores acts."""
 
     def begin(self, act: Act) -> int:
-        """Before it is done; returns its number."""
+        """Stores an act before it is done; returns its number."""
 
     def end(self, number: int, status: str, reason: str) -> None:
-        """What has become of it: name of the status, and why it failed."""
+        """Stores an act's outcome: name of the status, and why it failed."""
 
     def refused(self, act: Act, reason: str) -> None:
-        """Who may not do it was turned away."""
+        """Stores an act that was refused."""
 
 
 class Audited(grpc.aio.ServerInterceptor):
-    """Writes down what RPCs do; one that cannot be written down is not done.
+    """Records RPCs in a journal; an RPC that cannot be recorded is not carried out.
 
     Args:
-        unit: at which it is done.
-        methods: paths, ``/control.v1.Admin/Publish``, of those that change something. Each takes one request.
-        journal: where to.
-        describe: what a request is about; its text form by default.
+        unit: this one's name.
+        methods: paths of the RPCs to record, ``/control.v1.Admin/Publish``. Each takes one request.
+        journal: stores the acts.
+        describe: summary of a request; its text form by default.
     """
 
     def __init__(self, unit: str, methods: Collection[str], journal: Journal, describe: Describe | None = None) -> None:
@@ -73,7 +73,7 @@ class Audited(grpc.aio.ServerInterceptor):
         self._describe = describe or in_one_line
 
     def refused(self, method: str, context: Context, code: grpc.StatusCode, reason: str) -> None:
-        """Somebody was turned away before the request was read; it is written down if he may not do this."""
+        """Records a caller that was refused before its request was read, if it is refused for its identity."""
         if method in self._methods and code is grpc.StatusCode.PERMISSION_DENIED:
             self._journal.refused(self._act(method, context, ""), reason)
 
@@ -135,7 +135,7 @@ class Audited(grpc.aio.ServerInterceptor):
         if done:
             self._journal.end(number, grpc.StatusCode.OK.name, "")
             return
-        # Where the handler has said no status, whoever asked has gone.
+        # A handler without a status was cancelled by its client.
         code: Any = context.code()
         status = code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.CANCELLED.name
         self._journal.end(number, status, str(context.details() or "")[:_MOST_CHARACTERS])

@@ -1,4 +1,4 @@
-"""Who may call which service of a server, by the identity that the connection has proved, and with how many headers."""
+"""Authorization: which identities may call which services of a server, and how large a request's headers may be."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Refusal = tuple[grpc.StatusCode, str]
 
 MAX_HEADER_BYTES = 16 * 1024
-"""All of a request's headers together. gRPC itself has such a limit, but only clients that keep to it meet it: headers
-that come in pieces pass (tried with 100 KB against 16, by raw HTTP/2)."""
+"""Limit for all headers of a request together. gRPC's own limit does not hold for headers that a client splits over
+several frames (tried with 100 KB against 16, by raw HTTP/2)."""
 
 _HANDLERS_KEPT = 64
 
@@ -37,18 +37,18 @@ def roles_in(text: str) -> tuple[str, ...]:
 
 
 class Guard(grpc.aio.ServerInterceptor):
-    """Turns away whoever does not belong.
+    """Refuses calls by identity and by size of headers.
 
     Args:
-        admits: full name of a service → roles that may call it. One that is not named, such as health, everybody of the
-            lab may call; the operator may call all. None where nobody proves who he is.
-        audit: is told who was turned away, if there is one.
+        admits: full name of a service → roles that may call it. Services that are not named, such as health, are open
+            to every unit of the lab; the operator may call all. None in plaintext, where no identity is proved.
+        audit: records refusals, if there is one.
     """
 
     def __init__(self, admits: Mapping[str, Collection[str]] | None, audit: Audited | None = None) -> None:
         self._admits, self._audit = admits, audit
-        # A method has one handler, or a few; a server with an access log makes one for every call.
-        self._behind = lru_cache(_HANDLERS_KEPT)(self._stand_before)
+        # A method has few handlers, but a server with an access log makes one for every call.
+        self._behind = lru_cache(_HANDLERS_KEPT)(self._wrap)
 
     async def intercept_service(
         self,
@@ -60,11 +60,11 @@ class Guard(grpc.aio.ServerInterceptor):
         return None if handler is None else self._behind(handler_call_details.method, handler)
 
     def refusal(self, method: str, context: Context, headers: Headers) -> Refusal | None:
-        """Why a call is turned away; None if it is not.
+        """Status and reason why a call is refused; None if it is not.
 
         Args:
-            method: its path.
-            context: knows who calls.
+            method: path of the RPC.
+            context: of the call.
             headers: names and values.
         """
         service = _service_of(method)
@@ -73,14 +73,14 @@ class Guard(grpc.aio.ServerInterceptor):
             self._audit.refused(method, context, _DENIED, denied)
         return (_DENIED, denied) if denied else _too_much(service, headers)
 
-    def _stand_before(self, method: str, handler: Handler) -> Handler:
+    def _wrap(self, method: str, handler: Handler) -> Handler:
         return _guarded(handler, lambda context: self.refusal(method, context, context.invocation_metadata() or ()))
 
 
 def guard_of(
     admits: Mapping[str, Collection[str]], *, audit: Audited | None = None, security: Security | None = None
 ) -> Guard:
-    """What stands at a server's doors; where nobody proves who he is, it bounds headers alone.
+    """A server's guard; in plaintext it checks the size of headers only.
 
     Args:
         admits: see :class:`Guard`, as is ``audit``.
@@ -105,7 +105,7 @@ def _why_denied(service: str, context: Context, admits: Mapping[str, Collection[
     """Why the peer may not call the service; empty if it may."""
     identity = peer_identity(context)
     if identity is None:
-        return f"{service}: your certificate names nobody of {TRUST_DOMAIN}"
+        return f"{service}: your certificate names no identity of {TRUST_DOMAIN}"
     roles = admits.get(service)
     if roles is None or identity.role in roles or is_operator(identity):
         return ""
@@ -125,7 +125,7 @@ def _guarded(handler: Handler, refusal: Callable[[Context], Refusal | None]) -> 
         if reason := refusal(context):
             await context.abort(*reason)
         answers = behaviour(request, context)
-        if inspect.isawaitable(answers):  # it writes them by itself
+        if inspect.isawaitable(answers):  # the handler writes its answers itself
             await answers
             return
         async for answer in answers:

@@ -1,4 +1,4 @@
-"""Channels to those who are asked again and again: a TLS handshake is five times the work of a question."""
+"""Caches blocking channels: a TLS handshake costs five times what a short call does."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Who has come back, or was cut off for a while, may not be at the end of a connection that is open.
-_SOON_S = 1.0
-_NOBODY_THERE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# A cached connection may be dead without notice, if its server restarted or was cut off.
+_CACHED_TIMEOUT_S = 1.0
+_DEAD = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 class ChannelCache:
-    """One channel an address, kept for as long as who is there answers. Threads may share it."""
+    """One channel an address, kept while calls over it succeed. Threads may share it."""
 
     def __init__(self) -> None:
         self._open: dict[str, grpc.Channel] = {}
 
     def call(self, address: str, rpc: Callable[[grpc.Channel, float], T], *, timeout_s: float) -> T:
-        """Asks over the channel that there is, and anew over a new one where no answer comes over that soon.
+        """Calls over the cached channel, and once more over a new one if the cached one proves dead.
 
         Args:
             address: ``host:port``.
-            rpc: makes a call, which may be made twice, on a channel and with so many seconds for it.
-            timeout_s: seconds for the call over a new channel.
+            rpc: makes the call, given a channel and a timeout in seconds; may be run twice.
+            timeout_s: for the call over a new channel, seconds.
 
         Raises:
-            grpc.RpcError: as the call does over a new channel.
+            grpc.RpcError: the call failed.
         """
-        kept = self._open.get(address)
-        if kept is not None:
+        cached = self._open.get(address)
+        if cached is not None:
             try:
-                return rpc(kept, min(_SOON_S, timeout_s))
+                return rpc(cached, min(_CACHED_TIMEOUT_S, timeout_s))
             except grpc.RpcError as error:
-                # Another thread may be asking over it: it closes with the last who has it.
+                # Not closed here: another thread may be using it. It is closed with its last reference.
                 self._open.pop(address, None)
-                if error.code() not in _NOBODY_THERE:
+                if error.code() not in _DEAD:
                     raise
         channel = open_blocking_channel(address)
         answer = rpc(channel, timeout_s)

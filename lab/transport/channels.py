@@ -1,4 +1,4 @@
-"""Client side: channels to one address, or balanced over several."""
+"""Opens channels to one address, or balanced over several."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ _COMMON: tuple[Option, ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_http_proxy", 0),  # the lab's traffic never leaves the machine
-    # A restarted peer is found again within a second, not after gRPC's default of up to two minutes.
+    # Reconnects to a restarted peer within a second; gRPC's default backoff grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 500),
 )
-# Despite its name the time that one attempt to connect may take.
+# Despite its name, the timeout of one connection attempt.
 _ATTEMPT_MS = "grpc.min_reconnect_backoff_ms"
-# A busy machine needs more than a backoff.
+# A busy machine needs more than the backoff.
 OPTIONS: tuple[Option, ...] = (*_COMMON, (_ATTEMPT_MS, 1000))
-# A peer that is frozen keeps its connections open and says nothing: only a ping finds out.
+# A frozen peer keeps its connections open in silence: only pings detect it.
 _KEEPALIVE: tuple[Option, ...] = (
     ("grpc.keepalive_time_ms", 1000),
     ("grpc.keepalive_timeout_ms", 1000),
-    # Without this one, of 60 s by default, the timeout above is of no effect.
+    # The timeout above has no effect beyond this one, which is 60 s by default.
     ("grpc.http2.ping_timeout_ms", 1000),
     ("grpc.http2.max_pings_without_data", 0),
 )
-# The same for requests and their answers. Not as soon, as giving up on a peer fails whatever is under way to it, and a
-# busy machine may keep a live one waiting.
+# The same for the data path. Slower, because giving up on a peer fails all requests in flight to it, and a live peer on
+# a busy machine may answer late.
 DATA_KEEPALIVE: tuple[Option, ...] = (
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 3000),
     ("grpc.http2.ping_timeout_ms", 3000),
     ("grpc.http2.max_pings_without_data", 0),
 )
-# Whoever asks once has one attempt: where it fails, so does the call, as it does not wait for the next. A TLS handshake
-# on a busy machine takes more than a second at times. Less than such a call's deadline, so that the reason is told.
+# A call over a new channel fails with its first connection attempt, as it does not wait for the next. A TLS handshake
+# on a busy machine may take more than a second. Below the deadlines of such calls, so that errors name the reason.
 _ONCE: tuple[Option, ...] = (*_COMMON, (_ATTEMPT_MS, 4000))
-# Channels to the same address share a connection otherwise, if their options are the same.
+# Otherwise channels to the same address with the same options share a connection.
 _OWN_CONNECTION: Option = ("grpc.use_local_subchannel_pool", 1)
-# A server that stops drops the requests that wait to be taken up, so its clients must leave it before: each watches the
-# health of every server that it balances over, and leaves out those that drain or are not ready yet.
+# A server that stops drops its queued requests, so its clients must leave it before: each watches the health of the
+# servers that it balances over, and leaves out those that drain or are not ready yet.
 _BALANCED: Option = (
     "grpc.service_config",
     json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
@@ -68,7 +68,7 @@ def _target(addresses: Sequence[str]) -> tuple[str, tuple[Option, ...]]:
 
 
 def any_of(addresses: str) -> str:
-    """A target for one ``host:port``, or for the first that can be reached of several, with commas between."""
+    """The gRPC target of one ``host:port``, or of the first reachable one of several with commas."""
     return f"ipv4:{addresses}" if "," in addresses else addresses
 
 
@@ -83,16 +83,16 @@ def open_channel(
     """An asyncio channel.
 
     Args:
-        addresses: one ``host:port``, or several ``ip:port`` over which gRPC balances calls in turn; it leaves out
-            those that cannot be reached or say by their health service that they do not serve.
-        security: credentials; by default what this process knows of the address, else its own.
-        peer: who must be there, if that can be proved: a role, or ``role/name``; anybody of the lab by default.
-        keepalive: notice a frozen peer within about 2 s while a call is open; for channels that carry long streams.
-        carries_requests: notice a frozen peer within about 5 s while a call is open; for the data path.
-        own_connection: share none with other channels of this process; for one that plays several callers.
+        addresses: one ``host:port``, or several ``ip:port`` over which gRPC balances in turn; it leaves out those that
+            cannot be reached or whose health service does not report SERVING.
+        security: credentials; by default those registered for the address, else this process's own.
+        peer: identity that the other end must prove, with mTLS: a role, or ``role/name``; any unit by default.
+        keepalive: detects a frozen peer within about 2 s while a call is open; for channels that carry long streams.
+        carries_requests: detects a frozen peer within about 5 s while a call is open; for the data path.
+        own_connection: shares none with other channels of this process, for processes that act as several callers.
     """
     target, options = _target(addresses)
-    security, peer = who_is_there(addresses[0], security, peer)
+    security, peer = resolve_peer(addresses[0], security, peer)
     if keepalive:
         options += _KEEPALIVE
     elif carries_requests:
@@ -101,7 +101,7 @@ def open_channel(
         options = (*options, _OWN_CONNECTION)
     if not security.is_mtls:
         return grpc.aio.insecure_channel(target, options=options)
-    options = (*options, _expecting(peer))
+    options = (*options, _expected(peer))
 
     def open_now() -> grpc.aio.Channel:
         return grpc.aio.secure_channel(target, _credentials(security), options=options)
@@ -110,26 +110,25 @@ def open_channel(
 
 
 def open_blocking_channel(address: str, security: Security | None = None, peer: str = "") -> grpc.Channel:
-    """A channel for code without an event loop: the command line, notebooks, tests. It keeps its certificate.
+    """A channel for code without an event loop: the command line, notebooks, tests. Its certificate is not rotated.
 
-    It has a connection of its own, and tries to get one at once, whatever other channels have met with before; each
-    attempt may take 4 s. Where nobody listens, it fails at once.
+    It has a connection of its own, so the backoff of other channels does not delay it. A connection attempt may take
+    4 s; if no process listens, it fails at once.
 
     Args:
-        address: one ``host:port``, or several ``ip:port`` with commas between: the first that can be reached is spoken
-            to, for as long as it can.
+        address: one ``host:port``, or several ``ip:port`` with commas: calls go to the first that can be reached.
         security: as for :func:`open_channel`.
         peer: likewise.
     """
     target, options = any_of(address), (*_ONCE, _OWN_CONNECTION)
-    security, peer = who_is_there(address.split(",", 1)[0], security, peer)
+    security, peer = resolve_peer(address.split(",", 1)[0], security, peer)
     if not security.is_mtls:
         return grpc.insecure_channel(target, options=options)
-    return grpc.secure_channel(target, _credentials(security), options=(*options, _expecting(peer)))
+    return grpc.secure_channel(target, _credentials(security), options=(*options, _expected(peer)))
 
 
-def who_is_there(address: str, security: Security | None, peer: str) -> tuple[Security, str]:
-    """Credentials for an address, and who must be there; see :func:`open_channel`."""
+def resolve_peer(address: str, security: Security | None, peer: str) -> tuple[Security, str]:
+    """Credentials for an address, and the identity to expect there; see :func:`open_channel`."""
     known = address_registry.look_up(address)
     if known is None:
         return security or Security.of_this_process(), peer
@@ -142,5 +141,5 @@ def _credentials(security: Security) -> grpc.ChannelCredentials:
     return credentials
 
 
-def _expecting(peer: str) -> Option:
+def _expected(peer: str) -> Option:
     return ("grpc.ssl_target_name_override", host_name(peer))

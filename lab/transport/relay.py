@@ -1,6 +1,6 @@
-"""A relay that counts what passes: every byte of a TCP connection's two streams, whatever protocol they speak.
+"""A TCP relay that counts the bytes in both directions.
 
-``python -m lab.transport.relay LISTEN TARGET``, each ``ip:port``, relays until it is ended.
+``python -m lab.transport.relay LISTEN TARGET``, each ``ip:port``, relays until it is killed.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _CHUNK = 256 * 1024
-# Acknowledgements of settings, windows and pings follow an answer within a round trip.
+# HTTP/2 acknowledgements (settings, windows, pings) follow an answer within a round trip.
 _QUIET_S = 0.03
 
 
 class Bytes(NamedTuple):
-    """Bytes of TCP payload: what the two ends wrote, not counting TCP's and IP's own headers."""
+    """Bytes of TCP payload in each direction, without the headers of TCP and IP."""
 
     to_server: float
     to_client: float
 
     def since(self, before: Bytes, requests: int) -> Bytes:
-        """How many a request, of those since then."""
+        """Bytes per request since ``before``."""
         return Bytes((self.to_server - before.to_server) / requests, (self.to_client - before.to_client) / requests)
 
 
 @dataclass(slots=True)
 class Relay:
-    """Stands between a client and a server.
+    """Relays between clients and a server.
 
     Attributes:
         address: ``ip:port`` for the client.
@@ -43,7 +43,7 @@ class Relay:
     _to_client: int = 0
 
     async def settled(self) -> Bytes:
-        """What has passed, once nothing does any more."""
+        """Bytes so far, once no more arrive."""
         before = (-1, -1)
         while before != (self._to_server, self._to_client):
             before = self._to_server, self._to_client
@@ -53,7 +53,7 @@ class Relay:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(*_host_and_port(target))
-        except OSError:  # nobody is there: to the client it looks as if the relay were not
+        except OSError:  # the server is down: the relay looks like it to the client
             writer.close()
             return
 
@@ -80,13 +80,13 @@ class Relay:
 
 @asynccontextmanager
 async def relay_to(target: str, listen: str = "127.0.0.1:0") -> AsyncIterator[Relay]:
-    """A relay to ``ip:port``, at a port of its own choice if it is 0."""
-    relay, under_way = Relay(), set[asyncio.Task[None]]()
+    """Relays to ``target`` while the context lasts; port 0 chooses a free one."""
+    relay, in_flight = Relay(), set[asyncio.Task[None]]()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(relay._carry(reader, writer, target))  # noqa: SLF001 (its own module's)
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
+        in_flight.add(task)
+        task.add_done_callback(in_flight.discard)
 
     host, port = _host_and_port(listen)
     server = await asyncio.start_server(accept, host, port)
@@ -95,9 +95,9 @@ async def relay_to(target: str, listen: str = "127.0.0.1:0") -> AsyncIterator[Re
         yield relay
     finally:
         server.close()
-        for task in under_way:
+        for task in in_flight:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*in_flight, return_exceptions=True)
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

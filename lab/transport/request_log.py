@@ -1,4 +1,4 @@
-"""A service's log of requests: one line of JSON each, written in batches so that a request hardly pays for it."""
+"""A service's request log: one line of JSON a request, written in batches to cost requests little time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class RequestLog:
     """Appends to a file.
 
     Args:
-        path: the file; None: nothing is logged.
-        fields: names of what :meth:`write` is given; ``time``, in Unix seconds, stands before them.
+        path: the file; None logs nothing.
+        fields: names of the values that :meth:`write` takes; ``time``, in Unix seconds, precedes them.
     """
 
     def __init__(self, path: Path | None, fields: tuple[str, ...]) -> None:
@@ -34,12 +34,12 @@ class RequestLog:
         self._entries: list[tuple[object, ...]] = []
 
     def write(self, *values: object) -> None:
-        """One request is done."""
+        """Logs a request that is done."""
         if self._file is not None:
             self._entries.append((time.time(), *values))
 
     async def run(self) -> None:
-        """Writes what has gathered, again and again until cancelled; then the rest."""
+        """Flushes periodically until cancelled, then once more."""
         try:
             while True:
                 await asyncio.sleep(_FLUSH_INTERVAL_S)
@@ -49,7 +49,7 @@ class RequestLog:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Writes as long as the block lasts; closes the file at its end."""
+        """Flushes periodically while the context lasts, and closes the file at its end."""
         task = asyncio.create_task(self.run())
         try:
             yield
@@ -59,7 +59,7 @@ class RequestLog:
             self.close()
 
     def flush(self) -> None:
-        """Writes what has gathered."""
+        """Writes the buffered lines."""
         if self._file is None or not self._entries:
             return
         entries, self._entries = self._entries, []
@@ -67,19 +67,20 @@ class RequestLog:
         self._file.write(b"\n".join((*lines, b"")))
 
     def close(self) -> None:
-        """Writes the rest and closes the file."""
+        """Flushes and closes the file."""
         self.flush()
         if self._file is not None:
             self._file.close()
 
 
 class LogsRequests(grpc.aio.ServerInterceptor):
-    """Has a line written for each RPC of some methods, when it is done: as described, then ``status`` and ``ms``.
+    """Logs each RPC of some methods when it is done.
 
     Args:
-        log: where to; its last two fields are ``status`` and ``ms``.
-        methods: paths, ``/ranking.v1.Ranking/Rank``; other RPCs leave no line.
-        describe: ``(headers, request, response) -> values``; the response is None if it failed, or was a stream.
+        log: takes the lines; its last two fields are ``status`` and ``ms``.
+        methods: paths of the RPCs to log, ``/ranking.v1.Ranking/Rank``.
+        describe: ``(headers, request, response) -> values`` of the other fields; the response is None if the RPC failed
+            or is a stream.
     """
 
     def __init__(self, log: RequestLog, methods: Collection[str], describe: Describe) -> None:
@@ -90,7 +91,7 @@ class LogsRequests(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The method's own handler, and a line around it."""
+        """Wraps the handlers of the methods to log."""
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method not in self._methods:
             return handler
@@ -136,6 +137,6 @@ class LogsRequests(grpc.aio.ServerInterceptor):
 
 
 def _failure(context: Any) -> str:
-    """Name of the status that a handler has ended with; where it has said none, the client has gone."""
+    """Name of the status that a handler ended with; a handler without one was cancelled by its client."""
     code: grpc.StatusCode | None = context.code()
     return "CANCELLED" if code is None else code.name

@@ -1,7 +1,7 @@
-"""Server side of REST: an HTTP/1.1 server beside the gRPC one, in the same event loop.
+"""An HTTP/1.1 server for REST, in the same event loop as the gRPC server.
 
-Until somebody connects there is a listening socket and nothing else: the HTTP library (12 MB a process, in each of a
-lab's gateways and replicas) is only then imported, in a thread, while the connection waits.
+The HTTP library takes 12 MB in each gateway and replica, so it is imported with the first connection, in a thread,
+while the connection waits. Before that there is a listening socket only.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 _BACKLOG = 1024
-# Half a megabyte that comes in pieces of the library's 64 KB would stop and start the connection eight times.
+# With the library's 64 KB, a body of half a megabyte would pause and resume the connection eight times.
 _READ_BUFFER_BYTES = 1024 * 1024
 _KEEPALIVE_TIMEOUT_S = 75.0
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What came.
+    """A received request.
 
     Attributes:
-        target: path and query, as on the wire.
+        target: path and query, undecoded.
         headers: names in lower case, in order; a header that was sent twice is there twice.
         read: reads the body; raises :class:`TooLargeError`.
-        peer: the SPIFFE id that the connection has proved; empty in plaintext, and of a certificate that names none.
+        peer: SPIFFE id that the connection proves; empty in plaintext, and if the certificate has none.
     """
 
     method: str
@@ -45,7 +45,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """What goes back; the body is JSON."""
+    """A reply; its body is JSON."""
 
     status: int
     body: bytes
@@ -53,14 +53,14 @@ class HttpReply:
 
 
 class TooLargeError(Exception):
-    """The body is larger than any message may be."""
+    """The body is larger than the limit for messages."""
 
 
 class RestServer:
-    """Answers HTTP requests; the library's part stays in here.
+    """Answers HTTP requests; hides the HTTP library.
 
     Args:
-        answer: makes the reply; it is cancelled if the client leaves.
+        answer: makes the reply; it is cancelled if the client disconnects.
     """
 
     def __init__(self, answer: Callable[[HttpRequest], Awaitable[HttpReply]]) -> None:
@@ -73,10 +73,10 @@ class RestServer:
         self._security = Security()
 
     def listen(self, address: str, security: Security | None = None) -> int:
-        """Binds ``host:port`` and returns the port; to be called in the event loop.
+        """Binds ``host:port`` and returns the port; called in the event loop.
 
         Args:
-            address: where.
+            address: ``host:port``.
             security: credentials; this process's own by default.
 
         Raises:
@@ -98,11 +98,11 @@ class RestServer:
         return int(listener.getsockname()[1])
 
     def start_draining(self) -> None:
-        """From now on every answer is its connection's last, so that clients leave."""
+        """Closes each connection after its next answer, so that clients leave."""
         self._draining = True
 
     async def drain(self, *, grace_s: float, linger_s: float = 0.25) -> None:
-        """Ends as :func:`lab.transport.drain` does: clients are told to leave, then what is in flight may finish."""
+        """Ends as :func:`lab.transport.drain` does: clients leave, then requests in flight may finish."""
         self.start_draining()
         await asyncio.sleep(linger_s)
         await self.close(grace_s)
@@ -146,8 +146,8 @@ class RestServer:
             headers = [(name.lower(), value) for name, value in request.headers.items()]
             peer = spiffe_id(request.get_extra_info("peercert"))
             reply = await self._answer(HttpRequest(request.method, request.path_qs, headers, read, peer))
-            told = {"Content-Type": "application/json", "Server": "lab", **reply.headers}
-            response = web.Response(body=reply.body, status=reply.status, headers=told)
+            reply_headers = {"Content-Type": "application/json", "Server": "lab", **reply.headers}
+            response = web.Response(body=reply.body, status=reply.status, headers=reply_headers)
             if self._draining or reply.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 response.force_close()
             return response
@@ -173,7 +173,7 @@ def _import_library() -> tuple[Any, Any]:
 
 
 def _tls(security: Security) -> tuple[Any, Callable[[Any], str]]:
-    """What to serve with, and who it is that comes; not imported where there are no certificates."""
+    """The TLS context, and a reader of peers' SPIFFE ids; imports no TLS in plaintext."""
     if not security.is_mtls:
         return None, lambda _: ""
     from lab.transport.tls import server_context, spiffe_id  # noqa: PLC0415 (see above)

@@ -1,7 +1,7 @@
-"""Channels that outlive their certificate: one with the next takes over, and no call notices.
+"""Channels that survive the rotation of their certificate without failing a call.
 
-A gRPC channel keeps the certificate that it was made with. So once there is another, a new channel is opened; when it
-is connected new calls go over it, and the old one is closed when those under way on it have ended.
+A gRPC channel keeps the certificate that it was opened with. When the certificate is replaced, a new channel is opened;
+once it is connected new calls use it, and the old one is closed when its calls in flight have ended.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-_LOOK_EVERY_S = 1.0
+_POLL_S = 1.0
 _CONNECT_TIMEOUT_S = 5.0
 
 _log = logging.getLogger(__name__)
 
 
-class _Held:
-    """A channel, and how many calls are under way on it."""
+class _Counted:
+    """A channel, and its number of calls in flight."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
-        self._under_way = 0
+        self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def begin(self, call: Any) -> None:
-        self._under_way += 1
+        self._in_flight += 1
         self._idle.clear()
         call.add_done_callback(self._end)
 
     def _end(self, _call: Any) -> None:
-        self._under_way -= 1
-        if not self._under_way:
+        self._in_flight -= 1
+        if not self._in_flight:
             self._idle.set()
 
     async def close_when_idle(self) -> None:
@@ -48,54 +48,54 @@ class _Held:
 
 
 class _Rpc:
-    """A method; each call goes over the channel of the present."""
+    """An RPC; each call uses the current channel."""
 
-    __slots__ = ("_held", "_make", "_owner", "_rpc")
+    __slots__ = ("_channel", "_make", "_owner", "_rpc")
 
     def __init__(self, owner: RotatingChannel, make: Callable[[grpc.aio.Channel], Any]) -> None:
         self._owner, self._make = owner, make
-        self._held = owner.held
-        self._rpc = make(self._held.channel)
+        self._channel = owner.current
+        self._rpc = make(self._channel.channel)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        held = self._owner.held
-        if held is not self._held:
-            self._held, self._rpc = held, self._make(held.channel)
+        current = self._owner.current
+        if current is not self._channel:
+            self._channel, self._rpc = current, self._make(current.channel)
         call = self._rpc(*arguments, **options)
-        held.begin(call)
+        current.begin(call)
         return call
 
 
 class RotatingChannel(grpc.aio.Channel):
-    """Needs a running event loop.
+    """Opens a new channel whenever the certificate's version changes. Needs a running event loop.
 
     Args:
-        open_now: makes a channel with the present certificate.
-        version: which certificate that is.
+        open_now: opens a channel with the current certificate.
+        version: of the current certificate.
 
     Attributes:
-        held: the channel of the present.
+        current: channel that new calls use.
     """
 
     def __init__(self, open_now: Callable[[], grpc.aio.Channel], version: Callable[[], str]) -> None:
         self._open_now, self._version = open_now, version
         self._seen = version()
-        self.held = _Held(open_now())
-        self._closing: dict[asyncio.Task[None], _Held] = {}
-        self._renewing = asyncio.get_running_loop().create_task(self._renew_for_ever())
+        self.current = _Counted(open_now())
+        self._closing: dict[asyncio.Task[None], _Counted] = {}
+        self._rotating = asyncio.get_running_loop().create_task(self._rotate_for_ever())
 
-    async def _renew_for_ever(self) -> None:
+    async def _rotate_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_S)
             try:
-                present = self._version()
-                if present != self._seen and await self._renew():
-                    self._seen = present
-            except Exception as error:  # noqa: BLE001 (whatever is wrong, the channel must outlive it)
-                _log.warning("the certificate before serves on: %s", error)
+                version = self._version()
+                if version != self._seen and await self._rotate():
+                    self._seen = version
+            except Exception as error:  # noqa: BLE001 (no error may end the rotation)
+                _log.warning("the previous certificate stays in use: %s", error)
 
-    async def _renew(self) -> bool:
-        """Whether a new channel has taken over; it has not if the other side cannot be reached now."""
+    async def _rotate(self) -> bool:
+        """Switches to a new channel; returns False if it cannot be connected now."""
         channel = self._open_now()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -106,16 +106,16 @@ class RotatingChannel(grpc.aio.Channel):
         except asyncio.CancelledError:
             await channel.close()
             raise
-        old, self.held = self.held, _Held(channel)
+        old, self.current = self.current, _Counted(channel)
         task = asyncio.create_task(old.close_when_idle())
         self._closing[task] = old
         task.add_done_callback(self._closing.pop)
         return True
 
-    # -- as any channel ------------------------------------------------------------------------------------------
+    # -- gRPC's interface ----------------------------------------------------------------------------------------
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Any:
-        """See gRPC; so are the others."""
+        """See gRPC, as for the other methods."""
         return _Rpc(self, lambda channel: channel.unary_unary(*arguments, **options))
 
     def unary_stream(self, *arguments: Any, **options: Any) -> Any:  # noqa: D102 (see above)
@@ -128,23 +128,23 @@ class RotatingChannel(grpc.aio.Channel):
         return _Rpc(self, lambda channel: channel.stream_stream(*arguments, **options))
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:  # noqa: FBT001, FBT002, D102 (gRPC's)
-        return self.held.channel.get_state(try_to_connect)
+        return self.current.channel.get_state(try_to_connect)
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:  # noqa: D102 (see above)
-        await self.held.channel.wait_for_state_change(last_observed_state)
+        await self.current.channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:  # noqa: D102 (see above)
-        await self.held.channel.channel_ready()
+        await self.current.channel.channel_ready()
 
     async def close(self, grace: float | None = None) -> None:
-        """Closes it, and those before it; calls under way may end within ``grace`` seconds."""
-        self._renewing.cancel()
-        await asyncio.gather(self._renewing, return_exceptions=True)
-        closing, all_of_them = list(self._closing), [*self._closing.values(), self.held]
+        """Closes the current channel and the previous ones; calls in flight may end within ``grace`` seconds."""
+        self._rotating.cancel()
+        await asyncio.gather(self._rotating, return_exceptions=True)
+        closing, all_of_them = list(self._closing), [*self._closing.values(), self.current]
         for task in closing:
             task.cancel()
         await asyncio.gather(*closing, return_exceptions=True)
-        # Whoever is cancelled before its first step has closed nothing.
+        # A task that is cancelled before its first step has not closed its channel.
         await asyncio.gather(*(each.channel.close(grace) for each in all_of_them))
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The one place where channels and servers get their credentials."""
+"""Credentials of channels and servers, and the identities of peers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """How the two ends of a connection know each other.
+    """Credentials of one end of a connection.
 
     Attributes:
-        mode: ``plaintext``: no identity, a peer is believed to be who it says; ``mtls``: both ends show a certificate
-            of the lab's authority.
+        mode: ``plaintext``: peers prove no identity, and the one they claim is believed; ``mtls``: both ends present a
+            certificate of the lab's authority.
         folder: for ``mtls``, where this end's certificate is, see :mod:`lab.identity.folder`.
     """
 
@@ -43,17 +43,17 @@ class Security:
 
     @classmethod
     def of_this_process(cls) -> Security:
-        """What the runtime that started this process has set in its environment."""
+        """Credentials from this process's environment, where its runtime has put them."""
         mode = os.environ.get(ENVIRONMENT_VARIABLE, PLAINTEXT)
         return cls(mode, "" if mode == PLAINTEXT else os.environ.get(IDENTITY_VARIABLE, ""))
 
     @property
     def is_mtls(self) -> bool:
-        """Whether there are certificates."""
+        """Whether both ends present certificates."""
         return self.mode == MTLS
 
     def version(self) -> str:
-        """Which certificate is the present one.
+        """Version of the current certificate.
 
         Raises:
             SpecError: there is none.
@@ -64,38 +64,38 @@ class Security:
             raise SpecError(f"security: no certificate in {self.folder}: {error.strerror}") from None
 
     def lifetime_s(self) -> float:
-        """For how long the present certificate was made to be valid, seconds; to be asked with ``mtls`` only."""
+        """Lifetime of the current certificate, seconds; with ``mtls`` only."""
         return folders.read_term(Path(self.folder)).lifetime_s
 
     def channel_credentials(self) -> grpc.ChannelCredentials | None:
-        """What a client shows and demands; None means plaintext. A certificate that comes later is not noticed."""
+        """A client's credentials; None means plaintext. They keep the current certificate."""
         if not self.is_mtls:
             return None
         material = self._material()
         return grpc.ssl_channel_credentials(material.authorities, material.key, material.certificate)
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
-        """What a server shows and demands; None means plaintext. It shows the present certificate at any time."""
+        """A server's credentials; None means plaintext. They follow the certificate's rotation."""
         if not self.is_mtls:
             return None
         seen = self.version()
 
         def newer() -> grpc.ServerCertificateConfiguration | None:
-            # Asked at every handshake. If what is there cannot be read, the one before serves on.
+            # Called at every handshake. If the current certificate cannot be read, the previous one stays in use.
             nonlocal seen
             try:
-                if (present := self.version()) == seen:
+                if (version := self.version()) == seen:
                     return None
                 configuration = self._server_configuration()
             except SpecError as error:
-                _log.warning("the certificate before serves on: %s", error)
+                _log.warning("the previous certificate stays in use: %s", error)
                 return None
-            seen = present
+            seen = version
             return configuration
 
         return grpc.dynamic_ssl_server_credentials(
             self._server_configuration(),
-            newer,  # type: ignore[arg-type]  # None means that nothing has changed
+            newer,  # type: ignore[arg-type]  # None means no change
             require_client_authentication=True,
         )
 
@@ -111,21 +111,21 @@ class Security:
 
 
 def peer_identity(context: grpc.aio.ServicerContext[Any, Any]) -> Identity | None:
-    """Who is at the other end of a call; None in plaintext, and if its certificate names nobody of a lab."""
-    # Not what the certificate's alternative names say: there a host name may be spelled like a SPIFFE id.
+    """Identity of the other end of a call; None in plaintext, and if its certificate names no identity of a lab."""
+    # Not from the certificate's alternative names, among which a DNS name may look like a SPIFFE id.
     uris = list(context.auth_context().get("peer_spiffe_id", ()))
     return Identity.of(uris[0].decode()) if len(uris) == 1 else None
 
 
 def proved_caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """The one caller in whose name the other end may ask; empty where nobody proves anything, and of those trusted.
+    """The only caller that the other end may act as; empty if it may act as any.
 
-    Trusted to say in whose name they ask are the operator, and the services between callers and models.
+    That is so in plaintext, for the operator, and for the services between callers and models.
     """
     identity = peer_identity(context)
     return identity.caller if identity is not None else ""
 
 
 def is_operator(identity: Identity | None) -> bool:
-    """Whether this is who holds the ``lab`` command, and may do everything."""
+    """Whether this is the identity of the ``lab`` command, which may do everything."""
     return identity is not None and identity.role == OPERATOR

@@ -25,32 +25,32 @@ MAX_STREAMS = 4096
 _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # What a request may be besides its message, how many there may be at once on a connection, and how long that may
-    # take until it is one. gRPC's own defaults are looser, or none.
+    # Limits for headers, for streams on one connection, and for the time of a handshake. gRPC's defaults are looser, or
+    # unlimited.
     ("grpc.max_metadata_size", MAX_HEADER_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # Two processes on one port would share its traffic without a word; better that the second fails.
+    # Two processes on one port would silently share its traffic; the second one is to fail.
     ("grpc.so_reuseport", 0),
-    # Peers ping to notice a frozen server; gRPC's default calls that abuse and closes the connection.
+    # Peers ping to detect a frozen server; by default gRPC counts that as abuse and closes the connection.
     ("grpc.http2.max_ping_strikes", 0),
-    # With its default of 1,000 gRPC answers a bare CANCELLED, which means something else, once more requests wait.
+    # Above its default of 1,000 queued requests gRPC answers CANCELLED, which means something else.
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
-# A peer that does not answer may still act on what it was told last, so a publish is to stop at it, and name it. But
-# not for as long as TCP would wait, which is a quarter of an hour.
+# A silent peer may still act on the last update, so a publish stops and names it; but not for the quarter of an hour
+# until TCP would give up.
 _KEEPALIVE = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
 )
 
-# A connection has the identities that it was made with, and must not outlive them: after a quarter of a certificate's
-# life clients are asked to connect anew, and what has not ended after another, such as an endless stream, is ended.
-# Not so where such streams say that a node is there: who ended them would take it out.
+# A connection keeps the identities that it began with, and must not outlive them: after a quarter of a certificate's
+# lifetime clients are asked to reconnect, and calls that have not ended after another quarter, such as endless streams,
+# are cancelled. Not on servers where such streams mean that a node is alive: cancelling them would take the node out.
 _OF_A_LIFETIME = 0.25
 
 
@@ -69,13 +69,13 @@ def new_server(
     Args:
         handlers: of its APIs, where they are not added later.
         interceptors: see gRPC.
-        admits: where peers prove who they are: full name of a service → roles that may call it; see
+        admits: with mTLS, full name of a service → roles that may call it; see
             :class:`lab.transport.authorization.Guard`.
-        audit: writes down what changes something, and who was turned away.
+        audit: records state-changing RPCs and refusals.
         security: credentials; this process's own by default.
-        keepalive: give a peer that is frozen or cut off up after half a minute; for servers of long streams.
-        max_connection_age_s: after so many seconds, give or take a tenth, a client is asked to connect anew once what
-            is in flight is done; 0 for never.
+        keepalive: gives up on a frozen or disconnected peer after half a minute; for servers of long streams.
+        max_connection_age_s: age at which clients are asked to reconnect, once their calls in flight are done, seconds
+            (10 % jitter); 0 for never.
 
     Returns:
         The server, and its health service: whole server as ``""``, SERVING from the start.
@@ -100,9 +100,9 @@ def new_server(
 
 
 def enable_reflection(server: grpc.aio.Server, service_names: Sequence[str]) -> None:
-    """Lets outside clients such as grpcurl ask the server for its services and messages.
+    """Enables server reflection, for clients such as grpcurl.
 
-    The import costs 3 MB, so only the servers that outsiders call pay for it.
+    The import takes 3 MB, so only servers that outside clients call enable it.
     """
     from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 (see above)
 
@@ -126,7 +126,7 @@ def listen(server: grpc.aio.Server, address: str, security: Security | None = No
 
 
 async def is_serving(healthy: health.aio.HealthServicer) -> bool:
-    """What the health service says of the server as a whole."""
+    """Whether the health service reports SERVING for the whole server."""
     answer = await healthy.Check(health_pb2.HealthCheckRequest(), None)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
@@ -134,13 +134,13 @@ async def is_serving(healthy: health.aio.HealthServicer) -> bool:
 async def drain(
     server: grpc.aio.Server, healthy: health.aio.HealthServicer, *, grace_s: float, linger_s: float = 0.25
 ) -> None:
-    """Ends a server so that nobody notices: first it is not healthy any more, then what is in flight may finish.
+    """Stops a server without failing requests: it reports NOT_SERVING, then lets requests in flight finish.
 
     Args:
-        server: what :func:`new_server` made, as is ``healthy``.
+        server: made by :func:`new_server`, as is ``healthy``.
         healthy: its health service.
-        grace_s: what has not finished after so many seconds is cancelled.
-        linger_s: time for clients to leave, seconds; a server that stops drops requests which it has not taken up.
+        grace_s: time after which requests are cancelled, seconds.
+        linger_s: time for clients to leave, seconds; a server that stops drops its queued requests.
     """
     await healthy.enter_graceful_shutdown()
     await asyncio.sleep(linger_s)

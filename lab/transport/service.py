@@ -1,4 +1,4 @@
-"""A service's life: one event loop, a log, and a clean end on SIGTERM or SIGINT."""
+"""Main function of a service: event loop, logging, and a clean stop on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_service(main: Callable[[asyncio.Event], Coroutine[object, object, None]]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        # What was imported stays; the collector need not look at it again and again.
+        # Imported modules stay: the collector need not traverse them.
         gc.collect()
         gc.freeze()
         await main(stop)

@@ -1,6 +1,6 @@
-"""TLS for what is not gRPC: a server that shows the present certificate, and who came with which.
+"""TLS for the REST server: follows the certificate's rotation, and reads peers' SPIFFE ids.
 
-Imported only once somebody connects, as Python's TLS takes memory.
+Imported with the first connection, as Python's TLS takes memory.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _log = logging.getLogger(__name__)
 
 
 def server_context(security: Security) -> ssl.SSLContext:
-    """What a server shows and demands, of an ``mtls`` end. It shows the present certificate at any time.
+    """A server's TLS context, for ``mtls``; it follows the certificate's rotation.
 
     Raises:
         SpecError: there is no certificate, or it cannot be read.
     """
-    seen, present = security.version(), _context(security)
+    seen, current = security.version(), _context(security)
 
     def newer(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context_before: ssl.SSLContext) -> None:
-        # Asked at every handshake. If what is there cannot be read, the one before serves on.
-        nonlocal seen, present
+        # Called at every handshake. If the current certificate cannot be read, the previous one stays in use.
+        nonlocal seen, current
         try:
             if (version := security.version()) != seen:
-                seen, present = version, _context(security)
+                seen, current = version, _context(security)
         except SpecError as error:
-            _log.warning("the certificate before serves on: %s", error)
-        connection.context = present
+            _log.warning("the previous certificate stays in use: %s", error)
+        connection.context = current
 
     first = _context(security)
     first.sni_callback = newer
@@ -46,9 +46,9 @@ def server_context(security: Security) -> ssl.SSLContext:
 
 
 def spiffe_id(certificate: Mapping[str, Any] | None) -> str:
-    """The one SPIFFE id of a peer's certificate, as :meth:`ssl.SSLSocket.getpeercert` tells it; empty without one.
+    """The SPIFFE id of a peer's certificate, as :meth:`ssl.SSLSocket.getpeercert` returns it; empty if it has not one.
 
-    Connections outlive certificates: of one that is no longer valid there is none, either.
+    Also empty for a certificate that has expired, as connections outlive certificates.
     """
     if not certificate or ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
         return ""

@@ -1,9 +1,8 @@
-"""Channels whose gRPC library asks the control plane where to send, by xDS, and routes by itself.
+"""Channels whose gRPC library routes by itself, configured by the control plane over xDS (proxyless).
 
-Who a process is to the control plane, gRPC takes from its environment, and may keep for longer than the channel that
-made it look there is open. So a process has one identity by that, for good, as a service has. A process that plays
-several callers, or meets several labs, such as a bench's or a test's, gets the others by a channel argument that gRPC
-has for such use alone.
+gRPC reads the xDS bootstrap, which names the process's node, from the environment once, and keeps it. So the first
+identity of a process goes into the environment. A process with several identities, such as a bench that acts as
+several callers, passes the others by a channel argument that gRPC has for tests.
 """
 
 from __future__ import annotations
@@ -18,57 +17,57 @@ import grpc.aio
 
 from lab.errors import SpecError
 from lab.identity import folder as identity
-from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, any_of, who_is_there
+from lab.transport.channels import DATA_KEEPALIVE, OPTIONS, any_of, resolve_peer
 
 if TYPE_CHECKING:
     from lab.transport.channels import Option
     from lab.transport.security import Security
 
 LISTENER = "models"
-"""What such channels ask for: ``xds:///models``."""
+"""Name of the listener that such channels request: ``xds:///models``."""
 
 ROLE = "proxyless"
 
 CERTIFICATES = "lab"
-"""Name of the certificates that such channels have, for clusters to refer to."""
+"""Name of the certificate provider in the bootstrap, for clusters to refer to."""
 
 _VARIABLE, _FILE_VARIABLE = "GRPC_XDS_BOOTSTRAP_CONFIG", "GRPC_XDS_BOOTSTRAP"
 _ARGUMENT = "grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"
 
-# Caller, control plane and certificate's folder; one at most.
-_introduced_as: list[tuple[str, str, str]] = []
+# Caller, control plane and certificate's folder of the identity in the environment; one at most.
+_in_environment: list[tuple[str, str, str]] = []
 
 
 def open_xds_channel(control_plane: str, caller: str, security: Security | None = None) -> grpc.aio.Channel:
     """An asyncio channel to all models, by routing key.
 
     Args:
-        control_plane: ``host:port`` of its xDS API; of several that serve the same all, with commas between.
-        caller: in whose name; each process of a caller is a node of its own there.
+        control_plane: ``host:port`` of its xDS API; several with commas, if they serve the same resources.
+        caller: that the process acts as; each process of a caller is a node of its own.
         security: credentials; this process's own by default.
 
     Raises:
-        SpecError: somebody else has told gRPC who this process is.
+        SpecError: the environment has an xDS bootstrap that the lab did not write.
     """
-    security, _ = who_is_there(control_plane.split(",", 1)[0], security, "")
-    options = _introduce(control_plane, caller, security.folder)
+    security, _ = resolve_peer(control_plane.split(",", 1)[0], security, "")
+    options = _bootstrap_options(control_plane, caller, security.folder)
     target = f"xds:///{LISTENER}"
     if not security.is_mtls:
         return grpc.aio.insecure_channel(target, options=options)
-    # Without a fallback of its own: a cluster that brings no TLS gets no connection, rather than one in plaintext.
+    # No fallback credentials: a cluster without TLS settings gets no connection, rather than one in plaintext.
     return grpc.aio.secure_channel(target, grpc.xds_channel_credentials(), options=options)
 
 
 def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, object]:
-    """What gRPC is to know, see gRFCs A27, A29 and A65.
+    """The xDS bootstrap, see gRFCs A27, A29 and A65.
 
-    A caller's service and a load driver beside it are different nodes, so they have different ids. The id lives as long
-    as the process: whoever comes back to a control plane that was away is the same node as before.
+    A caller's service and a load driver beside it are different nodes, with different ids. A node keeps its id as long
+    as its process runs, also when it reconnects to the control plane.
 
     Args:
-        control_plane: as for :func:`open_xds_channel`. To gRPC they are one server at several addresses: of what it
-            calls a fallback server (gRFC A71) it asks only what it has not got yet, and would not hear of changes.
-        caller: in whose name.
+        control_plane: as for :func:`open_xds_channel`. gRPC gets them as one server at several addresses: from a
+            fallback server (gRFC A71) it requests missing resources only, and would miss changes.
+        caller: that the process acts as.
         folder: of this process's certificate; empty for plaintext.
     """
     node = {
@@ -79,11 +78,11 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, ob
     server = {"server_uri": any_of(control_plane), "server_features": ["xds_v3"]}
     if not folder:
         return {"xds_servers": [{**server, "channel_creds": [{"type": "insecure"}]}], "node": node}
-    present = f"{folder}/{identity.CURRENT}"
+    current = f"{folder}/{identity.CURRENT}"
     files = {
-        "certificate_file": f"{present}/{identity.CERTIFICATE}",
-        "private_key_file": f"{present}/{identity.KEY}",
-        "ca_certificate_file": f"{present}/{identity.AUTHORITIES}",
+        "certificate_file": f"{current}/{identity.CERTIFICATE}",
+        "private_key_file": f"{current}/{identity.KEY}",
+        "ca_certificate_file": f"{current}/{identity.AUTHORITIES}",
         "refresh_interval": "1s",
     }
     return {
@@ -93,14 +92,14 @@ def bootstrap(control_plane: str, caller: str, folder: str = "") -> dict[str, ob
     }
 
 
-def _introduce(control_plane: str, caller: str, folder: str = "") -> tuple[Option, ...]:
-    """Lets gRPC know who this process is; returns options for a channel."""
+def _bootstrap_options(control_plane: str, caller: str, folder: str = "") -> tuple[Option, ...]:
+    """Options for a channel of this identity; writes the process's first one into the environment."""
     if _FILE_VARIABLE in os.environ:
-        raise SpecError(f"{_FILE_VARIABLE} is set, and gRPC would go by it: unset it")
-    if not _introduced_as:
-        # What is there already is the parent process's.
+        raise SpecError(f"{_FILE_VARIABLE} is set, and gRPC would use its bootstrap: unset it")
+    if not _in_environment:
+        # Replaces the parent process's.
         os.environ[_VARIABLE] = json.dumps(bootstrap(control_plane, caller, folder))
-        _introduced_as.append((caller, control_plane, folder))
-    if (caller, control_plane, folder) in _introduced_as:
+        _in_environment.append((caller, control_plane, folder))
+    if (caller, control_plane, folder) in _in_environment:
         return (*OPTIONS, *DATA_KEEPALIVE)
     return (*OPTIONS, *DATA_KEEPALIVE, (_ARGUMENT, json.dumps(bootstrap(control_plane, caller, folder))))

@@ -134,7 +134,7 @@ async def test_certificates_change_under_calls_and_none_fails(security: MakeSecu
     server, client = security("model", "m"), security("gateway", "g")
     async with serving(server, "gateway") as address, open_channel(address, security=client, peer="model") as channel:
         who = channel.unary_unary(_PATH)
-        first = channel.held  # type: ignore[attr-defined]  # with mTLS there is one
+        first = channel.current  # type: ignore[attr-defined]  # with mTLS there is one
 
         async def call_until(done: asyncio.Event) -> int:
             answered = 0
@@ -146,15 +146,15 @@ async def test_certificates_change_under_calls_and_none_fails(security: MakeSecu
         done = asyncio.Event()
         callers = [asyncio.create_task(call_until(done)) for _ in range(8)]
         for _ in range(3):
-            before = channel.held  # type: ignore[attr-defined]
+            before = channel.current  # type: ignore[attr-defined]
             security("model", "m")
             security("gateway", "g")
             async with asyncio.timeout(20):
-                while channel.held is before:  # type: ignore[attr-defined]
+                while channel.current is before:  # type: ignore[attr-defined]
                     await asyncio.sleep(0.05)
         done.set()
         assert all(await asyncio.gather(*callers))
-        assert first is not channel.held  # type: ignore[attr-defined]
+        assert first is not channel.current  # type: ignore[attr-defined]
         assert grpc.ChannelConnectivity.SHUTDOWN is first.channel.get_state()
 
 

@@ -31,7 +31,7 @@ class Connecting:
 async def test_closed_in_the_moment_in_which_the_next_one_is_connected_it_ends(
     monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setattr(rotating_channel, "_LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(rotating_channel, "_POLL_S", 0.0)
     made: list[Connecting] = []
 
     def open_now() -> Connecting:

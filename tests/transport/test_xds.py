@@ -14,7 +14,7 @@ from lab.transport.channels import DATA_KEEPALIVE, OPTIONS
 
 @pytest.fixture(autouse=True)
 def nobody_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xds, "_introduced_as", [])
+    monkeypatch.setattr(xds, "_in_environment", [])
     monkeypatch.setenv("GRPC_XDS_BOOTSTRAP_CONFIG", "the parent process's")
     monkeypatch.delenv("GRPC_XDS_BOOTSTRAP", raising=False)
 
@@ -24,9 +24,9 @@ def node() -> dict[str, str]:
 
 
 def test_a_process_is_one_node_however_many_channels_it_opens() -> None:
-    xds._introduce("127.0.0.1:1", "homepage")
+    xds._bootstrap_options("127.0.0.1:1", "homepage")
     first = node()
-    xds._introduce("127.0.0.1:1", "homepage")
+    xds._bootstrap_options("127.0.0.1:1", "homepage")
 
     assert first == node()
     assert (first["cluster"], first["metadata"]) == ("homepage", {"role": "proxyless"})
@@ -41,19 +41,19 @@ def test_processes_of_one_caller_have_different_ids() -> None:
 
 @pytest.mark.parametrize(("control_plane", "caller"), [("127.0.0.1:1", "search"), ("127.0.0.1:2", "homepage")])
 def test_a_process_that_plays_another_node_as_well_says_so_by_the_channel(control_plane: str, caller: str) -> None:
-    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._introduce("127.0.0.1:1", "homepage")
+    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._bootstrap_options("127.0.0.1:1", "homepage")
     first = node()
 
-    options = dict(xds._introduce(control_plane, caller))
+    options = dict(xds._bootstrap_options(control_plane, caller))
 
     told = json.loads(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"])
     assert (told["node"]["cluster"], told["xds_servers"][0]["server_uri"]) == (caller, control_plane)
     assert first == node()
-    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._introduce("127.0.0.1:1", "homepage")
+    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._bootstrap_options("127.0.0.1:1", "homepage")
 
 
 def test_a_bootstrap_of_somebody_else_is_not_quietly_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRPC_XDS_BOOTSTRAP", "/etc/xds.json")
 
     with pytest.raises(SpecError, match="GRPC_XDS_BOOTSTRAP is set"):
-        xds._introduce("127.0.0.1:1", "homepage")
+        xds._bootstrap_options("127.0.0.1:1", "homepage")
