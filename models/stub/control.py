@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import grpc
 import grpc.aio
@@ -19,20 +19,7 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-_SCALARS: tuple[
-    Literal[
-        "error_rate",
-        "warm_up_ms",
-        "concurrency_limit",
-        "tenant_concurrency_limit",
-        "queue_limit",
-        "seed",
-        "cold_ms",
-        "cold_requests",
-        "churn_ms",
-    ],
-    ...,
-] = (
+_Scalar = Literal[
     "error_rate",
     "warm_up_ms",
     "concurrency_limit",
@@ -42,23 +29,15 @@ _SCALARS: tuple[
     "cold_ms",
     "cold_requests",
     "churn_ms",
-)
+]
+_SCALARS: tuple[_Scalar, ...] = get_args(_Scalar)
 
 
 def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
     """The whole behaviour as a message."""
-    message = stub_pb2.Behaviour(
-        error_rate=behaviour.error_rate,
-        warm_up_ms=behaviour.warm_up_ms,
-        concurrency_limit=behaviour.concurrency_limit,
-        tenant_concurrency_limit=behaviour.tenant_concurrency_limit,
-        queue_limit=behaviour.queue_limit,
-        seed=behaviour.seed,
-        cold_ms=behaviour.cold_ms,
-        cold_requests=behaviour.cold_requests,
-        churn_ms=behaviour.churn_ms,
-        refuse_to_load=stub_pb2.RoutingKeys(routing_keys=sorted(behaviour.refuse_to_load)),
-    )
+    scalars: dict[str, Any] = {name: getattr(behaviour, name) for name in _SCALARS}
+    refused = stub_pb2.RoutingKeys(routing_keys=sorted(behaviour.refuse_to_load))
+    message = stub_pb2.Behaviour(**scalars, refuse_to_load=refused)
     match behaviour.latency:
         case ConstantLatency(ms):
             message.constant.ms = ms

@@ -17,9 +17,10 @@ from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
 from services.controlplane.xds.idle import Idle
 from services.controlplane.xds.sotw import SotwStream
+from services.controlplane.xds.store import ChangeListener
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from envoy.config.core.v3 import base_pb2
     from envoy.service.discovery.v3 import discovery_pb2
@@ -32,25 +33,8 @@ log = logging.getLogger(__name__)
 """Role of an Envoy that all callers send to."""
 
 
-class _Stream(Protocol):
+class _Stream(ChangeListener, Protocol):
     """What one node subscribes to, was sent, and has acknowledged."""
-
-    node: str
-
-    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
-        """Called by the store."""
-
-    def catch_up(self, generation: int) -> bool:
-        """Called by the store."""
-
-    def wake(self) -> None:
-        """Called by the store."""
-
-    def keys_changed(self) -> None:
-        """Called by the store."""
-
-    def offer_corrupt(self, generation: int) -> bool:
-        """Called by the store."""
 
     def receive(self, request: Any) -> None:
         """Takes in a subscription, an acknowledgement or a refusal."""
