@@ -1,4 +1,5 @@
-"""The control plane: revisions, publishing, endpoint registration, and xDS and rules streams to those who route.
+"""The control plane: stores revisions, publishes them in phases, registers replicas, serves xDS and the rules stream.
 
-Here belongs what decides what every node holds, and when. How a rule is read or matched lives in ``lab.routing``.
+What each node holds, and when, is decided here. Parsing and matching of rules belong in ``lab.routing``. Its rooms from
+the top: ``api``, ``publishing``, ``xds``, ``nodes``, ``registry``.
 """

@@ -16,17 +16,19 @@ from services.controlplane.registry.revisions import Registry
 
 log = logging.getLogger("controlplane")
 
-_FOLLOWING_S = 0.01
+_FOLLOWER_POLL_S = 0.01
 
 
 def _arguments() -> argparse.Namespace:
-    # What must not be seen in a list of processes may come in a file, as @FILE.
+    # @FILE keeps a database password out of the process list.
     parser = argparse.ArgumentParser(
         prog="python -m services.controlplane", description=__doc__, fromfile_prefix_chars="@"
     )
-    parser.add_argument("--listen", required=True, help="host:port of all its APIs")
+    parser.add_argument("--listen", required=True, help="host:port that serves all APIs")
     parser.add_argument("--registry", required=True, help="SQLite file of the revisions, or postgresql://…")
-    parser.add_argument("--name", default="", help="its own among several that serve one registry; alone without")
+    parser.add_argument(
+        "--name", default="", help="name among the control planes of one registry; empty if there is only one"
+    )
     defaults = Timeouts()
     parser.add_argument("--load-timeout", type=float, default=defaults.load, help="seconds (%(default)s)")
     parser.add_argument("--acknowledge-timeout", type=float, default=defaults.acknowledge, help="seconds (%(default)s)")
@@ -35,7 +37,7 @@ def _arguments() -> argparse.Namespace:
         "--clusters-idle-after",
         type=float,
         default=0.0,
-        help="seconds after which a cluster leaves an Envoy that does not use it; 0 for never (%(default)s)",
+        help="seconds without a request after which an Envoy drops a cluster; 0 for never (%(default)s)",
     )
     for option, may in (
         ("--rules-for", "subscribe to rules"),
@@ -52,7 +54,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--leave-behind",
         action="store_true",
-        help="publish past nodes that do not answer in time, and wait for them no more until they have caught up",
+        help="publish without nodes that do not acknowledge in time; wait for them again once they have caught up",
     )
     return parser.parse_args()
 
@@ -69,9 +71,9 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     admitted = admits(rules=arguments.rules_for, xds=arguments.xds_for, load_reports=arguments.load_reports_from)
     server, _ = new_server(keepalive=True, admits=admitted, audit=audited)
     add_apis(server, publisher, audit_log, clusters_idle_after_s=arguments.clusters_idle_after)
-    # Before anybody comes here, the others are to wait for this one.
-    while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store's business)
-        await asyncio.sleep(_FOLLOWING_S)
+    # Other control planes must wait for this one before its first node connects.
+    while arguments.name and arguments.name not in registry.followers():  # noqa: ASYNC110 (the store offers no event)
+        await asyncio.sleep(_FOLLOWER_POLL_S)
     listen(server, arguments.listen)
     await server.start()
     log.info("listening on %s", arguments.listen)
@@ -79,7 +81,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     await stop.wait()
     publisher.fleet.freeze()
     reaper.cancel()
-    # Streams never end by themselves; everybody comes back to the next control plane.
+    # Streams never end by themselves; nodes reconnect to the next control plane.
     await server.stop(grace=0)
     await publisher.cancel_background()
     registry.close()

@@ -49,8 +49,8 @@ def test_it_is_what_the_tables_say_however_they_followed_each_other(steps: list[
         assert {cluster: set(each.keys) for cluster, each in alone.items()} == _anew([new])
         # The one in force comes first, then those that are on their way out, then the new one.
         acted_by = [tables[-1], *tables[-1 - retired : -1], new]
-        united = placements.united(acted_by)
-        assert {cluster: set(each.keys) for cluster, each in united.items()} == _anew(acted_by)
+        union = placements.union(acted_by)
+        assert {cluster: set(each.keys) for cluster, each in union.items()} == _anew(acted_by)
         tables.append(new)
 
 
@@ -59,6 +59,6 @@ def test_clusters_that_two_tables_treat_alike_have_the_very_same_assignment() ->
     before = _table({"a@1": ("x", ""), "b@1": ("y", "")})
     after = {**before, "b@1": _Version("b", "1", "z", "")}
     first = placements.of(before)
-    united = placements.united([before, after])
-    assert united["x"] is first["x"] is placements.of(after)["x"]
-    assert set(united) == {"x", "y", "z"}
+    union = placements.union([before, after])
+    assert union["x"] is first["x"] is placements.of(after)["x"]
+    assert set(union) == {"x", "y", "z"}

@@ -16,7 +16,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lab.routing.keys import COPY_HEADER, HEADER, SHADOW_HEADER
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
-from services.controlplane.xds.idle import Idle
+from services.controlplane.xds.idle import IdleClusters
 from services.controlplane.xds.names import NAME, is_name_of, key_of, name_list, name_of, number_of, numbers_in
 from services.controlplane.xds.resources import CLUSTER, EXTENSION, endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
@@ -215,7 +215,7 @@ def test_who_comes_back_with_an_old_name_loses_it_and_keeps_the_one_in_use() -> 
     now, old, used = [0.0], KEYS[0], f"{KEYS[0]}~3"
     store = ResourceStore()
     store.update(clusters={KEYS[0]: "there"}, endpoint_sets={endpoint_set_name("there", KEYS[0]): ["127.0.0.1:1"]})
-    stream = DeltaStream(store, Subscriber("x", "sidecar"), idle=Idle(1.0, now_s=lambda: now[0]))
+    stream = DeltaStream(store, Subscriber("x", "sidecar"), idle=IdleClusters(1.0, now_s=lambda: now[0]))
     held = {old: "a version", used: "a version"}
     stream.receive(
         discovery_pb2.DeltaDiscoveryRequest(
@@ -238,7 +238,7 @@ def test_who_comes_back_with_an_old_name_loses_it_and_keeps_the_one_in_use() -> 
 
 def test_what_is_used_stays_and_what_leaves_has_had_two_quiet_reports() -> None:
     now = [0.0]
-    idle = Idle(10.0, now_s=lambda: now[0])
+    idle = IdleClusters(10.0, now_s=lambda: now[0])
 
     def report(at_s: float, *, named: bool = True, **used: bool) -> tuple[list[str], list[str]]:
         now[0] = at_s
@@ -247,15 +247,15 @@ def test_what_is_used_stays_and_what_leaves_has_had_two_quiet_reports() -> None:
     assert ([], []) == report(0, a=False, b=False)
     assert ([], []) == report(9, a=False, b=True)
     assert (["a"], []) == report(11, a=False, b=False)
-    idle.lets_go("a")
+    idle.mark_leaving("a")
     assert ([], []) == report(12, a=False, b=False, named=False)
     assert ([], []) == report(13, a=False, b=False)
     assert ([], []) == report(14, a=True, b=False)
     assert ([], []) == report(15, a=False, b=False)
     assert ([], ["a"]) == report(16, a=False, b=False)
-    idle.has_left("a")
+    idle.forget("a")
     assert (["b"], []) == report(19, b=False)
-    assert ([], []) == Idle(0.0, now_s=lambda: 1e9).reported({"c": False}, ["c"], named=True)
+    assert ([], []) == IdleClusters(0.0, now_s=lambda: 1e9).reported({"c": False}, ["c"], named=True)
 
 
 @pytest.mark.parametrize(("number", "name"), [(0, "a.v1"), (1, "a.v1~1"), (12, "a.v1~12")])

@@ -55,7 +55,7 @@ def test_a_registry_that_may_not_be_written_ends_the_start_with_one_line(tmp_pat
 
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
     assert f"{path}: cannot use the registry of revisions" in ended.stderr
-    assert "see to it that this user may write the file" in ended.stderr
+    assert "make the file and its folder writable" in ended.stderr
 
 
 def _torn_pages(path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_damaged_registry_ends_the_start_with_one_line_and_is_left_as_it_is(tm
 
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
     assert str(path) in ended.stderr
-    assert "put a copy of it back" in ended.stderr
+    assert "restore a copy" in ended.stderr
     assert path.read_bytes() == before
 
 
@@ -101,7 +101,7 @@ async def test_a_full_disk_stops_a_publish_and_nothing_else(control_plane: Contr
         while True:
             await control_plane.publish(table(ON_1))
 
-    with pytest.raises(PublishError, match=r"disk is full; nothing was stored: free some space"):
+    with pytest.raises(PublishError, match=r"disk is full; nothing was stored: free space"):
         await publish_until_there_is_no_room_left()
 
     in_force = control_plane.publisher.revision

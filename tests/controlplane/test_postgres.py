@@ -51,7 +51,7 @@ async def test_a_store_that_was_away_has_lost_nothing_and_followers_catch_up(
                 assert [(await anext(events)).revision for _ in range(2)] == [1, 1]
                 postgresql.stop()
                 try:
-                    with pytest.raises(RegistryError, match=r"cannot use the registry.*see to it that the server runs"):
+                    with pytest.raises(RegistryError, match=r"cannot use the registry.*check that the server runs"):
                         _publish(registry)
                 finally:
                     postgresql.start()

@@ -209,7 +209,7 @@ def test_history_cannot_be_rewritten(registry: Registry, table: str, statement: 
 def test_a_revision_is_stored_only_after_the_one_that_its_publisher_saw(registry: Registry, other: Registry) -> None:
     registry.append(DOCUMENT, author="ada", comment="", after=0)
 
-    with pytest.raises(StaleRevisionError, match=r"revision 1 has been stored meanwhile.*publish again"):
+    with pytest.raises(StaleRevisionError, match=r"revision 1 has been stored since.*publish again"):
         other.append(DOCUMENT, author="bob", comment="", after=0)
 
     assert other.append(DOCUMENT, author="bob", comment="", after=1)[0] == 2

@@ -92,7 +92,7 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab, changed) 
     assert sorted(each.returncode for each in both) == [0, 1]
     loser = next(number for number, each in enumerate(both) if each.returncode == 1)
     [line] = outputs[loser][1].splitlines()
-    assert line == f"lab: revision {seen + 1} is in force, not {seen}: look at it, then publish again"
+    assert line == f"lab: revision {seen + 1} is in force, not {seen}: check it, then publish again"
     assert lab.routes.show().revision == seen + 1
 
 

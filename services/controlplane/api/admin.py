@@ -1,4 +1,4 @@
-"""The admin API: what the command line asks of the control plane."""
+"""The admin API: publishing, rollback, revisions, status and the audit log, for the ``lab`` command."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LAST = (Phase.CONVERGED, Phase.FAILED)
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
-    """Publishes, and answers questions about revisions and nodes."""
+    """Publishes, and answers queries about revisions and nodes."""
 
     def __init__(self, publisher: Publisher, audit_log: AuditLog) -> None:
         self._publisher, self._audit_log = publisher, audit_log
@@ -63,7 +63,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def PublishChange(  # noqa: N802 (the protocol's name)
         self, request: admin_pb2.PublishChangeRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
-        """Validates and publishes some use cases and models anew, with the rest of the table as it is."""
+        """Validates and publishes changed use cases and models; the rest of the table stays."""
         sources, models = (
             {each.name: Source(each.source.name, each.source.text) for each in entries}
             for entries in (request.use_cases, request.models)
@@ -81,7 +81,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def Rollback(  # noqa: N802 (the protocol's name)
         self, request: admin_pb2.RollbackRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
-        """Publishes an earlier revision's route table anew."""
+        """Publishes an earlier revision's route table as a new revision."""
         called_ns = self._now_ns()
         stored = await self._stored(request.revision, context)
         table = RouteTable.of_valid(self._publisher.registry.document(stored.revision))
@@ -107,7 +107,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         request: admin_pb2.GetRevisionsRequest,
         context: Context,  # noqa: ARG002
     ) -> AsyncIterator[admin_pb2.Revision]:
-        """Those of several revisions that there are, with their route tables."""
+        """The existing ones of several revisions, with their route tables."""
         for revision in request.revisions:
             if stored := self._publisher.registry.get(revision):
                 yield self._with_table(stored)
@@ -117,7 +117,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         request: admin_pb2.ListRevisionsRequest,
         context: Context,  # noqa: ARG002
     ) -> admin_pb2.ListRevisionsResponse:
-        """All revisions, oldest first, or those that were not history by then, without their route tables."""
+        """All revisions, oldest first, or those in force since a time, without their route tables."""
         found = self._publisher.registry.all(request.since.ToNanoseconds())
         return admin_pb2.ListRevisionsResponse(revisions=[self._revision(each, b"") for each in found])
 
@@ -126,7 +126,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         request: admin_pb2.GetStatusRequest,
         context: Context,  # noqa: ARG002
     ) -> admin_pb2.Status:
-        """Who is connected, and how far each has come."""
+        """The connected nodes, the revision each has acknowledged, and the replicas."""
         publisher = self._publisher
         nodes = [*_nodes(publisher.fleet.store.subscribers), *_nodes(publisher.fleet.feed.subscribers)]
         replicas = [
@@ -163,7 +163,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
                 message.acknowledgements.extend(self._acknowledgements(revision))
             events.put_nowait(message)
 
-        # A task of its own: whoever stops watching does not stop the publish half-way.
+        # A task of its own, so that a caller that disconnects does not interrupt the publish.
         task = asyncio.create_task(
             self._publisher.publish(
                 table_after,

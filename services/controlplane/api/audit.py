@@ -1,7 +1,7 @@
-"""The audit log: who has published, rolled back, or had something go wrong on purpose, and who was turned away.
+"""The audit log: who published, rolled back or injected a fault, and who was refused.
 
-It is kept in the registry's store, beside the revisions that it is about: as durable as they are, append-only, and in
-their order. What is done at other units they report with their registration.
+It is stored in the registry beside the revisions: durable, append-only, in the same order. Other units report their
+acts with their registration.
 """
 
 from __future__ import annotations
@@ -32,53 +32,49 @@ METHODS = (
     *(f"/{_ADMIN}/{each}" for each in ("Publish", "PublishChange", "Rollback")),
     *(f"/{_FAULTS}/{each}" for each in ("Offer", "Restate")),
 )
-"""RPCs that change something, by their paths."""
+"""Paths of the RPCs that change something."""
 
-# Whoever may not publish must not fill the disk by trying either: what comes beyond is in this process's log alone.
+# Refused callers must not be able to fill the disk: refusals beyond this rate go to the process's log only.
 _MOST_REFUSALS, _WITHIN_S = 60, 60.0
 
 
 class AuditLog:
-    """Writes acts into the registry; a :class:`lab.transport.audit.Journal`.
-
-    Args:
-        registry: where to.
-    """
+    """Writes acts to the registry; implements :class:`lab.transport.audit.Journal`."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._refusals: deque[float] = deque(maxlen=_MOST_REFUSALS)
 
     def begin(self, act: Act) -> int:
-        """Durable when this returns."""
+        """Stores an act before it is carried out; durable when this returns."""
         return self._registry.begin_act(act)
 
     def end(self, number: int, status: str, reason: str) -> None:
-        """What has become of it; done it is, whether that can be written down or not."""
+        """Stores the outcome of an act, if the store works; the act is done in any case."""
         with best_effort("audit log: "):
             self._registry.end_act(number, status, reason)
 
     def take_over(self, unit: str, acts: Iterable[acts_pb2.Act]) -> None:
-        """What was done at another unit, by its own report."""
+        """Stores acts that another unit reports."""
         for each in acts:
             self._whole(Act(_unix_ns(each.at), each.who, unit, each.what, each.detail), each.status, each.reason)
 
     def refused(self, act: Act, reason: str) -> None:
-        """Somebody was turned away."""
+        """Stores an act that was refused."""
         self._whole(act, REFUSED, reason)
 
     def _whole(self, act: Act, status: str, reason: str) -> None:
         if status == REFUSED:
             now = time.monotonic()
             if len(self._refusals) == _MOST_REFUSALS and now - self._refusals[0] < _WITHIN_S:
-                log.warning("not in the audit log, which has enough of these: %s, %s: %s", act.who, act.what, reason)
+                log.warning("over the limit of refusals in the audit log: %s, %s: %s", act.who, act.what, reason)
                 return
             self._refusals.append(now)
         with best_effort("audit log: "):
             self._registry.end_act(self._registry.begin_act(act), status, reason)
 
     def acts(self, last: int) -> list[acts_pb2.Act]:
-        """So many of the latest, or all for 0; oldest first."""
+        """The ``last`` acts, or all if 0; oldest first."""
         return [
             acts_pb2.Act(
                 number=number,
@@ -95,7 +91,7 @@ class AuditLog:
 
 
 def described(request: Message) -> str:
-    """What a request is about, without the route table that it may bring."""
+    """A request in one line, without its route table."""
     match request:
         case admin_pb2.PublishRequest():
             unsafe = ", phases skipped" if request.unsafe_skip_phases else ""

@@ -1,4 +1,4 @@
-"""The faults API: the control plane does wrong on purpose, to see whether nodes stand it."""
+"""The faults API: the control plane sends invalid or stale updates, to test that nodes refuse them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BROKEN = b'{"callers": ['
 
 
 class FaultsServicer(faults_pb2_grpc.FaultsServicer):
-    """Offers nodes what they must refuse."""
+    """Sends nodes updates that they must refuse."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -32,7 +32,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
     async def Offer(  # noqa: N802 (the protocol's name)
         self, request: faults_pb2.OfferRequest, context: Context
     ) -> faults_pb2.OfferResponse:
-        """Offers it, and waits for what each node makes of it."""
+        """Sends the update, and waits for each node's acknowledgement or refusal."""
         if request.wrong == faults_pb2.WRONG_CORRUPT_CLUSTERS:
             generation, answered = await self._offer_clusters(request, context)
         else:
@@ -43,9 +43,9 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
     async def Restate(  # noqa: N802 (the protocol's name)
         self,
         request: faults_pb2.RestateRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (of no use here)
+        context: Context,  # noqa: ARG002 (not needed)
     ) -> faults_pb2.RestateResponse:
-        """Tells all nodes again what is in force, and waits until all have it."""
+        """Sends every node the state in force again, and waits until all have applied it."""
         fleet = self._publisher.fleet
         fleet.store.restate()
         fleet.feed.restate()
@@ -56,7 +56,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
 
     async def _offer_clusters(self, request: faults_pb2.OfferRequest, context: Context) -> tuple[int, list[Subscriber]]:
         store = self._publisher.fleet.store
-        nodes = _wanted(request, (each.node for each in store.subscribers if each.role != GRPC_CLIENT))
+        nodes = _selected(request, (each.node for each in store.subscribers if each.role != GRPC_CLIENT))
         generation, offered = store.offer_corrupt(nodes)
         if not offered:
             await _refuse(context, "no Envoy has a cluster yet; send a request through one first")
@@ -64,7 +64,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
 
     async def _offer_rules(self, request: faults_pb2.OfferRequest, context: Context) -> tuple[int, list[Subscriber]]:
         feed = self._publisher.fleet.feed
-        nodes = _wanted(request, (each.node for each in feed.subscribers))
+        nodes = _selected(request, (each.node for each in feed.subscribers))
         if not nodes:
             await _refuse(context, "no resolver or gateway is connected")
         is_stale = request.wrong == faults_pb2.WRONG_STALE_RULES
@@ -89,7 +89,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
         return whole_update(revision, RouteTable.of_valid(self._publisher.registry.document(revision)))
 
 
-def _wanted(request: faults_pb2.OfferRequest, there: Iterable[str]) -> set[str]:
+def _selected(request: faults_pb2.OfferRequest, there: Iterable[str]) -> set[str]:
     found = set(there)
     return found.intersection(request.nodes) if request.nodes else found
 

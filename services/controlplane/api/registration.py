@@ -1,4 +1,4 @@
-"""The registration API: one replica a stream, or a host's many."""
+"""The registration API: a stream carries one replica's reports, or those of all replicas of a host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
-    """The registration API."""
+    """Serves registration streams."""
 
     def __init__(self, membership: Membership, audit_log: AuditLog) -> None:
         self._membership, self._audit_log = membership, audit_log
@@ -34,7 +34,7 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
         request_iterator: AsyncIterator[replicas_pb2.ReplicaReport],
         context: grpc.aio.ServicerContext[replicas_pb2.ReplicaReport, replicas_pb2.Assignment],
     ) -> AsyncIterator[replicas_pb2.Assignment]:
-        """See :meth:`Membership.serve`; a replica may speak for the cluster alone that it has proved to be of."""
+        """See :meth:`Membership.serve`; a replica may only register in the cluster that its certificate names."""
         identity, impostor = peer_identity(context), ""
         first: Member | None = None
 
@@ -47,7 +47,7 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
                 if report.acts:
                     self._audit_log.take_over(report.replica, report.acts)
                 member = _member(report)
-                # Who it is says its first report, whatever later ones do.
+                # The first report identifies the replica; later ones cannot change that.
                 first = first or member
                 yield [_as(first, member)]
 
@@ -55,7 +55,7 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             for versions in told.values():
                 yield replicas_pb2.Assignment(revision=revision, versions=_versions(versions))
         if impostor:
-            log.warning("turned away: %s", impostor)
+            log.warning("refused: %s", impostor)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, impostor)
 
     async def RegisterHost(  # noqa: N802 (the protocol's name)
@@ -63,18 +63,18 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
         request_iterator: AsyncIterator[replicas_pb2.HostReport],
         context: grpc.aio.ServicerContext[replicas_pb2.HostReport, replicas_pb2.HostAssignment],
     ) -> AsyncIterator[replicas_pb2.HostAssignment]:
-        """See :meth:`Membership.serve`; whoever proves to be a replica may speak for itself alone."""
+        """See :meth:`Membership.serve`; a replica's certificate does not allow registering others."""
         identity = peer_identity(context)
         if identity is not None and not is_operator(identity):
             reason = f"{identity.uri} may not speak for many clusters"
-            log.warning("turned away: %s", reason)
+            log.warning("refused: %s", reason)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
 
         async def reports() -> AsyncIterator[Sequence[Member]]:
             async for report in request_iterator:
                 yield [_member(each) for each in report.replicas]
 
-        async for revision, told in self._membership.serve(reports(), patience_s=HOST_TIMEOUT_S):
+        async for revision, told in self._membership.serve(reports(), timeout_s=HOST_TIMEOUT_S):
             yield replicas_pb2.HostAssignment(
                 revision=revision,
                 clusters=[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RulesServicer(rules_pb2_grpc.RulesServicer):
-    """The rules API."""
+    """Serves rules streams."""
 
     def __init__(self, feed: RulesFeed) -> None:
         self._feed = feed

@@ -1,4 +1,4 @@
-"""All that a control plane serves, on one server."""
+"""Adds all of the control plane's services to one gRPC server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def admits(
     *, rules: Collection[str], xds: Collection[str], load_reports: Collection[str]
 ) -> Mapping[str, Collection[str]]:
-    """Which roles may call which service, where peers prove who they are; the operator alone may administer.
+    """Which roles may call which service, if peers authenticate; only the operator may administer.
 
     Args:
         rules: roles that may subscribe to rules.
@@ -60,12 +60,12 @@ def add_apis(
     *,
     clusters_idle_after_s: float = 0.0,
 ) -> None:
-    """Lets the server answer for the publisher: admin, registration, rules and xDS.
+    """Adds admin, faults, registration, rules, xDS and load reporting to the server.
 
     Args:
-        server: its own :class:`lab.transport.audit.Audited` writes to the audit log.
-        publisher: knows all that is asked for.
-        audit_log: where what is done elsewhere is written to; the registry's by default.
+        server: its :class:`lab.transport.audit.Audited` interceptor writes to the audit log.
+        publisher: answers the calls.
+        audit_log: takes the acts that replicas report; a new one over the publisher's registry by default.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
     """
     audit_log = audit_log or AuditLog(publisher.registry)

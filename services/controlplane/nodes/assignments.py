@@ -1,4 +1,4 @@
-"""What route tables place on each model cluster, at a cost that grows with what changes and not with the tables."""
+"""Which model versions each cluster must hold. The cost of an update grows with the change, not with the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A model version to hold."""
+    """A model version that a replica must hold."""
 
     routing_key: str
     model: str
@@ -25,7 +25,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the replicas of a cluster are to hold."""
+    """The model versions that every replica of a cluster must hold."""
 
     versions: tuple[Version, ...]
     keys: frozenset[str] = field(init=False, compare=False)
@@ -35,10 +35,10 @@ class Assignment:
 
 
 class _KnownTable(NamedTuple):
-    """What a mapping of versions places, told by what differs from the mapping before.
+    """A mapping of versions, as its difference from the mapping before it.
 
     Attributes:
-        differing: cluster → what it held by the mapping before, for those that hold something else, or nothing.
+        differing: cluster → its assignment under the mapping before, for clusters whose assignment changed.
     """
 
     versions: Mapping[str, ModelVersion]
@@ -46,51 +46,51 @@ class _KnownTable(NamedTuple):
 
 
 class Placements:
-    """Cluster → what its replicas are to hold, of mappings of versions that somebody may act by.
+    """Cluster → assignment, for every mapping of versions that some node may still act by.
 
-    Clusters that two mappings treat alike have the very same assignment in both.
+    If two mappings assign the same to a cluster, both return the same object.
     """
 
     def __init__(self) -> None:
-        self._known = [_KnownTable({}, {})]  # in the order in which they were asked about
-        self._latest: dict[str, Assignment] = {}  # what the last of them places
+        self._known = [_KnownTable({}, {})]  # in the order in which they were first asked for
+        self._latest: dict[str, Assignment] = {}  # assignments under the last of them
 
     def of(self, versions: Mapping[str, ModelVersion]) -> Mapping[str, Assignment]:
-        """What a table with these versions places on each cluster."""
+        """Cluster → assignment under a table with these versions."""
         place = self._find(versions)
         if place == len(self._known) - 1:
             return self._latest
         return _without_empty(self._latest, {each: self._held(each, place)[0] for each in self._differing_since(place)})
 
-    def united(self, tables: Iterable[Mapping[str, ModelVersion]]) -> Mapping[str, Assignment]:
-        """What clusters are to hold so that each of several tables can be acted by; first come those of the first.
+    def union(self, tables: Iterable[Mapping[str, ModelVersion]]) -> Mapping[str, Assignment]:
+        """Cluster → assignment that satisfies each of several tables; versions of the first table come first.
 
-        Nobody acts by tables that were known before all of these: they are forgotten.
+        Tables that were known before all of these are forgotten: no node acts by them any longer.
         """
         places = [self._find(versions) for versions in tables]
         oldest = min(places)
         together = {}
         for cluster in self._differing_since(oldest):
             held = self._held(cluster, oldest)
-            together[cluster] = _together(held[place - oldest] for place in places)
+            together[cluster] = _union(held[place - oldest] for place in places)
         self._known = [_KnownTable(self._known[oldest].versions, {}), *self._known[oldest + 1 :]]
         return _without_empty(self._latest, together)
 
     def _differing_since(self, place: int) -> set[str]:
-        """Clusters that some later mapping treats differently."""
+        """Clusters whose assignment differs in some later mapping."""
         return {cluster for known in self._known[place + 1 :] for cluster in known.differing}
 
     def _held(self, cluster: str, since: int) -> list[Assignment]:
-        """What each of the mappings from that place on has on a cluster."""
+        """The cluster's assignment under each mapping from that place on."""
         held = [self._latest.get(cluster, _NOTHING)]
         for known in reversed(self._known[since + 1 :]):
             held.append(known.differing.get(cluster, held[-1]))
         return held[::-1]
 
     def _find(self, versions: Mapping[str, ModelVersion]) -> int:
-        """Where these are among those known; they are now, if they were not."""
+        """The place of these versions among the known mappings; adds them if they are new."""
         for place, known in enumerate(self._known):
-            if known.versions is versions or not (known.versions or versions):  # an empty table is like the other
+            if known.versions is versions or not (known.versions or versions):  # all empty tables are equal
                 return place
         before = self._latest
         changed = _changed(before, self._known[-1].versions, versions)
@@ -105,7 +105,7 @@ _NOTHING = Assignment(())
 def _changed(
     base: Mapping[str, Assignment], before: Mapping[str, ModelVersion], after: Mapping[str, ModelVersion]
 ) -> dict[str, Assignment]:
-    """What ``after`` places where it differs from ``before``, the placements of which are ``base``."""
+    """Assignments that differ between ``before`` and ``after``; ``base`` are the assignments under ``before``."""
     gone: dict[str, set[str]] = defaultdict(set)
     come: dict[str, dict[str, Version]] = defaultdict(dict)
     for key in [*changed_entries(after, before), *(before.keys() - after.keys())]:
@@ -126,7 +126,7 @@ def _changed(
     return result
 
 
-def _together(assignments: Iterable[Assignment]) -> Assignment:
+def _union(assignments: Iterable[Assignment]) -> Assignment:
     different = {id(each): each for each in assignments if each.versions}
     if len(different) == 1:
         return next(iter(different.values()))
@@ -134,7 +134,7 @@ def _together(assignments: Iterable[Assignment]) -> Assignment:
 
 
 def _without_empty(base: Mapping[str, Assignment], changed: Mapping[str, Assignment]) -> dict[str, Assignment]:
-    """The base with what is changed, but for clusters that hold nothing."""
+    """The base updated by the changes, without clusters that hold nothing."""
     result = {**base, **changed}
     for cluster, assignment in changed.items():
         if not assignment.versions:

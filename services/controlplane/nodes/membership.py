@@ -1,9 +1,8 @@
-"""Which replicas there are, what each is to hold, and what each has loaded.
+"""The registered replicas, what each must hold, and what each has loaded.
 
-A replica is registered for as long as its stream lives: a process that dies is gone with its connection, within
-milliseconds. One that is frozen or cut off is gone once no heartbeat has come for :data:`HEARTBEAT_TIMEOUT_S`. One
-stream may speak for many replicas. What changes for one cluster costs nothing for the others, of which there may be ten
-thousand.
+A replica is registered while its stream lives: when its process dies, the connection closes within milliseconds. A
+frozen or partitioned replica is removed after :data:`HEARTBEAT_TIMEOUT_S` without a heartbeat. One stream may report
+many replicas. The cost of a change to one cluster is independent of the number of clusters, which may be ten thousand.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_TIMEOUT_S = 0.9
-# Of a host, which speaks for so many that to give it up for a moment's silence would cost more than it saves.
+# For a host: it reports so many replicas that removing them for a short silence would cost more than it saves.
 HOST_TIMEOUT_S = 5.0
-# How long a restarted control plane believes that the replicas it knew are still there.
+# How long a restarted control plane keeps the replicas of its snapshot before they register again.
 RESTART_GRACE_S = 3.0
-# Longer for each: thousands take a while to be read.
+# Longer per replica: reading thousands of registrations takes a while.
 _GRACE_A_REPLICA_S = 0.001
 _REAP_INTERVAL_S = 0.1
 
 
 AssignmentUpdate = tuple[int, dict[str, tuple[Version, ...]]]
-"""A revision, and what each of some clusters is to hold."""
+"""A revision, and the versions that each of some clusters must hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,41 +64,41 @@ Name = tuple[str, str]
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """Where members' reports come from.
+    """The stream over which members report.
 
     Attributes:
-        patience_s: how long to believe in its members after each of its reports, seconds.
-        deadline: until when to believe in its members without a further word; of the event loop's clock.
-        is_open: whether anybody listens; not so for members that are only remembered, from before a restart or a freeze
-            of this process.
+        timeout_s: how long its members stay registered after a report, seconds.
+        deadline: when its members are removed without another report, on the event loop's clock.
+        is_open: whether the stream is connected; false for members kept from a snapshot, or after this process was
+            frozen.
         names: its members.
-        untold: clusters whose assignment has yet to be told on it.
-        wake: set when there is something to tell.
+        unsent: clusters whose assignment has not been sent on it.
+        wake: set when there is something to send.
     """
 
-    patience_s: float
+    timeout_s: float
     deadline: float
     is_open: bool = True
     names: set[Name] = field(default_factory=set)
-    untold: set[str] = field(default_factory=set)
+    unsent: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True, eq=False)
 class _Registration:
-    """A member, and the stream that it came by."""
+    """A member, and the stream that reports it."""
 
     member: Member
     stream: _Stream
 
 
-class _Common(NamedTuple):
+class _ClusterState(NamedTuple):
     """What all serving replicas of a cluster have in common.
 
     Attributes:
-        keys: what each of them holds.
-        revision: of the assignment that each of them has answered, or a later one.
-        replicas: how many there are.
+        keys: routing keys that every one of them has loaded.
+        revision: lowest revision of an assignment that any of them answered last.
+        replicas: their number.
     """
 
     keys: frozenset[str]
@@ -120,29 +119,29 @@ class Membership:
         self._streams: set[_Stream] = set()
         self._revision = 0
         self._assignments: Mapping[str, Assignment] = {}
-        self._assigned_in: dict[str, int] = {}  # cluster → revision in which it was given what it is to hold now
-        self._common: dict[str, _Common] = {}  # by cluster, as far as looked up
-        self._ready: dict[str, Assignment] = {}  # cluster → what its replicas were last found to be ready for, and are
+        self._assigned_in: dict[str, int] = {}  # cluster → revision of its current assignment
+        self._states: dict[str, _ClusterState] = {}  # cluster → state, computed on demand
+        self._ready: dict[str, Assignment] = {}  # cluster → assignment that its replicas are ready for
         self._progress = asyncio.Condition()
-        self._last_look = 0.0
-        self._forgiving_until = 0.0
+        self._last_reaped_at = 0.0
+        self._grace_until = 0.0
 
     @property
     def members(self) -> list[Member]:
-        """All that are registered, by name."""
+        """All registered replicas, by name."""
         return [member for cluster in sorted(self._clusters) for member in self.members_of(cluster)]
 
     def members_of(self, cluster: str) -> list[Member]:
-        """Those of one cluster, by name."""
+        """The replicas of one cluster, by name."""
         replicas = self._clusters.get(cluster, {})
         return [replicas[name].member for name in sorted(replicas)]
 
     def addresses(self, cluster: str, routing_key: str) -> list[str]:
-        """Where the replicas of a cluster that can answer a routing key are."""
+        """Addresses of the replicas of a cluster that can answer a routing key."""
         return [each.address for each in self._serving(cluster) if routing_key in each.loaded]
 
     def remember(self, members: Iterable[Member]) -> None:
-        """Believes, for a while, that these are still there: the control plane has just come back."""
+        """Keeps these replicas registered for a grace period after a restart of the control plane."""
         members = list(members)
         stream = self._new_stream(RESTART_GRACE_S + len(members) * _GRACE_A_REPLICA_S, is_open=False)
         for member in members:
@@ -150,7 +149,7 @@ class Membership:
                 self._put(stream, member)
 
     def assign(self, revision: int, assignments: Mapping[str, Assignment]) -> None:
-        """Tells replicas what they are to hold from now on; clusters that are not named hold nothing."""
+        """Sends replicas what they must hold from now on; clusters that are not named hold nothing."""
         before, self._assignments, self._revision = self._assignments, assignments, revision
         changed = list(changed_entries(assignments, before))
         changed += before.keys() - assignments.keys()
@@ -158,27 +157,27 @@ class Membership:
             self._assigned_in[cluster] = revision
             self._ready.pop(cluster, None)
             for registration in self._clusters.get(cluster, {}).values():
-                registration.stream.untold.add(cluster)
+                registration.stream.unsent.add(cluster)
                 registration.stream.wake.set()
 
     def holds(self, needed: Mapping[str, Assignment]) -> bool:
-        """Whether every replica of these clusters has loaded what is needed of it, and is to keep that."""
+        """Whether every replica of these clusters has loaded what is needed, and its assignment keeps it loaded."""
         assigned, ready = self._assignments.get, self._ready.get
-        # Most are what was assigned and found ready before.
+        # Most were assigned exactly this and found ready before.
         others = [each for each, need in needed.items() if assigned(each) is not need or ready(each) is not need]
         return all(
             (its := assigned(each)) is not None
             and needed[each].keys <= its.keys
-            and needed[each].keys <= self._look(each).keys
+            and needed[each].keys <= self._state(each).keys
             for each in others
         )
 
     def serving(self, clusters: Collection[str]) -> int:
-        """Number of replicas that these clusters have."""
-        return sum(self._look(cluster).replicas for cluster in clusters)
+        """Number of replicas that serve in these clusters."""
+        return sum(self._state(cluster).replicas for cluster in clusters)
 
     def missing(self, needed: Mapping[str, Assignment]) -> list[str]:
-        """Which replicas have not loaded what their cluster needs, or have not answered its latest assignment."""
+        """Describes each replica that lacks a version its cluster needs, or has not answered its latest assignment."""
         result = []
         for cluster, need in needed.items():
             if self._is_ready(cluster, need):
@@ -193,16 +192,16 @@ class Membership:
         return result
 
     async def wait_loaded(self, needed: Mapping[str, Assignment], *, timeout_s: float) -> None:
-        """Returns once every replica of the clusters named has loaded what its cluster needs.
+        """Returns once every replica of these clusters has loaded what its cluster needs.
 
         Raises:
-            PublishError: a cluster has no replica, a replica cannot load a version or does not answer in time.
+            PublishError: a cluster has no replica, a replica cannot load a version, or one does not answer in time.
         """
         waiting = dict(needed)
 
         def settled() -> bool:
             nonlocal waiting
-            # Only those that were not ready at the last look: there may be thousands that were.
+            # Checks only clusters that were not ready before; thousands may be ready already.
             waiting = {cluster: need for cluster, need in waiting.items() if not self._is_ready(cluster, need)}
             return not waiting or self._load_failure(waiting) is not None
 
@@ -216,17 +215,17 @@ class Membership:
             raise PublishError(failure)
 
     async def reap(self) -> None:
-        """Removes replicas whose heartbeats are missing; runs for ever."""
+        """Removes replicas whose heartbeats are missing; runs until cancelled."""
         loop = asyncio.get_running_loop()
-        self._last_look = loop.time()
+        self._last_reaped_at = loop.time()
         while True:
             await asyncio.sleep(_REAP_INTERVAL_S)
             now = loop.time()
-            frozen = now - self._last_look - _REAP_INTERVAL_S
-            self._last_look = now
+            frozen = now - self._last_reaped_at - _REAP_INTERVAL_S
+            self._last_reaped_at = now
             if frozen > _REAP_INTERVAL_S:
-                # It was this process that did not run: heartbeats are waiting to be read, and nobody is to blame.
-                self._forgiving_until = now + HEARTBEAT_TIMEOUT_S
+                # This process was suspended. Heartbeats are waiting to be read, and no replica is late.
+                self._grace_until = now + HEARTBEAT_TIMEOUT_S
                 for stream in self._streams:
                     stream.deadline += frozen
                 continue
@@ -236,25 +235,25 @@ class Membership:
                 await self._close(stream)
 
     async def serve(
-        self, reports: AsyncIterator[Sequence[Member]], *, patience_s: float = HEARTBEAT_TIMEOUT_S
+        self, reports: AsyncIterator[Sequence[Member]], *, timeout_s: float = HEARTBEAT_TIMEOUT_S
     ) -> AsyncIterator[AssignmentUpdate]:
-        """One stream: takes reports of members whose state has changed, none for a heartbeat; tells assignments.
+        """Serves one stream: takes reports of changed members (none is a heartbeat), and yields assignments.
 
         Args:
-            reports: what comes by it.
-            patience_s: its members are gone after so many seconds without a report.
+            reports: the reports on it.
+            timeout_s: its members are removed after this many seconds without a report.
         """
         first = await anext(aiter(reports), None)
         if first is None:
             return
-        stream = self._new_stream(patience_s)
+        stream = self._new_stream(timeout_s)
         reader = asyncio.create_task(self._read(first, reports, stream))
         try:
             while not reader.done():
                 await stream.wake.wait()
                 stream.wake.clear()
-                if not reader.done() and self._revision and stream.untold:
-                    clusters, stream.untold = sorted(stream.untold), set()
+                if not reader.done() and self._revision and stream.unsent:
+                    clusters, stream.unsent = sorted(stream.unsent), set()
                     yield (
                         self._revision,
                         {
@@ -266,42 +265,42 @@ class Membership:
             reader.cancel()
             stream.is_open = False
             if self._was_frozen():
-                # Whoever gave up on this process while it was frozen will be back in a moment.
+                # Replicas that gave up on this suspended process reconnect in a moment.
                 stream.deadline = asyncio.get_running_loop().time() + RESTART_GRACE_S
             else:
                 await self._close(stream)
 
     def _was_frozen(self) -> bool:
         now = asyncio.get_running_loop().time()
-        return now < self._forgiving_until or now - self._last_look > 3 * _REAP_INTERVAL_S
+        return now < self._grace_until or now - self._last_reaped_at > 3 * _REAP_INTERVAL_S
 
     async def _read(self, first: Sequence[Member], reports: AsyncIterator[Sequence[Member]], stream: _Stream) -> None:
         try:
             await self._take(stream, first)
             async for members in reports:
                 if stream not in self._streams:
-                    break  # declared dead, or all its members have registered elsewhere: they have to register anew
+                    break  # removed, or all its members registered elsewhere: they must register again
                 await self._take(stream, members)
         finally:
             stream.wake.set()
 
     async def _take(self, stream: _Stream, members: Iterable[Member]) -> None:
-        stream.deadline = asyncio.get_running_loop().time() + stream.patience_s
+        stream.deadline = asyncio.get_running_loop().time() + stream.timeout_s
         changed = set()
         for member in members:
             known = self._clusters[member.cluster].get(member.replica)
             if known is None or known.stream is not stream:
                 log.info("replica %s of %s registered at %s", member.replica, member.cluster, member.address)
-                stream.untold.add(member.cluster)
+                stream.unsent.add(member.cluster)
                 stream.wake.set()
             elif known.member == member:
                 continue
             self._put(stream, member)
             changed.add(member.cluster)
-        await self._tell(changed)
+        await self._notify(changed)
 
-    def _new_stream(self, patience_s: float, *, is_open: bool = True) -> _Stream:
-        stream = _Stream(patience_s, asyncio.get_running_loop().time() + patience_s, is_open)
+    def _new_stream(self, timeout_s: float, *, is_open: bool = True) -> _Stream:
+        stream = _Stream(timeout_s, asyncio.get_running_loop().time() + timeout_s, is_open)
         self._streams.add(stream)
         return stream
 
@@ -309,7 +308,7 @@ class Membership:
         replicas, name = self._clusters[member.cluster], (member.cluster, member.replica)
         before = replicas.get(member.replica)
         if before is not None and before.stream is not stream:
-            # Its own successor, which came by another stream.
+            # The same replica registered again over another stream.
             before.stream.names.discard(name)
             if not before.stream.names:
                 self._streams.discard(before.stream)
@@ -318,21 +317,21 @@ class Membership:
         replicas[member.replica] = _Registration(member, stream)
 
     async def _close(self, stream: _Stream) -> None:
-        """Its members have gone."""
+        """Removes the members of a stream."""
         if stream not in self._streams:
             return
         self._streams.discard(stream)
         for cluster, replica in sorted(stream.names):
             del self._clusters[cluster][replica]
-            log.info("replica %s of %s has gone", replica, cluster)
+            log.info("replica %s of %s left", replica, cluster)
         stream.wake.set()
-        await self._tell({cluster for cluster, _ in stream.names})
+        await self._notify({cluster for cluster, _ in stream.names})
 
-    async def _tell(self, clusters: set[str]) -> None:
+    async def _notify(self, clusters: set[str]) -> None:
         if not clusters:
             return
         for cluster in clusters:
-            self._common.pop(cluster, None)
+            self._states.pop(cluster, None)
             self._ready.pop(cluster, None)
         self._on_change(clusters)
         async with self._progress:
@@ -344,17 +343,17 @@ class Membership:
     def _is_ready(self, cluster: str, need: Assignment) -> bool:
         if self._ready.get(cluster) is need:
             return True
-        found = self._look(cluster)
+        found = self._state(cluster)
         if not found.replicas or found.revision < self._assigned_in.get(cluster, 0) or not need.keys <= found.keys:
             return False
         self._ready[cluster] = need
         return True
 
-    def _look(self, cluster: str) -> _Common:
-        found = self._common.get(cluster)
+    def _state(self, cluster: str) -> _ClusterState:
+        found = self._states.get(cluster)
         if found is None:
             members = self._serving(cluster)
-            found = self._common[cluster] = _Common(
+            found = self._states[cluster] = _ClusterState(
                 frozenset.intersection(*(each.loaded for each in members)) if members else frozenset(),
                 min((each.revision for each in members), default=0),
                 len(members),

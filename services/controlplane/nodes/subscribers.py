@@ -1,7 +1,7 @@
-"""Who receives what the control plane publishes, and how far each has come.
+"""The subscribers of a stream, and the latest generation each has applied.
 
-Everything published has a generation, a number that grows. Each subscriber says which generations it has applied, so
-that a publish can wait for the last of them, and name it if it does not answer.
+Every update has a generation, a growing number. Each subscriber acknowledges generations, so a publish can wait for one
+and name the subscribers that lag.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# So many steps of a node are remembered; a publish takes a few.
+# Steps remembered per node; a publish takes a few.
 _REMEMBERED = 256
 
 
@@ -35,13 +35,14 @@ class Subscriber:
         node: its name, e.g. ``homepage-sidecar``.
         role: ``sidecar``, ``central-envoy``, ``proxyless``, ``resolver`` or ``gateway``.
         applied: every generation up to this one is in force there.
-        refused: generation that it refused last, 0 if none.
+        refused: the generation that it refused last, 0 if none.
         error: why it refused; empty once it has applied a later one.
         wake: set when there may be something to send.
-        left_behind: generation that it did not apply in time, and that publishes went on without; 0 if it keeps up.
-        clusters: of an Envoy, those that it holds because it has asked for them.
-        clusters_left: of these, how many have left it since it connected, as nobody used them.
-        now_ns: the clock, Unix nanoseconds; that of all subscribers once it is one of them.
+        left_behind: generation that it did not apply in time, so that publishes no longer wait for it; 0 if it keeps
+            up.
+        clusters: number of clusters that an Envoy holds.
+        clusters_left: number of clusters that left an Envoy because it did not use them.
+        now_ns: the clock, Unix nanoseconds; :class:`Subscribers` sets its own.
     """
 
     node: str
@@ -57,7 +58,7 @@ class Subscriber:
     _steps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def has_applied(self, generation: int) -> None:
-        """Every generation up to this one is in force there as of now; what it asks for later takes back none of it."""
+        """Marks every generation up to this one as in force there; a later resubscription revokes none of it."""
         if self.left_behind and generation >= self.left_behind:
             self.left_behind, self.error = 0, ""
             log.warning("%s %s has caught up", self.role, self.node)
@@ -65,12 +66,12 @@ class Subscriber:
             self._steps.append((generation, self.now_ns()))
             self.applied = generation
 
-    def has_brought(self) -> None:
-        """It holds something from before it came, which may be of any generation."""
+    def holds_earlier_state(self) -> None:
+        """Marks the node as holding resources from an earlier stream, which may be of any generation."""
         self.applied = 0
 
     def applied_at_ns(self, generation: int) -> int | None:
-        """Since when it has been in force there, Unix nanoseconds; 0 if for longer than is remembered, None if not."""
+        """When it came into force there, Unix nanoseconds; None if it has not, 0 if that is no longer remembered."""
         if self.applied < generation:
             return None
         if len(self._steps) == _REMEMBERED and self._steps[0][0] >= generation:
@@ -85,9 +86,9 @@ class Subscribers:
         now_ns: the clock, Unix nanoseconds.
 
     Attributes:
-        generation: the latest that was published.
-        leaves_behind: whether a node that does not answer in time is waited for no more, until it has caught up. Its
-            callers may then act on what is no longer in force. Otherwise it makes publishes fail.
+        generation: the latest published one.
+        leaves_behind: whether a publish goes on without nodes that do not answer in time, until they have caught up.
+            Their callers may then act on stale configuration. If false, such a node makes the publish fail.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
@@ -105,35 +106,35 @@ class Subscribers:
         return len(self._connected)
 
     def add(self, subscriber: Subscriber) -> None:
-        """A node has connected."""
+        """Adds a node that connected."""
         subscriber.now_ns = self._now_ns
         self._connected.add(subscriber)
 
     async def discard(self, subscriber: Subscriber) -> None:
-        """A node has gone; nobody waits for it any longer."""
+        """Removes a node that disconnected; no publish waits for it any longer."""
         self._connected.discard(subscriber)
         await self.notify_progress()
 
     def next_generation(self) -> int:
-        """Counts on, before the change is made visible."""
+        """Increments the generation; call it before making the change visible."""
         self.generation += 1
         return self.generation
 
     def wake_all(self) -> None:
-        """There is something new to send."""
+        """Wakes every node's stream."""
         for subscriber in self._connected:
             subscriber.wake.set()
 
     def mark_revision(self, revision: int) -> None:
-        """From the present generation on, a node holds this revision."""
+        """Records that a node which applies the present generation holds this revision."""
         self._revision_marks = [*self._revision_marks[-63:], (self.generation, revision)]
 
     def revision_applied_by(self, subscriber: Subscriber) -> int:
-        """Latest revision that the node holds wholly; 0 if none that is still remembered."""
+        """The latest revision that the node holds completely; 0 if none that is remembered."""
         return next((r for generation, r in reversed(self._revision_marks) if generation <= subscriber.applied), 0)
 
     def acknowledgements(self, generation: int, sent_ns: int) -> list[Acknowledgement]:
-        """Who has applied a generation that was sent at that time; who held all of it before counts from then."""
+        """Nodes that applied a generation sent at that time; those that held it already count from the sending."""
         return [
             Acknowledgement(each.node, each.role, sent_ns, max(at_ns, sent_ns))
             for each in sorted(self._connected, key=lambda each: each.node)
@@ -141,16 +142,16 @@ class Subscribers:
         ]
 
     def behind(self, generation: int) -> list[str]:
-        """Names of those that have not applied it."""
+        """Names of the nodes that have not applied a generation."""
         return sorted(f"{each.role} {each.node}" for each in self._behind(generation))
 
     async def notify_progress(self) -> None:
-        """A subscriber's state has changed."""
+        """Wakes those who wait for a node's state to change."""
         async with self._progress:
             self._progress.notify_all()
 
     async def answers(self, generation: int, nodes: Collection[str], *, timeout_s: float) -> list[Subscriber]:
-        """These nodes, once each has applied the generation or refused it, or is gone, or the time is up."""
+        """These nodes, once each has applied or refused the generation or disconnected, or at the timeout."""
 
         def found() -> list[Subscriber]:
             return [each for each in self._connected if each.node in nodes]

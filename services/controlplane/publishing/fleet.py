@@ -1,4 +1,4 @@
-"""Everybody who is told something: replicas what to load, sidecars and gateways where it is, and who routes by what."""
+"""All nodes of the lab: derives from a route table what each must hold, and sends it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 
 class Placed(NamedTuple):
-    """What sidecars and gateways were told of where keys are.
+    """What :meth:`Fleet.place` sent.
 
     Attributes:
-        xds: generation of the sidecars' stream, as :attr:`rules` is of the gateways'.
-        has_new: whether there are keys among them that the table before did not have, so that nobody may act on where
-            nodes still have them from an earlier one.
+        xds: generation of the xDS update.
+        rules: sequence number of the gateways' update.
+        has_new: whether some key is not in the previous table. Nodes may still hold its endpoints from an earlier
+            table, and no request may use those.
     """
 
     xds: int
@@ -36,15 +37,15 @@ class Placed(NamedTuple):
 
 
 class Fleet:
-    """Tells everybody what a table means for them, and keeps endpoints up to date in between.
+    """Sends every node its part of a route table, and keeps endpoints current in between.
 
     Args:
-        on_replicas: called with the clusters of which a replica has come, gone, loaded or unloaded something.
+        on_replicas: called with the clusters in which a replica came, left, loaded or unloaded something.
         now_ns: the clock, Unix nanoseconds.
 
     Attributes:
-        store: what Envoys and gRPC clients are told.
-        feed: what resolvers and gateways are told.
+        store: the xDS resources for Envoys and gRPC clients.
+        feed: the rules and endpoints for resolvers and gateways.
         membership: the replicas.
     """
 
@@ -53,37 +54,37 @@ class Fleet:
         self.feed = RulesFeed(now_ns)
         self.membership = Membership(self._endpoints_changed)
         self._on_replicas = on_replicas
-        self._tables: list[RouteTable] = []  # that somebody may act by
-        # Routing key → model cluster and that which stands in for it, as nodes are told.
+        self._tables: list[RouteTable] = []  # tables that some node may still act by
+        # Routing key → its model cluster and failover cluster, as last sent.
         self._placement: dict[str, tuple[str, str]] = {}
-        self._placed: Mapping[str, ModelVersion] = {}  # versions of the table that was placed last
+        self._placed: Mapping[str, ModelVersion] = {}  # versions of the table placed last
         self._keys_on: dict[str, set[str]] = defaultdict(set)  # model cluster → routing keys placed on it
-        self._left: set[str] = set()  # endpoint sets that were moved away from, and may still be used
-        # By identity of a table's use cases: these, so that they stay, and caller → keys.
+        self._retired_sets: set[str] = set()  # endpoint sets of earlier placements, still in use for a while
+        # id of a table's use cases → the use cases, which keeps the id valid, and caller → keys.
         self._keys_known: dict[int, tuple[Any, dict[str, frozenset[str]]]] = {}
-        self._policies: dict[str, Policy] = {}  # of keys that have one, as nodes are told
-        self._treated_by: Mapping[str, Any] = {}  # use cases that these are of
+        self._policies: dict[str, Policy] = {}  # by routing key, as last sent
+        self._policies_from: Mapping[str, Any] = {}  # use cases that these policies are of
         self._placements = Placements()
         self._frozen = False
 
     def assign(self, revision: int, tables: Iterable[RouteTable]) -> None:
-        """Tells replicas to hold what these tables place on them."""
-        self.membership.assign(revision, self._placements.united(table.versions for table in tables))
+        """Sends replicas the versions that these tables need them to hold."""
+        self.membership.assign(revision, self._placements.union(table.versions for table in tables))
 
     def needed(self, table: RouteTable) -> Mapping[str, Assignment]:
         """Model cluster → what its replicas must have loaded."""
         return self._placements.of(table.versions)
 
     def place(self, table: RouteTable) -> Placed:
-        """Tells sidecars and gateways where the table's keys are.
+        """Sends sidecars and gateways the cluster and endpoints of every key that moved.
 
-        Of keys that stay where they are nothing is to be told: whatever changes there is told at once.
+        Changes to the endpoints of other keys were sent when they happened.
         """
-        moved, has_new = self._take_places(table)
-        if table.document["use_cases"] is not self._treated_by:
+        moved, has_new = self._record_placement(table)
+        if table.document["use_cases"] is not self._policies_from:
             policies = policies_of(table)
             moved |= {key for key, _ in policies.items() ^ self._policies.items()} & table.versions.keys()
-            self._policies, self._treated_by = policies, table.document["use_cases"]
+            self._policies, self._policies_from = policies, table.document["use_cases"]
         self._tables.append(table)
         served = {key: self._served(key) for key in moved}
         placed = {key: self._placement[key] for key in moved}
@@ -97,8 +98,8 @@ class Fleet:
         )
         return Placed(xds, self.feed.publish_endpoints(served), has_new)
 
-    def _take_places(self, table: RouteTable) -> tuple[set[str], bool]:
-        """Puts every key where the table has it; returns those that were elsewhere, and whether any is new."""
+    def _record_placement(self, table: RouteTable) -> tuple[set[str], bool]:
+        """Records the table's placement; returns the keys that moved, and whether any is new."""
         moved, has_new = set(), False
         for key in changed_entries(table.versions, self._placed):
             version = table.versions[key]
@@ -108,22 +109,22 @@ class Fleet:
             moved.add(key)
             has_new = has_new or key not in self._placed
             if before is not None:
-                self._take_away(key)
+                self._unplace(key)
             self._placement[key] = place
-            self._left.discard(endpoint_set_name(version.cluster, key))
+            self._retired_sets.discard(endpoint_set_name(version.cluster, key))
             for cluster in filter(None, place):
                 self._keys_on[cluster].add(key)
         self._placed = table.versions
         return moved, has_new
 
-    def _take_away(self, key: str) -> None:
+    def _unplace(self, key: str) -> None:
         place = self._placement.pop(key)
-        self._left.add(endpoint_set_name(place[0], key))
+        self._retired_sets.add(endpoint_set_name(place[0], key))
         for cluster in filter(None, place):
             self._keys_on[cluster].discard(key)
 
     def keep_only(self, tables: Iterable[RouteTable]) -> None:
-        """Tells sidecars and gateways that what none of these tables names is nowhere any longer."""
+        """Removes from sidecars and gateways the keys that none of these tables has."""
         self._tables = list(tables)
         newest, *others = self._tables
         gone = {
@@ -132,12 +133,12 @@ class Fleet:
             if not any(key in table.versions for table in others)
         }
         for key in gone:
-            self._take_away(key)
+            self._unplace(key)
         self._placed = (
             {key: version for key, version in self._placed.items() if key not in gone} if gone else self._placed
         )
-        kept = {name for name in self._left if self._is_held(name)}
-        removed, self._left = self._left - kept, kept
+        kept = {name for name in self._retired_sets if self._is_held(name)}
+        removed, self._retired_sets = self._retired_sets - kept, kept
         self.store.update(removed_clusters=gone, removed_endpoint_sets=removed)
         self.feed.publish_endpoints({}, removed=gone)
 
@@ -146,12 +147,12 @@ class Fleet:
         return any(key in table.versions and table.versions[key].cluster == cluster for table in self._tables)
 
     def keep_only_routes(self, tables: Iterable[RouteTable]) -> None:
-        """As :meth:`keep_only`, where all that the tables name stays: callers may need fewer keys than before."""
+        """As :meth:`keep_only` if no key is gone: callers may need fewer keys than before."""
         self._tables = list(tables)
         self.store.update(removed_clusters=())
 
     def freeze(self) -> None:
-        """The control plane is about to end: that its streams end says nothing about the replicas behind them."""
+        """Ignores membership from now on: at shutdown, streams end though their replicas live."""
         self._frozen = True
 
     def _keys_for(self, caller: str) -> set[str]:
@@ -159,7 +160,7 @@ class Fleet:
         return set().union(*different.values())
 
     def _keys_by(self, table: RouteTable, caller: str) -> frozenset[str]:
-        """Of what a table says, only who may pin versions depends on more than its use cases, which seldom change."""
+        """Keys of a caller: they depend on the use cases, which seldom change, and on versions if it may pin."""
         use_cases = table.document["use_cases"]
         known = self._keys_known.get(id(use_cases))
         if known is None:

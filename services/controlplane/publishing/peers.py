@@ -1,8 +1,8 @@
-"""Several control planes that serve the revisions of one store: one leads a publish, the others follow it in step.
+"""Several control planes over one store: one leads a publish, the others follow it phase by phase.
 
-Each carries every phase out for the nodes that are connected to it. The leader goes on to the next once all others have
-reported the phase to the store; they go on once it has recorded it there. Who does not follow the store any more is
-waited for no longer: see ``docs/decisions/0018``.
+Each carries out every phase for the nodes connected to it. The leader enters the next phase once all followers have
+reported the present one to the store; followers enter it once the leader has recorded it. A follower that leaves is no
+longer waited for: see ``docs/decisions/0018``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The nodes of a control plane that has gone need a moment to come to another one; until then they count as its.
+# Nodes of a dead control plane need a moment to reconnect to another; until then it still counts as a follower.
 LOST_S = 2.0
 _LOOK_EVERY_S = 0.25
 _ASK_EVERY_S = 0.01
@@ -33,17 +33,17 @@ ENDS = (Phase.CONVERGED, Phase.FAILED)
 
 
 class PhaseSync(Protocol):
-    """How the phases of a publish are kept in step."""
+    """Keeps the phases of a publish in step between control planes."""
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
-        """Returns once the other control planes have got as far as this phase.
+        """Returns once the other control planes have reached this phase.
 
         Raises:
-            PublishError: one of them has not; says which, and why.
+            PublishError: one of them failed or did not answer; says which, and why.
         """
 
     async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
-        """This control plane has got so far; returns once the publish may go on."""
+        """Reports that this control plane has reached a phase; returns once the publish may go on."""
 
 
 @dataclass(slots=True)
@@ -51,23 +51,23 @@ class Peers:
     """The other control planes of the same store.
 
     Attributes:
-        registry: of that store.
-        name: of this one; empty if it is alone.
-        latest: the latest revision that has come to its end here.
+        registry: over that store.
+        name: of this control plane; empty if it is the only one.
+        latest: the latest revision that ended here.
     """
 
     registry: Registry
     name: str = ""
     latest: int = 0
-    _seen: dict[str, float] = field(default_factory=dict)  # when it followed last, by the event loop's clock
+    _seen: dict[str, float] = field(default_factory=dict)  # follower → when it was last seen, on the event loop's clock
 
     @property
     def seen(self) -> int | None:
-        """The revision that one which is stored now must come after; None for whichever it is."""
+        """The revision that the next one must directly follow; None skips the check."""
         return self.latest if self.name else None
 
-    def awaited(self) -> set[str]:
-        """Names of those that follow, or did so a moment ago."""
+    def expected(self) -> set[str]:
+        """Names of the followers that are alive, or were a moment ago."""
         if not self.name:
             return set()
         now = asyncio.get_running_loop().time()
@@ -75,21 +75,21 @@ class Peers:
         return {name for name, last in self._seen.items() if now - last < LOST_S}
 
     async def watch(self) -> None:
-        """Sees who comes and goes; runs for ever."""
+        """Keeps track of followers; runs until cancelled."""
         while True:
-            with suppress(RegistryError):  # the follower says so
-                self.awaited()
+            with suppress(RegistryError):  # the follower's own loop logs it
+                self.expected()
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
 @dataclass(slots=True)
 class LeaderSync:
-    """The course of a publish by the control plane that was asked for it.
+    """The side of the control plane that received the publish call.
 
     Attributes:
-        peers: who is to follow.
-        revision: that is published.
-        record: stores what became of it, and says so to whoever watches.
+        peers: the followers.
+        revision: the published revision.
+        record: stores an event and streams it to the caller.
     """
 
     peers: Peers
@@ -98,7 +98,7 @@ class LeaderSync:
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
         """See :class:`PhaseSync`."""
-        if not self.peers.awaited():
+        if not self.peers.expected():
             return
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
@@ -106,12 +106,12 @@ class LeaderSync:
             for name, error in reports.items():
                 if error:
                     raise PublishError(f"{name}: {error}")
-            missing = self.peers.awaited() - reports.keys()
+            missing = self.peers.expected() - reports.keys()
             if not missing:
                 return
             if asyncio.get_running_loop().time() > deadline:
                 names = ", ".join(sorted(missing))
-                raise PublishError(f"no answer within {timeout_s:g} s from {names}: is it frozen? kill it, or wake it")
+                raise PublishError(f"no answer within {timeout_s:g} s from {names}: if it is frozen, resume or kill it")
             await asyncio.sleep(_ASK_EVERY_S)
 
     async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
@@ -120,12 +120,12 @@ class LeaderSync:
 
 
 class FollowerSync:
-    """The course of a publish that another control plane leads.
+    """The side of a control plane that follows a publish.
 
     Args:
-        peers: who leads it, and who follows.
-        revision: that is published.
-        leader: its name.
+        peers: the leader and the other followers.
+        revision: the published revision.
+        leader: the leader's name.
     """
 
     def __init__(self, peers: Peers, revision: int, leader: str) -> None:
@@ -136,13 +136,13 @@ class FollowerSync:
         self._phase = Phase.STORED
 
     async def happened(self, event: Event) -> None:
-        """The leader, or whoever ends it in its place, has recorded this."""
+        """Takes in an event that the leader, or a follower in its place, recorded."""
         async with self._changed:
             self._phases.add(event.phase)
             self._changed.notify_all()
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
-        """See :class:`PhaseSync`: that is the leader's business, who is told that this one takes part."""
+        """Only announces to the leader that this one takes part; the leader waits for the others."""
         del timeout_s
         self._phase = phase
         if phase is Phase.STORED:
@@ -156,19 +156,19 @@ class FollowerSync:
             await self._changed.wait_for(lambda: phase in self._phases or Phase.CONVERGED in self._phases)
 
     def failed(self, error: Exception) -> None:
-        """This control plane does not get any further."""
-        with suppress(RegistryError):  # then it is not heard of in time, which comes to the same
+        """Reports that this control plane cannot go on."""
+        with suppress(RegistryError):  # the leader then times out, with the same effect
             self._peers.registry.report(self.revision, self._phase, self._peers.name, error=str(error))
 
     async def ended(self) -> Phase:
-        """How the publish has ended: converged or failed; ends it itself if its leader is gone."""
+        """Returns whether the publish converged or failed; fails it if the leader is gone."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_S), self._changed:
                     await self._changed.wait_for(lambda: not self._phases.isdisjoint(ENDS))
                     return Phase.CONVERGED if Phase.CONVERGED in self._phases else Phase.FAILED
-            with suppress(RegistryError, StaleRevisionError):  # it is tried again; another one was sooner
-                if self.leader not in self._peers.awaited():
+            with suppress(RegistryError, StaleRevisionError):  # retried; another follower was first
+                if self.leader not in self._peers.expected():
                     lost = f"control plane {self.leader} was lost during this publish"
                     self._peers.registry.record(self.revision, Phase.FAILED, lost)
 
@@ -176,16 +176,16 @@ class FollowerSync:
 async def follow(
     peers: Peers, *, is_known: Callable[[int], bool], carry_out: Callable[[FollowerSync], Awaitable[None]]
 ) -> None:
-    """Carries out here whatever other control planes publish; runs for ever.
+    """Follows every publish that another control plane leads; runs until cancelled.
 
     Args:
-        peers: with this one's name.
-        is_known: whether a revision has come to its end here, or is published by this control plane in this life.
-        carry_out: carries one out, in step with its leader, and remembers that it has come to its end.
+        peers: the control planes.
+        is_known: whether a revision has ended here, or this process leads it.
+        carry_out: carries a publish out in step with its leader.
     """
     registry = peers.registry
     after, peers.latest = registry.resume_at()
-    courses: dict[int, FollowerSync] = {}
+    syncs: dict[int, FollowerSync] = {}
     tasks: set[asyncio.Task[None]] = set()
 
     def begin(happened: StoredEvent) -> None:
@@ -193,18 +193,18 @@ async def follow(
         if is_known(revision) or registry.has_failed(revision):
             peers.latest = max(peers.latest, revision)
             return
-        courses[revision] = FollowerSync(peers, revision, leader)
-        task = asyncio.ensure_future(carry_out(courses[revision]))
+        syncs[revision] = FollowerSync(peers, revision, leader)
+        task = asyncio.ensure_future(carry_out(syncs[revision]))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-        task.add_done_callback(lambda _: courses.pop(revision))
+        task.add_done_callback(lambda _: syncs.pop(revision))
 
     try:
         async for happened in registry.follow(peers.name, after):
             if happened.event.phase is Phase.STORED:
                 begin(happened)
-            elif happened.revision in courses:
-                await courses[happened.revision].happened(happened.event)
+            elif happened.revision in syncs:
+                await syncs[happened.revision].happened(happened.event)
     finally:
         for task in tasks:
             task.cancel()

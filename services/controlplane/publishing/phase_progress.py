@@ -25,10 +25,10 @@ class PhaseProgress:
     """How far a phase has come.
 
     Attributes:
-        phase: the phase that ends when all have answered.
+        phase: the phase that is reached when all have answered.
         done: how many have answered.
-        total: of how many.
-        waiting_for: nodes that have not, and what each lacks.
+        total: how many there are.
+        waiting_for: the others, and what each lacks.
     """
 
     phase: Phase
@@ -38,14 +38,14 @@ class PhaseProgress:
 
     @classmethod
     def for_loading(cls, membership: Membership, needed: Mapping[str, Assignment]) -> PhaseProgress:
-        """Of replicas that load model versions."""
+        """The progress of replicas that load model versions."""
         missing = membership.missing(needed)
         total = membership.serving(needed.keys())
         return cls(Phase.LOADED, max(0, total - len(missing)), total, tuple(missing))
 
     @classmethod
     def for_nodes(cls, phase: Phase, *awaited: tuple[Subscribers, int]) -> PhaseProgress:
-        """Of nodes that apply a generation."""
+        """The progress of nodes that apply a generation."""
         behind = [name for subscribers, generation in awaited for name in subscribers.behind(generation)]
         total = sum(len(subscribers) for subscribers, _ in awaited)
         return cls(phase, total - len(behind), total, tuple(behind))

@@ -1,16 +1,15 @@
-"""Publishing a revision, in phases: make before break.
+"""Publishes a revision in phases: make before break.
 
 ::
 
-    stored     the route table is valid, and its revision durable
-    loaded     every replica that is to serve a new model version has loaded it
-    endpoints  every sidecar and gateway knows where it is, and new keys have settled there; moved keys go to their new
-               cluster from here on
-    converged  every resolver and gateway decides by the new rules, and no caller holds a decision by the old
-    retired    what is no longer referenced is unloaded, once nothing can be on its way to it
+    stored     the route table is valid and its revision durable
+    loaded     every replica that serves a new model version has loaded it
+    endpoints  every sidecar and gateway has the endpoints of new keys; moved keys go to their new cluster from here on
+    converged  every resolver and gateway decides by the new rules, and no caller holds a decision under the old ones
+    retired    what is no longer referenced is unloaded, once no request can be on its way to it
 
-A phase that fails or times out ends the publish: the revision before is put back and stays in force. Where replicas
-hold everything already, as they do at once after a rollback, nothing is loaded and nobody is waited for.
+A phase that fails or times out ends the publish: the previous revision is restored and stays in force. If replicas
+hold every version already, as right after a rollback, nothing is loaded and loading is not waited for.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ class Timeouts:
 
     Attributes:
         load: for replicas to load model versions.
-        acknowledge: for nodes to apply what they were sent.
-        settle: before the first request may go where a node has just said that it knows the way. Envoy says so on its
-            main thread, and gRPC as soon as it has read; the threads that send follow a moment later, which on a busy
-            machine takes tens of milliseconds.
-        retire: before what is no longer referenced is unloaded; added to the longest time-out of any use case.
+        acknowledge: for nodes to apply an update.
+        settle: between a node's acknowledgement of new endpoints and the first request to them. Envoy acknowledges on
+            its main thread, and gRPC after reading; their worker threads follow, after tens of milliseconds on a busy
+            machine.
+        retire: before unreferenced versions are unloaded; added to the longest timeout of any use case.
     """
 
     load: float = 30.0
@@ -66,7 +65,7 @@ class Timeouts:
 
 @dataclass(slots=True)
 class _Sent:
-    """What a publish has sent so far: generation and time, Unix nanoseconds; 0 if nothing."""
+    """Generations and times (Unix nanoseconds) of what a publish has sent so far; 0 if nothing."""
 
     xds: int = 0
     xds_ns: int = 0
@@ -76,13 +75,13 @@ class _Sent:
 
 @dataclass(slots=True)
 class Publisher:
-    """Carries revisions out, one at a time.
+    """Publishes revisions, one at a time.
 
     Attributes:
-        name: of this control plane among several that serve the revisions of one store; empty if it is alone.
+        name: of this control plane among several over one store; empty if it is the only one.
         table: the route table in force.
         revision: its revision, 0 before the first.
-        fleet: everybody who is told.
+        fleet: all nodes.
         peers: the other control planes.
     """
 
@@ -107,10 +106,10 @@ class Publisher:
         self._replica_snapshot.changed(clusters)
 
     def restore(self) -> None:
-        """Puts the revision in force back after a restart.
+        """Restores the revision in force after a restart.
 
-        A publish that was cut off is marked as failed, but only once nodes have had time to come back and take the
-        revision in force: until then some may still act on the other.
+        An interrupted publish is marked as failed only after nodes had time to reconnect and apply the revision in
+        force; until then some may still act on the other.
         """
         self.revision = self.registry.in_force()
         if self.revision:
@@ -144,29 +143,29 @@ class Publisher:
         called_ns: int = 0,
         unsafe_skip_phases: bool = False,
     ) -> int:
-        """Carries out one revision and returns its number once every node has converged.
+        """Publishes one revision and returns its number once every node has converged.
 
         Args:
-            table_after: the route table to publish, valid, made of the one in force; sharing what it has in common
-                with that makes the publish cheap.
+            table_after: makes the valid route table to publish from the one in force. The publish costs less the more
+                objects the two share.
             author: who publishes.
             comment: why.
-            expected_revision: refuse unless this one is in force; 0 for whichever is.
+            expected_revision: the revision that must be in force; 0 skips the check.
             progress: called with the revision and each of its events.
-            waiting: called every now and then while a phase takes its time.
+            waiting: called at intervals during a slow phase.
             called_ns: when the call arrived, Unix nanoseconds; now if 0.
-            unsafe_skip_phases: rules first and at once, see :meth:`_break_before_make`.
+            unsafe_skip_phases: sends rules first and at once, see :meth:`_break_before_make`.
 
         Raises:
             StaleRevisionError: another revision is in force.
-            RouteTableError: ``table_after`` found that there is none.
-            PublishError: a phase failed; names the node and the reason. Or nothing can be stored; says why.
+            RouteTableError: from ``table_after``.
+            PublishError: a phase failed, names the node and the reason; or the store failed.
         """
         called_ns = called_ns or self.registry.clock.now_ns()
         async with self._lock:
             if expected_revision not in (0, self.revision):
                 raise StaleRevisionError(
-                    f"revision {self.revision} is in force, not {expected_revision}: look at it, then publish again"
+                    f"revision {self.revision} is in force, not {expected_revision}: check it, then publish again"
                 )
             before, table = self.table, table_after(self.table)
             try:
@@ -189,16 +188,16 @@ class Publisher:
                 progress(revision, self.registry.record(revision, phase, detail, tuple(acknowledgements)))
 
             sent = _Sent()
-            course = LeaderSync(self.peers, revision, record)
+            sync = LeaderSync(self.peers, revision, record)
             carry_out = self._break_before_make if unsafe_skip_phases else self._make_before_break
             try:
-                await carry_out(revision, table, sent, course, lambda seen: waiting(revision, seen))
+                await carry_out(revision, table, sent, sync, lambda seen: waiting(revision, seen))
             except (PublishError, RegistryError) as error:
                 log.error("revision %d failed: %s", revision, error)  # noqa: TRY400 (the message says it all)
                 acknowledgements = self.acknowledgements(sent)
                 await self._put_back()
-                # What cannot be stored now is stored by the next control plane: it finds a publish that was cut off.
-                with best_effort(), suppress(StaleRevisionError):  # another control plane has taken this one for lost
+                # If the store is down, the next control plane records the failure: it finds an interrupted publish.
+                with best_effort(), suppress(StaleRevisionError):  # another control plane has failed it already
                     record(Phase.FAILED, str(error), acknowledgements)
                 raise PublishError(str(error)) from error
             if unsafe_skip_phases:
@@ -209,7 +208,7 @@ class Publisher:
             return revision
 
     def _replace(self, revision: int, table: RouteTable) -> None:
-        """Another revision is in force from now on; what the one before needed is retired."""
+        """Puts another revision in force, and schedules the retirement of the one before."""
         before, self.table, self.revision = self.table, table, revision
         self._retiring.append(before)
         self._spawn(self._retire(revision, before))
@@ -217,18 +216,18 @@ class Publisher:
     def _is_known(self, revision: int) -> bool:
         return revision <= max(self.revision, self.peers.latest)
 
-    async def _follow(self, course: FollowerSync) -> None:
-        """Carries out what another control plane publishes, or puts back what it could not."""
+    async def _follow(self, sync: FollowerSync) -> None:
+        """Carries out a publish that another control plane leads, or restores the revision in force."""
         async with self._lock:
-            revision, sent = course.revision, _Sent()
-            log.info("following revision %d, which %s publishes", revision, course.leader)
+            revision, sent = sync.revision, _Sent()
+            log.info("following revision %d, which %s publishes", revision, sync.leader)
             table = sharing(RouteTable.of_valid(self.registry.document(revision)), self.table)
-            work = self._make_before_break(revision, table, sent, course, lambda _: None)
-            carrying = asyncio.create_task(_telling(work, course))
+            work = self._make_before_break(revision, table, sent, sync, lambda _: None)
+            carrying = asyncio.create_task(_succeeded(work, sync))
             try:
-                converged = await course.ended() is Phase.CONVERGED
+                converged = await sync.ended() is Phase.CONVERGED
                 if converged and not await carrying:
-                    # It is in force, whoever of the nodes here refuses it.
+                    # It is in force, even if a node here refuses it.
                     self.fleet.place(table)
                     self.fleet.feed.publish_rules(revision, table)
             finally:
@@ -241,51 +240,51 @@ class Publisher:
             self.peers.latest = max(self.peers.latest, revision)
 
     async def _make_before_break(
-        self, revision: int, table: RouteTable, sent: _Sent, course: PhaseSync, report: Report
+        self, revision: int, table: RouteTable, sent: _Sent, sync: PhaseSync, report: Report
     ) -> None:
         fleet, limit_s = self.fleet, self.timeouts.acknowledge
         sidecars, routers = fleet.store.subscribers, fleet.feed.subscribers
         needed = fleet.needed(table)
-        # To load may take long; to say that one is there may not.
-        await course.others(Phase.STORED, timeout_s=limit_s + LOST_S)
+        # Loading may take long; announcing that this one takes part may not.
+        await sync.others(Phase.STORED, timeout_s=limit_s + LOST_S)
         if there := fleet.membership.holds(needed):
-            await course.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
+            await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
         else:
             fleet.assign(revision, [self.table, *self._retiring, table])
-            await course.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
+            await sync.others(Phase.LOADED, timeout_s=self.timeouts.load + LOST_S)
             loading = fleet.membership.wait_loaded(needed, timeout_s=self.timeouts.load)
             await reporting(loading, report, lambda: PhaseProgress.for_loading(fleet.membership, needed))
-        await course.reached(Phase.LOADED, NOTHING_TO_LOAD if there else "")
+        await sync.reached(Phase.LOADED, NOTHING_TO_LOAD if there else "")
         placed = fleet.place(table)
         sent.xds, sent.xds_ns = placed.xds, self.registry.clock.now_ns()
         sidecars.mark_revision(revision)
-        await course.others(Phase.ENDPOINTS, timeout_s=limit_s + LOST_S)
+        await sync.others(Phase.ENDPOINTS, timeout_s=limit_s + LOST_S)
         knowing = asyncio.gather(
             sidecars.wait_applied(placed.xds, timeout_s=limit_s),
             routers.wait_applied(placed.rules, timeout_s=limit_s),
         )
         streams = ((sidecars, placed.xds), (routers, placed.rules))
         await reporting(knowing, report, lambda: PhaseProgress.for_nodes(Phase.ENDPOINTS, *streams))
-        if placed.has_new and len(sidecars):  # until it has, one that moves is answered where it was
+        if placed.has_new and len(sidecars):  # until it has, requests for a moved key still reach its old cluster
             await asyncio.sleep(self.timeouts.settle)
-        await course.reached(Phase.ENDPOINTS)
+        await sync.reached(Phase.ENDPOINTS)
         sent.rules = fleet.feed.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
-        await course.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
+        await sync.others(Phase.CONVERGED, timeout_s=limit_s + LOST_S)
         deciding = routers.wait_applied(sent.rules, timeout_s=limit_s)
         await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
-        await course.reached(Phase.CONVERGED, acknowledgements=self.acknowledgements(sent))
+        await sync.reached(Phase.CONVERGED, acknowledgements=self.acknowledgements(sent))
 
     async def _break_before_make(
-        self, revision: int, table: RouteTable, sent: _Sent, course: PhaseSync, report: Report
+        self, revision: int, table: RouteTable, sent: _Sent, sync: PhaseSync, report: Report
     ) -> None:
-        """What a control plane without phases does, for demonstration.
+        """Publishes without phases, to demonstrate what goes wrong.
 
-        Rules first; only then do models begin to load, and what is replaced is unloaded at once.
+        Rules go out first; only then do models begin to load, and replaced versions are unloaded at once.
         """
         fleet = self.fleet
-        await course.reached(Phase.LOADED, SKIPPED)
-        await course.reached(Phase.ENDPOINTS, SKIPPED)
+        await sync.reached(Phase.LOADED, SKIPPED)
+        await sync.reached(Phase.ENDPOINTS, SKIPPED)
         self._retiring.clear()
         sent.rules = fleet.feed.publish_rules(revision, table)
         sent.rules_ns = self.registry.clock.now_ns()
@@ -297,17 +296,17 @@ class Publisher:
         routers = fleet.feed.subscribers
         deciding = routers.wait_applied(sent.rules, timeout_s=self.timeouts.acknowledge)
         await reporting(deciding, report, lambda: PhaseProgress.for_nodes(Phase.CONVERGED, (routers, sent.rules)))
-        await course.reached(Phase.CONVERGED, SKIPPED, self.acknowledgements(sent))
+        await sync.reached(Phase.CONVERGED, SKIPPED, self.acknowledgements(sent))
 
     def acknowledgements(self, sent: _Sent) -> list[Acknowledgement]:
-        """Who has all that was sent to it: sidecars clusters and endpoints, resolvers and gateways the rules."""
+        """Nodes that applied what they were sent: sidecars, the endpoints; resolvers and gateways, the rules."""
         found = self.fleet.store.subscribers.acknowledgements(sent.xds, sent.xds_ns) if sent.xds_ns else []
         if sent.rules_ns:
             found += self.fleet.feed.subscribers.acknowledgements(sent.rules, sent.rules_ns)
         return sorted(found, key=lambda each: each.node)
 
     async def _put_back(self) -> None:
-        """The revision in force, everywhere; what cannot be reached takes it when it comes back."""
+        """Restores the revision in force on every node; unreachable nodes take it when they reconnect."""
         fleet = self.fleet
         placed = fleet.place(self.table)
         fleet.store.subscribers.mark_revision(self.revision)
@@ -326,13 +325,13 @@ class Publisher:
         await asyncio.sleep(self.timeouts.retire + _longest_timeout_s(before))
         async with self._lock:
             if all(each is not before for each in self._retiring):
-                return  # a publish without phases has taken it away already
+                return  # a publish without phases removed it already
             self._retiring[:] = [each for each in self._retiring if each is not before]
             if before.versions is not self.table.versions:
                 self._keep_only_wanted()
             else:
                 self.fleet.keep_only_routes([self.table, *self._retiring])
-            with best_effort(), suppress(StaleRevisionError):  # another control plane was sooner
+            with best_effort(), suppress(StaleRevisionError):  # another control plane was first
                 self.registry.record(revision, Phase.RETIRED)
 
     def _keep_only_wanted(self) -> None:
@@ -341,7 +340,7 @@ class Publisher:
         self.fleet.keep_only(wanted)
 
     def _resume_retiring(self) -> None:
-        """A restart between convergence and retirement must not cut off what was still on its way."""
+        """Resumes an interrupted retirement, so that a restart does not cut off requests on their way."""
         converged = [each for each in self.registry.all() if any(e.phase is Phase.CONVERGED for e in each.events)]
         latest = converged[-1]
         if len(converged) > 1 and all(event.phase is not Phase.RETIRED for event in latest.events):
@@ -356,7 +355,7 @@ class Publisher:
                 self.registry.record(revision, Phase.FAILED, "the control plane was stopped during this publish")
 
     async def cancel_background(self) -> None:
-        """Ends what is still to be done later; a restart takes it up again."""
+        """Cancels background work; a restart resumes it."""
         for task in self._background:
             task.cancel()
         self._replica_snapshot.finish()
@@ -368,13 +367,13 @@ class Publisher:
         task.add_done_callback(self._background.discard)
 
 
-async def _telling(work: Awaitable[None], course: FollowerSync) -> bool:
-    """Whether it was carried out; if not, who leads it is told why."""
+async def _succeeded(work: Awaitable[None], sync: FollowerSync) -> bool:
+    """Whether the work succeeded; reports a failure to the leader."""
     try:
         await work
     except (PublishError, RegistryError) as error:
-        log.error("revision %d failed here: %s", course.revision, error)  # noqa: TRY400 (the message says it all)
-        course.failed(error)
+        log.error("revision %d failed here: %s", sync.revision, error)  # noqa: TRY400 (the message says it all)
+        sync.failed(error)
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""The registered replicas, saved: a restarted control plane believes them until they have registered again."""
+"""Saves the registered replicas: after a restart, the control plane uses them until they register again."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ if TYPE_CHECKING:
     from services.controlplane.nodes.membership import Member
     from services.controlplane.registry.revisions import Registry
 
-# Who is registered is written down no more often: what the file says is believed for a moment only, and each time waits
-# for the disk.
+# Saving waits for the disk, and the snapshot is only used for a moment after a restart.
 _SAVE_EVERY_S = 0.1
 
 
 class ReplicaSnapshot:
-    """Writes replicas down as they come and go: at once after a while without a change; of many in a row, together.
+    """Saves replicas as they change: at once after a quiet period; changes in quick succession, together.
 
     Args:
-        registry: where to.
-        members_of: who is registered of a cluster now.
+        registry: stores them.
+        members_of: the registered replicas of a cluster.
     """
 
     def __init__(self, registry: Registry, members_of: Callable[[str], Iterable[Member]]) -> None:
         self._registry, self._members_of = registry, members_of
-        self._unsaved: set[str] = set()  # clusters whose replicas are to be remembered
-        self._saving: asyncio.TimerHandle | None = None  # set for a while after they were
+        self._unsaved: set[str] = set()  # clusters that changed since the last save
+        self._saving: asyncio.TimerHandle | None = None  # set for a while after each save
 
     def changed(self, clusters: Collection[str]) -> None:
-        """A replica of each of these has come, gone, loaded or unloaded something."""
+        """Notes that a replica of each of these clusters came, left, loaded or unloaded something."""
         self._unsaved.update(clusters)
         if self._saving is None:
             self._save()
             self._saving = asyncio.get_running_loop().call_later(_SAVE_EVERY_S, self._saved_a_while_ago)
 
     def finish(self) -> None:
-        """Writes down what has not been yet."""
+        """Saves what is not saved yet."""
         if self._saving is not None:
             self._saving.cancel()
         self._save()

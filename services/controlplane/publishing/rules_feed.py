@@ -1,4 +1,4 @@
-"""The stream of rules to resolvers and gateways: all of them once, then only what changes."""
+"""The stream of rules to resolvers and gateways: a full state first, then deltas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ANY = 2**64 - 1
-"""As the revision that is withdrawn: whichever the node holds."""
+"""As the withdrawn revision: any that the node holds."""
 
 
 class Served(NamedTuple):
@@ -31,9 +31,9 @@ class Served(NamedTuple):
 
     Attributes:
         cluster: its model cluster.
-        addresses: of the replicas there that can answer it, ``ip:port``.
-        standby: of those of the cluster that stands in if none of these can.
-        failover: that cluster; empty if there is none.
+        addresses: ``ip:port`` of the replicas there that can answer it.
+        standby: ``ip:port`` of the failover cluster's replicas, for when none of ``addresses`` can answer.
+        failover: the failover cluster; empty if there is none.
     """
 
     routing_key: str
@@ -44,7 +44,7 @@ class Served(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its endpoint set."""
+        """Name of its endpoint set."""
         return endpoint_set_name(self.cluster, self.routing_key)
 
 
@@ -54,7 +54,7 @@ class _Feed(Subscriber):
 
     Attributes:
         last_sent: sequence number of the latest update on it.
-        offered: sequence numbers of updates that are a fault's, and not part of what is held.
+        offered: sequence numbers of updates from injected faults, which are not part of the state.
     """
 
     with_endpoints: bool = False
@@ -64,20 +64,20 @@ class _Feed(Subscriber):
 
 
 class RulesFeed:
-    """What every resolver and gateway holds, and the changes on their way.
+    """The state of every resolver and gateway, and the updates on their way.
 
     Args:
         now_ns: the clock, Unix nanoseconds.
 
     Attributes:
-        subscribers: the resolvers and gateways that are connected; their generation is the update's sequence number.
+        subscribers: the connected resolvers and gateways; their generation is the update's sequence number.
     """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self.subscribers = Subscribers(now_ns)
         self._feeds: set[_Feed] = set()
         self._revision = 0
-        # As published last: tables share what they have in common, so that a look at a change costs little.
+        # As last published. Tables share unchanged entries, so comparing them is cheap.
         self._documents: Mapping[str, Any] = {}
         self._table_versions: Mapping[str, ModelVersion] = {}
         self._use_cases: dict[str, rules_pb2.UseCaseRules] = {}
@@ -86,11 +86,11 @@ class RulesFeed:
         self._tenants: Mapping[str, Any] = {}
 
     def publish_endpoints(self, changed: Mapping[str, Served], removed: Iterable[str] = ()) -> int:
-        """Sends where routing keys are served now and returns the sequence number.
+        """Sends where routing keys are served and returns the sequence number.
 
         Args:
             changed: by routing key.
-            removed: routing keys that are served nowhere any longer.
+            removed: routing keys that are no longer served.
         """
         update = rules_pb2.RulesUpdate(revision=self._revision)
         for key, served in changed.items():
@@ -108,11 +108,10 @@ class RulesFeed:
         return self._send(update)
 
     def publish_rules(self, revision: int, table: RouteTable) -> int:
-        """Sends what differs from the rules before and returns the sequence number.
+        """Sends the changed rules and returns the sequence number.
 
-        A revision that changes no rule, such as a model's move, is not sent at all: decisions and leases made under
-        the rules before are as good as new ones. If it changes tenants' limits, these go to the gateways, under the
-        revision of the rules that they have.
+        A revision that changes no rule, such as a model's move, is not sent: decisions and leases under the previous
+        rules stay valid. Changed tenant limits go to the gateways, under the revision of the rules they hold.
         """
         use_cases: dict[str, Any] = table.document["use_cases"]
         changed = changed_entries(use_cases, self._documents)
@@ -144,11 +143,11 @@ class RulesFeed:
 
     @property
     def revision(self) -> int:
-        """The latest that has changed a rule: nodes know no later one."""
+        """The latest revision that changed a rule: nodes know no later one."""
         return self._revision
 
     def offer(self, nodes: Collection[str], update: rules_pb2.RulesUpdate) -> int:
-        """Sends some nodes an update that does not become part of what is held here; returns its sequence number."""
+        """Sends some nodes an update that does not become part of the state; returns its sequence number."""
         update.sequence = self.subscribers.next_generation()
         for feed in self._feeds:
             if feed.node in nodes:
@@ -160,17 +159,17 @@ class RulesFeed:
         return update.sequence
 
     def restate(self) -> None:
-        """Tells every node again all that is in force."""
+        """Sends every node the full state again."""
         self.subscribers.next_generation()
         for feed in self._feeds:
             update = self._full(with_endpoints=feed.with_endpoints)
-            # Whatever a node holds: this is what counts.
+            # Overrides whatever the node holds.
             update.withdrawn_revision = _ANY
             feed.queue.append(update)
             feed.wake.set()
 
     def _remember(self, update: rules_pb2.RulesUpdate) -> None:
-        """What is on its way belongs to what a new subscriber is told at first."""
+        """Adds an update to the state that a new subscriber receives first."""
         self._use_cases.update((each.name, each) for each in update.use_cases)
         self._versions.update((each.routing_key, each) for each in update.model_versions)
         for name in update.removed_use_cases:
@@ -202,7 +201,7 @@ class RulesFeed:
     async def serve(
         self, hello: rules_pb2.SubscribeRequest, requests: AsyncIterator[rules_pb2.SubscribeRequest], peer: str
     ) -> AsyncIterator[rules_pb2.RulesUpdate]:
-        """One subscriber's stream after its first message, until either side ends it."""
+        """Serves one subscriber's stream after its first message, until either side ends it."""
         feed = _Feed(hello.node or peer, hello.role, with_endpoints=hello.with_endpoints)
         feed.queue.append(self._full(with_endpoints=feed.with_endpoints))
         feed.wake.set()
@@ -230,11 +229,11 @@ class RulesFeed:
                 if request.error:
                     feed.refused, feed.error = request.applied_sequence, request.error
                     if request.applied_sequence in feed.offered:
-                        # What it refused is no part of what it is to hold: it is as far as it was.
+                        # A refused offer changes nothing: the node is as current as before.
                         feed.has_applied(request.applied_sequence)
                     log.error("%s %s refused update %d: %s", feed.role, feed.node, feed.refused, feed.error)
                 else:
-                    # Updates that did not concern this node were never sent, and count as applied.
+                    # Updates that do not concern this node were never sent, and count as applied.
                     caught_up = not feed.queue and request.applied_sequence >= feed.last_sent
                     feed.has_applied(self.subscribers.generation if caught_up else request.applied_sequence)
                     feed.error = ""
@@ -265,7 +264,7 @@ def _use_cases(documents: Mapping[str, Any]) -> list[rules_pb2.UseCaseRules]:
 
 
 def whole_update(revision: int, table: RouteTable) -> rules_pb2.RulesUpdate:
-    """All rules of a table, for whoever is to act by them from now on."""
+    """All rules of a table as one update, for nodes that hold none."""
     return rules_pb2.RulesUpdate(
         revision=revision,
         use_cases=_use_cases(table.document["use_cases"]),

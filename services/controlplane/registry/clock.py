@@ -1,4 +1,4 @@
-"""The control plane's clock: Unix time that never goes back, whatever is done to the machine's."""
+"""The control plane's clock: Unix time that never goes backwards, even if the machine's clock does."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Follows the machine's clock when that is set forward, and goes on at its own pace when that is set back.
+    """Follows the wall clock forwards; when the wall clock is set back, continues from the steady clock.
 
     Args:
-        wall: the machine's clock, Unix nanoseconds.
-        steady: nanoseconds from any beginning, which nobody can set.
+        wall: the wall clock, Unix nanoseconds.
+        steady: the monotonic clock, nanoseconds.
     """
 
     def __init__(self, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = time.monotonic_ns) -> None:
@@ -22,10 +22,10 @@ class Clock:
         self._offset = wall() - steady()
 
     def now_ns(self) -> int:
-        """Unix nanoseconds, no earlier than ever before."""
+        """Unix nanoseconds, never less than an earlier result."""
         self._offset = max(self._offset, self._wall() - self._steady())
         return self._offset + self._steady()
 
-    def has_been(self, unix_ns: int) -> None:
-        """It has been as late as this already, before this process began."""
+    def advance_to(self, unix_ns: int) -> None:
+        """Makes later results at least this, for example the time of the latest stored event."""
         self._offset = max(self._offset, unix_ns - self._steady())

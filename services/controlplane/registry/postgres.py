@@ -1,8 +1,8 @@
-"""A registry's store in a PostgreSQL database: of control planes on several machines.
+"""The store in a PostgreSQL database, for control planes on several machines.
 
-Those who write take turns, so events become visible in the order of their numbers, and a follower that goes on from the
-last one that it has seen misses none. Whatever is stored there is notified to all who follow. Who follows is named by
-its session, which the server ends as soon as the process behind it has gone.
+An advisory lock serialises writers, so events become visible in the order of their numbers and a follower that resumes
+after the last event it saw misses none. Every commit notifies all followers. A follower is listed by its session's
+name; the server ends the session when the process behind it is gone.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ FOR EACH STATEMENT EXECUTE FUNCTION append_only();
         for table in APPEND_ONLY
     )
 )
-# Of the lock that those who write take in turn, of the channel, and of followers' sessions.
+# The advisory lock of writers, the NOTIFY channel, and the name of a follower's session.
 _LOCK = 7_220_018
 _CHANNEL = "registry_of_revisions"
 _FOLLOWER = "follower "
-# Seconds. A server that does not answer must not hold up what needs no store; the longer ones are for whoever is idle.
+# Seconds. A server that does not answer must not delay work that needs no store. Keepalives find a dead peer on an idle
+# session.
 _OPTIONS: dict[str, Any] = {
     "connect_timeout": 3,
     "tcp_user_timeout": 5_000,
@@ -65,15 +66,15 @@ _LOOK_EVERY_S = 2.0
 
 
 def shown(address: str) -> str:
-    """The address of a store without its password, to be shown.
+    """The address of a store without its password, for messages.
 
     Raises:
-        RegistryError: it cannot be read.
+        RegistryError: the address cannot be parsed.
     """
     try:
         parts = conninfo_to_dict(address)
     except psycopg.Error:
-        # What libpq says about it may quote it.
+        # libpq's own message may quote the password.
         raise RegistryError(
             "the store's address cannot be read: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from None
@@ -83,10 +84,10 @@ def shown(address: str) -> str:
 
 
 class PostgresStore(SqlStore):
-    """One database; see :class:`.store.Store`.
+    """Implements :class:`.store.Store` in one database.
 
     Args:
-        address: ``postgresql://…``, as libpq reads it.
+        address: ``postgresql://…``, as libpq parses it.
     """
 
     def __init__(self, address: str) -> None:
@@ -108,7 +109,8 @@ class PostgresStore(SqlStore):
                         log.info("store %s reached again", self._rows.name)
                     is_lost = self._rows.is_away = False
                     while True:
-                        # What was stored while nobody listened is found now, and what a notification was lost of later.
+                        # The first pass finds what was stored before LISTEN; later ones, what a lost notification
+                        # announced.
                         yield
                         async for _ in session.notifies(timeout=_LOOK_EVERY_S, stop_after=1):
                             pass
@@ -129,21 +131,21 @@ class PostgresStore(SqlStore):
 
 
 class _PostgresSession(SqlSession):
-    """A session of the database, which comes back when the server has been away.
+    """A connection that reconnects after the server was unreachable.
 
     Attributes:
         name: the address without its password.
-        is_away: whether somebody else tries to reach the server: then nobody is kept waiting for that here.
+        is_away: set while the follower retries the connection: other statements then fail at once instead of waiting.
     """
 
     def __init__(self, address: str) -> None:
         self.name = shown(address)
         self.is_away = False
         self._address = address
-        with ExitStack() as if_it_fails, self._telling():
+        with ExitStack() as if_it_fails, self._translated_errors():
             self._db = self._connect()
             if_it_fails.callback(self.close)
-            with self.transaction():  # two control planes may come at once
+            with self.transaction():  # two control planes may start at once
                 self._db.execute(_SCHEMA)
             if_it_fails.pop_all()
 
@@ -151,24 +153,24 @@ class _PostgresSession(SqlSession):
         return psycopg.connect(self._address, autocommit=True, application_name="control plane", **_OPTIONS)
 
     def close(self) -> None:
-        """Ends the session."""
+        """Closes the connection."""
         self._db.close()
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """What a query finds."""
-        with self._telling():
+        """All rows of a query."""
+        with self._translated_errors():
             cursor = self._execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
     def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Adds rows."""
-        with self._telling(), self._db.cursor() as cursor:
+        """Inserts rows."""
+        with self._translated_errors(), self._db.cursor() as cursor:
             cursor.executemany(_query(statement), list(rows))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is done in it is stored durably at its end, or nothing; those who write take turns."""
-        with self._telling():
+        """Commits durably at its end, or rolls back on an error; writers are serialised."""
+        with self._translated_errors():
             self._execute("BEGIN")
             try:
                 self._execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
@@ -181,16 +183,16 @@ class _PostgresSession(SqlSession):
                 raise
 
     def damaged(self, what: str) -> RegistryError:
-        """What is read makes no sense."""
+        """The error to raise when stored rows are inconsistent."""
         return RegistryError(f"{self.name}: the registry of revisions is damaged: {what}; restore a backup of it")
 
     def _execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Once more on a new session if the old one turns out to be gone, unless it would begin in the midst."""
-        in_the_midst = self._is_in_transaction()
+        """Executes a statement, on a new connection if the old one is gone, except inside a transaction."""
+        in_transaction = self._is_in_transaction()
         try:
             return self._db.execute(_query(statement), parameters)
         except psycopg.OperationalError:
-            if in_the_midst or self.is_away or not self._db.closed:
+            if in_transaction or self.is_away or not self._db.closed:
                 raise
             self._db = self._connect()
             return self._db.execute(_query(statement), parameters)
@@ -199,13 +201,13 @@ class _PostgresSession(SqlSession):
         return not self._db.closed and self._db.info.transaction_status is not TransactionStatus.IDLE
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except psycopg.Error as error:
             raise RegistryError(
                 f"{self.name}: cannot use the registry of revisions: {_one_line(error)}; nothing was stored: "
-                "see to it that the server runs and that this user may create tables in that database"
+                "check that the server runs and that this user may create tables in that database"
             ) from error
 
 

@@ -1,8 +1,8 @@
-"""The registry of revisions: append-only, in a store of its own (:mod:`.store`).
+"""The registry of revisions: append-only, over a :mod:`.store`.
 
-A revision is a route table: stored whole, or as what it changes in an earlier one, until the changes since the latest
-whole one outweigh that. What became of it is told by its events; nothing is ever changed or deleted, and the database
-itself refuses to (triggers). A committed revision survives a ``kill -9`` and a power cut.
+A revision is a route table. It is stored whole, or as a diff against an earlier revision until the diffs since the
+latest whole one are larger than that. Events record its phases. Nothing is changed or deleted; triggers in the database
+enforce that. A committed revision survives ``kill -9`` and a power cut.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POSTGRESQL = ("postgresql://", "postgres://")
-"""How the address of a store in PostgreSQL begins; whatever begins otherwise is an SQLite file."""
+"""Prefixes of the address of a PostgreSQL store; any other address is an SQLite file."""
 
 
 def open_store(where: Path | str) -> Store:
-    """The store of an SQLite file, or of a PostgreSQL database at ``postgresql://…``.
+    """The store in an SQLite file, or in a PostgreSQL database at ``postgresql://…``.
 
     Raises:
-        RegistryError: it cannot be opened; says what to do.
+        RegistryError: the store cannot be opened; names the remedy.
     """
     if str(where).startswith(POSTGRESQL):
-        # Its library is an extra.
+        # Its library is an optional extra.
         from services.controlplane.registry.postgres import PostgresStore  # noqa: PLC0415
 
         return PostgresStore(str(where))
@@ -50,10 +50,10 @@ class Registry:
 
     Args:
         where: see :func:`open_store`.
-        clock: says when; what is in the store already has been.
+        clock: times events; never earlier than an event that is already stored.
 
     Raises:
-        RegistryError: the store cannot be opened or is not a registry's; says what to do. So do all methods.
+        RegistryError: the store cannot be opened or is not a registry's; names the remedy. So do all methods.
     """
 
     def __init__(self, where: Path | str, clock: Clock | None = None) -> None:
@@ -61,13 +61,13 @@ class Registry:
         self.clock = clock or Clock()
         latest = self._store.latest_event()
         if latest is not None:
-            self.clock.has_been(latest.event.at_ns)
-        # Revision → bytes of the whole document that it rests on, and of all changes since. Of those that another
-        # process stored nothing is known: what rests on them is stored whole.
+            self.clock.advance_to(latest.event.at_ns)
+        # Revision → bytes of the whole document at the end of its diff chain, and of all diffs in the chain. Revisions
+        # stored by another process are unknown here: their successors are stored whole.
         self._weights: dict[int, tuple[int, int]] = {}
 
     def close(self) -> None:
-        """Lets go of the store."""
+        """Closes the store."""
         self._store.close()
 
     def append(
@@ -81,31 +81,31 @@ class Registry:
         after: int | None = None,
         detail: str = "",
     ) -> tuple[int, Event]:
-        """Stores a route table durably and returns its revision, and the event that says so.
+        """Stores a route table durably; returns its revision and the event of that.
 
         Args:
             document: in the shape of ``routes.yaml``.
             author: who publishes.
             comment: why.
             created_ns: when the call arrived, Unix nanoseconds; now if 0.
-            replaces: a stored revision and its document, so that the difference may be stored alone.
-            after: refuse unless this is the latest stored revision; None for whichever is.
+            replaces: a stored revision and its document, to store only the diff.
+            after: compare-and-set: the latest stored revision must be this one; None skips the check.
             detail: of the event.
 
         Raises:
-            StaleRevisionError: it is not; nothing was stored.
+            StaleRevisionError: another revision is the latest; nothing was stored.
         """
-        base, text, weight = self._form_of(document, replaces)
+        base, text, weight = self._encoded(document, replaces)
         event = Event(Phase.STORED, self.clock.now_ns(), detail)
         new = NewRevision(created_ns or event.at_ns, author, comment, base, text)
         revision = self._store.append(new, event, after)
         self._weights[revision] = weight
         return revision, event
 
-    def _form_of(
+    def _encoded(
         self, document: dict[str, Any], replaces: tuple[int, dict[str, Any]] | None
     ) -> tuple[int | None, str, tuple[int, int]]:
-        """Base, text and weight of what is to be stored."""
+        """Base, text and weight of the revision to store."""
         if replaces is not None and replaces[0] in self._weights:
             base, before = replaces
             whole, changes = self._weights[base]
@@ -118,19 +118,19 @@ class Registry:
     def record(
         self, revision: int, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()
     ) -> Event:
-        """Stores durably what became of a revision, with the present time, and who has acknowledged it.
+        """Stores an event of a revision durably, with the present time, and who acknowledged it.
 
         Raises:
-            StaleRevisionError: it has converged, failed or been retired, and cannot once more.
+            StaleRevisionError: the revision already converged, failed or was retired.
         """
         event = Event(phase, self.clock.now_ns(), detail)
         self._store.record(revision, event, acknowledgements)
         return event
 
     async def follow(self, follower: str, after: int = 0) -> AsyncGenerator[StoredEvent]:
-        """Every event after one of that number, in order, as soon as it is stored, by whomever; for ever.
+        """Yields every event after a number, in order, as soon as any process has stored it; never ends.
 
-        Whatever the store says of changes, or fails to, it goes on from the last event that was seen here.
+        It resumes after the last event it yielded, whether the store's notifications are late, lost or duplicated.
 
         Args:
             follower: name for :meth:`followers`.
@@ -145,14 +145,14 @@ class Registry:
                     continue
                 for each in found:
                     after = each.number
-                    self.clock.has_been(each.event.at_ns)
+                    self.clock.advance_to(each.event.at_ns)
                     yield each
 
     def resume_at(self) -> tuple[int, int]:
-        """Where whoever begins to follow is to go on, so that it learns of all that has not come to its end.
+        """Where a new follower starts, so that it sees every event of a revision that is still under way.
 
         Returns:
-            An event's number for :meth:`follow`, and the latest revision that is settled by then.
+            An event's number for :meth:`follow`, and the latest revision that had ended by then.
         """
         latest, settled, unfinished = self._store.latest_event(), self._store.latest(), self._store.unfinished()
         if latest is None:
@@ -174,24 +174,24 @@ class Registry:
         """Stores durably how far a follower has got with a revision that another control plane publishes.
 
         Args:
-            revision: that one.
-            phase: that it has reached.
+            revision: the revision.
+            phase: the phase that the follower reached, or failed to reach.
             follower: its name.
-            error: why it has not, instead.
+            error: why it failed; empty if it did not.
             acknowledgements: of its nodes.
         """
         self._store.report(revision, phase, follower, error, acknowledgements)
 
     def reports(self, revision: int, phase: Phase) -> dict[str, str]:
-        """Who has reported the phase → why it has not reached it; empty if it has."""
+        """Follower → its error, empty if none, for followers that have reported the phase."""
         return self._store.reports(revision, phase)
 
     def followers(self) -> set[str]:
-        """Names of those that follow, each in a process that lives."""
+        """Names of the followers whose process is alive."""
         return self._store.followers()
 
     def latest(self) -> int:
-        """The latest revision, whatever became of it; 0 before the first."""
+        """The latest revision, also if it failed; 0 before the first."""
         return self._store.latest()
 
     def in_force(self) -> int:
@@ -199,11 +199,11 @@ class Registry:
         return self._store.in_force()
 
     def unfinished(self) -> list[int]:
-        """Revisions whose publish was cut off, or is under way: they neither converged nor failed."""
+        """Revisions whose publish is under way or was interrupted: they neither converged nor failed."""
         return self._store.unfinished()
 
     def has_failed(self, revision: int) -> bool:
-        """Whether the publish of a revision that there is has come to nothing."""
+        """Whether the publish of an existing revision failed."""
         found = self._store.get(revision)
         return found is not None and any(each.phase is Phase.FAILED for each in found.events)
 
@@ -212,14 +212,14 @@ class Registry:
         return self._store.get(revision)
 
     def document(self, revision: int) -> dict[str, Any]:
-        """The route table of a revision that there is."""
+        """The route table of an existing revision."""
         changes = []
         base: int | None = revision
         try:
             while base is not None:
                 found = self._store.text(base)
                 if found is None:
-                    raise LookupError(f"there is no revision {base}")  # noqa: TRY301 (one way to say it)
+                    raise LookupError(f"there is no revision {base}")  # noqa: TRY301 (one except clause handles all)
                 base, text = found
                 changes.append(json.loads(text))
             document: dict[str, Any] = changes.pop()
@@ -230,30 +230,30 @@ class Registry:
         return document
 
     def all(self, since_ns: int = 0) -> list[StoredRevision]:
-        """All revisions, oldest first, without those that another one had replaced by then, Unix nanoseconds."""
+        """All revisions, oldest first, except those replaced before ``since_ns``, Unix nanoseconds."""
         return self._store.all(since_ns)
 
     def begin_act(self, act: Act) -> int:
-        """Stores durably what somebody is about to do, and returns its number."""
+        """Stores an administrative act durably before it is carried out, and returns its number."""
         return self._store.begin_act(act)
 
     def end_act(self, number: int, status: str, reason: str) -> None:
-        """Stores durably what has become of an act."""
+        """Stores the outcome of an act durably."""
         self._store.end_act(number, self.clock.now_ns(), status, reason)
 
     def acts(self, last: int = 0) -> list[tuple[int, Act, str, str]]:
-        """Number, act, status and reason of so many of the latest, or of all for 0; oldest first.
+        """Number, act, status and reason of the ``last`` acts, or of all if 0; oldest first.
 
-        Status and reason are empty of an act that has not ended, or was cut off with the control plane.
+        Status and reason are empty while an act is under way, or if the control plane died during it.
         """
         return self._store.acts(last)
 
     def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
-        """Remembers who is registered now of these clusters, instead of who was."""
+        """Replaces the saved replicas of these clusters."""
         self._store.save_replicas(replicas, clusters)
 
     def replicas(self) -> list[StoredReplica]:
-        """Who was registered last."""
+        """All saved replicas."""
         return self._store.replicas()
 
 

@@ -1,4 +1,4 @@
-"""The rows of a registry of revisions in SQL, which both databases speak."""
+"""The SQL of the registry, common to SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from lab.errors import RegistryError
     from services.controlplane.registry.store import NewRevision
 
-# {key}: a number that counts up by itself; {number}: one of 64 bits; {strict}: types are held to.
+# {key}: auto-incremented primary key; {number}: 64-bit integer; {strict}: enforces column types.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS revisions (
     revision {key},
     created_ns {number} NOT NULL,
     author TEXT NOT NULL,
     comment TEXT NOT NULL,
-    -- The revision that the document changes; NULL if it is a whole one.
+    -- The revision that the document is a diff against; NULL if it is whole.
     base {number} REFERENCES revisions(revision),
     document TEXT NOT NULL
 ) {strict};
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS acknowledgements (
     at_ns {number} NOT NULL
 ) {strict};
 CREATE INDEX IF NOT EXISTS acknowledgements_by_revision ON acknowledgements(revision);
--- How far the other control planes have got with a revision that one publishes.
+-- How far the followers have got with a revision that another control plane publishes.
 CREATE TABLE IF NOT EXISTS reports (
     id {key},
     revision {number} NOT NULL REFERENCES revisions(revision),
@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
     status TEXT NOT NULL,
     reason TEXT NOT NULL
 ) {strict};
--- The replicas that were registered last: what a restarted control plane believes until they have come back.
+-- The last registered replicas: a restarted control plane uses them until they register again.
 CREATE TABLE IF NOT EXISTS replicas (
     cluster TEXT NOT NULL,
     replica TEXT NOT NULL,
@@ -86,7 +86,7 @@ CREATE TABLE IF NOT EXISTS replicas (
 """
 
 APPEND_ONLY = ("revisions", "events", "acknowledgements", "reports", "acts", "outcomes")
-"""Tables of which the database itself refuses to change or delete a row."""
+"""Tables in which triggers refuse UPDATE and DELETE."""
 
 _SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
 _IN_FORCE_AT = "(SELECT COALESCE(MAX(revision), 0) FROM events WHERE phase = ? AND at_ns <= ?)"
@@ -96,51 +96,47 @@ _ALL = 2**62
 
 
 class SqlSession(ABC):
-    """A database that speaks SQL, with ``?`` for each parameter."""
+    """A connection to an SQL database; ``?`` marks parameters."""
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes the connection."""
 
     @abstractmethod
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """What a query finds."""
+        """All rows of a query."""
 
     def row(self, statement: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        """The first of what a query finds."""
+        """The first row of a query, or None."""
         return next(iter(self.rows(statement, parameters)), None)
 
     def insert(self, statement: str, parameters: Sequence[Any] = ()) -> int:
-        """Adds a row and returns the number that the statement says to return."""
+        """Inserts a row and returns the number of its RETURNING clause."""
         [[number]] = self.rows(statement, parameters)
         return int(number)
 
     @abstractmethod
     def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Adds rows."""
+        """Inserts rows."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """All that is done in it is stored durably at its end, or nothing; of those who write, one at a time."""
+        """Commits durably at its end, or rolls back on an error; writers are serialised."""
 
     @abstractmethod
     def damaged(self, what: str) -> RegistryError:
-        """What is read makes no sense."""
+        """The error to raise when stored rows are inconsistent."""
 
 
 class SqlStore:
-    """All of :class:`.store.Store` but who follows it.
-
-    Args:
-        db: where to.
-    """
+    """Implements :class:`.store.Store` except ``changes`` and ``followers``."""
 
     def __init__(self, db: SqlSession) -> None:
         self._db = db
         self.damaged = db.damaged
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes the store."""
         self._db.close()
 
     def append(self, new: NewRevision, stored: Event, after: int | None = None) -> int:
@@ -148,7 +144,7 @@ class SqlStore:
         with self._db.transaction():
             latest = self.latest()
             if after not in (None, latest):
-                raise StaleRevisionError(f"revision {latest} has been stored meanwhile: look at it, then publish again")
+                raise StaleRevisionError(f"revision {latest} has been stored since: check it, then publish again")
             revision = self._db.insert(
                 "INSERT INTO revisions (revision, created_ns, author, comment, base, document)"
                 " VALUES (?, ?, ?, ?, ?, ?) RETURNING revision",
@@ -160,7 +156,7 @@ class SqlStore:
     def record(self, revision: int, event: Event, acknowledgements: Sequence[Acknowledgement]) -> None:
         """See :meth:`.store.Store.record`."""
         with self._db.transaction():
-            self._check_first(revision, event.phase)
+            self._check_not_ended(revision, event.phase)
             self._insert_event(revision, event)
             self._insert_acknowledgements(revision, acknowledgements)
 
@@ -176,14 +172,14 @@ class SqlStore:
             self._insert_acknowledgements(revision, acknowledgements)
 
     def reports(self, revision: int, phase: Phase) -> dict[str, str]:
-        """Follower → its latest error, of those that have reported the phase."""
+        """See :meth:`.store.Store.reports`."""
         rows = self._db.rows(
             "SELECT follower, error FROM reports WHERE revision = ? AND phase = ? ORDER BY id", (revision, phase.value)
         )
         return dict(rows)
 
-    def _check_first(self, revision: int, phase: Phase) -> None:
-        """Two control planes may both find that a revision has come to its end, but it does so once."""
+    def _check_not_ended(self, revision: int, phase: Phase) -> None:
+        """Of two control planes that both end a revision, only the first succeeds."""
         if phase not in (*_ENDS, Phase.RETIRED):
             return
         alike = _ENDS if phase in _ENDS else (Phase.RETIRED.value,) * 2
@@ -192,17 +188,17 @@ class SqlStore:
             raise StaleRevisionError(f"revision {revision} has {row[0]} already")
 
     def latest(self) -> int:
-        """The latest revision, 0 before the first."""
+        """See :meth:`.store.Store.latest`."""
         [[latest]] = self._db.rows("SELECT coalesce(max(revision), 0) FROM revisions")
         return int(latest)
 
     def in_force(self) -> int:
-        """The latest revision that converged; 0 if there is none."""
+        """See :meth:`.store.Store.in_force`."""
         row = self._db.row("SELECT revision FROM events WHERE phase = ? ORDER BY id DESC LIMIT 1", _ENDS[:1])
         return int(row[0]) if row else 0
 
     def unfinished(self) -> list[int]:
-        """Revisions that neither converged nor failed, oldest first."""
+        """See :meth:`.store.Store.unfinished`."""
         rows = self._db.rows(
             "SELECT revision FROM revisions EXCEPT SELECT revision FROM events WHERE phase IN (?, ?) ORDER BY revision",
             _ENDS,
@@ -210,29 +206,29 @@ class SqlStore:
         return [int(row[0]) for row in rows]
 
     def get(self, revision: int) -> StoredRevision | None:
-        """One revision, or None."""
+        """See :meth:`.store.Store.get`."""
         row = self._db.row(f"{_SELECT} WHERE revision = ?", (revision,))
         return self._stored(row) if row else None
 
     def all(self, since_ns: int = 0) -> list[StoredRevision]:
-        """All revisions, oldest first, without those that another one had replaced by then, Unix nanoseconds."""
+        """See :meth:`.store.Store.all`."""
         rows = self._db.rows(f"{_SELECT} WHERE revision >= {_IN_FORCE_AT} ORDER BY revision", (_ENDS[0], since_ns))
         return [self._stored(row) for row in rows]
 
     def text(self, revision: int) -> tuple[int | None, str] | None:
-        """Base and text of a revision, or None."""
+        """See :meth:`.store.Store.text`."""
         row = self._db.row("SELECT base, document FROM revisions WHERE revision = ?", (revision,))
         return (row[0], row[1]) if row else None
 
     def events(self, after: int) -> list[StoredEvent]:
-        """All events with a greater number, in order."""
-        return self._happened("WHERE id > ? ORDER BY id", (after,))
+        """See :meth:`.store.Store.events`."""
+        return self._stored_events("WHERE id > ? ORDER BY id", (after,))
 
     def latest_event(self) -> StoredEvent | None:
-        """The one with the greatest number, or None."""
-        return next(iter(self._happened("ORDER BY id DESC LIMIT 1")), None)
+        """See :meth:`.store.Store.latest_event`."""
+        return next(iter(self._stored_events("ORDER BY id DESC LIMIT 1")), None)
 
-    def _happened(self, which: str, parameters: Sequence[Any] = ()) -> list[StoredEvent]:
+    def _stored_events(self, which: str, parameters: Sequence[Any] = ()) -> list[StoredEvent]:
         rows = self._db.rows(f"{_EVENTS} {which}", parameters)
         return [
             StoredEvent(number, revision, Event(Phase(phase), at_ns, detail))
@@ -240,17 +236,17 @@ class SqlStore:
         ]
 
     def begin_act(self, act: Act) -> int:
-        """Stores what somebody is about to do, and returns its number."""
+        """See :meth:`.store.Store.begin_act`."""
         return self._db.insert(
             "INSERT INTO acts (at_ns, who, unit, what, detail) VALUES (?, ?, ?, ?, ?) RETURNING act", astuple(act)
         )
 
     def end_act(self, number: int, at_ns: int, status: str, reason: str) -> None:
-        """Stores what has become of an act."""
+        """See :meth:`.store.Store.end_act`."""
         self._db.insert("INSERT INTO outcomes VALUES (?, ?, ?, ?) RETURNING act", (number, at_ns, status, reason))
 
     def acts(self, last: int) -> list[tuple[int, Act, str, str]]:
-        """Number, act, status and reason of so many of the latest, or of all for 0; oldest first."""
+        """See :meth:`.store.Store.acts`."""
         rows = self._db.rows(
             "SELECT act, acts.at_ns, who, unit, what, detail, coalesce(status, ''), coalesce(reason, '')"
             " FROM acts LEFT JOIN outcomes USING (act) ORDER BY act DESC LIMIT ?",
@@ -259,7 +255,7 @@ class SqlStore:
         return [(number, Act(*act), status, reason) for number, *act, status, reason in reversed(rows)]
 
     def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
-        """Remembers who is registered now of these clusters, instead of who was."""
+        """See :meth:`.store.Store.save_replicas`."""
         with self._db.transaction():
             for cluster in clusters:
                 self._db.rows("DELETE FROM replicas WHERE cluster = ?", (cluster,))
@@ -269,7 +265,7 @@ class SqlStore:
             )
 
     def replicas(self) -> list[StoredReplica]:
-        """Who was registered last."""
+        """See :meth:`.store.Store.replicas`."""
         rows = self._db.rows("SELECT cluster, replica, address, loaded FROM replicas")
         return [
             StoredReplica(cluster, replica, address, tuple(loaded.split()))

@@ -1,6 +1,7 @@
-"""A registry's store in an SQLite file: the default, of control planes on one machine.
+"""The store in an SQLite file: the default, for control planes on one machine.
 
-Who follows it holds a lock on a file of its name beside it, which ends with its process, however that ends.
+Each follower holds a lock on a file named after it, beside the database. The kernel releases the lock when the process
+ends.
 """
 
 from __future__ import annotations
@@ -27,34 +28,28 @@ BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END;
     for table in APPEND_ONLY
     for action in ("UPDATE", "DELETE")
 )
-_DAMAGED = (
-    "put a copy of it back, save what can be read by `sqlite3 FILE .recover`, or move the file away to begin anew"
-)
-_OF_NO_USE = "see to it that this user may write the file and its folder, which holds the journal beside it"
-# SQLite's primary code → what to do.
+_DAMAGED = "restore a copy, recover what is readable with `sqlite3 FILE .recover`, or move the file away to start empty"
+_NOT_WRITABLE = "make the file and its folder writable for this user; SQLite keeps its journal beside the file"
+# SQLite's primary result code → remedy.
 _REMEDIES = {
-    sqlite3.SQLITE_FULL: "nothing was stored: free some space on that disk, then do it again",
-    sqlite3.SQLITE_READONLY: _OF_NO_USE,
-    sqlite3.SQLITE_CANTOPEN: _OF_NO_USE,
-    sqlite3.SQLITE_PERM: _OF_NO_USE,
+    sqlite3.SQLITE_FULL: "nothing was stored: free space on that disk and retry",
+    sqlite3.SQLITE_READONLY: _NOT_WRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _NOT_WRITABLE,
+    sqlite3.SQLITE_PERM: _NOT_WRITABLE,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_BUSY: "another process holds it: do it again, or stop that process",
-    sqlite3.SQLITE_IOERR: "nothing was stored: look at that disk",
+    sqlite3.SQLITE_BUSY: "another process holds its lock: retry, or stop that process",
+    sqlite3.SQLITE_IOERR: "nothing was stored: check that disk",
 }
 _PRIMARY = 0xFF
-# As long as SQLite waits for another process in all other statements.
+# SQLite's busy timeout, also for the one statement that does not honour it.
 _WAIT_S = 5.0
-# SQLite tells nobody; to ask costs a look at the file's shared memory.
+# SQLite notifies nobody; polling reads only the file's shared memory.
 _LOOK_EVERY_S = 0.02
 
 
 class SqliteStore(SqlStore):
-    """One file; see :class:`.store.Store`.
-
-    Args:
-        path: it.
-    """
+    """Implements :class:`.store.Store` in one file."""
 
     def __init__(self, path: Path) -> None:
         db = SqliteSession(path, _SCHEMA)
@@ -70,13 +65,13 @@ class SqliteStore(SqlStore):
         except OSError as error:
             raise RegistryError(f"{self._followers}: cannot be written: {error}") from error
         with lock:
-            # Whoever had the name is about to end.
-            while not _locked(lock):  # noqa: ASYNC110 (another process's)
+            # A predecessor of the same name is about to end.
+            while not _try_lock(lock):  # noqa: ASYNC110 (another process holds it)
                 await asyncio.sleep(_LOOK_EVERY_S)
             seen = None
             while True:
                 version = seen
-                with suppress(RegistryError):  # it is tried again, and whoever has to store something says so
+                with suppress(RegistryError):  # retried; the next write reports it
                     version = self._version()
                 if version != seen:
                     seen = version
@@ -88,28 +83,28 @@ class SqliteStore(SqlStore):
         found = set()
         for path in self._followers.glob("*"):
             with path.open() as file:
-                if not _locked(file, fcntl.LOCK_SH):
+                if not _try_lock(file, fcntl.LOCK_SH):
                     found.add(path.name)
         return found
 
 
 class SqliteSession(SqlSession):
-    """One file, of which what is committed survives a ``kill -9`` and a power cut.
+    """A connection whose commits survive ``kill -9`` and a power cut.
 
     Args:
-        path: the file; made if it is not there.
-        schema: statements that may be carried out again.
+        path: the file; created if missing.
+        schema: idempotent statements.
 
     Raises:
-        RegistryError: the file cannot be opened, or is damaged; says what to do. So do all methods.
+        RegistryError: the file cannot be opened, or is damaged; names the remedy. So do all methods.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
         self._path = path
-        with ExitStack() as if_it_fails, self._telling():
+        with ExitStack() as if_it_fails, self._translated_errors():
             self._db = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
             if_it_fails.callback(self._db.close)
-            self._keep_a_write_ahead_log()
+            self._enable_write_ahead_log()
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(schema)
             [found] = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -122,40 +117,40 @@ class SqliteSession(SqlSession):
         self._db.close()
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """What a query finds."""
-        with self._telling():
+        """All rows of a query."""
+        with self._translated_errors():
             return self._db.execute(statement, parameters).fetchall()
 
     def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Adds rows."""
-        with self._telling():
+        """Inserts rows."""
+        with self._translated_errors():
             self._db.executemany(statement, rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is done in it is stored durably at its end, or nothing."""
-        with self._telling():
+        """Commits durably at its end, or rolls back on an error."""
+        with self._translated_errors():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                # Some errors, a full disk among them, may have ended the transaction already.
+                # Some errors, such as a full disk, end the transaction themselves.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
 
     def version(self) -> tuple[int, int]:
-        """Another one whenever somebody has stored something since, here or in another process."""
+        """Changes with every commit, in this process or another."""
         [[by_others]] = self.rows("PRAGMA data_version")
         return int(by_others), self._db.total_changes
 
     def damaged(self, what: str) -> RegistryError:
-        """What is read makes no sense."""
+        """The error to raise when stored rows are inconsistent."""
         return RegistryError(f"{self._path}: the registry of revisions is damaged: {what}; {_DAMAGED}")
 
-    def _keep_a_write_ahead_log(self) -> None:
-        """Waits for another process that does the same: of all statements this one alone SQLite does not let wait."""
+    def _enable_write_ahead_log(self) -> None:
+        """Retries while another process does the same: SQLite's busy timeout does not cover this statement."""
         give_up_at = time.monotonic() + _WAIT_S
         while True:
             try:
@@ -168,15 +163,17 @@ class SqliteSession(SqlSession):
                 return
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY, "move the file away to begin anew")
+            remedy = _REMEDIES.get(
+                getattr(error, "sqlite_errorcode", 0) & _PRIMARY, "move the file away to start empty"
+            )
             raise RegistryError(f"{self._path}: cannot use the registry of revisions: {error}; {remedy}") from error
 
 
-def _locked(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
+def _try_lock(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     try:
         fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""What a registry of revisions stores, and the interface of where: :mod:`.sqlite` or :mod:`.postgres`.
+"""The records of the registry, and the interface of its store: :mod:`.sqlite` or :mod:`.postgres`.
 
-A store keeps rows and says who else looks at them; what they mean is the registry's business.
+A store keeps rows and lists its followers; :mod:`.revisions` interprets the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Phase(StrEnum):
-    """What became of a revision, in order."""
+    """The phases of a revision, in order."""
 
     STORED = "stored"
     LOADED = "loaded"
@@ -29,7 +29,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One step of a revision; ``at_ns`` in Unix nanoseconds."""
+    """A revision reached a phase; ``at_ns`` in Unix nanoseconds."""
 
     phase: Phase
     at_ns: int
@@ -38,11 +38,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it is followed.
+    """An event as followers see it.
 
     Attributes:
-        number: grows with each event of the store; the order in which they became visible.
-        revision: whose.
+        number: grows with each event of the store, in the order in which they became visible.
+        revision: the event's revision.
     """
 
     number: int
@@ -52,12 +52,12 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """A node that holds a revision wholly.
+    """A node applied all of a revision.
 
     Attributes:
         role: ``sidecar``, ``resolver`` or ``gateway``.
-        sent_ns: when its part of the revision was sent, Unix nanoseconds.
-        at_ns: when it said that this is in force; no earlier than ``sent_ns``.
+        sent_ns: when the node's part of the revision was sent, Unix nanoseconds.
+        at_ns: when the node acknowledged it; at least ``sent_ns``.
     """
 
     node: str
@@ -68,10 +68,10 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class StoredRevision:
-    """A revision as the registry holds it; for its route table see :meth:`.registry.Registry.document`.
+    """A stored revision; :meth:`.revisions.Registry.document` returns its route table.
 
     Attributes:
-        created_ns: when the call to publish it arrived, Unix nanoseconds.
+        created_ns: when the publish call arrived, Unix nanoseconds.
     """
 
     revision: int
@@ -84,10 +84,10 @@ class StoredRevision:
 
 @dataclass(frozen=True, slots=True)
 class NewRevision:
-    """A revision to be stored.
+    """A revision before it is stored.
 
     Attributes:
-        base: the revision that the text changes; None if it is a whole document.
+        base: the revision that ``text`` is a diff against; None if ``text`` is a whole document.
         text: JSON.
     """
 
@@ -100,7 +100,7 @@ class NewRevision:
 
 @dataclass(frozen=True, slots=True)
 class StoredReplica:
-    """A replica as it was last registered."""
+    """A replica's last registration."""
 
     cluster: str
     replica: str
@@ -109,43 +109,43 @@ class StoredReplica:
 
 
 class Store(Protocol):
-    """Where revisions are kept; append-only but for the replicas, and durable when a method returns.
+    """Stores revisions. Append-only except for the replicas; every write is durable when its method returns.
 
-    Every method raises :class:`lab.errors.RegistryError` when it cannot do its work; says what to do.
+    Every method raises :class:`lab.errors.RegistryError` with a remedy if the store fails.
     """
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Closes the store."""
 
     def damaged(self, what: str) -> RegistryError:
-        """What is read makes no sense: the error to raise."""
+        """The error to raise when stored rows are inconsistent."""
 
     def append(self, new: NewRevision, stored: Event, after: int | None = None) -> int:
-        """Stores a revision with its first event, and returns its number: one more than the latest.
+        """Stores a revision with its first event and returns its number, the latest plus 1.
 
         Args:
-            new: what to store.
+            new: the revision.
             stored: its first event.
-            after: compare and set: the latest revision must still be this one; None for whichever it is.
+            after: compare-and-set: the latest revision must be this one; None skips the check.
 
         Raises:
-            StaleRevisionError: it is not; nothing was stored.
+            StaleRevisionError: another revision is the latest; nothing was stored.
         """
 
     def record(self, revision: int, event: Event, acknowledgements: Sequence[Acknowledgement]) -> None:
-        """Stores what became of a revision, and who has acknowledged it.
+        """Stores an event of a revision, and who acknowledged it.
 
         Raises:
-            StaleRevisionError: it has converged, failed or been retired, and cannot once more; nothing was stored.
+            StaleRevisionError: the revision already converged, failed or was retired; nothing was stored.
         """
 
     def report(
         self, revision: int, phase: Phase, follower: str, error: str, acknowledgements: Sequence[Acknowledgement]
     ) -> None:
-        """Stores that a follower has reached a phase of a revision, or why it has not, and who has acknowledged it."""
+        """Stores that a follower reached a phase of a revision, or why it failed to, and who acknowledged it."""
 
     def reports(self, revision: int, phase: Phase) -> dict[str, str]:
-        """Follower → its latest error, of those that have reported the phase."""
+        """Follower → its latest error, empty if none, for followers that have reported the phase."""
 
     def latest(self) -> int:
         """The latest revision, 0 before the first."""
@@ -160,7 +160,7 @@ class Store(Protocol):
         """One revision, or None."""
 
     def all(self, since_ns: int = 0) -> list[StoredRevision]:
-        """All revisions, oldest first, without those that another one had replaced by then, Unix nanoseconds."""
+        """All revisions, oldest first, except those replaced before ``since_ns``, Unix nanoseconds."""
 
     def text(self, revision: int) -> tuple[int | None, str] | None:
         """Base and text of a revision as in :class:`NewRevision`, or None."""
@@ -169,32 +169,32 @@ class Store(Protocol):
         """All events with a greater number, in order."""
 
     def latest_event(self) -> StoredEvent | None:
-        """The one with the greatest number, or None."""
+        """The event with the greatest number, or None."""
 
     def begin_act(self, act: Act) -> int:
-        """Stores what somebody is about to do, and returns its number."""
+        """Stores an administrative act before it is carried out, and returns its number."""
 
     def end_act(self, number: int, at_ns: int, status: str, reason: str) -> None:
-        """Stores what has become of an act."""
+        """Stores the outcome of an act."""
 
     def acts(self, last: int) -> list[tuple[int, Act, str, str]]:
-        """Number, act, status and reason of so many of the latest, or of all for 0; oldest first."""
+        """Number, act, status and reason of the ``last`` acts, or of all if 0; oldest first."""
 
     def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
-        """Remembers who is registered now of these clusters, instead of who was."""
+        """Replaces the saved replicas of these clusters."""
 
     def replicas(self) -> list[StoredReplica]:
-        """Who was registered last."""
+        """All saved replicas."""
 
     def changes(self, follower: str) -> AsyncGenerator[None]:
-        """Yields at once, and whenever something may have been stored since, by whomever; for ever.
+        """Yields immediately, and whenever any process may have stored something; never ends.
 
-        Once too often is no harm, once too seldom is: what is new, its reader finds out by :meth:`events`. A store that
-        cannot be reached is tried again and again.
+        It may yield too often, but never too rarely: the reader asks :meth:`events` what is new. It retries for as long
+        as the store is unreachable.
 
         Args:
-            follower: name under which :meth:`followers` lists whoever does this, until its process ends.
+            follower: name that :meth:`followers` lists until this process ends.
         """
 
     def followers(self) -> set[str]:
-        """Names of those that follow the changes, each in a process that lives."""
+        """Names of the followers whose process is alive."""

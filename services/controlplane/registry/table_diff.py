@@ -1,7 +1,7 @@
-"""What one route table's document changes against another's, entry by entry: pure.
+"""Diffs between the documents of two route tables, entry by entry: pure.
 
-A change has the shape of a document: section → name → entry, or None for an entry that is gone. Tables that share
-entries (``is``) are compared without a look into them.
+A diff has the shape of a document: section → name → entry, or None for a removed entry. Entries that two tables share
+(``is``) are not compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Document = dict[str, dict[str, Any]]
 
 
 def diff(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Document:
-    """What makes ``after`` of ``before``; sections without a change are left out."""
+    """The diff that turns ``before`` into ``after``; unchanged sections are left out."""
     change: Document = {}
     for section in before.keys() | after.keys():
         old, new = before.get(section, {}), after.get(section, {})
@@ -29,7 +29,7 @@ def diff(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[st
 
 
 def apply_diff(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Mapping[str, Any]]) -> Document:
-    """The document after a change; ``before`` stays as it is."""
+    """The document after a diff; ``before`` is not modified."""
     after = {section: dict(entries) for section, entries in before.items()}
     for section, entries in change.items():
         target = after.setdefault(section, {})
@@ -42,7 +42,7 @@ def apply_diff(before: Mapping[str, Mapping[str, Any]], change: Mapping[str, Map
 
 
 def changed_entries(entries: Mapping[str, T], before: Mapping[str, T]) -> dict[str, T]:
-    """New and changed entries; those that both share (``is``) are not compared."""
+    """New and changed entries; those that both tables share (``is``) are not compared."""
     if entries is before:
         return {}
     get = before.get

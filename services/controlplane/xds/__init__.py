@@ -1,4 +1,5 @@
-"""xDS: what Envoys, and gRPC libraries that route by themselves, are told, by the protocol they understand.
+"""xDS for Envoys, and for gRPC libraries that route by themselves.
 
-Here belongs how clusters and endpoints look and travel. When they change is decided in ``publish`` and ``membership``.
+The form of clusters and endpoints, and the streams that carry them, belong here. When they change is decided in
+``publishing``.
 """

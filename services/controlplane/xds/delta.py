@@ -1,7 +1,7 @@
-"""The incremental variant of the aggregated discovery service, for Envoy.
+"""The incremental variant of ADS, for Envoy.
 
-An Envoy names what it needs (clusters on demand, then their endpoints) and is told of every change to it for as long
-as the stream lives, also when something comes back that was gone: after a removal Envoy does not ask again.
+An Envoy subscribes to what it needs (clusters on demand, then their endpoints) and receives every change while the
+stream lives. That includes a resource that returns after its removal: Envoy does not ask for it again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from lab.routing.keys import is_routing_key
 from services.controlplane.xds import names
 from services.controlplane.xds.identity import plaintext
-from services.controlplane.xds.idle import Idle
+from services.controlplane.xds.idle import IdleClusters
 from services.controlplane.xds.keys import NAME as KEY_LIST
 from services.controlplane.xds.names import NAME as NAMES
 from services.controlplane.xds.progress import Progress, Subscription
@@ -42,20 +42,21 @@ log = logging.getLogger(__name__)
 # Clusters before endpoints: the order in which Envoy can use them.
 _TYPES = (CLUSTER, ENDPOINTS, EXTENSION)
 _EXTENSIONS = (KEY_LIST, NAMES, TENANTS)
-# Of names that lead nowhere, or that the node may not use. Its own list of keys keeps a sidecar from asking for any.
-_MOST_NOWHERE = 1_024
+# Limit of subscriptions to names that do not exist or are not permitted. A sidecar's key filter keeps it from making
+# any.
+_MAX_UNKNOWN = 1_024
 
 
 class DeltaStream:
-    """One Envoy's stream: what it subscribes to, what it was sent, what it has acknowledged.
+    """One Envoy's stream: its subscriptions, what it was sent, what it has acknowledged.
 
     Args:
-        store: what there is.
+        store: the resources.
         subscriber: the node.
-        transport_socket: makes of a cluster what the node is told.
-        caller: whose keys alone it may use; None if it may use all.
-        shared: whether all callers send to it, so that it lets each use what that one may.
-        idle: says which clusters it has no use for; none, if left out.
+        transport_socket: adds the node's TLS settings to a cluster.
+        caller: the caller whose keys it may use; None if it may use all.
+        shared: whether all callers send to it, each with its own keys.
+        idle: tracks clusters that it does not use; none leave if left out.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class DeltaStream:
         *,
         caller: str | None = None,
         shared: bool = False,
-        idle: Idle | None = None,
+        idle: IdleClusters | None = None,
     ) -> None:
         self.node = subscriber.node
         self._store = store
@@ -76,16 +77,16 @@ class DeltaStream:
         self._progress = Progress(subscriber, store.subscribers.generation)
         self._caller, self._shared = caller, shared
         self._keys = store.keys(caller)
-        self._nowhere: set[tuple[str, str]] = set()
+        self._unknown: set[tuple[str, str]] = set()
         self._offer: tuple[int, list[Resource]] | None = None
-        self._idle = idle or Idle(0.0)
-        self._numbers: dict[str, int] = {}  # routing key → number of its cluster's name; see names
-        self._named = ""  # nonce of the names that it was told last
-        self._has_names = False  # it has acknowledged these
-        self._gone: list[str] = []  # clusters that it is to be told are no more
+        self._idle = idle or IdleClusters(0.0)
+        self._numbers: dict[str, int] = {}  # routing key → number of its cluster's name, see names
+        self._names_nonce = ""  # nonce of the name list that it was sent last
+        self._names_acked = False  # whether it has acknowledged that list
+        self._removals: list[str] = []  # clusters whose removal has not been sent
 
     def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
-        """Called by the store."""
+        """See :class:`.store.ChangeListener`."""
         for type_url, concerned in changed.items():
             subscription = self._subscriptions[type_url]
             subscription.changed |= subscription.sent.keys() & concerned
@@ -93,18 +94,18 @@ class DeltaStream:
                 subscription.changed.update(name for name in subscription.sent if names.key_of(name) in others)
 
     def catch_up(self, generation: int) -> bool:
-        """Called by the store."""
-        if self._offer is not None or self._gone or any(each.changed for each in self._subscriptions.values()):
+        """See :class:`.store.ChangeListener`."""
+        if self._offer is not None or self._removals or any(each.changed for each in self._subscriptions.values()):
             return False
         self._progress.update(generation)
         return True
 
     def wake(self) -> None:
-        """Called by the store."""
+        """See :class:`.store.ChangeListener`."""
         self._subscriber.wake.set()
 
     def keys_changed(self) -> None:
-        """Called by the store: what led nowhere may be of use now, and the other way round."""
+        """See :class:`.store.ChangeListener`; subscriptions to keys that came or went are answered again."""
         before, self._keys = self._keys, self._store.keys(self._caller)
         concerned = before ^ self._keys if before is not self._keys else frozenset()
         extensions = self._subscriptions[EXTENSION]
@@ -114,29 +115,29 @@ class DeltaStream:
             for type_url in (CLUSTER, ENDPOINTS):
                 subscription = self._subscriptions[type_url]
                 subscription.changed.update(name for name in subscription.sent if _key(type_url, name) in concerned)
-            self._nowhere = {each for each in self._nowhere if _key(*each) not in self._keys}
+            self._unknown = {each for each in self._unknown if _key(*each) not in self._keys}
 
     def offer_corrupt(self, generation: int) -> bool:
-        """Offers the node's clusters to it in a form that it must refuse; says whether it has any."""
+        """See :class:`.store.ChangeListener`."""
         names = sorted(self._subscriptions[CLUSTER].sent)
         if names:
             self._offer = generation, [corrupt_cluster(name) for name in names]
         return bool(names)
 
     def reported(self, used: Mapping[str, bool]) -> None:
-        """The node says of its clusters whether each was used since it last said so, or is."""
+        """Takes in a load report: cluster → whether it was used since the last report, or is in use."""
         held = [name for name, version in self._subscriptions[CLUSTER].sent.items() if version]
-        idle, gone = self._idle.reported(used, held, named=self._has_names)
+        idle, gone = self._idle.reported(used, held, named=self._names_acked)
         for name in idle:
-            self._idle.lets_go(name)
-            if not self._is_past(CLUSTER, name):
+            self._idle.mark_leaving(name)
+            if not self._is_retired(CLUSTER, name):
                 self._numbers[names.key_of(name)] = names.number_of(name) + 1
-                self._has_names = False
+                self._names_acked = False
                 self._subscriptions[EXTENSION].changed.add(NAMES)
         for name in gone:
-            self._idle.has_left(name)
+            self._idle.forget(name)
             self._forget(CLUSTER, name)
-        self._gone += gone
+        self._removals += gone
         self._subscriber.clusters_left += len(gone)
         if idle or gone:
             log.info("%s: %d idle clusters let go, %d gone", self.node, len(idle), len(gone))
@@ -151,7 +152,7 @@ class DeltaStream:
         if request.response_nonce:
             self._acknowledge(request)
         if request.initial_resource_versions:
-            self._subscriber.has_brought()
+            self._subscriber.holds_earlier_state()
             subscription.sent.update(request.initial_resource_versions)
         self._learn_names(request)
         self._subscribe(request, subscription)
@@ -160,31 +161,31 @@ class DeltaStream:
 
     def _subscribe(self, request: discovery_pb2.DeltaDiscoveryRequest, subscription: Subscription) -> None:
         for name in request.resource_names_subscribe:
-            if self._is_past(request.type_url, name):
+            if self._is_retired(request.type_url, name):
                 if name in request.initial_resource_versions:
-                    self._idle.lets_go(name)
+                    self._idle.mark_leaving(name)
                 else:
-                    continue  # it has left; the node repeats all names that it ever asked for
-            if reason := self._why_not(request.type_url, name):
+                    continue  # it has left; the node repeats every name that it ever subscribed to
+            if reason := self._refusal_reason(request.type_url, name):
                 log.warning("%s asks for %.99r: ignored, %s", self._subscriber.node, name, reason)
                 continue
-            # What the node kept from an earlier stream is sent only if it has changed since. Asked for again within
-            # a stream, it is sent again: Envoy does so when it warms a cluster anew, and waits for the answer.
+            # A resource kept from an earlier stream is sent only if it changed. Within a stream, it is sent again:
+            # Envoy asks again when it warms a cluster, and waits for the answer.
             if name not in request.initial_resource_versions:
                 subscription.sent[name] = ""
             subscription.changed.add(name)
 
     def _forget(self, type_url: str, name: str) -> None:
-        """The node has no use for it any longer."""
+        """Drops the node's subscription to a resource."""
         self._subscriptions[type_url].sent.pop(name, None)
         self._subscriptions[type_url].changed.discard(name)
-        self._nowhere.discard((type_url, name))
+        self._unknown.discard((type_url, name))
         self._progress.gives_up((type_url, name))
         if type_url == CLUSTER:
             self._progress.cluster_left(name)
 
     def _learn_names(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        """A node that was told of names before this stream began shows it by what it has, and asks for."""
+        """Learns names that the node received on an earlier stream from what it holds and subscribes to."""
         if request.type_url == EXTENSION:
             known = names.numbers_in(request.initial_resource_versions.get(NAMES, ""))
         elif request.type_url == CLUSTER:
@@ -201,17 +202,17 @@ class DeltaStream:
             if NAMES in self._subscriptions[EXTENSION].sent:
                 self._subscriptions[EXTENSION].changed.add(NAMES)
 
-    def _is_past(self, type_url: str, name: str) -> bool:
-        """Whether it is a cluster's name that its key had before."""
+    def _is_retired(self, type_url: str, name: str) -> bool:
+        """Whether it is a cluster name that its key no longer uses."""
         return type_url == CLUSTER and names.number_of(name) < self._numbers.get(names.key_of(name), 0)
 
     def responses(self) -> list[discovery_pb2.DeltaDiscoveryResponse]:
-        """What is to be sent now."""
+        """The responses to send now."""
         generation = self._store.subscribers.generation
         result = [response for type_url in _TYPES if (response := self._response(type_url, generation)) is not None]
-        if self._gone:
-            result.append(self._message(CLUSTER, generation, (), self._gone))
-            self._gone = []
+        if self._removals:
+            result.append(self._message(CLUSTER, generation, (), self._removals))
+            self._removals = []
         if self._offer is not None:
             result.append(self._message(CLUSTER, *self._offer))
             self._offer = None
@@ -225,7 +226,7 @@ class DeltaStream:
         for name in sorted(subscription.changed):
             resource = self._resource(type_url, name)
             if resource.version == subscription.sent[name]:
-                self._has_names |= name == NAMES
+                self._names_acked |= name == NAMES
             else:
                 subscription.sent[name] = resource.version
                 resources.append(resource)
@@ -237,11 +238,11 @@ class DeltaStream:
             return None
         message = self._message(type_url, generation, resources)
         if any(each.name == NAMES for each in resources):
-            self._named, self._has_names = message.nonce, False
+            self._names_nonce, self._names_acked = message.nonce, False
         return message
 
     def _resource(self, type_url: str, name: str) -> Resource:
-        """What this node is told; of what it may not use, the same as of what is not there."""
+        """The resource for this node; a key that it may not use looks as if it did not exist."""
         if type_url == EXTENSION:
             if name == KEY_LIST:
                 return self._store.key_list(self._caller, shared=self._shared)
@@ -255,21 +256,21 @@ class DeltaStream:
         found = self._transport_socket(self._store.get(type_url, key)) if may_use else empty_cluster(key)
         return found if name == key else names.renamed(found, name)
 
-    def _why_not(self, type_url: str, name: str) -> str:
-        """Why a subscription is not taken; empty if it is."""
+    def _refusal_reason(self, type_url: str, name: str) -> str:
+        """Why a subscription is ignored; empty if it is accepted."""
         if type_url == EXTENSION:
             return "" if name in _EXTENSIONS else "there is no such filter"
         key = _key(type_url, name)
         if not is_routing_key(key) or (type_url == CLUSTER and not names.is_name_of(name, key)):
             return "which is no routing key"
         if key not in self._keys:
-            if len(self._nowhere) >= _MOST_NOWHERE:
-                return f"{_MOST_NOWHERE} names that lead nowhere are enough"
-            self._nowhere.add((type_url, name))
+            if len(self._unknown) >= _MAX_UNKNOWN:
+                return f"{_MAX_UNKNOWN} names that lead nowhere are enough"
+            self._unknown.add((type_url, name))
         return ""
 
     def _send_again(self, endpoint_set: str) -> None:
-        """Envoy warms a cluster that has changed with endpoints, also with those that it has, and does not ask."""
+        """Sends the endpoints of a changed cluster again: Envoy warms it with them, but does not ask."""
         followed = self._subscriptions[ENDPOINTS]
         if followed.sent.get(endpoint_set):
             followed.sent[endpoint_set] = ""
@@ -293,8 +294,8 @@ class DeltaStream:
         generation = self._progress.answered(request.response_nonce, refusal)
         if refusal is not None:
             log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
-        elif request.response_nonce == self._named:
-            self._has_names = True
+        elif request.response_nonce == self._names_nonce:
+            self._names_acked = True
 
 
 def _key(type_url: str, name: str) -> str:

@@ -1,8 +1,8 @@
-"""Identity in xDS: whom a node may speak for, and how it is told to know the models that it is sent to.
+"""TLS identity in xDS: which node may act for which caller, and how each node authenticates the models it calls.
 
-What the store holds is the same for all nodes and says nothing of certificates. A cluster is secured for the node that
-asks for it, on its way out: an Envoy takes its certificate from files that it named itself, gRPC from a provider in its
-bootstrap; both accept nobody but the model cluster that the routing key leads to.
+The store's clusters are the same for all nodes and carry no TLS settings. On its way to a node, a cluster gets a
+transport socket: an Envoy reads its certificate from files that it named itself, gRPC uses a provider of its bootstrap.
+Both accept only the certificate of the model cluster that the routing key leads to.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _SOCKET = "envoy.transport_sockets.tls"
 
 
 def identity_mismatch(identity: Identity | None, *, node: str, role: str, caller: str) -> str:
-    """Why whoever has proved to be this may not be that node; empty if it may, and where nobody proves anything.
+    """Why a peer with this identity may not be that node; empty if it may, or if peers do not authenticate.
 
-    A sidecar speaks for the caller that its own name names, so what it may use (:func:`caller_of`) is proved with that.
+    A sidecar's certificate names its caller, so it also proves which keys the sidecar may use (:func:`caller_of`).
 
     Args:
-        identity: what the connection has proved.
-        node: id of the node that it says that it is.
-        role: what it says that it is, e.g. ``sidecar``.
-        caller: in whose name it says that it sends.
+        identity: of the peer's certificate.
+        node: the node id that the peer claims.
+        role: the role that it claims, e.g. ``sidecar``.
+        caller: the caller that it claims to send for.
     """
     if identity is None or is_operator(identity):
         return ""
@@ -49,34 +49,34 @@ def identity_mismatch(identity: Identity | None, *, node: str, role: str, caller
 
 
 def caller_of(identity: Identity | None) -> str | None:
-    """The caller whose keys alone a node may use; None if it may use all, as whoever serves all callers does."""
+    """The caller whose keys a node is limited to; None if it may use all keys."""
     return (identity.caller or None) if identity is not None else None
 
 
 class TransportSocket(Protocol):
-    """Makes of a cluster of the store what one node is told."""
+    """Adds a node's transport socket to a cluster of the store."""
 
     def __call__(self, cluster: Resource) -> Resource:
         """The cluster with its transport socket."""
 
 
 def plaintext(cluster: Resource) -> Resource:
-    """For a node whose connections prove nothing: as it is."""
+    """Returns the cluster unchanged, for nodes that do not authenticate."""
     return cluster
 
 
 @dataclass(slots=True)
 class EnvoyTls:
-    """For an Envoy.
+    """TLS settings for an Envoy.
 
     Attributes:
-        secrets: folder in which it has the files that lead to its certificate, by its own word.
+        secrets: the folder that the Envoy names, with SDS files for its certificate.
     """
 
     secrets: str
 
     def __call__(self, cluster: Resource) -> Resource:
-        """The cluster, with a certificate to show and one to want."""
+        """The cluster with the Envoy's certificate and the expected peer."""
         matchers = [
             common_pb2.SubjectAltNameMatcher(san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=each)
             for each in _exactly(cluster)
@@ -84,7 +84,7 @@ class EnvoyTls:
         return _secured(
             cluster,
             tls_pb2.CommonTlsContext(
-                # As a client an Envoy stops at 1.2 by default.
+                # As a client, Envoy's maximum is TLS 1.2 by default.
                 tls_params=common_pb2.TlsParameters(
                     tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
                     tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
@@ -112,12 +112,12 @@ class EnvoyTls:
 
 @dataclass(slots=True)
 class GrpcTls:
-    """For gRPC clients, which all are told the same, and all of it whenever something changes."""
+    """TLS settings for gRPC clients. All receive the same, and all of it on every change, so results are cached."""
 
     _secured: dict[str, tuple[str, Resource]] = field(default_factory=dict)
 
     def __call__(self, cluster: Resource) -> Resource:
-        """The cluster, with a certificate to show and one to want."""
+        """The cluster with the client's certificate and the expected peer."""
         version, secured = self._secured.get(cluster.name, ("", cluster))
         if version != cluster.version:
             secured = self._secure(cluster)
@@ -129,7 +129,7 @@ class GrpcTls:
         provider = common_pb2.CertificateProviderPluginInstance(instance_name=CERTIFICATES)
         return _secured(
             cluster,
-            # It enforces the deprecated list of names alone, and refuses parameters of TLS.
+            # gRPC enforces only the deprecated list of names, and rejects TLS parameters.
             tls_pb2.CommonTlsContext(
                 tls_certificate_provider_instance=provider,
                 validation_context=common_pb2.CertificateValidationContext(
@@ -145,7 +145,7 @@ def _exactly(cluster: Resource) -> list[string_pb2.StringMatcher]:
 
 def _secured(cluster: Resource, context: tls_pb2.CommonTlsContext) -> Resource:
     if not cluster.model_clusters:
-        return cluster  # nobody is behind it
+        return cluster  # no replica is behind it
     body = _with_socket(cluster.body, context)
     grpc_body = cluster.grpc_body and _with_socket(cluster.grpc_body, context)
     version = f"{cluster.version}+{blake2b(body.value, digest_size=12).hexdigest()}"

@@ -1,10 +1,9 @@
-"""Clusters that a node has not used for long, and how they leave it without a request that fails.
+"""Finds clusters that an Envoy has not used for long, and removes them without a failed request.
 
-An Envoy reports every few seconds which of its clusters had requests since the report before, or have one under way. A
-cluster that had none for long is *let go* in two steps. First the node is told another name for its key
-(:mod:`services.controlplane.xds.names`), so that every request from then on asks for a cluster of that name. Only when
-the node has acknowledged that, and two more reports say that the old cluster has nothing under way, is it told that
-this one is no more.
+An Envoy reports every few seconds which of its clusters had a request since the last report, or have one in flight. A
+cluster that had none for long leaves in two steps. First the node receives another name for its key
+(:mod:`services.controlplane.xds.names`), so that later requests subscribe to a cluster of that name. The old cluster is
+removed once the node has acknowledged the name and two more reports show nothing in flight.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 _QUIET_REPORTS = 2
-"""A request may have been on its way through the node's filters when it acknowledged."""
+"""A request may have been inside the node's filters when the node acknowledged."""
 
 
 @dataclass(slots=True)
-class Idle:
-    """What one node uses, and what is about to leave it.
+class IdleClusters:
+    """One node's use of its clusters, and the clusters that are about to leave it.
 
     Attributes:
         after_s: how long a cluster is unused before it leaves, seconds; 0 for never.
@@ -32,24 +31,24 @@ class Idle:
     after_s: float
     now_s: Callable[[], float] = time.monotonic
     _used_s: dict[str, float] = field(default_factory=dict)
-    _leaving: dict[str, int] = field(default_factory=dict)  # reports in which there was nothing, since it has the name
+    _leaving: dict[str, int] = field(default_factory=dict)  # cluster → reports without use since the new name
 
     def reported(self, used: Mapping[str, bool], held: Iterable[str], *, named: bool) -> tuple[list[str], list[str]]:
         """Takes in a report.
 
         Args:
-            used: cluster → whether it had a request since the report before, or has one under way.
-            held: names of the clusters that the node has.
-            named: whether it has acknowledged all names that it was told.
+            used: cluster → whether it had a request since the last report, or has one in flight.
+            held: names of the node's clusters.
+            named: whether the node has acknowledged every name it was sent.
 
         Returns:
-            Those that are to be let go, and those that are to be taken away now.
+            Clusters that need another name now, and clusters to remove now.
         """
         now_s = self.now_s()
         idle, gone = [], []
         for name in held:
             if name not in used:
-                continue  # it came since
+                continue  # newer than the report
             since_s = self._used_s.setdefault(name, now_s)
             if used[name]:
                 self._used_s[name] = now_s
@@ -63,11 +62,11 @@ class Idle:
                     gone.append(name)
         return idle, gone
 
-    def lets_go(self, name: str) -> None:
-        """The node is about to be told another name for this one's key."""
+    def mark_leaving(self, name: str) -> None:
+        """Marks a cluster as leaving: its key gets another name."""
         self._leaving.setdefault(name, 0)
 
-    def has_left(self, name: str) -> None:
-        """The node does not have it any longer."""
+    def forget(self, name: str) -> None:
+        """Forgets a cluster that has left the node."""
         self._used_s.pop(name, None)
         self._leaving.pop(name, None)

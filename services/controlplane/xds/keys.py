@@ -1,10 +1,10 @@
-"""Which routing keys an Envoy lets through: a filter, with the guard of their form, that it has before it listens.
+"""The filter of an Envoy that lets only permitted routing keys through; the Envoy has it before it listens.
 
-A key that is not on the list is refused there and then. Nothing is asked of the control plane for it and nothing is
-kept of it, so that whoever makes keys up costs a sidecar no memory, and learns nothing of what others use.
+A key that is not on the list is refused inside the Envoy. The control plane is not asked and nothing is stored, so
+made-up keys cost no memory and reveal nothing about other callers' keys.
 
-Where all callers share an Envoy, the filter also says whose share of what tenants are granted a request uses up: by who
-its caller has proved to be, as at a gateway (:meth:`services.gateway.tenant_quota.Limiter.enter`), and not by its word.
+In an Envoy that all callers share, the filter also picks the tenant whose limit a request counts against: by the
+caller's certificate, as a gateway does (:meth:`services.gateway.tenant_quota.Limiter.enter`), not by a header.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAME = "keys"
-"""Of the filter, and so of the resource that Envoys ask for."""
+"""Name of the filter, and so of the resource that Envoys subscribe to."""
 
 METADATA = "lab.tenant"
-"""Namespace of the request's metadata that say whose share it uses up, for the filter that limits."""
+"""Metadata namespace through which the rate limit filter learns whom a request counts against."""
 
 ACCOUNT, CLAIMED, CLAIMS = "account", "claimed", "by"
-"""What they say: an account; or a tenant that anybody may name, and the caller that does, who has an account of its own
-for it; nothing if there is no limit."""
+"""Its fields: an account, or a tenant that anybody may claim together with the claiming caller.
 
-# Keys, tenants and callers have no blanks and no quotes in them, see lab.routing. A copy that is not to be had must not
-# cost the request that it is of.
+In the second case each caller has its own account for that tenant. All are absent if there is no limit.
+"""
+
+# Keys, tenants and callers contain no blanks and no quotes, see lab.routing. If the shadow's key is not permitted, the
+# request still passes, without its copy.
 _LISTED = """
 local function list(words)
   local found = {}
@@ -45,7 +47,7 @@ end
 
 local any = list("ANY")
 
--- Whether the request's key is on the list; one that is not is answered.
+-- Whether the request's key is permitted; if not, the request is answered here.
 local function listed(handle, headers, may)
   if not may[headers:get("x-routing-key")] then
     handle:respond({[":status"] = "503", ["grpc-status"] = "14"}, "no such key for this caller")
@@ -65,14 +67,14 @@ end
 _OF_ALL = """
 local lists, owners, rated = {LISTS}, {OWNERS}, {RATED}
 
--- Who has proved to be which caller; nil where nobody proves anything, and of the operator, who may be any.
+-- URI of the authenticated caller; nil without authentication, and for the operator, who may act as any caller.
 local function proved(handle)
   local secured = handle:streamInfo():downstreamSslConnection()
   local uri = secured and (secured:uriSanPeerCertificate()[1] or "")
   if uri and uri:sub(1, OPERATOR_LENGTH) ~= "OPERATOR" then return uri end
 end
 
--- Charges the request to a tenant, or to its caller if the tenant is no more than a word.
+-- Picks the account to charge: a limited tenant's, one per caller if the tenant has no owner, or else the caller's.
 local function charge(handle, headers, caller)
   local times = headers:getNumValues("x-tenant")
   if times > 1 then
@@ -104,10 +106,10 @@ end
 
 
 def key_list(keys: Iterable[str]) -> Resource:
-    """The filter of an Envoy that stands beside one caller.
+    """The filter of a sidecar.
 
     Args:
-        keys: what it lets through.
+        keys: the permitted keys.
     """
     return _filter(_LISTED + _OF_ONE, ANY=" ".join(sorted(keys)))
 
@@ -118,8 +120,8 @@ def shared_key_list(
     """The filter of an Envoy that all callers share.
 
     Args:
-        keys: what it lets through where nobody proves anything.
-        of_callers: what each of those may use who prove who they are.
+        keys: permitted where peers do not authenticate.
+        of_callers: the keys permitted to each authenticated caller.
         tenants: the route table's section.
     """
     operator, limits = Identity(OPERATOR, "").uri, limits_of(tenants)
@@ -151,7 +153,7 @@ def _table(lists: Mapping[str, Iterable[str]]) -> str:
 
 
 def _filter(script: str, **parts: str) -> Resource:
-    # In one go: what is put in may be spelled like a part.
+    # In one pass: an inserted value may contain a placeholder's name.
     script = re.sub("|".join(parts), lambda name: parts[name[0]], script)
     filter_ = lua_pb2.Lua(default_source_code=base_pb2.DataSource(inline_string=GUARD + script))
     return resource(NAME, extension_pb2.TypedExtensionConfig(name=NAME, typed_config=packed(filter_)))

@@ -1,4 +1,4 @@
-"""What Envoys report of their clusters' use, by the load reporting service (LRS)."""
+"""The load reporting service (LRS): which of its clusters an Envoy uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import grpc.aio
 from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
 from google.protobuf import duration_pb2
 
-from services.controlplane.xds.service import checked, subscriber_of
+from services.controlplane.xds.service import authenticated, subscriber_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ _LONGEST_S, _SHORTEST_S = 60.0, 0.1
 
 
 class LoadReports(lrs_pb2_grpc.LoadReportingServiceServicer):  # type: ignore[misc]  # untyped wheel
-    """Takes reports, and passes on which clusters were used; where none ever leaves, no report is asked for.
+    """Takes load reports and passes on which clusters were used; asks for none if clusters never leave.
 
     Args:
         discovery: serves the nodes that report.
@@ -38,7 +38,7 @@ class LoadReports(lrs_pb2_grpc.LoadReportingServiceServicer):  # type: ignore[mi
         if first is None:
             return
         subscriber = subscriber_of(first.node, context, "sidecar")
-        await checked(first.node, subscriber, context)
+        await authenticated(first.node, subscriber, context)
         after_s = self._discovery.clusters_idle_after_s
         if after_s:
             interval_s = min(max(after_s / _REPORTS_AN_IDLE_TIME, _SHORTEST_S), _LONGEST_S)
@@ -48,7 +48,7 @@ class LoadReports(lrs_pb2_grpc.LoadReportingServiceServicer):  # type: ignore[mi
         async for request in request_iterator:
             used = {each.cluster_name: _was_used(each) for each in request.cluster_stats}
             if not self._discovery.reported(subscriber.node, used):
-                # Of several control planes it may be another one: the Envoy tries the next in turn.
+                # Another control plane may serve this Envoy's ADS stream; the Envoy then tries the next one.
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "your clusters come from another control plane")
 
 

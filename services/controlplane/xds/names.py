@@ -1,9 +1,8 @@
-"""Under which names a node asks for clusters: that of the routing key, and another once it has let one go.
+"""Cluster names on an Envoy: the routing key, or a numbered name after that cluster has left the Envoy.
 
-An Envoy that is told that a cluster is no more stays subscribed to its name, and never asks for that name again. So a
-cluster that leaves a node takes its name along: from then on the node is to ask for ``cw-ranker.v1~1`` where it asked
-for ``cw-ranker.v1``, then for ``cw-ranker.v1~2``. A small filter tells it so, of those keys alone that have another
-name than their own.
+An Envoy that learns of a cluster's removal stays subscribed to its name and never asks for it again. So a name is used
+only once: after a removal the Envoy must ask for ``cw-ranker.v1~1`` instead of ``cw-ranker.v1``, then for
+``cw-ranker.v1~2``. A small filter maps the keys that have a numbered name.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 NAME = "names"
-"""Of the filter, and so of the resource that Envoys ask for."""
+"""Name of the filter, and so of the resource that Envoys subscribe to."""
 
-_MARK = "~"  # in no routing key
+_MARK = "~"  # not allowed in routing keys
 _NUMBERED = re.compile(r"([^~]+)~([1-9][0-9]{0,8})")
 _SCRIPT = """\
 local names = {NAMES}
@@ -39,12 +38,12 @@ _NOTHING = "-- every cluster has the name of its routing key"
 
 
 def key_of(name: str) -> str:
-    """The routing key whose cluster has this name."""
+    """The routing key of a cluster name."""
     return name.partition(_MARK)[0]
 
 
 def number_of(name: str) -> int:
-    """How many clusters of the key had left when the name was given; 0 for the key's own."""
+    """How many clusters of the key had left before this name; 0 for the key itself."""
     found = _NUMBERED.fullmatch(name)
     return int(found[2]) if found else 0
 
@@ -55,12 +54,12 @@ def is_name_of(name: str, key: str) -> bool:
 
 
 def name_of(key: str, number: int) -> str:
-    """The name; see :func:`number_of`."""
+    """The cluster name; the inverse of :func:`number_of`."""
     return f"{key}{_MARK}{number}" if number else key
 
 
 def renamed(cluster: Resource, name: str) -> Resource:
-    """The same cluster by another name; its figures keep the key's."""
+    """The same cluster under another name; its stats keep the key."""
     message = cluster_pb2.Cluster()
     cluster.body.Unpack(message)
     message.alt_stat_name, message.name = message.name, name
@@ -70,10 +69,10 @@ def renamed(cluster: Resource, name: str) -> Resource:
 
 
 def name_list(numbers: Mapping[str, int]) -> Resource:
-    """The filter; its version says all that is in it, so that who comes back with it says what it was told.
+    """The filter that maps keys to names. Its version contains the map, so a reconnecting node reports what it holds.
 
     Args:
-        numbers: routing key → number of its name, of those that have another than their own.
+        numbers: routing key → number of its name, for keys with a numbered name.
     """
     names = {key: name_of(key, number) for key, number in sorted(numbers.items())}
     pairs = ", ".join(f'["{key}"] = "{name}"' for key, name in names.items())
@@ -84,5 +83,5 @@ def name_list(numbers: Mapping[str, int]) -> Resource:
 
 
 def numbers_in(version: str) -> dict[str, int]:
-    """What a version of the filter says; see :func:`name_list`."""
+    """The numbers in a version of the filter; see :func:`name_list`."""
     return {key_of(name): number for name in version.split()[1:] if (number := number_of(name))}

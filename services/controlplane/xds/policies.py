@@ -1,7 +1,7 @@
-"""What a model version's policy is to Envoy, and what of it to a gRPC client that routes by itself.
+"""A model version's resilience policy as Envoy configuration, and the part of it that gRPC clients support.
 
-Whatever Envoy lets a cluster say, the cluster says: routes are static, in the bootstrap. How long one attempt may take,
-it takes from the request alone (``lab.routing.headers``).
+Everything that a cluster can express is on the cluster, since routes are static in the bootstrap. The exception is the
+timeout per attempt, which a request header carries (``lab.routing.headers``).
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from lab.routing.resilience import Breaker, Health, Hedge, Outliers, Policy, Retries
 
 _ALL = 100
-# What a caller sees as UNAVAILABLE though no replica has said so.
+# Failures that a caller sees as UNAVAILABLE although no replica answered so.
 _UNREACHABLE = ("connect-failure", "refused-stream", "reset")
-# Of an attempt that has used up its time a replica may say so itself, just before Envoy gives it up.
+# A replica may report that an attempt's time is up just before Envoy does.
 _TOO_LATE = "deadline-exceeded"
 _HEDGED_ON = ("internal", "resource-exhausted", "unavailable")
-# A replica is looked for so often that the request has not been at; then any will do.
+# How often Envoy picks again to find a replica that the request has not tried; then it accepts any.
 _OTHER_HOST_TRIES = 5
 _EJECTION_CHECK = duration_pb2.Duration(nanos=200_000_000)
-# gRPC counts shares of requests, not failures in a row: so many in a hundred, within so long.
+# gRPC ejects by the percentage of failures per interval, not by consecutive failures.
 _GRPC_FAILURES_PERCENT = 85
 _GRPC_EJECTION_CHECK = duration_pb2.Duration(seconds=1)
-# With a pause of a millisecond its retries sometimes never begin, and the call waits for its deadline (grpc#41036).
+# With a pause of 1 ms its retries sometimes never start, and the call waits for its deadline (grpc#41036).
 _GRPC_SHORTEST_PAUSE_S = 0.01
 
 
 def apply(policy: Policy, cluster: cluster_pb2.Cluster, http: http_protocol_options_pb2.HttpProtocolOptions) -> None:
-    """Adds to a cluster, and to its options of HTTP, what the policy says."""
+    """Adds a policy to a cluster and its HTTP options."""
     limits = cluster.circuit_breakers.thresholds[0]
     repeated = policy.retries or policy.hedge
     if repeated is not None:
@@ -52,17 +52,17 @@ def apply(policy: Policy, cluster: cluster_pb2.Cluster, http: http_protocol_opti
         cluster.outlier_detection.CopyFrom(_outlier_detection(policy.outliers))
     if policy.health is not None:
         cluster.health_checks.append(_health_check(policy.health))
-        # One that has deregistered is not kept for as long as it says that it serves.
+        # A deregistered replica must go at once, even if its health checks still pass.
         cluster.ignore_health_on_host_removal = True
     if policy.outliers is not None or policy.health is not None:
-        # With too few healthy ones left Envoy would send to all, the ill ones included.
+        # Below the panic threshold Envoy would send to all replicas, unhealthy ones included.
         cluster.common_lb_config.healthy_panic_threshold.CopyFrom(percent_pb2.Percent(value=0))
     if policy.slow_start_s:
         cluster.round_robin_lb_config.slow_start_config.slow_start_window.CopyFrom(_duration(policy.slow_start_s))
 
 
 def grpc_retry_policy(policy: Policy) -> route_components_pb2.RetryPolicy | None:
-    """What a gRPC client's route says of retries: it knows neither budget nor time per attempt."""
+    """The retry policy of a gRPC client's route; gRPC supports neither budget nor timeout per attempt."""
     retries = policy.retries
     if retries is None:
         return None
@@ -87,7 +87,7 @@ def _retry_policy(retries: Retries) -> route_components_pb2.RetryPolicy:
 
 
 def _hedging() -> route_components_pb2.RetryPolicy:
-    """A second attempt at most, when the first has failed or is slow."""
+    """One more attempt at most, when the first failed or is slow."""
     return route_components_pb2.RetryPolicy(
         retry_on=",".join((*_HEDGED_ON, *_UNREACHABLE)),
         num_retries=wrappers_pb2.UInt32Value(value=1),
@@ -98,7 +98,7 @@ def _hedging() -> route_components_pb2.RetryPolicy:
 
 
 def _elsewhere() -> route_components_pb2.RetryPolicy.RetryHostPredicate:
-    """Another replica than the attempts before."""
+    """Prefers a replica that the request has not tried."""
     predicate = route_components_pb2.RetryPolicy.RetryHostPredicate(name="envoy.retry_host_predicates.previous_hosts")
     predicate.typed_config.Pack(previous_hosts_pb2.PreviousHostsPredicate())
     return predicate
@@ -111,7 +111,7 @@ def _back_off(base_s: float) -> route_components_pb2.RetryPolicy.RetryBackOff:
 
 
 def _budget(repeated: Retries | Hedge) -> circuit_breaker_pb2.CircuitBreakers.Thresholds.RetryBudget:
-    """Envoy counts attempts again among those under way, the budget counts them beside the first ones."""
+    """Converts the budget: Envoy's is a share of all active requests including retries, ours of first attempts."""
     share = _ALL * repeated.budget / (_ALL + repeated.budget)
     return circuit_breaker_pb2.CircuitBreakers.Thresholds.RetryBudget(
         budget_percent=percent_pb2.Percent(value=share),
@@ -129,7 +129,7 @@ def _bound(breaker: Breaker, limits: circuit_breaker_pb2.CircuitBreakers.Thresho
 
 
 def _outlier_detection(outliers: Outliers) -> outlier_detection_pb2.OutlierDetection:
-    """Envoy ejects by failures in a row, gRPC by the share of failures: each reads its own fields."""
+    """Envoy's outlier detection: it ejects by consecutive failures, gRPC by percentage, each by its own fields."""
     never, always = wrappers_pb2.UInt32Value(value=0), wrappers_pb2.UInt32Value(value=_ALL)
     eject = _duration(outliers.eject_s)
     return outlier_detection_pb2.OutlierDetection(
@@ -140,14 +140,14 @@ def _outlier_detection(outliers: Outliers) -> outlier_detection_pb2.OutlierDetec
         enforcing_failure_percentage=never,
         interval=_EJECTION_CHECK,
         base_ejection_time=eject,
-        # Not longer each time.
+        # A constant ejection time.
         max_ejection_time=eject,
         max_ejection_percent=wrappers_pb2.UInt32Value(value=outliers.at_most),
     )
 
 
 def grpc_outlier_detection(outliers: Outliers) -> outlier_detection_pb2.OutlierDetection:
-    """Of ``outliers`` what gRPC can: by the share of requests that fail, in each second that has enough of them."""
+    """The part of ``outliers`` that gRPC supports: by percentage of failures, per second with enough requests."""
     number = wrappers_pb2.UInt32Value
     eject = _duration(outliers.eject_s)
     return outlier_detection_pb2.OutlierDetection(
@@ -168,7 +168,7 @@ def _health_check(health: Health) -> health_check_pb2.HealthCheck:
     return health_check_pb2.HealthCheck(
         timeout=every,
         interval=every,
-        # Before any traffic Envoy would ask but once a minute.
+        # Without traffic, Envoy's default interval is one minute.
         no_traffic_interval=every,
         no_traffic_healthy_interval=every,
         unhealthy_threshold=wrappers_pb2.UInt32Value(value=health.unhealthy),

@@ -1,4 +1,4 @@
-"""How far one stream's node has come: what it was sent, what it has acknowledged, and what it has yet to ask for."""
+"""How far one stream's node has come: what it was sent, has acknowledged, and has yet to subscribe to."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Name = tuple[str, str]
 
 @dataclass(slots=True)
 class Subscription:
-    """What one stream wants of one type.
+    """One stream's subscriptions to one type.
 
     Attributes:
-        sent: name → version that the node has, empty before the first.
-        changed: names of what may have another version than that by now.
+        sent: name → version that the node holds, empty before the first.
+        changed: names whose version may have changed since.
     """
 
     sent: dict[str, str] = field(default_factory=dict)
@@ -29,40 +29,40 @@ class Subscription:
 
 
 class Progress:
-    """Keeps a subscriber's state up to date.
+    """Tracks which generation a subscriber has applied.
 
-    What a node was sent is in force only once all that it refers to is: a cluster needs its endpoints, which the node
-    asks for after it has acknowledged the cluster. Until they are acknowledged, too, they are *awaited*.
+    A resource is in force only once those that it refers to are: a cluster needs its endpoints, to which the node
+    subscribes after it has acknowledged the cluster. Until these are acknowledged too, they are *awaited*.
 
     Args:
-        subscriber: whose state.
-        built: generation from which on everything was sent.
+        subscriber: the node.
+        built: the generation up to which everything was sent.
     """
 
     def __init__(self, subscriber: Subscriber, built: int) -> None:
         self._subscriber = subscriber
         self._built = built
         self._nonce = 0
-        self._unacknowledged: dict[int, tuple[int, tuple[Name, ...]]] = {}  # nonce → generation, what it carried
-        self._awaited: dict[Name, int] = {}  # → generation of what refers to it
-        self._endpoint_sets: dict[str, str] = {}  # cluster → endpoint set that it was last sent with
+        self._unacknowledged: dict[int, tuple[int, tuple[Name, ...]]] = {}  # nonce → generation and resources
+        self._awaited: dict[Name, int] = {}  # resource → generation of the resource that refers to it
+        self._endpoint_sets: dict[str, str] = {}  # cluster → endpoint set in its last version
 
     def carries(self, generation: int, names: tuple[Name, ...]) -> str:
-        """A response goes out with these resources; returns its nonce."""
+        """Registers a response with these resources; returns its nonce."""
         self._nonce += 1
         self._unacknowledged[self._nonce] = (generation, names)
         return str(self._nonce)
 
     def answered(self, nonce: str, refusal: str | None, *, of_all: str = "") -> int:
-        """The node has acknowledged a response, or refused it.
+        """Registers an acknowledgement or a refusal.
 
         Args:
             nonce: of the response.
-            refusal: why it was refused; None if it was not.
-            of_all: type of which the answer speaks for earlier responses, too.
+            refusal: why it was refused; None if it was acknowledged.
+            of_all: type for which the answer also covers earlier responses.
 
         Returns:
-            Generation of the response, 0 if that is answered for already.
+            Generation of the response, 0 if it was answered before.
         """
         number = int(nonce) if nonce.isdecimal() else 0
         generation = self._unacknowledged.get(number, (0, ()))[0]
@@ -79,11 +79,11 @@ class Progress:
         return any(of_type == type_url for of_type, _ in self._unacknowledged[number][1])
 
     def refers_to(self, name: Name, generation: int) -> None:
-        """Something was sent that is of use only with a resource that the node does not have yet."""
+        """Awaits a resource that one just sent refers to, and that the node does not hold yet."""
         self._awaited.setdefault(name, generation)
 
     def cluster_sent(self, cluster: Resource, known: Subscription, generation: int) -> None:
-        """A cluster was sent; its endpoints are awaited unless the node follows them already."""
+        """Registers a sent cluster; awaits its endpoints unless the node subscribes to them already."""
         before = self._endpoint_sets.pop(cluster.name, "")
         if before != cluster.endpoint_set:
             self.gives_up((ENDPOINTS, before))
@@ -93,21 +93,21 @@ class Progress:
                 self.refers_to((ENDPOINTS, cluster.endpoint_set), generation)
 
     def cluster_left(self, name: str) -> None:
-        """The node has no use for a cluster any longer, nor for its endpoints."""
+        """Stops awaiting the endpoints of a cluster that the node no longer holds."""
         endpoint_set = self._endpoint_sets.pop(name, "")
         if endpoint_set not in self._endpoint_sets.values():
             self.gives_up((ENDPOINTS, endpoint_set))
 
     def gives_up(self, name: Name) -> None:
-        """The node has no use for a resource any longer."""
+        """Stops awaiting a resource."""
         self._awaited.pop(name, None)
 
     def awaited(self, type_url: str) -> list[str]:
-        """What the node has yet to ask for, or to acknowledge, of one type."""
+        """Names of one type that the node has yet to subscribe to, or to acknowledge."""
         return [name for of_type, name in self._awaited if of_type == type_url]
 
     def update(self, built: int | None = None) -> None:
-        """Says which generations the node has applied; ``built`` if everything up to that one was sent now."""
+        """Updates what the subscriber has applied; ``built`` is the generation up to which everything is sent now."""
         if built is not None:
             self._built = built
         outstanding = [*(generation for generation, _ in self._unacknowledged.values()), *self._awaited.values()]

@@ -1,10 +1,10 @@
-"""How a routing key looks to a node: a cluster of that name, whose endpoints are the replicas that hold the version.
+"""The xDS resources of a routing key: a cluster of that name, whose endpoints are the replicas that hold the version.
 
-An Envoy has one route for all keys, in its bootstrap. A gRPC client gets one for each, as it cannot take the name of a
-cluster from a header.
+An Envoy has one route for all keys, in its bootstrap. A gRPC client gets one route per key, as it cannot take a
+cluster's name from a header.
 
-The version of a resource is the hash of its content, so a control plane that comes back after a crash has nothing to
-send to an Envoy whose resources are still right.
+A resource's version is the hash of its content, so a restarted control plane sends nothing to an Envoy whose resources
+are current.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-# Envoy's default of 1,024 requests in flight would shed load that the scenario under way means to send.
+# Envoy's default of 1,024 requests in flight would shed load that a scenario sends on purpose.
 _NO_LIMIT = 1_000_000
 
 
@@ -50,10 +50,10 @@ class Resource:
     """One named, versioned piece of configuration.
 
     Attributes:
-        endpoint_set: for a cluster, the name of the endpoints that it will ask for; empty if none.
-        routes: for a listener, the clusters that it leads to.
-        grpc_body: what a gRPC client that routes by itself gets instead of ``body``, None if that is the same.
-        model_clusters: for a cluster, those whose replicas may be behind it.
+        endpoint_set: for a cluster, the name of its endpoints; empty if none.
+        routes: for a listener, the clusters it routes to.
+        grpc_body: what gRPC clients get instead of ``body``, None if that is the same.
+        model_clusters: for a cluster, the model clusters that its endpoints may belong to.
     """
 
     name: str
@@ -66,10 +66,10 @@ class Resource:
 
 
 def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = None) -> Resource:
-    """What leads a gRPC client from a request's routing key to the cluster of that name.
+    """The listener of gRPC clients: routes a request by its routing key to the cluster of that name.
 
-    A key that has no route fails at once, in gRPC's own words. So do all as long as there is not one route: an empty
-    list of routes would be refused. Retries stand in the route, by the policies in ``by_key``.
+    Without a route for its key, a call fails at once with gRPC's own message. Without any key there is no virtual host,
+    as gRPC rejects one without routes. Routes carry the retry policies in ``by_key``.
     """
     keys, get = sorted(routing_keys), (by_key or {}).get
     routes: list[route_components_pb2.Route] = []
@@ -77,7 +77,7 @@ def listener(routing_keys: Iterable[str], by_key: Mapping[str, Policy] | None = 
         policy = get(key)
         retry_policy = policies.grpc_retry_policy(policy) if policy is not None else None
         if retry_policy is not None:
-            # A copy is sent once, whatever is done for requests.
+            # Copies are never retried.
             routes.append(_route(key, {HEADER: key, COPY_HEADER: COPY}))
         routes.append(_route(key, {HEADER: key}, retry_policy))
     virtual_host = route_components_pb2.VirtualHost(name="all", domains=["*"], routes=routes)
@@ -118,23 +118,23 @@ def split_endpoint_set_name(name: str) -> tuple[str, str]:
 
 
 def key_of_endpoint_set(name: str) -> str:
-    """The routing key in such a name."""
+    """Routing key of an endpoint set's name."""
     return name.rpartition("/")[2]
 
 
 def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, failover: str = "") -> Resource:
-    """The cluster that Envoy sends a routing key to.
+    """The cluster that a node sends a routing key to.
 
     Args:
         routing_key: its name.
         model_cluster: serves it.
-        policy: how it is treated.
-        failover: the model cluster that stands in, if one does.
+        policy: its resilience policy.
+        failover: the model cluster that stands in if no replica of the first can answer; empty if there is none.
     """
     found = _cluster(routing_key, model_cluster, policy)
     if not failover:
         return replace(found, model_clusters=(model_cluster,))
-    # Not in what it says, but in whom its connections may end at.
+    # The body is the same, but the certificates that it may accept are not.
     return replace(found, version=f"{found.version}+{failover}", model_clusters=(model_cluster, failover))
 
 
@@ -148,7 +148,7 @@ def _cluster(routing_key: str, model_cluster: str, policy: Policy | None) -> Res
             eds_config=config_source_pb2.ConfigSource(
                 ads=config_source_pb2.AggregatedConfigSource(),
                 resource_api_version=config_source_pb2.V3,
-                # Endpoints that do not come must not hold the cluster, and every request to it, for Envoy's 15 s.
+                # Missing endpoints must not block the cluster, and every request to it, for Envoy's default of 15 s.
                 initial_fetch_timeout=duration_pb2.Duration(seconds=2),
             ),
         ),
@@ -182,10 +182,9 @@ def _cluster(routing_key: str, model_cluster: str, policy: Policy | None) -> Res
 
 
 def empty_cluster(routing_key: str) -> Resource:
-    """A cluster without endpoints, for a key that maps to nothing.
+    """A cluster without endpoints, for a key that maps to nothing: Envoy fails its requests at once.
 
-    Envoy then fails such a request at once. Told that the cluster does not exist, it would hold every further request
-    until its on-demand timeout.
+    If Envoy learned that the cluster does not exist, each further request would wait for the on-demand timeout.
     """
     message = cluster_pb2.Cluster(
         name=routing_key,
@@ -196,28 +195,28 @@ def empty_cluster(routing_key: str) -> Resource:
 
 
 def corrupt_cluster(routing_key: str) -> Resource:
-    """A cluster that every Envoy refuses: it may take no time at all to connect."""
+    """A cluster that every Envoy refuses: its connect timeout is 0."""
     message = cluster_pb2.Cluster(name=routing_key, connect_timeout=duration_pb2.Duration())
     return resource(routing_key, message)
 
 
 def endpoints(endpoint_set: str, addresses: Iterable[str], standby: Iterable[str] = ()) -> Resource:
-    """The replicas behind an endpoint set, as ``ip:port``, and those that stand in while none of them can answer."""
+    """The replicas of an endpoint set, and the standby replicas for when none of them can answer, all ``ip:port``."""
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=endpoint_set)
     members, others = sorted(addresses), sorted(standby)
     if members:
         message.endpoints.append(_locality("lab", members, priority=0))
     if others:
-        # Priorities have no gaps: if there is nobody to stand in for, these are the first.
+        # Priorities start at 0 without gaps, so standby replicas without primaries have priority 0.
         message.endpoints.append(_locality("failover", others, priority=1 if members else 0))
     if members and others:
-        # One that is left takes all: Envoy would let the others have a part as soon as a third of them are gone.
+        # A single healthy replica keeps all traffic. By default Envoy spills over once fewer than 71 % are healthy.
         message.policy.overprovisioning_factor.value = 100 * len(members)
     return resource(endpoint_set, message)
 
 
 def _locality(zone: str, addresses: Iterable[str], *, priority: int) -> endpoint_components_pb2.LocalityLbEndpoints:
-    """GRPC's own xDS client drops a locality without a name and a weight; Envoy does not mind them."""
+    """A priority's endpoints. gRPC ignores a locality without name and weight; Envoy does not mind them."""
     return endpoint_components_pb2.LocalityLbEndpoints(
         locality=base_pb2.Locality(zone=zone),
         load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
@@ -243,7 +242,7 @@ def resource(name: str, message: Message, endpoint_set: str = "") -> Resource:
 
 
 def packed(message: Message) -> any_pb2.Any:
-    """A message with its type; equal ones have equal bytes."""
+    """A message with its type; equal messages give equal bytes."""
     body = any_pb2.Any()
     body.Pack(message, deterministic=True)
     return body

@@ -1,4 +1,4 @@
-"""The aggregated discovery service in both variants, and what they share: a stream's life."""
+"""The aggregated discovery service (ADS) in both variants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.transport import peer_identity
 from services.controlplane.nodes.subscribers import Subscriber
 from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
-from services.controlplane.xds.idle import Idle
+from services.controlplane.xds.idle import IdleClusters
 from services.controlplane.xds.sotw import SotwStream
 from services.controlplane.xds.store import ChangeListener
 
@@ -30,24 +30,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-"""Role of an Envoy that all callers send to."""
+"""Role of an Envoy that all callers share."""
 
 
 class _Stream(ChangeListener, Protocol):
-    """What one node subscribes to, was sent, and has acknowledged."""
+    """One node's subscriptions, what it was sent, and what it has acknowledged."""
 
     def receive(self, request: Any) -> None:
         """Takes in a subscription, an acknowledgement or a refusal."""
 
     def responses(self) -> Sequence[Any]:
-        """What is to be sent now."""
+        """The responses to send now."""
 
 
 class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # untyped wheel
-    """Serves ADS; the node of a stream is the one of its first request.
+    """Serves ADS; a stream's first request identifies its node.
 
     Args:
-        store: what there is.
+        store: the resources.
         clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
     """
 
@@ -58,7 +58,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         self._envoys: dict[str, DeltaStream] = {}
 
     def reported(self, node: str, used: Mapping[str, bool]) -> bool:
-        """An Envoy says of its clusters whether each was used since it last said so; is it served here?"""
+        """Takes in an Envoy's load report, cluster → whether used; returns whether the Envoy has a stream here."""
         stream = self._envoys.get(node)
         if stream is not None:
             stream.reported(used)
@@ -74,10 +74,10 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         if first is None:
             return
         subscriber = subscriber_of(first.node, context, "sidecar")
-        identity = await checked(first.node, subscriber, context)
-        socket = plaintext if identity is None else EnvoyTls(_said(first.node, "secrets"))
-        shared = bool(_said(first.node, "shared"))
-        idle = Idle(self.clusters_idle_after_s)
+        identity = await authenticated(first.node, subscriber, context)
+        socket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
+        shared = bool(_claimed(first.node, "shared"))
+        idle = IdleClusters(self.clusters_idle_after_s)
         stream = DeltaStream(self._store, subscriber, socket, caller=caller_of(identity), shared=shared, idle=idle)
         self._envoys[subscriber.node] = stream
         try:
@@ -98,7 +98,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         if first is None:
             return
         subscriber = subscriber_of(first.node, context, "proxyless")
-        identity = await checked(first.node, subscriber, context)
+        identity = await authenticated(first.node, subscriber, context)
         socket = plaintext if identity is None else self._for_grpc
         stream = SotwStream(self._store, subscriber, first.node.cluster, socket)
         async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
@@ -140,33 +140,33 @@ def _take(request: Any, stream: _Stream, subscriber: Subscriber) -> None:
     try:
         stream.receive(request)
     except Exception:
-        # One bad request must not end the stream: Envoy would repeat it on every reconnect, and no new key would be
-        # answered until Envoy itself is restarted.
+        # An invalid request must not end the stream: Envoy would repeat it on every reconnect, and receive no new key
+        # until it is restarted.
         log.exception("%s: request ignored", subscriber.node)
     subscriber.wake.set()
 
 
 def _role(node: base_pb2.Node, otherwise: str) -> str:
-    """What the node's bootstrap says that it is."""
-    return _said(node, "role") or otherwise
+    """The role that the node's bootstrap claims."""
+    return _claimed(node, "role") or otherwise
 
 
-def _said(node: base_pb2.Node, field: str) -> str:
+def _claimed(node: base_pb2.Node, field: str) -> str:
     return str(node.metadata.fields[field].string_value) if field in node.metadata.fields else ""
 
 
 def subscriber_of(node: base_pb2.Node, context: grpc.aio.ServicerContext[Any, Any], otherwise: str) -> Subscriber:
-    """Who says so of itself; of the role ``otherwise`` if it does not say which it has."""
+    """The node that a request claims to be from; its role is ``otherwise`` if it claims none."""
     return Subscriber(node.id or context.peer(), _role(node, otherwise))
 
 
-async def checked(
+async def authenticated(
     node: base_pb2.Node, subscriber: Subscriber, context: grpc.aio.ServicerContext[Any, Any]
 ) -> Identity | None:
-    """What the connection has proved, None if it proves nothing; ends the call of one who is not what it says."""
+    """The peer's identity, None if peers do not authenticate; aborts the call if it does not match the claimed node."""
     identity = peer_identity(context)
     reason = identity_mismatch(identity, node=subscriber.node, role=subscriber.role, caller=node.cluster)
     if reason:
-        log.warning("turned away: %s", reason)
+        log.warning("refused: %s", reason)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
     return identity

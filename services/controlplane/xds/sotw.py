@@ -1,10 +1,9 @@
-"""The state-of-the-world variant of the aggregated discovery service, for gRPC libraries that route by themselves.
+"""The state-of-the-world variant of ADS, for gRPC libraries that route by themselves.
 
-A client asks for its listener, which has one route for each routing key that its caller may use; then for the clusters
-that the routes name, then for their endpoints. Each request names all that is wanted of its type, so the list grows and
-shrinks from one to the next; each response for listeners and clusters says all that there is of it, and what it leaves
-out is gone. Nothing is ever taken away by leaving it out here: a route goes first, and then the client itself lets go
-of the cluster.
+A client subscribes to its listener, which has one route per permitted routing key; then to the clusters of the routes,
+then to their endpoints. Each request lists all subscriptions of its type. Each response lists all listeners or
+clusters, and a client drops those that are missing. This server never removes a cluster that way: it removes the route
+first, and the client then unsubscribes from the cluster.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _TYPES = (LISTENER, CLUSTER, ENDPOINTS)
 
 
 class SotwStream:
-    """One gRPC client's stream: what it subscribes to, what it was sent, what it has acknowledged.
+    """One gRPC client's stream: its subscriptions, what it was sent, what it has acknowledged.
 
     Args:
-        store: what there is.
+        store: the resources.
         subscriber: the node.
-        caller: for whom it sends.
-        transport_socket: makes of a cluster what the node is told.
+        caller: the caller that it sends for.
+        transport_socket: adds the node's TLS settings to a cluster.
     """
 
     def __init__(
@@ -55,27 +54,27 @@ class SotwStream:
         self._progress = Progress(subscriber, store.subscribers.generation)
 
     def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
-        """Called by the store."""
+        """See :class:`.store.ChangeListener`."""
         for type_url in self._subscriptions.keys() & changed:
             subscription = self._subscriptions[type_url]
             subscription.changed |= subscription.sent.keys() & changed[type_url]
 
     def catch_up(self, generation: int) -> bool:
-        """Never: whether the listener has changed shows only when it is built."""
+        """False always: whether the listener changed shows only when it is built."""
         del generation
         return False
 
     def wake(self) -> None:
-        """Called by the store."""
+        """See :class:`.store.ChangeListener`."""
         self._subscriber.wake.set()
 
     def keys_changed(self) -> None:
-        """Called by the store: the listener is looked at anew whatever it was; what it leads to may be of use now."""
+        """See :class:`.store.ChangeListener`; clusters and endpoints may have become permitted or forbidden."""
         for type_url in (CLUSTER, ENDPOINTS):
             self._subscriptions[type_url].changed.update(self._subscriptions[type_url].sent)
 
     def offer_corrupt(self, generation: int) -> bool:
-        """Nothing: what one response leaves out or spoils, a gRPC client takes for gone."""
+        """False always: a gRPC client drops every cluster that an invalid response leaves out."""
         del generation
         return False
 
@@ -85,17 +84,17 @@ class SotwStream:
             log.warning("%r asks for %r, which is not served", self._subscriber.node, request.type_url)
             return
         if request.version_info and not request.response_nonce:
-            self._subscriber.has_brought()
+            self._subscriber.holds_earlier_state()
         if request.response_nonce:
             refusal = request.error_detail.message if request.HasField("error_detail") else None
-            # Of answers that it could not send at once a client sends the last alone.
+            # A client acknowledges only the last of several pending responses.
             generation = self._progress.answered(request.response_nonce, refusal, of_all=request.type_url)
             if refusal is not None:
                 log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
         self._subscribe(request.type_url, set(request.resource_names))
 
     def _subscribe(self, type_url: str, wanted: set[str]) -> None:
-        """Holds the list against what is followed: the nonce does not tell, lists change between two responses too."""
+        """Compares the list with the subscriptions, since it may change between two responses without a new nonce."""
         subscription = self._subscriptions[type_url]
         for name in wanted - subscription.sent.keys():
             subscription.sent[name] = ""
@@ -110,7 +109,7 @@ class SotwStream:
                 self._await_clusters(frozenset(), 0)
 
     def responses(self) -> list[discovery_pb2.DiscoveryResponse]:
-        """What is to be sent now."""
+        """The responses to send now."""
         generation = self._store.subscribers.generation
         result = [
             response
@@ -163,7 +162,7 @@ class SotwStream:
         return self._store.keys(self._caller)
 
     def _endpoints_of(self, name: str) -> Resource:
-        """Of what its caller may not use the same as of what is not there."""
+        """The endpoints for this node; those of a key that it may not use are empty."""
         found = self._store.get(ENDPOINTS, name)
         return found if key_of_endpoint_set(name) in self._keys else endpoints(name, ())
 
@@ -176,7 +175,7 @@ class SotwStream:
         )
 
     def _await_clusters(self, routes: frozenset[str], generation: int) -> None:
-        """A route is in force only once its cluster is, and the client asks for that after it has seen the route."""
+        """Awaits the clusters of new routes: a route is in force only once its cluster is."""
         for key in self._progress.awaited(CLUSTER):
             if key not in routes:
                 self._progress.gives_up((CLUSTER, key))

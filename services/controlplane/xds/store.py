@@ -1,4 +1,4 @@
-"""The clusters, endpoints and routes in force, and who has to hear of a change."""
+"""The clusters, endpoints and listeners in force, and the streams to inform of changes."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ if TYPE_CHECKING:
 
 
 class ChangeListener(Protocol):
-    """A stream that may be subscribed to what changed."""
+    """A stream that the store informs of changes."""
 
     node: str
 
     def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
-        """These are not what they were: type → names."""
+        """These resources changed: type → names."""
 
     def catch_up(self, generation: int) -> bool:
-        """Whether there is nothing to be sent up to that generation; the node has it then."""
+        """Returns whether nothing needs to be sent up to a generation; if so, counts it as applied."""
 
     def wake(self) -> None:
         """There may be something to send."""
 
     def keys_changed(self) -> None:
-        """Callers may have come to need other keys than before."""
+        """The keys of callers may have changed."""
 
     def offer_corrupt(self, generation: int) -> bool:
-        """Offers the node what it has in a form that it must refuse; says whether there is any such thing."""
+        """Offers the node its resources in an invalid form; returns whether it has any."""
 
 
 class ResourceStore:
-    """What every node would be told if it asked.
+    """The resources of all nodes.
 
     Args:
-        keys_for: routing keys that a caller may come to need, by its name; whichever there are, if left out.
+        keys_for: caller → routing keys that it may use; all if left out.
         now_ns: the clock, Unix nanoseconds.
-        callers: names of those who may need any.
+        callers: names of the callers.
 
     Attributes:
-        subscribers: the Envoys and gRPC clients that are connected.
+        subscribers: the connected Envoys and gRPC clients.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class ResourceStore:
         self._keys_before: dict[str | None, frozenset[str]] = {}
         self._listeners_by_caller: dict[str, Resource] = {}
         self._policies: dict[str, Policy] = {}
-        # What each resource is made of, and those that somebody has asked for; of thousands, most are never asked for.
+        # The parts of each resource, and the resources built so far: of thousands, most are never requested.
         self._parts: dict[str, dict[str, tuple[Any, ...]]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._made: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._streams: set[ChangeListener] = set()
 
     def add_listener(self, listener: ChangeListener) -> None:
-        """From now on the listener hears of changes."""
+        """Informs a stream of changes from now on."""
         self._streams.add(listener)
 
     def discard_listener(self, listener: ChangeListener) -> None:
-        """The listener has gone."""
+        """Stops informing a stream."""
         self._streams.discard(listener)
 
     def get(self, type_url: str, name: str) -> Resource:
-        """The resource; an empty one if there is none of that name, so that nobody waits for it."""
+        """The resource; an empty one if there is none of that name, so that no node waits for it."""
         found = self.find(type_url, name)
         if found is not None:
             return found
@@ -98,39 +98,39 @@ class ResourceStore:
         return empty_cluster(name) if type_url == CLUSTER else endpoints(name, ())
 
     def find(self, type_url: str, name: str) -> Resource | None:
-        """The resource, if there is one of that name."""
+        """The resource, or None."""
         made = self._made[type_url].get(name)
         if made is None and (parts := self._parts[type_url].get(name)) is not None:
             made = self._made[type_url][name] = _MAKERS[type_url](name, *parts)
         return made
 
     def listener(self, caller: str) -> Resource:
-        """The listener of a caller's gRPC clients: a route for each key that it may use and that has a cluster."""
+        """The listener of a caller's gRPC clients, with a route for each permitted key that has a cluster."""
         found = self._listeners_by_caller.get(caller)
         if found is None:
             found = self._listeners_by_caller[caller] = listener(self.keys(caller), self._policies)
         return found
 
     def keys(self, caller: str | None) -> frozenset[str]:
-        """Routing keys that a caller may use and that have a cluster; all of the latter for None.
+        """Routing keys that a caller may use and that have a cluster; all that have one if None.
 
-        It is the same object until it changes.
+        Returns the same object until the keys change.
         """
         found = self._keys_by_caller.get(caller)
         if found is None:
             clusters = self._parts[CLUSTER].keys()
             may_use = clusters if caller is None or self._keys_for is None else self._keys_for(caller)
             found, before = frozenset(clusters & may_use), self._keys_before.get(caller)
-            # The very same set for as long as it says the same: nobody then has to compare thousands of keys again.
+            # The same set for as long as its content is the same: streams compare by identity, not thousands of keys.
             found = self._keys_by_caller[caller] = before if found == before and before is not None else found
         return found
 
     def key_list(self, caller: str | None, *, shared: bool) -> Resource:
-        """What an Envoy lets through.
+        """The key filter of an Envoy.
 
         Args:
-            caller: whose keys alone; None for all.
-            shared: all callers send to it, each what that one may use if it proves there who it is.
+            caller: the caller whose keys it lets through; None for all keys.
+            shared: whether all callers send to it; each authenticated caller is then limited to its own keys.
         """
         found = self._key_lists.get((caller, shared))
         if found is None:
@@ -154,17 +154,17 @@ class ResourceStore:
         removed_endpoint_sets: Iterable[str] = (),
         tenants: Mapping[str, Any] | None = None,
     ) -> int:
-        """Applies a change and returns the generation that carries it.
+        """Applies a change and returns its generation.
 
         Args:
-            clusters: routing key → model cluster. If given, be it without any, callers may need other keys than before.
-            policies: by routing key, of those in ``clusters``; a key that is left out has none.
-            failovers: by routing key, of those in ``clusters``, the model cluster that stands in; likewise.
-            removed_clusters: routing keys that map to nothing any longer; likewise.
+            clusters: routing key → model cluster. If given, even if empty, callers' keys are computed again.
+            policies: routing key → policy, for keys in ``clusters``; others have none.
+            failovers: routing key → failover cluster, for keys in ``clusters``; others have none.
+            removed_clusters: routing keys without a cluster from now on; also recomputes callers' keys.
             endpoint_sets: endpoint set → addresses.
-            standby: endpoint set, of those in ``endpoint_sets`` → addresses that stand in while none of the others can.
-            removed_endpoint_sets: endpoint sets that nobody needs any longer.
-            tenants: the route table's section; as before if left out.
+            standby: endpoint set in ``endpoint_sets`` → addresses of its standby replicas.
+            removed_endpoint_sets: endpoint sets that no node needs any longer.
+            tenants: the route table's section; unchanged if left out.
         """
         for key in [*(clusters or ()), *(removed_clusters or ())]:
             self._policies.pop(key, None)
@@ -183,7 +183,7 @@ class ResourceStore:
             EXTENSION: self._put(EXTENSION, {} if tenants is None else {TENANTS: (tenants,)}),
         }
         if changed[EXTENSION]:
-            # Whose share a request uses up says the list of keys where it is shared.
+            # In a shared Envoy the key filter also picks the tenant.
             changed[EXTENSION].add(KEY_LIST)
             self._key_lists.clear()
         if clusters is not None or removed_clusters is not None:
@@ -195,19 +195,19 @@ class ResourceStore:
         generation = self.subscribers.next_generation()
         for stream in self._streams:
             stream.resources_changed(changed)
-            # Most changes concern few nodes: the others are not even woken.
+            # Most changes concern few nodes; the others are not woken.
             if not stream.catch_up(generation):
                 stream.wake()
         return generation
 
     def offer_corrupt(self, nodes: Collection[str]) -> tuple[int, list[str]]:
-        """Offers Envoys their clusters in a form that they must refuse; what is held here stays as it is.
+        """Offers Envoys their clusters in an invalid form; the store's state does not change.
 
         Args:
-            nodes: to whom.
+            nodes: names of the Envoys.
 
         Returns:
-            Generation of the offer, and the names of those that have a cluster to be offered.
+            Generation of the offer, and names of the Envoys that had a cluster to offer.
         """
         generation = self.subscribers.next_generation()
         offered = [stream.node for stream in self._streams if stream.node in nodes and stream.offer_corrupt(generation)]
@@ -215,7 +215,7 @@ class ResourceStore:
         return generation, offered
 
     def restate(self) -> None:
-        """Has every node say again that it holds what it holds."""
+        """Has every node acknowledge its state again."""
         self.subscribers.next_generation()
         self.subscribers.wake_all()
 
@@ -239,4 +239,4 @@ _MAKERS: Mapping[str, Callable[..., Resource]] = {
     ENDPOINTS: endpoints,
     EXTENSION: lambda _, tenants: tenant_limits(tenants),
 }
-"""Makes of a resource's name and its parts the resource."""
+"""Type → function that builds a resource from its name and parts."""

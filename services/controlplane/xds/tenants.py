@@ -1,6 +1,6 @@
-"""Tenants' limits for an Envoy that all callers share: its local rate limit, by what the filter of keys charges it to.
+"""Tenants' rate limits in an Envoy that all callers share: a local rate limit on the account that the key filter picks.
 
-Of the table's limits these are the rates. The filter knows nothing of requests under way.
+Concurrency limits are not supported here: the filter does not count requests in flight.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 NAME = "tenants"
-"""Of the filter, and so of the resource that its Envoy asks for."""
+"""Name of the filter, and so of the resource that its Envoy subscribes to."""
 
 
 def tenant_limits(tenants: Mapping[str, Mapping[str, Any]]) -> Resource:
-    """The filter's configuration by the table's section; without a rate in it, everything passes."""
+    """The filter's configuration for the table's section; without a rate in it, everything passes."""
     rates = {
         "" if tenant == DEFAULT else tenant: limit
         for tenant, limit in limits_of(tenants).items()
@@ -43,7 +43,7 @@ def tenant_limits(tenants: Mapping[str, Mapping[str, Any]]) -> Resource:
         filter_enabled=always,
         filter_enforced=always,
         rate_limited_as_resource_exhausted=True,
-        # Named tenants first: of several that fit, the one with a value wins.
+        # Named tenants first: of several matching descriptors, the one with a value wins.
         descriptors=[
             *(_descriptor(limit, {ACCOUNT: tenant}) for tenant, limit in rates.items()),
             *(_descriptor(limit, {CLAIMED: tenant, CLAIMS: ""}) for tenant, limit in claimable.items()),
@@ -55,7 +55,7 @@ def tenant_limits(tenants: Mapping[str, Mapping[str, Any]]) -> Resource:
 
 
 def _said(*names: str) -> route_components_pb2.RateLimit:
-    """Asks for what a request's metadata say under these names, if they are all there."""
+    """A rate limit entry with the request's metadata under these names, if all are present."""
     action = route_components_pb2.RateLimit.Action
     return route_components_pb2.RateLimit(
         actions=[
@@ -74,12 +74,12 @@ def _said(*names: str) -> route_components_pb2.RateLimit:
 
 
 def _descriptor(limit: Limit, entries: Mapping[str, str]) -> ratelimit_pb2.LocalRateLimitDescriptor:
-    assert limit.rate is not None  # noqa: S101 (the caller has looked)
-    # As many whole tokens as make an interval of a second or more.
+    assert limit.rate is not None  # noqa: S101 (the caller has checked)
+    # Whole tokens, for an interval of one second or more.
     tokens = max(1, round(limit.rate))
     interval = duration_pb2.Duration()
     interval.FromNanoseconds(round(tokens / limit.rate * 1e9))
-    # An entry without a value stands for each that there is, with a bucket of its own.
+    # An entry without a value matches any value, with a bucket each.
     return ratelimit_pb2.LocalRateLimitDescriptor(
         entries=[ratelimit_pb2.RateLimitDescriptor.Entry(key=key, value=value) for key, value in entries.items()],
         token_bucket=token_bucket_pb2.TokenBucket(
