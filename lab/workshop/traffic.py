@@ -1,4 +1,4 @@
-"""The topology, with the traffic that went through it."""
+"""Draws a topology with the traffic that passed through it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from lab.history import UNSENT, read_parquet
 from lab.report.palette import topology_style
+from lab.roles import ROLES, Placement
 from lab.runs import RunResult
+from lab.topologies import TOPOLOGIES
 from lab.workshop.figures import Figure, show
 from lab.workshop.flow import Edge, Flow, Node
 
@@ -21,29 +23,25 @@ if TYPE_CHECKING:
 _NS = 1e9
 _OK = "OK"
 
-_BESIDE = ("mesh", "mesh-unleased")
-_SHARED = {"gateway": "gateway", "gateway-passthrough": "gateway", "gateway-header": "central-envoy"}
-"""Topology → role of the units that all its callers share."""
-
 
 class Request(Protocol):
-    """What a picture wants to know of a request; :class:`lab.history.Record` tells it."""
+    """The fields of a request that a picture needs; :class:`lab.history.Record` has them."""
 
     @property
     def topology(self) -> str:
-        """The way it took."""
+        """Topology of the request."""
 
     @property
     def caller(self) -> str:
-        """Who sent it."""
+        """The caller that sent it."""
 
     @property
     def cluster(self) -> str:
-        """Who answered; empty if nobody did."""
+        """Cluster that answered; empty without an answer."""
 
     @property
     def status(self) -> str:
-        """How it ended."""
+        """Its status."""
 
     @property
     def done_ns(self) -> int:
@@ -53,13 +51,13 @@ class Request(Protocol):
 def topology_picture(
     lab: WorkshopLab, requests: Iterable[Request] | RunResult, topology: str, *, last_s: float | None = None
 ) -> Figure:
-    """Who called whom by one topology, and how often; what does not run is marked.
+    """A picture of who called whom on one topology, and how often; units that do not run are marked.
 
     Args:
-        lab: that is up.
-        requests: or the run that they were in.
+        lab: a lab that is up.
+        requests: the requests, or the run that they belong to.
         topology: whose.
-        last_s: only those that ended in the last so many seconds of them; None for all.
+        last_s: draws only those that ended in the last ``last_s`` seconds; None for all.
     """
     every: Iterable[Request] = records_of(requests) if isinstance(requests, RunResult) else requests
     found = recent([each for each in every if each.topology == topology and each.status != UNSENT], last_s)
@@ -75,7 +73,7 @@ def records_of(run: RunResult) -> list[Record]:
 
 
 def recent(requests: Sequence[Request], last_s: float | None) -> Sequence[Request]:
-    """Those that ended in the last so many seconds before the last of all ended."""
+    """The requests that ended within ``last_s`` seconds before the last of all."""
     if last_s is None or not requests:
         return requests
     since = max(each.done_ns for each in requests) - last_s * _NS
@@ -91,7 +89,7 @@ def flow_of(
         requests: of this topology.
         topology: its name.
         units: name of each unit → its role and state.
-        document: the route table in force, which says what runs where.
+        document: the route table in force, which maps versions to clusters.
     """
     callers = [name for name, (role, _) in units.items() if role == "caller"]
     middles = {caller: _middle(topology, caller) for caller in callers}
@@ -110,17 +108,22 @@ def flow_of(
 
 
 def _middle(topology: str, caller: str) -> str:
-    """Through whom a caller's requests go; empty if through nobody."""
-    return f"{caller}-sidecar" if topology in _BESIDE else _SHARED.get(topology, "")
+    """Unit beside a caller, or role of the shared units, that its requests pass first; empty if there is none."""
+    role = next(iter(TOPOLOGIES[topology].between), "")
+    return f"{caller}-{role}" if role and _is_beside(role) else role
+
+
+def _is_beside(role: str) -> bool:
+    return ROLES[role].placement is Placement.BESIDE_CALLER
 
 
 def _middle_nodes(topology: str, middles: Mapping[str, str], units: Mapping[str, tuple[str, str]]) -> list[Node]:
-    if topology in _BESIDE:
+    role = TOPOLOGIES[topology].between[0]
+    if _is_beside(role):
         return [
             Node(name, [_how(units, f"{caller}-resolver", "with its resolver")], _is_down(units, [name]))
             for caller, name in middles.items()
         ]
-    role = _SHARED[topology]
     members = [name for name, (its, _) in units.items() if its == role]
     notes = [_how(units, name, name) for name in members] if members != [role] else ["one for all"]
     return [Node(role, notes, _is_down(units, members))]
@@ -151,7 +154,7 @@ def _edges(
         for cluster, count in own.items():
             through[middle or caller, cluster] += count
         if not middle and failed.get(caller):
-            # Nobody says where they went: to where this caller's others went, or to the first.
+            # Where they went is unknown: draw them to this caller's first cluster, or to the first of all.
             through.setdefault((caller, next(iter(own), clusters[0])), 0)
     for (start, end), count in through.items():
         lost = 0 if any(start == middle for middle in middles.values()) else _lost(start, end, through, failed)
