@@ -1,4 +1,4 @@
-"""``python -m tests.negative.page`` tries all that must not work, and writes docs/refusals.md: what became of it."""
+"""``python -m tests.negative.page`` tries every attack, and writes the results to docs/refusals.md."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ PAGE = CHECKOUT / "docs" / "refusals.md"
 HEAD = """\
 # Refusals
 
-What must not work, by which way it was tried, which unit refused it, and what the client was told; with certificates
-(as `lab up` makes it), real Envoy and real gRPC. After each the next good call by the same way is answered. `make
-refusals-page` tries all of it and writes this page; the suite tries all of it and holds this page to be true.
+Everything that must be refused: the attack, the topology through which it was tried, the unit that refused it, and the
+client's error. The lab has certificates (the default of `lab up`), real Envoy and real gRPC. After each attack the next
+legitimate call through the same topology is answered. `make refusals-page` tries all attacks and writes this page; the
+test suite tries them all and verifies each row.
 
-A handshake that a gRPC server ends reaches the client as `UNAVAILABLE` without a word: the reason is what the server's
-own log says. `RESET` and `CLOSED` are HTTP/2's: a stream or connection ended, to a gRPC client `UNAVAILABLE` or
-`INTERNAL`; the reason is what Envoy counts it as. `OK` stands where there is nothing to refuse: what was sent changes
-nothing. Bounds are 64 MiB a message, 16 KiB of headers, 100 headers at an Envoy, 1,024 streams a connection there and
-4,096 at a gRPC server, and 10 s for a handshake or for headers to be complete.
+If a gRPC server aborts a handshake, the client gets `UNAVAILABLE` without a reason; the reason here is from the server's
+log. `RESET` and `CLOSED` are HTTP/2 events: the stream or the connection was ended, which gRPC clients see as
+`UNAVAILABLE` or `INTERNAL`; the reason is the Envoy counter that increased. `OK` means that there is nothing to refuse:
+what was sent has no effect. The bounds are 64 MiB per message, 16 KiB of headers, 100 headers at an Envoy, 1,024 streams
+per connection there and 4,096 at a gRPC server, and 10 s for a handshake or for the headers.
 
-| attack | way | refused by | status | reason |
+| attack | topology | refused by | status | reason |
 |---|---|---|---|---|
 """
 

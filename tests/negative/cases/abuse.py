@@ -89,11 +89,20 @@ def _cases() -> list[Case]:
     for way, unit in _ALSO_BARE:
         exhausted = "RESOURCE_EXHAUSTED"
         cases += [
-            Case("a prefix of 64 MiB and a byte", way, unit, exhausted, too_large, _says_it_is_large(unit)),
-            Case("what unpacks to 80 MiB", way, unit, exhausted, "Decompressed message larger", _grows(unit)),
+            Case("a length prefix of 64 MiB and a byte", way, unit, exhausted, too_large, _says_it_is_large(unit)),
+            Case(
+                "a message that decompresses to 80 MiB",
+                way,
+                unit,
+                exhausted,
+                "Decompressed message larger",
+                _grows(unit),
+            ),
         ]
     for way, unit in _DOORS[:2]:
-        cases.append(Case("64 MiB and a byte", way, unit, "RESOURCE_EXHAUSTED", too_large, _is_large(unit)))
+        cases.append(
+            Case("a message of 64 MiB and a byte", way, unit, "RESOURCE_EXHAUSTED", too_large, _is_large(unit))
+        )
     for way, unit in _ALSO_BARE:
         if "sidecar" in unit or "envoy" in unit:
             for attack, status, counter, attempt in (
@@ -108,7 +117,7 @@ def _cases() -> list[Case]:
             cases += [many, borne]
     for way, unit in (*_ALSO_BARE, ("proxyless", "control-plane")):
         status = "RESET" if unit.endswith("sidecar") else "CLOSED"
-        cases.append(Case("a byte at a time", way, unit, status, "given up", _dawdles(unit)))
+        cases.append(Case("one byte at a time", way, unit, status, "given up", _dawdles(unit)))
     return cases
 
 

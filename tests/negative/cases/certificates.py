@@ -25,20 +25,20 @@ _DOORS = (
 _HOMEPAGE = Identity("caller", "homepage")
 _SHOWN: dict[str, Callable[[Scene], Security | None]] = {
     "no certificate": lambda _: None,
-    "a certificate by another authority": lambda scene: scene.of_strangers(_HOMEPAGE),
-    "a certificate that has expired": lambda scene: scene.made_up("expired", _HOMEPAGE, lifetime_s=-1),
+    "a certificate of another authority": lambda scene: scene.of_strangers(_HOMEPAGE),
+    "an expired certificate": lambda scene: scene.made_up("expired", _HOMEPAGE, lifetime_s=-1),
 }
 # As an Envoy tells it the client, and as gRPC tells its own log and nobody else.
 _BY_ENVOY = {
     "no certificate": "CERTIFICATE_REQUIRED",
-    "a certificate by another authority": "ALERT_UNKNOWN_CA",
-    "a certificate that has expired": "CERTIFICATE_EXPIRED",
-    "a certificate of somebody else's": "CERTIFICATE_UNKNOWN",
+    "a certificate of another authority": "ALERT_UNKNOWN_CA",
+    "an expired certificate": "CERTIFICATE_EXPIRED",
+    "another unit's certificate": "CERTIFICATE_UNKNOWN",
 }
 _BY_GRPC = {
     "no certificate": "PEER_DID_NOT_RETURN_A_CERTIFICATE",
-    "a certificate by another authority": "CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate",
-    "a certificate that has expired": "CERTIFICATE_VERIFY_FAILED: certificate has expired",
+    "a certificate of another authority": "CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate",
+    "an expired certificate": "CERTIFICATE_VERIFY_FAILED: certificate has expired",
     "plaintext": "WRONG_VERSION_NUMBER",
 }
 
@@ -93,7 +93,7 @@ def _cases() -> list[Case]:
             cases.append(Case(attack, way, unit, "UNAVAILABLE", reasons[attack], attempt))
         reason = "connection closed" if unit == "central-envoy" else reasons["plaintext"]
         cases.append(Case("plaintext", way, unit, "UNAVAILABLE", reason, _says_it_in_plaintext(unit)))
-        attack, attempt = "a certificate of somebody else's", _is_somebody_else(unit)
+        attack, attempt = "another unit's certificate", _is_somebody_else(unit)
         if unit == "central-envoy":
             cases.append(Case(attack, way, unit, "UNAVAILABLE", _BY_ENVOY[attack], attempt))
         else:

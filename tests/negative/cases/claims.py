@@ -235,7 +235,7 @@ _NODE, _DENIED = r"may not be node", "PERMISSION_DENIED"
 
 CLAIMS = (
     Case(
-        "a sidecar that is another's, by its word",
+        "a sidecar that claims to be another one",
         "mesh",
         "control-plane",
         _DENIED,
@@ -243,7 +243,7 @@ CLAIMS = (
         _claims_node("homepage-sidecar", "search-sidecar", "search", "sidecar"),
     ),
     Case(
-        "a caller that routes in another's name",
+        "a proxyless client that claims to be another caller",
         "proxyless",
         "control-plane",
         _DENIED,
@@ -251,7 +251,7 @@ CLAIMS = (
         _claims_node("homepage", "search-proxyless-1", "search", "proxyless"),
     ),
     Case(
-        "a resolver that is a gateway, by its word",
+        "a resolver that claims to be a gateway",
         "gateway",
         "control-plane",
         _DENIED,
@@ -260,7 +260,7 @@ CLAIMS = (
     ),
     Case("another caller's use case", "gateway", "gateway-1", _DENIED, "SearchRanking", _asks_gateway(THEIRS, "")),
     Case(
-        "another caller's use case, in its name",
+        "another caller's use case, as that caller",
         "gateway",
         "gateway-1",
         _DENIED,
@@ -284,7 +284,7 @@ CLAIMS = (
         _names_tenant("central-envoy", b"ads"),
     ),
     Case(
-        "another caller's tenant, after none",
+        "another caller's tenant, as a second value",
         "gateway-header",
         "central-envoy",
         "INVALID_ARGUMENT",
@@ -292,7 +292,7 @@ CLAIMS = (
         _names_tenant("central-envoy", b"%", b"ads"),
     ),
     Case(
-        "another caller's tenant, in the body alone",
+        "another caller's tenant, in the body only",
         "gateway-header",
         MODEL,
         "INVALID_ARGUMENT",
@@ -308,7 +308,7 @@ CLAIMS = (
         _asks_resolver("homepage", THEIRS, ""),
     ),
     Case(
-        "another caller's use case, in its name",
+        "another caller's use case, as that caller",
         "mesh",
         "homepage-resolver",
         _DENIED,
@@ -324,7 +324,7 @@ CLAIMS = (
         _asks_resolver("search", OURS, ""),
     ),
     Case(
-        "a registration that is played again",
+        "a replayed registration",
         "mesh",
         "control-plane",
         _DENIED,

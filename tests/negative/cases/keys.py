@@ -16,19 +16,19 @@ SHAPES: dict[str, list[bytes]] = {
     "no key": [],
     "an empty key": [b""],
     "a padded key": [b" cw-ranker.v1 "],
-    "a key twice": [OUR_KEY, OUR_KEY],
-    "a key, then another's": [OUR_KEY, THEIR_KEY],
-    "another's key, then one's own": [THEIR_KEY, OUR_KEY],
+    "the key twice": [OUR_KEY, OUR_KEY],
+    "the key, then another caller's": [OUR_KEY, THEIR_KEY],
+    "another caller's key, then the own": [THEIR_KEY, OUR_KEY],
     "a key that is not ASCII": ["cw-ränker.v1".encode()],
     "a key that is not UTF-8": [b"cw-ranker.v1\xff\xfe"],
     "the control plane's cluster": [b"xds"],
-    "the cluster of copies": [b"copies"],
+    "the shadow copies' cluster": [b"copies"],
     "a wildcard": [b"*"],
 }
 # HTTP/2 itself forbids these, and whoever sends them loses the connection.
 MALFORMED: dict[str, list[Header]] = {
     "a key with a NUL": [(KEY_HEADER, OUR_KEY + b"\0")],
-    "a key with another header in it": [(KEY_HEADER, OUR_KEY + b"\r\nx-a: b")],
+    "a key that contains another header": [(KEY_HEADER, OUR_KEY + b"\r\nx-a: b")],
     "the header in upper case": [(b"X-Routing-Key", OUR_KEY)],
 }
 TOO_LARGE, NO_HTTP = "http2.header_list_size_too_large", "http2.rx_messaging_error"
@@ -63,7 +63,7 @@ def _cases() -> list[Case]:
         for attack, malformed in MALFORMED.items():
             no_http = counted_as(NO_HTTP, unit, _sends(unit, *malformed))
             cases.append(Case(attack, way, unit, "CLOSED", NO_HTTP, no_http))
-        for attack, key in (("another caller's key", THEIR_KEY), ("a key of nobody's", b"nobody.v7")):
+        for attack, key in (("another caller's key", THEIR_KEY), ("an unknown key", b"nobody.v7")):
             reason = rf"routing key '{key.decode()}': no such key for this caller"
             cases.append(Case(attack, way, unit, "UNAVAILABLE", reason, _sends(unit, (KEY_HEADER, key))))
     for attack, values in {**SHAPES, "another caller's key": [THEIR_KEY]}.items():
@@ -76,7 +76,9 @@ def _cases() -> list[Case]:
         sent = _sends(MODEL, (KEY_HEADER, key))
         cases.append(Case(attack, "proxyless", MODEL, "FAILED_PRECONDITION", "is not loaded at replica", sent))
     twice = _sends(MODEL, KEY, (KEY_HEADER, THEIR_KEY))
-    cases.append(Case("a key, then another's", "proxyless", MODEL, "INVALID_ARGUMENT", "send exactly one value", twice))
+    cases.append(
+        Case("the key, then another caller's", "proxyless", MODEL, "INVALID_ARGUMENT", "send exactly one value", twice)
+    )
     huge = _sends(MODEL, (KEY_HEADER, _HUGE))
     cases.append(Case("a key of 64 KiB", "proxyless", MODEL, "RESOURCE_EXHAUSTED", "bytes of headers", huge))
     return cases
