@@ -68,7 +68,7 @@ def _claims_node(unit: str, node: str, caller: str, role: str) -> Callable[[Scen
 
 def _claims_rules(scene: Scene) -> Answer:
     with open_blocking_channel(scene.units["control-plane"], scene.security("homepage-resolver")) as channel:
-        hello = rules_pb2.SubscribeRequest(node="gateway-1", with_endpoints=True)
+        hello = rules_pb2.SubscribeRequest(node="gateway-1", role="gateway", with_endpoints=True)
         return _answer(lambda: next(rules_pb2_grpc.RulesStub(channel).Subscribe(iter([hello]), timeout=_S)))
 
 
