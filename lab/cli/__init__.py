@@ -81,6 +81,12 @@ app = typer.Typer(
 )
 
 
+def _add(files: list[Path] | None) -> None:
+    """Adds plugins while options are parsed: a command is registered right after that, with what plugins add to it."""
+    restore_plugins(folder_of(_name_in(sys.argv)))
+    add_plugins(files or ())
+
+
 @app.callback()
 def _root(
     name: Annotated[str | None, typer.Option(help="Which lab; the same as a command's own --name.")] = None,
@@ -88,15 +94,15 @@ def _root(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
+            callback=_add,
             help="A Python file that adds a topology, fault, checker, …; on any command, may be repeated. "
             f"{PLUGINS} names such files, too.",
         ),
     ] = None,
 ) -> None:
+    del plugin
     if name is not None:
         os.environ["LAB_NAME"] = name
-    restore_plugins(folder_of(_name_in(sys.argv)))
-    add_plugins(plugin or ())
 
 
 def main() -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.bench.catalogue import BENCHES, ROUNDS, USUAL_ROUNDS, measure
-from lab.bench.harness.bench_faults import HARMS
-from lab.bench.harness.environment import setting
+from lab.bench.harness.bench import ROUNDS, TOPOLOGIES_OPTION
+from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import State, exit_status
-from lab.bench.suites import blast_radius
+from lab.bench.registry import BENCHES, measure
 from lab.checkout import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
@@ -22,8 +22,10 @@ from lab.runs.folder import folder_of_now, make
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from lab.bench.harness.bench import Bench
     from lab.bench.harness.result import BenchResult
     from lab.measure.compare import Interval
 
@@ -32,23 +34,29 @@ _MARKS = {
     State.FAILS: "[bold red]does not hold[/bold red]",
     State.UNKNOWN: "[bold yellow]unknown[/bold yellow]",
 }
+_YARDSTICK = "direct"  # in the lab of every bench, whichever topologies it compares
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(bench)
+    """Adds the command, with the questions and the options of every bench in its help."""
+
+    def command(**arguments: Any) -> None:
+        bench(**arguments)
+
+    fixed = [each for each in inspect.signature(bench, eval_str=True).parameters.values() if each.name != "options"]
+    command.__signature__ = inspect.Signature([*fixed, *_option_parameters()])  # type: ignore[attr-defined]
+    questions = "\n".join(f"{name}: {each.question}" for name, each in BENCHES.items())
+    app.command(name="bench", help=f"{inspect.getdoc(bench)}\n\n\b\n{questions}")(command)
 
 
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Any of {', '.join(BENCHES)}; all if left out.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Benches; all by default.")] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=3, help=f"Interleaved rounds of each; {ROUNDS}, or what suits it, if left out.")
+        int | None,
+        typer.Option(min=3, help=f"Interleaved rounds of each; {ROUNDS}, or the bench's own, by default."),
     ] = None,
-    topologies: Annotated[str, typer.Option(metavar="A,B", help=f"For {blast_radius.NAME}: these alone.")] = "",
-    faults: Annotated[
-        str, typer.Option(metavar="A,B", help=f"For {blast_radius.NAME}: these alone, of {', '.join(HARMS)}.")
-    ] = "",
     as_json: Json = False,
+    **options: str,
 ) -> None:
     """Measure claims about cost against their yardsticks, in a lab of its own.
 
@@ -56,27 +64,21 @@ def bench(
 
     Example: lab bench topologies decomposition --rounds 12
 
-    Whom does a fault reach? lab bench blast-radius --topologies gateway,mesh --faults gateways-killed,sidecar-killed
+    Which callers does a fault reach? lab bench blast-radius --topologies gateway,mesh --faults sidecar-killed
     """
-    chosen = names or list(BENCHES)
-    for name in chosen:
-        if name not in BENCHES:
-            raise InputError(f"bench {name!r} is not known; there are {', '.join(BENCHES)}")
-    only = {name: text.split(",") for name, text in (("topologies", topologies), ("faults", faults)) if text}
-    if only and chosen != [blast_radius.NAME]:
-        raise InputError(f"--{min(only)}: is for bench {blast_radius.NAME} alone; name that, or leave it out")
-    if strange := [name for name in only.get("faults", ()) if name not in HARMS]:
-        raise InputError(f"--faults: {strange[0]!r} is not known; there are {', '.join(HARMS)}")
-    if strange := [name for name in only.get("topologies", ()) if name not in TOPOLOGIES]:
-        raise InputError(f"--topologies: {strange[0]!r} is not known; there are {', '.join(TOPOLOGIES)}")
+    benches = [BENCHES[name] for name in names or BENCHES]
+    given = {keyword: text for keyword, text in options.items() if text}
+    values = {each.name: _values_for(each, given) for each in benches}
+    chosen = next(iter(values.values())).get(TOPOLOGIES_OPTION.keyword)
+    topologies = chosen or [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
     say = progress_for(as_json=as_json)
     results = []
     folder = folder_of_now(CHECKOUT / "runs" / "bench")
     make(folder)
-    with setting(say, only=only) as lab:
-        for name in chosen:
-            say(f"bench {name}")
-            result = measure(name, lab, rounds or USUAL_ROUNDS.get(name, ROUNDS))
+    with open_environment(say, topologies=list(dict.fromkeys((_YARDSTICK, *topologies)))) as environment:
+        for each in benches:
+            say(f"bench {each.name}")
+            result = measure(each, environment, rounds or each.rounds, **values[each.name])
             _keep(result, folder)
             results.append(result)
     if as_json:
@@ -86,6 +88,36 @@ def bench(
             _show(result)
         console.print(f"\n{folder}\nlab report {folder} shows them as a page", markup=False)
     raise typer.Exit(exit_status(results))
+
+
+def _option_parameters() -> Iterator[inspect.Parameter]:
+    """One parameter per option name; its help names the benches that have it."""
+    benches_with: dict[str, list[str]] = {}
+    by_keyword = {}
+    for each in BENCHES.values():
+        for option in each.options:
+            by_keyword[option.keyword] = option
+            benches_with.setdefault(option.keyword, []).append(each.name)
+    for keyword, option in by_keyword.items():
+        text = f"{option.help} For {', '.join(benches_with[keyword])}. Values: {', '.join(option.choices())}."
+        info = typer.Option(f"--{option.name}", metavar="A,B", help=text, rich_help_panel="Options of benches")
+        yield inspect.Parameter(keyword, inspect.Parameter.KEYWORD_ONLY, default="", annotation=Annotated[str, info])
+
+
+def _values_for(chosen: Bench, given: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    """The values of a bench's options.
+
+    Raises:
+        InputError: the bench has no such option, or a value is not allowed.
+    """
+    own = {option.keyword: option for option in chosen.options}
+    if strange := [keyword for keyword in given if keyword not in own]:
+        having = [each.name for each in BENCHES.values() if strange[0] in {option.keyword for option in each.options}]
+        raise InputError(
+            f"--{strange[0].replace('_', '-')}: bench {chosen.name} has no such option; only {', '.join(having)} "
+            f"{'has' if len(having) == 1 else 'have'} it"
+        )
+    return {keyword: own[keyword].parse(text) for keyword, text in given.items()}
 
 
 def _keep(result: BenchResult, folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lab.bench.harness.environment import setting
+from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import BenchResult, exit_status
 from lab.bench.harness.validation import validate
 from lab.bench.suites import capacity as bench
@@ -131,7 +131,9 @@ def _chosen(topologies: str) -> list[str]:
 
 def _read(path: Path) -> Costs:
     """From a bench's folder, or a file of its kind."""
-    files = [path / f"{name}.json" for name in (bench.NAME, bench.COSTS, "throughput")] if path.is_dir() else [path]
+    files = (
+        [path / f"{name}.json" for name in (bench.BENCH.name, bench.COSTS, "throughput")] if path.is_dir() else [path]
+    )
     file = next((each for each in files if each.exists()), None)
     if file is None:
         raise InputError(f"--from: {path} has no result of a bench capacity or throughput; leave it out to measure now")
@@ -144,7 +146,7 @@ def _read(path: Path) -> Costs:
 
 def _measured_now(say: Callable[[str], None], payload_bytes: int, rounds: int, topologies: Sequence[str]) -> Costs:
     started, began = datetime.now(UTC), time.monotonic()
-    with setting(say) as lab:
+    with open_environment(say) as lab:
         result = bench.measure_costs(lab, [payload_bytes], rounds, topologies)
         ran = Ran(
             started=started.isoformat(timespec="seconds"),
@@ -164,7 +166,7 @@ def _validate(say: Callable[[str], None], rounds: int, *, as_json: bool) -> None
     """Exits with the claims' status."""
     found = validate(say, rounds)
     result = BenchResult(
-        name="validation", unit="", arms={}, claims=found.claims(), notes=found.notes(), tables=[found.table()]
+        name="validation", unit="", samples={}, claims=found.claims(), notes=found.notes(), tables=[found.table()]
     )
     if as_json:
         document = result.to_document()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.bench.harness.environment import Setting
+from lab.bench.harness.environment import Environment
 from lab.bench.suites.capacity import measure_costs
 from lab.capacity.costs import costs_of
 from lab.capacity.fleet import fleet
@@ -12,7 +12,6 @@ from lab.capacity.quantity import Origin
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
 from lab.report.scales import linear
-from lab.runtime.state import LabState
 from lab.workshop.figures import Figure, show, table
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ def costs_now(lab: Lab, payload_bytes: int, topologies: Sequence[str]) -> Costs:
     Raises:
         UnitError: an answer was wrong or missing.
     """
-    setting = Setting(lab, LabState.of(lab.folder), lambda _: None)
-    result = measure_costs(setting, [payload_bytes], _ROUNDS, topologies, seconds=_SECONDS)
+    environment = Environment(lab, lambda _: None)
+    result = measure_costs(environment, [payload_bytes], _ROUNDS, topologies, seconds=_SECONDS)
     return costs_of(result.to_document(), "this notebook")
 
 

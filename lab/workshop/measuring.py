@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lab.bench.harness.environment import Setting
+from lab.bench.harness.environment import Environment
 from lab.bench.harness.interleaved import measure
-from lab.bench.harness.variant import CALLER, Arm, Cell
+from lab.bench.harness.variant import CALLER, LoadPoint, Variant
 from lab.bench.suites.decomposition import PARTS
 from lab.measure import compare
 from lab.report.bars import Bar, BarChart, BarGroup
@@ -48,11 +48,11 @@ def p50s(
     """
     state = LabState.of(lab.folder)
     rate, requests = next((pace for below, *pace in _PACES if payload_bytes < below), _MEGABYTES)
-    cell = Cell(payload_bytes, rate=rate, requests=int(requests))
+    point = LoadPoint(payload_bytes, rate=rate, requests=int(requests))
     identity = str(Identities(lab.folder).of(CALLER)) if state.security == MTLS else ""
-    arms = [Arm(each, each, state.plan.clients[CALLER], identity) for each in topologies]
-    seen = measure(Setting(lab, state, options.get("say", lambda _: None)), arms, [cell], rounds)
-    return {each: seen.p50_ms[each, cell] for each in topologies}
+    variants = [Variant(each, each, state.plan.clients[CALLER], identity) for each in topologies]
+    seen = measure(Environment(lab, options.get("say", lambda _: None)), variants, [point], rounds)
+    return {each: seen.p50_ms[each, point] for each in topologies}
 
 
 def middle(values: Sequence[float]) -> float:

@@ -11,10 +11,10 @@ import orjson
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, share_between
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient
-from lab.bench.harness.environment import Setting, cpu_seconds
-from lab.bench.harness.scale_out import CALLER, CLUSTER, INTERVALS_MS, REPLICAS, USE_CASE, Side, measure
+from lab.bench.harness.environment import Environment, cpu_seconds
+from lab.bench.harness.scale_out import CALLER, CLUSTER, INTERVALS_MS, REPLICAS, USE_CASE, ScalableCluster, measure
 from lab.bench.harness.stubs import constant_latency
-from lab.bench.harness.vip import L4, L7, Replicas, start_vip
+from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
 from lab.bench.suites.encodings import sized_payload, talk_payload
 from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
@@ -125,7 +125,7 @@ async def arrivals(lab: Lab, topology: str) -> tuple[float, list[float]]:
     Of three tries the one whose last item came neither soonest nor latest.
     """
     state = LabState.of(lab.folder)
-    replicas = Setting(lab, state, print).replicas(CLUSTER)
+    replicas = Environment(lab, print).replicas(CLUSTER)
     client = open_client(topology, CALLER, state.plan.clients[CALLER])
     try:
         with constant_latency(replicas, SERVICE_MS):
@@ -166,13 +166,14 @@ async def grow(lab: Lab, *, rounds: int = 1) -> dict[str, list[Round]]:
     Returns:
         way → its rounds.
     """
-    setting = Setting(lab, LabState.of(lab.folder), lambda _: None)
-    replicas = Replicas(lab.folder / "vip.json")
-    replicas.write(setting.replicas(CLUSTER))
+    environment = Environment(lab, lambda _: None)
+    replicas = ReplicasFile(lab.folder / "vip.json")
+    replicas.write(environment.replicas(CLUSTER))
     vips = {
-        way: start_vip(setting, f"vip-{way.lower()}", template, replicas) for way, template in (("L4", L4), ("L7", L7))
+        way: start_vip(environment, f"vip-{way.lower()}", template, replicas)
+        for way, template in (("L4", L4), ("L7", L7))
     }
-    return await measure([Side(setting, replicas, vips)], ["mesh"], rounds, lambda _: None)
+    return await measure([ScalableCluster(environment, replicas, vips)], ["mesh"], rounds, lambda _: None)
 
 
 def spread_picture(seen: Mapping[str, Sequence[Round]]) -> Figure:

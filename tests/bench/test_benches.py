@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.bench.catalogue import BENCHES
 from lab.bench.harness import h2load, topology_rounds
-from lab.bench.harness.environment import setting
+from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import BenchResult, Claim, ResultTable, State, exit_status
-from lab.bench.harness.variant import Cell
+from lab.bench.harness.variant import LoadPoint
+from lab.bench.registry import BENCHES, measure
 from lab.bench.suites import (
     balancing,
     blast_radius,
@@ -36,9 +36,9 @@ from lab.routing.document import RouteTable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
 
-ELSEWHERE = {streaming.NAME, balancing.NAME, blast_radius.NAME, resolver.NAME, capacity.NAME}
+ELSEWHERE = {each.BENCH.name for each in (streaming, balancing, blast_radius, resolver, capacity)}
 """Benches that have a file of tests of their own, with a run among them."""
 
 
@@ -72,7 +72,7 @@ def test_a_claim_that_rests_on_a_late_driver_is_unknown_be_its_figure_good_or_ba
 
 
 def _result(*claims: Claim, controls: list[Control] | None = None) -> BenchResult:
-    return BenchResult(name="x", unit="ms", arms={}, claims=claims, notes=[], controls=controls or [])
+    return BenchResult(name="x", unit="ms", samples={}, claims=claims, notes=[], controls=controls or [])
 
 
 def test_the_exit_status_tells_failed_from_unknown() -> None:
@@ -87,7 +87,7 @@ def test_the_exit_status_tells_failed_from_unknown() -> None:
 
 
 def test_a_result_keeps_every_round() -> None:
-    result = BenchResult(name="x", unit="ms", arms={"a": [1.0, 3.0, 2.0]}, claims=[], notes=["n = 3"])
+    result = BenchResult(name="x", unit="ms", samples={"a": [1.0, 3.0, 2.0]}, claims=[], notes=["n = 3"])
 
     document = json.loads(json.dumps(result.to_document()))
 
@@ -96,12 +96,12 @@ def test_a_result_keeps_every_round() -> None:
 
 
 def test_a_result_has_a_table_and_a_chart_even_if_its_bench_made_none() -> None:
-    of_one_unit = BenchResult(name="x", unit="ms", arms={"a": [1.0, 3.0, 2.0]}, claims=[], notes=[])
+    of_one_unit = BenchResult(name="x", unit="ms", samples={"a": [1.0, 3.0, 2.0]}, claims=[], notes=[])
     claim = Claim(text="c", figure=_figure(1.2), at_most=1.0)
-    mixed = BenchResult(name="x", unit="as named", arms={"a": [1.0]}, claims=[claim], notes=[])
+    mixed = BenchResult(name="x", unit="as named", samples={"a": [1.0]}, claims=[claim], notes=[])
 
     assert [["a", "2.000"]] == of_one_unit.shown_tables()[0].written()
-    assert ["arms", "claims"] == [each.shown_charts()[0].name for each in (of_one_unit, mixed)]
+    assert ["medians", "claims"] == [each.shown_charts()[0].name for each in (of_one_unit, mixed)]
 
 
 def test_a_table_with_a_cell_too_few_is_refused() -> None:
@@ -120,13 +120,14 @@ def test_the_routing_bench_measures_a_valid_table_at_its_worst_place() -> None:
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
-    """A setting in which every bench is short."""
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """An environment in which every bench is short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB_HOME", str(tmp_path_factory.mktemp("benches")))
         for module in (driver, gateway_throughput, throughput):
             patch.setattr(module, "SECONDS", 0.3)
-        patch.setattr(topology_rounds, "CELLS", (Cell(400, rate=100, requests=10), Cell(27_000, rate=100, requests=10)))
+        points = tuple(LoadPoint(payload, rate=100, requests=10) for payload in (400, 27_000))
+        patch.setattr(topology_rounds, "LOAD_POINTS", points)
         patch.setattr(known_delay, "DELAYS_MS", (10.0,))
         patch.setattr(driver, "BUSY_RPS", 500.0)
         patch.setattr(encodings, "SECONDS", 0.02)
@@ -135,22 +136,22 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
         patch.setattr(convergence, "PUBLISHES", 3)
         patch.setattr(large_table, "CHANGES", 3)
         patch.setattr(large_table, "USE_CASES", 100)
-        with setting(lambda _: None) as lab:
+        with open_environment(lambda _: None) as lab:
             yield lab
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # what aiohttp does is what is measured
 @pytest.mark.parametrize("name", [name for name in BENCHES if name not in ELSEWHERE])
-def test_a_bench_measures_each_arm_once_a_round(short: Setting, name: str) -> None:
-    result = BENCHES[name](short, 3)
+def test_a_bench_measures_each_variant_once_a_round(short: Environment, name: str) -> None:
+    result = measure(BENCHES[name], short, 3)
 
     assert name == result.name
-    assert {len(values) for values in result.arms.values()} == {3}
+    assert {len(values) for values in result.samples.values()} == {3}
     # That nobody followed the old rules after a publish went out would be a good result, too.
     # A change may concern nobody: then not a byte is sent to a sidecar on demand.
     # What a part adds may be less than the scatter of three short rounds.
-    least = {convergence.NAME: 0.0, on_demand.NAME: 0.0, decomposition.NAME: -1e9}.get(name, 1e-9)
-    assert all(value >= least for values in result.arms.values() for value in values)
-    assert result.claims or name == throughput.NAME
-    without = name == topologies.NAME and not h2load.H2Load.is_there()
+    least = {convergence.BENCH: 0.0, on_demand.BENCH: 0.0, decomposition.BENCH: -1e9}.get(BENCHES[name], 1e-9)
+    assert all(value >= least for values in result.samples.values() for value in values)
+    assert result.claims or name == throughput.BENCH.name
+    without = name == topologies.BENCH.name and not h2load.H2Load.is_there()
     assert without == (h2load.NOT_MEASURED in result.notes)

@@ -2,20 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from lab.bench.harness.bench_faults import HARMS
-from lab.bench.harness.environment import setting
+from lab.bench.harness.bench_faults import bench_faults
+from lab.bench.harness.environment import open_environment
 from lab.bench.suites import blast_radius
-from lab.errors import InputError
-from lab.lab import DEFAULT_SPEC
 from lab.report import read_runs, render
 from lab.runs import runs_in
 
 TOPOLOGIES = ["gateway", "mesh"]
 
 
-def test_a_part_is_on_the_path_of_those_who_pass_through_it() -> None:
-    on_path = {name: [each for each in TOPOLOGIES if harm.is_on_path(each)] for name, harm in HARMS.items()}
-    assert {
+def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
+    faults = bench_faults()
+    assert {name: [each for each in TOPOLOGIES if fault.is_in_path(each)] for name, fault in faults.items()} == {
         "gateway-killed": ["gateway"],
         "gateways-killed": ["gateway"],
         "central-envoy-killed": [],
@@ -25,18 +23,16 @@ def test_a_part_is_on_the_path_of_those_who_pass_through_it() -> None:
         "replica-killed": TOPOLOGIES,
         "replica-paused": TOPOLOGIES,
         "cluster-killed": TOPOLOGIES,
-    } == on_path
+    }
 
 
 @pytest.mark.timeout(240)
-def test_the_bench_shows_whom_a_death_reaches(monkeypatch, tmp_path) -> None:
+def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
-    only = {"topologies": TOPOLOGIES, "faults": ["gateways-killed", "sidecar-killed", "control-plane-killed"]}
+    faults = ["gateways-killed", "sidecar-killed", "control-plane-killed"]
     said: list[str] = []
-    with setting(said.append, DEFAULT_SPEC, only) as lab:
-        found = blast_radius.run(lab, 1)
-        with pytest.raises(InputError, match="--faults: 'flood' is not known"):
-            blast_radius.run(type(lab)(lab.lab, lab.state, lab.say, {"faults": ["flood"]}), 1)
+    with open_environment(said.append, topologies=TOPOLOGIES) as lab:
+        found = blast_radius.run(lab, 1, topologies=TOPOLOGIES, faults=faults)
 
     assert "round 1 of 1, fault 3 of 3: " in " ".join(said)
     (table,) = found.tables
@@ -60,7 +56,11 @@ def test_the_bench_shows_whom_a_death_reaches(monkeypatch, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "remedy"),
     [
-        (["topologies", "--faults", "sidecar-killed"], "is for bench blast-radius alone"),
+        (["topologies", "--faults", "sidecar-killed"], "--faults: bench topologies has no such option; only blast-rad"),
+        (
+            ["driver", "--topologies", "mesh"],
+            "--topologies: bench driver has no such option; only balancing, blast-radi",
+        ),
         (["blast-radius", "--faults", "flood"], "--faults: 'flood' is not known; there are gateway-killed"),
         (["blast-radius", "--topologies", "mesh,loop"], "--topologies: 'loop' is not known; there are direct"),
     ],

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.bench.harness.environment import setting
+from lab.bench.harness.environment import open_environment
 from lab.bench.suites import resolver
 from lab.bench.suites.resolver import (
     AGAIN,
-    ARMS,
-    BUSY_ARMS,
+    BUSY_VARIANTS,
     BY_USER,
     LEASED,
     ONCE,
     SHARED_UNLEASED,
     UNLEASED,
+    VARIANTS,
     Round,
     result,
 )
@@ -27,18 +27,18 @@ ROUNDS = 10
 ASKED = (0.5,) * 100
 QUICK = Round(p50=2.0, questions=(), requests=100)
 SLOW = Round(p50=3.0, questions=ASKED, requests=100)
-GOOD = dict.fromkeys(ARMS, SLOW) | {ONCE: QUICK, LEASED: Round(p50=2.1, questions=(0.5,), requests=100)}
-GOOD_CPU = dict.fromkeys(BUSY_ARMS, 400.0) | {LEASED: 10.0}
+GOOD = dict.fromkeys(VARIANTS, SLOW) | {ONCE: QUICK, LEASED: Round(p50=2.1, questions=(0.5,), requests=100)}
+GOOD_CPU = dict.fromkeys(BUSY_VARIANTS, 400.0) | {LEASED: 10.0}
 
 
-def found(arm: str = "", *, cpu: float | None = None, **change: Any) -> BenchResult:
-    seen = {each: [replace(taken, **change) if each == arm else taken] * ROUNDS for each, taken in GOOD.items()}
-    spent = {each: [ms if each != arm or cpu is None else cpu] * ROUNDS for each, ms in GOOD_CPU.items()}
+def found(variant: str = "", *, cpu: float | None = None, **change: Any) -> BenchResult:
+    seen = {each: [replace(taken, **change) if each == variant else taken] * ROUNDS for each, taken in GOOD.items()}
+    spent = {each: [ms if each != variant or cpu is None else cpu] * ROUNDS for each, ms in GOOD_CPU.items()}
     return result(seen, spent)
 
 
-def broken(arm: str, **change: Any) -> list[str]:
-    return [claim.text for claim in found(arm, **change).claims if not claim.holds]
+def broken(variant: str, **change: Any) -> list[str]:
+    return [claim.text for claim in found(variant, **change).claims if not claim.holds]
 
 
 def test_what_keeps_all_bounds_is_told_with_its_figures() -> None:
@@ -51,7 +51,7 @@ def test_what_keeps_all_bounds_is_told_with_its_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arm", "change", "claims"),
+    ("variant", "change", "claims"),
     [
         (LEASED, {"p50": 2.9}, ["what leased calls add"]),
         (LEASED, {"cpu": 300.0}, ["processor time"]),
@@ -62,8 +62,8 @@ def test_what_keeps_all_bounds_is_told_with_its_figures() -> None:
         (UNLEASED, {"cpu": 0.0}, ["processor time"]),
     ],
 )
-def test_each_claim_can_fail(arm: str, change: dict[str, Any], claims: list[str]) -> None:
-    texts = broken(arm, **change)
+def test_each_claim_can_fail(variant: str, change: dict[str, Any], claims: list[str]) -> None:
+    texts = broken(variant, **change)
     assert [text[: len(start)] for text, start in zip(texts, claims, strict=True)] == claims
 
 
@@ -79,7 +79,7 @@ def test_the_bench_asks_as_often_as_its_arms_say(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setattr(resolver, "REQUESTS", 5)
     monkeypatch.setattr(resolver, "BUSY_REQUESTS", 10)
-    with setting(lambda _: None) as lab:
+    with open_environment(lambda _: None) as lab:
         measured = resolver.run(lab, 3)
 
     [table] = measured.tables
@@ -87,4 +87,4 @@ def test_the_bench_asks_as_often_as_its_arms_say(monkeypatch, tmp_path) -> None:
     assert not_asked[UNLEASED] == not_asked[AGAIN] == not_asked[SHARED_UNLEASED] == not_asked[BY_USER] == 0
     assert not_asked[ONCE] == 100
     assert not_asked[LEASED] > 50  # on a very slow machine leases may have ended meanwhile
-    assert {len(values) for values in measured.arms.values()} == {3}
+    assert {len(values) for values in measured.samples.values()} == {3}

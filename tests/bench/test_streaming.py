@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.bench.harness.environment import setting
+from lab.bench.harness.environment import open_environment
+from lab.bench.harness.variant import Variant
 from lab.bench.suites import streaming
 from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS, Times, measure, result
 from lab.client import DirectTarget, Endpoints
@@ -87,8 +88,8 @@ async def serving(servicer: ranking_pb2_grpc.RankingServicer) -> AsyncIterator[s
         await server.stop(0)
 
 
-def way_to(address: str) -> tuple[str, Endpoints]:
-    return "direct", Endpoints(direct={"UpNext": DirectTarget("up-next", "v1", (address,))})
+def path_to(address: str, name: str = "direct") -> Variant:
+    return Variant(name, "direct", Endpoints(direct={"UpNext": DirectTarget("up-next", "v1", (address,))}))
 
 
 def broken(found: BenchResult) -> list[str]:
@@ -110,15 +111,13 @@ def of(times: Times) -> BenchResult:
         (lambda prompt: {"last": 1.2 * prompt.unary}, "last item"),  # slow on each item
     ],
 )
-def test_a_way_that_holds_items_back_fails_the_claim_that_says_it_does_not(
-    change: Callable[[Times], dict[str, float]], claim: str
-) -> None:
+def test_a_path_that_holds_items_back_fails_its_claim(change: Callable[[Times], dict[str, float]], claim: str) -> None:
     [text] = broken(of(replace(PROMPT, **change(PROMPT))))
     assert text.startswith(claim)
     assert "mesh" in text
 
 
-def test_a_way_that_is_slow_on_everything_alike_holds_nothing_back() -> None:
+def test_a_path_that_is_slow_on_everything_holds_nothing_back() -> None:
     slow = Times(*(getattr(PROMPT, name) + 3 for name in ("unary", "first", "last")), gap=ITEM_MS)
     assert broken(of(slow)) == []
 
@@ -144,12 +143,13 @@ async def test_a_proxy_that_buffers_is_seen(monkeypatch, at_once: int) -> None:
         model = await stack.enter_async_context(serving(Model(item_ms=LONG_ITEM_MS)))
         upstream = ranking_pb2_grpc.RankingStub(await stack.enter_async_context(open_channel(model)))
         proxy = await stack.enter_async_context(serving(Buffering(upstream, at_once)))
-        arms = {"direct": way_to(model), "buffering": way_to(proxy), "direct, again": way_to(model)}
-        seen = await measure(arms, 3, lambda _: None)
+        variants = [path_to(model), path_to(proxy, "buffering"), path_to(model, "direct, again")]
+        seen = await measure(variants, 3, lambda _: None)
 
     claims = {claim.text: claim for claim in result(seen, twice="direct").claims}
     late = {
-        way: claims[f"first item / (one item's time + what the way costs), {way}"] for way in ("direct", "buffering")
+        path: claims[f"first item / (one item's time + the path's overhead), {path}"]
+        for path in ("direct", "buffering")
     }
     assert not late["buffering"].holds
     assert late["direct"].figure.estimate < late["buffering"].figure.estimate / 1.5
@@ -158,7 +158,7 @@ async def test_a_proxy_that_buffers_is_seen(monkeypatch, at_once: int) -> None:
 async def test_a_stream_that_lacks_an_item_measures_nothing() -> None:
     async with serving(Model(items=ITEMS - 1)) as address:
         with pytest.raises(UnitError, match="the stream's 9 items are not the 10"):
-            await measure({"direct": way_to(address)}, 3, lambda _: None)
+            await measure([path_to(address)], 3, lambda _: None)
 
 
 @pytest.mark.timeout(120)
@@ -166,11 +166,11 @@ def test_the_bench_goes_through_every_topology_of_the_lab(monkeypatch, tmp_path)
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     # One a round would be what the other workers of the suite make of it.
     monkeypatch.setattr(streaming, "PAIRS", 3)
-    with setting(lambda _: None) as lab:
+    with open_environment(lambda _: None) as lab:
         found = streaming.run(lab, 3)
-        topologies = lab.state.topologies
-    ways = [text.rpartition(", ")[2] for claim in found.claims if (text := claim.text).startswith("first item")]
-    assert list(topologies) == ways
+        topologies = lab.topologies
+    paths = [text.rpartition(", ")[2] for claim in found.claims if (text := claim.text).startswith("first item")]
+    assert paths == list(topologies)
     kinds = ("unary answer", "first item", "last item")
     for topology in topologies:
         unary, first, last = (found.medians()[f"{topology}, {kind}"] for kind in kinds)

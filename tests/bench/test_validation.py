@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab.bench.harness.costs import Busy
+from lab.bench.harness.costs import CostRounds
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.validation import BOUNDS, TOPOLOGIES, UTILISATIONS, Effort, Point, Validation, validate
 from lab.bench.suites import capacity
@@ -63,12 +63,12 @@ def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None
         for name in TOPOLOGIES
     ]
     alone = {name: Alone(np.array([0.02]), 0.001) for name in TOPOLOGIES}
-    costs = Busy(Path(), ["caller", "resolver", "sidecar", "gateway"])
+    costs = CostRounds(Path(), ["caller", "resolver", "sidecar", "gateway"])
     for name in TOPOLOGIES:
         costs.rps[name, 30_000] = [500.0] * 3
         costs.cpu_s |= {(name, 30_000, part): [0.5] * 3 for part in costs.parts}
     of_costs = BenchResult(
-        name="", unit="rps", arms={}, claims=[], notes=["n"], tables=[costs.table()], charts=[costs.chart(30_000)]
+        name="", unit="rps", samples={}, claims=[], notes=["n"], tables=[costs.table()], charts=[costs.chart(30_000)]
     )
     demand = Demand(rps=1e6, payload_bytes=30_000, callers=30, clusters=2_000, slots=4, service_s=0.02)
     read = costs_of(of_costs.to_document(), "here")
@@ -77,9 +77,9 @@ def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None
     found = capacity.result(of_costs, Validation(alone, points, Path(), 3), computed)
 
     assert [True] * 4 == [claim.holds for claim in found.claims]
-    assert {3} == {len(values) for values in found.arms.values()}
+    assert {3} == {len(values) for values in found.samples.values()}
     titles = [each.title for each in found.shown_tables()]
-    assert ["latency foretold and measured, ms", TITLE, "assumed; each is an option"] == titles[:3]
+    assert ["latency predicted and measured, ms", TITLE, "assumed; each is an option"] == titles[:3]
     assert all(to_svg(chart, "") for chart in found.shown_charts())
     assert [["gateway", "30,000", *["0.500"] * 4, "2.000"]] == found.tables[1].written()[:1]
 

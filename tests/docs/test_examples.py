@@ -154,6 +154,23 @@ def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: 
     assert {"running"} == {unit.state for unit in lab.status().units}
 
 
+def test_a_bench_of_ones_own_runs_with_its_own_option(
+    run_lab: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    bench = ("bench", "--plugin", str(EXAMPLES / "new_connection.py"), "new-connection")
+
+    shown, refused = run_lab(None, *bench, "--help"), run_lab(None, *bench, "--payloads", "1GB")
+    ran = run_lab(None, *bench, "--payloads", "400B,27KB", "--rounds", "3", "--json")
+
+    assert "What does a new connection for every request cost?" in shown.stdout
+    assert "--payloads: '1GB' is not known; there are 400B, 27KB" in refused.stderr
+    (result,) = json.loads(ran.stdout)["benches"]
+    assert result["name"] == "new-connection"
+    assert {name: len(values) for name, values in result["rounds"].items()} == {
+        f"{kind}, {size}": 3 for size in ("400B", "27KB") for kind in ("reused", "new")
+    }
+
+
 async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
     whole_lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ def test_what_a_bench_found_is_kept_as_pages_quote_it() -> None:
     result = BenchResult(
         name="encodings",
         unit="as named",
-        arms={"REST": [3.25], "gRPC": [1.0]},
+        samples={"REST": [3.25], "gRPC": [1.0]},
         claims=[Claim(text="REST / gRPC, bytes, talk", figure=figure, at_least=1.0, doubts=("the driver was late",))],
         notes=[],
         tables=[ResultTable(title="bytes", columns=("arm", "sent"), rows=[("REST", 68.0)], numbers=("sent",))],

@@ -30,7 +30,7 @@ FIGURE = Interval(estimate=1.4, low=1.1, high=float("inf"), confidence=0.95, rou
 RESULT = BenchResult(
     name="cost",
     unit="ms",
-    arms={"direct": [1.0, 2.0, 3.0], "<mesh>": [2.0, 3.0, 4.0]},
+    samples={"direct": [1.0, 2.0, 3.0], "<mesh>": [2.0, 3.0, 4.0]},
     claims=[
         Claim(text="adds little", figure=FIGURE, at_most=1.5),
         Claim(text="adds nothing", figure=FIGURE, at_most=1.0),

@@ -118,7 +118,7 @@ def test_a_heat_map_with_a_tile_too_few_or_beyond_all_is_refused() -> None:
 
 
 def test_the_page_of_a_bench_shows_each_figure_once(tmp_path: Path) -> None:
-    found = result(RADII, callers_of_cluster=2, notes=["n = 2 rounds"])
+    found = replace(result(RADII, callers_of_cluster=2, notes=["n = 2 rounds"]), name="blast-radius")
     (tmp_path / "blast-radius.json").write_text(json.dumps(found.to_document()))
 
     html = render([], read_benches(tmp_path))

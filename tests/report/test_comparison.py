@@ -110,7 +110,7 @@ def _write_bench(folder: Path, name: str, arms: dict[str, Sequence[float]], cpus
     figure = Interval(estimate=arms["mesh"][0], low=0.0, high=9.0, confidence=0.95, rounds=7)
     ran = Ran(started="2026-01-02T03:04:05+00:00", took_s=6.0, rounds=7, machine={"cpus": cpus})
     claims = [Claim(text="adds little", figure=figure, at_most=1.5)]
-    result = BenchResult(name=name, unit="ms", arms=arms, claims=claims, notes=[], ran=ran)
+    result = BenchResult(name=name, unit="ms", samples=arms, claims=claims, notes=[], ran=ran)
     (folder / f"{name}.json").write_text(json.dumps(result.to_document()))
     return folder
 

@@ -38,7 +38,7 @@ def make_bench(tmp_path: Path) -> Callable[..., ReportedBench]:
         for (way, cell), ms in added.items():
             arms[f"{way}, {cell}"] = [each + ms for each in arms[f"direct, {cell}"]]
         (tmp_path / "bench").mkdir()
-        result = BenchResult(name="topologies", unit="ms (p50)", arms=arms, claims=[], notes=[], **more)
+        result = BenchResult(name="topologies", unit="ms (p50)", samples=arms, claims=[], notes=[], **more)
         (tmp_path / "bench" / "topologies.json").write_text(json.dumps(result.to_document()))
         return read_benches(tmp_path / "bench")[0]
 

@@ -1,4 +1,4 @@
-"""How evenly requests were spread over replicas, before one was added and after. Pure."""
+"""How evenly requests are spread over replicas, before a replica is added and after. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BEFORE_S, AFTER_S, SETTLED_S = 0.8, 2.4, 1.2
-"""How long requests are counted before a replica is added and after; those of its share, once that has settled."""
+"""Requests count for so long before a replica is added, until so long after, and from when its share has settled."""
 
 _NOTHING = "no request was answered while replicas were counted, so nothing was measured: is this machine too busy?"
 
@@ -22,8 +22,8 @@ class Answered:
     """One request.
 
     Attributes:
-        at_s: when it was sent, seconds from when the replica was added; negative before.
-        replica: who answered; empty if it failed.
+        at_s: when it was sent, seconds since the replica was added; negative before.
+        replica: that answered; empty if the request failed.
     """
 
     at_s: float
@@ -32,16 +32,16 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What came back on one way in one round.
+    """The answers by one path in one round.
 
     Attributes:
         answers: in the order of sending.
-        began_s: from when requests count that were sent before the replica was added; negative.
+        began_s: start of the time that counts before the replica was added; negative.
         old: the replicas that were there before.
         new: the one that was added.
 
     Raises:
-        UnitError: by what counts answers, if there are none in its time.
+        UnitError: by a property that counts answers, if there were none.
     """
 
     answers: Sequence[Answered]
@@ -56,12 +56,12 @@ class Round:
 
     @property
     def spread_after(self) -> float:
-        """The same with the new replica, once it has had time to get its share."""
+        """The same with the new replica, once its share has settled."""
         return _spread(self._settled, [*self.old, self.new])
 
     @property
     def share(self) -> float:
-        """Requests that the new replica gets, over an even share: 1 is even, 0 none."""
+        """Requests of the new replica over an even share: 1 is even, 0 none."""
         answered = [each.replica for each in self._settled if each.replica]
         if not answered:
             raise UnitError(_NOTHING)
@@ -83,9 +83,9 @@ class Round:
 
 
 def share_between(rounds: Sequence[Round], start_s: float, end_s: float) -> float:
-    """Share of the answers, of all rounds together, that came from the new replica, of requests sent between two times.
+    """Returns the new replica's share of the answers to requests sent between two times, over all rounds together.
 
-    Times count as in :class:`Answered`. No answers have a share of 0.
+    Times count as in :class:`Answered`. The share is 0 if nothing was answered.
     """
     by_new = [
         each.replica == taken.new

@@ -1,82 +1,106 @@
-"""What the bench ``blast-radius`` does to a lab, and how it is undone: the only place that knows."""
+"""The faults of the bench ``blast-radius``: which units each hits, and which topologies have these in their path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from lab.roles import CONTROL_PLANE
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from lab.faults import Fault
     from lab.lab import Lab
     from lab.plan import Plan
 
 CALLER, CLUSTER = "homepage", "ml-cluster-1"
-"""Whose sidecar and resolver, and whose replicas, are harmed."""
+"""The caller whose sidecar and resolver are hit, and the cluster whose replicas are."""
 
-_GATEWAYS = frozenset({"gateway", "gateway-passthrough"})
-_MESHES = frozenset({"mesh", "mesh-unleased"})
-_RESOLVED = frozenset({"gateway-header", "mesh", "mesh-unleased", "proxyless"})
+
+class Reach(StrEnum):
+    """Which callers a fault must reach where requests pass through its victims."""
+
+    EVERY_CALLER = "every caller"
+    ONE_CALLER = "one caller"
+    NOT_CLAIMED = "not claimed"
 
 
 @dataclass(frozen=True, slots=True)
-class Harm:
+class BenchFault:
     """One fault of the bench.
 
     Attributes:
         name: as the command line has it.
         text: as tables have it.
-        victims: from the plan of a lab, the units; none if it has no such units.
-        path: topologies on whose way from caller to model the victims stand; None for all.
+        role: of the units that it hits.
+        victims: returns the names of these units; none if the lab has no such units.
+        reach: which callers it must reach.
         kind: of fault, see :mod:`lab.faults.kinds`.
-        target: what it is aimed at; the victim if left out, of which there is one then.
+        target: of the fault; the victim if left out, of which there is one then.
     """
 
     name: str
     text: str
+    role: str
     victims: Callable[[Plan], list[str]]
-    path: frozenset[str] | None
+    reach: Reach = Reach.NOT_CLAIMED
     kind: str = "kill"
     target: str = ""
 
-    def is_on_path(self, topology: str) -> bool:
+    def is_in_path(self, topology: str) -> bool:
         """Whether requests of a topology pass through the victims, or ask them."""
-        return self.path is None or topology in self.path
+        return self.role in (*TOPOLOGIES[topology].asks, *TOPOLOGIES[topology].path)
+
+    def carries_payload(self, topology: str) -> bool:
+        """Whether requests of a topology pass through the victims."""
+        return self.role in TOPOLOGIES[topology].between
 
     def inject(self, lab: Lab, victims: list[str]) -> Fault:
-        """Does it."""
+        """Injects the fault."""
         return lab.faults.inject(self.kind, self.target or victims[0])
 
 
-def _with_role(role: str, most: int | None = None) -> Callable[[Plan], list[str]]:
-    return lambda plan: [unit.name for unit in plan.with_role(role)][:most]
+def bench_faults() -> dict[str, BenchFault]:
+    """All faults by name, in the order of tables. A role that no fault knows gets one that kills a unit of it."""
+    known = {fault.role for fault in _FAULTS}
+    roles = dict.fromkeys(role for topology in TOPOLOGIES.values() for role in topology.roles if role not in known)
+    others = [BenchFault(f"{role}-killed", f"one {role} killed", role, _one(role)) for role in roles]
+    return {fault.name: fault for fault in (*_FAULTS, *others)}
 
 
-def _beside_caller(role: str) -> Callable[[Plan], list[str]]:
-    return lambda plan: [unit.name for unit in plan.with_role(role) if unit.pod == CALLER]
+def _one(role: str) -> Callable[[Plan], list[str]]:
+    """The unit beside :data:`CALLER` if there is one, else the first."""
+
+    def victims(plan: Plan) -> list[str]:
+        units = sorted(plan.with_role(role), key=lambda unit: unit.pod != CALLER)
+        return [unit.name for unit in units[:1]]
+
+    return victims
+
+
+def _all(role: str) -> Callable[[Plan], list[str]]:
+    return lambda plan: [unit.name for unit in plan.with_role(role)]
 
 
 def _replicas(most: int | None = None) -> Callable[[Plan], list[str]]:
     return lambda plan: [unit.name for unit in plan.with_role("model") if unit.cluster == CLUSTER][:most]
 
 
-HARMS: Mapping[str, Harm] = {
-    harm.name: harm
-    for harm in (
-        Harm("gateway-killed", "one gateway killed", _with_role("gateway", 1), _GATEWAYS),
-        Harm("gateways-killed", "all gateways killed", _with_role("gateway"), _GATEWAYS, target="gateway"),
-        Harm(
-            "central-envoy-killed", "central Envoy killed", _with_role("central-envoy"), frozenset({"gateway-header"})
-        ),
-        Harm("sidecar-killed", "one sidecar killed", _beside_caller("sidecar"), _MESHES),
-        Harm("resolver-killed", "one resolver killed", _beside_caller("resolver"), _RESOLVED),
-        Harm("control-plane-killed", "control plane killed", lambda _: [CONTROL_PLANE], frozenset()),
-        Harm("replica-killed", "one replica killed", _replicas(1), None),
-        Harm("replica-paused", "one replica paused", _replicas(1), None, "pause"),
-        Harm("cluster-killed", "one cluster killed", _replicas(), None, target=CLUSTER),
-    )
-}
-"""All by name, in the order of tables."""
+_FAULTS = (
+    BenchFault("gateway-killed", "one gateway killed", "gateway", _one("gateway")),
+    BenchFault(
+        "gateways-killed", "all gateways killed", "gateway", _all("gateway"), Reach.EVERY_CALLER, target="gateway"
+    ),
+    BenchFault(
+        "central-envoy-killed", "central Envoy killed", "central-envoy", _one("central-envoy"), Reach.EVERY_CALLER
+    ),
+    BenchFault("sidecar-killed", "one sidecar killed", "sidecar", _one("sidecar"), Reach.ONE_CALLER),
+    BenchFault("resolver-killed", "one resolver killed", "resolver", _one("resolver")),
+    BenchFault("control-plane-killed", "control plane killed", CONTROL_PLANE, lambda _: [CONTROL_PLANE]),
+    BenchFault("replica-killed", "one replica killed", "model", _replicas(1)),
+    BenchFault("replica-paused", "one replica paused", "model", _replicas(1), kind="pause"),
+    BenchFault("cluster-killed", "one cluster killed", "model", _replicas(), target=CLUSTER),
+)

@@ -1,4 +1,4 @@
-"""Charts that any bench can have, from its arms and claims alone."""
+"""Charts of any bench, from its samples and claims alone."""
 
 from __future__ import annotations
 
@@ -19,51 +19,48 @@ if TYPE_CHECKING:
     from lab.measure.findings import Claim
     from lab.report.scales import Scale
 
-_MOST = 2.5  # times the greatest estimate: an interval that reaches further ends in an arrow
+_MOST = 2.5  # times the greatest estimate; an interval that reaches further ends in an arrow
 
 _CLAIMS = {State.HOLDS: "run-1", State.FAILS: "run-2", State.UNKNOWN: "run-7"}
 
 MIXED = "as named"
-"""The unit of arms that have not all the same."""
-
-
-def chart_of_arms(name: str, unit: str, arms: Mapping[str, Sequence[float]], claims: Sequence[Claim]) -> BarChart:
-    """The medians of all arms; where these have no unit in common, the claims against their bounds."""
-    return chart_of_claims(name, claims) if unit == MIXED else chart_of_medians(name, unit, arms)
+"""The unit of samples that differ in unit."""
 
 
 def chart_of_medians(
-    name: str,
+    title: str,
     unit: str,
-    arms: Mapping[str, Sequence[float]],
+    samples: Mapping[str, Sequence[float]],
     *,
     styles: Mapping[str, str] | None = None,
     bounds: Sequence[Bound] = (),
+    name: str = "medians",
 ) -> BarChart:
-    """A bar an arm: its median over the rounds, and the interval of that.
+    """Returns one bar per variant: the median over the rounds with its interval.
 
     Args:
-        name: of the bench.
-        unit: of the arms.
-        arms: arm → one measurement a round.
-        styles: arm → style; one after the other if left out.
-        bounds: values that the arms are to be held against.
+        title: says what can be seen.
+        unit: of the samples.
+        samples: variant → one measurement a round.
+        styles: variant → style; by default one after the other.
+        bounds: values to compare the medians with.
+        name: of its files.
     """
-    figures = {arm: median(values, seed=0) for arm, values in arms.items()}
+    figures = {variant: median(values, seed=0) for variant, values in samples.items()}
     bars = [
-        Bar(arm, styles[arm] if styles else style_of(number), figure.estimate, figure.low, figure.high)
-        for number, (arm, figure) in enumerate(figures.items(), 1)
+        Bar(variant, styles[variant] if styles else style_of(number), figure.estimate, figure.low, figure.high)
+        for number, (variant, figure) in enumerate(figures.items(), 1)
     ]
     wanted = [*(figure.estimate for figure in figures.values()), *(bound.value for bound in bounds)]
     lowest = min((figure.low for figure in figures.values() if math.isfinite(figure.low)), default=0.0)
     rounds = max((figure.rounds for figure in figures.values()), default=0)
     return BarChart(
-        f"{name}: median of each arm",
+        title,
         linear(unit, _far_enough(wanted, [figure.high for figure in figures.values()]), low=lowest),
         [BarGroup("", bars)],
         bounds=bounds,
-        name="arms",
-        note=f"Medians over n = {rounds} rounds, with 95 % intervals; one with an arrow goes on.",
+        name=name,
+        note=f"Medians over n = {rounds} rounds, with 95 % intervals; an arrow marks one that is cut off.",
     )
 
 
@@ -77,12 +74,12 @@ def chart_of_lines(
     name: str,
     note: str,
 ) -> Chart:
-    """A line each, through estimates with their intervals; over a logarithmic axis, so only what is above 0 is seen.
+    """Returns one line per label, with intervals. The y axis is logarithmic, so it shows only what is above 0.
 
     Args:
         title: says what can be seen.
         x: axis of the first number of each point.
-        y_title: what the figures are, with their unit.
+        y_title: title of the y axis, with the unit.
         lines: label → points.
         styles: label → style.
         name: of its files.
@@ -106,7 +103,7 @@ def chart_of_lines(
 
 
 def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
-    """A bar a bound: the figure as a multiple of it."""
+    """Returns one bar per bound of a claim: the figure as a multiple of the bound."""
     bars = []
     for claim in claims:
         for sign, bound in (("≥", claim.at_least), ("≤", claim.at_most)):
@@ -130,11 +127,11 @@ def chart_of_claims(name: str, claims: Sequence[Claim]) -> BarChart:
         [BarGroup("", bars)],
         bounds=[Bound("bound", 1.0)],
         name="claims",
-        note=f"n = {rounds} rounds, 95 % intervals, arrows go on. Blue: holds; orange: does not; grey: unknown.",
+        note=f"n = {rounds} rounds, 95 % intervals. Blue: holds; orange: does not; grey: unknown.",
     )
 
 
 def _far_enough(wanted: Sequence[float], ends: Sequence[float]) -> float:
-    """Where an axis may end: with everything that is wanted, but not with an interval that would dwarf it."""
+    """Where an axis ends: beyond all that must be seen, but not at an interval's end that would dwarf it."""
     most = max((value for value in wanted if math.isfinite(value)), default=0.0)
     return max([most, *(min(end, _MOST * most) for end in ends)])

@@ -1,6 +1,6 @@
-"""A closed loop: so many requests are always in flight, and the next is sent when one is answered.
+"""A closed loop: a fixed number of requests is in flight, and each answer triggers the next request.
 
-It finds what a way can carry, and says nothing of latency: see :mod:`lab.load.open_loop` for why.
+It measures capacity. It says nothing of latency; :mod:`lab.load.open_loop` explains why.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 async def keep_busy(plan: LoadPlan, client: LoadClient, spool: SpoolWriter, *, in_flight: int) -> float:
-    """Sends for as long as the plan's arrivals last; every request leaves a record, due when it was sent.
+    """Sends for as long as the plan's arrivals last. Every request leaves a record that is due when it was sent.
 
     Args:
-        plan: who asks for what, and for how long.
+        plan: which caller asks for which use cases, and for how long.
         client: ready and warm.
-        spool: takes the records.
-        in_flight: how many requests at once.
+        spool: receives the records.
+        in_flight: requests at once.
 
     Returns:
-        Seconds from the first sending to the last answer.
+        Seconds from the first request to the last answer.
 
     Raises:
         OSError: the spool could not be written.

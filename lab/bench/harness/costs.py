@@ -1,4 +1,4 @@
-"""What a request costs each part of a topology in processor time, kept busy in a closed loop."""
+"""Measures what a request costs each part of a topology in processor time, in a closed loop."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.bench.harness.driver_client import driver
+from lab.bench.harness.driver_client import start_driver
 from lab.bench.harness.environment import cpu_seconds
 from lab.bench.harness.result import ResultTable
 from lab.bench.harness.variant import CALLER, CLUSTER
-from lab.capacity import costs as kept
+from lab.capacity import costs as table_format
 from lab.history import write_parquet
 from lab.measure.compare import interleave
 from lab.report.bars import Bar, BarChart, BarGroup
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.bench.harness.driver_client import Driver
-    from lab.bench.harness.environment import Setting
-    from lab.bench.harness.variant import Arm
+    from lab.bench.harness.environment import Environment
+    from lab.bench.harness.variant import Variant
     from lab.history import Record
 
 IN_FLIGHT = 16
 _PARTS = {"model": "models", "control-plane": "control plane"}
-"""Role → its part, where that is not the role itself."""
+"""Role → its part, where that has another name."""
 
 
 @dataclass(slots=True)
-class Busy:
-    """What was measured.
+class CostRounds:
+    """The measurements.
 
     Attributes:
-        folder: where the history is.
-        parts: in the order in which they are shown.
-        rps: by arm and payload, one value a round.
-        cpu_s: by arm, payload and part, CPU seconds per 1,000 requests, likewise.
+        folder: holds the history.
+        parts: in the order of tables.
+        rps: by variant and payload, one value a round.
+        cpu_s: by variant, payload and part, CPU seconds per 1,000 requests, likewise.
     """
 
     folder: Path
@@ -49,25 +49,25 @@ class Busy:
     cpu_s: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
 
     def table(self) -> ResultTable:
-        """In the form that :func:`lab.capacity.costs.costs_of` reads."""
+        """Returns the table that :func:`lab.capacity.costs.costs_of` reads."""
         rows: list[list[float | str]] = []
-        for arm, payload_bytes in self.rps:
-            each = [self._median(arm, payload_bytes, part) for part in self.parts]
-            rows.append([arm, payload_bytes, *each, sum(each)])
-        columns = (kept.TOPOLOGY, kept.PAYLOAD, *self.parts, kept.SUM)
-        return ResultTable(title=kept.TITLE, columns=columns, rows=rows, numbers=columns[1:])
+        for variant, payload_bytes in self.rps:
+            each = [self._median(variant, payload_bytes, part) for part in self.parts]
+            rows.append([variant, payload_bytes, *each, sum(each)])
+        columns = (table_format.TOPOLOGY, table_format.PAYLOAD, *self.parts, table_format.SUM)
+        return ResultTable(title=table_format.TITLE, columns=columns, rows=rows, numbers=columns[1:])
 
     def chart(self, payload_bytes: int) -> BarChart:
-        """The same for one payload."""
+        """Returns the same for one payload size, as bars."""
         groups = [
             BarGroup(
-                arm,
+                variant,
                 [
-                    Bar(part, style_of(number), max(0.0, self._median(arm, payload_bytes, part)))
+                    Bar(part, style_of(number), max(0.0, self._median(variant, payload_bytes, part)))
                     for number, part in enumerate(self.parts, 1)
                 ],
             )
-            for arm, of_size in self.rps
+            for variant, of_size in self.rps
             if of_size == payload_bytes
         ]
         rounds = len(next(iter(self.rps.values())))
@@ -81,53 +81,56 @@ class Busy:
             note=f"Medians over n = {rounds} rounds.",
         )
 
-    def _median(self, arm: str, payload_bytes: int, part: str) -> float:
-        return statistics.median(self.cpu_s[arm, payload_bytes, part])
+    def _median(self, variant: str, payload_bytes: int, part: str) -> float:
+        return statistics.median(self.cpu_s[variant, payload_bytes, part])
 
 
 def measure(
-    setting: Setting, arms: Sequence[Arm], payloads: Sequence[int], rounds: int, *, seconds: float = 1.0
-) -> Busy:
-    """Keeps every arm busy once a round with every size of payload, ``seconds`` each.
+    environment: Environment, variants: Sequence[Variant], payloads: Sequence[int], rounds: int, *, seconds: float = 1.0
+) -> CostRounds:
+    """Keeps every variant busy for ``seconds`` once a round with every payload size.
 
     Raises:
         UnitError: an answer was wrong or missing, or the driver ended.
     """
-    folder = run_folder.folder_of_now(setting.lab.runs)
+    folder = run_folder.folder_of_now(environment.lab.runs)
     run_folder.make(folder)
-    found = Busy(folder)
+    found = CostRounds(folder)
     records: list[Record] = []
-    turns_of_all = [(arm, payload) for payload in payloads for arm in arms]
-    found.rps = {(arm.name, payload): [] for arm, payload in turns_of_all}
-    with driver(setting, folder) as turns:
-        pids = _parts(setting, turns)
+    trials = [(variant, payload) for payload in payloads for variant in variants]
+    found.rps = {(variant.name, payload): [] for variant, payload in trials}
+    with start_driver(environment, folder) as driver:
+        pids = _pids_by_part(environment, driver)
         found.parts = list(pids)
-        for number, order in enumerate([turns_of_all, *interleave(turns_of_all, rounds, seed=0)]):
-            setting.say(f"round {number} of {rounds}: {len(order)} turns" if number else "warming up")
-            for arm, payload in order:
+        for number, order in enumerate([trials, *interleave(trials, rounds, seed=0)]):
+            environment.say(f"round {number} of {rounds}: {len(order)} trials" if number else "warming up")
+            for variant, payload in order:
                 before = _cpu_by_part(pids)
-                turn = turns.keep_busy(arm, payload_bytes=payload, seconds=seconds, in_flight=IN_FLIGHT, seed=number)
+                trial = driver.run_closed_loop(
+                    variant, payload_bytes=payload, seconds=seconds, in_flight=IN_FLIGHT, seed=number
+                )
                 after = _cpu_by_part(pids)
                 if number:
-                    answered = len(turn.records)
-                    found.rps[arm.name, payload].append(answered / turn.took_s)
+                    answered = len(trial.records)
+                    found.rps[variant.name, payload].append(answered / trial.took_s)
                     for part in pids:
                         cost = (after[part] - before[part]) / answered * 1e3
-                        found.cpu_s.setdefault((arm.name, payload, part), []).append(cost)
-                    records += turn.records
+                        found.cpu_s.setdefault((variant.name, payload, part), []).append(cost)
+                    records += trial.records
     write_parquet(records, folder / run_folder.HISTORY)
     return found
 
 
-def _parts(setting: Setting, turns: Driver) -> Mapping[str, Sequence[int]]:
-    """Part → process ids of what does its work for the caller; the driver stands in the caller's place."""
-    parts: dict[str, list[int]] = {kept.CALLER: [turns.pid]}
-    for unit in setting.state.plan.units:
-        elsewhere = unit.role == "model" and unit.cluster != CLUSTER
-        others = unit.role in {"sidecar", "resolver"} and unit.pod != CALLER
-        if unit.role != "caller" and not elsewhere and not others:
+def _pids_by_part(environment: Environment, driver: Driver) -> Mapping[str, Sequence[int]]:
+    """Part → process ids that work for the caller's requests; the driver takes the caller's place."""
+    parts: dict[str, list[int]] = {table_format.CALLER: [driver.pid]}
+    state = environment.state
+    for unit in state.plan.units:
+        other_cluster = unit.role == "model" and unit.cluster != CLUSTER
+        beside_other_caller = unit.pod in state.plan.callers and unit.pod != CALLER
+        if unit.role != "caller" and not other_cluster and not beside_other_caller:
             part = _PARTS.get(unit.role, unit.role)
-            parts.setdefault(part, []).append(setting.state.running[unit.name].pid)
+            parts.setdefault(part, []).append(state.running[unit.name].pid)
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Client of a bench's driver process (:mod:`lab.bench.harness.driver_process`): one turn at a time, each judged."""
+"""Client of a bench's driver process (:mod:`lab.bench.harness.driver_process`): one trial at a time, each judged."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lab.bench.harness.environment import Setting
-    from lab.bench.harness.variant import Arm, Cell
+    from lab.bench.harness.environment import Environment
+    from lab.bench.harness.variant import LoadPoint, Variant
     from lab.checkers import RevisionInForce, Verdict
     from lab.history import Record
     from lab.load.arrivals import ArrivalPlan
@@ -36,8 +36,8 @@ _STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One arm, measured once in an open loop; all its answers were right."""
+class OpenLoopTrial:
+    """One variant, measured once in an open loop; every answer was right."""
 
     p50_ms: float
     pace: RoundPace
@@ -45,15 +45,15 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class BusyTurn:
-    """One arm, kept busy once in a closed loop; all its answers were right."""
+class ClosedLoopTrial:
+    """One variant, kept busy once in a closed loop; every answer was right."""
 
     took_s: float
     records: list[Record]
 
 
 class Driver:
-    """The driver's process.
+    """A driver process.
 
     Attributes:
         pid: its process id.
@@ -63,25 +63,27 @@ class Driver:
         self.pid = process.pid
         self._process, self._folder, self._revisions = process, folder, revisions
 
-    def take(self, arm: Arm, cell: Cell, *, seed: int) -> Turn:
-        """One turn in an open loop, at the cell's rate.
+    def run_at(self, point: LoadPoint, variant: Variant, *, seed: int) -> OpenLoopTrial:
+        """Runs one open-loop trial at a load point.
 
         Raises:
             UnitError: an answer was wrong or missing, or the driver ended.
         """
-        arrivals = Constant(rate=cell.rate, duration_s=cell.requests / cell.rate)
-        return self.arrive(arm, arrivals, f"{arm.name}, {cell}", payload_bytes=cell.payload_bytes, seed=seed)
+        arrivals = Constant(rate=point.rate, duration_s=point.requests / point.rate)
+        return self.run_open_loop(variant, arrivals, f"{variant.name}, {point}", point.payload_bytes, seed=seed)
 
-    def arrive(self, arm: Arm, arrivals: ArrivalPlan, where: str, *, payload_bytes: int, seed: int) -> Turn:
-        """One turn in an open loop, with any arrivals; ``where`` is for messages.
+    def run_open_loop(
+        self, variant: Variant, arrivals: ArrivalPlan, label: str, payload_bytes: int, *, seed: int
+    ) -> OpenLoopTrial:
+        """Runs one open-loop trial with any arrivals; ``label`` names it in errors.
 
         Raises:
-            UnitError: as :meth:`take`.
+            UnitError: as :meth:`run_at`.
         """
-        plan = self._plan(arm, arrivals, payload_bytes, seed)
-        _, records = self._carried_out(arm, plan)
+        plan = self._plan(variant, arrivals, payload_bytes, seed)
+        _, records = self._carry_out(variant, plan)
         schedule = plan.schedule()
-        verdicts = self._right(where, records, planned=len(schedule), offered_rate=schedule.offered_rps)
+        verdicts = self._judge(label, records, planned=len(schedule), offered_rate=schedule.offered_rps)
         summary = summarize(records, schedule)
         pace = RoundPace(
             offered=schedule.offered_rps,
@@ -89,26 +91,28 @@ class Driver:
             schedule_delay_p99_ms=summary.schedule_delay_p99_ms,
             late=any(each.checker == "driver" and each.outcome is not Outcome.VALID for each in verdicts),
         )
-        return Turn(summary.p50_ms, pace, records)
+        return OpenLoopTrial(summary.p50_ms, pace, records)
 
-    def keep_busy(self, arm: Arm, *, payload_bytes: int, seconds: float, in_flight: int, seed: int) -> BusyTurn:
-        """One turn in a closed loop, with so many requests always under way.
+    def run_closed_loop(
+        self, variant: Variant, *, payload_bytes: int, seconds: float, in_flight: int, seed: int
+    ) -> ClosedLoopTrial:
+        """Runs one closed-loop trial with ``in_flight`` requests at once.
 
         Raises:
-            UnitError: as :meth:`take`.
+            UnitError: as :meth:`run_at`.
         """
-        plan = self._plan(arm, Constant(rate=in_flight, duration_s=seconds), payload_bytes, seed)
-        took_s, records = self._carried_out(arm, plan, in_flight=in_flight)
-        self._right(arm.name, records, planned=len(records), offered_rate=len(records) / took_s)
-        return BusyTurn(took_s, records)
+        plan = self._plan(variant, Constant(rate=in_flight, duration_s=seconds), payload_bytes, seed)
+        took_s, records = self._carry_out(variant, plan, in_flight=in_flight)
+        self._judge(variant.name, records, planned=len(records), offered_rate=len(records) / took_s)
+        return ClosedLoopTrial(took_s, records)
 
-    def _plan(self, arm: Arm, arrivals: ArrivalPlan, payload_bytes: int, seed: int) -> LoadPlan:
+    def _plan(self, variant: Variant, arrivals: ArrivalPlan, payload_bytes: int, seed: int) -> LoadPlan:
         return LoadPlan(
-            topology=arm.topology,
+            topology=variant.topology,
             caller=CALLER,
             use_cases=(UseCase(USE_CASE, API),),
             arrivals=arrivals,
-            endpoints=arm.endpoints,
+            endpoints=variant.endpoints,
             spool=self._folder / run_folder.SPOOL,
             summary=self._folder / run_folder.DRIVER,
             payload_bytes=payload_bytes,
@@ -116,10 +120,10 @@ class Driver:
             timeout_s=_TIMEOUT_S,
         )
 
-    def _carried_out(self, arm: Arm, plan: LoadPlan, **options: Any) -> tuple[float, list[Record]]:
+    def _carry_out(self, variant: Variant, plan: LoadPlan, **options: Any) -> tuple[float, list[Record]]:
         path = self._folder / run_folder.PLAN
         write_plan(plan, path)
-        took_s = self._ask({"arm": arm.name, "plan": str(path), "identity": arm.identity, **options})
+        took_s = self._ask({"variant": variant.name, "plan": str(path), "identity": variant.identity, **options})
         records = read_spool(plan.spool)
         plan.spool.unlink()
         return took_s, records
@@ -133,32 +137,33 @@ class Driver:
             pipe_in.flush()
         line = pipe_out.readline()
         if not line:
-            raise UnitError(f"the driver of the bench has ended; its last words are in {self._folder / _LOG}")
+            raise UnitError(f"the bench's driver process has ended; see its log, {self._folder / _LOG}")
         answer = json.loads(line)
         if "error" in answer:
-            raise UnitError(f"{command['arm']}: {answer['error']}")
+            raise UnitError(f"{command['variant']}: {answer['error']}")
         return float(answer["took_s"])
 
-    def _right(self, where: str, records: list[Record], *, planned: int, offered_rate: float) -> Sequence[Verdict]:
+    def _judge(self, label: str, records: list[Record], *, planned: int, offered_rate: float) -> Sequence[Verdict]:
+        """Returns the verdicts on a trial; a wrong or missing answer is an error."""
         evidence = Evidence(records=records, revisions=self._revisions, planned=planned, offered_rate=offered_rate)
         verdicts = check(evidence)
         wrong = [each.summary for each in verdicts if each.checker != "driver" and each.outcome is not Outcome.VALID]
         failed = sum(record.status != "OK" for record in records)
         if wrong or failed or not records:
             reasons = "; ".join(wrong) or f"{failed} of {len(records)} failed"
-            raise UnitError(f"{where}: not every request was answered rightly: {reasons}")
+            raise UnitError(f"{label}: not every request was answered rightly: {reasons}")
         return verdicts
 
 
 @contextmanager
-def driver(setting: Setting, folder: Path) -> Iterator[Driver]:
-    """Starts a driver, and ends it.
+def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
+    """Starts a driver process, and ends it.
 
     Args:
-        setting: the lab that it drives; its rules must not change meanwhile.
+        environment: the lab that it sends to; its route table must not change meanwhile.
         folder: for its files.
     """
-    revisions = [asdict(each) for each in setting.lab.routes.history(tables=True)]
+    revisions = [asdict(each) for each in environment.lab.routes.history(tables=True)]
     with (folder / _LOG).open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "lab.bench.harness.driver_process"],

@@ -1,11 +1,11 @@
-"""The driver of a bench: one process that holds a client for each arm and lets them take turns.
+"""The driver process of a bench: it holds one warm client per variant and runs their trials one at a time.
 
-``python -m lab.bench.harness.driver_process``. It takes one JSON object a line on standard input, ``{"arm": NAME,
-"plan": PLAN.json}``, carries that plan out through the arm's client in an open loop, as ``lab.load.driver`` does, and
-answers with one on standard output: ``{"took_s": SECONDS}``, or ``{"error": WHY}``. With ``"in_flight": N`` it goes in
-a closed loop instead, and with ``"identity": FOLDER`` the client has the certificate there. The history goes to the
-plan's spool. A client is opened, and warmed up, when its arm comes for the first time: no turn pays for a process, a
-connection or a lease.
+``python -m lab.bench.harness.driver_process``. It reads one JSON object a line from standard input, ``{"variant": NAME,
+"plan": PLAN.json}``, carries that plan out through the variant's client in an open loop, as ``lab.load.driver`` does,
+and writes one JSON object a line to standard output: ``{"took_s": SECONDS}`` or ``{"error": REASON}``. With
+``"in_flight": N`` it runs a closed loop instead; with ``"identity": FOLDER`` the client uses the certificate in that
+folder. The history goes to the plan's spool. A client is opened and warmed up at its variant's first trial, so no trial
+pays for a process, a connection or a lease.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ if TYPE_CHECKING:
 
 WARM_UP_CALLS = 20
 NICENESS = -15
-"""Before the units of the lab, which have -5."""
+"""A higher priority than the lab's units, which have -5."""
 
 
 async def serve() -> None:
-    """Takes turns until standard input ends."""
+    """Runs trials until standard input ends."""
     clients: dict[str, Client] = {}
     raise_priority(NICENESS)
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
-            asked = json.loads(line)
+            command = json.loads(line)
+            variant = command["variant"]
             answer: dict[str, object]
             try:
-                plan = read_plan(Path(asked["plan"]))
-                if asked["arm"] not in clients:
-                    clients[asked["arm"]] = await _opened(plan, asked.get("identity", ""))
-                answer = {"took_s": await _turn(clients[asked["arm"]], plan, asked.get("in_flight", 0))}
+                plan = read_plan(Path(command["plan"]))
+                if variant not in clients:
+                    clients[variant] = await _warm_client(plan, command.get("identity", ""))
+                answer = {"took_s": await _trial(clients[variant], plan, command.get("in_flight", 0))}
             except LabError as error:
                 answer = {"error": str(error)}
             sys.stdout.write(json.dumps(answer) + "\n")
@@ -58,7 +59,7 @@ async def serve() -> None:
         await asyncio.gather(*(client.close() for client in clients.values()))
 
 
-async def _turn(client: Client, plan: LoadPlan, in_flight: int) -> float:
+async def _trial(client: Client, plan: LoadPlan, in_flight: int) -> float:
     with SpoolWriter(plan.spool) as spool:
         if in_flight:
             return await keep_busy(plan, client, spool, in_flight=in_flight)
@@ -67,7 +68,7 @@ async def _turn(client: Client, plan: LoadPlan, in_flight: int) -> float:
         return (loop.end_ns - loop.start_ns) / NS
 
 
-async def _opened(plan: LoadPlan, identity: str) -> Client:
+async def _warm_client(plan: LoadPlan, identity: str) -> Client:
     security = Security(MTLS, identity) if identity else None
     client = open_client(plan.topology, plan.caller, plan.endpoints, security=security)
     try:

@@ -1,9 +1,9 @@
-"""Clients of one model: from plain values to plain values, by either encoding.
+"""Clients of one model by either encoding; a request and its answer are plain values.
 
-JSON is no straw man: orjson writes float32 arrays as the shortest digits that mean the same, connections are kept, and
-:class:`JsonClient` speaks just as much HTTP as this needs. gRPC's library can do more, and costs more, than such a
-client; so there is :class:`LibraryJsonClient` beside it, which is what people use. What both clients of JSON have in
-common is owed to the encoding, in what they differ, to the library.
+JSON is no straw man: orjson writes float32 arrays with the shortest digits that round-trip, connections are reused, and
+:class:`JsonClient` implements no more of HTTP than it needs. gRPC's library does more than such a client, and costs
+more; :class:`LibraryJsonClient` is the client that people use instead. What both JSON clients have in common is due to
+the encoding; where they differ, it is due to the library.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ _END_OF_HEAD, _LENGTH = b"\r\n\r\n", b"content-length:"
 
 
 class EncodingClient(Protocol):
-    """Asks for a ranking; used by one event loop.
+    """Requests rankings; used by one event loop.
 
     Attributes:
-        request_bytes: length of the latest request, without what a protocol adds.
+        request_bytes: length of the latest encoded request, without the protocol's overhead.
     """
 
     request_bytes: int
 
     async def ask(self, lane: int) -> Any:
-        """One request and its answer, parsed; a lane carries one request at a time."""
+        """Sends one request and returns its parsed answer; a lane carries one request at a time."""
 
     async def close(self) -> None:
         """Closes all connections."""
 
 
 class GrpcClient:
-    """gRPC and protobuf: all lanes share one connection, as HTTP/2 has it."""
+    """gRPC and protobuf: all lanes share one HTTP/2 connection."""
 
     def __init__(self, address: str, build: Callable[[], Any]) -> None:
         self.request_bytes = 0
@@ -68,7 +68,7 @@ class GrpcClient:
 
 
 class JsonClient:
-    """REST and JSON: a lane is a connection that is kept, as HTTP/1.1 has it."""
+    """REST and JSON: a lane is a persistent HTTP/1.1 connection."""
 
     def __init__(self, address: str, document: Any) -> None:
         self.request_bytes = 0
@@ -79,14 +79,14 @@ class JsonClient:
             f"POST {resource_path(_API)} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n"
             "Content-Length: "
         ).encode()
-        self._lanes: dict[int, _Lane] = {}
+        self._lanes: dict[int, _Connection] = {}
 
     async def ask(self, lane: int) -> Any:
         """See :class:`EncodingClient`."""
         connection = self._lanes.get(lane)
         if connection is None:
             loop = asyncio.get_running_loop()
-            _, connection = await loop.create_connection(_Lane, self._host, self._port)
+            _, connection = await loop.create_connection(_Connection, self._host, self._port)
             self._lanes[lane] = connection
         body = orjson.dumps(self._document, option=orjson.OPT_SERIALIZE_NUMPY)
         self.request_bytes = len(body)
@@ -99,7 +99,7 @@ class JsonClient:
 
 
 class LibraryJsonClient:
-    """REST and JSON by aiohttp, with its pool of connections."""
+    """REST and JSON by aiohttp, with its connection pool."""
 
     def __init__(self, address: str, document: Any) -> None:
         self.request_bytes = 0
@@ -122,8 +122,8 @@ class LibraryJsonClient:
         await self._session.close()
 
 
-class _Lane(asyncio.Protocol):
-    """One connection: writes a request, and waits for an answer whose length the server tells."""
+class _Connection(asyncio.Protocol):
+    """Writes a request, and waits for an answer with a Content-Length."""
 
     def __init__(self) -> None:
         self._answer: asyncio.Future[bytes]
@@ -135,7 +135,7 @@ class _Lane(asyncio.Protocol):
         self._transport = transport
 
     def exchange(self, request: bytes) -> asyncio.Future[bytes]:
-        """The body of the answer."""
+        """Returns the body of the answer."""
         self._answer = asyncio.get_running_loop().create_future()
         self._received.clear()
         self._ends = 0
@@ -145,8 +145,8 @@ class _Lane(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if not self._ends and (head := self._received.find(_END_OF_HEAD)) >= 0:
-            told = bytes(self._received[:head]).lower()
-            length = int(told.partition(_LENGTH)[2].partition(b"\r\n")[0])
+            headers = bytes(self._received[:head]).lower()
+            length = int(headers.partition(_LENGTH)[2].partition(b"\r\n")[0])
             self._begins, self._ends = head + len(_END_OF_HEAD), head + len(_END_OF_HEAD) + length
         if self._ends and len(self._received) >= self._ends and not self._answer.done():
             body = bytes(self._received[self._begins : self._ends])

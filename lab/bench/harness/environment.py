@@ -1,13 +1,15 @@
-"""The setting of a bench: a lab of its own that is up, and units beside it to compare with."""
+"""The environment a bench runs in: a lab of its own that is up, and units started beside it as yardsticks."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import socket
+import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -22,41 +24,46 @@ from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from lab.runs import LoadOptions, RunResult
 
 NICENESS = -5
-"""Of a bench's units; its driver goes before them, see :mod:`lab.bench.harness.driver_process`."""
+"""Of a bench's units. Its driver has a higher priority, see :mod:`lab.bench.harness.driver_process`."""
 
 _START_TIMEOUT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Environment:
     """A lab that is up.
 
     Attributes:
-        say: told what is being measured.
-        only: what a bench is to look at, of all that it could, by what that is: ``topologies``, ``faults``.
-        kept: measurements that several benches look at, by name, so that each is made once.
+        say: reports progress, one line a call.
+        cache: measurements that several benches share, by name; each is made once.
     """
 
     lab: Lab
-    state: LabState
     say: Callable[[str], None]
-    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    kept: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> LabState:
+        """The lab's state as it is now: a unit that was started again has another process id."""
+        return LabState.of(self.lab.folder)
+
+    @property
+    def topologies(self) -> Sequence[str]:
+        """The topologies of the lab, in the order of its spec."""
+        return self.state.topologies
 
     def start(self, name: str, argv: tuple[str, ...], address: str, files: Mapping[str, str] | None = None) -> int:
-        """Starts a unit that is not the lab's, and returns its process id once it listens; it ends with the lab."""
-        runtime = ProcessRuntime(self.lab.folder, self.state.security)
+        """Starts a unit beside the lab's own and returns its process id once it listens; it ends with the lab."""
         unit = Unit(name, "yardstick", argv, Port(address, address, address), files=files or {})
-        [(_, running)] = runtime.start([unit])
+        [(_, running)] = self._runtime.start([unit])
 
         def listens() -> bool:
-            if runtime.states({name: running})[name] == "exited":
-                raise UnitError(f"{name} ended while starting: {runtime.last_words(name)}")
+            if self._runtime.states({name: running})[name] == "exited":
+                raise UnitError(f"{name} ended while starting: {self._runtime.last_words(name)}")
             host, port = address.rsplit(":", 1)
             with socket.socket() as probe:
                 return probe.connect_ex((host, int(port))) == 0
@@ -65,26 +72,26 @@ class Setting:
         return running.pid
 
     def address(self, name: str) -> str:
-        """A free address for such a unit."""
-        return ProcessRuntime(self.lab.folder, self.state.security).site().port(name, "grpc").bind
+        """Returns a free address for a unit of this name."""
+        return self._runtime.site().port(name, "grpc").bind
 
     def path(self, name: str, file: str) -> str:
-        """Where such a unit finds a file of its own."""
-        return ProcessRuntime(self.lab.folder, self.state.security).site().path(name, file)
+        """Returns where a unit of this name finds one of its files."""
+        return self._runtime.site().path(name, file)
 
     def replicas(self, cluster: str) -> list[str]:
-        """Addresses of a model cluster's replicas."""
+        """Returns the addresses of a model cluster's replicas."""
         return [unit.address for unit in self.state.plan.with_role("model") if unit.name.startswith(f"{cluster}-")]
 
     def ground(self) -> dict[str, str]:
-        """What the lab's units stand on, by name."""
-        return ProcessRuntime(self.lab.folder, self.state.security).ground()
+        """Returns the versions of what the lab's units run on, by name."""
+        return self._runtime.ground()
 
     def load(self, options: LoadOptions) -> RunResult:
-        """Drives load; a bench of wrong or missing answers measures nothing.
+        """Drives load and requires that every answer is right.
 
         Raises:
-            UnitError: not every request was answered rightly.
+            UnitError: a request failed or was answered wrongly, so there is nothing to measure.
         """
         result = self.lab.load(options)
         wrong = [each for each in result.verdicts if each.checker != "driver" and each.outcome != "valid"]
@@ -93,39 +100,60 @@ class Setting:
             raise UnitError(f"{options.topology} did not answer every request rightly ({reasons}): {result.folder}")
         return result
 
+    @property
+    def _runtime(self) -> ProcessRuntime:
+        return ProcessRuntime(self.lab.folder, self.state.security)
+
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has taken so far."""
+    """Returns the processor time that a process has used so far."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
 
 @contextmanager
-def setting(
+def open_environment(
     say: Callable[[str], None],
     spec: Path = DEFAULT_SPEC,
-    only: Mapping[str, Sequence[str]] | None = None,
     *,
+    topologies: Sequence[str] = (),
     security: str = PLAINTEXT,
-) -> Iterator[Setting]:
-    """Brings a lab up for a bench, and takes it down again; arguments as for :class:`Setting`.
+) -> Iterator[Environment]:
+    """Brings a lab up for a bench, and takes it down afterwards.
 
-    It is in plaintext unless certificates are what the bench is about.
+    Args:
+        say: as in :class:`Environment`.
+        spec: what stands up.
+        topologies: instead of the spec's.
+        security: plaintext, unless the bench is about certificates.
     """
     lab = Lab(f"bench-{secrets.token_hex(3)}")
-    with _precedence():
+    with _raised_priority():
         try:
-            lab.up(spec=spec, security=security, runtime="process", say=say)
-            yield Setting(lab, LabState.of(lab.folder), say, only or {})
+            lab.up(spec=spec, topologies=topologies, security=security, runtime="process", say=say)
+            yield Environment(lab, say)
         finally:
             lab.down()
 
 
 @contextmanager
-def _precedence() -> Iterator[None]:
-    """Puts this process, and what it starts, before whatever else runs on the machine, if it may.
+def open_small_environment(
+    say: Callable[[str], None], spec: str, routes: str, *, security: str = PLAINTEXT
+) -> Iterator[Environment]:
+    """Brings a lab up from the text of a spec and of a route table, and takes it down afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "routes.yaml").write_text(routes)
+        file = Path(folder) / "lab.toml"
+        file.write_text(f'routes = "routes.yaml"\n{spec}')
+        with open_environment(say, file, security=security) as environment:
+            yield environment
 
-    Only what starts now inherits it with all its threads, so it comes before the lab. All arms have the same.
+
+@contextmanager
+def _raised_priority() -> Iterator[None]:
+    """Runs the body, and the processes it starts, at a higher priority than the rest of the machine, if permitted.
+
+    A process inherits the priority for all its threads only when it starts, so this comes before the lab.
     """
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with suppress(OSError):

@@ -1,8 +1,8 @@
-"""A second opinion on a latency: h2load, a C program that knows nothing of the lab, on the same path.
+"""A second opinion on a latency: h2load, a C program that knows nothing of the lab, measures the same path.
 
-It sends a prepared gRPC frame at the same rate over one connection. It counts from the sending, not from the intended
-time, and it reads an answer without parsing it; so it is a little below what our own driver says, and what both say of
-the difference between two paths should agree.
+It sends a prebuilt gRPC frame at the same rate over one connection. It counts from the sending, not from the intended
+time, and reads an answer without parsing it. So its latency is slightly below that of the lab's driver, while both
+should agree on the difference between two paths.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     import grpc
 
 PACKAGE = "nghttp2-client"
-NOT_MEASURED = f"h2load: not measured: install it with `make h2load`, or {PACKAGE} by your own means"
+NOT_MEASURED = f"h2load: not measured: install it with `make h2load`, or install the package {PACKAGE}"
 
 WARM_UP = 3
 _IN_FLIGHT = 100
-_NICENESS = "-15"  # as the lab's own driver in a bench
+_NICENESS = "-15"  # that of the lab's own driver in a bench
 _TIMEOUT_S = 60.0
 _OK = 200
 
@@ -44,7 +44,7 @@ class H2Load:
 
     Attributes:
         paths: name → address, and headers beside gRPC's own.
-        p50_ms: what it measured: by path and payload, one value a round.
+        p50_ms: measured, by path and payload, one value a round.
     """
 
     folder: Path
@@ -53,14 +53,14 @@ class H2Load:
 
     @staticmethod
     def is_there() -> bool:
-        """Whether this machine has it."""
+        """Whether this machine has h2load."""
         return shutil.which("h2load") is not None
 
     def measure(self, path: str, payload_bytes: int, *, rate: float, requests: int) -> float:
         """Sends requests evenly spaced, and returns the p50, ms.
 
         Raises:
-            UnitError: not every request was answered rightly, as far as bytes show it.
+            UnitError: not every request was answered rightly, as far as the bytes show.
         """
         address, headers = self.paths[path]
         answer_bytes = self._ask_once(path, payload_bytes)
@@ -86,7 +86,7 @@ class H2Load:
         return p50_ms
 
     def _ask_once(self, path: str, payload_bytes: int) -> int:
-        """Asks by gRPC what h2load will ask; returns the size of the answer on the wire."""
+        """Sends the request that h2load will send, by gRPC; returns the size of the answer on the wire."""
         address, headers = self.paths[path]
         message = prebuilt_request.request(payload_bytes)
         (self.folder / f"frame-{payload_bytes}").write_bytes(prebuilt_request.frame(message))
@@ -98,11 +98,11 @@ class H2Load:
 
 
 def p50_of(lines: Sequence[str], leave_out: int) -> float:
-    """Median of a log of h2load, ms, without the first requests, which open the connection's windows.
+    """Returns the median latency in a log of h2load, ms, without the first requests, which open flow-control windows.
 
     Args:
-        lines: start, µs since the epoch; HTTP status; µs until the end of the response; parted by tabs.
-        leave_out: so many, by their start.
+        lines: start, µs since the epoch; HTTP status; µs until the end of the response; separated by tabs.
+        leave_out: number of requests to leave out, by their start.
 
     Raises:
         UnitError: nothing is left, or a status is not 200.
@@ -116,6 +116,6 @@ def p50_of(lines: Sequence[str], leave_out: int) -> float:
 
 
 def data_bytes(output: str) -> int:
-    """How many bytes of bodies h2load says that it received; a gRPC failure has none."""
+    """Returns the bytes of response bodies that h2load reports; a gRPC failure has none."""
     found = re.search(r"^traffic: .*\((\d+)\) data$", output, re.MULTILINE)
     return int(found[1]) if found else 0

@@ -1,8 +1,8 @@
-"""Arms measured in interleaved rounds: every arm once a round in every cell, by one driver that is up all the while.
+"""Variants measured in interleaved rounds: each once a round at each load point, by one driver process.
 
-An arm's *turn* is one short open-loop run in one cell of one round. Every answer of a turn is judged as that of any run
-is: a wrong one voids the bench. A turn in which the driver could not keep up is thrown away and made again, twice at
-most; if it is still late, the claims that rest on it are unknown.
+A *trial* is one short open-loop run of one variant at one load point in one round. Every answer of a trial is judged as
+in any run: a wrong one voids the bench. A trial for which the driver was late is discarded and repeated, twice at most;
+if it is still late, the claims that rest on it are unknown.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lab.bench.harness.driver_client import Turn, driver
+from lab.bench.harness.driver_client import OpenLoopTrial, start_driver
+from lab.bench.harness.variant import fastest_of_each_size
 from lab.history import write_parquet
 from lab.measure.compare import interleave
+from lab.measure.control import control
+from lab.measure.findings import in_its_interval
 from lab.measure.pace import pace_of
 from lab.runs import folder as run_folder
 
@@ -22,100 +25,145 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from lab.bench.harness.environment import Setting
-    from lab.bench.harness.variant import Arm, Cell
+    from lab.bench.harness.environment import Environment
+    from lab.bench.harness.variant import LoadPoint, Variant
     from lab.history import Record
+    from lab.measure.compare import Interval
+    from lab.measure.control import Control
     from lab.measure.pace import Pace, RoundPace
 
 REPEATS = 2
 
+DOUBTFUL = "? = in doubt: the driver was late in a round, or the A/A control disagrees or has too few rounds"
+"""Explains the mark of :meth:`Rounds.shown`."""
+
 
 @dataclass(slots=True)
 class Rounds:
-    """What was measured.
+    """The measurements.
 
     Attributes:
-        p50_ms: by arm and cell, one value a round; latency counts from the intended time.
+        folder: holds the history of all trials.
+        variants: their names.
+        points: the load points.
+        p50_ms: by variant and load point, one value a round; latency counts from the intended time.
         paces: likewise, how well the driver kept up.
-        folder: where the history of all turns is.
+        controls: the A/A control of the variant that was measured twice, by load point; empty if none was.
     """
 
     folder: Path
-    p50_ms: dict[tuple[str, Cell], list[float]] = field(default_factory=dict)
-    paces: dict[tuple[str, Cell], list[RoundPace]] = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+    points: tuple[LoadPoint, ...] = ()
+    p50_ms: dict[tuple[str, LoadPoint], list[float]] = field(default_factory=dict)
+    paces: dict[tuple[str, LoadPoint], list[RoundPace]] = field(default_factory=dict)
+    controls: dict[LoadPoint, Control] = field(default_factory=dict)
 
-    def pace(self, arm: str, cell: Cell) -> Pace:
-        """How well the driver kept up over all rounds."""
-        return pace_of(self.paces[arm, cell])
+    def pace(self, variant: str, point: LoadPoint) -> Pace:
+        """Returns how well the driver kept up over all rounds."""
+        return pace_of(self.paces[variant, point])
 
-    def doubts(self, cell: Cell, *arms: str) -> tuple[str, ...]:
-        """Why figures of these arms show nothing, if there is a reason."""
-        doubts = ((arm, self.pace(arm, cell).doubt) for arm in arms)
-        return tuple(f"{arm}, {cell}: {doubt}" for arm, doubt in doubts if doubt)
+    def has(self, *variants: str) -> bool:
+        """Returns whether all of these were measured."""
+        return set(variants) <= set(self.variants)
+
+    def fastest_at(self, payload_bytes: int) -> LoadPoint:
+        """Returns the load point of a payload size that has the highest rate."""
+        return max((point for point in self.points if point.payload_bytes == payload_bytes), key=lambda each: each.rate)
+
+    def doubts(self, point: LoadPoint, *variants: str) -> tuple[str, ...]:
+        """Returns why figures of these variants at this load point show nothing: late drivers, a control's doubt."""
+        late = [f"{each}, {point}: {doubt}" for each in variants if (doubt := self.pace(each, point).doubt)]
+        doubt = self.controls[point].doubt if point in self.controls else ""
+        return (*late, *([doubt] if doubt else []))
+
+    def shown(self, figure: Interval, point: LoadPoint, *variants: str) -> str:
+        """Returns a figure with its interval, and a question mark if it is in doubt."""
+        return in_its_interval(figure) + (" ?" if self.doubts(point, *variants) else "")
 
     def repeated(self) -> int:
-        """Turns that were thrown away because the driver was late."""
+        """Returns the number of trials that were discarded because the driver was late."""
         return sum(each.repeated for paces in self.paces.values() for each in paces)
 
 
 def measure(
-    setting: Setting,
-    arms: Sequence[Arm],
-    cells: Sequence[Cell],
+    environment: Environment,
+    variants: Sequence[Variant],
+    points: Sequence[LoadPoint],
     rounds: int,
     *,
-    before: Callable[[Arm], None] = lambda _: None,
-    after: Callable[[int, Cell], None] = lambda _, __: None,
+    measured_twice: tuple[str, str] | None = None,
+    before: Callable[[Variant], None] = lambda _: None,
+    after: Callable[[int, LoadPoint], None] = lambda _, __: None,
 ) -> Rounds:
-    """Measures every arm once a round in every cell, in an order drawn anew each time.
+    """Measures every variant once a round at every load point, in a random order.
 
     Args:
-        setting: the lab.
-        arms: of distinct names.
-        cells: sizes and rates.
-        rounds: how many.
-        before: called before each turn, for what makes an arm that arm.
-        after: called once a round and cell, for what is measured by other means beside the arms.
+        environment: the lab.
+        variants: of distinct names.
+        points: sizes and rates.
+        rounds: number of rounds.
+        measured_twice: two variants that are the same, for the A/A control.
+        before: called before each trial, to set a variant up.
+        after: called once a round and load point, for measurements by other tools.
 
     Raises:
         UnitError: an answer was wrong or missing, or the driver ended.
     """
-    folder = run_folder.folder_of_now(setting.lab.runs)
+    folder = run_folder.folder_of_now(environment.lab.runs)
     run_folder.make(folder)
-    result = Rounds(folder)
+    result = Rounds(folder, tuple(variant.name for variant in variants), tuple(points))
     records: list[Record] = []
-    with driver(setting, folder) as turns:
-        for arm in arms:
-            setting.say(f"warming up {arm.name}")
-            before(arm)
-            for cell in {cell.payload_bytes: cell for cell in cells}.values():
-                turns.take(arm, cell, seed=0)
-        for number, order in enumerate(interleave(cells, rounds, seed=0), start=1):
-            setting.say(f"round {number} of {rounds}: {len(arms)} arms at {len(cells)} sizes and rates")
-            for place, cell in enumerate(order):
-                [arms_in_order] = interleave(arms, 1, seed=number * len(cells) + place)
-                for arm in arms_in_order:
-                    before(arm)
-                    turn = punctual(partial(turns.take, arm, cell, seed=number))
-                    result.p50_ms.setdefault((arm.name, cell), []).append(turn.p50_ms)
-                    result.paces.setdefault((arm.name, cell), []).append(turn.pace)
-                    records += turn.records
-                after(number, cell)
+    with start_driver(environment, folder) as driver:
+        for variant in variants:
+            environment.say(f"warming up {variant.name}")
+            before(variant)
+            for point in fastest_of_each_size(points):
+                driver.run_at(point, variant, seed=0)
+        for number, order in enumerate(interleave(points, rounds, seed=0), start=1):
+            environment.say(f"round {number} of {rounds}: {len(variants)} variants at {len(points)} sizes and rates")
+            for place, point in enumerate(order):
+                [variants_in_order] = interleave(variants, 1, seed=number * len(points) + place)
+                for variant in variants_in_order:
+                    before(variant)
+                    trial = repeated_if_late(partial(driver.run_at, point, variant, seed=number))
+                    result.p50_ms.setdefault((variant.name, point), []).append(trial.p50_ms)
+                    result.paces.setdefault((variant.name, point), []).append(trial.pace)
+                    records += trial.records
+                after(number, point)
     write_parquet(records, folder / run_folder.HISTORY)
-    document = [
-        {"arm": arm, **asdict(cell), "p50_ms": values, "paces": [asdict(each) for each in result.paces[arm, cell]]}
-        for (arm, cell), values in result.p50_ms.items()
-    ]
-    (folder / "turns.json").write_text(json.dumps(document, indent=1))
+    (folder / "trials.json").write_text(json.dumps(_document(result), indent=1))
+    if measured_twice:
+        variant_name, again = measured_twice
+        result.controls = {
+            point: control(
+                f"{again} − {variant_name}, p50, {point}, ms",
+                result.p50_ms[variant_name, point],
+                result.p50_ms[again, point],
+                among=len(points),
+            )
+            for point in points
+        }
     return result
 
 
-def punctual(take: Callable[[], Turn]) -> Turn:
-    """A turn, made again if the driver was late, :data:`REPEATS` times at most; it has the records of all."""
-    turn = take()
+def _document(result: Rounds) -> list[dict[str, Any]]:
+    return [
+        {
+            "variant": variant,
+            **asdict(point),
+            "p50_ms": values,
+            "paces": [asdict(each) for each in result.paces[variant, point]],
+        }
+        for (variant, point), values in result.p50_ms.items()
+    ]
+
+
+def repeated_if_late(run: Callable[[], OpenLoopTrial]) -> OpenLoopTrial:
+    """Runs a trial, and at most :data:`REPEATS` more while the driver is late; the last has the records of all."""
+    trial = run()
     repeated = 0
-    while turn.pace.late and repeated < REPEATS:
+    while trial.pace.late and repeated < REPEATS:
         repeated += 1
-        again = take()
-        turn = Turn(again.p50_ms, replace(again.pace, repeated=repeated), [*turn.records, *again.records])
-    return turn
+        again = run()
+        trial = OpenLoopTrial(again.p50_ms, replace(again.pace, repeated=repeated), [*trial.records, *again.records])
+    return trial

@@ -1,4 +1,4 @@
-"""The least that a re-serialising gRPC proxy can be: the yardstick for what the gateway's own work costs.
+"""A minimal re-serialising gRPC proxy: the yardstick for the cost of the gateway's own work.
 
 ``python -m lab.bench.harness.minimal_proxy --listen ip:port --upstream ip:port``
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def serve(stop: asyncio.Event, address: str, upstream: list[str]) -> None:
-    """Parses and re-serialises ``ranking.v1 Rank`` both ways, and does nothing else."""
+    """Parses and re-serialises ``ranking.v1 Rank`` in both directions, and does nothing else."""
     async with open_channel(*upstream) as channel:
         stub = ranking_pb2_grpc.RankingStub(channel)
 

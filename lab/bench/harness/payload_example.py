@@ -1,7 +1,7 @@
-"""The request that the talk counts the bytes of, in both encodings.
+"""The example request whose size the talk gives in both encodings.
 
 Rajat Shah, "Routing ML Inference Traffic at Internet Scale", InternetDaySF 2026: "68 bytes" of JSON, "~18 bytes" of
-protobuf. What it really takes is computed here, from the message and the values on the slide.
+protobuf. The true sizes are computed here, from the message and the values on the slide.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ JSON_BYTES_CLAIMED, PROTOBUF_BYTES_CLAIMED = 68, 18
 
 
 def json_bytes() -> int:
-    """Length of the example as JSON without a space that it could do without."""
+    """Returns the length of the example as compact JSON."""
     return len(orjson.dumps(EXAMPLE))
 
 
 def protobuf_bytes() -> int:
-    """Length of the example as the message that stands on the slide."""
+    """Returns the length of the example as the message on the slide."""
     file = descriptor_pb2.FileDescriptorProto(name="talk.proto", package="talk", syntax="proto3")
     message = file.message_type.add(name="RankRequest")
     kind = descriptor_pb2.FieldDescriptorProto

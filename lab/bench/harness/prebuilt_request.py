@@ -1,4 +1,4 @@
-"""A request made beforehand, for what sends bytes and knows nothing of the lab: h2load, and closed loops."""
+"""A serialised request, for senders of plain bytes: h2load, and closed loops."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ROUTING_KEY = (HEADER, f"{MODEL}.{VERSION}")
 
 
 def request(payload_bytes: int) -> bytes:
-    """A serialised request that every topology answers.
+    """Returns a serialised request that every topology answers.
 
-    It names its model, for where nobody resolves; a gateway overwrites that.
+    It names its model for topologies without a decision on the way; a gateway overwrites the name.
     """
     message = APIS[API].build_request(payload_bytes)
     message.envelope.use_case = USE_CASE
@@ -28,15 +28,15 @@ def request(payload_bytes: int) -> bytes:
 
 
 def frame(message: bytes) -> bytes:
-    """The message as gRPC puts it into HTTP/2: not compressed, length, bytes."""
+    """Returns the message as an HTTP/2 gRPC frame: compression flag, length, bytes."""
     return struct.pack(">BI", 0, len(message)) + message
 
 
 def check_answer(address: str, answer: bytes) -> None:
-    """An answer counts only if the right model version gave it.
+    """Checks that the right model version gave an answer.
 
     Raises:
-        UnitError: it did not.
+        UnitError: another did.
     """
     by = METHOD.response_class.FromString(answer).answered_by
     if (by.model, by.version) != (MODEL, VERSION):

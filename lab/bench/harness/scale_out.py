@@ -1,4 +1,4 @@
-"""A cluster that gets one replica more while requests flow to it by several ways at once."""
+"""Adds a replica to a cluster while requests reach it by several paths at once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, Answered, Round
-from lab.bench.harness.fixed_rate_sender import send_on_time
+from lab.bench.harness.fixed_rate_sender import send_at_fixed_rate
 from lab.errors import CallError, UnitError
-from lab.runtime.state import LabState
 from lab.topologies import open_client
 from lab.transport import open_channel
 from lab.waiting import eventually
@@ -25,15 +24,15 @@ from models.apis import APIS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from lab.bench.harness.environment import Setting
-    from lab.bench.harness.vip import Replicas
+    from lab.bench.harness.environment import Environment
+    from lab.bench.harness.vip import ReplicasFile
     from lab.client import Client
 
 REPLICAS = 2
 """Before one is added."""
 
 INTERVALS_MS = (40, 80, 120, 160, 200)
-"""Between two requests of each caller: the k-th sends 1/k of what the first does, as Zipf's law has it."""
+"""Between two requests of each caller: the k-th sends 1/k as often as the first, by Zipf's law."""
 
 USE_CASE, CLUSTER, MODEL, VERSION, CALLER = "UpNext", "ml-cluster-5", "up-next", "v1", "playback"
 
@@ -44,21 +43,21 @@ _PATIENCE = timedelta(seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """A lab whose cluster grows and shrinks.
+class ScalableCluster:
+    """A lab whose cluster is scaled out and in.
 
     Attributes:
-        replicas: what its VIPs are told.
-        vips: way → address, of those in front of this cluster.
+        replicas: the list that its VIPs read.
+        vips: path → address, of the VIPs in front of this cluster.
     """
 
-    setting: Setting
-    replicas: Replicas
+    environment: Environment
+    replicas: ReplicasFile
     vips: Mapping[str, str]
 
-    def add(self) -> tuple[str, float]:
-        """Adds a replica, and tells all balancers once it can answer; returns its name, and when that was."""
-        lab = self.setting.lab
+    def scale_out(self) -> tuple[str, float]:
+        """Adds a replica, and lists it for the VIPs once it is ready; returns its name, and when that was."""
+        lab = self.environment.lab
         new = lab.units.scale(CLUSTER, REPLICAS + 1)[-1]
 
         def loaded() -> bool:
@@ -69,36 +68,37 @@ class Side:
         self.replicas.write(self._addresses(new))
         return new, monotonic()
 
-    def remove(self) -> None:
-        """Takes it away again, first from the balancers."""
+    def scale_in(self) -> None:
+        """Removes the replica again, first from the VIPs."""
         self.replicas.write(self._addresses())
-        self.setting.lab.units.scale(CLUSTER, REPLICAS)
+        self.environment.lab.units.scale(CLUSTER, REPLICAS)
 
     @property
     def names(self) -> list[str]:
         """The replicas that stay."""
-        return [unit.name for unit in self.setting.state.plan.with_role("model") if unit.cluster == CLUSTER]
+        models = self.environment.state.plan.with_role("model")
+        return [unit.name for unit in models if unit.cluster == CLUSTER][:REPLICAS]
 
     def _addresses(self, *more: str) -> list[str]:
-        layout = LabState.of(self.setting.lab.folder).plan
-        return [layout.unit(name).address for name in (*self.names, *more)]
+        plan = self.environment.state.plan
+        return [plan.unit(name).address for name in (*self.names, *more)]
 
 
 async def measure(
-    sides: Sequence[Side], topologies: Iterable[str], rounds: int, say: Callable[[str], None]
+    clusters: Sequence[ScalableCluster], topologies: Iterable[str], rounds: int, say: Callable[[str], None]
 ) -> dict[str, list[Round]]:
-    """Way → its rounds.
+    """Returns the rounds of each path: of every VIP, and of topologies.
 
     Args:
-        sides: labs that grow at the same time.
-        topologies: of the first of them, which are ways as well.
-        rounds: how many.
-        say: told which round it is.
+        clusters: scaled out at the same time.
+        topologies: of the first cluster's lab.
+        rounds: number of rounds.
+        say: reports the round.
 
     Raises:
         UnitError: the wrong model answered.
     """
-    endpoints = sides[0].setting.lab.endpoints().clients[CALLER]
+    endpoints = clusters[0].environment.lab.endpoints().clients[CALLER]
     clients = {topology: open_client(topology, CALLER, endpoints) for topology in topologies}
     seen: dict[str, list[Round]] = {}
     draw = Random(0)  # noqa: S311 (no secret)
@@ -106,53 +106,53 @@ async def measure(
         await asyncio.gather(*(client.ready() for client in clients.values()))
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}")
-            for way, taken in (await _round(sides, clients, draw)).items():
-                seen.setdefault(way, []).append(taken)
+            for path, measured in (await _round(clusters, clients, draw)).items():
+                seen.setdefault(path, []).append(measured)
     finally:
         await asyncio.gather(*(client.close() for client in clients.values()))
     return seen
 
 
-async def _round(sides: Sequence[Side], clients: Mapping[str, Client], draw: Random) -> dict[str, Round]:
+async def _round(clusters: Sequence[ScalableCluster], clients: Mapping[str, Client], draw: Random) -> dict[str, Round]:
     answers: dict[str, list[tuple[float, str]]] = {}
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
-        ways = {topology: [_over(client)] * len(INTERVALS_MS) for topology, client in clients.items()}
-        for side in sides:
-            for way, address in side.vips.items():
-                ways[way] = await _connections(stack, address, draw)
+        senders = {topology: [_through(client)] * len(INTERVALS_MS) for topology, client in clients.items()}
+        for cluster in clusters:
+            for path, address in cluster.vips.items():
+                senders[path] = await _connections(stack, address, draw)
         sending = [
             asyncio.create_task(
-                send_on_time(
-                    _recorder(send, answers.setdefault(way, [])),
+                send_at_fixed_rate(
+                    _recorder(send, answers.setdefault(path, [])),
                     every_ms=every_ms,
                     numbers=itertools.count(),
                     offset_ms=(7 * place + 3 * number) % every_ms,
                     stop=stop,
                 )
             )
-            for place, (way, sends) in enumerate(ways.items())
+            for place, (path, sends) in enumerate(senders.items())
             for number, (send, every_ms) in enumerate(zip(sends, INTERVALS_MS, strict=True))
         ]
         began = monotonic()
         try:
             await asyncio.sleep(BEFORE_S)
-            added = await asyncio.gather(*(asyncio.to_thread(side.add) for side in sides))
+            added = await asyncio.gather(*(asyncio.to_thread(cluster.scale_out) for cluster in clusters))
             await asyncio.sleep(max(at for _, at in added) + AFTER_S - monotonic())
         finally:
             stop.set()
             await asyncio.gather(*sending)
-    await asyncio.gather(*(asyncio.to_thread(side.remove) for side in sides))
-    taken = {}
-    for side, (new, at) in zip(sides, added, strict=True):
-        for way in (*side.vips, *(clients if side is sides[0] else ())):
-            answered = [Answered(sent - at, replica) for sent, replica in answers[way]]
-            taken[way] = Round(answered, began - at, side.names, new)
-    return taken
+    await asyncio.gather(*(asyncio.to_thread(cluster.scale_in) for cluster in clusters))
+    measured = {}
+    for cluster, (new, at) in zip(clusters, added, strict=True):
+        for path in (*cluster.vips, *(clients if cluster is clusters[0] else ())):
+            answered = [Answered(sent - at, replica) for sent, replica in answers[path]]
+            measured[path] = Round(answered, began - at, cluster.names, new)
+    return measured
 
 
 def _recorder(send: Callable[[], Awaitable[str]], answers: list[tuple[float, str]]) -> Callable[[int], Awaitable[None]]:
-    async def one(_due_ns: int) -> None:
+    async def send_one(_due_ns: int) -> None:
         sent = monotonic()
         try:
             replica = await send()
@@ -160,10 +160,10 @@ def _recorder(send: Callable[[], Awaitable[str]], answers: list[tuple[float, str
             replica = ""
         answers.append((sent, replica))
 
-    return one
+    return send_one
 
 
-def _over(client: Client) -> Callable[[], Awaitable[str]]:
+def _through(client: Client) -> Callable[[], Awaitable[str]]:
     request = _API.build_request(400)
 
     async def send() -> str:
@@ -180,7 +180,7 @@ def _replica(response: Any) -> str:
 
 
 async def _connections(stack: AsyncExitStack, address: str, draw: Random) -> list[Callable[[], Awaitable[str]]]:
-    """A connection for each caller, opened one after the other in an order drawn anew."""
+    """Opens one connection per caller, one after the other, and deals them out in a random order."""
     request = _API.build_request(400)
     request.envelope.model_config.model, request.envelope.model_config.version = MODEL, VERSION
     payload = request.SerializeToString()

@@ -1,4 +1,4 @@
-"""Stub models that behave otherwise for the time of a measurement."""
+"""Changes the behaviour of stub models for the time of a measurement."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TIMEOUT_S = 5.0
 
 
 def constant_latency(addresses: Sequence[str], ms: float) -> AbstractContextManager[None]:
-    """Stubs that take ``ms`` milliseconds for each request; afterwards they behave as they did before."""
+    """Has stubs take ``ms`` milliseconds for each request; restores their behaviour afterwards."""
     return behaving(addresses, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=ms)))
 
 
 @contextmanager
 def behaving(addresses: Sequence[str], behaviour: stub_pb2.Behaviour) -> Iterator[None]:
-    """Stubs with other dials; those that ``behaviour`` leaves out stay, and afterwards all are as they were before."""
+    """Sets the fields of ``behaviour`` that are present; restores the stubs' behaviour afterwards."""
     with ExitStack() as stack:
         for address in addresses:
             stub = stub_pb2_grpc.StubControlStub(stack.enter_context(open_blocking_channel(address)))

@@ -1,131 +1,87 @@
-"""All ways from caller to model, measured beside each other: what ``topologies`` and ``decomposition`` both look at.
+"""The latency of every topology in interleaved rounds, which the benches ``topologies`` and ``decomposition`` share.
 
-The rounds are made once for both: what one says of a topology and the other of its parts is of the same minutes.
+The rounds are measured once for both, so that their figures are of the same minutes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.bench.harness import prebuilt_request, static_envoy
 from lab.bench.harness.h2load import H2Load
 from lab.bench.harness.interleaved import measure
+from lab.bench.harness.paths import one_of_each_path
 from lab.bench.harness.static_envoy import through_static_envoy
-from lab.bench.harness.variant import CALLER, CLUSTER, USE_CASE, Arm, Cell
-from lab.measure.control import control
-from lab.measure.findings import in_its_interval
+from lab.bench.harness.variant import CALLER, CLUSTER, USE_CASE, LoadPoint, Variant, fastest_of_each_size
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.bench.harness.interleaved import Rounds
-    from lab.measure.compare import Interval
-    from lab.measure.control import Control
+
+    Measured: TypeAlias = tuple[Rounds, H2Load | None]
 
 DIRECT, AGAIN, STATIC = "direct", "direct again", static_envoy.NAME
 
-CELLS: tuple[Cell, ...] = (
-    Cell(400, rate=100, requests=30),
-    Cell(400, rate=500, requests=75),
-    Cell(27_000, rate=100, requests=25),
-    Cell(27_000, rate=500, requests=75),
-    Cell(500_000, rate=100, requests=24),
-    Cell(4_000_000, rate=10, requests=4),
+LOAD_POINTS: tuple[LoadPoint, ...] = (
+    LoadPoint(400, rate=100, requests=30),
+    LoadPoint(400, rate=500, requests=75),
+    LoadPoint(27_000, rate=100, requests=25),
+    LoadPoint(27_000, rate=500, requests=75),
+    LoadPoint(500_000, rate=100, requests=24),
+    LoadPoint(4_000_000, rate=10, requests=4),
 )
-"""Many short rounds tell more than few long ones: what the machine does between them cancels."""
+"""Many short rounds tell more than few long ones: slow drifts of the machine cancel out."""
 
 SECOND_OPINION_EVERY = 2
-"""h2load measures in every so many rounds: it is there to be compared with, not to be precise."""
-
-DOUBTFUL = "? = in doubt: the driver was late in a round, or the A/A control disagrees or has too few rounds"
-
-_KEPT = "ways"
+"""h2load measures in one of so many rounds: it is there for comparison, not for precision."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """The rounds of all ways.
+def measured_topologies(environment: Environment, rounds: int, topologies: Sequence[str] = ()) -> Measured:
+    """Returns the rounds, measured at the first call, and h2load's figures if this machine has it.
 
-    Attributes:
-        arms: names, as measured.
-        h2load: None if this machine has none.
-        controls: ``direct`` against itself in each cell.
+    Args:
+        environment: of the bench.
+        rounds: number of rounds.
+        topologies: to measure beside ``direct``; by default all of the lab's.
     """
-
-    arms: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    rounds: Rounds
-    h2load: H2Load | None
-    controls: Sequence[Control]
-
-    def p50_ms(self, arm: str, cell: Cell) -> list[float]:
-        """One value a round."""
-        return self.rounds.p50_ms[arm, cell]
-
-    def doubts(self, cell: Cell, *arms: str) -> tuple[str, ...]:
-        """Why figures of these arms in this cell show nothing: late turns, or a control that disagrees."""
-        doubt = self.controls[self.cells.index(cell)].doubt
-        return (*self.rounds.doubts(cell, *arms), *([doubt] if doubt else []))
-
-    def shown(self, figure: Interval, cell: Cell, *arms: str) -> str:
-        """A figure with its interval, and a question mark if it is in doubt."""
-        return in_its_interval(figure) + (" ?" if self.doubts(cell, *arms) else "")
-
-    def at(self, payload_bytes: int) -> Cell:
-        """The cell of a size that has the highest rate."""
-        return max((cell for cell in self.cells if cell.payload_bytes == payload_bytes), key=lambda cell: cell.rate)
-
-    def has(self, *arms: str) -> bool:
-        """Whether all of these were measured."""
-        return all(arm in self.arms for arm in arms)
+    key = f"topologies: {rounds}, {topologies}"
+    if key not in environment.cache:
+        environment.cache[key] = _measure(environment, rounds, topologies or environment.topologies)
+    measured: Measured = environment.cache[key]
+    return measured
 
 
-def measured_ways(setting: Setting, rounds: int) -> Ways:
-    """The rounds, measured the first time that somebody asks."""
-    if _KEPT not in setting.kept:
-        setting.kept[_KEPT] = _measure(setting, rounds)
-    ways: Ways = setting.kept[_KEPT]
-    return ways
-
-
-def _measure(setting: Setting, rounds: int) -> Ways:
-    endpoints = setting.state.plan.clients[CALLER]
-    through_static = through_static_envoy(setting, CALLER, USE_CASE, CLUSTER)
-    others = [each for each in setting.state.topologies if each != DIRECT]
-    arms = [
-        Arm(DIRECT, DIRECT, endpoints),
-        Arm(AGAIN, DIRECT, endpoints),
-        Arm(STATIC, DIRECT, through_static),
-        *(Arm(each, each, endpoints) for each in others),
+def _measure(environment: Environment, rounds: int, topologies: Sequence[str]) -> Measured:
+    endpoints = environment.state.plan.clients[CALLER]
+    through_static = through_static_envoy(environment, CALLER, USE_CASE, CLUSTER)
+    variants = [
+        Variant(DIRECT, DIRECT, endpoints),
+        Variant(AGAIN, DIRECT, endpoints),
+        Variant(STATIC, DIRECT, through_static),
+        *(Variant(each, each, endpoints) for each in topologies if each != DIRECT),
     ]
     h2load = None
     if H2Load.is_there():
         paths: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-            DIRECT: (setting.replicas(CLUSTER)[0], ()),
+            DIRECT: (environment.replicas(CLUSTER)[0], ()),
             STATIC: (through_static.direct[USE_CASE].addresses[0], ()),
         }
-        if "sidecar" in endpoints.by_role:
-            paths["mesh"] = (endpoints.address_of("sidecar"), (prebuilt_request.ROUTING_KEY,))
-        if "gateway" in endpoints.by_role:
-            paths["gateway"] = (endpoints.address_of("gateway"), ())
-        h2load = H2Load(setting.lab.folder, paths)
-    asked = {cell.payload_bytes: cell for cell in CELLS}.values()  # of each size at the highest rate
+        for name in one_of_each_path(topologies):
+            topology = TOPOLOGIES[name]
+            if topology.between and (topology.decides_at_caller or topology.capabilities.reads_payload):
+                headers = (prebuilt_request.ROUTING_KEY,) if topology.decides_at_caller else ()
+                paths[name] = (endpoints.address_of(topology.between[0]), headers)
+        h2load = H2Load(environment.lab.folder, paths)
+    measured_by_h2load = fastest_of_each_size(LOAD_POINTS)
 
-    def second_opinion(number: int, cell: Cell) -> None:
-        if h2load is not None and cell in asked and number % SECOND_OPINION_EVERY == 1:
+    def second_opinion(number: int, point: LoadPoint) -> None:
+        if h2load is not None and point in measured_by_h2load and number % SECOND_OPINION_EVERY == 1:
             for path in h2load.paths:
-                h2load.measure(path, cell.payload_bytes, rate=cell.rate, requests=cell.requests)
+                h2load.measure(path, point.payload_bytes, rate=point.rate, requests=point.requests)
 
-    result = measure(setting, arms, CELLS, rounds, after=second_opinion)
-    controls = [
-        control(
-            f"{DIRECT} again − {DIRECT}, p50, {cell}, ms",
-            result.p50_ms[DIRECT, cell],
-            result.p50_ms[AGAIN, cell],
-            among=len(CELLS),
-        )
-        for cell in CELLS
-    ]
-    return Ways(tuple(arm.name for arm in arms), CELLS, result, h2load, controls)
+    measured = measure(environment, variants, LOAD_POINTS, rounds, measured_twice=(DIRECT, AGAIN), after=second_opinion)
+    return measured, h2load

@@ -1,4 +1,4 @@
-"""What is measured: an arm, which is a way from caller to model, in a cell, which is a size and a rate."""
+"""What benches of latency and cost measure: variants, each at load points."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 from lab.report.scales import size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lab.client import Endpoints
 
 CALLER, USE_CASE, API, CLUSTER = "playback", "UpNext", "ranking.v1", "ml-cluster-5"
 MODEL, VERSION = "up-next", "v1"
-"""What all arms ask for: no experiment, no shadow, one version, so that arms differ in the way alone."""
+"""What every variant requests: no experiment, no shadow, one version, so variants differ in nothing but their path."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """One way from caller to model.
+class Variant:
+    """One path from caller to model.
 
     Attributes:
-        name: as tables have it.
-        topology: whose client it takes.
-        endpoints: where that finds what it needs.
+        name: as tables show it.
+        topology: whose client it uses.
+        endpoints: where that client finds the lab's units.
         identity: folder of the caller's certificate; empty for plaintext.
     """
 
@@ -33,13 +35,13 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """What an arm is measured with.
+class LoadPoint:
+    """A payload size at a request rate.
 
     Attributes:
-        payload_bytes: size of a request, its envelope not counted.
+        payload_bytes: size of a request without its envelope.
         rate: requests per second, evenly spaced.
-        requests: in one turn.
+        requests: in one trial.
     """
 
     payload_bytes: int
@@ -48,3 +50,9 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{size(self.payload_bytes)}, {self.rate:g} rps"
+
+
+def fastest_of_each_size(points: Iterable[LoadPoint]) -> list[LoadPoint]:
+    """Returns, of each payload size, the load point with the highest rate."""
+    by_rate = sorted(points, key=lambda point: point.rate)
+    return list({point.payload_bytes: point for point in by_rate}.values())

@@ -1,4 +1,4 @@
-"""A cluster's VIP: a real balancer, of connections or of requests, that is told of replicas through a file."""
+"""A cluster's VIP: a real balancer of connections or of requests, which reads its replicas from a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
 
 L4, L7 = "vip-l4.yaml", "vip-l7.yaml"
 
@@ -21,8 +21,8 @@ _ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignmen
 
 
 @dataclass(frozen=True, slots=True)
-class Replicas:
-    """The file that VIPs learn from where a cluster's replicas are.
+class ReplicasFile:
+    """The file that lists a cluster's replicas for its VIPs.
 
     Attributes:
         path: of the file; all VIPs in front of the same replicas share it.
@@ -31,7 +31,7 @@ class Replicas:
     path: Path
 
     def write(self, addresses: Sequence[str]) -> None:
-        """Says where the replicas are from now on."""
+        """Replaces the list."""
         endpoints = [
             {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
             for host, _, port in (address.rpartition(":") for address in addresses)
@@ -39,36 +39,38 @@ class Replicas:
         assignment = {"@type": _ASSIGNMENT, "cluster_name": "model", "endpoints": [{"lb_endpoints": endpoints}]}
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps({"resources": [assignment]}))
-        new.rename(self.path)  # Envoy reads the file when another is moved to its place, and only then
+        new.rename(self.path)  # Envoy reads the file only when another is moved to its place
 
 
-def start_vip(setting: Setting, name: str, template: str, replicas: Replicas, *, renewal_s: float = 0.0) -> str:
+def start_vip(
+    environment: Environment, name: str, template: str, replicas: ReplicasFile, *, max_age_s: float = 0.0
+) -> str:
     """Starts a VIP, which ends with the lab, and returns its address.
 
     Args:
-        setting: the lab that it stands beside.
+        environment: of the bench.
         name: of its unit.
         template: :data:`L4` or :data:`L7`.
-        replicas: where it learns of them; written before.
-        renewal_s: cuts a connection that is so old, seconds; 0 for never. L4 only.
+        replicas: the list of replicas; written before.
+        max_age_s: cuts connections of this age, seconds; 0 for never. L4 only.
     """
-    address = setting.address(name)
+    address = environment.address(name)
     host, port = address.rsplit(":", 1)
     config = Template((CHECKOUT / "envoy" / template).read_text()).substitute(
         host=host,
         port=port,
         endpoints=replicas.path,
-        renewal=f"max_downstream_connection_duration: {renewal_s:g}s" if renewal_s else "",
+        renewal=f"max_downstream_connection_duration: {max_age_s:g}s" if max_age_s else "",
     )
     argv = (
         "envoy",
-        *("--config-path", setting.path(name, "envoy.yaml")),
+        *("--config-path", environment.path(name, "envoy.yaml")),
         *("--service-node", name),
         *("--service-cluster", name),
-        # One worker: several would each deal out connections in a turn of their own.
+        # One worker: each of several would go round the replicas by itself.
         *("--concurrency", "1"),
         "--disable-hot-restart",
         *("--log-level", "warn"),
     )
-    setting.start(name, argv, address, {"envoy.yaml": config})
+    environment.start(name, argv, address, {"envoy.yaml": config})
     return address

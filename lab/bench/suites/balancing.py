@@ -1,64 +1,62 @@
-"""Connections or requests: how evenly each way of balancing spreads them, and how soon a new replica gets its share."""
+"""Balancing of connections against balancing of requests: how even it is, and how soon a new replica is used."""
 
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, SETTLED_S, share_between
-from lab.bench.harness.environment import setting
+from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
+from lab.bench.harness.environment import open_small_environment
+from lab.bench.harness.paths import one_of_each_path
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
-from lab.bench.harness.scale_out import CALLER, CLUSTER, INTERVALS_MS, MODEL, REPLICAS, USE_CASE, VERSION, Side, measure
-from lab.bench.harness.vip import L4, L7, Replicas, start_vip
+from lab.bench.harness.scale_out import (
+    CALLER,
+    CLUSTER,
+    INTERVALS_MS,
+    MODEL,
+    REPLICAS,
+    USE_CASE,
+    VERSION,
+    ScalableCluster,
+    measure,
+)
+from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
 from lab.measure import compare
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
 from lab.report.scales import linear
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.bench.harness.balance_stats import Round
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.measure.compare import Interval
 
-NAME = "balancing"
-
-RENEWAL_S = 0.8
-"""How old a connection gets where it is renewed."""
+MAX_AGE_S = 0.8
+"""Age at which a connection ends where its age is limited."""
 
 SPREAD_BOUND, UNEVEN_BOUND, SHARE_BOUND, RENEWED_BOUND = 1.15, 1.1, 0.85, 0.5
 
 L4_KEPT, L4_CUT, L4_AGED = "L4", "L4, VIP cuts connections", "L4, models end connections"
 L7_VIP = "L7"
-HARD_CODED = "direct"
-"""The topology whose addresses do not follow; that is what is wrong with it."""
-
 _FIGURES = {"spread_before": "busiest before", "spread_after": "busiest after", "share": "new replica"}
 
 _CONNECTIONS = (L4_KEPT, L4_CUT, L4_AGED)
 _STYLES = {L4_KEPT: "run-2", L4_CUT: "run-5", L4_AGED: "run-4", L7_VIP: "run-1"}
 _STEP_S = 0.2
 
-ALIKE = {"mesh-unleased": "mesh", "gateway-passthrough": "gateway"}
-"""Ways through the very same balancer as another, which are left out where that other is in.
-
-Two streams at fixed times would each take every other turn of it, or every third, and look uneven where both together
-are not.
-"""
-
-# The same cluster once more, its models of the kind that end old connections; each lab has one kind only.
+# The same cluster with models that end old connections; all models of a lab have the same settings.
 _SPEC = f"""
 topologies = ["direct"]
-routes = "routes.yaml"
 [callers.{CALLER}]
 [stub]
-max_connection_age_s = {RENEWAL_S}
+max_connection_age_s = {MAX_AGE_S}
 """
 _ROUTES = f"""
 use_cases:
@@ -70,49 +68,49 @@ clusters:
 """
 
 
-def run(outer: Setting, rounds: int) -> BenchResult:
-    """Sends by all ways at once; in each round a replica is added, and taken away afterwards."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "routes.yaml").write_text(_ROUTES)
-        (Path(folder) / "lab.toml").write_text(_SPEC)
-        with setting(outer.say, Path(folder) / "lab.toml") as inner:
-            sides = [
-                _side(outer, Path(folder) / "plain.json", {L4_KEPT: (L4, 0), L4_CUT: (L4, RENEWAL_S), L7_VIP: (L7, 0)}),
-                _side(inner, Path(folder) / "aged.json", {L4_AGED: (L4, 0)}),
-            ]
-            there = outer.state.topologies
-            topologies = [each for each in there if ALIKE.get(each) not in there]
-            return result(uvloop.run(measure(sides, topologies, rounds, outer.say)))
+def run(outer: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
+    """Sends by all paths at once. In each round a replica is added, and removed afterwards.
+
+    Of topologies that share a balancer one is measured. Two streams at fixed times would each get every other turn of
+    its round robin, and look uneven while both together are even.
+    """
+    with open_small_environment(outer.say, _SPEC, _ROUTES) as inner:
+        clusters = [
+            _cluster(outer, {L4_KEPT: (L4, 0), L4_CUT: (L4, MAX_AGE_S), L7_VIP: (L7, 0)}),
+            _cluster(inner, {L4_AGED: (L4, 0)}),
+        ]
+        measured = one_of_each_path(topologies or outer.topologies)
+        return result(uvloop.run(measure(clusters, measured, rounds, outer.say)))
 
 
-def _side(where: Setting, file: Path, vips: Mapping[str, tuple[str, float]]) -> Side:
-    replicas = Replicas(file)
-    replicas.write(where.replicas(CLUSTER))
+def _cluster(environment: Environment, vips: Mapping[str, tuple[str, float]]) -> ScalableCluster:
+    replicas = ReplicasFile(environment.lab.folder / "vip-replicas.json")
+    replicas.write(environment.replicas(CLUSTER))
     addresses = {
-        way: start_vip(where, f"vip-{number}", template, replicas, renewal_s=renewal_s)
-        for number, (way, (template, renewal_s)) in enumerate(vips.items(), start=1)
+        path: start_vip(environment, f"vip-{number}", template, replicas, max_age_s=max_age_s)
+        for number, (path, (template, max_age_s)) in enumerate(vips.items(), start=1)
     }
-    return Side(where, replicas, addresses)
+    return ScalableCluster(environment, replicas, addresses)
 
 
 def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
-    """What follows from the rounds of each way."""
-    seen = {way: seen[way] for way in sorted(seen, key=_place)}
-    balanced = [way for way in seen if way not in _CONNECTIONS and way != HARD_CODED]
-    uneven, spread = _extreme(seen, [*balanced, *({HARD_CODED} & seen.keys())], lambda each: each.spread_before, max)
-    late, share = _extreme(seen, balanced, lambda each: each.share, min)
+    """Returns the result of the rounds of each path."""
+    seen = {path: seen[path] for path in sorted(seen, key=_place)}
+    requests_balanced = [path for path in seen if path not in _CONNECTIONS]
+    followers = [path for path in requests_balanced if not _is_hard_coded(path)]
+    uneven, spread = _extreme(seen, requests_balanced, lambda each: each.spread_before, max)
+    late, share = _extreme(seen, followers, lambda each: each.share, min)
     rounds = len(seen[L4_KEPT])
     return BenchResult(
-        name=NAME,
         unit="multiples of an even share",
-        arms={
-            f"{way}, {what}": [getattr(each, name) for each in taken]
-            for way, taken in seen.items()
+        samples={
+            f"{path}, {what}": [getattr(each, name) for each in taken]
+            for path, taken in seen.items()
             for name, what in _FIGURES.items()
         },
         claims=[
             Claim(
-                text=f"busiest replica / mean, requests balanced, most uneven way ({uneven})",
+                text=f"busiest replica / mean, requests balanced, most uneven path ({uneven})",
                 figure=spread,
                 at_most=SPREAD_BOUND,
             ),
@@ -130,17 +128,17 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
                 at_most=0,
             ),
             Claim(
-                text=f"new replica's requests / an even share, requests balanced, slowest way ({late})",
+                text=f"new replica's requests / an even share, requests balanced, slowest path ({late})",
                 figure=share,
                 at_least=SHARE_BOUND,
             ),
             *(
                 Claim(
-                    text=f"new replica's requests / an even share, {way} after {RENEWAL_S:g} s",
-                    figure=_median(each.share for each in seen[way]),
+                    text=f"new replica's requests / an even share, {path} after {MAX_AGE_S:g} s",
+                    figure=_median(each.share for each in seen[path]),
                     at_least=RENEWED_BOUND,
                 )
-                for way in (L4_CUT, L4_AGED)
+                for path in (L4_CUT, L4_AGED)
             ),
             Claim(
                 text=f"share of requests failed, worst round, {L4_AGED}",
@@ -151,35 +149,39 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
         tables=[_table(seen)],
         charts=[_shares_over_time(seen), _spreads(seen)],
         notes=[
-            f"n = {rounds} rounds; {REPLICAS} replicas, then one more; all ways at once",
-            f"{len(INTERVALS_MS)} callers; the first sends every {INTERVALS_MS[0]} ms, the k-th 1/k of that",
-            "each has one connection to each VIP, opened anew in each round, in an order drawn anew",
+            f"n = {rounds} rounds; {REPLICAS} replicas, then one more; all paths at once",
+            f"{len(INTERVALS_MS)} callers; the first sends every {INTERVALS_MS[0]} ms, the k-th 1/k as often",
+            "each has one connection to each VIP, opened in every round in a random order",
             f"shares are of requests sent {SETTLED_S:g} s to {AFTER_S:g} s after the replica could answer",
-            f"{HARD_CODED} follows nobody; other topologies learn of replicas from the control plane, VIPs from a file",
+            "direct has hard-coded addresses; other topologies learn replicas from the control plane, VIPs from a file",
         ],
     )
 
 
-def _place(way: str) -> int:
-    """VIPs first, then topologies as they come."""
-    return list(_STYLES).index(way) if way in _STYLES else len(_STYLES)
+def _is_hard_coded(path: str) -> bool:
+    return path in TOPOLOGIES and not TOPOLOGIES[path].capabilities.follows_rules
+
+
+def _place(path: str) -> int:
+    """VIPs first, then topologies in their order."""
+    return list(_STYLES).index(path) if path in _STYLES else len(_STYLES)
 
 
 def _table(seen: Mapping[str, Sequence[Round]]) -> ResultTable:
     rows = []
-    for way, taken in seen.items():
+    for path, taken in seen.items():
         share = _median(each.share for each in taken)
         first = _median(each.first_s for each in taken).estimate
         rows.append(
             (
-                way,
+                path,
                 *(median(getattr(each, name) for each in taken) for name in _FIGURES),
                 f"{share.low:.3f} to {share.high:.3f}",
                 f"{max(first, 0):.3f} s" if math.isfinite(first) else "never",
                 f"{100 * sum(each.failed for each in taken) / len(taken):.2f} %",
             )
         )
-    columns = ("way", *_FIGURES.values(), "95 % interval", "its first request after", "failed")
+    columns = ("path", *_FIGURES.values(), "95 % interval", "its first request after", "failed")
     title = "median over rounds: requests of the busiest replica / mean, and of the new replica / an even share"
     return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
 
@@ -187,8 +189,8 @@ def _table(seen: Mapping[str, Sequence[Round]]) -> ResultTable:
 def _shares_over_time(seen: Mapping[str, Sequence[Round]]) -> Chart:
     steps = [step * _STEP_S for step in range(math.ceil(-BEFORE_S / 2 / _STEP_S), round(AFTER_S / _STEP_S))]
     lines = [
-        Line(way, style, [(at + _STEP_S / 2, 100 * share_between(seen[way], at, at + _STEP_S)) for at in steps])
-        for way, style in _STYLES.items()
+        Line(path, style, [(at + _STEP_S / 2, 100 * share_between(seen[path], at, at + _STEP_S)) for at in steps])
+        for path, style in _STYLES.items()
     ]
     even = Line("an even share", "run-7", [(at + _STEP_S / 2, 100 / (REPLICAS + 1)) for at in steps])
     return Chart(
@@ -203,7 +205,7 @@ def _shares_over_time(seen: Mapping[str, Sequence[Round]]) -> Chart:
 
 def _spreads(seen: Mapping[str, Sequence[Round]]) -> BarChart:
     figures = {
-        moment: {way: _median(getattr(each, name) for each in taken) for way, taken in seen.items()}
+        moment: {path: _median(getattr(each, name) for each in taken) for path, taken in seen.items()}
         for name, moment in (("spread_before", f"{REPLICAS} replicas"), ("spread_after", "with a new one"))
     }
     most = max(figure.high for of in figures.values() for figure in of.values())
@@ -211,8 +213,8 @@ def _spreads(seen: Mapping[str, Sequence[Round]]) -> BarChart:
         BarGroup(
             moment,
             [
-                Bar(way, "run-2" if way in _CONNECTIONS else "run-1", each.estimate, each.low, each.high)
-                for way, each in of.items()
+                Bar(path, "run-2" if path in _CONNECTIONS else "run-1", each.estimate, each.low, each.high)
+                for path, each in of.items()
             ],
         )
         for moment, of in figures.items()
@@ -229,15 +231,23 @@ def _spreads(seen: Mapping[str, Sequence[Round]]) -> BarChart:
 
 def _extreme(
     seen: Mapping[str, Sequence[Round]],
-    ways: Sequence[str],
+    paths: Sequence[str],
     figure: Callable[[Round], float],
     choose: Callable[..., str],
 ) -> tuple[str, Interval]:
-    """The way whose median is the greatest, or the least, and that."""
-    medians = {way: _median(map(figure, seen[way])) for way in ways}
-    way = choose(medians, key=lambda each: medians[each].estimate)
-    return way, medians[way]
+    """The path with the greatest or the least median, and that median."""
+    medians = {path: _median(map(figure, seen[path])) for path in paths}
+    path = choose(medians, key=lambda each: medians[each].estimate)
+    return path, medians[path]
 
 
 def _median(values: Iterable[float]) -> Interval:
     return compare.median(list(values), seed=0)
+
+
+BENCH = Bench(
+    name="balancing",
+    question="How evenly does each path spread requests, and how soon does a new replica get its share?",
+    run=run,
+    options=(TOPOLOGIES_OPTION,),
+)

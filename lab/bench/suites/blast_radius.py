@@ -1,4 +1,4 @@
-"""Whom a death reaches: each fault by each topology, while all callers send at the same time."""
+"""Which callers a fault reaches: each fault by each topology, while all callers send at the same time."""
 
 from __future__ import annotations
 
@@ -6,65 +6,65 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lab.bench.harness.bench_faults import CLUSTER, HARMS
+from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench, Option
+from lab.bench.harness.bench_faults import CLUSTER, Reach, bench_faults
 from lab.bench.harness.charts import MIXED
-from lab.bench.harness.fault_runner import HOLD_S, RATE, STEADY_S, harm_all
+from lab.bench.harness.fault_runner import HOLD_S, RATE, STEADY_S, run_faults
+from lab.bench.harness.paths import one_of_each_path
 from lab.bench.harness.result import BenchResult, Claim
-from lab.errors import InputError
 from lab.measure import compare
 from lab.measure.compare import Interval
 from lab.report.blast_radius import EXPLAINED, doubts_of, heat_of, table_of
 from lab.routing.checks import references
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.measure.blast_rounds import Radius
 
-NAME = "blast-radius"
 
-ROUNDS = 3
-"""If nobody says how many: each takes a minute."""
+def run(
+    environment: Environment, rounds: int, *, topologies: Sequence[str] = (), faults: Sequence[str] = ()
+) -> BenchResult:
+    """Injects one fault after the other in a random order, with all topologies under load at once.
 
-TOPOLOGIES = ("gateway", "gateway-header", "mesh", "proxyless")
-"""If nobody says which."""
-
-
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Does one harm after the other to the lab, all topologies at once, in an order drawn anew each round."""
-    topologies = _chosen("topologies", setting, setting.state.topologies, TOPOLOGIES)
-    harms = [HARMS[name] for name in _chosen("faults", setting, list(HARMS), tuple(HARMS))]
-    harms = [harm for harm in harms if harm.victims(setting.state.plan)]
-    harmed = harm_all(setting, harms, topologies, rounds)
+    By default it compares one topology of each path that has units of its own.
+    """
+    with_units = [each for each in environment.topologies if TOPOLOGIES[each].roles]
+    compared = list(topologies or one_of_each_path(with_units))
+    known = bench_faults()
+    injected = [known[name] for name in faults or known if known[name].victims(environment.state.plan)]
+    found = run_faults(environment, injected, compared, rounds)
     return result(
-        sorted(harmed.radii, key=lambda each: (list(HARMS).index(each.fault), topologies.index(each.topology))),
-        callers_of_cluster=len(_callers_of(CLUSTER, setting.lab.routes.show().document or {})),
+        sorted(found.radii, key=lambda each: (list(known).index(each.fault), compared.index(each.topology))),
+        callers_of_cluster=len(_callers_of(CLUSTER, environment.lab.routes.show().document or {})),
         notes=[
             (
-                f"n = {rounds} rounds, {harmed.requests:,} requests: each caller sends {RATE:g} rps by each topology, "
+                f"n = {rounds} rounds, {found.requests:,} requests: each caller sends {RATE:g} rps by each topology, "
                 "Poisson arrivals, by a driver of its own"
             ),
-            f"{STEADY_S:g} s of quiet before each fault, which lasts {HOLD_S:g} s",
-            f"evidence: {harmed.folder}",
+            f"{STEADY_S:g} s without faults before each fault, which lasts {HOLD_S:g} s",
+            f"evidence: {found.folder}",
         ],
     )
 
 
 def result(radii: Sequence[Radius], *, callers_of_cluster: int, notes: Sequence[str]) -> BenchResult:
-    """What follows from the radii of harms, whose faults have their names.
+    """Returns the result of measured radii.
 
     Args:
-        radii: of each harm and topology.
-        callers_of_cluster: how many callers ask for what runs on the cluster that is harmed.
+        radii: of each fault, by its name, and topology.
+        callers_of_cluster: number of callers whose use cases have a version on the cluster that is killed.
         notes: how it was measured.
     """
-    named = [replace(each, fault=HARMS[each.fault].text) for each in radii]
-    by_text = {harm.text: harm for harm in HARMS.values()}
+    known = bench_faults()
+    named = [replace(each, fault=known[each.fault].text) for each in radii]
+    by_text = {fault.text: fault for fault in known.values()}
     return BenchResult(
-        name=NAME,
         unit=MIXED,
-        arms={
+        samples={
             f"{each.fault}, {each.topology}, {what}": spread.values
             for each in named
             for what, spread in (
@@ -74,44 +74,40 @@ def result(radii: Sequence[Radius], *, callers_of_cluster: int, notes: Sequence[
             )
             if spread is not None
         },
-        claims=_claims(radii, callers_of_cluster),
+        claims=list(_claims(radii, callers_of_cluster)),
         tables=[table_of(named)],
-        charts=[heat_of(named, is_on_path=lambda fault, topology: by_text[fault].is_on_path(topology))],
+        charts=[heat_of(named, is_on_path=lambda fault, topology: by_text[fault].is_in_path(topology))],
         notes=[*notes, *doubts_of(named), *EXPLAINED],
     )
 
 
-def _claims(radii: Sequence[Radius], callers_of_cluster: int) -> list[Claim]:
-    of = {(each.fault, each.topology): each for each in radii}
+def _claims(radii: Sequence[Radius], callers_of_cluster: int) -> Iterator[Claim]:
+    known = bench_faults()
     callers = max((each.of_callers for each in radii), default=0)
-    expected: list[tuple[str, Mapping[tuple[str, str], Radius], int]] = [
-        (
-            f"callers hit, of {callers}, {HARMS[fault].text}, {topology}",
-            {(fault, topology): of[fault, topology]} if (fault, topology) in of else {},
-            wanted,
-        )
-        for fault, topology, wanted in (
-            ("gateways-killed", "gateway", callers),
-            ("central-envoy-killed", "gateway-header", callers),
-            ("sidecar-killed", "mesh", 1),
-        )
-    ]
-    off = {place: each for place, each in of.items() if not HARMS[place[0]].is_on_path(place[1])}
-    dead = {place: each for place, each in of.items() if place[0] == "cluster-killed"}
+    reached = {Reach.EVERY_CALLER: callers, Reach.ONE_CALLER: 1}
+    by_place = {(each.fault, each.topology): each for each in radii}
+    for (name, topology), each in by_place.items():
+        fault = known[name]
+        if fault.reach in reached and fault.carries_payload(topology):
+            text = f"callers hit, of {callers}, {fault.text}, {topology}"
+            yield _claim(text, {(name, topology): each}, reached[fault.reach])
+    off = {place: each for place, each in by_place.items() if not known[place[0]].is_in_path(place[1])}
+    dead = {place: each for place, each in by_place.items() if place[0] == "cluster-killed"}
     control = {place: each for place, each in off.items() if place[0] == "control-plane-killed"}
-    expected += [
-        ("callers hit, control plane killed, worst topology", control, 0),
-        (f"callers hit by what is not in their path, worst of {len(off)} faults and topologies", off, 0),
-        ("callers hit, one cluster killed, any topology: those who ask for what runs there", dead, callers_of_cluster),
-    ]
-    return [_claim(text, found, wanted) for text, found, wanted in expected if found]
+    if control:
+        yield _claim("callers hit, control plane killed, worst topology", control, 0)
+    if off:
+        text = f"callers hit by units outside their path, worst of {len(off)} faults and topologies"
+        yield _claim(text, off, 0)
+    if dead:
+        text = "callers hit, one cluster killed, any topology: those whose use cases run there"
+        yield _claim(text, dead, callers_of_cluster)
 
 
 def _claim(text: str, found: Mapping[tuple[str, str], Radius], wanted: int) -> Claim:
-    """Each round of each of them is to have hit so many callers: the figure is that of the worst.
+    """Claims that every round hit exactly ``wanted`` callers; the figure is that of the worst round.
 
-    If it is not so many only where answers were slow, and that in few rounds, nobody can tell the fault from a machine
-    that had something else to do.
+    It is in doubt if the number differs only in few rounds, in which answers were only slow: a busy machine does that.
     """
     doubts = [f"{each.fault}, {each.topology}: {each.unknown[0]}" for each in found.values() if not each.rounds]
     counts = [count for each in found.values() if each.callers for count in each.callers.values]
@@ -121,28 +117,21 @@ def _claim(text: str, found: Mapping[tuple[str, str], Radius], wanted: int) -> C
         worst = max(counts, key=lambda value: abs(value - wanted))
         figure = Interval(estimate=worst, low=min(counts), high=max(counts), confidence=1.0, rounds=len(counts))
         odd = {place: each for place, each in found.items() if each.callers and set(each.callers.values) != {wanted}}
-        if odd and all(set(_without_moods(each)) <= {wanted} for each in odd.values()):
-            doubts += [f"{HARMS[fault].text}, {topology}: slow answers alone, in few rounds" for fault, topology in odd]
+        if odd and all(set(_without_slow_rounds(each)) <= {wanted} for each in odd.values()):
+            texts = {name: fault.text for name, fault in bench_faults().items()}
+            doubts += [f"{texts[fault]}, {topology}: only slow answers, in few rounds" for fault, topology in odd]
     return Claim(text=text, figure=figure, at_least=wanted, at_most=wanted, doubts=tuple(doubts))
 
 
-def _without_moods(found: Radius) -> list[float]:
-    """Callers hit, a round, but for rounds in which answers were slow and nothing else, if those are the fewer."""
+def _without_slow_rounds(found: Radius) -> list[float]:
+    """Callers hit in each round, without rounds in which answers were only slow, if those are the minority."""
     if found.callers is None or 2 * sum(found.only_slow) > found.rounds:
         return list(found.callers.values if found.callers else ())
     return [count for count, slow in zip(found.callers.values, found.only_slow, strict=True) if not slow]
 
 
-def _chosen(what: str, setting: Setting, there: Sequence[str], usual: Sequence[str]) -> list[str]:
-    names = setting.only.get(what) or [name for name in usual if name in there]
-    for name in names:
-        if name not in there:
-            raise InputError(f"--{what}: {name!r} is not known; there are {', '.join(there)}")
-    return list(dict.fromkeys(names))
-
-
 def _callers_of(cluster: str, document: Mapping[str, Any]) -> set[str]:
-    """Callers of use cases of which some version runs on a cluster."""
+    """Callers of use cases that have a version on a cluster."""
     there = {
         f"{model}@{version}"
         for model, entry in document["models"].items()
@@ -155,3 +144,12 @@ def _callers_of(cluster: str, document: Mapping[str, Any]) -> set[str]:
         if there & {reference for _, reference in references((), use_case)}
         for caller in use_case["callers"]
     }
+
+
+BENCH = Bench(
+    name="blast-radius",
+    question="Which callers does each fault reach, and for how long?",
+    run=run,
+    rounds=3,  # each takes a minute
+    options=(TOPOLOGIES_OPTION, Option(name="faults", help="Inject only these faults.", choices=bench_faults)),
+)

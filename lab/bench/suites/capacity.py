@@ -1,4 +1,4 @@
-"""What a million requests a second would take, and whether the simulation behind it tells what this lab does."""
+"""What a million requests a second would take, and whether the simulation behind that predicts this lab's latency."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.costs import IN_FLIGHT, measure
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.validation import BOUNDS, validate
-from lab.bench.harness.variant import CALLER, Arm
+from lab.bench.harness.variant import CALLER, Variant
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.costs import costs_of
 from lab.capacity.fleet import Demand
@@ -23,25 +24,24 @@ from models.stub.behaviour import parse_latency
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.bench.harness.validation import Validation
     from lab.capacity.survey import Survey
     from lab.report.bars import BarChart as Chart
 
-NAME = "capacity"
 COSTS = "processor-time"
-"""Name of the measurement that ``lab capacity`` makes for itself."""
+"""Name of the measurement that ``lab capacity`` makes itself."""
 
 SECONDS = 1.0
 PAYLOADS = (400, 30_000)
 RPS, CALLERS, CLUSTERS, SLOTS, SERVICE = 1_000_000.0, 30, 2_000, 4, "lognormal:20,0.4"
-"""What the talk has, and a model of which nothing is known; defaults of ``lab capacity`` as well."""
+"""The talk's demand, and an assumed service time; also the defaults of ``lab capacity``."""
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Measures costs in the lab that is up, validates the simulation in a small one, and computes."""
-    costs = measure_costs(setting, PAYLOADS, rounds)
-    found = validate(setting.say, rounds)
+def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
+    """Measures costs in the bench's lab, validates the simulation in a small one, and computes."""
+    costs = measure_costs(environment, PAYLOADS, rounds, topologies)
+    found = validate(environment.say, rounds)
     latency = parse_latency(SERVICE)
     demand = Demand(
         rps=RPS,
@@ -51,16 +51,15 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         slots=SLOTS,
         service_s=mean_s(latency),
     )
-    computed = survey(demand, latency, costs_of(costs.to_document(), "this run"), Assumptions(), say=setting.say)
+    computed = survey(demand, latency, costs_of(costs.to_document(), "this run"), Assumptions(), say=environment.say)
     return result(costs, found, computed)
 
 
 def result(costs: BenchResult, found: Validation, computed: Survey) -> BenchResult:
-    """All of it together; the claims are the validation's."""
+    """Returns everything as one result; its claims are the validation's."""
     return BenchResult(
-        name=NAME,
         unit="ms (p50)",
-        arms=_arms(found),
+        samples=_samples(found),
         claims=found.claims(),
         paces={str(point): point.pace for point in found.points},
         tables=[found.table(), *costs.tables, *computed.tables()],
@@ -70,38 +69,43 @@ def result(costs: BenchResult, found: Validation, computed: Survey) -> BenchResu
 
 
 def measure_costs(
-    setting: Setting,
+    environment: Environment,
     payloads: Sequence[int],
     rounds: int,
     topologies: Sequence[str] = (),
     *,
     seconds: float = SECONDS,
 ) -> BenchResult:
-    """Processor time per request of each topology and part, by size of payload.
+    """Measures processor time per request by topology, part and payload size.
 
-    In a round, each is kept busy for so many seconds.
+    Args:
+        environment: of the bench.
+        payloads: sizes, bytes.
+        rounds: number of rounds.
+        topologies: by default all of the lab's.
+        seconds: for which each topology is kept busy once a round.
 
     Raises:
         UnitError: an answer was wrong or missing.
     """
-    endpoints = setting.state.plan.clients[CALLER]
-    arms = [Arm(each, each, endpoints) for each in topologies or setting.state.topologies]
-    found = measure(setting, arms, payloads, rounds, seconds=seconds)
+    endpoints = environment.state.plan.clients[CALLER]
+    variants = [Variant(each, each, endpoints) for each in topologies or environment.topologies]
+    found = measure(environment, variants, payloads, rounds, seconds=seconds)
     return BenchResult(
         name=COSTS,
         unit="rps",
-        arms={f"{arm}, {size(payload)}": values for (arm, payload), values in found.rps.items()},
+        samples={f"{variant}, {size(payload)}": values for (variant, payload), values in found.rps.items()},
         claims=[],
         tables=[found.table()],
         charts=[found.chart(max(payloads))],
         notes=[
-            f"CPU: n = {rounds} rounds × {seconds:g} s, closed loop, {IN_FLIGHT} in flight; the caller is a driver",
+            f"CPU: n = {rounds} rounds × {seconds:g} s, closed loop, {IN_FLIGHT} in flight; a driver is the caller",
             f"each answer was judged; history in {found.folder}",
         ],
     )
 
 
-def _arms(found: Validation) -> dict[str, list[float]]:
+def _samples(found: Validation) -> dict[str, list[float]]:
     return {
         f"{point}, {what}": [float(np.median(each)) for each in values]
         for point in found.points
@@ -124,3 +128,11 @@ def _chart(found: Validation) -> Chart:
         name="validation",
         note=f"n = {found.rounds} rounds. The worst is {written(100 * worst)} % off.",
     )
+
+
+BENCH = Bench(
+    name="capacity",
+    question="What would a million requests a second take, and does the simulation behind that hold?",
+    run=run,
+    options=(TOPOLOGIES_OPTION,),
+)

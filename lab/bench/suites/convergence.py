@@ -1,18 +1,17 @@
-"""How soon everybody follows a publish: by their own word, and by the last answer that still follows the old rules."""
+"""Convergence after a publish: by acknowledgements, and by the last answer that still follows the old rules."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from lab.admin import AdminClient
-from lab.bench.harness.environment import setting
+from lab.bench.harness.bench import Bench
+from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.result import BenchResult, Claim
 from lab.client import Endpoints
 from lab.measure.compare import median, quantile
@@ -23,32 +22,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.admin import PublishProgress
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.client import Client
     from lab.lab import Lab
 
-NAME = "convergence"
-
 PUBLISHES = 200
-"""At least so many, however few rounds are asked for: a 99th percentile needs a hundred."""
+"""At least, whatever the number of rounds: a 99th percentile needs a hundred."""
 
 CALLERS = 10
 MEDIAN_BOUND_MS, P99_BOUND_MS = 25.0, 100.0
 
-_ANSWERS, _WORDS = "last answer by the old rules", "last acknowledgement"
+_ANSWERS, _ACKNOWLEDGEMENTS = "last answer by the old rules", "last acknowledgement"
 _WHOLE = "from the call to publish, by acknowledgement"
 _USE_CASE = "ContinueWatchingRanking"
-# Each way in is asked so often, one after the other: below the bound, and not so often that asking is what takes time
-# (twelve ways every 10 ms would keep two cores busy).
+# Between two probes of one path: below the bound, and long enough that probing does not load the machine (twelve paths
+# every 10 ms would keep two cores busy).
 _EVERY_S = 0.02
-# How long answers are watched after a publish has returned, beyond the bound and the settling time of the checkers.
+# Probing goes on for so long after a publish has returned: longer than the bound and the checkers' settling time.
 _WATCH_S = 0.12
 _WARM_UP = 4
 _NS_PER_MS = 1e6
 
 _SPEC = """
 topologies = ["gateway", "mesh"]
-routes = "routes.yaml"
 [gateway]
 replicas = 2
 """ + "".join(f'[callers.caller-{number}]\npage = [["{_USE_CASE}"]]\n' for number in range(1, CALLERS + 1))
@@ -65,43 +61,40 @@ clusters:
 """
 
 
-def run(outer: Setting, rounds: int) -> BenchResult:
-    """Publishes again and again in a lab of its own, with a client asking through every sidecar and gateway."""
+def run(outer: Environment, rounds: int) -> BenchResult:
+    """Publishes repeatedly in a lab of its own while a client probes every sidecar and gateway."""
     publishes = max(rounds, PUBLISHES)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "routes.yaml").write_text(_ROUTES)
-        (Path(folder) / "lab.toml").write_text(_SPEC)
-        with setting(outer.say, Path(folder) / "lab.toml") as inner:
-            arms = uvloop.run(_measure(inner.lab, publishes, outer.say))
-    claims = [
-        Claim(text=f"p50, {arm}, ms", figure=median(arms[arm], seed=0), at_most=MEDIAN_BOUND_MS)
-        for arm in (_ANSWERS, _WORDS)
-    ]
-    claims += [
-        Claim(text=f"p99, {arm}, ms", figure=quantile(arms[arm], 0.99, seed=0), at_most=P99_BOUND_MS)
-        for arm in (_ANSWERS, _WORDS)
-    ]
+    with open_small_environment(outer.say, _SPEC, _ROUTES) as inner:
+        samples = uvloop.run(_measure(inner.lab, publishes, outer.say))
+    signs = (_ANSWERS, _ACKNOWLEDGEMENTS)
     return BenchResult(
-        name=NAME,
         unit="ms",
-        arms=arms,
-        claims=claims,
+        samples=samples,
+        claims=[
+            *(
+                Claim(text=f"p50, {sign}, ms", figure=median(samples[sign], seed=0), at_most=MEDIAN_BOUND_MS)
+                for sign in signs
+            ),
+            *(
+                Claim(text=f"p99, {sign}, ms", figure=quantile(samples[sign], 0.99, seed=0), at_most=P99_BOUND_MS)
+                for sign in signs
+            ),
+        ],
         notes=[
             f"n = {publishes} publishes; {CALLERS} sidecars and resolvers that hold both keys, and 2 gateways",
-            f"each asked every {_EVERY_S * 1e3:g} ms; counted from when the rules went out, calls begun after that",
+            f"each probed every {_EVERY_S * 1e3:g} ms; times count from when the rules went out, for calls begun after",
         ],
     )
 
 
 @dataclass(slots=True)
-class _Way:
-    """One way to the models, and what came back on it since the latest publish began."""
+class _Probe:
+    """A client of one sidecar or gateway, and its answers since the latest publish began."""
 
-    caller: str
     client: Client
     answers: list[tuple[int, int, str]] = field(default_factory=list)  # begun, done (Unix ns), version
 
-    async def ask_on_and_on(self, offset_s: float) -> None:
+    async def run(self, offset_s: float) -> None:
         request = APIS["ranking.v1"].build_request(400)
         await asyncio.sleep(offset_s)
         due = time.monotonic()
@@ -115,54 +108,59 @@ class _Way:
 
 async def _measure(lab: Lab, publishes: int, say: Callable[[str], None]) -> dict[str, list[float]]:
     where = lab.endpoints()
-    ways = [_Way(caller, open_client("mesh", caller, each)) for caller, each in where.clients.items()]
-    ways += [
-        _Way("caller-1", open_client("gateway", "caller-1", Endpoints({"gateway": (gateway,)})))
+    probes = [_Probe(open_client("mesh", caller, each)) for caller, each in where.clients.items()]
+    probes += [
+        _Probe(open_client("gateway", "caller-1", Endpoints({"gateway": (gateway,)})))
         for gateway in where.shared.addresses_of("gateway")
     ]
-    arms: dict[str, list[float]] = {_ANSWERS: [], _WORDS: [], _WHOLE: []}
+    samples: dict[str, list[float]] = {_ANSWERS: [], _ACKNOWLEDGEMENTS: [], _WHOLE: []}
     try:
-        await asyncio.gather(*(way.client.ready() for way in ways))
-        asking = [
-            asyncio.create_task(way.ask_on_and_on(_EVERY_S * place / len(ways))) for place, way in enumerate(ways)
-        ]
+        await asyncio.gather(*(probe.client.ready() for probe in probes))
+        tasks = [asyncio.create_task(probe.run(_EVERY_S * place / len(probes))) for place, probe in enumerate(probes)]
         try:
             with AdminClient(where.control_plane) as admin:
                 for number in range(_WARM_UP + publishes):
                     if number % 50 == 0:
                         say(f"publish {max(0, number - _WARM_UP)} of {publishes}")
-                    measured = await _publish(admin, ways, "v2" if number % 2 == 0 else "v1")
+                    measured = await _publish(admin, probes, "v2" if number % 2 == 0 else "v1")
                     if number >= _WARM_UP:
-                        for arm, value in measured.items():
-                            arms[arm].append(value)
-                    for task in asking:
+                        for sign, value in measured.items():
+                            samples[sign].append(value)
+                    for task in tasks:
                         if task.done():
                             task.result()
         finally:
-            for task in asking:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
     finally:
-        await asyncio.gather(*(way.client.close() for way in ways))
-    return arms
+        await asyncio.gather(*(probe.client.close() for probe in probes))
+    return samples
 
 
-async def _publish(admin: AdminClient, ways: list[_Way], version: str) -> dict[str, float]:
-    for way in ways:
-        way.answers.clear()
-    told: list[PublishProgress] = []
+async def _publish(admin: AdminClient, probes: list[_Probe], version: str) -> dict[str, float]:
+    for probe in probes:
+        probe.answers.clear()
+    progress: list[PublishProgress] = []
 
     def publish() -> None:
-        admin.publish_change({_USE_CASE: ("bench", _CASE % version)}, author="bench", progress=told.append)
+        admin.publish_change({_USE_CASE: ("bench", _CASE % version)}, author="bench", progress=progress.append)
 
     await asyncio.to_thread(publish)
     await asyncio.sleep(_WATCH_S)
-    acknowledgements = told[-1].acknowledgements
+    acknowledgements = progress[-1].acknowledgements
     rules_out = max(each.sent_ns for each in acknowledgements if each.role in {"resolver", "gateway"})
-    old = [done for way in ways for begun, done, by in way.answers if begun > rules_out and by != version]
+    old = [done for probe in probes for begun, done, by in probe.answers if begun > rules_out and by != version]
     last = max(each.at_ns for each in acknowledgements)
     return {
         _ANSWERS: max([0, *(done - rules_out for done in old)]) / _NS_PER_MS,
-        _WORDS: (last - rules_out) / _NS_PER_MS,
-        _WHOLE: (last - told[0].called_ns) / _NS_PER_MS,
+        _ACKNOWLEDGEMENTS: (last - rules_out) / _NS_PER_MS,
+        _WHOLE: (last - progress[0].called_ns) / _NS_PER_MS,
     }
+
+
+BENCH = Bench(
+    name="convergence",
+    question="How soon do all nodes follow a publish?",
+    run=run,
+)

@@ -1,39 +1,40 @@
-"""Where the milliseconds go: each cause by a pair of ways that differ in nothing else, by size."""
+"""Where the milliseconds go: each cause by a pair of paths that differ in nothing else, by payload size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
+from lab.bench.harness.interleaved import DOUBTFUL
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.secured import IN_PLAINTEXT, SECURED, measured_pair
-from lab.bench.harness.topology_rounds import DIRECT, DOUBTFUL, STATIC, measured_ways
+from lab.bench.harness.topology_rounds import DIRECT, STATIC, measured_topologies
 from lab.measure.compare import median_difference, median_ratio
 from lab.measure.pace import pace_of
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
 from lab.report.scales import linear, size
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from lab.bench.harness.environment import Setting
-    from lab.bench.harness.topology_rounds import Ways
-    from lab.bench.harness.variant import Cell
+    from lab.bench.harness.environment import Environment
+    from lab.bench.harness.interleaved import Rounds
+    from lab.bench.harness.variant import LoadPoint
     from lab.measure.compare import Interval
-
-NAME = "decomposition"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One cause, and the pair that isolates it.
+    """One cause, and the pair of variants that isolates it.
 
     Attributes:
         name: as charts have it.
-        more: the arm that pays for it.
-        less: the arm that does not.
-        differs: what of the two differs.
+        more: the variant that pays for the cause.
+        less: the variant that does not.
+        differs: the difference between them.
     """
 
     name: str
@@ -41,19 +42,14 @@ class Part:
     less: str
     differs: str
 
-    def figure(self, ways: Ways, cell: Cell) -> Interval:
-        """What it takes, ms."""
-        return median_difference(ways.p50_ms(self.more, cell), ways.p50_ms(self.less, cell), seed=0)
+    def figure(self, rounds: Rounds, point: LoadPoint) -> Interval:
+        """Returns what the cause costs, ms."""
+        return median_difference(rounds.p50_ms[self.more, point], rounds.p50_ms[self.less, point], seed=0)
 
 
 PARTS = (
     Part("hop", STATIC, DIRECT, "an Envoy with one static cluster stands between caller and model"),
-    Part(
-        "sidecar's own work",
-        "mesh",
-        STATIC,
-        "leases, the guarded header, clusters on demand, the log",
-    ),
+    Part("sidecar's own work", "mesh", STATIC, "leases, the guarded header, clusters on demand, the log"),
     Part("parse, re-serialise", "gateway", "gateway-passthrough", "the same gateway passes bytes on unparsed"),
     Part("resolve", "mesh-unleased", "mesh", "the resolver is asked on every call"),
     Part("central, not local", "gateway-header", "mesh", "one Envoy for all callers, not one beside each"),
@@ -63,70 +59,82 @@ MTLS = Part("mTLS", SECURED, IN_PLAINTEXT, "two small labs of one mesh each; eve
 MTLS_BOUND, MTLS_AT_BYTES = 1.15, 27_000
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Looks at the rounds of ``topologies``, measured if they have not been; and at mTLS, in rounds of its own."""
-    ways, pair = measured_ways(setting, rounds), measured_pair(setting, rounds)
-    parts = [(part, ways) for part in PARTS if ways.has(part.more, part.less)]
-    parts.append((MTLS, pair))
-    arms, paces = {}, {}
-    for part, seen in parts:
-        for cell in seen.cells:
-            one, other = seen.p50_ms(part.more, cell), seen.p50_ms(part.less, cell)
-            arms[f"{part.name}, {cell}"] = [more - less for more, less in zip(one, other, strict=True)]
-            for arm in (part.more, part.less):
-                paces[f"{arm}, {cell}"] = pace_of(seen.rounds.paces[arm, cell])
+def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
+    """Uses the rounds of ``topologies``, which are measured once for both benches; mTLS has rounds of its own."""
+    (measured, _), pair = measured_topologies(environment, rounds, topologies), measured_pair(environment, rounds)
+    seen = [(part, measured) for part in parts() if measured.has(part.more, part.less)]
+    seen.append((MTLS, pair))
+    samples, paces = {}, {}
+    for part, of in seen:
+        for point in of.points:
+            pairs = zip(of.p50_ms[part.more, point], of.p50_ms[part.less, point], strict=True)
+            samples[f"{part.name}, {point}"] = [more - less for more, less in pairs]
+            for variant in (part.more, part.less):
+                paces[f"{variant}, {point}"] = pace_of(of.paces[variant, point])
     return BenchResult(
-        name=NAME,
         unit="ms (difference of p50)",
-        arms=arms,
+        samples=samples,
         claims=[_claim(pair)],
-        notes=list(_notes(ways, parts, rounds)),
-        controls=[*ways.controls, *pair.controls],
+        notes=list(_notes(measured, seen, rounds)),
+        controls=[*measured.controls.values(), *pair.controls.values()],
         paces=paces,
-        tables=[_table(ways, parts)],
-        charts=list(_charts(ways, parts, rounds)),
+        tables=[_table(measured, seen)],
+        charts=list(_charts(measured, seen, rounds)),
     )
 
 
-def _claim(pair: Ways) -> Claim:
-    cell = pair.at(MTLS_AT_BYTES)
+def parts() -> Iterator[Part]:
+    """Yields :data:`PARTS`, then one for each topology they lack that differs from one of theirs in the proxy alone."""
+    yield from PARTS
+    compared = [each for each in TOPOLOGIES.values() if each.name in {part.more for part in PARTS}]
+    mentioned = {variant for part in PARTS for variant in (part.more, part.less)}
+    for other in TOPOLOGIES.values():
+        for base in compared if other.name not in mentioned and other.between else ():
+            if (other.asks, len(other.between)) == (base.asks, len(base.between)) and other.between != base.between:
+                proxy, usual = ", ".join(other.between), ", ".join(base.between)
+                yield Part(f"{proxy}, not {usual}", other.name, base.name, f"{proxy} in the place of {usual}")
+                break
+
+
+def _claim(pair: Rounds) -> Claim:
+    point = pair.fastest_at(MTLS_AT_BYTES)
     return Claim(
-        text=f"{SECURED} / {IN_PLAINTEXT}, p50, {cell}",
-        figure=median_ratio(pair.p50_ms(SECURED, cell), pair.p50_ms(IN_PLAINTEXT, cell), seed=0),
+        text=f"{SECURED} / {IN_PLAINTEXT}, p50, {point}",
+        figure=median_ratio(pair.p50_ms[SECURED, point], pair.p50_ms[IN_PLAINTEXT, point], seed=0),
         at_most=MTLS_BOUND,
-        doubts=pair.doubts(cell, SECURED, IN_PLAINTEXT),
+        doubts=pair.doubts(point, SECURED, IN_PLAINTEXT),
     )
 
 
-def _table(ways: Ways, parts: Sequence[tuple[Part, Ways]]) -> ResultTable:
-    columns = [str(cell) for cell in ways.cells]
+def _table(measured: Rounds, parts: Sequence[tuple[Part, Rounds]]) -> ResultTable:
+    columns = [str(point) for point in measured.points]
     rows = [
         [
             part.name,
             f"{part.more} − {part.less}",
             *(
-                seen.shown(part.figure(seen, cell), cell, part.more, part.less) if cell in seen.cells else ""
-                for cell in ways.cells
+                of.shown(part.figure(of, point), point, part.more, part.less) if point in of.points else ""
+                for point in measured.points
             ),
         ]
-        for part, seen in parts
+        for part, of in parts
     ]
     title = "difference of p50, ms, with 95 % intervals"
     return ResultTable(title=title, columns=("part", "pair", *columns), rows=rows, numbers=columns)
 
 
-def _charts(ways: Ways, parts: Sequence[tuple[Part, Ways]], rounds: int) -> Iterator[BarChart]:
-    """One a size: at megabytes the parts are so much longer that one axis for all would hide the others."""
-    for payload_bytes in sorted({cell.payload_bytes for cell in ways.cells}):
-        cell = ways.at(payload_bytes)
-        figures = [(part.name, part.figure(seen, cell)) for part, seen in parts]
+def _charts(measured: Rounds, parts: Sequence[tuple[Part, Rounds]], rounds: int) -> Iterator[BarChart]:
+    """One chart per size: at megabytes the parts are so much longer that a common axis would hide the others."""
+    for payload_bytes in sorted({point.payload_bytes for point in measured.points}):
+        point = measured.fastest_at(payload_bytes)
+        figures = [(part.name, part.figure(of, point)) for part, of in parts]
         bars = [
             Bar(name, style_of(number), figure.estimate, figure.low, figure.high)
             for number, (name, figure) in enumerate(figures, 1)
         ]
         most, least = max(figure.high for _, figure in figures), min(figure.low for _, figure in figures)
         yield BarChart(
-            f"where the milliseconds go, {cell}",
+            f"where the milliseconds go, {point}",
             linear("ms of the p50", most, low=least),
             [BarGroup("", bars)],
             name=f"parts-{size(payload_bytes)}",
@@ -134,10 +142,18 @@ def _charts(ways: Ways, parts: Sequence[tuple[Part, Ways]], rounds: int) -> Iter
         )
 
 
-def _notes(ways: Ways, parts: Sequence[tuple[Part, Ways]], rounds: int) -> Iterator[str]:
+def _notes(measured: Rounds, parts: Sequence[tuple[Part, Rounds]], rounds: int) -> Iterator[str]:
     yield f"n = {rounds} rounds, those of the bench topologies; as many for mTLS"
     yield from (f"{part.name} = {part.more} − {part.less}: {part.differs}" for part, _ in parts)
     for part in PARTS:
-        if missing := " and ".join(arm for arm in (part.more, part.less) if not ways.has(arm)):
+        if missing := " and ".join(each for each in (part.more, part.less) if not measured.has(each)):
             yield f"{part.name}: not measured: this lab has no {missing}"
     yield DOUBTFUL
+
+
+BENCH = Bench(
+    name="decomposition",
+    question="Where do the milliseconds go: hop, parsing, resolving, central or local, mTLS?",
+    run=run,
+    options=(TOPOLOGIES_OPTION,),
+)

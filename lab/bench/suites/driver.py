@@ -1,19 +1,20 @@
-"""Whether the measuring tool can be trusted: how much it can send, how punctually, and what that costs it."""
+"""Can the load driver be trusted: how many requests it can send, how punctually, and at what cost?"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from lab.bench.harness.bench import Bench
+from lab.bench.harness.charts import MIXED
 from lab.bench.harness.result import BenchResult, Claim
 from lab.measure.compare import median
 from lab.runs import LoadOptions
 from lab.runs.folder import DRIVER
 
 if TYPE_CHECKING:
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
 
-NAME = "driver"
 
 PUNCTUAL_RPS = 1_000.0
 BUSY_RPS = 3_000.0
@@ -23,25 +24,23 @@ RATE_BOUND = 0.01
 DELAY_BOUND_MS = 0.5
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
+def run(environment: Environment, rounds: int) -> BenchResult:
     """Drives ``direct``, with the history on, once at each rate a round.
 
-    What a request costs is measured at the rate that is claimed for it: a driver that is mostly idle spends much of its
-    time on waking up.
+    The cost of a request is measured at a high rate: a driver that is mostly idle spends much of its time waking up.
     """
     per_core, rate, delay = "rps per core, busy", "achieved / offered", "schedule delay p99, ms"
-    arms: dict[str, list[float]] = {per_core: [], rate: [], delay: []}
+    samples: dict[str, list[float]] = {per_core: [], rate: [], delay: []}
     for number in range(1, rounds + 1):
-        setting.say(f"round {number} of {rounds}")
-        busy, punctual = _account(setting, BUSY_RPS), _account(setting, PUNCTUAL_RPS)
-        arms[per_core].append(busy["sent"] / busy["cpu_s"])
-        arms[rate].append(punctual["achieved_rate"] / punctual["offered"])
-        arms[delay].append(punctual["schedule_delay_p99_ms"])
-    figures = {arm: median(values, seed=0) for arm, values in arms.items()}
+        environment.say(f"round {number} of {rounds}")
+        busy, punctual = _account(environment, BUSY_RPS), _account(environment, PUNCTUAL_RPS)
+        samples[per_core].append(busy["sent"] / busy["cpu_s"])
+        samples[rate].append(punctual["achieved_rate"] / punctual["offered"])
+        samples[delay].append(punctual["schedule_delay_p99_ms"])
+    figures = {name: median(values, seed=0) for name, values in samples.items()}
     return BenchResult(
-        name=NAME,
-        unit="as named",
-        arms=arms,
+        unit=MIXED,
+        samples=samples,
         claims=[
             Claim(
                 text=f"requests per second of the driver's processor time at {BUSY_RPS:g} rps",
@@ -60,12 +59,12 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         ],
         notes=[
             f"n = {rounds} rounds × {SECONDS:g} s at each rate, topology direct",
-            "driver and models share the machine's cores; a driver that may not raise its priority is less punctual",
+            "driver and models share the machine's cores; a driver without permission to raise its priority is later",
         ],
     )
 
 
-def _account(setting: Setting, rate: float) -> Any:
+def _account(environment: Environment, rate: float) -> Any:
     options = LoadOptions(
         topology="direct",
         caller="playback",
@@ -75,4 +74,11 @@ def _account(setting: Setting, rate: float) -> Any:
         arrivals="constant",
         contexts={},
     )
-    return json.loads((setting.load(options).folder / DRIVER).read_text())
+    return json.loads((environment.load(options).folder / DRIVER).read_text())
+
+
+BENCH = Bench(
+    name="driver",
+    question="Can the load driver be trusted: how many requests can it send, how punctually, at what cost?",
+    run=run,
+)

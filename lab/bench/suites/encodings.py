@@ -1,4 +1,4 @@
-"""REST and JSON against gRPC and protobuf: the same model, the same request, as many of them at once."""
+"""REST and JSON against gRPC and protobuf: the same requests to the same model, with the same concurrency."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import orjson
 import uvloop
 
 from lab.bench.harness import payload_example
+from lab.bench.harness.bench import Bench
+from lab.bench.harness.charts import MIXED
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
 from lab.bench.harness.environment import cpu_seconds
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
@@ -32,29 +34,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lab.bench.harness.encoding_clients import EncodingClient
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.measure.compare import Interval
-
-NAME = "encodings"
 
 TALK = "the talk's example"
 SIZES = {"0.4 KB": 400, "27 KB": 27_000, "0.5 MB": 500_000}
 SECONDS = 0.3
 """Of each measurement, at least."""
 LEAST_REQUESTS = 100
-"""Of which latency is measured: of fewer, the 99th percentile is the greatest."""
+"""For latency: of fewer, the 99th percentile would be the maximum."""
 IN_FLIGHT = 8
 _FOLLOWING = 10
 
 GRPC, REST, LIBRARY, CONTROL = "gRPC", "REST", "REST by aiohttp", "gRPC again"
-ARMS = (GRPC, REST, LIBRARY, CONTROL)
+ENCODINGS = (GRPC, REST, LIBRARY, CONTROL)
 P50, P99 = "p50, ms", "p99, ms"
 CLIENT_CPU, SERVER_CPU = "client CPU, s per 1,000", "server CPU, s per 1,000"
 FIRST_UP, FIRST_DOWN = "first, to the model", "first, back"
 UP, DOWN, BOTH_WAYS = "each further, to the model", "each further, back", "bytes a further request, both ways"
 CODING = "request written and read, ms"
 _COSTS = (P50, P99, CLIENT_CPU, SERVER_CPU, CODING)
-_CONTROLLED = (P50, SERVER_CPU)  # at the largest payload: what claims of time rest on
+_CONTROLLED = (P50, SERVER_CPU)  # at the largest payload, which claims of time rest on
 _WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
 
 _USE_CASE, _REPLICA, _MODEL, _VERSION = "UpNext", "ml-cluster-5-a", "up-next", "v1"
@@ -75,7 +75,7 @@ class Payload:
     titles: Sequence[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]
 
     def message(self) -> Callable[[], ranking_pb2.RankRequest]:
-        """What builds the protobuf message, from lists: from arrays it would take ten times as long."""
+        """Returns a function that builds the protobuf message from lists, ten times as fast as from arrays."""
         envelope = mapping_of(ranking_pb2.RankRequest).from_document({"envelope": self.envelope}).envelope
         titles = [(name, features.tolist()) for name, features in self.titles]
 
@@ -87,7 +87,7 @@ class Payload:
         return build
 
     def document(self) -> dict[str, Any]:
-        """What orjson writes."""
+        """Returns the document that orjson writes."""
         titles = [{"id": name, "features": each} if each.size else {"id": name} for name, each in self.titles]
         return {"envelope": self.envelope, "titles": titles}
 
@@ -98,39 +98,39 @@ class _Model:
     rest: str
     pid: int
 
-    def address(self, arm: str) -> str:
-        return self.rest if arm in {REST, LIBRARY} else self.grpc
+    def address(self, encoding: str) -> str:
+        return self.rest if encoding in {REST, LIBRARY} else self.grpc
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Asks one replica, by either encoding and by one of them twice, with each payload once a round."""
-    unit = setting.state.plan.unit(_REPLICA)
+def run(environment: Environment, rounds: int) -> BenchResult:
+    """Calls one replica by each encoding, and by gRPC twice, with each payload once a round."""
+    unit = environment.state.plan.unit(_REPLICA)
     assert unit.rest is not None  # noqa: S101 (every replica has one)
-    model = _Model(unit.address, unit.rest.outside, setting.state.running[unit.name].pid)
+    model = _Model(unit.address, unit.rest.outside, environment.state.running[unit.name].pid)
     payloads = [talk_payload(), *(sized_payload(name, size) for name, size in SIZES.items())]
     measured: dict[tuple[str, str, str], list[float]] = {}
     bodies: dict[tuple[str, str], int] = {}
     for payload in payloads:
         uvloop.run(_check(model, payload))
-    for number, order in enumerate(interleave(ARMS, rounds, seed=0), start=1):
+    for number, order in enumerate(interleave(ENCODINGS, rounds, seed=0), start=1):
         for payload in payloads:
-            setting.say(f"round {number} of {rounds}: {payload.name}")
-            for arm in order:
-                figures, bodies[payload.name, arm] = uvloop.run(_measure(model, payload, arm))
+            environment.say(f"round {number} of {rounds}: {payload.name}")
+            for encoding in order:
+                figures, bodies[payload.name, encoding] = uvloop.run(_measure(model, payload, encoding))
                 for what, value in figures.items():
-                    measured.setdefault((payload.name, arm, what), []).append(value)
+                    measured.setdefault((payload.name, encoding, what), []).append(value)
     return _result(measured, bodies, payloads, rounds)
 
 
 def talk_payload() -> Payload:
-    """What the talk's example says, in the lab's API."""
+    """Returns the talk's example in the lab's API."""
     context = {"userId": payload_example.EXAMPLE["user_id"], "surface": payload_example.EXAMPLE["surface"]}
     nothing = np.empty(0, dtype=np.float32)
     return Payload(TALK, {"context": context}, [(title, nothing) for title in payload_example.EXAMPLE["title_ids"]])
 
 
 def sized_payload(name: str, size: int) -> Payload:
-    """A request of about so many bytes of protobuf; its features are drawn, as real ones have all their digits."""
+    """Returns a request of about ``size`` bytes of protobuf; its features are random, as real ones have all digits."""
     draw = np.random.default_rng(size)
     envelope = {
         "useCase": _USE_CASE,
@@ -144,17 +144,17 @@ def sized_payload(name: str, size: int) -> Payload:
     return Payload(name, envelope, titles)
 
 
-def _client(arm: str, address: str, payload: Payload) -> EncodingClient:
-    if arm == LIBRARY:
+def _client(encoding: str, address: str, payload: Payload) -> EncodingClient:
+    if encoding == LIBRARY:
         return LibraryJsonClient(address, payload.document())
-    return JsonClient(address, payload.document()) if arm == REST else GrpcClient(address, payload.message())
+    return JsonClient(address, payload.document()) if encoding == REST else GrpcClient(address, payload.message())
 
 
 async def _check(model: _Model, payload: Payload) -> None:
-    """Both must mean the same, or there is nothing to compare."""
+    """Checks that all encodings carry the same request and get the same answer."""
     answers = []
-    for arm in (GRPC, REST, LIBRARY):
-        client = _client(arm, model.address(arm), payload)
+    for encoding in (GRPC, REST, LIBRARY):
+        client = _client(encoding, model.address(encoding), payload)
         answers.append(await client.ask(0))
         await client.close()
     by_rest = mapping_of(ranking_pb2.RankResponse).from_document(answers[1])
@@ -163,22 +163,22 @@ async def _check(model: _Model, payload: Payload) -> None:
         or answers[1] != answers[2]
         or (by_rest.answered_by.model, by_rest.answered_by.version) != (_MODEL, _VERSION)
     ):
-        raise UnitError(f"{payload.name}: by gRPC {_REPLICA} answers {answers[0]}, and by REST {by_rest}")
+        raise UnitError(f"{payload.name}: {_REPLICA} answers {answers[0]} by gRPC and {by_rest} by REST")
     sent = mapping_of(ranking_pb2.RankRequest).from_document(_as_lists(payload.document()))
     if sent != payload.message()():
-        raise UnitError(f"{payload.name}: the two requests do not mean the same")
+        raise UnitError(f"{payload.name}: the JSON and the protobuf request differ in meaning")
 
 
 def _as_lists(document: dict[str, Any]) -> dict[str, Any]:
-    """With plain numbers for arrays."""
+    """The document with lists of numbers in place of arrays."""
     titles = [{**title, "features": title.get("features", np.empty(0)).tolist()} for title in document["titles"]]
     return {**document, "titles": titles}
 
 
-async def _measure(model: _Model, payload: Payload, arm: str) -> tuple[dict[str, float], int]:
-    """Every figure of one arm, and the length of its request."""
-    wire = await _on_the_wire(model, payload, arm)
-    client = _client(arm, model.address(arm), payload)
+async def _measure(model: _Model, payload: Payload, encoding: str) -> tuple[dict[str, float], int]:
+    """All figures of one encoding, and the length of its request."""
+    wire = await _on_the_wire(model, payload, encoding)
+    client = _client(encoding, model.address(encoding), payload)
     try:
         await client.ask(0)
         latencies = await _one_at_a_time(client)
@@ -189,16 +189,16 @@ async def _measure(model: _Model, payload: Payload, arm: str) -> tuple[dict[str,
             P99: latencies.value_at_ms(99),
             CLIENT_CPU: client_cpu,
             SERVER_CPU: server_cpu,
-            CODING: _coding(payload, arm),
+            CODING: _coding(payload, encoding),
         }
         return figures, client.request_bytes
     finally:
         await client.close()
 
 
-async def _on_the_wire(model: _Model, payload: Payload, arm: str) -> dict[str, float]:
-    async with relay_to(model.address(arm)) as relay:
-        client = _client(arm, relay.address, payload)
+async def _on_the_wire(model: _Model, payload: Payload, encoding: str) -> dict[str, float]:
+    async with relay_to(model.address(encoding)) as relay:
+        client = _client(encoding, relay.address, payload)
         await client.ask(0)
         first = await relay.settled()
         for _ in range(_FOLLOWING):
@@ -212,13 +212,13 @@ def _named(counted: Bytes, names: tuple[str, str]) -> dict[str, float]:
     return dict(zip(names, counted, strict=True))
 
 
-def _coding(payload: Payload, arm: str) -> float:
-    """Processor time of the encoding alone, ms: a request as a client writes and the model reads it, no network."""
+def _coding(payload: Payload, encoding: str) -> float:
+    """Processor time of encoding and decoding one request without network, ms."""
     build, document = payload.message(), payload.document()
     read_json, read = mapping_of(ranking_pb2.RankRequest).parse, ranking_pb2.RankRequest.FromString
     began, count = time.process_time(), 0
     while (spent := time.process_time() - began) < SECONDS / 10 or not count:
-        if arm in {REST, LIBRARY}:
+        if encoding in {REST, LIBRARY}:
             read_json(_json(document))
         else:
             read(build().SerializeToString())
@@ -227,7 +227,7 @@ def _coding(payload: Payload, arm: str) -> float:
 
 
 async def _one_at_a_time(client: EncodingClient) -> LatencyHistogram:
-    """Latency of requests none of which waits for another, so that it is theirs alone."""
+    """Latency of requests sent one at a time, so that none waits for another."""
     latencies = LatencyHistogram()
     end = time.monotonic() + SECONDS
     while time.monotonic() < end or latencies.count < LEAST_REQUESTS:
@@ -238,7 +238,7 @@ async def _one_at_a_time(client: EncodingClient) -> LatencyHistogram:
 
 
 async def _busy(client: EncodingClient, server: int) -> tuple[float, float]:
-    """Processor seconds that a thousand requests cost client and server, with several in flight."""
+    """Processor seconds that 1,000 requests cost client and server, with :data:`IN_FLIGHT` at once."""
     await asyncio.gather(*(client.ask(lane) for lane in range(IN_FLIGHT)))
     mine, its, asked, end = time.process_time(), cpu_seconds(server), 0, 0.0
 
@@ -249,7 +249,7 @@ async def _busy(client: EncodingClient, server: int) -> tuple[float, float]:
             count += 1
         return count
 
-    # The kernel counts the server's processor time in hundredths of a second: fewer than one are no measurement.
+    # The kernel counts the server's processor time in hundredths of a second, so it must use at least one.
     while not asked or cpu_seconds(server) == its:
         end = time.monotonic() + 2 * SECONDS
         asked += sum(await asyncio.gather(*(one_after_the_other(lane) for lane in range(IN_FLIGHT))))
@@ -264,33 +264,42 @@ def _result(
 ) -> BenchResult:
     names = [payload.name for payload in payloads]
 
-    def typical(payload: str, arm: str, what: str) -> float:
-        return median(measured[payload, arm, what], seed=0).estimate
+    def typical(payload: str, encoding: str, what: str) -> float:
+        return median(measured[payload, encoding, what], seed=0).estimate
 
-    def ratio(payload: str, what: str, arm: str) -> Interval:
-        return median_ratio(measured[payload, arm, what], measured[payload, GRPC, what], seed=0)
+    def ratio(payload: str, what: str, encoding: str) -> Interval:
+        return median_ratio(measured[payload, encoding, what], measured[payload, GRPC, what], seed=0)
 
     wire = ResultTable(
-        title="bytes of TCP payload, headers and framing counted; body: the encoded request alone",
+        title="bytes of TCP payload, headers and framing included; body: the encoded request alone",
         columns=("payload", "by", "body", *_WIRE),
         rows=[
-            (name, arm, bodies[name, arm], *(round(typical(name, arm, what)) for what in _WIRE))
+            (name, encoding, bodies[name, encoding], *(round(typical(name, encoding, what)) for what in _WIRE))
             for name in names
-            for arm in (GRPC, REST, LIBRARY)
+            for encoding in (GRPC, REST, LIBRARY)
         ],
         numbers=("body", *_WIRE),
     )
     costs = ResultTable(
         title=f"cost: latency of one request at a time; processor time with {IN_FLIGHT} in flight",
         columns=("payload", "by", *_COSTS),
-        rows=[(name, arm, *(typical(name, arm, what) for what in _COSTS)) for name in names for arm in ARMS],
+        rows=[
+            (name, encoding, *(typical(name, encoding, what) for what in _COSTS))
+            for name in names
+            for encoding in ENCODINGS
+        ],
         numbers=_COSTS,
     )
     ratios = ResultTable(
-        title="how many times gRPC's figure, with 95 % intervals; control: gRPC against itself, which should hold 1",
+        title="ratio to gRPC's figure, with 95 % intervals; control: gRPC against itself, whose interval should hold 1",
         columns=("payload", "figure", REST, LIBRARY, "control", "holds 1"),
         rows=[
-            (name, what, *(_written(ratio(name, what, arm)) for arm in ARMS[1:]), _holds_1(ratio(name, what, CONTROL)))
+            (
+                name,
+                what,
+                *(_written(ratio(name, what, encoding)) for encoding in ENCODINGS[1:]),
+                _holds_1(ratio(name, what, CONTROL)),
+            )
             for name in names
             for what in (BOTH_WAYS, *_COSTS)
         ],
@@ -310,8 +319,7 @@ def _result(
         for what in ((BOTH_WAYS, *_CONTROLLED) if name == names[-1] else (BOTH_WAYS,))
     ]
     return BenchResult(
-        name=NAME,
-        unit="as named",
+        unit=MIXED,
         controls=[
             control(
                 f"{CONTROL} − {GRPC}, {what}, {names[-1]}",
@@ -321,13 +329,13 @@ def _result(
             )
             for what in _CONTROLLED
         ],
-        arms={", ".join(key): values for key, values in measured.items()},
+        samples={", ".join(key): values for key, values in measured.items()},
         claims=claims,
         notes=[
-            f"n = {rounds} rounds; an arm a round: {SECONDS:g} s and {LEAST_REQUESTS} requests or more one at a time",
-            f"then {2 * SECONDS:g} s with {IN_FLIGHT} in flight, and {1 + _FOLLOWING} requests through a counter",
-            "client and model share the machine's cores; both clients begin and end at plain Python values",
-            *_where_rest_takes_less(names, ratio),
+            f"n = {rounds} rounds; an encoding a round: {SECONDS:g} s, {LEAST_REQUESTS} or more, one at a time",
+            f"then {2 * SECONDS:g} s with {IN_FLIGHT} in flight, and {1 + _FOLLOWING} requests through a byte counter",
+            "client and model share the machine's cores; requests and answers are plain Python values",
+            *_where_rest_costs_less(names, ratio),
             _about_features(payloads),
         ],
         tables=[example, wire, costs, ratios],
@@ -335,16 +343,20 @@ def _result(
     )
 
 
-def _where_rest_takes_less(names: Sequence[str], ratio: Callable[[str, str, str], Interval]) -> list[str]:
-    """What a reader may not expect, by each client of JSON: figures whose whole interval is below 1."""
+def _where_rest_costs_less(names: Sequence[str], ratio: Callable[[str, str, str], Interval]) -> list[str]:
+    """For each JSON client, the figures that are below gRPC's with their whole interval."""
     found = []
-    for arm in (REST, LIBRARY):
+    for encoding in (REST, LIBRARY):
         less = [
             f"{name} ({', '.join(figures)})"
             for name in names
-            if (figures := [what for what in (P50, CLIENT_CPU, SERVER_CPU, CODING) if ratio(name, what, arm).high < 1])
+            if (
+                figures := [
+                    what for what in (P50, CLIENT_CPU, SERVER_CPU, CODING) if ratio(name, what, encoding).high < 1
+                ]
+            )
         ]
-        found.append(f"{arm} takes less than gRPC at: {'; '.join(less) or 'no payload'}")
+        found.append(f"{encoding} costs less than gRPC at: {'; '.join(less) or 'no payload'}")
     return found
 
 
@@ -354,7 +366,7 @@ def _about_features(payloads: Sequence[Payload]) -> str:
     numbers = sum(len(_json(title["features"])) for title in document) / features.size
     encoded = len(base64.b64encode(features.tobytes())) / features.size
     return (
-        f"features are arrays of numbers in JSON, as the mapping of `repeated float` says: {numbers:.2f} bytes each "
+        f"features are arrays of numbers in JSON, by the mapping of `repeated float`: {numbers:.2f} bytes each "
         f"with the shortest digits, 4 in protobuf; in a field of `bytes` base64 would take {encoded:.2f}"
     )
 
@@ -386,10 +398,17 @@ def _chart(names: Sequence[str], ratio: Callable[[str, str, str], Interval], rou
         )
     most = max(bar.value for group in groups for bar in group.bars)
     return BarChart(
-        "What REST and JSON take, as a multiple of gRPC and protobuf",
-        linear("times gRPC's figure", most),
+        "Cost of REST and JSON as a multiple of gRPC and protobuf",
+        linear("multiple of gRPC's figure", most),
         groups,
         bounds=[Bound("the same", 1.0)],
         name="ratios",
         note=f"Medians over n = {rounds} rounds of REST / gRPC within a round, with 95 % intervals.",
     )
+
+
+BENCH = Bench(
+    name="encodings",
+    question="What does JSON over REST cost against protobuf over gRPC?",
+    run=run,
+)

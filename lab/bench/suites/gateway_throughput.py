@@ -1,4 +1,4 @@
-"""Throughput of one gateway replica, as a share of that of the least that a re-serialising proxy can be."""
+"""Throughput of one gateway replica, as a share of that of a minimal re-serialising proxy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.bench.harness import prebuilt_request
+from lab.bench.harness.bench import Bench
 from lab.bench.harness.environment import cpu_seconds
 from lab.bench.harness.result import BenchResult, Claim
 from lab.bench.harness.variant import CLUSTER
@@ -18,9 +19,8 @@ from lab.transport import open_channel
 if TYPE_CHECKING:
     import grpc.aio
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
 
-NAME = "gateway-throughput"
 
 SECONDS = 2.0
 IN_FLIGHT = 32
@@ -30,17 +30,17 @@ _GATEWAY, _AGAIN, _YARDSTICK = "gateway", "gateway again", "minimal-proxy"
 
 
 @dataclass(frozen=True, slots=True)
-class _Arm:
+class _Proxy:
     name: str
     address: str
     pid: int
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Keeps the two busy with the same requests once a round, and the gateway once more."""
-    gateway = setting.state.plan.unit("gateway-1")
-    pid = setting.state.running[gateway.name].pid
-    address = setting.address(_YARDSTICK)
+def run(environment: Environment, rounds: int) -> BenchResult:
+    """Keeps gateway and yardstick busy with the same requests once a round, and the gateway a second time."""
+    gateway = environment.state.plan.unit("gateway-1")
+    pid = environment.state.running[gateway.name].pid
+    address = environment.address(_YARDSTICK)
     argv = (
         "python",
         "-m",
@@ -48,24 +48,24 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         "--listen",
         address,
         "--upstream",
-        *setting.replicas(CLUSTER),
+        *environment.replicas(CLUSTER),
     )
-    arms = [
-        _Arm(_GATEWAY, gateway.address, pid),
-        _Arm(_AGAIN, gateway.address, pid),
-        _Arm(_YARDSTICK, address, setting.start(_YARDSTICK, argv, address)),
+    proxies = [
+        _Proxy(_GATEWAY, gateway.address, pid),
+        _Proxy(_AGAIN, gateway.address, pid),
+        _Proxy(_YARDSTICK, address, environment.start(_YARDSTICK, argv, address)),
     ]
-    rps: dict[str, list[float]] = {arm.name: [] for arm in arms}
-    per_core: dict[str, list[float]] = {arm.name: [] for arm in arms}
-    for number, order in enumerate([arms, *interleave(arms, rounds, seed=0)]):
-        for arm in order:
-            setting.say(f"round {number} of {rounds}: {arm.name}" if number else f"warming up {arm.name}")
-            cpu_before, began = cpu_seconds(arm.pid), time.monotonic()
-            answered = asyncio.run(_keep_busy(arm.address))
-            seconds, cpu = time.monotonic() - began, cpu_seconds(arm.pid) - cpu_before
+    rps: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
+    per_core: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
+    for number, order in enumerate([proxies, *interleave(proxies, rounds, seed=0)]):
+        for proxy in order:
+            environment.say(f"round {number} of {rounds}: {proxy.name}" if number else f"warming up {proxy.name}")
+            cpu_before, began = cpu_seconds(proxy.pid), time.monotonic()
+            answered = asyncio.run(_keep_busy(proxy.address))
+            seconds, cpu = time.monotonic() - began, cpu_seconds(proxy.pid) - cpu_before
             if number:
-                rps[arm.name].append(answered / seconds)
-                per_core[arm.name].append(answered / cpu)
+                rps[proxy.name].append(answered / seconds)
+                per_core[proxy.name].append(answered / cpu)
     claims, controls = [], []
     for what, measured in (
         ("requests per second", rps),
@@ -82,20 +82,19 @@ def run(setting: Setting, rounds: int) -> BenchResult:
             )
         )
     return BenchResult(
-        name=NAME,
         unit="rps",
-        arms={**rps, **{f"{arm}, per core": values for arm, values in per_core.items()}},
+        samples={**rps, **{f"{proxy}, per core": values for proxy, values in per_core.items()}},
         claims=claims,
         controls=controls,
         notes=[
-            f"n = {rounds} rounds × {SECONDS:g} s an arm, order drawn anew each round",
-            "client, proxy and model share the machine's cores; the ratio per core is of the proxy's own time alone",
+            f"n = {rounds} rounds × {SECONDS:g} s a proxy, random order in every round",
+            "client, proxy and model share the machine's cores; the ratio per core counts the proxy's own time alone",
         ],
     )
 
 
 async def _keep_busy(address: str) -> int:
-    """Sends the next request whenever one is answered; returns the number of answers."""
+    """Runs a closed loop, and returns the number of answers."""
     payload = prebuilt_request.request(PAYLOAD_BYTES)
     answers: list[bytes] = []
     async with open_channel(address) as channel:
@@ -112,3 +111,10 @@ async def _keep_busy(address: str) -> int:
         answered = sum(await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT))))
     prebuilt_request.check_answer(address, answers[0])
     return answered
+
+
+BENCH = Bench(
+    name="gateway-throughput",
+    question="How much of a minimal proxy's throughput does the gateway reach?",
+    run=run,
+)

@@ -1,44 +1,42 @@
-"""Whether the tool tells what is there: a delay that was put into the models on purpose must come out again."""
+"""Does the tool measure what is there: a known delay is injected into the models and must show in the latency."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from lab.bench.harness.bench import Bench
 from lab.bench.harness.interleaved import measure
 from lab.bench.harness.result import BenchResult, Claim
 from lab.bench.harness.stubs import constant_latency
-from lab.bench.harness.variant import CALLER, CLUSTER, Arm, Cell
+from lab.bench.harness.variant import CALLER, CLUSTER, LoadPoint, Variant
 from lab.measure.compare import median_difference
-from lab.measure.control import control
 from lab.measure.pace import pace_of
 
 if TYPE_CHECKING:
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
 
-NAME = "known-delay"
 
 DELAYS_MS = (2.0, 10.0, 50.0)
 SHARE, LEAST_MS = 0.01, 0.2
-"""What may be off: the greater of the two."""
-CELL = Cell(400, rate=100, requests=30)
+"""The tolerance: a share of the delay, or so many ms if that is greater."""
+LOAD_POINT = LoadPoint(400, rate=100, requests=30)
 _NONE, _AGAIN = "no delay", "no delay, again"
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
+def run(environment: Environment, rounds: int) -> BenchResult:
     """Measures ``direct`` with each constant delay, and twice without, once a round."""
-    endpoints = setting.state.plan.clients[CALLER]
+    endpoints = environment.state.plan.clients[CALLER]
     delays = {_NONE: 0.0, _AGAIN: 0.0, **{f"{known:g} ms": known for known in DELAYS_MS}}
-    arms = [Arm(name, "direct", endpoints) for name in delays]
+    variants = [Variant(name, "direct", endpoints) for name in delays]
     with ExitStack() as behaviour:
 
-        def delay(arm: Arm) -> None:
+        def delay(variant: Variant) -> None:
             behaviour.close()
-            behaviour.enter_context(constant_latency(setting.replicas(CLUSTER), delays[arm.name]))
+            behaviour.enter_context(constant_latency(environment.replicas(CLUSTER), delays[variant.name]))
 
-        result = measure(setting, arms, [CELL], rounds, before=delay)
-    p50 = {name: result.p50_ms[name, CELL] for name in delays}
-    aa = control(f"{_AGAIN} − {_NONE}, p50, ms", p50[_NONE], p50[_AGAIN])
+        result = measure(environment, variants, [LOAD_POINT], rounds, measured_twice=(_NONE, _AGAIN), before=delay)
+    p50 = {name: result.p50_ms[name, LOAD_POINT] for name in delays}
     claims = []
     for known in DELAYS_MS:
         name, off = f"{known:g} ms", max(SHARE * known, LEAST_MS)
@@ -48,15 +46,23 @@ def run(setting: Setting, rounds: int) -> BenchResult:
                 figure=median_difference(p50[name], p50[_NONE], seed=0),
                 at_least=known - off,
                 at_most=known + off,
-                doubts=(*result.doubts(CELL, name, _NONE), *([aa.doubt] if aa.doubt else [])),
+                doubts=result.doubts(LOAD_POINT, name, _NONE),
             )
         )
     return BenchResult(
-        name=NAME,
         unit="ms (p50)",
-        arms=p50,
+        samples=p50,
         claims=claims,
-        notes=[f"n = {rounds} rounds × {CELL.requests} requests an arm, {CELL}; history in {result.folder}"],
-        controls=[aa],
-        paces={name: pace_of(result.paces[name, CELL]) for name in delays},
+        notes=[
+            f"n = {rounds} rounds × {LOAD_POINT.requests} requests a variant, {LOAD_POINT}; history in {result.folder}"
+        ],
+        controls=list(result.controls.values()),
+        paces={name: pace_of(result.paces[name, LOAD_POINT]) for name in delays},
     )
+
+
+BENCH = Bench(
+    name="known-delay",
+    question="Does a delay that was injected into the models show in the measured latency?",
+    run=run,
+)

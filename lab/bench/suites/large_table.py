@@ -1,4 +1,4 @@
-"""What a change of one use case costs in a route table of ten thousand."""
+"""What a change of one use case costs in a route table of ten thousand use cases."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from lab.admin import AdminClient
+from lab.bench.harness.bench import Bench
 from lab.bench.harness.result import BenchResult, Claim
 from lab.measure.compare import median, quantile
 from lab.transport import open_blocking_channel
@@ -21,9 +22,8 @@ from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
 
-NAME = "large-table"
 
 USE_CASES = 10_000
 CHANGES = 100
@@ -31,26 +31,26 @@ BOUND_MS = 20.0
 
 _MODELS, _CLUSTERS = 2_500, 4
 _PATIENCE = timedelta(seconds=60)
-_ARM = "from the call to publish to the rules at a resolver"
+_MEASURED = "from the call to publish to the rules at a resolver"
 _NS_PER_MS = 1e6
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Publishes a large table at a control plane of its own, then changes one use case after the other."""
+def run(environment: Environment, rounds: int) -> BenchResult:
+    """Publishes a large table to a control plane of its own, then changes one use case after the other."""
     changes = max(rounds, CHANGES)
-    address = setting.address("large-control-plane")
-    registry = setting.path("large-control-plane", "registry.sqlite")
+    address = environment.address("large-control-plane")
+    registry = environment.path("large-control-plane", "registry.sqlite")
     command = ("python", "-m", "services.controlplane", "--listen", address, "--registry", registry)
-    setting.start("large-control-plane", command, address)
+    environment.start("large-control-plane", command, address)
     for number in range(_CLUSTERS):
         name = f"large-cluster-{number}"
-        listen = setting.address(name)
+        listen = environment.address(name)
         argv = ["python", "-m", "models.stub", "--cluster", name, "--replica", name, "--warm-up-ms", "0"]
         argv += ["--listen", listen, "--advertise", listen, "--control-plane", address]
-        setting.start(name, tuple(argv), listen)
+        environment.start(name, tuple(argv), listen)
     took: list[float] = []
     with AdminClient(address) as admin, open_blocking_channel(address) as channel:
-        setting.say(f"publishing {USE_CASES:,} use cases")
+        environment.say(f"publishing {USE_CASES:,} use cases")
         first = admin.publish([("large.yaml", json.dumps(_table()))], author="bench")
         eventually(
             "the first revision has settled",
@@ -61,38 +61,37 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         arrivals: Queue[int] = Queue()
         Thread(target=_follow, args=(channel, arrivals), daemon=True).start()
         arrivals.get()
-        setting.say(f"changing one of them, {changes} times")
+        environment.say(f"changing one of them, {changes} times")
         for number in range(changes):
             name, use_case = f"UseCase{number * 97 % USE_CASES}", _use_case(number, default="v2")
             called = time.time_ns()
             admin.publish_change({name: ("change.yaml", json.dumps(use_case))}, author="bench")
             took.append((arrivals.get() - called) / _NS_PER_MS)
     return BenchResult(
-        name=NAME,
         unit="ms",
-        arms={_ARM: took},
+        samples={_MEASURED: took},
         claims=[
-            Claim(text=f"p50, {_ARM}, ms", figure=median(took, seed=0), at_most=BOUND_MS),
+            Claim(text=f"p50, {_MEASURED}, ms", figure=median(took, seed=0), at_most=BOUND_MS),
         ],
         notes=[
             f"n = {changes} changes, one use case of {USE_CASES:,} each; {2 * _MODELS:,} model versions",
-            "each is validated and stored durably on the way",
+            "each is validated and stored durably in between",
             f"p99 {quantile(took, 0.99, seed=0).estimate:.1f} ms",
         ],
     )
 
 
 def _follow(channel: grpc.Channel, arrivals: Queue[int]) -> None:
-    """Plays a resolver, and says when each update has arrived, Unix nanoseconds."""
+    """Subscribes as a resolver does, and puts into ``arrivals`` when each update arrived, Unix ns."""
     answers: Queue[rules_pb2.SubscribeRequest] = Queue()
     answers.put(rules_pb2.SubscribeRequest(node="bench"))
 
-    def say() -> Iterator[rules_pb2.SubscribeRequest]:
+    def requests() -> Iterator[rules_pb2.SubscribeRequest]:
         while True:
             yield answers.get()
 
     try:
-        for update in rules_pb2_grpc.RulesStub(channel).Subscribe(say()):
+        for update in rules_pb2_grpc.RulesStub(channel).Subscribe(requests()):
             arrivals.put(time.time_ns())
             answers.put(rules_pb2.SubscribeRequest(applied_sequence=update.sequence))
     except grpc.RpcError:
@@ -122,3 +121,10 @@ def _use_case(number: int, *, default: str) -> dict[str, Any]:
         "default": f"{model}@{default}",
         "rules": [tv],
     }
+
+
+BENCH = Bench(
+    name="large-table",
+    question="What does a change of one use case cost in a route table of ten thousand?",
+    run=run,
+)

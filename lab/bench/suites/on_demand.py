@@ -1,4 +1,4 @@
-"""What a sidecar costs that is told of every cluster, against one that asks for those which its caller uses."""
+"""What a sidecar costs that receives every cluster, against one that requests only the clusters its caller uses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import grpc
 import psutil
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
+from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED, chart_of_lines
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
@@ -35,17 +36,14 @@ from services.controlplane.xds.store import ResourceStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.report.chart import Chart
 
-NAME = "on-demand"
-
-ROUNDS = 3
 SIZES = (10, 100, 1_000, 10_000)
-"""Clusters that there are."""
+"""Numbers of clusters at the control plane."""
 
 USED = 10
-"""Of them, those that the caller asks for."""
+"""Clusters that the caller uses."""
 
 CHANGES = 50
 ON_DEMAND, EAGER = "on demand", "eager"
@@ -60,17 +58,17 @@ _ALL_CLUSTERS = f"{_DYNAMIC}  cds_config: {{ads: {{}}, resource_api_version: V3}
 _STYLES = {ON_DEMAND: "run-1", EAGER: "run-2"}
 FIGURES: Mapping[str, str] = {
     "rss_mb": "resident memory, MB",
-    "allocated_mb": "allocated by Envoy's word, MB",
+    "allocated_mb": "allocated according to Envoy, MB",
     "ready_ms": "start to ready, ms",
     "answer_ms": "start to first answer, ms",
     "first_kb": "received until then, KB",
     "change_bytes": "received per change, bytes",
 }
-"""What is measured of each Envoy: name, and in words with its unit."""
+"""Figures of each Envoy: name → description with unit."""
 
 
 class _EagerDiscovery(Discovery):
-    """Tells an Envoy that is eager of every cluster, as if it had named them all; nothing that a lab's does."""
+    """Subscribes an eager Envoy to every cluster by name, which the lab's control plane never does."""
 
     def __init__(self, store: ResourceStore, names: Sequence[str]) -> None:
         super().__init__(store)
@@ -91,43 +89,43 @@ class _EagerDiscovery(Discovery):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things are.
+    """The addresses of the bench.
 
     Attributes:
-        replica: what answers.
-        control_plane: of this bench.
+        replica: the model that answers.
+        control_plane: the bench's own.
     """
 
-    setting: Setting
+    environment: Environment
     replica: str
     control_plane: str
 
     @classmethod
-    def of(cls, setting: Setting) -> Place:
-        """In a lab that is up."""
-        return cls(setting, setting.replicas(CLUSTER)[0], setting.address("on-demand-xds"))
+    def of(cls, environment: Environment) -> Place:
+        """Returns those in a lab that is up."""
+        return cls(environment, environment.replicas(CLUSTER)[0], environment.address("on-demand-xds"))
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Starts an Envoy of each kind at each size, round by round, and takes it away again."""
-    place = Place.of(setting)
+def run(environment: Environment, rounds: int) -> BenchResult:
+    """Starts an Envoy of each kind at each size once a round, and ends it."""
+    place = Place.of(environment)
     seen: dict[tuple[str, int], list[dict[str, float]]] = {}
     for number in range(rounds):
         for size in SIZES:
             for kind in (ON_DEMAND, EAGER) if number % 2 else (EAGER, ON_DEMAND):
-                setting.say(f"round {number + 1} of {rounds}: {kind}, {size:,} clusters")
+                environment.say(f"round {number + 1} of {rounds}: {kind}, {size:,} clusters")
                 name = f"{kind.replace(' ', '-')}-{size}-{number}"
                 seen.setdefault((kind, size), []).append(asyncio.run(measured(place, kind, size, name)))
     return _result(seen, rounds)
 
 
 async def measured(place: Place, kind: str, size: int, name: str) -> dict[str, float]:
-    """One Envoy, with so many clusters at its control plane; see :data:`FIGURES`.
+    """Returns the :data:`FIGURES` of one Envoy.
 
     Args:
-        place: where things are.
+        place: the addresses.
         kind: ``on demand`` or ``eager``.
-        size: how many clusters there are.
+        size: number of clusters at the control plane.
         name: of the Envoy's unit.
     """
     store = ResourceStore()
@@ -149,7 +147,7 @@ async def measured(place: Place, kind: str, size: int, name: str) -> dict[str, f
 
 
 async def _figures(place: Place, kind: str, name: str, store: ResourceStore, keys: list[str]) -> dict[str, float]:
-    address, admin = (place.setting.address(f"{name}-{what}") for what in ("requests", "admin"))
+    address, admin = (place.environment.address(f"{name}-{what}") for what in ("requests", "admin"))
     began = time.monotonic()
     pid = await asyncio.to_thread(_start, place, kind, name, address, admin)
     try:
@@ -201,8 +199,8 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
         text = text.replace(_DYNAMIC, _ALL_CLUSTERS)
     who = ("--service-node", name, "--service-cluster", name)
     flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-    argv = ("envoy", "--config-path", place.setting.path(name, "envoy.yaml"), *who, *flags)
-    return place.setting.start(name, argv, admin, {"envoy.yaml": text})
+    argv = ("envoy", "--config-path", place.environment.path(name, "envoy.yaml"), *who, *flags)
+    return place.environment.start(name, argv, admin, {"envoy.yaml": text})
 
 
 async def _until_ready(admin: str) -> None:
@@ -223,12 +221,12 @@ def _is_ready(admin: str) -> bool:
 
 
 async def _first_answer(channel: grpc.aio.Channel) -> None:
-    while not await _ask(channel, _KEY):  # noqa: ASYNC110 (nobody says when it would be answered)
+    while not await _ask(channel, _KEY):  # noqa: ASYNC110 (there is no event to wait for)
         await asyncio.sleep(_POLL_S)
 
 
 async def _ask(channel: grpc.aio.Channel, key: str) -> bool:
-    """Whether the replica has answered; it refuses keys other than its own, which is as good a use of a cluster."""
+    """Whether the replica has answered. It refuses all keys but its own, which uses a cluster just as well."""
     request = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
     request.envelope.model_config.model, _, request.envelope.model_config.version = key.partition(".")
     try:
@@ -241,7 +239,7 @@ async def _ask(channel: grpc.aio.Channel, key: str) -> bool:
 
 
 async def _change(store: ResourceStore, replica: str, keys: Sequence[str]) -> None:
-    """Endpoints of clusters drawn from all that there are change, one after the other."""
+    """Changes the endpoints of clusters drawn at random from all, one after the other."""
     draw = Random(0)  # noqa: S311 (no secret)
     for number in range(CHANGES):
         name = endpoint_set_name("there", draw.choice(keys))
@@ -276,9 +274,8 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
         for kind in (ON_DEMAND, EAGER)
     ]
     return BenchResult(
-        name=NAME,
         unit=MIXED,
-        arms={
+        samples={
             f"{FIGURES[figure]}, {kind}, {size:,} clusters": values(kind, size, figure)
             for figure in FIGURES
             for kind, size in seen
@@ -297,8 +294,8 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
         ],
         notes=[
             f"n = {rounds} Envoys of each kind at each size; the caller uses {USED} clusters",
-            f"{CHANGES} changes of endpoints, each of a cluster drawn from all that there are",
-            "eager: the same bootstrap with a cds_config, and a control plane that takes it for a wish for everything",
+            f"{CHANGES} changes of endpoints, each of a cluster drawn at random from all",
+            "eager: the same bootstrap with a cds_config, and a control plane that answers it with every cluster",
         ],
         tables=[ResultTable(title="median of each", columns=columns, rows=rows, numbers=columns[:1] + columns[2:])],
         charts=[_chart(seen, figure, rounds) for figure in ("rss_mb", "answer_ms", "first_kb")],
@@ -307,7 +304,7 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
 
 def _chart(seen: Mapping[tuple[str, int], list[dict[str, float]]], figure: str, rounds: int) -> Chart:
     return chart_of_lines(
-        f"{NAME}: {FIGURES[figure]}",
+        f"a sidecar, on demand and eager: {FIGURES[figure]}",
         logarithmic("clusters", SIZES[0], SIZES[-1]),
         FIGURES[figure],
         {
@@ -318,3 +315,11 @@ def _chart(seen: Mapping[tuple[str, int], list[dict[str, float]]], figure: str, 
         name=figure.replace("_", "-"),
         note=f"Medians over n = {rounds} rounds, with 95 % intervals.",
     )
+
+
+BENCH = Bench(
+    name="on-demand",
+    question="What does a sidecar save that requests only the clusters its caller uses?",
+    run=run,
+    rounds=3,
+)

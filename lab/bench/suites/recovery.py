@@ -1,4 +1,4 @@
-"""How soon the dead are left alone and the living are found: replicas and the control plane, killed and started."""
+"""How soon killed replicas are left out and started ones are used, and how soon nodes reconnect to a control plane."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import chart_of_medians
 from lab.bench.harness.result import BenchResult, Claim
 from lab.measure.compare import median
@@ -21,10 +22,9 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
     from lab.lab import Lab
 
-NAME = "recovery"
 
 BOUND_S = 1.0
 _KEY, _VICTIM, _CALLER = "up-next.v1", "ml-cluster-5-a", "playback"
@@ -32,13 +32,13 @@ _PATIENCE = timedelta(seconds=20)
 _CALL_TIMEOUT_S = 2.0
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Kills and starts each once a round, with a client asking its sidecar all the while."""
-    lab = setting.lab
+def run(environment: Environment, rounds: int) -> BenchResult:
+    """Kills and starts a replica and the control plane once a round, while a client calls its sidecar."""
+    lab = environment.lab
     leaves = "killed replica has left"
     comes = "started replica answers, its own start included"
     reconnects = "started control plane has all nodes back, its own start included"
-    arms: dict[str, list[float]] = {leaves: [], comes: [], reconnects: []}
+    samples: dict[str, list[float]] = {leaves: [], comes: [], reconnects: []}
     with open_blocking_channel(lab.endpoints().clients[_CALLER].address_of("sidecar")) as channel:
         stub = ranking_pb2_grpc.RankingStub(channel)
 
@@ -54,22 +54,22 @@ def run(setting: Setting, rounds: int) -> BenchResult:
             return {replica.replica for replica in known.replicas} if known else set()
 
         for number in range(1, rounds + 1):
-            setting.say(f"round {number} of {rounds}")
+            environment.say(f"round {number} of {rounds}")
             eventually("both replicas answer", lambda: answers() == _VICTIM, within=_PATIENCE)
             lab.units.kill(_VICTIM)
-            arms[leaves].append(_seconds_until("it has left", lambda: _VICTIM not in replicas()))
+            samples[leaves].append(_seconds_until("it has left", lambda: _VICTIM not in replicas()))
             lab.units.start(_VICTIM)
-            arms[comes].append(_seconds_until("it answers", lambda: answers() == _VICTIM))
-            arms[reconnects].append(_seconds_to_reconnect(lab))
+            samples[comes].append(_seconds_until("it answers", lambda: answers() == _VICTIM))
+            samples[reconnects].append(_seconds_to_reconnect(lab))
     return BenchResult(
-        name=NAME,
         unit="s",
-        arms=arms,
+        samples=samples,
         claims=[
-            Claim(text=f"{arm}, s", figure=median(values, seed=0), at_most=BOUND_S) for arm, values in arms.items()
+            Claim(text=f"{event}, s", figure=median(values, seed=0), at_most=BOUND_S)
+            for event, values in samples.items()
         ],
-        charts=[chart_of_medians(NAME, "seconds", arms, bounds=[Bound("bound", BOUND_S)])],
-        notes=[f"n = {rounds} rounds; kill -9 each time; the look itself takes a few hundredths"],
+        charts=[chart_of_medians("time to recover", "seconds", samples, bounds=[Bound("bound", BOUND_S)])],
+        notes=[f"n = {rounds} rounds; kill -9 each time; polling adds a few hundredths of a second"],
     )
 
 
@@ -88,3 +88,10 @@ def _seconds_until(what: str, probe: Callable[[], bool]) -> float:
     began = time.monotonic()
     eventually(what, probe, within=_PATIENCE)
     return time.monotonic() - began
+
+
+BENCH = Bench(
+    name="recovery",
+    question="How soon do a killed replica leave, a started one answer, and nodes reconnect?",
+    run=run,
+)

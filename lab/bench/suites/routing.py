@@ -1,7 +1,7 @@
-"""What deciding costs: compiling a large table, changing one use case of it, resolving at the worst place, a lease.
+"""What a decision costs: compiling a large table, changing one use case of it, resolving the worst case, a held lease.
 
-Routing is pure computation in one thread, so its cost is the processor time that it takes. The lab that is up beside it
-takes part for the lease alone, which a real resolver grants and a real sidecar is there for.
+Routing is pure computation in one thread, so its cost is its processor time. The bench's lab is used for the lease
+alone, which needs a resolver and a sidecar.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from lab.bench.harness.bench import Bench
+from lab.bench.harness.charts import MIXED
 from lab.bench.harness.result import BenchResult, Claim
 from lab.measure.compare import median
 from lab.routing.attempts import RequestAttempts
@@ -20,9 +22,7 @@ from models.apis import APIS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lab.bench.harness.environment import Setting
-
-NAME = "routing"
+    from lab.bench.harness.environment import Environment
 
 USE_CASES = 10_000
 RULES = 50
@@ -37,7 +37,7 @@ _LARGE = "Large"
 _LAST = {"caller": _CALLER, "device": "tv", "country": f"C{RULES - 1}", "segment": "grown-ups", "user_id": "u1"}
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
+def run(environment: Environment, rounds: int) -> BenchResult:
     """Compiles, updates and resolves once a round."""
     document = _document()
     router = Router.of_document(document, revision=1)
@@ -50,20 +50,19 @@ def run(setting: Setting, rounds: int) -> BenchResult:
         "resolve, override, µs": (_resolve(router, _LAST | {"override": "m@v2"}), RESOLVES, 1e6),
     }
     leased = "decide, lease held, µs"
-    arms: dict[str, list[float]] = {arm: [] for arm in (*timed, leased)}
+    samples: dict[str, list[float]] = {name: [] for name in (*timed, leased)}
     for number in range(1, rounds + 1):
-        setting.say(f"round {number} of {rounds}")
-        for arm, (work, times, unit) in timed.items():
-            arms[arm].append(_seconds(work, times) * unit)
-        arms[leased].append(asyncio.run(_seconds_with_lease(setting)) * 1e6)
+        environment.say(f"round {number} of {rounds}")
+        for name, (work, times, unit) in timed.items():
+            samples[name].append(_seconds(work, times) * unit)
+        samples[leased].append(asyncio.run(_seconds_with_lease(environment)) * 1e6)
     bounds = (COMPILE_BOUND_S, UPDATE_BOUND_MS, UPDATE_BOUND_MS, *[RESOLVE_BOUND_US] * 3, LEASED_BOUND_US)
     return BenchResult(
-        name=NAME,
-        unit="as named",
-        arms=arms,
+        unit=MIXED,
+        samples=samples,
         claims=[
-            Claim(text=arm, figure=median(values, seed=0), at_most=bound)
-            for (arm, values), bound in zip(arms.items(), bounds, strict=True)
+            Claim(text=name, figure=median(values, seed=0), at_most=bound)
+            for (name, values), bound in zip(samples.items(), bounds, strict=True)
         ],
         notes=[
             f"n = {rounds} rounds × 1 compilation, {UPDATES} updates, {RESOLVES:,} decisions each; processor time",
@@ -74,17 +73,17 @@ def run(setting: Setting, rounds: int) -> BenchResult:
 
 
 def _seconds(work: Callable[[], object], times: int) -> float:
-    """Processor time of one of so many."""
+    """Processor time of one call, averaged over ``times`` calls."""
     began = time.process_time_ns()
     for _ in range(times):
         work()
     return (time.process_time_ns() - began) / 1e9 / times
 
 
-async def _seconds_with_lease(setting: Setting) -> float:
-    """Processor time of one decision of a mesh client that holds a lease for it."""
+async def _seconds_with_lease(environment: Environment) -> float:
+    """Processor time of one decision of a mesh client that holds a lease."""
     context = {"user_id": "u1", "device": "tv", "country": "US"}
-    client = open_client("mesh", _CALLER, setting.lab.endpoints().clients[_CALLER])
+    client = open_client("mesh", _CALLER, environment.lab.endpoints().clients[_CALLER])
     try:
         await client.ready()
         await client.call(_LEASED_USE_CASE, APIS["ranking.v1"].build_request(0), context)
@@ -103,7 +102,7 @@ def _update(router: Router, document: Mapping[str, Any]) -> Callable[[], object]
 
 
 def _removal(router: Router, document: Mapping[str, Any]) -> Callable[[], object]:
-    """The dearest change: every use case may be the one that refers to what is gone."""
+    """The most expensive change: any use case may refer to the removed version."""
     changed = {"UseCase0": document["use_cases"]["UseCase0"]}
     return lambda: router.updated(revision=2, use_cases=changed, removed_versions=["idle.v1"])
 
@@ -113,7 +112,7 @@ def _resolve(router: Router, context: Mapping[str, str]) -> Callable[[], object]
 
 
 def _document() -> dict[str, Any]:
-    """A table of many use cases, and one with many rules."""
+    """A table of many use cases, one of which has many rules."""
     use_cases = {f"UseCase{number}": _use_case(_rules(number)) for number in range(USE_CASES)}
     many = [
         {"name": f"r{number}", "when": {"device": ["tv"], "country": [f"C{number}"]}, "use": "m@v1"}
@@ -153,3 +152,10 @@ def _rules(number: int) -> list[dict[str, Any]]:
         {"name": "ab", "when": {"country": ["DE", "AT", "CH"]}, "experiment": experiment},
         {"name": "canary", "split": {"unit": "user_id", "weights": {"m@v1": 95, "m@v2": 5}}},
     ]
+
+
+BENCH = Bench(
+    name="routing",
+    question="What does a decision cost: compiling, updating, resolving, a held lease?",
+    run=run,
+)

@@ -1,4 +1,4 @@
-"""Time to the first ranked result against time to the last, unary against stream, through each topology."""
+"""Time to a stream's first and last result, and to a unary answer, by each topology."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.stubs import constant_latency
+from lab.bench.harness.variant import Variant
 from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import interleave
 from lab.measure.control import control
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.scales import linear
-from lab.topologies import open_client
+from lab.topologies import TOPOLOGIES, open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from lab.bench.harness.environment import Setting
-    from lab.client import Client, Endpoints
+    from lab.bench.harness.environment import Environment
+    from lab.client import Client
     from lab.measure.compare import Interval
 
-NAME = "streaming"
-
 PAIRS = 6
-"""Requests of each kind, an arm and round; a round's figure is their median."""
+"""Requests of each kind in each round of a variant; the round's figure is their median."""
 
 ITEMS = 10
 ITEM_MS = 4.0
 SERVICE_MS = ITEMS * ITEM_MS
-"""What the stub takes for a request; a stream gets an item each tenth of it, so both are the same work."""
+"""Service time of the stub; a stream gets an item after each tenth of it, so both kinds are the same work."""
 
 FIRST_BOUND, LAST_BOUND, GAP_BOUND = 1.5, 1.1, 2.0
 
@@ -51,7 +51,7 @@ _STYLES = {"first": "run-3", "last": "run-1", "unary": "run-7"}
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """One round of one arm, ms: medians over its requests.
+    """One round of one variant, ms: medians over its requests.
 
     Attributes:
         unary: from the request to the whole answer.
@@ -66,88 +66,89 @@ class Times:
     gap: float
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Asks each topology of the lab, one request at a time, in turns for the whole answer and for a stream."""
-    endpoints = setting.lab.endpoints().clients[_CALLER]
-    ways = {topology: (topology, endpoints) for topology in setting.state.topologies}
-    twice = next(iter(ways))
-    with constant_latency(setting.replicas(_CLUSTER), SERVICE_MS):
-        seen = uvloop.run(measure({**ways, f"{twice}, again": ways[twice]}, rounds, setting.say))
-    return result(seen, twice=twice)
+def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
+    """Sends one request at a time by each topology, alternately for a unary answer and for a stream."""
+    endpoints = environment.lab.endpoints().clients[_CALLER]
+    compared = [each for each in topologies or environment.topologies if TOPOLOGIES[each].capabilities.streaming]
+    variants = [Variant(each, each, endpoints) for each in compared]
+    again = Variant(f"{compared[0]}, again", compared[0], endpoints)
+    with constant_latency(environment.replicas(_CLUSTER), SERVICE_MS):
+        seen = uvloop.run(measure([*variants, again], rounds, environment.say))
+    return result(seen, twice=compared[0])
 
 
 def result(seen: Mapping[str, Sequence[Times]], *, twice: str) -> BenchResult:
-    """What follows from the rounds of each topology, and of ``{twice}, again``, which is one of them measured twice."""
+    """Returns the result of the rounds of each topology, and of ``{twice}, again``, the one that is measured twice."""
     again = seen[f"{twice}, again"]
-    ways = {arm: times for arm, times in seen.items() if times is not again}
+    paths = {variant: times for variant, times in seen.items() if times is not again}
     rounds = len(again)
     same = control(f"first item, {twice}", [each.first for each in seen[twice]], [each.first for each in again])
     doubts = (same.doubt,) if same.doubt else ()
     claims = [
         Claim(
-            text=f"first item / (one item's time + what the way costs), {way}",
+            text=f"first item / (one item's time + the path's overhead), {path}",
             figure=lateness(times),
             at_most=FIRST_BOUND,
             doubts=doubts,
         )
-        for way, times in ways.items()
+        for path, times in paths.items()
     ]
-    slowest, last = _worst(ways, lambda each: each.last / each.unary)
-    unsteadiest, gap = _worst(ways, lambda each: each.gap / ITEM_MS)
+    slowest, last = _worst(paths, lambda each: each.last / each.unary)
+    unsteadiest, gap = _worst(paths, lambda each: each.gap / ITEM_MS)
     claims += [
         Claim(
-            text=f"last item / unary answer, slowest way ({slowest})", figure=last, at_most=LAST_BOUND, doubts=doubts
+            text=f"last item / unary answer, slowest path ({slowest})", figure=last, at_most=LAST_BOUND, doubts=doubts
         ),
         Claim(
-            text=f"longest gap between items / one item's time, unsteadiest way ({unsteadiest})",
+            text=f"longest gap between items / one item's time, unsteadiest path ({unsteadiest})",
             figure=gap,
             at_most=GAP_BOUND,
             doubts=doubts,
         ),
     ]
     return BenchResult(
-        name=NAME,
         unit="ms",
-        arms={
-            f"{arm}, {kind}": [getattr(each, name) for each in times]
-            for arm, times in seen.items()
+        samples={
+            f"{variant}, {kind}": [getattr(each, name) for each in times]
+            for variant, times in seen.items()
             for name, kind in _KINDS.items()
         },
         claims=claims,
         controls=[same],
         tables=[_table(seen)],
-        charts=[_chart(ways)],
+        charts=[_chart(paths)],
         notes=[
-            f"n = {rounds} rounds × {PAIRS} requests of each kind an arm, one at a time, order drawn anew each round",
+            f"n = {rounds} rounds × {PAIRS} requests of each kind a variant, one at a time, in random order",
             f"the stub takes {SERVICE_MS:g} ms for a unary answer; a stream's {ITEMS} items are {ITEM_MS:g} ms apart",
-            "what a way costs is its unary answer less that: a way that holds items back is late beyond its own cost",
+            "a path's overhead is its unary time less that; a path that holds items back is late by more than that",
         ],
     )
 
 
 def _table(seen: Mapping[str, Sequence[Times]]) -> ResultTable:
     rows = []
-    for way, times in seen.items():
+    for path, times in seen.items():
         figures = [median(getattr(each, name) for each in times) for name in _KINDS]
         sooner = _median(each.first / each.unary for each in times)
-        rows.append((way, *figures, sooner.estimate, f"{sooner.low:.3f} to {sooner.high:.3f}"))
-    columns = ("way", *_KINDS.values(), "first / unary", "95 % interval")
+        rows.append((path, *figures, sooner.estimate, f"{sooner.low:.3f} to {sooner.high:.3f}"))
+    columns = ("path", *_KINDS.values(), "first / unary", "95 % interval")
     title = "median over rounds, ms; the first item as a share of the unary answer's time"
     return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
 
 
-def _chart(ways: Mapping[str, Sequence[Times]]) -> BarChart:
+def _chart(paths: Mapping[str, Sequence[Times]]) -> BarChart:
     figures = {
-        way: {name: _median(getattr(each, name) for each in times) for name in _STYLES} for way, times in ways.items()
+        path: {name: _median(getattr(each, name) for each in times) for name in _STYLES}
+        for path, times in paths.items()
     }
-    longest = max(figure.estimate for of_way in figures.values() for figure in of_way.values())
+    longest = max(figure.estimate for of_path in figures.values() for figure in of_path.values())
     groups = [
-        BarGroup(way, [Bar(_KINDS[name], _STYLES[name], it.estimate, it.low, it.high) for name, it in of_way.items()])
-        for way, of_way in figures.items()
+        BarGroup(path, [Bar(_KINDS[name], _STYLES[name], it.estimate, it.low, it.high) for name, it in of_path.items()])
+        for path, of_path in figures.items()
     ]
-    rounds = max(map(len, ways.values()))
+    rounds = max(map(len, paths.values()))
     return BarChart(
-        "When a stream's first and last results come, and a whole answer",
+        "When a stream's first and last results arrive, and a unary answer",
         linear("ms since the request", longest),
         groups,
         bounds=[Bound("one item's time", ITEM_MS)],
@@ -157,47 +158,45 @@ def _chart(ways: Mapping[str, Sequence[Times]]) -> BarChart:
 
 
 def lateness(times: Sequence[Times]) -> Interval:
-    """When the first item came, as a multiple of when it could: after an item's time, and what the way costs anyway."""
+    """Returns the time of the first item, over the earliest possible: one item's time plus the path's overhead."""
     could = [ITEM_MS + each.unary - SERVICE_MS for each in times]
     return compare.median_ratio([each.first for each in times], could, seed=0)
 
 
-async def measure(
-    ways: Mapping[str, tuple[str, Endpoints]], rounds: int, say: Callable[[str], None]
-) -> dict[str, list[Times]]:
-    """Every arm once a round, after one round that only warms up.
+async def measure(variants: Sequence[Variant], rounds: int, say: Callable[[str], None]) -> dict[str, list[Times]]:
+    """Measures every variant once a round, after a warm-up round.
 
     Args:
-        ways: arm → topology, and where things are.
-        rounds: how many.
-        say: told what is being measured.
+        variants: of distinct names.
+        rounds: number of rounds.
+        say: reports what is being measured.
 
     Raises:
         UnitError: a stream's items are not the unary answer's.
     """
-    clients = {arm: open_client(topology, _CALLER, endpoints) for arm, (topology, endpoints) in ways.items()}
-    seen: dict[str, list[Times]] = {arm: [] for arm in ways}
+    clients = {each.name: open_client(each.topology, _CALLER, each.endpoints) for each in variants}
+    seen: dict[str, list[Times]] = {name: [] for name in clients}
     try:
         for client in clients.values():
             await client.ready()
-        for number, order in enumerate([list(ways), *interleave(list(ways), rounds, seed=0)]):
-            for arm in order:
-                say(f"round {number} of {rounds}: {arm}" if number else f"warming up {arm}")
-                times = await _times(clients[arm], arm)
+        for number, order in enumerate([list(clients), *interleave(list(clients), rounds, seed=0)]):
+            for name in order:
+                say(f"round {number} of {rounds}: {name}" if number else f"warming up {name}")
+                times = await _times(clients[name], name)
                 if number:
-                    seen[arm].append(times)
+                    seen[name].append(times)
     finally:
         for client in clients.values():
             await client.close()
     return seen
 
 
-async def _times(client: Client, arm: str) -> Times:
-    pairs = [await _pair(client, arm) for _ in range(PAIRS)]
+async def _times(client: Client, name: str) -> Times:
+    pairs = [await _pair(client, name) for _ in range(PAIRS)]
     return Times(*(median(getattr(pair, field.name) for pair in pairs) for field in fields(Times)))
 
 
-async def _pair(client: Client, arm: str) -> Times:
+async def _pair(client: Client, name: str) -> Times:
     began = time.perf_counter_ns()
     whole = await client.call(_USE_CASE, _REQUEST, _CONTEXT)
     unary = time.perf_counter_ns() - began
@@ -207,17 +206,25 @@ async def _pair(client: Client, arm: str) -> Times:
         arrivals.append(time.perf_counter_ns() - began)
         items.append(answer.response.title)
     if len(items) != ITEMS or items != list(whole.response.titles):
-        raise UnitError(f"{arm}: the stream's {len(items)} items are not the {ITEMS} of the unary answer")
+        raise UnitError(f"{name}: the stream's {len(items)} items are not the {ITEMS} of the unary answer")
     gap = max(later - earlier for earlier, later in pairwise(arrivals))
     return Times(*(ns / _NS_PER_MS for ns in (unary, arrivals[0], arrivals[-1], gap)))
 
 
-def _worst(ways: Mapping[str, Sequence[Times]], figure: Callable[[Times], float]) -> tuple[str, Interval]:
-    """The way whose median over the rounds is the greatest, and that."""
-    medians = {way: _median(figure(each) for each in times) for way, times in ways.items()}
-    worst = max(medians, key=lambda way: medians[way].estimate)
+def _worst(paths: Mapping[str, Sequence[Times]], figure: Callable[[Times], float]) -> tuple[str, Interval]:
+    """The path with the greatest median over the rounds, and that median."""
+    medians = {path: _median(figure(each) for each in times) for path, times in paths.items()}
+    worst = max(medians, key=lambda path: medians[path].estimate)
     return worst, medians[worst]
 
 
 def _median(values: Iterable[float]) -> Interval:
     return compare.median(list(values), seed=0)
+
+
+BENCH = Bench(
+    name="streaming",
+    question="When do a stream's first and last results arrive, by each topology, and when a unary answer?",
+    run=run,
+    options=(TOPOLOGIES_OPTION,),
+)

@@ -1,13 +1,14 @@
-"""How much each topology carries, and what a request costs each part of it in processor time."""
+"""How many requests each topology carries, and what a request costs each part of it in processor time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.charts import chart_of_medians
 from lab.bench.harness.costs import IN_FLIGHT, measure
 from lab.bench.harness.result import BenchResult, ResultTable
-from lab.bench.harness.variant import CALLER, Arm
+from lab.bench.harness.variant import CALLER, Variant
 from lab.measure.compare import median
 from lab.measure.control import control
 from lab.measure.findings import in_its_interval
@@ -16,37 +17,41 @@ from lab.report.palette import topology_style
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.bench.harness.environment import Setting
+    from lab.bench.harness.environment import Environment
 
-NAME = "throughput"
 
 SECONDS = 1.0
 PAYLOAD_BYTES = 400
 DIRECT, AGAIN = "direct", "direct again"
 
 
-def run(setting: Setting, rounds: int) -> BenchResult:
-    """Keeps every topology of the lab busy once a round, and ``direct`` twice."""
-    endpoints = setting.state.plan.clients[CALLER]
-    arms = [Arm(AGAIN, DIRECT, endpoints), *(Arm(each, each, endpoints) for each in setting.state.topologies)]
-    found = measure(setting, arms, [PAYLOAD_BYTES], rounds, seconds=SECONDS)
-    rps = {arm.name: found.rps[arm.name, PAYLOAD_BYTES] for arm in arms}
-    names = [arm.name for arm in arms]
+def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
+    """Keeps every topology busy once a round, and ``direct`` twice."""
+    endpoints = environment.state.plan.clients[CALLER]
+    compared = dict.fromkeys((DIRECT, *(topologies or environment.topologies)))
+    variants = [Variant(AGAIN, DIRECT, endpoints), *(Variant(each, each, endpoints) for each in compared)]
+    found = measure(environment, variants, [PAYLOAD_BYTES], rounds, seconds=SECONDS)
+    rps = {variant.name: found.rps[variant.name, PAYLOAD_BYTES] for variant in variants}
+    names = [variant.name for variant in variants]
     return BenchResult(
-        name=NAME,
         unit="rps",
-        arms=rps,
+        samples=rps,
         claims=[],
         controls=[control(f"{AGAIN} − {DIRECT}, requests per second", rps[DIRECT], rps[AGAIN])],
         tables=[_table(names, rps), found.table()],
         charts=[
-            chart_of_medians(NAME, "requests per second", rps, styles={name: topology_style(name) for name in names}),
+            chart_of_medians(
+                "requests per second that each topology carries",
+                "requests per second",
+                rps,
+                styles={name: topology_style(name) for name in names},
+            ),
             found.chart(PAYLOAD_BYTES),
         ],
         notes=[
-            f"n = {rounds} rounds × {SECONDS:g} s an arm, closed loop, {IN_FLIGHT} in flight, {PAYLOAD_BYTES} B",
-            "all share this machine's cores, the caller above all: a topology carries what it leaves of them",
-            "processor time is of whole processes, so of what they do beside requests, too",
+            f"n = {rounds} rounds × {SECONDS:g} s a variant, closed loop, {IN_FLIGHT} in flight, {PAYLOAD_BYTES} B",
+            "caller, topology and models share this machine's cores; the caller uses most of them",
+            "processor time is of whole processes, so it includes work besides requests",
             f"each answer was judged; history in {found.folder}",
         ],
     )
@@ -59,3 +64,11 @@ def _table(names: Sequence[str], rps: Mapping[str, Sequence[float]]) -> ResultTa
         rows=[(name, in_its_interval(median(rps[name], seed=0))) for name in names],
         numbers=("rps",),
     )
+
+
+BENCH = Bench(
+    name="throughput",
+    question="How many requests does each topology carry, and what does one cost in processor time?",
+    run=run,
+    options=(TOPOLOGIES_OPTION,),
+)
