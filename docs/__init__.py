@@ -1,4 +1,4 @@
-"""The documentation, and what builds it: pages are Markdown, ``site`` holds the code, ``examples`` what pages show.
+"""The documentation: pages in Markdown, the code that builds them (``site``) and that they show (``examples``).
 
-Here belongs what a reader reads. What only a developer of one module needs stands in that module.
+Here belongs documentation for users and for contributors. Details of one module belong in that module.
 """

@@ -1,4 +1,4 @@
-"""How the site is built: ``make docs``. It needs no network, neither to be built nor to be read."""
+"""Sphinx configuration for ``make docs``. Building and reading the site needs no network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "README.md", "examples", "notebooks"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-# Pages say `sh` for what the suite runs in a shell, and `text` for what is shown.
+# Pages use `sh` for commands, which the test suite runs, and `text` for output and drawings.
 highlight_language = "text"
 
 html_theme = "furo"

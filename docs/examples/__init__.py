@@ -1,1 +1,1 @@
-"""What the pages of "Add your own" show; the suite runs each against a lab that is up."""
+"""The code that the pages of "Add your own" show. The test suite runs it against a running lab."""

@@ -1,4 +1,4 @@
-"""A model server of one's own: it ranks titles by the alphabet, and joins a cluster of a lab that is up.
+"""A custom model server: it ranks titles alphabetically, and joins a cluster of a running lab.
 
 ``python -m docs.examples.alphabetical CONTROL_PLANE CLUSTER``, with the control plane's ``host:port`` from
 ``lab endpoints``.
@@ -31,17 +31,17 @@ NAME = "alphabetical"
 
 
 class Alphabetical(ranking_pb2_grpc.RankingServicer):
-    """``ranking.v1``, whatever the model version: A first."""
+    """Serves ``ranking.v1`` for every model version: ranks by id."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
 
     async def Rank(self, request: ranking_pb2.RankRequest, context: Context) -> ranking_pb2.RankResponse:  # noqa: N802
-        """All titles, in the order of their ids."""
+        """Returns all titles in the order of their ids."""
         config = request.envelope.model_config
         keys = [str(value) for name, value in context.invocation_metadata() or () if name == HEADER]
         try:
-            # Checks that header and body name one version, and that this replica has been told to hold it.
+            # Verifies that header and body name the same version, and that it is assigned to this replica.
             loaded = select(config.model, config.version, keys, self._versions.loaded, NAME)
         except Refused as refused:
             await context.abort(refused.code, refused.message)
@@ -52,14 +52,14 @@ class Alphabetical(ranking_pb2_grpc.RankingServicer):
     async def RankStream(  # noqa: N802
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
-        """The same, one by one."""
+        """Streams the same titles one by one."""
         whole = await self.Rank(request, context)
         for title in whole.titles:
             yield ranking_pb2.RankStreamResponse(answered_by=whole.answered_by, title=title)
 
 
 async def serve(stop: asyncio.Event, control_plane: str, cluster: str) -> None:
-    """Serves and stays registered until ``stop`` is set."""
+    """Serves, and stays registered, until ``stop`` is set."""
     server, _ = new_server()
     address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
     versions = Versions(Identity(cluster, NAME, address), LiveBehaviour(Behaviour()))
@@ -68,7 +68,7 @@ async def serve(stop: asyncio.Event, control_plane: str, cluster: str) -> None:
     registration = Registration(control_plane, versions)
     registering = asyncio.create_task(registration.run())
     await stop.wait()
-    # Leave first, then finish: nobody notices.
+    # Deregister before stopping, so that no request fails.
     registration.start_draining()
     async with asyncio.timeout(1):
         await registration.drain_reported.wait()

@@ -1,1 +1,1 @@
-"""What `make docs` and `make figures` need beside Sphinx: links, drawings, figures with their runs."""
+"""Builds pages for `make docs`, `make pages` and `make figures`: links, drawings, derived tables, figures."""

@@ -1,8 +1,8 @@
-"""``make figures``: measures what README and docs quote, from scratch, writes it into them, and says what has changed.
+"""``make figures``: measures every figure that README and docs quote, writes them into the pages, and lists changes.
 
-Every figure is kept in ``docs/figures.json`` with its interval, its rounds and the machine that it was measured on. A
-page quotes one by its name, between marks (see :mod:`docs.site.blocks`). What is measured anew is held against what
-stood there: a figure whose new estimate lies outside of the interval that was stated has *left* it.
+``docs/figures.json`` keeps every figure with its interval, its rounds and its machine. A page quotes a figure by its
+name, between marks (see :mod:`docs.site.blocks`). A figure whose new estimate is outside of the previously stated
+interval has *left* it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 FIGURES = PAGES / "figures.json"
 PICTURES = PAGES / "figures"
 BENCHES = ("encodings", "topologies", "decomposition", "capacity")
-# What a bench says by its exit status: all holds, a claim does not, one is unknown. The figures are there each time.
+# Exit statuses of a bench that has figures: all claims hold, one does not, one is unknown.
 _MEASURED = (0, 1, 2)
 _SAME = 0.001
-_NOTHING = "*Nothing was measured yet: `make figures` does.*"
+_NOTHING = "*Not measured yet: run `make figures`.*"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A figure that was measured anew.
+    """A figure that was measured again.
 
     Attributes:
         name: as pages quote it.
-        before: its estimate with its interval, as it was stated; empty if it is new.
-        after: the same now.
-        left: whether the new estimate lies outside of the interval that was stated.
-        doubted: whether the bench itself says that it shows nothing; then it has not left anything either.
+        before: previous estimate with its interval; empty if the figure is new.
+        after: new estimate with its interval.
+        left: whether the new estimate is outside of the previous interval.
+        doubted: whether the bench itself doubts the figure; then it cannot have left the interval.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Change:
 
 
 def figures_of(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of a bench: where and when it ran, its claims by name, its tables."""
+    """The part of a bench's document that is kept: where and when it ran, its claims by name, its tables."""
     ran = document["ran"]
     claims = {
         _slug(claim["text"]): {
@@ -73,7 +73,7 @@ def figures_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """Every figure that was measured anew, against what stood there."""
+    """Compares every new figure with the previous one."""
     old, new = dict(_each(before)), dict(_each(after))
     found = []
     for name, figure in new.items():
@@ -85,7 +85,7 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
 
 
 def texts(kept: Mapping[str, Any]) -> dict[str, str]:
-    """All that pages may quote, by name: each figure, the same roughly (``….about``), and a block for each bench."""
+    """All texts that pages may quote, by name: each figure, the same rounded (``….about``), and a block per bench."""
     quotes = {name: _quoted(figure) for name, figure in _each(kept)}
     rough = {f"{name}.about": _about(figure["estimate"]) for name, figure in _each(kept)}
     nothing = {f"figures.{bench}": _NOTHING for bench in (*BENCHES, "memory")}
@@ -93,19 +93,19 @@ def texts(kept: Mapping[str, Any]) -> dict[str, str]:
 
 
 def put_into_pages(kept: Mapping[str, Any]) -> list[Path]:
-    """Writes figures into all pages that quote them, and returns those that have changed."""
+    """Writes figures into all pages that quote them, and returns the pages that changed."""
     known = texts(kept)
     return [page for page in pages() if write(page, known)]
 
 
 def read(file: Path = FIGURES) -> dict[str, Any]:
-    """The figures that are kept; none if nothing was measured yet."""
+    """The kept figures; none if nothing was measured yet."""
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     return kept
 
 
 def _within(estimate: float, stated: Mapping[str, Any]) -> bool:
-    """Whether it lies in the interval that was stated; one of bytes that are always the same has no width."""
+    """Whether an estimate is in the stated interval; the slack is for byte counts, whose interval is a point."""
     slack = _SAME * abs(stated["estimate"])
     return bool(stated["low"] - slack <= estimate <= stated["high"] + slack)
 
@@ -160,7 +160,7 @@ def _slug(text: str) -> str:
 
 
 def _measure(benches: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Runs benches by the lab's own command, and keeps their charts."""
+    """Runs benches with the lab's own command, and keeps their charts."""
     command = [str(Path(sys.executable).parent / "lab"), "bench", *benches, "--rounds", str(rounds), "--json"]
     done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode not in _MEASURED or not done.stdout:
@@ -185,19 +185,19 @@ def _say(found: Sequence[Change], before: Mapping[str, Any], after: Mapping[str,
         print(f"measured on another machine: {machines[0]} before, {machines[1]} now")  # noqa: T201
     left = sum(change.left for change in found)
     doubted = sum(change.doubted for change in found)
-    print(f"{len(found)} figures; {left} left the interval that was stated, {doubted} are in doubt")  # noqa: T201
+    print(f"{len(found)} figures; {left} left their stated interval, {doubted} are in doubt")  # noqa: T201
     if doubted:
-        print("in doubt: let the machine do nothing else, and measure again before these are kept")  # noqa: T201
+        print("in doubt: measure again on an otherwise idle machine before you keep these figures")  # noqa: T201
 
 
 def main() -> None:
     """Measures, writes, compares."""
-    parser = argparse.ArgumentParser(prog="make figures", description="Regenerates every figure that is quoted.")
+    parser = argparse.ArgumentParser(prog="make figures", description="Measures every figure that pages quote.")
     parser.add_argument("--rounds", type=int, default=10, help="interleaved rounds of each bench, 3 or more [10]")
     parser.add_argument(
         "--only", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of {', '.join(BENCHES)}, or none"
     )
-    parser.add_argument("--quote", action="store_true", help="measure nothing: write what is kept into the pages")
+    parser.add_argument("--quote", action="store_true", help="measure nothing; write the kept figures into the pages")
     arguments = parser.parse_args()
     before = read()
     after = before

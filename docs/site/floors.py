@@ -39,7 +39,7 @@ class Room:
 
 
 def floors() -> list[list[Room]]:
-    """The floors from the top; each imports only from those below, and rooms of one floor may import each other."""
+    """The floors from the top. Each imports only from those below; rooms of one floor may import each other."""
     return [[Room(name, _purpose(name)) for name in layer.split(" : ")] for layer in _layers()]
 
 
@@ -68,7 +68,7 @@ def _purpose(module: str) -> str:
 
 
 def drawing() -> str:
-    """SVG in the page's own colours, which a style sheet changes from light to dark."""
+    """SVG in the page's colours; the style sheet adapts them to light and dark mode."""
     parts: list[str] = []
     y = 0
     for floor in floors():
@@ -92,7 +92,7 @@ def drawing() -> str:
 
 
 def _rows(floor: list[Room]) -> Iterator[list[tuple[float, float, Room]]]:
-    """Rooms side by side, in as many rows as they need: left edge, width, room."""
+    """Rooms of a floor in rows of limited width: left edge, width, room."""
     row: list[tuple[float, float, Room]] = []
     x = float(_LEFT)
     for room in floor:
@@ -115,11 +115,11 @@ class _Rooms(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         lines = ["| room | what belongs there |", "|---|---|"]
         lines += [f"| `{room.name}` | {room.purpose} |" for floor in floors() for room in floor]
-        lines += ["", "Beside the floors, the linter holds:", "", *(f"- {name}" for name in other_contracts())]
+        lines += ["", "The linter also enforces:", "", *(f"- {name}" for name in other_contracts())]
         return self.parse_text_to_nodes("\n".join(lines))
 
 
 def register(app: Sphinx) -> None:
-    """Makes the directives known."""
+    """Adds the directives to Sphinx."""
     app.add_directive("floors", _Floors)
     app.add_directive("rooms", _Rooms)

@@ -1,7 +1,7 @@
-"""Links of a page into the checkout, which is no part of the site: they become the path that they lead to.
+"""Turns a page's links into the checkout, which is not part of the site, into the path of the file.
 
-So one and the same line of Markdown is a link where the repository is browsed, and words in the built site, which needs
-no network and names no host.
+The same line of Markdown is then a link in the repository, and text in the built site, which needs no network and names
+no host.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _FOR_READERS = {".md", ".json", ".html"}
 
 
 def register(app: Sphinx) -> None:
-    """Has Sphinx ask this module."""
+    """Connects this module to Sphinx."""
     app.connect("doctree-read", _say_paths)
 
 
 def in_checkout(target: str, page: Path) -> Path | None:
-    """The file or folder that a link on a page leads to, if a reader of the site cannot go there; relative."""
+    """Relative path of the file or folder that a link leads to, if it is in the checkout but not in the site."""
     found = (page.parent / target.partition("#")[0]).resolve()
     if not found.exists() or not found.is_relative_to(CHECKOUT):
         return None
@@ -37,7 +37,7 @@ def in_checkout(target: str, page: Path) -> Path | None:
 
 def _say_paths(app: Sphinx, document: nodes.document) -> None:
     page = Path(app.srcdir) / app.env.doc2path(app.env.docname, base=False)
-    # MyST makes downloads of links to files, and takes one to a folder for a page that is missing.
+    # MyST turns links to files into downloads, and treats links to folders as missing pages.
     for kind in (addnodes.download_reference, addnodes.pending_xref):
         for node in list(document.findall(kind)):
             path = in_checkout(node["reftarget"], page) if "/" in node["reftarget"] else None
@@ -46,7 +46,7 @@ def _say_paths(app: Sphinx, document: nodes.document) -> None:
 
 
 def _words(node: Element, path: Path) -> nodes.literal:
-    """The link's own words, and the path if they do not say it."""
+    """The link's own text, with the path if the text does not contain it."""
     words = node.astext().rstrip("/")
     shown = str(path) if words in {"", path.name} or str(path).endswith(words) else f"{words} ({path})"
     return nodes.literal(shown, shown)

@@ -1,4 +1,4 @@
-"""What labs take: measured as `lab status` sees it, some times over, since no two labs are quite the same."""
+"""Measures the memory of labs, as `lab status` reports it, several times because it varies."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ROUNDS = 3
 
 
 def measure() -> dict[str, Any]:
-    """Megabytes (10^6 bytes) that all units of a lab take together once it has been verified, by the lab's size.
+    """Megabytes (10^6 bytes) of all units of a lab after it has been verified, by the lab's size.
 
-    In the form of a bench: median over rounds; the interval is that of all that was seen, with nothing left out.
+    The result has the form of a bench: median over rounds; the interval spans all measured values.
     """
     started, began = datetime.now(UTC), time.monotonic()
     seen = {size: [_megabytes(size) for _ in range(ROUNDS)] for size in SIZES}
@@ -28,7 +28,7 @@ def measure() -> dict[str, Any]:
         f"{size}-mb": {
             "text": f"memory of the {size} lab, MB",
             "estimate": median(values),
-            # So that another day's value is no news where it differs by a little.
+            # A small margin, so that small differences between days are no change.
             "low": min(values) * 0.95,
             "high": max(values) * 1.05,
             "confidence": 1.0,

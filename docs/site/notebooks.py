@@ -1,7 +1,7 @@
-"""The notebooks in the site: a table of what each asks, and the pages that ``make notebooks-html`` has made of them.
+"""The notebooks in the site: a table of their questions, and the pages that ``make notebooks-html`` has written.
 
-Gives Markdown the directive ``{notebooks}``. The pages are copied beside the site's own, so that a link to one works
-without a network; a notebook that was not published is named with its path.
+Adds the directive ``{notebooks}`` to Markdown. The pages are copied into the site, so links to them work without a
+network. A notebook without a page is listed with its path.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FOLDER = "notebooks"
 
 @dataclass(frozen=True, slots=True)
 class Notebook:
-    """What the first cell of a notebook says of it.
+    """A notebook, as its first cell describes it.
 
     Attributes:
-        name: of its file, without ending.
-        question: empty if it asks none.
-        minutes: that it takes a person, empty if it does not say.
+        name: file name without extension.
+        question: empty if there is none.
+        minutes: how long a person takes; empty if unknown.
     """
 
     name: str
@@ -42,17 +42,17 @@ class Notebook:
 
     @property
     def path(self) -> str:
-        """In the checkout."""
+        """Path in the checkout."""
         return f"{_FOLDER}/{self.name}.ipynb"
 
     @property
     def page(self) -> str:
-        """In the site."""
+        """Path in the site."""
         return f"{_FOLDER}/{self.name}.html"
 
 
 def notebooks() -> list[Notebook]:
-    """All of them, in their order."""
+    """All notebooks, in order."""
     return [_read(path) for path in sorted((CHECKOUT / _FOLDER).glob("*.ipynb"))]
 
 
@@ -69,7 +69,7 @@ def _read(path: Path) -> Notebook:
 
 
 def table(published: Path = PUBLISHED) -> str:
-    """In Markdown: what each notebook asks, and where it is."""
+    """Markdown table of all notebooks: link or path, question, minutes."""
     lines = ["| notebook | question | minutes |", "|---|---|---:|"]
     for each in notebooks():
         is_there = (published / f"{each.name}.html").exists()
@@ -83,7 +83,7 @@ class _Notebooks(SphinxDirective):
         return self.parse_text_to_nodes(table())
 
 
-def _carry_pages(app: Sphinx, failure: Exception | None) -> None:
+def _copy_pages(app: Sphinx, failure: Exception | None) -> None:
     if failure is None and app.builder.format == "html":
         for page in PUBLISHED.glob("*.html"):
             target = Path(app.outdir) / _FOLDER / page.name
@@ -92,6 +92,6 @@ def _carry_pages(app: Sphinx, failure: Exception | None) -> None:
 
 
 def register(app: Sphinx) -> None:
-    """Makes the directive known, and has the pages copied."""
+    """Adds the directive to Sphinx, and copies the pages after the build."""
     app.add_directive("notebooks", _Notebooks)
-    app.connect("build-finished", _carry_pages)
+    app.connect("build-finished", _copy_pages)

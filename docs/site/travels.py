@@ -1,4 +1,4 @@
-"""``python -m docs.site.travels``: one real request by each topology, in every unit's words, for the page."""
+"""``python -m docs.site.travels`` writes docs/travels.md: the log lines of one real request through each topology."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ if TYPE_CHECKING:
 PAGE = PAGES / "travels.md"
 _WHEN = ("time", "at")
 _WIDTH = 80
-# A space at which no line is broken.
+# A space at which lines are not broken.
 _TIE = "\N{NO-BREAK SPACE}"
 
 
 def travel(lab: Lab) -> dict[str, list[LogLine]]:
-    """The page's request, sent by each topology through a lab that logs requests: name of its block → lines.
+    """Sends the page's request through each topology of a lab that logs requests: name of the block → log lines.
 
-    The first time by ``mesh`` nobody has a lease for a television yet, so the resolver is asked; the second time nobody
-    asks.
+    The first request through ``mesh`` asks the resolver, because there is no lease yet; the second one uses the lease.
     """
 
     def ask(topology: str) -> list[LogLine]:
@@ -45,7 +44,7 @@ def travel(lab: Lab) -> dict[str, list[LogLine]]:
 
 
 def written(lines: Sequence[LogLine]) -> str:
-    """Lines of logs as the page shows them."""
+    """Log lines as the page shows them."""
     return "\n".join(("```text", *(_written(line) for line in lines), "```"))
 
 
@@ -56,7 +55,7 @@ def _written(line: LogLine) -> str:
 
 
 def fields_of(fields: Mapping[str, object]) -> list[str]:
-    """The fields that the page shows, the id first."""
+    """Names of the fields that the page shows, the id first."""
     shown = [field for field, value in fields.items() if field not in _WHEN and value is not None]
     return sorted(shown, key=lambda field: field != "request_id")
 
@@ -66,7 +65,7 @@ def _value(value: object) -> str:
 
 
 def main() -> None:
-    """Writes the page's blocks anew."""
+    """Writes the page's blocks."""
     with tempfile.TemporaryDirectory() as home:
         lab = Lab(f"travels-{secrets.token_hex(3)}", home=Path(home))
         try:
