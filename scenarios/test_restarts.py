@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lab.runs import RunResult
     from scenarios.framework.scenario import Scenario
 
-WAYS = ("gateway", "mesh", "proxyless")
+PATHS = ("gateway", "mesh", "proxyless")
 RATE_RPS = 60.0
 # Enough for all units on a slow machine: minutes in containers.
 AT_MOST_S = 240.0
@@ -57,7 +57,7 @@ class Restart:
 def test_restarting_each_unit_costs_only_requests_in_flight(scenario: Scenario, lab: Lab) -> None:
     """Each unit is killed and started again; only requests in flight on it fail, and they are counted."""
     restarts: list[Restart] = []
-    with under_loads(lab, *[_load(topology) for topology in WAYS]) as runs:
+    with under_loads(lab, *[_load(topology) for topology in PATHS]) as runs:
         for unit in lab.status().units:
             with scenario.step(f"Restart {unit.name}"):
                 restarts.append(_restarted(scenario, lab, unit))

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
 from lab.registry import outside_files
+from lab.runtime import RUNTIMES
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parents[1]
-RUNTIMES = ("process", "compose")
 MARK, LONG, SMOKE = "scenario", "long", "smoke"
 GROUP = "routing_lab.scenarios"
 
@@ -165,7 +165,7 @@ def _entry(
         smoke=SMOKE in marks,
         each=each,
         topologies=tuple(said.get("topologies", default_topologies())),
-        runtimes=tuple(said.get("runtimes", RUNTIMES)),
+        runtimes=tuple(said.get("runtimes", sorted(RUNTIMES))),
         measured_s=measured.get((module, function.name), {}),
     )
 
@@ -213,7 +213,7 @@ def page() -> str:
 
 def _paragraph(entry: Entry) -> str:
     marks = "".join(f", {word}" for word in entry.sets)
-    runtimes = "" if entry.runtimes == RUNTIMES else f", on {' and '.join(entry.runtimes)} only"
+    runtimes = "" if entry.runtimes == tuple(sorted(RUNTIMES)) else f", on {' and '.join(entry.runtimes)} only"
     return f"- **{entry.claim}.** {entry.shows}\n  *{where(entry)}; {how_long(entry)}{marks}{runtimes}*\n"
 
 

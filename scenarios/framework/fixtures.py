@@ -18,7 +18,7 @@ from lab.lab import Lab
 from lab.ops.reaper import guarded
 from lab.topologies import TOPOLOGIES
 from scenarios.framework import rerun
-from scenarios.framework.catalogue import MARK, RUNTIMES, default_topologies
+from scenarios.framework.catalogue import MARK, default_topologies
 from scenarios.framework.machine_lock import MachineLock, open_lock
 from scenarios.framework.scenario import Scenario, folder_name
 from scenarios.framework.session import DISPLAY, ERROR, FOLDER, SCENARIO, asked_topologies
@@ -126,7 +126,7 @@ def scenario(
     """The scenario itself: its steps and its faults. The lab is steady before and after it."""
     item = request.node
     mark = item.get_closest_marker(MARK)
-    if mark and runtime not in mark.kwargs.get("runtimes", RUNTIMES):
+    if mark and runtime not in mark.kwargs.get("runtimes", [runtime]):
         pytest.skip(f"runs on {', '.join(mark.kwargs['runtimes'])} only; this lab is on {runtime}")
     current = _scenario_of(item, lab, runtime)
     item.stash[SCENARIO] = current

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from lab.errors import DeadlineError
 from lab.faults import Visible
+from lab.roles import CALLER
 from lab.runs.events import STEP, STEP_OVER, Event, append_event, lab_events
 from lab.runs.folder import judged_before
 from lab.topologies import TOPOLOGIES
@@ -31,7 +32,6 @@ T = TypeVar("T")
 
 SEEN_WITHIN = timedelta(seconds=10)
 
-CALLER = "caller"
 _CALLER = "homepage"  # whose units failures show, of those that stand beside each caller
 _LOG_LINES, _LOG_WIDTH = 5, 300
 _LONGEST_NAME = 120

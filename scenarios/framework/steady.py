@@ -12,6 +12,7 @@ from lab.checkers.plain import decide
 from lab.checkout import CHECKOUT
 from lab.client.call import call
 from lab.errors import CallError, LabError
+from lab.roles import ROLES, Probe
 from lab.routing.document import RouteTable, read_path
 from lab.runs.events import heal_of, lab_events, undone_ns
 from lab.transport import ChannelCache, open_blocking_channel
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 ROUTES = CHECKOUT / "routes.yaml"
 WITHIN = timedelta(seconds=15)
 USE_CASE, CALLER, CONTEXT = "ContinueWatchingRanking", "homepage", {"user_id": "u1", "caller": "homepage"}
-_NODES = ("resolver", "gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +170,10 @@ def _not_connected(status: LabStatus) -> list[str]:
     if known is None:
         return ["the control plane does not answer"]
     nodes = {node.node: node for node in known.nodes}
+    nodes_by_rules = {role.name for role in ROLES.values() if role.probe is Probe.CONNECTED}
     ours = {unit.name: unit.role for unit in status.units}
     return [
-        *(f"{name} is not connected" for name, role in ours.items() if role in _NODES and name not in nodes),
+        *(f"{name} is not connected" for name, role in ours.items() if role in nodes_by_rules and name not in nodes),
         *(
             f"{name} holds revision {node.acked_revision} of {known.revision}{node.error and ': ' + node.error}"
             for name, node in nodes.items()
