@@ -44,7 +44,7 @@ class DecisionReader:
         self._known: dict[bytes, ResolvedDecision] = {}
 
     def read(self, raw: bytes) -> ResolvedDecision:
-        """The decision that ``raw``, a serialised ``control.v1.Decision``, stands for."""
+        """Parses ``raw``, a serialised ``control.v1.Decision``."""
         decision = self._known.get(raw)
         if decision is None:
             if len(self._known) >= _MAX_INTERNED:

@@ -131,7 +131,7 @@ class RequestAttempts:
         *("began", "decision", "failures", "made", "request_id", "shadow", "target", "torn", "tried", "undecided"),
         *("use_case", "_budget", "_made_before", "_patience_s", "_place"),
     )
-    # Set by a decision, without which nobody reads them.
+    # Set by `decided`, and read only after it.
     tried: tuple[object, ...]
     _made_before: int
     _place: int

@@ -24,7 +24,7 @@ _NO_POLICY = Policy()
 class Backend:
     """All replicas at one set of addresses, over one channel; gRPC balances, and leaves out those it cannot reach.
 
-    It stands for :class:`services.gateway.replicas.Replicas` and for the connection to one of them.
+    It takes the place of :class:`services.gateway.replicas.Replicas` and of the connection to one of them.
 
     Attributes:
         channel: to the replicas.

@@ -1,4 +1,4 @@
-"""What becomes of a request whose first choice fails, is torn, is pinned or has a shadow: alike in every topology."""
+"""Fallbacks, tears, pinned requests and shadows: the same in every topology."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def model() -> AsyncIterator[Model]:
 async def opened(
     topology: str, control_plane: ControlPlane, model: Model, document: dict[str, Any], **options: Any
 ) -> AsyncIterator[Client]:
-    """A client, a resolver, a gateway, and the model itself in each Envoy's place."""
+    """A client, with a resolver, a gateway, and the model in place of each Envoy."""
     async with AsyncExitStack() as stack:
         resolver = await stack.enter_async_context(resolver_up(control_plane.address))
         gateway = await stack.enter_async_context(gateway_up(control_plane.address))
@@ -104,7 +104,7 @@ async def test_the_next_version_answers_when_the_chosen_one_fails(
 
 @pytest.mark.parametrize("topology", RULED)
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "NOT_FOUND"])
-async def test_a_refusal_stands(topology: str, code: str, control_plane: ControlPlane, model: Model) -> None:
+async def test_a_refusal_is_not_retried(topology: str, code: str, control_plane: ControlPlane, model: Model) -> None:
     model.failures["rows.v1"] = (grpc.StatusCode[code], "no")
     async with opened(topology, control_plane, model, CHAIN, default_answer=unranked) as client:
         error = await refused(ask(client))
@@ -113,7 +113,7 @@ async def test_a_refusal_stands(topology: str, code: str, control_plane: Control
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_at_the_end_of_the_chain_is_the_callers_own_answer(
+async def test_when_the_whole_chain_fails_the_caller_answers_by_default(
     topology: str, control_plane: ControlPlane, model: Model
 ) -> None:
     model.failures = dict.fromkeys(KEYS, GONE)
@@ -130,7 +130,7 @@ async def test_at_the_end_of_the_chain_is_the_callers_own_answer(
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_without_a_chain_a_failure_is_said(topology: str, control_plane: ControlPlane, model: Model) -> None:
+async def test_without_a_chain_a_failure_is_reported(topology: str, control_plane: ControlPlane, model: Model) -> None:
     model.failures["rows.v1"] = GONE
     async with opened(topology, control_plane, model, use_case("rows@v1"), default_answer=unranked) as client:
         assert (await refused(ask(client))).code is grpc.StatusCode.UNAVAILABLE
@@ -164,9 +164,7 @@ async def test_a_stream_falls_back_before_its_first_item(
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_a_stream_that_has_begun_does_not_begin_again(
-    topology: str, control_plane: ControlPlane, model: Model
-) -> None:
+async def test_a_stream_that_has_begun_is_not_retried(topology: str, control_plane: ControlPlane, model: Model) -> None:
     model.break_after = 3
     async with opened(topology, control_plane, model, CHAIN) as client:
         items = client.stream("HomepageRows", rank_request(), CONTEXT)
@@ -177,7 +175,7 @@ async def test_a_stream_that_has_begun_does_not_begin_again(
 
 
 @pytest.mark.parametrize("topology", GATEWAYS)
-async def test_a_gateway_passes_over_a_version_without_a_replica(
+async def test_a_gateway_skips_a_version_without_a_replica(
     topology: str, control_plane: ControlPlane, model: Model
 ) -> None:
     async with opened(topology, control_plane, model, CHAIN) as client:
@@ -206,7 +204,7 @@ async def test_a_pinned_request_gets_its_version_or_none(
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_who_may_not_pin_is_refused_and_nobody_else(
+async def test_only_callers_that_may_not_pin_are_refused(
     topology: str, control_plane: ControlPlane, model: Model
 ) -> None:
     async with opened(topology, control_plane, model, use_case("rows@v1")) as client:
@@ -221,7 +219,9 @@ async def test_who_may_not_pin_is_refused_and_nobody_else(
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_drawn_requests_are_marked_and_say_so(topology: str, control_plane: ControlPlane, model: Model) -> None:
+async def test_shadowed_requests_are_marked_and_reported(
+    topology: str, control_plane: ControlPlane, model: Model
+) -> None:
     document = use_case("rows@v1", shadow={"use": "rows@v2", "percent": 30})
     ids = [f"r{number}" for number in range(60)]
     drawn = {each for each in ids if is_shadowed("HomepageRows", each, 30)}
@@ -240,7 +240,7 @@ async def test_drawn_requests_are_marked_and_say_so(topology: str, control_plane
 
 
 def copies_in(model: Model) -> dict[str, tuple[str, str]]:
-    """Request id of each copy → its routing key, and the version that its body names."""
+    """By request id, each copy's routing key and the version named in its body."""
     return {
         envelope.request_id: (seen["x-routing-key"], envelope.model_config.version)
         for envelope, seen in model.seen
@@ -249,7 +249,7 @@ def copies_in(model: Model) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_only_the_first_attempt_asks_for_a_copy_and_a_failure_says_so_too(
+async def test_only_the_first_attempt_is_shadowed_and_a_failure_reports_it(
     topology: str, control_plane: ControlPlane, model: Model
 ) -> None:
     model.failures = {"rows.v1": GONE, "rows.v2": GONE}
@@ -262,7 +262,7 @@ async def test_only_the_first_attempt_asks_for_a_copy_and_a_failure_says_so_too(
 
 
 class TearOnce:
-    """Makes header and body disagree, the next ``times`` that something is sent."""
+    """Tears the next ``times`` attempts: header and body name different versions."""
 
     def __init__(self, times: int) -> None:
         self.times = times

@@ -40,7 +40,7 @@ def test_a_field_that_a_request_lacks_is_like_an_empty_one() -> None:
     assert found(leases, "CW", {"device": ""}) is not None
 
 
-def test_a_lease_says_until_when_it_is_fresh_and_until_when_usable() -> None:
+def test_a_lease_has_the_times_until_it_is_fresh_and_usable() -> None:
     leases = Leases()
     leases.grant("CW", TV, decision(), now=100)
     lease = leases.find(leases.key("CW", TV))
@@ -57,14 +57,14 @@ def test_a_newer_revision_ends_every_lease() -> None:
     assert leases.revision == 2
 
 
-def test_a_decision_that_was_overtaken_on_its_way_is_not_kept() -> None:
+def test_an_outdated_decision_is_not_kept() -> None:
     leases = Leases()
     leases.advance(2)
     assert not leases.grant("CW", TV, decision(revision=1), now=0)
     assert found(leases, "CW", TV) is None
 
 
-def test_a_decision_of_a_newer_revision_ends_the_leases_before() -> None:
+def test_a_decision_of_a_newer_revision_ends_earlier_leases() -> None:
     leases = Leases()
     leases.grant("CW", PHONE, decision(revision=1), now=0)
     leases.grant("CW", TV, decision(revision=2), now=0)
@@ -72,7 +72,7 @@ def test_a_decision_of_a_newer_revision_ends_the_leases_before() -> None:
     assert found(leases, "CW", TV) is not None
 
 
-def test_a_resolver_that_was_just_reached_is_believed_even_if_it_holds_an_older_revision() -> None:
+def test_a_reconnected_resolver_is_followed_even_to_an_older_revision() -> None:
     leases = Leases()
     leases.grant("CW", TV, decision(revision=9), now=0)
     leases.follow(2)
@@ -88,7 +88,7 @@ def test_rules_that_read_something_else_end_the_leases_of_their_use_case() -> No
     assert sorted(leases._leases) == [("CW", "tv", "u1"), ("Search", "tv")]
 
 
-def test_beyond_the_capacity_the_lease_unused_for_longest_goes() -> None:
+def test_beyond_the_capacity_the_least_recently_used_lease_goes() -> None:
     leases = Leases(capacity=2)
     for user in ("u1", "u2"):
         leases.grant("CW", {"user_id": user}, decision(reads=("user_id",)), now=0)
@@ -113,7 +113,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=40))
-def test_whatever_happens_every_lease_stands_under_the_one_revision(script: list[tuple[Any, ...]]) -> None:
+def test_all_leases_always_have_the_same_revision(script: list[tuple[Any, ...]]) -> None:
     leases = Leases(capacity=4)
     for what, *arguments in script:
         if what == "grant":

@@ -1,4 +1,4 @@
-"""Leases at work: a client, a real resolver, and the model itself in the sidecar's place."""
+"""Leases, with a client, a real resolver, and the model in place of the sidecar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TV_GETS_V2 = use_case("rows@v1", rules=[{"name": "tv", "when": {"device": ["tv"]
 
 
 def count_resolves(client: Any) -> list[str]:
-    """Makes the client note each question that it asks its resolver."""
+    """Use cases of the questions that the client asks its resolver from now on."""
     asked: list[str] = []
     resolver = client.strategy.resolver
     resolve = resolver.resolve
@@ -68,7 +68,7 @@ async def test_requests_that_agree_in_what_the_rules_read_share_a_lease(
         assert len(asked) == 2
 
 
-async def test_once_a_revision_has_converged_nobody_uses_an_older_decision(
+async def test_once_a_revision_has_converged_no_older_decision_is_used(
     control_plane: ControlPlane, model: Model
 ) -> None:
     async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
@@ -116,7 +116,7 @@ async def test_concurrent_misses_ask_once(control_plane: ControlPlane, model: Mo
         assert len(asked) == 2
 
 
-async def test_an_impatient_request_does_not_take_the_answer_from_the_others(
+async def test_a_cancelled_request_does_not_take_the_answer_from_the_others(
     control_plane: ControlPlane, model: Model
 ) -> None:
     async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
@@ -128,7 +128,7 @@ async def test_an_impatient_request_does_not_take_the_answer_from_the_others(
         assert await patient == ("rows.v2", 1)
 
 
-async def test_a_lease_that_is_over_is_renewed(control_plane: ControlPlane, model: Model) -> None:
+async def test_an_expired_lease_is_renewed(control_plane: ControlPlane, model: Model) -> None:
     async with (
         resolver_up(control_plane.address, lease_ttl_s=0) as resolver,
         mesh(resolver, model.address) as client,
@@ -141,7 +141,7 @@ async def test_a_lease_that_is_over_is_renewed(control_plane: ControlPlane, mode
         assert len(asked) == 3
 
 
-async def test_without_its_resolver_a_client_lives_on_its_leases(control_plane: ControlPlane, model: Model) -> None:
+async def test_without_its_resolver_a_client_uses_its_leases(control_plane: ControlPlane, model: Model) -> None:
     async with resolver_up(control_plane.address) as resolver:
         client = open_client("mesh", "homepage", Endpoints({"resolver": (resolver,), "sidecar": (model.address,)}))
         await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
@@ -163,7 +163,7 @@ async def test_without_its_resolver_a_client_lives_on_its_leases(control_plane: 
         await client.close()
 
 
-async def test_a_lease_that_is_too_stale_gives_way_to_the_callers_own_answer(
+async def test_instead_of_a_too_stale_lease_the_default_answer_is_used(
     control_plane: ControlPlane, model: Model
 ) -> None:
     def default_answer(use_case: str, request: Any, context: Mapping[str, str]) -> ranking_pb2.RankResponse:

@@ -1,4 +1,4 @@
-"""Client and gateway move on alike: whatever befalls a request's attempts, both try the same and report the same."""
+"""Client and gateway make and report the same attempts, for every sequence of failures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LATE_SEQUENCES = [(LATE,), ("UNAVAILABLE", LATE), ("FAILED_PRECONDITION", LATE),
 
 
 class Course(NamedTuple):
-    """What became of a request.
+    """The course of a request.
 
     Attributes:
         attempts: routing key, and model version of the body, of each that the model received.
@@ -46,7 +46,7 @@ class Course(NamedTuple):
 
 
 class Script:
-    """Lets a model fail attempt after attempt as it is written, and answer those that follow."""
+    """Makes a model fail with a sequence of statuses, and then answer."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -69,7 +69,7 @@ class Script:
 async def opened(
     control_plane: ControlPlane, model: Model, default_answer: DefaultAnswer | None
 ) -> AsyncIterator[list[Client]]:
-    """A client whose attempts are its own, and one whose attempts are a gateway's."""
+    """A client that makes the attempts itself, and one behind a gateway."""
     async with AsyncExitStack() as stack:
         resolver = await stack.enter_async_context(resolver_up(control_plane.address))
         gateway = await stack.enter_async_context(gateway_up(control_plane.address))

@@ -18,7 +18,7 @@ METHOD = APIS["ranking.v1"].unary
 
 @asynccontextmanager
 async def one_under_way(shadow: Model) -> AsyncIterator[tuple[ShadowSender, asyncio.Event]]:
-    """A copy that has come and is not answered until the event is set."""
+    """A copy that has arrived and is not answered until the event is set."""
     answer = asyncio.Event()
     shadow.before_answer = answer.wait
     async with shadow.up():
@@ -30,7 +30,7 @@ async def one_under_way(shadow: Model) -> AsyncIterator[tuple[ShadowSender, asyn
         await channel.close()
 
 
-async def test_whoever_goes_waits_for_the_copies_that_are_under_way() -> None:
+async def test_settling_waits_for_copies_in_flight() -> None:
     async with one_under_way(Model("rows.v2")) as (shadows, answer):
         settling = asyncio.create_task(shadows.settle(60.0))
         await asyncio.sleep(0)
@@ -40,7 +40,7 @@ async def test_whoever_goes_waits_for_the_copies_that_are_under_way() -> None:
     await shadows.settle()  # there is nothing to wait for
 
 
-async def test_whoever_goes_does_not_wait_for_ever() -> None:
+async def test_settling_ends_after_its_time() -> None:
     async with one_under_way(Model("rows.v2")) as (shadows, answer):
         await asyncio.wait_for(shadows.settle(0.01), 15)
         assert not answer.is_set()

@@ -25,7 +25,7 @@ RULED = [name for name in TOPOLOGY_NAMES if name != "direct"]
 
 @asynccontextmanager
 async def everything(control_plane: ControlPlane, model: Model, caller: str = "homepage") -> AsyncIterator[Endpoints]:
-    """A resolver, a gateway, and the model itself in each Envoy's place."""
+    """A resolver, a gateway, and the model in place of each Envoy."""
     async with AsyncExitStack() as stack:
         resolver = await stack.enter_async_context(resolver_up(control_plane.address, owner=caller))
         gateway = await stack.enter_async_context(gateway_up(control_plane.address))
@@ -84,7 +84,7 @@ async def test_a_use_case_is_answered_by_its_model(topology: str, endpoints: End
 
 
 @pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
-async def test_a_stream_of_answers_comes_item_by_item(topology: str, endpoints: Endpoints) -> None:
+async def test_a_stream_is_answered_item_by_item(topology: str, endpoints: Endpoints) -> None:
     async with opened(topology, endpoints) as client:
         answers = [answer async for answer in client.stream("HomepageRows", rank_request(), CONTEXT)]
     assert len(answers) == 10
@@ -179,7 +179,7 @@ async def test_origin_and_tenant_reach_the_model_whole_or_as_a_stream(
 @pytest.mark.parametrize(
     ("tenant", "header"), [("ads", "ads"), ("Kinder & Märchen", "Kinder%20%26%20M%C3%A4rchen"), ("", "%")]
 )
-async def test_the_central_envoy_alone_is_told_the_tenant_in_a_header(
+async def test_only_the_central_envoy_gets_the_tenant_in_a_header(
     topology: str, tenant: str, header: str, endpoints: Endpoints, model: Model
 ) -> None:
     async with opened(topology, endpoints) as client:
@@ -205,7 +205,7 @@ async def test_a_tear_is_mended_by_a_second_attempt(topology: str, endpoints: En
         assert {2} == {item.attempts for item in items}
 
 
-async def test_direct_knows_nothing_of_a_move(endpoints: Endpoints, model: Model) -> None:
+async def test_direct_does_not_follow_a_move(endpoints: Endpoints, model: Model) -> None:
     model.holds.clear()
     async with opened("direct", endpoints) as client:
         with pytest.raises(CallError, match=r"rows\.v1") as caught:
@@ -248,7 +248,7 @@ async def test_one_request_can_be_sent_many_times_at_once(topology: str, endpoin
 
 
 @pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
-async def test_a_topology_says_which_address_it_lacks(topology: str) -> None:
+async def test_a_missing_address_is_named(topology: str) -> None:
     with pytest.raises(SpecError, match=f"topology {topology}: no address"):
         open_client(topology, "homepage", Endpoints())
 
@@ -258,7 +258,7 @@ async def test_an_unknown_topology_names_those_that_exist() -> None:
         open_client("carrier-pigeon", "homepage", Endpoints())
 
 
-async def test_ids_are_never_the_same(endpoints: Endpoints) -> None:
+async def test_request_ids_are_unique(endpoints: Endpoints) -> None:
     async with opened("direct", endpoints) as one, opened("direct", endpoints) as other:
         ids = [client.new_request_id() for client in (one, other) for _ in range(100)]
     assert len(set(ids)) == len(ids)

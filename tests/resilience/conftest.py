@@ -1,4 +1,4 @@
-"""Replicas that fail as they are told to, behind each way there really is: a real Envoy, gateway, or gRPC library."""
+"""Scripted replicas behind a real Envoy, gateway, or gRPC library."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 KEYS = ("rows.v1", "rows.v2")
 
 
-class Way:
-    """A way to two replicas, and what came of the requests that were sent over it."""
+class RequestPath:
+    """A path to replicas, and the outcomes of the requests sent over it."""
 
     def __init__(
         self, client: Client, control_plane: ControlPlane, replicas: tuple[Model, ...], envoy: Envoy | None
@@ -37,23 +37,23 @@ class Way:
 
     @property
     def statuses(self) -> Counter[str]:
-        """How requests ended."""
+        """Number of requests by final status."""
         found = Counter(each.code.name for each in self.errors)
         found["OK"] = len(self.answers)
         return +found
 
     @property
     def arrived(self) -> int:
-        """How many requests the replicas have seen."""
+        """Number of requests that reached the replicas."""
         return sum(len(each.seen) for each in self.replicas)
 
     @property
     def sent(self) -> int:
-        """How many requests have ended."""
+        """Number of requests that have ended."""
         return len(self.answers) + len(self.errors)
 
     def forget(self) -> None:
-        """Begins to count anew."""
+        """Resets all counts."""
         for replica in self.replicas:
             replica.seen.clear()
             replica.deadlines_s.clear()
@@ -61,7 +61,7 @@ class Way:
         self.errors.clear()
 
     async def ask(self, times: int = 1, *, at_once: int = 1) -> None:
-        """Sends so many requests, so many at once."""
+        """Sends ``times`` requests, ``at_once`` in parallel."""
         left = iter(range(times))
 
         async def send() -> None:
@@ -74,14 +74,14 @@ class Way:
         await asyncio.gather(*(send() for _ in range(at_once)))
 
     async def reach(self, replica: Model) -> None:
-        """Sends requests until this replica answers one: nodes follow a moment after they were told to."""
+        """Sends requests until this replica answers one: nodes follow an update with some delay."""
         give_up = time.monotonic() + WITHIN_S
         while not self.answers or self.answers[-1].response.answered_by.replica != replica.replica:
             assert time.monotonic() < give_up, f"nothing reached {replica.replica}: {self.statuses}"
             await self.ask()
 
     async def place(self, *replicas: Model, **settings: Any) -> None:
-        """These are the replicas from now on, and these the settings."""
+        """Publishes these replicas and settings."""
         self.replicas = replicas
         document = use_case("rows@v1", **settings)
         others = use_case("rows@v2", **{name: each for name, each in settings.items() if name != "shadow"})
@@ -92,11 +92,11 @@ class Way:
 
 
 @pytest.fixture
-def way(tmp_path) -> Callable[..., AbstractAsyncContextManager[Way]]:
-    """Opens a way by a topology to two replicas, ``r1`` and ``r2``, with a use case's settings."""
+def open_path(tmp_path) -> Callable[..., AbstractAsyncContextManager[RequestPath]]:
+    """Opens a topology's path to replicas ``r1``, ``r2`` and so on, with a use case's settings."""
 
     @asynccontextmanager
-    async def open_way(topology: str, *, replicas: int = 2, **settings: Any) -> AsyncIterator[Way]:
+    async def opened_path(topology: str, *, replicas: int = 2, **settings: Any) -> AsyncIterator[RequestPath]:
         async with AsyncExitStack() as stack:
             control_plane = ControlPlane()
             await stack.enter_async_context(control_plane.up())
@@ -122,9 +122,9 @@ def way(tmp_path) -> Callable[..., AbstractAsyncContextManager[Way]]:
             )
             client = open_client(topology, "homepage", addresses)
             stack.push_async_callback(client.close)
-            opened = Way(client, control_plane, models, envoy)
+            opened = RequestPath(client, control_plane, models, envoy)
             await opened.place(*models, **settings)
             await client.ready()
             yield opened
 
-    return open_way
+    return opened_path

@@ -1,4 +1,4 @@
-"""No more is under way to a model version than its breaker allows."""
+"""Circuit breakers bound the requests in flight to a model version."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway", "proxyless"])
-async def test_what_is_too_much_is_refused_at_once(topology: str, way) -> None:
-    async with way(topology) as opened:
+async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, open_path) -> None:
+    async with open_path(topology) as opened:
         go_on = asyncio.Event()
         for replica in opened.replicas:
             replica.before_answer = go_on.wait
@@ -32,8 +32,8 @@ async def test_what_is_too_much_is_refused_at_once(topology: str, way) -> None:
         assert all("rows.v1" in error.message for error in opened.errors)
 
 
-async def test_bounds_of_connections_reach_envoy(way) -> None:
-    async with way("mesh", breaker={"connections": 7, "pending": 5}) as opened:
+async def test_bounds_of_connections_reach_envoy(open_path) -> None:
+    async with open_path("mesh", breaker={"connections": 7, "pending": 5}) as opened:
         await opened.ask(2)
         said = opened.envoy.clusters()
         assert "rows.v1::default_priority::max_connections::7\n" in said

@@ -1,4 +1,4 @@
-"""The use case's timeout reaches the model as the time that is left, and what is late is late everywhere."""
+"""The use case's timeout reaches the model as remaining time; a late answer is a missed deadline in every topology."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_the_model_sees_what_is_left(topology: str, way) -> None:
-    async with way(topology, timeout="5s") as opened:
+async def test_the_model_sees_the_remaining_time(topology: str, open_path) -> None:
+    async with open_path(topology, timeout="5s") as opened:
         await opened.ask(2)
         assert all(4 < left <= 5.01 for each in opened.replicas for left in each.deadlines_s)
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_every_next_attempt_sees_less(topology: str, way) -> None:
+async def test_each_further_attempt_has_less_time(topology: str, open_path) -> None:
     settings = {"timeout": "5s", "retries": {"attempts": 3, "backoff": "1ms", "at_least": 100}}
-    async with way(topology, replicas=1, **settings) as opened:
+    async with open_path(topology, replicas=1, **settings) as opened:
         (replica,) = opened.replicas
         replica.failure = GONE
         replica.before_answer = lambda: asyncio.sleep(0.3)
@@ -33,8 +33,8 @@ async def test_every_next_attempt_sees_less(topology: str, way) -> None:
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_what_is_late_is_a_missed_deadline(topology: str, way) -> None:
-    async with way(topology, timeout="100ms") as opened:
+async def test_a_late_answer_is_a_missed_deadline(topology: str, open_path) -> None:
+    async with open_path(topology, timeout="100ms") as opened:
         for replica in opened.replicas:
             replica.before_answer = asyncio.Event().wait
         await opened.ask(3)
@@ -43,9 +43,9 @@ async def test_what_is_late_is_a_missed_deadline(topology: str, way) -> None:
 
 
 @pytest.mark.parametrize("topology", RULED)
-async def test_with_retries_what_is_late_is_so_as_well(topology: str, way) -> None:
+async def test_with_retries_a_late_answer_is_a_missed_deadline(topology: str, open_path) -> None:
     retries = {"attempts": 5, "backoff": "1ms", "at_least": 100}
-    async with way(topology, timeout="400ms", retries=retries) as opened:
+    async with open_path(topology, timeout="400ms", retries=retries) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
             replica.before_answer = lambda: asyncio.sleep(0.15)

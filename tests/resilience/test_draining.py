@@ -1,4 +1,4 @@
-"""A replica that goes finishes what it has; what is new goes elsewhere at once."""
+"""A draining replica finishes its requests; new ones go elsewhere at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ SETTINGS = [{}, {"breaker": {"requests": 1000}, "outliers": {}}]
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "treated"])
 @pytest.mark.parametrize("topology", WAYS)
-async def test_long_streams_outlive_their_replicas_leave(topology: str, settings: dict, way) -> None:
-    async with way(topology, timeout="20s", **settings) as opened:
+async def test_long_streams_survive_the_draining_of_their_replica(topology: str, settings: dict, open_path) -> None:
+    async with open_path(topology, timeout="20s", **settings) as opened:
         going, staying = opened.replicas
         await opened.place(going, **settings, timeout="20s")
         go_on = asyncio.Event()
@@ -39,8 +39,8 @@ async def test_long_streams_outlive_their_replicas_leave(topology: str, settings
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_long_streams_outlive_a_change_of_settings(topology: str, way) -> None:
-    async with way(topology, timeout="20s") as opened:
+async def test_long_streams_survive_a_change_of_settings(topology: str, open_path) -> None:
+    async with open_path(topology, timeout="20s") as opened:
         go_on = asyncio.Event()
         for replica in opened.replicas:
             replica.before_next_item = go_on.wait

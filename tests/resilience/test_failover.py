@@ -1,4 +1,4 @@
-"""A cluster that another stands in for while none of its own replicas can answer."""
+"""Failover to another cluster while none of a cluster's own replicas can answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WITHIN_S = 15.0
 
 
 async def place(opened, own: list[Model], standby: list[Model], **settings: object) -> None:
-    """The key's own replicas, and those of the cluster that stands in."""
+    """The key's own replicas, and those of the failover cluster."""
     # Not a full update: with one of these a gateway keeps what it knew of a key of which it is told no replica.
     message = update(9, use_cases={"HomepageRows": use_case("rows@v1", **settings)}, full=False)
     message.endpoints.add(
@@ -34,7 +34,7 @@ async def place(opened, own: list[Model], standby: list[Model], **settings: obje
 
 
 async def followed(opened, *by: Model) -> None:
-    """Returns once these alone answer, or nobody: gRPC says that it has what it was sent just before it acts on it."""
+    """Returns once only these answer, or none: gRPC acknowledges an update just before it applies it."""
     names = {each.replica for each in by}
     give_up = time.monotonic() + WITHIN_S
     while True:
@@ -49,8 +49,8 @@ async def followed(opened, *by: Model) -> None:
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_the_other_cluster_answers_while_none_of_its_own_is_left_and_only_then(topology: str, way) -> None:
-    async with AsyncExitStack() as stack, way(topology) as opened:
+async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topology: str, open_path) -> None:
+    async with AsyncExitStack() as stack, open_path(topology) as opened:
         own = list(opened.replicas)
         other = await stack.enter_async_context(Model(KEY, replica="other").up())
 
@@ -83,8 +83,8 @@ async def test_the_other_cluster_answers_while_none_of_its_own_is_left_and_only_
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_it_stands_in_for_replicas_that_are_ejected(topology: str, way) -> None:
-    async with AsyncExitStack() as stack, way(topology) as opened:
+async def test_failover_covers_ejected_replicas(topology: str, open_path) -> None:
+    async with AsyncExitStack() as stack, open_path(topology) as opened:
         own = list(opened.replicas)
         other = await stack.enter_async_context(Model(KEY, replica="other").up())
         await place(opened, own, [other], **OUT)
@@ -102,8 +102,8 @@ async def test_it_stands_in_for_replicas_that_are_ejected(topology: str, way) ->
 
 
 @pytest.mark.parametrize("topology", ["gateway", "proxyless"])
-async def test_it_stands_in_for_replicas_that_cannot_be_reached(topology: str, way) -> None:
-    async with AsyncExitStack() as stack, way(topology) as opened:
+async def test_failover_covers_unreachable_replicas(topology: str, open_path) -> None:
+    async with AsyncExitStack() as stack, open_path(topology) as opened:
         other = await stack.enter_async_context(Model(KEY, replica="other").up())
         async with Model(KEY).up() as dead:
             pass
@@ -128,7 +128,7 @@ def read(failover: str) -> RouteTable:
     return read_sources([Source("routes.yaml", TABLE.replace("FAILOVER", failover))])
 
 
-def test_a_table_names_who_stands_in() -> None:
+def test_a_route_table_names_the_failover_cluster() -> None:
     table = read("b")
     assert (table.versions["rows.v1"].cluster, table.versions["rows.v1"].failover) == ("a", "b")
     more = Source("more.yaml", "callers: [x]\napi: ranking.v1\ntimeout: 1s\ndefault: rows@v1")

@@ -1,4 +1,4 @@
-"""Replicas are asked whether they serve."""
+"""Health checks of replicas."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ async def say(replica, status: health_pb2.HealthCheckResponse.ServingStatus.Valu
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_one_that_says_that_it_does_not_serve_gets_nothing_until_it_does(topology: str, way) -> None:
-    async with way(topology, **OTHERWISE) as opened:
+async def test_a_replica_that_reports_not_serving_gets_no_requests(topology: str, open_path) -> None:
+    async with open_path(topology, **OTHERWISE) as opened:
         silent, _ = opened.replicas
         await say(silent, health_pb2.HealthCheckResponse.NOT_SERVING)
         await opened.ask(20)
@@ -39,8 +39,8 @@ async def test_one_that_says_that_it_does_not_serve_gets_nothing_until_it_does(t
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_if_none_serves_requests_fail_at_once(topology: str, way) -> None:
-    async with way(topology, health={"every": "50ms", "unhealthy": 1}) as opened:
+async def test_without_a_serving_replica_requests_fail_at_once(topology: str, open_path) -> None:
+    async with open_path(topology, health={"every": "50ms", "unhealthy": 1}) as opened:
         for replica in opened.replicas:
             await say(replica, health_pb2.HealthCheckResponse.NOT_SERVING)
         give_up = time.monotonic() + WITHIN_S
@@ -52,8 +52,8 @@ async def test_if_none_serves_requests_fail_at_once(topology: str, way) -> None:
         assert not opened.arrived
 
 
-async def test_a_grpc_client_that_routes_by_itself_asks_nobody(way) -> None:
-    async with way("proxyless", health={"every": "50ms", "unhealthy": 1}) as opened:
+async def test_proxyless_clients_make_no_health_checks(open_path) -> None:
+    async with open_path("proxyless", health={"every": "50ms", "unhealthy": 1}) as opened:
         silent, _ = opened.replicas
         await say(silent, health_pb2.HealthCheckResponse.NOT_SERVING)
         await opened.ask(40)

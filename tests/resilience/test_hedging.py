@@ -1,4 +1,4 @@
-"""A second attempt beside a slow first one; the first answer counts."""
+"""Hedging: a second attempt beside a slow first one; the first answer counts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BOTH = ["mesh", "gateway"]
 HEDGED = {"idempotent": True, "timeout": "20s"}
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 LONG_S = 10.0
-SLOW_S = 2.0  # so that requests which a busy machine sends one after the other are all under way together
+SLOW_S = 2.0  # so that requests which a busy machine sends one after the other are all in flight together
 
 
 class Slowness:
-    """Of all requests the first takes long, unless it is cancelled."""
+    """Makes the first request slow, unless it is cancelled."""
 
     def __init__(self, opened) -> None:
         self.seen = self.cancelled = 0
@@ -36,8 +36,8 @@ class Slowness:
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_a_slow_replica_is_overtaken_and_its_work_cancelled(topology: str, way) -> None:
-    async with way(topology, hedge={"after": "100ms", "at_least": 1}, **HEDGED) as opened:
+async def test_a_hedge_overtakes_a_slow_replica_and_cancels_its_work(topology: str, open_path) -> None:
+    async with open_path(topology, hedge={"after": "100ms", "at_least": 1}, **HEDGED) as opened:
         slowness = Slowness(opened)
         began = time.monotonic()
         await opened.ask()
@@ -50,16 +50,16 @@ async def test_a_slow_replica_is_overtaken_and_its_work_cancelled(topology: str,
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_without_it_a_slow_replica_is_waited_for(topology: str, way) -> None:
-    async with way(topology, idempotent=True, timeout="500ms") as opened:
+async def test_without_hedging_a_slow_replica_is_waited_for(topology: str, open_path) -> None:
+    async with open_path(topology, idempotent=True, timeout="500ms") as opened:
         Slowness(opened)
         await opened.ask()
         assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_one_that_fails_is_made_good_at_once(topology: str, way) -> None:
-    async with way(topology, hedge={"after": "10s", "at_least": 1}, **HEDGED) as opened:
+async def test_a_failed_first_attempt_is_hedged_at_once(topology: str, open_path) -> None:
+    async with open_path(topology, hedge={"after": "10s", "at_least": 1}, **HEDGED) as opened:
         opened.replicas[0].failure = GONE
         began = time.monotonic()
         await opened.ask(4)
@@ -68,7 +68,7 @@ async def test_one_that_fails_is_made_good_at_once(topology: str, way) -> None:
 
 
 class Load:
-    """How much was under way at the models at most, when all of them are slow."""
+    """Most requests in flight at the models when all of them are slow."""
 
     def __init__(self, opened) -> None:
         self.now = self.peak = 0
@@ -85,19 +85,21 @@ class Load:
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_with_every_replica_slow_the_models_have_a_fifth_more_to_do_at_most(topology: str, way) -> None:
-    async with way(topology, hedge={"after": "150ms", "at_least": 100}, **HEDGED) as opened:
+async def test_with_every_replica_slow_hedges_add_a_fifth_at_most(topology: str, open_path) -> None:
+    async with open_path(topology, hedge={"after": "150ms", "at_least": 100}, **HEDGED) as opened:
         load = Load(opened)
         await opened.ask(40, at_once=40)
         assert load.peak > 60
-    async with way(topology, hedge={"after": "150ms", "budget": 20}, **HEDGED) as opened:
+    async with open_path(topology, hedge={"after": "150ms", "budget": 20}, **HEDGED) as opened:
         load = Load(opened)
         await opened.ask(40, at_once=40)
         assert 40 < load.peak <= 48
 
 
-async def test_a_grpc_client_that_routes_by_itself_does_not_hedge(way) -> None:
-    async with way("proxyless", hedge={"after": "50ms", "at_least": 1}, idempotent=True, timeout="500ms") as opened:
+async def test_proxyless_clients_do_not_hedge(open_path) -> None:
+    async with open_path(
+        "proxyless", hedge={"after": "50ms", "at_least": 1}, idempotent=True, timeout="500ms"
+    ) as opened:
         Slowness(opened)
         await opened.ask()
         assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)

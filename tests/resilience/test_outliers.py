@@ -1,4 +1,4 @@
-"""A replica that fails again and again gets no requests for a while."""
+"""Outlier detection: a replica that keeps failing gets no requests for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WITHIN_S = 15.0
 
 
 async def until_all_are_well(opened) -> None:
-    """Asks until twenty in a row have been answered."""
+    """Sends requests until twenty in a row have been answered."""
     give_up = time.monotonic() + WITHIN_S
     while True:
         opened.forget()
@@ -25,8 +25,8 @@ async def until_all_are_well(opened) -> None:
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_a_failing_replica_is_left_out(topology: str, way) -> None:
-    async with way(topology) as opened:
+async def test_a_failing_replica_is_left_out(topology: str, open_path) -> None:
+    async with open_path(topology) as opened:
         failing, _ = opened.replicas
         failing.failure = GONE
         await opened.ask(60)
@@ -39,8 +39,8 @@ async def test_a_failing_replica_is_left_out(topology: str, way) -> None:
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_so_many_failures_in_a_row_are_enough(topology: str, way) -> None:
-    async with way(topology, outliers={"errors": 3, "eject": "60s"}) as opened:
+async def test_the_configured_number_of_failures_in_a_row_ejects(topology: str, open_path) -> None:
+    async with open_path(topology, outliers={"errors": 3, "eject": "60s"}) as opened:
         opened.replicas[0].failure = GONE
         await opened.ask(60)
         # Envoy's own workers hear of an ejection a moment after the failures.
@@ -48,8 +48,8 @@ async def test_so_many_failures_in_a_row_are_enough(topology: str, way) -> None:
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_it_comes_back_after_its_time(topology: str, way) -> None:
-    async with way(topology, outliers={"errors": 3, "eject": "500ms"}) as opened:
+async def test_an_ejected_replica_returns_after_its_time(topology: str, open_path) -> None:
+    async with open_path(topology, outliers={"errors": 3, "eject": "500ms"}) as opened:
         failing, _ = opened.replicas
         failing.failure = GONE
         await until_all_are_well(opened)
@@ -62,8 +62,8 @@ async def test_it_comes_back_after_its_time(topology: str, way) -> None:
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_no_more_are_left_out_than_may_be(topology: str, way) -> None:
-    async with way(topology, outliers={"errors": 2, "eject": "60s", "at_most": 50}) as opened:
+async def test_no_more_replicas_are_ejected_than_allowed(topology: str, open_path) -> None:
+    async with open_path(topology, outliers={"errors": 2, "eject": "60s", "at_most": 50}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(40)

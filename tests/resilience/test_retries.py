@@ -1,4 +1,4 @@
-"""Requests that fail are sent again, in bounds."""
+"""Retries, and their budget."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 WAYS = ["mesh", "gateway", "proxyless"]
 BUDGETED = ["mesh", "gateway"]
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
-# As many as needed for one attempt again, whatever is under way.
+# Enough for one retry at any time, whatever is in flight.
 ALWAYS = {"at_least": 100}
 
 
 def slow(*numbers: int, of: list[int]) -> Callable[[], Awaitable[None]]:
-    """Of all requests, those with these numbers take longer than anybody waits."""
+    """Makes the requests with these numbers take longer than any timeout."""
 
     async def wait() -> None:
         of.append(len(of) + 1)
@@ -33,8 +33,8 @@ def slow(*numbers: int, of: list[int]) -> Callable[[], Awaitable[None]]:
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_another_replica_makes_good_what_one_fails(topology: str, way) -> None:
-    async with way(topology) as without:
+async def test_a_retry_goes_to_another_replica(topology: str, open_path) -> None:
+    async with open_path(topology) as without:
         without.replicas[0].failure = GONE
         await without.ask(20)
         assert {"OK": 10, "UNAVAILABLE": 10} == without.statuses
@@ -48,8 +48,8 @@ async def test_another_replica_makes_good_what_one_fails(topology: str, way) -> 
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_other_failures_than_those_that_are_listed_stand(topology: str, way) -> None:
-    async with way(topology, retries={"on": ["resource-exhausted"], **ALWAYS}) as opened:
+async def test_unlisted_statuses_are_not_retried(topology: str, open_path) -> None:
+    async with open_path(topology, retries={"on": ["resource-exhausted"], **ALWAYS}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(5)
@@ -62,8 +62,8 @@ async def test_other_failures_than_those_that_are_listed_stand(topology: str, wa
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
-async def test_with_every_replica_failing_the_models_get_a_fifth_more_at_most(topology: str, way) -> None:
-    async with way(topology, retries={"attempts": 3, "budget": 20}) as opened:
+async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: str, open_path) -> None:
+    async with open_path(topology, retries={"attempts": 3, "budget": 20}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
             replica.before_answer = lambda: asyncio.sleep(0.01)
@@ -79,8 +79,8 @@ async def test_with_every_replica_failing_the_models_get_a_fifth_more_at_most(to
         assert opened.arrived == 300 == sum(error.attempts for error in opened.errors)
 
 
-async def test_a_grpc_client_that_routes_by_itself_has_no_budget(way) -> None:
-    async with way("proxyless", retries={"attempts": 3, "budget": 20}) as opened:
+async def test_proxyless_clients_have_no_retry_budget(open_path) -> None:
+    async with open_path("proxyless", retries={"attempts": 3, "budget": 20}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(20, at_once=10)
@@ -90,9 +90,9 @@ async def test_a_grpc_client_that_routes_by_itself_has_no_budget(way) -> None:
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
-async def test_an_attempt_that_takes_too_long_is_given_up_for_another(topology: str, way) -> None:
+async def test_an_attempt_over_its_time_limit_is_retried(topology: str, open_path) -> None:
     settings = {"timeout": "20s", "retries": {"attempts": 3, "per_try": "200ms", **ALWAYS}}
-    async with way(topology, **settings) as opened:
+    async with open_path(topology, **settings) as opened:
         seen: list[int] = []
         for replica in opened.replicas:
             replica.before_answer = slow(1, 2, of=seen)
@@ -109,9 +109,9 @@ async def test_an_attempt_that_takes_too_long_is_given_up_for_another(topology: 
         assert [each.code.name for each in opened.errors] == ["DEADLINE_EXCEEDED"]
 
 
-async def test_a_grpc_client_that_routes_by_itself_knows_no_time_per_attempt(way) -> None:
+async def test_proxyless_clients_have_no_per_try_timeout(open_path) -> None:
     settings = {"timeout": "500ms", "retries": {"attempts": 3, "per_try": "100ms", **ALWAYS}}
-    async with way("proxyless", **settings) as opened:
+    async with open_path("proxyless", **settings) as opened:
         for replica in opened.replicas:
             replica.before_answer = slow(1, of=[])
         await opened.ask()
@@ -119,8 +119,8 @@ async def test_a_grpc_client_that_routes_by_itself_knows_no_time_per_attempt(way
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
-async def test_a_stream_is_begun_again_before_its_first_item_only(topology: str, way) -> None:
-    async with way(topology, retries={"attempts": 2, **ALWAYS}) as opened:
+async def test_a_stream_is_retried_only_before_its_first_item(topology: str, open_path) -> None:
+    async with open_path(topology, retries={"attempts": 2, **ALWAYS}) as opened:
         opened.replicas[0].failure = GONE
         for _ in range(4):
             items = [each async for each in opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"})]
@@ -132,8 +132,8 @@ async def test_a_stream_is_begun_again_before_its_first_item_only(topology: str,
 @pytest.mark.parametrize(
     "settings", [{"retries": {"per_try": "100ms", **ALWAYS}}, {"hedge": {"after": "100ms", **ALWAYS}}]
 )
-async def test_streams_may_take_their_time(topology: str, settings: dict, way) -> None:
-    async with way(topology, idempotent=True, **settings) as opened:
+async def test_streams_have_no_per_try_timeout_and_no_hedge(topology: str, settings: dict, open_path) -> None:
+    async with open_path(topology, idempotent=True, **settings) as opened:
         for replica in opened.replicas:
             replica.before_answer = lambda: asyncio.sleep(0.3)
             replica.before_next_item = lambda: asyncio.sleep(0.03)
@@ -142,9 +142,9 @@ async def test_streams_may_take_their_time(topology: str, settings: dict, way) -
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_a_copy_is_sent_once_whatever_is_done_for_requests(topology: str, way) -> None:
+async def test_a_shadow_copy_is_never_retried(topology: str, open_path) -> None:
     settings = {"shadow": {"use": "rows@v2", "percent": 100}, "retries": {"attempts": 3, **ALWAYS}}
-    async with way(topology, **settings) as opened:
+    async with open_path(topology, **settings) as opened:
 
         def copies() -> list[str]:
             found = [

@@ -1,4 +1,4 @@
-"""What the page says is valid, and what does not go together is refused, with place and remedy."""
+"""The examples of the page on resilience are valid; bad settings are refused with field and remedy."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_page_shows_the_defaults() -> None:
     assert shown[3].slow_start_s == 10.0
 
 
-def test_a_policy_is_for_what_answers_and_not_for_a_shadow() -> None:
+def test_a_policy_applies_to_answering_versions_not_to_shadows() -> None:
     assert policies_of(read(table("outliers: {}"))).keys() == {"rows.v1", "rows.v2"}
     assert policies_of(read(table(""))) == {}
 
@@ -94,13 +94,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("settings", "field", "message"), BAD)
-def test_what_does_not_go_together_is_refused(settings: str, field: str, message: str) -> None:
+def test_bad_settings_are_refused_with_field_and_reason(settings: str, field: str, message: str) -> None:
     with pytest.raises(RouteTableError, match=re.escape(message)) as refused:
         read(table(settings))
     assert (refused.value.file, refused.value.field) == ("routes.yaml", f"use_cases.Rows.{field}")
 
 
-def test_use_cases_that_share_a_version_agree() -> None:
+def test_use_cases_that_share_a_version_must_agree() -> None:
     same = {"first": "retries: {attempts: 2}", "second": "timeout: 1s\nretries: {}", "default": "rows@v2"}
     read(table(**same))
     with pytest.raises(RouteTableError) as refused:
@@ -115,7 +115,7 @@ def test_use_cases_that_share_a_version_agree() -> None:
     assert (refused.value.line, refused.value.field) == (10, "use_cases.Others")
 
 
-def test_a_use_case_that_is_published_alone_agrees_as_well() -> None:
+def test_a_use_case_published_alone_must_agree_too() -> None:
     before = read(table("retries: {}"))
     other = "callers: [homepage]\napi: ranking.v1\ntimeout: 1s\ndefault: rows@v1\n"
     with pytest.raises(RouteTableError, match=r"'retries' differs from that of use_cases\.Rows"):
@@ -124,7 +124,7 @@ def test_a_use_case_that_is_published_alone_agrees_as_well() -> None:
     assert policies_of(after)["rows.v1"].retries is not None
 
 
-def test_the_pages_failover_is_one() -> None:
+def test_the_example_of_failover_is_valid() -> None:
     [clusters] = [each for each in EXAMPLES if each not in PARTS]
     whole = table("").partition("clusters:")[0].replace("cluster: c}", "cluster: ml-cluster-1}")
     found = read(whole + clusters + "  ml-cluster-3: {replicas: 2}\n")

@@ -1,4 +1,4 @@
-"""A new replica's share grows."""
+"""Slow start: a new replica's share grows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOW_START_S = 4.0
 
 
 async def share_of_a_new_one(opened, **settings: object) -> int:
-    """How many of the next requests go to a replica that has just come, when the first one's own start is over."""
+    """Number of the next requests that a new replica gets, once the first one's slow start is over."""
     over = time.monotonic() + SLOW_START_S
     while time.monotonic() < over:
         await opened.ask(10)
@@ -29,19 +29,19 @@ async def share_of_a_new_one(opened, **settings: object) -> int:
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_at_first_it_gets_a_small_part(topology: str, way) -> None:
+async def test_a_new_replica_begins_with_a_small_share(topology: str, open_path) -> None:
     slowly = {"slow_start": f"{SLOW_START_S:g}s"}
-    async with way(topology, replicas=1, **slowly) as opened:
+    async with open_path(topology, replicas=1, **slowly) as opened:
         assert await share_of_a_new_one(opened, **slowly) < HALF - DEVIATION
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_without_it_a_new_one_gets_its_half_at_once(topology: str, way) -> None:
-    async with way(topology, replicas=1) as opened:
+async def test_without_slow_start_a_new_replica_gets_its_full_share(topology: str, open_path) -> None:
+    async with open_path(topology, replicas=1) as opened:
         assert abs(await share_of_a_new_one(opened) - HALF) <= DEVIATION
 
 
-async def test_a_grpc_client_that_routes_by_itself_knows_no_slow_start(way) -> None:
+async def test_proxyless_clients_have_no_slow_start(open_path) -> None:
     slowly = {"slow_start": f"{SLOW_START_S:g}s"}
-    async with way("proxyless", replicas=1, **slowly) as opened:
+    async with open_path("proxyless", replicas=1, **slowly) as opened:
         assert abs(await share_of_a_new_one(opened, **slowly) - HALF) <= DEVIATION

@@ -45,7 +45,7 @@ def context(**fields: str) -> serving_pb2.RequestContext:
 async def homepage(
     control_plane: ControlPlane, model: Model, use_cases: dict[str, Any]
 ) -> AsyncIterator[caller_pb2_grpc.CallerAsyncStub]:
-    """The homepage with gateway and mesh; the model itself stands in the sidecar's place."""
+    """The homepage with gateway and mesh; the model is in place of the sidecar."""
     async with resolver_up(control_plane.address) as resolver, gateway_up(control_plane.address) as gateway:
         endpoints = {"rows.v1": [model.address], "rows.v2": [model.address]}
         await control_plane.put_in_force(update(1, use_cases=use_cases, endpoints=endpoints), "resolver", "gateway")
@@ -73,9 +73,7 @@ BOTH = {"HomepageRows": use_case("rows@v1"), "ContinueWatchingRanking": use_case
 
 
 @pytest.mark.parametrize("topology", ["gateway", "mesh"])
-async def test_a_call_tells_everything_about_how_it_was_answered(
-    topology: str, control_plane: ControlPlane, model: Model
-) -> None:
+async def test_a_call_reports_how_it_was_answered(topology: str, control_plane: ControlPlane, model: Model) -> None:
     async with homepage(control_plane, model, BOTH) as caller:
         request = caller_pb2.CallRequest(
             use_case="HomepageRows",
@@ -152,7 +150,7 @@ async def test_a_topology_that_cannot_be_used_is_an_invalid_argument(
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_every_api_has_words_for_its_answers() -> None:
+def test_every_api_has_a_wording_for_its_answers() -> None:
     assert set(APIS) == set(WORDINGS)
     for api in APIS.values():
         request = api.build_request(400)
@@ -167,7 +165,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_configuration_says_what_a_caller_needs(tmp_path: Path) -> None:
+def test_a_configuration_is_read_completely(tmp_path: Path) -> None:
     config = read_config("homepage", written(tmp_path))
     assert config.page == (("HomepageRows", "ContinueWatchingRanking"),)
     assert config.topologies == ("gateway", "mesh")
@@ -189,7 +187,9 @@ def test_a_configuration_says_what_a_caller_needs(tmp_path: Path) -> None:
         ({"colour": "red"}, r"field 'colour' is not known"),
     ],
 )
-def test_a_bad_configuration_says_where_and_what(changes: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+def test_a_bad_configuration_is_refused_with_place_and_reason(
+    changes: dict[str, Any], complaint: str, tmp_path: Path
+) -> None:
     with pytest.raises(SpecError, match=rf"caller\.json: .*{complaint}|{complaint}"):
         read_config("homepage", written(tmp_path, **changes))
 

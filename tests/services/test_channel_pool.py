@@ -1,4 +1,4 @@
-"""Ways to replicas outlast what they were made for, by a while."""
+"""Channels to replicas stay open for a while after their last use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def some(kept_s: float) -> AsyncIterator[ChannelPool]:
         await channels.close()
 
 
-async def test_what_is_taken_again_soon_is_the_same_and_open(model: Model) -> None:
+async def test_a_channel_taken_again_soon_is_the_same_and_open(model: Model) -> None:
     async with some(kept_s=60) as channels:
         channel = channels.take((model.address,), "model")
         channels.give_back((model.address,), "model")
@@ -47,7 +47,7 @@ async def test_what_is_taken_again_soon_is_the_same_and_open(model: Model) -> No
         assert await is_open(channel)
 
 
-async def test_what_nobody_takes_again_is_closed_and_what_comes_then_is_new(model: Model) -> None:
+async def test_an_unused_channel_is_closed_and_the_next_one_is_new(model: Model) -> None:
     async with some(kept_s=0.05) as channels:
         channel = channels.take((model.address,), "model")
         channels.give_back((model.address,), "model")
@@ -59,7 +59,7 @@ async def test_what_nobody_takes_again_is_closed_and_what_comes_then_is_new(mode
         assert await is_open(again)
 
 
-async def test_it_stays_open_for_whoever_still_holds_it(model: Model) -> None:
+async def test_a_channel_stays_open_while_it_has_a_user(model: Model) -> None:
     async with some(kept_s=0) as channels:
         channel = channels.take((model.address,), "model")
         assert channels.take((model.address,), "model") is channel
@@ -69,7 +69,7 @@ async def test_it_stays_open_for_whoever_still_holds_it(model: Model) -> None:
         assert await is_open(channel)
 
 
-async def test_whoever_else_must_be_there_is_asked_another_way(model: Model) -> None:
+async def test_another_peer_gets_another_channel(model: Model) -> None:
     async with some(kept_s=60) as channels:
         one = channels.take((model.address,), "model/ml-cluster-1")
         channels.give_back((model.address,), "model/ml-cluster-1")

@@ -70,13 +70,13 @@ async def test_every_api_is_carried(control_plane: ControlPlane) -> None:
 
 
 def unread(request: ranking_pb2.RankRequest) -> tuple[bytes, tuple[tuple[str, bytes]]]:
-    """A request for a gateway that is not to read it: the envelope as a header, everything else as bytes."""
+    """A request that the gateway does not parse: the envelope in a header, the rest as bytes."""
     envelope = request.envelope.SerializeToString()
     request.ClearField("envelope")
     return request.SerializeToString(), (("x-envelope-bin", envelope),)
 
 
-async def test_a_payload_that_no_gateway_could_read_is_passed_on_byte_by_byte(control_plane: ControlPlane) -> None:
+async def test_an_unreadable_payload_is_passed_on_unchanged(control_plane: ControlPlane) -> None:
     arrived = []
 
     async def read(payload: bytes, context: Any) -> bytes:
@@ -106,9 +106,7 @@ async def test_a_payload_that_no_gateway_could_read_is_passed_on_byte_by_byte(co
     assert "x-envelope-bin" not in seen
 
 
-async def test_what_the_gateway_writes_behind_a_payload_outdoes_what_the_payload_says(
-    control_plane: ControlPlane, model: Model
-) -> None:
+async def test_the_gateways_envelope_overrides_the_payloads(control_plane: ControlPlane, model: Model) -> None:
     async with gateway_up(control_plane.address) as address, open_channel(address) as channel:
         message = update(4, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, versions={"rows.v1": {"depth": 2}})
         await control_plane.put_in_force(message, "gateway")
@@ -181,7 +179,7 @@ async def test_the_callers_own_deadline_holds_if_it_is_shorter(control_plane: Co
         await asyncio.wait_for(ended.wait(), 10)
 
 
-async def test_a_caller_that_gives_up_takes_the_models_work_with_it(
+async def test_a_caller_that_gives_up_cancels_the_models_work(
     control_plane: ControlPlane, model: Model, tmp_path: Path
 ) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
@@ -256,7 +254,7 @@ async def test_requests_are_spread_over_the_replicas_and_leave_out_dead_ones(con
         assert {"living"} == {await _ask(gateway) for _ in range(20)}
 
 
-async def test_a_model_moves_under_load_and_no_request_notices(control_plane: ControlPlane) -> None:
+async def test_a_model_moves_under_load_and_no_request_fails(control_plane: ControlPlane) -> None:
     async with gateway_up(control_plane.address) as address, ranking(address) as gateway, AsyncExitStack() as models:
         served: dict[str, int] = {}
         done = False
@@ -292,7 +290,7 @@ async def test_a_model_moves_under_load_and_no_request_notices(control_plane: Co
 SHADOWED = {"HomepageRows": use_case("rows@v1", shadow={"use": "rows@v2", "percent": 100})}
 
 
-async def test_a_shadow_that_never_answers_delays_nobody_and_holds_no_more_than_its_limit(
+async def test_a_shadow_that_never_answers_delays_no_request_and_is_limited(
     control_plane: ControlPlane, model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
@@ -332,7 +330,7 @@ async def test_a_shadow_that_is_dead_or_fails_changes_no_answer(
         await eventually("the copies have come", lambda: len(shadow.seen), until=lambda seen: seen == 2)
 
 
-async def test_a_copy_is_sent_as_it_was(control_plane: ControlPlane, model: Model) -> None:
+async def test_a_copy_is_sent_unchanged(control_plane: ControlPlane, model: Model) -> None:
     async with (
         Model("rows.v2").up() as shadow,
         gateway_up(control_plane.address) as address,

@@ -1,4 +1,4 @@
-"""The gateway by REST: the same decisions, statuses and log lines as by gRPC."""
+"""The gateway over REST: the same decisions, statuses and log lines as over gRPC."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS = {"HomepageRows": use_case("rows@v1"), "Chained": CHAIN, "FraudDetection":
 
 
 class Both:
-    """A gateway by REST and by gRPC."""
+    """A gateway, over REST and gRPC."""
 
     def __init__(self, session: aiohttp.ClientSession, ranking: Any) -> None:
         self._session, self._ranking = session, ranking
@@ -59,7 +59,7 @@ def asking(caller: str = "homepage", **envelope: Any) -> dict[str, Any]:
     return {"envelope": envelope, "titles": [{"id": "t1"}, {"id": "t2"}]}
 
 
-async def test_by_either_way_the_same_model_answers_the_same(control_plane: ControlPlane, model: Model) -> None:
+async def test_rest_and_grpc_get_the_same_answer(control_plane: ControlPlane, model: Model) -> None:
     async with both_up(control_plane) as gateway:
         use_cases, versions = {"HomepageRows": ROWS["HomepageRows"]}, {"rows.v1": {"depth": 2}}
         message = update(4, use_cases=use_cases, endpoints={"rows.v1": [model.address]}, versions=versions)
@@ -136,7 +136,7 @@ async def test_without_rules_it_is_unavailable(control_plane: ControlPlane) -> N
         assert (status, answer["message"]) == (503, "use case 'HomepageRows': gateway gateway has no rules yet")
 
 
-async def test_a_fallback_answers_and_says_so(control_plane: ControlPlane, model: Model) -> None:
+async def test_a_fallback_answers_and_is_reported(control_plane: ControlPlane, model: Model) -> None:
     model.failures["rows.v2"] = grpc.StatusCode.INTERNAL, "broken"
     async with both_up(control_plane) as gateway:
         endpoints = {key: [model.address] for key in ("rows.v1", "rows.v2")}
@@ -152,7 +152,7 @@ async def test_a_fallback_answers_and_says_so(control_plane: ControlPlane, model
         assert "before that rows.v2: INTERNAL" in answer["message"]
 
 
-async def test_a_client_that_leaves_or_loses_patience_takes_the_models_work_with_it(
+async def test_a_client_that_disconnects_or_times_out_cancels_the_models_work(
     control_plane: ControlPlane, model: Model
 ) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()

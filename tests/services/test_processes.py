@@ -1,4 +1,4 @@
-"""Services as they run: processes of their own that are started, frozen, killed and asked to stop."""
+"""Services as processes that are started, frozen, killed and stopped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONTEXT = {"user_id": "u1"}
 
 
 class Process:
-    """A service's process: its port, and what it said."""
+    """A service's process, its port and its log."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -123,7 +123,7 @@ async def key_of(client: Client) -> str:
     return (await client.call("HomepageRows", rank_request(), CONTEXT)).routing_key
 
 
-async def test_a_gateway_that_is_told_to_stop_fails_no_request(
+async def test_a_gateway_that_is_stopped_fails_no_request(
     control_plane: ControlPlane, model: Model, tmp_path: Path
 ) -> None:
     log = tmp_path / "access.jsonl"
@@ -161,7 +161,7 @@ async def test_a_gateway_that_is_told_to_stop_fails_no_request(
     assert 0 < len(lines) < answered
 
 
-async def test_a_gateway_that_is_killed_costs_only_what_it_had_in_hand(
+async def test_a_gateway_that_is_killed_fails_only_its_requests_in_flight(
     control_plane: ControlPlane, model: Model
 ) -> None:
     async with gateway(control_plane, "gateway-1") as one, gateway(control_plane, "gateway-2") as other:
@@ -184,7 +184,7 @@ async def test_a_gateway_that_is_killed_costs_only_what_it_had_in_hand(
         await client.close()
 
 
-async def test_a_frozen_resolver_is_noticed_and_leases_serve_meanwhile(
+async def test_a_frozen_resolver_is_detected_and_leases_serve_meanwhile(
     control_plane: ControlPlane, model: Model
 ) -> None:
     async with resolver(control_plane) as process:
@@ -206,7 +206,7 @@ async def test_a_frozen_resolver_is_noticed_and_leases_serve_meanwhile(
         assert await process.ended() == 0
 
 
-async def test_a_resolver_that_is_told_to_stop_lets_its_watchers_go(control_plane: ControlPlane, model: Model) -> None:
+async def test_a_resolver_that_is_stopped_ends_its_watchers_streams(control_plane: ControlPlane, model: Model) -> None:
     async with resolver(control_plane) as process:
         await in_force(control_plane, update(1, use_cases=ROWS), "resolver")
         client = open_client(
@@ -235,7 +235,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_frozen_control_plane_is_noticed_and_found_again() -> None:
+async def test_a_frozen_control_plane_is_detected_and_found_again() -> None:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _FROZEN_CONTROL_PLANE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
@@ -255,7 +255,7 @@ async def test_a_frozen_control_plane_is_noticed_and_found_again() -> None:
         await child.wait()
 
 
-async def test_a_caller_answers_pages_until_it_is_told_to_stop(
+async def test_a_caller_answers_pages_until_it_is_stopped(
     control_plane: ControlPlane, model: Model, tmp_path: Path
 ) -> None:
     config = tmp_path / "caller.json"

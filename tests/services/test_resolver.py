@@ -39,7 +39,7 @@ async def refused(
     return caught.value.code(), caught.value.details() or ""
 
 
-async def test_a_decision_says_where_with_what_and_for_how_long(control_plane: ControlPlane) -> None:
+async def test_a_decision_has_target_configuration_and_lease(control_plane: ControlPlane) -> None:
     document = use_case(
         "rows@v1", timeout="250ms", rules=[{"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v2"}]
     )
@@ -84,7 +84,7 @@ async def test_refusals_name_the_use_case_and_the_reason(control_plane: ControlP
         )
 
 
-async def test_a_resolver_beside_a_caller_speaks_for_nobody_else(control_plane: ControlPlane) -> None:
+async def test_a_resolver_beside_a_caller_resolves_for_no_other(control_plane: ControlPlane) -> None:
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         assert (await resolver.Resolve(question("HomepageRows", caller="homepage"))).routing_key == "rows.v1"
@@ -102,7 +102,7 @@ async def test_a_shared_resolver_believes_the_request(control_plane: ControlPlan
         assert code is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_a_watcher_is_told_the_revision_at_once_and_every_new_one(control_plane: ControlPlane) -> None:
+async def test_a_watcher_gets_the_revision_at_once_and_every_new_one(control_plane: ControlPlane) -> None:
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
         early = resolver.Watch()
         await early.write(resolver_pb2.WatchRequest())
@@ -142,7 +142,7 @@ async def test_a_revision_counts_as_applied_only_once_every_watcher_has_acknowle
         slow.cancel()
 
 
-async def test_a_watcher_that_does_not_answer_is_cut_off_and_holds_nobody_up(control_plane: ControlPlane) -> None:
+async def test_a_silent_watcher_is_disconnected_and_delays_no_publish(control_plane: ControlPlane) -> None:
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         mute = resolver.Watch()
@@ -174,7 +174,7 @@ async def test_a_watcher_that_has_gone_is_not_waited_for(control_plane: ControlP
         watch.cancel()
 
 
-async def test_a_resolver_answers_on_while_its_control_plane_is_away() -> None:
+async def test_a_resolver_answers_while_its_control_plane_is_away() -> None:
     plane = ControlPlane()
     async with AsyncExitStack() as resolvers:
         async with plane.up():

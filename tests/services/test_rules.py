@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CALLER = {"caller": "homepage"}
 
 
-def test_an_update_changes_what_it_names_and_leaves_the_rest() -> None:
+def test_an_update_changes_only_its_own_entries() -> None:
     before = RuleSet().updated(
         update(1, use_cases={"A": use_case("rows@v1"), "B": use_case("rows@v2")}, endpoints={"rows.v1": ["h:1"]})
     )
@@ -37,7 +37,7 @@ def test_an_update_changes_what_it_names_and_leaves_the_rest() -> None:
     assert after.endpoints == {"rows.v2": ("h:2",)}
 
 
-def test_a_full_update_is_everything() -> None:
+def test_a_full_update_replaces_everything() -> None:
     before = RuleSet().updated(update(1, use_cases={"A": use_case("rows@v1")}, endpoints={"rows.v1": ["h:1"]}))
     after = before.updated(update(2, use_cases={"B": use_case("rows@v2")}, endpoints={"rows.v2": ["h:2"]}))
     with pytest.raises(UnknownUseCaseError):
@@ -45,7 +45,7 @@ def test_a_full_update_is_everything() -> None:
     assert after.endpoints == {"rows.v2": ("h:2",)}
 
 
-def test_a_control_plane_that_knows_no_replicas_yet_takes_none_away() -> None:
+def test_a_restarted_control_plane_without_replicas_removes_none() -> None:
     document = {"A": use_case("rows@v1")}
     before = RuleSet().updated(update(1, use_cases=document, endpoints={"rows.v1": ["h:1"], "rows.v2": ["h:2"]}))
     assert before.updated(update(1, use_cases=document)).endpoints == {"rows.v1": ("h:1",)}
@@ -61,7 +61,7 @@ def test_an_update_that_is_not_json_is_refused(text: bytes) -> None:
         RuleSet().updated(message)
 
 
-def test_what_choices_lead_to_is_built_once() -> None:
+def test_a_decision_is_built_once_for_equal_choices() -> None:
     rules = RuleSet().updated(update(3, use_cases={"A": use_case("rows@v1")}, versions={"rows.v1": {"depth": 2}}))
     built: list[Choice] = []
     decisions = DecisionCache(rules.router, lambda choice: built.append(choice) or model_config(choice))  # type: ignore[func-returns-value]
@@ -71,7 +71,7 @@ def test_what_choices_lead_to_is_built_once() -> None:
     assert (configs[0].model, configs[0].version, configs[0].parameters["depth"]) == ("rows", "v1", 2)
 
 
-def test_cells_that_differ_in_parameters_alone_are_built_apart() -> None:
+def test_cells_that_differ_only_in_parameters_get_their_own_decisions() -> None:
     cells = {name: {"weight": 50, "use": "rows@v1", "config": {"depth": depth}} for name, depth in (("1", 1), ("2", 2))}
     rule = {"name": "ab", "experiment": {"id": 7, "unit": "user_id", "cells": cells}}
     document = {**use_case("rows@v1"), "rules": [rule]}
@@ -82,7 +82,7 @@ def test_cells_that_differ_in_parameters_alone_are_built_apart() -> None:
 
 
 class Node:
-    """A subscriber's service: applies whatever it is not told to refuse."""
+    """A subscriber's service, which refuses the updates it is set to."""
 
     def __init__(self) -> None:
         self.applied: list[RuleSet] = []
@@ -110,7 +110,7 @@ class Node:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_subscriber_says_who_it_is_and_acknowledges_what_is_in_force(control_plane: ControlPlane) -> None:
+async def test_a_subscriber_names_itself_and_acknowledges_updates(control_plane: ControlPlane) -> None:
     node = Node()
     first = control_plane.send(update(1, use_cases={"A": use_case("rows@v1")}))
     async with node.subscribed(control_plane):
@@ -123,7 +123,7 @@ async def test_a_subscriber_says_who_it_is_and_acknowledges_what_is_in_force(con
         assert {"A", "B"} == set(node.applied[-1].router.use_cases)
 
 
-async def test_an_update_that_cannot_be_carried_out_is_refused_and_the_next_one_taken(
+async def test_an_invalid_update_is_refused_and_the_next_one_applied(
     control_plane: ControlPlane,
 ) -> None:
     node = Node()
@@ -146,7 +146,7 @@ async def test_an_update_that_cannot_be_carried_out_is_refused_and_the_next_one_
         assert len(control_plane.hellos) == 1
 
 
-async def test_within_a_stream_an_older_revision_is_taken_only_if_the_later_one_is_withdrawn(
+async def test_within_a_stream_an_older_revision_needs_a_withdrawal(
     control_plane: ControlPlane,
 ) -> None:
     node = Node()
@@ -164,7 +164,7 @@ async def test_within_a_stream_an_older_revision_is_taken_only_if_the_later_one_
         assert node.revision == 2
 
 
-async def test_a_control_plane_that_comes_back_with_an_older_revision_is_believed() -> None:
+async def test_a_restarted_control_plane_is_followed_to_an_older_revision() -> None:
     node, lost, returned = Node(), ControlPlane(), ControlPlane()
     async with AsyncExitStack() as subscription:
         async with lost.up():
@@ -178,7 +178,7 @@ async def test_a_control_plane_that_comes_back_with_an_older_revision_is_believe
     assert node.revision == 1
 
 
-async def test_a_control_plane_that_comes_back_finds_its_subscribers() -> None:
+async def test_subscribers_reconnect_to_a_restarted_control_plane() -> None:
     node, lost, returned = Node(), ControlPlane(), ControlPlane()
     async with AsyncExitStack() as subscription:
         async with lost.up():
@@ -194,7 +194,7 @@ async def test_a_control_plane_that_comes_back_finds_its_subscribers() -> None:
             assert node.revision == 2
 
 
-async def test_a_control_plane_that_goes_while_an_update_is_applied_is_found_again() -> None:
+async def test_subscribers_reconnect_if_the_stream_ends_during_an_update() -> None:
     node, plane, applying, go_on = Node(), ControlPlane(), asyncio.Event(), asyncio.Event()
     apply = node.apply
 

@@ -1,4 +1,4 @@
-"""Tenants' limits: the arithmetic on a clock that stands still, then at a gateway, whatever way a request comes."""
+"""Tenants' quotas: the arithmetic with a manual clock, then at a gateway, over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CONCURRENT = (
 
 
 class Clock:
-    """Goes when it is told to."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -58,7 +58,7 @@ def limiter_of(clock: Clock, replicas: int = 1, most_unnamed: int = 1_024, **lim
 
 
 def served(limiter: Limiter, tenant: str, asks: int) -> int:
-    """How many of so many requests are let in, each of which leaves at once."""
+    """How many of ``times`` requests are admitted, each of which leaves at once."""
     count = 0
     for _ in range(asks):
         try:
@@ -82,7 +82,7 @@ def test_a_tenant_gets_its_burst_then_its_rate_and_no_more_however_long_it_rests
     assert served(limiter, "ads", 100) == 3
 
 
-def test_of_a_flood_the_rate_is_let_in(clock: Clock) -> None:
+def test_of_a_flood_only_the_rate_is_admitted(clock: Clock) -> None:
     limiter = limiter_of(clock, ads=Limit(rate=50, burst=5))
     let_in = 0
     for _ in range(10_000):  # 1,000 requests per second for 10 s
@@ -92,7 +92,7 @@ def test_of_a_flood_the_rate_is_let_in(clock: Clock) -> None:
     assert 503 <= let_in <= 505
 
 
-def test_so_many_requests_are_under_way_and_a_refused_one_uses_nothing_up(clock: Clock) -> None:
+def test_requests_in_flight_are_limited_and_refused_ones_cost_nothing(clock: Clock) -> None:
     limiter = limiter_of(clock, ads=Limit(rate=1, burst=3, concurrent=2))
     first, second = limiter.enter("ads", "Rows"), limiter.enter("ads", "Rows")
     assert served(limiter, "ads", 10) == 0
@@ -103,7 +103,7 @@ def test_so_many_requests_are_under_way_and_a_refused_one_uses_nothing_up(clock:
     assert served(limiter, "ads", 1) == 0  # now it is the rate
 
 
-def test_each_tenant_has_its_own_and_who_has_no_entry_that_of_default(clock: Clock) -> None:
+def test_each_tenant_has_its_own_quota_and_unlisted_ones_the_default(clock: Clock) -> None:
     limiter = limiter_of(clock, ads=Limit(rate=1, burst=1), default=Limit(rate=1, burst=2))
 
     assert {tenant: served(limiter, tenant, 5) for tenant in ("ads", "kids", "", "default")} == {
@@ -146,7 +146,7 @@ def test_a_refusal_names_tenant_use_case_limit_and_value(clock: Clock, replicas:
     assert says == str(refused.value)
 
 
-def test_a_name_that_fills_pages_is_cut_in_the_message(clock: Clock) -> None:
+def test_a_very_long_name_is_shortened_in_the_message(clock: Clock) -> None:
     limiter = limiter_of(clock, default=Limit(rate=1, burst=1))
     limiter.enter("x" * 100_000, "Rows")
 
@@ -156,7 +156,7 @@ def test_a_name_that_fills_pages_is_cut_in_the_message(clock: Clock) -> None:
     assert len(str(refused.value)) < 400
 
 
-def test_invented_names_fill_no_memory_and_win_nothing_once_the_buckets_are_taken(clock: Clock) -> None:
+def test_invented_names_take_bounded_memory_and_gain_nothing(clock: Clock) -> None:
     limiter = limiter_of(clock, most_unnamed=100, ads=Limit(rate=1, burst=1), default=Limit(rate=1, burst=1))
     invented = sum(served(limiter, f"t{number}", 1) for number in range(100_000))
 
@@ -168,7 +168,7 @@ def test_invented_names_fill_no_memory_and_win_nothing_once_the_buckets_are_take
     assert limiter.known == 101
 
 
-def test_where_callers_prove_themselves_a_tenants_name_is_a_word_unless_the_table_says_whose_it_is(
+def test_with_proved_callers_an_unrestricted_tenant_is_only_a_claim(
     clock: Clock,
 ) -> None:
     limits = {
@@ -205,7 +205,7 @@ def test_where_callers_prove_themselves_a_tenants_name_is_a_word_unless_the_tabl
     assert taken("search", "kids", "kids", "kids") == 0
 
 
-def test_a_request_that_stays_keeps_no_newcomer_from_a_bucket(clock: Clock) -> None:
+def test_a_long_request_keeps_no_new_tenant_from_its_bucket(clock: Clock) -> None:
     limiter = limiter_of(clock, most_unnamed=2, default=Limit(concurrent=1))
     limiter.enter("stays", "Rows")
     served(limiter, "goes", 1)
@@ -214,7 +214,7 @@ def test_a_request_that_stays_keeps_no_newcomer_from_a_bucket(clock: Clock) -> N
     assert served(limiter, "stays", 1) == 0
 
 
-def test_what_was_used_under_the_old_limits_counts_under_the_new(clock: Clock) -> None:
+def test_used_tokens_count_under_new_limits(clock: Clock) -> None:
     limiter = limiter_of(clock, ads=Limit(rate=1, burst=5, concurrent=5))
     under_way = [limiter.enter("ads", "Rows") for _ in range(5)]
 
@@ -263,7 +263,7 @@ async def outcome_of(client: Client, tenant: str, *, stream: bool) -> str:
 
 @pytest.mark.parametrize("topology", OF_A_GATEWAY)
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
-async def test_a_gateway_refuses_what_is_over_the_rate_and_serves_the_others(
+async def test_a_gateway_refuses_requests_over_the_rate_and_serves_other_tenants(
     control_plane: ControlPlane, model: Model, topology: str, *, stream: bool
 ) -> None:
     async with limited(control_plane, model, topology, {"noisy": {"rate": 0.002, "burst": 4}}) as client:
@@ -280,7 +280,7 @@ async def test_a_gateway_refuses_what_is_over_the_rate_and_serves_the_others(
 
 @pytest.mark.parametrize("topology", OF_A_GATEWAY)
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
-async def test_whoever_leaves_early_gives_its_place_back(
+async def test_a_cancelled_request_returns_its_quota(
     control_plane: ControlPlane, model: Model, topology: str, *, stream: bool
 ) -> None:
     begun, go = asyncio.Event(), asyncio.Event()
@@ -309,7 +309,7 @@ async def test_whoever_leaves_early_gives_its_place_back(
             await ask()
 
 
-async def test_a_limit_is_429_by_rest_in_the_same_words(control_plane: ControlPlane, model: Model) -> None:
+async def test_over_rest_a_limit_is_429_with_the_same_message(control_plane: ControlPlane, model: Model) -> None:
     body = {"envelope": {"context": {"caller": "homepage", "tenant": "noisy"}}, "titles": [{"id": "t1"}]}
     async with both_up(control_plane) as gateway:
         tenants = {"default": {"rate": 0.001, "burst": 1}}
@@ -327,7 +327,7 @@ async def test_a_limit_is_429_by_rest_in_the_same_words(control_plane: ControlPl
         assert (refused.value.details() or "").startswith(answer["message"].partition(";")[0])
 
 
-async def test_whoever_may_not_ask_uses_nobodys_share_up(control_plane: ControlPlane, model: Model) -> None:
+async def test_refused_callers_use_no_quota(control_plane: ControlPlane, model: Model) -> None:
     body = {"envelope": {"context": {"caller": "search", "tenant": "noisy"}}}
     async with both_up(control_plane) as gateway:
         tenants = {"noisy": {"rate": 0.001, "burst": 1}}
@@ -352,7 +352,7 @@ async def test_limits_change_without_a_new_revision_of_the_rules(control_plane: 
 class TestWhoMayNameATenant:
     """The table's word, and that of the caller's certificate."""
 
-    def test_another_caller_is_refused_and_told_who_may(self) -> None:
+    def test_another_caller_is_refused_and_the_allowed_ones_are_named(self) -> None:
         limiter = Limiter()
         limiter.put_in_force({"ads": Limit(rate=5, callers=frozenset({"payments"}))})
 
@@ -360,7 +360,7 @@ class TestWhoMayNameATenant:
             limiter.enter("ads", "Rows", "homepage")
         assert limiter.enter("ads", "Rows", "payments").entry == "ads"
 
-    def test_a_caller_that_has_proved_itself_gains_nothing_by_making_names_up(self) -> None:
+    def test_a_proved_caller_gains_nothing_by_making_names_up(self) -> None:
         limiter = Limiter(clock=lambda: 0.0)
         limiter.put_in_force({"default": Limit(rate=1, burst=2)})
 

@@ -1,4 +1,4 @@
-"""A server as a process of its own, which can be frozen and killed."""
+"""A server in a process of its own, to freeze or kill."""
 
 SERVER = """
 import asyncio, sys
@@ -13,4 +13,4 @@ async def main():
 
 asyncio.run(main())
 """
-"""``python -c`` it with a port, 0 for any; prints which it is once it serves."""
+"""For ``python -c``, with a port, 0 for a free one; prints the port once it serves."""

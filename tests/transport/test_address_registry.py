@@ -1,4 +1,4 @@
-"""What this process knows of addresses, and forgets with the lab that they were of."""
+"""Addresses are registered with their lab, and forgotten with it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_an_address_of_a_lab_that_has_gone_is_nobodys(tmp_path: Path) -> None:
+def test_an_address_of_a_removed_lab_is_forgotten(tmp_path: Path) -> None:
     address, folder = "127.0.0.1:1", tmp_path / "pki"
     folder.mkdir()
     known = Entry(Security(MTLS, str(folder)), "gateway")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PATH = "/test.Echo/Who"
 _PEER = b""
-"""In place of a name: answers with the address that the connection comes from."""
+"""Service name that is answered with the address of the connection's client."""
 
 
 @asynccontextmanager
@@ -77,7 +77,7 @@ async def test_a_server_that_is_not_ready_yet_gets_nothing() -> None:
                 await asyncio.sleep(0)
 
 
-async def test_channels_to_one_address_share_a_connection_unless_they_are_to_have_their_own() -> None:
+async def test_channels_to_one_address_share_a_connection_unless_asked_not_to() -> None:
     async with serving(_PEER) as (address, _), AsyncExitStack() as stack:
 
         async def peers(*, own_connection: bool) -> set[bytes]:

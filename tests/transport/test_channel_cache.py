@@ -1,4 +1,4 @@
-"""Channels that are kept: one connection while it serves, and never a worse answer than a new one gives."""
+"""Cached channels: one connection while it works, and never a worse result than over a new one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def served(port: int = 0) -> Iterator[tuple[int, int]]:
-    """A server of its own process, on that port; which one it is, and its process id."""
+    """A server in its own process, on that port; yields port and process id."""
     with subprocess.Popen([sys.executable, "-c", SERVER, str(port)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -41,7 +41,7 @@ def ask(channels: ChannelCache, port: int) -> health_pb2.HealthCheckResponse:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Where channels are opened to."""
+    """Addresses of the channels opened."""
     opened: list[str] = []
 
     def counting(address: str) -> grpc.Channel:
@@ -52,7 +52,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return opened
 
 
-def test_many_questions_take_one_channel(opened: list[str]) -> None:
+def test_many_calls_take_one_channel(opened: list[str]) -> None:
     channels = ChannelCache()
     with served() as (port, _):
         answers = [ask(channels, port) for _ in range(5)]
@@ -60,7 +60,7 @@ def test_many_questions_take_one_channel(opened: list[str]) -> None:
     assert opened == [f"127.0.0.1:{port}"]
 
 
-def test_who_has_come_back_is_found_at_the_first_question() -> None:
+def test_a_restarted_server_is_reached_at_the_first_call() -> None:
     channels = ChannelCache()
     with served() as (port, _):
         ask(channels, port)
@@ -73,7 +73,7 @@ def test_who_has_come_back_is_found_at_the_first_question() -> None:
         assert ask(channels, port).status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_connection_at_whose_end_nobody_speaks_is_given_up_for_a_new_one(opened: list[str]) -> None:
+def test_a_silent_connection_is_replaced_by_a_new_one(opened: list[str]) -> None:
     channels = ChannelCache()
     with served() as (port, frozen):
         ask(channels, port)
@@ -89,7 +89,7 @@ def test_a_connection_at_whose_end_nobody_speaks_is_given_up_for_a_new_one(opene
     assert len(opened) == 3
 
 
-def test_an_answer_that_is_an_error_is_raised_and_not_asked_for_again(opened: list[str]) -> None:
+def test_an_error_status_is_raised_and_not_retried(opened: list[str]) -> None:
     channels = ChannelCache()
 
     def unknown(channel: grpc.Channel, within_s: float) -> object:

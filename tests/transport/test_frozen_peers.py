@@ -1,4 +1,4 @@
-"""A peer that is frozen keeps its connections open and says nothing: only a ping finds out."""
+"""A frozen peer keeps its connections open in silence: only pings detect it."""
 
 from __future__ import annotations
 

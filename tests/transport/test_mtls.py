@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and that no call notices when certificates change."""
+"""mTLS: who is admitted, who is rejected, and that certificates rotate without failing a call."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ async def status_of(address: str, security: Security, peer: str = "") -> tuple[g
     return grpc.StatusCode.OK, answer.decode()
 
 
-async def test_a_server_learns_from_the_certificate_who_asks(security: MakeSecurity) -> None:
+async def test_a_server_reads_the_peers_identity_from_its_certificate(security: MakeSecurity) -> None:
     async with serving(security("model", "ml-cluster-1"), "gateway") as address:
         assert (grpc.StatusCode.OK, "spiffe://lab.internal/gateway/gateway-1") == await status_of(
             address, security("gateway", "gateway-1"), "model/ml-cluster-1"
         )
 
 
-async def test_a_role_that_does_not_belong_is_told_so(security: MakeSecurity) -> None:
+async def test_a_role_that_may_not_call_is_refused_with_the_reason(security: MakeSecurity) -> None:
     async with serving(security("model", "ml-cluster-1"), "gateway", "sidecar") as address:
         code, reason = await status_of(address, security("resolver", "r"))
 
@@ -86,7 +86,7 @@ async def test_a_role_that_does_not_belong_is_told_so(security: MakeSecurity) ->
     assert reason == "test.Echo: not for spiffe://lab.internal/resolver/r; for gateway and sidecar only"
 
 
-async def test_the_operator_may_call_what_nobody_else_may(security: MakeSecurity) -> None:
+async def test_the_operator_may_call_what_no_other_role_may(security: MakeSecurity) -> None:
     async with serving(security("control-plane", "control-plane")) as address:
         assert (await status_of(address, security(OPERATOR, "cli")))[0] is grpc.StatusCode.OK
         code, reason = await status_of(address, security("caller", "homepage"))
@@ -95,7 +95,7 @@ async def test_the_operator_may_call_what_nobody_else_may(security: MakeSecurity
 
 
 @pytest.mark.parametrize("peer", ["gateway", "model/ml-cluster-2", "control-plane"])
-async def test_a_client_speaks_to_nobody_but_whom_it_means(security: MakeSecurity, peer: str) -> None:
+async def test_a_client_rejects_a_server_with_another_identity(security: MakeSecurity, peer: str) -> None:
     async with serving(security("model", "ml-cluster-1"), "gateway") as address:
         code, reason = await status_of(address, security("gateway", "gateway-1"), peer)
 
@@ -103,7 +103,7 @@ async def test_a_client_speaks_to_nobody_but_whom_it_means(security: MakeSecurit
     assert "is not verified" in reason.lower() or "hostname" in reason.lower() or "handshake" in reason.lower()
 
 
-async def test_whoever_shows_no_certificate_of_the_lab_does_not_get_in(security: MakeSecurity, tmp_path: Path) -> None:
+async def test_a_client_without_a_certificate_of_the_lab_is_rejected(security: MakeSecurity, tmp_path: Path) -> None:
     stranger = Authority.create(tmp_path / "elsewhere", lifetime_s=3600)
     server = security("model", "ml-cluster-1")
     impostor = security("gateway", "gateway-1", by=stranger)
@@ -121,7 +121,7 @@ async def test_whoever_shows_no_certificate_of_the_lab_does_not_get_in(security:
         assert (await status_of(address, security("gateway", "gateway-3")))[0] is grpc.StatusCode.OK
 
 
-async def test_a_server_whose_certificate_has_expired_is_not_spoken_to(security: MakeSecurity) -> None:
+async def test_a_server_with_an_expired_certificate_is_rejected(security: MakeSecurity) -> None:
     async with serving(security("model", "m", lifetime_s=3), "gateway") as address:
         client = security("gateway", "g")
         assert (await status_of(address, client))[0] is grpc.StatusCode.OK
@@ -130,7 +130,7 @@ async def test_a_server_whose_certificate_has_expired_is_not_spoken_to(security:
                 await asyncio.sleep(0.1)
 
 
-async def test_certificates_change_under_calls_and_none_fails(security: MakeSecurity) -> None:
+async def test_certificates_rotate_under_load_and_no_call_fails(security: MakeSecurity) -> None:
     server, client = security("model", "m"), security("gateway", "g")
     async with serving(server, "gateway") as address, open_channel(address, security=client, peer="model") as channel:
         who = channel.unary_unary(_PATH)
@@ -158,7 +158,7 @@ async def test_certificates_change_under_calls_and_none_fails(security: MakeSecu
         assert grpc.ChannelConnectivity.SHUTDOWN is first.channel.get_state()
 
 
-async def test_a_certificate_that_cannot_be_read_leaves_the_one_before_in_force(
+async def test_an_unreadable_certificate_leaves_the_previous_one_in_use(
     security: MakeSecurity, authority: Authority
 ) -> None:
     server, client = security("model", "m"), security("gateway", "g")
@@ -170,7 +170,7 @@ async def test_a_certificate_that_cannot_be_read_leaves_the_one_before_in_force(
 
 
 @pytest.mark.parametrize("mode", [PLAINTEXT, MTLS])
-async def test_headers_are_bounded_also_where_they_come_in_pieces(security: MakeSecurity, mode: str) -> None:
+async def test_headers_are_bounded_also_over_several_frames(security: MakeSecurity, mode: str) -> None:
     server, client = (security("model", "m"), security("gateway", "g")) if mode == MTLS else (Security(), Security())
 
     def ask(address: str, size: int) -> Answer:
@@ -185,7 +185,7 @@ async def test_headers_are_bounded_also_where_they_come_in_pieces(security: Make
         assert (await asyncio.to_thread(ask, address, 1_000)).status == "OK"
 
 
-def test_a_certificate_is_of_tls_1_3_s_kind_and_names_the_unit(security: MakeSecurity) -> None:
+def test_a_certificate_suits_tls_1_3_and_names_the_unit(security: MakeSecurity) -> None:
     folder = security("model", "ml-cluster-1").folder
     found = ssl._ssl._test_decode_cert(f"{folder}/current/cert.pem")  # type: ignore[attr-defined]
 
@@ -201,14 +201,14 @@ def test_bad_settings_say_what_to_write(mode: str, folder: str, remedy: str) -> 
         Security(mode, folder)
 
 
-def test_in_plaintext_nobody_looks_for_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_plaintext_no_certificate_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_SECURITY", "plaintext")
     monkeypatch.setenv("LAB_IDENTITY", "/somewhere")
 
     assert Security() == Security.of_this_process()
 
 
-async def test_a_port_that_is_taken_is_said_so_with_tls_too(security: MakeSecurity) -> None:
+async def test_a_taken_port_is_reported_with_tls_too(security: MakeSecurity) -> None:
     mine = security("model", "m")
     async with serving(mine) as address:
         server, _ = new_server(security=mine)

@@ -1,4 +1,4 @@
-"""Credentials come from one place only if channels and servers do."""
+"""Channels and servers are opened in one place only, so credentials come from one place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOMS = ("lab", "services", "models")
 MAKERS = re.compile(r"\b(insecure_channel|secure_channel|add_insecure_port|add_secure_port|aio\.server)\(")
 
 
-def test_channels_and_servers_are_made_in_lab_transport_alone() -> None:
+def test_channels_and_servers_are_opened_only_in_lab_transport() -> None:
     made = {
         str(path.relative_to(CHECKOUT))
         for room in ROOMS

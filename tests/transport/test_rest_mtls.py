@@ -1,4 +1,4 @@
-"""REST by TLS: who gets in, as whom, and that a certificate can change under it."""
+"""REST over TLS: who is admitted, with which identity, and that certificates can rotate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def secured(authority: Authority, role: str, name: str) -> Security:
 
 
 def as_client(security: Security, *, trusted: Security | None = None) -> ssl.SSLContext:
-    """What a client that is not the lab's makes of the folder of a certificate."""
+    """TLS context of an outside client, with the certificate in a folder."""
     context = ssl.create_default_context(cafile=Path((trusted or security).folder) / "current" / "ca.pem")
     folder = Path(security.folder) / "current"
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
@@ -55,13 +55,13 @@ async def serving(security: Security) -> AsyncIterator[str]:
 
 
 async def ask(url: str, context: ssl.SSLContext) -> str:
-    """Who the server says has come."""
+    """The peer's identity, as the server sees it."""
     async with aiohttp.ClientSession() as session, session.get(url, ssl=context) as response:
         return await response.text()
 
 
 def is_answered(url: str, context: ssl.SSLContext) -> bool:
-    """Whether a request gets an answer: by TLS 1.3 a client that is refused hears so only after its handshake."""
+    """Whether a request is answered: with TLS 1.3 a client learns of its rejection only after the handshake."""
     address = "127.0.0.1", port_of(url)
     with socket.create_connection(address, 10) as plain, context.wrap_socket(plain, server_hostname=address[0]) as tls:
         try:
@@ -76,22 +76,20 @@ def port_of(url: str) -> int:
 
 
 async def shown(url: str, context: ssl.SSLContext) -> str:
-    """The serial number of the certificate that the server shows."""
+    """Serial number of the certificate that the server presents."""
     _, writer = await asyncio.open_connection("127.0.0.1", port_of(url), ssl=context)
     serial: str = writer.get_extra_info("peercert")["serialNumber"]
     writer.close()
     return serial
 
 
-async def test_who_comes_is_who_the_certificate_says(authority: Authority) -> None:
+async def test_a_requests_peer_is_the_certificates_identity(authority: Authority) -> None:
     caller = as_client(secured(authority, "caller", "homepage"))
     async with serving(secured(authority, "model", "m")) as url:
         assert await ask(url, caller) == "spiffe://lab.internal/caller/homepage"
 
 
-async def test_nobody_gets_in_without_a_certificate_or_with_another_authoritys(
-    authority: Authority, tmp_path: Path
-) -> None:
+async def test_clients_without_the_labs_certificate_are_rejected(authority: Authority, tmp_path: Path) -> None:
     model = secured(authority, "model", "m")
     stranger = secured(Authority.create(tmp_path / "other", lifetime_s=3600), "caller", "homepage")
     nobody = ssl.create_default_context(cafile=Path(model.folder) / "current" / "ca.pem")
@@ -106,7 +104,7 @@ async def test_nobody_gets_in_without_a_certificate_or_with_another_authoritys(
         assert await ask(url, good) == "spiffe://lab.internal/caller/homepage"
 
 
-async def test_the_present_certificate_is_shown_and_one_that_cannot_be_read_leaves_that_before(
+async def test_the_server_follows_rotation_and_keeps_the_last_readable_certificate(
     authority: Authority,
 ) -> None:
     model, caller = secured(authority, "model", "m"), as_client(secured(authority, "caller", "homepage"))
@@ -122,7 +120,7 @@ async def test_the_present_certificate_is_shown_and_one_that_cannot_be_read_leav
         assert await ask(url, caller) == "spiffe://lab.internal/caller/homepage"
 
 
-def test_a_certificate_that_has_ended_or_names_two_is_nobodys() -> None:
+def test_an_expired_certificate_or_one_with_two_ids_has_no_identity() -> None:
     ends, names = "Jan  1 00:00:00 2020 GMT", (("DNS", "spiffe://lab.internal/caller/ads"), ("URI", "spiffe://one"))
     ahead = "Jan  1 00:00:00 2900 GMT"
     assert spiffe_id({"notAfter": ahead, "subjectAltName": names}) == "spiffe://one"

@@ -1,4 +1,4 @@
-"""A channel that takes up its next certificate ends when it is told to, whatever it is at."""
+"""A rotating channel can be closed at any moment of a rotation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WITHIN_S = 5.0
 
 
 class Connecting:
-    """Of gRPC's channel what renewing needs: nobody can hit the moment in which a real one is connected."""
+    """A fake gRPC channel: the moment in which a real one connects cannot be hit."""
 
     def __init__(self) -> None:
         self.connecting, self.connected = asyncio.Event(), asyncio.Event()
@@ -28,9 +28,7 @@ class Connecting:
 
 
 @pytest.mark.parametrize("steps", range(4))
-async def test_closed_in_the_moment_in_which_the_next_one_is_connected_it_ends(
-    monkeypatch: pytest.MonkeyPatch, steps: int
-) -> None:
+async def test_closing_while_the_next_channel_connects_closes_both(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(rotating_channel, "_POLL_S", 0.0)
     made: list[Connecting] = []
 

@@ -1,4 +1,4 @@
-"""Who a process is to the control plane when its gRPC library speaks xDS."""
+"""The node identity of a process whose gRPC library speaks xDS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_processes_of_one_caller_have_different_ids() -> None:
 
 
 @pytest.mark.parametrize(("control_plane", "caller"), [("127.0.0.1:1", "search"), ("127.0.0.1:2", "homepage")])
-def test_a_process_that_plays_another_node_as_well_says_so_by_the_channel(control_plane: str, caller: str) -> None:
+def test_a_second_node_of_a_process_is_given_by_channel_argument(control_plane: str, caller: str) -> None:
     assert (*OPTIONS, *DATA_KEEPALIVE) == xds._bootstrap_options("127.0.0.1:1", "homepage")
     first = node()
 
@@ -52,7 +52,7 @@ def test_a_process_that_plays_another_node_as_well_says_so_by_the_channel(contro
     assert (*OPTIONS, *DATA_KEEPALIVE) == xds._bootstrap_options("127.0.0.1:1", "homepage")
 
 
-def test_a_bootstrap_of_somebody_else_is_not_quietly_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_foreign_bootstrap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRPC_XDS_BOOTSTRAP", "/etc/xds.json")
 
     with pytest.raises(SpecError, match="GRPC_XDS_BOOTSTRAP is set"):

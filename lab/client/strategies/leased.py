@@ -1,4 +1,4 @@
-"""Reuses the resolver's decisions while their leases hold, and sends to whatever routes on the header."""
+"""Reuses the resolver's decisions while their leases hold, and sends to a proxy that routes on the header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asks the resolver on every call, and sends to whatever routes on the header."""
+"""Asks the resolver on every call, and sends to a proxy that routes on the header."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Unleased:
-    """Resolves each request anew.
+    """Resolves each request by itself.
 
     Args:
         resolver: decides.
