@@ -119,6 +119,14 @@ class RevisionInfo:
         """Of its route table: numbers begin anew with each lab, and no two of one number came to be at one time."""
         return self.revision, self.created_ns
 
+    @property
+    def fate(self) -> str:
+        """What became of it: ``in force``, ``replaced``, ``failed``, or ``under way``."""
+        if self.in_force:
+            return "in force"
+        phases = {step.phase for step in self.steps}
+        return "failed" if "failed" in phases else "replaced" if "converged" in phases else "under way"
+
     @classmethod
     def of(cls, revision: admin_pb2.Revision) -> Self:
         """From the message."""

@@ -12,11 +12,10 @@ import typer
 from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json, progress_for, table
 from lab.lab import DEFAULT_SPEC, Lab
-from lab.roles import CALLER, MODEL, ROLES, Placement
+from lab.ops.status import roles_beside_callers
 
 if TYPE_CHECKING:
     from lab.ops.status import LabEndpoints, UnitStatus
-    from lab.roles import Role
 
 _STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
 
@@ -121,14 +120,7 @@ def status(
     state = Lab(name).status(memory=memory)
     known = state.control_plane
     if as_json:
-        print_json(
-            {
-                "runtime": state.runtime,
-                "revision": known.revision if known else None,
-                "units": [_document(unit) for unit in state.units],
-                "nodes": [asdict(node) for node in known.nodes] if known else [],
-            }
-        )
+        print_json(state.to_document())
     else:
         acked = {node.node: node.acked_revision for node in known.nodes} if known else {}
         console.print(
@@ -160,27 +152,8 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
     Example: lab endpoints --json
     """
     where = Lab(name).endpoints()
-    beside = {*_beside_callers(), CALLER, MODEL}
     if as_json:
-        print_json(
-            {
-                "callers": {
-                    caller: {
-                        "address": address,
-                        **{role: _beside(where, caller, role) for role in _beside_callers()},
-                    }
-                    for caller, address in where.callers.items()
-                },
-                **{
-                    role.name.replace("-", "_"): _shared(where, role)
-                    for role in ROLES.values()
-                    if role.name not in beside
-                },
-                "rest": dict(where.rest),
-                "identity": where.identity or None,
-                "metrics": [f"http://{address}/stats/prometheus" for address in where.metrics],
-            }
-        )
+        print_json(where.to_document())
     else:
         console.print(_endpoints_table(where))
         if where.rest:
@@ -189,37 +162,17 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
             console.print(f"Only by mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
 
 
-def _document(unit: UnitStatus) -> dict[str, object]:
-    """Without the one of process and container that the unit is not."""
-    return {name: value for name, value in asdict(unit).items() if value or name not in {"pid", "container"}}
-
-
 def _coloured(unit: UnitStatus) -> str:
     return f"[{_STYLES[unit.state]}]{unit.state}[/]"
 
 
-def _beside_callers() -> list[str]:
-    """Roles whose units run beside each caller."""
-    return [each.name for each in ROLES.values() if each.placement is Placement.BESIDE_CALLER and each.name != CALLER]
-
-
-def _shared(where: LabEndpoints, role: Role) -> list[str] | str | None:
-    addresses = where.shared.by_role.get(role.name, ())
-    return list(addresses) if role.placement is Placement.REPLICATED else ",".join(addresses) or None
-
-
-def _beside(where: LabEndpoints, caller: str, role: str) -> str | None:
-    return next(iter(where.clients[caller].by_role.get(role, ())), None)
-
-
 def _endpoints_table(where: LabEndpoints) -> object:
+    headings = roles_beside_callers()
     rows: list[tuple[object, ...]] = [
-        (caller, address, *(_beside(where, caller, role) or "" for role in _beside_callers()))
+        (caller, address, *(beside or "" for beside in where.beside(caller).values()))
         for caller, address in where.callers.items()
     ]
     for role, addresses in where.shared.by_role.items():
         names = [role] if len(addresses) == 1 else [f"{role}-{number}" for number in range(1, len(addresses) + 1)]
-        rows += [
-            (name, address, *("" for _ in _beside_callers())) for name, address in zip(names, addresses, strict=True)
-        ]
-    return table(("", "address", *_beside_callers()), rows)
+        rows += [(name, address, *("" for _ in headings)) for name, address in zip(names, addresses, strict=True)]
+    return table(("", "address", *headings), rows)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from lab.cli import publishing
 from lab.cli.options import Caller, Context, Json, Name, RoutesFile, UseCase, User, read_context
 from lab.cli.output import console, print_json, table
 from lab.lab import Lab
-from lab.routing.document import read_path
+from lab.ops.routes import Routes, as_yaml
 from lab.routing.schema_json import text as schema_text
 
 if TYPE_CHECKING:
@@ -40,7 +38,7 @@ def validate(file: RoutesFile, as_json: Json = False) -> None:
 
     Example: lab routes validate routes.yaml
     """
-    found = read_path(file)
+    found = Routes.validate(file)
     counts = {
         "use_cases": len(found.document["use_cases"]),
         "model_versions": len(found.versions),
@@ -131,7 +129,7 @@ def show(
         print_json(_info(found))
     else:
         console.print(f"# revision {found.revision}{', in force' if found.in_force else ''}", markup=False)
-        console.print(_yaml(found), markup=False, end="")
+        console.print(as_yaml(found.document), markup=False, end="")
 
 
 @app.command()
@@ -149,8 +147,8 @@ def history(name: Name = "default", as_json: Json = False) -> None:
             f"{each.revision}{' ←' if each.in_force else ''}",
             datetime.fromtimestamp(each.created_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S"),
             each.author,
-            _fate(each),
-            each.comment if _fate(each) != "failed" else each.steps[-1].detail,
+            each.fate,
+            each.comment if each.fate != "failed" else each.steps[-1].detail,
         )
         for each in found
     ]
@@ -163,17 +161,7 @@ def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = Fal
 
     Example: lab routes diff 1 2
     """
-    lab = Lab(name)
-    before, after = lab.routes.show(a), lab.routes.show(b)
-    lines = list(
-        difflib.unified_diff(
-            _yaml(before).splitlines(),
-            _yaml(after).splitlines(),
-            f"revision {a}",
-            f"revision {b}",
-            lineterm="",
-        )
-    )
+    lines = Lab(name).routes.diff(a, b)
     if as_json:
         print_json({"a": a, "b": b, "diff": lines})
         return
@@ -233,14 +221,3 @@ def explain(
 def _info(revision: RevisionInfo) -> dict[str, object]:
     document = asdict(revision)
     return document if revision.document is not None else {k: v for k, v in document.items() if k != "document"}
-
-
-def _fate(revision: RevisionInfo) -> str:
-    if revision.in_force:
-        return "in force"
-    phases = {step.phase for step in revision.steps}
-    return "failed" if "failed" in phases else "replaced" if "converged" in phases else "under way"
-
-
-def _yaml(revision: RevisionInfo) -> str:
-    return str(yaml.safe_dump(revision.document, sort_keys=False, default_flow_style=None, width=120))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from lab.roles import CONTROL_PLANE
+from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Placement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.admin import ControlPlaneStatus
     from lab.client import Endpoints
+    from lab.roles import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,16 @@ class LabStatus:
     units: tuple[UnitStatus, ...]
     control_plane: ControlPlaneStatus | None
 
+    def to_document(self) -> dict[str, Any]:
+        """As ``lab status --json`` prints it."""
+        known = self.control_plane
+        return {
+            "runtime": self.runtime,
+            "revision": known.revision if known else None,
+            "units": [_without_other_id(asdict(unit)) for unit in self.units],
+            "nodes": [asdict(node) for node in known.nodes] if known else [],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class LabEndpoints:
@@ -67,7 +78,39 @@ class LabEndpoints:
     identity: str
     metrics: tuple[str, ...]
 
+    def beside(self, caller: str) -> dict[str, str | None]:
+        """Address of each unit beside a caller, by role; None for a role that this lab has none of."""
+        by_role = self.clients[caller].by_role
+        return {role: next(iter(by_role.get(role, ())), None) for role in roles_beside_callers()}
+
+    def to_document(self) -> dict[str, Any]:
+        """As ``lab endpoints --json`` prints it."""
+        shared = [role for role in ROLES.values() if role.name not in {*roles_beside_callers(), CALLER, MODEL}]
+        return {
+            "callers": {
+                caller: {"address": address, **self.beside(caller)} for caller, address in self.callers.items()
+            },
+            **{role.name.replace("-", "_"): self._shared(role) for role in shared},
+            "rest": dict(self.rest),
+            "identity": self.identity or None,
+            "metrics": [f"http://{address}/stats/prometheus" for address in self.metrics],
+        }
+
+    def _shared(self, role: Role) -> list[str] | str | None:
+        addresses = self.shared.by_role.get(role.name, ())
+        return list(addresses) if role.placement is Placement.REPLICATED else ",".join(addresses) or None
+
     @property
     def control_plane(self) -> str:
         """The control plane; of several all, with commas between."""
         return ",".join(self.shared.addresses_of(CONTROL_PLANE))
+
+
+def roles_beside_callers() -> list[str]:
+    """Roles whose units run beside each caller."""
+    return [each.name for each in ROLES.values() if each.placement is Placement.BESIDE_CALLER and each.name != CALLER]
+
+
+def _without_other_id(unit: dict[str, Any]) -> dict[str, Any]:
+    """A unit is a process or a container: leaves out the id of the one that it is not."""
+    return {name: value for name, value in unit.items() if value or name not in {"pid", "container"}}

@@ -239,7 +239,10 @@ def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(new_lab, m
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('topologies = ["gateway", "carrier-pigeon"]', r":2: topologies\.1: 'carrier-pigeon' is not a topology; known"),
+        (
+            'topologies = ["gateway", "carrier-pigeon"]',
+            r":2: topologies\.1: topology 'carrier-pigeon' is not known",
+        ),
         ("[gateway]\nreplicas = 0", r":4: gateway\.replicas: Input should be greater than or equal to 1"),
         ("[gatway]\nreplicas = 1", r":3: gatway: unknown field"),
         ("[callers.checkout]", r"callers\.checkout: is not one of homepage, .* give it a page"),
