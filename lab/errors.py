@@ -1,25 +1,25 @@
-"""Every error that the lab raises on purpose.
+"""The errors that the lab raises on purpose; each message is one line.
 
 ::
 
-    LabError                what was found, where, and what to do; the command line prints it as one line
+    LabError                says what was found, where, and what to do
     ├── InputError          a file or argument of the user is wrong; nothing was changed
     │   ├── RouteTableError     the route table
     │   ├── SpecError           the lab's spec
     │   ├── TraceError          a trace of arrivals
     │   └── RunError            a run's folder
-    ├── LabNotRunningError  the command needs a lab that is up
+    ├── LabNotRunningError  the lab is down
     ├── UnitError           a unit did not start, or died
-    ├── PublishError        a publish stopped; the revision before stays in force
-    │   └── StaleRevisionError  somebody else has published since the publisher looked
-    ├── RegistryError       the file of the revisions cannot be read or written; what is in it is as it was
+    ├── PublishError        a publish failed; the previous revision stays in force
+    │   └── StaleRevisionError  another revision was published in the meantime
+    ├── RegistryError       the file of revisions cannot be read or written; its content is unchanged
     ├── NoDecisionError     the rules give this request no decision
     │   ├── UnknownUseCaseError     no such use case: NOT_FOUND
-    │   ├── UnknownVersionError     an override names a model version that there is not: NOT_FOUND
-    │   └── CallerNotAllowedError   this caller may not ask for it, or not so: PERMISSION_DENIED
+    │   ├── UnknownVersionError     an override names an unknown model version: NOT_FOUND
+    │   └── CallerNotAllowedError   the caller may not call this use case, or not with this override: PERMISSION_DENIED
     ├── CallError           an inference call failed; carries its gRPC status
-    │   └── ResolverUnreachableError  nobody could say where to send it
-    └── DeadlineError       a condition did not come true in time; carries the last state seen
+    │   └── ResolverUnreachableError  no resolver answered, and no lease was left
+    └── DeadlineError       a condition did not come true in time; names the last state seen
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class LabError(Exception):
-    """What was found, where, and what to do, in one line."""
+    """Says what was found, where, and what to do, in one line."""
 
 
 class InputError(LabError):
@@ -44,7 +44,7 @@ class RouteTableError(InputError):
     Attributes:
         file: name of the file, ``-`` if there is none.
         line: 1-based line, 0 if unknown.
-        field: dotted path of the field, empty if the file as a whole is meant.
+        field: dotted path of the field, empty if the problem concerns the whole file.
         problem: what is wrong and what to write instead.
     """
 
@@ -67,7 +67,7 @@ class RunError(InputError):
 
 
 class LabNotRunningError(LabError):
-    """The command needs a lab that is up."""
+    """The lab is down, or its control plane does not answer."""
 
 
 class UnitError(LabError):
@@ -75,15 +75,15 @@ class UnitError(LabError):
 
 
 class PublishError(LabError):
-    """A publish stopped; the revision before stays in force."""
+    """A publish failed; the previous revision stays in force."""
 
 
 class StaleRevisionError(PublishError):
-    """Somebody else has published since the publisher looked."""
+    """Another revision was published since the publisher read the one it expects."""
 
 
 class RegistryError(LabError):
-    """The file of the revisions cannot be read or written; what is in it is as it was."""
+    """The file of revisions cannot be read or written; its content is unchanged."""
 
 
 class NoDecisionError(LabError):
@@ -99,7 +99,7 @@ class UnknownVersionError(NoDecisionError):
 
 
 class CallerNotAllowedError(NoDecisionError):
-    """The use case, or an override in it, is not for this caller; ``PERMISSION_DENIED`` on the wire."""
+    """The caller may not call the use case, or not with this override; ``PERMISSION_DENIED`` on the wire."""
 
 
 class CallError(LabError):
@@ -108,10 +108,10 @@ class CallError(LabError):
     Attributes:
         code: gRPC status; the same failure has the same status in every topology.
         message: names the use case or the routing key, and the reason.
-        routing_key: of the decision that it was sent under; empty if there was none, or the client does not know it.
-        revision: of that decision, 0 likewise.
-        attempts: how often it was sent to a model.
-        shadow: routing key of the shadow that a copy was asked for; empty if none.
+        routing_key: of the routing decision; empty if there was none, or the client does not know it.
+        revision: of that decision; 0 likewise.
+        attempts: number of times that it was sent to a model.
+        shadow: routing key of the shadow that was asked to receive a copy; empty if none.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class CallError(LabError):
 
 
 class ResolverUnreachableError(CallError):
-    """The resolver cannot be reached, and no lease serves any longer: nobody can say where to send."""
+    """The resolver cannot be reached, and the client has no lease left to route by."""
 
 
 class DeadlineError(LabError):

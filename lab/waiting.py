@@ -1,4 +1,4 @@
-"""Waiting for conditions: always with a deadline, always with the last state seen in the error."""
+"""Polls conditions until a deadline; the error names the last state seen."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _LATE_BY = 0.05
 
 
 def eventually(what: str, probe: Callable[[], T], *, within: timedelta, until: Callable[[T], bool] = bool) -> T:
-    """Asks ``probe`` again and again until ``until`` holds for what it returns, and returns that.
+    """Calls ``probe`` until ``until`` holds for its result, and returns that result.
 
-    The longer it has waited the less often it asks: what comes after ten seconds may be seen a fifth of a second later,
-    and the processor that a look costs is that of whoever is waited for.
+    The interval between calls grows with the time waited, from 20 to 200 ms, since polling takes processor time from
+    the process that is waited for.
 
     Args:
         what: the condition, for the error: "node homepage has revision 7".
-        probe: looks once.
+        probe: reads the current state.
         within: deadline.
-        until: the condition on what was seen; truth by default.
+        until: the condition on that state; truth by default.
 
     Raises:
-        DeadlineError: with the last state seen.
+        DeadlineError: the condition did not hold in time; names the last state.
     """
     began = time.monotonic()
     while True:
@@ -45,12 +45,12 @@ def eventually(what: str, probe: Callable[[], T], *, within: timedelta, until: C
 
 
 def consistently(what: str, probe: Callable[[], T], *, during: timedelta, until: Callable[[T], bool] = bool) -> T:
-    """Asks ``probe`` again and again for the whole time; ``until`` must hold each time. Returns what was seen last.
+    """Calls ``probe`` during a time in which ``until`` must hold for every result, and returns the last result.
 
-    As often as :func:`eventually`.
+    Polls at the intervals of :func:`eventually`.
 
     Raises:
-        DeadlineError: with the state that broke it.
+        DeadlineError: the condition did not hold; names the state in which it did not.
     """
     began = time.monotonic()
     while True:

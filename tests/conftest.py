@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lab.lab import Lab
-from lab.ops.reaper import guarded
+from lab.ops.reaper import reaping
 from tests.distribution import ByLab, place_of
 from tests.postgresql import programs, running_server
 
@@ -72,9 +72,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _reaper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """However this process ends, nothing that a test has started outlives it: all of it is at home in this folder."""
-    with guarded(tmp_path_factory.getbasetemp()):
+    with reaping(tmp_path_factory.getbasetemp()):
         yield
 
 

@@ -1,4 +1,4 @@
-"""The operator's side of the control plane: publish, roll back, look; for code without an event loop."""
+"""The blocking client of the control plane's admin API: publish, roll back, read status, revisions and audit log."""
 
 from lab.admin.client import AdminClient, Tables
 from lab.admin.values import (

@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from lab.transport import ChannelCache
 
 Tables: TypeAlias = dict[tuple[int, int], dict[str, Any]]
-"""Route tables by revision and by when that came to be, as numbers begin anew with each lab; a table never changes."""
+"""Cache of route tables by revision and its creation time, since each lab counts from 1; a table never changes."""
 
 _SHORT_S = 5.0
-_TABLES_S = 30.0  # for so many route tables, of which each may be megabytes
-_AT_ONCE = 50
+_TABLES_S = 30.0  # for a batch of route tables; each may be megabytes
+_BATCH = 50
 _PUBLISH_S = 120.0
 
 
 class AdminClient:
-    """Talks to the control plane; use it as a context manager.
+    """A client of one control plane, or of several that share a registry; use it as a context manager.
 
-    Every method raises :class:`LabNotRunningError` if the control plane cannot be reached.
+    Every method raises :class:`LabNotRunningError` if no control plane can be reached.
 
     Args:
-        address: its ``host:port``; of several that serve the same revisions all, with commas between. The first that
-            can be reached is asked, but for who is connected, which each knows of itself.
-        channels: cache to take the channel for status requests from, where many clients are made; a channel of its
-            own by default.
+        address: ``host:port``, or several, with commas between. Requests go to the first that can be reached, except
+            for the status: each control plane lists only the nodes connected to itself, so all are asked.
+        channels: cache to take the channel for status requests from, for callers that poll with a new client each
+            time; a channel of its own by default.
     """
 
     def __init__(self, address: str, channels: ChannelCache | None = None) -> None:
@@ -55,18 +55,18 @@ class AdminClient:
             each.__exit__()
 
     def status(self, *, replicas: bool = True) -> ControlPlaneStatus:
-        """Who is connected, and how far each has come; without ``replicas`` where there are thousands."""
+        """The revision in force, connected nodes, and registered replicas; ``replicas=False`` leaves out the latter."""
         if self._each:
             return self._status_of_all(replicas=replicas)
         request = admin_pb2.GetStatusRequest(without_replicas=not replicas)
 
-        def look(channel: grpc.Channel, within_s: float) -> admin_pb2.Status:
+        def get_status(channel: grpc.Channel, within_s: float) -> admin_pb2.Status:
             return admin_pb2_grpc.AdminStub(channel).GetStatus(request, timeout=within_s)
 
         with self._errors():
             if self._channels is None:
-                return ControlPlaneStatus.of(look(self._channel, _SHORT_S))
-            return ControlPlaneStatus.of(self._channels.call(self._address, look, timeout_s=_SHORT_S))
+                return ControlPlaneStatus.of(get_status(self._channel, _SHORT_S))
+            return ControlPlaneStatus.of(self._channels.call(self._address, get_status, timeout_s=_SHORT_S))
 
     def _status_of_all(self, *, replicas: bool) -> ControlPlaneStatus:
         found = []
@@ -75,7 +75,7 @@ class AdminClient:
                 found.append(each.status(replicas=replicas))
         if not found:
             raise LabNotRunningError(f"no control plane at {self._address} answers; see `lab status`")
-        return ControlPlaneStatus.together(found)
+        return ControlPlaneStatus.merged(found)
 
     def publish(
         self,
@@ -93,14 +93,14 @@ class AdminClient:
             sources: name and text of each file.
             author: who publishes.
             comment: why.
-            expected_revision: refuse unless this one is in force; 0 for whichever is.
-            unsafe_skip_phases: rules go out at once, before anything is loaded; for demonstration: requests fail.
-            progress: called with each step, and every now and then while one takes its time.
+            expected_revision: refuse unless this revision is in force; 0 accepts any.
+            unsafe_skip_phases: send rules at once, before models have loaded; for demonstration, requests fail.
+            progress: called with each step, and from time to time while a step waits.
 
         Raises:
             InputError: the route table is not valid.
-            StaleRevisionError: another revision is in force than the one expected.
-            PublishError: a phase failed; the revision before stays in force.
+            StaleRevisionError: a revision other than the expected one is in force.
+            PublishError: a phase failed; the previous revision stays in force.
         """
         request = admin_pb2.PublishRequest(
             sources=[admin_pb2.SourceFile(name=name, text=text) for name, text in sources],
@@ -122,14 +122,14 @@ class AdminClient:
         expected_revision: int = 0,
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes some use cases and models anew, with the rest of the route table as it is; see :meth:`publish`.
+        """Publishes changes to some use cases and models; the rest of the route table stays. See :meth:`publish`.
 
         Args:
-            use_cases: name → name and text of a file with what stands below it in a route table.
-            models: likewise.
+            use_cases: use case → name and text of a file that holds its section of the route table.
+            models: model → the same.
             author: who publishes.
             comment: why.
-            expected_revision: refuse unless this one is in force; 0 for whichever is.
+            expected_revision: refuse unless this revision is in force; 0 accepts any.
             progress: as for :meth:`publish`.
         """
         request = admin_pb2.PublishChangeRequest(
@@ -157,11 +157,11 @@ class AdminClient:
         expected_revision: int = 0,
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes an earlier revision's route table anew and returns the new revision.
+        """Publishes an earlier revision's route table again and returns the new revision.
 
         Raises:
             InputError: there is no such revision.
-            StaleRevisionError: another revision is in force than the one expected.
+            StaleRevisionError: a revision other than the expected one is in force.
             PublishError: a phase failed.
         """
         request = admin_pb2.RollbackRequest(
@@ -184,12 +184,12 @@ class AdminClient:
     def revisions(
         self, tables: Tables | None = None, *, since_ns: int = 0, named: Collection[int] = ()
     ) -> list[RevisionInfo]:
-        """Revisions, oldest first; without their route tables, unless there is somewhere to look these up.
+        """Revisions, oldest first; with their route tables if a cache for these is given.
 
         Args:
-            tables: those known so far; what is missing is fetched and added.
-            since_ns: without those that another one had replaced by then, Unix nanoseconds.
-            named: with these all the same, if they exist.
+            tables: cache of route tables; missing ones are fetched and added.
+            since_ns: leaves out revisions that were replaced before this time, Unix nanoseconds.
+            named: revisions to include all the same, if they exist.
         """
         request = admin_pb2.ListRevisionsRequest()
         request.since.FromNanoseconds(since_ns)
@@ -199,24 +199,24 @@ class AdminClient:
         wanted = set(named) - found.keys()
         if tables is not None:
             wanted |= {each.revision for each in found.values() if each.key not in tables}
-        for each in self._whole(sorted(wanted)):
+        for each in self._with_tables(sorted(wanted)):
             found[each.revision] = replace(each, document=None)
             if tables is not None:
                 tables[each.key] = each.document or {}
         in_order = sorted(found.values(), key=lambda each: each.revision)
         return in_order if tables is None else [replace(each, document=tables[each.key]) for each in in_order]
 
-    def _whole(self, revisions: Sequence[int]) -> list[RevisionInfo]:
-        """Those of them that there are, with their route tables."""
+    def _with_tables(self, revisions: Sequence[int]) -> list[RevisionInfo]:
+        """Those of these revisions that exist, with their route tables."""
         found: list[RevisionInfo] = []
-        for place in range(0, len(revisions), _AT_ONCE):
-            request = admin_pb2.GetRevisionsRequest(revisions=revisions[place : place + _AT_ONCE])
+        for first in range(0, len(revisions), _BATCH):
+            request = admin_pb2.GetRevisionsRequest(revisions=revisions[first : first + _BATCH])
             with self._errors():
                 found += map(RevisionInfo.of, self._stub.GetRevisions(request, timeout=_TABLES_S))
         return found
 
     def acts(self, last: int = 0) -> list[Act]:
-        """So many of the latest acts of the audit log, or all for 0; oldest first."""
+        """The latest ``last`` acts of the audit log, or all for 0; oldest first."""
         with self._errors():
             listing = self._stub.ListActs(admin_pb2.ListActsRequest(last=last), timeout=_SHORT_S)
         return [Act.of(each) for each in listing.acts]

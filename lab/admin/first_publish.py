@@ -1,7 +1,7 @@
-"""Publishes the first route table of a lab that Docker Compose stands up by itself.
+"""Publishes the first route table of a lab that Docker Compose brings up by itself.
 
 ``python -m lab.admin.first_publish --control-plane HOST:PORT ROUTES``. `lab up` does the same for the labs that it
-makes.
+brings up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lab.routing.document import sources_of
 
 
 def main() -> None:
-    """Publishes, unless there is a revision already; exits with status 1 and one line if that cannot be done."""
+    """Publishes unless a revision is in force; on failure prints one line and exits with status 1."""
     parser = argparse.ArgumentParser(prog="python -m lab.admin.first_publish", description=__doc__)
     parser.add_argument("--control-plane", required=True, metavar="HOST:PORT", help="where to publish")
     parser.add_argument("routes", type=Path, help="the route table: a YAML file, or a folder of them")

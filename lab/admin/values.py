@@ -1,4 +1,4 @@
-"""What the control plane says of itself, as values."""
+"""The answers of the control plane's admin API, as frozen values."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Step:
 
     @classmethod
     def of(cls, event: admin_pb2.PublishProgress) -> Self:
-        """From the message."""
+        """Reads the message."""
         phase = admin_pb2.Phase.Name(event.phase).removeprefix("PHASE_").lower()
         return cls(phase, _unix_ns(event.at), event.detail)
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """A node that holds a revision wholly.
+    """A node's acknowledgement of a whole revision.
 
     Attributes:
         role: ``sidecar``, ``resolver`` or ``gateway``.
-        sent_ns: when its part was sent (clusters and endpoints, or rules), Unix nanoseconds.
-        at_ns: when it had put that in force.
+        sent_ns: when its clusters and endpoints, or its rules, were sent, Unix nanoseconds.
+        at_ns: when it had put them in force, Unix nanoseconds.
     """
 
     node: str
@@ -53,13 +53,13 @@ class Acknowledgement:
 
     @classmethod
     def of(cls, each: admin_pb2.Acknowledgement) -> Self:
-        """From the message."""
+        """Reads the message."""
         return cls(each.node, each.role, _unix_ns(each.sent), _unix_ns(each.at))
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How far a phase has come: ``done`` of ``total`` have answered, ``waiting_for`` have not."""
+    """Progress within a phase: ``done`` of ``total`` nodes have answered, ``waiting_for`` have not."""
 
     done: int
     total: int
@@ -68,12 +68,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class PublishProgress:
-    """A word of a publish that is under way.
+    """Progress of a publish.
 
     Attributes:
-        step: what has been reached, or is being waited for.
-        waiting: how far that has come; None once it has been reached.
-        acknowledgements: of the nodes, with ``converged`` and ``failed``.
+        step: the phase that is reached, or waited for.
+        waiting: progress within that phase; None once it is reached.
+        acknowledgements: those of the nodes, present with ``converged`` and ``failed``.
         called_ns: when the call to publish arrived, Unix nanoseconds.
     """
 
@@ -85,7 +85,7 @@ class PublishProgress:
 
     @classmethod
     def of(cls, event: admin_pb2.PublishProgress) -> Self:
-        """From the message."""
+        """Reads the message."""
         waiting = event.waiting
         return cls(
             event.revision,
@@ -98,7 +98,7 @@ class PublishProgress:
 
 @dataclass(frozen=True, slots=True)
 class RevisionInfo:
-    """A published route table and what became of it.
+    """A revision of the route table, and how its publish went.
 
     Attributes:
         created_ns: when the call to publish it arrived, Unix nanoseconds.
@@ -116,7 +116,7 @@ class RevisionInfo:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Of its route table: numbers begin anew with each lab, and no two of one number came to be at one time."""
+        """Identifies its route table across labs: each lab counts from 1, but never creates two at the same time."""
         return self.revision, self.created_ns
 
     @property
@@ -129,7 +129,7 @@ class RevisionInfo:
 
     @classmethod
     def of(cls, revision: admin_pb2.Revision) -> Self:
-        """From the message."""
+        """Reads the message."""
         return cls(
             revision.revision,
             revision.author,
@@ -147,10 +147,10 @@ class Node:
     """A connected sidecar, resolver or gateway.
 
     Attributes:
-        acked_revision: the latest that it holds wholly.
-        error: why it refused a later one.
-        clusters: of an Envoy, those that it holds because it has asked for them.
-        clusters_left: of these, how many have left it since it connected, as nobody used them.
+        acked_revision: the latest revision that it has acknowledged whole.
+        error: why it rejected a later one.
+        clusters: number of clusters that an Envoy holds on demand.
+        clusters_left: number of those removed again since it connected, because no request used them.
     """
 
     node: str
@@ -174,7 +174,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class ControlPlaneStatus:
-    """What the control plane knows; ``revision`` 0 means that nothing is published."""
+    """The revision in force (0: none), the connected nodes, and the registered replicas."""
 
     revision: int
     nodes: tuple[Node, ...]
@@ -182,7 +182,7 @@ class ControlPlaneStatus:
 
     @classmethod
     def of(cls, status: admin_pb2.Status) -> Self:
-        """From the message."""
+        """Reads the message."""
         return cls(
             status.revision,
             tuple(
@@ -196,9 +196,9 @@ class ControlPlaneStatus:
         )
 
     @classmethod
-    def together(cls, found: Collection[Self]) -> Self:
-        """What several control planes know, of which each knows who is connected to it."""
-        # A node that has just gone from one to another may be known to both.
+    def merged(cls, found: Collection[Self]) -> Self:
+        """One status from those of several control planes, each of which lists only its own nodes."""
+        # A node that has just moved from one control plane to another may be listed by both.
         nodes = {node.node: node for status in found for node in sorted(status.nodes, key=lambda it: it.acked_revision)}
         known = {replica.replica: replica for status in found for replica in status.replicas}
         return cls(max(each.revision for each in found), tuple(nodes.values()), tuple(known.values()))
@@ -206,19 +206,19 @@ class ControlPlaneStatus:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that somebody did, or tried to.
+    """An entry of the audit log: an operation that somebody performed or attempted.
 
     Attributes:
-        number: counts on, by whoever keeps it.
+        number: sequence number in the log that keeps it.
         at_ns: Unix nanoseconds.
-        who: the SPIFFE id that the connection has proved; else its address, with ``unproved`` before it. Of what the
-            lab keeps: the operating system's user, and the operator's SPIFFE id if there is one.
-        unit: at which.
-        what: full name of the RPC; of what the lab keeps, what was done in the command's words.
-        detail: what with.
-        status: name of the status that it ended with; empty if it has not ended, or was cut off.
-        reason: why it failed, or was refused.
-        kept_by: ``control-plane``, of what units were asked for; ``lab``, of what was done to them from outside.
+        who: SPIFFE id proven by the connection, or ``unproved`` and the peer's address. In the lab's own log: the
+            operating system's user, and the operator's SPIFFE id if there is one.
+        unit: unit that was called or acted on.
+        what: full name of the RPC; in the lab's own log the command, e.g. ``fault inject kill``.
+        detail: its arguments.
+        status: status that it ended with; empty if it is under way or was cut off.
+        reason: why it failed or was refused.
+        kept_by: log that keeps it: ``control-plane`` for RPCs, ``lab`` for operations on units from outside.
     """
 
     number: int
@@ -233,7 +233,7 @@ class Act:
 
     @classmethod
     def of(cls, act: acts_pb2.Act) -> Self:
-        """From the message."""
+        """Reads the message."""
         return cls(act.number, _unix_ns(act.at), act.who, act.unit, act.what, act.detail, act.status, act.reason)
 
 

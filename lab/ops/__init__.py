@@ -1,4 +1,4 @@
-"""Operating a lab that is up: bring-up, status, logs, published routes, certificates, clean-up.
+"""Operating a lab: bring-up, teardown, status, logs, routes, certificates, and the doctor's checks of this machine.
 
-Here belongs what the command line does to a running lab. Injecting faults is in ``lab.faults``, load in ``lab.runs``.
+Faults are in ``lab.faults``, load in ``lab.runs``, rollouts in ``lab.roll``.
 """

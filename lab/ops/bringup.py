@@ -1,6 +1,6 @@
-"""Bringing a lab up until calls are answered rightly.
+"""Brings a lab up and verifies it with one call per topology.
 
-Whatever goes wrong on the way, the error says which unit it was and what its log says last.
+An error names the unit that failed and the end of its log.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 FIRST_REVISION = 1
 START_TIMEOUT = timedelta(seconds=60)
 CALL_TIMEOUT = timedelta(seconds=10)
-_LOOK_TIMEOUT_S = 1.0
+_PROBE_TIMEOUT_S = 1.0
 
 
 def bring_up(
@@ -63,7 +63,7 @@ def bring_up(
     runtime: str,
     say: Callable[[str], None],
 ) -> list[CallOutcome]:
-    """Brings a lab up, or what is missing of it; see :meth:`lab.lab.Lab.up`."""
+    """Brings a lab up, or the units of it that do not run; see :meth:`lab.lab.Lab.up`."""
     _check_callers(spec_file, spec)
     sources = sources_of(routes or spec.routes)
     table = read_sources(sources)
@@ -72,7 +72,7 @@ def bring_up(
         before = LabState.load(state_file)
         kind, why = (before.runtime, "it is up") if before and runtime == "auto" else choose(runtime)
         say(f"runtime: {kind} ({why})")
-        carrier = make_runtime(kind, context.folder, spec.security.mode)
+        chosen = make_runtime(kind, context.folder, spec.security.mode)
         if before and before.runtime != kind:
             raise LabError(f"lab {context.name} is up on the {before.runtime} runtime: `lab down` first, or use --name")
         if before and before.spec != spec:
@@ -80,19 +80,19 @@ def bring_up(
                 f"lab {context.name} is up, and was made from another spec ({before.spec_file}, as it was then): "
                 "`lab down` first, or use --name"
             )
-        stand_up = StandUp(carrier, state_file, say)
+        attempt = BringUp(chosen, state_file, say)
         try:
-            state = before or _lay_out(context.folder, carrier, spec_file, spec, table)
+            state = before or _plan_new(context.folder, chosen, spec_file, spec, table)
             if spec.security.mode == MTLS:
                 Identities(context.folder).provide(state.plan.units)
-            carrier.prepare(state.plan, say)
+            chosen.prepare(state.plan, say)
             state.save(state_file)
-            state = stand_up.start(state)
-            revision = stand_up.publish(state, sources)
+            state = attempt.start(state)
+            revision = attempt.publish(state, sources)
             if revision > FIRST_REVISION:
                 with context.admin(state) as admin:
                     table = RouteTable.from_document(admin.revision().document or {})
-            return stand_up.verify(state, table, revision)
+            return attempt.verify(state, table, revision)
         except BaseException as error:
             if before is None:
                 say("cleaning up")
@@ -101,12 +101,12 @@ def bring_up(
 
 
 @dataclass(frozen=True, slots=True)
-class StandUp:
+class BringUp:
     """One attempt at bringing a lab up.
 
     Attributes:
-        state_file: where every started unit is written down at once.
-        say: told what is going on.
+        state_file: gets every unit as soon as it is started, so that a crash leaves none behind unrecorded.
+        say: called with a line of progress before each step.
     """
 
     runtime: Runtime
@@ -114,7 +114,7 @@ class StandUp:
     say: Callable[[str], None]
 
     def start(self, state: LabState) -> LabState:
-        """Starts the units that do not run, and waits until all of them work together."""
+        """Starts the units that do not run, and waits until the probes of all roles pass."""
         states = self.runtime.states(state.running)
         missing = [unit for unit in state.plan.units if states.get(unit.name, "exited") == "exited"]
         if missing:
@@ -128,7 +128,7 @@ class StandUp:
         return state
 
     def publish(self, state: LabState, sources: Sequence[Source]) -> int:
-        """Publishes the first route table, unless the lab has one, and returns the revision in force."""
+        """Publishes the first route table unless a revision is in force; returns the revision in force."""
         with AdminClient(state.plan.control_plane) as admin:
             revision = self._in_force(admin)
             if revision:
@@ -137,16 +137,16 @@ class StandUp:
             return admin.publish(sources, author=getpass.getuser(), comment="first")
 
     def verify(self, state: LabState, table: RouteTable, revision: int) -> list[CallOutcome]:
-        """Makes one call per topology and checks the answer against the rules in force.
+        """Makes one call per topology and compares the answering model version with the rules in force.
 
-        After the first revision it skips topologies that follow no rules: their hard-coded addresses, which are those
-        of the first, may be wrong by then.
+        From the second revision on it skips topologies that follow no rules: their hard-coded addresses are those of
+        the first revision.
 
         Raises:
             UnitError: a call failed, or the wrong model version answered.
         """
-        use_case, caller = _somebody_who_may_ask(table, state)
-        # A topology that follows no rules is right only where none matches, as here.
+        use_case, caller = _allowed_call(table, state)
+        # No rule matches this context, so a topology that follows no rules is right, too.
         context = {"user_id": "u1", "caller": caller}
         expected = decide(table.document, use_case, context)
         outcomes = []
@@ -176,7 +176,7 @@ class StandUp:
             except CallError as error:
                 return str(error)
             if outcome.source == DEFAULT:
-                return "the caller's own default answer: nobody told it in time where to send"
+                return "the caller's own default answer: it got no routing decision in time"
             answers.append(outcome)
             return ""
 
@@ -187,36 +187,36 @@ class StandUp:
 
     @staticmethod
     def _in_force(admin: AdminClient) -> int:
-        """Which revision is, 0 for none: patiently, as :meth:`_wait_for_none` is and for the same reason."""
+        """The revision in force, 0 for none; retries, as a busy control plane may be slow to accept a connection."""
 
-        def look() -> tuple[int, str]:
+        def read() -> tuple[int, str]:
             try:
                 return admin.status(replicas=False).revision, ""
             except LabNotRunningError as error:
                 return 0, str(error)
 
         what = f"the {CONTROL_PLANE} says which revision is in force"
-        return eventually(what, look, within=CALL_TIMEOUT, until=lambda seen: not seen[1])[0]
+        return eventually(what, read, within=CALL_TIMEOUT, until=lambda seen: not seen[1])[0]
 
     def _wait_for_none(self, what: str, missing: Callable[[], list[str]], state: LabState) -> None:
-        def look() -> list[str]:
+        def names_missing() -> list[str]:
             for unit, how in self.runtime.states(state.running).items():
                 if how == "exited":
-                    raise UnitError(self._obituary(unit))
+                    raise UnitError(self._why_it_ended(unit))
             try:
                 return missing()
             except LabNotRunningError:
-                # It runs, as was just seen: where thirty units start at once, connecting may take longer than it may.
+                # It runs, but while thirty units start at once, connecting may take longer than its timeout.
                 return [CONTROL_PLANE]
 
-        eventually(f"{what} are up (still missing)", look, within=START_TIMEOUT, until=lambda names: not names)
+        eventually(f"{what} are up (still missing)", names_missing, within=START_TIMEOUT, until=lambda names: not names)
 
-    def _obituary(self, unit: str) -> str:
+    def _why_it_ended(self, unit: str) -> str:
         last_words = self.runtime.last_words(unit) or "without a word"
         return f"{unit} ended while starting: {last_words} (whole log: {self.runtime.log(unit)})"
 
     def _missing(self, role: Role, state: LabState, admin: AdminClient) -> list[str]:
-        """Names of a role's units that are not ready, as the role's probe sees it."""
+        """Names of a role's units whose readiness probe does not pass."""
         units = state.plan.with_role(role.name)
         if not units:
             return []
@@ -233,7 +233,7 @@ class StandUp:
                 # The control plane lists an Envoy before it listens; its admin page says when it does.
                 return [unit.name for unit in units if unit.admin and not _is_live(unit.admin.outside)]
             case Probe.GRPC_HEALTH:
-                states = self.runtime.states(state.running)  # a paused unit stays so, and is not waited for
+                states = self.runtime.states(state.running)  # a paused unit stays paused: do not wait for it
                 return [unit.name for unit in units if states.get(unit.name) == "running" and not _serves(unit.address)]
 
 
@@ -247,7 +247,7 @@ def _administers(address: str) -> bool:
 
 
 def _registered(state: LabState) -> set[str]:
-    """Names of the replicas that every control plane lists."""
+    """Names of the replicas that are registered with every control plane."""
     lists = []
     for control_plane in state.plan.with_role(CONTROL_PLANE):
         with AdminClient(control_plane.address) as admin:
@@ -258,7 +258,7 @@ def _registered(state: LabState) -> set[str]:
 def _serves(address: str) -> bool:
     with open_blocking_channel(address) as channel:
         try:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_LOOK_TIMEOUT_S)
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_TIMEOUT_S)
         except grpc.RpcError:
             return False
     return True
@@ -266,13 +266,13 @@ def _serves(address: str) -> bool:
 
 def _is_live(admin: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{admin}/ready", timeout=_LOOK_TIMEOUT_S) as answer:
+        with urllib.request.urlopen(f"http://{admin}/ready", timeout=_PROBE_TIMEOUT_S) as answer:
             return bool(answer.status == 200)  # noqa: PLR2004 (HTTP's OK)
     except OSError:
         return False
 
 
-def _somebody_who_may_ask(table: RouteTable, state: LabState) -> tuple[str, str]:
+def _allowed_call(table: RouteTable, state: LabState) -> tuple[str, str]:
     for use_case, document in table.document["use_cases"].items():
         for caller in document["callers"]:
             if caller in state.plan.callers:
@@ -287,8 +287,8 @@ def _check_callers(file: Path, spec: LabSpec) -> None:
             raise SpecError(f'{file}: callers.{name}: is not one of {known}; give it a page, e.g. page = [["UpNext"]]')
 
 
-def _lay_out(folder: Path, runtime: Runtime, file: Path, spec: LabSpec, table: RouteTable) -> LabState:
-    """Plans a new lab, once everything that an earlier one of this name has left is gone."""
+def _plan_new(folder: Path, runtime: Runtime, file: Path, spec: LabSpec, table: RouteTable) -> LabState:
+    """Removes the remains of an earlier lab of this name, and plans a new one."""
     runtime.sweep()
     shutil.rmtree(folder / "units", ignore_errors=True)
     identities = Identities(folder)

@@ -1,4 +1,4 @@
-"""``lab.certificates``: the certificates of a lab whose connections are secured."""
+"""``lab.certificates``: the certificates of a lab that uses mutual TLS."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class Certificates:
-    """The certificates of one lab's units, and the operator's."""
+    """The certificates of one lab's units and of its operator."""
 
     def __init__(self, context: LabContext) -> None:
         self._context = context
         self._identities = Identities(context.folder)
 
     def show(self, unit: str = "") -> dict[str, Term]:
-        """What the certificates say, of one unit or of all, the operator's among them.
+        """Identity, serial and validity of each certificate, by unit; of all, the operator's included, by default.
 
         Raises:
-            InputError: the lab has none, or no such unit.
+            InputError: the lab is in plaintext, or has no such unit.
         """
         return self._identities.terms(self._holders(unit))
 
     def rotate(self, unit: str = "") -> dict[str, Term]:
-        """Gives one unit a new certificate, or all; they take it up while they run. Returns what the new ones say.
+        """Issues new certificates to one unit or to all, which load them while they run; returns the new ones.
 
         Raises:
-            InputError: the lab has none, or no such unit.
+            InputError: the lab is in plaintext, or has no such unit.
         """
         names = self._holders(unit)
         self.show(unit)

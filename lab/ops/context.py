@@ -1,4 +1,4 @@
-"""One lab as its parts see it: its folder, its state, its runtime and its control plane."""
+"""What the parts of a lab share: its folder, its recorded state, its runtime and its control plane."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class LabContext:
     Every method raises :class:`lab.errors.LabNotRunningError` if the lab is down.
 
     Attributes:
-        name: the lab's.
-        folder: in which it keeps its state.
+        name: of the lab.
+        folder: where it keeps its state.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Looking at a lab without changing it: how it is doing, where everything is, what was done, what was logged."""
+"""Reads a lab without changing it: status, addresses, audit log, and what units logged about a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def status(context: LabContext, *, memory: bool = False) -> LabStatus:
-    """How every unit is doing, and with ``memory`` what it takes. A unit that has crashed is ``exited``."""
+    """The state of every unit, and with ``memory`` its memory use. A unit that has crashed is ``exited``."""
     state = context.state()
     runtime = context.runtime(state)
     states = runtime.states(state.running)
@@ -48,7 +48,7 @@ def status(context: LabContext, *, memory: bool = False) -> LabStatus:
 
 
 def control_plane_status(context: LabContext, state: LabState | None = None) -> ControlPlaneStatus | None:
-    """What the control plane knows of the lab; None if it does not answer."""
+    """The control plane's own status; None if it does not answer."""
     admin = context.admin(state)
     try:
         with admin:
@@ -58,7 +58,7 @@ def control_plane_status(context: LabContext, state: LabState | None = None) -> 
 
 
 def endpoints(context: LabContext) -> LabEndpoints:
-    """Where everything is, for outside clients."""
+    """The addresses for outside clients."""
     state = context.state()
     scheme = "https" if state.security == MTLS else "http"
     return LabEndpoints(
@@ -79,7 +79,7 @@ def endpoints(context: LabContext) -> LabEndpoints:
 
 
 def audit(context: LabContext, last: int = 0) -> AuditLog:
-    """The latest ``last`` acts of the audit log, or all for 0: the control plane's and the lab's own."""
+    """The latest ``last`` entries of the audit log, or all for 0: the control plane's and the lab's own."""
     admin, missing, acts = context.admin(), "", Journal(context.folder).acts()
     try:
         with admin:
@@ -90,7 +90,7 @@ def audit(context: LabContext, last: int = 0) -> AuditLog:
 
 
 def logs(context: LabContext, request_id: str) -> list[LogLine]:
-    """What every unit logged about one request, in the order of its path.
+    """The lines that units logged about one request, in the order of its path.
 
     Raises:
         InputError: no unit of this lab has logged it.
@@ -99,7 +99,7 @@ def logs(context: LabContext, request_id: str) -> list[LogLine]:
     lines = lines_about(request_id, state.plan.units, context.folder, context.runtime(state))
     if not lines:
         raise InputError(
-            f"request {request_id!r}: no unit of lab {context.name} has written of it; callers, resolvers and models "
-            "write only where the lab was brought up with --log-requests"
+            f"request {request_id!r}: no unit of lab {context.name} has logged it; callers, resolvers and models log "
+            "requests only if the lab was brought up with --log-requests"
         )
     return lines

@@ -1,4 +1,4 @@
-"""What the units of a lab wrote about one request, found by its id."""
+"""Finds the lines that the units of a lab logged about one request, by its id."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from lab.roles import Unit
     from lab.runtime import Runtime
 
-# Every unit writes at least so often; what was written a moment ago may still be on its way to the file.
-_WRITTEN_WITHIN_S = 0.3
-_LOOKS = 4
+# Units flush their logs at least this often, so the last lines may still be missing from the file.
+_FLUSH_INTERVAL_S = 0.3
+_READS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of one unit.
+    """One line of one unit's log.
 
     Attributes:
-        fields: as the unit wrote them, by name.
+        fields: of the line, by the unit's own names.
     """
 
     unit: str
@@ -35,29 +35,29 @@ class LogLine:
 
 
 def lines_about(request_id: str, units: Sequence[Unit], folder: Path, runtime: Runtime) -> list[LogLine]:
-    """All lines about a request, in the order of its way; waits for those that are still being written.
+    """All lines about a request, in the order of its path; waits for lines that are still being flushed.
 
     Args:
-        request_id: its id.
-        units: whose logs are looked at; those that log no requests are passed over.
-        folder: the lab's own.
-        runtime: brings the logs there.
+        request_id: of the request.
+        units: units to search; those that log no requests are skipped.
+        folder: of the lab.
+        runtime: copies the logs into that folder.
     """
     order = _order()
-    writing = sorted((unit for unit in units if unit.logs_requests), key=lambda unit: (order[unit.role], unit.name))
+    logging = sorted((unit for unit in units if unit.logs_requests), key=lambda unit: (order[unit.role], unit.name))
     found: list[LogLine] = []
-    for _ in range(_LOOKS):
+    for _ in range(_READS):
         before = found
-        runtime.fetch_logs(writing)
-        found = [line for unit in writing for line in _lines(request_id, unit, folder)]
+        runtime.fetch_logs(logging)
+        found = [line for unit in logging for line in _lines(request_id, unit, folder)]
         if found and found == before:
             break
-        time.sleep(_WRITTEN_WITHIN_S)
+        time.sleep(_FLUSH_INTERVAL_S)
     return found
 
 
 def _order() -> dict[str, int]:
-    """Roles in the order in which a request meets them: caller, who is asked, who carries the payload, model."""
+    """Position of each role on a request's path: caller, roles it asks, roles that carry the payload, model."""
     topologies = TOPOLOGIES.values()
     asked = (role for each in topologies for role in each.asks)
     between = (role for each in topologies for role in each.between)

@@ -1,12 +1,12 @@
-"""Guards: processes that take labs down when their owner ends without having done so, whatever ended it.
+"""Reapers: processes that take labs down when their owner ends without having done so, even if it was killed.
 
-``python -m lab.ops.reaper NAME HOME`` guards one lab. It says ``ready`` on standard output, or ``taken`` if the lab has
-a guard whose owner lives. Then it waits on standard input, a pipe that the owner holds open: the word ``dismissed``
-lets it go, and the end of the pipe, which also comes if the owner was killed, makes it take the lab down. It stands in
-a session of its own, so that no signal which is meant for the owner and all its group reaches it.
+``python -m lab.ops.reaper NAME HOME`` watches one lab. It prints ``ready``, or ``taken`` if a reaper whose owner is
+alive already watches the lab. Then it reads standard input, a pipe that the owner holds open: the word ``dismissed``
+ends the reaper; the end of the pipe, which also comes if the owner was killed, makes it take the lab down. It runs in a
+session of its own, so signals to the owner's process group do not reach it.
 
-``python -m lab.ops.reaper FOLDER`` guards whatever has its home in a folder, as a suite's tests have; see
-:func:`guarded`.
+``python -m lab.ops.reaper FOLDER`` watches everything whose home is in a folder, such as the labs of a test session;
+see :func:`reaping`.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READY, TAKEN, DISMISSED = "ready", "taken", "dismissed"
-MARK = "LAB_GUARDED"
-"""Environment variable of whatever a process starts within :func:`guarded`: the folder."""
+MARK = "LAB_REAPED"
+"""Environment variable of every process that is started within :func:`reaping`: the folder."""
 
 _MODULE = "lab.ops.reaper"
 _LEAVING = "leaving"
 _DEPTH = 4
-"""Of a lab's home in a guarded folder, at most."""
-_PATIENCE_S = 30.0
-"""A guard whose owner has gone is done by then, and the next may have its post."""
+"""Maximum depth of a lab's home below a watched folder."""
+_TIMEOUT_S = 30.0
+"""For a reaper to finish once its owner is gone; also how long the next one waits for it."""
 
 
-class Guard:
-    """A guard, as its owner sees it.
+class Reaper:
+    """A reaper process, as its owner sees it.
 
     Args:
         name: of the lab.
-        home: where it keeps its state.
+        home: folder in which the lab keeps its state.
 
     Raises:
-        LabError: the lab has a guard whose owner lives.
+        LabError: a reaper whose owner is alive watches the lab.
     """
 
     def __init__(self, name: str, home: Path) -> None:
@@ -63,17 +63,17 @@ class Guard:
             raise LabError(f"lab {name} belongs to another notebook: run that one's last cell, or shut its kernel down")
 
     def dismiss(self) -> None:
-        """Lets it go, and returns when it is gone; does nothing to one that is."""
+        """Ends the reaper without touching the lab, and waits for it; does nothing if it has ended."""
         if self._process.poll() is None:
             self._process.communicate(DISMISSED)
 
 
 @contextmanager
-def guarded(folder: Path) -> Iterator[None]:
-    """Lets nothing outlive the block: no lab whose home is in ``folder``, and no process that was started within.
+def reaping(folder: Path) -> Iterator[None]:
+    """Ends, after the body, every lab whose home is in ``folder`` and every process started within the body.
 
-    This holds if the block ends, and also if this process is killed in it. It costs no waiting: the guard reads the end
-    of its pipe also if that came before it stood.
+    This holds even if this process is killed in the body. It does not wait for the reaper to start: the end of the pipe
+    is still there when the reaper reads it.
     """
     command = [sys.executable, "-m", _MODULE, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
@@ -87,22 +87,22 @@ def guarded(folder: Path) -> Iterator[None]:
                 os.environ[MARK] = before
 
 
-def watch(folder: Path) -> None:
-    """Stands guard over a folder until its owner is gone, and ends what that has left."""
+def watch_folder(folder: Path) -> None:
+    """Waits until the owner is gone, then ends the processes and labs that it left in the folder."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     owner = os.getppid()
     sys.stdin.read()
-    # Commands and kernels go first, lest they bring up again what is taken down.
+    # First end commands and kernels, which would bring labs up again.
     _kill_all_of(folder, spared={os.getpid(), owner})
     while homes := _homes_in(folder):
         for home, name in homes:
             _take_down(name, home)
-        if _homes_in(folder) == homes:  # it was tried long enough
+        if _homes_in(folder) == homes:  # each attempt has had its whole timeout
             break
 
 
 def _kill_all_of(folder: Path, spared: set[int]) -> None:
-    """Ends every process of whose environment something lies in the folder, but no guard, which ends by itself."""
+    """Kills every process whose environment names a path in the folder, except reapers, which end by themselves."""
     inside = f"{folder}{os.sep}"
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -112,27 +112,27 @@ def _kill_all_of(folder: Path, spared: set[int]) -> None:
 
 
 def _homes_in(folder: Path) -> list[tuple[Path, str]]:
-    """Home and name of each lab that has left something."""
+    """Home and name of each lab that has left a folder of its state."""
     found = [path for depth in range(_DEPTH + 1) for path in folder.glob(f"{'*/' * depth}.lab/*")]
     return sorted((path.parent.parent, path.name) for path in found if path.is_dir() and "." not in path.name)
 
 
-def main(name: str, home: Path) -> None:
-    """Stands guard over one lab until it is dismissed or its owner is gone."""
+def watch_lab(name: str, home: Path) -> None:
+    """Waits until this reaper is dismissed or its owner is gone; takes the lab down in the latter case."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    post = home / ".lab" / f"{name}.guard"  # no lab has a dot in its name
-    give_up = time.monotonic() + _PATIENCE_S
+    post = home / ".lab" / f"{name}.reaper"  # no lab has a dot in its name
+    give_up = time.monotonic() + _TIMEOUT_S
     while True:
         try:
-            _stand(name, home, post)
-        except LabError:
+            _watch(name, home, post)
+        except LabError:  # another reaper holds the lock
             if (post / _LEAVING).exists() and time.monotonic() < give_up:
                 continue
             _say(TAKEN)
         return
 
 
-def _stand(name: str, home: Path, post: Path) -> None:
+def _watch(name: str, home: Path, post: Path) -> None:
     with exclusive(post):
         (post / _LEAVING).unlink(missing_ok=True)
         _say(READY)
@@ -143,13 +143,13 @@ def _stand(name: str, home: Path, post: Path) -> None:
 
 
 def _take_down(name: str, home: Path) -> None:
-    from lab.ops.teardown import take_down  # noqa: PLC0415 (a guard that only waits is to be small)
+    from lab.ops.teardown import take_down  # noqa: PLC0415 (keeps a waiting reaper small)
 
-    give_up = time.monotonic() + _PATIENCE_S
+    give_up = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             take_down(home / ".lab" / name)
-        except LabError:  # a command of the owner's still holds the lab's lock
+        except LabError:  # a command of the owner still holds the lab's lock
             if time.monotonic() < give_up:
                 continue
         return
@@ -161,7 +161,7 @@ def _say(word: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:  # noqa: PLR2004 (itself, and a folder)
-        watch(Path(sys.argv[1]))
+    if len(sys.argv) == 2:  # noqa: PLR2004 (the module and a folder)
+        watch_folder(Path(sys.argv[1]))
     else:
-        main(sys.argv[1], Path(sys.argv[2]))
+        watch_lab(sys.argv[1], Path(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""``lab.routes``: the route table of a lab, its revisions, and what they decide."""
+"""``lab.routes``: a lab's route table: validate, publish, list and compare revisions, explain decisions."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 class Routes:
     """The route table of one lab.
 
-    Methods that ask the control plane raise :class:`lab.errors.LabNotRunningError` if it does not answer.
+    Methods that call the control plane raise :class:`lab.errors.LabNotRunningError` if it does not answer.
     """
 
     def __init__(self, context: LabContext) -> None:
         self._context = context
-        # Each run asks for the tables again, by when there may be hundreds.
+        # Each run reads all tables in force during it; by then there may be hundreds.
         self._tables: Tables = {}
 
     @staticmethod
@@ -54,11 +54,11 @@ class Routes:
 
         Raises:
             InputError: it is not valid; the revision in force stays.
-            StaleRevisionError: another revision is in force than the one expected.
+            StaleRevisionError: a revision other than the expected one is in force.
             PublishError: a phase failed; the revision in force stays.
         """
         sources = sources_of(routes)
-        read_sources(sources)  # an invalid table is refused whether a lab is up or not
+        read_sources(sources)  # rejects an invalid table even if no lab is up
         with self._context.admin() as admin:
             return admin.publish(
                 sources,
@@ -78,7 +78,7 @@ class Routes:
         comment: str = "",
         progress: Callable[[PublishProgress], None] = lambda _: None,
     ) -> int:
-        """Publishes a change to one use case, at a cost independent of the route table's size; see :meth:`publish`."""
+        """Publishes a change to one use case, at a cost independent of the table's size; see :meth:`publish`."""
         source = source_of(file)
         with self._context.admin() as admin:
             return admin.publish_change(
@@ -119,12 +119,12 @@ class Routes:
             return admin.revisions(self._tables if tables else None, since_ns=since_ns, named=named)
 
     def diff(self, a: int, b: int) -> list[str]:
-        """What revision ``b`` changed against revision ``a``: lines of a unified diff, none if nothing."""
+        """Lines of a unified diff from revision ``a`` to revision ``b``; none if the tables are equal."""
         before, after = (as_yaml(self.show(each).document).splitlines() for each in (a, b))
         return list(difflib.unified_diff(before, after, f"revision {a}", f"revision {b}", lineterm=""))
 
     def explain(self, use_case: str, context: Mapping[str, str], *, file: Path | None = None) -> Explanation:
-        """Where a request would go and why; by a file, which needs no lab, or by the revision in force."""
+        """Where a request would go and why, by a file, which needs no lab, or by the revision in force."""
         if file is not None:
             return explain(Router.of_document(read_path(file).document), use_case, context)
         in_force = self.show()

@@ -1,4 +1,4 @@
-"""What there is to see of a lab that is up."""
+"""Status and addresses of a lab that is up, as frozen values."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UnitStatus:
-    """How a unit is doing.
+    """Status of one unit.
 
     Attributes:
         state: ``running``, ``paused``, ``exited``, or ``absent`` if it was never started.
         address: ``host:port`` at which programs on this machine reach it.
-        pid: of its process, 0 if it is a container.
-        container: short id of its container, if it is one.
-        last_words: the end of its log, if it has exited.
-        memory_bytes: shared pages counted once over all units; 0 if it was not asked for.
+        pid: of its process; 0 if it is a container.
+        container: short id of its container; empty if it is a process.
+        last_words: end of its log if it has exited.
+        memory_bytes: with shared pages counted once over all units; 0 if not requested.
     """
 
     name: str
@@ -40,7 +40,7 @@ class UnitStatus:
 
 @dataclass(frozen=True, slots=True)
 class LabStatus:
-    """How a lab is doing; ``control_plane`` is None if that does not answer."""
+    """Status of a lab; ``control_plane`` is None if it does not answer."""
 
     name: str
     runtime: str
@@ -64,11 +64,11 @@ class LabEndpoints:
 
     Attributes:
         callers: caller → its service.
-        clients: caller → what a client in its name connects to.
+        clients: caller → addresses that a client with its identity connects to.
         shared: units that all callers share, models left out.
-        rest: gateways and model replicas by name, as REST clients find them: URLs.
-        identity: folder of the operator's certificate, for whoever comes by mTLS; empty in plaintext.
-        metrics: admin pages of all Envoys; Prometheus finds ``/stats/prometheus`` there.
+        rest: gateway or model replica → base URL of its REST API.
+        identity: folder of the operator's certificate, for mTLS clients; empty in plaintext.
+        metrics: admin addresses of all Envoys, with ``/stats/prometheus`` for Prometheus.
     """
 
     callers: Mapping[str, str]
@@ -102,7 +102,7 @@ class LabEndpoints:
 
     @property
     def control_plane(self) -> str:
-        """The control plane; of several all, with commas between."""
+        """Addresses of the control planes, with commas between."""
         return ",".join(self.shared.addresses_of(CONTROL_PLANE))
 
 
@@ -112,5 +112,5 @@ def roles_beside_callers() -> list[str]:
 
 
 def _without_other_id(unit: dict[str, Any]) -> dict[str, Any]:
-    """A unit is a process or a container: leaves out the id of the one that it is not."""
+    """Leaves out the container id of a process, and the pid of a container."""
     return {name: value for name, value in unit.items() if value or name not in {"pid", "container"}}

@@ -1,4 +1,4 @@
-"""Taking a lab down, in whatever state it is."""
+"""Takes a lab down, whether it is whole, half up or damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def take_down(folder: Path) -> int:
-    """Ends every unit of the lab that keeps its state in a folder, and removes that; returns how many ended."""
+    """Ends every unit of the lab in this folder and removes the folder; returns the number of units ended."""
     if not folder.exists():
         return 0
     with exclusive(folder):
@@ -27,8 +27,8 @@ def take_down(folder: Path) -> int:
 
 
 def clean_up(folder: Path, *, keep_logs: bool) -> int:
-    """Does the same for the command that holds the lab's lock already; ``keep_logs`` leaves the units' logs."""
-    with suppress(LabError):  # the sweep ends what this leaves
+    """As :func:`take_down`, for a caller that holds the lab's lock; ``keep_logs`` leaves the units' logs."""
+    with suppress(LabError):  # the sweep below ends what is left of them
         Injector(folder).end()
     try:
         state = LabState.load(folder / STATE_FILE)

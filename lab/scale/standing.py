@@ -14,7 +14,7 @@ import psutil
 from lab.admin import AdminClient
 from lab.faults import Journal
 from lab.lab import Lab
-from lab.ops.bringup import StandUp
+from lab.ops.bringup import BringUp
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
 from lab.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
@@ -141,8 +141,8 @@ class ScaleLab:
         """Starts all units."""
         self.state = self._stand_up().start(self.state)
 
-    def _stand_up(self) -> StandUp:
-        return StandUp(self.runtime, self.lab.folder / STATE_FILE, self.say)
+    def _stand_up(self) -> BringUp:
+        return BringUp(self.runtime, self.lab.folder / STATE_FILE, self.say)
 
 
 @contextmanager

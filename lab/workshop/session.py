@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabNotRunningError
 from lab.lab import Lab
-from lab.ops.reaper import Guard
+from lab.ops.reaper import Reaper
 from lab.runs import background_load
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_NAME = "notebook"
 
-_guards: dict[Path, Guard] = {}
+_reapers: dict[Path, Reaper] = {}
 """Folder of each lab that this process has brought up → its guard. Who runs a cell again keeps what it made."""
 
 
@@ -43,16 +43,16 @@ class WorkshopLab(Lab):
         Raises:
             LabError: the lab belongs to another notebook, or as there.
         """
-        if self.folder not in _guards:
-            _guards[self.folder] = Guard(self.name, self.folder.parent.parent)
+        if self.folder not in _reapers:
+            _reapers[self.folder] = Reaper(self.name, self.folder.parent.parent)
         runtime = "auto" if "LAB_RUNTIME" in os.environ else "process"
         return super().up(**{"runtime": runtime, **options})
 
     def down(self) -> int:
         """Takes the lab down, and dismisses its guard."""
         ended = super().down()
-        if self.folder in _guards:
-            _guards.pop(self.folder).dismiss()
+        if self.folder in _reapers:
+            _reapers.pop(self.folder).dismiss()
         return ended
 
     def route_table(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lab.lab import Lab
-from lab.ops.reaper import Guard
+from lab.ops.reaper import Reaper
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear
 from lab.scale.standing import standing
@@ -85,7 +85,7 @@ class HostedLab:
             LabError: a unit did not come up.
         """
         home = self._lab.folder.parent.parent
-        self._stack.callback(Guard(self._lab.name, home).dismiss)
+        self._stack.callback(Reaper(self._lab.name, home).dismiss)
         self._standing = self._stack.enter_context(
             standing(
                 clusters=clusters,

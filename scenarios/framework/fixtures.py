@@ -15,7 +15,7 @@ import pytest
 
 from lab.errors import DeadlineError
 from lab.lab import Lab
-from lab.ops.reaper import guarded
+from lab.ops.reaper import reaping
 from lab.topologies import TOPOLOGIES
 from scenarios.framework import rerun
 from scenarios.framework.catalogue import MARK, default_topologies
@@ -49,9 +49,9 @@ clusters:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _reaper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Takes down every lab that this process has brought up, however the process ends."""
-    with guarded(tmp_path_factory.getbasetemp()):
+    with reaping(tmp_path_factory.getbasetemp()):
         yield
 
 

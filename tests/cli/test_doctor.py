@@ -54,7 +54,7 @@ def test_what_differs_from_the_lock_is_named(tmp_path, monkeypatch) -> None:
 
     found = _finding(doctor.examine(tmp_path), "packages")
 
-    assert (found.state, found.found) == ("hint", "unlike the lock: grpcio")
+    assert (found.state, found.found) == ("hint", "other versions than locked: grpcio")
 
 
 def test_it_fails_only_if_no_runtime_is_ready(tmp_path, monkeypatch, capsys) -> None:

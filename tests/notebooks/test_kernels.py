@@ -14,7 +14,7 @@ from jupyter_client import KernelManager
 from markupsafe import Markup
 
 from lab.errors import LabError
-from lab.ops.reaper import Guard
+from lab.ops.reaper import Reaper
 from lab.waiting import eventually
 from lab.workshop import Figure, WorkshopLab, slider
 
@@ -142,10 +142,10 @@ def test_who_brings_a_lab_up_again_keeps_it(lab: Lab, mini_spec: Path) -> None:
 
 
 def test_a_guard_that_is_dismissed_lets_the_lab_be(lab: Lab, mini_spec: Path) -> None:
-    guard = Guard(lab.name, lab.folder.parent.parent)
+    reaper = Reaper(lab.name, lab.folder.parent.parent)
     lab.up(spec=mini_spec)
-    guard.dismiss()
-    guard.dismiss()
+    reaper.dismiss()
+    reaper.dismiss()
 
     assert {"running"} == {unit.state for unit in lab.status().units}
 

@@ -13,7 +13,7 @@ import pytest
 
 from lab.admin import AdminClient
 from lab.errors import DeadlineError, UnitError
-from lab.ops.bringup import StandUp
+from lab.ops.bringup import BringUp
 from lab.roles import CONTROL_PLANE
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 
@@ -48,12 +48,12 @@ def reluctant() -> Iterator[tuple[Reluctant, str]]:
     server.stop(None).wait()
 
 
-def stand_up(state: str) -> StandUp:
+def bring_up(state: str) -> BringUp:
     """On a runtime where one unit is in that state."""
     runtime: Any = SimpleNamespace(
         states=lambda _: {"a": state}, last_words=lambda _: "last words", log=lambda unit: Path(f"{unit}.log")
     )
-    return StandUp(runtime, Path("state.json"), lambda _: None)
+    return BringUp(runtime, Path("state.json"), lambda _: None)
 
 
 def test_a_control_plane_that_cannot_be_reached_for_a_moment_is_asked_again(reluctant: tuple[Reluctant, str]) -> None:
@@ -64,7 +64,7 @@ def test_a_control_plane_that_cannot_be_reached_for_a_moment_is_asked_again(relu
         def missing() -> list[str]:
             return ["a"] if admin.status().revision != 7 else []
 
-        stand_up("running")._wait_for_none("model replicas", missing, state)
+        bring_up("running")._wait_for_none("model replicas", missing, state)
 
     assert servicer.left == 0
 
@@ -73,18 +73,18 @@ def test_so_is_one_whose_revision_is_asked_for(reluctant: tuple[Reluctant, str])
     servicer, address = reluctant
     state: Any = SimpleNamespace(plan=SimpleNamespace(control_plane=address))
 
-    assert stand_up("running").publish(state, []) == 7
+    assert bring_up("running").publish(state, []) == 7
     assert servicer.left == 0
 
 
 def test_one_that_has_ended_is_not() -> None:
     state: Any = SimpleNamespace(running={})
     with AdminClient("127.0.0.1:1") as admin, pytest.raises(UnitError, match="a ended while starting: last words"):
-        stand_up("exited")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
+        bring_up("exited")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
 
 
 def test_one_that_never_answers_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.ops.bringup.START_TIMEOUT", timedelta(seconds=1))
     state: Any = SimpleNamespace(running={})
     with AdminClient("127.0.0.1:1") as admin, pytest.raises(DeadlineError, match=CONTROL_PLANE):
-        stand_up("running")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
+        bring_up("running")._wait_for_none("model replicas", lambda: [str(admin.status())], state)

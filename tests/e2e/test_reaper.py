@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from lab.checkout import CHECKOUT
-from lab.ops.reaper import guarded
+from lab.ops.reaper import reaping
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def test_a_pytest_that_is_ended_leaves_nothing(
 
 def test_a_block_that_ends_leaves_nothing_but_who_began_it(new_lab, mini_spec: Path, tmp_path: Path) -> None:
     lab = new_lab()
-    with guarded(tmp_path):
+    with reaping(tmp_path):
         lab.up(spec=mini_spec)
         beside = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
