@@ -230,16 +230,16 @@ def _roll_a_version(story: _Story) -> bool:
         ("step", "share of rows@v2 seen", "requests", "failed", "misrouted"),
         [
             (
-                f"{held.percent} %",
-                f"{held.share:.1%}",
-                f"{held.seen.new.requests + held.seen.old.requests}",
-                f"{held.seen.new.errors + held.seen.old.errors}",
-                "unknown" if held.seen.misroutes is None else f"{held.seen.misroutes}",
+                f"{step.percent} %",
+                f"{step.share:.1%}",
+                f"{step.evidence.new.requests + step.evidence.old.requests}",
+                f"{step.evidence.new.errors + step.evidence.old.errors}",
+                "unknown" if step.evidence.misroutes is None else f"{step.evidence.misroutes}",
             )
-            for held in result.steps
+            for step in result.steps
         ],
     )
-    shown = result.outcome == "completed" and all(held.seen.misroutes == 0 for held in result.steps)
+    shown = result.outcome == "completed" and all(step.evidence.misroutes == 0 for step in result.steps)
     story.stage.lesson("Had one step been bad, the route table from before would be in force again.", shown=shown)
     return shown
 

@@ -17,7 +17,7 @@ from lab.ops.certificates import Certificates
 from lab.ops.context import LabContext
 from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
-from lab.roll import Interruption, execute
+from lab.roll import InterruptHandler, execute
 from lab.runs import Stage, drive, drive_together
 from lab.runtime.cancellation import Breaking
 from lab.runtime.state import LabState
@@ -221,14 +221,14 @@ class Lab:
         _check_topology(state, options.probe.topology)
         if options.probe.caller:
             _check_caller(state, options.probe.caller)
-        with Interruption() as interruption, self._context.admin(state) as admin:
+        with InterruptHandler() as interrupts, self._context.admin(state) as admin:
             return execute(
                 options,
                 admin=admin,
                 author=getpass.getuser(),
                 callers=state.plan.callers,
                 load=lambda load, told: self.load(load, progress=told),
-                interruption=interruption,
+                interrupts=interrupts,
                 progress=progress,
             )
 

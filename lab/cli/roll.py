@@ -18,7 +18,7 @@ from lab.runs import LoadOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.roll import Held, RollProgress, RollResult
+    from lab.roll import RollProgress, RollResult, StepResult
 
 _STYLES = {"met": "bold red", "not met": "green", "unknown": "yellow"}
 
@@ -29,22 +29,30 @@ def register(app: typer.Typer) -> None:
 
 
 def roll(
-    model: Annotated[str, typer.Argument(help="Whose traffic, e.g. cw-ranker.")],
-    to: Annotated[str, typer.Option("--to", help="The version that is to get it, e.g. v2.")],
-    steps: Annotated[str, typer.Option(help="Percents of the new version, rising to 100.")] = "1,10,50,100",
+    model: Annotated[str, typer.Argument(help="Model to roll out, e.g. cw-ranker.")],
+    to: Annotated[str, typer.Option("--to", help="Target version, e.g. v2.")],
+    steps: Annotated[
+        str, typer.Option(help="Traffic share of the new version at each step, in percent, ending at 100.")
+    ] = "1,10,50,100",
     hold: Annotated[
-        float, typer.Option(min=1.0, help="Seconds for which each step is looked at; longer if too little is seen.")
+        float, typer.Option(min=1.0, help="Seconds to observe each step; longer if too few requests are seen.")
     ] = 10.0,
-    abort_on: Annotated[str, typer.Option(help="What breaks it off and takes it back.")] = DEFAULT_CONDITIONS,
-    use_case: Annotated[str | None, typer.Option(help="Roll in this one alone.")] = None,
-    caller: Annotated[str, typer.Option(help="In whose name to probe; whoever may ask if left out.")] = "",
+    abort_on: Annotated[str, typer.Option(help="Abort and roll back when any of these holds.")] = DEFAULT_CONDITIONS,
+    use_case: Annotated[str | None, typer.Option(help="Change this use case only.")] = None,
+    caller: Annotated[
+        str, typer.Option(help="Caller identity for the probes [default: any caller the route table allows].")
+    ] = "",
     topology: Topology = "mesh",
-    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of the probe.")] = 200.0,
-    force: Annotated[bool, typer.Option("--force", help="Go on where too few requests were seen to say.")] = False,
+    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of the probes.")] = 200.0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Continue even if too few requests were seen to judge a step.")
+    ] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Shift a model's traffic to another version in steps; goes back by itself, exit status 1, if that is bad.
+    """Shift a model's traffic to another version in steps, and roll back if a step is bad.
+
+    Exit status 1 if it was rolled back or stopped.
 
     Example: lab roll cw-ranker --to v2 --steps 1,10,50,100 --hold 10 --abort-on "error-rate>1%,misroutes>0"
     """
@@ -72,7 +80,7 @@ def _percents(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--steps: {text!r} is no list of percents; write e.g. 1,10,50,100") from None
+        raise InputError(f"--steps: {text!r} is not a list of percentages; write e.g. 1,10,50,100") from None
 
 
 @contextmanager
@@ -80,13 +88,13 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[RollProgress], None]]:
     if as_json:
         yield quiet
         return
-    with progress_console.status("looking at the route table") as status:
+    with progress_console.status("reading the route table") as status:
         yield lambda progress: _tell(progress, status)
 
 
 def _tell(progress: RollProgress, status: Status) -> None:
-    if progress.held is not None:
-        say(_line(progress.held))
+    if progress.result is not None:
+        say(_line(progress.result))
         return
     load = progress.load
     how = f": {load.done} done, {load.failed} failed, {load.remaining_s or 0:.0f} s left" if load else ""
@@ -95,30 +103,27 @@ def _tell(progress: RollProgress, status: Status) -> None:
         say(f"{progress.percent:3} %  {progress.doing}")
 
 
-def _line(held: Held) -> str:
-    seen = held.seen
-    verdicts = ", ".join(f"{each.condition} [{_STYLES[each.standing]}]{each.standing}[/]" for each in held.judgements)
-    return (
-        f"{held.percent:3} %  revision {held.revision}, {held.share:.1%} seen of "
-        f"{seen.new.requests + seen.old.requests} requests: {verdicts}"
-    )
+def _line(step: StepResult) -> str:
+    requests = step.evidence.new.requests + step.evidence.old.requests
+    verdicts = ", ".join(f"{each.condition} [{_STYLES[each.standing]}]{each.standing}[/]" for each in step.judgements)
+    return f"{step.percent:3} %  revision {step.revision}, {step.share:.1%} of {requests} requests: {verdicts}"
 
 
 def _finish(result: RollResult) -> None:
     rows = [
         (
-            f"{held.percent} %",
-            held.revision,
-            f"{held.share:.1%}",
-            held.seen.new.requests,
-            held.seen.new.errors,
-            f"{held.seen.new.p99_ms:.2f}",
-            f"{held.seen.old.p99_ms:.2f}",
-            "" if held.seen.misroutes is None else held.seen.misroutes,
+            f"{step.percent} %",
+            step.revision,
+            f"{step.share:.1%}",
+            step.evidence.new.requests,
+            step.evidence.new.errors,
+            f"{step.evidence.new.p99_ms:.2f}",
+            f"{step.evidence.old.p99_ms:.2f}",
+            "" if step.evidence.misroutes is None else step.evidence.misroutes,
         )
-        for held in result.steps
+        for step in result.steps
     ]
-    headings = ("step", "revision", "share seen", "requests", "failed", "p99 ms", "p99 ms before", "misrouted")
+    headings = ("step", "revision", "measured share", "requests", "failed", "p99 ms", "old p99 ms", "misrouted")
     if rows:
         console.print(table(headings, rows, right=headings))
     for text in result.left_alone:

@@ -1,21 +1,20 @@
-"""Rolling a model's traffic to another version in steps, with evidence at each step, and back if that is bad.
+"""Progressive rollout: shifts a model's traffic to another version in steps, judges each step, rolls back if it is bad.
 
-Here belongs what a roll decides: tables, judgements, when to stop. How load is driven and how a table is published
-lives elsewhere, and is handed in.
+Load and publishing are passed in, so that this package holds the decisions alone: tables, judgements, when to stop.
 """
 
 from lab.roll.conditions import DEFAULT_CONDITIONS, parse_conditions
-from lab.roll.executor import Held, Outcome, RollOptions, RollProgress, RollResult, execute
-from lab.roll.interrupts import Interruption
+from lab.roll.executor import Outcome, RollOptions, RollProgress, RollResult, StepResult, execute
+from lab.roll.interrupts import InterruptHandler
 
 __all__ = [
     "DEFAULT_CONDITIONS",
-    "Held",
-    "Interruption",
+    "InterruptHandler",
     "Outcome",
     "RollOptions",
     "RollProgress",
     "RollResult",
+    "StepResult",
     "execute",
     "parse_conditions",
 ]

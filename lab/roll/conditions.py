@@ -1,8 +1,8 @@
-"""When a roll is to be broken off: conditions on what a step has shown, judged as met, not met, or unknown: pure.
+"""Abort conditions of a rollout: pure functions from a step's evidence to met, not met, or unknown.
 
-A condition is met only when chance is a poor excuse: were the true share at the limit, so many bad requests would be
-seen in fewer than one of a hundred cases (exact binomial tail). It is not met when enough requests were seen and the
-share among them keeps the limit. Between the two, and with few requests, it is unknown.
+A condition is met if, with a true share at the limit, so many bad requests would occur in fewer than one of a hundred
+cases (exact binomial tail). It is not met if at least :data:`ENOUGH` requests were seen and their share is within the
+limit. Otherwise it is unknown.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 DEFAULT_CONDITIONS = "error-rate>1%,p99>1.5x,misroutes>0"
 ENOUGH = 20
-"""Requests to the new version below which nothing is called good."""
+"""Least number of requests to the new version for a condition to be *not met*."""
 
 _SIGNIFICANT = 0.01
 _P99_SHARE = 0.01
 
 
 class Standing(StrEnum):
-    """How a condition stands: ``met`` breaks the roll off."""
+    """Result of judging a condition; ``met`` aborts the rollout."""
 
     MET = "met"
     NOT_MET = "not met"
@@ -36,12 +36,12 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one version did for requests that the rules sent to it.
+    """Counts and latencies of the requests that the rules sent to one version.
 
     Attributes:
-        requests: how many.
-        errors: of those, not answered by it.
-        latencies_ms: of those that it answered, sorted.
+        requests: number of requests.
+        errors: number of those that it did not answer.
+        latencies_ms: of those that it answered, sorted, in ms.
     """
 
     requests: int = 0
@@ -50,11 +50,11 @@ class Figures:
 
     @property
     def p99_ms(self) -> float:
-        """Nearest rank; 0 if it answered nothing."""
+        """99th percentile by nearest rank, ms; 0 if it answered none."""
         return self.latencies_ms[-(-len(self.latencies_ms) * 99 // 100) - 1] if self.latencies_ms else 0.0
 
     def with_more(self, other: Figures) -> Figures:
-        """Both together."""
+        """The sum of both."""
         return Figures(
             self.requests + other.requests,
             self.errors + other.errors,
@@ -63,13 +63,13 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a step has shown.
+class Evidence:
+    """Measurements of one step.
 
     Attributes:
-        new: the version that is rolled to.
-        old: those that are rolled away from; at 100 % of the step before.
-        misroutes: answers that no rule allowed; None if that cannot be said.
+        new: figures of the new version.
+        old: figures of the old versions; at 100 % those of the previous step.
+        misroutes: number of answers that no rule allowed; None if that is unknown.
     """
 
     new: Figures = Figures()
@@ -79,7 +79,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How one condition stands, and by which figures."""
+    """The result of judging one condition, and the figures behind it."""
 
     condition: str
     standing: Standing
@@ -87,10 +87,10 @@ class Judgement:
 
 
 class Condition(Protocol):
-    """Something that breaks a roll off."""
+    """A condition that aborts a rollout."""
 
-    def judge(self, seen: Seen) -> Judgement:
-        """How it stands."""
+    def judge(self, evidence: Evidence) -> Judgement:
+        """Judges the evidence of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,30 +100,32 @@ class ErrorRate:
     text: str
     limit: float
 
-    def judge(self, seen: Seen) -> Judgement:
-        """How it stands."""
-        new = seen.new
+    def judge(self, evidence: Evidence) -> Judgement:
+        """Judges the evidence of a step."""
+        new = evidence.new
         share = new.errors / new.requests if new.requests else 0.0
         because = f"{new.errors} of {new.requests} requests to the new version failed ({share:.1%})"
         return Judgement(self.text, _standing(new.errors, new.requests, self.limit), because)
 
 
 @dataclass(frozen=True, slots=True)
-class Slower:
-    """``p99>1.5x``: more than one of a hundred answers is later than so many times the old version's p99."""
+class P99Ratio:
+    """``p99>1.5x``: more than 1 % of answers take longer than 1.5 times the old version's p99."""
 
     text: str
     times: float
 
-    def judge(self, seen: Seen) -> Judgement:
-        """How it stands."""
-        new, old = seen.new, seen.old
+    def judge(self, evidence: Evidence) -> Judgement:
+        """Judges the evidence of a step."""
+        new, old = evidence.new, evidence.old
         because = f"p99 {new.p99_ms:.2f} ms, {old.p99_ms:.2f} ms of the old version"
         answered = len(new.latencies_ms)
         if len(old.latencies_ms) < ENOUGH:
-            return Judgement(self.text, Standing.UNKNOWN, f"{because}, which answered {len(old.latencies_ms)} requests")
+            return Judgement(
+                self.text, Standing.UNKNOWN, f"{because}, which answered only {len(old.latencies_ms)} requests"
+            )
         late = sum(each > self.times * old.p99_ms for each in new.latencies_ms)
-        because += f"; {late} of {answered} later than {self.times:g} times that"
+        because += f"; {late} of {answered} took longer than {self.times:g} times that"
         return Judgement(self.text, _standing(late, answered, _P99_SHARE), because)
 
 
@@ -134,17 +136,17 @@ class Misroutes:
     text: str
     limit: int
 
-    def judge(self, seen: Seen) -> Judgement:
-        """How it stands."""
-        if seen.misroutes is None:
+    def judge(self, evidence: Evidence) -> Judgement:
+        """Judges the evidence of a step."""
+        if evidence.misroutes is None:
             return Judgement(self.text, Standing.UNKNOWN, "the routing checker could not judge every answer")
-        standing = Standing.MET if seen.misroutes > self.limit else Standing.NOT_MET
-        return Judgement(self.text, standing, f"{seen.misroutes} misrouted")
+        standing = Standing.MET if evidence.misroutes > self.limit else Standing.NOT_MET
+        return Judgement(self.text, standing, f"{evidence.misroutes} misrouted")
 
 
 _FORMS = (
     (re.compile(r"error-rate>([0-9.]+)%"), lambda text, number: ErrorRate(text, number / 100)),
-    (re.compile(r"p99>([0-9.]+)x"), Slower),
+    (re.compile(r"p99>([0-9.]+)x"), P99Ratio),
     (re.compile(r"misroutes>([0-9]+)"), lambda text, number: Misroutes(text, int(number))),
 )
 
@@ -153,7 +155,7 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
     """Reads ``error-rate>1%,p99>1.5x,misroutes>0``; any of them, in any order.
 
     Raises:
-        InputError: a condition of another form.
+        InputError: a condition has another form.
     """
     return tuple(_condition(part.strip()) for part in text.split(",") if part.strip())
 
@@ -166,7 +168,7 @@ def _condition(text: str) -> Condition:
                 return make(text, float(match[1]))
             except ValueError:
                 break
-    raise InputError(f"--abort-on: {text!r} is no condition; write e.g. {DEFAULT_CONDITIONS}")
+    raise InputError(f"--abort-on: {text!r} is not a condition; write e.g. {DEFAULT_CONDITIONS}")
 
 
 def _standing(bad: int, total: int, limit: float) -> Standing:
@@ -178,12 +180,12 @@ def _standing(bad: int, total: int, limit: float) -> Standing:
 
 
 def _tail(bad: int, total: int, share: float) -> float:
-    """Probability of so many bad ones or more, were each bad with this probability."""
+    """Probability that ``bad`` or more of ``total`` are bad if each is bad with probability ``share``."""
     if share >= 1:
         return 1.0
     if share <= 0:
         return 0.0
-    # From the least likely end on, where it matters: the sum below would lose small tails to rounding.
+    # Sums upwards from ``bad``: 1 minus the sum below it would lose small tails to rounding.
     log_term = (
         math.lgamma(total + 1)
         - math.lgamma(bad + 1)

@@ -1,4 +1,4 @@
-"""Carrying a roll out: publish a step, look at it under load, go on, wait, or go back."""
+"""Executes a rollout: publishes a step, drives load, judges the evidence, continues or rolls back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError, StaleRevisionError
 from lab.history import UNSENT, read_parquet
-from lab.roll.conditions import Figures, Judgement, Seen, Standing
+from lab.roll.conditions import Evidence, Figures, Judgement, Standing
 from lab.roll.plan import ALL, RollPlan, plan_roll
 from lab.routing.compiled import Router
 from lab.routing.keys import routing_key
@@ -22,37 +22,37 @@ if TYPE_CHECKING:
     from lab.history import Record
     from lab.load.progress import Progress
     from lab.roll.conditions import Condition
-    from lab.roll.interrupts import Interruption
+    from lab.roll.interrupts import InterruptHandler
     from lab.runs import LoadOptions, RunResult
 
-# A hold is looked at in pieces, so that a bad step does not last as long as a good one.
 PROBE_S = 10.0
-# A step of which too little was seen is held so many times as long at most.
-PATIENCE = 5
+"""Seconds between judgements of a step, so that a bad step ends before its hold does."""
+MAX_HOLDS = 5
+"""A step with too few requests is held at most this many times as long as asked."""
 _NS_PER_MS = 1e6
 
 
 class Outcome(StrEnum):
-    """How a roll ended."""
+    """How a rollout ended."""
 
     COMPLETED = "completed"
-    ABORTED = "aborted"  # the table from before the roll is in force again
-    STOPPED = "stopped"  # somebody else's table is in force, and was left alone
+    ABORTED = "aborted"  # rolled back: the previous route table is in force again
+    STOPPED = "stopped"  # another publish took over, and stays in force
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollOptions:
-    """What to roll, and how carefully.
+    """Options of a rollout.
 
     Attributes:
-        model: whose traffic.
-        to: the version that gets it.
-        steps: percents of the new version, rising to 100.
-        hold_s: for how long each step is looked at, seconds; longer if too few requests were seen.
-        conditions: what breaks the roll off.
-        use_case: roll in this one alone.
-        force: go on where too few requests were seen to say.
-        probe: the load that is driven meanwhile; its caller is chosen if empty, its use cases and duration are set.
+        model: model to roll out.
+        to: target version.
+        steps: traffic share of the new version at each step, in percent, rising to 100.
+        hold_s: seconds for which each step is observed; longer if too few requests were seen.
+        conditions: any of these aborts the rollout.
+        use_case: change this use case only; all if None.
+        force: continue even if a condition is unknown, for lack of requests.
+        probe: load to drive meanwhile; an empty caller is chosen, use cases and duration are set by the rollout.
     """
 
     model: str
@@ -66,49 +66,50 @@ class RollOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """One step, looked at.
+class StepResult:
+    """One step and its evidence.
 
     Attributes:
-        revision: that carried it.
-        share: of the requests to the places rolled, answered by the new version, 0 to 1.
-        judgements: of the conditions; empty if it was not looked at to the end.
-        runs: folders of the evidence.
+        percent: traffic share of the new version.
+        revision: that published it.
+        share: measured share of the new version among the requests at the changed places, 0 to 1.
+        judgements: of the conditions; empty if the step was cut off.
+        runs: folders of the runs that observed it.
     """
 
     percent: int
     revision: int
     share: float = 0.0
-    seen: Seen = field(default_factory=Seen)
+    evidence: Evidence = field(default_factory=Evidence)
     judgements: tuple[Judgement, ...] = ()
     runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollProgress:
-    """A word of a roll that is under way.
+    """Progress of a rollout.
 
     Attributes:
-        percent: the step.
-        doing: what is going on.
-        load: how the probe is going, while there is one.
-        held: the step, once it has been judged.
+        percent: of the step.
+        doing: current action.
+        load: progress of the probe's load, while it runs.
+        result: of the step, once it is judged.
     """
 
     percent: int
     doing: str
     load: Progress | None = None
-    held: Held | None = None
+    result: StepResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollResult:
-    """What came of a roll.
+    """Result of a rollout.
 
     Attributes:
-        reason: why it did not complete, empty if it did.
-        revision: in force at the end, as far as this roll knows.
-        left_alone: what it did not touch.
+        reason: why it did not complete; empty if it did.
+        revision: the last that it published, or the one it started from.
+        left_alone: rules that it did not change, with the reason.
     """
 
     model: str
@@ -116,33 +117,33 @@ class RollResult:
     outcome: Outcome
     reason: str
     revision: int
-    steps: tuple[Held, ...]
+    steps: tuple[StepResult, ...]
     left_alone: tuple[str, ...]
 
     def to_document(self) -> dict[str, Any]:
-        """As ``--json`` has it."""
+        """As ``lab roll --json`` prints it."""
         return {
             **{name: getattr(self, name) for name in ("model", "to", "reason", "revision")},
             "outcome": str(self.outcome),
             "left_alone": list(self.left_alone),
             "steps": [
                 {
-                    "percent": held.percent,
-                    "revision": held.revision,
-                    "share": held.share,
-                    "new": _figures(held.seen.new),
-                    "old": _figures(held.seen.old),
-                    "misroutes": held.seen.misroutes,
-                    "verdicts": [asdict(each) for each in held.judgements],
-                    "runs": list(held.runs),
+                    "percent": step.percent,
+                    "revision": step.revision,
+                    "share": step.share,
+                    "new": _figures(step.evidence.new),
+                    "old": _figures(step.evidence.old),
+                    "misroutes": step.evidence.misroutes,
+                    "verdicts": [asdict(each) for each in step.judgements],
+                    "runs": list(step.runs),
                 }
-                for held in self.steps
+                for step in self.steps
             ],
         }
 
 
-class _BrokenOff(Exception):  # noqa: N818 (a turn of events, no error)
-    """The roll is to be taken back; the text says why."""
+class _Abort(Exception):  # noqa: N818 (control flow, not an error)
+    """The rollout must be rolled back; the text says why."""
 
 
 def execute(
@@ -152,19 +153,19 @@ def execute(
     author: str,
     callers: Collection[str],
     load: Callable[[LoadOptions, Callable[[Progress], None]], RunResult],
-    interruption: Interruption,
+    interrupts: InterruptHandler,
     progress: Callable[[RollProgress], None],
 ) -> RollResult:
-    """Rolls, and takes it back if that is called for.
+    """Executes a rollout, and rolls it back if a condition is met, it fails, or it is interrupted.
 
     Args:
-        options: what to roll.
-        admin: publishes.
-        author: who rolls.
-        callers: in whose names load can be driven.
-        load: drives some, and says what it showed.
-        interruption: asks to stop.
-        progress: told how it goes.
+        options: of the rollout.
+        admin: client to publish with.
+        author: who publishes.
+        callers: identities that load can be driven with.
+        load: drives load and returns its run.
+        interrupts: entered by the caller; tells of Ctrl-C.
+        progress: called with each change of progress.
 
     Raises:
         InputError: the options do not fit the route table in force; nothing was published.
@@ -174,13 +175,13 @@ def execute(
     plan = plan_roll(document, model=options.model, to=options.to, steps=options.steps, use_case=options.use_case)
     _check_is_served(document, plan, {each.cluster for each in admin.status().replicas})
     probe = _probe(options, plan, callers)
-    roll = _Roll(options, plan, document, before.revision, admin, author, probe, load, interruption, progress)
+    roll = _Roll(options, plan, document, before.revision, admin, author, probe, load, interrupts, progress)
     return roll.run()
 
 
 @dataclass(slots=True)
 class _Roll:
-    """One roll; ``revision`` is the latest that it published, at first the one that it began with."""
+    """A rollout under way; ``revision`` is the last that it published, at first the one it started from."""
 
     options: RollOptions
     plan: RollPlan
@@ -190,9 +191,9 @@ class _Roll:
     author: str
     probe: LoadOptions
     load: Callable[[LoadOptions, Callable[[Progress], None]], RunResult]
-    interruption: Interruption
+    interrupts: InterruptHandler
     progress: Callable[[RollProgress], None]
-    held: list[Held] = field(default_factory=list)
+    steps: list[StepResult] = field(default_factory=list)
     _old: Figures = field(default_factory=Figures)
     _runs: int = 0
 
@@ -200,102 +201,108 @@ class _Roll:
         first = self.revision
         try:
             if self.plan.steps[0] == ALL:
-                self._old = self._look(0).old  # there will be no old version to compare with
+                self._old = self._probe_once(0).old  # at 100 % no old version is left to compare with
             for percent in self.plan.steps:
                 self._step(percent)
         except StaleRevisionError as error:
-            return self._result(Outcome.STOPPED, f"somebody else has published: {error}; nothing was overwritten")
-        except (KeyboardInterrupt, _BrokenOff, LabError) as error:
-            # A driver that was only just starting dies of the same Ctrl-C.
-            reason = "interrupted" if self.interruption.asked else str(error)
-            return self._take_back(first, reason)
+            return self._result(Outcome.STOPPED, f"another revision was published: {error}; nothing was overwritten")
+        except (KeyboardInterrupt, _Abort, LabError) as error:
+            # A driver that is still starting dies of the same Ctrl-C.
+            reason = "interrupted" if self.interrupts.asked else str(error)
+            return self._roll_back(first, reason)
         return self._result(Outcome.COMPLETED, "")
 
     def _step(self, percent: int) -> None:
-        self.interruption.check()
+        self.interrupts.check()
         self.progress(RollProgress(percent=percent, doing="publishing"))
         use_cases = self.plan.use_cases(percent)
         sources = {name: (f"roll of {name}", json.dumps(each)) for name, each in use_cases.items()}
-        with self.interruption.shielded():
+        with self.interrupts.shielded():
             self.revision = self.admin.publish_change(
                 sources, author=self.author, comment=self.plan.comment(percent), expected_revision=self.revision
             )
-        self.held.append(Held(percent=percent, revision=self.revision))
-        seen, judgements = self._hold(percent)
-        if seen.old.latencies_ms:
-            self._old = seen.old
-        self.progress(RollProgress(percent=percent, doing="judged", held=self.held[-1]))
+        self.steps.append(StepResult(percent=percent, revision=self.revision))
+        evidence, judgements = self._hold(percent)
+        if evidence.old.latencies_ms:
+            self._old = evidence.old
+        self.progress(RollProgress(percent=percent, doing="judged", result=self.steps[-1]))
         met = [each for each in judgements if each.standing is Standing.MET]
         unknown = [each for each in judgements if each.standing is Standing.UNKNOWN]
         if met:
-            raise _BrokenOff(f"at {percent} %: {_listed(met)}")
+            raise _Abort(f"at {percent} %: {_listed(met)}")
         if unknown and not self.options.force:
-            raise _BrokenOff(
-                f"at {percent} %: too few requests to say after {PATIENCE * self.options.hold_s:g} s: "
+            raise _Abort(
+                f"at {percent} %: too few requests to say after {MAX_HOLDS * self.options.hold_s:g} s: "
                 f"{_listed(unknown)}; give a higher --rate or a longer --hold, or --force"
             )
 
-    def _hold(self, percent: int) -> tuple[Seen, list[Judgement]]:
-        """Looks until something is clear, at least for the time asked, and at most :data:`PATIENCE` times as long."""
-        seen = Seen()
+    def _hold(self, percent: int) -> tuple[Evidence, list[Judgement]]:
+        """Observes a step until no condition is unknown, for one hold at least and :data:`MAX_HOLDS` holds at most."""
+        evidence = Evidence()
         judgements: list[Judgement] = []
-        looked_s = 0.0
-        while looked_s < PATIENCE * self.options.hold_s:
+        observed_s = 0.0
+        while observed_s < MAX_HOLDS * self.options.hold_s:
             piece_s = min(PROBE_S, self.options.hold_s)
-            new = self._look(percent, piece_s)
-            looked_s += piece_s
-            seen = Seen(seen.new.with_more(new.new), seen.old.with_more(new.old), _sum(seen.misroutes, new.misroutes))
-            # Where nobody is left with the old version, the step before tells how it did.
-            against = seen if percent != ALL else replace(seen, old=self._old)
-            judgements = [condition.judge(against) for condition in self.options.conditions]
-            answered = seen.new.requests + seen.old.requests
-            self.held[-1] = replace(
-                self.held[-1],
-                seen=against,
-                share=seen.new.requests / answered if answered else 0.0,
+            more = self._probe_once(percent, piece_s)
+            observed_s += piece_s
+            evidence = Evidence(
+                evidence.new.with_more(more.new),
+                evidence.old.with_more(more.old),
+                _sum(evidence.misroutes, more.misroutes),
+            )
+            # At 100 % the old version gets no traffic: compare with the previous step.
+            compared = evidence if percent != ALL else replace(evidence, old=self._old)
+            judgements = [condition.judge(compared) for condition in self.options.conditions]
+            requests = evidence.new.requests + evidence.old.requests
+            self.steps[-1] = replace(
+                self.steps[-1],
+                evidence=compared,
+                share=evidence.new.requests / requests if requests else 0.0,
                 judgements=tuple(judgements),
             )
             standings = {each.standing for each in judgements}
             if Standing.MET in standings:
                 break
-            if looked_s >= self.options.hold_s and Standing.UNKNOWN not in standings:
+            if observed_s >= self.options.hold_s and Standing.UNKNOWN not in standings:
                 break
-        return seen, judgements
+        return evidence, judgements
 
-    def _look(self, percent: int, duration_s: float | None = None) -> Seen:
-        """Drives load once, and says what became of the requests at the places that are rolled."""
-        self.interruption.check()
+    def _probe_once(self, percent: int, duration_s: float | None = None) -> Evidence:
+        """Drives load once; returns the evidence on the requests at the changed places."""
+        self.interrupts.check()
         self._runs += 1
         options = replace(
             self.probe, duration_s=duration_s or min(PROBE_S, self.options.hold_s), seed=self.probe.seed + self._runs
         )
-        self.progress(RollProgress(percent=percent, doing="looking"))
+        self.progress(RollProgress(percent=percent, doing="driving load"))
         result = self.load(
-            options, lambda load: self.progress(RollProgress(percent=percent, doing="looking", load=load))
+            options, lambda load: self.progress(RollProgress(percent=percent, doing="driving load", load=load))
         )
-        self.interruption.check()
-        if self.held:
-            self.held[-1] = replace(self.held[-1], runs=(*self.held[-1].runs, str(result.folder)))
+        self.interrupts.check()
+        if self.steps:
+            self.steps[-1] = replace(self.steps[-1], runs=(*self.steps[-1].runs, str(result.folder)))
         table = self.document if percent == 0 else self._document_at(percent)
         new, old = figures(read_parquet(result.folder / "history.parquet"), Router.of_document(table), self.plan)
         routing = next(each for each in result.verdicts if each.checker == "routing")
-        return Seen(new, old, None if routing.outcome == "unknown" else result.misrouted)
+        return Evidence(new, old, None if routing.outcome == "unknown" else result.misrouted)
 
     def _document_at(self, percent: int) -> dict[str, Any]:
         return {**self.document, "use_cases": {**self.document["use_cases"], **self.plan.use_cases(percent)}}
 
-    def _take_back(self, first: int, reason: str) -> RollResult:
+    def _roll_back(self, first: int, reason: str) -> RollResult:
         if self.revision == first:
-            return self._result(Outcome.ABORTED, f"{reason}; nothing had changed yet")
+            return self._result(Outcome.ABORTED, f"{reason}; nothing was published")
         comment = f"roll {self.plan.model} to {self.plan.to} aborted: {reason}"
-        with self.interruption.shielded():
-            self.progress(RollProgress(percent=0, doing=f"taking it back: {reason}"))
+        with self.interrupts.shielded():
+            self.progress(RollProgress(percent=0, doing=f"rolling back: {reason}"))
             try:
                 self.revision = self.admin.rollback(
                     first, author=self.author, comment=comment, expected_revision=self.revision
                 )
             except StaleRevisionError as error:
-                return self._result(Outcome.STOPPED, f"{reason}; not taken back, somebody else has published: {error}")
+                return self._result(
+                    Outcome.STOPPED, f"{reason}; not rolled back, another revision was published: {error}"
+                )
         return self._result(Outcome.ABORTED, reason)
 
     def _result(self, outcome: Outcome, reason: str) -> RollResult:
@@ -305,16 +312,16 @@ class _Roll:
             outcome=outcome,
             reason=reason,
             revision=self.revision,
-            steps=tuple(self.held),
+            steps=tuple(self.steps),
             left_alone=self.plan.left_alone,
         )
 
 
 def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> tuple[Figures, Figures]:
-    """What the new version and the old ones did for the requests that the rules sent to them.
+    """Figures of the new version and of the old ones, for the requests that the rules sent to each.
 
-    Which version a request was for is asked of the router: a failure does not say. An answer by anybody else than the
-    version chosen, a fallback or the caller's own, is a failure of that version.
+    The router says which version a request was for, since a failed one does not. An answer from a fallback, or the
+    caller's own default, counts as a failure of the chosen version.
     """
     new_key = routing_key(plan.model, plan.to)
     old_keys = {routing_key(*reference.split("@")) for reference in plan.old}
@@ -340,12 +347,12 @@ def figures(records: Iterable[Record], router: Router, plan: RollPlan) -> tuple[
 
 
 def _probe(options: RollOptions, plan: RollPlan, callers: Collection[str]) -> LoadOptions:
-    """The load to look by: in the name of whoever may ask for the most of what is rolled, unless somebody is named."""
+    """The load to drive: as the named caller, else as the one that may call most of the changed use cases."""
     asks = {caller: [name for name, each in plan.before.items() if caller in each["callers"]] for caller in callers}
     caller = options.probe.caller or max(asks, key=lambda each: len(asks[each]), default="")
     if not asks.get(caller):
         raise InputError(
-            f"--caller: {caller or 'nobody in this lab'} may ask for nothing that is rolled "
+            f"--caller: {caller or 'no caller of this lab'} may call none of the use cases that are rolled "
             f"({', '.join(plan.before)}), so there would be no evidence"
         )
     return replace(options.probe, caller=caller, use_cases=tuple(asks[caller]))

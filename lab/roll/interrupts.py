@@ -1,4 +1,4 @@
-"""Ctrl-C in the midst of a roll: heard at once, except while a table is on its way out."""
+"""Ctrl-C during a rollout: takes effect at once, except while a publish is under way."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-class Interruption:
-    """Takes SIGINT for as long as it is entered; elsewhere than on the main thread it hears nothing.
+class InterruptHandler:
+    """A context manager that handles SIGINT; outside the main thread it does nothing.
 
     Attributes:
-        asked: whether somebody has asked to stop.
+        asked: whether SIGINT has arrived.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._hear)
+            self._before = signal.signal(signal.SIGINT, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -34,23 +34,23 @@ class Interruption:
             signal.signal(signal.SIGINT, self._before)
 
     def check(self) -> None:
-        """Raises :class:`KeyboardInterrupt` if somebody has asked to stop.
+        """Raises :class:`KeyboardInterrupt` if SIGINT has arrived.
 
-        Needed after what deals with Ctrl-C in its own way: a driver finishes what is in flight and returns.
+        Needed after load: its driver handles Ctrl-C itself, finishes the requests in flight and returns.
         """
         if self.asked:
             raise KeyboardInterrupt
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Lets the body finish whatever is asked: half a publish leaves nobody the wiser."""
+        """Delays the interrupt until the body has ended, so that no publish is left half done."""
         self._shielded = True
         try:
             yield
         finally:
             self._shielded = False
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.asked = True
         if not self._shielded:
             raise KeyboardInterrupt

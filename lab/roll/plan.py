@@ -1,9 +1,9 @@
-"""Which places of a route table a roll touches, and what stands there at each of its steps: pure.
+"""Pure plan of a rollout: the places of a route table that it changes, and the table at each step.
 
-A place is a use case's ``default`` or a rule's ``use`` that names another version of the model. While the roll is
-under way it is a split of the old version and the new one, drawn by ``user_id``. A split's salt is its rule's name, so
-the name stays the same over all steps, and raising the share moves the users of the new share and nobody else. A
-request without a user goes on as before.
+A place is a use case's ``default``, or a rule's ``use``, that names another version of the model. During the rollout it
+becomes a split of the old and the new version by ``user_id``. A split's salt is its rule's name, which stays the same
+over all steps, so raising the share moves only the users of the added share. Requests without a user keep the old
+version until the last step.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _LONGEST_NAME = 63
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where traffic goes to an old version.
+    """A default or rule that sends traffic to an old version.
 
     Attributes:
         rule: the rule's name; ``default`` for the use case's default.
-        old: the version there, e.g. ``cw-ranker@v1``.
+        old: that version, e.g. ``cw-ranker@v1``.
     """
 
     use_case: str
@@ -40,15 +40,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class RollPlan:
-    """What a roll does.
+    """What a rollout changes.
 
     Attributes:
         model: e.g. ``cw-ranker``.
-        to: the version that it is rolled to, e.g. ``v2``.
-        steps: percents of the new version, rising, the last of them 100.
+        to: new version, e.g. ``v2``.
+        steps: traffic share of the new version at each step, in percent, rising to 100.
         places: in the order of the table.
-        left_alone: splits and experiments that name other versions too; what they weigh is somebody's own business.
-        before: the use cases as they were, by name; those of a roll that was cut off count as before that.
+        left_alone: splits and experiments with their own shares of other versions, which the rollout does not change.
+        before: use case → its document before the rollout, without the remains of an earlier one that was cut off.
     """
 
     model: str
@@ -65,20 +65,20 @@ class RollPlan:
 
     @property
     def old(self) -> tuple[str, ...]:
-        """The versions that are rolled away from, each once."""
+        """The old versions, each once."""
         return tuple(dict.fromkeys(place.old for place in self.places))
 
     @property
     def rule(self) -> str:
-        """Name of the rule that stands for a default while the roll is under way."""
+        """Name of the rule that replaces a default during the rollout."""
         return roll_rule(self.model, self.to)
 
     def use_cases(self, percent: int) -> dict[str, dict[str, Any]]:
-        """The use cases that the roll touches, as they are at a share of the new version."""
+        """The documents of the changed use cases at a share of the new version."""
         return {name: self._use_case(name, document, percent) for name, document in self.before.items()}
 
     def rules_of(self, use_case: str) -> frozenset[str]:
-        """Names of the rules under which a request of the use case is at one of the places, at whatever step."""
+        """Names of the rules, over all steps, that decide requests at one of the use case's places."""
         names = {place.rule for place in self.places if place.use_case == use_case}
         return frozenset(names | ({self.rule} if DEFAULT in names else set()))
 
@@ -106,7 +106,7 @@ class RollPlan:
         if percent == ALL:
             return [{**rule, "use": self.target}]
         split = {key: value for key, value in rule.items() if key != "use"} | {"split": self._split(old, percent)}
-        if UNIT in rule.get("when", {}):  # whoever matches has one, so the split decides for all of them
+        if UNIT in rule.get("when", {}):  # every request that matches has a user, so the split decides them all
             return [split]
         name = rule["name"][: _LONGEST_NAME - len(_WITHOUT_UNIT)] + _WITHOUT_UNIT
         return [split, {**rule, "name": name}]
@@ -116,7 +116,7 @@ class RollPlan:
 
 
 def roll_rule(model: str, to: str) -> str:
-    """Name of the rule that stands for a default while the roll is under way: ``roll-cw-ranker-v2``."""
+    """Name of the rule that replaces a default during the rollout: ``roll-cw-ranker-v2``."""
     room = _LONGEST_NAME - len(f"roll--{to}")
     return f"roll-{model[:room]}-{to}"
 
@@ -124,14 +124,14 @@ def roll_rule(model: str, to: str) -> str:
 def plan_roll(
     document: Mapping[str, Any], *, model: str, to: str, steps: Sequence[int], use_case: str | None = None
 ) -> RollPlan:
-    """Looks for the places.
+    """Finds the places that a rollout changes.
 
     Args:
         document: the route table.
-        model: whose traffic.
-        to: the version that is to get it.
-        steps: percents.
-        use_case: look in this one alone.
+        model: model to roll out.
+        to: target version.
+        steps: traffic share of the new version at each step, in percent.
+        use_case: change this use case only.
 
     Raises:
         InputError: no such model, version or use case, nothing to roll, or steps that do not rise to 100.
@@ -153,7 +153,9 @@ def plan_roll(
     if not places:
         where = f"in use case {use_case}" if use_case is not None else "anywhere"
         also = f" ({'; '.join(left_alone)})" if left_alone else ""
-        raise InputError(f"no default and no rule {where} uses another version of {model} than {to}: it is there{also}")
+        raise InputError(
+            f"no default and no rule {where} uses another version of {model} than {to}: nothing to roll{also}"
+        )
     touched = {place.use_case for place in places}
     return RollPlan(
         model,
@@ -168,15 +170,15 @@ def plan_roll(
 def _check_steps(steps: Sequence[int]) -> None:
     listed = ",".join(map(str, steps))
     if not steps or not all(0 < step <= ALL for step in steps):
-        raise InputError(f"--steps: {listed!r} has a step that is no percent; write whole numbers from 1 to 100")
+        raise InputError(f"--steps: {listed!r} has a step that is not a percentage; write whole numbers from 1 to 100")
     if any(step >= following for step, following in pairwise(steps)):
         raise InputError(f"--steps: {listed} does not rise; write e.g. 1,10,50,100")
     if steps[-1] != ALL:
-        raise InputError(f"--steps: {listed} does not end in 100; a roll goes all the way, write e.g. {listed},100")
+        raise InputError(f"--steps: {listed} does not end in 100; write e.g. {listed},100")
 
 
 def _without_roll(use_case: Mapping[str, Any], rule: str) -> Mapping[str, Any]:
-    """The use case as it was before a roll to the same version that was cut off had put its rule there."""
+    """The use case without the rule of an earlier rollout to this version that was cut off."""
     rules = use_case.get("rules", [])
     kept = [each for each in rules if each["name"] != rule]
     return use_case if len(kept) == len(rules) else {**use_case, "rules": kept}
@@ -195,11 +197,11 @@ def _left_alone(name: str, use_case: Mapping[str, Any], model: str, target: str)
             arm["use"] for arm in rule.get("experiment", {}).get("cells", {}).values()
         }
         if any(each.partition("@")[0] == model and each != target for each in references):
-            result.append(f"rule {rule['name']} of {name} weighs versions itself and is left alone")
+            result.append(f"rule {rule['name']} of {name} splits versions itself and stays unchanged")
     return result
 
 
 def _covered(rules: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no request with a user gets past these rules: a split behind them would never be asked."""
+    """Whether these rules decide every request with a user, so that a split after them would never be reached."""
     draws = (rule.get("split") or rule.get("experiment") or {"unit": UNIT} for rule in rules if "when" not in rule)
     return any(draw["unit"] == UNIT for draw in draws)

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import InputError
-from lab.roll.conditions import DEFAULT_CONDITIONS, Figures, Seen, Standing, _tail, parse_conditions
+from lab.roll.conditions import DEFAULT_CONDITIONS, Evidence, Figures, Standing, _tail, parse_conditions
 
 
-def judge(text: str, seen: Seen) -> Standing:
+def judge(text: str, seen: Evidence) -> Standing:
     [condition] = parse_conditions(text)
     return condition.judge(seen).standing
 
@@ -26,12 +26,12 @@ def judge(text: str, seen: Seen) -> Standing:
     ],
 )
 def test_error_rate(errors: int, requests: int, standing: Standing) -> None:
-    assert judge("error-rate>1%", Seen(new=Figures(requests, errors))) is standing
+    assert judge("error-rate>1%", Evidence(new=Figures(requests, errors))) is standing
 
 
 def test_an_error_rate_of_zero_is_met_by_a_single_error() -> None:
-    assert judge("error-rate>0%", Seen(new=Figures(1_000, 1))) is Standing.MET
-    assert judge("error-rate>0%", Seen(new=Figures(1_000, 0))) is Standing.NOT_MET
+    assert judge("error-rate>0%", Evidence(new=Figures(1_000, 1))) is Standing.MET
+    assert judge("error-rate>0%", Evidence(new=Figures(1_000, 0))) is Standing.NOT_MET
 
 
 def latencies(*values: float) -> Figures:
@@ -52,14 +52,14 @@ def latencies(*values: float) -> Figures:
     ],
 )
 def test_p99_against_the_old_version(new: Figures, old: Figures, standing: Standing) -> None:
-    assert judge("p99>1.5x", Seen(new, old)) is standing
+    assert judge("p99>1.5x", Evidence(new, old)) is standing
 
 
 @pytest.mark.parametrize(
     ("misroutes", "standing"), [(0, Standing.NOT_MET), (1, Standing.MET), (None, Standing.UNKNOWN)]
 )
 def test_misroutes(misroutes: int | None, standing: Standing) -> None:
-    assert judge("misroutes>0", Seen(misroutes=misroutes)) is standing
+    assert judge("misroutes>0", Evidence(misroutes=misroutes)) is standing
 
 
 def test_the_tail_is_that_of_the_binomial() -> None:

@@ -85,7 +85,7 @@ def test_only_places_of_the_model_are_touched_and_others_splits_are_named() -> N
 
     assert list(plan.use_cases(10)) == ["ContinueWatchingRanking"]
     assert [(place.rule, place.old) for place in plan.places] == [("kids", "cw-ranker@v3"), ("default", "cw-ranker@v1")]
-    assert plan.left_alone == ("rule canary of ContinueWatchingRanking weighs versions itself and is left alone",)
+    assert plan.left_alone == ("rule canary of ContinueWatchingRanking splits versions itself and stays unchanged",)
     assert RULES[2] in plan.use_cases(10)["ContinueWatchingRanking"]["rules"]
     assert plan.comment(10) == "roll cw-ranker v3,v1→v2 10 %"
 
@@ -118,13 +118,13 @@ def test_names_stay_within_their_bounds(name: str) -> None:
     [
         ({"model": "nope"}, "model 'nope' is not in the route table; there are cw-ranker, rows"),
         ({"to": "v9"}, "--to: model 'cw-ranker' has no version 'v9'; there are v1, v2, v3"),
-        ({"to": "v1"}, "no default and no rule anywhere uses another version of cw-ranker than v1: it is there"),
+        ({"to": "v1"}, "no default and no rule anywhere uses another version of cw-ranker than v1: nothing to roll"),
         ({"use_case": "Nope"}, "--use-case: 'Nope' is not in the route table"),
         ({"use_case": "HomepageRows"}, "no default and no rule in use case HomepageRows uses another version"),
         ({"steps": (10, 10, 100)}, "--steps: 10,10,100 does not rise"),
         ({"steps": (1, 10)}, "--steps: 1,10 does not end in 100"),
-        ({"steps": (0, 100)}, "has a step that is no percent"),
-        ({"steps": ()}, "has a step that is no percent"),
+        ({"steps": (0, 100)}, "has a step that is not a percentage"),
+        ({"steps": ()}, "has a step that is not a percentage"),
     ],
 )
 def test_what_cannot_be_rolled_is_said_in_one_line(changes: dict, message: str) -> None:
