@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab.registry import add_plugins
 from lab.transport import drain, enable_reflection, listen, new_server, run_service
 from lab.transport.request_log import RequestLog
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
@@ -27,6 +28,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="its identity, e.g. homepage")
     parser.add_argument("--listen", required=True, help="ip:port to serve on")
     parser.add_argument("--config", required=True, type=Path, help="JSON file, see services/caller/config.py")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], help="file that adds topologies")
     parser.add_argument(
         "--access-log", type=Path, help="file for the access log, one line of JSON a call [default: none]"
     )
@@ -51,6 +53,7 @@ async def _serve(stop: asyncio.Event, address: str, config: CallerConfig, log: R
 def main() -> None:
     """Serves until SIGTERM."""
     arguments = _arguments()
+    add_plugins(arguments.plugin)
     log = RequestLog(arguments.access_log, LOG_FIELDS)
     run_service(lambda stop: _serve(stop, arguments.listen, read_config(arguments.name, arguments.config), log))
 

@@ -10,6 +10,7 @@ from docker.errors import APIError, NotFound
 from docker.types import Mount
 
 from lab.load.locust_plan import UI_HOST_VARIABLE
+from lab.registry import PLUGINS, plugins
 from lab.runtime.compose import copying
 from lab.runtime.compose.copying import USER
 from lab.runtime.compose.site import IDENTITY
@@ -71,7 +72,12 @@ def run_driver(
         name=name,
         labels=dict(labels),
         # Within the pod's own network; whether anybody else gets there is for who starts this to say.
-        environment={ENVIRONMENT_VARIABLE: security, IDENTITY_VARIABLE: IDENTITY, UI_HOST_VARIABLE: "0.0.0.0"},
+        environment={
+            ENVIRONMENT_VARIABLE: security,
+            IDENTITY_VARIABLE: IDENTITY,
+            UI_HOST_VARIABLE: "0.0.0.0",
+            PLUGINS: ":".join(f"{_RUNS}/{run.name}/{plugin.name}" for plugin in plugins()),
+        },
         network_mode=f"container:{pod}",
         init=True,
         user=USER,
@@ -84,7 +90,7 @@ def run_driver(
         mounts=[Mount(_RUNS, None), *certificates],
     )
     try:
-        copying.put(container, _RUNS, run.name, [path for path in run.iterdir() if path.is_file()])
+        copying.put(container, _RUNS, run.name, [*(path for path in run.iterdir() if path.is_file()), *plugins()])
         container.start()
         with breaking.reaching(lambda: _interrupt(container)):
             status = _follow(container, on_line)

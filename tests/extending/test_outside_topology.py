@@ -1,0 +1,97 @@
+"""One file outside the project adds a topology with a unit of its own, and everything that derives from topologies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from docs.examples import http2_proxy
+from docs.site.tables import tables
+from lab.checkout import CHECKOUT
+from lab.registry import PLUGINS
+from lab.transport import Security, open_blocking_channel
+from models.apis import APIS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.lab import Lab
+
+    RunLab = Callable[..., subprocess.CompletedProcess[str]]
+
+NAME, FILE = http2_proxy.NAME, http2_proxy.__file__
+USE_CASE = "ContinueWatchingRanking"
+
+
+@pytest.fixture
+def proxied(new_lab: Callable[[], Lab], run_lab: RunLab, mini_spec: Path) -> Lab:
+    """A lab that is up, in a process that does not know the plugin."""
+    lab = new_lab()
+    up = run_lab(lab, "up", "--spec", str(mini_spec), "--topology", f"+{NAME}", "--plugin", FILE, "--json")
+    assert up.returncode == 0, up.stderr
+    assert NAME in [call["topology"] for call in json.loads(up.stdout)["verified"]]
+    return lab
+
+
+def printed(done: subprocess.CompletedProcess[str], *, may_be_late: bool = False) -> Any:
+    """The JSON document that a command printed, once it has succeeded; a run on a busy machine may be late."""
+    assert done.returncode in ((0, 2) if may_be_late else (0,)), done.stderr
+    return json.loads(done.stdout)
+
+
+def test_commands_on_a_lab_know_the_plugin_that_it_was_brought_up_with(proxied: Lab, run_lab: RunLab) -> None:
+    options = ("--topology", NAME, "--caller", "homepage", "--json")
+
+    assert printed(run_lab(proxied, "call", USE_CASE, *options))["topology"] == NAME
+    [proxy] = [unit for unit in printed(run_lab(proxied, "status", "--json"))["units"] if unit["role"] == NAME]
+    assert proxy["state"] == "running"
+    assert printed(run_lab(proxied, "endpoints", "--json"))["http2_proxy"] == proxy["address"]
+
+    run = printed(run_lab(proxied, "load", "--rate", "50", "--duration", "3", *options), may_be_late=True)
+    assert (run["offered"] > 0, run["failed"], run["misrouted"], run["torn"]) == (True, 0, 0, 0)
+    checked = printed(run_lab(proxied, "check", run["run_dir"], "--json"), may_be_late=True)
+    verdicts = {each["checker"]: each["outcome"] for each in checked["verdicts"]}
+    assert verdicts.pop("driver") in {"valid", "unknown"}
+    assert verdicts == dict.fromkeys(("accounting", "origin", "routing", "tear"), "valid")
+
+    page = Path(run["run_dir"]) / "report.html"
+    assert run_lab(proxied, "report", run["run_dir"]).returncode == 0
+    assert NAME in page.read_text()
+
+
+def test_the_proxy_has_an_identity_of_its_own_and_serves_callers_alone(proxied: Lab) -> None:
+    address = proxied.endpoints().shared.address_of(NAME)
+    stranger = Security("mtls", str(proxied.folder / "pki" / "units" / "homepage-sidecar"))
+    method = APIS["ranking.v1"].unary
+
+    with (
+        open_blocking_channel(address, stranger, peer=f"{NAME}/{NAME}") as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
+        channel.unary_unary(method.path)(b"", timeout=5)
+
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_pages_and_scenarios_list_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGINS, FILE)
+
+    [row] = [row for row in tables()["topologies"].splitlines() if f"`{NAME}`" in row]
+    assert http2_proxy.TOPOLOGY.reason in row
+
+    collect = [sys.executable, "-m", "pytest", "scenarios", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    collected = subprocess.run(
+        [*collect, "--topology", NAME], cwd=CHECKOUT, env=os.environ, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"test_a_killed_replica_costs_only_requests_in_flight[{NAME}]" in collected
+
+
+def test_the_whole_topology_is_one_short_file() -> None:
+    assert len(Path(FILE).read_text().splitlines()) <= 120
