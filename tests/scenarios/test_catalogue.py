@@ -108,7 +108,7 @@ def test_the_command_says_it_in_words(run_lab) -> None:
     text = run_lab(None, "scenarios").stdout
 
     assert "every use case reaches its model by name" in text
-    assert "process and compose" in text
+    assert "compose and process" in text
 
 
 def test_a_claim_has_at_most_eight_words() -> None:
