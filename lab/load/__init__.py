@@ -1,6 +1,5 @@
-"""Open-loop load: when requests arrive, who asks for what, and the process that sends them and keeps the history.
+"""Load: when requests arrive, who asks for what, and the process that sends them and records the history.
 
-What is written here ends at the history: whether answers were right is for ``lab.checkers``. A :class:`LoadPlan` goes
-in, a spool and a summary come out; whatever turns the one into the other is an engine: ``driver`` is the
-open loop, ``steered`` has Locust do it.
+A :class:`LoadPlan` goes in; a spool of records and a summary come out. Two engines do that: ``driver``, an open loop,
+and ``locust``, the interactive one. Judging the answers belongs in ``lab.checkers``.
 """

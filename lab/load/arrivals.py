@@ -1,4 +1,4 @@
-"""When requests arrive. A plan of arrivals is frozen: the same plan gives the same arrivals, to the nanosecond.
+"""Arrival processes: when requests are sent. The same plan gives the same arrivals, to the nanosecond.
 
 To add a kind: a frozen dataclass with ``kind``, ``parse``, ``duration_ns`` and ``arrivals``, and its entry in
 :data:`ARRIVALS`.
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 NS = 1_000_000_000
 
 MAX_ARRIVALS = 20_000_000
-"""Most requests of one plan: they are all known before the first is sent, 16 bytes each."""
+"""Maximum requests of one plan: all are computed before the first is sent, 16 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One request to come.
+    """One request's time and size.
 
     Attributes:
-        offset_ns: when, counted from the start of the run.
-        payload_bytes: size of its request, the envelope not counted; None leaves it to the plan of the load.
+        offset_ns: from the start of the run.
+        payload_bytes: size of the request without its envelope; None for the size in the load plan.
     """
 
     offset_ns: int
@@ -40,14 +40,14 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrivalOptions:
-    """What the command line says about arrivals beside their kind; each kind takes what concerns it.
+    """The command line's options for arrivals; each kind reads those that concern it.
 
     Attributes:
         rate: requests per second.
         duration_s: length of the run, seconds.
         seed: of random arrivals.
-        speedup: how many times faster a trace is played than it was recorded.
-        limit: requests of a trace to play, None for all.
+        speedup: how many times faster than recorded a trace is replayed.
+        limit: number of a trace's requests to replay, None for all.
     """
 
     rate: float = 100.0
@@ -58,7 +58,7 @@ class ArrivalOptions:
 
 
 class ArrivalPlan(Protocol):
-    """A kind of arrivals with its parameters."""
+    """An arrival process with its parameters."""
 
     kind: ClassVar[str]
 
@@ -76,7 +76,7 @@ class ArrivalPlan(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """One arrival every ``1 / rate`` seconds, the first at once.
+    """One arrival every ``1 / rate`` seconds, starting at 0.
 
     Attributes:
         rate: requests per second.
@@ -92,7 +92,7 @@ class Constant:
 
     @classmethod
     def parse(cls, argument: str, options: ArrivalOptions) -> Self:
-        """Takes no argument; rate and duration from the options."""
+        """Takes rate and duration from the options, and no argument."""
         _no_argument(cls.kind, argument)
         return cls(options.rate, options.duration_s)
 
@@ -102,17 +102,17 @@ class Constant:
         return round(self.duration_s * NS)
 
     def arrivals(self) -> Iterator[Arrival]:
-        """Evenly spaced."""
+        """Evenly spaced arrivals."""
         for number in range(round(self.rate * self.duration_s)):
             yield Arrival(round(number * NS / self.rate))
 
 
 @dataclass(frozen=True, slots=True)
 class Poisson:
-    """Arrivals of many people who know nothing of each other: the gaps are exponentially distributed.
+    """A Poisson process: the gaps are independent and exponentially distributed, as with many independent users.
 
     Attributes:
-        rate: requests per second in the mean; a run of n has a standard deviation of the square root of n.
+        rate: mean requests per second; the standard deviation of a run's number of requests n is sqrt(n).
         duration_s: seconds.
         seed: the same seed gives the same arrivals.
     """
@@ -127,7 +127,7 @@ class Poisson:
 
     @classmethod
     def parse(cls, argument: str, options: ArrivalOptions) -> Self:
-        """Takes no argument; rate, duration and seed from the options."""
+        """Takes rate, duration and seed from the options, and no argument."""
         _no_argument(cls.kind, argument)
         return cls(options.rate, options.duration_s, options.seed)
 
@@ -147,12 +147,12 @@ class Poisson:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Arrivals and payload sizes as they once were, see :mod:`lab.load.trace`. The first is at once.
+    """Arrivals and payload sizes of a recorded trace, see :mod:`lab.load.trace`, starting at 0.
 
     Attributes:
         path: the CSV file.
         speedup: how many times faster than recorded.
-        limit: so many requests at most, from the first on; None for all.
+        limit: maximum number of requests, from the first on; None for all.
     """
 
     kind: ClassVar[str] = "trace"
@@ -162,24 +162,24 @@ class Trace:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.speedup) and self.speedup > 0):
-            raise InputError(f"speedup: {self.speedup} will not do; write a number above 0, e.g. 10")
+            raise InputError(f"speedup: {self.speedup} is out of range: use a number above 0, e.g. 10")
         if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit: {self.limit} will not do; write how many requests, 1 or more")
+            raise InputError(f"limit: {self.limit} is out of range: use 1 or more requests")
 
     @classmethod
     def parse(cls, argument: str, options: ArrivalOptions) -> Self:
-        """Takes the file's name; speedup and limit from the options."""
+        """Takes the file's name as argument, speedup and limit from the options."""
         if not argument:
             raise InputError("arrivals: 'trace' names no file; write trace:FILE")
         return cls(argument, options.speedup, options.limit)
 
     @property
     def duration_ns(self) -> None:
-        """It ends with its last arrival."""
+        """None: it ends with its last arrival."""
         return
 
     def arrivals(self) -> Iterator[Arrival]:
-        """The trace's own, shrunk by the speedup.
+        """The trace's arrivals, divided by the speedup.
 
         Raises:
             TraceError: see :func:`lab.load.trace.read_trace`.
@@ -191,21 +191,21 @@ class Trace:
 
 
 ARRIVALS: dict[str, type[Constant | Poisson | Trace]] = {kind.kind: kind for kind in (Poisson, Constant, Trace)}
-"""The catalogue of kinds by name."""
+"""The kinds by name."""
 
 
 def parse_arrivals(text: str, options: ArrivalOptions) -> ArrivalPlan:
-    """Reads the command line's ``poisson``, ``constant`` or ``trace:FILE``.
+    """Parses the command line's ``poisson``, ``constant`` or ``trace:FILE``.
 
     Raises:
-        InputError: no such kind, or a rate, duration, speedup or limit that will not do.
+        InputError: unknown kind, or a rate, duration, speedup or limit out of range.
     """
     kind, _, argument = text.partition(":")
     return _kind(kind).parse(argument, options)
 
 
 def arrivals_to_document(plan: ArrivalPlan) -> dict[str, Any]:
-    """As a JSON object: ``kind`` and the parameters."""
+    """An arrival process as a JSON object: ``kind`` and the parameters."""
     return {"kind": plan.kind, **asdict(plan)}  # type: ignore[call-overload]
 
 
@@ -213,7 +213,7 @@ def arrivals_from_document(document: Mapping[str, Any]) -> ArrivalPlan:
     """The inverse of :func:`arrivals_to_document`.
 
     Raises:
-        InputError: no such kind, or parameters that are not its own.
+        InputError: unknown kind, or parameters of another kind.
     """
     parameters = dict(document)
     kind = _kind(str(parameters.pop("kind", "")))
@@ -225,25 +225,25 @@ def arrivals_from_document(document: Mapping[str, Any]) -> ArrivalPlan:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which requests of a run one of several processes sends: every ``step``-th, from sequence ``first`` on."""
+    """The requests of a run that one process sends: every ``step``-th from sequence number ``first`` on."""
 
     first: int = 0
     step: int = 1
 
 
 WHOLE = Share()
-"""All of them."""
+"""All requests of a run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
-    """All arrivals of a run, or of a share of it, known before it starts.
+    """All arrivals of a run or of a share of it, computed before it starts.
 
     Attributes:
-        offsets_ns: one a request, from the start of the run.
-        payload_bytes: one a request.
+        offsets_ns: from the start of the run, one per request.
+        payload_bytes: one per request.
         duration_ns: length of the run.
-        share: which requests of the run these are.
+        share: the share of the run that these are.
     """
 
     offsets_ns: array[int]
@@ -256,34 +256,34 @@ class Schedule:
 
     @property
     def offered_rps(self) -> float:
-        """Planned requests per second: what this plan holds, not the mean of its distribution."""
+        """Planned requests per second: of this schedule, not the mean of its distribution."""
         return len(self) * NS / self.duration_ns if self.duration_ns else 0.0
 
     def of(self, share: Share) -> Schedule:
-        """The arrivals of one share of a whole schedule; none, if there are more shares than requests."""
+        """The arrivals of one share of a whole schedule; none if there are more shares than requests."""
         offsets, sizes = self.offsets_ns[share.first :: share.step], self.payload_bytes[share.first :: share.step]
         return Schedule(offsets, sizes, self.duration_ns, share)
 
 
 def schedule(plan: ArrivalPlan, payload_bytes: int) -> Schedule:
-    """Draws, or reads, all arrivals.
+    """Computes all arrivals, or reads them from the trace.
 
     Args:
-        plan: the arrivals.
-        payload_bytes: for those that have no size of their own.
+        plan: the arrival process.
+        payload_bytes: for arrivals without a size of their own.
 
     Raises:
         TraceError: see :func:`lab.load.trace.read_trace`.
-        InputError: too many, or none.
+        InputError: too many arrivals, or none.
     """
     offsets, sizes = array("q"), array("q")
     for arrival in plan.arrivals():
         offsets.append(arrival.offset_ns)
         sizes.append(payload_bytes if arrival.payload_bytes is None else arrival.payload_bytes)
         if len(offsets) > MAX_ARRIVALS:
-            raise InputError(f"arrivals: more than {MAX_ARRIVALS} requests; set a limit, or split the run")
+            raise InputError(f"arrivals: more than {MAX_ARRIVALS} requests: set a limit, or split the run")
     if not offsets:
-        raise InputError("arrivals: not a single request falls into the run; raise the rate or the duration")
+        raise InputError("arrivals: no request falls into the run; raise the rate or the duration")
     duration = plan.duration_ns
     return Schedule(offsets, sizes, offsets[-1] if duration is None else duration)
 
@@ -304,6 +304,6 @@ def _no_argument(kind: str, argument: str) -> None:
 def _check_rate(rate: float, duration_s: float) -> None:
     for name, value, unit in (("rate", rate, "requests per second"), ("duration", duration_s, "seconds")):
         if not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name}: {value} will not do; write {unit} as a number above 0")
+            raise InputError(f"{name}: {value} is out of range: use {unit} above 0")
     if rate * duration_s > MAX_ARRIVALS:
         raise InputError(f"arrivals: {rate:g} rps for {duration_s:g} s is more than {MAX_ARRIVALS} requests")

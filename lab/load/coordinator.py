@@ -1,9 +1,9 @@
-"""Leads the processes that share a run: starts them, names the start, adds up what they say, and sees them end.
+"""Coordinates the processes that share a run: starts them, sets the start time, sums their results, ends them.
 
-Each is a :mod:`lab.load.shard`, in a process group of its own: what a terminal sends on Ctrl-C reaches the leader
-alone, which passes it on. They read words from their standard input, one a line (``go START_NS UNIX_OFFSET_NS``,
-``stop WHO``), and end at once when it closes: they do not outlive their leader, however that ends. Their standard
-output is JSON, one object a line, with one key that says what it is: ``ready``, ``counts``, ``result`` or ``error``.
+Each is a :mod:`lab.load.shard` in its own process group, so that Ctrl-C reaches only the coordinator, which forwards
+it. Shards read commands from standard input, one per line (``go START_NS UNIX_OFFSET_NS``, ``stop WHO``), and exit when
+it closes, so they never outlive the coordinator. Their standard output is JSON lines, each an object with one key:
+``ready``, ``counts``, ``result`` or ``error``.
 """
 
 from __future__ import annotations
@@ -31,31 +31,30 @@ if TYPE_CHECKING:
     from lab.load.progress import Progress
     from lab.load.summary import DriverSummary
 
-LEAD_NS = 100_000_000  # between "go" and the start of the schedule: every process must have heard it by then
-BREAK_OFF_S = 30.0  # for the others to end in their own way, when one has died
+LEAD_NS = 100_000_000  # between "go" and the start of the schedule: every shard must have read it by then
+BREAK_OFF_S = 30.0  # for the other shards to end gracefully when one has died
 
-# They speak on each second, and a moment later all have spoken.
+# Shards report on each second; a moment later all reports have arrived.
 _PROGRESS_AFTER_S = 0.1
-_LINE_BYTES = 256 * 1024 * 1024  # a second of latencies; many seconds of them, if a process was held up
+_LINE_BYTES = 256 * 1024 * 1024  # one second of latencies, or many seconds if a shard was delayed
 
 
 async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], None]) -> DriverSummary:
-    """Has the plan carried out by as many processes as it says. SIGINT and SIGTERM break the run off.
+    """Runs the plan in several processes. SIGINT and SIGTERM abort the run.
 
     Args:
         plan: the plan; its spool must not exist.
-        path: its file.
-        report: takes the progress, once a second and once at the end.
+        path: the plan's file.
+        report: called with the progress once a second and once at the end.
 
     Raises:
-        RunError: a process could not do its share, or has died; the others were broken off, in their own way, and all
-            have ended.
+        RunError: a shard failed or died. The others were stopped gracefully, and all have ended.
     """
     shards = Shards(plan.processes)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, shards.stop, number.name)
     with SpoolWriter(plan.spool):
-        pass  # they join it
+        pass  # shards append to it
     try:
         await shards.start(path)
         await shards.ready()
@@ -72,17 +71,17 @@ async def coordinate(plan: LoadPlan, path: Path, report: Callable[[Progress], No
     finally:
         await shards.kill()
         if not shards.started:
-            plan.spool.unlink()  # nothing was sent, so nothing is in it
+            plan.spool.unlink()  # no request was sent, so it is empty
     return combine([shard.result for shard in shards.processes if shard.result is not None])
 
 
 class ShardProcess:
-    """One of the processes.
+    """One shard's process, as the coordinator sees it.
 
     Attributes:
-        name: for people.
-        counts: what it last said of itself, but for the latencies.
-        result: what it did, once it is done.
+        name: for messages.
+        counts: its latest report, without latencies.
+        result: its result, once it is done.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
@@ -93,29 +92,29 @@ class ShardProcess:
         self._recent_ns: list[int] = []
 
     def send(self, line: str) -> None:
-        """One line to it; whether it still listens is seen elsewhere."""
+        """Sends it one line; a dead shard is detected elsewhere."""
         if self._process.stdin is not None:
             with suppress(BrokenPipeError, ConnectionResetError, RuntimeError):
                 self._process.stdin.write(f"{line}\n".encode())
 
     def take_recent_ns(self) -> list[int]:
-        """Latencies of what was done since this was last asked, as far as it has said them."""
+        """Reported latencies since the last call."""
         recent, self._recent_ns = self._recent_ns, []
         return recent
 
     async def listen(self) -> None:
-        """Returns when it has given its result and ended.
+        """Returns when it has reported its result and ended.
 
         Raises:
-            RunError: it could not do its share, or died.
+            RunError: it failed or died.
         """
         assert self._process.stdout is not None  # noqa: S101 (it is a pipe)
         async for line in self._process.stdout:
-            with suppress(orjson.JSONDecodeError):  # torn by a kill, of which more in a moment
+            with suppress(orjson.JSONDecodeError):  # cut off by a kill, which the exit status shows
                 self._take(orjson.loads(line))
         status = await self._process.wait()
         if self.result is None or status:
-            raise RunError(f"{self.name} of the driver {_end(status)}; the others were broken off")
+            raise RunError(f"{self.name} of the driver {_end(status)}; the others were stopped")
 
     def _take(self, said: dict[str, Any]) -> None:
         (what, value), *_ = said.items()
@@ -131,18 +130,18 @@ class ShardProcess:
                 raise RunError(value)
 
     async def kill(self) -> None:
-        """Ends it, if it has not ended yet, and returns when it is gone."""
+        """Kills it if it has not ended, and returns when it has."""
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
 
 
 class Shards:
-    """All of the processes.
+    """All shards of a run.
 
     Attributes:
-        processes: those that were started.
-        started: whether they have been told to begin.
+        processes: the shards started so far.
+        started: whether they were sent the start time.
     """
 
     def __init__(self, size: int) -> None:
@@ -154,7 +153,7 @@ class Shards:
         self.started = False
 
     async def start(self, plan: Path) -> None:
-        """Starts them."""
+        """Starts the processes."""
         for number in range(self._size):
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "lab.load.shard", str(plan), f"{number}/{self._size}"),
@@ -170,10 +169,10 @@ class Shards:
                 shard.send(f"stop {by}")
 
     async def ready(self) -> None:
-        """Returns when each is ready to send.
+        """Returns when every shard is ready to send.
 
         Raises:
-            RunError: one will never be.
+            RunError: one failed or died.
         """
         everybody = asyncio.create_task(self._all_ready())
         try:
@@ -189,22 +188,22 @@ class Shards:
             await shard.ready.wait()
 
     def go(self, start: Start) -> None:
-        """Tells them when to begin."""
+        """Sends the start time."""
         self.started = True
         for shard in self.processes:
             shard.send(f"go {start.at_ns} {start.unix_offset_ns}")
 
     def stop(self, by: str) -> None:
-        """Tells them to send no more; the second time, to give up what is in flight."""
+        """Stops sending; the second call also cancels requests in flight."""
         self._stops.append(by)
         for shard in self.processes:
             shard.send(f"stop {by}")
 
     async def end(self) -> None:
-        """Returns when all have given their results and ended.
+        """Returns when all have reported their results and ended.
 
         Raises:
-            RunError: one did not; the others were broken off and have ended, or were given :data:`BREAK_OFF_S` to.
+            RunError: one did not. The others were stopped, and have ended or had :data:`BREAK_OFF_S` to do so.
         """
         done, others = await asyncio.wait(self._listening, return_when=asyncio.FIRST_EXCEPTION)
         if others:
@@ -214,7 +213,7 @@ class Shards:
             task.result()
 
     def take_progress(self) -> Progress:
-        """How the run is going, all together, by what each last said."""
+        """The progress of the whole run, from the shards' latest reports."""
         counts = [shard.counts for shard in self.processes]
         return self._lines.take(
             elapsed_ns=max(each["elapsed_ns"] for each in counts),
@@ -226,7 +225,7 @@ class Shards:
         )
 
     async def kill(self) -> None:
-        """Ends those that have not ended."""
+        """Kills those that have not ended."""
         for task in self._listening:
             task.cancel()
         await asyncio.gather(*self._listening, return_exceptions=True)

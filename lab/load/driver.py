@@ -1,10 +1,10 @@
-"""The driver: a process of its own that carries out a plan of load. ``python -m lab.load.driver PLAN.json``.
+"""The driver: a process that runs a load plan. ``python -m lab.load.driver PLAN.json``.
 
-Its standard output is one JSON line a second, see :mod:`lab.load.progress`; the history goes to the plan's spool, its
-result of itself to the plan's summary. SIGINT and SIGTERM break the run off: nothing more is sent, what is in flight
-may finish, what was never sent is recorded as such. The exit status is 0 if every planned request has its record.
+It prints one JSON line of progress per second (:mod:`lab.load.progress`), and writes the history to the plan's spool
+and its own summary to the plan's summary file. SIGINT and SIGTERM abort the run: no more requests are sent, those in
+flight may finish, the rest is recorded as unsent. The exit status is 0 if every planned request has a record.
 
-A plan of several processes is led from here, see :mod:`lab.load.coordinator`; each of them is a :mod:`lab.load.shard`.
+It coordinates a plan with several processes (:mod:`lab.load.coordinator`); each of these is a :mod:`lab.load.shard`.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ async def drive(
     """Waits for the client, warms it up, sends every request of the schedule, and closes the client.
 
     Args:
-        plan: who asks for what; its spool must not exist.
-        schedule: when.
-        client: fresh from being opened.
-        stop: breaks the run off.
-        report: takes the progress, once a second and once at the end.
+        plan: the plan; its spool must not exist.
+        schedule: its arrivals.
+        client: newly opened.
+        stop: aborts the run.
+        report: called with the progress once a second and once at the end.
 
     Raises:
-        UnitError: what the topology needs cannot be reached.
+        UnitError: a unit that the topology needs cannot be reached.
         RunError: the spool cannot be written.
     """
 
@@ -77,16 +77,16 @@ async def drive_share(
     *,
     new_spool: bool,
 ) -> ShardResult:
-    """What one process does of a run: as :func:`drive`.
+    """Does one process's share of a run, as :func:`drive` does for all of it.
 
     Args:
-        plan: as for :func:`drive`, but for its spool.
-        schedule: the share of this process, or the whole.
-        client: as for :func:`drive`, as is ``stop``.
-        stop: likewise.
-        report: looks at the loop, once a second and once at the end.
-        start: awaited when all is ready, says when to begin.
-        new_spool: makes the spool, which must not exist; otherwise it must.
+        plan: as for :func:`drive`, except for its spool.
+        schedule: the arrivals of this share.
+        client: as for :func:`drive`.
+        stop: as for :func:`drive`.
+        report: called with the loop once a second and once at the end.
+        start: called when this process is ready; returns the start time.
+        new_spool: creates the spool, which must not exist; otherwise it must exist.
     """
     try:
         warm_up_errors: dict[str, str] = {}
@@ -122,7 +122,7 @@ async def drive_share(
 
 
 async def _unless_stopped(stop: Stop, work: Coroutine[object, object, None]) -> None:
-    """Ends the work early if the run is broken off."""
+    """Ends the work early if the run is aborted."""
     finished = asyncio.Event()
     task = asyncio.create_task(work)
     task.add_done_callback(lambda _: finished.set())
@@ -134,7 +134,7 @@ async def _unless_stopped(stop: Stop, work: Coroutine[object, object, None]) -> 
 
 
 async def run(plan: LoadPlan, path: Path) -> None:
-    """Drives the plan until its end, or a signal, and writes its summary.
+    """Runs the plan to its end, or until a signal, and writes its summary.
 
     Args:
         plan: the plan.
@@ -158,7 +158,7 @@ async def run(plan: LoadPlan, path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Carries out the plan that the one argument names; exits with status 1 and one line if that cannot be done."""
+    """Runs the plan file given as the only argument; exits with status 1 and one line on an error."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if len(arguments) != 1:
         sys.exit("usage: python -m lab.load.driver PLAN.json")
@@ -168,7 +168,7 @@ def main(arguments: list[str]) -> None:
         if plan.locust is None:
             uvloop.run(run(plan, path))
         else:
-            from lab.load.locust.master import run_master  # noqa: PLC0415 (Locust, only for runs that it drives)
+            from lab.load.locust.master import run_master  # noqa: PLC0415 (imports Locust, only for its runs)
 
             run_master(plan, path)
     except LabError as error:

@@ -1,4 +1,4 @@
-"""What every engine does around the requests: connect, warm up, get processor time, report, and write its summary."""
+"""The steps around the requests that all engines share: connect, warm up, raise priority, report, write the summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that are under way: each is sent, given up when it takes too long, and put into the words of the record."""
+"""Requests in flight: each is sent, cancelled at its timeout, and reduced to an outcome."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class InFlight:
-    """Sends requests, and knows those that are not done yet.
+    """Sends requests and tracks those in flight.
 
     Args:
-        client: ready and warm.
-        timeout_s: a request that has no answer by then is given up, seconds.
+        client: ready and warmed up.
+        timeout_s: a request without an answer by then is cancelled, seconds.
     """
 
     def __init__(self, client: LoadClient, timeout_s: float) -> None:
@@ -38,17 +38,17 @@ class InFlight:
         return len(self._tasks)
 
     async def call(self, sequence: int, spec: RequestSpec, message: Any, *, request_id: str, sent_ns: int) -> Outcome:
-        """One request, in a task of its own; never raises, whatever becomes of it.
+        """Sends one request, in a task of its own; returns an outcome in every case and never raises.
 
         Args:
-            sequence: of the request.
-            spec: what for.
-            message: without an envelope.
+            sequence: number of the request.
+            spec: use case and context.
+            message: the request without its envelope.
             request_id: of the request.
-            sent_ns: now, of ``time.monotonic_ns``.
+            sent_ns: now, on ``time.monotonic_ns``.
         """
         task = asyncio.current_task()
-        assert task is not None  # noqa: S101 (for the type checker: this is a coroutine)
+        assert task is not None  # noqa: S101 (for the type checker: a coroutine has a task)
         self._tasks[sequence] = (sent_ns, task)
         use_case = spec.use_case
         try:
@@ -59,14 +59,14 @@ class InFlight:
         except asyncio.CancelledError:
             late = sequence in self._timed_out
             return timed_out(use_case.name, self._timeout_s) if late else stopped(use_case.name)
-        except Exception as error:  # noqa: BLE001 (a bug of the client must not cost the record)
+        except Exception as error:  # noqa: BLE001 (a bug in the client must not lose the record)
             self._log_once(error)
             return broken(error)
         finally:
             del self._tasks[sequence]
 
     def give_up_late(self) -> None:
-        """Ends those that take too long; to be called every few milliseconds."""
+        """Cancels requests over their timeout; call it every few milliseconds."""
         sent_too_long_ago_ns = monotonic_ns() - round(self._timeout_s * NS)
         for sequence, (sent_ns, task) in self._tasks.items():
             if sent_ns > sent_too_long_ago_ns:
@@ -76,7 +76,7 @@ class InFlight:
                 task.cancel()
 
     def give_up_all(self) -> None:
-        """Ends all."""
+        """Cancels all requests."""
         for _, task in self._tasks.values():
             task.cancel()
 

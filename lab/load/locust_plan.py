@@ -1,4 +1,4 @@
-"""What a plan says of Locust, the engine that people steer."""
+"""The part of a load plan for Locust, the interactive load engine."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 EXAMPLE = Path(__file__).with_name("locustfile.py")
-"""The locustfile that is taken if none is named."""
+"""The locustfile used if none is named."""
 
 LOOPBACK = "127.0.0.1"
 
 UI_HOST_VARIABLE = "LAB_UI_HOST"
-"""Environment variable: the address that Locust's web UI listens on, where that is not this machine's loopback."""
+"""Environment variable: the address that Locust's web UI listens on, if it is not 127.0.0.1."""
 
 _MOST_WORKERS = 64
 _PORTS = range(1, 65_536)
@@ -29,12 +29,11 @@ class LocustPlan:
     """How Locust drives a run.
 
     Attributes:
-        locustfile: says what users do. In a plan's JSON form, a name without a folder means a file beside it.
-        workers: processes that users live in; 0 for the driver's own.
-        ui_port: port of Locust's web UI, on which people say how many users there are; None if nobody does, and the
-            run goes by the plan.
-        closed_loop: whether users of the locustfile decide themselves how long they wait after an answer. What such a
-            run measures slows down with what it drives.
+        locustfile: defines the users. In the plan's JSON form, a bare name means a file beside the plan.
+        workers: number of worker processes; 0 to run users in the driver itself.
+        ui_port: port of Locust's web UI, where people set the number of users; None to follow the plan.
+        closed_loop: whether some user class sets its own wait time after an answer. Such a run slows down with the
+            system that it measures.
     """
 
     locustfile: Path
@@ -44,18 +43,18 @@ class LocustPlan:
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= _MOST_WORKERS:
-            raise InputError(f"workers: {self.workers} will not do; write 0 (the driver alone) to {_MOST_WORKERS}")
+            raise InputError(f"workers: {self.workers} is out of range: use 0 (the driver alone) to {_MOST_WORKERS}")
         if self.ui_port is not None and self.ui_port not in _PORTS:
-            raise InputError(f"ui_port: {self.ui_port} will not do; write {_PORTS[0]} to {_PORTS[-1]}")
+            raise InputError(f"ui_port: {self.ui_port} is out of range: use {_PORTS[0]} to {_PORTS[-1]}")
 
     @property
     def by_hand(self) -> bool:
-        """Whether people steer it while it runs."""
+        """Whether people control it through the web UI."""
         return self.ui_port is not None
 
     @property
     def in_words(self) -> str:
-        """When its users send, e.g. ``closed loop: users wait for answers``."""
+        """How its users pace requests, e.g. ``closed loop: users wait for answers``."""
         by_hand = "steered by hand" if self.by_hand else ""
         closed = "closed loop: users wait for answers" if self.closed_loop else ""
         return ", ".join(part for part in (by_hand, closed) if part) or "as planned"
@@ -74,10 +73,10 @@ class LocustPlan:
 
 
 def check_free(host: str, port: int) -> None:
-    """Raises unless the UI can listen there.
+    """Raises if the UI cannot listen there.
 
     Raises:
-        InputError: somebody else does, or this process may not.
+        InputError: the port is taken, or not permitted.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -85,5 +84,5 @@ def check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise InputError(
-                f"--ui-port: {port} cannot be had ({error.strerror}); end the run whose UI is there, or choose another"
+                f"--ui-port: {port} is not available ({error.strerror}); end the run that uses it, or choose another"
             ) from error

@@ -1,12 +1,12 @@
-"""What users do, if no other locustfile is named: the example to begin your own with.
+"""The default locustfile, and an example for your own.
 
     lab load --engine locust --locustfile my_locustfile.py
 
-Tasks are drawn by their weights. ``ask`` waits until this user's next request is due and sends it; what it leaves open
-is drawn as `lab load` says. Its result says how it went: ``status``, ``model``, ``version``, …
+Locust draws tasks by their weights. ``ask`` waits until this user's next request is due and sends it; arguments left
+out are drawn from the mix of `lab load`. It returns the outcome: ``status``, ``model``, ``version``, …
 
-Give the class a ``wait_time`` (``from locust import between``; ``wait_time = between(1, 3)``), and users wait so long
-after each answer, as people do. That is a closed loop: it slows down with what it measures, and the run says so.
+Set a ``wait_time`` (``from locust import between``; ``wait_time = between(1, 3)``) to make users pause after each
+answer, as people do. That is a closed loop: it slows down with the system that it measures, and the verdict says so.
 """
 
 from locust import task
@@ -15,14 +15,14 @@ from lab.load.locust import LabUser
 
 
 class Visitor(LabUser):
-    """Asks for anything that the caller may ask for."""
+    """Asks for any use case of the run."""
 
     @task(9)
     def ask_for_anything(self) -> None:
-        """The usual."""
+        """Nine requests in ten: no argument set."""
         self.ask()
 
     @task(1)
     def ask_from_the_phone(self) -> None:
-        """One task in ten."""
+        """One request in ten."""
         self.ask(context={"device": "phone"})

@@ -1,4 +1,4 @@
-"""Who asks for what: use case, user and context of each request, and the message that carries its payload."""
+"""The traffic mix: use case, user and context of each request, and the message with its payload."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ CACHE_BYTES = 64 * 1024 * 1024
 
 
 class RequestSpec(NamedTuple):
-    """What one request asks, and for whom."""
+    """The use case and the context of one request."""
 
     use_case: UseCase
     context: dict[str, str]
 
 
 class Mix:
-    """Draws the requests of a share; the n-th of the run is the same for the same plan, whoever sends the others."""
+    """Draws the requests of a share. Request n of a plan is the same however the run is shared out."""
 
     def __init__(self, plan: LoadPlan, share: Share = WHOLE) -> None:
-        # Not the bare seed: arrivals are drawn with it, and users must not depend on gaps between arrivals.
-        self._random = Random(f"mix:{plan.seed}").random  # noqa: S311 (no secret)
+        # Not the bare seed: arrivals use it, and users must be independent of the gaps between arrivals.
+        self._random = Random(f"mix:{plan.seed}").random  # noqa: S311 (not security-relevant)
         self._use_cases = plan.use_cases
         self._users = plan.users
         self._fixed = {
@@ -40,7 +40,7 @@ class Mix:
             "caller": plan.caller,
         }
         self._drawn = [(name, choices) for name, choices in plan.contexts.items() if len(choices) > 1]
-        # The draws of the others' requests are made as well, and thrown away: some 0.2 µs each.
+        # The other shares' requests are drawn too, and discarded: about 0.2 µs each.
         numbers_a_request = (len(self._use_cases) > 1) + 1 + len(self._drawn)
         self._others = range(numbers_a_request * (share.step - 1))
         for _ in range(numbers_a_request * share.first):
@@ -67,10 +67,10 @@ class Payload(NamedTuple):
 
 
 class Payloads:
-    """Messages by API and size, built once and kept, as long as they fit into :data:`CACHE_BYTES`.
+    """Messages by API and size, built once and cached up to :data:`CACHE_BYTES`.
 
-    Calls under way share a message: a client fills its envelope and serialises it in one go. Building one takes 12 µs
-    at 0.4 KB and 14 ms at 4 MB, which would otherwise be spent between a request's turn and its sending.
+    Concurrent calls share a message: a client fills the envelope and serialises it without yielding. Building one takes
+    12 µs at 0.4 KB and 14 ms at 4 MB, which would otherwise delay the request.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Payloads:
         self._kept_bytes = 0
 
     def prepare(self, apis: Iterable[str], sizes: Iterable[int]) -> None:
-        """Builds messages before the run, as many as fit."""
+        """Builds messages before the run, as many as fit into the cache."""
         distinct_apis, distinct_sizes = sorted(set(apis)), dict.fromkeys(sizes)
         for payload_bytes in distinct_sizes:
             for api in distinct_apis:
@@ -87,7 +87,7 @@ class Payloads:
                 self.get(api, payload_bytes)
 
     def get(self, api: str, payload_bytes: int) -> Payload:
-        """A message of about so many bytes, and its true size; neither counts the envelope."""
+        """A message of about this size, and its exact size; neither counts the envelope."""
         payload = self._kept.get((api, payload_bytes))
         return self._build(api, payload_bytes) if payload is None else payload
 

@@ -1,7 +1,7 @@
-"""Several load plans in one process: ``python -m lab.load.multi_caller_plan FOLDER``, one ``<name>/plan.json`` each.
+"""Runs several load plans in one process: ``python -m lab.load.multi_caller_plan FOLDER``, with ``<name>/plan.json``.
 
-For many callers that each send little. All begin at the same moment, when the last has warmed up; ``FOLDER/began`` then
-says when that was, Unix nanoseconds. SIGINT and SIGTERM break all of them off.
+For many callers with little traffic each. All start together when the last has warmed up; ``FOLDER/began`` then holds
+the start time, Unix nanoseconds. SIGINT and SIGTERM abort all of them.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _LEAD_NS = 200_000_000
 BEGAN = "began"
-"""Name of the file that says when."""
+"""Name of the file with the start time."""
 
 
 async def run(plans: Sequence[LoadPlan], began: Path) -> None:
-    """Drives all plans until their end, or a signal, and writes a summary for each.
+    """Runs all plans to their end, or until a signal, and writes a summary for each.
 
     Raises:
         LabError: see :func:`lab.load.driver.drive`.
@@ -48,10 +48,10 @@ async def run(plans: Sequence[LoadPlan], began: Path) -> None:
         warm += 1
         if warm == len(plans):
             start = Start.soon(_LEAD_NS)
-            began.write_text(str(start.at_ns + start.unix_offset_ns))  # noqa: ASYNC240 (nothing is under way yet)
+            began.write_text(str(start.at_ns + start.unix_offset_ns))  # noqa: ASYNC240 (no request is in flight yet)
             all_warm.set()
         await all_warm.wait()
-        assert start is not None  # noqa: S101 (set before the event is)
+        assert start is not None  # noqa: S101 (set before the event)
         return start
 
     async def drive(plan: LoadPlan) -> None:
@@ -65,7 +65,7 @@ async def run(plans: Sequence[LoadPlan], began: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Carries out the plans of a folder; exits with status 1 and one line if that cannot be done."""
+    """Runs the plans of a folder; exits with status 1 and one line on an error."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     if len(arguments) != 1:
         sys.exit("usage: python -m lab.load.multi_caller_plan FOLDER")

@@ -1,7 +1,7 @@
-"""The open loop: every request is sent at its intended time, whatever became of the others, and leaves one record.
+"""The open loop: sends each request at its intended time, whatever the state of the others, and records each once.
 
-A closed loop (send, wait, send) slows down with the server that it measures, and never sees how long people would have
-waited: "coordinated omission". Here the schedule is fixed beforehand, and latency counts from it.
+A closed loop (send, wait, send) slows down with the server that it measures and hides how long users would have waited:
+coordinated omission. Here the schedule is fixed beforehand, and latency counts from the intended time.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
 
 NS = 1_000_000_000
 
-LEAD_NS = 20_000_000  # between "go" and the start of the schedule, so that getting ready makes no request late
-BURST = 64  # requests begun before answers are looked at again, when the loop has fallen behind
-TICK_S = 0.02  # how often the spool is flushed and the timeouts are looked at
-STOP_GRACE_S = 2.0  # for what is in flight when the run is broken off
+LEAD_NS = 20_000_000  # between "go" and the start of the schedule, so that preparation delays no request
+BURST = 64  # requests started in a row before answers are processed, when the loop is behind
+TICK_S = 0.02  # interval of spool flushes and timeout checks
+STOP_GRACE_S = 2.0  # for requests in flight when the run is aborted
 
 NEVER = sys.maxsize
 
 
 class Stop:
-    """How a run is broken off: at the first word nothing more is sent, at the second what is in flight is given up."""
+    """Aborts a run: the first request stops sending, the second also cancels what is in flight."""
 
     def __init__(self) -> None:
         self.by = ""
         self.asked = asyncio.Event()
-        self.insisted = asyncio.Event()
+        self.forced = asyncio.Event()
 
     def ask(self, by: str) -> None:
-        """Breaks off; ``by`` says who asked, e.g. the name of a signal."""
+        """Aborts; ``by`` says who asked, e.g. the name of a signal."""
         if self.asked.is_set():
-            self.insisted.set()
+            self.forced.set()
         else:
             self.by = by
             self.asked.set()
 
 
 class Start(NamedTuple):
-    """Where a schedule begins; processes that share a run have the same.
+    """The start time of a schedule, common to all processes of a run.
 
     Attributes:
-        at_ns: of ``time.monotonic_ns``, which counts alike in all processes of a machine.
-        unix_offset_ns: makes Unix times of it.
+        at_ns: on ``time.monotonic_ns``, which is the same clock in all processes of a machine.
+        unix_offset_ns: difference to Unix time.
     """
 
     at_ns: int
@@ -67,27 +67,27 @@ class Start(NamedTuple):
 
     @classmethod
     def soon(cls, lead_ns: int = LEAD_NS) -> Self:
-        """In so many nanoseconds from now."""
+        """A start time this many nanoseconds from now."""
         now = monotonic_ns()
         return cls(now + lead_ns, time_ns() - now)
 
 
 class OpenLoop:
-    """One run of one schedule, or of a share of it. Made inside a running event loop, and used once.
+    """One run of a schedule or of a share of it. Make it inside a running event loop, and use it once.
 
     Args:
-        plan: who asks for what.
-        schedule: when.
-        client: ready and warm.
+        plan: the plan.
+        schedule: its arrivals.
+        client: ready and warmed up.
         spool: takes the records.
-        stop: breaks the run off.
+        stop: aborts the run.
 
     Attributes:
-        recorder: what was kept so far.
+        recorder: counts the records.
         sent: requests so far.
-        start_ns: start of the schedule; times here are those of ``time.monotonic_ns``.
+        start_ns: start of the schedule, on ``time.monotonic_ns`` like all times here.
         last_sent_ns: when a request was last sent.
-        end_ns: when the last was done.
+        end_ns: when the last request was done.
     """
 
     def __init__(self, plan: LoadPlan, schedule: Schedule, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
@@ -104,7 +104,7 @@ class OpenLoop:
         self.start_ns = self.last_sent_ns = self.end_ns = 0
 
         self._begun = 0
-        self._due_ns = NEVER  # when the next request is to be begun
+        self._due_ns = NEVER  # when the next request starts
         self._begins_no_more = False
         self._all_begun, self._all_done = asyncio.Event(), asyncio.Event()
         self._in_flight = InFlight(client, plan.timeout_s)
@@ -115,7 +115,7 @@ class OpenLoop:
 
     @property
     def planned_end_ns(self) -> int:
-        """End of the schedule; if the run was broken off, of that part of it whose turn came."""
+        """End of the schedule; of an aborted run, the intended time of the first unsent request."""
         whole = self._begun == len(self._schedule)
         return self.start_ns + (self._schedule.duration_ns if whole else self._schedule.offsets_ns[self._begun])
 
@@ -123,10 +123,10 @@ class OpenLoop:
         """Returns when every request of the schedule has its record.
 
         Args:
-            start: of the schedule; soon, if left out.
+            start: start time; soon, if left out.
 
         Raises:
-            RunError: the spool cannot be written; the run was broken off.
+            RunError: the spool cannot be written; the run was aborted.
         """
         start = start or Start.soon()
         self.start_ns = self.last_sent_ns = start.at_ns
@@ -137,10 +137,10 @@ class OpenLoop:
             await first_of(self._all_begun, self._stop.asked)
             self._begin_no_more()
             await first_of(self._all_done, self._stop.asked)
-            await first_of(self._all_done, self._stop.insisted, within_s=STOP_GRACE_S)
+            await first_of(self._all_done, self._stop.forced, within_s=STOP_GRACE_S)
             while not self._all_done.is_set():
                 self._in_flight.give_up_all()
-                # Again, because a task that has only just been made is not in flight before its first step.
+                # In a loop, because a new task is not in flight before its first step.
                 await first_of(self._all_done, within_s=TICK_S)
         finally:
             self._begin_no_more()
@@ -149,10 +149,12 @@ class OpenLoop:
         self.end_ns = monotonic_ns()
         self._record_what_was_never_sent()
         if self.recorder.error is not None:
-            raise RunError(f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run broke off")
+            raise RunError(
+                f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run was aborted"
+            )
 
     def take_counts(self) -> Counts:
-        """How the run is going; its latencies are of what was done since this was last asked."""
+        """The counts of the run, with the latencies since the last call."""
         elapsed_ns = monotonic_ns() - self.start_ns
         return Counts(
             elapsed_ns=elapsed_ns,
@@ -164,7 +166,7 @@ class OpenLoop:
         )
 
     def take_progress(self) -> Progress:
-        """The same as a line of progress; ask for the one or the other."""
+        """The same as a line of progress; call only one of the two."""
         return self._progress.take(**self.take_counts())
 
     def _begin_due(self) -> None:
@@ -211,7 +213,7 @@ class OpenLoop:
             request_id=request_id,
         )
         if done_ns >= self._due_ns:
-            self._begin_due()  # sooner than the alarm, which waits for the loop to come round
+            self._begin_due()  # sooner than the timer, which waits for the loop's next iteration
         elif self._begins_no_more and self.recorder.done == self._begun:
             self._all_done.set()
 
@@ -237,7 +239,7 @@ class OpenLoop:
 
 
 async def first_of(*events: asyncio.Event, within_s: float | None = None) -> None:
-    """Returns when one of the events is set, or after so many seconds."""
+    """Returns when one of the events is set, or after ``within_s`` seconds."""
     if any(event.is_set() for event in events):
         return
     waiting = [asyncio.ensure_future(event.wait()) for event in events]

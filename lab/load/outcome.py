@@ -1,4 +1,4 @@
-"""How one request went, in the words of the record."""
+"""The outcome of one request, in the fields of its record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LoadAnswer(Protocol):
 
     @property
     def response(self) -> Any:
-        """Protobuf answer of the API that was asked."""
+        """The API's protobuf response."""
 
     @property
     def source(self) -> str:
@@ -39,17 +39,17 @@ class LoadAnswer(Protocol):
 
     @property
     def shadow(self) -> str:
-        """Routing key of the shadow that the request was marked for; empty if none."""
+        """Routing key of the shadow version that got a copy; empty if none."""
 
 
 class LoadClient(Protocol):
-    """What requests are sent through; :class:`lab.client.Client` is one."""
+    """The client that requests are sent through; :class:`lab.client.Client` is one."""
 
     async def ready(self) -> None:
         """Returns once requests can be sent."""
 
     async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> LoadAnswer:
-        """One request. Fills and serialises ``request`` without giving way, so that calls may share it.
+        """Sends one request. Fills and serialises ``request`` without yielding, so that calls may share it.
 
         Raises:
             CallError: it failed.
@@ -60,7 +60,7 @@ class LoadClient(Protocol):
 
 
 class Outcome(NamedTuple):
-    """The fields of a :class:`lab.history.Record` that are known only afterwards; see there."""
+    """The fields of a :class:`lab.history.Record` that are known only after the request; see there."""
 
     status: str
     message: str = ""
@@ -84,7 +84,7 @@ NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=
 
 
 def answered(answer: LoadAnswer, api: Api) -> Outcome:
-    """An answer came, from a model or by default."""
+    """The outcome of a request that was answered, by a model or by default."""
     by = answer.response.answered_by
     item_id, score = api.first_item(answer.response)
     return Outcome(
@@ -107,7 +107,7 @@ def answered(answer: LoadAnswer, api: Api) -> Outcome:
 
 
 def failed(error: CallError) -> Outcome:
-    """The client says that the call failed."""
+    """The outcome of a request that failed."""
     return Outcome(
         status=error.code.name,
         message=error.message,
@@ -119,15 +119,15 @@ def failed(error: CallError) -> Outcome:
 
 
 def timed_out(use_case: str, timeout_s: float) -> Outcome:
-    """The driver waits no longer."""
+    """The outcome of a request that the driver cancelled at its timeout."""
     return Outcome("DEADLINE_EXCEEDED", f"{use_case}: no answer within {timeout_s:g} s; the driver gave up")
 
 
 def stopped(use_case: str) -> Outcome:
-    """The driver was stopped while the call was under way."""
+    """The outcome of a request that was in flight when the driver stopped."""
     return Outcome("CANCELLED", f"{use_case}: the driver was stopped before an answer came")
 
 
 def broken(error: Exception) -> Outcome:
-    """The client, or the answer, is not what it should be: a bug, but the request still has its record."""
+    """The outcome of a request that hit a bug in the client or a malformed answer."""
     return Outcome("UNKNOWN", f"{type(error).__name__}: {error}")

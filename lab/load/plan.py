@@ -1,4 +1,4 @@
-"""What a driver is told: one frozen plan, and its JSON form, so that the driver can be a process or a container."""
+"""The load plan: a frozen value, and its JSON form for a driver in another process or container."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lab.load.arrivals import ArrivalPlan
 
 DRAWN_FIELDS = ("device", "country", "segment", "surface", "tenant")
-"""Fields of the request context that a plan may give choices for and that are otherwise empty in every record."""
+"""Context fields that a plan may give choices for; empty in every record otherwise."""
 
 CHOSEN_FIELDS = (*DRAWN_FIELDS, TRAFFIC_ORIGIN, OVERRIDE)
 """All fields that a plan may give choices for."""
@@ -34,11 +34,11 @@ MAX_PROCESSES = 64
 
 @dataclass(frozen=True, slots=True)
 class UseCase:
-    """What is asked for.
+    """A use case and its API.
 
     Attributes:
         name: e.g. ``ContinueWatchingRanking``.
-        api: the API that its requests speak, e.g. ``ranking.v1``.
+        api: the API of its requests, e.g. ``ranking.v1``.
     """
 
     name: str
@@ -47,30 +47,29 @@ class UseCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
-    """A run of load, whole: the same plan sends the same requests at the same offsets.
+    """A load run: the same plan sends the same requests at the same offsets.
 
     Attributes:
-        topology: the way from caller to model.
-        caller: in whose name requests are sent.
-        use_cases: drawn from evenly, and so one that stands there three times is drawn three times as often.
+        topology: the path from caller to model.
+        caller: the caller that sends.
+        use_cases: drawn uniformly; list one several times to give it more weight.
         arrivals: when requests are sent.
         endpoints: addresses that the topology needs.
-        spool: file that the history goes to; must not exist. In the plan's JSON form, a name without a folder means
-            one beside it, so that a run's folder can be carried somewhere else; so does the name of a trace.
-        summary: file that the driver's result of itself goes to, as JSON; likewise.
-        payload_bytes: size of a request, the envelope not counted, where the arrivals bring none.
+        spool: file for the history; must not exist. In the plan's JSON form, a bare name is relative to the plan, so
+            that a run's folder can be moved; likewise for a trace.
+        summary: file for the driver's summary, as JSON; likewise.
+        payload_bytes: size of a request without its envelope, if the arrivals have none.
         seed: of the draws of use cases, users and contexts.
-        users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn from evenly.
-        contexts: choices by field, see :data:`CHOSEN_FIELDS`, drawn from evenly, and so a choice that stands there
-            three times is drawn three times as often; a field without choices is lacking. Choices of ``override`` pin
-            requests to a model version, the empty one does not; those of ``traffic_origin`` go before
-            the attribute of that name.
-        timeout_s: a request that has no answer by then is given up, seconds. The use case's own timeout, if the
-            client knows it, ends a call earlier.
-        traffic_origin: ``artificial``, or ``real`` to be taken for people, where the contexts do not say.
-        tear_every: one request in this many is torn, see :class:`lab.load.tear_injection.TearEvery`; 0 for none.
-        locust: how Locust drives it; None for the open loop.
-        processes: that share the requests, where one core is too little to send them on time.
+        users: size of the population; its ids are ``u0`` to ``u<users - 1>``, drawn uniformly.
+        contexts: field, see :data:`CHOSEN_FIELDS`, → choices, drawn uniformly; repeat a choice to give it more weight.
+            Requests lack a field without choices. A choice of ``override`` pins requests to a model version, except the
+            empty one. Choices of ``traffic_origin`` take precedence over the attribute of that name.
+        timeout_s: a request without an answer by then is cancelled, seconds. The use case's own timeout, if the client
+            knows it, may end a call earlier.
+        traffic_origin: ``artificial``, or ``real`` to look like users' traffic, unless ``contexts`` says otherwise.
+        tear_every: tears one request in this many, see :class:`lab.load.tear_injection.TearEvery`; 0 for none.
+        locust: how Locust drives the run; None for the open loop.
+        processes: number of processes that share the requests, for rates that one core cannot send on time.
     """
 
     topology: str
@@ -107,29 +106,29 @@ class LoadPlan:
         _check(
             0 <= self.payload_bytes <= MAX_PAYLOAD_BYTES,
             "payload_bytes",
-            f"{self.payload_bytes} will not do; write 0 to {MAX_PAYLOAD_BYTES}",
+            f"{self.payload_bytes} is out of range: use 0 to {MAX_PAYLOAD_BYTES}",
         )
-        _check(self.users > 0, "users", f"{self.users} will not do; write 1 or more")
-        _check(0 < self.timeout_s < math.inf, "timeout_s", f"{self.timeout_s} will not do; write seconds above 0")
-        _check(self.tear_every >= 0, "tear_every", f"{self.tear_every} will not do; write 0 (none) or more")
+        _check(self.users > 0, "users", f"{self.users} is out of range: use 1 or more")
+        _check(0 < self.timeout_s < math.inf, "timeout_s", f"{self.timeout_s} is out of range: use seconds above 0")
+        _check(self.tear_every >= 0, "tear_every", f"{self.tear_every} is out of range: use 0 (none) or more")
         _check(
             0 < self.processes <= MAX_PROCESSES,
             "processes",
-            f"{self.processes} will not do; write 1 to {MAX_PROCESSES}, and no more than there are cores to spare",
+            f"{self.processes} is out of range: use 1 to {MAX_PROCESSES}, and no more than there are spare cores",
         )
         decides = TOPOLOGIES[self.topology].decides_at_caller if self.topology in TOPOLOGIES else True
         _check(
             not self.tear_every or decides,
             "tear_every",
-            f"in topology {self.topology} header and body are not made by the caller; tear requests in another",
+            f"in topology {self.topology} the caller does not make header and body; use another topology",
         )
 
         if self.locust is not None:
-            _check(self.processes == 1, "processes", "Locust's are workers; say how many of those there are to be")
+            _check(self.processes == 1, "processes", "not for Locust; set its number of workers")
             _check(
                 self.locust.workers <= self.users,
                 "users",
-                f"{self.users} will not do for {self.locust.workers} workers; each needs one user or more",
+                f"{self.users} is too few for {self.locust.workers} workers: each needs at least one user",
             )
             _check(
                 self.scheduled or not isinstance(self.arrivals, Trace),
@@ -140,14 +139,14 @@ class LoadPlan:
 
     @property
     def scheduled(self) -> bool:
-        """Whether it is known beforehand which requests will be sent, and when: not if people or users decide that."""
+        """Whether requests and their times are fixed in advance; not so if people or users decide when to send."""
         return self.locust is None or not (self.locust.by_hand or self.locust.closed_loop)
 
     def schedule(self) -> Schedule:
         """All arrivals of the run, if it is :attr:`scheduled`.
 
         Raises:
-            InputError: they cannot be drawn, or read.
+            InputError: they cannot be computed or read.
         """
         return schedule(self.arrivals, self.payload_bytes)
 
@@ -180,14 +179,14 @@ def read_plan(path: Path) -> LoadPlan:
     """The inverse of :func:`write_plan`.
 
     Raises:
-        RunError: no such file, or no plan; names the file and the field.
+        RunError: there is no such file, or it is not a plan; names the file and the field.
     """
     try:
         document = orjson.loads(path.read_bytes())
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}; name the plan of a load") from error
+        raise RunError(f"{path}: cannot be read: {error.strerror}; name a load plan") from error
     except orjson.JSONDecodeError as error:
-        raise RunError(f"{path}:{error.lineno}: no JSON ({error.msg}); name the plan of a load") from error
+        raise RunError(f"{path}:{error.lineno}: no JSON ({error.msg}); name a load plan") from error
     try:
         return _plan(document, path.parent)
     except InputError as error:
@@ -195,7 +194,7 @@ def read_plan(path: Path) -> LoadPlan:
     except KeyError as error:
         raise RunError(f"{path}: {error.args[0]} is missing; write the plan with lab.load.plan.write_plan") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{path}: is no plan of a load ({error}); write it with lab.load.plan.write_plan") from error
+        raise RunError(f"{path}: is not a load plan ({error}); write it with lab.load.plan.write_plan") from error
 
 
 _PLAIN_FIELDS = ("topology", "caller", "payload_bytes", "seed", "users", "timeout_s", "traffic_origin")
@@ -207,7 +206,7 @@ def _plan(document: Mapping[str, Any], beside: Path) -> LoadPlan:
         arrivals = replace(arrivals, path=str(beside / arrivals.path))
     return LoadPlan(
         **{name: document[name] for name in _PLAIN_FIELDS},
-        tear_every=document.get("tear_every", 0),  # plans of older runs have none, nor the next two
+        tear_every=document.get("tear_every", 0),  # plans of older runs lack this and the next two
         processes=document.get("processes", 1),
         locust=LocustPlan.from_document(document.get("steering"), beside),
         use_cases=tuple(UseCase(**use_case) for use_case in document["use_cases"]),

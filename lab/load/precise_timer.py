@@ -1,8 +1,7 @@
-"""An alarm that wakes the event loop at a given time, to some ten microseconds.
+"""A timer that wakes the event loop at a given time, to about 10 µs.
 
-The loop's own timers count whole milliseconds (libuv) or go through ``epoll_wait``'s, which is as coarse: too coarse
-for a thousand requests per second. On Linux the kernel's timer descriptor does better, and the loop waits for it as for
-any other descriptor. Elsewhere the loop's timer has to do.
+The loop's own timers have a resolution of 1 ms, in libuv and in ``epoll_wait``: too coarse for a thousand requests per
+second. On Linux the loop waits for a ``timerfd`` as for any other descriptor; elsewhere it uses its own timer.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ _TFD_TIMER_ABSTIME = 1
 
 
 class PreciseTimer(Protocol):
-    """Calls back once each time that it was set; it may be a millisecond early, so the callback looks at the clock."""
+    """Calls back once for each ``set``. It may be up to 1 ms early, so the callback checks the clock."""
 
     def set(self, at_ns: int) -> None:
-        """Wakes at this time of ``time.monotonic_ns``, at once if it is past; replaces what was set before."""
+        """Wakes at this time of ``time.monotonic_ns``, at once if it is past; replaces the time set before."""
 
     def close(self) -> None:
-        """Wakes no more."""
+        """Stops the timer."""
 
 
 def new_precise_timer(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> PreciseTimer:
-    """The finest alarm that this machine has."""
+    """The most precise timer that this machine has."""
     if platform.system() == "Linux":
         return TimerfdTimer(loop, callback)
     return LoopTimer(loop, callback)
 
 
 class LoopTimer:
-    """The loop's own timer."""
+    """The event loop's own timer."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop, self._callback = loop, callback
@@ -59,7 +58,7 @@ class LoopTimer:
 
 
 class TimerfdTimer:
-    """A ``timerfd``, see timerfd_create(2). It need not be read: setting it makes it unreadable until it is due."""
+    """A ``timerfd``, see timerfd_create(2). It is never read: setting it makes it unreadable until it is due."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop = loop
@@ -99,7 +98,7 @@ else:
     _libc = ctypes.CDLL(None, use_errno=True)
 
     def _create() -> int:
-        # The flags of the descriptor are those of open(2).
+        # The descriptor's flags have the values of open(2).
         descriptor = _libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if descriptor < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,4 +1,4 @@
-"""How a run is going: one JSON line soon, and then one a second, for whoever started the driver."""
+"""The progress of a run: a JSON line soon after the start, then one per second."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ NS_PER_MS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A driver's word, soon after the start, then once a second, and once at the end.
+    """A driver's report.
 
     Attributes:
         elapsed_s: since the start of the schedule.
         sent: requests so far; the next likewise.
         in_flight: sent and not yet done.
-        rate: requests per second that were done since the line before.
-        p50_ms: of the requests done since the line before, from their intended times; 0 if there were none.
+        rate: requests per second that were done since the previous report.
+        p50_ms: of the requests done since the previous report, from their intended times; 0 if there were none.
         p99_ms: likewise.
-        remaining_s: of the schedule; None if the run ends when people say so.
+        remaining_s: of the schedule; None if people decide when the run ends.
     """
 
     elapsed_s: float
@@ -56,7 +56,7 @@ class Progress:
         """The inverse of :meth:`to_line`.
 
         Raises:
-            RunError: this is no progress line.
+            RunError: the line is not a progress report.
         """
         try:
             return cls(**orjson.loads(line))
@@ -65,7 +65,7 @@ class Progress:
 
 
 def combined(several: Collection[Progress]) -> Progress:
-    """How several runs at the same time are going: counts and rates of all, percentiles of the slowest; one or more."""
+    """The progress of one or more simultaneous runs: sums of counts and rates, percentiles of the slowest."""
     remaining = [each.remaining_s for each in several if each.remaining_s is not None]
     return Progress(
         elapsed_s=max(each.elapsed_s for each in several),
@@ -82,7 +82,7 @@ def combined(several: Collection[Progress]) -> Progress:
 
 
 class Counts(TypedDict):
-    """How far a run, or one process's share of it, has come; what each is says :meth:`ProgressLines.take`."""
+    """How far a run or one process's share has come; see :meth:`ProgressLines.take` for the fields."""
 
     elapsed_ns: int
     remaining_ns: int
@@ -93,7 +93,7 @@ class Counts(TypedDict):
 
 
 class ProgressLines:
-    """Makes one progress after the other, for what counts since the line before."""
+    """Turns running counts into reports of what changed since the previous one."""
 
     def __init__(self) -> None:
         self._elapsed_ns = self._done = 0
@@ -101,15 +101,15 @@ class ProgressLines:
     def take(
         self, *, elapsed_ns: int, remaining_ns: int | None, sent: int, done: int, ok: int, recent_ns: Iterable[int]
     ) -> Progress:
-        """The next one.
+        """The next report.
 
         Args:
-            elapsed_ns: since the start of the schedule; before it, 0 or less.
-            remaining_ns: of the schedule; after its end, 0 or less. None if people say when it ends.
+            elapsed_ns: since the start of the schedule; 0 or less before it.
+            remaining_ns: of the schedule; 0 or less after its end; None if people decide when the run ends.
             sent: requests so far.
-            done: of those, how many are done.
-            ok: of those, how many were answered.
-            recent_ns: latencies of what was done since this was last asked, in any order.
+            done: how many of those are done.
+            ok: how many of those were answered.
+            recent_ns: latencies of the requests done since the previous report, in any order.
         """
         elapsed_ns = max(0, elapsed_ns)
         since_ns, since_done = elapsed_ns - self._elapsed_ns, done - self._done
@@ -130,10 +130,10 @@ class ProgressLines:
 
 
 async def each_second(start_ns: int, tell: Callable[[], None], *, after_s: float = 0.0) -> None:
-    """Tells so long after each whole second since the start of the schedule, until it is cancelled.
+    """Calls ``tell`` ``after_s`` after each whole second since the start of the schedule, until it is cancelled.
 
-    Before that it tells :data:`FIRST_S` after the start: whoever waits for the first answer need not wait for a second.
-    Seconds that this process had no time for are left out.
+    The first call comes :data:`FIRST_S` after the start, so that nobody waits a second for the first report. Seconds
+    that this process was too busy for are skipped.
     """
     await asyncio.sleep(FIRST_S + after_s + (start_ns - monotonic_ns()) / NS)
     tell()
@@ -146,12 +146,12 @@ async def each_second(start_ns: int, tell: Callable[[], None], *, after_s: float
 
 
 def percentile_ms(sorted_ns: Sequence[int], percent: int) -> float:
-    """Nearest rank of sorted durations, milliseconds; 0 if there are none."""
+    """Nearest-rank percentile of sorted durations, milliseconds; 0 if there are none."""
     if not sorted_ns:
         return 0.0
     return nearest_rank(sorted_ns, percent) / NS_PER_MS
 
 
 def nearest_rank(in_order: Sequence[_T], percent: int) -> _T:
-    """Of sorted values, the first that so many percent of them do not exceed; there must be some."""
+    """Nearest-rank percentile of sorted values, one or more."""
     return in_order[-(-len(in_order) * percent // 100) - 1]

@@ -1,4 +1,4 @@
-"""Makes the record of each request and spools it, and counts on the way."""
+"""Makes the record of each request, spools it, and counts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """Keeps the history of one run.
+    """Records the history of one run.
 
     Args:
         topology: of all its records.
         spool: takes the records.
-        on_error: called once, with the error, when the spool cannot be written; records are lost from then on.
+        on_error: called once with the error if the spool cannot be written; later records are lost.
 
     Attributes:
         done: requests that were sent and are done.
-        ok: of those, how many were answered.
-        schedule_delays_ns: of those, how late each was sent.
+        ok: how many of those were answered.
+        schedule_delays_ns: how late each of those was sent.
         error: why the spool cannot be written, None if it can.
-        unix_offset_ns: makes Unix times of those of ``time.monotonic_ns``. Fixed: a clock that is set while the run
-            goes on bends no record. Processes that share a run agree on it before they begin.
+        unix_offset_ns: offset of Unix time to ``time.monotonic_ns``. It is fixed for the run, so that a change of the
+            clock affects no record. Processes that share a run agree on it beforehand.
     """
 
     def __init__(self, topology: str, spool: SpoolWriter, on_error: Callable[[OSError], None]) -> None:
@@ -53,7 +53,7 @@ class Recorder:
         done_ns: int = 0,
         request_id: str = "",
     ) -> None:
-        """Takes one request; times are those of ``time.monotonic_ns``, 0 for one that was never sent."""
+        """Records one request; times are on ``time.monotonic_ns``, 0 if it was never sent."""
         unix = self.unix_offset_ns
         record = Record(
             sequence=sequence,
@@ -78,14 +78,14 @@ class Recorder:
             self._fail(error)
 
     def flush(self) -> None:
-        """Whatever was kept is in the file after this."""
+        """Writes all records kept so far to the file."""
         try:
             self._spool.flush()
         except OSError as error:
             self._fail(error)
 
     def take_recent_ns(self) -> list[int]:
-        """Latencies, from the intended times, of what was done since this was last asked."""
+        """Latencies, from the intended times, of the requests done since the last call."""
         recent, self._recent_ns = self._recent_ns, []
         return recent
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class _Coordinator(asyncio.Protocol):
-    """What the coordinator says; ends this process when it says nothing more, because then there is no coordinator."""
+    """The commands of the coordinator. The process exits when the connection closes: the coordinator is gone."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop, self._rest = stop, b""
@@ -49,16 +49,16 @@ class _Coordinator(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """See :class:`asyncio.Protocol`."""
-        os._exit(1)  # as if it had been killed together with the coordinator: nobody adds up what it did
+        os._exit(1)  # as if killed together with the coordinator: nobody sums up the results
 
     async def start(self) -> Start:
-        """Says that this process is ready, and returns when and where it is to begin."""
+        """Reports that this process is ready, and returns the start time."""
         send(ready=True)
         return await self._start
 
 
 def send(**what: Any) -> None:
-    """One line to the coordinator; if that is gone, so is this process in a moment."""
+    """Sends one line to the coordinator; if it is gone, this process exits in a moment."""
     with suppress(BrokenPipeError):
         sys.stdout.buffer.write(orjson.dumps(what, option=orjson.OPT_APPEND_NEWLINE))
         sys.stdout.buffer.flush()
@@ -69,7 +69,7 @@ def _send_counts(loop: OpenLoop) -> None:
 
 
 async def run(path: Path, share: Share) -> ShardResult:
-    """Sends the share, as the coordinator says.
+    """Sends the requests of the share.
 
     Raises:
         LabError: see :func:`lab.load.driver.drive_share`.
@@ -88,7 +88,7 @@ async def run(path: Path, share: Share) -> ShardResult:
 
 
 def main(arguments: list[str]) -> None:
-    """Carries out the share; what keeps it from that is for the coordinator to say."""
+    """Runs the share; reports an error to the coordinator."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     path, share = arguments
     first, step = map(int, share.split("/"))

@@ -1,4 +1,4 @@
-"""What a run's records add up to, and what the driver says of itself."""
+"""The summary of a run's records, and the driver's own summary."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ OK = "OK"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverSummary:
-    """The driver's result of itself; times in seconds or milliseconds, rates in requests per second.
+    """The driver's own summary; times in seconds or milliseconds, rates in requests per second.
 
     Attributes:
         planned: requests of the plan; each has one record.
-        sent: of those, how many were sent.
-        ok: of those, how many were answered.
-        failed: the others of those sent.
-        unsent: requests whose turn never came, because the driver was stopped.
+        sent: how many of those were sent.
+        ok: how many of those were answered.
+        failed: how many of those sent were not.
+        unsent: requests that were not due before the driver was stopped.
         stopped_by: name of the signal that stopped it, empty if it ran to its end.
-        offered: planned rate; None if there was none, because people or users decided when requests were sent.
+        offered: planned rate; None if people or users decided when to send.
         achieved_rate: see :func:`achieved_rate`.
         wall_s: from the start of the schedule to the last answer.
-        cpu_s: processor time in this time of the process that sent, all its threads; if several did, of all of them.
-        niceness: scheduling priority that the driver ran with, -20 to 19; it takes -10 if it may. The worst of several.
-        schedule_delay_p50_ms: how late requests were sent; a driver that cannot keep up shows it here.
-        warm_up_errors: by use case, why its call before the run failed.
-        processes: how many shared the requests.
+        cpu_s: CPU time of the sending processes, all threads, in this time.
+        niceness: of the driver, -20 to 19; it takes -10 if permitted. The highest of several processes.
+        schedule_delay_p50_ms: how late requests were sent; shows a driver that cannot keep up.
+        warm_up_errors: by use case, why its warm-up call failed.
+        processes: number of processes that shared the requests.
     """
 
     planned: int
@@ -62,13 +62,13 @@ class DriverSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """What one process did of a run, whole or a share; times are those of ``time.monotonic_ns``.
+    """What one process did of a run; times are on ``time.monotonic_ns``.
 
     Attributes:
-        planned: requests of the process; the next are of these.
-        planned_end_ns: end of the schedule, or the intended time of the first request that was not sent.
+        planned: requests of its share; the next counts are of these.
+        planned_end_ns: end of the schedule, or the intended time of the first unsent request.
         last_sent_ns: when a request was last sent; the start, if none was.
-        end_ns: when the last was done.
+        end_ns: when the last request was done.
         schedule_delays: how late requests were sent.
 
     The others are those of :class:`DriverSummary`.
@@ -101,7 +101,7 @@ class ShardResult:
 
 
 def combine(results: Sequence[ShardResult]) -> DriverSummary:
-    """The driver's result of itself from those of its processes, one or more."""
+    """The driver's summary from the results of its processes, one or more."""
     start_ns = min(each.start_ns for each in results)
     offered = [each.offered for each in results if each.offered is not None]
     planned, sent, ok = (sum(getattr(each, name) for each in results) for name in ("planned", "sent", "ok"))
@@ -138,7 +138,7 @@ def combine(results: Sequence[ShardResult]) -> DriverSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantSummary:
-    """What the records of one tenant say; for the fields see :class:`RunSummary`.
+    """The summary of one tenant's records; see :class:`RunSummary` for the fields.
 
     Attributes:
         sent: requests that were sent.
@@ -154,23 +154,23 @@ class TenantSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """What the records of a run say. Latency counts from the intended time, milliseconds.
+    """The summary of a run's records. Latency counts from the intended time, milliseconds.
 
-    It is that of all requests that were sent, failed ones too: a server that lets requests run into their timeout must
-    not look fast. How many failed stands beside it.
+    Latency covers all requests that were sent, including failed ones: a server whose requests time out must not look
+    fast.
 
     Attributes:
         planned: requests of the plan.
-        offered: planned rate, requests per second; None likewise.
+        offered: planned rate, requests per second; None if people or users decided when to send.
         achieved_rate: see :func:`achieved_rate`.
         ok: requests that were answered.
         failed: requests that were sent and not answered.
         missing: requests without a record: the driver was killed.
-        by_status: number of records by status; ``UNSENT`` for those whose turn never came.
-        p50_ms: half of the requests took no longer; the next likewise.
+        by_status: number of records by status; ``UNSENT`` for those not due before the driver was stopped.
+        p50_ms: median latency; the next likewise.
         max_ms: the longest.
         schedule_delay_p99_ms: from the intended time to the sending.
-        by_tenant: the same by tenant, if there was more than one; the empty name stands for requests without one.
+        by_tenant: the same by tenant, if there was more than one; the empty name is for requests without one.
     """
 
     planned: int
@@ -190,15 +190,15 @@ class RunSummary:
 
 
 def achieved_rate(sent: int, *, start_ns: int, planned_end_ns: int, last_sent_ns: int) -> float:
-    """Requests per second that were really sent; 0 for a run without duration.
+    """Requests per second actually sent; 0 for a run without duration.
 
-    A driver that fell behind is still sending after the end of the schedule; that time counts, so its rate is lower
-    than what was offered, though it sends every request in the end.
+    A late driver goes on sending after the end of the schedule. That time counts, so its rate is below the offered one
+    although it sends every request in the end.
 
     Args:
         sent: number of requests.
         start_ns: start of the schedule.
-        planned_end_ns: its end, or where a stopped run broke off: the intended time of the first that was not sent.
+        planned_end_ns: its end, or in a stopped run the intended time of the first unsent request.
         last_sent_ns: when the last was sent.
     """
     if planned_end_ns <= start_ns:
@@ -207,12 +207,12 @@ def achieved_rate(sent: int, *, start_ns: int, planned_end_ns: int, last_sent_ns
 
 
 def summarize(records: Sequence[Record], schedule: Schedule | None, *, came_due: int = 0) -> RunSummary:
-    """Adds up a history.
+    """Summarises a history.
 
     Args:
         records: of one run, in any order.
-        schedule: what was planned, see :meth:`lab.load.plan.LoadPlan.schedule`; None if nobody knew beforehand.
-        came_due: how many requests should be in the history, where there is no schedule.
+        schedule: see :meth:`lab.load.plan.LoadPlan.schedule`; None if there was none.
+        came_due: number of requests that should be in the history, if there was no schedule.
     """
     planned = came_due if schedule is None else len(schedule)
     sent = [record for record in records if record.status != UNSENT]

@@ -1,4 +1,4 @@
-"""Tears on demand: requests whose header names one model version and whose body another."""
+"""Tear injection: sends requests whose header and body name different model versions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from lab.load.arrivals import Share
     from lab.routing.attempts import RequestAttempts
 
-# What the bodies name; no route table has it, as versions count from 1.
+# The version in torn bodies; no route table has it, as versions count from 1.
 OTHER_VERSION = "v0"
 
 
 class TearEvery:
-    """Tears the first attempt of every n-th request, as if half of a decision were from another revision.
+    """Tears the first attempt of every n-th request, as if half of a decision came from another revision.
 
-    A client's ``before_send``. One that sends a share of a run counts the others' requests too, as if each had come
-    just before its own: all shares together tear as many as one process would.
+    It is a client's ``before_send`` hook. With a share of a run it counts the other shares' requests too, as if each
+    had come just before its own, so all shares together tear as many as one process would.
     """
 
     def __init__(self, every: int, share: Share = WHOLE) -> None:
@@ -28,7 +28,7 @@ class TearEvery:
         self._requests = share.first + 1 - share.step
 
     async def __call__(self, attempts: RequestAttempts) -> None:
-        """Before each attempt."""
+        """Called before each attempt."""
         if attempts.made or attempts.target.model_config is None:
             return
         if self.is_next():
@@ -36,6 +36,6 @@ class TearEvery:
             attempts.target = replace(attempts.target, model_config=torn)
 
     def is_next(self) -> bool:
-        """Whether the next request is to be torn."""
+        """Whether to tear the next request."""
         self._requests += self._step
         return self._requests % self._every == 0

@@ -1,11 +1,11 @@
-"""Traces of real arrivals: a CSV file with a header and one request a line.
+"""Reads traces of recorded arrivals: a CSV file with a header and one request per line.
 
-The columns are those of the Azure Public Dataset's LLM inference traces: ``TIMESTAMP``, never going backwards
-(``2023-11-16 18:17:03.9799600``: up to nine fractional digits, UTC unless it says otherwise), and ``ContextTokens``.
-Others, such as ``GeneratedTokens``, may be there and are left alone.
+The columns are those of the Azure Public Dataset's LLM inference traces: ``TIMESTAMP``, never decreasing (``2023-11-16
+18:17:03.9799600``: up to nine fractional digits, UTC unless it has an offset), and ``ContextTokens``. Other columns,
+such as ``GeneratedTokens``, are ignored.
 
-A token becomes one float32 feature, so a context of n tokens becomes a payload of 4 n bytes: the trace gives the shape
-of the sizes, from hundreds of bytes to tens of kilobytes, not text.
+A token becomes one float32 feature, so a context of n tokens becomes a payload of 4 n bytes: the trace contributes the
+distribution of sizes, from hundreds of bytes to tens of kilobytes, not text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIME_COLUMN = "TIMESTAMP"
 TOKENS_COLUMN = "ContextTokens"
 
 BYTES_PER_TOKEN = 4
-MAX_PAYLOAD_BYTES = 48 * 1024 * 1024  # leaves room below the 64 MiB that the lab's channels carry
+MAX_PAYLOAD_BYTES = 48 * 1024 * 1024  # below the 64 MiB message limit of the lab's channels
 
 _NS = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ class TraceRow:
 
     Attributes:
         time_ns: when it arrived, Unix nanoseconds.
-        payload_bytes: size of its request, the envelope not counted.
+        payload_bytes: size of its request without the envelope.
     """
 
     time_ns: int
@@ -50,13 +50,13 @@ class TraceRow:
 
 
 def read_trace(path: Path, *, limit: int | None = None) -> Iterator[TraceRow]:
-    """The requests of a trace in order, no more than ``limit``; what comes after those is not looked at.
+    """The requests of a trace in order, at most ``limit``; the rest of the file is not read.
 
     Raises:
-        TraceError: as one line that names file, line, field and what to write instead.
+        TraceError: one line that names file, line, field and remedy.
     """
     try:
-        # Bytes that are no UTF-8 are replaced, so that the line which holds them is the one complained about.
+        # Invalid UTF-8 is replaced, so that the error names the line that holds it.
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             yield from _rows(_numbered(file, path), path, limit)
     except OSError as error:
@@ -94,7 +94,7 @@ def _rows(lines: Iterator[tuple[int, list[str]]], path: Path, limit: int | None)
 
 
 def _numbered(file: TextIO, path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Lines that hold anything, with their 1-based numbers."""
+    """Non-empty lines with their 1-based numbers."""
     reader = csv.reader(file)
     try:
         for cells in reader:
@@ -114,7 +114,7 @@ def _time_ns(cell: str, where: str) -> int:
     except ValueError as error:
         raise TraceError(f"{where}: {TIME_COLUMN}: {_shown(cell)} is in no calendar ({error}); write a date") from error
     since = moment - _EPOCH
-    # In whole numbers: a float holds no nanoseconds of this century.
+    # As integers: a float cannot represent current Unix time in nanoseconds.
     return (since.days * 86_400 + since.seconds) * _NS + int((fraction or "").ljust(9, "0"))
 
 

@@ -138,7 +138,7 @@ def test_documents_that_will_not_do_are_refused(document: dict[str, object]) -> 
 
 
 def test_a_run_without_a_request_is_refused() -> None:
-    with pytest.raises(InputError, match="not a single request"):
+    with pytest.raises(InputError, match="no request falls into the run"):
         schedule(Constant(0.1, 1), 400)
 
 

@@ -1,4 +1,4 @@
-"""Locustfiles: what is found in them, and what is said of those that will not do."""
+"""Locustfiles: what is found in them, and the error for each kind of invalid one."""
 
 from __future__ import annotations
 

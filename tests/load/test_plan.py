@@ -81,7 +81,7 @@ def test_a_plan_from_before_there_were_tears_and_processes_has_none_and_one(
         ({"timeout_s": 0.0}, "timeout_s"),
         ({"traffic_origin": "fake"}, "'real' or 'artificial'"),
         ({"contexts": {"traffic_origin": ("real", "fake")}}, "traffic_origin: 'fake' is not known; write 'real'"),
-        ({"processes": 0}, "processes: 0 will not do; write 1 to 64"),
+        ({"processes": 0}, "processes: 0 is out of range: use 1 to 64"),
         ({"processes": 65}, "processes: 65"),
     ],
 )
@@ -100,10 +100,10 @@ def spoiled(document: dict[str, Any], **changes: Any) -> bytes:
     ("spoil", "says"),
     [
         (lambda _: b"", "no JSON"),
-        (lambda _: b"[1]", "is no plan"),
+        (lambda _: b"[1]", "is not a load plan"),
         (lambda d: orjson.dumps({k: v for k, v in d.items() if k != "seed"}), "seed is missing"),
-        (lambda d: spoiled(d, use_cases=[{"name": "A"}]), "is no plan"),
-        (lambda d: spoiled(d, users="many"), "is no plan"),
+        (lambda d: spoiled(d, use_cases=[{"name": "A"}]), "is not a load plan"),
+        (lambda d: spoiled(d, users="many"), "is not a load plan"),
         (lambda d: spoiled(d, users=0), "users: 0"),
         (lambda d: spoiled(d, arrivals={"kind": "bursts"}), "'bursts' is not known"),
     ],

@@ -1,12 +1,12 @@
-"""Locust as the engine that people steer: its users, its workers, its web UI; the requests are the lab's own.
+"""Locust, the interactive load engine: users, workers and web UI; the requests are sent by the lab's own client.
 
-Here belongs what knows Locust. It runs in processes of its own and nothing outside imports it, but for locustfiles,
-which take :class:`LabUser` from here. Why nothing is monkey-patched stands in docs/decisions/0011.
+All code that imports Locust belongs here. It runs in processes of its own; only locustfiles import :class:`LabUser`
+from outside. docs/decisions/0011 says why nothing is monkey-patched.
 """
 
 import os
 
-os.environ.setdefault("LOCUST_SKIP_MONKEY_PATCH", "1")  # before Locust is first imported
+os.environ.setdefault("LOCUST_SKIP_MONKEY_PATCH", "1")  # before the first import of Locust
 
 from lab.load.locust.user import LabUser
 

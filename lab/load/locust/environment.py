@@ -1,4 +1,4 @@
-"""Locust's environment for a run of the lab, the same in every process of it."""
+"""Locust's environment for a run, the same in each of its processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lab.load.locust.locustfile_loader import read_locustfile
 if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
 
-# The first users of a run that a person steers come so fast, unless that person says otherwise.
+# Duration of the ramp-up in the web UI, by default.
 _RAMP_S = 10
 
 
@@ -21,14 +21,14 @@ def environment_of(plan: LoadPlan) -> Environment:
     """Locust's environment, with the users of the plan's locustfile.
 
     Raises:
-        InputError: the locustfile will not do.
+        InputError: the locustfile is invalid.
     """
-    assert plan.locust is not None  # noqa: S101 (who comes here has one)
-    # All users of a plan begin at once; Locust warns of that because of what users of HTTP would do.
+    assert plan.locust is not None  # noqa: S101 (set in every plan for Locust)
+    # All users of a plan start at once. Locust warns of that, with HTTP users in mind.
     logging.getLogger("locust.runners").setLevel(logging.ERROR)
     locustfile = read_locustfile(plan.locust.locustfile)
     options = Namespace(
-        # Locust's own reading of options would look at its configuration files and variables, too.
+        # Locust's own parser would also read its configuration files and environment variables.
         num_users=plan.users,
         spawn_rate=max(1, plan.users // _RAMP_S),
         run_time=None,

@@ -1,6 +1,6 @@
-"""Reads locustfiles. ``python -m lab.load.locust.locustfile_loader FILE`` prints what one defines, or what is wrong.
+"""Loads locustfiles. ``python -m lab.load.locust.locustfile_loader FILE`` prints what one defines, or the error.
 
-It does so in a process of its own because a locustfile is a program: whatever it does stays there.
+A locustfile is a program, so it runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from lab.load.locust.user import LabUser
 
 @dataclass(frozen=True, slots=True)
 class Locustfile:
-    """What a locustfile has.
+    """The content of a locustfile.
 
     Attributes:
-        users: its classes of users, each with tasks.
+        users: its user classes, each with tasks.
     """
 
     users: tuple[type[LabUser], ...]
 
     @property
     def closed_loop(self) -> bool:
-        """Whether one of them or more decide themselves how long they wait."""
+        """Whether any of them sets its own wait time."""
         return any(not user.paced_by_plan() for user in self.users)
 
 
@@ -38,7 +38,7 @@ def read_locustfile(path: Path, name: str = "") -> Locustfile:
 
     Args:
         path: the file.
-        name: what errors call it; the path if empty.
+        name: its name in errors; the path if empty.
 
     Raises:
         InputError: it cannot be read or run, or has no users; names file and line.
@@ -69,7 +69,7 @@ def read_locustfile(path: Path, name: str = "") -> Locustfile:
 
 
 def _line_of(error: BaseException, path: Path) -> int:
-    """Where in the file it happened; 1 if it did not."""
+    """The line of the file that raised the error; 1 if none did."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve() and frame.lineno]
     return lines[-1] if lines else 1

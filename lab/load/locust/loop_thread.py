@@ -1,6 +1,6 @@
-"""An event loop in a thread beside gevent's hub, and how work goes over and comes back.
+"""An event loop in a thread beside gevent's hub, with calls in both directions.
 
-Handing over is what costs, so both ways take whatever has come together at once.
+Crossing threads is expensive, so either side processes all pending calls at once.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _ENDED_WITHIN_S = 5.0
 
 
 class LoopThread:
-    """Runs one coroutine in a thread of its own. Made and used in gevent's thread, unless said otherwise.
+    """Runs one coroutine in its own thread. Make and use it in gevent's thread, unless said otherwise.
 
     Attributes:
-        ended: set when the coroutine has ended: its result, or its error.
+        ended: set to the coroutine's result or error when it has ended.
     """
 
     def __init__(self) -> None:
@@ -36,18 +36,18 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._loop_will_look = True  # until there is a loop, which begins with a look
+        self._loop_will_look = True  # until the loop runs, which begins with the pending calls
         self.ended = AsyncResult()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Begins."""
+        """Starts the thread."""
         self._thread = threading.Thread(target=self._run, args=(work,), name="event loop", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Cancels the coroutine if it has not ended, and returns once the thread is gone, or after some seconds.
+        """Cancels the coroutine if it has not ended, and returns once the thread has, or after some seconds.
 
-        An interpreter that ends while gRPC is at work in a thread may crash.
+        The interpreter may crash if it exits while gRPC works in a thread.
         """
         if self._thread is not None:
             self.in_loop(self._cancel)
@@ -55,22 +55,22 @@ class LoopThread:
             self._thread.join(_ENDED_WITHIN_S)
 
     def in_loop(self, call: Callable[..., object], *args: Any) -> None:
-        """Calls in the event loop, soon."""
+        """Calls a function in the event loop, soon."""
         self._for_loop.append((call, args))
         if not self._loop_will_look:
             self._loop_will_look = True
-            assert self._loop is not None  # noqa: S101 (it has looked)
+            assert self._loop is not None  # noqa: S101 (set before the flag is cleared)
             self._loop.call_soon_threadsafe(self._take_in_loop)
 
     def in_hub(self, call: Callable[..., object], *args: Any) -> None:
-        """Calls in gevent's hub, soon; for the event loop's thread. What is called must not wait."""
+        """Calls a function in gevent's hub, soon; for the event loop's thread. The function must not block."""
         self._for_hub.append((call, args))
         self._watcher.send()
 
     def _run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
             result = uvloop.run(self._work(work))
-        except BaseException as error:  # noqa: BLE001 (whatever it is, somebody waits for it)
+        except BaseException as error:  # noqa: BLE001 (passed on to whoever waits)
             self.in_hub(self.ended.set_exception, error)
         else:
             self.in_hub(self.ended.set, result)
@@ -81,14 +81,14 @@ class LoopThread:
         try:
             return await work()
         finally:
-            self._loop_will_look = True  # it never will again
+            self._loop_will_look = True  # the loop has ended; calls are dropped
 
     def _cancel(self) -> None:
-        assert self._task is not None  # noqa: S101 (it calls)
+        assert self._task is not None  # noqa: S101 (it runs)
         self._task.cancel()
 
     def _take_in_loop(self) -> None:
-        self._loop_will_look = False  # first: what comes from here on is either seen below, or asks for another look
+        self._loop_will_look = False  # first: a call from here on is either taken below, or wakes the loop again
         while self._for_loop:
             call, args = self._for_loop.popleft()
             call(*args)

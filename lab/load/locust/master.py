@@ -1,4 +1,4 @@
-"""The driver's process in a run that Locust drives: starts all, says when it begins and ends, and adds it up."""
+"""The driver's process in a Locust run: starts the workers, begins and ends the run, and sums their results."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ NS = 1_000_000_000
 
 _PROGRESS_EVERY_S = 1.0
 _POLL_S = 0.02
-_READY_WITHIN_S = 60.0  # a worker connects and warms up first
+_READY_WITHIN_S = 60.0  # a worker first connects and warms up
 _SPAWNED_WITHIN_S = 60.0
-_LEAD_NS = 50_000_000  # between "go" and the start of the schedule, for all users to ask for the first time
+_LEAD_NS = 50_000_000  # between "go" and the start of the schedule, for all users to queue their first request
 _LEAD_PER_USER_NS = 100_000
-_FORSAKEN_S = 2.0  # beyond the longest that a request may take
+_ABANDONED_S = 2.0  # beyond the longest timeout of a request
 _RESULTS_WITHIN_S = STOP_GRACE_S + 10.0
 
 
@@ -44,25 +44,25 @@ class Master:
     """One run.
 
     Args:
-        plan: of the run.
-        file: the plan's.
+        plan: the plan.
+        file: its file.
     """
 
     def __init__(self, plan: LoadPlan, file: Path) -> None:
-        assert plan.locust is not None  # noqa: S101 (else it would be another's)
+        assert plan.locust is not None  # noqa: S101 (set in every plan for Locust)
         self._plan, self._file, self._locust = plan, file, plan.locust
         self._schedule = plan.schedule() if plan.scheduled else None
         self._count = max(1, self._locust.workers)
         self._environment = environment_of(plan)
         self._workers = Workers(file, 0, 0)
-        self._user_process: UserProcess | None = None  # where there are no workers
+        self._user_process: UserProcess | None = None  # if there are no workers
         self._counts: dict[int, WorkerProgress] = {}
         self._recent_ns: list[int] = []
         self._results: list[ShardResult] = []
         self._lines = ProgressLines()
         self._stopped_by = ""
         self._stopping = Event()
-        self._insisted = False
+        self._forced = False
         self._failure = ""
         self._start_ns = 0
         self._moved_at = time.monotonic()
@@ -71,12 +71,12 @@ class Master:
         """Drives the plan to its end, or until it is stopped, and writes its summary.
 
         Raises:
-            LabError: the run could not begin, or not be carried on; there is no summary then.
+            LabError: the run could not begin or go on; there is no summary then.
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             gevent.signal_handler(number, self._stop, number.name)
         with SpoolWriter(self._plan.spool):
-            pass  # workers join it
+            pass  # workers append to it
         try:
             self._set_up()
             self._begin()
@@ -86,7 +86,7 @@ class Master:
             self._tear_down()
         if self._failure:
             raise UnitError(self._failure)
-        self._tell()
+        self._report()
         write_summary(self._plan, combine(self._results))
 
     # -- beginning -----------------------------------------------------------------------------------------------
@@ -96,11 +96,11 @@ class Master:
             runner: Any = self._environment.create_master_runner(MASTER_HOST, 0)
             self._workers = Workers(self._file, self._count, runner.server.port)
             self._listen(runner)
-            # Also if it is to be stopped by now: only a worker that is there can record what was never sent.
-            self._until(
-                lambda: len(runner.clients.ready) == self._count or self._insisted,
+            # Even if the run is being stopped: only a ready worker can record the unsent requests.
+            self._wait_until(
+                lambda: len(runner.clients.ready) == self._count or self._forced,
                 _READY_WITHIN_S,
-                "not all workers came up",
+                "not all workers started",
             )
         else:
             self._user_process = UserProcess(self._plan, WHOLE, self._environment)
@@ -124,7 +124,9 @@ class Master:
         self._environment.events.spawning_complete.add_listener(lambda **_: spawned.set())
         users = self._plan.users
         self._runner.start(users, spawn_rate=users)
-        self._until(lambda: spawned.is_set() or self._stopping.is_set(), _SPAWNED_WITHIN_S, "not all users came up")
+        self._wait_until(
+            lambda: spawned.is_set() or self._stopping.is_set(), _SPAWNED_WITHIN_S, "not all users started"
+        )
         start = Start.soon(_LEAD_NS + _LEAD_PER_USER_NS * users)
         self._start_ns = start.at_ns
         if self._schedule is not None:
@@ -133,17 +135,17 @@ class Master:
     # -- following -----------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Returns when all is done, or is to be stopped."""
+        """Returns when the run is done, or is being stopped."""
         next_line = time.monotonic() + _PROGRESS_EVERY_S
         if self._locust.by_hand:
-            self._tell()  # the UI is up
+            self._report()  # the UI is up
         while not self._stopping.is_set() and not self._is_over():
             if why := self._workers.ended():
                 self._fail(why)
-            if self._is_forsaken():
-                self._stop("users that ask no more")
+            if self._is_abandoned():
+                self._stop("users that stopped sending")
             if time.monotonic() >= next_line:
-                self._tell()
+                self._report()
                 next_line += _PROGRESS_EVERY_S
             self._stopping.wait(_POLL_S)
 
@@ -152,14 +154,14 @@ class Master:
             return len(self._results) == self._count
         return self._remaining_ns() == 0
 
-    def _is_forsaken(self) -> bool:
-        """Whether requests are left after the schedule's end, and all users have gone or do something else."""
+    def _is_abandoned(self) -> bool:
+        """Whether requests are left after the end of the schedule while no user sends."""
         if self._schedule is None or self._remaining_ns():
             return False
-        return time.monotonic() - self._moved_at > self._plan.timeout_s + _FORSAKEN_S
+        return time.monotonic() - self._moved_at > self._plan.timeout_s + _ABANDONED_S
 
     def _remaining_ns(self) -> int | None:
-        """Of the run; None if it ends when people say so."""
+        """Remaining time of the run; None if people decide when it ends."""
         if self._locust.by_hand:
             return None
         duration_ns = self._plan.arrivals.duration_ns if self._schedule is None else self._schedule.duration_ns
@@ -171,7 +173,7 @@ class Master:
         self._counts[count.index] = count
         self._recent_ns.extend(count.recent_ns)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         recent_ns, self._recent_ns = self._recent_ns, []
         counts = self._counts.values()
         print_progress(
@@ -190,8 +192,8 @@ class Master:
     def _stop(self, by: str) -> None:
         self._stopped_by = self._stopped_by or by
         if self._stopping.is_set():
-            self._insisted = True
-            self._say_stop(by)  # once more: what is in flight is given up
+            self._forced = True
+            self._send_stop(by)  # the second time, workers cancel what is in flight
         self._stopping.set()
 
     def _fail(self, why: str) -> None:
@@ -200,15 +202,15 @@ class Master:
 
     def _wait_for_results(self) -> None:
         if len(self._results) < self._count:
-            self._say_stop(self._stopped_by)
+            self._send_stop(self._stopped_by)
         give_up = time.monotonic() + _RESULTS_WITHIN_S
         while len(self._results) < self._count and not self._failure:
             self._failure = self._workers.ended()
             if time.monotonic() > give_up:
-                self._failure = f"{self._count - len(self._results)} of {self._count} workers gave no result"
+                self._failure = f"{self._count - len(self._results)} of {self._count} workers reported no result"
             gevent.sleep(_POLL_S)
 
-    def _say_stop(self, by: str) -> None:
+    def _send_stop(self, by: str) -> None:
         self._runner.send_message(STOP, by)
 
     def _tear_down(self) -> None:
@@ -226,7 +228,7 @@ class Master:
     def _runner(self) -> Any:
         return self._environment.runner
 
-    def _until(self, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
+    def _wait_until(self, condition: Callable[[], bool], within_s: float, otherwise: str) -> None:
         """Returns when the condition holds."""
         give_up = time.monotonic() + within_s
         while not condition():

@@ -1,4 +1,4 @@
-"""What master and workers say to each other beside Locust's own words, over Locust's own connection."""
+"""Messages between master and workers, over Locust's own connection."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 GO = "lab-go"
-"""To workers: where the schedule begins, a :class:`lab.load.open_loop.Start`."""
+"""To workers: the start of the schedule, a :class:`lab.load.open_loop.Start`."""
 
 STOP = "lab-stop"
-"""To workers: send no more; by whom."""
+"""To workers: stop sending; carries who asked."""
 
 PROGRESS = "lab-progress"
-"""From workers, now and then: a :class:`WorkerProgress`."""
+"""From workers, at intervals: a :class:`WorkerProgress`."""
 
 RESULT = "lab-result"
-"""From workers, when they have sent all or were stopped: an :class:`lab.load.summary.ShardResult`."""
+"""From workers, at the end: a :class:`lab.load.summary.ShardResult`."""
 
 FAILED = "lab-failed"
-"""From workers: the run cannot go on, and why."""
+"""From workers: the reason why the run cannot go on."""
 
 
 def on_message(runner: Any, word: str, do: Callable[[Any], object]) -> None:
-    """Lets a runner of Locust's do something with what comes with a word."""
+    """Calls a function with the data of each message of this name that a Locust runner receives."""
 
     def heard(*, environment: object, msg: Any) -> None:
         del environment
@@ -37,12 +37,12 @@ def on_message(runner: Any, word: str, do: Callable[[Any], object]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class WorkerProgress:
-    """How far a worker is.
+    """A worker's progress.
 
     Attributes:
-        index: which worker.
+        index: of the worker.
         sent: requests so far; the next likewise.
-        recent_ns: latencies of what was done since its last word.
+        recent_ns: latencies of the requests done since the previous message.
     """
 
     index: int
@@ -52,7 +52,7 @@ class WorkerProgress:
     recent_ns: Sequence[int]
 
     def to_message(self) -> dict[str, Any]:
-        """For Locust's connection."""
+        """As a Locust message."""
         return {
             "index": self.index,
             "sent": self.sent,

@@ -1,7 +1,7 @@
-"""When users' requests are due. Pure: whoever asks says what time it is.
+"""When users' requests are due: pure, the caller supplies the time.
 
-Sequence numbers are dealt out like cards: of n workers, the one with index i has i, i + n, i + 2n, … So they are unique
-among the workers without a word between them, and together without a gap where there is a schedule.
+Of n workers, the one with index i uses the sequence numbers i, i + n, i + 2n, … They are unique without coordination,
+and contiguous if the run has a schedule.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ NS = 1_000_000_000
 
 
 class DueRequest(NamedTuple):
-    """One request to come.
+    """The next request of a user.
 
     Attributes:
-        sequence: of the request.
-        intended_ns: when it is due, of ``time.monotonic_ns``; latency counts from here.
-        payload_bytes: of its request; None leaves it to the plan.
+        sequence: its sequence number.
+        intended_ns: when it is due, on ``time.monotonic_ns``; latency counts from here.
+        payload_bytes: its size; None for the plan's.
     """
 
     sequence: int
@@ -31,30 +31,30 @@ class DueRequest(NamedTuple):
 
 
 class SequenceNumbers:
-    """The sequence numbers of one worker's share."""
+    """The sequence numbers of one worker."""
 
     def __init__(self, share: Share) -> None:
         self._next, self._step = share.first, share.step
 
     def take(self) -> int:
-        """The next one."""
+        """The next sequence number."""
         sequence = self._next
         self._next += self._step
         return sequence
 
 
 class Pacing(Protocol):
-    """Tells one user when its requests are due."""
+    """Decides when one user's requests are due."""
 
     def next_request(self, now_ns: int) -> DueRequest | None:
-        """The next request; None if there is none left to send."""
+        """The next request; None if none is left."""
 
 
 class ScheduledPacing:
-    """A worker's share of a schedule: whichever of its users is free takes the next request, also one that is late.
+    """Paces by a worker's share of a schedule: the next free user takes the next request, even a late one.
 
-    The times are those of the schedule, whatever became of earlier requests. So a stall shows in all requests that had
-    to wait for it, and users that are held up hold no other's requests up.
+    The times are the schedule's. A stall therefore shows in all requests that waited for it, and blocked users do not
+    delay the requests of others.
 
     Args:
         schedule: the share.
@@ -78,14 +78,14 @@ class ScheduledPacing:
 
 
 class RatePacing:
-    """A user's own: one request every so many seconds, from a random moment of the first interval on.
+    """Paces one user at a constant rate, from a random moment of the first interval on.
 
-    A request that takes longer than the interval makes the next one late, not due later.
+    A request that takes longer than the interval makes the next one late; it does not move its due time.
 
     Args:
-        numbers: numbers the requests.
+        numbers: sequence numbers.
         interval_ns: between two requests.
-        draw: of the first moment.
+        draw: draws the first moment.
     """
 
     def __init__(self, numbers: SequenceNumbers, interval_ns: int, draw: Random) -> None:
@@ -100,10 +100,10 @@ class RatePacing:
 
 
 class ClosedLoopPacing:
-    """A user that waits as long as it likes after each answer: a request is due when its wait has ended.
+    """Paces by the user's own wait time after each answer: a request is due when the wait ends.
 
     Args:
-        numbers: numbers the requests.
+        numbers: sequence numbers.
     """
 
     def __init__(self, numbers: SequenceNumbers) -> None:
@@ -111,10 +111,10 @@ class ClosedLoopPacing:
         self._wait_ends_ns = 0
 
     def waits(self, now_ns: int, seconds: float) -> None:
-        """The user begins to wait."""
+        """The user starts to wait."""
         self._wait_ends_ns = now_ns + round(seconds * NS)
 
     def next_request(self, now_ns: int) -> DueRequest:
-        """See :class:`Pacing`. A request that follows another without a wait is due at once."""
+        """See :class:`Pacing`. A request right after another, without a wait, is due at once."""
         due_ns, self._wait_ends_ns = self._wait_ends_ns or now_ns, 0
         return DueRequest(self._numbers.take(), min(due_ns, now_ns))

@@ -1,4 +1,4 @@
-"""Sends what users ask for at the moment it is due, and keeps a record of each request. Lives in the event loop."""
+"""Sends users' requests when they are due, and records each. Runs in the event loop."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class QueuedRequest:
     """One request of a user.
 
     Attributes:
-        due: when it is due.
-        spec: what is asked.
-        payload: with which message.
-        on_done: told how it went, and how long it took from when it was due, ns.
-        cancelled: set if the user is gone; what has not been sent by then will not be.
+        due: its sequence number and time.
+        spec: use case and context.
+        payload: its message.
+        on_done: called with the outcome, and the latency from the due time, ns.
+        cancelled: set if the user is gone; the request is then not sent.
     """
 
     __slots__ = ("cancelled", "due", "on_done", "payload", "spec")
@@ -51,20 +51,20 @@ class QueuedRequest:
 
 
 class Sender:
-    """Made inside a running event loop, and used once.
+    """Sends the requests of one process. Make it inside a running event loop, and use it once.
 
     Args:
-        plan: of the run.
-        share: which requests of it are sent here.
-        client: ready and warm.
+        plan: the plan.
+        share: the requests of the run that are sent here.
+        client: ready and warmed up.
         spool: takes the records.
-        stop: breaks the run off.
-        on_done: hands an answer back to its user: the request's ``on_done``, and the outcome with the latency in ns.
+        stop: aborts the run.
+        on_done: called with a request's ``on_done`` and its argument, to call it in the user's thread.
 
     Attributes:
-        recorder: what was kept so far.
+        recorder: counts the records.
         sent: requests so far.
-        first_due_ns: when the first request was due, of ``time.monotonic_ns``; 0 if there was none.
+        first_due_ns: when the first request was due, on ``time.monotonic_ns``; 0 if there was none.
         last_sent_ns: when a request was last sent, likewise.
     """
 
@@ -93,17 +93,17 @@ class Sender:
         self.sent = self.first_due_ns = self.last_sent_ns = 0
 
     def expect(self, requests: int, start: Start) -> None:
-        """The whole share of a schedule will be asked for; with the last of it the run ends."""
+        """Expects a whole share of a schedule; the run ends with its last request."""
         self._is_begun, self._size = bytearray(requests), requests
         self.recorder.unix_offset_ns = start.unix_offset_ns
         self._look_whether_done()
 
     def is_begun(self, sequence: int) -> bool:
-        """Whether a request of the share was begun."""
+        """Whether a request of the share was started."""
         return bool(self._is_begun) and bool(self._is_begun[sequence // self._share.step])
 
     def take(self, queued: QueuedRequest) -> None:
-        """Sends it when it is due."""
+        """Queues a request until it is due."""
         if not self._accepts:
             return
         if not self._due or queued < self._due[0]:
@@ -111,7 +111,7 @@ class Sender:
         heappush(self._due, queued)
 
     async def run(self) -> None:
-        """Returns when all is done, or the run was broken off.
+        """Returns when all requests are done, or the run was aborted.
 
         Raises:
             RunError: the spool cannot be written.
@@ -122,7 +122,7 @@ class Sender:
             self._accepts = False
             self._timer.close()
             self._look_whether_done()
-            await first_of(self._all_done, self._stop.insisted, within_s=STOP_GRACE_S)
+            await first_of(self._all_done, self._stop.forced, within_s=STOP_GRACE_S)
             while not self._all_done.is_set():
                 self._in_flight.give_up_all()
                 await first_of(self._all_done, within_s=TICK_S)
@@ -131,10 +131,12 @@ class Sender:
                 self._ticker.cancel()
             self.recorder.flush()
         if self.recorder.error is not None:
-            raise RunError(f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run broke off")
+            raise RunError(
+                f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run was aborted"
+            )
 
     def keep_unsent(self, due: DueRequest, spec: RequestSpec, size: int) -> None:
-        """Records a request whose turn never came."""
+        """Records a request that was not due before the run was aborted."""
         self.recorder.keep(due.sequence, spec, NEVER_SENT, payload_bytes=size, intended_ns=due.intended_ns)
 
     def _begin_due(self) -> None:
@@ -148,7 +150,7 @@ class Sender:
             if self._is_begun:
                 self._is_begun[queued.due.sequence // self._share.step] = True
             self._loop.create_task(self._request(queued))
-        if self._accepts:  # one that has rung and is not set anew would ring again and again
+        if self._accepts:  # a timer that fired and is not set again would fire forever
             self._timer.set(self._due[0].due.intended_ns if self._due else NEVER)
 
     async def _request(self, queued: QueuedRequest) -> None:

@@ -1,4 +1,4 @@
-"""Locust's web UI on a run of the lab, for people on this machine only."""
+"""Locust's web UI for a run, reachable from this machine only."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def open_ui(environment: Environment, port: int, end: Callable[[], None]) -> Web
     host = os.environ.get(UI_HOST_VARIABLE, LOOPBACK)
     check_free(host, port)
     ui = environment.create_web_ui(host=host, port=port, delayed_start=True)
-    assert ui.app is not None  # noqa: S101 (it has just been made)
+    assert ui.app is not None  # noqa: S101 (just created)
     names = {f"{name}:{port}" for name in (LOOPBACK, "localhost")}
 
     @ui.app.before_request
     def only_from_here() -> None:
-        """Pages of other sites, which a browser on this machine may show, steer nothing here."""
+        """Refuses requests from other sites' pages in a browser on this machine."""
         origin = request.headers.get("Origin")
         if request.host not in names or (origin is not None and urlsplit(origin).netloc not in names):
             abort(403)
@@ -54,7 +54,7 @@ def open_ui(environment: Environment, port: int, end: Callable[[], None]) -> Web
 
     @ui.app.post("/quit")
     def quit_() -> str:
-        gevent.spawn_later(0.1, end)  # the answer first
+        gevent.spawn_later(0.1, end)  # after the response
         return "The run ends.\n"
 
     ui.start()

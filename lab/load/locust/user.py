@@ -1,4 +1,4 @@
-"""What locustfiles derive their users from."""
+"""The base class of users in locustfiles."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class LabUser(User):
-    """One user of the population, who asks models by the name of a use case.
+    """One user of the population, who calls models by use case.
 
-    Without a ``wait_time`` of its own its requests are due at the plan's times, whatever became of those before: tasks
-    only say *what* is asked next. With one, it is a closed loop, and so is the run.
+    Without a ``wait_time`` of its own, its requests are due at the plan's times, whether earlier ones are answered or
+    not: tasks only decide *what* the next request asks. With a ``wait_time``, the user and the whole run are a closed
+    loop.
 
     Attributes:
         user_id: of the request context: ``u0``, ``u1``, …
@@ -33,7 +34,7 @@ class LabUser(User):
     wait_time = constant(0)
 
     pool: ClassVar[UserPool | None] = None
-    """What all users of this process have in common."""
+    """All users of this process."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -53,16 +54,16 @@ class LabUser(User):
     def ask(
         self, use_case: str | None = None, context: Mapping[str, str] | None = None, payload: int | None = None
     ) -> Outcome:
-        """Asks a model when this user's next request is due, and waits for the answer.
+        """Waits until this user's next request is due, sends it, and waits for the answer.
 
         Args:
-            use_case: what for; drawn from those of the run if left out.
-            context: fields of the request context, instead of those drawn from the run's mix.
+            use_case: drawn from the run's if left out.
+            context: fields of the request context that replace those drawn from the mix.
             payload: size of the request, bytes; the run's if left out.
 
         Returns:
-            How it went: ``status`` is ``OK`` for an answer, else the name of a gRPC status; ``model``, ``version`` and
-            ``cluster`` say who answered.
+            The outcome: ``status`` is ``OK`` for an answer, else the name of a gRPC status; ``model``, ``version`` and
+                ``cluster`` say who answered.
         """
         due = self._pool.next_request(self._pace)
         return self._pool.call(self.user_id, due, use_case, context or {}, payload)

@@ -1,4 +1,4 @@
-"""What all users of one process have in common: the pace, the mix, and the thread that sends."""
+"""What all users of one process share: the pacing, the mix, and the sender."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _FIELDS = ("user_id", *CHOSEN_FIELDS)
 
 
 class UserPool:
-    """The users of one process. Lives in gevent's thread.
+    """The users of one process. Runs in gevent's thread.
 
     Args:
-        plan: of the run.
-        share: which requests of the run are this process's.
-        schedule: that share of it; None if people or users decide when requests are sent.
-        environment: Locust's, which is told of every answer.
-        send: hands a request over to be sent.
-        fail: told why the run cannot go on.
+        plan: the plan.
+        share: the requests of the run that this process sends.
+        schedule: that share of the schedule; None if people or users decide when to send.
+        environment: Locust's; gets an event for every answer.
+        send: queues a request.
+        fail: called with the reason if the run cannot go on.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class UserPool:
         self._plan, self._schedule = plan, schedule
         self._environment, self._send, self._fail = environment, send, fail
         self._mix = Mix(plan, share)
-        self._random = Random(f"pace:{plan.seed}:{share.first}")  # noqa: S311 (no secret)
+        self._random = Random(f"pace:{plan.seed}:{share.first}")  # noqa: S311 (not security-relevant)
         self._payloads = Payloads()
         sizes = (plan.payload_bytes,) if schedule is None else schedule.payload_bytes
         self._payloads.prepare((use_case.api for use_case in plan.use_cases), sizes)
@@ -71,22 +71,22 @@ class UserPool:
             self._may_begin.set()
 
     def add_user(self, *, paced_by_plan: bool) -> tuple[str, Pacing | None]:
-        """A new user's id, and its pace; None for a pace that all have in common."""
+        """A new user's id and its pacing; None if all users share one."""
         user_id = f"u{next(self._user_numbers) % self._plan.users}"
         if self._schedule is not None:
             return user_id, None
         if paced_by_plan:
-            rate = getattr(self._plan.arrivals, "rate", 0.0)  # a plan that people steer plays no trace
+            rate = getattr(self._plan.arrivals, "rate", 0.0)  # only a schedule can replay a trace
             return user_id, RatePacing(self._numbers, round(self._plan.users * NS / rate), self._random)
         return user_id, ClosedLoopPacing(self._numbers)
 
     def begin(self, slots: ScheduledPacing) -> None:
-        """The schedule starts."""
+        """Starts the schedule."""
         self._slots = slots
         self._may_begin.set()
 
     def end(self) -> None:
-        """Nothing is sent any more."""
+        """Ends the users: no more requests are sent."""
         self._is_over = True
         self._may_begin.set()
 
@@ -94,13 +94,13 @@ class UserPool:
         """A user's next request.
 
         Raises:
-            StopUser: there is none left.
+            StopUser: none is left.
         """
         self._may_begin.wait()
         if self._is_over:
             raise StopUser
         pace = self._slots if pace is None else pace
-        assert pace is not None  # noqa: S101 (it has begun)
+        assert pace is not None  # noqa: S101 (the schedule has started)
         due = pace.next_request(monotonic_ns())
         if due is None:
             raise StopUser
@@ -109,7 +109,7 @@ class UserPool:
     def call(
         self, user_id: str, due: DueRequest, use_case: str | None, context: Mapping[str, str], payload: int | None
     ) -> Outcome:
-        """Sends a request when it is due, and waits for its answer. Arguments as for :meth:`LabUser.ask`."""
+        """Sends a request when it is due, and waits for its answer; arguments as for :meth:`LabUser.ask`."""
         spec = self._spec(user_id, use_case, context)
         waiter = Waiter()
         queued = QueuedRequest(due, spec, self._payload(spec, due, payload), waiter.switch)
@@ -131,7 +131,7 @@ class UserPool:
         return answer
 
     def unsent(self, due: DueRequest) -> tuple[RequestSpec, int]:
-        """What somebody would have asked, and the size of that request; for one whose turn never came."""
+        """Use case, context and size of a request that was never sent."""
         spec = self._mix.draw()
         return spec, self._payload(spec, due, None).size
 
@@ -141,7 +141,7 @@ class UserPool:
         return self._payloads.get(spec.use_case.api, size)
 
     def _spec(self, user_id: str, use_case: str | None, context: Mapping[str, str]) -> RequestSpec:
-        """What a user asks for, with all that it left open drawn."""
+        """Use case and context as the user asks for them, the rest drawn from the mix."""
         spec = self._mix.draw()
         spec.context["user_id"] = user_id
         for field, value in context.items():

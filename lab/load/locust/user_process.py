@@ -1,4 +1,4 @@
-"""One process with users: the worker of a run with several, or the only one."""
+"""A process with users: a worker, or the driver itself if there are no workers."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 _COUNT_EVERY_S = 0.5
 
-# Users are in one thread and the event loop in another; what is due must not wait while a user thinks.
+# Users run in one thread and the event loop in another; due requests must not wait for a busy user.
 _SWITCH_INTERVAL_S = 0.0002
 
 
 class UserProcess:
-    """Carries its part of a run out, as Locust's runner and the master's messages say.
+    """Runs one share of the users, as Locust's runner and the master's messages direct.
 
     Args:
-        plan: of the run.
-        share: which requests of the run are this process's.
+        plan: the plan.
+        share: the requests of the run that this process sends.
         environment: Locust's; gets its runner later.
     """
 
@@ -68,7 +68,7 @@ class UserProcess:
         """Connects and warms up.
 
         Raises:
-            LabError: what the topology needs cannot be reached, or the spool cannot be opened.
+            LabError: a unit that the topology needs cannot be reached, or the spool cannot be opened.
         """
         raise_priority()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -78,24 +78,24 @@ class UserProcess:
             self._thread.ended.get()
 
     def listen(self) -> None:
-        """Does from now on what the master says; the environment has its runner."""
+        """Handles the master's messages from now on; the environment has its runner."""
         runner = self._environment.runner
-        assert runner is not None  # noqa: S101 (said above)
+        assert runner is not None  # noqa: S101 (see above)
         on_message(runner, GO, self._go)
         on_message(runner, STOP, self._ask_to_stop)
         self._greenlets = [gevent.spawn(self._count), gevent.spawn(self._close)]
 
     def leave(self) -> None:
-        """Ends what it is at, if it has not ended."""
+        """Ends what is still running."""
         gevent.killall(self._greenlets)
         self._thread.end()
 
     def _send(self, queued: Any) -> None:
-        assert self._sender is not None  # noqa: S101 (users come when all is ready)
+        assert self._sender is not None  # noqa: S101 (users start when it is ready)
         self._thread.in_loop(self._sender.take, queued)
 
     def _go(self, data: Sequence[int]) -> None:
-        assert self._schedule is not None  # noqa: S101 (else nobody says so)
+        assert self._schedule is not None  # noqa: S101 (else the master sends none)
         assert self._sender is not None  # noqa: S101 (likewise)
         self._start = Start(*data)
         self._thread.in_loop(self._sender.expect, len(self._schedule), self._start)
@@ -120,7 +120,7 @@ class UserProcess:
     def _close(self) -> None:
         try:
             result = self._thread.ended.get()
-        except Exception as error:  # noqa: BLE001 (whatever it is, the run is over)
+        except Exception as error:  # noqa: BLE001 (any error ends the run)
             self._say(FAILED, str(error))
             return
         self._pool.end()
@@ -149,7 +149,7 @@ class UserProcess:
             await client.close()
 
     def _keep_unsent(self, sender: Sender) -> None:
-        """What of this worker's share was never sent, because the run was broken off."""
+        """Records the requests of this worker's share that were never sent."""
         if self._schedule is None:
             return
         slots = ScheduledPacing(self._schedule, (self._start or Start.soon()).at_ns)

@@ -1,6 +1,6 @@
-"""A worker: ``python -m lab.load.locust.worker PLAN.json K/N PORT``, for K from 0 to N - 1, started by the driver.
+"""A worker process: ``python -m lab.load.locust.worker PLAN.json K/N PORT``, with K from 0 to N - 1.
 
-It ends when the driver says so; when the driver is gone, its standard input ends, and so does it.
+The driver starts and ends it. If the driver dies, standard input closes and the worker exits.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lab.load.plan import read_plan
 
 
 def main(arguments: list[str]) -> None:
-    """Lives its life; exits with status 1 and one line if it cannot begin."""
+    """Runs until the driver ends it; exits with status 1 and one line if it cannot start."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says when it is over
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles it
     threading.Thread(target=_end_with_driver, daemon=True).start()
     file, share, port = arguments
     first, step = map(int, share.split("/"))

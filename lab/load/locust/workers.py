@@ -1,4 +1,4 @@
-"""The worker processes of a run: started, watched, and ended for certain."""
+"""Starts, watches and ends the worker processes of a run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _END_WITHIN_S = 5.0
 
 
 class Workers:
-    """Processes that users live in; none for a run in the driver alone.
+    """Worker processes; none if users run in the driver.
 
     Args:
         plan: the plan's file.
-        count: how many.
+        count: number of workers.
         port: of the master.
     """
 
@@ -31,8 +31,8 @@ class Workers:
         self._processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "lab.load.locust.worker", str(plan), f"{index}/{count}", str(port)],
-                stdin=subprocess.PIPE,  # ends when this process does, whatever ends it
-                stdout=subprocess.DEVNULL,  # standard output is for the driver's lines of progress
+                stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+                stdout=subprocess.DEVNULL,  # standard output is for the driver's progress
             )
             for index in range(count)
         ]
@@ -45,7 +45,7 @@ class Workers:
         return ""
 
     def end(self) -> None:
-        """Returns when all have ended; those that do not by themselves are killed."""
+        """Returns when all have ended; kills those that do not end in time."""
         give_up = time.monotonic() + _END_WITHIN_S
         while any(process.poll() is None for process in self._processes) and time.monotonic() < give_up:
             gevent.sleep(_POLL_S)
