@@ -222,7 +222,7 @@ def test_used_tokens_count_under_new_limits(clock: Clock) -> None:
     assert served(limiter, "ads", 1) == 0
     clock.now += 1
     last = limiter.enter("ads", "Rows")
-    assert served(limiter, "ads", 1) == 0  # six are under way
+    assert served(limiter, "ads", 1) == 0  # six are in flight
 
     limiter.put_in_force({"default": Limit(concurrent=6)})  # the same tenant, now without an entry
     assert served(limiter, "ads", 1) == 0
