@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from docs.site.blocks import pages, write
 from docs.site.links import CHECKOUT
+from lab.bench.registry import BENCHES
 from lab.checkers import CHECKERS
 from lab.faults import page as faults_page
 from lab.topologies import TOPOLOGIES, Support
@@ -37,6 +38,7 @@ def tables() -> dict[str, str]:
             ("checker", "question", "judges"),
             ((f"`{each.name}`", each.question, _judges(each)) for each in CHECKERS.values()),
         ),
+        "benches": _table(("bench", "question"), ((f"`{each.name}`", each.question) for each in BENCHES.values())),
         "faults": faults_page.table().strip(),
     }
 
