@@ -91,7 +91,7 @@ class Pool:
 
         Args:
             endpoints: by routing key, ``ip:port`` of each replica.
-            policies: by routing key; keys without one are left out.
+            policies: by routing key, resilience settings, where a use case has any.
             standby: by routing key, ``ip:port`` of each replica of the failover cluster.
             clusters: by routing key, the model clusters of endpoints and standby, which the replicas must prove.
         """
