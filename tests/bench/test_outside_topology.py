@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.bench.harness.bench_faults import bench_faults
+from lab.bench.harness.bench_faults import Reach, bench_faults
 from lab.bench.harness.paths import one_of_each_path
 from lab.bench.suites.decomposition import PARTS, parts
 from lab.registry import PLUGINS
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 OTHER_PROXY = """
 from dataclasses import replace
 
+from lab.roles import central_envoy
 from lab.topologies import gateway_header
 
+ROLE = replace(central_envoy.ROLE, name="other-proxy", title="Other proxy")
 TOPOLOGY = replace(gateway_header.TOPOLOGY, name="gateway-other", path=("caller", "other-proxy", "model"))
 """
 
@@ -35,6 +37,7 @@ def test_its_proxy_can_be_killed_and_only_its_own_requests_pass_through_it() -> 
     fault = bench_faults()["other-proxy-killed"]
 
     assert [each for each in ("gateway-other", "gateway-header", "mesh") if fault.is_in_path(each)] == ["gateway-other"]
+    assert (fault.text, fault.reach) == ("other proxy killed", Reach.EVERY_CALLER)
     assert bench_faults()["resolver-killed"].is_in_path("gateway-other")
 
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from lab.roles import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE, MODEL, ROLES, Placement
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lab.faults import Fault
     from lab.lab import Lab
     from lab.plan import Plan
+    from lab.roles import Role
 
 CALLER, CLUSTER = "homepage", "ml-cluster-1"
 """The caller whose sidecar and resolver are hit, and the cluster whose replicas are."""
@@ -64,11 +65,24 @@ class BenchFault:
 
 
 def bench_faults() -> dict[str, BenchFault]:
-    """All faults by name, in the order of tables. A role that no fault knows gets one that kills a unit of it."""
-    known = {fault.role for fault in _FAULTS}
-    roles = dict.fromkeys(role for topology in TOPOLOGIES.values() for role in topology.roles if role not in known)
-    others = [BenchFault(f"{role}-killed", f"one {role} killed", role, _one(role)) for role in roles]
-    return {fault.name: fault for fault in (*_FAULTS, *others)}
+    """Returns all faults by name, in the order of tables: of each role that a topology has, then of the others."""
+    roles = dict.fromkeys(role for topology in TOPOLOGIES.values() for role in topology.roles)
+    of_roles = (fault for role in roles for fault in _faults_of(ROLES[role]))
+    return {fault.name: fault for fault in (*of_roles, *_OTHERS)}
+
+
+def _faults_of(role: Role) -> Iterator[BenchFault]:
+    name, title = role.name, role.title[0].lower() + role.title[1:]
+    match role.placement:
+        case Placement.ALONE:
+            yield BenchFault(f"{name}-killed", f"{title} killed", name, _one(name), Reach.EVERY_CALLER)
+        case Placement.BESIDE_CALLER:
+            yield BenchFault(f"{name}-killed", f"one {name} killed", name, _one(name), Reach.ONE_CALLER)
+        case Placement.REPLICATED:
+            yield BenchFault(f"{name}-killed", f"one {name} killed", name, _one(name))
+            yield BenchFault(
+                f"{name}s-killed", f"all {title} killed", name, _all(name), Reach.EVERY_CALLER, target=name
+            )
 
 
 def _one(role: str) -> Callable[[Plan], list[str]]:
@@ -86,21 +100,12 @@ def _all(role: str) -> Callable[[Plan], list[str]]:
 
 
 def _replicas(most: int | None = None) -> Callable[[Plan], list[str]]:
-    return lambda plan: [unit.name for unit in plan.with_role("model") if unit.cluster == CLUSTER][:most]
+    return lambda plan: [unit.name for unit in plan.with_role(MODEL) if unit.cluster == CLUSTER][:most]
 
 
-_FAULTS = (
-    BenchFault("gateway-killed", "one gateway killed", "gateway", _one("gateway")),
-    BenchFault(
-        "gateways-killed", "all gateways killed", "gateway", _all("gateway"), Reach.EVERY_CALLER, target="gateway"
-    ),
-    BenchFault(
-        "central-envoy-killed", "central Envoy killed", "central-envoy", _one("central-envoy"), Reach.EVERY_CALLER
-    ),
-    BenchFault("sidecar-killed", "one sidecar killed", "sidecar", _one("sidecar"), Reach.ONE_CALLER),
-    BenchFault("resolver-killed", "one resolver killed", "resolver", _one("resolver")),
+_OTHERS = (
     BenchFault("control-plane-killed", "control plane killed", CONTROL_PLANE, lambda _: [CONTROL_PLANE]),
-    BenchFault("replica-killed", "one replica killed", "model", _replicas(1)),
-    BenchFault("replica-paused", "one replica paused", "model", _replicas(1), kind="pause"),
-    BenchFault("cluster-killed", "one cluster killed", "model", _replicas(), target=CLUSTER),
+    BenchFault("replica-killed", "one replica killed", MODEL, _replicas(1)),
+    BenchFault("replica-paused", "one replica paused", MODEL, _replicas(1), kind="pause"),
+    BenchFault("cluster-killed", "one cluster killed", MODEL, _replicas(), target=CLUSTER),
 )

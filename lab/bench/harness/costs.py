@@ -16,6 +16,8 @@ from lab.measure.compare import interleave
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import style_of
 from lab.report.scales import linear, size
+from lab.roles import CALLER as CALLER_ROLE
+from lab.roles import MODEL, ROLES
 from lab.runs import folder as run_folder
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from lab.history import Record
 
 IN_FLIGHT = 16
-_PARTS = {"model": "models", "control-plane": "control plane"}
-"""Role → its part, where that has another name."""
 
 
 @dataclass(slots=True)
@@ -126,11 +126,10 @@ def _pids_by_part(environment: Environment, driver: Driver) -> Mapping[str, Sequ
     parts: dict[str, list[int]] = {table_format.CALLER: [driver.pid]}
     state = environment.state
     for unit in state.plan.units:
-        other_cluster = unit.role == "model" and unit.cluster != CLUSTER
+        other_cluster = unit.role == MODEL and unit.cluster != CLUSTER
         beside_other_caller = unit.pod in state.plan.callers and unit.pod != CALLER
-        if unit.role != "caller" and not other_cluster and not beside_other_caller:
-            part = _PARTS.get(unit.role, unit.role)
-            parts.setdefault(part, []).append(state.running[unit.name].pid)
+        if unit.role != CALLER_ROLE and not other_cluster and not beside_other_caller:
+            parts.setdefault(ROLES[unit.role].part, []).append(state.running[unit.name].pid)
     return parts
 
 

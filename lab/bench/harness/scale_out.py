@@ -15,6 +15,7 @@ import grpc.aio
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, Answered, Round
 from lab.bench.harness.fixed_rate_sender import send_at_fixed_rate
+from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, REPLICAS, USE_CASE, VERSION
 from lab.errors import CallError, UnitError
 from lab.topologies import open_client
 from lab.transport import open_channel
@@ -28,16 +29,11 @@ if TYPE_CHECKING:
     from lab.bench.harness.vip import ReplicasFile
     from lab.client import Client
 
-REPLICAS = 2
-"""Before one is added."""
-
 INTERVALS_MS = (40, 80, 120, 160, 200)
 """Between two requests of each caller: the k-th sends 1/k as often as the first, by Zipf's law."""
 
-USE_CASE, CLUSTER, MODEL, VERSION, CALLER = "UpNext", "ml-cluster-5", "up-next", "v1", "playback"
-
 _KEY = f"{MODEL}.{VERSION}"
-_API = APIS["ranking.v1"]
+_API = APIS[API]
 _TIMEOUT_S = 2.0
 _PATIENCE = timedelta(seconds=20)
 

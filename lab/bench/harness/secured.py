@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lab.bench.harness import topology_rounds
 from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.interleaved import measure
-from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION, Variant, fastest_of_each_size
+from lab.bench.harness.variant import CALLER, ROUTES, Variant, fastest_of_each_size
 from lab.runtime.identities import Identities
 from lab.transport.security import MTLS, PLAINTEXT
 
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 IN_PLAINTEXT, SECURED, AGAIN = "small mesh", "small mesh with mTLS", "small mesh again"
 
 _SPEC = f'topologies = ["mesh"]\n[callers.{CALLER}]\n'
-_ROUTES = f"""
-use_cases:
-  {USE_CASE}: {{callers: [{CALLER}], api: {API}, timeout: 10s, default: {MODEL}@{VERSION}}}
-models:
-  {MODEL}: {{versions: {{{VERSION}: {{cluster: {CLUSTER}}}}}}}
-clusters:
-  {CLUSTER}: {{replicas: 2}}
-"""
 
 
 def measured_pair(outer: Environment, rounds: int) -> Rounds:
@@ -36,8 +28,8 @@ def measured_pair(outer: Environment, rounds: int) -> Rounds:
     """
     points = fastest_of_each_size(topology_rounds.LOAD_POINTS)
     with (
-        open_small_environment(outer.say, _SPEC, _ROUTES, security=PLAINTEXT) as plaintext,
-        open_small_environment(outer.say, _SPEC, _ROUTES, security=MTLS) as secured,
+        open_small_environment(outer.say, _SPEC, ROUTES, security=PLAINTEXT) as plaintext,
+        open_small_environment(outer.say, _SPEC, ROUTES, security=MTLS) as secured,
     ):
         endpoints = plaintext.state.plan.clients[CALLER]
         identity = str(Identities(secured.lab.folder).of(CALLER))

@@ -20,7 +20,7 @@ from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.interleaved import REPEATS, repeated_if_late
 from lab.bench.harness.result import Claim, ResultTable
 from lab.bench.harness.stubs import behaving
-from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION, Variant
+from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, ROUTES, Variant
 from lab.capacity.prediction import Alone, predict
 from lab.capacity.queues import Cluster
 from lab.history import write_parquet
@@ -49,7 +49,7 @@ UTILISATIONS = (0.3, 0.6, 0.8)
 BOUNDS = {0.5: 0.15, 0.99: 0.25}
 """Quantile → largest relative error of its prediction."""
 
-REPLICAS, SLOTS = 2, 2
+SLOTS = 2
 MEDIAN_MS, SIGMA = 20.0, 0.4
 PAYLOAD_BYTES = 400
 _LOW_RPS = 20.0
@@ -62,14 +62,6 @@ topologies = {json.dumps(TOPOLOGIES)}
 [callers.{CALLER}]
 [gateway]
 replicas = 1
-"""
-_ROUTES = f"""
-use_cases:
-  {USE_CASE}: {{callers: [{CALLER}], api: {API}, timeout: 10s, default: {MODEL}@{VERSION}}}
-models:
-  {MODEL}: {{versions: {{{VERSION}: {{cluster: {CLUSTER}}}}}}}
-clusters:
-  {CLUSTER}: {{replicas: {REPLICAS}}}
 """
 
 
@@ -191,7 +183,7 @@ def validate(say: Callable[[str], None], rounds: int, effort: Effort | None = No
     Raises:
         UnitError: an answer was wrong or missing.
     """
-    with open_small_environment(say, _SPEC, _ROUTES) as environment:
+    with open_small_environment(say, _SPEC, ROUTES) as environment:
         folder = run_folder.folder_of_now(environment.lab.runs)
         run_folder.make(folder)
         with start_driver(environment, folder) as driver:

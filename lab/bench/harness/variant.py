@@ -16,6 +16,17 @@ CALLER, USE_CASE, API, CLUSTER = "playback", "UpNext", "ranking.v1", "ml-cluster
 MODEL, VERSION = "up-next", "v1"
 """What every variant requests: no experiment, no shadow, one version, so variants differ in nothing but their path."""
 
+REPLICAS = 2
+ROUTES = f"""
+use_cases:
+  {USE_CASE}: {{callers: [{CALLER}], api: {API}, timeout: 10s, default: {MODEL}@{VERSION}}}
+models:
+  {MODEL}: {{versions: {{{VERSION}: {{cluster: {CLUSTER}}}}}}}
+clusters:
+  {CLUSTER}: {{replicas: {REPLICAS}}}
+"""
+"""The route table of small labs: this use case alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:

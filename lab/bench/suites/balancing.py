@@ -13,17 +13,8 @@ from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.paths import one_of_each_path
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
-from lab.bench.harness.scale_out import (
-    CALLER,
-    CLUSTER,
-    INTERVALS_MS,
-    MODEL,
-    REPLICAS,
-    USE_CASE,
-    VERSION,
-    ScalableCluster,
-    measure,
-)
+from lab.bench.harness.scale_out import INTERVALS_MS, ScalableCluster, measure
+from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, ROUTES
 from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
 from lab.measure import compare
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
@@ -58,14 +49,6 @@ topologies = ["direct"]
 [stub]
 max_connection_age_s = {MAX_AGE_S}
 """
-_ROUTES = f"""
-use_cases:
-  {USE_CASE}: {{callers: [{CALLER}], api: ranking.v1, timeout: 2s, default: {MODEL}@{VERSION}}}
-models:
-  {MODEL}: {{versions: {{{VERSION}: {{cluster: {CLUSTER}}}}}}}
-clusters:
-  {CLUSTER}: {{replicas: {REPLICAS}}}
-"""
 
 
 def run(outer: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
@@ -74,7 +57,7 @@ def run(outer: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> B
     Of topologies that share a balancer one is measured. Two streams at fixed times would each get every other turn of
     its round robin, and look uneven while both together are even.
     """
-    with open_small_environment(outer.say, _SPEC, _ROUTES) as inner:
+    with open_small_environment(outer.say, _SPEC, ROUTES) as inner:
         clusters = [
             _cluster(outer, {L4_KEPT: (L4, 0), L4_CUT: (L4, MAX_AGE_S), L7_VIP: (L7, 0)}),
             _cluster(inner, {L4_AGED: (L4, 0)}),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.variant import CALLER, USE_CASE
 from lab.measure.compare import median
 from lab.runs import LoadOptions
 from lab.runs.folder import DRIVER
@@ -67,8 +68,8 @@ def run(environment: Environment, rounds: int) -> BenchResult:
 def _account(environment: Environment, rate: float) -> Any:
     options = LoadOptions(
         topology="direct",
-        caller="playback",
-        use_cases=("UpNext",),
+        caller=CALLER,
+        use_cases=(USE_CASE,),
         rate=rate,
         duration_s=SECONDS,
         arrivals="constant",

@@ -18,6 +18,7 @@ from lab.bench.harness.charts import MIXED
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
 from lab.bench.harness.environment import cpu_seconds
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
+from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION
 from lab.errors import UnitError
 from lab.measure.compare import interleave, median, median_ratio
 from lab.measure.control import control
@@ -57,8 +58,8 @@ _COSTS = (P50, P99, CLIENT_CPU, SERVER_CPU, CODING)
 _CONTROLLED = (P50, SERVER_CPU)  # at the largest payload, which claims of time rest on
 _WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
 
-_USE_CASE, _REPLICA, _MODEL, _VERSION = "UpNext", "ml-cluster-5-a", "up-next", "v1"
-_API = APIS["ranking.v1"]
+_REPLICA = f"{CLUSTER}-a"
+_API = APIS[API]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +134,9 @@ def sized_payload(name: str, size: int) -> Payload:
     """Returns a request of about ``size`` bytes of protobuf; its features are random, as real ones have all digits."""
     draw = np.random.default_rng(size)
     envelope = {
-        "useCase": _USE_CASE,
-        "context": {"userId": "u1", "caller": "playback"},
-        "modelConfig": {"model": _MODEL, "version": _VERSION},
+        "useCase": USE_CASE,
+        "context": {"userId": "u1", "caller": CALLER},
+        "modelConfig": {"model": MODEL, "version": VERSION},
     }
     titles = [
         (title.id, draw.standard_normal(len(title.features), dtype=np.float32))
@@ -161,7 +162,7 @@ async def _check(model: _Model, payload: Payload) -> None:
     if (
         answers[0] != by_rest
         or answers[1] != answers[2]
-        or (by_rest.answered_by.model, by_rest.answered_by.version) != (_MODEL, _VERSION)
+        or (by_rest.answered_by.model, by_rest.answered_by.version) != (MODEL, VERSION)
     ):
         raise UnitError(f"{payload.name}: {_REPLICA} answers {answers[0]} by gRPC and {by_rest} by REST")
     sent = mapping_of(ranking_pb2.RankRequest).from_document(_as_lists(payload.document()))

@@ -10,11 +10,12 @@ import grpc
 
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import chart_of_medians
+from lab.bench.harness.prebuilt_request import ROUTING_KEY
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.variant import CALLER, CLUSTER
 from lab.measure.compare import median
 from lab.report.bars import Bound
 from lab.roles import CONTROL_PLANE
-from lab.routing.keys import HEADER
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 BOUND_S = 1.0
-_KEY, _VICTIM, _CALLER = "up-next.v1", "ml-cluster-5-a", "playback"
+_VICTIM = f"{CLUSTER}-a"
 _PATIENCE = timedelta(seconds=20)
 _CALL_TIMEOUT_S = 2.0
 
@@ -39,13 +40,13 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     comes = "started replica answers, its own start included"
     reconnects = "started control plane has all nodes back, its own start included"
     samples: dict[str, list[float]] = {leaves: [], comes: [], reconnects: []}
-    with open_blocking_channel(lab.endpoints().clients[_CALLER].address_of("sidecar")) as channel:
+    with open_blocking_channel(lab.endpoints().clients[CALLER].address_of("sidecar")) as channel:
         stub = ranking_pb2_grpc.RankingStub(channel)
 
         def answers() -> str:
             try:
                 request = ranking_pb2.RankRequest()
-                return stub.Rank(request, metadata=((HEADER, _KEY),), timeout=_CALL_TIMEOUT_S).answered_by.replica
+                return stub.Rank(request, metadata=(ROUTING_KEY,), timeout=_CALL_TIMEOUT_S).answered_by.replica
             except grpc.RpcError:
                 return ""
 

@@ -13,7 +13,7 @@ import uvloop
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.stubs import constant_latency
-from lab.bench.harness.variant import Variant
+from lab.bench.harness.variant import API, CALLER, CLUSTER, USE_CASE, Variant
 from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import interleave
@@ -40,10 +40,8 @@ SERVICE_MS = ITEMS * ITEM_MS
 
 FIRST_BOUND, LAST_BOUND, GAP_BOUND = 1.5, 1.1, 2.0
 
-_API = APIS["ranking.v1"]
-_USE_CASE, _CLUSTER, _CALLER = "UpNext", "ml-cluster-5", "playback"
 _CONTEXT = {"user_id": "u1"}
-_REQUEST = _API.build_request(400)
+_REQUEST = APIS[API].build_request(400)
 _NS_PER_MS = 1e6
 _KINDS = {"first": "first item", "last": "last item", "unary": "unary answer", "gap": "longest gap"}
 _STYLES = {"first": "run-3", "last": "run-1", "unary": "run-7"}
@@ -68,11 +66,11 @@ class Times:
 
 def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()) -> BenchResult:
     """Sends one request at a time by each topology, alternately for a unary answer and for a stream."""
-    endpoints = environment.lab.endpoints().clients[_CALLER]
+    endpoints = environment.lab.endpoints().clients[CALLER]
     compared = [each for each in topologies or environment.topologies if TOPOLOGIES[each].capabilities.streaming]
     variants = [Variant(each, each, endpoints) for each in compared]
     again = Variant(f"{compared[0]}, again", compared[0], endpoints)
-    with constant_latency(environment.replicas(_CLUSTER), SERVICE_MS):
+    with constant_latency(environment.replicas(CLUSTER), SERVICE_MS):
         seen = uvloop.run(measure([*variants, again], rounds, environment.say))
     return result(seen, twice=compared[0])
 
@@ -174,7 +172,7 @@ async def measure(variants: Sequence[Variant], rounds: int, say: Callable[[str],
     Raises:
         UnitError: a stream's items are not the unary answer's.
     """
-    clients = {each.name: open_client(each.topology, _CALLER, each.endpoints) for each in variants}
+    clients = {each.name: open_client(each.topology, CALLER, each.endpoints) for each in variants}
     seen: dict[str, list[Times]] = {name: [] for name in clients}
     try:
         for client in clients.values():
@@ -198,11 +196,11 @@ async def _times(client: Client, name: str) -> Times:
 
 async def _pair(client: Client, name: str) -> Times:
     began = time.perf_counter_ns()
-    whole = await client.call(_USE_CASE, _REQUEST, _CONTEXT)
+    whole = await client.call(USE_CASE, _REQUEST, _CONTEXT)
     unary = time.perf_counter_ns() - began
     items, arrivals = [], []
     began = time.perf_counter_ns()
-    async for answer in client.stream(_USE_CASE, _REQUEST, _CONTEXT):
+    async for answer in client.stream(USE_CASE, _REQUEST, _CONTEXT):
         arrivals.append(time.perf_counter_ns() - began)
         items.append(answer.response.title)
     if len(items) != ITEMS or items != list(whole.response.titles):
