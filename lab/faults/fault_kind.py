@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from lab.roles import Unit
     from lab.runtime.state import LabState
 
-BOTH = ("process", "compose")
-
 
 class FaultKind(ABC):
     """A kind of fault. A file that defines a value of a subclass adds one, see :mod:`lab.faults.kinds`.
@@ -31,7 +29,7 @@ class FaultKind(ABC):
         past: what has happened to its target, for the time line: ``slowed down``. Empty if the fault consists of unit
             operations (:class:`lab.faults.UnitOperations`), each of which is an event of its own.
         targets: what it can be aimed at, in words.
-        runtimes: which runtimes support it.
+        runtimes: the runtimes that support it; all if empty.
         elsewhere: why others do not, and the alternative there.
         settings: its options, with their bounds.
         levels: level → values of settings.
@@ -44,7 +42,7 @@ class FaultKind(ABC):
     summary: ClassVar[str]
     past: ClassVar[str] = ""
     targets: ClassVar[str]
-    runtimes: ClassVar[tuple[str, ...]] = BOTH
+    runtimes: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[str] = ""
     settings: ClassVar[tuple[Setting, ...]] = ()
     levels: ClassVar[Mapping[str, Mapping[str, Value]]]

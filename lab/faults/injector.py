@@ -117,7 +117,7 @@ class Injector:
         """
         wanted = FAULTS[kind]
         state = self._context.state
-        if state.runtime not in wanted.runtimes:
+        if wanted.runtimes and state.runtime not in wanted.runtimes:
             raise InputError(f"{kind} {target}: not on the {state.runtime} runtime, {wanted.elsewhere}")
         chosen = resolve(wanted.settings, wanted.levels, level=level or wanted.default_level, given=settings)
         lasts_s = wanted.lasts_s(chosen) if for_s is None else for_s

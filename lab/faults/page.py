@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.faults.kinds import FAULTS
 from lab.faults.settings import Number
+from lab.runtime import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +22,7 @@ def document_of(kind: FaultKind) -> dict[str, Any]:
         "what": kind.summary,
         "targets": kind.targets,
         "default_target": kind.default_target,
-        "runtimes": list(kind.runtimes),
+        "runtimes": list(kind.runtimes or RUNTIMES),
         "levels": {level: dict(values) for level, values in kind.levels.items()},
         "default_level": kind.default_level,
         "settings": {each.name: each.meaning for each in kind.settings},
@@ -45,7 +46,7 @@ def table() -> str:
             + (f" ({each.least:g} to {each.most:g})" if isinstance(each, Number) else "")
             for each in kind.settings
         )
-        only = f" (on the {kind.runtimes[0]} runtime only)" if len(kind.runtimes) == 1 else ""
+        only = f" (on the {kind.runtimes[0]} runtime only)" if kind.runtimes else ""
         cells = (f"`{kind.name}`", kind.summary + only, kind.targets, levels_in_words(kind), settings)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

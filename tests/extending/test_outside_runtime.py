@@ -1,0 +1,48 @@
+"""One file outside the project adds a runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from docs.examples import background
+from lab.registry import PLUGINS
+from lab.runtime import RUNTIMES, choose
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    from lab.lab import Lab
+
+NAME, FILE = background.BackgroundRuntime.name, background.__file__
+
+
+def test_a_lab_stands_on_it_and_later_commands_find_it(
+    new_lab: Callable[[], Lab], run_lab: Callable[..., subprocess.CompletedProcess[str]], mini_spec: Path
+) -> None:
+    lab = new_lab()
+    up = run_lab(lab, "up", "--spec", str(mini_spec), "--runtime", NAME, "--plugin", FILE)
+    assert up.returncode == 0, up.stderr
+
+    found = run_lab(lab, "status", "--json")
+
+    status = json.loads(found.stdout)
+    assert status["runtime"] == NAME
+    assert {os.getpriority(os.PRIO_PROCESS, unit["pid"]) for unit in status["units"]} == {background.NICENESS}
+    paused = run_lab(lab, "fault", "inject", "pause", "homepage", "--for", "1")
+    assert paused.returncode == 0, paused.stderr
+    assert run_lab(lab, "down", "--json").stdout.strip() == json.dumps({"ended": len(status["units"])}, indent=1)
+
+
+def test_auto_takes_the_runtime_of_highest_priority_that_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLUGINS, FILE)
+    monkeypatch.setenv("LAB_RUNTIME", "auto")
+
+    by_priority = sorted(RUNTIMES.values(), key=lambda kind: -kind.priority)
+    assert by_priority[-1].name == NAME
+    assert choose("auto")[0] == next(kind.name for kind in by_priority if not kind.obstacle())
