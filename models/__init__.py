@@ -1,4 +1,4 @@
-"""The models that traffic is routed to: their APIs, and the stubs that stand in for real ones.
+"""The models that requests are routed to: their APIs, and the stubs that stand in for real model servers.
 
-Here belongs what a model answers and how it is asked. Who is asked is decided in ``lab.routing``.
+What a model answers, and how it is called, belongs here. Which model is called is decided in ``lab.routing``.
 """

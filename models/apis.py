@@ -1,7 +1,7 @@
-"""The inference APIs of the lab as data, so that whatever routes needs no code per API.
+"""The inference APIs of the lab as data, so that routing needs no code per API.
 
-To add one: a ``.proto`` whose requests begin with an ``Envelope`` and whose answers with an ``AnsweredBy``, and an
-entry in :data:`APIS`.
+To add one: a ``.proto`` whose requests begin with an ``Envelope`` and whose answers begin with an ``AnsweredBy``, and
+an entry in :data:`APIS`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FLOAT_BYTES = 4
 _TITLES = 10
-# What ids, tags and lengths take: of one title, and of a payment with all its other fields.
+# Bytes for ids, tags and lengths: of one title, and of a payment with its other fields.
 _TITLE_BYTES = 9
 _PAYMENT_BYTES = 19
 
@@ -29,27 +29,27 @@ class InferenceRequest(Protocol):
 
     @property
     def envelope(self) -> serving_pb2.Envelope:
-        """Who asks, for what, and the model's configuration."""
+        """The caller's request context, the use case, and the model's configuration."""
 
     def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
         """The request on the wire."""
 
     def ClearField(self, field_name: Literal["envelope"]) -> None:  # noqa: N802 (protobuf's name)
-        """Takes a field out."""
+        """Clears a field."""
 
     def ByteSize(self) -> int:  # noqa: N802 (protobuf's name)
         """Its length, bytes."""
 
 
 class InferenceResponse(Protocol):
-    """A protobuf answer that begins with who gave it."""
+    """A protobuf response that begins with who answered."""
 
     @property
     def answered_by(self) -> serving_pb2.AnsweredBy:
-        """Who gave it."""
+        """Who answered."""
 
     def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
-        """The answer on the wire."""
+        """The response on the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class Method:
     """One RPC of an API.
 
     Attributes:
-        path: as HTTP/2 carries it, ``/ranking.v1.Ranking/Rank``.
-        streaming: whether the answer is a stream of responses.
+        path: its HTTP/2 path, ``/ranking.v1.Ranking/Rank``.
+        streaming: whether it returns a stream of responses.
     """
 
     path: str
@@ -74,11 +74,10 @@ class Api:
     Attributes:
         name: as in the route table, ``ranking.v1``.
         service: full name of its gRPC service.
-        unary: the RPC that answers at once.
-        stream: the RPC that answers item by item, if there is one.
-        build_request: makes a request of about so many bytes, its envelope not counted; what ids and lengths leave
-            is filled with feature vectors.
-        first_item: id and score of an answer's first item.
+        unary: the RPC with a single response.
+        stream: the RPC that streams item by item, None if there is none.
+        build_request: makes a request of about this many bytes without its envelope, filled with feature vectors.
+        first_item: id and score of a response's first item.
     """
 
     name: str

@@ -23,10 +23,10 @@ _ORIGIN_NAMES = {number: name for name, number in _ORIGINS.items()}
 
 
 def origin_name(message: serving_pb2.RequestContext | serving_pb2.AnsweredBy) -> str:
-    """``real`` or ``artificial``; empty if the message names no origin.
+    """``real`` or ``artificial``; empty if the message sets no origin.
 
     Raises:
-        ValueError: it names one that does not exist, which protobuf lets through; the text says which do.
+        ValueError: protobuf accepted an unknown value; the text lists the known ones.
     """
     name = _ORIGIN_NAMES.get(message.traffic_origin)
     if name is None:
@@ -35,7 +35,7 @@ def origin_name(message: serving_pb2.RequestContext | serving_pb2.AnsweredBy) ->
 
 
 def read_context(message: serving_pb2.RequestContext) -> dict[str, str]:
-    """The fields that the request has; those that it lacks are left out.
+    """The fields that are set.
 
     Raises:
         ValueError: as :func:`origin_name`.
@@ -47,10 +47,10 @@ def read_context(message: serving_pb2.RequestContext) -> dict[str, str]:
 
 
 def write_context(message: serving_pb2.RequestContext, context: Mapping[str, str]) -> None:
-    """Makes ``message`` say what ``context`` says, and nothing else.
+    """Replaces the content of ``message`` by ``context``.
 
     Raises:
-        ValueError: a field or a traffic origin that does not exist; the message says which do.
+        ValueError: unknown field or traffic origin; the message lists the known ones.
     """
     message.Clear()
     for name, value in context.items():

@@ -1,8 +1,7 @@
-"""The inference APIs by REST: JSON in and out, over the very handlers that serve gRPC.
+"""The inference APIs over REST: JSON in and out, through the same handlers as gRPC.
 
-A handler is given the message that the JSON means, and a context that says what gRPC's would; so admission, routing,
-limits, statuses and logs are gRPC's own. What is decided here is HTTP's alone: paths, methods, sizes, and how a status
-is told.
+A handler receives the parsed message and a context like gRPC's, so admission, routing, limits, statuses and logs are
+the same. Only HTTP's own concerns are decided here: paths, methods, sizes, and status codes.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 READY = "/readyz"
 TIMEOUT = "grpc-timeout"
 
-# The field's usual mapping: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+# gRPC status → HTTP status: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
 HTTP_STATUS = {
     grpc.StatusCode.OK: 200,
     grpc.StatusCode.CANCELLED: 499,
@@ -67,13 +66,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What a path stands for.
+    """The resource at a path.
 
     Attributes:
-        method: the RPC that it is.
+        method: its RPC.
         use_case: named by the path; empty if the path names none.
-        envelope_only: nobody knows what the body is a message of; its envelope says who asks, and that is enough to
-            refuse.
+        envelope_only: whether the message type is unknown, so only the envelope is parsed: enough to refuse the
+            request.
     """
 
     method: Method
@@ -85,11 +84,11 @@ class Rest:
     """Answers HTTP requests by calling handlers.
 
     Args:
-        handlers: of each RPC that can be called, by its gRPC path.
-        find: the resource at a path, None if there is none.
-        paths: what there is, for the message when there is none.
-        ready: whether requests are to be sent here.
-        guard: turns away whoever does not belong, as it does by gRPC; None where nobody proves who he is.
+        handlers: RPC → handler.
+        find: path → resource, None if there is none.
+        paths: the existing paths, for the error message.
+        ready: whether the unit accepts requests.
+        guard: authorises the peer, as for gRPC; None if peers do not authenticate.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Rest:
         self._guard = guard
 
     async def __call__(self, request: HttpRequest) -> HttpReply:
-        """The reply to one request, whatever it is."""
+        """Answers one request; never raises."""
         try:
             return await self._reply(request)
         except _HttpError as error:
@@ -120,7 +119,7 @@ class Rest:
             return _refusal(error.code, error.message)
         except asyncio.CancelledError:
             raise
-        except Exception:  # noqa: BLE001 (whatever it is, the client gets an answer, and the log the rest)
+        except Exception:  # noqa: BLE001 (the client gets a status, the log the traceback)
             _log.exception("%s %s failed", request.method, request.target)
             return _refusal(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
 
@@ -139,24 +138,24 @@ class Rest:
                 grpc.StatusCode.INVALID_ARGUMENT, f"?{query[:40]}: the resource takes no parameters; use the body"
             )
         _require_json(request.headers)
-        context: Any = RestContext(request.headers, request.peer)  # as gRPC would have given it
+        context: Any = RestContext(request.headers, request.peer)  # what gRPC would pass
         if self._guard is not None and (refusal := self._guard.refusal(resource.method.path, context, request.headers)):
             raise CallError(*refusal)
         document = parse_object(await request.read())
         message = _message(resource, document)
         answer = await _in_time(self._handlers(resource.method)(message, context), context.time_remaining())
-        return HttpReply(200, mapping_of(resource.method.response_class).serialise(answer), context.told)
+        return HttpReply(200, mapping_of(resource.method.response_class).serialise(answer), context.trailing_metadata)
 
 
 class RestContext:
-    """What a gRPC handler may ask of its context, for a request that came by REST.
+    """The part of a gRPC context that handlers use, for a request over REST.
 
     Attributes:
-        told: what the handler wants the client to know beside the answer: gRPC's trailing metadata, here headers.
+        trailing_metadata: set by the handler; sent as response headers.
     """
 
     def __init__(self, headers: Metadata, peer: str) -> None:
-        self.told: dict[str, str] = {}
+        self.trailing_metadata: dict[str, str] = {}
         self._peer = peer
         self._headers = headers
         timeout_s = _timeout_s(headers)
@@ -167,19 +166,19 @@ class RestContext:
         return self._headers
 
     def auth_context(self) -> dict[str, list[bytes]]:
-        """Who the connection has proved to come from, as gRPC has it."""
+        """The peer's TLS identity, in gRPC's form."""
         return {"peer_spiffe_id": [self._peer.encode()]} if self._peer else {}
 
     def time_remaining(self) -> float | None:
-        """Of the client's patience, as its header ``grpc-timeout`` says, seconds; None if it says nothing."""
+        """Seconds until the client's deadline, from its ``grpc-timeout`` header; None without one."""
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:
-        """Becomes headers of the answer."""
-        self.told.update(metadata)
+        """Adds headers to the response."""
+        self.trailing_metadata.update(metadata)
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> NoReturn:
-        """Ends the request."""
+        """Ends the request with a status."""
         raise _HttpError(HTTP_STATUS[code], code, details, dict(trailing_metadata))
 
 
@@ -190,18 +189,18 @@ class _HttpError(Exception):
 
 
 def resource_path(api: Api) -> str:
-    """Where an API's unary RPC is at a model: ``/v1/ranking:rank``."""
+    """Path of an API's unary RPC at a model: ``/v1/ranking:rank``."""
     package, _, version = api.name.rpartition(".")
     rpc = api.unary.path.rpartition("/")[2]
     return f"/{version}/{package}:{rpc[0].lower()}{rpc[1:]}"
 
 
 RESOURCES = {resource_path(api): Resource(api.unary) for api in APIS.values()}
-"""What a model serves, by path."""
+"""The resources of a model, by path."""
 
 
 async def _in_time(answer: Awaitable[Any], within_s: float | None) -> Any:
-    """Ends a handler whose client has lost patience, as a gRPC server does."""
+    """Cancels a handler at the client's deadline, as a gRPC server does."""
     if within_s is None:
         return await answer
     try:
@@ -262,6 +261,6 @@ def _timeout_s(headers: Metadata) -> float | None:
     form = _TIMEOUT_FORM.fullmatch(given)
     if form is None:
         raise CallError(
-            grpc.StatusCode.INVALID_ARGUMENT, f"{TIMEOUT}: {given[:20]!r} is no timeout; write e.g. 500m for 500 ms"
+            grpc.StatusCode.INVALID_ARGUMENT, f"{TIMEOUT}: {given[:20]!r} is not a timeout: use e.g. 500m for 500 ms"
         )
     return int(form[1]) * _UNITS_S[form[2]]

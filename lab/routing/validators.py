@@ -73,7 +73,7 @@ def _timeout(value: object) -> object:
     if not isinstance(value, str) or (seconds := timeout_seconds(value)) is None:
         raise problem(f"{shown(value)} is not a duration; write it like 250ms or 2s")
     if not 0 < seconds <= LONGEST_TIMEOUT_S:
-        raise problem(f"{shown(value)} is out of range; write more than 0ms and at most {LONGEST_TIMEOUT_S:g}s")
+        raise problem(f"{shown(value)} is out of range: use more than 0ms and at most {LONGEST_TIMEOUT_S:g}s")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The model host: a few processes that answer in the name of thousands of clusters, told apart by address alone.
+"""The model host: few processes that stand in for thousands of clusters, which differ only in address.
 
-For labs larger than the machine. What a single stub says of itself and how it answers lives in ``models.stub``.
+It is for labs larger than the machine. The behaviour of a single stub belongs in ``models.stub``.
 """

@@ -1,4 +1,4 @@
-"""``python -m models.host``: replicas of many stub clusters in one process, behind an Envoy that says who is meant."""
+"""``python -m models.host``: replicas of many stub clusters in one process, behind an Envoy that tags each request."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ log = logging.getLogger("models.host")
 
 
 class HostRegistration:
-    """Keeps all replicas of a host registered, by one stream.
+    """Keeps all replicas of a host registered, over one stream.
 
     Args:
         control_plane: ``host:port``.
-        hosted: what is reported, and what is given assignments.
+        hosted: the replicas; reported, and receive assignments.
     """
 
     def __init__(self, control_plane: str, hosted: Hosted) -> None:
@@ -43,11 +43,11 @@ class HostRegistration:
         hosted.on_change = self._report_soon
 
     def _report_soon(self) -> None:
-        # Looked up anew each time: every stream has an event of its own.
+        # The attribute is read on each call: every stream has an event of its own.
         self._changed.set()
 
     async def run(self) -> NoReturn:
-        """Registers, and again whenever the control plane was gone; for ever."""
+        """Registers, and reconnects after a loss; runs until cancelled."""
         while True:
             try:
                 await self._session()
@@ -67,7 +67,7 @@ class HostRegistration:
                 call.cancel()
 
     async def _reports(self, changed: asyncio.Event) -> AsyncIterator[replicas_pb2.HostReport]:
-        # What has changed is said once: by a stream that has ended, it would be lost.
+        # A change is reported once: an ended stream must not consume it.
         while changed is self._changed:
             changed.clear()
             yield replicas_pb2.HostReport(replicas=self._hosted.take_reports())
@@ -79,7 +79,7 @@ class HostRegistration:
 
 
 class HostControl(host_pb2_grpc.HostServicer):
-    """What a scenario may do to a host."""
+    """Controls a host's replicas, for scenarios."""
 
     def __init__(self, hosted: Hosted) -> None:
         self._hosted = hosted
@@ -87,7 +87,7 @@ class HostControl(host_pb2_grpc.HostServicer):
     async def Drain(  # noqa: N802 (the protocol's name)
         self, request: host_pb2.DrainRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> host_pb2.DrainResponse:
-        """Takes replicas out, and others back in."""
+        """Drains replicas, and returns others to service."""
         try:
             self._hosted.drain(request.out, draining=True)
             self._hosted.drain(request.back, draining=False)
@@ -97,7 +97,7 @@ class HostControl(host_pb2_grpc.HostServicer):
 
 
 async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
-    # Thousands of them say what they hold; what one of many replicas does is seen from outside.
+    # Thousands of stubs would log what they load; the host's behaviour is observed from outside.
     logging.getLogger("models.stub").setLevel(logging.WARNING)
     hosted = Hosted(
         read_hosted(arguments.replicas),
@@ -126,7 +126,7 @@ def main() -> None:
     """Runs until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m models.host", description=__doc__)
     parser.add_argument("--replicas", required=True, type=Path, help="JSON file: [[cluster, replica, ip:port], …]")
-    parser.add_argument("--listen", required=True, help="where its Envoy reaches it, and nobody else: unix:PATH")
+    parser.add_argument("--listen", required=True, help="unix:PATH at which only its Envoy reaches it")
     parser.add_argument("--control-plane", required=True, metavar="IP:PORT", help="where to register")
     parser.add_argument("--latency", default="constant:0", help="ms, as for models.stub (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random draws (%(default)s)")

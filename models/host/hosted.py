@@ -1,4 +1,4 @@
-"""The replicas of a host: who is at which address, and what each holds."""
+"""The replicas of a host by address, and what each holds."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from models.stub.behaviour import LiveBehaviour
 
 ARRIVED_AT = "x-arrived-at"
-"""Header in which the Envoy in front of the host says which address a request came to, whatever its sender wrote."""
+"""Header in which the host's Envoy writes the address that a request arrived at, replacing any from the sender."""
 
 
 class HostedReplica(NamedTuple):
     """One replica of the host.
 
     Attributes:
-        address: ``ip:port`` at which callers reach it; nobody else's.
+        address: ``ip:port`` at which callers reach it; unique.
     """
 
     cluster: str
@@ -38,10 +38,10 @@ class HostedReplica(NamedTuple):
 
 
 def read_hosted(path: Path) -> list[HostedReplica]:
-    """The replicas that a file lists, as JSON: ``[[cluster, replica, "ip:port"], …]``.
+    """Reads replicas from a JSON file: ``[[cluster, replica, "ip:port"], …]``.
 
     Raises:
-        InputError: the file cannot be read, or gives an address to two replicas.
+        InputError: the file cannot be read, or two replicas have the same address.
     """
     try:
         hosted = [HostedReplica(*each) for each in json.loads(path.read_text())]
@@ -60,14 +60,14 @@ class _Replica:
 
 
 class Hosted:
-    """All replicas of a host, and what has yet to be reported of them.
+    """All replicas of a host, and which of them have changed since the last report.
 
     Args:
-        replicas: each has an address of its own.
-        live: how all of them behave.
+        replicas: each with a unique address.
+        live: the behaviour of all of them.
 
     Attributes:
-        on_change: called when there is something to report; whoever reports sets it.
+        on_change: called when there is something to report.
     """
 
     def __init__(self, replicas: Iterable[HostedReplica], live: LiveBehaviour) -> None:
@@ -86,9 +86,9 @@ class Hosted:
         self.mark_all_changed()
 
     def of(self, context: grpc.aio.ServicerContext[Any, Any]) -> RequestHandler:
-        """The handler of the replica at the address that a request came to; an empty one if nobody is there."""
+        """The handler of the replica at the address that a request arrived at; an empty one if there is none."""
         arrived_at = [value for name, value in context.invocation_metadata() or () if name == ARRIVED_AT]
-        # Two would mean that it did not come through the Envoy, which leaves one.
+        # The Envoy leaves exactly one; two mean that the request did not come through it.
         found = self._by_address.get(str(arrived_at[0])) if len(arrived_at) == 1 else None
         if found is not None:
             return found.handler
@@ -96,17 +96,17 @@ class Hosted:
         return RequestHandler(Versions(Identity("", nobody, ""), self._live), self._live, nobody)
 
     def assign(self, assignment: replicas_pb2.HostAssignment) -> None:
-        """Has the replicas of the clusters named hold what is assigned to them."""
+        """Applies an assignment to the replicas of its clusters."""
         for each in assignment.clusters:
             own = replicas_pb2.Assignment(revision=assignment.revision, versions=each.versions)
             for replica in self._by_cluster.get(each.cluster, ()):
                 replica.versions.assign(own)
 
     def drain(self, names: Iterable[str], *, draining: bool) -> None:
-        """Takes replicas out, or back in; those that are out answer what still comes.
+        """Drains replicas, or returns them to service; draining replicas still answer.
 
         Raises:
-            InputError: there is no such replica.
+            InputError: unknown replica.
         """
         for name in names:
             if name not in self._by_name:
@@ -115,12 +115,12 @@ class Hosted:
             self._mark_changed(name)
 
     def mark_all_changed(self) -> None:
-        """Nobody has been told anything."""
+        """Marks all replicas as unreported."""
         self._changed = set(self._by_name)
         self.on_change()
 
     def take_reports(self) -> list[replicas_pb2.ReplicaReport]:
-        """What has changed since this was last asked."""
+        """Reports of the replicas that changed since the last call."""
         changed, self._changed = self._changed, set()
         found = ((self._by_name[name].versions, self._by_name[name].draining) for name in sorted(changed))
         return [versions.report(draining=draining) for versions, draining in found]

@@ -1,7 +1,7 @@
 """Generates the Python beside each ``.proto``: ``python -m models.proto.generate [--check]``.
 
-Without ``--check`` it writes what is missing or stale and removes what no ``.proto`` accounts for; with it, it
-changes nothing, names those files and exits 1 if there are any.
+It writes missing and stale files and removes those without a ``.proto``. With ``--check`` it changes nothing, lists
+those files, and exits 1 if there are any.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _without_services(descriptors: bytes) -> set[str]:
 
 
 def generate(root: Path = ROOT) -> dict[str, bytes]:
-    """What belongs beside the ``.proto`` files under ``root``: content of each file by its path from there.
+    """The generated files for the ``.proto`` files under ``root``: path relative to ``root`` → content.
 
     Raises:
         InputError: a ``.proto`` does not compile; the message is the compiler's.
@@ -44,7 +44,7 @@ def generate(root: Path = ROOT) -> dict[str, bytes]:
         out = Path(folder)
         command = [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", f"--descriptor_set_out={out / 'descriptors'}"]
         command += [f"--{plugin}_out={out}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
-        # The compiler looks for its plugins on the PATH; those of this interpreter are meant.
+        # The compiler finds its plugins on the PATH; this interpreter's come first.
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
         done = subprocess.run(
             [*command, *protos], cwd=root, env=environment, capture_output=True, text=True, check=False
@@ -78,11 +78,11 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     try:
         fresh = generate(root)
     except InputError as error:
-        print(error, file=sys.stderr)  # noqa: T201 (a command prints)
+        print(error, file=sys.stderr)  # noqa: T201 (command output)
         return 1
     names = stale(fresh, root)
     for name in names:
-        print(f"stale: {name}; run 'make protos'" if check else f"updated: {name}")  # noqa: T201 (a command prints)
+        print(f"stale: {name}; run 'make protos'" if check else f"updated: {name}")  # noqa: T201 (command output)
     if check:
         return 1 if names else 0
     _bring_up_to_date(fresh, names, root)

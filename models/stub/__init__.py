@@ -1,4 +1,4 @@
-"""A stand-in for a model server: answers that prove who gave them, and behaviour that can be dialled.
+"""The stub model server: its answers prove who gave them, and its behaviour can be changed while it runs.
 
-Here belongs what one replica process does. Which versions it holds is decided by the control plane.
+What one replica does belongs here. The control plane decides which versions it holds.
 """

@@ -1,4 +1,4 @@
-"""One line of JSON a request that a replica was sent by gRPC, copies included; ``routing_key`` is the header's."""
+"""The access log: one JSON line per gRPC request, shadow copies included; ``routing_key`` is the header's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AccessLog(RequestLog):
     """Appends to a file.
 
     Args:
-        path: the file; None: nothing is logged, and nothing is looked at.
+        path: the file; None disables logging and its cost.
     """
 
     def __init__(self, path: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Which loaded model version answers a request, or why none does: pure."""
+"""Selects the loaded model version that answers a request, or refuses it: pure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class LoadedVersion:
     """A model version that is loaded and runnable.
 
     Attributes:
-        routing_key: its short name, ``cw-ranker.v2``.
-        answered_by: what every answer of this version carries; made once per assignment, not per request. What the
-            model saw of the request's context is put in on top.
+        routing_key: its routing key, ``cw-ranker.v2``.
+        answered_by: part of every answer of this version, built once per assignment. The request context that the model
+            saw is added per answer.
     """
 
     routing_key: str
@@ -31,8 +31,8 @@ class LoadedVersion:
     answered_by: serving_pb2.AnsweredBy
 
 
-class Refused(Exception):  # noqa: N818 (not an error of the stub's)
-    """The request is not answered; carries its gRPC status and a message that says what to do."""
+class Refused(Exception):  # noqa: N818 (control flow, not an error of the stub)
+    """A refused request: its gRPC status, and a message with the remedy."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -50,8 +50,8 @@ def select(
 
     Args:
         model: of the body's model config; empty if the body has none.
-        version: the same.
-        keys: values of the request's routing key header, as many as were sent.
+        version: likewise.
+        keys: all values of the request's routing key header.
         loaded: the replica's model versions by routing key.
         replica: its name, for messages.
 

@@ -1,4 +1,4 @@
-"""Requests that are served side by side, and how many of them there may be: of all tenants together, and of each."""
+"""Concurrency limits of a replica, per tenant and in total, and the queue in front of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AdmissionQueue:
-    """Requests and shadow copies have one each: copies take nothing from the others.
+    """Limits and counts requests. Shadow copies have a queue of their own, so they take no place from requests.
 
     Attributes:
         in_flight: admitted and not yet answered.
@@ -31,20 +31,20 @@ class AdmissionQueue:
     def __init__(self, draws: Draws) -> None:
         self.in_flight = 0
         self.draws = draws
-        # Only tenants that have a request here stand in it, so their names cannot fill the memory.
+        # Holds only tenants with a request in flight, so made-up names cannot fill the memory.
         self._by_tenant: dict[str, int] = {}
         self._limit, self._slots = 0, asyncio.Semaphore(0)
 
     def enter(self, envelope: serving_pb2.Envelope, behaviour: Behaviour, who: str) -> None:
-        """Takes a request in, which must leave again.
+        """Admits a request; call :meth:`leave` when it is done.
 
         Args:
-            envelope: says for which tenant and use case it is; a request without a tenant has the empty one.
+            envelope: names its tenant and use case; the tenant is empty if it has none.
             behaviour: has the limits.
-            who: answers, for messages.
+            who: the replica, for messages.
 
         Raises:
-            Refused: RESOURCE_EXHAUSTED; the tenant has its share already, or all together have theirs.
+            Refused: RESOURCE_EXHAUSTED: the tenant's limit or the total limit is reached.
         """
         tenant = envelope.context.tenant
         mine = self._by_tenant.get(tenant, 0)
@@ -67,9 +67,9 @@ class AdmissionQueue:
         self.in_flight += 1
 
     def slot(self, behaviour: Behaviour) -> AbstractAsyncContextManager[object]:
-        """Is entered for as long as a request is served, and until then it waits for its turn, if there is a queue.
+        """Holds a place while a request is served; waits for one if there is a queue.
 
-        When the limit changes, those that wait for the old one go by that.
+        After a change of the limit, requests that already wait follow the old one.
         """
         limit = behaviour.concurrency_limit
         if not limit or not behaviour.queue_limit:
@@ -79,7 +79,7 @@ class AdmissionQueue:
         return self._slots
 
     def leave(self, tenant: str) -> None:
-        """Lets a request of this tenant out."""
+        """Ends an admitted request of this tenant."""
         self.in_flight -= 1
         if (left := self._by_tenant[tenant] - 1) > 0:
             self._by_tenant[tenant] = left

@@ -1,4 +1,4 @@
-"""How a stub behaves: service time, errors, warm-up and limits, as a value; and the random draws from it."""
+"""The behaviour of a stub as a value (service time, errors, warm-up, limits), and the random draws from it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _MAX_SEED = 2**64 - 1
 
 def _require(*, field: str, value: object, holds: bool, remedy: str) -> None:
     if not holds:
-        raise InputError(f"{field}: {value!r} is out of range; write {remedy}")
+        raise InputError(f"{field}: {value!r} is out of range: use {remedy}")
 
 
 def _require_ms(field: str, value: float) -> None:
-    # NaN compares false and so is refused as well, here and below.
+    # NaN compares false, so it is refused too, here and below.
     _require(field=field, value=value, holds=0 <= value <= MAX_MS, remedy=f"milliseconds from 0 to {MAX_MS:.0f}")
 
 
 @dataclass(frozen=True, slots=True)
 class ConstantLatency:
-    """Every request takes ``ms`` milliseconds."""
+    """A constant service time of ``ms`` milliseconds."""
 
     ms: float = 0.0
 
@@ -43,10 +43,10 @@ class ConstantLatency:
 
 @dataclass(frozen=True, slots=True)
 class LognormalLatency:
-    """Service times with a long tail, as real servers have.
+    """Service times with a long tail, as in real servers.
 
     Attributes:
-        median_ms: half of the requests take longer.
+        median_ms: median service time.
         sigma: standard deviation of the logarithm; 0.4 makes p99 2.5 times the median.
     """
 
@@ -63,7 +63,7 @@ class LognormalLatency:
         )
 
     def draw_ms(self, random: Random, others: int) -> float:  # noqa: ARG002 (one signature for all)
-        """Service time of the next request, ms; cut off at :data:`MAX_MS`."""
+        """Service time of the next request, ms; at most :data:`MAX_MS`."""
         return min(self.median_ms * math.exp(self.sigma * random.gauss(0.0, 1.0)), MAX_MS)
 
 
@@ -73,7 +73,7 @@ class LoadDependentLatency:
 
     Attributes:
         ms: service time of an idle server.
-        knee: with so many other requests in flight, a request takes twice as long.
+        knee: number of other requests in flight at which a request takes twice as long.
     """
 
     ms: float
@@ -89,13 +89,13 @@ class LoadDependentLatency:
         )
 
     def draw_ms(self, random: Random, others: int) -> float:  # noqa: ARG002 (one signature for all)
-        """Service time of the next request while ``others`` are in flight, ms; cut off at :data:`MAX_MS`."""
+        """Service time of the next request while ``others`` are in flight, ms; at most :data:`MAX_MS`."""
         return min(self.ms * (1 + others / self.knee), MAX_MS)
 
 
 Latency: TypeAlias = ConstantLatency | LognormalLatency | LoadDependentLatency
 
-# How a latency is written on the command line: name, then its numbers in the order of the class's fields.
+# Name on the command line → class; its numbers follow in the order of the fields.
 LATENCIES: dict[str, type[Latency]] = {
     "constant": ConstantLatency,
     "lognormal": LognormalLatency,
@@ -104,7 +104,7 @@ LATENCIES: dict[str, type[Latency]] = {
 
 
 def parse_latency(text: str) -> Latency:
-    """``constant:2``, ``lognormal:5,0.4`` or ``load:3,16``; the numbers are the fields of the class, in order.
+    """Parses ``constant:2``, ``lognormal:5,0.4`` or ``load:3,16``; the numbers are the fields of the class, in order.
 
     Raises:
         InputError: not of that form, or a number is out of range.
@@ -117,31 +117,32 @@ def parse_latency(text: str) -> Latency:
         values = []
     if kind is None or len(values) != len(fields(kind)):
         forms = ", ".join(f"{each}:{','.join(field.name for field in fields(LATENCIES[each]))}" for each in LATENCIES)
-        raise InputError(f"latency: {text!r} is not one of the forms; write {forms}, e.g. lognormal:5,0.4")
+        raise InputError(f"latency: {text!r} has an unknown form: use {forms}, e.g. lognormal:5,0.4")
     return kind(*values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """Everything about a stub that can be dialled.
+    """All settings of a stub that can change while it runs.
 
     Attributes:
         latency: service time of a request.
         error_rate: share of requests that fail with INTERNAL, 0 to 1: after their service time; a stream at once.
         warm_up_ms: time to load a model version.
-        concurrency_limit: requests served at once; 0 means no limit.
-        tenant_concurrency_limit: of those, requests of any one tenant; 0 means no limit. With it below the other, one
-            tenant's flood leaves room for the others.
-        queue_limit: requests over ``concurrency_limit`` that wait for their turn instead of being refused, in the order
-            in which they came; 0 means none.
+        concurrency_limit: requests served at once; 0 for no limit.
+        tenant_concurrency_limit: requests of any one tenant served at once; 0 for no limit. If it is lower than
+            ``concurrency_limit``, a flood of one tenant leaves room for the others.
+        queue_limit: requests over ``concurrency_limit`` that wait, first in first out, instead of being refused; 0 for
+            none.
         seed: of the random draws.
         refuse_to_load: routing keys whose loading fails.
-        cold_ms: the first request after a reload takes so much longer; the others of the first ``cold_requests`` by a
-            little less each.
-        churn_ms: every so often all connections are closed under their clients; 0 means never.
+        cold_ms: extra service time of the first request after a reload; it falls linearly over the first
+            ``cold_requests``.
+        cold_requests: how many requests after a reload are slower.
+        churn_ms: interval at which all connections are closed under their clients; 0 for never.
 
     Raises:
-        InputError: a value is out of range; says which field, what was found and what to write.
+        InputError: a value is out of range; names the field, the value and the remedy.
     """
 
     latency: Latency = ConstantLatency()
@@ -186,9 +187,9 @@ class Behaviour:
 
 
 class Draws:
-    """The random draws of one behaviour, in the order of the requests.
+    """The random draws of one behaviour, in the order of requests.
 
-    Latency and errors have a sequence each, so that changing one leaves the other's as it was.
+    Latencies and errors have separate sequences, so changing one setting does not affect the other's draws.
     """
 
     def __init__(self, behaviour: Behaviour) -> None:
@@ -196,10 +197,10 @@ class Draws:
         self.restart(behaviour)
 
     def restart(self, behaviour: Behaviour) -> None:
-        """Begins both sequences again."""
+        """Restarts both sequences."""
         self.apply(behaviour)
-        self._latency_random = Random(f"latency {behaviour.seed}")  # noqa: S311 (nothing secret)
-        self._error_random = Random(f"error {behaviour.seed}")  # noqa: S311 (nothing secret)
+        self._latency_random = Random(f"latency {behaviour.seed}")  # noqa: S311 (not security-relevant)
+        self._error_random = Random(f"error {behaviour.seed}")  # noqa: S311 (not security-relevant)
 
     def service_ms(self, others: int) -> float:
         """Service time of the next request, ms, while ``others`` are in flight."""
@@ -210,26 +211,26 @@ class Draws:
         return ms
 
     def start_cold(self) -> None:
-        """From here on requests are the first again."""
+        """Makes the next requests cold."""
         self._cold_left = self._cold_requests
 
     def fails(self) -> bool:
-        """Whether the next request fails."""
+        """Draws whether the next request fails."""
         return self._error_rate > 0 and self._error_random.random() < self._error_rate
 
     def apply(self, behaviour: Behaviour) -> None:
-        """Goes on with other parameters where the random sequences stand."""
+        """Applies other settings without restarting the sequences."""
         self._latency, self._error_rate = behaviour.latency, behaviour.error_rate
         self._cold_ms, self._cold_requests = behaviour.cold_ms, behaviour.cold_requests
         self._cold_left = min(self._cold_left, self._cold_requests)
 
 
 class LiveBehaviour:
-    """The behaviour in force, and its draws; both change while the stub runs.
+    """The behaviour in force, and its draws; both may change while the stub runs.
 
     Attributes:
         draws: for requests.
-        copy_draws: for shadow copies: whether there are any must not change what requests get.
+        copy_draws: for shadow copies, so that copies do not affect what requests draw.
     """
 
     def __init__(self, behaviour: Behaviour) -> None:
@@ -237,12 +238,12 @@ class LiveBehaviour:
         self.draws, self.copy_draws = Draws(behaviour), Draws(behaviour)
 
     def start_cold(self) -> None:
-        """Begins the cold requests anew."""
+        """Makes the next requests cold."""
         self.draws.start_cold()
         self.copy_draws.start_cold()
 
     def change(self, **changes: Any) -> Behaviour:
-        """Replaces the fields named and returns the result; naming the seed begins its draws anew.
+        """Replaces the named settings and returns the result; naming the seed restarts the draws.
 
         Raises:
             InputError: a value is out of range; nothing was changed.

@@ -1,4 +1,4 @@
-"""Connections that are closed under their clients again and again."""
+"""Connection churn: closes a replica's connections under their clients at intervals."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 
 class Churn:
-    """Closes the connections of a port as the dials say.
+    """Closes all connections to a port at the interval of the behaviour.
 
     Args:
-        live: how often.
-        port: whose.
+        live: the behaviour in force.
+        port: the port.
 
     Attributes:
-        closed: how many so far.
+        closed: number of connections closed so far.
     """
 
     def __init__(self, live: LiveBehaviour, port: int) -> None:
@@ -33,11 +33,11 @@ class Churn:
         self._changed = asyncio.Event()
 
     def behaviour_changed(self) -> None:
-        """Looks at the interval again."""
+        """Reads the interval again."""
         self._changed.set()
 
     async def run(self) -> NoReturn:
-        """For ever."""
+        """Runs until cancelled."""
         while True:
             self._changed.clear()
             every_ms = self._live.behaviour.churn_ms
@@ -49,10 +49,10 @@ class Churn:
 
 
 def close_connections(port: int) -> int:
-    """Closes every TCP connection of this process that came in at that port, and returns how many there were.
+    """Closes every TCP connection accepted on a port of this process, and returns their number.
 
-    gRPC does not give its connections away, so they are found among the process's descriptors. They are shut down and
-    not closed: gRPC finds them at their end, as if the network had cut them.
+    gRPC does not expose its connections, so they are found among the process's descriptors. They are shut down, not
+    closed: gRPC sees their end, as if the network had cut them.
     """
     return sum(_close(int(descriptor), port) for descriptor in os.listdir(_DESCRIPTORS))  # noqa: PTH208 (numbers)
 
@@ -60,17 +60,17 @@ def close_connections(port: int) -> int:
 def _close(descriptor: int, port: int) -> bool:
     try:
         copy = os.dup(descriptor)
-    except OSError:  # the listing's own
+    except OSError:  # the descriptor of the listing itself
         return False
     try:
         connection = socket.socket(fileno=copy)
-    except OSError:  # no socket
+    except OSError:  # not a socket
         os.close(copy)
         return False
     with connection:
         if connection.family not in _TCP_FAMILIES:
             return False
-        with suppress(OSError):  # one that listens has no peer
+        with suppress(OSError):  # a listening socket has no peer
             if connection.getsockname()[1] == port and connection.getpeername():
                 connection.shutdown(socket.SHUT_RDWR)
                 return True

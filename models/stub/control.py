@@ -1,4 +1,4 @@
-"""The API that turns a stub's dials while it runs, and how a behaviour looks on that wire."""
+"""The API that changes a stub's behaviour while it runs, and the behaviour's form on the wire."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
             message.lognormal.median_ms, message.lognormal.sigma = median_ms, sigma
         case LoadDependentLatency(ms, knee):
             message.load_dependent.ms, message.load_dependent.knee = ms, knee
-    # A constant latency of 0 has no bytes of its own; which kind it is must still be seen.
+    # A constant latency of 0 serialises to nothing; its kind must still be set.
     if message.WhichOneof("latency") is None:
         message.constant.SetInParent()
     return message
@@ -79,13 +79,13 @@ def changes(message: stub_pb2.Behaviour) -> dict[str, Any]:
 
 
 class StubControl(stub_pb2_grpc.StubControlServicer):
-    """``control.v1.StubControl``.
+    """Serves ``control.v1.StubControl``.
 
     Args:
         live: the behaviour in force.
         handler: counts requests.
-        versions: what can be answered.
-        churn: what closes connections.
+        versions: the model versions.
+        churn: closes connections.
     """
 
     def __init__(self, live: LiveBehaviour, handler: RequestHandler, versions: Versions, churn: Churn) -> None:
@@ -97,7 +97,7 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     async def GetBehaviour(  # noqa: N802 (the protocol's name)
         self,
         request: stub_pb2.GetBehaviourRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (of no use here)
+        context: Context,  # noqa: ARG002 (not needed)
     ) -> stub_pb2.Behaviour:
         """The behaviour in force."""
         return to_wire(self._live.behaviour)
@@ -105,7 +105,7 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     async def SetBehaviour(  # noqa: N802 (the protocol's name)
         self, request: stub_pb2.Behaviour, context: Context
     ) -> stub_pb2.Behaviour:
-        """Changes the fields that are set; INVALID_ARGUMENT if one is out of range, and then changes nothing."""
+        """Changes the fields that are set; INVALID_ARGUMENT if one is out of range, and then nothing changes."""
         try:
             behaviour = self._live.change(**changes(request))
         except InputError as error:
@@ -117,9 +117,9 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     async def Reload(  # noqa: N802 (the protocol's name)
         self,
         request: stub_pb2.ReloadRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (of no use here)
+        context: Context,  # noqa: ARG002 (not needed)
     ) -> stub_pb2.Behaviour:
-        """Begins again: warm-up, then cold requests."""
+        """Simulates a cold start: loads every version again, then serves cold requests."""
         self._live.start_cold()
         self._versions.reload()
         return to_wire(self._live.behaviour)
@@ -127,9 +127,9 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     async def GetCounts(  # noqa: N802 (the protocol's name)
         self,
         request: stub_pb2.GetCountsRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (of no use here)
+        context: Context,  # noqa: ARG002 (not needed)
     ) -> stub_pb2.Counts:
-        """How many requests came."""
+        """The request counts."""
         handler = self._handler
         return stub_pb2.Counts(
             requests=handler.arrivals,
@@ -141,9 +141,9 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
     async def Copies(  # noqa: N802 (the protocol's name)
         self,
         request: stub_pb2.CopiesRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (of no use here)
+        context: Context,  # noqa: ARG002 (not needed)
     ) -> stub_pb2.CopiesResponse:
-        """Which requests came as shadow copies."""
+        """The request ids of shadow copies."""
         return stub_pb2.CopiesResponse(
             versions=[
                 stub_pb2.VersionCopies(routing_key=key, request_ids=ids, forgotten=forgotten)

@@ -1,4 +1,4 @@
-"""What is done to a replica, kept until the control plane has been told, whose audit log it is for."""
+"""Administrative acts on a replica, kept until they are reported to the control plane's audit log."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 _CONTROL = stub_pb2.DESCRIPTOR.services_by_name["StubControl"].full_name
 METHODS = tuple(f"/{_CONTROL}/{each}" for each in ("SetBehaviour", "Reload"))
-"""RPCs that change something, by their paths."""
+"""Paths of the RPCs that change something."""
 
-# While nobody takes them, the latest; a replica that is on its own has its log besides.
+# Keeps the latest while no control plane takes them; the replica's log has all.
 _MOST = 1_000
 
 
 class Journal:
-    """A :class:`lab.transport.audit.Journal`.
+    """Implements :class:`lab.transport.audit.Journal`.
 
     Attributes:
-        on_act: called when there is something to tell.
+        on_act: called when there is an act to report.
     """
 
     def __init__(self) -> None:
@@ -36,25 +36,25 @@ class Journal:
         self._unreported: deque[acts_pb2.Act] = deque(maxlen=_MOST)
 
     def begin(self, act: Act) -> int:
-        """Before it is done; returns its number."""
+        """Registers an act before it is carried out; returns its number."""
         number = next(self._numbers)
         self._under_way[number] = act
         return number
 
     def end(self, number: int, status: str, reason: str) -> None:
-        """What has become of it."""
+        """Registers the outcome of an act."""
         self._add(self._under_way.pop(number), status, reason)
 
     def refused(self, act: Act, reason: str) -> None:
-        """A caller without permission was refused."""
+        """Registers an act that was refused."""
         self._add(act, REFUSED, reason)
 
     def unreported(self) -> list[acts_pb2.Act]:
-        """What the control plane has not been told; once it has, :meth:`forget` it."""
+        """Acts to report; call :meth:`forget` once they are."""
         return list(self._unreported)
 
     def forget(self, told: list[acts_pb2.Act]) -> None:
-        """The control plane has been told these."""
+        """Drops acts that were reported."""
         for each in told:
             if self._unreported and self._unreported[0] is each:
                 self._unreported.popleft()

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a replica is told when it starts.
+    """The settings of a replica at its start.
 
     Attributes:
         cluster: its cluster, ``ml-cluster-1``.
-        replica: its own name, ``ml-cluster-1-a``.
-        listen: ``ip:port`` to bind; port 0 takes a free one.
-        advertise: ``ip:port`` at which callers reach it; port 0 stands for the port that was bound.
-        control_plane: ``ip:port``.
-        rest: ``ip:port`` to serve REST on; empty: it is not served.
-        access_log: file that gets a line a request; None: there is none.
-        clients: roles that may send it requests, where peers prove who they are.
-        behaviour: how it behaves at first.
-        drain_s: longest time from SIGTERM to the end of the process, seconds.
-        max_connection_age_s: clients are asked to connect anew after so many seconds; 0 for never.
+        replica: its name, ``ml-cluster-1-a``.
+        listen: ``ip:port`` to bind; port 0 binds a free one.
+        advertise: ``ip:port`` at which callers reach it; port 0 stands for the bound port.
+        control_plane: ``ip:port``; several are separated by commas.
+        rest: ``ip:port`` that serves REST; empty for none.
+        access_log: file that gets one line per request; None for none.
+        clients: roles that may send it requests, if peers authenticate.
+        behaviour: its initial behaviour.
+        drain_s: maximum time from SIGTERM to the end of the process, seconds.
+        max_connection_age_s: clients must reconnect after this time, seconds; 0 for never.
     """
 
     cluster: str
@@ -48,7 +48,7 @@ class Options:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        """One line and status 1, as for every mistake of a user."""
+        """Raises a one-line error instead of printing the usage."""
         raise InputError(f"{self.prog}: {message}")
 
 
@@ -59,41 +59,56 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", required=True, help="cluster that this replica belongs to")
     add("--replica", required=True, help="name of this replica")
     add("--listen", required=True, metavar="IP:PORT", help="address to bind; port 0 takes a free one")
-    add("--rest", default="", metavar="IP:PORT", help="address to serve REST on; left out, there is none")
-    add("--advertise", required=True, metavar="IP:PORT", help="address at which callers reach it; port 0: as bound")
+    add("--rest", default="", metavar="IP:PORT", help="address that serves REST; none if left out")
+    add(
+        "--advertise",
+        required=True,
+        metavar="IP:PORT",
+        help="address at which callers reach it; port 0: the bound port",
+    )
     add(
         "--control-plane",
         required=True,
         metavar="IP:PORT",
-        help="where to register; of several control planes all, with commas between",
+        help="where to register; several control planes separated by commas",
     )
     add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
     add("--error-rate", type=float, default=start.error_rate, help="share of requests that fail, 0 to 1 (%(default)s)")
     add("--warm-up-ms", type=float, default=start.warm_up_ms, help="time to load a model version (%(default)s)")
-    add("--concurrency-limit", type=int, default=start.concurrency_limit, help="0: none (%(default)s)")
+    add(
+        "--concurrency-limit",
+        type=int,
+        default=start.concurrency_limit,
+        help="requests served at once; 0: no limit (%(default)s)",
+    )
     limit = start.tenant_concurrency_limit
-    add("--tenant-concurrency-limit", type=int, default=limit, help="of any one tenant; 0: none (%(default)s)")
+    add(
+        "--tenant-concurrency-limit",
+        type=int,
+        default=limit,
+        help="the same for any one tenant; 0: no limit (%(default)s)",
+    )
     add("--seed", type=int, default=start.seed, help="of the random draws (%(default)s)")
-    add("--drain-s", type=float, default=5.0, help="longest time from SIGTERM to the end, s (%(default)s)")
+    add("--drain-s", type=float, default=5.0, help="maximum time from SIGTERM to the end, s (%(default)s)")
     add(
         "--max-connection-age-s",
         type=float,
         default=0.0,
-        help="then clients are to connect anew; 0: never (%(default)s)",
+        help="after this time clients must reconnect; 0: never (%(default)s)",
     )
     add(
         "--clients",
         type=roles_in,
         default=(),
         metavar="ROLE,…",
-        help="roles that may send requests, where peers prove who they are; only the operator may if left out",
+        help="roles that may send requests, if peers authenticate; only the operator if left out",
     )
-    add("--access-log", type=Path, help="file that gets a line of JSON a request; left out, there is none")
+    add("--access-log", type=Path, help="file that gets one JSON line per request; none if left out")
     return parser
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> Options:
-    """The command line as a value.
+    """Parses the command line.
 
     Raises:
         InputError: an argument is missing, unknown or out of range.
@@ -110,7 +125,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> Options:
     for name in ("drain_s", "max_connection_age_s"):
         seconds: float = getattr(parsed, name)
         if not 0 <= seconds < float("inf"):
-            raise InputError(f"--{name.replace('_', '-')}: {seconds!r} is out of range; write seconds from 0")
+            raise InputError(f"--{name.replace('_', '-')}: {seconds!r} is out of range: use seconds from 0")
     return Options(
         cluster=parsed.cluster,
         replica=parsed.replica,

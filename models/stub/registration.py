@@ -1,4 +1,4 @@
-"""The replica's side of registration: says what it holds, and holds what it is told to."""
+"""The replica's side of registration: reports its state, and applies assignments."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 0.25
-# Spread a little, so that the replicas of a lab do not all knock at the same moment.
+# With jitter, so that a lab's replicas do not reconnect all at once.
 RECONNECT_S = (0.05, 0.15)
 
 
 class Registration:
-    """Keeps this replica registered for as long as :meth:`run` runs.
+    """Keeps this replica registered while :meth:`run` runs.
 
     Args:
-        control_plane: ``host:port``; of several, each of which is to know this replica, all with commas between.
-        versions: what it reports, and what it gives assignments to.
-        journal: what is done to the replica, which it reports as well; an empty one by default.
+        control_plane: ``host:port`` of every control plane, separated by commas.
+        versions: reported, and receives assignments.
+        journal: acts to report; an empty one by default.
 
     Attributes:
-        drain_reported: set once all control planes that listen have been sent word that this replica is draining.
+        drain_reported: set once every connected control plane was told that this replica is draining.
     """
 
     def __init__(self, control_plane: str, versions: Versions, journal: Journal | None = None) -> None:
@@ -48,31 +48,31 @@ class Registration:
 
     @property
     def connected(self) -> bool:
-        """Whether a control plane has been sent a report on the present connection."""
+        """Whether any control plane received a report on its present connection."""
         return any(each.connected for each in self._links)
 
     @property
     def draining(self) -> bool:
-        """Whether control planes are to take this replica out."""
+        """Whether this replica is draining."""
         return self._draining
 
     def start_draining(self) -> None:
-        """Tells the control planes to take this replica out."""
+        """Reports that this replica is draining, so that it receives no new requests."""
         self._draining = True
         self._report_soon()
 
     async def run(self) -> None:
-        """Registers, and again whenever a control plane was gone; for ever."""
+        """Registers with all control planes, and reconnects after a loss; runs until cancelled."""
         await asyncio.gather(*(each.run() for each in self._links))
 
     def acts_for(self, link: _Link) -> list[acts_pb2.Act]:
-        """What has been done to the replica: one control plane is told, as all write into one log."""
+        """Acts to report on a link. Only one control plane receives them, since all share one audit log."""
         if self._reporter is None or not self._reporter.connected:
             self._reporter = link
         return self._journal.unreported() if self._reporter is link else []
 
     def reported(self, acts: list[acts_pb2.Act]) -> None:
-        """A control plane has been sent a report with these."""
+        """Called when a report with these acts was sent."""
         self._journal.forget(acts)
         if all(each.said_draining for each in self._links if each.connected):
             self.drain_reported.set()
@@ -83,11 +83,11 @@ class Registration:
 
 
 class _Link:
-    """The line to one control plane.
+    """The connection to one control plane.
 
     Attributes:
-        connected: whether it has been sent a report on the present connection.
-        said_draining: whether that said that this replica is draining.
+        connected: whether a report was sent on the present connection.
+        said_draining: whether that report said that this replica is draining.
     """
 
     def __init__(self, control_plane: str, versions: Versions, registration: Registration) -> None:
@@ -99,7 +99,7 @@ class _Link:
         self._complained = False
 
     async def run(self) -> None:
-        """Registers, and again whenever the control plane was gone; for ever."""
+        """Registers, and reconnects after a loss; runs until cancelled."""
         while True:
             try:
                 await self._session()
@@ -114,14 +114,14 @@ class _Link:
             await asyncio.sleep(uniform(*RECONNECT_S))  # noqa: S311 (nothing secret)
 
     def report_soon(self) -> None:
-        """There is something to report."""
-        # Looked up anew each time: every stream has an event of its own.
+        """Sends a report soon."""
+        # The attribute is read on each call: every stream has an event of its own.
         self._changed.set()
 
     async def _session(self) -> None:
-        # An event of its own for each stream: the reports of one that has ended must not take the next one's cue.
+        # One event per stream: an ended stream's report generator must not consume the next one's signal.
         self._changed = asyncio.Event()
-        # A new channel each time: gRPC's own would wait longer and longer between its attempts.
+        # A new channel each time: gRPC's own reconnect backoff grows.
         async with open_channel(self._control_plane, peer="control-plane", keepalive=True) as channel:
             call = replicas_pb2_grpc.ReplicasStub(channel).Register(self._reports(self._changed))
             try:
@@ -138,7 +138,7 @@ class _Link:
             acts = self._registration.acts_for(self)
             report.acts.extend(acts)
             yield report
-            # gRPC asks for the next report once this one has gone out.
+            # gRPC asks for the next report once this one was sent.
             if not self.connected:
                 self.connected, self._complained = True, False
                 log.info("registered with control plane %s", self._control_plane)

@@ -1,4 +1,4 @@
-"""One replica's life: listen, register, serve; on the way out drain."""
+"""One replica: listens, registers, serves, and drains before it ends."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How long the control plane may take to accept the word that this replica is draining.
+# How long the control plane may take to receive the report of draining.
 _REPORT_S = 0.5
-# No request for so long: those who were told have stopped sending.
+# After this time without a request, clients have stopped sending.
 _QUIET_S = 0.3
-# Answers that are ready need so long at most to reach the wire.
+# Time for finished responses to reach the wire.
 _FLUSH_S = 0.2
 _POLL_S = 0.02
 
@@ -48,12 +48,12 @@ _SERVICES = tuple(
 
 
 class Replica:
-    """A replica that serves from :meth:`start` on.
+    """A replica; it serves after :meth:`start`.
 
     Attributes:
-        address: where callers reach it; known once it has started.
-        rest_port: of REST, 0 if that is not served; likewise.
-        handler: its counts of requests.
+        address: where callers reach it; known after the start.
+        rest_port: the port of REST, 0 if it is not served; likewise.
+        handler: counts requests.
     """
 
     def __init__(self, options: Options) -> None:
@@ -82,7 +82,7 @@ class Replica:
         self.rest_port = 0
 
     async def start(self) -> None:
-        """Serves; returns at once."""
+        """Starts serving; returns at once."""
         ranking_pb2_grpc.add_RankingServicer_to_server(self._ranking, self._server)
         fraud_pb2_grpc.add_FraudServicer_to_server(self._fraud, self._server)
         control = StubControl(self._live, self.handler, self._versions, self._churn)
@@ -96,7 +96,7 @@ class Replica:
         log.info("%s of %s serves at %s", self._options.replica, self._options.cluster, self.address)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serves, registered, until ``stop`` is set; then drains and ends."""
+        """Serves and stays registered until ``stop`` is set; then drains and ends."""
         async with self._access_log.running():
             await self._run(stop)
 
@@ -105,7 +105,7 @@ class Replica:
         registering = asyncio.create_task(self._registration.run())
         churning = asyncio.create_task(self._churn.run())
         stopping = asyncio.create_task(stop.wait())
-        # Registration runs for ever: if it ends first, that is a bug, and this process must not go on as if alive.
+        # Registration never ends by itself. If it does, that is a bug, and this process must not pretend to be healthy.
         await asyncio.wait((registering, stopping), return_when=asyncio.FIRST_COMPLETED)
         try:
             if registering.done():
@@ -131,26 +131,26 @@ class Replica:
         log.info("drained, %d cut off", self.handler.in_flight)
 
     async def _until_nobody_comes(self, until: float) -> None:
-        """Returns once the word has gone out and no more requests arrive, or at ``until``."""
+        """Returns once draining was reported and no more requests arrive, or at ``until``."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(min(_REPORT_S, max(until - loop.time(), 0.0))):
                 await self._registration.drain_reported.wait()
         except TimeoutError:
-            return  # a control plane that does not listen takes nobody out either
+            return  # a control plane that does not answer does not remove the replica either
         arrivals = -1
         while self.handler.arrivals != arrivals and (left := until - loop.time()) > 0:
             arrivals = self.handler.arrivals
             await asyncio.sleep(min(_QUIET_S, left))
 
     async def _finish(self, until: float) -> None:
-        """Takes no new requests and returns once those in flight are answered, or at ``until``."""
+        """Refuses new requests and returns once those in flight are answered, or at ``until``."""
         loop = asyncio.get_running_loop()
         grace_s = max(until - loop.time(), 0.0)
         closing = asyncio.create_task(self._server.stop(grace_s))
         closing_rest = asyncio.create_task(self._rest.close(grace_s))
         while self.handler.in_flight and not closing.done():  # noqa: ASYNC110 (an event would cost every request)
             await asyncio.sleep(_POLL_S)
-        # What is left now are streams that never end by themselves, such as health watches.
+        # Only streams that never end by themselves, such as health watches, are left.
         await self._server.stop(_FLUSH_S)
         await asyncio.gather(closing, closing_rest)

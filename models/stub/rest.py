@@ -1,4 +1,4 @@
-"""A replica by REST: ``POST /v1/ranking:rank``, ``POST /v1/fraud:score``."""
+"""A replica's REST API: ``POST /v1/ranking:rank``, ``POST /v1/fraud:score``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rest_of(ranking: Ranking, fraud: Fraud, ready: Callable[[], Awaitable[bool]], guard: Guard | None = None) -> Rest:
-    """What answers a replica's HTTP requests; see :class:`models.rest.Rest`."""
+    """The application that answers a replica's HTTP requests; see :class:`models.rest.Rest`."""
     handlers: dict[str, Handler] = {"/ranking.v1.Ranking/Rank": ranking.Rank, "/fraud.v1.Fraud/Score": fraud.Score}
     return Rest(
         handlers=lambda method: handlers[method.path],

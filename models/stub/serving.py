@@ -1,4 +1,4 @@
-"""The inference APIs: the path that every request takes."""
+"""The inference APIs of a replica, and the path of every request through it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Response = TypeVar("Response")
 
 
 class Admitted(NamedTuple):
-    """A request that is answered, by which version; who answers it then calls ``queue.leave(tenant)``."""
+    """An admitted request; call ``queue.leave(tenant)`` when it is done."""
 
     loaded: LoadedVersion
     queue: AdmissionQueue
@@ -48,17 +48,17 @@ class Admitted(NamedTuple):
 
 
 class RequestHandler:
-    """Admits requests, counts them, and lets them take their time.
+    """Admits requests, counts them, and serves them after their service time.
 
     Args:
-        versions: what can be answered.
-        live: how.
+        versions: the loaded model versions.
+        live: the behaviour in force.
         replica: name of this replica, for messages.
 
     Attributes:
-        arrivals: requests that have ever arrived, shadow copies not counted.
-        tears: of those, how many named one version in the header and another in the body.
-        shadows: the shadow copies that have arrived.
+        arrivals: requests received, without shadow copies.
+        tears: how many of those named different versions in header and body.
+        shadows: the shadow copies received.
     """
 
     def __init__(self, versions: Versions, live: LiveBehaviour, replica: str) -> None:
@@ -70,7 +70,7 @@ class RequestHandler:
         self._replica = replica
 
     def of(self, context: Context) -> RequestHandler:
-        """This one, whichever request it is."""
+        """This handler, for every request."""
         del context
         return self
 
@@ -80,7 +80,7 @@ class RequestHandler:
         return self._requests.in_flight
 
     def admit(self, request: InferenceRequest, context: Context) -> Admitted:
-        """Who answers, in which queue.
+        """Selects the version that answers, and admits the request to its queue.
 
         Raises:
             Refused: the request is not answered, and not counted as in flight.
@@ -125,17 +125,17 @@ class RequestHandler:
         return loaded, self._requests
 
     def _admit_copy(self, request: InferenceRequest, keys: list[str]) -> tuple[LoadedVersion, AdmissionQueue]:
-        """By the routing key alone: the body still names the version that the request itself went to."""
+        """Selects by the routing key alone: a copy's body names the version of the original request."""
         loaded = select("", "", keys, self._versions.loaded, self._replica)
         self.shadows.add(loaded.routing_key, request.envelope.request_id)
         return loaded, self._shadows
 
     def slot(self, admitted: Admitted) -> AbstractAsyncContextManager[object]:
-        """To be loaded while the request is served; see :meth:`AdmissionQueue.slot`."""
+        """Hold it while the request is served; see :meth:`AdmissionQueue.slot`."""
         return admitted.queue.slot(self._live.behaviour)
 
     def maybe_fail(self, admitted: Admitted) -> None:
-        """Raises Refused for the share of requests that are to fail."""
+        """Raises Refused for the share of requests that must fail."""
         if admitted.queue.draws.fails():
             raise Refused(
                 grpc.StatusCode.INTERNAL,
@@ -145,7 +145,7 @@ class RequestHandler:
     async def answer(
         self, request: Request, context: Context, compute: Callable[[Request, LoadedVersion], Response]
     ) -> Response:
-        """One request, one response, after its service time."""
+        """Answers one request with one response, after its service time."""
         try:
             admitted = self.admit(request, context)
             try:
@@ -196,7 +196,7 @@ class RequestHandlers(Protocol):
 
 
 class Ranking(ranking_pb2_grpc.RankingServicer):
-    """``ranking.v1``."""
+    """Serves ``ranking.v1``."""
 
     def __init__(self, handlers: RequestHandlers) -> None:
         self._handlers = handlers
@@ -210,7 +210,7 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
     async def RankStream(  # noqa: N802 (the protocol's name)
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
-        """One message a title, best first; the service time is spread evenly over them."""
+        """One message per title, best first; the service time is spread evenly over them."""
         handler = self._handlers.of(context)
         try:
             loaded, queue, tenant = admitted = handler.admit(request, context)
@@ -225,7 +225,7 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
                     began = time.monotonic()
                     for number, (score, title_id) in enumerate(ranked, start=1):
                         if each_s > 0:
-                            # Until it is due: what one sleep is late by must not be added to the next.
+                            # Sleeps until the due time, so that the delays of single sleeps do not add up.
                             await asyncio.sleep(began + number * each_s - time.monotonic())
                         title = ranking_pb2.RankedTitle(id=title_id, score=score)
                         yield ranking_pb2.RankStreamResponse(answered_by=answered_by, title=title)
@@ -236,7 +236,7 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
 
 
 class Fraud(fraud_pb2_grpc.FraudServicer):
-    """``fraud.v1``."""
+    """Serves ``fraud.v1``."""
 
     def __init__(self, handlers: RequestHandlers) -> None:
         self._handlers = handlers

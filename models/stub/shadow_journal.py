@@ -1,4 +1,4 @@
-"""Which requests have come to a replica as shadow copies: the evidence that nothing was left out."""
+"""The shadow copies that a replica received: evidence that none was lost."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ KEPT = 100_000
 
 
 class ShadowJournal:
-    """Request ids by routing key.
+    """Request ids of shadow copies by routing key.
 
     Args:
-        kept: ids remembered of each model version; beyond it the oldest go.
+        kept: ids kept per model version; older ones are dropped.
     """
 
     def __init__(self, kept: int = KEPT) -> None:
@@ -21,11 +21,11 @@ class ShadowJournal:
 
     @property
     def count(self) -> int:
-        """Of all that ever came."""
+        """Number of all copies received."""
         return sum(self._counts.values())
 
     def add(self, routing_key: str, request_id: str) -> None:
-        """One has come."""
+        """Registers a copy."""
         ids = self._ids.get(routing_key)
         if ids is None:
             ids = self._ids[routing_key] = deque(maxlen=self._kept)
@@ -34,5 +34,5 @@ class ShadowJournal:
         self._counts[routing_key] += 1
 
     def listed(self) -> dict[str, tuple[list[str], int]]:
-        """For each routing key the ids, oldest first, and how many older ones are no longer remembered."""
+        """Routing key → ids, oldest first, and the number of older ones that were dropped."""
         return {key: (list(ids), self._counts[key] - len(ids)) for key, ids in self._ids.items()}

@@ -1,4 +1,4 @@
-"""The model versions that one replica holds: loaded and unloaded as the control plane assigns them."""
+"""The model versions of one replica: loaded and unloaded as the control plane assigns them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which replica this is.
+    """The identity of a replica.
 
     Attributes:
         address: ``host:port`` at which callers reach it.
@@ -34,13 +34,13 @@ class Identity:
 
 
 class Versions:
-    """What this replica holds, is loading, and could not load.
+    """The versions that this replica has loaded, is loading, or could not load.
 
-    Everything happens on the event loop; nothing here waits.
+    It lives on the event loop, and no method blocks.
 
     Attributes:
-        loaded: what can be answered, by routing key.
-        on_change: called when what :meth:`report` returns has changed; whoever reports sets it.
+        loaded: loaded versions by routing key.
+        on_change: called when the result of :meth:`report` has changed.
     """
 
     def __init__(self, identity: Identity, live: LiveBehaviour) -> None:
@@ -56,14 +56,14 @@ class Versions:
         self._failures: dict[str, str] = {}
 
     def assign(self, assignment: replicas_pb2.Assignment, by: str = "") -> None:
-        """Holds from now on what the assignment names: unloads the rest at once, begins to load what is new.
+        """Applies an assignment: unloads versions that it does not name at once, starts loading new ones.
 
-        What is loaded or loading already stays so; what could not be loaded is tried again. Of several control planes
-        each is heard: what one of them wants is held.
+        Versions that are loaded or loading stay; failed ones are retried. With several control planes, the replica
+        holds every version that one of them assigns.
 
         Args:
-            assignment: what to hold.
-            by: which control plane says so.
+            assignment: the versions.
+            by: the control plane that assigns them.
         """
         self._assignments[by] = assignment
         self._revision = assignment.revision
@@ -71,7 +71,7 @@ class Versions:
         self._hold_assigned()
 
     def control_plane_lost(self, by: str) -> None:
-        """A control plane has gone: what it alone wants is held only until another one has a word."""
+        """Keeps a lost control plane's assignment only until another one assigns something."""
         self._gone.add(by)
         if self._assignments.keys() - self._gone:
             self._hold_assigned()
@@ -91,14 +91,14 @@ class Versions:
         self.on_change()
 
     def retry(self) -> None:
-        """Tries again what could not be loaded: the reason may be gone."""
+        """Retries versions that could not be loaded; the cause may be gone."""
         for key in list(self._failures):
             del self._failures[key]
             self._load(key)
         self.on_change()
 
     def reload(self) -> None:
-        """Unloads all, and begins to load it anew."""
+        """Unloads all versions, and starts loading them again."""
         self.close()
         self.loaded = {}
         self._failures.clear()
@@ -107,7 +107,7 @@ class Versions:
         self.on_change()
 
     def report(self, *, draining: bool, to: str = "") -> replicas_pb2.ReplicaReport:
-        """The replica's whole state; its revision is that of the latest assignment by whom this is for."""
+        """The replica's state, with the revision of the latest assignment of the addressed control plane."""
         return replicas_pb2.ReplicaReport(
             cluster=self._identity.cluster,
             replica=self._identity.replica,

@@ -63,7 +63,7 @@ def test_a_malformed_latency_is_refused_with_the_forms_there_are(text: str) -> N
     ],
 )
 def test_a_latency_out_of_range_is_refused_by_field(text: str, field: str) -> None:
-    with pytest.raises(InputError, match=rf"^{field}: .* is out of range; write "):
+    with pytest.raises(InputError, match=rf"^{field}: .* is out of range: use "):
         parse_latency(text)
 
 
@@ -86,7 +86,7 @@ def test_a_latency_out_of_range_is_refused_by_field(text: str, field: str) -> No
     ],
 )
 def test_a_behaviour_out_of_range_is_refused_by_field(field: str, value: object) -> None:
-    with pytest.raises(InputError, match=rf"^{field}: .* is out of range; write "):
+    with pytest.raises(InputError, match=rf"^{field}: .* is out of range: use "):
         Behaviour(**{field: value})
 
 

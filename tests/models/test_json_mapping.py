@@ -117,15 +117,15 @@ def test_a_32_bit_float_is_written_no_longer_than_it_must_be(value: float) -> No
         ('{"titels": []}', "titels: ranking.v1.RankRequest has no such field; it has envelope, titles"),
         ('{"titles": {}}', "titles: {} is not an array; write [{…}, …]"),
         ('{"titles": ["t1"]}', 'titles[0]: "t1" is not an object; write {…}'),
-        ('{"titles": [{}, {"id": 7}]}', "titles[1].id: 7 will not do; write a string"),
+        ('{"titles": [{}, {"id": 7}]}', "titles[1].id: 7 is not valid: use a string"),
         ('{"titles": [{"features": "AAAA"}]}', 'titles[0].features: "AAAA" is not an array; write [0.5, …]'),
         (
             '{"titles": [{"features": [0.5, "x"]}]}',
-            'titles[0].features: [0.5,"x"] will not do; write an array, each element a number of 32 bits',
+            'titles[0].features: [0.5,"x"] is not valid: use an array, each element a number of 32 bits',
         ),
         (
             '{"titles": [{"features": [1e39]}]}',
-            "titles[0].features: [1e+39] will not do; write an array, each element a number of 32 bits",
+            "titles[0].features: [1e+39] is not valid: use an array, each element a number of 32 bits",
         ),
         (
             '{"envelope": {"useCase": "a", "use_case": "b"}}',
@@ -133,11 +133,11 @@ def test_a_32_bit_float_is_written_no_longer_than_it_must_be(value: float) -> No
         ),
         (
             '{"envelope": {"context": {"trafficOrigin": "TRUE"}}}',
-            'envelope.context.trafficOrigin: "TRUE" will not do; write one of TRAFFIC_ORIGIN_UNSPECIFIED, TRAFFIC_ORIG',
+            'envelope.context.trafficOrigin: "TRUE" is not valid: use one of TRAFFIC_ORIGIN_UNSPECIFIED, TRAFFIC_ORIG',
         ),
         (
             '{"envelope": {"modelConfig": {"parameters": 3}}}',
-            "envelope.modelConfig.parameters: 3 will not do; write a google.protobuf.Struct, in its JSON form",
+            "envelope.modelConfig.parameters: 3 is not valid: use a google.protobuf.Struct, in its JSON form",
         ),
     ],
 )

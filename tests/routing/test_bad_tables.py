@@ -116,9 +116,9 @@ BAD = [
     ("playback", "'a\\nb'", 3, "use_cases.UpNext.callers[0]", "is not a caller's name; write it like homepage"),
     # values
     ("250ms", "soon", 5, "use_cases.UpNext.timeout", "'soon' is not a duration; write it like 250ms or 2s"),
-    ("250ms", "0ms", 5, "use_cases.UpNext.timeout", "'0ms' is out of range; write more than 0ms"),
+    ("250ms", "0ms", 5, "use_cases.UpNext.timeout", "'0ms' is out of range: use more than 0ms"),
     ("250ms", "250", 5, "use_cases.UpNext.timeout", "250 is not a duration; write it like 250ms or 2s"),
-    ("250ms", "9999s", 5, "use_cases.UpNext.timeout", "'9999s' is out of range; write more than 0ms and at most 600s"),
+    ("250ms", "9999s", 5, "use_cases.UpNext.timeout", "'9999s' is out of range: use more than 0ms and at most 600s"),
     ("ranking.v1", "rnking.v1", 4, "use_cases.UpNext.api", "did you mean 'ranking.v1'?"),
     (
         "replicas: 2",

@@ -50,14 +50,14 @@ class CallerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def GetPage(self, request, context):
-        """A page for one user: what each of the caller's use cases answered.
+        """A page for one user: the answers of all of the caller's use cases.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Call(self, request, context):
-        """One use case, with everything that is known about how it was answered. The status is the inference call's own.
+        """One use case, with details of how it was answered. The status is the inference call's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -81,7 +81,7 @@ class AdminServicer:
 
     def Publish(self, request, context):
         """Ends with the phase CONVERGED, or with an error that says which phase failed, at which node and why.
-        INVALID_ARGUMENT: the route table is bad, as file:line: field: remedy.
+        INVALID_ARGUMENT: the route table is invalid; says file:line: field: remedy.
         ABORTED: expected_revision is not the revision in force. FAILED_PRECONDITION: a phase failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -89,7 +89,7 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishChange(self, request, context):
-        """The same for some use cases and models of the route table in force; the rest of it is neither sent nor looked at again.
+        """The same for some use cases and models of the route table in force; the rest is neither sent nor checked again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +128,7 @@ class AdminServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListActs(self, request, context):
-        """Who has changed something, or tried to; oldest first.
+        """Administrative acts and attempts, oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,16 +50,15 @@ class FaultsServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Offer(self, request, context):
-        """Offers connected nodes what they must refuse, and answers once each has said what it makes of it. What the control
-        plane itself holds stays as it is. INVALID_ARGUMENT: nobody is connected to whom it could be offered, or there is
-        no such revision.
+        """Sends connected nodes an update that they must refuse, and returns once each has answered. The control plane's own
+        state does not change. INVALID_ARGUMENT: no such node is connected, or no such revision exists.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Restate(self, request, context):
-        """Tells all nodes again what is in force.
+        """Sends all nodes the state in force again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

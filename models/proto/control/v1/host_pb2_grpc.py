@@ -45,7 +45,7 @@ class HostServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Drain(self, request, context):
-        """Takes replicas out of their clusters, and others back in; those that are out answer what still comes to them.
+        """Drains replicas, and returns others to service; draining replicas still answer.
         NOT_FOUND: one of them is not on this host.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -47,7 +47,7 @@ class ReplicaReport(_message.Message):
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadFailure]: ...
     @_builtins.property
     def acts(self) -> _containers.RepeatedCompositeFieldContainer[_acts_pb2.Act]:
-        """What has been done to it since the last report."""
+        """Administrative acts on it since the last report."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ Global___HostReport: _TypeAlias = HostReport  # noqa: Y015
 
 @_typing.final
 class HostAssignment(_message.Message):
-    """What the replicas of some clusters are to hold from now on."""
+    """Assignments of the replicas of some clusters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -50,16 +50,16 @@ class ReplicasServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Register(self, request_iterator, context):
-        """The replica reports its whole state when it changes and as a heartbeat; the server answers with what the replica
-        is to hold, whenever that changes. The end of the stream is the end of the registration.
+        """The replica reports its whole state on a change and as a heartbeat; the server sends an assignment whenever it
+        changes. The registration ends with the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RegisterHost(self, request_iterator, context):
-        """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
-        all. Where peers prove who they are, an operator's alone.
+        """The same for a host of many replicas: reports of those that changed, or none as a heartbeat for all. If peers
+        authenticate, only an operator may call it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,24 +32,24 @@ class ReplicasStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReplicasAsyncStub: ...
     Register: _grpc.StreamStreamMultiCallable[_replicas_pb2.ReplicaReport, _replicas_pb2.Assignment]
-    """The replica reports its whole state when it changes and as a heartbeat; the server answers with what the replica
-    is to hold, whenever that changes. The end of the stream is the end of the registration.
+    """The replica reports its whole state on a change and as a heartbeat; the server sends an assignment whenever it
+    changes. The registration ends with the stream.
     """
     RegisterHost: _grpc.StreamStreamMultiCallable[_replicas_pb2.HostReport, _replicas_pb2.HostAssignment]
-    """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
-    all. Where peers prove who they are, an operator's alone.
+    """The same for a host of many replicas: reports of those that changed, or none as a heartbeat for all. If peers
+    authenticate, only an operator may call it.
     """
 
 @_typing.type_check_only
 class ReplicasAsyncStub(ReplicasStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.StreamStreamMultiCallable[_replicas_pb2.ReplicaReport, _replicas_pb2.Assignment]  # type: ignore[assignment]
-    """The replica reports its whole state when it changes and as a heartbeat; the server answers with what the replica
-    is to hold, whenever that changes. The end of the stream is the end of the registration.
+    """The replica reports its whole state on a change and as a heartbeat; the server sends an assignment whenever it
+    changes. The registration ends with the stream.
     """
     RegisterHost: _aio.StreamStreamMultiCallable[_replicas_pb2.HostReport, _replicas_pb2.HostAssignment]  # type: ignore[assignment]
-    """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
-    all. Where peers prove who they are, an operator's alone.
+    """The same for a host of many replicas: reports of those that changed, or none as a heartbeat for all. If peers
+    authenticate, only an operator may call it.
     """
 
 class ReplicasServicer(metaclass=_abc_1.ABCMeta):
@@ -59,8 +59,8 @@ class ReplicasServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_replicas_pb2.ReplicaReport],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_replicas_pb2.Assignment], _abc.AsyncIterator[_replicas_pb2.Assignment]]:
-        """The replica reports its whole state when it changes and as a heartbeat; the server answers with what the replica
-        is to hold, whenever that changes. The end of the stream is the end of the registration.
+        """The replica reports its whole state on a change and as a heartbeat; the server sends an assignment whenever it
+        changes. The registration ends with the stream.
         """
 
     @_abc_1.abstractmethod
@@ -69,8 +69,8 @@ class ReplicasServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_replicas_pb2.HostReport],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_replicas_pb2.HostAssignment], _abc.AsyncIterator[_replicas_pb2.HostAssignment]]:
-        """The same for one who speaks for many replicas: reports of those whose state has changed, or none as a heartbeat for
-        all. Where peers prove who they are, an operator's alone.
+        """The same for a host of many replicas: reports of those that changed, or none as a heartbeat for all. If peers
+        authenticate, only an operator may call it.
         """
 
 def add_ReplicasServicer_to_server(servicer: ReplicasServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

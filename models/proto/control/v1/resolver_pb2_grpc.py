@@ -51,7 +51,7 @@ class ResolverServicer:
 
     def Resolve(self, request, context):
         """NOT_FOUND: unknown use case, or an override that names no model version of the route table.
-        PERMISSION_DENIED: this caller may not ask for it, or may not override.
+        PERMISSION_DENIED: this caller may not use it, or may not override.
         UNAVAILABLE: the resolver has no rules yet.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -59,7 +59,7 @@ class ResolverServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request_iterator, context):
-        """Tells the holder of leases about every revision that ends them, and learns when the holder has ended them:
+        """Tells lease holders about every revision that ends leases, and learns when they have ended them:
         a resolver reports a revision as applied only once no watcher can still use an older one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

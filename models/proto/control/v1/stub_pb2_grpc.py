@@ -71,7 +71,7 @@ class StubControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetBehaviour(self, request, context):
-        """Replaces the fields that are set, keeps the others, and answers with the result.
+        """Changes the fields that are set, and returns the whole behaviour.
         INVALID_ARGUMENT: a value out of range.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -79,21 +79,21 @@ class StubControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Reload(self, request, context):
-        """Unloads every model version and loads it anew, as a replica does that has just begun: warm-up, then cold requests.
+        """Simulates a cold start: loads every model version again, then serves cold requests.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCounts(self, request, context):
-        """How many requests came, since the replica began.
+        """Request counts since the replica started.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Copies(self, request, context):
-        """Which requests came as shadow copies: the newest of each model version.
+        """Request ids of shadow copies: the newest of each model version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
