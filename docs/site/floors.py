@@ -113,7 +113,7 @@ class _Floors(SphinxDirective):
 
 class _Rooms(SphinxDirective):
     def run(self) -> list[nodes.Node]:
-        lines = ["| room | what belongs there |", "|---|---|"]
+        lines = ["| package | what belongs there |", "|---|---|"]
         lines += [f"| `{room.name}` | {room.purpose} |" for floor in floors() for room in floor]
         lines += ["", "The linter also enforces:", "", *(f"- {name}" for name in other_contracts())]
         return self.parse_text_to_nodes("\n".join(lines))
