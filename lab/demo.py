@@ -1,6 +1,6 @@
-"""The whole story in two minutes, on a lab of its own: each act asks, does it for real, and says what was seen.
+"""The demonstration: four acts in two minutes, each of which asks a question, measures, and shows the result.
 
-An act that does not show what it is there to show says so: a demonstration that always succeeds would prove nothing.
+An act that does not show what it claims says so.
 """
 
 from __future__ import annotations
@@ -30,40 +30,39 @@ if TYPE_CHECKING:
 
 TOPOLOGIES = ("direct", "gateway", "mesh")
 _ROUTES = CHECKOUT / "routes.yaml"
-_HOME, _ELSEWHERE = "v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"
-_ASKS = {caller: page[0][0] for caller, page in PAGES.items()}
-"""The five callers, each with what it asks for first."""
-_PATIENCE = timedelta(seconds=20)
+_BEFORE, _AFTER = "v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"
+_FIRST_CALLS = {caller: page[0][0] for caller, page in PAGES.items()}
+"""Caller → the use case that it calls first."""
+_RECOVERY_TIMEOUT = timedelta(seconds=20)
 _SMALL, _LARGE = 400, 4_000_000
-_MS = "p50, ms"
-_BAR = 50
+_BAR_WIDTH = 50
 
 
-class Stage(Protocol):
-    """Where the demonstration is shown."""
+class Display(Protocol):
+    """Shows the demonstration."""
 
     def act(self, title: str, question: str) -> None:
-        """A new act begins."""
+        """Shows the title and the question of the next act."""
 
     def doing(self, what: str) -> AbstractContextManager[None]:
-        """Something that takes a while."""
+        """Shows that ``what`` is under way, for as long as the body runs."""
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """What was seen."""
+        """Shows a table of results."""
 
     def lesson(self, text: str, *, shown: bool) -> None:
-        """What follows from it; ``shown`` is false if the act did not show it."""
+        """Shows the conclusion; ``shown`` is false if the results do not support it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What the demonstration has shown.
+class DemoResult:
+    """Result of the demonstration.
 
     Attributes:
-        acts: title → whether what was claimed was seen.
-        runs: folders of the evidence.
-        report: the file that shows it.
-        pictures: its charts.
+        acts: title → whether its results support its claim.
+        runs: folders of all runs.
+        report: HTML report of these.
+        pictures: its charts, PNG files.
     """
 
     acts: dict[str, bool]
@@ -73,9 +72,9 @@ class Shown:
 
 
 @dataclass(slots=True)
-class _Story:
+class _Demo:
     lab: Lab
-    stage: Stage
+    display: Display
     runs: list[RunResult] = field(default_factory=list)
 
     def load(self, options: LoadOptions) -> RunResult:
@@ -85,40 +84,40 @@ class _Story:
 
     @contextmanager
     def under_load(self, options: LoadOptions) -> Iterator[Callable[[], RunResult]]:
-        """The body runs once requests are answered, and gets the run when it asks for it."""
+        """Drives load during the body, which starts once requests are answered; yields a function for the run."""
         with background_load(self.lab.load, options) as (run,):
             yield run.result
         self.runs.append(run.result())
 
 
-def demonstrate(lab: Lab, stage: Stage, *, runtime: str = "process") -> Shown:
-    """Tells the story on a lab, which is brought up first and stays up.
+def demonstrate(lab: Lab, display: Display, *, runtime: str = "process") -> DemoResult:
+    """Brings a lab up, which stays up, and plays all acts on it.
 
     Raises:
-        LabError: the lab did not come up, or a part of it did not do as asked.
+        LabError: the lab did not come up, or an operation on it failed.
     """
-    with stage.doing("standing the lab up: real Envoy, real gRPC, five callers, six model clusters"):
+    with display.doing("bringing the lab up: real Envoy, real gRPC, five callers, six model clusters"):
         lab.up(topologies=TOPOLOGIES, runtime=runtime)
-    story = _Story(lab, stage)
-    acts = {title: act(story) for title, act in _ACTS.items()}
-    with stage.doing("drawing"):
-        runs = tuple(run.folder for run in story.runs)
+    demo = _Demo(lab, display)
+    acts = {title: act(demo) for title, act in _ACTS.items()}
+    with display.doing("writing the report"):
+        runs = tuple(run.folder for run in demo.runs)
         read = read_runs(runs)
         report = runs[0].parent / "demo.html"
         write_report(read, report)
         pictures = tuple(write_album(read, [], report.with_suffix("")))
-    return Shown(acts, runs, report, pictures)
+    return DemoResult(acts, runs, report, pictures)
 
 
-def _name_the_use_case(story: _Story) -> bool:
-    story.stage.act(
+def _name_the_use_case(demo: _Demo) -> bool:
+    demo.display.act(
         "Name the use case, not the endpoint",
-        "A model moves to another cluster while three callers ask for it. Who notices?",
+        "A model moves to another cluster under load, once per topology. Which callers notice?",
     )
     rows, wrong = [], {}
     with tempfile.TemporaryDirectory() as folder:
         moved = Path(folder) / "routes.yaml"
-        moved.write_text(_ROUTES.read_text().replace(_HOME, _ELSEWHERE))
+        moved.write_text(_ROUTES.read_text().replace(_BEFORE, _AFTER))
         for topology in TOPOLOGIES:
             options = LoadOptions(
                 topology=topology,
@@ -128,26 +127,26 @@ def _name_the_use_case(story: _Story) -> bool:
                 rate=200,
                 duration_s=4,
             )
-            with story.stage.doing(f"{topology}: 200 requests/s, and the model moves"):
-                with story.under_load(options) as result:
-                    story.lab.routes.publish(moved, comment="the model moves")
+            with demo.display.doing(f"{topology}: 200 requests/s, and the model moves"):
+                with demo.under_load(options) as result:
+                    demo.lab.routes.publish(moved, comment="the model moves")
                     summary = result().summary
-                story.lab.routes.publish(_ROUTES, comment="and back")
+                demo.lab.routes.publish(_ROUTES, comment="and back")
             wrong[topology] = summary.failed + (result().misrouted or 0)
-            how = "an address in the code" if topology == "direct" else "the name of the use case"
+            how = "a hard-coded address" if topology == "direct" else "the name of the use case"
             rows.append((topology, how, f"{summary.ok}", f"{wrong[topology]}"))
-    story.stage.table(("topology", "what the caller knows", "answered", "failed or wrong"), rows)
+    demo.display.table(("topology", "what the caller knows", "answered", "failed or wrong"), rows)
     shown = wrong["direct"] > 0 and wrong["gateway"] == wrong["mesh"] == 0
-    story.stage.lesson(
-        "Whoever names the use case does not notice. Whoever wrote the address down breaks.", shown=shown
+    demo.display.lesson(
+        "Callers that name the use case do not notice. Callers with a hard-coded address break.", shown=shown
     )
     return shown
 
 
-def _keep_the_path_thin(story: _Story) -> bool:
-    story.stage.act(
+def _keep_the_path_thin(demo: _Demo) -> bool:
+    demo.display.act(
         "Keep the critical path thin",
-        "The gateway parses every payload; Envoy beside the caller reads one header. What does that cost, and when?",
+        "The gateway parses every payload; the sidecar reads one header. What does that cost, and at which size?",
     )
     p50 = {}
     for size, rate in ((_SMALL, 100.0), (_LARGE, 8.0)):
@@ -160,58 +159,58 @@ def _keep_the_path_thin(story: _Story) -> bool:
                 duration_s=4,
                 payload_bytes=size,
             )
-            with story.stage.doing(f"{topology}: {_size(size)} at {rate:g} requests/s"):
-                p50[topology, size] = story.load(options).summary.p50_ms
+            with demo.display.doing(f"{topology}: {_size(size)} at {rate:g} requests/s"):
+                p50[topology, size] = demo.load(options).summary.p50_ms
     for size in (_SMALL, _LARGE):
         longest = max(p50[each, size] for each in TOPOLOGIES)
-        story.stage.table(
-            ("topology", f"{_size(size)}: {_MS}", ""),
+        demo.display.table(
+            ("topology", f"{_size(size)}: p50, ms", ""),
             [
-                (each, f"{p50[each, size]:.2f}", "█" * max(1, round(_BAR * p50[each, size] / longest)))
+                (each, f"{p50[each, size]:.2f}", "█" * max(1, round(_BAR_WIDTH * p50[each, size] / longest)))
                 for each in TOPOLOGIES
             ],
         )
     shown = p50["mesh", _LARGE] < p50["gateway", _LARGE]
-    story.stage.lesson(
-        "At kilobytes they lie close together. At megabytes every parse and every copy is paid for.", shown=shown
+    demo.display.lesson(
+        "At kilobytes the difference is small. At megabytes every parse and every copy costs time.", shown=shown
     )
     return shown
 
 
-def _break_things(story: _Story) -> bool:
-    story.stage.act(
-        "Who is in the path decides whom a death reaches",
-        "Both gateways die. Then one sidecar dies. Which of five callers still get answers?",
+def _break_things(demo: _Demo) -> bool:
+    demo.display.act(
+        "The failure of a shared unit reaches every caller",
+        "Both gateways are killed, then one sidecar. Which of five callers still get answers?",
     )
     rows = []
     hit = {}
     for topology, victims in (("gateway", ("gateway-1", "gateway-2")), ("mesh", ("homepage-sidecar",))):
-        with story.stage.doing(f"killing {' and '.join(victims)}"):
+        with demo.display.doing(f"killing {' and '.join(victims)}"):
             for victim in victims:
-                story.lab.units.kill(victim)
-            hit[topology] = _cut_off(story.lab, topology)
+                demo.lab.units.kill(victim)
+            hit[topology] = _cut_off(demo.lab, topology)
             for victim in victims:
-                story.lab.units.start(victim)
+                demo.lab.units.start(victim)
             eventually(
-                f"{topology} answers everybody again",
-                partial(_cut_off, story.lab, topology),
-                within=_PATIENCE,
-                until=lambda who: not who,
+                f"{topology} answers every caller again",
+                partial(_cut_off, demo.lab, topology),
+                within=_RECOVERY_TIMEOUT,
+                until=lambda callers: not callers,
             )
-        who = hit[topology]
-        rows.append((topology, " and ".join(victims), f"{len(who)} of {len(_ASKS)}", ", ".join(who)))
-    story.stage.table(("topology", "killed", "callers cut off", "who"), rows)
-    shown = hit == {"gateway": list(_ASKS), "mesh": ["homepage"]}
-    story.stage.lesson(
-        "A gateway fails for everybody. A sidecar fails for the caller that it stands beside.", shown=shown
+        callers = hit[topology]
+        rows.append((topology, " and ".join(victims), f"{len(callers)} of {len(_FIRST_CALLS)}", ", ".join(callers)))
+    demo.display.table(("topology", "killed", "callers cut off", "which"), rows)
+    shown = hit == {"gateway": list(_FIRST_CALLS), "mesh": ["homepage"]}
+    demo.display.lesson(
+        "When gateways fail, every caller fails. When a sidecar fails, only its caller does.", shown=shown
     )
     return shown
 
 
-def _roll_a_version(story: _Story) -> bool:
-    story.stage.act(
+def _roll_a_version(demo: _Demo) -> bool:
+    demo.display.act(
         "Roll a version out, with evidence at each step",
-        "rows@v2 gets 10, then 50, then 100 % of the users, under load. Is anybody answered wrongly?",
+        "rows@v2 gets 10, then 50, then 100 % of the users, under load. Is any request misrouted?",
     )
     options = RollOptions(
         model="rows",
@@ -223,11 +222,11 @@ def _roll_a_version(story: _Story) -> bool:
         force=False,
         probe=LoadOptions(topology="mesh", caller="", rate=200.0, users=10_000),
     )
-    with story.stage.doing("rolling, and judging every answer by a second reading of the rules"):
-        result = story.lab.roll(options)
-        story.lab.routes.publish(_ROUTES, comment="as before the roll")
-    story.stage.table(
-        ("step", "share of rows@v2 seen", "requests", "failed", "misrouted"),
+    with demo.display.doing("rolling out, and judging every answer by an independent reading of the rules"):
+        result = demo.lab.roll(options)
+        demo.lab.routes.publish(_ROUTES, comment="as before the rollout")
+    demo.display.table(
+        ("step", "measured share of rows@v2", "requests", "failed", "misrouted"),
         [
             (
                 f"{step.percent} %",
@@ -240,7 +239,7 @@ def _roll_a_version(story: _Story) -> bool:
         ],
     )
     shown = result.outcome == "completed" and all(step.evidence.misroutes == 0 for step in result.steps)
-    story.stage.lesson("Had one step been bad, the route table from before would be in force again.", shown=shown)
+    demo.display.lesson("If a step had been bad, the previous route table would be in force again.", shown=shown)
     return shown
 
 
@@ -253,7 +252,7 @@ _ACTS = {
 
 
 def _cut_off(lab: Lab, topology: str) -> list[str]:
-    return [caller for caller, use_case in _ASKS.items() if not _answered(lab, topology, caller, use_case)]
+    return [caller for caller, use_case in _FIRST_CALLS.items() if not _answered(lab, topology, caller, use_case)]
 
 
 def _answered(lab: Lab, topology: str, caller: str, use_case: str) -> bool:

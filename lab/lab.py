@@ -1,4 +1,4 @@
-"""``Lab``: the one public face. Command line, scenarios and notebooks all go through it."""
+"""``Lab``: the public interface of a lab, for the command line, scenarios, notebooks and tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
 from lab.roll import InterruptHandler, execute
 from lab.runs import Stage, drive, drive_together
-from lab.runtime.cancellation import Breaking
+from lab.runtime.cancellation import CancelToken
 from lab.runtime.state import LabState
 from lab.spec import SIZES, override, read_spec, spec_file
 
@@ -42,7 +42,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 class Lab:
-    """One lab, up or not.
+    """One lab, up or down.
 
     Every method but :meth:`up` and :meth:`down` raises :class:`lab.errors.LabNotRunningError` if it is down.
 
@@ -51,12 +51,12 @@ class Lab:
         home: folder in which labs keep their state and their runs; the checkout by default.
 
     Attributes:
-        name: the lab's.
-        folder: in which it keeps its state.
+        name: of the lab.
+        folder: where it keeps its state.
         runs: folder that gets a folder for each run.
         routes: its route table: validate, publish, show, history, diff, rollback, explain.
-        units: acts on single units: kill, start, pause, resume, partition, rejoin, scale, replace.
-        faults: faults of a kind: inject, heal, list those that are active.
+        units: operations on single units: kill, start, pause, resume, partition, rejoin, scale, replace.
+        faults: inject, heal, and list active faults.
         certificates: its units' certificates: show, rotate.
 
     Raises:
@@ -88,16 +88,16 @@ class Lab:
         runtime: str = "auto",
         say: Callable[[str], None] = lambda _: None,
     ) -> list[CallOutcome]:
-        """Brings the lab up, or what is missing of it; returns one verified call per topology.
+        """Brings the lab up, or the units of it that do not run; returns one verified call per topology.
 
         If it fails, or is interrupted, while the lab was down before, nothing is left behind.
 
         Args:
-            spec: which units there are: a file, or the name of one of :data:`lab.spec.SIZES`.
+            spec: a file, or the name of one of :data:`lab.spec.SIZES`.
             routes: route table to publish first; the spec's own by default.
             topologies: instead of the spec's.
             security: instead of the spec's.
-            log_requests: have callers, resolvers and models write a line a request as well; see :meth:`logs`.
+            log_requests: let callers, resolvers and models log requests, too; see :meth:`logs`.
             runtime: ``process``, ``compose``, or ``auto`` for the best that this machine offers; a lab that is up
                 stays on its own.
             say: called with a line of progress before each step.
@@ -105,24 +105,24 @@ class Lab:
         Raises:
             InputError: spec or route table is not valid.
             UnitError: a unit did not come up, or answered wrongly.
-            LabError: a lab of this name is up that was made from something else.
+            LabError: a lab of this name is up with another spec or on another runtime.
         """
         file = spec_file(spec).absolute()
         wanted = override(read_spec(file), topologies=topologies, security=security, log_requests=log_requests)
         return bring_up(self._context, file, wanted, routes=routes, runtime=runtime, say=say)
 
     def down(self) -> int:
-        """Ends every unit of the lab and removes what it kept, whatever state it is in; returns how many ended."""
+        """Ends every unit and removes all state, also after a crash; returns the number of units ended."""
         return take_down(self.folder)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     def status(self, *, memory: bool = False) -> LabStatus:
-        """The state of every unit, and with ``memory`` what it takes. A unit that has crashed is ``exited``."""
+        """The state of every unit, and with ``memory`` its memory use. A unit that has crashed is ``exited``."""
         return inspect.status(self._context, memory=memory)
 
     def control_plane_status(self) -> ControlPlaneStatus | None:
-        """What the control plane knows, as :meth:`status` has it, without the units; None if it does not answer."""
+        """The control plane's own status, without that of the units; None if it does not answer."""
         return inspect.control_plane_status(self._context)
 
     def endpoints(self) -> LabEndpoints:
@@ -130,11 +130,11 @@ class Lab:
         return inspect.endpoints(self._context)
 
     def audit(self, last: int = 0) -> AuditLog:
-        """The latest ``last`` acts of the audit log, or all for 0: the control plane's and the lab's own."""
+        """The latest ``last`` entries of the audit log, or all for 0: the control plane's and the lab's own."""
         return inspect.audit(self._context, last)
 
     def logs(self, request_id: str) -> list[LogLine]:
-        """What every unit logged about one request, in the order of its path.
+        """The lines that units logged about one request, in the order of its path.
 
         Raises:
             InputError: no unit of this lab has logged it.
@@ -152,11 +152,11 @@ class Lab:
         context: Mapping[str, str] | None = None,
         payload_bytes: int = 400,
     ) -> CallOutcome:
-        """One call in the name of a caller.
+        """Makes one call as a caller.
 
         Raises:
             InputError: no such caller or topology in this lab.
-            CallError: with the status of the call itself.
+            CallError: the call failed; carries its gRPC status.
         """
         state = LabState.of(self.folder)
         _check_topology(state, topology)
@@ -169,53 +169,53 @@ class Lab:
         options: LoadOptions,
         *,
         progress: Callable[[Progress], None] = lambda _: None,
-        breaking: Breaking | None = None,
+        cancel_token: CancelToken | None = None,
     ) -> RunResult:
-        """Drives load in the name of a caller, keeps a record of every request, and judges the answers.
+        """Drives load as a caller, records every request, and judges the answers.
 
         Args:
-            options: what load.
-            progress: told how it goes.
-            breaking: breaks it off from another thread.
+            options: of the load.
+            progress: called about twice a second.
+            cancel_token: cancels the load from another thread.
 
         Raises:
-            InputError: the options fit neither lab nor route table.
-            UnitError: the driver did not come to its end.
+            InputError: the options do not fit the lab or its route table.
+            UnitError: the driver failed.
         """
         state = LabState.of(self.folder)
         _check_topology(state, options.topology)
         _check_caller(state, options.caller)
-        return drive(options, self._stage(state), progress, breaking)
+        return drive(options, self._stage(state), progress, cancel_token)
 
     def load_together(
         self,
         options: Sequence[LoadOptions],
         *,
         progress: Callable[[Mapping[str, Progress]], None] = lambda _: None,
-        breaking: Breaking | None = None,
+        cancel_token: CancelToken | None = None,
     ) -> TogetherResult:
-        """Drives several runs at the same time, e.g. one in the name of each caller; else as :meth:`load`.
+        """Drives several runs at the same time, e.g. one per caller; otherwise as :meth:`load`.
 
         Args:
-            options: one a run; no two of the same topology and caller.
-            progress: told how each run goes, by its name.
-            breaking: breaks all off from another thread.
+            options: one per run; no two of the same topology and caller.
+            progress: called with the progress of each run, by its name.
+            cancel_token: cancels all runs from another thread.
 
         Raises:
-            InputError: options fit neither lab nor route table, or do not go together.
-            UnitError: a driver did not come to its end; the others were broken off.
+            InputError: options do not fit the lab or its route table, or do not go together.
+            UnitError: a driver failed; the others were cancelled.
         """
         state = LabState.of(self.folder)
         for each in options:
             _check_topology(state, each.topology)
             _check_caller(state, each.caller)
-        return drive_together(options, self._stage(state), progress, breaking or Breaking())
+        return drive_together(options, self._stage(state), progress, cancel_token or CancelToken())
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
-        """Shifts a model's traffic to another version in steps, and back if one of them turns out bad.
+        """Shifts a model's traffic to another version in steps, and rolls back if a step is bad.
 
         Raises:
-            InputError: the options fit neither lab nor route table; nothing was published.
+            InputError: the options do not fit the lab or its route table; nothing was published.
         """
         state = LabState.of(self.folder)
         _check_topology(state, options.probe.topology)
@@ -227,7 +227,7 @@ class Lab:
                 admin=admin,
                 author=getpass.getuser(),
                 callers=state.plan.callers,
-                load=lambda load, told: self.load(load, progress=told),
+                load=lambda load, report: self.load(load, progress=report),
                 interrupts=interrupts,
                 progress=progress,
             )

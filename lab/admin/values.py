@@ -206,7 +206,7 @@ class ControlPlaneStatus:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An entry of the audit log: an operation that somebody performed or attempted.
+    """An entry of the audit log: an operation that was performed or attempted.
 
     Attributes:
         number: sequence number in the log that keeps it.

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.bench import Bench
-from lab.measure.findings import Ran
 from lab.registry import Registry
-from lab.runs.folder import machine_card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,12 +20,4 @@ BENCHES = Registry(Bench, package="lab.bench.suites", group="routing_lab.benches
 
 def measure(bench: Bench, environment: Environment, rounds: int, **options: Sequence[str]) -> BenchResult:
     """Runs a bench; the result says which, when and where."""
-    started, began = datetime.now(UTC), time.monotonic()
-    result = bench.run(environment, rounds, **options)
-    ran = Ran(
-        started=started.isoformat(timespec="seconds"),
-        took_s=round(time.monotonic() - began, 1),
-        rounds=rounds,
-        machine=machine_card(environment.ground()),
-    )
-    return replace(result, name=bench.name, ran=ran)
+    return replace(environment.recorded(lambda: bench.run(environment, rounds, **options), rounds), name=bench.name)

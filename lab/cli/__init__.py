@@ -1,6 +1,6 @@
-"""The ``lab`` command: one module a noun, each a thin skin over :class:`lab.lab.Lab`.
+"""The ``lab`` command: one module per noun, each a thin layer over :class:`lab.lab.Lab`.
 
-Here belongs how things are asked for and shown. What they do lives in ``lab.lab`` and below.
+Parsing options and printing results belong here; the work is done in ``lab.lab`` and below.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lab.registry import PLUGINS, add_plugins, restore_plugins
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# What typer makes of Ctrl-C, as shells do.
+# Exit status that typer and shells give to Ctrl-C.
 _INTERRUPTED = 130
 
 COMMANDS: Mapping[str, str] = {
@@ -54,7 +54,7 @@ COMMANDS: Mapping[str, str] = {
 
 
 class _Commands(TyperGroup):
-    """Imports a command's module once it is asked for: what only looks does not wait for all that benches need."""
+    """Imports a command's module when it is called, so that `lab status` does not wait for the imports of benches."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
@@ -62,7 +62,7 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         del ctx
-        # One that nobody knows was mistyped, and is to be guessed from all that there are.
+        # An unknown name was mistyped: typer suggests a similar one, for which it needs all commands.
         for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
             if name not in self.commands:
                 part = typer.Typer()
@@ -89,14 +89,14 @@ def _add(files: list[Path] | None) -> None:
 
 @app.callback()
 def _root(
-    name: Annotated[str | None, typer.Option(help="Which lab; the same as a command's own --name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the lab; the same as a command's own --name.")] = None,
     plugin: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
             callback=_add,
-            help="A Python file that adds a topology, fault, checker, …; on any command, may be repeated. "
-            f"{PLUGINS} names such files, too.",
+            help="Python file that adds topologies, faults, checkers, …; on any command, repeatable. "
+            f"{PLUGINS} may list such files, too.",
         ),
     ] = None,
 ) -> None:
@@ -106,7 +106,7 @@ def _root(
 
 
 def main() -> None:
-    """Entry point: errors are one line and exit status 1; ``--debug`` anywhere shows where they came from."""
+    """Entry point: prints an error as one line and exits with status 1; ``--debug`` anywhere shows the traceback."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = _plugins_first([argument for argument in arguments if argument != "--debug"])
@@ -127,7 +127,7 @@ def main() -> None:
 
 
 def _plugins_first(arguments: Sequence[str]) -> list[str]:
-    """Moves ``--plugin FILE`` to the front: commands are imported after that, and show what plugins add."""
+    """Moves ``--plugin FILE`` to the front, since commands look kinds up when they are imported."""
     first: list[str] = []
     others: list[str] = []
     for argument in arguments:

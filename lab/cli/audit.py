@@ -19,14 +19,14 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    last: Annotated[int, typer.Option(min=0, help="So many of the latest; 0 for all.")] = 0,
+    last: Annotated[int, typer.Option(min=0, help="Number of entries to show, the latest; 0 for all.")] = 0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Show who has published, rolled back or had something go wrong on purpose, when, and who was turned away.
+    """Show the audit log: who published, rolled back, injected faults or acted on units, when, and who was refused.
 
-    Steps of a roll are publishes. Where connections are in plaintext nobody is proved to be who he says. Faults, and
-    what is done to units from outside, name this machine's user; they are shown without a control plane, too.
+    Steps of a rollout are publishes. In plaintext, names of peers are unproved. Faults and operations on units name
+    this machine's user; they are shown even if the control plane does not answer.
 
     Example: lab audit --last 20
     """
@@ -45,6 +45,6 @@ def audit(
         )
         for each in log.acts
     ]
-    console.print(table(("when", "who", "at", "what", "ended", "with"), rows))
+    console.print(table(("when", "who", "unit", "operation", "status", "detail"), rows))
     if log.missing:
-        console.print(f"without what the control plane has written down: {log.missing}", style="yellow", markup=False)
+        console.print(f"entries of the control plane are missing: {log.missing}", style="yellow", markup=False)

@@ -14,7 +14,7 @@ from lab.lab import Lab
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HIDDEN: Sequence[str] = ("use_case", "topology")
+_IN_TITLE: Sequence[str] = ("use_case", "topology")
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def call(
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Make one call in the name of a caller, and say who answered.
+    """Make one call as a caller, and show which replica answered.
 
     Example: lab call ContinueWatchingRanking --topology mesh --caller homepage --context device=tv --context country=US
     """
@@ -48,5 +48,5 @@ def call(
         return
     console.print(f"[bold]{outcome.use_case}[/bold] over {outcome.topology}")
     for field, value in asdict(outcome).items():
-        if field not in _HIDDEN:
+        if field not in _IN_TITLE:
             console.print(f"  {field:<12} {value:.2f}" if isinstance(value, float) else f"  {field:<12} {value}")

@@ -26,13 +26,15 @@ def register(app: typer.Typer) -> None:
 
 def compare(
     a: Annotated[Path, typer.Argument(help="Folder of a run or of a bench, e.g. runs/default/latest.")],
-    b: Annotated[Path, typer.Argument(help="Another of the same kind.")],
-    html: Annotated[Path | None, typer.Option(help="A file that gets both as a report, as `lab report A B`.")] = None,
+    b: Annotated[Path, typer.Argument(help="Folder of another run or bench.")],
+    html: Annotated[
+        Path | None, typer.Option(help="File to write a report of both to, as `lab report A B` does.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold two runs, or two calls of a bench, against each other, and say what can be told apart.
+    """Compare two runs, or two results of a bench, and say which differences are significant.
 
-    Names all conditions in which the two differ beside the topology. Two runs share no rounds, so a bench tells more.
+    Lists every condition besides the topology in which the two differ. Two runs share no rounds, so a bench tells more.
 
     Example: lab compare runs/default/20260102T030405.000Z runs/default/latest
     """
@@ -41,7 +43,9 @@ def compare(
     say(f"reading {a} and {b}")
     kinds = [is_of_benches(folder) for folder in folders]
     if any(kinds) and not all(kinds):
-        raise RunError(f"{a} and {b}: one is a bench's, the other is not; name two runs, or two of the same bench")
+        raise RunError(
+            f"{a} and {b}: one is of a bench, the other of a run; name two runs, or two results of the same bench"
+        )
     if all(kinds):
         benches = [read_benches(folder) for folder in folders]
         found = compare_benches(benches[0], benches[1], (folders[0].name, folders[1].name))

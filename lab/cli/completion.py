@@ -1,6 +1,6 @@
-"""What a shell offers for a value that is being typed: names out of the lab that is up, else out of the default files.
+"""Shell completion of values: names from the lab that is up, else from the default spec and route table.
 
-A shell shows no errors while one types, so whatever goes wrong here means that there is nothing to offer.
+A shell shows no errors during completion, so an error here yields no suggestions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def topologies(incomplete: str) -> list[str]:
-    """Ways from caller to model."""
+    """Names of topologies."""
     return _beginning(incomplete, TOPOLOGIES)
 
 
@@ -36,7 +36,7 @@ def callers(incomplete: str) -> list[str]:
 
 
 def targets(incomplete: str) -> list[str]:
-    """What most faults can be aimed at: clusters and units of the lab, if it is up."""
+    """Targets of most faults: clusters and units of the lab, if it is up."""
     with suppress(LabError, OSError):
         units = state.plan.units if (state := _state()) else ()
         clusters = [unit.cluster for unit in units if unit.cluster]
@@ -45,12 +45,12 @@ def targets(incomplete: str) -> list[str]:
 
 
 def faults(incomplete: str) -> list[str]:
-    """Kinds of faults."""
+    """Names of fault kinds."""
     return _beginning(incomplete, FAULTS)
 
 
 def injected(incomplete: str) -> list[str]:
-    """Ids of the faults that are injected."""
+    """Ids of the active faults."""
     with suppress(LabError, OSError):
         lab = Lab(os.environ.get("LAB_NAME", "default"))
         return _beginning(incomplete, ["all", *(fault.id for fault in lab.faults.active())])
@@ -58,7 +58,7 @@ def injected(incomplete: str) -> list[str]:
 
 
 def use_cases(incomplete: str) -> list[str]:
-    """Use cases of the default route table; asking the one in force would be slow if its control plane is not well."""
+    """Use cases of the default route table; reading the one in force would be slow if the control plane is down."""
     with suppress(LabError, OSError):
         return _beginning(incomplete, read_path(CHECKOUT / "routes.yaml").document["use_cases"])
     return []

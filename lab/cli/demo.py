@@ -30,39 +30,39 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     runtime: Annotated[str, typer.Option(help="process, compose, or auto.")] = "process",
-    pause: Annotated[float, typer.Option(min=0, max=60, help="Seconds to read what an act has shown.")] = 4.0,
+    pause: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait after each act, for reading.")] = 4.0,
     name: Annotated[
-        str, typer.Option("--name", help="Of the lab that it brings up, and takes down at the end.")
+        str, typer.Option("--name", help="Name of the lab that it brings up, and takes down at the end.")
     ] = "demo",
     as_json: Json = False,
 ) -> None:
-    """Tell the whole story in two minutes, hands free, on a lab of its own; ends with a report and its pictures.
+    """Demonstrate the lab in two minutes, without input, on a lab of its own; writes a report and its charts.
 
     Exit status 1 if an act did not show what it claims.
 
     Example: lab demo
     """
     lab = Lab(name)
-    stage = _Quiet() if as_json else _Terminal(pause_s=pause)
+    display = _Quiet() if as_json else _Terminal(pause_s=pause)
     try:
-        shown = demonstrate(lab, stage, runtime=runtime)
+        result = demonstrate(lab, display, runtime=runtime)
     finally:
-        with stage.doing("taking the lab down"):
+        with display.doing("taking the lab down"):
             lab.down()
     if as_json:
         print_json(
             {
-                "acts": shown.acts,
-                "runs": [str(each) for each in shown.runs],
-                "report": str(shown.report),
-                "pictures": [str(each) for each in shown.pictures],
+                "acts": result.acts,
+                "runs": [str(each) for each in result.runs],
+                "report": str(result.report),
+                "pictures": [str(each) for each in result.pictures],
             }
         )
     else:
-        console.print("\n[bold]All of it, with every request's record behind it[/bold]")
-        console.print(f"  {shown.report}", markup=False)
-        console.print(f"  {shown.report.with_suffix('')}: {len(shown.pictures)} pictures, as PNG", markup=False)
-    if not all(shown.acts.values()):
+        console.print("\n[bold]The report, from the records of all requests[/bold]")
+        console.print(f"  {result.report}", markup=False)
+        console.print(f"  {result.report.with_suffix('')}: {len(result.pictures)} charts, as PNG", markup=False)
+    if not all(result.acts.values()):
         raise typer.Exit(1)
 
 

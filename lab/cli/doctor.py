@@ -23,7 +23,7 @@ _PARTS = {
     MACHINE: "This machine",
     PROCESS: "Runtime process: units are local processes",
     COMPOSE: "Runtime compose: units are containers",
-    EXTRAS: "Good to have",
+    EXTRAS: "Optional",
 }
 
 
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine has and lacks for each runtime, and what to do about it.
+    """Check what this machine has and lacks for each runtime, and say what to do about it.
 
     Exit status 1 if no runtime can bring a lab up here.
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.1
 _SEEN_WITHIN_S = 3.0
-_NO_SETTINGS = ("kind", "target", "level", "seed", "for_s")
+_OWN_OPTIONS = ("kind", "target", "level", "seed", "for_s")
 _STYLES = {"yes": "green", "no": "bold red", "unknown": "yellow"}
 
 app = typer.Typer(
-    help="Break a lab that is up, on purpose, and mend it again.\n\n"
+    help="Inject faults into a lab that is up, observe them, and heal them.\n\n"
     "Begin with `lab fault list`, then `lab fault inject slow ml-cluster-1 --level light --for 10`.",
     no_args_is_help=True,
 )
@@ -46,26 +46,24 @@ def inject(
     ],
     target: Annotated[
         str,
-        typer.Argument(
-            help="What it is aimed at: a unit, a cluster, …; see `lab fault list`.", autocompletion=completion.targets
-        ),
+        typer.Argument(help="Target: a unit, a cluster, …; see `lab fault list`.", autocompletion=completion.targets),
     ] = "",
-    level: Annotated[
-        str | None, typer.Option(help="light, medium or severe; the kind's own default if left out.")
-    ] = None,
+    level: Annotated[str | None, typer.Option(help="light, medium or severe [default: the kind's own].")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A number instead of the level's; may be repeated."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Setting that overrides the level's; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of its choices: the same seed hits the same.")] = 1,
+    seed: Annotated[
+        int, typer.Option(help="Seed of its random choices: the same seed hits the same units and requests.")
+    ] = 1,
     for_s: Annotated[
         float | None,
-        typer.Option("--for", min=0.01, help="Seconds: wait for so long, then heal; Ctrl-C heals at once."),
+        typer.Option("--for", min=0.01, help="Wait for this many seconds, then heal; Ctrl-C heals at once."),
     ] = None,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Inject a fault. It outlives this command, until `lab fault heal` or `lab down`, unless --for is given.
+    """Inject a fault. It stays until `lab fault heal` or `lab down`, unless --for is given.
 
     Example: lab fault inject slow ml-cluster-1 --set ms=50 --set share=0.5 --seed 7
 
@@ -85,19 +83,17 @@ def inject(
 def heal(
     fault: Annotated[
         str,
-        typer.Argument(
-            metavar="[ID|all]", help="Which; all that are injected if left out.", autocompletion=completion.injected
-        ),
+        typer.Argument(metavar="[ID|all]", help="Id of a fault [default: all].", autocompletion=completion.injected),
     ] = "all",
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Heal a fault, or all; once it returns, what was hit is as before. Harmless where there is nothing to heal.
+    """Heal one fault or all; returns once the units are as before. Does nothing if no fault is active.
 
     Example: lab fault heal slow-1
     """
     lab = Lab(name)
-    lab.faults.active()  # says so if no lab is up
+    lab.faults.active()  # raises if no lab is up
     healed = lab.faults.heal(fault)
     if as_json:
         print_json({"healed": healed})
@@ -108,12 +104,12 @@ def heal(
 @app.command("list")
 def list_(
     observe: Annotated[
-        bool, typer.Option("--observe", help="Also look whether each that is injected can be seen.")
+        bool, typer.Option("--observe", help="Probe whether each active fault has a visible effect.")
     ] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """List the kinds of faults, and those that are injected right now.
+    """List the kinds of faults, and the active faults.
 
     Example: lab fault list --observe
     """
@@ -131,7 +127,7 @@ def list_(
         return
     for kind in FAULTS.values():
         console.print(f"[bold]{kind.name}[/bold]  {kind.summary}", soft_wrap=True)
-        console.print(f"    at       {kind.targets}", markup=False)
+        console.print(f"    target   {kind.targets}", markup=False)
         console.print(f"    levels   {levels_in_words(kind)}", markup=False)
         console.print(f"    --set    {', '.join(each.name for each in kind.settings)}", markup=False)
         if len(kind.runtimes) == 1:
@@ -143,11 +139,11 @@ def list_(
     else:
         rows = [_row(fault, seen.get(fault.id)) for fault in injected]
         console.print()
-        console.print(table(("injected", "at", "since", "until", "seen"), rows, wrapped=("at", "seen")))
+        console.print(table(("injected", "target", "since", "until", "seen"), rows, wrapped=("target", "seen")))
 
 
 def _look(fault: Fault) -> Observation:
-    """What is seen of it, once there is something to see: a flood's driver takes a moment."""
+    """Observes a fault until its effect is known, for 3 s at most: a flood's driver takes a moment to start."""
     give_up = time.monotonic() + _SEEN_WITHIN_S
     while (seen := fault.observe()).visible is Visible.UNKNOWN and time.monotonic() < give_up:
         time.sleep(_POLL_S)
@@ -157,7 +153,7 @@ def _look(fault: Fault) -> Observation:
 def _wait_and_heal(fault: Fault, say: Callable[[str], None]) -> Observation:
     try:
         seen = _look(fault)
-        say(f"{fault.id}: {seen.because}; Ctrl-C heals before its time")
+        say(f"{fault.id}: {seen.because}; Ctrl-C heals at once")
         while fault.active:
             time.sleep(_POLL_S)
     finally:
@@ -171,8 +167,8 @@ def _settings(pairs: list[str] | None) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise InputError(f"--set: {pair!r} is not of the form name=value; write e.g. ms=50")
-        if name in _NO_SETTINGS:
-            raise InputError(f"--set: {name} is no setting; it has an option, or an argument, of its own")
+        if name in _OWN_OPTIONS:
+            raise InputError(f"--set: {name} is not a setting; give it by its own option or argument")
         found[name] = value
     return found
 
@@ -208,6 +204,6 @@ def _show(fault: Fault, seen: Observation, *, healed: bool) -> None:
     if healed:
         console.print("healed")
     elif record.until_ns:
-        console.print(f"ends by itself at {_clock(record.until_ns)}, or heal it: lab fault heal {fault.id}")
+        console.print(f"heals by itself at {_clock(record.until_ns)}, or now: lab fault heal {fault.id}")
     else:
-        console.print(f"until: lab fault heal {fault.id}")
+        console.print(f"to heal it: lab fault heal {fault.id}")

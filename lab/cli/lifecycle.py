@@ -31,20 +31,20 @@ def up(
         str, typer.Option(help="process, compose, or auto: compose where a Docker engine answers, else process.")
     ] = "auto",
     spec: Annotated[
-        Path, typer.Option(help="What stands up: a file, or a size: mini, default, full (30 callers).")
+        Path, typer.Option(help="Spec of the lab: a file, or a size: mini, default, full (30 callers).")
     ] = DEFAULT_SPEC,
-    routes: Annotated[Path | None, typer.Option(help="First route table, instead of the spec's.")] = None,
+    routes: Annotated[Path | None, typer.Option(help="First route table [default: the spec's].")] = None,
     topology: Annotated[
         str, typer.Option(help="Topologies, with commas between, instead of the spec's; +NAME adds one.")
     ] = "",
-    security: Annotated[str | None, typer.Option(help="Instead of the spec's: plaintext or mtls.")] = None,
+    security: Annotated[str | None, typer.Option(help="plaintext or mtls [default: the spec's].")] = None,
     log_requests: Annotated[
-        bool, typer.Option(help="Callers, resolvers and models write a line a request, too: see `lab logs`.")
+        bool, typer.Option(help="Let callers, resolvers and models log requests, too; see `lab logs`.")
     ] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Bring the lab up, or what is missing of it; ready when one verified call per topology has passed.
+    """Bring the lab up, or the units of it that do not run; ready when one verified call per topology has passed.
 
     Example: lab up --topology gateway,mesh
     """
@@ -97,7 +97,7 @@ def up(
 
 
 def down(name: Name = "default", as_json: Json = False) -> None:
-    """Take the lab down; leaves no process, container, network, port or state behind. Safe after a crash.
+    """Take the lab down: no process, container, network, port or state is left. Safe after a crash.
 
     Example: lab down
     """
@@ -109,11 +109,13 @@ def down(name: Name = "default", as_json: Json = False) -> None:
 
 
 def status(
-    memory: Annotated[bool, typer.Option("--memory", help="Also say what each takes.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Show the memory of each unit, too.")] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Show how every unit is doing, and which revision each node holds. Exit status 1 if a unit has exited.
+    """Show the state of every unit and the revision that each node has acknowledged.
+
+    Exit status 1 if a unit is not running.
 
     Example: lab status --memory
     """
@@ -147,7 +149,7 @@ def status(
 
 
 def endpoints(name: Name = "default", as_json: Json = False) -> None:
-    """Show the addresses that any outside client may use.
+    """Show the addresses for outside clients.
 
     Example: lab endpoints --json
     """
@@ -159,7 +161,7 @@ def endpoints(name: Name = "default", as_json: Json = False) -> None:
         if where.rest:
             console.print(table(("", "REST"), list(where.rest.items())))
         if where.identity:
-            console.print(f"Only by mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
+            console.print(f"Connections need mTLS, e.g. with the certificate in {where.identity}/current", markup=False)
 
 
 def _coloured(unit: UnitStatus) -> str:

@@ -44,26 +44,26 @@ def load(
     rate: Annotated[float, typer.Option(min=0.01, help="Requests per second.")] = 100.0,
     duration: Annotated[float, typer.Option(min=0.01, help="Seconds.")] = 10.0,
     arrivals: Annotated[str, typer.Option(help="poisson, constant or trace:FILE.")] = "poisson",
-    speedup: Annotated[float, typer.Option(min=0.001, help="Play a trace so many times faster.")] = 1.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Play so many requests of a trace.")] = None,
-    payload: Annotated[int, typer.Option(min=0, help="Size of feature vectors, bytes; a trace brings its own.")] = 400,
+    speedup: Annotated[float, typer.Option(min=0.001, help="Play a trace this many times faster.")] = 1.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Play only the first requests of a trace.")] = None,
+    payload: Annotated[int, typer.Option(min=0, help="Size of the feature vectors, bytes; a trace has its own.")] = 400,
     caller: Annotated[
-        str, typer.Option(help="In whose name; several with commas, or all, send at the same time, each at the rate.")
+        str, typer.Option(help="Caller identity; several with commas, or all, send at the same time, each at the rate.")
     ] = "homepage",
     use_case: Annotated[
-        list[str] | None, typer.Option(help="What for; all that the caller may ask for if left out.")
+        list[str] | None, typer.Option(help="Use case; repeatable [default: all that the caller may call].")
     ] = None,
     context: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FIELD=A,B*3",
-            help="Values to draw a context field from, instead of the usual mix; B*3 is drawn three times as often.",
+            help="Values of a context field, instead of the default mix; B*3 is drawn three times as often.",
         ),
     ] = None,
-    users: Annotated[int, typer.Option(min=1, help="Size of the population.")] = 1_000,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    users: Annotated[int, typer.Option(min=1, help="Number of users to draw from.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     tear_every: Annotated[
-        int, typer.Option(min=0, help="Tear one request in so many: header and body disagree. 0: none.")
+        int, typer.Option(min=0, help="Tear one request in this many: header and body disagree. 0: none.")
     ] = 0,
     engine: Engine = OPEN_LOOP,
     workers: Workers = None,
@@ -72,18 +72,22 @@ def load(
     ui_port: UiPort = None,
     processes: Annotated[
         int,
-        typer.Option(min=1, max=MAX_PROCESSES, help="Of the driver, to share the requests if one core is not enough."),
+        typer.Option(
+            min=1,
+            max=MAX_PROCESSES,
+            help="Driver processes, among which requests are divided if one core is not enough.",
+        ),
     ] = 1,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Drive load, keep a record of every request, and judge the answers. Exit status as for `lab check`.
+    """Drive load, record every request, and judge the answers. Exit status as of `lab check`.
 
     Example: lab load --topology gateway --rate 500 --duration 20 --payload 27000
 
-    Two tenants, of which one asks nine times as often: lab load --context 'tenant=ads*9,kids'
+    One of two tenants sends nine times as often: lab load --context 'tenant=ads*9,kids'
 
-    Steered by hand: lab load --engine locust --ui
+    Set the load by hand: lab load --engine locust --ui
 
     All callers at the same time: lab load --caller all --topology mesh --rate 30 --duration 10
     """
@@ -110,7 +114,7 @@ def load(
     show_ui = UiIsUp(options)
     with nullcontext() if as_json else progress_console.status("starting the driver") as status:
 
-        def tell(progress: Progress) -> None:
+        def show(progress: Progress) -> None:
             show_ui(progress)
             if status is None:
                 return
@@ -121,9 +125,9 @@ def load(
                 progress_console.print(line)
 
         if several:
-            together = lab.load_together(several, progress=in_one_line(tell))
+            together = lab.load_together(several, progress=in_one_line(show))
         else:
-            result = lab.load(options, progress=tell)
+            result = lab.load(options, progress=show)
     if several:
         _finish_together(together, as_json=as_json)
     else:
@@ -132,14 +136,14 @@ def load(
 
 def check(
     run_dir: Annotated[
-        Path, typer.Argument(help="Folder of a run, or of runs at the same time, e.g. runs/default/latest.")
+        Path, typer.Argument(help="Folder of a run, or of simultaneous runs, e.g. runs/default/latest.")
     ],
     checker: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A Python file that adds a checker, as --plugin does.")
+        list[Path] | None, typer.Option(metavar="FILE", help="Python file that adds a checker, as --plugin does.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Judge a run from its folder alone. Exit status 0: valid, 1: invalid, 2: unknown.
+    """Judge a run from its folder alone; needs no lab. Exit status 0: valid, 1: invalid, 2: unknown.
 
     Example: lab check runs/default/latest
     """
@@ -228,10 +232,10 @@ def _progress_line(progress: Progress) -> str:
 
 
 def choices_of(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
-    """``["tenant=ads*2,kids"]`` as choices by field; the usual mix if there are none.
+    """Parses ``["tenant=ads*2,kids"]`` into choices by field; the default mix if the list is empty.
 
     Raises:
-        InputError: a pair is not of the form.
+        InputError: a pair is not of the form ``field=value,value``.
     """
     if not pairs:
         return dict(DEFAULT_CONTEXTS)
@@ -240,15 +244,17 @@ def choices_of(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
         field, equals, values = pair.partition("=")
         if not equals or not field:
             raise InputError(f"--context: {pair!r} is not of the form field=value,value; write e.g. device=tv,phone")
-        result[field] = tuple(choice for value in values.split(",") if value for choice in _weighed(value))
+        result[field] = tuple(choice for value in values.split(",") if value for choice in _weighted(value))
     return {field: values for field, values in result.items() if values}
 
 
-def _weighed(value: str) -> tuple[str, ...]:
-    """``tv*3`` is a choice that stands there three times."""
+def _weighted(value: str) -> tuple[str, ...]:
+    """``tv*3`` is the choice ``tv``, three times."""
     choice, star, weight = value.rpartition("*")
     if not star:
         return (value,)
     if not choice or not (weight.isascii() and weight.isdecimal()) or not 0 < int(weight) <= _MAX_WEIGHT:
-        raise InputError(f"--context: {value!r} has no weight; write e.g. tv*3, with a number from 1 to {_MAX_WEIGHT}")
+        raise InputError(
+            f"--context: {value!r} has no valid weight; write e.g. tv*3, with a number from 1 to {_MAX_WEIGHT}"
+        )
     return (choice,) * int(weight)

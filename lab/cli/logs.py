@@ -12,7 +12,7 @@ from lab.cli.options import Json, Name
 from lab.cli.output import console, print_json
 from lab.lab import Lab
 
-# Said in each line by the request id and the unit already.
+# The same in every line, or of no use without the others.
 _LEFT_OUT = {"request_id", "time", "at"}
 
 
@@ -22,13 +22,13 @@ def register(app: typer.Typer) -> None:
 
 
 def logs(
-    request_id: Annotated[str, typer.Argument(help="As `lab call` and a run's history name it.")],
+    request_id: Annotated[str, typer.Argument(help="Request id, as `lab call` and a run's history show it.")],
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Show what every unit wrote about one request, in the order of its way.
+    """Show what every unit logged about one request, in the order of its path.
 
-    Gateways and Envoys always write a line a request; callers, resolvers and models if the lab was brought up with
+    Gateways and Envoys always log requests; callers, resolvers and models do if the lab was brought up with
     --log-requests.
 
     Example: lab logs 1f0c2a9be1d3-00000001

@@ -1,4 +1,4 @@
-"""``lab load`` in the name of several callers at the same time."""
+"""``lab load`` as several callers at the same time."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ ALL = "all"
 
 
 def named_callers(text: str, lab: Lab) -> list[str]:
-    """The callers that ``--caller`` names: one, several with commas, or ``all``.
+    """The callers that ``--caller`` lists: one, several with commas, or ``all``.
 
     Raises:
-        InputError: it names nobody.
+        InputError: the list is empty.
     """
     names = list(lab.endpoints().callers) if text == ALL else [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise InputError(f"--caller: {text!r} names nobody; write a caller, several with commas, or {ALL}")
+        raise InputError(f"--caller: {text!r} names no caller; write one, several with commas, or {ALL}")
     return names
 
 
 def each_with_its_own(options: LoadOptions, callers: Sequence[str]) -> list[LoadOptions]:
-    """The same load for each caller; each draws arrivals, users and contexts of its own.
+    """The same load for each caller; each draws its own arrivals, users and contexts.
 
     Raises:
-        InputError: use cases are named, of which every caller has its own.
+        InputError: use cases are given; every caller has its own.
     """
     if options.use_cases:
-        raise InputError("--use-case: with several callers each asks for what it may; leave it out, or name one caller")
-    return [replace(options, caller=name, seed=options.seed + place) for place, name in enumerate(callers)]
+        raise InputError(
+            "--use-case: with several callers, each calls the use cases that it may; leave it out, or name one caller"
+        )
+    return [replace(options, caller=name, seed=options.seed + number) for number, name in enumerate(callers)]
 
 
-def in_one_line(tell: Callable[[Progress], None]) -> Callable[[Mapping[str, Progress]], None]:
-    """Tells of all runs as of one."""
-    return lambda seen: tell(combined(list(seen.values())))
+def in_one_line(show: Callable[[Progress], None]) -> Callable[[Mapping[str, Progress]], None]:
+    """Reports the progress of all runs as that of one."""
+    return lambda seen: show(combined(list(seen.values())))

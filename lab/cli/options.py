@@ -1,4 +1,4 @@
-"""Options that many commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ import typer
 from lab.cli import completion
 from lab.errors import InputError
 
-Name = Annotated[str, typer.Option("--name", envvar="LAB_NAME", help="Which lab; keeps several on one machine apart.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]
+Name = Annotated[
+    str, typer.Option("--name", envvar="LAB_NAME", help="Name of the lab, of which one machine may run several.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else.")]
 Context = Annotated[
     list[str] | None,
-    typer.Option("--context", metavar="FIELD=VALUE", help="A field of the request context; may be repeated."),
+    typer.Option("--context", metavar="FIELD=VALUE", help="Field of the request context; repeatable."),
 ]
-User = Annotated[str, typer.Option("--user", help="The user id of the request context.")]
+User = Annotated[str, typer.Option("--user", help="User id of the request context.")]
 Caller = Annotated[
-    str, typer.Option("--caller", help="The service in whose name to ask.", autocompletion=completion.callers)
+    str, typer.Option("--caller", help="Caller identity of the request.", autocompletion=completion.callers)
 ]
 Topology = Annotated[
     str,
     typer.Option(
         "--topology",
-        help="The way from caller to model: direct, gateway, mesh, …",
+        help="Topology, the path from caller to model: direct, gateway, mesh, …",
         autocompletion=completion.topologies,
     ),
 ]
 UseCase = Annotated[
-    str, typer.Argument(help="What for, e.g. ContinueWatchingRanking.", autocompletion=completion.use_cases)
+    str, typer.Argument(help="Use case, e.g. ContinueWatchingRanking.", autocompletion=completion.use_cases)
 ]
-RoutesFile = Annotated[Path, typer.Argument(help="The route table: a YAML file, or a folder of them.")]
+RoutesFile = Annotated[Path, typer.Argument(help="Route table: a YAML file, or a folder of them.")]
 
 
 def read_context(pairs: list[str] | None, *, user: str = "", caller: str = "") -> dict[str, str]:
-    """``["device=tv"]`` as a mapping, with user and caller put in.
+    """Parses ``["device=tv"]`` into a request context, and adds user and caller.
 
     Raises:
-        InputError: a pair is not of the form.
+        InputError: a pair is not of the form ``field=value``.
     """
     context = {"user_id": user, "caller": caller}
     for pair in pairs or []:

@@ -1,4 +1,4 @@
-"""How results are shown: for a person, or as one JSON document."""
+"""Prints results: as text and tables for people, or as one JSON document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-# In a file or a pipe nobody's window is too narrow.
+# A file or a pipe has no window whose width would matter.
 _WIDE = None if sys.stdout.isatty() else 240
 
 console = Console(highlight=False, soft_wrap=True, width=_WIDE)
@@ -20,12 +20,12 @@ progress_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:
-    """One document on standard output."""
+    """Prints one document on standard output."""
     sys.stdout.write(json.dumps(document, indent=1) + "\n")
 
 
 def say(message: str) -> None:
-    """A line of progress, on standard error so that it never mixes with results."""
+    """Prints a line of progress on standard error, where it does not mix with results."""
     progress_console.print(f"[dim]·[/dim] {message}")
 
 
@@ -36,7 +36,7 @@ def table(
     right: Sequence[str] = (),
     wrapped: Sequence[str] = (),
 ) -> Table:
-    """A plain table; columns in ``right`` are right-aligned, as numbers are; those in ``wrapped`` may break lines."""
+    """A plain table; columns in ``right`` are right-aligned, as numbers are; those in ``wrapped`` may wrap."""
     result = Table(box=None, header_style="bold", pad_edge=False)
     for heading in headings:
         result.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading not in wrapped)
@@ -46,9 +46,9 @@ def table(
 
 
 def quiet(_: object = None, *__: object) -> None:
-    """Says nothing."""
+    """Ignores progress."""
 
 
 def progress_for(*, as_json: bool) -> Callable[[str], None]:
-    """Progress lines for people; scripts get the result only."""
+    """Returns a function that prints progress, or ignores it if the result is printed as JSON."""
     return quiet if as_json else say

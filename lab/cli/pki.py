@@ -1,4 +1,4 @@
-"""``lab pki``: the certificates of a lab whose connections are secured."""
+"""``lab pki``: the certificates of a lab that uses mutual TLS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     from lab.identity.folder import Term
 
-app = typer.Typer(help="Show the certificates that units prove themselves by, and exchange them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show and rotate the certificates by which units authenticate.\n\n"
+    "Begin with `lab up --security mtls`, then `lab pki show`.",
+    no_args_is_help=True,
+)
 
 
 def register(root: typer.Typer) -> None:
@@ -26,12 +30,12 @@ def register(root: typer.Typer) -> None:
     root.add_typer(app, name="pki")
 
 
-Unit = Annotated[str, typer.Argument(help="Of this unit alone; `operator` is the lab command's own.")]
+Unit = Annotated[str, typer.Argument(help="Unit; all by default. `operator` is the lab command itself.")]
 
 
 @app.command()
 def show(unit: Unit = "", name: Name = "default", as_json: Json = False) -> None:
-    """Show who each unit is by its certificate, and until when that is valid.
+    """Show the identity in each unit's certificate, and until when it is valid.
 
     Example: lab pki show gateway-1
     """
@@ -41,13 +45,13 @@ def show(unit: Unit = "", name: Name = "default", as_json: Json = False) -> None
 @app.command()
 def rotate(
     unit: Unit = "",
-    every: Annotated[float, typer.Option(min=0.0, help="Go on for ever, so many seconds apart; 0 for once.")] = 0.0,
+    every: Annotated[float, typer.Option(min=0.0, help="Seconds between repetitions, until Ctrl-C; 0: once.")] = 0.0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Give units new certificates while they run; connections follow within seconds, and no request fails.
+    """Issue new certificates to running units; connections follow within seconds, and no request fails.
 
-    A lab that is up for longer than half a certificate's life needs this from time to time; `lab up` does it as well.
+    A lab that stays up for longer than half a certificate's lifetime needs this; `lab up` renews certificates, too.
 
     Example: lab pki rotate --every 3600
     """

@@ -1,4 +1,4 @@
-"""How a publish is shown: its phases while they go on, and then when each node followed."""
+"""Shows a publish: its phases while they run, and then when each node acknowledged."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PHASES = ("stored", "loaded", "endpoints", "converged")
 
 @dataclass(slots=True)
 class PublishView:
-    """What a publish has told so far.
+    """The progress of a publish so far.
 
     Attributes:
-        steps: the phases that it has reached, in order.
-        waiting: phase that is being waited for, and how far it has come.
-        acknowledgements: of the nodes, once it is through.
+        steps: phases reached, in order.
+        waiting: phase waited for, and the progress within it.
+        acknowledgements: of the nodes, once they have converged.
     """
 
     steps: list[Step] = field(default_factory=list)
@@ -38,7 +38,7 @@ class PublishView:
     called_ns: int = 0
 
     def take(self, progress: PublishProgress) -> None:
-        """The next word."""
+        """Takes the next progress."""
         self.revision, self.called_ns = progress.revision, progress.called_ns
         if progress.waiting is not None:
             self.waiting = (progress.step.phase, progress.waiting)
@@ -48,11 +48,11 @@ class PublishView:
         self.acknowledgements = progress.acknowledgements or self.acknowledgements
 
     def since_call_ms(self, at_ns: int) -> float:
-        """Time since the call to publish arrived, ms."""
+        """Time since the publish call arrived, ms."""
         return (at_ns - self.called_ns) / _NS_PER_MS
 
     def to_document(self) -> dict[str, object]:
-        """As ``--json`` has it; times in ms."""
+        """As ``--json`` prints it; times in ms."""
         return {
             "revision": self.revision,
             "phases": [
@@ -73,7 +73,7 @@ class PublishView:
 
 @contextmanager
 def shown(*, as_json: bool) -> Iterator[_Shown]:
-    """Shows a publish while it goes on: live on a terminal, line by line elsewhere, not at all for scripts."""
+    """Shows a publish while it runs: live on a terminal, line by line elsewhere, not at all for JSON."""
     view = PublishView()
     if as_json:
         yield _Shown(view)
@@ -86,12 +86,12 @@ def shown(*, as_json: bool) -> Iterator[_Shown]:
 
 
 class _Shown:
-    """Takes a publish's progress; prints it as it comes if there is nothing livelier."""
+    """Takes a publish's progress, and prints it line by line if there is no live display."""
 
     def __init__(self, view: PublishView, *, lines: bool = False) -> None:
         self.view = view
         self._lines = lines
-        self._said: str | None = None
+        self._last_line: str | None = None
 
     def __call__(self, progress: PublishProgress) -> None:
         self.view.take(progress)
@@ -99,17 +99,17 @@ class _Shown:
             return
         step = progress.step
         if progress.waiting is not None:
-            line = f"revision {progress.revision}: {step.phase:<10} waiting: {_how_far(progress.waiting)}"
+            line = f"revision {progress.revision}: {step.phase:<10} waiting: {_progress(progress.waiting)}"
         else:
             since = self.view.since_call_ms(step.at_ns)
             line = f"revision {progress.revision}: {step.phase:<10} {since:8.1f} ms {step.detail}"
-        if line != self._said:
+        if line != self._last_line:
             say(line)
-            self._said = line
+            self._last_line = line
 
 
 def finish(view: PublishView, *, as_json: bool) -> None:
-    """Says what has come of it."""
+    """Prints when each node acknowledged, and the revision in force."""
     if as_json:
         print_json(view.to_document())
         return
@@ -123,7 +123,7 @@ def finish(view: PublishView, *, as_json: bool) -> None:
         for each in view.acknowledgements
     ]
     if rows:
-        headings = ("node", "role", "ms since it was sent", "ms since the call")
+        headings = ("node", "role", "ms since sent", "ms since call")
         console.print(table(headings, rows, right=headings[2:]))
     console.print(f"revision {view.revision} is in force")
 
@@ -139,7 +139,7 @@ def _phases(view: PublishView) -> Table:
             mark = "[red]✗[/red]" if phase == "failed" else "[green]✓[/green]"
             result.add_row(mark, phase, f"{view.since_call_ms(step.at_ns):.1f} ms", f"[dim]{step.detail}[/dim]")
         elif failed is None and (phase == waiting_phase or phase == _next(reached)):
-            result.add_row(Spinner("dots"), phase, "", f"[dim]{_how_far(waiting) if waiting else ''}[/dim]")
+            result.add_row(Spinner("dots"), phase, "", f"[dim]{_progress(waiting) if waiting else ''}[/dim]")
         else:
             result.add_row(" ", f"[dim]{phase}[/dim]", "", "")
     return result
@@ -149,6 +149,6 @@ def _next(reached: dict[str, Step]) -> str:
     return next((phase for phase in _PHASES if phase not in reached), "")
 
 
-def _how_far(waiting: Waiting) -> str:
+def _progress(waiting: Waiting) -> str:
     missing = ", ".join(waiting.waiting_for[:3]) + (" …" if len(waiting.waiting_for) > 3 else "")  # noqa: PLR2004 (a line)
     return f"{waiting.done} of {waiting.total}; {missing}"

@@ -24,14 +24,16 @@ def report(
     run_dirs: Annotated[
         list[Path], typer.Argument(help="Folders of runs and of benches, e.g. runs/default/latest runs/bench/latest.")
     ],
-    output: Annotated[Path | None, typer.Option(help=f"The file; {_REPORT} in the first folder if left out.")] = None,
-    png: Annotated[Path | None, typer.Option(help="A folder that gets every chart as a PNG file, too.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help=f"File to write [default: {_REPORT} in the first folder].")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder to write every chart into, as PNG files.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what runs and benches show as one HTML file: verdicts, what each way costs, latency, time line, spread.
+    """Write runs and benches as one HTML file: verdicts, cost per topology, latency, time line, balance.
 
-    Needs no lab and no network. From a bench `topologies`, or from runs of several topologies, it answers what the
-    gateway costs.
+    Needs no lab and no network. Given a bench `topologies`, or runs of several topologies, it shows what the gateway
+    costs.
 
     Example: lab report runs/default/latest runs/bench/latest --png charts
     """

@@ -19,7 +19,11 @@ from lab.routing.schema_json import text as schema_text
 if TYPE_CHECKING:
     from lab.admin import RevisionInfo
 
-app = typer.Typer(help="Look at the route table and change it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show, check, explain and publish route tables.\n\n"
+    "Begin with `lab routes show`, then `lab routes explain ContinueWatchingRanking --context device=tv`.",
+    no_args_is_help=True,
+)
 
 
 def register(root: typer.Typer) -> None:
@@ -28,13 +32,13 @@ def register(root: typer.Typer) -> None:
 
 
 Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this revision is in force.")]
-Comment = Annotated[str, typer.Option(help="Why; kept with the revision.")]
-_Revision = Annotated[int, typer.Argument(min=1, help="Number of a revision.")]
+Comment = Annotated[str, typer.Option(help="Reason, kept with the revision.")]
+_Revision = Annotated[int, typer.Argument(min=1, help="Revision.")]
 
 
 @app.command()
 def validate(file: RoutesFile, as_json: Json = False) -> None:
-    """Check a route table; needs no lab. Exit status 1 and one line if it is not valid.
+    """Check a route table; needs no lab. Exit status 1, and one line with file, line and field, if it is invalid.
 
     Example: lab routes validate routes.yaml
     """
@@ -53,7 +57,7 @@ def validate(file: RoutesFile, as_json: Json = False) -> None:
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema by which an editor completes and checks a route table; docs/routes.schema.json is a copy.
+    """Print the JSON Schema of route tables, for editors; docs/routes.schema.json is a copy.
 
     Example: lab routes schema > docs/routes.schema.json
     """
@@ -68,13 +72,14 @@ def publish(
     unsafe_skip_phases: Annotated[
         bool,
         typer.Option(
-            "--unsafe-skip-phases", help="Rules first, models later: shows what the phases are for. Requests will fail."
+            "--unsafe-skip-phases",
+            help="Send rules before models have loaded, to show why phases exist. Requests fail.",
         ),
     ] = False,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Publish a route table; returns when every node has converged on it, and says when each did.
+    """Publish a route table; returns when every node has acknowledged it, with the time each took.
 
     Example: lab routes publish routes.yaml --comment "move cw-ranker to ml-cluster-2"
     """
@@ -88,15 +93,15 @@ def publish(
 @app.command("set")
 def set_use_case(
     use_case: UseCase,
-    file: Annotated[Path, typer.Argument(help="What stands below that name in a route table: a YAML file.")],
+    file: Annotated[Path, typer.Argument(help="YAML file with the use case's section of a route table.")],
     expect: Expect = 0,
     comment: Comment = "",
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Publish one use case anew and leave the rest of the route table as it is, however large that is.
+    """Publish a change to one use case, at a cost independent of the size of the route table.
 
-    Example: lab routes set UpNext up-next.yaml --comment "only playback may ask"
+    Example: lab routes set UpNext up-next.yaml --comment "only playback may call"
     """
     with publishing.shown(as_json=as_json) as progress:
         Lab(name).routes.set_use_case(use_case, file, expected_revision=expect, comment=comment, progress=progress)
@@ -105,7 +110,7 @@ def set_use_case(
 
 @app.command()
 def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as_json: Json = False) -> None:
-    """Publish an earlier revision's route table anew, as a new revision.
+    """Publish an earlier revision's route table again, as a new revision.
 
     Example: lab routes rollback 3
     """
@@ -116,7 +121,7 @@ def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as
 
 @app.command()
 def show(
-    revision: Annotated[int, typer.Argument(min=0, help="Number of a revision; the one in force if left out.")] = 0,
+    revision: Annotated[int, typer.Argument(min=0, help="Revision [default: the one in force].")] = 0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
@@ -134,7 +139,7 @@ def show(
 
 @app.command()
 def history(name: Name = "default", as_json: Json = False) -> None:
-    """List all revisions, and what became of each.
+    """List all revisions: in force, replaced or failed.
 
     Example: lab routes history
     """
@@ -152,12 +157,12 @@ def history(name: Name = "default", as_json: Json = False) -> None:
         )
         for each in found
     ]
-    console.print(table(("revision", "published (UTC)", "author", "is", "why"), rows))
+    console.print(table(("revision", "published (UTC)", "author", "state", "comment"), rows))
 
 
 @app.command()
 def diff(a: _Revision, b: _Revision, name: Name = "default", as_json: Json = False) -> None:
-    """Show what revision B changed against revision A.
+    """Show the changes from revision A to revision B.
 
     Example: lab routes diff 1 2
     """
@@ -176,11 +181,13 @@ def explain(
     caller: Caller = "homepage",
     user: User = "",
     context: Context = None,
-    file: Annotated[Path | None, typer.Option(help="Explain by this file instead; needs no lab.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Explain by this file instead of the revision in force; needs no lab.")
+    ] = None,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
-    """Say where a request would go, and why each earlier rule did not match.
+    """Show where a request would go, and why each earlier rule did not match.
 
     Example: lab routes explain ContinueWatchingRanking --context device=tv --context country=US --file routes.yaml
     """
@@ -213,7 +220,7 @@ def explain(
         console.print("[green]✓[/green] override")
     console.print(f"→ {choice.model}@{choice.version}, routing key {choice.routing_key}", style="bold")
     for parameter, origin in explanation.parameters.items():
-        console.print(f"  {parameter}: {choice.parameters[parameter]!r}, of {origin}", markup=False)
+        console.print(f"  {parameter}: {choice.parameters[parameter]!r}, from {origin}", markup=False)
     for line in explanation.beyond:
         console.print(f"  {line}", markup=False)
 

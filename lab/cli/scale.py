@@ -23,19 +23,23 @@ def register(app: typer.Typer) -> None:
 
 
 def scale(
-    clusters: Annotated[int, typer.Option(help="Model clusters, each with addresses of its own.")] = _DEFAULT.clusters,
-    callers: Annotated[int, typer.Option(help="Services that ask, each with an Envoy beside it.")] = _DEFAULT.callers,
-    use_cases: Annotated[int, typer.Option(help="Things to ask for.")] = _DEFAULT.use_cases,
-    seed: Annotated[int, typer.Option(help="Of all that is made up and drawn.")] = _DEFAULT.seed,
-    seconds: Annotated[float, typer.Option(min=1.0, help="Of traffic under churn.")] = _DEFAULT.seconds,
-    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of all callers.")] = _DEFAULT.rate,
-    changes: Annotated[float, typer.Option(min=20.0, help="Changes per second.")] = _DEFAULT.changes,
+    clusters: Annotated[int, typer.Option(help="Model clusters, each with its own addresses.")] = _DEFAULT.clusters,
+    callers: Annotated[int, typer.Option(help="Callers, each with an Envoy sidecar.")] = _DEFAULT.callers,
+    use_cases: Annotated[int, typer.Option(help="Use cases.")] = _DEFAULT.use_cases,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the generated route table and of all random draws.")
+    ] = _DEFAULT.seed,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Seconds of traffic under churn.")] = _DEFAULT.seconds,
+    rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of all callers together.")] = _DEFAULT.rate,
+    changes: Annotated[
+        float, typer.Option(min=20.0, help="Changes of replicas and routes per second.")
+    ] = _DEFAULT.changes,
     as_json: Json = False,
 ) -> None:
     """Run a lab far larger than this machine: thousands of clusters on one model host, real Envoys and control plane.
 
-    Everybody's traffic flows while replicas come and go, models move and rules change; every answer is judged. Then a
-    sidecar is frozen, and the control plane killed. Exit status 1 if an answer was wrong, 2 if too little was seen.
+    All callers send traffic while replicas come and go, models move and rules change; every answer is judged. Then a
+    sidecar is frozen and the control plane killed. Exit status 1 if an answer was wrong, 2 if the evidence is too thin.
 
     Example: lab scale --clusters 10000 --callers 30 --use-cases 2000 --seed 1
     """

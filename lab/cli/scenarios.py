@@ -16,9 +16,9 @@ def register(app: typer.Typer) -> None:
 
 
 def scenarios(as_json: Json = False) -> None:
-    """List the scenarios: what each shows, on which topologies and runtimes, and how long it takes. Needs no lab.
+    """List the scenarios: claim, topologies, runtimes, duration. Needs no lab.
 
-    In brackets is how long each took here when it last passed. `make scenarios` runs them.
+    Brackets hold the duration of the last run here that passed. `make scenarios` runs them.
 
     Example: lab scenarios --json
     """

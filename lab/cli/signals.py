@@ -1,6 +1,6 @@
-"""Being ended from outside, by ``kill``, a time-out or a terminal that goes away, is heard as Ctrl-C is.
+"""Treats SIGTERM and SIGHUP, from ``kill``, a timeout or a closed terminal, like Ctrl-C.
 
-So what a command does on Ctrl-C, such as taking down a lab of its own, it does on these as well.
+What a command does on Ctrl-C, such as taking down a lab of its own, it then does on these signals, too.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP do what Ctrl-C does; only the first of them, so that clearing up comes to its end.
+    """In the body, SIGTERM and SIGHUP act as Ctrl-C does; only the first of them, so that clean-up can finish.
 
-    What was ignored before, as by ``nohup``, still is.
+    Signals that were ignored before, as by ``nohup``, stay ignored.
     """
-    heard = False
+    interrupted = False
 
     def interrupt(_number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        if heard:
+        nonlocal interrupted
+        if interrupted:
             return
-        heard = True
-        # Who takes Ctrl-C in a way of its own, as a roll does in the midst of a publish, takes these so, too.
+        interrupted = True
+        # A command may handle Ctrl-C itself, as a rollout does during a publish; then it handles these, too.
         on_ctrl_c = signal.getsignal(signal.SIGINT)
         if not callable(on_ctrl_c):
             raise KeyboardInterrupt
         on_ctrl_c(signal.SIGINT, frame)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
-    for number in taken:
+    handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in handled:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for number, handler in taken.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)

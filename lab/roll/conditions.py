@@ -1,6 +1,6 @@
 """Abort conditions of a rollout: pure functions from a step's evidence to met, not met, or unknown.
 
-A condition is met if, with a true share at the limit, so many bad requests would occur in fewer than one of a hundred
+A condition is met if, with a true share at the limit, as many bad requests would occur in fewer than one of a hundred
 cases (exact binomial tail). It is not met if at least :data:`ENOUGH` requests were seen and their share is within the
 limit. Otherwise it is unknown.
 """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lab.roles import Unit
     from lab.runs.folder import RunResult
     from lab.runtime import Runtime
-    from lab.runtime.cancellation import Breaking
+    from lab.runtime.cancellation import CancelToken
     from lab.runtime.state import LabState
 
 # A population in which every rule of the default route table applies to somebody.
@@ -107,7 +107,7 @@ class Stage:
 
 
 def drive(
-    options: LoadOptions, stage: Stage, progress: Callable[[Progress], None], breaking: Breaking | None = None
+    options: LoadOptions, stage: Stage, progress: Callable[[Progress], None], cancel_token: CancelToken | None = None
 ) -> RunResult:
     """Drives one run and returns what it shows.
 
@@ -115,7 +115,7 @@ def drive(
         options: what load.
         stage: the lab.
         progress: told once a second how it goes.
-        breaking: breaks it off from another thread.
+        cancel_token: cancels it from another thread.
 
     Raises:
         InputError: the options fit neither lab nor route table.
@@ -128,7 +128,7 @@ def drive(
     run_folder.keep_plan(folder, plan)
     from_ns = time.time_ns()
     status = stage.runtime.drive(
-        folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, breaking
+        folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token
     )
     records = keep_evidence(folder, stage, from_ns=from_ns)
     keep_surroundings(folder, stage)

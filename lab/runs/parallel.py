@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.runs.drive import LoadOptions, Stage
     from lab.runs.folder import RunResult
-    from lab.runtime.cancellation import Breaking
+    from lab.runtime.cancellation import CancelToken
 
 TOGETHER = "together.json"
 
@@ -83,7 +83,7 @@ def drive_together(
     options: Sequence[LoadOptions],
     stage: Stage,
     progress: Callable[[Mapping[str, Progress]], None],
-    breaking: Breaking,
+    cancel_token: CancelToken,
 ) -> TogetherResult:
     """Drives several runs at the same time, and returns what they show.
 
@@ -91,7 +91,7 @@ def drive_together(
         options: one a run; no two of the same topology and caller.
         stage: the lab.
         progress: told how each run goes, by its name; from several threads, but never at the same time as itself.
-        breaking: breaks all runs off. So does Ctrl-C, where this is called on the main thread.
+        cancel_token: cancels all runs; so does Ctrl-C if this is called on the main thread.
 
     Raises:
         InputError: options fit neither lab nor route table, or do not go together; nothing was driven.
@@ -117,15 +117,15 @@ def drive_together(
         status = 1
         try:
             with (folder / f"{name}.log").open("w") as errors:  # not in its own: a container's is written over
-                status = stage.runtime.drive(folder / name, plan.caller, tell, breaking=breaking, errors=errors)
+                status = stage.runtime.drive(folder / name, plan.caller, tell, cancel_token=cancel_token, errors=errors)
         finally:
             if status:
-                breaking.off()
+                cancel_token.cancel()
         return status
 
     with ThreadPoolExecutor(max_workers=len(plans)) as pool:
         drivers = {name: pool.submit(carry_out, name, plan) for name, plan in plans.items()}
-        _wait(list(drivers.values()), breaking)
+        _wait(list(drivers.values()), cancel_token)
     for name in drivers:
         keep_evidence(folder / name, stage, from_ns=from_ns)
         run_folder.keep_card(folder / name, stage.state, stage.runtime.ground())
@@ -147,12 +147,12 @@ def _plans(options: Sequence[LoadOptions], stage: Stage) -> dict[str, LoadPlan]:
     return plans
 
 
-def _wait(drivers: Sequence[Future[int]], breaking: Breaking) -> None:
+def _wait(drivers: Sequence[Future[int]], cancel_token: CancelToken) -> None:
     """Returns when all drivers have ended; Ctrl-C breaks them off."""
     while True:
         try:
             wait(drivers)
         except KeyboardInterrupt:
-            breaking.off()
+            cancel_token.cancel()
         else:
             return

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lab.plan import Plan
     from lab.roles import Port, Unit
-    from lab.runtime.cancellation import Breaking
+    from lab.runtime.cancellation import CancelToken
     from lab.runtime.state import Running
 
 
@@ -99,7 +99,7 @@ class Runtime(Protocol):
         caller: str,
         on_line: Callable[[str], None],
         ui_port: int | None = None,
-        breaking: Breaking | None = None,
+        cancel_token: CancelToken | None = None,
         errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder to its end, in the caller's place.
@@ -111,7 +111,7 @@ class Runtime(Protocol):
             caller: beside whose resolver and sidecar it stands.
             on_line: told each line of progress as it comes.
             ui_port: where on this machine's 127.0.0.1 the driver's web UI is to be reached, if the plan wants one.
-            breaking: breaks the driver off from another thread.
+            cancel_token: cancels the driver from another thread.
             errors: a file, to which goes what the driver complains of; standard error if left out.
 
         Returns:

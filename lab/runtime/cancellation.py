@@ -1,4 +1,4 @@
-"""Breaking off drivers that other threads wait for: Ctrl-C reaches the main thread alone."""
+"""Cancels load drivers from another thread: Ctrl-C reaches only the main thread."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-class Breaking:
-    """What several drivers are broken off by, all at once.
+class CancelToken:
+    """Cancels several drivers at once.
 
-    A driver that is told once sends nothing more and lets what is in flight finish; told again, it gives that up.
+    A driver that is cancelled once sends no more requests and lets those in flight finish; cancelled again, it drops
+    them.
+
+    Attributes:
+        cancelled: whether :meth:`cancel` has been called.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._reached: list[Callable[[], None]] = []
-        self.asked = False
+        self._callbacks: list[Callable[[], None]] = []
+        self.cancelled = False
 
-    def off(self) -> None:
-        """Tells all drivers that run, and those that begin after this."""
+    def cancel(self) -> None:
+        """Cancels all drivers that run, and those that start later."""
         with self._lock:
-            self.asked = True
-            for tell in self._reached:
-                tell()
+            self.cancelled = True
+            for notify in self._callbacks:
+                notify()
 
     @contextmanager
-    def reaching(self, tell: Callable[[], None]) -> Iterator[None]:
-        """While the body runs, a driver is told in this way."""
+    def notifying(self, notify: Callable[[], None]) -> Iterator[None]:
+        """Calls ``notify`` on every cancellation while the body runs, and at once if it was cancelled before."""
         with self._lock:
-            self._reached.append(tell)
-            if self.asked:
-                tell()
+            self._callbacks.append(notify)
+            if self.cancelled:
+                notify()
         try:
             yield
         finally:
             with self._lock:
-                self._reached.remove(tell)
+                self._callbacks.remove(notify)

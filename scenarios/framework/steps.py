@@ -20,7 +20,7 @@ from lab.roles import CONTROL_PLANE
 from lab.runs import LoadOptions, background_load
 from lab.runs.events import lab_events
 from lab.runs.folder import HISTORY
-from lab.runtime.cancellation import Breaking
+from lab.runtime.cancellation import CancelToken
 from lab.transport import ChannelCache, open_blocking_channel
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
@@ -88,10 +88,10 @@ def under_load(lab: Lab, options: LoadOptions) -> Iterator[Future[RunResult]]:
 @contextmanager
 def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResult]]]:
     """Drives several loads at once; see :func:`under_load`."""
-    breaking = Breaking()
+    cancel_token = CancelToken()
     with ExitStack() as stack:
         try:
-            load = partial(lab.load, breaking=breaking)
+            load = partial(lab.load, cancel_token=cancel_token)
             runs = [stack.enter_context(background_load(load, each))[0] for each in options]
             yield runs
             over = [f"{each.duration_s:g} s" for run, each in zip(runs, options, strict=True) if _is_over(run)]
@@ -99,7 +99,7 @@ def under_loads(lab: Lab, *options: LoadOptions) -> Iterator[list[Future[RunResu
                 raise UnknownError(f"the load ended before the scenario did: give more than {' and '.join(over)}")
             wait(runs, timeout=AFTERWARDS.total_seconds())
         finally:
-            breaking.off()
+            cancel_token.cancel()
 
 
 def _is_over(run: Future[RunResult]) -> bool:

@@ -23,7 +23,7 @@ from lab.report import is_of_benches, read_runs, render
 from lab.runs import LoadOptions, runs_in
 from lab.runs.blast_radius import parallel_runs
 from lab.runs.folder import SPOOL
-from lab.runtime.cancellation import Breaking
+from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -74,9 +74,11 @@ def drivers_of(lab) -> list[psutil.Process]:
 
 
 def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> None:
-    breaking, done = Breaking(), Done(len(CALLERS))
+    cancel_token, done = CancelToken(), Done(len(CALLERS))
     with ThreadPoolExecutor(max_workers=1) as pool:
-        run = pool.submit(lab.load_together, options(*CALLERS, duration_s=120), progress=done, breaking=breaking)
+        run = pool.submit(
+            lab.load_together, options(*CALLERS, duration_s=120), progress=done, cancel_token=cancel_token
+        )
         try:
             done.wait(3 * LEAST_REQUESTS)
             lab.units.kill("homepage-sidecar")
@@ -84,7 +86,7 @@ def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> 
             lab.units.start("homepage-sidecar")
             done.wait(6 * LEAST_REQUESTS)
         finally:
-            breaking.off()
+            cancel_token.cancel()
         result = run.result()
 
     assert ["mesh-homepage", "mesh-search"] == [each.folder.name for each in result.runs]
@@ -119,7 +121,7 @@ def test_the_command_drives_all_and_checks_all(run_lab, lab) -> None:
     ("mistake", "remedy"),
     [
         (["--caller", "homepage,homepage"], "homepage is named twice; name each once"),
-        (["--caller", ","], "names nobody; write a caller, several with commas, or all"),
+        (["--caller", ","], "names no caller; write one, several with commas, or all"),
         (["--caller", "homepage,nobody"], "'nobody' is not in this lab"),
         (["--caller", "all", "--use-case", "UpNext"], "leave it out, or name one caller"),
         (["--caller", "all", "--engine", "locust"], "Locust drives one caller at a time"),

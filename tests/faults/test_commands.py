@@ -105,7 +105,7 @@ def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None
     [
         (("burn", A), "fault 'burn' is not known; there are bad-push, churn, "),
         (("slow", A, "--set", "ms"), "--set: 'ms' is not of the form name=value; write e.g. ms=50"),
-        (("slow", A, "--set", "seed=3"), "--set: seed is no setting; it has an option, or an argument, of its own"),
+        (("slow", A, "--set", "seed=3"), "--set: seed is not a setting; give it by its own option or argument"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(

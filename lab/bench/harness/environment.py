@@ -6,9 +6,10 @@ import os
 import secrets
 import socket
 import tempfile
+import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ import psutil
 
 from lab.errors import UnitError
 from lab.lab import DEFAULT_SPEC, Lab
+from lab.measure.findings import Ran
 from lab.roles import Port, Unit
+from lab.runs.folder import machine_card
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
 from lab.transport.security import PLAINTEXT
@@ -25,6 +28,7 @@ from lab.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from lab.bench.harness.result import BenchResult
     from lab.runs import LoadOptions, RunResult
 
 NICENESS = -5
@@ -86,6 +90,18 @@ class Environment:
     def ground(self) -> dict[str, str]:
         """Returns the versions of what the lab's units run on, by name."""
         return self._runtime.ground()
+
+    def recorded(self, measure: Callable[[], BenchResult], rounds: int) -> BenchResult:
+        """Measures; the result says when and where, how long it took, and in how many rounds."""
+        started, began = datetime.now(UTC), time.monotonic()
+        result = measure()
+        ran = Ran(
+            started=started.isoformat(timespec="seconds"),
+            took_s=round(time.monotonic() - began, 1),
+            rounds=rounds,
+            machine=machine_card(self.ground()),
+        )
+        return replace(result, ran=ran)
 
     def load(self, options: LoadOptions) -> RunResult:
         """Drives load and requires that every answer is right.

@@ -15,7 +15,7 @@ from lab.measure.compare import interleave
 from lab.runs import LoadOptions
 from lab.runs.blast_radius import parallel_runs
 from lab.runs.drive import DEFAULT_CONTEXTS
-from lab.runtime.cancellation import Breaking
+from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def run_faults(
         for place, (topology, caller) in enumerate((topology, caller) for topology in topologies for caller in callers)
     ]
     done: list[tuple[BenchFault, int | None]] = []
-    breaking, all_answer, calm = Breaking(), Event(), _Calm()
+    cancel_token, all_answer, calm = CancelToken(), Event(), _Calm()
 
     def look(seen: Mapping[str, Progress]) -> None:
         calm.look(list(seen.values()))
@@ -100,7 +100,7 @@ def run_faults(
 
     with ThreadPoolExecutor(max_workers=1) as pool, AdminClient(environment.lab.endpoints().control_plane) as admin:
         environment.say(f"starting {len(options)} drivers")
-        run = pool.submit(environment.lab.load_together, options, progress=look, breaking=breaking)
+        run = pool.submit(environment.lab.load_together, options, progress=look, cancel_token=cancel_token)
         run.add_done_callback(lambda _: all_answer.set())
         try:
             if not all_answer.wait(_STARTS_WITHIN_S):
@@ -112,7 +112,7 @@ def run_faults(
                     done.append((fault, watched.carry_out(fault)))
             time.sleep(STEADY_S)
         finally:
-            breaking.off()
+            cancel_token.cancel()
         result = run.result()
     return _measured(result, done)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.costs import IN_FLIGHT, measure
+from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import BenchResult
 from lab.bench.harness.validation import BOUNDS, validate
 from lab.bench.harness.variant import CALLER, Variant
@@ -16,16 +18,21 @@ from lab.capacity.costs import costs_of
 from lab.capacity.fleet import Demand
 from lab.capacity.services import mean_s
 from lab.capacity.survey import survey
+from lab.checkout import CHECKOUT
+from lab.errors import InputError
 from lab.measure.findings import written
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear, size
+from lab.runs.folder import folder_of_now, make
 from models.stub.behaviour import parse_latency
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from lab.bench.harness.environment import Environment
     from lab.bench.harness.validation import Validation
+    from lab.capacity.costs import Costs
     from lab.capacity.survey import Survey
     from lab.report.bars import BarChart as Chart
 
@@ -103,6 +110,37 @@ def measure_costs(
             f"each answer was judged; history in {found.folder}",
         ],
     )
+
+
+def measure_costs_now(
+    say: Callable[[str], None], payload_bytes: int, rounds: int, topologies: Sequence[str] = ()
+) -> Costs:
+    """Measures costs in a lab of its own, and keeps the result in a folder that :func:`read_costs` reads."""
+    with open_environment(say) as environment:
+        found = environment.recorded(lambda: measure_costs(environment, [payload_bytes], rounds, topologies), rounds)
+    folder = folder_of_now(CHECKOUT / "runs" / "bench")
+    make(folder)
+    document = found.to_document()
+    (folder / f"{found.name}.json").write_text(json.dumps(document, indent=1))
+    say(f"kept: {folder}, for --from")
+    return costs_of(document, str(folder))
+
+
+def read_costs(path: Path) -> Costs:
+    """Reads costs from a bench's folder, or from a JSON file of one.
+
+    Raises:
+        InputError: it holds no such result.
+    """
+    files = [path / f"{name}.json" for name in (BENCH.name, COSTS, "throughput")] if path.is_dir() else [path]
+    file = next((each for each in files if each.exists()), None)
+    if file is None:
+        raise InputError(f"--from: {path} has no result of a bench capacity or throughput; leave it out to measure now")
+    try:
+        document = json.loads(file.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"--from: {file} is not JSON: {error}; name a bench's folder or its JSON file") from error
+    return costs_of(document, str(path))
 
 
 def _samples(found: Validation) -> dict[str, list[float]]:

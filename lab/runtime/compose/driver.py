@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from lab.runtime.cancellation import Breaking
+    from lab.runtime.cancellation import CancelToken
 
 _RUNS = "/runs"
 # Where driver and lab share the processors the driver goes first, as a share of the units' 1024: a late driver
@@ -43,7 +43,7 @@ def run_driver(
     security: str,
     identity: Path,
     errors: TextIO,
-    breaking: Breaking,
+    cancel_token: CancelToken,
 ) -> int:
     """Runs it to its end, and brings what it recorded back into the run's folder.
 
@@ -60,7 +60,7 @@ def run_driver(
         security: mode that it takes its credentials by.
         identity: where this machine has the certificate of who stands in the pod.
         errors: where what it complains of goes.
-        breaking: breaks it off from another thread.
+        cancel_token: cancels it from another thread.
 
     Returns:
         The driver's exit status.
@@ -92,7 +92,7 @@ def run_driver(
     try:
         copying.put(container, _RUNS, run.name, [*(path for path in run.iterdir() if path.is_file()), *plugins()])
         container.start()
-        with breaking.reaching(lambda: _interrupt(container)):
+        with cancel_token.notifying(lambda: _interrupt(container)):
             status = _follow(container, on_line)
         errors.write(container.logs(stdout=False, stderr=True).decode(errors="replace"))
         with suppress(NotFound):

@@ -15,7 +15,7 @@ from lab.checkout import CHECKOUT
 from lab.errors import LabError, SpecError
 from lab.roles import ACCESS_LOG, CONTROL_PLANE
 from lab.runtime import ports
-from lab.runtime.cancellation import Breaking
+from lab.runtime.cancellation import CancelToken
 from lab.runtime.compose import COMPOSE_FILE, copying, document, engine, image, image_archive, subnets
 from lab.runtime.compose.driver import run_driver
 from lab.runtime.compose.project import Project, service_of
@@ -274,7 +274,7 @@ class ComposeRuntime:
         caller: str,
         on_line: Callable[[str], None],
         ui_port: int | None = None,
-        breaking: Breaking | None = None,
+        cancel_token: CancelToken | None = None,
         errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder, in the caller's pod, and returns its exit status."""
@@ -295,7 +295,7 @@ class ComposeRuntime:
                 security=self._security,
                 identity=self._identities.of(caller),
                 errors=errors or sys.stderr,
-                breaking=breaking or Breaking(),
+                cancel_token=cancel_token or CancelToken(),
             )
 
     def end_drive(self, run: Path) -> None:

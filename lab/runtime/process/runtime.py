@@ -23,7 +23,7 @@ import psutil
 from lab.errors import InputError, UnitError
 from lab.roles import Port
 from lab.runtime import ports
-from lab.runtime.cancellation import Breaking
+from lab.runtime.cancellation import CancelToken
 from lab.runtime.identities import Identities
 from lab.runtime.logs import log_of
 from lab.runtime.state import PRIVATE, Running
@@ -199,7 +199,7 @@ class ProcessRuntime:
         caller: str,
         on_line: Callable[[str], None],
         ui_port: int | None = None,
-        breaking: Breaking | None = None,
+        cancel_token: CancelToken | None = None,
         errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
@@ -211,7 +211,7 @@ class ProcessRuntime:
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
         ) as program:
             assert program.stdout is not None  # noqa: S101 (it is a pipe)
-            with (breaking or Breaking()).reaching(lambda: program.send_signal(signal.SIGINT)):
+            with (cancel_token or CancelToken()).notifying(lambda: program.send_signal(signal.SIGINT)):
                 while True:
                     try:
                         for line in iter(program.stdout.readline, ""):
