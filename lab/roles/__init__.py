@@ -4,7 +4,7 @@ Here belongs how a unit of a role is started, found, probed, logged and accounte
 name its module by an entry point of the group ``routing_lab.roles``, or give the file to ``--plugin``.
 """
 
-from lab.roles._registry import ROLES
+from lab.roles._registry import ROLES, followers, rule_followers
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
 from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
 
@@ -22,5 +22,7 @@ __all__ = [
     "Role",
     "Site",
     "Unit",
+    "followers",
     "python",
+    "rule_followers",
 ]

@@ -9,7 +9,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import CallError
-from lab.roles import CONTROL_PLANE
+from lab.roles import CONTROL_PLANE, rule_followers
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _unheard(lab: WorkshopLab) -> set[str]:
     status = lab.status()
     if status.control_plane is None:
         return {CONTROL_PLANE}
-    listening = {unit.name for unit in status.units if unit.role in ("resolver", "gateway")}
+    listening = {unit.name for unit in status.units if unit.role in rule_followers()}
     return listening - {node.node for node in status.control_plane.nodes}
 
 

@@ -15,6 +15,7 @@ from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.result import BenchResult, Claim
 from lab.client import Endpoints
 from lab.measure.compare import median, quantile
+from lab.roles import rule_followers
 from lab.topologies import open_client
 from models.apis import APIS
 
@@ -149,7 +150,7 @@ async def _publish(admin: AdminClient, probes: list[_Probe], version: str) -> di
     await asyncio.to_thread(publish)
     await asyncio.sleep(_WATCH_S)
     acknowledgements = progress[-1].acknowledgements
-    rules_out = max(each.sent_ns for each in acknowledgements if each.role in {"resolver", "gateway"})
+    rules_out = max(each.sent_ns for each in acknowledgements if each.role in rule_followers())
     old = [done for probe in probes for begun, done, by in probe.answers if begun > rules_out and by != version]
     last = max(each.at_ns for each in acknowledgements)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,6 +13,7 @@ from lab.errors import InputError, LabError, PublishError
 from lab.faults.fault_kind import FaultKind, by_share, some
 from lab.faults.observation import seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
+from lab.roles import Follows, followers, rule_followers
 from lab.routing.keys import routing_key
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
     from lab.faults.state import FaultRecord
 
 MODEL = "model"
-_OFFERS = {
-    "clusters": (faults_pb2.WRONG_CORRUPT_CLUSTERS, ("sidecar", "central-envoy")),
-    "rules": (faults_pb2.WRONG_CORRUPT_RULES, ("resolver", "gateway")),
-    "stale-rules": (faults_pb2.WRONG_STALE_RULES, ("resolver", "gateway")),
+_OFFERS: Mapping[str, tuple[faults_pb2.Wrong.ValueType, Callable[[], tuple[str, ...]]]] = {
+    "clusters": (faults_pb2.WRONG_CORRUPT_CLUSTERS, partial(followers, Follows.XDS)),
+    "rules": (faults_pb2.WRONG_CORRUPT_RULES, rule_followers),
+    "stale-rules": (faults_pb2.WRONG_STALE_RULES, rule_followers),
 }
 _BAD_VERSION = "v999999"
 _OFFER_S = 15.0
@@ -66,7 +68,7 @@ class BadPush(FaultKind):
         control_plane = context.control_plane()
         if control_plane is None:
             raise InputError(f"{self.name} {target}: the control plane does not answer; heal or start it first")
-        roles = _OFFERS[target][1]
+        roles = _OFFERS[target][1]()
         if nodes := [each.node for each in control_plane.nodes if each.role in roles]:
             return some(nodes, number(settings, "share"), random)
         raise InputError(
