@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.report.cost import charts, cost
-from lab.report.picture import drawing_to_svg, file_name, to_svg, write_pictures
+from lab.report.picture import file_name, to_svg, write_pictures
 from lab.report.sections import SECTIONS
 from lab.report.sections.blast_radius import BENCH, blasts
 
@@ -30,8 +30,8 @@ def pictures(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> I
         yield file_name(chart), to_svg(chart)
     for section in SECTIONS.values() if runs else ():
         if of_section := getattr(section, "pictures", None):
-            for name, drawing, caption in of_section(runs):
-                yield name, drawing_to_svg(drawing, caption)
+            for chart, origin in of_section(runs):
+                yield file_name(chart), to_svg(chart, origin)
 
 
 def write_album(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench], folder: Path) -> list[Path]:

@@ -1,30 +1,20 @@
-"""Bars: lying, in groups or stacked, each with its name and its value written out. Pure, like the other charts."""
+"""Bar charts, written as Vega-Lite: lying, in groups or stacked, each bar with its name and its value. Pure."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence  # noqa: TC003 (what a bench leaves is read back by its annotations)
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence  # noqa: TC003 (pydantic reads the annotations of what a bench leaves)
+from dataclasses import dataclass, field, replace
 
 from lab.measure.findings import written
-from lab.report.chart import (
-    BOTTOM,
-    CHARACTER,
-    GAP,
-    ROW,
-    WIDTH,
-    Drawing,
-    DrawnBar,
-    DrawnBound,
-    DrawnKey,
-    Text,
-    in_rows,
-)
+from lab.report.chart import BESIDE, CHARACTER, GAP, WIDER, WIDTH, Spec, in_rows, layers, tooltips
+from lab.report.palette import colour_of, page_colour
 from lab.report.scales import Scale  # noqa: TC001 (same)
 
 _LONGEST_BESIDE = 26  # characters; longer names stand above their bars
-_THICK = 13
-_SERIF = 4
+_STEP = 20
+_INK = page_colour("ink")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +23,7 @@ class Bar:
 
     Attributes:
         label: its name.
-        style: class of the style sheet, which gives it its colour.
+        style: gives it its colour; see :mod:`lab.report.palette`.
         value: its length; one that is no number has none.
         low: lower end of its interval, None if there is none; not in a stack. Beyond the axis it ends in an arrow.
         high: upper end, likewise.
@@ -99,155 +89,157 @@ class BarChart:
                 raise ValueError(f"{bar.label!r}: a part of a stack is a number, 0 or more, without an interval")
 
 
-def draw_bars(chart: BarChart) -> Drawing:
-    """Finds a place for everything in a bar chart."""
-    frame = _Frame.of(chart)
-    return _stacked(chart, frame) if chart.stacked else _grouped(chart, frame)
-
-
 @dataclass(frozen=True, slots=True)
-class _Frame:
-    x: Scale
-    left: float
-    right: float
-    above: bool
+class _Row:
+    """One row: a heading, or a name and its bars; each of them as the data of one."""
 
-    @classmethod
-    def of(cls, chart: BarChart) -> _Frame:
-        if chart.stacked:
-            names = [group.label for group in chart.groups]
-            values = [written(sum(bar.value for bar in group.bars)) for group in chart.groups]
-        else:
-            names = [bar.label for group in chart.groups for bar in group.bars]
-            values = [bar.shown for group in chart.groups for bar in group.bars]
-        longest = max(map(len, names), default=0)
-        above = longest > _LONGEST_BESIDE
-        left = GAP if above else longest * CHARACTER + GAP
-        return cls(chart.x, left, WIDTH - 2 * GAP - max(map(len, values), default=0) * CHARACTER, above)
-
-    def across(self, value: float) -> float:
-        return round(self.left + self.x.place(self.x.clamp(value)) * (self.right - self.left), 1)
-
-    def name(self, text: str, y: float) -> Text:
-        """Above the bar or beside it; ``y`` is the top of the row."""
-        return Text(self.left, y + 13, text) if self.above else Text(self.left - GAP, y + 13, text, "end")
-
-    def drawing(
-        self,
-        chart: BarChart,
-        top: float,
-        bottom: float,
-        bars: Sequence[DrawnBar],
-        names: Sequence[Text],
-        headings: Sequence[Text] = (),
-        keys: Sequence[DrawnKey] = (),
-        bounds: Sequence[DrawnBound] = (),
-    ) -> Drawing:
-        return Drawing(
-            title=chart.title,
-            width=WIDTH,
-            height=bottom + BOTTOM,
-            left=self.left,
-            top=top,
-            right=self.right,
-            bottom=bottom,
-            x_title=chart.x.title,
-            y_title="",
-            x_ticks=[Text(self.across(value), bottom + 18, text) for value, text in chart.x.ticks],
-            y_ticks=(),
-            bars=bars,
-            names=names,
-            headings=headings,
-            keys=keys,
-            bounds=bounds,
-        )
+    name: str = ""
+    heading: str = ""
+    bars: Sequence[Spec] = ()
+    total: Spec = field(default_factory=dict)
 
 
-def _bounds(chart: BarChart, frame: _Frame, top: float) -> tuple[list[DrawnBound], float]:
-    """The dashed lines, whose names take rows from ``top`` on, and where those end."""
-    places = [frame.across(bound.value) for bound in chart.bounds]
-    rows = in_rows(places, [bound.label for bound in chart.bounds], frame.right)
-    drawn = [
-        DrawnBound(
-            place,
-            top + ROW * row,
-            Text(place + (4 if anchor == "start" else -4), top + ROW * row + 12, bound.label, anchor),
-        )
-        for bound, place, (row, anchor) in zip(chart.bounds, places, rows, strict=True)
-    ]
-    return drawn, top + ROW * len({row for row, _ in rows})
-
-
-def _grouped(chart: BarChart, frame: _Frame) -> Drawing:
-    bounds, top = _bounds(chart, frame, GAP)
-    y = top + GAP / 2
-    bars, names, headings = [], [], []
-    for group in chart.groups:
-        if group.label:
-            headings.append(Text(0, y + 14, group.label))
-            y += ROW + 2
-        for bar in group.bars:
-            names.append(frame.name(bar.label, y))
-            if frame.above:
-                y += ROW
-            bars.append(_bar(bar, frame, y))
-            y += ROW + (GAP / 2 if frame.above else 0)
-        y += GAP
-    return frame.drawing(chart, top, y, bars, names, headings, bounds=bounds)
-
-
-def _bar(bar: Bar, frame: _Frame, y: float) -> DrawnBar:
-    value = bar.value if not math.isnan(bar.value) else frame.x.clamp(0.0)
-    start, end = sorted((frame.across(0.0), frame.across(value)))
-    whisker, furthest = "", end
-    if bar.low is not None and bar.high is not None:
-        low, high, middle = frame.across(bar.low), frame.across(bar.high), y + ROW / 2
-        first, last = _whisker_end(bar.low, -1, frame.x), _whisker_end(bar.high, 1, frame.x)
-        whisker = f"M{low:g} {middle:g}{first}M{low:g} {middle:g}H{high:g}{last}"
-        furthest = max(end, high)
-    return DrawnBar(
-        bar.style,
-        start,
-        y + (ROW - _THICK) / 2,
-        round(end - start, 1),
-        _THICK,
-        Text(furthest + 6, y + 13, bar.shown),
-        whisker=whisker,
+def spec_of_bars(chart: BarChart) -> Spec:
+    """A bar chart in Vega-Lite; to point at a bar shows its figures."""
+    rows = list(_rows(chart))
+    left = GAP + CHARACTER * max((len(row.name) for row in rows), default=0)
+    longest = max((len(row.total["text"]) for row in rows if row.total), default=0)
+    width = WIDTH - left - 2 * GAP - longest * (CHARACTER + WIDER)
+    aligned = in_rows(
+        [chart.x.place(bound.value) * width for bound in chart.bounds], [bound.label for bound in chart.bounds], width
     )
+    rows = [*(_Row() for _ in {row for row, _ in aligned}), *rows]
+    bounds = [
+        {"row": row, "bound": bound.label, "x": bound.value, "align": align}
+        for bound, (row, align) in zip(chart.bounds, aligned, strict=True)
+    ]
+    names = [row.name for row in rows]
+    bars = [{**bar, "row": number} for number, row in enumerate(rows) for bar in row.bars]
+    totals = [{**row.total, "row": number} for number, row in enumerate(rows) if row.total]
+    headings = [{"heading": row.heading, "row": number} for number, row in enumerate(rows) if row.heading]
+    x = chart.x.channel("x")
+    return {
+        "width": round(width),
+        "padding": {"right": longest * WIDER},
+        "height": {"step": _STEP + 4 * chart.stacked},
+        "encoding": {
+            "y": {
+                "field": "row",
+                "type": "ordinal",
+                "title": None,
+                "scale": {"domain": list(range(len(rows))), "paddingInner": 0.3, "paddingOuter": 0.2},
+                "axis": {
+                    "labelExpr": f"{json.dumps(names)}[datum.value]",
+                    "labelColor": _INK,
+                    "labelLimit": 0,
+                    "labelPadding": GAP,
+                    "minExtent": left,
+                    "grid": False,
+                },
+            }
+        },
+        "layer": [
+            _bars(chart, bars, x),
+            *_intervals([bar for bar in bars if "low" in bar], x),
+            *_bounds(bounds, x),
+            *layers([bar for bar in bars if bar.get("roomy")], (_INSIDE, {"x": {**x, "field": "middle"}, **_TEXT})),
+            *layers(totals, (_BEHIND, {"x": x, **_TEXT})),
+            *layers(headings, (_HEADING, {"x": {"value": -left}, "text": {"field": "heading"}})),
+        ],
+    }
 
 
-def _whisker_end(value: float, way: int, axis: Scale) -> str:
-    """A serif, or the head of an arrow where the interval goes on beyond the axis; ``way`` is 1 to the right."""
-    if axis.low <= value <= axis.high:
-        return f"m0 {-_SERIF}v{2 * _SERIF}"
-    back = -_SERIF * way
-    return f"m{back} {-_SERIF}l{-back} {_SERIF}l{back} {_SERIF}"
+_TEXT: Spec = {"text": {"field": "text"}}
+_INSIDE: Spec = {"type": "text", "align": "center", "color": "#000", "fontWeight": 600}
+_BEHIND: Spec = {"type": "text", "align": "left", "dx": 6, "fontWeight": 600}
+_HEADING: Spec = {"type": "text", "align": "left", "fontWeight": 600}
 
 
-def _stacked(chart: BarChart, frame: _Frame) -> Drawing:
-    styles = {bar.label: bar.style for group in chart.groups for bar in group.bars}
-    keys, x, y = [], 0.0, float(GAP)
-    for label, style in styles.items():
-        length = len(label) * CHARACTER + 3 * GAP
-        if x and x + length > WIDTH:
-            x, y = 0.0, y + ROW
-        keys.append(DrawnKey(style, Text(x, y, label)))
-        x += length
-    bounds, top = _bounds(chart, frame, y + ROW + GAP)
-    y = top + GAP / 2
-    bars, names = [], []
-    for group in chart.groups:
-        names.append(frame.name(group.label, y + 2))
-        if frame.above:
-            y += ROW
-        total: float = 0
+def _rows(chart: BarChart) -> Iterator[_Row]:
+    rows = list(_stacked(chart) if chart.stacked else _grouped(chart))
+    if max((len(row.name) for row in rows), default=0) <= _LONGEST_BESIDE:
+        yield from rows
+        return
+    for row in rows:
+        if row.name:
+            yield _Row(heading=row.name)
+        yield replace(row, name="")
+
+
+def _grouped(chart: BarChart) -> Iterator[_Row]:
+    for number, group in enumerate(chart.groups):
+        if group.label:
+            yield from (_Row() for _ in range(min(number, 1)))
+            yield _Row(heading=group.label)
         for bar in group.bars:
-            start, end = frame.across(total), frame.across(total + bar.value)
-            total += bar.value
-            roomy = end - start > len(bar.shown) * CHARACTER
-            text = Text((start + end) / 2, y + 15, bar.shown, "middle") if roomy else None
-            width = max(0.0, round(end - start - 1, 1))  # a gap of one tells parts apart without their colours
-            bars.append(DrawnBar(bar.style, start, y + 2, width, ROW, text, inside=True))
-        names.append(Text(frame.across(total) + 6, y + 15, written(total)))
-        y += ROW + GAP
-    return frame.drawing(chart, top, y, bars, names, keys=keys, bounds=bounds)
+            drawn = _bar(bar, chart.x)
+            yield _Row(bar.label, bars=[drawn], total={"text": bar.shown, "x": drawn["furthest"]})
+
+
+def _bar(bar: Bar, axis: Scale) -> Spec:
+    start, end = axis.clamp(0.0), axis.clamp(0.0 if math.isnan(bar.value) else bar.value)
+    drawn = {"name": bar.label, "colour": colour_of(bar.style), "figure": bar.shown, "x": start, "end": end}
+    if bar.low is None or bar.high is None:
+        return {**drawn, "furthest": max(start, end)}
+    low, high = axis.clamp(bar.low), axis.clamp(bar.high)
+    return {
+        **drawn,
+        "interval": f"{written(bar.low)} to {written(bar.high)}",
+        "low": low,
+        "high": high,
+        "goes_below": bar.low < axis.low,
+        "goes_beyond": bar.high > axis.high,
+        "furthest": max(start, end, high),
+    }
+
+
+def _stacked(chart: BarChart) -> Iterator[_Row]:
+    width = WIDTH * 0.6  # of the plot, at least; to tell which figures have room
+    for group in chart.groups:
+        start: float = 0
+        bars = []
+        for bar in group.bars:
+            end = start + bar.value
+            drawn = {"name": bar.label, "colour": colour_of(bar.style), "figure": bar.shown, "x": start, "end": end}
+            roomy = (chart.x.place(end) - chart.x.place(start)) * width > len(bar.shown) * CHARACTER
+            bars.append({**drawn, "middle": (start + end) / 2, "text": bar.shown, "roomy": roomy})
+            start = end
+        yield _Row(group.label, bars=bars, total={"text": written(start), "x": start})
+
+
+def _bars(chart: BarChart, bars: Sequence[Spec], x: Spec) -> Spec:
+    colour: Spec = {"field": "colour", "type": "nominal", "scale": None}
+    if chart.stacked:
+        colours = {bar["name"]: bar["colour"] for bar in bars}
+        colour = {
+            "field": "name",
+            "type": "nominal",
+            "scale": {"domain": list(colours), "range": list(colours.values())},
+            "legend": {"orient": "top", "title": None, "symbolType": "square", "labelLimit": 0, "columns": 5},
+        }
+    shown = ("name", "figure", "interval") if any("low" in bar for bar in bars) else ("name", "figure")
+    return {
+        "data": {"values": bars},
+        "mark": {"type": "bar", "stroke": page_colour("card"), "strokeWidth": 1},  # which keeps parts of a stack apart
+        "encoding": {"x": x, "x2": {"field": "end"}, "color": colour, "tooltip": tooltips(*shown)},
+    }
+
+
+def _intervals(bars: Sequence[Spec], x: Spec) -> Iterator[Spec]:
+    """A line from end to end; an end has a serif, or an arrow if the interval goes on beyond the axis."""
+    rule: Spec = {"type": "rule", "color": _INK, "strokeWidth": 1.2}
+    yield from layers(bars, (rule, {"x": {**x, "field": "low"}, "x2": {"field": "high"}}))
+    for end, beyond, arrow in (("low", "goes_below", "triangle-left"), ("high", "goes_beyond", "triangle-right")):
+        serif: Spec = {"type": "tick", "color": _INK, "thickness": 1.2, "size": 9}
+        head: Spec = {"type": "point", "filled": True, "shape": arrow, "color": _INK, "size": 50, "opacity": 1}
+        place: Spec = {"x": {**x, "field": end}}
+        yield from layers([bar for bar in bars if not bar[beyond]], (serif, place))
+        yield from layers([bar for bar in bars if bar[beyond]], (head, place))
+
+
+def _bounds(bounds: Sequence[Spec], x: Spec) -> list[Spec]:
+    """A dashed line from its row down, with its name."""
+    rule: Spec = {"type": "rule", "color": _INK, "strokeWidth": 1.2, "strokeDash": [5, 3]}
+    down: Spec = {"y": {"field": "row", "type": "ordinal", "bandPosition": 0}, "y2": {"value": "height"}}
+    name: Spec = {"type": "text", **BESIDE}
+    return layers(bounds, (rule, {"x": x, **down}), (name, {"x": x, "text": {"field": "bound"}}))

@@ -1,25 +1,33 @@
-"""Charts: from values to places on a drawing, which ``templates/parts.html`` writes down as SVG. Pure.
+"""Line charts, written as Vega-Lite (https://vega.github.io/vega-lite/docs/spec.html). Pure.
 
-A line is named where it ends, so that nobody has to match colours with a legend.
+Each line has its name at its end, so that nobody has to match colours with a legend.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 (what a bench leaves is read back by its annotations)
+from collections.abc import Sequence  # noqa: TC003 (pydantic reads the annotations of what a bench leaves)
 from dataclasses import dataclass
+from typing import Any
 
+from lab.report.palette import colour_of, dashes_of, page_colour
 from lab.report.scales import Scale  # noqa: TC001 (same)
 
-WIDTH, HEIGHT = 800, 300
-"""Usual size; rows of marks, and very many lines, make it higher. In the units of the viewBox, as all below."""
+Spec = dict[str, Any]
+"""A chart, or a part of one, in Vega-Lite."""
 
-_LEFT = 58
-TOP, BOTTOM = 30, 46
+WIDTH, HEIGHT = 900, 230
+"""Of a chart with its names, and of its plot where nothing needs more; pixels, as all below."""
+
 ROW = 18
-CHARACTER = 9.2
-"""Width of one; a generous mean at the charts' size of letters, in bold and in wide fonts."""
-GAP = 8
-_SERIF = 4  # half the width of a whisker's ends
+CHARACTER = 7.6
+"""Width of one: a generous mean, for what needs to know it before the text is drawn."""
+
+WIDER = 1.8
+"""By how much one may be wider where the page is read, in a bold font of that machine."""
+
+GAP = 10
+_LEFT = 56
+_SHORTEST_NAME = 10  # characters that there is always room for, so that most charts have equally wide plots
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +35,11 @@ class Line:
     """One line.
 
     Attributes:
-        label: written where it ends.
-        style: class of the style sheet, which gives it colour and dashes.
+        label: its name, written where it ends.
+        style: gives it colour and dashes; see :mod:`lab.report.palette`.
         points: values of x and y, in order; at least one.
-        intervals: lowest and highest y, one a point; none if nothing is known of them.
-        dots: whether each point was measured, and is to be seen; intervals then are bars, else a band.
+        intervals: lowest and highest y, one a point; empty if they are not known.
+        dots: whether each point was measured and gets a dot; intervals then are bars, else a band.
 
     Raises:
         ValueError: there are intervals, but not one a point.
@@ -59,10 +67,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What is to be drawn.
+    """Lines over an axis, with marks.
 
     Attributes:
-        title: says what can be seen to those who cannot see it.
+        title: what the chart shows; also what a screen reader says.
         name: of its files; made from the title if empty.
         note: what a reader must know to read it, e.g. n and what the intervals are.
     """
@@ -76,205 +84,180 @@ class Chart:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Words, and where: ``anchor`` is SVG's, ``start`` or ``end``."""
+def spec_of_lines(chart: Chart, *, live: bool = False) -> Spec:
+    """A chart of lines in Vega-Lite.
 
-    x: float
-    y: float
-    text: str
-    anchor: str = "start"
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnLine:
-    """A line with its name. From ``end`` a hair line leads to the name, which may have had to give way.
-
-    ``band`` and ``whiskers`` are paths, empty if there is none; ``dots`` are places.
+    Args:
+        chart: what it shows.
+        live: whether it shows figures where it is pointed at, and pans and zooms along x.
     """
-
-    style: str
-    path: str
-    end: tuple[float, float]
-    label: Text
-    band: str = ""
-    whiskers: str = ""
-    dots: Sequence[tuple[float, float]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnMark:
-    """A mark with its name; it spans the height of the drawing from ``top`` on."""
-
-    x: float
-    width: float
-    top: float
-    label: Text
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnBar:
-    """A bar with what is written at its end, or in it; ``whisker`` is a path, empty if there is none."""
-
-    style: str
-    x: float
-    y: float
-    width: float
-    height: float
-    value: Text | None
-    inside: bool = False
-    whisker: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnBound:
-    """A dashed line from ``top`` down, with its name."""
-
-    x: float
-    top: float
-    label: Text
+    longest = max((_SHORTEST_NAME, *(len(line.label) for line in chart.lines)))
+    width = WIDTH - _LEFT - 4 * GAP - longest * (CHARACTER + WIDER)
+    rows = in_rows(
+        [chart.x.place(mark.start) * width for mark in chart.marks], [mark.label for mark in chart.marks], width
+    )
+    top = ROW * len({row for row, _ in rows}) + (GAP / 2 if rows else 0)
+    bottom = top + max(HEIGHT, ROW * len(chart.lines))  # room for every name
+    x, y = chart.x.channel("x"), chart.y.channel("y", headroom=top / (bottom - top))
+    y["axis"] |= {"titleY": -GAP, "titleX": -_LEFT, "minExtent": _LEFT, "maxExtent": _LEFT}
+    if chart.x.kind == "linear":
+        x["axis"] = {"tickCount": 8}  # new ones where it is zoomed
+    area: Spec = {"type": "area", "opacity": 0.22, "clip": True}
+    line: Spec = {"type": "line", "strokeWidth": 2, "clip": True}
+    bands = [point for line in chart.lines if not line.dots for point in _points(line, chart) if "low" in point]
+    dots = [point for line in chart.lines if line.dots for point in _points(line, chart)]
+    colours = _by_line("color", chart, [colour_of(line.style) for line in chart.lines])
+    dashes = _by_line("strokeDash", chart, [dashes_of(line.style) for line in chart.lines])
+    return {
+        "width": round(width),
+        "height": round(bottom),
+        "padding": {"right": longest * WIDER},
+        "data": {"values": [point for line in chart.lines for point in _points(line, chart)]},
+        "encoding": {"x": x, **colours},
+        "layer": [
+            *_marks(chart, rows, bottom),
+            *layers(bands, (area, {"y": {**y, "field": "low"}, "y2": {"field": "high"}})),
+            {"mark": line, "encoding": {"y": y, **dashes}, "params": [_ZOOM] if live else []},
+            *_whiskers([point for point in dots if "low" in point], y),
+            *layers(dots, ({"type": "point", "filled": True, "size": 50, "opacity": 1}, {"y": y})),
+            *([_halos(chart, y)] if live else []),
+            *_names(chart, width, top, bottom, dashes),
+        ],
+    }
 
 
-@dataclass(frozen=True, slots=True)
-class DrawnKey:
-    """Which style is whose, where names have no place of their own."""
-
-    style: str
-    label: Text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrawnTile:
-    """A tile of a heat map: how full its colour is, 0 to 1, and whether its letters are to be dark on it."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    strength: float
-    known: bool
-    inside: bool
-    text: Text
-    more: Text | None
+_ZOOM: Spec = {
+    "name": "zoom",
+    "select": {"type": "interval", "encodings": ["x"], "zoom": "wheel![event.ctrlKey]"},  # else the page scrolls
+    "bind": "scales",
+}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """A chart with everything in its place. ``names`` and ``headings`` are those of bars and of their groups."""
-
-    title: str
-    width: float
-    height: float
-    left: float
-    top: float
-    right: float
-    bottom: float
-    x_title: str
-    y_title: str
-    x_ticks: Sequence[Text]
-    y_ticks: Sequence[Text]
-    lines: Sequence[DrawnLine] = ()
-    marks: Sequence[DrawnMark] = ()
-    bars: Sequence[DrawnBar] = ()
-    bounds: Sequence[DrawnBound] = ()
-    keys: Sequence[DrawnKey] = ()
-    names: Sequence[Text] = ()
-    headings: Sequence[Text] = ()
-    tiles: Sequence[DrawnTile] = ()
+def layers(values: Sequence[Spec], *drawn: tuple[Spec, Spec]) -> list[Spec]:
+    """A layer for each mark and its encoding, all of the same values; none if there are no values."""
+    return [{"data": {"values": values}, "mark": mark, "encoding": encoding} for mark, encoding in drawn if values]
 
 
-def draw(chart: Chart) -> Drawing:
-    """Finds a place for everything in a chart."""
-    right = WIDTH - 2 * GAP - max((len(line.label) for line in chart.lines), default=0) * CHARACTER
+def tooltips(*fields: str) -> list[Spec]:
+    """What is said of a thing that is pointed at: each field by its name."""
+    return [{"field": field, "type": "nominal"} for field in fields]
 
-    def across(value: float) -> float:
-        return round(_LEFT + chart.x.place(value) * (right - _LEFT), 1)
 
-    rows = in_rows([across(mark.start) for mark in chart.marks], [mark.label for mark in chart.marks], right)
-    top = TOP + ROW * len({row for row, _ in rows})
-    bottom = top + max(HEIGHT - TOP - BOTTOM, ROW * len(chart.lines))  # room for every name
-
-    def down(value: float) -> float:
-        return round(bottom - chart.y.place(value) * (bottom - top), 1)
-
-    def path(points: Sequence[tuple[float, float]]) -> str:
-        return "L".join(f"{across(x):g} {down(y):g}" for x, y in points)
-
-    def band(line: Line) -> str:
-        if line.dots or not line.intervals:
-            return ""
-        ends = [[(x, chart.y.clamp(ends[side])) for (x, _), ends in _with_intervals(line)] for side in (0, 1)]
-        return f"M{path(ends[0])}L{path(ends[1][::-1])}Z"
-
-    def whiskers(line: Line) -> str:
-        if not line.dots:
-            return ""
-        return "".join(
-            f"M{across(x) - _SERIF:g} {down(chart.y.clamp(low)):g}h{2 * _SERIF}m{-_SERIF} 0"
-            f"V{down(chart.y.clamp(high)):g}m{-_SERIF} 0h{2 * _SERIF}"
-            for (x, _), (low, high) in _with_intervals(line)
-        )
-
-    ends = [down(line.points[-1][1]) for line in chart.lines]
-    lines = [
-        DrawnLine(
-            line.style,
-            "M" + path(line.points),
-            (across(line.points[-1][0]), end),
-            Text(right + 2 * GAP, label, line.label),
-            band(line),
-            whiskers(line),
-            [(across(x), down(y)) for x, y in line.points] if line.dots else (),
-        )
-        for line, end, label in zip(chart.lines, ends, _apart(ends, top, bottom), strict=True)
+def _points(line: Line, chart: Chart) -> list[Spec]:
+    points: list[Spec] = [
+        {"line": line.label, "at": _short(at), "x": _short(chart.x.bent(at)), "y": _short(value)}
+        for at, value in line.points
     ]
-    marks = [
-        DrawnMark(
-            across(mark.start),
-            max(1.5, across(mark.end) - across(mark.start)),
-            TOP + ROW * row,
-            Text(across(mark.start) + (4 if anchor == "start" else -4), TOP + ROW * row + 12, mark.label, anchor),
-        )
+    for point, (low, high) in zip(points, line.intervals, strict=False):
+        point |= {"low": _short(chart.y.clamp(low)), "high": _short(chart.y.clamp(high))}
+    return points
+
+
+def _short(value: float) -> float:
+    """To six digits, which is finer than a pixel."""
+    return float(f"{value:.6g}")
+
+
+def _by_line(channel: str, chart: Chart, values: Sequence[object]) -> Spec:
+    scale = {"domain": [line.label for line in chart.lines], "range": values}
+    return {channel: {"field": "line", "type": "nominal", "scale": scale, "legend": None}}
+
+
+def _whiskers(points: Sequence[Spec], y: Spec) -> list[Spec]:
+    rule: Spec = {"type": "rule", "strokeWidth": 1.2}
+    serif: Spec = {"type": "tick", "orient": "horizontal", "size": 8, "thickness": 1.2}
+    low, high = {**y, "field": "low"}, {**y, "field": "high"}
+    return layers(points, (rule, {"y": low, "y2": {"field": "high"}}), (serif, {"y": low}), (serif, {"y": high}))
+
+
+def _halos(chart: Chart, y: Spec) -> Spec:
+    """Around each point a disc, which is seen and says the point's figures while it is pointed at."""
+    figures = {"at": chart.x.title, "y": chart.y.title}
+    if any(line.intervals for line in chart.lines):
+        figures |= {"low": "from", "high": "to"}
+    return {
+        "params": [{"name": "near", "select": {"type": "point", "on": "pointerover", "clear": "pointerout"}}],
+        "mark": {"type": "point", "filled": True, "size": 250, "clip": True},
+        "encoding": {
+            "y": y,
+            "opacity": {"condition": {"param": "near", "empty": False, "value": 0.5}, "value": 0},
+            "tooltip": [
+                *tooltips("line"),
+                *(
+                    {"field": field, "title": title, "type": "quantitative", "format": ",.5~g"}
+                    for field, title in figures.items()
+                ),
+            ],
+        },
+    }
+
+
+def _marks(chart: Chart, rows: Sequence[tuple[int, str]], bottom: float) -> list[Spec]:
+    """From its row above the lines down: a band for each thing that happened, with its name."""
+    values = [
+        {
+            "what": mark.label,
+            "x": mark.start,
+            "end": mark.end,
+            "from": f"{mark.start:.1f}",
+            "until": f"{mark.end:.1f}",
+            "row": ROW * row,
+            "align": anchor,
+        }
         for mark, (row, anchor) in zip(chart.marks, rows, strict=True)
     ]
-    return Drawing(
-        title=chart.title,
-        width=WIDTH,
-        height=bottom + BOTTOM,
-        left=_LEFT,
-        top=top,
-        right=right,
-        bottom=bottom,
-        x_title=chart.x.title,
-        y_title=chart.y.title,
-        x_ticks=[Text(across(value), bottom + 18, text) for value, text in chart.x.ticks],
-        y_ticks=[Text(_LEFT - GAP, down(value), text) for value, text in chart.y.ticks],
-        lines=lines,
-        marks=marks,
+    band: Spec = {"type": "rect", "fill": _QUIET, "fillOpacity": 0.18, "stroke": _QUIET, "clip": True}
+    name: Spec = {"type": "text", "baseline": "top", "dy": 3, "color": _QUIET, "clip": True, **BESIDE}
+    y: Spec = {"field": "row", **_PIXELS}
+    said = tooltips("what", "from", "until")
+    return layers(
+        values,
+        (band, {"y": y, "x2": {"field": "end"}, "y2": {"value": bottom}, "color": _NO_SCALE, "tooltip": said}),
+        (name, {"y": y, "text": {"field": "what"}, "color": _NO_SCALE, "tooltip": said}),
     )
 
 
-def _with_intervals(line: Line) -> zip[tuple[tuple[float, float], tuple[float, float]]]:
-    return zip(line.points if line.intervals else (), line.intervals, strict=True)
+BESIDE: Spec = {"align": {"expr": "datum.align"}, "dx": {"expr": "datum.align == 'left' ? 4 : -4"}}
+"""Of a text: to the side of its place that its value names."""
+_QUIET = page_colour("quiet")
+_NO_SCALE: Spec = {"value": _QUIET}
+_PIXELS: Spec = {"type": "quantitative", "scale": None, "axis": None}
+
+
+def _names(chart: Chart, width: float, top: float, bottom: float, dashes: Spec) -> list[Spec]:
+    """Beside the plot: a piece of each line, and its name, as high as the line ends."""
+    ends = [bottom - chart.y.place(line.points[-1][1]) * (bottom - top) for line in chart.lines]
+    values = [
+        {"line": line.label, "height": round(height, 1)}
+        for line, height in zip(chart.lines, apart(ends, top, bottom), strict=True)
+    ]
+    piece: Spec = {"x": {"value": width + GAP}, "x2": {"value": width + 3 * GAP}, **dashes}
+    name: Spec = {"x": {"value": width + 3.5 * GAP}, "text": {"field": "line"}, "color": {"value": page_colour("ink")}}
+    y: Spec = {"y": {"field": "height", **_PIXELS}}
+    return layers(
+        values,
+        ({"type": "rule", "strokeWidth": 2, "clip": False}, {**y, **piece}),
+        ({"type": "text", "align": "left", "fontWeight": 600, "clip": False}, {**y, **name}),
+    )
 
 
 def in_rows(starts: Sequence[float], labels: Sequence[str], right: float) -> list[tuple[int, str]]:
-    """For each label the first row in which it meets no other, and to which side of its start it is written."""
+    """For each label the first row where it meets no other, and its alignment with its start: ``left`` or ``right``."""
     taken: list[list[tuple[float, float]]] = []
     result = []
     for start, label in zip(starts, labels, strict=True):
         length = len(label) * CHARACTER + GAP
-        anchor = "start" if start + length <= right else "end"
-        low, high = (start, start + length) if anchor == "start" else (start - length, start)
+        align = "left" if start + length <= right else "right"
+        low, high = (start, start + length) if align == "left" else (start - length, start)
         row = next((n for n, row in enumerate(taken) if all(high <= a or b <= low for a, b in row)), len(taken))
         if row == len(taken):
             taken.append([])
         taken[row].append((low, high))
-        result.append((row, anchor))
+        result.append((row, align))
     return result
 
 
-def _apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
+def apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
     """The heights nearest to those wanted at which names do not overlap, in the same order from top to bottom."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     result = list(wanted)

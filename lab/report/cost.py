@@ -18,6 +18,7 @@ from lab.report.conditions import HARMLESS, conditions, differing, in_words
 from lab.report.palette import topology_style
 from lab.report.run import origins
 from lab.report.scales import linear
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,16 +31,15 @@ QUESTION = "What does the gateway cost me at my payload and rate?"
 BENCH = "topologies"
 """Whose arms are called ``<topology>, <payload>, <rate> rps``."""
 
-ORDER = ("gateway", "mesh", "gateway-passthrough", "gateway-header", "mesh-unleased", "proxyless")
-"""Of the columns: the two that most people choose between first."""
+FLOOR, GATEWAY, MESH = "direct", "gateway", "mesh"
+"""What the question is about: the two that most people choose between, over what no topology goes below."""
 
-BASES = ("direct", "mesh")
+BASES = (FLOOR, MESH)
 """What others are compared with: the first that is there."""
 
 _ARM = re.compile(r"(?P<way>[^,]+), (?P<payload>[\d.]+ (?:B|KB|MB)), (?P<rate>[\d.]+) rps")
 _IN_BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6}
 _PERCENTILES = ("p50", "p99")
-_OTHER = "mesh"  # what the gateway is held against in a sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class CostTable:
         if not _sure(self.rows, asked):
             return f"What the {asked} adds is unknown: all figures below are in doubt (?)."
         parts = [f"the {asked} adds {_range(self.rows, asked)} to the median request"]
-        parts += [f"the {way} {_range(self.rows, way)}" for way in others if way == _OTHER]
+        parts += [f"the {way} {_range(self.rows, way)}" for way in others if way == MESH]
         return f"Over {self.base}, {'; '.join(parts)}."
 
 
@@ -149,6 +149,11 @@ def cost(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Cost:
     tables = [table for bench in benches if bench.name == BENCH and (table := of_bench(bench)) is not None]
     of, refusals = of_runs(runs)
     return Cost([*tables, *of], refusals)
+
+
+def columns() -> list[str]:
+    """All topologies, the two that most people choose between first."""
+    return list(dict.fromkeys((GATEWAY, MESH, *TOPOLOGIES)))
 
 
 def charts(found: Cost) -> Iterator[BarChart]:
@@ -194,7 +199,7 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
             continue
         cell = f"{payload}, {rate} rps"
         added = {}
-        for way in (each for each in ORDER if each in ways and each != base):
+        for way in (each for each in columns() if each in ways and each != base):
             figure = median_difference(ways[way], ways[base], seed=0)
             values = (figure.estimate, figure.low, figure.high)
             added[way] = Added(way=way, values=values, doubts=_doubts(bench, cell, way, base))
@@ -211,7 +216,7 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
         )
     return CostTable(
         base=base,
-        ways=[way for way in ORDER if any(way in row.added for row in rows)],
+        ways=[way for way in columns() if any(way in row.added for row in rows)],
         rows=rows,
         note=f"Medians over n interleaved rounds, with 95 % intervals. {bench.origin}",
     )
@@ -274,7 +279,7 @@ def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
     used = [run for run in sent if any(run.number == number or run in of.values() for number, of in compared.items())]
     table = CostTable(
         base=base,
-        ways=[way for way in ORDER if any(way in row.added for row in rows)],
+        ways=[way for way in columns() if any(way in row.added for row in rows)],
         rows=rows,
         note=note + origins(used),
     )
@@ -305,7 +310,7 @@ def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) 
                     if run.result.outcome != "valid"
                 ],
             )
-            for way in ORDER
+            for way in columns()
             if way in others
         },
     )

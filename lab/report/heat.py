@@ -1,19 +1,19 @@
-"""Heat maps: a tile for each row and column, the fuller its colour, the more. Pure, like the other charts.
+"""Heat maps, written as Vega-Lite: a tile for each row and column, the fuller its colour, the more. Pure.
 
 One hue from nothing to full, and every tile has its figure written in it: nobody has to tell colours apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003 (what a bench leaves is read back by its annotations)
+from collections.abc import Sequence  # noqa: TC003 (pydantic reads the annotations of what a bench leaves)
 from dataclasses import dataclass
 
-from lab.report.chart import BOTTOM, CHARACTER, GAP, ROW, WIDTH, Drawing, DrawnTile, Text
+from lab.report.chart import CHARACTER, GAP, WIDTH, Spec, tooltips
+from lab.report.palette import AMBER, page_colour
 
 _TILE = 44
-_SPACE = 3
 _FAINTEST = 0.12  # of what is more than nothing, lest it look like nothing
-_DARK_LETTERS = 0.6  # from here on letters are black, in the dark style too
+_DARK_LETTERS = 0.6  # from here on letters are black, also on a dark page
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,51 +64,78 @@ class HeatMap:
                 raise ValueError(f"{self.title!r}: a tile of {tile.value}; it is 0 to 1")
 
 
-def draw_heat(chart: HeatMap) -> Drawing:
-    """Finds a place for everything in a heat map."""
-    left = max(map(len, chart.rows), default=0) * CHARACTER * 0.86 + GAP
-    width = (WIDTH - left) / max(1, len(chart.columns))
-    top = ROW + GAP
+def spec_of_heat(chart: HeatMap) -> Spec:
+    """A heat map in Vega-Lite; to point at a tile shows its row, column and figure."""
     tiles = [
-        _tile(each, left + width * column, top + _TILE * row, width - _SPACE)
-        for row, of_row in enumerate(chart.tiles)
-        for column, each in enumerate(of_row)
+        {
+            "row": row,
+            "column": column,
+            "figure": " · ".join(part for part in (tile.text, tile.more) if part),
+            "text": tile.text,
+            "more": tile.more,
+            "known": tile.value is not None,
+            "strength": strength(tile),
+            "letters": "#000" if strength(tile) >= _DARK_LETTERS else page_colour("ink"),
+        }
+        for row, of_row in zip(chart.rows, chart.tiles, strict=True)
+        for column, tile in zip(chart.columns, of_row, strict=True)
     ]
-    bottom = top + _TILE * len(chart.rows)
-    names = [Text(left - GAP, top + _TILE * row + _TILE / 2 + 4, name, "end") for row, name in enumerate(chart.rows)]
-    names += [
-        Text(left + width * column + (width - _SPACE) / 2, top - GAP, name, "middle")
-        for column, name in enumerate(chart.columns)
-    ]
-    return Drawing(
-        title=chart.title,
-        width=WIDTH,
-        height=bottom + (BOTTOM if chart.x_title else GAP),
-        left=left,
-        top=top,
-        right=WIDTH,
-        bottom=bottom,
-        x_title=chart.x_title,
-        y_title="",
-        x_ticks=(),
-        y_ticks=(),
-        names=names,
-        tiles=tiles,
-    )
+    left = GAP + CHARACTER * max(map(len, chart.rows), default=0)
+    names = {"labelColor": page_colour("ink"), "labelFontWeight": 600, "labelLimit": 0, "grid": False}
+    bands = {"paddingInner": 0.04, "paddingOuter": 0}
+
+    def text(field: str, **mark: object) -> Spec:
+        colour = {"field": "letters", "type": "nominal", "scale": None}
+        return {"mark": {"type": "text", **mark}, "encoding": {"text": {"field": field}, "color": colour}}
+
+    return {
+        "width": WIDTH - left - GAP,
+        "height": {"step": _TILE},
+        "data": {"values": tiles},
+        "encoding": {
+            "x": {
+                "field": "column",
+                "type": "ordinal",
+                "title": chart.x_title or None,
+                "sort": list(chart.columns),
+                "scale": bands,
+                "axis": {"orient": "top", "labelAngle": 0, **names},
+            },
+            "y": {
+                "field": "row",
+                "type": "ordinal",
+                "title": None,
+                "sort": list(chart.rows),
+                "scale": bands,
+                "axis": {"labelPadding": GAP, "minExtent": left, **names},
+            },
+            "tooltip": tooltips("row", "column", "figure"),
+        },
+        "layer": [
+            {
+                "transform": [{"filter": "datum.known"}],
+                "mark": {"type": "rect", "cornerRadius": 4, "fill": AMBER, "stroke": page_colour("rule")},
+                "encoding": {"fillOpacity": {"field": "strength", "type": "quantitative", "scale": None}},
+            },
+            {
+                "transform": [{"filter": "!datum.known"}],
+                "mark": {
+                    "type": "rect",
+                    "cornerRadius": 4,
+                    "fill": "transparent",
+                    "stroke": page_colour("quiet"),
+                    "strokeDash": [4, 3],
+                },
+            },
+            *(
+                {"transform": [{"filter": f"{sign}datum.more"}], **text("text", dy=dy, fontWeight=600)}
+                for sign, dy in (("", -8), ("!", 0))
+            ),
+            text("more", dy=9, fontSize=11.5),
+        ],
+    }
 
 
-def _tile(tile: Tile, x: float, y: float, width: float) -> DrawnTile:
-    height = _TILE - _SPACE
-    middle = x + width / 2
-    strength = 0.0 if not tile.value else _FAINTEST + (1 - _FAINTEST) * tile.value
-    return DrawnTile(
-        x=round(x, 1),
-        y=y,
-        width=round(width, 1),
-        height=height,
-        strength=round(strength, 3),
-        known=tile.value is not None,
-        inside=strength >= _DARK_LETTERS,
-        text=Text(middle, y + (height / 2 - 2 if tile.more else height / 2 + 4), tile.text, "middle"),
-        more=Text(middle, y + height / 2 + 14, tile.more, "middle") if tile.more else None,
-    )
+def strength(tile: Tile) -> float:
+    """How full its colour is, 0 to 1."""
+    return round(_FAINTEST + (1 - _FAINTEST) * tile.value, 3) if tile.value else 0.0

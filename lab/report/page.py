@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from lab.errors import RunError
 from lab.report.blast_radius import TITLE
 from lab.report.comparison import compare_runs
 from lab.report.cost import QUESTION, charts, cost
 from lab.report.outline import outline
-from lab.report.picture import drawing_of
 from lab.report.sections import SECTIONS
 from lab.report.sections.blast_radius import BENCH, blasts
 from lab.report.templating import templates
@@ -29,12 +30,13 @@ _TWO, _MANY = 2, 4
 
 
 def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -> str:
-    """The report as HTML: style and charts are inside, and there is no script."""
+    """The report as HTML: style, charts and scripts are inside."""
     subjects = [f"bench {bench.name}" for bench in benches] + [f"run {run.label}" for run in runs]
     if len(subjects) > _MANY:
         subjects = [f"{len(of)} {what}" for of, what in ((benches, "benches"), (runs, "runs")) if of]
+    body = templates.get_template("sections.html").render(sections=list(_sections(runs, benches)))
     page = templates.get_template("page.html")
-    return page.render(subjects=subjects, drawing_of=drawing_of, sections=list(_sections(runs, benches)))
+    return page.render(subjects=subjects, body=Markup(body))  # noqa: S704 (a template has escaped it)
 
 
 def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str, Any]]:
@@ -47,7 +49,7 @@ def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> 
         benches = [replace(each, tables=(), charts=()) if each.name == BENCH else each for each in benches]
     found = cost(runs, benches)
     if found.tables or found.refusals:
-        yield "cost", QUESTION, (found, [drawing_of(chart) for chart in charts(found)])
+        yield "cost", QUESTION, (found, list(charts(found)))
     if len(runs) == _TWO:
         yield "comparison", "The two runs, figure by figure", compare_runs(runs[0], runs[1])
     for name, module in SECTIONS.items() if runs else ():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -43,6 +44,37 @@ class Scale:
         bend = _BENDS[self.kind]
         low, high = bend(self.low), bend(self.high)
         return (bend(value) - low) / (high - low)
+
+    def bent(self, value: float) -> float:
+        """A value as charts hold it: percentiles as nines."""
+        return nines_of(value) if self.kind == "percentiles" else value
+
+    def channel(self, field: str, *, headroom: float = 0.0) -> dict[str, Any]:
+        """This axis in Vega-Lite, for a field of values that are bent.
+
+        Args:
+            field: name of it.
+            headroom: how much further the axis goes, as a share of its length; without ticks there.
+        """
+        low, high = _BENDS[self.kind](self.low), _BENDS[self.kind](self.high)
+        end = high + (high - low) * headroom
+        values = [self.bent(value) for value, _ in self.ticks]
+        texts = [text for _, text in self.ticks]
+        return {
+            "field": field,
+            "type": "quantitative",
+            "title": self.title,
+            "scale": {"nice": False}
+            | (
+                {"type": "log", "domain": [self.low, 10**end]}
+                if self.kind == "logarithmic"
+                else {"type": "linear", "domain": [low, end], "zero": False}
+            ),
+            "axis": {
+                "values": values,
+                "labelExpr": f"{json.dumps(texts)}[indexof({json.dumps(values)}, datum.value)]",
+            },
+        }
 
     def clamp(self, value: float) -> float:
         """The nearest value that is on the axis, also to an infinite one."""

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lab.measure.findings import written
 from lab.report import palette
 from lab.report.conditions import in_words
+from lab.report.picture import chart_markup, scripts
 
 _LONG = 100
 
@@ -34,4 +35,8 @@ templates.filters["percent"] = lambda share: f"{100 * share:.2f} %"
 templates.filters["in_words"] = in_words
 templates.globals["light"] = palette.LIGHT
 templates.globals["dark"] = palette.DARK
-templates.globals["styles"] = palette.STYLES
+templates.globals["series"] = palette.SERIES
+templates.globals["dark_variants"] = palette.dark_variants
+templates.filters["colour"] = palette.colour_of
+templates.globals["scripts"] = scripts
+templates.filters["chart"] = chart_markup

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from IPython import get_ipython
 from jinja2 import ChoiceLoader, PackageLoader
 from markupsafe import Markup
 
 from lab.report import read_run
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.palette import topology_style
-from lab.report.picture import drawing_of
+from lab.report.picture import chart_markup
 from lab.report.scales import linear
 from lab.report.sections import timeline as timelines
 from lab.report.templating import templates
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from lab.runs import RunResult
 
 _templates = templates.overlay(loader=ChoiceLoader([PackageLoader("lab.workshop"), PackageLoader("lab.report")]))
-_SVG = _templates.from_string('{% from "parts.html" import svg %}{{ svg(drawing) }}')
+_first = iter([True])
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """Something to look at.
+
+    The first one with a chart that a kernel shows brings the scripts that let charts be pointed at.
 
     Attributes:
         title: above it; what a notebook without pictures shows.
@@ -45,7 +48,8 @@ class Figure:
         return f"[{self.title}]"
 
     def _repr_html_(self) -> str:
-        return _templates.get_template("figure.html").render(figure=self)
+        with_scripts = 'class="chart"' in self.body and get_ipython() is not None and next(_first, False)
+        return _templates.get_template("figure.html").render(figure=self, with_scripts=with_scripts)
 
 
 def show(chart: AnyChart | Flow, caption: str = "") -> Figure:
@@ -53,7 +57,7 @@ def show(chart: AnyChart | Flow, caption: str = "") -> Figure:
     if isinstance(chart, Flow):
         body = _templates.get_template("flow.html").render(flow=draw_flow(chart))
         return Figure(chart.title, Markup(body), caption)  # noqa: S704 (a template has escaped it)
-    return Figure(chart.title, Markup(_SVG.render(drawing=drawing_of(chart))), caption or chart.note)  # noqa: S704
+    return Figure(chart.title, chart_markup(chart), caption or chart.note)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> Figure:
@@ -72,9 +76,9 @@ def timeline(run: RunResult, *, title: str = "", number: int = 1) -> Figure:
         number: decides the colour, as in a report of several.
     """
     [line] = timelines.view([read_run(run.folder, number=number)])
-    if line.drawing is None:
+    if line.rates is None:
         return Figure(title or "A run without requests", Markup(""))
-    return Figure(title or line.drawing.title, Markup(_SVG.render(drawing=line.drawing)))  # noqa: S704 (escaped)
+    return show(replace(line.rates, title=title or line.rates.title))
 
 
 def beside(*figures: Figure) -> Figure:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from lab.report.chart import Text
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -70,13 +68,23 @@ class Flow:
     Attributes:
         title: says what can be seen to those who cannot see it.
         columns: from left to right, each from top to bottom.
-        style: class of the style sheet, which gives lines their colour.
+        style: gives lines their colour; see :mod:`lab.report.palette`.
     """
 
     title: str
     columns: Sequence[Sequence[Node]]
     edges: Sequence[Edge]
     style: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Words, and where: ``anchor`` is SVG's."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True)

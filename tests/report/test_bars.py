@@ -1,16 +1,18 @@
-"""Bar charts: lengths tell values, names stay inside, and nothing that cannot be seen is drawn."""
+"""Bar charts: lengths tell values, names stay apart, and nothing that cannot be seen is drawn."""
 
 from __future__ import annotations
 
+import json
 import math
-from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.report.bars import Bar, BarChart, BarGroup, Bound, draw_bars
-from lab.report.chart import WIDTH
+from lab.report.bars import Bar, BarChart, BarGroup, Bound, spec_of_bars
+from lab.report.chart import CHARACTER, WIDTH
+from lab.report.picture import to_svg
 from lab.report.scales import linear
 
 X = linear("ms", 10, low=-10)
@@ -18,62 +20,85 @@ NAMES = st.text("abcdefgh- ", max_size=60)
 FIGURES = st.floats(allow_nan=True, allow_infinity=True)
 
 
-def _one(value: float, low: float | None = None, high: float | None = None) -> BarChart:
+def one(value: float, low: float | None = None, high: float | None = None) -> BarChart:
     return BarChart("what is seen", X, [BarGroup("", [Bar("mesh", "run-1", value, low, high)])])
 
 
-def test_a_bar_goes_from_nothing_to_its_value() -> None:
-    forwards, backwards = (
-        draw_bars(BarChart("what is seen", X, [BarGroup("", [Bar("mesh", "run-1", value, text="x")])])).bars[0]
-        for value in (5, -5)
-    )
+def drawn(chart: BarChart, kind: str) -> list[dict[str, Any]]:
+    """What is drawn by marks of a kind, each as its data."""
+    return [
+        value
+        for layer in spec_of_bars(chart)["layer"]
+        if layer["mark"].get("shape", layer["mark"]["type"]) == kind
+        for value in layer["data"]["values"]
+    ]
 
-    assert forwards.width == pytest.approx(backwards.width, abs=0.2)
-    assert backwards.x + backwards.width == pytest.approx(forwards.x, abs=0.2)
+
+def test_a_bar_goes_from_nothing_to_its_value() -> None:
+    (forwards,), (backwards,) = (drawn(one(value), "bar") for value in (5, -5))
+
+    assert (forwards["x"], forwards["end"]) == (0, 5)
+    assert (backwards["x"], backwards["end"]) == (0, -5)
 
 
 def test_the_value_stands_beyond_the_interval() -> None:
-    drawing = draw_bars(_one(2.0, 1, 7))
+    (text,) = drawn(one(2.0, 1, 7), "text")
 
-    (bar,) = drawing.bars
-    end = drawing.left + X.place(7) * (drawing.right - drawing.left)
-    assert bar.whisker
-    assert bar.value is not None
-    assert ("2.000", True) == (bar.value.text, bar.value.x > end)
+    assert (text["text"], text["x"]) == ("2.000", 7)
 
 
 def test_an_interval_beyond_the_axis_ends_in_an_arrow() -> None:
-    (within,) = draw_bars(_one(2.0, 1, 7)).bars
-    (beyond,) = draw_bars(_one(2.0, 1, math.inf)).bars
+    within, beyond = one(2.0, 1, 7), one(2.0, 1, math.inf)
 
-    assert (0, 1) == (within.whisker.count("l-"), beyond.whisker.count("l-"))
+    assert (len(drawn(within, "tick")), len(drawn(within, "triangle-right"))) == (2, 0)
+    assert (len(drawn(beyond, "tick")), len(drawn(beyond, "triangle-right"))) == (1, 1)
+    assert drawn(beyond, "triangle-right")[0]["high"] == 10
 
 
 @given(st.lists(st.tuples(NAMES, FIGURES, FIGURES), min_size=1, max_size=12))
 def test_everything_stays_inside_whatever_was_measured(given_bars: list[tuple[str, float, float]]) -> None:
     bars = [Bar(label, "run-1", value, end, end, "1.234") for label, value, end in given_bars if not math.isnan(end)]
-    drawing = draw_bars(BarChart("what is seen", X, [BarGroup("400 B", bars)], bounds=[Bound("bound", 3)]))
+    chart = BarChart("what is seen", X, [BarGroup("400 B", bars)], bounds=[Bound("bound", 3)])
 
-    for bar in drawing.bars:
-        assert 0 <= bar.x <= bar.x + bar.width <= drawing.right + 0.2
-        assert bar.value is not None
-        assert bar.value.x + 8 * len(bar.value.text) <= WIDTH
-    for name in drawing.names:
-        length = 7.5 * len(name.text)
-        assert (name.x - length if name.anchor == "end" else name.x) >= 0
-        assert (name.x if name.anchor == "end" else name.x + length) <= WIDTH
-    assert all(above.y + above.height <= below.y for above, below in pairwise(drawing.bars))
+    spec = spec_of_bars(chart)
+
+    json.dumps(spec, allow_nan=False)
+    left = spec["encoding"]["y"]["axis"]["minExtent"]
+    longest = max((len(text["text"]) for text in drawn(chart, "text") if "text" in text), default=0)
+    assert left + spec["width"] + longest * CHARACTER <= WIDTH
+    for bar in drawn(chart, "bar"):
+        assert X.low <= bar["end"] <= X.high
+        assert X.low <= bar["furthest"] <= X.high
+    # No two things of one kind in one row: bars, and names of bars and groups.
+    for kind in ("bar", "rule"):
+        rows = [each["row"] for each in drawn(chart, kind)]
+        assert len(set(rows)) == len(rows) or kind == "rule"
+    names = [each["row"] for each in drawn(chart, "text") if "heading" in each]
+    assert len(set(names)) == len(names)
+    assert set(names).isdisjoint(each["row"] for each in drawn(chart, "bar"))
+
+
+def test_a_long_name_stands_above_its_bar() -> None:
+    name = "protobuf needs at most half of what JSON needs"
+    chart = BarChart("what is seen", X, [BarGroup("", [Bar(name, "run-1", 1)])])
+
+    (heading,) = [each for each in drawn(chart, "text") if "heading" in each]
+    (bar,) = drawn(chart, "bar")
+    assert (heading["heading"], heading["row"] + 1) == (name, bar["row"])
 
 
 def test_a_stack_is_one_row_as_long_as_its_sum() -> None:
     parts = [Bar(name, f"run-{number}", number) for number, name in enumerate(("hop", "parse", "resolve"), 1)]
+    chart = BarChart("what is seen", linear("ms", 6), [BarGroup("gateway", parts)], stacked=True)
 
-    drawing = draw_bars(BarChart("what is seen", linear("ms", 6), [BarGroup("gateway", parts)], stacked=True))
+    bars = drawn(chart, "bar")
 
-    assert ["hop", "parse", "resolve"] == [key.label.text for key in drawing.keys]
-    assert 1 == len({bar.y for bar in drawing.bars})
-    assert drawing.right == pytest.approx(drawing.bars[-1].x + drawing.bars[-1].width, abs=1.2)
-    assert ["gateway", "6"] == [name.text for name in drawing.names]
+    assert [(bar["x"], bar["end"]) for bar in bars] == [(0, 1), (1, 3), (3, 6)]
+    assert len({bar["row"] for bar in bars}) == 1
+    assert [text["text"] for text in drawn(chart, "text")][-1] == "6"
+    svg = to_svg(chart)
+    for name in ("hop", "parse", "resolve", "gateway"):
+        assert f">{name}</text>" in svg
 
 
 @pytest.mark.parametrize("part", [Bar("a", "run-1", -1), Bar("a", "run-1", math.inf), Bar("a", "run-1", 1, 0, 2)])

@@ -12,6 +12,7 @@ from lab.report import read_run, read_runs, render
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 from lab.runs import judge
 from lab.runs.folder import judged_before, write_summary
+from lab.topologies import TOPOLOGIES
 from tests.events import event
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ def test_revisions_that_went_out_during_the_run_are_marked(
 
     (found,) = timeline.view([run])
 
-    assert found.drawing is not None
-    assert ["revision 3 failed", "revision 4 goes out"] == [mark.label.text for mark in found.drawing.marks]
+    assert found.rates is not None
+    assert [mark.label for mark in found.rates.marks] == ["revision 3 failed", "revision 4 goes out"]
 
 
 def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable[..., Path]) -> None:
@@ -101,13 +102,14 @@ def test_a_pause_shows_in_the_latency_over_time(
     (found,) = timeline.view([read_run(make_run(records))])
 
     assert found.latency is not None
-    assert "1,000" in [tick.text for tick in found.latency.y_ticks]
+    assert "1,000" in [text for _, text in found.latency.y.ticks]
 
 
 def test_runs_of_one_topology_share_its_colour_and_differ_in_dashes(make_run: Callable[..., Path]) -> None:
     folders = [make_run(name=name, topology=name.split("-")[0]) for name in ("mesh-1", "gateway-1", "mesh-2")]
 
-    assert ["run-1", "run-2", "run-1 again-1"] == [run.style for run in read_runs(folders)]
+    mesh, gateway = TOPOLOGIES["mesh"].colour, TOPOLOGIES["gateway"].colour
+    assert [run.style for run in read_runs(folders)] == [mesh, gateway, f"{mesh} again-1"]
 
 
 def test_answers_are_counted_by_who_gave_them(

@@ -1,7 +1,7 @@
 """Sections of a report. One module each, with ``NAME``, ``TITLE`` and ``view``, which finds what is to be shown.
 
-How it is shown stands in the template of its name. A section with charts also has ``pictures(runs)``: for each a name,
-a drawing and a caption, to become files. To add a section: a module, a template, an entry in SECTIONS.
+The template of its name shows it. A section with charts also has ``pictures(runs)``: the charts that become files, and
+for each where its figures are from. To add a section: a module, a template, an entry in SECTIONS.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.report.bars import Bar, BarChart, BarGroup, draw_bars
+from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from lab.report.chart import Drawing
     from lab.report.run import ReportedRun
 
 NAME = "answers"
@@ -68,7 +67,7 @@ class Answers:
     run: ReportedRun
     answered: Sequence[Answered]
     not_answered: Sequence[NotAnswered]
-    spread: Drawing | None
+    spread: BarChart | None
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Answers, ...]:
@@ -76,11 +75,11 @@ def view(runs: Sequence[ReportedRun]) -> tuple[Answers, ...]:
     return tuple(_answers(run) for run in runs)
 
 
-def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
+def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[BarChart, str]]:
     """A chart of the spread a run, where there are replicas to compare."""
     for each in view(runs):
         if each.spread:
-            yield f"spread-{each.run.number}", each.spread, each.run.origin
+            yield each.spread, each.run.origin
 
 
 def _answers(run: ReportedRun) -> Answers:
@@ -132,13 +131,13 @@ def _counts(
         yield tuple(reversed(value)), int(count)
 
 
-def _spread(run: ReportedRun, found: Sequence[Answered]) -> Drawing | None:
+def _spread(run: ReportedRun, found: Sequence[Answered]) -> BarChart | None:
     """Over whom answers were spread, beside an even share of each group; None if there is nobody to compare."""
     groups = [each for each in found if len(each.replicas) > 1]
     bars = sum(len(each.replicas) for each in groups)
     if not groups or bars > _MOST_BARS:
         return None
-    chart = BarChart(
+    return BarChart(
         f"Who answered, run {run.label}",
         linear("answers", max(count for each in groups for _, count in each.replicas)),
         [
@@ -148,5 +147,5 @@ def _spread(run: ReportedRun, found: Sequence[Answered]) -> Drawing | None:
             )
             for each in groups
         ],
+        name=f"spread-{run.number}",
     )
-    return draw_bars(chart)

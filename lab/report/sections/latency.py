@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.report.chart import Chart, Drawing, Line, draw
+from lab.report.chart import Chart, Line
 from lab.report.run import PERCENTILES, origins
 from lab.report.scales import logarithmic, nines_of, percentiles
 
@@ -36,7 +36,7 @@ class Latency:
 
     runs: Sequence[ReportedRun]
     percentiles: Sequence[str]
-    curve: Drawing | None
+    curve: Chart | None
 
     @property
     def origins(self) -> str:
@@ -55,14 +55,15 @@ def view(runs: Sequence[ReportedRun]) -> Latency:
         percentiles("percentile of requests", max(line.points[-1][0] for line in lines)),
         logarithmic("latency, ms", min(values), max(values)),
         lines,
+        name=NAME,
     )
-    return Latency(runs, tuple(PERCENTILES), draw(chart))
+    return Latency(runs, tuple(PERCENTILES), chart)
 
 
-def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
+def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[Chart, str]]:
     """The curve, if there is one."""
-    if drawing := view(runs).curve:
-        yield NAME, drawing, origins(runs)
+    if chart := view(runs).curve:
+        yield chart, origins(runs)
 
 
 def curve(run: ReportedRun) -> list[tuple[float, float]]:

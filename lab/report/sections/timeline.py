@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.report.chart import Chart, Drawing, Line, Mark, draw
+from lab.report.chart import Chart, Line, Mark
 from lab.report.scales import linear, logarithmic
 from lab.runs.events import undone_ns
 
@@ -31,7 +31,6 @@ _NS = 1e9
 _MOST_BINS = 60
 _SHORTEST_BIN_S = 0.5  # at 100 requests per second, one has 50 ± 7
 _LEAST_MS = 1e-3  # a logarithmic axis knows no 0
-_ANSWERED = "answered"
 _LONGEST = 40  # characters of a comment
 
 
@@ -41,14 +40,14 @@ class Timeline:
 
     Attributes:
         bin_s: over how many seconds requests are counted.
-        drawing: answers and failures; None if the run has sent nothing.
+        rates: answers and failures; None if the run has sent nothing.
         latency: of the requests that were due then, likewise.
     """
 
     run: ReportedRun
     bin_s: float
-    drawing: Drawing | None
-    latency: Drawing | None
+    rates: Chart | None
+    latency: Chart | None
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Timeline, ...]:
@@ -56,13 +55,10 @@ def view(runs: Sequence[ReportedRun]) -> tuple[Timeline, ...]:
     return tuple(_timeline(run) for run in runs)
 
 
-def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[str, Drawing, str]]:
+def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[Chart, str]]:
     """A time line a run, and one of its latencies."""
     for each in view(runs):
-        if each.drawing:
-            yield f"{NAME}-{each.run.number}", each.drawing, each.run.origin
-        if each.latency:
-            yield f"{NAME}-latency-{each.run.number}", each.latency, each.run.origin
+        yield from ((chart, each.run.origin) for chart in (each.rates, each.latency) if chart)
 
 
 def rates(times_s: npt.ArrayLike, length_s: float, bins: int) -> list[tuple[float, float]]:
@@ -94,15 +90,14 @@ def _timeline(run: ReportedRun) -> Timeline:
         f"Answers and failures per second over time, run {run.label}",
         x,
         linear("requests per second", max(rate for _, rate in answered + failed)),
-        [Line(_ANSWERED, run.colour, answered), Line("failed", "failed", failed)],
+        [Line("answered", run.colour, answered), Line("failed", "failed", failed)],
         marks,
+        name=f"{NAME}-{run.number}",
     )
-    return Timeline(run, length / bins, draw(chart), _latency(run, due_s, length / bins, x, marks))
+    return Timeline(run, length / bins, chart, _latency(run, due_s, length / bins, x, marks))
 
 
-def _latency(
-    run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: Scale, marks: Sequence[Mark]
-) -> Drawing:
+def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: Scale, marks: Sequence[Mark]) -> Chart:
     """The middle and the worst of the requests that were due in each bin."""
     which = (due_s / bin_s).astype(np.int64)  # in order, as requests are by when they were due
     edges = np.flatnonzero(np.diff(which, prepend=-1))
@@ -113,15 +108,14 @@ def _latency(
         values = np.maximum(run.latencies_ms[first:last], _LEAST_MS)
         middle.append((at, float(np.median(values))))
         worst.append((at, float(values.max())))
-    chart = Chart(
+    return Chart(
         f"Latency over when requests were due, run {run.label}",
         x,
         logarithmic("latency, ms", min(value for _, value in middle), max(value for _, value in worst)),
-        # As long as the longest name above: then both charts have their seconds at the same places.
-        [Line("p50".ljust(len(_ANSWERED)), run.colour, middle), Line("max", "failed", worst)],
+        [Line("p50", run.colour, middle), Line("max", "failed", worst)],
         marks,
+        name=f"{NAME}-latency-{run.number}",
     )
-    return draw(chart)
 
 
 def marks_of_acts(run: ReportedRun, length_s: float) -> list[Mark]:
