@@ -1,4 +1,4 @@
-"""Changes without end: replicas come and go, models move, versions and rules change, while traffic flows."""
+"""Continuous changes under traffic: replicas drain and return, models move, versions and rules change."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lab.admin import AdminClient, PublishProgress
-    from lab.scale.standing import ScaleLab
+    from lab.scale.scale_lab import ScaleLab
 
 TICK_S = 0.25
 PUBLISHED_A_TICK = {"move": 2, "version": 1, "rule": 2}
-"""What one revision of a tick changes; the other changes are replicas that leave or come back."""
+"""Changes in the one revision of a tick; all other changes are replicas that drain or return."""
 
 _NS_PER_MS = 1e6
 _WHOLE = 100
@@ -27,15 +27,15 @@ _WHOLE = 100
 
 @dataclass(slots=True)
 class Published:
-    """The revisions of a lab, as whoever publishes them knows them.
+    """The revisions of a lab, as their publisher knows them.
 
     Attributes:
-        documents: revision → route table; they share what they have in common.
+        documents: revision → route table; they share equal parts.
         sidecars_ms: of each revision, from the call to publish to the last sidecar's acknowledgement.
-        whole_ms: to that of the last node.
-        failures: why revisions failed.
-        left_behind: how often a revision converged without a sidecar, which did not answer in time. Requests through it
-            are then misrouted, and rightly called so.
+        whole_ms: of each revision, from the call to publish to the last node's acknowledgement.
+        failures: reasons of revisions that failed.
+        left_behind: how often a revision converged without a sidecar that did not acknowledge in time. Requests through
+            that sidecar are then misrouted, and count as such.
     """
 
     documents: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Published:
         return self.documents[max(self.documents)]
 
     def change(self, admin: AdminClient, models: Mapping[str, Any], use_cases: Mapping[str, Any], comment: str) -> None:
-        """Publishes these entries anew."""
+        """Publishes a revision with these entries replaced."""
         document = {
             **self.latest,
             "models": {**self.latest["models"], **models},
@@ -71,7 +71,7 @@ class Published:
             return
         at = [each.at_ns for each in seen.acknowledgements]
         there = {each.node: each.at_ns for each in seen.acknowledgements if each.role == "sidecar"}
-        if there:  # else it is about rules alone, which no sidecar hears of
+        if there:  # a revision of rules alone does not concern sidecars
             self._known |= there.keys()
             self.left_behind += len(self._known - there.keys())
         sidecars = there.values()
@@ -84,16 +84,16 @@ def _sources(entries: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 class Churn:
-    """So many changes a second, drawn from a seed, in a thread of its own.
+    """Random changes at a fixed rate, in threads of their own.
 
     Args:
         up: the lab.
-        published: its revisions so far; grows.
-        per_second: how many changes.
-        seed: of the draws.
+        published: its revisions; the churn adds its own.
+        per_second: changes per second.
+        seed: of all random draws.
 
     Attributes:
-        done: how many of each kind there were.
+        done: kind of change → number of changes.
         late_s: by how much the last tick was late.
     """
 
@@ -107,16 +107,16 @@ class Churn:
         self._error: BaseException | None = None
         self._threads: list[Thread] = []
         by_cluster: dict[str, list[str]] = {}
-        for each in up.topology.replicas:
+        for each in up.deployment.replicas:
             by_cluster.setdefault(each.cluster, []).append(each.replica)
-        # One of each cluster that can spare it.
+        # One replica of each cluster that has several.
         self._spare = [names[-1] for names in by_cluster.values() if len(names) > 1]
         self._out: list[str] = []
         self._clusters = list(by_cluster)
-        self._asked = [name for names in up.topology.popularity.values() for name in names]
+        self._asked = [name for names in up.deployment.popularity.values() for name in names]
 
     def start(self) -> None:
-        """Begins: endpoints by one thread, revisions by another, so that neither waits for the other."""
+        """Starts one thread for endpoints and one for revisions, so that neither waits for the other."""
         self._threads = [
             Thread(target=self._run, args=(step,), daemon=True) for step in (self._endpoints(), self._revisions())
         ]
@@ -124,7 +124,7 @@ class Churn:
             thread.start()
 
     def stop(self) -> None:
-        """Ends, and raises what went wrong."""
+        """Stops the threads, and raises the error of one that failed."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -147,7 +147,7 @@ class Churn:
     def _endpoints(self) -> Any:
         with self._up.host() as drain:
             while True:
-                # What left at the last tick comes back, and as many others leave.
+                # The replicas drained in the last tick return, and as many others drain.
                 back, number = self._out, (self._a_tick - sum(PUBLISHED_A_TICK.values())) // 2
                 rest = [name for name in self._spare if name not in set(back)]
                 self._out = self._draw.sample(rest, min(number, len(rest)))
@@ -162,7 +162,7 @@ class Churn:
                 yield
 
     def revise(self, admin: AdminClient) -> None:
-        """Publishes one revision of several changes."""
+        """Publishes one revision with several changes."""
         models: dict[str, Any] = {}
         use_cases: dict[str, Any] = {}
         latest = self._published.latest
@@ -189,29 +189,28 @@ class Churn:
         return f"{model}@{self._draw.choice(list(latest['models'][model]['versions']))}"
 
     def _ruled(self, use_case: Mapping[str, Any], model: str, latest: Mapping[str, Any]) -> dict[str, Any]:
-        """Another rule in front, which half of its kind draws for; or the one from before is gone again."""
+        """Adds a rule in front of the others, or removes the one that was added before."""
         rules = [rule for rule in use_case.get("rules", ()) if rule["name"] != "churn"]
         if len(rules) == len(use_case.get("rules", ())):
             versions = list(dict.fromkeys((self._other(model, latest), use_case["default"])))
             share = self._draw.randrange(1, _WHOLE)
             weights = {versions[0]: share, versions[1]: _WHOLE - share} if len(versions) > 1 else {versions[0]: _WHOLE}
-            # With a condition, so that no rule behind it is out of reach.
+            # With a condition, so that the rules behind it stay reachable.
             when = {"country": [self._draw.choice(("US", "DE"))]}
             rules = [{"name": "churn", "when": when, "split": {"unit": "user_id", "weights": weights}}, *rules]
         return {**use_case, "rules": rules}
 
 
 def moves(up: ScaleLab, published: Published, number: int, seed: int, say: Callable[[str], None]) -> Sequence[float]:
-    """Moves one model after the other, all of them asked for by everybody; returns ms to the last sidecar's word."""
+    """Moves a model version that every caller uses, and returns the ms to each move's last sidecar acknowledgement."""
     draw = Random(f"moves:{seed}")  # noqa: S311 (no secret)
     clusters = list(published.latest["clusters"])
-    everybody = next(iter(published.latest["use_cases"].values()))
-    model = everybody["default"].partition("@")[0]
+    of_all_callers = next(iter(published.latest["use_cases"].values()))
+    model, _, version = of_all_callers["default"].partition("@")
     before = len(published.sidecars_ms)
-    say(f"moving {everybody['default']}, which everybody asks for, {number} times")
+    say(f"moving {of_all_callers['default']}, which every caller uses, {number} times")
     with up.admin() as admin:
         for _ in range(number):
-            version = everybody["default"].partition("@")[2]
             versions = published.latest["models"][model]["versions"]
             moved = {**versions[version], "cluster": draw.choice(clusters)}
             published.change(admin, {model: {"versions": {**versions, version: moved}}}, {}, "a move")

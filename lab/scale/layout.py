@@ -1,4 +1,4 @@
-"""Which units a lab of thousands of clusters has: what any lab has beside its callers, and one model host."""
+"""Lays out a lab of thousands of clusters: the units of any lab without its callers, and one model host."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"
 IDLE_AFTER_S = 900.0
-"""Of clusters, by default."""
+"""Default time after which an Envoy drops an unused cluster."""
 
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 _TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
 
 
 def spec_of(callers: Iterable[str], clusters_idle_after_s: float = IDLE_AFTER_S) -> LabSpec:
-    """The spec: a sidecar beside each caller, and one resolver that all share, as thirty would cost a gigabyte.
+    """Returns the spec: a sidecar beside each caller, and a shared resolver, because thirty would take a gigabyte.
 
-    It is in plaintext, as benches are.
+    It is in plaintext, as in benches.
     """
     return LabSpec(
         topologies=["mesh"],
@@ -43,23 +43,23 @@ def spec_of(callers: Iterable[str], clusters_idle_after_s: float = IDLE_AFTER_S)
 
 
 def replica_port(site: ProcessSite) -> int:
-    """The port of every replica."""
+    """Returns the port that all replicas have."""
     return int(site.port(HOST_ENVOY, "grpc").bind.rsplit(":", 1)[1])
 
 
 def lay_out(
     spec: LabSpec, replicas: Iterable[HostedReplica], site: ProcessSite, control_plane_flags: Iterable[str] = ()
 ) -> Plan:
-    """All units.
+    """Returns the plan of all units.
 
     Args:
         spec: see :func:`spec_of`.
-        replicas: what the host answers for.
-        site: where things are.
-        control_plane_flags: more for its command line.
+        replicas: that the host answers for.
+        site: gives out ports and paths.
+        control_plane_flags: added to the control plane's command line.
 
     Raises:
-        UnitError: the lab's folder has too long a name for the host's socket.
+        UnitError: the path of the lab's folder is too long for the host's socket.
     """
     bare = plan(spec, RouteTable.from_document({}), site)
     units = [
@@ -74,7 +74,7 @@ def lay_out(
 def _host(replicas: Iterable[HostedReplica], site: ProcessSite, control_plane: str) -> tuple[Unit, Unit]:
     socket, file = site.path(MODEL_HOST, "socket"), site.path(MODEL_HOST, "replicas.json")
     if len(socket.encode()) > _LONGEST_SOCKET:
-        raise UnitError(f"{socket}: is too long for a socket; put LAB_HOME somewhere shorter")
+        raise UnitError(f"{socket}: too long for the path of a Unix socket; use a shorter LAB_HOME")
     argv = ("python", "-m", "models.host", "--replicas", file, "--listen", f"unix:{socket}")
     address = Port(socket, socket, socket)
     host = Unit(

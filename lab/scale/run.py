@@ -1,4 +1,4 @@
-"""``lab scale``: a whole run, from nothing to figures, with every answer judged."""
+"""``lab scale``: a whole run, from bringing the lab up to figures, with every answer judged."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lab.roles import CONTROL_PLANE
 from lab.roles.resolver import SHARED_RESOLVER
 from lab.scale.churn import Churn, Published, moves
 from lab.scale.layout import HOST_ENVOY, MODEL_HOST
-from lab.scale.standing import standing
-from lab.scale.traffic import driving
+from lab.scale.scale_lab import open_scale_lab
+from lab.scale.traffic import start_traffic
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.admin import PublishProgress
-    from lab.scale.standing import ScaleLab
+    from lab.scale.scale_lab import ScaleLab
     from lab.scale.traffic import Traffic
 
 _MOVES, _MOVES_PAST_A_STUCK_NODE = 200, 20
@@ -34,14 +34,14 @@ _BACK = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleOptions:
-    """What to make up, and what to do to it.
+    """The size of the lab, and what happens in the run.
 
     Attributes:
-        clusters: see :func:`lab.scale.topology.generate`, as are the next three.
-        seconds: how long traffic flows under churn.
+        clusters: see :func:`lab.scale.synthetic_deployment.generate`, as are the next three.
+        seconds: duration of traffic under churn.
         rate: of all callers together, requests per second.
         changes: per second.
-        moves: of one model after the other, before that, and once more when nobody sends anything.
+        moves: number of moves of one model version, before the churn and once more without traffic.
     """
 
     clusters: int = 10_000
@@ -56,12 +56,12 @@ class ScaleOptions:
 
 @dataclass(slots=True)
 class ScaleResult:
-    """What was seen; see :meth:`to_document`.
+    """The result; see :meth:`to_document`.
 
     Attributes:
-        options: what was asked for.
-        figures: name → figure; units stand in the names.
-        traffic: what callers saw.
+        options: of the run.
+        figures: name → figure; the names contain the units.
+        traffic: judged.
     """
 
     options: ScaleOptions
@@ -69,7 +69,7 @@ class ScaleResult:
     traffic: Traffic | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """As ``--json`` has it."""
+        """Returns the document of ``--json``."""
         assert self.traffic is not None  # noqa: S101 (the run is over)
         summary = self.traffic.summary
         return {
@@ -96,15 +96,15 @@ class ScaleResult:
 
 
 def run(options: ScaleOptions, say: Callable[[str], None], home: Path | None = None) -> ScaleResult:
-    """Brings the lab up, publishes, moves, churns, freezes a node, restarts the control plane; takes it down again.
+    """Brings the lab up, publishes, moves, churns, pauses a node, restarts the control plane, and takes the lab down.
 
     Raises:
         InputError: a number is out of range.
-        LabError: something did not come to its end.
+        LabError: a step failed or timed out.
     """
     result, began = ScaleResult(options), time.monotonic()
-    say(f"making up {options.clusters:,} clusters and starting their host")
-    with standing(
+    say(f"generating {options.clusters:,} clusters and starting their host")
+    with open_scale_lab(
         clusters=options.clusters,
         callers=options.callers,
         use_cases=options.use_cases,
@@ -126,8 +126,8 @@ def run(options: ScaleOptions, say: Callable[[str], None], home: Path | None = N
 
 
 def _publish_first(up: ScaleLab, published: Published) -> dict[str, Any]:
-    """The whole table in one revision."""
-    up.say("publishing all of it in one revision")
+    """Publishes the whole table in one revision."""
+    up.say("publishing the whole table in one revision")
     at: dict[str, int] = {}
 
     def take(seen: PublishProgress) -> None:
@@ -137,22 +137,24 @@ def _publish_first(up: ScaleLab, published: Published) -> dict[str, Any]:
 
     cpu_s = up.cpu_s(CONTROL_PLANE)
     with up.admin() as admin:
-        source = ("scale.json", json.dumps(up.topology.document))
+        source = ("scale.json", json.dumps(up.deployment.document))
         revision = admin.publish([source], author="scale", comment="all of it", progress=take)
-    published.documents[revision] = up.topology.document
+    published.documents[revision] = up.deployment.document
     return {
         "publish_cpu_s": round(up.cpu_s(CONTROL_PLANE) - cpu_s, 3),
         "publish_ms": {phase: round((at[phase] - at["called"]) / _NS_PER_MS, 1) for phase in at if phase != "called"},
-        "replicas": len(up.topology.replicas),
-        "model_versions": sum(len(each["versions"]) for each in up.topology.document["models"].values()),
+        "replicas": len(up.deployment.replicas),
+        "model_versions": sum(len(each["versions"]) for each in up.deployment.document["models"].values()),
     }
 
 
 def _under_churn(up: ScaleLab, published: Published, options: ScaleOptions, figures: dict[str, Any]) -> Traffic:
-    """Traffic, a single move again and again, and then changes without end."""
-    # Some more traffic than the churn takes: moves come first.
+    """Runs traffic, first with moves of one model version, then with churn."""
+    # The moves come first, so traffic lasts longer than the churn.
     lead_s = options.moves * 0.1 + 1
-    with driving(up, rate=options.rate, seconds=options.seconds + lead_s, seed=options.seed, name="traffic") as run:
+    with start_traffic(
+        up, rate=options.rate, seconds=options.seconds + lead_s, seed=options.seed, name="traffic"
+    ) as run:
         sidecars = up.sidecars()
         figures["warm_xds_kb"] = _kb([up.xds_bytes(each) for each in sidecars])
         figures["clusters_held"] = _spread([up.clusters_of(each) for each in sidecars])
@@ -192,11 +194,11 @@ def _under_churn(up: ScaleLab, published: Published, options: ScaleOptions, figu
 
 
 def _revisions(up: ScaleLab, published: Published) -> list[dict[str, Any]]:
-    """What became of each, by the control plane's word; the latest table must be what it says, too."""
+    """The control plane's record of each revision. It must hold the latest table exactly as it was published."""
     with up.admin() as admin:
         found = admin.revisions()
-        told = admin.revision(max(published.documents)).document or {}
-    if {**published.latest, "tenants": {}} != {"tenants": {}, **told}:
+        held = admin.revision(max(published.documents)).document or {}
+    if {**published.latest, "tenants": {}} != {"tenants": {}, **held}:
         raise PublishError("the control plane holds another route table than was published; look at its log")
     return [
         {
@@ -210,12 +212,12 @@ def _revisions(up: ScaleLab, published: Published) -> list[dict[str, Any]]:
 
 
 def _past_a_stuck_node(up: ScaleLab, published: Published, seed: int) -> dict[str, Any]:
-    """Moves while one sidecar is frozen."""
+    """Measures moves while one sidecar is paused."""
     stuck = up.sidecars()[0].name
     with up.frozen(stuck):
-        up.say(f"{stuck} is frozen")
-        # The first has to find out.
-        found_out = moves(up, published, 1, seed, up.say)
+        up.say(f"{stuck} is paused")
+        # The first publish waits for the stuck node until its timeout.
+        first = moves(up, published, 1, seed, up.say)
         began = time.monotonic()
         taken = moves(up, published, _MOVES_PAST_A_STUCK_NODE, seed + 1, up.say)
         each_s = (time.monotonic() - began) / _MOVES_PAST_A_STUCK_NODE
@@ -223,7 +225,7 @@ def _past_a_stuck_node(up: ScaleLab, published: Published, seed: int) -> dict[st
     _wait_for_nodes(up)
     return {
         "stuck": {
-            "first_move_ms": round(max(found_out, default=0.0), 1),
+            "first_move_ms": round(max(first, default=0.0), 1),
             "move_ms": _percentiles(taken),
             "publish_s": round(each_s, 3),
             "caught_up_s": round(time.monotonic() - began, 2),
@@ -232,8 +234,8 @@ def _past_a_stuck_node(up: ScaleLab, published: Published, seed: int) -> dict[st
 
 
 def _after_a_restart(up: ScaleLab) -> dict[str, Any]:
-    """What all nodes are sent once the control plane is back."""
-    up.say("killing the control plane, and starting it again")
+    """Measures what the sidecars receive after a restart of the control plane."""
+    up.say("restarting the control plane")
     sidecars = up.sidecars()
     before = [up.xds_bytes(each) for each in sidecars]
     began = time.monotonic()
@@ -245,7 +247,7 @@ def _after_a_restart(up: ScaleLab) -> dict[str, Any]:
 
 
 def _wait_for_nodes(up: ScaleLab) -> None:
-    """Until every sidecar holds the revision in force."""
+    """Waits until every sidecar holds the revision in force."""
     names = {each.name for each in up.sidecars()}
 
     def behind() -> list[str]:

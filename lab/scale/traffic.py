@@ -1,4 +1,4 @@
-"""Every caller's traffic through a lab of thousands of clusters: one driver for all, the usual checkers as judges."""
+"""Traffic of all callers through a lab of thousands of clusters: one driver process, judged by the usual checkers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
 from lab.runs.folder import DRIVER, PLAN, SPOOL, in_force
-from lab.scale.topology import CONTEXTS
+from lab.scale.synthetic_deployment import CONTEXTS
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from lab.checkers import RevisionInForce, Verdict
     from lab.history import Record
     from lab.load.summary import RunSummary
-    from lab.scale.standing import ScaleLab
+    from lab.scale.scale_lab import ScaleLab
 
 _UNIT = "drivers"
-_NOWHERE = Port("", "", "")
+_NO_PORT = Port("", "", "")
 _WARM_UP = timedelta(seconds=120)
-_BEYOND_S = 60
-_BY_CALLER = ("accounting", "driver")
-_TOGETHER = ("routing", "tear", "origin")
+_GRACE_S = 60
+_CHECKERS_BY_CALLER = ("accounting", "driver")
+_CHECKERS_OF_ALL = ("routing", "tear", "origin")
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What callers saw.
+    """The judged traffic.
 
     Attributes:
-        summary: of all of them together.
-        verdicts: of all of them together, and of each one's driver.
+        summary: of all callers together.
+        verdicts: on all callers together, and those on single callers that are not valid.
         misrouted: answers that no rule in force allowed.
-        clusters: how many clusters answered.
-        callers: how many callers were answered.
+        clusters: number of clusters that answered.
+        callers: number of callers that got answers.
     """
 
     summary: RunSummary
@@ -56,12 +56,12 @@ class Traffic:
 
     @property
     def outcome(self) -> Outcome:
-        """Of all verdicts but those on the drivers' punctuality, which say something of latency alone."""
+        """Of all verdicts but those on the drivers' punctuality, which concern latency alone."""
         return combine([each for each in self.verdicts if not each.checker.startswith("driver")])
 
 
-class Driving:
-    """A run of all callers that is under way."""
+class TrafficRun:
+    """A run of all callers."""
 
     def __init__(self, up: ScaleLab, folder: Path, plans: Mapping[str, LoadPlan]) -> None:
         self._up = up
@@ -69,29 +69,29 @@ class Driving:
         self._plans = plans
 
     def wait(self) -> None:
-        """Returns when all have sent everything.
+        """Returns when every caller has sent everything.
 
         Raises:
-            UnitError: the driver did not come to its end.
+            UnitError: the driver ended early.
         """
         longest_s = max(plan.schedule().duration_ns for plan in self._plans.values()) / 1e9
-        within = timedelta(seconds=longest_s + _BEYOND_S)
+        within = timedelta(seconds=longest_s + _GRACE_S)
         eventually("the traffic has ended", self._state, within=within, until=lambda state: state == "exited")
         if missing := [name for name in self._plans if not (self._folder / name / DRIVER).exists()]:
             raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
 
     def judged(self, revisions: Sequence[Mapping[str, Any]]) -> Traffic:
-        """What was seen, judged by the revisions that there were, as :func:`lab.runs.folder.in_force` takes them."""
+        """Returns the traffic, judged by ``revisions`` in the form that :func:`lab.runs.folder.in_force` takes."""
         tables = in_force([dict(each) for each in revisions])
         records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
         verdicts = [
             verdict
             for name, plan in self._plans.items()
-            for verdict in _check(records[name], [plan], [], _BY_CALLER)
+            for verdict in _check(records[name], [plan], [], _CHECKERS_BY_CALLER)
             if verdict.outcome is not Outcome.VALID
         ]
         everything = [record for each in records.values() for record in each]
-        verdicts += _check(everything, list(self._plans.values()), tables, _TOGETHER)
+        verdicts += _check(everything, list(self._plans.values()), tables, _CHECKERS_OF_ALL)
         answered = [record for record in everything if record.status == "OK"]
         return Traffic(
             summarize(everything, None, came_due=sum(len(plan.schedule()) for plan in self._plans.values())),
@@ -119,11 +119,18 @@ def _check(
 
 
 @contextmanager
-def driving(up: ScaleLab, *, rate: float, seconds: float, seed: int, name: str) -> Iterator[Driving]:
-    """All callers together send so many requests a second, for so many seconds; the block begins with the first.
+def start_traffic(up: ScaleLab, *, rate: float, seconds: float, seed: int, name: str) -> Iterator[TrafficRun]:
+    """Starts traffic of all callers; the body runs from their first request on.
+
+    Args:
+        up: the lab.
+        rate: of all callers together, requests per second.
+        seconds: duration.
+        seed: of arrivals and draws.
+        name: of the folder for the records.
 
     Raises:
-        UnitError: they did not get warm.
+        UnitError: the driver ended during warm-up.
     """
     folder = up.lab.folder / name
     plans = {}
@@ -131,28 +138,28 @@ def driving(up: ScaleLab, *, rate: float, seconds: float, seed: int, name: str) 
         (folder / caller).mkdir(parents=True)
         plans[caller] = _plan(up, caller, endpoints, rate / len(up.state.plan.callers), seconds, seed + number)
         write_plan(plans[caller], folder / caller / PLAN)
-    up.say(f"{len(plans)} callers get warm")
-    up.start(Unit(_UNIT, _UNIT, ("python", "-m", "lab.load.multi_caller_plan", str(folder)), _NOWHERE, pod=_UNIT))
-    run = Driving(up, folder, plans)
+    up.say(f"warming up {len(plans)} callers")
+    up.start(Unit(_UNIT, _UNIT, ("python", "-m", "lab.load.multi_caller_plan", str(folder)), _NO_PORT, pod=_UNIT))
+    run = TrafficRun(up, folder, plans)
     eventually("all callers are warm", lambda: _has_begun(up, folder), within=_WARM_UP)
     yield run
 
 
 def _has_begun(up: ScaleLab, folder: Path) -> bool:
     if up.runtime.states({_UNIT: up.state.running[_UNIT]})[_UNIT] == "exited":
-        raise UnitError(f"the driver ended while getting warm: {up.runtime.last_words(_UNIT)}")
+        raise UnitError(f"the driver ended during warm-up: {up.runtime.last_words(_UNIT)}")
     return (folder / BEGAN).exists()
 
 
 def _plan(up: ScaleLab, caller: str, endpoints: Any, rate: float, seconds: float, seed: int) -> LoadPlan:
-    known = up.topology.document["use_cases"]
+    known = up.deployment.document["use_cases"]
     return LoadPlan(
         topology="mesh",
         caller=caller,
-        use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.topology.popularity[caller]),
+        use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.deployment.popularity[caller]),
         arrivals=parse_arrivals("poisson", ArrivalOptions(rate=rate, duration_s=seconds, seed=seed)),
         endpoints=endpoints,
-        # Written as names beside the plan, where its driver finds them.
+        # Relative to the folder of the plan, where the driver writes them.
         spool=Path(SPOOL),
         summary=Path(DRIVER),
         seed=seed,

@@ -15,7 +15,7 @@ from lab.lab import Lab
 from lab.ops.reaper import Reaper
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear
-from lab.scale.standing import standing
+from lab.scale.scale_lab import open_scale_lab
 from lab.topologies import open_client
 from lab.waiting import eventually
 from lab.workshop.figures import Figure, show
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.scale.standing import ScaleLab
+    from lab.scale.scale_lab import ScaleLab
 
 _IDLE_WITHIN = timedelta(seconds=60)
 _CONTEXT = {"user_id": "u1", "device": "web", "country": "DE", "segment": "adults"}
@@ -87,7 +87,7 @@ class HostedLab:
         home = self._lab.folder.parent.parent
         self._stack.callback(Reaper(self._lab.name, home).dismiss)
         self._standing = self._stack.enter_context(
-            standing(
+            open_scale_lab(
                 clusters=clusters,
                 callers=callers,
                 use_cases=use_cases,
@@ -99,7 +99,7 @@ class HostedLab:
             )
         )
         with self._up.admin() as admin:
-            admin.publish([("hosted.json", json.dumps(self._up.topology.document))], author="notebook", comment="all")
+            admin.publish([("hosted.json", json.dumps(self._up.deployment.document))], author="notebook", comment="all")
 
     def down(self) -> None:
         """Takes it down; does nothing to one that is not up."""
@@ -109,11 +109,11 @@ class HostedLab:
     @property
     def clusters(self) -> int:
         """How many model clusters there are."""
-        return len(self._up.topology.document["clusters"])
+        return len(self._up.deployment.document["clusters"])
 
     def use_cases(self, caller: str) -> list[str]:
         """What a caller may ask for, most popular first."""
-        return list(dict.fromkeys(self._up.topology.popularity[caller]))
+        return list(dict.fromkeys(self._up.deployment.popularity[caller]))
 
     async def ask(self, caller: str, use_cases: Iterable[str]) -> list[Asked]:
         """Calls models by the mesh, one request after the other.
@@ -126,7 +126,7 @@ class HostedLab:
         try:
             await client.ready()
             for use_case in use_cases:
-                api = APIS[self._up.topology.document["use_cases"][use_case]["api"]]
+                api = APIS[self._up.deployment.document["use_cases"][use_case]["api"]]
                 began = time.perf_counter()
                 answer = await client.call(use_case, api.build_request(400), _CONTEXT)
                 took_ms = 1e3 * (time.perf_counter() - began)

@@ -11,7 +11,7 @@ import pytest
 
 from lab.errors import InputError
 from lab.routing.keys import HEADER
-from lab.scale.standing import standing
+from lab.scale.scale_lab import open_scale_lab
 from lab.transport import open_blocking_channel
 from models.host.hosted import ARRIVED_AT, read_hosted
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.scale.standing import ScaleLab
+    from lab.scale.scale_lab import ScaleLab
 
 
 @pytest.fixture(scope="module", name="up")
 def _up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScaleLab]:
     home = tmp_path_factory.mktemp("h")
-    with standing(clusters=12, callers=1, use_cases=4, seed=3, say=lambda _: None, home=home) as up:
+    with open_scale_lab(clusters=12, callers=1, use_cases=4, seed=3, say=lambda _: None, home=home) as up:
         with up.admin() as admin:
-            admin.publish([("t.json", json.dumps(up.topology.document))], author="test")
+            admin.publish([("t.json", json.dumps(up.deployment.document))], author="test")
         yield up
 
 
@@ -37,13 +37,13 @@ def _places(up: ScaleLab) -> dict[str, str]:
     """Routing key → cluster."""
     return {
         f"{model}.{version}": runs["cluster"]
-        for model, entry in up.topology.document["models"].items()
+        for model, entry in up.deployment.document["models"].items()
         for version, runs in entry["versions"].items()
     }
 
 
 def _address(up: ScaleLab, cluster: str) -> str:
-    return next(each.address for each in up.topology.replicas if each.cluster == cluster)
+    return next(each.address for each in up.deployment.replicas if each.cluster == cluster)
 
 
 def _ask(address: str, key: str, *more: tuple[str, str]) -> ranking_pb2.RankResponse:

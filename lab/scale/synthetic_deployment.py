@@ -1,8 +1,8 @@
-"""A route table of thousands of clusters, lifelike and made up: the same seed makes the same table.
+"""Generates a realistic deployment of thousands of clusters: route table, replicas, and how popular each use case is.
 
-What makes it lifelike: a few use cases, models and clusters are popular and most are not (Zipf's law); popular
-clusters have more replicas and hold several models; most models have a version or two, some have many; a use case is
-asked for by a few services, and has a rule or none, rarely three.
+The same seed generates the same deployment. Its proportions are those of real ones: a few use cases, models and
+clusters are popular and most are not (Zipf's law); popular clusters have more replicas and hold several models; most
+models have one or two versions, some have many; a use case has a few callers, and no rule or one, rarely three.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "surface": ("home_page",),
     "tenant": ("consumer",),
 }
-"""What requests say of their users, as of those of any load."""
+"""Values of the request context's fields, as in any load."""
 
 _VERSIONS_A_CLUSTER = 1.3
 _ANOTHER_VERSION = 0.55  # chance that a model has one more, up to _MOST_VERSIONS
@@ -40,18 +40,18 @@ _MOST_VERSIONS = 8
 _REPLICAS = ((0.01, 4), (0.1, 2), (1.0, 1))  # share of the clusters, most popular first, and their replicas
 _OF_FRAUD = 0.1
 _RULES = (0, 0, 1, 1, 1, 2, 3)
-_ZIPF_STEPS = 24  # the most popular use case of a caller is asked for so many times as often as the least
+_ZIPF_STEPS = 24  # how many times as often a caller requests its most popular use case as its least popular
 _HOSTS_A_NET, _NETS = 250, 250
 
 
 @dataclass(frozen=True, slots=True)
-class Topology:
-    """What is served by whom, and asked for by whom.
+class SyntheticDeployment:
+    """A route table with its replicas and its demand.
 
     Attributes:
         document: the route table's.
-        replicas: where each cluster is.
-        popularity: caller → the use cases that it asks for, each as often as it is asked for.
+        replicas: of all clusters.
+        popularity: caller → its use cases, each repeated in proportion to its requests.
     """
 
     document: Mapping[str, Any]
@@ -59,14 +59,14 @@ class Topology:
     popularity: Mapping[str, Sequence[str]]
 
 
-def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port: int = 0) -> Topology:
-    """Makes one up.
+def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port: int = 0) -> SyntheticDeployment:
+    """Generates a deployment.
 
     Args:
-        clusters: how many model clusters.
-        callers: how many services that ask.
-        use_cases: how many things to ask for.
-        seed: of all draws.
+        clusters: number of model clusters.
+        callers: number of calling services.
+        use_cases: number of use cases.
+        seed: of all random draws.
         port: of every replica; each has an address of its own in 127.0.0.0/8.
 
     Raises:
@@ -74,10 +74,11 @@ def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port
     """
     for name, number, most in (("clusters", clusters, MOST_CLUSTERS), ("callers", callers, MOST_CALLERS)):
         if not 1 <= number <= most:
-            raise InputError(f"--{name}: {number} will not do; write 1 to {most}")
+            raise InputError(f"--{name}: {number} is out of range: use 1 to {most}")
     if not callers <= use_cases <= clusters * 10:
         raise InputError(
-            f"--use-cases: {use_cases} will not do; write {callers}, one a caller, to {clusters * 10}, ten a cluster"
+            f"--use-cases: {use_cases} is out of range: use {callers} (one per caller) to {clusters * 10} (ten per "
+            "cluster)"
         )
     draw = Random(f"scale:{seed}")  # noqa: S311 (no secret)
     names = [f"ml-cluster-{number}" for number in range(1, clusters + 1)]
@@ -95,7 +96,7 @@ def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port
         for name, count in zip(names, counts, strict=True)
         for number in range(count)
     ]
-    return Topology(document, replicas, _popularity(asked))
+    return SyntheticDeployment(document, replicas, _popularity(asked))
 
 
 def _callers(number: int) -> list[str]:
@@ -103,7 +104,7 @@ def _callers(number: int) -> list[str]:
 
 
 def _models(clusters: Sequence[str], draw: Random) -> dict[str, Any]:
-    """Every cluster serves something; what is beyond one version each is on popular clusters."""
+    """Puts one version on every cluster, and all further versions on popular clusters."""
     sizes = list(_sizes(round(len(clusters) * _VERSIONS_A_CLUSTER), draw))
     places = list(clusters)
     draw.shuffle(places)
@@ -122,7 +123,7 @@ def _models(clusters: Sequence[str], draw: Random) -> dict[str, Any]:
 
 
 def _sizes(versions: int, draw: Random) -> Iterator[int]:
-    """Number of versions of each model, which together are so many."""
+    """Yields the number of versions of each model; they add up to ``versions``."""
     while versions > 0:
         size = 1
         while size < min(_MOST_VERSIONS, versions) and draw.random() < _ANOTHER_VERSION:
@@ -133,17 +134,17 @@ def _sizes(versions: int, draw: Random) -> Iterator[int]:
 
 def _use_cases(number: int, callers: Sequence[str], models: Mapping[str, Any], draw: Random) -> dict[str, Any]:
     known = list(models)
-    draw.shuffle(known)  # a popular model is not one with many versions
+    draw.shuffle(known)  # popularity is independent of the number of versions
     popular = list(accumulate(1 / rank for rank in range(1, len(known) + 1)))
     busy = list(accumulate(1 / (rank + 5) for rank in range(len(callers))))
     result = {}
     for place in range(number):
         model = draw.choices(known, cum_weights=popular)[0]
-        # Nobody is left with nothing to ask for.
+        # Every caller has at least one use case.
         first = callers[place] if place < len(callers) else draw.choices(callers, cum_weights=busy)[0]
         others = draw.choices(callers, cum_weights=busy, k=draw.choice((0, 0, 1, 2)))
         result[f"UseCase{place + 1}"] = {
-            "callers": sorted({first, *others} if place else callers),  # there is always one that everybody asks for
+            "callers": sorted({first, *others} if place else callers),  # the first use case has all callers
             "api": "fraud.v1" if draw.random() < _OF_FRAUD else "ranking.v1",
             "timeout": "2s",
             "default": draw.choice(list(_references(model, models))),
@@ -181,7 +182,7 @@ def _popularity(use_cases: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _addresses(port: int) -> Iterator[str]:
-    """Loopback addresses beside those that anybody else takes."""
+    """Loopback addresses that no other unit uses."""
     for number in range(MOST_CLUSTERS * _REPLICAS[0][1]):
         rest, host = divmod(number, _HOSTS_A_NET)
         high, net = divmod(rest, _NETS)

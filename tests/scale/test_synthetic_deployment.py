@@ -8,52 +8,52 @@ import pytest
 
 from lab.errors import InputError
 from lab.routing.document import RouteTable
-from lab.scale.topology import Topology, generate
+from lab.scale.synthetic_deployment import SyntheticDeployment, generate
 
 CLUSTERS, CALLERS, USE_CASES = 1_000, 30, 200
 
 
-@pytest.fixture(scope="module", name="topology")
-def _topology() -> Topology:
+@pytest.fixture(scope="module", name="deployment")
+def _deployment() -> SyntheticDeployment:
     return generate(clusters=CLUSTERS, callers=CALLERS, use_cases=USE_CASES, seed=1, port=20_000)
 
 
-def test_the_same_seed_makes_the_same_and_another_makes_another(topology: Topology) -> None:
-    def again(seed: int) -> Topology:
+def test_the_same_seed_makes_the_same_and_another_makes_another(deployment: SyntheticDeployment) -> None:
+    def again(seed: int) -> SyntheticDeployment:
         return generate(clusters=CLUSTERS, callers=CALLERS, use_cases=USE_CASES, seed=seed, port=20_000)
 
-    assert topology == again(seed=1)
-    assert topology.document != again(seed=2).document
+    assert deployment == again(seed=1)
+    assert deployment.document != again(seed=2).document
 
 
-def test_it_is_a_valid_route_table_of_just_so_many(topology: Topology) -> None:
-    table = RouteTable.from_document(topology.document)
+def test_it_is_a_valid_route_table_of_just_so_many(deployment: SyntheticDeployment) -> None:
+    table = RouteTable.from_document(deployment.document)
 
     assert (CLUSTERS, USE_CASES) == (len(table.clusters), len(table.document["use_cases"]))
-    assert CALLERS == len(topology.popularity)
+    assert CALLERS == len(deployment.popularity)
 
 
-def test_every_cluster_serves_something_and_popular_ones_serve_several_models(topology: Topology) -> None:
+def test_every_cluster_serves_something_and_popular_ones_serve_several_models(deployment: SyntheticDeployment) -> None:
     held = Counter(
-        version["cluster"] for model in topology.document["models"].values() for version in model["versions"].values()
+        version["cluster"] for model in deployment.document["models"].values() for version in model["versions"].values()
     )
-    names = list(topology.document["clusters"])
+    names = list(deployment.document["clusters"])
 
     assert set(names) == held.keys()
     assert sum(held[name] for name in names[:100]) > 2 * sum(held[name] for name in names[-100:])
-    assert max(len(model["versions"]) for model in topology.document["models"].values()) > 3
+    assert max(len(model["versions"]) for model in deployment.document["models"].values()) > 3
 
 
-def test_few_use_cases_get_most_requests(topology: Topology) -> None:
-    for asked in topology.popularity.values():
+def test_few_use_cases_get_most_requests(deployment: SyntheticDeployment) -> None:
+    for asked in deployment.popularity.values():
         counts = sorted(Counter(asked).values(), reverse=True)
         few = max(1, len(counts) // 5)
         assert sum(counts[:few]) > sum(counts) / 3
         assert min(counts) >= 1
 
 
-def test_every_replica_has_an_address_of_its_own_on_loopback(topology: Topology) -> None:
-    addresses = [each.address for each in topology.replicas]
+def test_every_replica_has_an_address_of_its_own_on_loopback(deployment: SyntheticDeployment) -> None:
+    addresses = [each.address for each in deployment.replicas]
 
     assert len(addresses) == len(set(addresses)) > CLUSTERS
     assert all(address.startswith("127.") and not address.startswith("127.0.") for address in addresses)

@@ -1,4 +1,4 @@
-"""A lab of thousands of clusters that is up: bringing it there, and looking at what it takes."""
+"""A lab of thousands of clusters that is up: its life cycle, and what its units consume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab.ops.bringup import BringUp
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
 from lab.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
-from lab.scale.topology import generate
+from lab.scale.synthetic_deployment import generate
 from lab.transport import open_blocking_channel
 from lab.transport.security import PLAINTEXT
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
@@ -29,69 +29,69 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.roles import Unit
-    from lab.scale.topology import Topology
+    from lab.scale.synthetic_deployment import SyntheticDeployment
 
 _ADMIN_S = 5.0
-# A node that is stuck keeps a publish waiting so long, once; the next do not wait for it.
+# A stuck node delays one publish by this many seconds; later publishes do not wait for it.
 _CONTROL_PLANE = ("--acknowledge-timeout", "1", "--leave-behind")
 
 
 @dataclass(slots=True)
 class ScaleLab:
-    """A lab that is up, with nothing published yet.
+    """A lab that is up. Publishing a route table is left to its user.
 
     Attributes:
         lab: its name and folders.
-        topology: what its host serves.
+        deployment: that its host serves.
     """
 
     lab: Lab
-    topology: Topology
+    deployment: SyntheticDeployment
     state: LabState
     runtime: ProcessRuntime
     say: Callable[[str], None]
 
     def admin(self) -> AdminClient:
-        """The operator's way to the control plane."""
+        """Returns a client of the control plane's admin API."""
         return AdminClient(self.state.plan.control_plane)
 
     def sidecars(self) -> list[Unit]:
-        """The Envoys beside callers."""
+        """Returns the Envoys beside callers."""
         return self.state.plan.with_role("sidecar")
 
     def process(self, unit: str) -> psutil.Process:
-        """A unit's process."""
+        """Returns a unit's process."""
         return psutil.Process(self.state.running[unit].pid)
 
     def rss_mb(self, unit: str) -> float:
-        """Memory that a unit has resident, MB (10^6 bytes)."""
+        """Returns a unit's resident memory, MB (10^6 bytes)."""
         return float(self.process(unit).memory_info().rss) / 1e6
 
     def cpu_s(self, unit: str) -> float:
-        """Processor time that a unit has taken so far, seconds."""
+        """Returns the processor time that a unit has used so far, seconds."""
         times = self.process(unit).cpu_times()
         return float(times.user + times.system)
 
     def stats(self, sidecar: Unit, prefix: str) -> dict[str, int]:
-        """Counters and gauges of an Envoy whose names begin so."""
+        """Returns an Envoy's counters and gauges whose names start with a prefix."""
         found = self._ask(sidecar, f"/stats?format=json&filter=^{prefix}")["stats"]
         return {each["name"]: each["value"] for each in found if "value" in each}
 
     def xds_bytes(self, sidecar: Unit) -> int:
-        """What an Envoy has received from the control plane so far, bytes on the wire."""
+        """Returns the bytes on the wire that an Envoy has received from the control plane so far."""
         return self.stats(sidecar, "cluster.xds.upstream_cx_rx_bytes_total")["cluster.xds.upstream_cx_rx_bytes_total"]
 
     def clusters_of(self, sidecar: Unit) -> int:
-        """How many clusters an Envoy holds."""
+        """Returns the number of clusters that an Envoy holds."""
         return self.stats(sidecar, "cluster_manager.active_clusters")["cluster_manager.active_clusters"]
 
     def discovered_by(self, sidecar: Unit) -> list[str]:
-        """Routing keys whose clusters an Envoy holds because it has asked for them, in order."""
+        """Returns the routing keys whose clusters an Envoy has discovered on demand, sorted."""
         found = self._ask(sidecar, "/config_dump?resource=dynamic_active_clusters").get("configs", ())
         return sorted(each["cluster"]["name"] for each in found)
 
     def allocated_mb(self, sidecar: Unit) -> float:
-        """Memory that an Envoy has allocated, by its own word, MB."""
+        """Returns the memory that an Envoy reports as allocated, MB."""
         return int(self._ask(sidecar, "/memory")["allocated"]) / 1e6
 
     @staticmethod
@@ -102,7 +102,7 @@ class ScaleLab:
 
     @contextmanager
     def host(self) -> Iterator[Callable[[Iterable[str], Iterable[str]], None]]:
-        """A way to take replicas out of their clusters, and others back in."""
+        """Yields a function that takes some replicas out of their clusters and puts others back."""
         with open_blocking_channel(f"unix:{self.state.plan.unit(MODEL_HOST).address}") as channel:
             stub = host_pb2_grpc.HostStub(channel)
 
@@ -119,7 +119,7 @@ class ScaleLab:
 
     @contextmanager
     def frozen(self, unit: str) -> Iterator[None]:
-        """A unit that says nothing for as long as the body runs."""
+        """Pauses a unit for as long as the body runs."""
         running = self.state.running[unit]
         with self._audited("pause", unit):
             self.runtime.pause(running)
@@ -133,7 +133,7 @@ class ScaleLab:
         return Journal(self.lab.folder).doing(f"unit {act}", unit)
 
     def start(self, unit: Unit) -> None:
-        """Starts a unit, or what ends with the lab as units do."""
+        """Starts a unit, the lab's or another one; it ends with the lab."""
         for name, running in self.runtime.start([unit]):
             self.state = self.state.with_running(name, running)
 
@@ -146,7 +146,7 @@ class ScaleLab:
 
 
 @contextmanager
-def standing(
+def open_scale_lab(
     *,
     clusters: int,
     callers: int,
@@ -157,9 +157,17 @@ def standing(
     name: str = "",
     clusters_idle_after_s: float = IDLE_AFTER_S,
 ) -> Iterator[ScaleLab]:
-    """Brings such a lab up, and takes it down again; arguments as for :func:`lab.scale.topology.generate`.
+    """Brings such a lab up, and takes it down afterwards.
 
-    Its name is one of its own, unless it is given one. A cluster leaves an Envoy that has not used it for so long.
+    Args:
+        clusters: see :func:`lab.scale.synthetic_deployment.generate`, as are the next three.
+        callers: likewise.
+        use_cases: likewise.
+        seed: likewise.
+        say: reports progress, one line a call.
+        home: as for :class:`lab.lab.Lab`.
+        name: of the lab; random by default.
+        clusters_idle_after_s: an Envoy drops a cluster that it has not used for so long, seconds; 0 for never.
 
     Raises:
         InputError: a number is out of range.
@@ -167,14 +175,16 @@ def standing(
     """
     lab = Lab(name or f"scale-{secrets.token_hex(3)}", home)
     try:
-        generate(clusters=clusters, callers=callers, use_cases=use_cases)  # bad numbers are said before all else
+        generate(clusters=clusters, callers=callers, use_cases=use_cases)  # reports bad numbers before all else
         lab.folder.mkdir(parents=True)
         runtime = ProcessRuntime(lab.folder, PLAINTEXT)
         site = runtime.site()
-        topology = generate(clusters=clusters, callers=callers, use_cases=use_cases, seed=seed, port=replica_port(site))
-        spec = spec_of(topology.popularity, clusters_idle_after_s)
-        plan = lay_out(spec, topology.replicas, site, _CONTROL_PLANE)
-        up = ScaleLab(lab, topology, LabState("process", "", spec, plan), runtime, say)
+        deployment = generate(
+            clusters=clusters, callers=callers, use_cases=use_cases, seed=seed, port=replica_port(site)
+        )
+        spec = spec_of(deployment.popularity, clusters_idle_after_s)
+        plan = lay_out(spec, deployment.replicas, site, _CONTROL_PLANE)
+        up = ScaleLab(lab, deployment, LabState("process", "", spec, plan), runtime, say)
         up.stand_up()
         yield up
     finally:
