@@ -106,7 +106,7 @@ def test_every_callers_page_is_answered_in_full(
         )
 
     assert sections == {section.use_case for section in page.sections}
-    assert {""} == {section.error for section in page.sections}
+    assert {section.error for section in page.sections} == {""}
     for section in page.sections:
         _, model, _ = ANSWERED_BY[section.use_case]
         assert model == f"{section.answered_by.model}@{section.answered_by.version}"

@@ -149,6 +149,6 @@ def test_a_bad_publish_keeps_the_last_good_revision(
     assert "no version 'v9'" in str(mistake.value)
     assert f"{REFUSER}-" in str(refusal.value)
     assert MODEL_KEY in str(refusal.value)
-    assert before == lab.routes.show().revision
+    assert lab.routes.show().revision == before
     last = lab.routes.history()[-1]
     assert ("failed", str(refusal.value)) == (last.steps[-1].phase, last.steps[-1].detail)

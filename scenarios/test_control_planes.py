@@ -80,7 +80,7 @@ def _do_without(scenario: Scenario, pair: Lab, victim: str, version: str, folder
         revision = _publish(pair, version, folder)
         # It also waits for nodes that were connected to the dead one.
         assert nodes <= {each.node for each in pair.routes.show(revision).acknowledgements}
-        assert {revision} == held(pair)
+        assert held(pair) == {revision}
     with scenario.step(f"Start {victim}, and wait until it serves the same"):
         fault.heal()
         await_connected(pair, nodes)

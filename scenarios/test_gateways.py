@@ -77,7 +77,7 @@ def test_dead_gateways_do_not_affect_the_mesh(scenario: Scenario, lab: Lab) -> N
     assert statuses_of(through_gateway) == {"OK", "UNAVAILABLE"}, through_gateway.folder
     records = records_of(through_gateway)
     while_dead = [each for each in records if cut.until_ns < each.sent_ns and each.done_ns < starting.from_ns]
-    assert {"UNAVAILABLE"} == {each.status for each in while_dead}, through_gateway.folder
+    assert {each.status for each in while_dead} == {"UNAVAILABLE"}, through_gateway.folder
     assert all(each.status == "OK" for each in records if each.done_ns < cut.from_ns), through_gateway.folder
     scenario.figure("cut off for", f"{_outage_s(records):.1f} s")
 

@@ -64,7 +64,7 @@ def test_restarting_each_unit_costs_only_requests_in_flight(scenario: Scenario, 
     with scenario.step("Judge every answer"):
         results = [run.result() for run in runs]
         cost = Counter(blame for result in results for blame in _blamed(result, restarts))
-    assert [] == [result.folder for result in results if result.misrouted]
+    assert [result.folder for result in results if result.misrouted] == []
     sent = sum(result.summary.ok + result.summary.failed for result in results)
     scenario.figure("failed", f"{cost.total()} of {sent}: {', '.join(f'{n} {who}' for who, n in cost.most_common())}")
     # A replica or a gateway costs its requests in flight; a sidecar all that its caller sends until it is back.

@@ -59,10 +59,10 @@ def test_a_dead_sidecar_costs_only_its_caller(scenario: Scenario, lab: Lab) -> N
         own = run.result()
         assert_all_answered_rightly(neighbour.result())
     assert own.misrouted == 0
-    assert {"OK", "UNAVAILABLE"} == statuses_of(own), own.folder
+    assert statuses_of(own) == {"OK", "UNAVAILABLE"}, own.folder
     cut = cut_by(lab, fault)
     while_dead = [each for each in records_of(own) if cut.until_ns < each.sent_ns and each.done_ns < starting.from_ns]
-    assert {"UNAVAILABLE"} == {each.status for each in while_dead}, own.folder
+    assert {each.status for each in while_dead} == {"UNAVAILABLE"}, own.folder
     scenario.figure("failed", f"{own.summary.failed} of {len(records_of(own))}; of the neighbour's 0")
 
 
@@ -96,8 +96,8 @@ def test_leases_then_defaults_bridge_a_lost_resolver(scenario: Scenario, small_l
         after + leases.max_stale.total_seconds(),
         before + (leases.max_stale - leases.ttl).total_seconds(),
     )
-    assert {"model"} == {source for asked, source in sources if asked < oldest}
-    assert {"default"} == {source for asked, source in sources if youngest < asked < started}
+    assert {source for asked, source in sources if asked < oldest} == {"model"}
+    assert {source for asked, source in sources if youngest < asked < started} == {"default"}
     first = next(asked for asked, source in sources if source == "default")
     scenario.figure("leases carried on for", f"{first - before:.1f} s of {leases.max_stale.total_seconds():g}")
 

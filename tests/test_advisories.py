@@ -59,8 +59,8 @@ def judged(folder: Path, *found: dict[str, Any]) -> advisories.Findings:
 def test_a_version_is_hit_if_it_is_listed_or_in_a_range(tmp_path: Path, affected: dict[str, Any], is_hit: bool) -> None:  # noqa: FBT001
     findings = judged(tmp_path, advisory(**affected))
 
-    assert is_hit == bool(findings.found), findings
-    assert (2, 1, []) == (findings.pinned, findings.advisories, findings.unreadable)
+    assert bool(findings.found) == is_hit, findings
+    assert (findings.pinned, findings.advisories, findings.unreadable) == (2, 1, [])
 
 
 def test_names_are_compared_as_the_index_does_and_what_is_found_says_what_helps(tmp_path: Path) -> None:
@@ -106,6 +106,6 @@ def test_the_exit_status_says_clean_hit_or_unknown(
     for number, each in enumerate(found):
         (folder / f"{number}.json").write_text(json.dumps(each))
 
-    assert status == advisories.main([str(folder)])
+    assert advisories.main([str(folder)]) == status
     output = capsys.readouterr()
     assert said in output.out + output.err

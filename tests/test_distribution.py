@@ -9,8 +9,8 @@ TESTS = CHECKOUT / "tests"
 
 
 def test_what_is_named_is_there() -> None:
-    assert [] == [name for name in LONG_ONES_FIRST if not (TESTS / name).exists()]
-    assert [] == [name for name in DEFAULT_LAB if not (TESTS / "e2e" / f"test_{name}.py").exists()]
+    assert [name for name in LONG_ONES_FIRST if not (TESTS / name).exists()] == []
+    assert [name for name in DEFAULT_LAB if not (TESTS / "e2e" / f"test_{name}.py").exists()] == []
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_what_is_named_is_there() -> None:
     ],
 )
 def test_those_that_share_a_lab_go_together(nodeid: str, scope: str) -> None:
-    assert scope == scope_of(nodeid)
+    assert scope_of(nodeid) == scope
 
 
 def test_those_that_take_long_go_first() -> None:
@@ -36,4 +36,4 @@ def test_those_that_take_long_go_first() -> None:
         "test_c.py",
     ]
 
-    assert [found[2], found[1], found[0], found[3]] == sorted(found, key=place_of)
+    assert sorted(found, key=place_of) == [found[2], found[1], found[0], found[3]]

@@ -88,9 +88,9 @@ def test_the_pages_build_without_a_warning_and_need_no_network(tmp_path: Path) -
 
     assert result.returncode == 0, result.stderr
     for file in tmp_path.rglob("*.html"):
-        assert [] == _LOADED_FROM_OUTSIDE.findall(file.read_text()), file
+        assert _LOADED_FROM_OUTSIDE.findall(file.read_text()) == [], file
     for file in tmp_path.rglob("*.css"):
-        assert [] == re.findall(r"url\(\s*[\"']?(?:https?:)?//", file.read_text()), file
+        assert re.findall(r"url\(\s*[\"']?(?:https?:)?//", file.read_text()) == [], file
 
 
 # What a browser fetches by itself; a link waits for a reader.
@@ -125,7 +125,7 @@ def test_make_targets_of_a_page_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     commands = re.findall(r"(?:`|^)make ([a-z0-9][a-z0-9-]*)", page.read_text(), re.MULTILINE)
 
-    assert [] == [command for command in commands if command not in targets]
+    assert [command for command in commands if command not in targets] == []
 
 
 def test_a_stranger_reads_the_readme_once() -> None:

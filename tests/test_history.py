@@ -72,8 +72,8 @@ def test_both_forms_give_back_what_was_written(written: list[Record], tmp_path_f
 
     write_parquet(written, folder / "history.parquet")
 
-    assert written == read_spool(spool(folder / "spool", *written))
-    assert written == read_parquet(folder / "history.parquet")
+    assert read_spool(spool(folder / "spool", *written)) == written
+    assert read_parquet(folder / "history.parquet") == written
 
 
 def test_a_record_reaches_the_file_with_the_flush_not_only_at_the_end(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_record_reaches_the_file_with_the_flush_not_only_at_the_end(tmp_path: 
         writer.append(RECORD)
         writer.flush()
 
-        assert [RECORD] == read_spool(tmp_path / "spool")
+        assert read_spool(tmp_path / "spool") == [RECORD]
 
 
 def test_many_records_reach_the_file_without_a_flush(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_torn_last_line_costs_that_record_alone(tmp_path: Path, torn_bytes: in
 
     path.write_bytes(whole[: -1 - torn_bytes])
 
-    assert [RECORD] == read_spool(path)
+    assert read_spool(path) == [RECORD]
 
 
 def test_a_last_line_that_only_lacks_its_newline_counts(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_last_line_that_only_lacks_its_newline_counts(tmp_path: Path) -> None:
 
     path.write_bytes(path.read_bytes().removesuffix(b"\n"))
 
-    assert [RECORD] == read_spool(path)
+    assert read_spool(path) == [RECORD]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_spool_is_not_written_over(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not exist"):
         SpoolWriter(path)
 
-    assert [RECORD] == read_spool(path)
+    assert read_spool(path) == [RECORD]
 
 
 def test_a_spool_is_joined_only_where_there_is_one(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_spool_is_joined_only_where_there_is_one(tmp_path: Path) -> None:
     with SpoolWriter(path, new=False) as joined:
         joined.append(replace(RECORD, sequence=1))
 
-    assert [RECORD, replace(RECORD, sequence=1)] == read_spool(path)
+    assert read_spool(path) == [RECORD, replace(RECORD, sequence=1)]
 
 
 _APPENDING = """
@@ -182,7 +182,7 @@ def test_records_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     ]
     for writer in writers:
         assert writer.stdout is not None
-        assert "ready\n" == writer.stdout.readline()
+        assert writer.stdout.readline() == "ready\n"
 
     for writer in writers:
         assert writer.stdin is not None
@@ -192,8 +192,8 @@ def test_records_of_several_processes_do_not_mix(tmp_path: Path) -> None:
         writer.communicate(timeout=60)
 
     sequences = [record.sequence for record in read_spool(path)]
-    assert [0, 0, 0] == [writer.returncode for writer in writers]
-    assert list(range(60_001)) == sorted(sequences)
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert sorted(sequences) == list(range(60_001))
     turns = sum(one // 20_000 != next_one // 20_000 for one, next_one in pairwise(sequences))
     assert turns > len(writers), "they did not write at once, which proves nothing"
 
@@ -208,7 +208,7 @@ def test_a_record_torn_where_another_process_went_on_costs_that_record_alone(
 
     path.write_bytes(path.read_bytes() + torn[: len(torn) - torn_bytes] + after)
 
-    assert kept == [record.sequence for record in read_spool(path)]
+    assert [record.sequence for record in read_spool(path)] == kept
 
 
 def test_a_missing_spool_is_a_run_error(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_missing_spool_is_a_run_error(tmp_path: Path) -> None:
 def test_text_that_is_no_valid_unicode_does_not_cost_the_record(tmp_path: Path) -> None:
     path = spool(tmp_path / "spool", replace(RECORD, message="bad \udcff peer"))
 
-    assert [replace(RECORD, message="bad ? peer")] == read_spool(path)
+    assert read_spool(path) == [replace(RECORD, message="bad ? peer")]
 
 
 def test_a_score_that_is_no_number_stays_none(tmp_path: Path) -> None:
@@ -249,8 +249,8 @@ def test_histories_from_before_the_younger_fields_are_readable(tmp_path: Path, y
     path = spool(tmp_path / "spool", RECORD)
     path.write_bytes(orjson.dumps(orjson.loads(path.read_bytes())[:-younger]) + b"\n")
 
-    assert [RECORD, replace(RECORD, sequence=1)] == read_parquet(tmp_path / "older.parquet")
-    assert [RECORD] == read_spool(path)
+    assert read_parquet(tmp_path / "older.parquet") == [RECORD, replace(RECORD, sequence=1)]
+    assert read_spool(path) == [RECORD]
 
 
 def test_a_younger_column_of_another_type_is_named_too(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_columns_that_someone_added_do_no_harm(tmp_path: Path) -> None:
     write_parquet([RECORD], path)
     pq.write_table(pq.read_table(path).append_column("note", pa.array(["mine"])), path)
 
-    assert [RECORD] == read_parquet(path)
+    assert read_parquet(path) == [RECORD]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"TIMESTAMP,ContextTokens\n", b"PAR1 and then noise PAR1"])
@@ -310,4 +310,4 @@ def test_what_is_no_parquet_is_a_run_error(tmp_path: Path, content: bytes | None
 def test_spooling_loads_no_pyarrow() -> None:
     code = "import sys, lab.history; sys.exit('pyarrow' in sys.modules or 'numpy' in sys.modules)"
 
-    assert 0 == subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[1]).returncode
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[1]).returncode == 0

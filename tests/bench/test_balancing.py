@@ -132,6 +132,6 @@ def test_the_bench_shows_who_gets_to_a_new_replica(monkeypatch, tmp_path) -> Non
         topologies = set(lab.topologies) - {"mesh-unleased", "gateway-passthrough"}  # behind the same balancers
 
     share = {name.removesuffix(", new replica"): value for name, value in found.medians().items() if "new" in name}
-    assert topologies | {L4_KEPT, L4_CUT, L4_AGED, L7_VIP} == share.keys()
+    assert share.keys() == topologies | {L4_KEPT, L4_CUT, L4_AGED, L7_VIP}
     assert share[L4_KEPT] == share["direct"] == 0
     assert all(share[path] > 0 for path in share if path not in (L4_KEPT, "direct"))

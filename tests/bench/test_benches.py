@@ -58,7 +58,7 @@ def _figure(estimate: float) -> Interval:
     ],
 )
 def test_a_claim_holds_if_its_estimate_keeps_its_bounds(bounds: dict[str, float], holds: bool) -> None:  # noqa: FBT001
-    assert holds == Claim(text="", figure=_figure(1.2), **bounds).holds
+    assert Claim(text="", figure=_figure(1.2), **bounds).holds == holds
 
 
 def test_a_figure_that_is_no_number_keeps_no_bound() -> None:
@@ -80,10 +80,10 @@ def test_the_exit_status_tells_failed_from_unknown() -> None:
     unknown = Claim(text="", figure=_figure(1.0), at_most=2.0, doubts=("late",))
     broken, whole = control("", [1.0] * 10, [2.0] * 10), control("", [1.0] * 10, [1.0] * 10)
 
-    assert 0 == exit_status([_result(good, controls=[whole])])
-    assert 1 == exit_status([_result(unknown), _result(good, bad)])
-    assert 2 == exit_status([_result(good), _result(unknown)])
-    assert 2 == exit_status([_result(good, controls=[broken])])
+    assert exit_status([_result(good, controls=[whole])]) == 0
+    assert exit_status([_result(unknown), _result(good, bad)]) == 1
+    assert exit_status([_result(good), _result(unknown)]) == 2
+    assert exit_status([_result(good, controls=[broken])]) == 2
 
 
 def test_a_result_keeps_every_round() -> None:
@@ -100,8 +100,8 @@ def test_a_result_has_a_table_and_a_chart_even_if_its_bench_made_none() -> None:
     claim = Claim(text="c", figure=_figure(1.2), at_most=1.0)
     mixed = BenchResult(name="x", unit="as named", samples={"a": [1.0]}, claims=[claim], notes=[])
 
-    assert [["a", "2.000"]] == of_one_unit.shown_tables()[0].written()
-    assert ["medians", "claims"] == [each.shown_charts()[0].name for each in (of_one_unit, mixed)]
+    assert of_one_unit.shown_tables()[0].written() == [["a", "2.000"]]
+    assert [each.shown_charts()[0].name for each in (of_one_unit, mixed)] == ["medians", "claims"]
 
 
 def test_a_table_with_a_cell_too_few_is_refused() -> None:

@@ -40,9 +40,9 @@ def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch, tmp_path) ->
     how = table.columns.index("how")
     # A busy machine is slow, whoever is killed; failures have no other cause.
     failed = {place: row[2] for place, row in rows.items() if "failed" in row[how]}
-    assert {("all gateways killed", "gateway"): "5 of 5", ("one sidecar killed", "mesh"): "1 of 5"} == failed
-    assert 6 == len(rows)
-    assert {"all gateways killed", "one sidecar killed", "control plane killed"} == {fault for fault, _ in rows}
+    assert failed == {("all gateways killed", "gateway"): "5 of 5", ("one sidecar killed", "mesh"): "1 of 5"}
+    assert len(rows) == 6
+    assert {fault for fault, _ in rows} == {"all gateways killed", "one sidecar killed", "control plane killed"}
     assert [(each.text, str(each.state)) for each in found.claims[:2]] == [
         ("callers hit, of 5, all gateways killed, gateway", "holds"),
         ("callers hit, of 5, one sidecar killed, mesh", "holds"),
@@ -68,6 +68,6 @@ def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch, tmp_path) ->
 def test_a_mistake_is_one_line(run_lab, options: list[str], remedy: str) -> None:
     told = run_lab(None, "bench", *options)
 
-    assert 1 == told.returncode
+    assert told.returncode == 1
     assert remedy in told.stderr
-    assert 1 == len(told.stderr.strip().splitlines())
+    assert len(told.stderr.strip().splitlines()) == 1

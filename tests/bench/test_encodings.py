@@ -33,7 +33,7 @@ async def test_the_relay_counts_every_byte_of_either_side() -> None:
         writer.close()
     server.close()
 
-    assert [(0, 0), (1_000, 300_000), (2_000, 600_000), (3_000, 900_000)] == counted
+    assert counted == [(0, 0), (1_000, 300_000), (2_000, 600_000), (3_000, 900_000)]
     assert counted[3].since(counted[1], 2) == (1_000, 300_000)
 
 
@@ -50,7 +50,7 @@ async def test_the_bare_client_of_json_keeps_its_connection_and_says_why_it_was_
     try:
         for _ in range(3):
             assert len(await client.ask(0)) == 300_001
-        assert [{"features": [0.1, 2.5]}] * 3 == seen
+        assert seen == [{"features": [0.1, 2.5]}] * 3
         assert len(server._http.connections) == 1
         with pytest.raises(UnitError, match=r'by REST: \{"message": "no"\}'):
             await client.ask(0)

@@ -14,7 +14,7 @@ def test_the_median_leaves_out_the_first_requests_by_their_start() -> None:
     # In order of their ends; the first three to start were slow.
     lines = ["40\t200\t500", "50\t200\t700", "10\t200\t9000", "20\t200\t9000", "30\t200\t9000", "60\t200\t600"]
 
-    assert 0.6 == p50_of(lines, 3)
+    assert p50_of(lines, 3) == 0.6
 
 
 def test_another_status_is_no_measurement() -> None:
@@ -32,8 +32,8 @@ def test_bodies_are_counted_from_what_h2load_says() -> None:
         "status codes: 3 2xx\ntraffic: 1.50KB (1536) total, 90B (90) headers (space savings 9%), 1.31KB (1344) data\n"
     )
 
-    assert 1344 == data_bytes(said)
-    assert 0 == data_bytes("h2load: nothing")
+    assert data_bytes(said) == 1344
+    assert data_bytes("h2load: nothing") == 0
 
 
 def test_a_frame_is_that_of_grpc_and_its_request_names_use_case_and_model() -> None:
@@ -41,9 +41,9 @@ def test_a_frame_is_that_of_grpc_and_its_request_names_use_case_and_model() -> N
 
     framed = frame(message)
 
-    assert (0, len(message)) == struct.unpack(">BI", framed[:5])
+    assert struct.unpack(">BI", framed[:5]) == (0, len(message))
     envelope = METHOD.request_class.FromString(framed[5:]).envelope
-    assert (USE_CASE, "up-next") == (envelope.use_case, envelope.model_config.model)
+    assert (envelope.use_case, envelope.model_config.model) == (USE_CASE, "up-next")
 
 
 def test_an_answer_of_another_model_is_refused() -> None:

@@ -46,7 +46,7 @@ def test_figures_of_a_trial_that_stayed_late_are_in_doubt(tmp_path: Path) -> Non
         trial = repeated_if_late(partial(LateDriver(late).run_at, LOAD_POINT, VARIANT, seed=1))
         rounds.paces[variant, LOAD_POINT] = [trial.pace]
 
-    assert () == rounds.doubts(LOAD_POINT, "direct")
+    assert rounds.doubts(LOAD_POINT, "direct") == ()
     [doubt] = rounds.doubts(LOAD_POINT, "direct", "mesh")
     assert doubt.startswith("mesh, 27 KB, 500 rps: the driver could not keep up in 1 round")
-    assert REPEATS == rounds.repeated()
+    assert rounds.repeated() == REPEATS

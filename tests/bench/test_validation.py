@@ -29,8 +29,8 @@ def test_a_request_takes_what_it_took_alone_and_what_it_waits() -> None:
     [round_] = predict(alone, [np.array([0.0, 0.001, 0.5])], Cluster(replicas=1, slots=1), seed=0)
 
     # The slot is taken for 10 ms, so the second waits for 9; the way is not in the queue.
-    assert [pytest.approx(11), pytest.approx(20), pytest.approx(11)] == round_.reshape(3, LANES)[:, 0].tolist()
-    assert pytest.approx(0.5 * 4 / 0.010) == alone.rate(0.5, 4)
+    assert round_.reshape(3, LANES)[:, 0].tolist() == [pytest.approx(11), pytest.approx(20), pytest.approx(11)]
+    assert alone.rate(0.5, 4) == pytest.approx(0.5 * 4 / 0.010)
 
 
 def test_predictions_are_drawn_by_their_seed() -> None:
@@ -53,7 +53,7 @@ def test_a_prediction_that_is_off_by_too_much_does_not_hold() -> None:
     for factor, holds in ((1.1, [True, True]), (1.2, [False, True]), (0.7, [False, False])):
         predicted = [factor * each for each in measured]
         point = Point(topology="mesh", utilisation=0.6, rps=9.0, predicted=predicted, measured=measured, pace=KEPT_UP)
-        assert holds == [claim.holds for claim in point.claims()]
+        assert [claim.holds for claim in point.claims()] == holds
 
 
 def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None:
@@ -76,12 +76,12 @@ def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None
 
     found = capacity.result(of_costs, Validation(alone, points, Path(), 3), computed)
 
-    assert [True] * 4 == [claim.holds for claim in found.claims]
-    assert {3} == {len(values) for values in found.samples.values()}
+    assert [claim.holds for claim in found.claims] == [True] * 4
+    assert {len(values) for values in found.samples.values()} == {3}
     titles = [each.title for each in found.shown_tables()]
-    assert ["latency predicted and measured, ms", TITLE, "assumed; each is an option"] == titles[:3]
+    assert titles[:3] == ["latency predicted and measured, ms", TITLE, "assumed; each is an option"]
     assert all(to_svg(chart, "") for chart in found.shown_charts())
-    assert [["gateway", "30,000", *["0.500"] * 4, "2.000"]] == found.tables[1].written()[:1]
+    assert found.tables[1].written()[:1] == [["gateway", "30,000", *["0.500"] * 4, "2.000"]]
 
 
 def test_a_real_lab_is_foretold_before_it_is_loaded(monkeypatch, tmp_path) -> None:

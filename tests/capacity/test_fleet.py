@@ -45,39 +45,39 @@ def test_a_gateway_by_hand() -> None:
     found = fleet("gateway", DEMAND, COSTS, ASSUMED)
     caller, gateway = found.parts
 
-    assert [pytest.approx(1.2), pytest.approx(2.4)] == [caller.cores.value, gateway.cores.value]
-    assert [2, 3] == [caller.instances.value, gateway.instances.value]  # one for each caller; 2.4 cores, one each
-    assert (pytest.approx(3.6), 5, 2) == (found.cores.value, found.instances.value, found.hops.value)
-    assert (pytest.approx(0.5), pytest.approx(0.016)) == (found.hop_ms.value, found.wire.value)
+    assert [caller.cores.value, gateway.cores.value] == [pytest.approx(1.2), pytest.approx(2.4)]
+    assert [caller.instances.value, gateway.instances.value] == [2, 3]  # one for each caller; 2.4 cores, one each
+    assert (found.cores.value, found.instances.value, found.hops.value) == (pytest.approx(3.6), 5, 2)
+    assert (found.hop_ms.value, found.wire.value) == (pytest.approx(0.5), pytest.approx(0.016))
     # 1.8 ms at half a core: 3,600 core seconds a million, an hour. 2 hops × half of them × 1 KB × 10^6: 1 GB.
-    assert (pytest.approx(0.036), pytest.approx(0.01)) == (found.usd_cores.value, found.usd_wire.value)
-    assert pytest.approx(0.046) == found.usd.value
+    assert (found.usd_cores.value, found.usd_wire.value) == (pytest.approx(0.036), pytest.approx(0.01))
+    assert found.usd.value == pytest.approx(0.046)
     # 100 rps × 20 ms is 2 slots; at half of four, one replica in each cluster.
-    assert (3, 30) == (found.balancers.value, found.connections.value)
-    assert (pytest.approx(1 / 3), 2, pytest.approx(2_000 / 3)) == (
+    assert (found.balancers.value, found.connections.value) == (3, 30)
+    assert (
         found.struck.value,
         found.reached.value,
         found.lost.value,
-    )
+    ) == (pytest.approx(1 / 3), 2, pytest.approx(2_000 / 3))
 
 
 def test_a_mesh_by_hand() -> None:
     found = fleet("mesh", DEMAND, COSTS, ASSUMED)
 
-    assert [2, 2, 2] == [part.instances.value for part in found.parts]
-    assert (pytest.approx(1.8), 1) == (found.cores.value, found.hops.value)
-    assert (2, 20, pytest.approx(0.5), 1) == (
+    assert [part.instances.value for part in found.parts] == [2, 2, 2]
+    assert (found.cores.value, found.hops.value) == (pytest.approx(1.8), 1)
+    assert (
         found.balancers.value,
         found.connections.value,
         found.struck.value,
         found.reached.value,
-    )
+    ) == (2, 20, pytest.approx(0.5), 1)
 
 
 def test_what_is_central_is_there_twice() -> None:
     costs = Costs({("gateway", part, SIZE): 1e-6 for part in ("caller", "gateway")}, "by hand")
 
-    assert 2 == fleet("gateway", DEMAND, costs, ASSUMED).parts[1].instances.value
+    assert fleet("gateway", DEMAND, costs, ASSUMED).parts[1].instances.value == 2
 
 
 def test_every_number_says_where_it_is_from() -> None:
@@ -92,7 +92,7 @@ def test_every_number_says_where_it_is_from() -> None:
 
     assert len(found) == 3 * 3 + 13 + len(ASSUMPTIONS)  # of each part; of the topology; assumed
     assert all(each["source"] and each["origin"] in set(Origin) for each in found)
-    assert {"--hop-ms"} == {each["source"] for each in found if each["source"].startswith("--")}
+    assert {each["source"] for each in found if each["source"].startswith("--")} == {"--hop-ms"}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_every_topology_has_a_balancer_among_its_parts() -> None:
 def test_as_many_replicas_as_keep_slots_no_busier(clusters: int, slots: int, utilisation: float, replicas: int) -> None:
     demand = Demand(rps=1_000, payload_bytes=0, callers=1, clusters=clusters, slots=slots, service_s=0.02)
 
-    assert replicas == demand.replicas(utilisation)
+    assert demand.replicas(utilisation) == replicas
 
 
 def kept(*rows: list[object], title: str = TITLE) -> dict[str, Any]:
@@ -139,12 +139,12 @@ def test_costs_are_read_as_measured_and_computed_on_the_line_through_two_sizes(w
     costs = costs_of(document, "here")
     seconds = {size: costs.at("mesh", "caller", size) for size in (1_000, 2_000, 3_000, 5_000, 0)}
 
-    assert pytest.approx({0: 0.4, 1_000: 0.5, 2_000: 0.6, 3_000: 0.7, 5_000: 0.9}) == {
-        size: 1e3 * each.value for size, each in seconds.items()
-    }
-    assert [Origin.MEASURED, Origin.COMPUTED] == [seconds[size].origin for size in (3_000, 2_000)]
+    assert {size: 1e3 * each.value for size, each in seconds.items()} == pytest.approx(
+        {0: 0.4, 1_000: 0.5, 2_000: 0.6, 3_000: 0.7, 5_000: 0.9}
+    )
+    assert [seconds[size].origin for size in (3_000, 2_000)] == [Origin.MEASURED, Origin.COMPUTED]
     assert "2026-01-02T03:04:05 UTC (here)" in seconds[1_000].source
-    assert ["mesh"] == costs.topologies
+    assert costs.topologies == ["mesh"]
 
 
 def test_at_a_size_that_was_not_measured_one_size_says_nothing() -> None:
@@ -202,7 +202,7 @@ def test_an_assumption_that_is_none_is_refused() -> None:
     ("text", "size"), [("400", 400), ("30KB", 30_000), ("30 kb", 30_000), ("4.1 MB", 4_100_000), ("7B", 7)]
 )
 def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert size == parse_size(text, "--payload")
+    assert parse_size(text, "--payload") == size
 
 
 @pytest.mark.parametrize("text", ["", "KB", "-1", "1GB", "1e3", "30KiB"])
@@ -212,7 +212,7 @@ def test_what_is_no_size_is_refused_by_option(text: str) -> None:
 
 
 def test_service_times_have_their_mean() -> None:
-    assert 0.02 == mean_s(parse_latency("constant:20"))
-    assert pytest.approx(0.0216657, rel=1e-5) == mean_s(parse_latency("lognormal:20,0.4"))
+    assert mean_s(parse_latency("constant:20")) == 0.02
+    assert mean_s(parse_latency("lognormal:20,0.4")) == pytest.approx(0.0216657, rel=1e-5)
     with pytest.raises(InputError, match=r"^--service: "):
         mean_s(parse_latency("load:3,16"))

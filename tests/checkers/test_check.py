@@ -22,7 +22,7 @@ ABSENT = Checker(name="absent", question="Is it there?", subject="nothing", chec
 
 def test_a_good_run_is_valid_by_all_checkers(make_record: Make, make_evidence: Prove) -> None:
     verdicts = check(make_evidence([make_record(number) for number in range(200)]))
-    assert ALWAYS == [one.checker for one in verdicts]
+    assert [one.checker for one in verdicts] == ALWAYS
     assert [one.outcome for one in verdicts] == [Outcome.VALID] * len(ALWAYS)
 
 
@@ -53,7 +53,7 @@ def test_a_run_with_every_subject_is_judged_by_every_checker(
         shadow_copies={"rows.v4": frozenset(record.request_id for record in records if record.shadow)},
     )
     verdicts = check(evidence)
-    assert list(CHECKERS) == [one.checker for one in verdicts]
+    assert [one.checker for one in verdicts] == list(CHECKERS)
     assert {one.checker: one.outcome for one in verdicts} == dict.fromkeys(CHECKERS, Outcome.VALID)
     # Of each subject that is there, too little evidence makes the run unknown.
     assert combine(check(replace(evidence, shadow_copies=None))) == "unknown"
@@ -82,7 +82,7 @@ def test_a_checker_that_throws_is_unknown(make_record: Make, make_evidence: Prov
         raise KeyError("gone")
 
     verdicts = check(make_evidence([make_record(0)]), [Checker(name="throws", question="Does it?", check=throws)])
-    assert [Verdict("throws", Outcome.UNKNOWN, "the checker failed: KeyError: 'gone'")] == verdicts
+    assert verdicts == [Verdict("throws", Outcome.UNKNOWN, "the checker failed: KeyError: 'gone'")]
 
 
 def test_a_document_that_cannot_be_read_is_unknown_not_valid(make_record: Make, make_evidence: Prove) -> None:

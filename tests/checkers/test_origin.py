@@ -27,7 +27,7 @@ def test_answers_whose_models_saw_what_was_sent_are_valid(
 
     verdict = check(make_evidence(sent))
 
-    assert (Outcome.VALID, ()) == (verdict.outcome, verdict.violations)
+    assert (verdict.outcome, verdict.violations) == (Outcome.VALID, ())
     assert "artificial 1 times, none 1 times, real 2 times" in verdict.summary
 
 
@@ -50,7 +50,7 @@ def test_an_origin_or_a_tenant_that_was_lost_or_changed_on_the_way_is_found(
     verdict = check(make_evidence([make_record(0), make_record(1, **wrong), make_record(2)]))
 
     assert verdict.outcome is Outcome.INVALID
-    assert [1] == [violation.sequence for violation in verdict.violations]
+    assert [violation.sequence for violation in verdict.violations] == [1]
     assert words in verdict.violations[0].message
 
 

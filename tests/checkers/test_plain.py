@@ -51,7 +51,7 @@ def table() -> dict[str, Any]:
 )
 def test_rules_are_read_as_described(table: dict[str, Any], context: dict[str, str], version: str) -> None:
     expected = Expected("OK", "cw", version, f"cluster-{version[1:]}")
-    assert expected == decide(table, "CW", {"caller": "homepage", **context})
+    assert decide(table, "CW", {"caller": "homepage", **context}) == expected
 
 
 def test_refusals_have_the_names_of_their_statuses(table: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ def test_a_split_gives_each_its_share(table: dict[str, Any]) -> None:
     n = 20_000
     contexts = ({"caller": "homepage", "user_id": f"u{number}"} for number in range(n))
     count = Counter(decide(table, "CW", context).version for context in contexts)
-    assert {"v9", "v10"} == count.keys()
+    assert count.keys() == {"v9", "v10"}
     assert abs(count["v10"] - n * 0.05) <= 5 * sqrt(n * 0.05 * 0.95)
 
 

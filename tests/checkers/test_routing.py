@@ -192,7 +192,7 @@ class TestOverride:
         table = make_table(rules=[], callers=["homepage", "search"], override=["homepage"])
         good = make_record(0, cluster="v1")
         evidence = make_evidence([good, make_record(1, **changes)], revisions=[RevisionInForce(1, table, from_ns=0)])
-        assert outcome == routing.check(evidence).outcome
+        assert routing.check(evidence).outcome == outcome
 
 
 class TestRevisions:
@@ -277,14 +277,14 @@ class TestAMoveAndARuleInOneRevision:
     def test_who_is_decided_by_the_old_may_find_its_way_by_the_new(
         self, judged: Any, version: str, cluster: str, outcome: str
     ) -> None:
-        assert outcome == judged(version=version, cluster=cluster)
+        assert judged(version=version, cluster=cluster) == outcome
 
     @pytest.mark.parametrize(("end", "outcome"), [("converged_ns", "invalid"), ("until_ns", "valid")])
     def test_the_other_way_round_only_by_one_that_was_put_back(
         self, judged: Any, after: dict[str, Any], end: str, outcome: str
     ) -> None:
         after["models"]["rows"]["versions"]["v2"]["cluster"] = "d"
-        assert outcome == judged(end, version="v2", cluster="b")
+        assert judged(end, version="v2", cluster="b") == outcome
 
     @pytest.mark.parametrize(("cluster", "outcome"), [("a", "valid"), ("c", "valid"), ("b", "invalid")])
     def test_so_may_who_falls_back(
@@ -292,7 +292,7 @@ class TestAMoveAndARuleInOneRevision:
     ) -> None:
         document["use_cases"]["Rows"].update(default="rows@v2", fallback=["rows@v1"])
         after["use_cases"]["Rows"]["default"] = "rows@v1"
-        assert outcome == judged(source="fallback", cluster=cluster)
+        assert judged(source="fallback", cluster=cluster) == outcome
 
 
 def test_remembered_decisions_do_not_leak_between_requests(

@@ -113,7 +113,7 @@ def test_just_as_many_copies_as_the_bound_asks_for_are_enough(judge: Judge, reco
     ],
 )
 def test_sizes_end_with_their_bound(make_record: Make, payload_bytes: int, size: str) -> None:
-    assert size == shadow.size_of(make_record(0, payload_bytes=payload_bytes))
+    assert shadow.size_of(make_record(0, payload_bytes=payload_bytes)) == size
 
 
 def test_a_copy_of_a_request_that_was_not_drawn_is_wrong(judge: Judge, records: list[Record]) -> None:

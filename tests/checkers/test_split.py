@@ -247,7 +247,7 @@ class TestShadow:
         records = [make_record(number, user_id="u1", cluster="v1", score=0.0) for number in range(10_000)]
         # 5 % of 10,000 have a sigma of 21.8: 4.5 sigma are 98, 5.5 are 120.
         for copied, outcome in ((500, "valid"), (598, "valid"), (620, "invalid"), (380, "invalid")):
-            assert outcome == self.judged(make_evidence, make_table, records, copied).outcome
+            assert self.judged(make_evidence, make_table, records, copied).outcome == outcome
         verdict = self.judged(make_evidence, make_table, records, 9_000)
         assert "copied to the shadow has 9000 of 10000 requests (90.00% for 5%" in verdict.violations[0].message
 

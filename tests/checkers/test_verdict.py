@@ -24,7 +24,7 @@ def verdict(outcome: Outcome) -> Verdict:
     ],
 )
 def test_invalid_beats_unknown_beats_valid_and_nothing_is_unknown(outcomes: list[str], together: str) -> None:
-    assert together == combine(verdict(Outcome(outcome)) for outcome in outcomes)
+    assert combine(verdict(Outcome(outcome)) for outcome in outcomes) == together
 
 
 def test_a_verdict_cannot_contradict_itself() -> None:

@@ -36,15 +36,18 @@ def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monke
 
     document = json.loads(capsys.readouterr().out)
     gateway, mesh = document["topologies"]
-    assert {"value": 200, "unit": "clusters", "origin": "assumed", "source": "--clusters"} == document["demand"][
-        "clusters"
-    ]
-    assert ["gateway", "mesh"] == [gateway["topology"], mesh["topology"]]
-    assert pytest.approx(1e5 * 0.7e-3 / 0.6) == gateway["cores"]["value"]
-    assert [2, 1] == [each["hop_ms"]["value"] for each in (gateway, mesh)]
-    assert {"--hop-ms"} == {each["source"] for each in document["assumed"].values() if each["source"].startswith("--")}
+    assert document["demand"]["clusters"] == {
+        "value": 200,
+        "unit": "clusters",
+        "origin": "assumed",
+        "source": "--clusters",
+    }
+    assert [gateway["topology"], mesh["topology"]] == ["gateway", "mesh"]
+    assert gateway["cores"]["value"] == pytest.approx(1e5 * 0.7e-3 / 0.6)
+    assert [each["hop_ms"]["value"] for each in (gateway, mesh)] == [2, 1]
+    assert {each["source"] for each in document["assumed"].values() if each["source"].startswith("--")} == {"--hop-ms"}
     simulated = document["simulated"]
-    assert ("computed", 12, 6) == (simulated["origin"], len(simulated["tails"]), len(simulated["outage"]))
+    assert (simulated["origin"], len(simulated["tails"]), len(simulated["outage"])) == ("computed", 12, 6)
 
 
 def test_tables_say_what_is_measured_computed_and_assumed(measured: Path, capsys) -> None:

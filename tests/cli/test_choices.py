@@ -8,10 +8,11 @@ from lab.runs.drive import DEFAULT_CONTEXTS
 
 
 def test_choices_are_weighed_by_standing_there_several_times() -> None:
-    assert {"tenant": ("ads", "ads", "ads", "kids"), "device": ("tv",)} == choices_of(
-        ["tenant=ads*3,kids", "device=tv"]
-    )
-    assert dict(DEFAULT_CONTEXTS) == choices_of(None)
+    assert choices_of(["tenant=ads*3,kids", "device=tv"]) == {
+        "tenant": ("ads", "ads", "ads", "kids"),
+        "device": ("tv",),
+    }
+    assert choices_of(None) == dict(DEFAULT_CONTEXTS)
 
 
 @pytest.mark.parametrize("pair", ["tenant=ads*", "tenant=*3", "tenant=ads*0", "tenant=ads*1001", "tenant=ads*x"])

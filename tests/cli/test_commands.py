@@ -25,14 +25,14 @@ def test_a_module_registers_the_commands_that_are_looked_for_in_it(module: str, 
     part = typer.Typer()
     import_module(f"lab.cli.{module}").register(part)
 
-    assert commands == list(get_group(part).commands)
+    assert list(get_group(part).commands) == commands
 
 
 def test_one_that_was_mistyped_is_guessed_without_having_been_imported() -> None:
     done = subprocess.run([LAB, "scenario"], capture_output=True, text=True, check=False, timeout=60)
 
-    assert (1, "") == (done.returncode, done.stdout)
-    assert "lab: No such command 'scenario'. Did you mean 'scenarios'?\n" == done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "lab: No such command 'scenario'. Did you mean 'scenarios'?\n"
 
 
 def test_what_only_looks_does_not_wait_for_what_benches_need() -> None:

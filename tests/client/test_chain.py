@@ -159,7 +159,7 @@ async def test_a_stream_falls_back_before_its_first_item(
     model.failures["rows.v1"] = GONE
     async with opened(topology, control_plane, model, CHAIN) as client:
         items = [item async for item in client.stream("HomepageRows", rank_request(), CONTEXT)]
-        assert {("fallback", "rows.v2", 7, 2)} == {described(item) for item in items}
+        assert {described(item) for item in items} == {("fallback", "rows.v2", 7, 2)}
         assert len(items) == 10
 
 
@@ -213,7 +213,7 @@ async def test_only_callers_that_may_not_pin_are_refused(
             ask(client, override="rows@v3"), ask(client), ask(client, override="rows@v3"), return_exceptions=True
         )
         refusals = [each for each in outcomes if isinstance(each, CallError)]
-        assert [grpc.StatusCode.PERMISSION_DENIED] * 2 == [each.code for each in refusals]
+        assert [each.code for each in refusals] == [grpc.StatusCode.PERMISSION_DENIED] * 2
         assert [each.routing_key for each in outcomes if isinstance(each, Answer)] == ["rows.v1"]
         assert (await refused(ask(client, override="rows@v3"))).code is grpc.StatusCode.PERMISSION_DENIED
 
@@ -228,12 +228,12 @@ async def test_shadowed_requests_are_marked_and_reported(
     assert 5 < len(drawn) < 40
     async with opened(topology, control_plane, model, document) as client:
         answers = [await ask(client, each) for each in ids]
-        assert drawn == {answer.request_id for answer in answers if answer.shadow == "rows.v2"}
-        assert {""} == {answer.shadow for answer in answers if answer.request_id not in drawn}
+        assert {answer.request_id for answer in answers if answer.shadow == "rows.v2"} == drawn
+        assert {answer.shadow for answer in answers if answer.request_id not in drawn} == {""}
         if topology in COPYING:
             await eventually("the copies have come", lambda: len(copies_in(model)), until=lambda n: n == len(drawn))
-            assert drawn == copies_in(model).keys()
-            assert {("rows.v2", "v1")} == set(copies_in(model).values())
+            assert copies_in(model).keys() == drawn
+            assert set(copies_in(model).values()) == {("rows.v2", "v1")}
         else:
             marked = [(envelope.request_id, seen.get("x-shadow-key")) for envelope, seen in model.seen]
             assert [(each, "rows.v2" if each in drawn else None) for each in ids] == marked
@@ -258,7 +258,7 @@ async def test_only_the_first_attempt_is_shadowed_and_a_failure_reports_it(
         error = await refused(ask(client))
         assert (error.shadow, error.attempts) == ("rows.v3", 2)
         if topology not in COPYING:
-            assert ["rows.v3", None] == [seen.get("x-shadow-key") for _, seen in model.seen]
+            assert [seen.get("x-shadow-key") for _, seen in model.seen] == ["rows.v3", None]
 
 
 class TearOnce:

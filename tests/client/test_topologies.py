@@ -69,7 +69,7 @@ async def test_a_use_case_is_answered_by_its_model(topology: str, endpoints: End
     assert (answer.source, answer.routing_key, answer.attempts) == ("model", "rows.v1", 1)
     assert (0 if topology == "direct" else 7) == answer.revision
     expected = max(scores("rows", "v1", "u1", [title.id for title in rank_request().titles]))
-    assert expected == APIS["ranking.v1"].first_item(answer.response)[1]
+    assert APIS["ranking.v1"].first_item(answer.response)[1] == expected
     [(envelope, metadata)] = model.seen
     assert (answer.request_id, "HomepageRows") == (envelope.request_id, envelope.use_case)
     assert (
@@ -88,8 +88,8 @@ async def test_a_stream_is_answered_item_by_item(topology: str, endpoints: Endpo
     async with opened(topology, endpoints) as client:
         answers = [answer async for answer in client.stream("HomepageRows", rank_request(), CONTEXT)]
     assert len(answers) == 10
-    assert {("rows.v1", 0 if topology == "direct" else 7, 1)} == {
-        (answer.routing_key, answer.revision, answer.attempts) for answer in answers
+    assert {(answer.routing_key, answer.revision, answer.attempts) for answer in answers} == {
+        ("rows.v1", 0 if topology == "direct" else 7, 1)
     }
     ranked = [answer.response.title.score for answer in answers]
     assert sorted(ranked, reverse=True) == ranked
@@ -170,8 +170,8 @@ async def test_origin_and_tenant_reach_the_model_whole_or_as_a_stream(
     async with opened(topology, endpoints) as client:
         answers = [await client.call("HomepageRows", rank_request(), context)]
         answers += [item async for item in client.stream("HomepageRows", rank_request(), context)]
-    assert {(origin, "ads")} == {
-        (origin_name(answer.response.answered_by), answer.response.answered_by.tenant) for answer in answers
+    assert {(origin_name(answer.response.answered_by), answer.response.answered_by.tenant) for answer in answers} == {
+        (origin, "ads")
     }
 
 
@@ -202,7 +202,7 @@ async def test_a_tear_is_mended_by_a_second_attempt(topology: str, endpoints: En
         assert (answer.routing_key, answer.revision, answer.attempts) == ("rows.v1", 7, 2)
         model.holds.clear()
         items = [item async for item in client.stream("HomepageRows", rank_request(), CONTEXT)]
-        assert {2} == {item.attempts for item in items}
+        assert {item.attempts for item in items} == {2}
 
 
 async def test_direct_does_not_follow_a_move(endpoints: Endpoints, model: Model) -> None:

@@ -44,7 +44,7 @@ def test_an_act_is_there_before_it_has_ended_and_after_a_restart(log: AuditLog, 
     acts = AuditLog(reopened).acts(0)
     reopened.close()
 
-    assert [(first, "OK"), (second, "")] == [(each.number, each.status) for each in acts]
+    assert [(each.number, each.status) for each in acts] == [(first, "OK"), (second, "")]
     assert (ACT.who, ACT.detail) == (acts[0].who, acts[0].detail)
     assert ACT.at_ns == acts[0].at.seconds * 1_000_000_000 + acts[0].at.nanos
 
@@ -52,7 +52,7 @@ def test_an_act_is_there_before_it_has_ended_and_after_a_restart(log: AuditLog, 
 def test_the_latest_are_shown_oldest_first(log: AuditLog) -> None:
     numbers = [log.begin(ACT) for _ in range(5)]
 
-    assert numbers[-2:] == [each.number for each in log.acts(2)]
+    assert [each.number for each in log.acts(2)] == numbers[-2:]
 
 
 @pytest.mark.parametrize("statement", ["UPDATE acts SET who = 'somebody'", "DELETE FROM acts", "DELETE FROM outcomes"])

@@ -269,10 +269,6 @@ def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -
 
     # By what the filter of keys says: an account; or a tenant, and who says without proof that it is that.
     assert [
-        ({"account": "ads"}, 20, 100, 1.0),
-        ({"account": ""}, 1, 1, 4.0),
-        ({"claimed": "ads", "by": ""}, 20, 100, 1.0),
-    ] == [
         (
             {entry.key: entry.value for entry in each.entries},
             each.token_bucket.max_tokens,
@@ -280,6 +276,10 @@ def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -
             each.token_bucket.fill_interval.ToTimedelta().total_seconds(),
         )
         for each in limits.descriptors
+    ] == [
+        ({"account": "ads"}, 20, 100, 1.0),
+        ({"account": ""}, 1, 1, 4.0),
+        ({"claimed": "ads", "by": ""}, 20, 100, 1.0),
     ]
     assert not limits.HasField("token_bucket")  # who fits none of them is not limited
 
@@ -336,11 +336,11 @@ class TestOfOneCaller:
 
         may_use["homepage"] = [KEY, self.OTHERS]
         store.update(clusters={})
-        assert {self.OTHERS: store.get(CLUSTER, self.OTHERS).version} == node.versions_sent()
+        assert node.versions_sent() == {self.OTHERS: store.get(CLUSTER, self.OTHERS).version}
 
         may_use["homepage"] = [KEY]
         store.update(removed_clusters=())
-        assert {self.OTHERS: empty_cluster(self.OTHERS).version} == node.versions_sent()
+        assert node.versions_sent() == {self.OTHERS: empty_cluster(self.OTHERS).version}
 
     def test_the_list_of_keys_changes_with_what_the_caller_may_use_and_with_nothing_else(
         self, store: ResourceStore, node: Node, may_use: dict[str, list[str]]
@@ -362,7 +362,7 @@ class TestOfOneCaller:
         assert len(node.versions_sent()) == 1_024
 
         node.asks(CLUSTER, KEY)
-        assert {KEY: store.get(CLUSTER, KEY).version} == node.versions_sent()
+        assert node.versions_sent() == {KEY: store.get(CLUSTER, KEY).version}
 
     @pytest.mark.parametrize("name", ["*", "xds", "copies", "", "ml-cluster-1/*", "ml-cluster-1/", "ä.v1", "a" * 64])
     def test_a_name_that_holds_no_key_is_not_even_followed(self, node: Node, name: str) -> None:

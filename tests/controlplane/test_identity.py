@@ -27,8 +27,8 @@ def test_exactly_the_clusters_behind_a_key_are_accepted(failover: str, accepted:
     for_envoy = context_of(EnvoyTls("/secrets")(undressed)).combined_validation_context.default_validation_context
     for_grpc = context_of(GrpcTls()(undressed)).validation_context
 
-    assert accepted == [each.matcher.exact for each in for_envoy.match_typed_subject_alt_names]
-    assert accepted == [each.exact for each in for_grpc.match_subject_alt_names]
+    assert [each.matcher.exact for each in for_envoy.match_typed_subject_alt_names] == accepted
+    assert [each.exact for each in for_grpc.match_subject_alt_names] == accepted
 
 
 def test_another_failover_makes_another_version() -> None:
@@ -49,7 +49,7 @@ def test_an_envoy_shows_the_certificate_that_its_own_files_lead_to() -> None:
 def test_a_key_that_leads_nowhere_needs_no_dress() -> None:
     nowhere = empty_cluster("cw-ranker.v9")
 
-    assert nowhere == EnvoyTls("/secrets")(nowhere)
+    assert EnvoyTls("/secrets")(nowhere) == nowhere
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_key_that_leads_nowhere_needs_no_dress() -> None:
     ],
 )
 def test_a_sidecar_is_who_its_certificate_says(identity: Identity | None, may: bool) -> None:  # noqa: FBT001 (a case)
-    assert may == (not identity_mismatch(identity, node="homepage-sidecar", role="sidecar", caller="homepage"))
+    assert (not identity_mismatch(identity, node="homepage-sidecar", role="sidecar", caller="homepage")) == may
 
 
 def test_a_caller_routes_by_itself_in_its_own_name() -> None:

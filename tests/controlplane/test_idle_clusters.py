@@ -132,7 +132,7 @@ async def test_an_idle_cluster_leaves_and_the_next_request_finds_it_again(tmp_pa
             assert (left, before + left) == (lab.left(), lab.added())
 
         assert "x-cluster" not in lab.model.headers
-        assert 0 == lab.held()
+        assert lab.held() == 0
 
 
 async def test_a_cluster_in_use_stays_and_one_with_a_stream_under_way_does(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ async def test_a_cluster_in_use_stays_and_one_with_a_stream_under_way_does(tmp_p
         longest_s = max(after - before for before, after in pairwise(answered_at))
         assert used in held or longest_s > IDLE_S / 2
         lab.model.enough.set()
-        assert b"last" == await stream.read()
+        assert await stream.read() == b"last"
         assert grpc.aio.EOF is await stream.read()
         await lab.holds()
 
@@ -164,7 +164,7 @@ async def test_which_cluster_is_asked_for_is_no_clients_business(tmp_path: Path)
     async with place(tmp_path, 0.0) as lab:
         await lab.ask(KEYS[0], ("x-cluster", KEYS[1]), ("x-cluster", "xds"))
 
-        assert [KEYS[0]] == lab.envoy.discovered()
+        assert lab.envoy.discovered() == [KEYS[0]]
 
 
 async def test_a_copy_finds_the_cluster_of_its_shadow_again(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ async def test_a_copy_finds_the_cluster_of_its_shadow_again(tmp_path: Path) -> N
             await eventually("a copy has come", lambda: lab.model.copies_of[shadow], until=copies.__eq__)
             await lab.holds()
 
-        assert {shadow: 2} == lab.model.copies_of
+        assert lab.model.copies_of == {shadow: 2}
 
 
 async def test_no_request_fails_while_clusters_come_and_go(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_a_control_plane_that_comes_back_brings_nothing_back_that_has_left
         await eventually("Envoy is back", lambda: len(lab.control_plane.store.subscribers), until=bool)
         await lab.ask(KEYS[2])
 
-        assert {came_back, KEYS[2]} == set(map(key_of, lab.envoy.discovered()))
+        assert set(map(key_of, lab.envoy.discovered())) == {came_back, KEYS[2]}
         await lab.ask(gone)
         assert f"{gone}~1" in lab.envoy.discovered()
 
@@ -224,8 +224,8 @@ def test_who_comes_back_with_an_old_name_loses_it_and_keeps_the_one_in_use() -> 
     )
     stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=EXTENSION, resource_names_subscribe=[NAME]))
     sent = {each.name: each.version for response in stream.responses() for each in response.resources}
-    assert {old, used, NAME} == sent.keys()
-    assert f"names {used}" == sent[NAME]
+    assert sent.keys() == {old, used, NAME}
+    assert sent[NAME] == f"names {used}"
 
     stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=EXTENSION, response_nonce="2"))
     for _ in range(2):
@@ -233,7 +233,7 @@ def test_who_comes_back_with_an_old_name_loses_it_and_keeps_the_one_in_use() -> 
         stream.reported({old: False, used: True})
 
     [response] = stream.responses()
-    assert [old] == list(response.removed_resources)
+    assert list(response.removed_resources) == [old]
 
 
 def test_what_is_used_stays_and_what_leaves_has_had_two_quiet_reports() -> None:
@@ -244,23 +244,23 @@ def test_what_is_used_stays_and_what_leaves_has_had_two_quiet_reports() -> None:
         now[0] = at_s
         return idle.reported(used, used, named=named)
 
-    assert ([], []) == report(0, a=False, b=False)
-    assert ([], []) == report(9, a=False, b=True)
-    assert (["a"], []) == report(11, a=False, b=False)
+    assert report(0, a=False, b=False) == ([], [])
+    assert report(9, a=False, b=True) == ([], [])
+    assert report(11, a=False, b=False) == (["a"], [])
     idle.mark_leaving("a")
-    assert ([], []) == report(12, a=False, b=False, named=False)
-    assert ([], []) == report(13, a=False, b=False)
-    assert ([], []) == report(14, a=True, b=False)
-    assert ([], []) == report(15, a=False, b=False)
-    assert ([], ["a"]) == report(16, a=False, b=False)
+    assert report(12, a=False, b=False, named=False) == ([], [])
+    assert report(13, a=False, b=False) == ([], [])
+    assert report(14, a=True, b=False) == ([], [])
+    assert report(15, a=False, b=False) == ([], [])
+    assert report(16, a=False, b=False) == ([], ["a"])
     idle.forget("a")
-    assert (["b"], []) == report(19, b=False)
-    assert ([], []) == IdleClusters(0.0, now_s=lambda: 1e9).reported({"c": False}, ["c"], named=True)
+    assert report(19, b=False) == (["b"], [])
+    assert IdleClusters(0.0, now_s=lambda: 1e9).reported({"c": False}, ["c"], named=True) == ([], [])
 
 
 @pytest.mark.parametrize(("number", "name"), [(0, "a.v1"), (1, "a.v1~1"), (12, "a.v1~12")])
 def test_names_are_numbered(number: int, name: str) -> None:
-    assert name == name_of("a.v1", number)
+    assert name_of("a.v1", number) == name
     assert ("a.v1", number) == (key_of(name), number_of(name))
     assert is_name_of(name, "a.v1")
     assert not is_name_of("a.v1~0", "a.v1")
@@ -270,6 +270,6 @@ def test_names_are_numbered(number: int, name: str) -> None:
 def test_a_list_of_names_says_in_its_version_what_is_in_it() -> None:
     numbers = {"b.v1": 3, "a.v2": 1}
 
-    assert numbers == numbers_in(name_list(numbers).version)
+    assert numbers_in(name_list(numbers).version) == numbers
     assert {} == numbers_in(name_list({}).version) == numbers_in("")
     assert name_list(numbers) == name_list(dict(reversed(numbers.items())))

@@ -15,4 +15,4 @@ async def test_kill_9_at_any_step_of_a_publish_loses_no_acknowledged_revision(tm
     toll = await kill_at_steps(POINTS, tmp_path)
 
     assert toll.deaths == POINTS
-    assert {"nothing", "stored", "converged"} <= toll.reached.keys(), "steps are spread over the whole of it"
+    assert toll.reached.keys() >= {"nothing", "stored", "converged"}, "steps are spread over the whole of it"

@@ -105,7 +105,7 @@ async def test_a_full_disk_stops_a_publish_and_nothing_else(control_plane: Contr
         await publish_until_there_is_no_room_left()
 
     in_force = control_plane.publisher.revision
-    assert in_force == control_plane.publisher.registry.in_force()
+    assert control_plane.publisher.registry.in_force() == in_force
     assert len(follower.updates) >= told
     # Replicas come and go all the same, and once there is room again all is well.
     await control_plane.replica("ml-cluster-2", "bb")
@@ -220,7 +220,7 @@ async def test_revisions_stay_in_the_order_of_their_times_when_the_clock_goes_ba
     with closing(Registry(path)) as registry:
         revisions = registry.all()
     times = [event.at_ns for each in revisions for event in each.events if event.phase is not Phase.RETIRED]
-    assert [1, 2, 3, 4] == [each.revision for each in revisions]
+    assert [each.revision for each in revisions] == [1, 2, 3, 4]
     assert times == sorted(times)
     assert all(ack.sent_ns <= ack.at_ns for each in revisions for ack in each.acknowledgements)
     assert registry.clock.now_ns() >= times[-1]

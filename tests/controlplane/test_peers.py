@@ -54,9 +54,9 @@ async def test_what_one_publishes_the_nodes_of_both_act_on_when_it_has_converged
     await until("the other has it in force", lambda: other.publisher.revision == 1)
     stored = other.publisher.registry.get(1)
     assert stored is not None
-    assert {"gateway-1", "homepage-resolver"} == {each.node for each in stored.acknowledgements}
+    assert {each.node for each in stored.acknowledgements} == {"gateway-1", "homepage-resolver"}
     phases = [Phase.STORED, Phase.LOADED, Phase.ENDPOINTS, Phase.CONVERGED]
-    assert phases == [each.phase for each in stored.events][:4]
+    assert [each.phase for each in stored.events][:4] == phases
 
     await other.publish(table({**ON_1, "v2": "ml-cluster-2"}, "cw-ranker@v2"))
 

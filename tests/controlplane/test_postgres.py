@@ -73,7 +73,7 @@ async def test_a_follower_whose_session_is_cut_misses_nothing(registry: Registry
         revision = _publish(registry)  # while nobody listens
         found = [(await anext(events)).revision for _ in range(2)]
 
-    assert [revision, revision] == found
+    assert found == [revision, revision]
 
 
 async def test_a_notification_that_is_lost_loses_no_revision(registry: Registry, address: str) -> None:

@@ -87,7 +87,7 @@ async def test_a_key_can_be_used_as_soon_as_a_publish_returns_and_is_gone_once_i
 
         assert await ask(channel, "v2") == "v2"
         stored = control_plane.publisher.registry.get(2)
-        assert ["proxyless"] == [each.role for each in stored.acknowledgements]
+        assert [each.role for each in stored.acknowledgements] == ["proxyless"]
         await until("v1 is retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
         node = next(iter(control_plane.publisher.fleet.store.subscribers))
         await until(

@@ -58,19 +58,19 @@ async def test_tenants_limits_reach_gateways_but_neither_resolvers_nor_their_lea
 
     await control_plane.publish(limited)
 
-    assert (1, b'{"ads":{"rate":5}}') == (gateway.updates[-1].revision, gateway.updates[-1].tenants)
+    assert (gateway.updates[-1].revision, gateway.updates[-1].tenants) == (1, b'{"ads":{"rate":5}}')
     assert control_plane.publisher.table.document["tenants"] == {"ads": {"rate": 5}}
     newcomer = await control_plane.follower("newcomer", with_endpoints=True)
     assert newcomer.updates[0].tenants == b'{"ads":{"rate":5}}'
     assert not (await control_plane.follower("another")).updates[0].HasField("tenants")
     sent = len(gateway.updates)
     await control_plane.publish(limited)
-    assert sent == len(gateway.updates)
+    assert len(gateway.updates) == sent
 
     await control_plane.publish(plain)
 
     assert gateway.updates[-1].tenants == b"{}"
-    assert told == len(resolver.updates)
+    assert len(resolver.updates) == told
     assert control_plane.publisher.registry.document(4).get("tenants", {}) == {}
 
 
@@ -169,7 +169,7 @@ async def test_a_node_that_is_stuck_keeps_one_publish_waiting_where_that_may_lea
     first = await control_plane.publish(table(ON_1))
     second = await control_plane.publish(table({**ON_1, "v2": "ml-cluster-1"}, default="cw-ranker@v2"))
 
-    assert {"homepage-resolver": "left behind: it does not answer", "search-resolver": ""} == errors()
+    assert errors() == {"homepage-resolver": "left behind: it does not answer", "search-resolver": ""}
     assert b'"default":"cw-ranker@v2"' in well.updates[-1].use_cases[0].document
     took = [events[-1].at_ns - events[0].at_ns for events in (first, second)]
     assert took[0] > 1_000_000_000 > took[1]

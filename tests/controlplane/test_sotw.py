@@ -74,7 +74,7 @@ def node(store: ResourceStore) -> Node:
     node = Node(store)
     node.asks(LISTENER, "models")
     [response] = node.is_sent()
-    assert [V1] == routes_in(response)
+    assert routes_in(response) == [V1]
     node.acknowledges(LISTENER, "models")
     node.asks(CLUSTER, V1)
     node.is_sent()
@@ -110,17 +110,17 @@ def test_a_new_key_comes_as_a_route_and_its_cluster_when_the_list_grows(store: R
     store.update(clusters={V2: "ml-cluster-1"}, endpoint_sets={SET_2: ["127.0.0.1:2"]})
 
     [response] = node.is_sent()
-    assert [V1, V2] == routes_in(response)
+    assert routes_in(response) == [V1, V2]
     node.acknowledges(LISTENER, "models")
     # The list grows with the nonce of a response that is long acknowledged.
     node.asks(CLUSTER, V1, V2, nonce=node.nonces[CLUSTER])
     [response] = node.is_sent()
     # A response says all that there is: what it left out would be gone.
-    assert [V1, V2] == clusters_in(response)
+    assert clusters_in(response) == [V1, V2]
     node.acknowledges(CLUSTER, V1, V2)
     node.asks(ENDPOINTS, SET_1, SET_2, nonce=node.nonces[ENDPOINTS])
     [response] = node.is_sent()
-    assert 1 == len(response.resources)
+    assert len(response.resources) == 1
     assert not applied(node, store)
     node.acknowledges(ENDPOINTS, SET_1, SET_2)
     assert applied(node, store)
@@ -139,7 +139,7 @@ def test_what_was_let_go_of_is_sent_anew_when_it_is_asked_for_again(node: Node) 
 
     node.asks(ENDPOINTS, SET_1, nonce=node.nonces[ENDPOINTS])
 
-    assert [ENDPOINTS] == [each.type_url for each in node.is_sent()]
+    assert [each.type_url for each in node.is_sent()] == [ENDPOINTS]
 
 
 def test_an_empty_list_is_no_wildcard(store: ResourceStore) -> None:
@@ -160,14 +160,14 @@ def test_a_removed_key_loses_its_route_and_no_cluster_is_taken_away_by_leaving_i
     responses = node.is_sent()
 
     # Endpoints that are gone are told as none, so that nobody waits.
-    assert [LISTENER, ENDPOINTS] == [each.type_url for each in responses]
-    assert [V2] == routes_in(responses[0])
+    assert [each.type_url for each in responses] == [LISTENER, ENDPOINTS]
+    assert routes_in(responses[0]) == [V2]
 
 
 def test_a_move_is_a_new_cluster_and_applied_once_its_endpoints_are(store: ResourceStore, node: Node) -> None:
     store.update(clusters={V1: "ml-cluster-2"}, endpoint_sets={f"ml-cluster-2/{V1}": ["127.0.0.1:3"]})
 
-    assert [CLUSTER] == [each.type_url for each in node.is_sent()]
+    assert [each.type_url for each in node.is_sent()] == [CLUSTER]
     node.acknowledges(CLUSTER, V1)
     assert not applied(node, store)
     node.asks(ENDPOINTS, f"ml-cluster-2/{V1}", nonce=node.nonces[ENDPOINTS])
@@ -201,7 +201,7 @@ def test_the_last_answer_of_a_type_speaks_for_those_before(store: ResourceStore,
 
 def test_an_answer_of_one_type_says_nothing_of_another(store: ResourceStore, node: Node) -> None:
     store.update(clusters={V2: "ml-cluster-1"}, endpoint_sets={SET_1: ["127.0.0.1:2"]})
-    assert [LISTENER, ENDPOINTS] == [each.type_url for each in node.is_sent()]
+    assert [each.type_url for each in node.is_sent()] == [LISTENER, ENDPOINTS]
 
     node.acknowledges(ENDPOINTS, SET_1)
 
@@ -239,7 +239,7 @@ def test_a_caller_has_routes_to_what_it_may_use_and_to_nothing_that_has_no_clust
     for caller, keys in {"homepage": [V1], "search": [V2], "nobody": []}.items():
         node = Node(store, caller)
         node.asks(LISTENER, "models")
-        assert keys == routes_in(node.is_sent()[0])
+        assert routes_in(node.is_sent()[0]) == keys
 
     may_use["search"] = [V1, V2]
     store.update(clusters={})

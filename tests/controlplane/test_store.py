@@ -70,7 +70,7 @@ def test_revisions_count_up_from_one_and_keep_what_was_published(registry: Regis
 
     assert first is not None
     assert (registry.document(1), first.author, first.comment, first.created_ns) == (DOCUMENT, "ada", "first", 7)
-    assert [Phase.STORED] == [each.phase for each in first.events]
+    assert [each.phase for each in first.events] == [Phase.STORED]
     assert [each.revision for each in registry.all()] == [1, 2]
     assert registry.get(3) is None
 
@@ -139,7 +139,7 @@ def test_what_followers_report_of_a_revision_is_read_by_others(registry: Registr
     assert registry.reports(revision, Phase.LOADED) == {"control-plane-2": "", "control-plane-3": "no replica"}
     stored = registry.get(revision)
     assert stored is not None
-    assert ["a"] == [each.node for each in stored.acknowledgements]
+    assert [each.node for each in stored.acknowledgements] == ["a"]
 
 
 def test_whoever_begins_to_follow_learns_of_all_that_has_not_come_to_its_end(registry: Registry) -> None:
@@ -166,7 +166,7 @@ def test_changes_are_stored_alone_and_read_by_others(registry: Registry, other: 
     assert [other.document(number + 1) for number in range(20)] == documents
     with closing(registry._store):
         texts = [registry._store.text(number + 1) for number in range(20)]
-    assert 1 < sum(base is not None for base, _ in filter(None, texts))
+    assert sum(base is not None for base, _ in filter(None, texts)) > 1
 
 
 def test_acts_outlive_the_process_and_are_told_oldest_first(where: str) -> None:
@@ -213,7 +213,7 @@ def test_a_revision_is_stored_only_after_the_one_that_its_publisher_saw(registry
         other.append(DOCUMENT, author="bob", comment="", after=0)
 
     assert other.append(DOCUMENT, author="bob", comment="", after=1)[0] == 2
-    assert ["ada", "bob"] == [each.author for each in registry.all()]
+    assert [each.author for each in registry.all()] == ["ada", "bob"]
 
 
 def test_of_many_who_publish_at_once_each_revision_has_one_predecessor(where: str) -> None:
@@ -257,8 +257,10 @@ async def test_a_follower_learns_of_what_others_store(registry: Registry, other:
         revision, _ = other.append(DOCUMENT, author="bob", comment="its own")
         third = await anext(events)
 
-    assert [(1, Phase.STORED), (1, Phase.CONVERGED), (revision, Phase.STORED)] == [
-        (each.revision, each.event.phase) for each in (first, second, third)
+    assert [(each.revision, each.event.phase) for each in (first, second, third)] == [
+        (1, Phase.STORED),
+        (1, Phase.CONVERGED),
+        (revision, Phase.STORED),
     ]
     assert first.number < second.number < third.number
 

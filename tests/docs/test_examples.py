@@ -66,8 +66,8 @@ def test_a_caller_of_ones_own_asks_stage_by_stage(lab: Lab) -> None:
         )
 
     asked = [section.use_case for section in page.sections]
-    assert ["HomepageRows", "UpNext", "ContinueWatchingRanking"] == asked
-    assert {""} == {section.error for section in page.sections}
+    assert asked == ["HomepageRows", "UpNext", "ContinueWatchingRanking"]
+    assert {section.error for section in page.sections} == {""}
 
 
 @contextmanager
@@ -99,8 +99,8 @@ def test_a_model_server_of_ones_own_joins_a_cluster_and_leaves_it_again(lab: Lab
             within=timedelta(seconds=20),
             until=lambda seen: seen.startswith("alphabetical"),
         )
-        assert "alphabetical: t00 1.000, t01 0.500, t02 0.333, and 7 more" == seen
-        assert {"ml-cluster-1-a", "alphabetical"} == replicas()
+        assert seen == "alphabetical: t00 1.000, t01 0.500, t02 0.333, and 7 more"
+        assert replicas() == {"ml-cluster-1-a", "alphabetical"}
 
     eventually("it is gone", replicas, within=timedelta(seconds=10), until=lambda left: left == {"ml-cluster-1-a"})
 
@@ -115,10 +115,10 @@ def test_a_checker_of_ones_own_judges_beside_the_labs(
     hasty.write_text((EXAMPLES / "patience.py").read_text().replace("LIMIT_MS = 1_000.0", "LIMIT_MS = 0.001"))
     impatient = _judged(run_lab(None, "check", str(run.folder), "--checker", str(hasty), "--json"))
 
-    assert {*(verdict.checker for verdict in run.verdicts), "patience"} == set(patient)
+    assert set(patient) == {*(verdict.checker for verdict in run.verdicts), "patience"}
     # A second is long even for a machine that has much else to do.
-    assert {"patience": "valid"} == {"patience": patient["patience"]}
-    assert "invalid" == impatient["patience"]
+    assert {"patience": patient["patience"]} == {"patience": "valid"}
+    assert impatient["patience"] == "invalid"
 
 
 def _judged(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
@@ -150,8 +150,8 @@ def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: 
     with lab.faults.injected("bounce", "ml-cluster-1-a", seed=1) as fault:
         assert fault.observe().because == "1 of 1 units have another process than before"
 
-    assert [] == lab.faults.active()
-    assert {"running"} == {unit.state for unit in lab.status().units}
+    assert lab.faults.active() == []
+    assert {unit.state for unit in lab.status().units} == {"running"}
 
 
 def test_a_bench_of_ones_own_runs_with_its_own_option(
@@ -188,4 +188,4 @@ async def test_a_topology_of_ones_own_keeps_each_caller_to_one_gateway(
     homepage, recommendations = await ask("homepage", 6), await ask("recommendations", 6)
 
     met = [{line.unit for id_ in ids for line in whole_lab.logs(id_)} for ids in (homepage, recommendations)]
-    assert [{"gateway-1"}, {"gateway-2"}] == sorted(met, key=str)
+    assert sorted(met, key=str) == [{"gateway-1"}, {"gateway-2"}]

@@ -48,13 +48,13 @@ def test_a_figure_has_left_if_it_lies_outside_of_the_interval_that_was_stated(es
 def test_a_figure_that_is_new_has_not_left() -> None:
     (change,) = changes({}, KEPT)
 
-    assert ("", False) == (change.before, change.left)
+    assert (change.before, change.left) == ("", False)
 
 
 def test_a_figure_is_quoted_with_its_interval_and_its_run() -> None:
     quoted = texts(KEPT)
 
-    assert "1.500 [1.400, 1.600]" == quoted["topologies.mesh-direct-p50"]
+    assert quoted["topologies.mesh-direct-p50"] == "1.500 [1.400, 1.600]"
     block = quoted["figures.topologies"]
     assert "| mesh / direct, p50 | 1.500 [1.400, 1.600] | ≤ 2: holds |" in block
     assert "10 rounds in 12 s, begun 2026-01-02 03:04:05 UTC; runtime process, cpus 2, memory 4 GiB, kernel 6" in block
@@ -74,7 +74,7 @@ def test_what_a_bench_found_is_kept_as_pages_quote_it() -> None:
 
     quoted = texts({"encodings": figures_of(json.loads(json.dumps(result.to_document())))})
 
-    assert "3.250 [3.000, 3.500] (in doubt)" == quoted["encodings.rest-grpc-bytes-talk"]
+    assert quoted["encodings.rest-grpc-bytes-talk"] == "3.250 [3.000, 3.500] (in doubt)"
     assert "| arm | sent |\n|---|---:|\n| REST | 68.000 |" in quoted["figures.encodings"]
 
 

@@ -24,7 +24,7 @@ def test_every_floor_of_the_contract_is_drawn_in_its_order() -> None:
 
 
 def test_every_room_says_what_belongs_in_it() -> None:
-    assert [] == [room.name for floor in floors() for room in floor if not room.purpose]
+    assert [room.name for floor in floors() for room in floor if not room.purpose] == []
 
 
 def test_no_room_stands_beside_its_floor() -> None:

@@ -16,7 +16,7 @@ def test_every_notebook_of_the_workshop_says_what_it_asks_and_how_long_it_takes(
 
     assert len(found) == len(list((CHECKOUT / "notebooks").glob("*.ipynb"))) > 0
     workshop = [each for each in found if not each.name.startswith("0-")]
-    assert [] == [each.name for each in workshop if not each.question.endswith("?")]
+    assert [each.name for each in workshop if not each.question.endswith("?")] == []
     assert all(15 <= int(each.minutes) <= 25 for each in workshop)
 
 

@@ -35,9 +35,9 @@ def test_the_page_follows_one_request_by_its_id_through_every_log(new_lab: Calla
     assert set(ON_THE_WAY) == set(seen) == set(shown)
     for name, lines in seen.items():
         assert ON_THE_WAY[name] == [line.role for line in lines], name
-        assert 1 == len({line.fields["request_id"] for line in lines}), name
+        assert len({line.fields["request_id"] for line in lines}) == 1, name
         assert _lasting(shown[name]) == _lasting(written(lines)), f"{name}: `make figures` writes the page anew"
-        assert 1 == len(set(ID.findall(shown[name]))), name
+        assert len(set(ID.findall(shown[name]))) == 1, name
 
 
 def _lasting(text: str) -> str:

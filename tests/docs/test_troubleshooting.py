@@ -57,7 +57,7 @@ def test_the_lab_still_says_so(heading: str) -> None:
 
 def test_every_entry_says_what_to_do() -> None:
     assert len(ENTRIES) >= 25
-    assert [] == [heading for heading, text in ENTRIES if "**Remedy:**" not in text]
+    assert [heading for heading, text in ENTRIES if "**Remedy:**" not in text] == []
 
 
 def test_a_message_that_nobody_says_is_not_found() -> None:

@@ -131,7 +131,7 @@ def test_keys_that_somebody_makes_up_leave_nothing_behind_in_a_sidecar(lab: Lab)
         before = _clusters(lab)
         for number in range(500):
             refusal(lambda number=number: ask(channel, request(), ("x-routing-key", f"forged-{number}.v1")))
-        assert before == _clusters(lab)
+        assert _clusters(lab) == before
         ask(channel, request(), ("x-routing-key", KEYS["homepage"]))
 
 
@@ -304,7 +304,7 @@ class TestAudit:
         assert [each["what"] for each in by_the_lab] == ["fault inject error", "fault heal error"]
         assert all(each["who"].endswith(f"(uid {os.getuid()}) as {operator}") for each in by_the_lab)
         seen = [each for each in told if each["kept_by"] == "control-plane"]
-        assert {operator} == {each["who"] for each in seen}
+        assert {each["who"] for each in seen} == {operator}
         done = [(each["unit"], each["what"].rpartition("/")[2], each["status"]) for each in seen]
         assert done[:2] == [("control-plane", "Publish", "OK"), ("control-plane", "Rollback", "OK")]
         assert ("ml-cluster-1-a", "SetBehaviour", "OK") in done

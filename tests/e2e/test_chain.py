@@ -78,10 +78,10 @@ def test_each_answer_says_who_gave_it(chained, run_lab, topology: str) -> None:
     assert "source       model" in run_lab(chained, *arguments).stdout
     with behaving(chained, "ml-cluster-2", stub_pb2.Behaviour(error_rate=1)):
         answer = json.loads(run_lab(chained, *arguments, "--json").stdout)
-        assert ("fallback", "cw-ranker.v1", "v1", 2) == (
+        assert (
             *(answer["source"], answer["routing_key"]),
             *(answer["version"], answer["attempts"]),
-        )
+        ) == ("fallback", "cw-ranker.v1", "v1", 2)
         with behaving(chained, "ml-cluster-1", stub_pb2.Behaviour(error_rate=1)):
             assert "source       default" in run_lab(chained, *arguments).stdout
 
@@ -90,7 +90,7 @@ def test_each_answer_says_who_gave_it(chained, run_lab, topology: str) -> None:
 def test_a_request_is_pinned_by_its_context(chained, run_lab, topology: str) -> None:
     arguments = ("call", USE_CASE, "--topology", topology)
     answer = json.loads(run_lab(chained, *arguments, "--context", "override=cw-ranker@v3", "--json").stdout)
-    assert ("cw-ranker.v3", "v3", "model") == (answer["routing_key"], answer["version"], answer["source"])
+    assert (answer["routing_key"], answer["version"], answer["source"]) == ("cw-ranker.v3", "v3", "model")
 
     unknown = run_lab(chained, *arguments, "--context", "override=cw-ranker@v9")
     assert unknown.returncode == 1
@@ -164,7 +164,7 @@ def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained, 
     # The driver's warm-up call is a request too, and the n-th may have been it.
     expected = (result.summary.planned + 1) // 10
     assert len(twice) == expected
-    assert {"OK"} == {record.status for record in twice}
+    assert {record.status for record in twice} == {"OK"}
     assert counts(chained, "ml-cluster-").tears - before.tears == expected
 
 
@@ -178,4 +178,4 @@ def test_a_tear_that_nothing_mends_is_a_failed_precondition(lab) -> None:
     result = lab.load(
         LoadOptions(topology="direct", caller="homepage", use_cases=(USE_CASE,), rate=50, duration_s=1, tear_every=5)
     )
-    assert {"OK", "FAILED_PRECONDITION"} == set(result.summary.by_status)
+    assert set(result.summary.by_status) == {"OK", "FAILED_PRECONDITION"}

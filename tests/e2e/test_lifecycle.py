@@ -52,7 +52,7 @@ def test_up_again_changes_nothing_and_verifies_anew(new_lab, mini_spec) -> None:
     calls = lab.up(spec=mini_spec)
 
     assert [call.topology for call in calls] == ["gateway", "mesh"]
-    assert before == [(unit.name, unit.pid) for unit in lab.status().units]
+    assert [(unit.name, unit.pid) for unit in lab.status().units] == before
 
 
 def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab, tmp_path: Path) -> None:

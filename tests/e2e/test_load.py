@@ -70,14 +70,14 @@ def test_several_processes_do_what_one_does(run_lab, lab) -> None:
         for each in figures
     ]
     drivers = [json.loads((Path(each["run_dir"]) / "driver.json").read_text()) for each in figures]
-    assert [1, 2] == [driver["processes"] for driver in drivers]
+    assert [driver["processes"] for driver in drivers] == [1, 2]
     asked = [[(record.use_case, record.user_id, record.device) for record in history] for history in histories]
     assert asked[0] == asked[1]
     torn = [sum(record.attempts > 1 for record in history) for history in histories]
     assert abs(torn[0] - torn[1]) <= 1 < torn[0]
     for each in figures:
         judged = {verdict["checker"]: verdict["outcome"] for verdict in each["verdicts"]}
-        assert ("valid", "valid") == (judged["accounting"], judged["routing"])
+        assert (judged["accounting"], judged["routing"]) == ("valid", "valid")
         assert each["ok"] == len(asked[0])
 
 

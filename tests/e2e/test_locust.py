@@ -183,4 +183,4 @@ def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(run_lab,
 
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
     assert why in result.stderr
-    assert before == sorted(lab.runs.glob("*"))
+    assert sorted(lab.runs.glob("*")) == before

@@ -33,10 +33,10 @@ def test_every_unit_on_the_way_writes_a_line_where_it_is_asked_to(
 
     roles = {topology: [line.role for line in lab.logs(answer.request_id)] for topology, answer in by_topology.items()}
     # The call that verified the lab has got the lease, so nobody asks the resolver any more.
-    assert {"mesh": ["caller", "sidecar", "model"], "gateway": ["caller", "gateway", "model"]} == roles
+    assert roles == {"mesh": ["caller", "sidecar", "model"], "gateway": ["caller", "gateway", "model"]}
     shown = json.loads(run_lab(lab, "logs", by_topology["mesh"].request_id, "--json").stdout)
-    assert {"OK"} == {line["fields"]["status"] for line in shown["lines"]}
-    assert {"cw-ranker.v1"} == {line["fields"]["routing_key"] for line in shown["lines"]}
+    assert {line["fields"]["status"] for line in shown["lines"]} == {"OK"}
+    assert {line["fields"]["routing_key"] for line in shown["lines"]} == {"cw-ranker.v1"}
 
     with pytest.raises(CallError):
         lab.call("NoSuchThing", topology="mesh", caller="homepage")
@@ -45,7 +45,7 @@ def test_every_unit_on_the_way_writes_a_line_where_it_is_asked_to(
         line = eventually(
             "the refusal is written", lambda file=file: _last(file), within=timedelta(seconds=5), until=_is_a_refusal
         )
-        assert "NoSuchThing" == line["use_case"]
+        assert line["use_case"] == "NoSuchThing"
 
 
 def test_who_asks_for_a_request_that_nobody_has_written_of_is_told_what_to_do(

@@ -109,9 +109,9 @@ def test_certificates_rotate_at_300_rps_and_no_request_fails(lab: Lab, topology:
         rotating.join()
         lab.units.scale("ml-cluster-1", 1)
 
-    assert {("OK", ""): 2400} == Counter(
-        (each.status, each.message) for each in read_parquet(result.folder / "history.parquet")
-    )
+    assert Counter((each.status, each.message) for each in read_parquet(result.folder / "history.parquet")) == {
+        ("OK", ""): 2400
+    }
     assert len(rotations) >= 3
     serials = {each["gateway-1"].serial for each in rotations}
     assert len(rotations) == len(serials)
@@ -185,8 +185,8 @@ def test_a_model_that_is_of_another_cluster_gets_no_request(lab: Lab, topology: 
 def test_keys_are_for_their_owners_eyes_and_the_authority_s_is_in_no_units_folder(lab: Lab) -> None:
     pki = Identities(lab.folder).folder
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (pki / "ca.key", pki)}
-    assert {"ca.key": 0o600, "pki": 0o700} == modes
-    assert {0o600} == {stat.S_IMODE(path.stat().st_mode) for path in pki.glob("units/*/current/key.pem")}
+    assert modes == {"ca.key": 0o600, "pki": 0o700}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in pki.glob("units/*/current/key.pem")} == {0o600}
     key = (pki / "ca.key").read_bytes()
     assert not [
         path for path in lab.folder.rglob("*") if path.is_file() and path.parent != pki and key in path.read_bytes()

@@ -79,7 +79,7 @@ def test_a_pytest_that_is_ended_leaves_nothing(
 
         eventually("two labs are up", look, within=WITHIN)
         units = [each for each in started_by(suite).values() if "models.stub" in each]
-        assert 2 == len(units)
+        assert len(units) == 2
         assert [each for each in started_by(suite).values() if "import time; time.sleep(600)" in each]
         os.killpg(program.pid, number)  # as `timeout` does
         program.wait()
@@ -94,6 +94,6 @@ def test_a_block_that_ends_leaves_nothing_but_who_began_it(new_lab, mini_spec: P
         lab.up(spec=mini_spec)
         beside = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 
-    assert -signal.SIGKILL == beside.wait()
+    assert beside.wait() == -signal.SIGKILL
     assert not lab.folder.exists()
-    assert {} == started_by(tmp_path)
+    assert started_by(tmp_path) == {}

@@ -63,7 +63,7 @@ def test_all_callers_ask_the_one_resolver_each_in_its_own_name(new_lab, run_lab,
     assert [node["node"] for node in status["nodes"] if node["role"] == "resolver"] == ["shared-resolver"]
     [address] = {unit["address"] for unit in status["units"] if unit["role"] == "resolver"}
     where = json.loads(run_lab(lab, "endpoints", "--json").stdout)
-    assert {address} == {caller["resolver"] for caller in where["callers"].values()}
+    assert {caller["resolver"] for caller in where["callers"].values()} == {address}
     assert len({caller["sidecar"] for caller in where["callers"].values()}) == 3
 
     spec.with_name("routes.yaml").write_text(ROUTES.replace("2s", "3s"))

@@ -48,7 +48,7 @@ def test_models_see_the_origin_and_the_tenant_that_were_sent(lab: Lab, topology:
     assert {(origin, tenant) for origin in ORIGINS for tenant in TENANTS} == {
         (record.seen_origin, record.seen_tenant) for record in records
     }
-    assert set(TENANTS) == set(result.summary.by_tenant)
+    assert set(result.summary.by_tenant) == set(TENANTS)
     assert result.summary.ok == sum(each.ok for each in result.summary.by_tenant.values())
 
 
@@ -65,7 +65,7 @@ async def test_the_items_of_a_stream_say_so_too(lab: Lab, topology: str) -> None
         await client.close()
 
     seen = [item.response.answered_by for item in items]
-    assert {("real", "ads")} == {(origin_name(by), by.tenant) for by in seen}
+    assert {(origin_name(by), by.tenant) for by in seen} == {("real", "ads")}
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -133,15 +133,15 @@ def test_limits_are_published_shown_and_kept_to_at_every_gateway_and_nowhere_els
         for words in ("tenant 'noisy'", USE_CASE, "0.002 requests per second, 0.001 of them at each of 2 gateways"):
             assert words in refused.value.details()
     for topology in ("gateway", "gateway-passthrough"):
-        assert ["RESOURCE_EXHAUSTED"] * 3 == statuses(topology, "noisy")
-        assert ["OK"] * 3 == statuses(topology, "quiet")
-    assert ["OK", "OK", "RESOURCE_EXHAUSTED"] == statuses("gateway-header", "noisy")
+        assert statuses(topology, "noisy") == ["RESOURCE_EXHAUSTED"] * 3
+        assert statuses(topology, "quiet") == ["OK"] * 3
+    assert statuses("gateway-header", "noisy") == ["OK", "OK", "RESOURCE_EXHAUSTED"]
     with pytest.raises(
         CallError, match=r"tenant 'noisy' is over its rate limit at the central Envoy: tenants\.noisy\.rate"
     ):
         lab.call(USE_CASE, topology="gateway-header", caller="homepage", context={"user_id": "u1", "tenant": "noisy"})
     for topology, tenant in (("gateway-header", "quiet"), ("mesh", "noisy"), ("proxyless", "noisy")):
-        assert ["OK"] * 3 == statuses(topology, tenant)
+        assert statuses(topology, tenant) == ["OK"] * 3
 
     revision = json.loads(run_lab(lab, "routes", "show", "--json").stdout)
     assert revision["document"]["tenants"] == {"noisy": NOISY}

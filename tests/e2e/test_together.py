@@ -89,13 +89,13 @@ def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> 
             cancel_token.cancel()
         result = run.result()
 
-    assert ["mesh-homepage", "mesh-search"] == [each.folder.name for each in result.runs]
+    assert [each.folder.name for each in result.runs] == ["mesh-homepage", "mesh-search"]
     assert [each.folder for each in result.runs] == runs_in(result.folder)
     assert not is_of_benches(result.folder)
     (found,) = parallel_runs(runs_in(result.folder)).radii()
-    assert ("homepage-sidecar killed", "mesh", ()) == (found.fault, found.topology, found.unknown)
+    assert (found.fault, found.topology, found.unknown) == ("homepage-sidecar killed", "mesh", ())
     assert found.callers is not None
-    assert ((1,), 2) == (found.callers.values, found.of_callers)
+    assert (found.callers.values, found.of_callers) == ((1,), 2)
     html = render(read_runs(runs_in(result.folder)))
     assert 'id="blast"' in html
     assert ">1 of 2 callers</text>" in html
@@ -113,7 +113,7 @@ def test_the_command_drives_all_and_checks_all(run_lab, lab) -> None:
     shown = run_lab(None, "check", document["run_dir"])
     assert "all together: " in shown.stdout
     report = run_lab(None, "report", document["run_dir"])
-    assert 0 == report.returncode, report.stderr
+    assert report.returncode == 0, report.stderr
     assert "5 runs" in (Path(document["run_dir"]) / "report.html").read_text()
 
 
@@ -132,10 +132,10 @@ def test_a_mistake_is_one_line_and_drives_nothing(run_lab, lab, mistake: list[st
 
     told = run_lab(lab, "load", *mistake)
 
-    assert 1 == told.returncode
+    assert told.returncode == 1
     assert remedy in told.stderr
-    assert 1 == len(told.stderr.strip().splitlines())
-    assert before == sorted(lab.runs.glob("*"))
+    assert len(told.stderr.strip().splitlines()) == 1
+    assert sorted(lab.runs.glob("*")) == before
 
 
 def test_ctrl_c_ends_all_and_keeps_all(lab) -> None:
@@ -153,10 +153,10 @@ def test_ctrl_c_ends_all_and_keeps_all(lab) -> None:
     run.send_signal(signal.SIGINT)
     output, _ = run.communicate(timeout=WITHIN_S)
 
-    assert 2 == run.returncode
+    assert run.returncode == 2
     assert len(CALLERS) == output.count("UNSENT")
     assert "all together: unknown" in output
-    assert [] == drivers_of(lab)
+    assert drivers_of(lab) == []
 
 
 def test_a_driver_that_dies_breaks_the_others_off(lab) -> None:
@@ -168,4 +168,4 @@ def test_a_driver_that_dies_breaks_the_others_off(lab) -> None:
         with pytest.raises(UnitError, match="the driver ended with status -9"):
             run.result(timeout=WITHIN_S)
 
-    assert [] == drivers_of(lab)
+    assert drivers_of(lab) == []

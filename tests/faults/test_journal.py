@@ -31,17 +31,17 @@ def test_who_did_what_and_how_it_ended_is_there(journal: Journal, monkeypatch: p
         raise KeyboardInterrupt
 
     acts = journal.acts()
-    assert [1, 2, 3] == [each.number for each in acts]
-    assert ["OK", "FAILED", "CANCELLED"] == [each.status for each in acts]
-    assert "no such thing" == acts[1].reason
+    assert [each.number for each in acts] == [1, 2, 3]
+    assert [each.status for each in acts] == ["OK", "FAILED", "CANCELLED"]
+    assert acts[1].reason == "no such thing"
     assert acts[0].at_ns < acts[1].at_ns < acts[2].at_ns
-    assert ("fault inject kill", "ml-cluster-1-a", "kill-1, level severe, seed 7", "lab") == (
+    assert (
         *(acts[0].what, acts[0].unit, acts[0].detail),
         acts[0].kept_by,
-    )
+    ) == ("fault inject kill", "ml-cluster-1-a", "kill-1, level severe, seed 7", "lab")
     # It was written down before it was done, by the kernel's word and not by the environment's.
-    assert "" == begun.status
-    assert f"{pwd.getpwuid(os.getuid()).pw_name} (uid {os.getuid()})" == begun.who
+    assert begun.status == ""
+    assert begun.who == f"{pwd.getpwuid(os.getuid()).pw_name} (uid {os.getuid()})"
 
 
 def test_what_cannot_be_written_down_is_not_done(tmp_path: Path) -> None:
@@ -62,11 +62,11 @@ def test_a_line_that_was_cut_off_is_shown_and_spoils_no_other(journal: Journal, 
     with journal.doing("unit start", "gateway-1"):
         pass
 
-    assert ["OK", "DAMAGED", "OK"] == [each.status for each in journal.acts()]
-    assert ["unit kill", "", "unit start"] == [each.what for each in journal.acts()]
+    assert [each.status for each in journal.acts()] == ["OK", "DAMAGED", "OK"]
+    assert [each.what for each in journal.acts()] == ["unit kill", "", "unit start"]
 
 
 def test_nobody_else_of_this_machine_may_read_it(journal: Journal, tmp_path: Path) -> None:
     with journal.doing("unit kill", "gateway-1"):
         pass
-    assert 0o600 == (tmp_path / JOURNAL).stat().st_mode & 0o777
+    assert (tmp_path / JOURNAL).stat().st_mode & 0o777 == 0o600

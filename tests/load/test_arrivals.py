@@ -41,7 +41,7 @@ def fixture_trace(tmp_path: Path) -> Path:
 
 
 def test_constant_is_evenly_spaced_and_starts_at_once() -> None:
-    assert [0, 250_000_000, 500_000_000, 750_000_000] == [one.offset_ns for one in Constant(4, 1).arrivals()]
+    assert [one.offset_ns for one in Constant(4, 1).arrivals()] == [0, 250_000_000, 500_000_000, 750_000_000]
 
 
 @settings(deadline=None)
@@ -69,8 +69,8 @@ def test_poisson_gaps_have_the_mean_and_the_spread_of_an_exponential() -> None:
     gaps = [later - earlier for earlier, later in pairwise(offsets)]
 
     # n = 20,000: sigma of the mean is 0.7 %, of the deviation about 1 %; 5 % is five sigma and more.
-    assert pytest.approx(0.001, rel=0.05) == statistics.mean(gaps)
-    assert pytest.approx(0.001, rel=0.05) == statistics.stdev(gaps)
+    assert statistics.mean(gaps) == pytest.approx(0.001, rel=0.05)
+    assert statistics.stdev(gaps) == pytest.approx(0.001, rel=0.05)
 
 
 def test_other_seeds_give_other_arrivals() -> None:
@@ -78,21 +78,23 @@ def test_other_seeds_give_other_arrivals() -> None:
 
 
 def test_a_trace_starts_at_once_and_is_shrunk_by_the_speedup(trace: Path) -> None:
-    assert [Arrival(0, 40), Arrival(100_000_000, 80), Arrival(1_000_000_000, 120)] == list(
-        Trace(str(trace), speedup=10).arrivals()
-    )
-    assert 2 == len(list(Trace(str(trace), limit=2).arrivals()))
+    assert list(Trace(str(trace), speedup=10).arrivals()) == [
+        Arrival(0, 40),
+        Arrival(100_000_000, 80),
+        Arrival(1_000_000_000, 120),
+    ]
+    assert len(list(Trace(str(trace), limit=2).arrivals())) == 2
 
 
 def test_a_schedule_says_what_is_offered(trace: Path) -> None:
     even, real = schedule(Constant(10, 2), 400), schedule(Trace(str(trace)), 400)
 
-    assert (20, 10.0, {400}) == (len(even), even.offered_rps, set(even.payload_bytes))
-    assert (3, 0.3, [40, 80, 120]) == (len(real), real.offered_rps, list(real.payload_bytes))
+    assert (len(even), even.offered_rps, set(even.payload_bytes)) == (20, 10.0, {400})
+    assert (len(real), real.offered_rps, list(real.payload_bytes)) == (3, 0.3, [40, 80, 120])
 
 
 def test_a_trace_of_one_request_offers_no_rate(trace: Path) -> None:
-    assert 0.0 == schedule(Trace(str(trace), limit=1), 400).offered_rps
+    assert schedule(Trace(str(trace), limit=1), 400).offered_rps == 0.0
 
 
 @pytest.mark.parametrize(
@@ -106,8 +108,8 @@ def test_a_trace_of_one_request_offers_no_rate(trace: Path) -> None:
 def test_the_command_lines_words_name_the_kinds(text: str, plan: ArrivalPlan) -> None:
     options = ArrivalOptions(rate=50, duration_s=3, seed=7, speedup=10, limit=99)
 
-    assert plan == parse_arrivals(text, options)
-    assert plan == arrivals_from_document(json.loads(json.dumps(arrivals_to_document(plan))))
+    assert parse_arrivals(text, options) == plan
+    assert arrivals_from_document(json.loads(json.dumps(arrivals_to_document(plan)))) == plan
 
 
 @pytest.mark.parametrize(

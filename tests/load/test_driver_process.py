@@ -29,12 +29,12 @@ async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(make_pla
     async with running(plan) as process:
         code, out, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     first, *_, last = (Progress.from_line(line) for line in out.splitlines())
     assert 0 < first.done < last.ok == 100, "nobody who waits for a first answer waits for a second"
     summary = orjson.loads(plan.summary.read_bytes())
-    assert (100, 100, "") == (summary["planned"], summary["sent"], summary["stopped_by"])
-    assert set(range(100)) == {record.sequence for record in read_spool(plan.spool)}
+    assert (summary["planned"], summary["sent"], summary["stopped_by"]) == (100, 100, "")
+    assert {record.sequence for record in read_spool(plan.spool)} == set(range(100))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -48,10 +48,10 @@ async def test_a_signal_ends_it_with_every_request_accounted_for(
         process.send_signal(number)
         code, out, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     summary = orjson.loads(plan.summary.read_bytes())
     records = read_spool(plan.spool)
-    assert list(range(120_000)) == sorted(record.sequence for record in records)
+    assert sorted(record.sequence for record in records) == list(range(120_000))
     assert (number.name, 120_000) == (summary["stopped_by"], summary["planned"])
     assert 0 < summary["sent"] < 120_000
     assert summary["unsent"] == sum(record.status == UNSENT for record in records)
@@ -67,7 +67,7 @@ async def test_a_killed_driver_leaves_what_was_done(make_plan: MakePlan, server:
         code, _, _ = await ended(process)
 
     records = read_spool(plan.spool)
-    assert -signal.SIGKILL == code
+    assert code == -signal.SIGKILL
     # What was done in the instant before that line may not have been flushed.
     assert len(records) >= progress.done // 2 > 0
     assert not plan.summary.exists()
@@ -79,7 +79,7 @@ async def test_what_cannot_be_reached_is_one_line(make_plan: MakePlan) -> None:
     async with running(plan) as process:
         code, _, err = await ended(process)
 
-    assert (1, 1) == (code, len(err.splitlines()))
+    assert (code, len(err.splitlines())) == (1, 1)
     assert "'nowhere' is not known" in err
 
 
@@ -88,7 +88,7 @@ def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         ended = subprocess.run(
             [sys.executable, "-m", "lab.load.driver", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
         )
-        assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines()))
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)
 
 
 def test_the_driver_stays_small() -> None:
@@ -97,7 +97,7 @@ def test_the_driver_stays_small() -> None:
 
     seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert "" == seen.strip()
+    assert seen.strip() == ""
 
 
 def test_a_progress_line_gives_back_the_progress() -> None:
@@ -105,7 +105,7 @@ def test_a_progress_line_gives_back_the_progress() -> None:
         elapsed_s=1.0, sent=9, done=8, ok=7, failed=1, in_flight=1, rate=8.0, p50_ms=0.5, p99_ms=2.0, remaining_s=4.0
     )
 
-    assert progress == Progress.from_line(progress.to_line())
+    assert Progress.from_line(progress.to_line()) == progress
     for line in ("", "noise", "[]", '{"sent": 1}'):
         with pytest.raises(RunError, match="no progress"):
             Progress.from_line(line)
@@ -118,10 +118,10 @@ def test_the_rate_of_progress_is_of_what_was_done_since_the_line_before() -> Non
         for elapsed_ns, done in ((-20_000_000, 0), (500_000_000, 20), (1_500_000_000, 80), (1_500_000_000, 80))
     )
 
-    assert (0.0, 40.0, 60.0, 0.0) == tuple(progress.rate for progress in (before, first, second, last))
-    assert (70, 10, 1.5) == (second.failed, second.in_flight, second.elapsed_s)
+    assert tuple(progress.rate for progress in (before, first, second, last)) == (0.0, 40.0, 60.0, 0.0)
+    assert (second.failed, second.in_flight, second.elapsed_s) == (70, 10, 1.5)
 
 
 def test_percentiles_of_progress_are_nearest_ranks() -> None:
-    assert (0.0, 5.0, 5.0) == (percentile_ms([], 50), percentile_ms([5_000_000], 50), percentile_ms([5_000_000], 99))
-    assert (50.0, 99.0) == tuple(percentile_ms([n * 1_000_000 for n in range(1, 101)], p) for p in (50, 99))
+    assert (percentile_ms([], 50), percentile_ms([5_000_000], 50), percentile_ms([5_000_000], 99)) == (0.0, 5.0, 5.0)
+    assert tuple(percentile_ms([n * 1_000_000 for n in range(1, 101)], p) for p in (50, 99)) == (50.0, 99.0)

@@ -46,20 +46,24 @@ async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
     async with running(plan) as process:
         code, out, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     records = read_spool(plan.spool)
-    assert list(range(100)) == sorted(record.sequence for record in records)
+    assert sorted(record.sequence for record in records) == list(range(100))
     assert 100 == len({record.request_id for record in records}) == server.received - max(1, workers)
-    assert {"OK"} == {record.status for record in records}
+    assert {record.status for record in records} == {"OK"}
     assert all(record.intended_ns <= record.sent_ns <= record.done_ns for record in records)
     start = min(record.intended_ns for record in records)
     assert [number * 10_000_000 for number in range(100)] == sorted(record.intended_ns - start for record in records)
     assert {f"u{number}" for number in range(11)} >= {record.user_id for record in records}
     summary = orjson.loads(plan.summary.read_bytes())
-    assert (100, 100, 0, "", 100.0) == tuple(
-        summary[name] for name in ("planned", "sent", "unsent", "stopped_by", "offered")
+    assert tuple(summary[name] for name in ("planned", "sent", "unsent", "stopped_by", "offered")) == (
+        100,
+        100,
+        0,
+        "",
+        100.0,
     )
-    assert 100 == Progress.from_line(out.splitlines()[-1]).ok
+    assert Progress.from_line(out.splitlines()[-1]).ok == 100
 
 
 async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(make_plan: MakePlan, server: Any) -> None:
@@ -77,8 +81,8 @@ async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(make_plan: 
         code, _, _ = await ended(process)
 
     records = sorted(read_spool(plan.spool), key=lambda record: record.intended_ns)
-    assert 0 == code
-    assert list(range(100)) == sorted(record.sequence for record in records)
+    assert code == 0
+    assert sorted(record.sequence for record in records) == list(range(100))
     stalled_until = max(records[:3], key=lambda record: record.done_ns).done_ns
     held_up = [record for record in records[3:] if record.intended_ns < stalled_until]
     assert len(held_up) > 20
@@ -104,13 +108,13 @@ async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_
         process.send_signal(signal.SIGINT)
         code, _, err = await ended(process)
 
-    assert (0, "") == (code, err)
-    assert workers == len(theirs)
+    assert (code, err) == (0, "")
+    assert len(theirs) == workers
     assert not [each for each in theirs if each.is_running()]
     records = read_spool(plan.spool)
-    assert list(range(10_000)) == sorted(record.sequence for record in records)
+    assert sorted(record.sequence for record in records) == list(range(10_000))
     summary = orjson.loads(plan.summary.read_bytes())
-    assert ("SIGINT", 10_000) == (summary["stopped_by"], summary["planned"])
+    assert (summary["stopped_by"], summary["planned"]) == ("SIGINT", 10_000)
     assert 0 < summary["sent"] < 10_000
     assert summary["unsent"] == sum(record.status == UNSENT for record in records)
 
@@ -127,10 +131,10 @@ async def test_stopped_before_it_has_begun_it_still_accounts_for_every_request(
         process.send_signal(signal.SIGTERM)
         code, _, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     records = read_spool(plan.spool)
-    assert list(range(1_000)) == sorted(record.sequence for record in records)
-    assert {UNSENT} == {record.status for record in records}
+    assert sorted(record.sequence for record in records) == list(range(1_000))
+    assert {record.status for record in records} == {UNSENT}
 
 
 async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, server: Any) -> None:
@@ -143,7 +147,7 @@ async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, ser
         process.kill()
         await asyncio.to_thread(psutil.wait_procs, theirs, DEADLINE_S)
 
-    assert 2 == len(theirs)
+    assert len(theirs) == 2
     assert not [each for each in theirs if each.is_running()]
     assert read_spool(plan.spool)
 
@@ -158,7 +162,7 @@ async def test_a_worker_that_dies_breaks_the_run_off_by_name(make_plan: MakePlan
         theirs[0].kill()
         code, _, err = await ended(process)
 
-    assert 1 == code
+    assert code == 1
     assert re.fullmatch(r"worker \d ended with status -9", err.splitlines()[-1])
     assert not [each for each in theirs if each.is_running()]
     assert not plan.summary.exists()
@@ -182,10 +186,10 @@ async def test_a_locustfile_of_ones_own_says_what_is_asked(make_plan: MakePlan, 
     async with running(plan) as process:
         code, _, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     records = read_spool(plan.spool)
     assert len(records) > 4
-    assert {("watch", "me", "OK")} == {(record.device, record.user_id, record.status) for record in records}
+    assert {(record.device, record.user_id, record.status) for record in records} == {("watch", "me", "OK")}
     assert all(1_900 <= record.payload_bytes <= 2_100 for record in records)
     summary = orjson.loads(plan.summary.read_bytes())
     assert (len(records), None, "") == (summary["planned"], summary["offered"], summary["stopped_by"])
@@ -207,7 +211,7 @@ async def test_asking_for_what_there_is_not_is_one_line(
     async with running(plan) as process:
         code, _, err = await ended(process)
 
-    assert 1 == code
+    assert code == 1
     assert why in err.splitlines()[-1]
 
 
@@ -218,16 +222,16 @@ async def test_the_ui_steers_a_run_on_this_machine_only(make_plan: MakePlan, ser
 
     async with running(plan) as process:
         await progress_of(process, until=lambda _: True)
-        assert 200 == await asyncio.to_thread(asked, ui)
+        assert await asyncio.to_thread(asked, ui) == 200
         for header in ({"Origin": "http://elsewhere.example"}, {"Host": "elsewhere.example"}):
-            assert 403 == await asyncio.to_thread(asked, f"{ui}/swarm", b"user_count=5&spawn_rate=5", header)
-        assert 200 == await asyncio.to_thread(asked, f"{ui}/swarm", b"user_count=5&spawn_rate=5")
+            assert await asyncio.to_thread(asked, f"{ui}/swarm", b"user_count=5&spawn_rate=5", header) == 403
+        assert await asyncio.to_thread(asked, f"{ui}/swarm", b"user_count=5&spawn_rate=5") == 200
         last = await progress_of(process, until=lambda progress: progress.done > 20)
         assert last.remaining_s is None
-        assert 200 == await asyncio.to_thread(asked, f"{ui}/quit", b"")
+        assert await asyncio.to_thread(asked, f"{ui}/quit", b"") == 200
         code, _, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     records = read_spool(plan.spool)
     summary = orjson.loads(plan.summary.read_bytes())
     assert (len(records), None, "ui") == (summary["planned"], summary["offered"], summary["stopped_by"])
@@ -251,7 +255,7 @@ async def test_a_taken_port_is_one_line(make_plan: MakePlan, server: Any) -> Non
         async with running(make_plan(server.address, locust=locust)) as process:
             code, _, err = await ended(process)
 
-    assert (1, 1) == (code, len(err.splitlines()))
+    assert (code, len(err.splitlines())) == (1, 1)
     assert "--ui-port" in err
 
 
@@ -288,9 +292,9 @@ async def test_users_that_ask_no_more_end_the_run_and_what_is_left_is_not_sent(
     async with running(plan) as process:
         code, _, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     records = read_spool(plan.spool)
-    assert list(range(50)) == sorted(record.sequence for record in records)
-    assert 10 == sum(record.status == "OK" for record in records)
-    assert 40 == sum(record.status == UNSENT for record in records)
+    assert sorted(record.sequence for record in records) == list(range(50))
+    assert sum(record.status == "OK" for record in records) == 10
+    assert sum(record.status == UNSENT for record in records) == 40
     assert orjson.loads(plan.summary.read_bytes())["stopped_by"] == "users that stopped sending"

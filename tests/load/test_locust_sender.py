@@ -55,12 +55,12 @@ async def test_what_is_due_first_is_sent_first_whoever_asked_first(
 
     for _ in range(3):
         outcome, latency_ns = await asyncio.wait_for(told.get(), 10)
-        assert ("OK", True) == (outcome.status, latency_ns >= 0)
+        assert (outcome.status, latency_ns >= 0) == ("OK", True)
     stop.ask("test")
     await running
 
     records = read_spool(plan.spool)
-    assert [1, 2, 0] == [record.sequence for record in records]
+    assert [record.sequence for record in records] == [1, 2, 0]
     assert all(record.sent_ns >= record.intended_ns for record in records)
 
 
@@ -78,7 +78,7 @@ async def test_what_a_user_that_is_gone_had_asked_for_is_not_sent(
     stop.ask("test")
     await running
 
-    assert [1] == [record.sequence for record in read_spool(plan.spool)]
+    assert [record.sequence for record in read_spool(plan.spool)] == [1]
 
 
 async def test_while_nothing_is_due_no_alarm_rings(

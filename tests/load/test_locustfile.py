@@ -33,14 +33,14 @@ def read(tmp_path: Path, content: str) -> LocustPlan:
 
 def test_the_example_goes_by_the_plan() -> None:
     assert not locust_plan_of(LocustOptions()).closed_loop
-    assert EXAMPLE == locust_plan_of(LocustOptions()).locustfile
+    assert locust_plan_of(LocustOptions()).locustfile == EXAMPLE
 
 
 @pytest.mark.parametrize(
     ("wait", "closed"), [("pass", False), ("wait_time = between(1, 2)", True), ("wait_time = lambda self: 1", True)]
 )
 def test_users_with_a_wait_of_their_own_make_a_closed_loop(tmp_path: Path, wait: str, closed: bool) -> None:  # noqa: FBT001
-    assert closed == read(tmp_path, USER.format(wait=wait)).closed_loop
+    assert read(tmp_path, USER.format(wait=wait)).closed_loop == closed
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_bad_locustfile_is_one_line_with_file_and_line(tmp_path: Path, content
         read(tmp_path, content)
 
     assert str(refused.value).startswith(f"{tmp_path / 'mine.py'}:{line}: ")
-    assert 1 == len(str(refused.value).splitlines())
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_a_locustfile_that_is_not_there_is_one_line(tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ def test_nothing_is_patched() -> None:
 
     said = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    assert "socket threading" == said.strip()
+    assert said.strip() == "socket threading"
 
 
 def test_the_open_loop_knows_no_locust() -> None:
     code = "import sys, lab.load.driver, lab.runs; print(*{'locust', 'gevent', 'zmq', 'flask'} & set(sys.modules))"
 
-    assert "" == subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 
 
 def test_the_locustfile_of_the_docs_is_one(tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ def test_every_choice_is_drawn_evenly_and_every_field_is_there(make_plan: MakePl
     ):
         assert round(1 / share) == len(counts)
         assert all(pytest.approx(share, abs=0.05) == count / 4_000 for count in counts.values())
-    assert {frozenset(FIELDS) - {OVERRIDE}} == {frozenset(ask.context) for ask in drawn}
-    assert {("US", "", "homepage", "artificial")} == {
+    assert {frozenset(ask.context) for ask in drawn} == {frozenset(FIELDS) - {OVERRIDE}}
+    assert {
         tuple(ask.context[name] for name in ("country", "segment", "caller", "traffic_origin")) for ask in drawn
-    }
+    } == {("US", "", "homepage", "artificial")}
 
 
 def test_requests_are_pinned_only_if_the_plan_says_so(make_plan: MakePlan) -> None:
@@ -52,8 +52,8 @@ def test_requests_are_pinned_only_if_the_plan_says_so(make_plan: MakePlan) -> No
         for contexts in ({}, {"override": ("rows@v2",)}, {"override": ("", "rows@v2")})
     )
 
-    assert [None, "rows@v2"] == [mix.draw().context.get("override") for mix in (free, pinned)]
-    assert {"", "rows@v2"} == {some.draw().context["override"] for _ in range(50)}
+    assert [mix.draw().context.get("override") for mix in (free, pinned)] == [None, "rows@v2"]
+    assert {some.draw().context["override"] for _ in range(50)} == {"", "rows@v2"}
 
 
 def test_a_choice_that_stands_there_often_is_drawn_as_often(make_plan: MakePlan) -> None:
@@ -61,8 +61,8 @@ def test_a_choice_that_stands_there_often_is_drawn_as_often(make_plan: MakePlan)
     counts = Counter(drawing.draw().context["tenant"] for _ in range(4_000))
 
     # n = 4,000: a share of 1/10 has a sigma of 0.5 %; 3 % is six sigma.
-    assert {"ads", "kids"} == set(counts)
-    assert pytest.approx(0.1, abs=0.03) == counts["kids"] / 4_000
+    assert set(counts) == {"ads", "kids"}
+    assert counts["kids"] / 4_000 == pytest.approx(0.1, abs=0.03)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_origin_is_artificial_unless_the_contexts_say_otherwise(
 ) -> None:
     drawing = Mix(make_plan(use_cases=USE_CASES, contexts=contexts))
 
-    assert origins == {drawing.draw().context["traffic_origin"] for _ in range(50)}
+    assert {drawing.draw().context["traffic_origin"] for _ in range(50)} == origins
 
 
 @pytest.mark.parametrize("api", list(APIS))

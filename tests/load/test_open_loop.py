@@ -55,7 +55,7 @@ def assert_accounted_for(summary: DriverSummary, records: list[Record]) -> None:
     assert summary.sent == summary.ok + summary.failed
     for record in records:
         if record.status == UNSENT:
-            assert (0, 0, "") == (record.sent_ns, record.done_ns, record.request_id)
+            assert (record.sent_ns, record.done_ns, record.request_id) == (0, 0, "")
         else:
             assert record.intended_ns <= record.sent_ns <= record.done_ns
 
@@ -76,20 +76,20 @@ async def test_every_request_of_a_run_through_grpc_has_its_record(make_plan: Mak
 
     assert_accounted_for(summary, records)
     assert (summary.planned, "", {}) == (summary.ok, summary.stopped_by, summary.warm_up_errors)
-    assert {"ContinueWatchingRanking", "HomepageRows"} == {record.use_case for record in records}
+    assert {record.use_case for record in records} == {"ContinueWatchingRanking", "HomepageRows"}
     assert len(records) == len({record.request_id for record in records})
     assert summary.planned + 2 == server.received  # the warm-up calls are sent, and stand outside the history
     offsets = plan.schedule().offsets_ns
     for record in records:
         assert offsets[record.sequence] - offsets[0] == record.intended_ns - records[0].intended_ns
         assert before <= record.sent_ns <= time.time_ns()
-        assert ("direct", "homepage", "US", "artificial") == (
+        assert (
             record.topology,
             record.caller,
             record.country,
             record.traffic_origin,
-        )
-        assert ("model", "cw-ranker.v1", "cw-ranker", "v1", "ml-cluster-1", f"for-{record.user_id}", 3, 1) == (
+        ) == ("direct", "homepage", "US", "artificial")
+        assert (
             record.source,
             record.routing_key,
             record.model,
@@ -98,8 +98,8 @@ async def test_every_request_of_a_run_through_grpc_has_its_record(make_plan: Mak
             record.replica,
             record.served_revision,
             record.attempts,
-        )
-        assert ("t07", 0.75) == (record.item_id, record.score)
+        ) == ("model", "cw-ranker.v1", "cw-ranker", "v1", "ml-cluster-1", f"for-{record.user_id}", 3, 1)
+        assert (record.item_id, record.score) == ("t07", 0.75)
         assert 200 < record.payload_bytes < 600
 
 
@@ -108,7 +108,7 @@ async def test_a_record_says_to_what_its_request_was_pinned_and_for_which_shadow
 ) -> None:
     _, records = await driven(make_plan(contexts={"override": ("cw-ranker@v1",)}), make_client())
 
-    assert {("cw-ranker@v1", "cw-ranker.v3")} == {(record.override, record.shadow) for record in records}
+    assert {(record.override, record.shadow) for record in records} == {("cw-ranker@v1", "cw-ranker.v3")}
 
 
 async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(make_plan: MakePlan, server: Any) -> None:
@@ -139,7 +139,7 @@ async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(ma
         assert record.done_ns - record.intended_ns >= end - record.intended_ns
     seen = summarize(records, schedule)
     pause_ms = (end - records[0].intended_ns) / 1e6
-    assert (200, 200) == (seen.planned, seen.ok)
+    assert (seen.planned, seen.ok) == (200, 200)
     # Half of the requests fell into the pause, evenly: a quarter of all waited at least half of it.
     assert seen.p90_ms >= 0.5 * pause_ms
     assert seen.max_ms >= 0.99 * pause_ms
@@ -152,7 +152,7 @@ async def test_every_request_of_the_real_trace_is_accounted_for(make_plan: MakeP
 
     summary, records = await driven(plan, open_client("direct", "homepage", plan.endpoints))
 
-    assert (8_819, 8_819) == (summary.planned, summary.sent)
+    assert (summary.planned, summary.sent) == (8_819, 8_819)
     assert_accounted_for(summary, records)
     sizes = plan.schedule().payload_bytes
     assert all(abs(record.payload_bytes - sizes[record.sequence]) < 200 for record in records)
@@ -191,12 +191,12 @@ async def test_failures_are_recorded_with_what_is_known_of_them(
     summary, records = await driven(make_plan(), make_client(behave))
 
     assert_accounted_for(summary, records)
-    assert 50 == summary.failed
-    assert {("UNAVAILABLE", "cw: no replica", "cw.v1", 7, 2, "", "")} == {
+    assert summary.failed == 50
+    assert {
         (one.status, one.message, one.routing_key, one.revision, one.attempts, one.model, one.source)
         for one in records
         if one.status != "OK"
-    }
+    } == {("UNAVAILABLE", "cw: no replica", "cw.v1", 7, 2, "", "")}
 
 
 async def test_a_client_with_a_bug_costs_no_record(
@@ -209,8 +209,8 @@ async def test_a_client_with_a_bug_costs_no_record(
     summary, records = await driven(make_plan(), make_client(behave))
 
     assert_accounted_for(summary, records)
-    assert {("UNKNOWN", "RuntimeError: a bug")} == {(one.status, one.message) for one in records if one.status != "OK"}
-    assert 1 == len(caplog.records)
+    assert {(one.status, one.message) for one in records if one.status != "OK"} == {("UNKNOWN", "RuntimeError: a bug")}
+    assert len(caplog.records) == 1
 
 
 async def test_a_request_without_an_answer_is_given_up_after_the_timeout(
@@ -223,9 +223,9 @@ async def test_a_request_without_an_answer_is_given_up_after_the_timeout(
 
     assert_accounted_for(summary, records)
     given_up = [record for record in records if record.status != "OK"]
-    assert 10 == len(given_up)
+    assert len(given_up) == 10
     for record in given_up:
-        assert ("DEADLINE_EXCEEDED", True) == (record.status, "no answer within 0.05 s" in record.message)
+        assert (record.status, "no answer within 0.05 s" in record.message) == ("DEADLINE_EXCEEDED", True)
         assert record.done_ns - record.sent_ns >= 0.05 * NS
 
 
@@ -239,7 +239,7 @@ async def test_a_failed_warm_up_is_told_and_the_run_goes_on(
     summary, records = await driven(make_plan(), make_client(behave))
 
     assert_accounted_for(summary, records)
-    assert (100, {"ContinueWatchingRanking": "UNAVAILABLE: not yet"}) == (summary.ok, summary.warm_up_errors)
+    assert (summary.ok, summary.warm_up_errors) == (100, {"ContinueWatchingRanking": "UNAVAILABLE: not yet"})
 
 
 async def test_stopped_it_sends_no_more_and_lets_what_is_in_flight_finish(
@@ -259,7 +259,7 @@ async def test_stopped_it_sends_no_more_and_lets_what_is_in_flight_finish(
     summary, records = await driven(make_plan(arrivals=Constant(400, 60)), client, stop=stop)
 
     assert_accounted_for(summary, records)
-    assert ("SIGINT", 24_000, 0) == (summary.stopped_by, summary.planned, summary.failed)
+    assert (summary.stopped_by, summary.planned, summary.failed) == ("SIGINT", 24_000, 0)
     assert 60 <= summary.sent < 24_000
     assert client.closed
     assert "" not in {record.user_id for record in records if record.status == UNSENT}
@@ -280,7 +280,7 @@ async def test_stopped_it_gives_up_what_does_not_finish(
 
     assert_accounted_for(summary, records)
     assert summary.failed >= 10
-    assert {"OK", "CANCELLED", UNSENT} == {record.status for record in records}
+    assert {record.status for record in records} == {"OK", "CANCELLED", UNSENT}
 
 
 async def test_asked_a_second_time_it_does_not_wait(
@@ -298,7 +298,7 @@ async def test_asked_a_second_time_it_does_not_wait(
     summary, records = await driven(make_plan(arrivals=Constant(400, 60)), make_client(behave), stop=stop)
 
     assert_accounted_for(summary, records)
-    assert "SIGINT" == summary.stopped_by
+    assert summary.stopped_by == "SIGINT"
 
 
 async def test_stopped_before_it_began_it_has_sent_nothing(
@@ -314,7 +314,7 @@ async def test_stopped_before_it_began_it_has_sent_nothing(
     summary, records = await driven(make_plan(), make_client(behave), stop=stop)
 
     assert_accounted_for(summary, records)
-    assert (100, 0, 0.0) == (summary.unsent, summary.sent, summary.achieved_rate)
+    assert (summary.unsent, summary.sent, summary.achieved_rate) == (100, 0, 0.0)
 
 
 async def test_a_full_disk_breaks_the_run_off_with_one_line(
@@ -348,6 +348,6 @@ async def test_the_last_progress_tells_of_all_requests(make_plan: MakePlan, make
     summary, _, lines = await reported(make_plan(), make_client())
 
     last = lines[-1]
-    assert (100, 100, 100, 0, 0) == (last.sent, last.done, last.ok, last.failed, last.in_flight)
+    assert (last.sent, last.done, last.ok, last.failed, last.in_flight) == (100, 100, 100, 0, 0)
     assert last.elapsed_s >= round(summary.wall_s, 3) > 0
-    assert 0 == last.remaining_s
+    assert last.remaining_s == 0

@@ -21,7 +21,7 @@ def test_workers_share_a_schedule_without_gap_or_double(workers: int) -> None:
 
     turns.sort()
 
-    assert list(range(100)) == [due.sequence for due in turns]
+    assert [due.sequence for due in turns] == list(range(100))
     assert [START_NS + offset for offset in whole.offsets_ns] == [due.intended_ns for due in turns]
 
 
@@ -32,7 +32,7 @@ def test_a_slot_is_due_when_it_was_planned_however_late_somebody_comes_for_it() 
     late = slots.next_request(START_NS + 60 * NS)
 
     assert late is not None
-    assert START_NS + NS // 10 == late.intended_ns
+    assert late.intended_ns == START_NS + NS // 10
 
 
 def test_a_users_own_pace_owes_what_a_slow_answer_held_up() -> None:
@@ -41,7 +41,7 @@ def test_a_users_own_pace_owes_what_a_slow_answer_held_up() -> None:
     first, *others = [pace.next_request(now) for now in (START_NS, START_NS + 30 * NS, START_NS + 31 * NS)]
 
     assert START_NS <= first.intended_ns < START_NS + NS
-    assert [first.intended_ns + NS, first.intended_ns + 2 * NS] == [due.intended_ns for due in others]
+    assert [due.intended_ns for due in others] == [first.intended_ns + NS, first.intended_ns + 2 * NS]
 
 
 def test_in_a_closed_loop_a_request_is_due_when_the_wait_has_ended() -> None:
@@ -52,12 +52,12 @@ def test_in_a_closed_loop_a_request_is_due_when_the_wait_has_ended() -> None:
     after_wait = pace.next_request(START_NS + 3 * NS + 7)
     at_once = pace.next_request(START_NS + 4 * NS)
 
-    assert [START_NS, START_NS + 3 * NS, START_NS + 4 * NS] == [due.intended_ns for due in (first, after_wait, at_once)]
-    assert [1, 3, 5] == [due.sequence for due in (first, after_wait, at_once)]
+    assert [due.intended_ns for due in (first, after_wait, at_once)] == [START_NS, START_NS + 3 * NS, START_NS + 4 * NS]
+    assert [due.sequence for due in (first, after_wait, at_once)] == [1, 3, 5]
 
 
 def test_paces_of_one_process_deal_from_one_pack() -> None:
     numbers = SequenceNumbers(Share(2, 3))
     paces = [RatePacing(numbers, NS, DRAW), ClosedLoopPacing(numbers), RatePacing(numbers, NS, DRAW)]
 
-    assert [2, 5, 8, 11, 14, 17] == [pace.next_request(START_NS).sequence for _ in range(2) for pace in paces]
+    assert [pace.next_request(START_NS).sequence for _ in range(2) for pace in paces] == [2, 5, 8, 11, 14, 17]

@@ -37,7 +37,7 @@ def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: P
 
     write_plan(plan, tmp_path / "plan.json")
 
-    assert plan == read_plan(tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json") == plan
 
 
 def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carried(
@@ -65,7 +65,7 @@ def test_a_plan_from_before_there_were_tears_and_processes_has_none_and_one(
 
     read = read_plan(path)
 
-    assert (0, 1) == (read.tear_every, read.processes)
+    assert (read.tear_every, read.processes) == (0, 1)
 
 
 @pytest.mark.parametrize(

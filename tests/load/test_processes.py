@@ -61,7 +61,7 @@ def test_each_request_asks_the_same_whoever_sends_it(
 
     mixes = [Mix(plan, share) for share in shares(of)]
 
-    assert expected == [mixes[n % of].draw() for n in range(60)]
+    assert [mixes[n % of].draw() for n in range(60)] == expected
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 7])
@@ -86,11 +86,11 @@ async def test_together_they_do_what_one_would(make_plan: MakePlan, server: Any,
     async with running(plan) as process:
         code, out, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     records = sorted(read_spool(plan.spool), key=lambda record: record.sequence)
     schedule, alone = plan.schedule(), Mix(plan)
     assert list(range(len(schedule))) == [record.sequence for record in records]
-    assert {"OK"} == {record.status for record in records}
+    assert {record.status for record in records} == {"OK"}
     assert len(records) == len({record.request_id for record in records})
     for record in records:
         ask = alone.draw()
@@ -98,9 +98,9 @@ async def test_together_they_do_what_one_would(make_plan: MakePlan, server: Any,
         since_first_ns = schedule.offsets_ns[record.sequence] - schedule.offsets_ns[0]
         assert since_first_ns == record.intended_ns - records[0].intended_ns
     summary = orjson.loads(plan.summary.read_bytes())
-    assert (processes, len(schedule), len(schedule), 0, "", {}) == tuple(
+    assert tuple(
         summary[name] for name in ("processes", "planned", "ok", "failed", "stopped_by", "warm_up_errors")
-    )
+    ) == (processes, len(schedule), len(schedule), 0, "", {})
     assert schedule.offered_rps == pytest.approx(summary["offered"])
     assert summary["schedule_delay_max_ms"] >= summary["schedule_delay_p50_ms"] > 0
     assert summary["cpu_s"] > 0
@@ -117,8 +117,8 @@ async def test_more_processes_than_requests_do_no_harm(make_plan: MakePlan, serv
     async with running(plan) as process:
         code, _, err = await ended(process)
 
-    assert (0, "") == (code, err)
-    assert [0, 1] == sorted(record.sequence for record in read_spool(plan.spool))
+    assert (code, err) == (0, "")
+    assert sorted(record.sequence for record in read_spool(plan.spool)) == [0, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -143,16 +143,16 @@ async def test_a_signal_ends_all_with_every_request_accounted_for(
         server.gate.set()
         code, out, err = await ended(process)
 
-    assert (0, "") == (code, err)
+    assert (code, err) == (0, "")
     assert await gone(members)
     records = read_spool(plan.spool)
     summary = orjson.loads(plan.summary.read_bytes())
-    assert list(range(120_000)) == sorted(record.sequence for record in records)
+    assert sorted(record.sequence for record in records) == list(range(120_000))
     assert (number.name, 120_000, 0) == (summary["stopped_by"], summary["planned"], summary["failed"])
     assert 0 < summary["sent"] < 120_000
     assert summary["unsent"] == sum(record.status == UNSENT for record in records)
     assert summary["sent"] == Progress.from_line(out.splitlines()[-1]).done
-    assert {"OK", UNSENT} == {record.status for record in records}, "what was in flight may finish"
+    assert {record.status for record in records} == {"OK", UNSENT}, "what was in flight may finish"
 
 
 async def test_a_signal_before_the_start_ends_all_with_nothing_sent(make_plan: MakePlan, server: Any) -> None:
@@ -165,8 +165,8 @@ async def test_a_signal_before_the_start_ends_all_with_nothing_sent(make_plan: M
         process.send_signal(signal.SIGINT)
         code, _, err = await ended(process)
 
-    assert (0, "") == (code, err)
-    assert {UNSENT} == {record.status for record in read_spool(plan.spool)}
+    assert (code, err) == (0, "")
+    assert {record.status for record in read_spool(plan.spool)} == {UNSENT}
 
 
 async def test_a_killed_process_is_named_and_the_others_are_broken_off(make_plan: MakePlan, server: Any) -> None:
@@ -179,7 +179,7 @@ async def test_a_killed_process_is_named_and_the_others_are_broken_off(make_plan
         victim.kill()
         code, _, err = await ended(process)
 
-    assert (1, 1) == (code, len(err.splitlines()))
+    assert (code, len(err.splitlines())) == (1, 1)
     assert f"process 2 of 3 (pid {victim.pid})" in err
     assert "was killed by SIGKILL" in err
     assert await gone(members)
@@ -200,7 +200,7 @@ async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(make
         members[0].kill()
         code, _, err = await ended(process)
 
-    assert (1, 1) == (code, len(err.splitlines()))
+    assert (code, len(err.splitlines())) == (1, 1)
     assert f"(pid {members[0].pid}) of the driver was killed by SIGKILL" in err
     assert await gone(members)
     assert not plan.spool.exists()
@@ -216,7 +216,7 @@ async def test_a_killed_leader_leaves_nobody_and_what_was_done(make_plan: MakePl
         code, _, _ = await ended(process)
         assert await gone(members)
 
-    assert -signal.SIGKILL == code
+    assert code == -signal.SIGKILL
     assert len(members) == 2
     assert len(read_spool(plan.spool)) >= progress.done // 2 > 0
     assert not plan.summary.exists()
@@ -242,7 +242,7 @@ async def test_what_no_process_can_do_is_one_line_and_leaves_no_spool(make_plan:
     async with running(plan) as process:
         code, _, err = await ended(process)
 
-    assert (1, 1) == (code, len(err.splitlines()))
+    assert (code, len(err.splitlines())) == (1, 1)
     assert "'nowhere' is not known" in err
     assert not plan.spool.exists()
 
@@ -254,6 +254,6 @@ async def test_the_spool_of_another_run_is_left_alone(make_plan: MakePlan) -> No
     async with running(plan) as process:
         code, _, err = await ended(process)
 
-    assert (1, 1) == (code, len(err.splitlines()))
+    assert (code, len(err.splitlines())) == (1, 1)
     assert "does not exist" in err
-    assert "evidence" == plan.spool.read_text()
+    assert plan.spool.read_text() == "evidence"

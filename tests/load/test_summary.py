@@ -63,8 +63,8 @@ def test_a_run_on_time_achieves_what_was_offered() -> None:
 
     seen = summarize(records, schedule_of(100, 10))
 
-    assert (100, 100.0, 100.0) == (seen.planned, seen.offered, seen.achieved_rate)
-    assert (100, 0, 0, {"OK": 100}) == (seen.ok, seen.failed, seen.missing, seen.by_status)
+    assert (seen.planned, seen.offered, seen.achieved_rate) == (100, 100.0, 100.0)
+    assert (seen.ok, seen.failed, seen.missing, seen.by_status) == (100, 0, 0, {"OK": 100})
 
 
 def test_a_driver_that_falls_behind_shows_it() -> None:
@@ -72,8 +72,8 @@ def test_a_driver_that_falls_behind_shows_it() -> None:
 
     seen = summarize(records, schedule_of(100, 10))
 
-    assert pytest.approx(50, rel=0.02) == seen.achieved_rate
-    assert pytest.approx(980, rel=0.01) == seen.schedule_delay_p99_ms
+    assert seen.achieved_rate == pytest.approx(50, rel=0.02)
+    assert seen.schedule_delay_p99_ms == pytest.approx(980, rel=0.01)
 
 
 def test_latency_counts_from_the_intended_time() -> None:
@@ -81,13 +81,13 @@ def test_latency_counts_from_the_intended_time() -> None:
 
     seen = summarize(records, schedule_of(100, 10))
 
-    assert pytest.approx((50, 90, 99, 100, 100), rel=2e-3) == (
+    assert (
         seen.p50_ms,
         seen.p90_ms,
         seen.p99_ms,
         seen.p999_ms,
         seen.max_ms,
-    )
+    ) == pytest.approx((50, 90, 99, 100, 100), rel=2e-3)
 
 
 def test_requests_that_failed_count_in_the_latency_and_unsent_ones_do_not() -> None:
@@ -99,10 +99,10 @@ def test_requests_that_failed_count_in_the_latency_and_unsent_ones_do_not() -> N
 
     seen = summarize(records, schedule_of(3, 10))
 
-    assert (1, 1, 0) == (seen.ok, seen.failed, seen.missing)
-    assert {"OK": 1, "DEADLINE_EXCEEDED": 1, UNSENT: 1} == seen.by_status
-    assert pytest.approx(250, rel=1e-3) == seen.max_ms
-    assert 2 == latency_histogram(records).count
+    assert (seen.ok, seen.failed, seen.missing) == (1, 1, 0)
+    assert seen.by_status == {"OK": 1, "DEADLINE_EXCEEDED": 1, UNSENT: 1}
+    assert seen.max_ms == pytest.approx(250, rel=1e-3)
+    assert latency_histogram(records).count == 2
 
 
 def test_a_run_that_was_broken_off_is_judged_by_the_part_that_ran() -> None:
@@ -110,25 +110,25 @@ def test_a_run_that_was_broken_off_is_judged_by_the_part_that_ran() -> None:
     behind = [record(number, number * 10, late_ms=number * 10, took_ms=1) for number in range(50)]
     rest = [record(number, number * 10, status=UNSENT) for number in range(50, 100)]
 
-    assert pytest.approx(100) == summarize(on_time + rest, schedule_of(100, 10)).achieved_rate
-    assert pytest.approx(50, rel=0.05) == summarize(behind + rest, schedule_of(100, 10)).achieved_rate
+    assert summarize(on_time + rest, schedule_of(100, 10)).achieved_rate == pytest.approx(100)
+    assert summarize(behind + rest, schedule_of(100, 10)).achieved_rate == pytest.approx(50, rel=0.05)
 
 
 def test_records_that_a_killed_driver_lost_are_missing() -> None:
     seen = summarize([record(7, 70, took_ms=1)], schedule_of(100, 10))
 
-    assert (99, 1) == (seen.missing, seen.ok)
-    assert pytest.approx(1.0) == seen.achieved_rate
+    assert (seen.missing, seen.ok) == (99, 1)
+    assert seen.achieved_rate == pytest.approx(1.0)
 
 
 def test_no_records_are_no_result() -> None:
     seen = summarize([], schedule_of(100, 10))
 
-    assert (100, 0, 0, 0.0, 0.0) == (seen.missing, seen.ok, seen.failed, seen.achieved_rate, seen.p99_ms)
+    assert (seen.missing, seen.ok, seen.failed, seen.achieved_rate, seen.p99_ms) == (100, 0, 0, 0.0, 0.0)
 
 
 def test_a_run_without_duration_has_no_rate() -> None:
-    assert 0.0 == achieved_rate(1, start_ns=5, planned_end_ns=5, last_sent_ns=6)
+    assert achieved_rate(1, start_ns=5, planned_end_ns=5, last_sent_ns=6) == 0.0
 
 
 def result(**changes: Any) -> ShardResult:
@@ -171,11 +171,11 @@ def test_accounts_of_several_processes_add_up() -> None:
 
     seen = combine([result(warm_up_errors={"A": "early"}), late])
 
-    assert (200, 200, 190, 10, 0, 2) == (seen.planned, seen.sent, seen.ok, seen.failed, seen.unsent, seen.processes)
+    assert (seen.planned, seen.sent, seen.ok, seen.failed, seen.unsent, seen.processes) == (200, 200, 190, 10, 0, 2)
     # 200 requests in the two seconds that it took the later of them.
-    assert (200.0, 100.0, 2.5, 0.5) == (seen.offered, seen.achieved_rate, seen.wall_s, seen.cpu_s)
-    assert (1.0, 9.0) == pytest.approx((seen.schedule_delay_p50_ms, seen.schedule_delay_p90_ms), rel=1e-3)
-    assert ({"A": "early", "B": "late"}, 0, "") == (seen.warm_up_errors, seen.niceness, seen.stopped_by)
+    assert (seen.offered, seen.achieved_rate, seen.wall_s, seen.cpu_s) == (200.0, 100.0, 2.5, 0.5)
+    assert pytest.approx((seen.schedule_delay_p50_ms, seen.schedule_delay_p90_ms), rel=1e-3) == (1.0, 9.0)
+    assert (seen.warm_up_errors, seen.niceness, seen.stopped_by) == ({"A": "early", "B": "late"}, 0, "")
 
 
 def test_processes_that_were_stopped_broke_off_where_the_first_of_them_did() -> None:
@@ -185,7 +185,7 @@ def test_processes_that_were_stopped_broke_off_where_the_first_of_them_did() -> 
 
     seen = combine([one, other])
 
-    assert (99, "SIGINT", 202.0) == (seen.unsent, seen.stopped_by, seen.achieved_rate)
+    assert (seen.unsent, seen.stopped_by, seen.achieved_rate) == (99, "SIGINT", 202.0)
 
 
 def test_tenants_are_told_apart_if_there_are_several() -> None:
@@ -196,10 +196,13 @@ def test_tenants_are_told_apart_if_there_are_several() -> None:
     shared[1] = replace(shared[1], status="RESOURCE_EXHAUSTED")
     seen = summarize([*shared, record(100, 100, status=UNSENT)], schedule_of(101, 1)).by_tenant
 
-    assert ["", "ads"] == list(seen)
-    assert (50, 50, 0, {"OK": 50}) == (seen[""].sent, seen[""].ok, seen[""].failed, seen[""].by_status)
-    assert (50, 49, 1) == (seen["ads"].sent, seen["ads"].ok, seen["ads"].failed)
-    assert {"OK": 49, "RESOURCE_EXHAUSTED": 1} == seen["ads"].by_status
-    assert (49, 99, 50, 100) == pytest.approx(
-        (seen[""].p50_ms, seen[""].p99_ms, seen["ads"].p50_ms, seen["ads"].p99_ms), rel=2e-3
+    assert list(seen) == ["", "ads"]
+    assert (seen[""].sent, seen[""].ok, seen[""].failed, seen[""].by_status) == (50, 50, 0, {"OK": 50})
+    assert (seen["ads"].sent, seen["ads"].ok, seen["ads"].failed) == (50, 49, 1)
+    assert seen["ads"].by_status == {"OK": 49, "RESOURCE_EXHAUSTED": 1}
+    assert pytest.approx((seen[""].p50_ms, seen[""].p99_ms, seen["ads"].p50_ms, seen["ads"].p99_ms), rel=2e-3) == (
+        49,
+        99,
+        50,
+        100,
     )

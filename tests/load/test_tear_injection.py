@@ -22,10 +22,10 @@ async def test_each_nth_request_is_torn_and_the_decision_stays_whole() -> None:
     requests = [await sent(tear, target) for _ in range(7)]
 
     configs = [each.target.model_config for each in requests]
-    assert [False, False, True, False, False, True, False] == [config != V2 for config in configs]
-    assert ("rows", "v0") == (configs[2].model, configs[2].version)
+    assert [config != V2 for config in configs] == [False, False, True, False, False, True, False]
+    assert (configs[2].model, configs[2].version) == ("rows", "v0")
     assert target.model_config == V2
-    assert {"rows.v2"} == {each.target.routing_key for each in requests}
+    assert {each.target.routing_key for each in requests} == {"rows.v2"}
 
 
 async def test_a_second_attempt_is_left_alone() -> None:

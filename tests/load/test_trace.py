@@ -27,12 +27,12 @@ def test_times_are_exact_and_tokens_become_four_bytes_each(trace: Path) -> None:
     )
 
     second = 1_700_158_623_000_000_000
-    assert [
+    assert list(read_trace(trace)) == [
         TraceRow(second + 979_960_000, 19_232),
         TraceRow(second + 979_960_100, 0),
         TraceRow(second + 1_000_000_000, 12_720),
         TraceRow(second + 1_123_456_789, 4),
-    ] == list(read_trace(trace))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_times_are_exact_and_tokens_become_four_bytes_each(trace: Path) -> None:
 def test_files_of_the_same_shape_are_read(trace: Path, text: str) -> None:
     trace.write_text(text, encoding="utf-8")
 
-    assert [TraceRow(1_715_299_200_009_930_000, 28)] == list(read_trace(trace))
+    assert list(read_trace(trace)) == [TraceRow(1_715_299_200_009_930_000, 28)]
 
 
 def test_what_comes_after_the_limit_is_not_looked_at(trace: Path) -> None:
     trace.write_text(HEADER + "2023-11-16 18:17:03,1,1\n" * 2 + "noise\n")
 
-    assert 2 == len(list(read_trace(trace, limit=2)))
+    assert len(list(read_trace(trace, limit=2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,6 @@ def test_the_real_trace_is_read_whole() -> None:
 
     rows = list(read_trace(REAL))
 
-    assert 8_819 == len(rows)
+    assert len(rows) == 8_819
     assert 3_400 < (rows[-1].time_ns - rows[0].time_ns) / 1e9 < 3_600
     assert TraceRow(1_700_158_623_979_960_000, 4_808 * 4) == rows[0]

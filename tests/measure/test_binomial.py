@@ -27,8 +27,8 @@ def test_tails_are_exact(trials: int, percent: int) -> None:
 
 
 def test_shares_of_nothing_and_of_all_allow_nothing_else() -> None:
-    assert (1.0, 0.0) == (tail(0, 5, 0.0), tail(1, 5, 0.0))
-    assert (1.0, 0.0) == (tail(5, 5, 1.0), tail(4, 5, 1.0))
+    assert (tail(0, 5, 0.0), tail(1, 5, 0.0)) == (1.0, 0.0)
+    assert (tail(5, 5, 1.0), tail(4, 5, 1.0)) == (1.0, 0.0)
 
 
 def test_a_large_count_is_near_the_normal_distribution() -> None:
@@ -41,7 +41,7 @@ def test_a_large_count_is_near_the_normal_distribution() -> None:
 def test_sigmas_are_those_of_one_side() -> None:
     assert sigmas(2.866515719e-7) == pytest.approx(5)
     assert (0.0, 0.0, inf) == (sigmas(0.5), sigmas(1.0), sigmas(0.0))
-    assert ("1.9 sigma", "over 37 sigma") == (in_words(1.94), in_words(inf))
+    assert (in_words(1.94), in_words(inf)) == ("1.9 sigma", "over 37 sigma")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 0.95])
@@ -53,4 +53,4 @@ def test_with_the_least_trials_nothing_at_all_is_beyond_the_bound_and_with_one_l
 
 
 def test_the_least_trials_are_those_that_the_split_checker_tells() -> None:
-    assert [22, 294, 1_499, 1, 1] == [least_trials(share, 5) for share in (0.5, 0.05, 0.01, 0.0, 1.0)]
+    assert [least_trials(share, 5) for share in (0.5, 0.05, 0.01, 0.0, 1.0)] == [22, 294, 1_499, 1, 1]

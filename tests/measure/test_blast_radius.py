@@ -68,10 +68,10 @@ def found(harm: Callable[[float, str], dict[str, Any] | None] = lambda *_: {}, f
 def test_one_caller_that_is_refused_is_the_whole_radius() -> None:
     seen = found(during("payments", until_ms=3_200, status="UNAVAILABLE"))
 
-    assert ({"payments"}, {"business"}) == (seen.callers, seen.tenants)
-    assert (set(CALLERS), {"consumer", "business"}) == (seen.of_callers, seen.of_tenants)
-    assert (150, 50, 50, 0, 0) == (len(seen.hits), sum(seen.hits), seen.failed, seen.degraded, seen.slow)
-    assert (Ending.REFUSED, 0.0) == (seen.ending, seen.detect_s)
+    assert (seen.callers, seen.tenants) == ({"payments"}, {"business"})
+    assert (seen.of_callers, seen.of_tenants) == (set(CALLERS), {"consumer", "business"})
+    assert (len(seen.hits), sum(seen.hits), seen.failed, seen.degraded, seen.slow) == (150, 50, 50, 0, 0)
+    assert (seen.ending, seen.detect_s) == (Ending.REFUSED, 0.0)
     assert seen.heal_s == pytest.approx(0.182)
     assert seen.budget == pytest.approx(60 / 300 / (1 - SLO))
     assert not seen.unknown
@@ -80,7 +80,7 @@ def test_one_caller_that_is_refused_is_the_whole_radius() -> None:
 def test_answers_by_default_and_by_fallback_are_hit_but_cost_no_budget() -> None:
     for source in ("default", "fallback"):
         seen = found(during("search", source=source))
-        assert ({"search"}, 0, 50, 0.0) == (seen.callers, seen.failed, seen.degraded, seen.budget)
+        assert (seen.callers, seen.failed, seen.degraded, seen.budget) == ({"search"}, 0, 50, 0.0)
         assert seen.ending is Ending.OPEN
 
 
@@ -94,19 +94,19 @@ def test_where_answers_always_take_their_time_slow_is_what_takes_longer_than_tha
     def taking(during_ms: float) -> Blast:
         return found(lambda at_ms, _: {"took_ms": during_ms if 2_000 <= at_ms < 3_000 else 50})
 
-    assert set(CALLERS) == taking(50 * SLOWER + 1).callers
+    assert taking(50 * SLOWER + 1).callers == set(CALLERS)
     assert not taking(50 * SLOWER).callers
 
 
 def test_a_slow_request_here_and_there_is_no_fault() -> None:
     seen = found(lambda at_ms, caller: {"took_ms": 500} if caller == "search" and at_ms in (2_101, 2_801) else {})
-    assert (frozenset(), 0, None, None, None) == (
+    assert (
         seen.callers,
         sum(seen.hits),
         seen.ending,
         seen.detect_s,
         seen.heal_s,
-    )
+    ) == (frozenset(), 0, None, None, None)
 
 
 def test_a_hiccup_of_the_machine_is_no_fault_and_answers_that_are_slow_time_and_again_are() -> None:
@@ -114,13 +114,13 @@ def test_a_hiccup_of_the_machine_is_no_fault_and_answers_that_are_slow_time_and_
     every_other = found(
         lambda at_ms, caller: {"took_ms": 400} if caller == "search" and at_ms >= 2_000 and at_ms % 40 == 1 else {}
     )
-    assert (0, 25) == (hiccup.slow, every_other.slow)
-    assert ({"search"}, Ending.OPEN) == (every_other.callers, every_other.ending)
+    assert (hiccup.slow, every_other.slow) == (0, 25)
+    assert (every_other.callers, every_other.ending) == ({"search"}, Ending.OPEN)
 
 
 def test_traffic_that_leaves_the_dead_part_alone_ends_the_hits() -> None:
     seen = found(during("homepage", "search", until_ms=2_100, status="UNAVAILABLE"))
-    assert (Ending.AVOIDED, 0.0) == (seen.ending, seen.heal_s)
+    assert (seen.ending, seen.heal_s) == (Ending.AVOIDED, 0.0)
     assert seen.detect_s == pytest.approx(0.081)
 
 
@@ -139,7 +139,7 @@ def test_rare_hits_have_not_ended_because_the_last_few_requests_were_spared() ->
             else {}
         )
     )
-    assert {"search"} == seen.callers
+    assert seen.callers == {"search"}
     assert Ending.OPEN is seen.ending
 
 
@@ -150,7 +150,7 @@ def test_an_error_that_takes_its_time_or_says_nothing_is_not_clear() -> None:
 
 def test_what_was_under_way_when_it_came_belongs_to_it() -> None:
     seen = found(lambda at_ms, _: {"status": "UNAVAILABLE", "took_ms": 30} if at_ms == 1_980 else {})
-    assert ({"homepage"}, 1, Ending.AVOIDED, 0.0) == (seen.callers, sum(seen.hits), seen.ending, seen.detect_s)
+    assert (seen.callers, sum(seen.hits), seen.ending, seen.detect_s) == ({"homepage"}, 1, Ending.AVOIDED, 0.0)
 
 
 def test_what_is_under_way_when_the_next_fault_comes_belongs_to_that() -> None:
@@ -168,11 +168,11 @@ def test_what_hangs_since_before_is_the_doing_of_what_was_before() -> None:
     assert ({"search"}, inf) == (earlier.callers, earlier.heal_s)
     from_ms = 1_500
     later = found(lambda at_ms, caller: hanging(at_ms, caller) if at_ms < 2_000 else {})
-    assert "20 of 150 requests were hit before it" == later.unknown
+    assert later.unknown == "20 of 150 requests were hit before it"
 
 
 def test_a_fault_that_is_never_healed_takes_forever() -> None:
-    assert inf == found(during("search", until_ms=9_000, status="UNAVAILABLE")).heal_s
+    assert found(during("search", until_ms=9_000, status="UNAVAILABLE")).heal_s == inf
 
 
 def test_the_control_plane_may_know_and_it_may_be_that_nobody_looked() -> None:
@@ -182,7 +182,7 @@ def test_the_control_plane_may_know_and_it_may_be_that_nobody_looked() -> None:
 
 def test_a_fault_that_was_seen_to_bite_and_reached_nobody_is_nothing() -> None:
     seen = found()
-    assert (frozenset(), "", 150, 0.0) == (seen.callers, seen.unknown, len(seen.hits), seen.budget)
+    assert (seen.callers, seen.unknown, len(seen.hits), seen.budget) == (frozenset(), "", 150, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_fault_that_was_seen_to_bite_and_reached_nobody_is_nothing() -> None:
 def test_too_little_is_unknown_and_says_why(harm: Any, fault: Fault, reason: str) -> None:
     seen = found(harm, fault)
     assert reason in seen.unknown
-    assert (frozenset(), (), None) == (seen.callers, seen.hits, seen.heal_s)
+    assert (seen.callers, seen.hits, seen.heal_s) == (frozenset(), (), None)
     assert isnan(seen.budget)
 
 
@@ -236,20 +236,20 @@ def test_rounds_are_put_together_and_unknown_ones_counted_apart() -> None:
     ]
     of = radius("mesh", rounds)
 
-    assert (2, ("homepage: 0 requests before it; 10 are needed",)) == (of.rounds, of.unknown)
+    assert (of.rounds, of.unknown) == (2, ("homepage: 0 requests before it; 10 are needed",))
     assert (Spread((1, 2)), 3) == (of.callers, of.of_callers)
     assert of.requests is not None
-    assert (0.5, 300) == (of.requests.estimate, of.requests.count)
+    assert (of.requests.estimate, of.requests.count) == (0.5, 300)
     assert of.requests.low < 0.5 < of.requests.high
-    assert (0.5, 0, 0) == (of.failed, of.degraded, of.slow)
+    assert (of.failed, of.degraded, of.slow) == (0.5, 0, 0)
     assert of.heal is not None
-    assert (pytest.approx(0.181), 0.0) == (of.heal.greatest, of.heal.least)
+    assert (of.heal.greatest, of.heal.least) == (pytest.approx(0.181), 0.0)
     assert of.budget == pytest.approx(160 / 600 / (1 - SLO))
 
 
 def test_rounds_of_which_none_is_known_have_no_figures() -> None:
     of = radius("mesh", [found(lambda *_: None)])
-    assert (0, None, None, None) == (of.rounds, of.callers, of.requests, of.heal)
+    assert (of.rounds, of.callers, of.requests, of.heal) == (0, None, None, None)
     with pytest.raises(ValueError, match="rounds of 0 faults"):
         radius("mesh", [])
 

@@ -67,22 +67,22 @@ def test_what_rounds_share_cancels() -> None:
     difference = median_difference([one + 0.5 for one in mood], mood, seed=1)
     ratio = median_ratio([one * 1.5 for one in mood], mood, seed=1)
 
-    assert pytest.approx((0.5, 0.5, 0.5)) == (difference.estimate, difference.low, difference.high)
-    assert pytest.approx((1.5, 1.5, 1.5)) == (ratio.estimate, ratio.low, ratio.high)
+    assert (difference.estimate, difference.low, difference.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert (ratio.estimate, ratio.low, ratio.high) == pytest.approx((1.5, 1.5, 1.5))
 
 
 def test_added_ratio_is_what_a_adds_over_what_b_adds() -> None:
     seen = added_ratio(a=[0.8, 1.2, 0.9], b=[0.7, 0.9, 0.8], base=[0.4, 0.4, 0.4], seed=1)
 
-    assert pytest.approx(5 / 4) == seen.estimate
-    assert pytest.approx(5 / 4) == seen.low
-    assert pytest.approx(8 / 5) == seen.high
+    assert seen.estimate == pytest.approx(5 / 4)
+    assert seen.low == pytest.approx(5 / 4)
+    assert seen.high == pytest.approx(8 / 5)
 
 
 def test_rounds_in_which_the_yardstick_added_nothing_widen_upwards() -> None:
     seen = added_ratio(a=[0.6] * 5, b=[0.6, 0.6, 0.6, 0.4, 0.3], base=[0.4] * 5, seed=1)
 
-    assert pytest.approx(1.0) == seen.estimate
+    assert seen.estimate == pytest.approx(1.0)
     assert math.inf == seen.high
 
 
@@ -93,7 +93,7 @@ def test_rounds_whose_scatter_is_as_large_as_what_is_added_do_not_bend_the_ratio
     other = [floor + draw.gauss(0.2, 0.3) for floor in base]
 
     # sigma of each median is 1.25 * 0.3 / 20 = 0.019, of the ratio about 0.17.
-    assert pytest.approx(1.5, abs=0.6) == added_ratio(one, other, base, seed=1).estimate
+    assert added_ratio(one, other, base, seed=1).estimate == pytest.approx(1.5, abs=0.6)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_arms_of_unequal_rounds_are_refused() -> None:
 def test_each_round_has_every_arm_once_and_orders_differ() -> None:
     rounds = interleave(["direct", "gateway", "mesh"], 30, seed=1)
 
-    assert [["direct", "gateway", "mesh"]] * 30 == [sorted(one) for one in rounds]
+    assert [sorted(one) for one in rounds] == [["direct", "gateway", "mesh"]] * 30
     assert len({tuple(one) for one in rounds}) > 3
     assert rounds == interleave(["direct", "gateway", "mesh"], 30, seed=1)
 
@@ -135,7 +135,7 @@ def test_a_ratio_of_quantiles_puts_the_rounds_together_and_keeps_each_whole() ->
     found = quantile_ratio(noisy, quiet, 0.9, seed=0)
 
     # What a round's mood does, it does to both arms, so the ratio scatters no more than the moods differ.
-    assert (1.5, 1.5, 1.5, 3) == (found.estimate, found.low, found.high, found.rounds)
+    assert (found.estimate, found.low, found.high, found.rounds) == (1.5, 1.5, 1.5, 3)
     assert found == quantile_ratio(noisy, quiet, 0.9, seed=0)
     worse = quantile_ratio([*noisy[:2], quiet[2]], quiet, 0.9, seed=0)
     assert worse.low == 1.0

@@ -24,8 +24,8 @@ def test_a_real_difference_is_flagged_whatever_the_machines_mood() -> None:
     seen = control("direct", first, again, among=6)
 
     assert not seen.agrees
-    assert "the A/A control disagrees: direct" == seen.doubt
-    assert pytest.approx(0.1, abs=0.03) == seen.difference.estimate
+    assert seen.doubt == "the A/A control disagrees: direct"
+    assert seen.difference.estimate == pytest.approx(0.1, abs=0.03)
 
 
 def test_a_faultless_tool_is_called_broken_no_more_often_than_promised() -> None:
@@ -43,7 +43,7 @@ def test_a_faultless_tool_is_called_broken_no_more_often_than_promised() -> None
 def test_with_too_few_rounds_a_control_tells_nothing() -> None:
     seen = control("direct", [1.0] * 9, [2.0] * 9, among=6)
 
-    assert (True, False) == (seen.agrees, seen.can_tell)
+    assert (seen.agrees, seen.can_tell) == (True, False)
     assert "too few rounds" in seen.doubt
     assert control("direct", [1.0] * 10, [2.0] * 10, among=6).can_tell
 
@@ -53,12 +53,12 @@ def test_an_exact_interval_runs_between_order_statistics() -> None:
 
     # Of ten rounds: 2 * (1 + 10) / 1024 lie outside of the second smallest and the second greatest.
     seen = exact_median(values, confidence=1 - 22 / 1024)
-    assert (2.0, 9.0, 5.5) == (seen.low, seen.high, seen.estimate)
+    assert (seen.low, seen.high, seen.estimate) == (2.0, 9.0, 5.5)
     wider = exact_median(values, confidence=1 - 21 / 1024)
-    assert (1.0, 10.0) == (wider.low, wider.high)
+    assert (wider.low, wider.high) == (1.0, 10.0)
     none = exact_median(values, confidence=1 - 1 / 1024)
     assert (-math.inf, math.inf) == (none.low, none.high)
 
 
 def test_false_alarms_are_divided_among_a_runs_controls() -> None:
-    assert pytest.approx(1 - FALSE_ALARMS / 6) == control("", [1.0], [1.0], among=6).difference.confidence
+    assert control("", [1.0], [1.0], among=6).difference.confidence == pytest.approx(1 - FALSE_ALARMS / 6)

@@ -43,14 +43,14 @@ def test_the_encoded_form_gives_back_the_same_percentiles(values: list[int]) -> 
 def test_an_empty_histogram_says_zero() -> None:
     nothing = Percentiles(count=0, p50_ms=0, p90_ms=0, p99_ms=0, p999_ms=0, max_ms=0)
 
-    assert nothing == LatencyHistogram().percentiles()
+    assert LatencyHistogram().percentiles() == nothing
 
 
 def test_values_out_of_range_count_at_its_ends() -> None:
     seen = LatencyHistogram([0, 1, 2 * HIGHEST_NS]).percentiles()
 
-    assert (3, True) == (seen.count, seen.p50_ms < 0.002)
-    assert pytest.approx(HIGHEST_NS / 1e6, rel=1e-3) == seen.max_ms
+    assert (seen.count, seen.p50_ms < 0.002) == (3, True)
+    assert seen.max_ms == pytest.approx(HIGHEST_NS / 1e6, rel=1e-3)
 
 
 def test_a_negative_duration_is_refused() -> None:

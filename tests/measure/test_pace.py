@@ -12,7 +12,7 @@ def a_round(*, achieved: float = 500.0, delay_ms: float = 0.2, late: bool = Fals
 def test_a_driver_is_as_good_as_its_worst_round() -> None:
     pace = pace_of([a_round(), a_round(achieved=480.0, late=True), a_round(delay_ms=7.0, late=True, repeated=2)])
 
-    assert (480.0, 7.0, 2, 2) == (pace.achieved_rate, pace.schedule_delay_p99_ms, pace.late_rounds, pace.repeated)
+    assert (pace.achieved_rate, pace.schedule_delay_p99_ms, pace.late_rounds, pace.repeated) == (480.0, 7.0, 2, 2)
     assert not pace.kept_up
     assert "could not keep up in 2 rounds: of 500 rps it sent 480.0, 7.00 ms late (p99)" in pace.doubt
 
@@ -20,4 +20,4 @@ def test_a_driver_is_as_good_as_its_worst_round() -> None:
 def test_rounds_that_were_made_again_in_time_leave_no_doubt() -> None:
     pace = pace_of([a_round(), a_round(repeated=1)])
 
-    assert (True, "", 1) == (pace.kept_up, pace.doubt, pace.repeated)
+    assert (pace.kept_up, pace.doubt, pace.repeated) == (True, "", 1)

@@ -39,7 +39,7 @@ milliseconds = st.floats(0, MAX_MS)
     ],
 )
 def test_a_latency_is_read_from_its_short_form(text: str, latency: Latency) -> None:
-    assert latency == parse_latency(text)
+    assert parse_latency(text) == latency
 
 
 @pytest.mark.parametrize("text", ["", "constant", "constant:", "constant:1,2", "lognormal:5", "gamma:1", "load:3,x"])
@@ -92,7 +92,7 @@ def test_a_behaviour_out_of_range_is_refused_by_field(field: str, value: object)
 
 @given(seeds, milliseconds, st.integers(0, 1_000))
 def test_a_constant_latency_is_constant(seed: int, ms: float, others: int) -> None:
-    assert ms == ConstantLatency(ms).draw_ms(Random(seed), others)  # noqa: S311 (nothing secret)
+    assert ConstantLatency(ms).draw_ms(Random(seed), others) == ms  # noqa: S311 (nothing secret)
 
 
 @given(seeds, st.floats(0.01, 1_000), st.floats(0.01, 2))
@@ -130,9 +130,9 @@ def test_load_dependent_latency_doubles_at_the_knee_and_never_falls_with_load(
     latency = LoadDependentLatency(ms, knee)
     random = Random(1)  # noqa: S311 (nothing secret)
 
-    assert ms == latency.draw_ms(random, 0)
+    assert latency.draw_ms(random, 0) == ms
     assert latency.draw_ms(random, others) <= latency.draw_ms(random, others + 1)
-    assert 2 * ms == LoadDependentLatency(ms, 16).draw_ms(random, 16)
+    assert LoadDependentLatency(ms, 16).draw_ms(random, 16) == 2 * ms
 
 
 def test_no_draw_exceeds_the_longest_service_time() -> None:

@@ -163,10 +163,10 @@ async def test_every_answer_says_which_origin_and_tenant_the_model_saw(
         *[item async for item in replica.ranking.RankStream(request)],
     ]
 
-    assert {(True, number, True, "ads")} == {
+    assert {
         (by.HasField("traffic_origin"), by.traffic_origin, by.HasField("tenant"), by.tenant)
         for by in (answer.answered_by for answer in answers)
-    }
+    } == {(True, number, True, "ads")}
 
 
 @pytest.mark.parametrize(("header", "tenant"), [("ads", "kids"), ("ads", ""), ("%", "ads")])

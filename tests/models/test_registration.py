@@ -35,7 +35,7 @@ async def test_a_new_replica_reports_where_it_is_before_it_holds_anything(
     expected = replicas_pb2.ReplicaReport(
         cluster="ml-cluster-1", replica="ml-cluster-1-a", address=started.replica.address
     )
-    assert expected == control_plane.last
+    assert control_plane.last == expected
 
 
 async def test_what_is_assigned_is_loaded_and_what_is_no_longer_assigned_is_unloaded(

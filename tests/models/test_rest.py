@@ -195,7 +195,7 @@ async def test_a_clients_patience_is_a_header(replica: RunningReplica, ask: Ask)
 async def test_a_drain_tells_clients_to_leave_and_answers_what_is_in_flight(
     replica: RunningReplica, ask: Ask, eventually: Callable[..., Any]
 ) -> None:
-    assert (200, {"status": "SERVING"}) == (await ask("/readyz", "GET"))[:2]
+    assert (await ask("/readyz", "GET"))[:2] == (200, {"status": "SERVING"})
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=700)))
     waiting = asyncio.create_task(ask(RANK, json=body()))
     await eventually("one in flight", lambda: replica.replica.handler.in_flight == 1)

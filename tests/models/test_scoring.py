@@ -15,7 +15,7 @@ items = st.lists(names, max_size=8)
 def test_scores_are_in_the_unit_interval_and_repeat(model: str, version: str, user: str, ids: list[str]) -> None:
     result = scores(model, version, user, ids)
 
-    assert result == scores(model, version, user, iter(ids))
+    assert scores(model, version, user, iter(ids)) == result
     assert len(ids) == len(result)
     assert all(0 <= score < 1 for score in result)
 

@@ -28,17 +28,17 @@ async def test_a_copy_is_served_by_its_key_remembered_and_not_counted_as_a_reque
         request.envelope.request_id = f"r{number}"
         assert (await replica.ranking.Rank(request, metadata=as_copy)).answered_by.version == "v2"
     request.envelope.request_id = "streamed"
-    assert {"v2"} == {each.answered_by.version async for each in replica.ranking.RankStream(request, metadata=as_copy)}
+    assert {each.answered_by.version async for each in replica.ranking.RankStream(request, metadata=as_copy)} == {"v2"}
     with pytest.raises(grpc.aio.AioRpcError, match="tear"):
         await replica.ranking.Rank(request, metadata=((KEY, "rows.v2"),))
     with pytest.raises(grpc.aio.AioRpcError, match="tear"):
         await replica.ranking.Rank(request, metadata=((KEY, "rows.v2"), ("x-shadow", "original")))
 
     counts = await replica.control.GetCounts(stub_pb2.GetCountsRequest())
-    assert (2, 2, 4) == (counts.requests, counts.tears, counts.copies)
+    assert (counts.requests, counts.tears, counts.copies) == (2, 2, 4)
     [copies] = (await replica.control.Copies(stub_pb2.CopiesRequest())).versions
-    assert ("rows.v2", 0) == (copies.routing_key, copies.forgotten)
-    assert ["r0", "r1", "r2", "streamed"] == list(copies.request_ids)
+    assert (copies.routing_key, copies.forgotten) == ("rows.v2", 0)
+    assert list(copies.request_ids) == ["r0", "r1", "r2", "streamed"]
 
 
 async def test_a_copy_of_a_version_that_is_not_held_is_refused_and_not_remembered(

@@ -58,7 +58,7 @@ def bringing_up(spec: Path) -> str:
 
 def bring_up(client: BlockingKernelClient, spec: Path) -> None:
     reply = client.execute(bringing_up(spec), reply=True, timeout=TIMEOUT_S)
-    assert "ok" == reply["content"]["status"], reply["content"]
+    assert reply["content"]["status"] == "ok", reply["content"]
 
 
 def await_nothing_left(lab: Lab, processes_of: ProcessesOf) -> None:
@@ -70,7 +70,7 @@ def await_nothing_left(lab: Lab, processes_of: ProcessesOf) -> None:
 def test_a_killed_kernel_leaves_nothing(lab: Lab, mini_spec: Path, processes_of: ProcessesOf) -> None:
     with kernel() as (manager, client):
         bring_up(client, mini_spec)
-        assert {"running"} == {unit.state for unit in lab.status().units}
+        assert {unit.state for unit in lab.status().units} == {"running"}
         manager.shutdown_kernel(now=True)  # SIGKILL, to all its group
 
         await_nothing_left(lab, processes_of)
@@ -94,7 +94,7 @@ def test_an_interrupted_cell_leaves_the_lab_up_and_the_kernel_takes_it_along(
 
         reply = client.get_shell_msg(timeout=TIMEOUT_S)
         assert asked == reply["parent_header"]["msg_id"]
-        assert {"running"} == {unit.state for unit in lab.status().units}
+        assert {unit.state for unit in lab.status().units} == {"running"}
         assert not [each for each in processes_of(lab) if "lab.load.driver" in each]
         manager.shutdown_kernel()
 
@@ -125,7 +125,7 @@ def test_a_lab_belongs_to_one_kernel_at_a_time_and_the_next_waits_until_it_is_go
 
         mine = WorkshopLab(lab.name)
         mine.up(spec=mini_spec)
-        assert {"running"} == {unit.state for unit in mine.status().units}
+        assert {unit.state for unit in mine.status().units} == {"running"}
         assert mine.down() > 0
 
 
@@ -136,9 +136,9 @@ def test_who_brings_a_lab_up_again_keeps_it(lab: Lab, mini_spec: Path) -> None:
     mine = WorkshopLab(lab.name)
     mine.up(spec=mini_spec)
 
-    assert before == {unit.name: unit.pid for unit in lab.status().units}
+    assert {unit.name: unit.pid for unit in lab.status().units} == before
     assert len(before) == mine.down()
-    assert 0 == mine.down()
+    assert mine.down() == 0
 
 
 def test_a_guard_that_is_dismissed_lets_the_lab_be(lab: Lab, mini_spec: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_guard_that_is_dismissed_lets_the_lab_be(lab: Lab, mini_spec: Path) ->
     reaper.dismiss()
     reaper.dismiss()
 
-    assert {"running"} == {unit.state for unit in lab.status().units}
+    assert {unit.state for unit in lab.status().units} == {"running"}
 
 
 def test_a_guard_keeps_its_post_when_somebody_presses_ctrl_c(lab: Lab) -> None:
@@ -158,11 +158,11 @@ def test_a_guard_keeps_its_post_when_somebody_presses_ctrl_c(lab: Lab) -> None:
         text=True,
     ) as guard:
         assert guard.stdout is not None
-        assert "ready\n" == guard.stdout.readline()
+        assert guard.stdout.readline() == "ready\n"
         os.kill(guard.pid, 2)
         assert guard.poll() is None
         guard.communicate("dismissed")
-    assert 0 == guard.returncode
+    assert guard.returncode == 0
 
 
 def test_a_dial_draws_anew_where_it_stops(lab: Lab) -> None:
@@ -179,10 +179,10 @@ def test_a_dial_draws_anew_where_it_stops(lab: Lab) -> None:
         moves = "next(each for each in all_widgets.values() if hasattr(each, 'options')).value = 3"
         for code in (shows, f"{finds}; {moves}"):
             reply = client.execute_interactive(code, timeout=TIMEOUT_S, output_hook=keep)
-            assert "ok" == reply["content"]["status"], reply["content"]
+            assert reply["content"]["status"] == "ok", reply["content"]
 
         assert shown[0].startswith("SelectionSlider")
-        assert ["[2]", "[3]"] == shown[1:]
+        assert shown[1:] == ["[2]", "[3]"]
 
 
 def test_a_dial_without_widgets_draws_once(
@@ -193,4 +193,4 @@ def test_a_dial_without_widgets_draws_once(
 
     slider("n", [1, 2], lambda n: Figure(str(n), Markup("")), at=2)
 
-    assert "[2]\n" == capsys.readouterr().out
+    assert capsys.readouterr().out == "[2]\n"

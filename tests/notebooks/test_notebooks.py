@@ -59,11 +59,11 @@ def test_a_notebook_is_kept_without_what_a_run_left_in_it(path: Path) -> None:
     nbformat.validate(notebook)
     remedy = "`make format` puts it right"
     for cell in code_cells(notebook):
-        assert ([], None) == (cell.outputs, cell.execution_count), f"{cell.id}: {remedy}"
+        assert (cell.outputs, cell.execution_count) == ([], None), f"{cell.id}: {remedy}"
     for cell in notebook.cells:
         assert set(cell.metadata) <= {"tags"}, f"{cell.id}: {remedy}"
-    assert {"kernelspec", "language_info"} == set(notebook.metadata), remedy
-    assert {"name": "python"} == notebook.metadata.language_info, remedy
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}, remedy
+    assert notebook.metadata.language_info == {"name": "python"}, remedy
 
 
 @a_notebook
@@ -77,8 +77,8 @@ def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_process(
 
     for cell in code_cells(notebook):
         complaints = [output.text for output in cell.outputs if output.get("name") == "stderr"]
-        assert [] == complaints, cell.id
-    assert [] == processes_of(lab)
+        assert complaints == [], cell.id
+    assert processes_of(lab) == []
     assert not lab.folder.exists()
 
 
@@ -100,24 +100,24 @@ def test_make_opens_jupyterlab_for_this_machine_and_the_holder_of_the_token_alon
     token = secrets.token_hex(16)
     with make_notebooks(lab, token, tmp_path / "make.log") as server:
         status, answer = ask(f"{server['url']}api/status", token)
-        assert 200 == status
+        assert status == 200
         assert "started" in json.loads(answer)
-        assert 403 == ask(f"{server['url']}api/status", "another")[0]
+        assert ask(f"{server['url']}api/status", "another")[0] == 403
 
         listening = psutil.Process(server["pid"]).net_connections(kind="inet")
-        assert {"127.0.0.1"} == {each.laddr.ip for each in listening if each.status == psutil.CONN_LISTEN}
+        assert {each.laddr.ip for each in listening if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
         _, answer = ask(f"{server['url']}api/contents/notebooks", token)
         assert {path.name for path in NOTEBOOKS} <= {entry["name"] for entry in json.loads(answer)["content"]}
         _, page = ask(f"{server['url']}lab", token)
         assert "<title>JupyterLab</title>" in page
         _, answer = ask(f"{server['url']}lab/api/settings/@jupyterlab/apputils-extension:notification", token)
-        assert "false" == json.loads(answer)["schema"]["properties"]["fetchNews"]["default"]
+        assert json.loads(answer)["schema"]["properties"]["fetchNews"]["default"] == "false"
         status, _ = ask(f"{server['url']}api/kernels", token, body=b'{"name": "python3"}')
-        assert 201 == status
+        assert status == 201
         assert any("ipykernel_launcher" in command for command in processes_of(lab))
 
-    assert [] == processes_of(lab)
+    assert processes_of(lab) == []
 
 
 @contextmanager

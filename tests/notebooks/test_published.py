@@ -37,8 +37,8 @@ def test_a_page_fetches_nothing_and_follows_its_reader_into_the_dark() -> None:
     assert "Who gets what" in page
     assert "SelectionSlider" not in page
     assert "<script" not in page
-    assert [] == re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page)
-    assert [] == re.findall(r"""url\(["']?(?:https?:)?//|@import""", page)
+    assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page) == []
+    assert re.findall(r"""url\(["']?(?:https?:)?//|@import""", page) == []
     assert 'media="(prefers-color-scheme: dark)"' in page
     assert "data-jp-theme-light=" not in page.partition("<body")[2].partition(">")[0]
 

@@ -54,10 +54,10 @@ def test_a_bench_is_on_the_page_with_what_holds_and_what_does_not(folder: Path) 
     html = render([], read_benches(folder))
 
     short, whole = html.split('id="benches"')
-    assert (0, 1) == (short.count("</span> holds</span>"), short.count("</span> does not hold</span>"))
+    assert (short.count("</span> holds</span>"), short.count("</span> does not hold</span>")) == (0, 1)
     assert "1 claim holds, 1 does not hold" in short
     assert "adds nothing: 1.400, bound ≤ 1" in short
-    assert (1, 1) == (whole.count("</span> holds</span>"), whole.count("</span> does not hold</span>"))
+    assert (whole.count("</span> holds</span>"), whole.count("</span> does not hold</span>")) == (1, 1)
     for found in (
         "&lt;mesh&gt;",
         "−3.000",
@@ -116,7 +116,7 @@ def test_a_broken_result_is_one_line(content: str, folder: Path) -> None:
 
 
 def test_a_runs_folder_is_not_one_of_benches(folder: Path, make_run: Callable[..., Path], tmp_path: Path) -> None:
-    assert [True, False, False] == [is_of_benches(each) for each in (folder, make_run(), tmp_path)]
+    assert [is_of_benches(each) for each in (folder, make_run(), tmp_path)] == [True, False, False]
 
 
 def test_runs_and_benches_share_a_page(folder: Path, make_run: Callable[..., Path]) -> None:
@@ -137,17 +137,17 @@ def test_the_command_writes_every_chart_as_an_image(
         timeout=60,
     )
 
-    assert 0 == told.returncode, told.stderr
+    assert told.returncode == 0, told.stderr
     document = json.loads(told.stdout)
     assert str(folder / "report.html") == document["report"]
     written = [Path(each) for each in document["png"]]
-    assert [
+    assert sorted(each.name for each in written) == [
         "cost-p50-by-rate.png",
         "latency.png",
         "spread-1.png",
         "timeline-1.png",
         "timeline-latency-1.png",
-    ] == sorted(each.name for each in written)
+    ]
     assert all(each.read_bytes().startswith(b"\x89PNG") for each in written)
 
 
@@ -157,9 +157,11 @@ def test_the_command_prints_tables_and_keeps_pictures(tmp_path: Path, capsys: py
     bench._keep(RESULT, tmp_path)
     bench._show(RESULT)
 
-    assert ["cost-p50-by-rate.png", "cost-p50-by-rate.svg", "cost.json"] == sorted(
-        each.name for each in tmp_path.iterdir()
-    )
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "cost-p50-by-rate.png",
+        "cost-p50-by-rate.svg",
+        "cost.json",
+    ]
     told = capsys.readouterr().out
     for found in ("direct", "2.000", "−3.000", "does not hold", "2026-01-02 03:04:05 UTC"):
         assert found in told

@@ -73,22 +73,22 @@ def test_a_row_says_how_many_how_long_and_of_how_many() -> None:
     table = table_of(RADII)
     hit, spared, unknown = (dict(zip(table.columns, row, strict=True)) for row in table.written())
 
-    assert ("4 to 5 of 5", "3 of 3", "99.6 % [98.0, 99.9]") == (
+    assert (
         hit["callers hit"],
         hit["tenants hit"],
         hit["requests hit"],
-    )
-    assert "failed 99.0 %, slow 0.6 %" == hit["how"]
-    assert "refused, open never [0.00, never]" == hit["clear after"]
-    assert ("1.00 s [0.50, 1.50]", "475 ×", "500 in 2") == (hit["healed after"], hit["budget spent"], hit["n"])
-    assert ("0 of 5", "0 % [0.0, 0.7]", "–", "0") == (
+    ) == ("4 to 5 of 5", "3 of 3", "99.6 % [98.0, 99.9]")
+    assert hit["how"] == "failed 99.0 %, slow 0.6 %"
+    assert hit["clear after"] == "refused, open never [0.00, never]"
+    assert (hit["healed after"], hit["budget spent"], hit["n"]) == ("1.00 s [0.50, 1.50]", "475 ×", "500 in 2")
+    assert (
         spared["callers hit"],
         spared["requests hit"],
         spared["healed after"],
         spared["budget spent"],
-    )
-    assert {"unknown"} == set(unknown.values()) - {"gateways-killed", "proxyless"}
-    assert ["gateways-killed, proxyless: unknown in 1 of 1 rounds: search: 0 requests before it"] == doubts_of(RADII)
+    ) == ("0 of 5", "0 % [0.0, 0.7]", "–", "0")
+    assert set(unknown.values()) - {"gateways-killed", "proxyless"} == {"unknown"}
+    assert doubts_of(RADII) == ["gateways-killed, proxyless: unknown in 1 of 1 rounds: search: 0 requests before it"]
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_unknown_is_not_drawn_as_nothing() -> None:
     other = replace(HIT, fault="sidecar-killed", topology="mesh")
     chart = heat_of([*RADII, other], is_on_path=lambda _, topology: topology == "gateway")
 
-    assert [["99.6 %", "0 %", "?"], ["–", "99.6 %", "–"]] == [[tile.text for tile in row] for row in chart.tiles]
-    assert ["4 to 5 of 5 callers", "not in the path", "unknown"] == [tile.more for tile in chart.tiles[0]]
+    assert [[tile.text for tile in row] for row in chart.tiles] == [["99.6 %", "0 %", "?"], ["–", "99.6 %", "–"]]
+    assert [tile.more for tile in chart.tiles[0]] == ["4 to 5 of 5 callers", "not in the path", "unknown"]
     tiles = spec_of_heat(chart)["data"]["values"]
     assert [(each["known"], each["letters"] == "#000") for each in tiles[:3]] == [
         (True, True),
@@ -131,7 +131,7 @@ def test_the_page_of_a_bench_shows_each_figure_once(tmp_path: Path) -> None:
     assert 1 == html.replace(scripts(), "").count("<svg") == html.count('<table class="blast">')
     for text in ("all gateways killed", "the control plane knew after 0.03 s", "98.0 to 99.9", "4 to 5 of 5", "475 ×"):
         assert text in html
-    assert 8 == html.count('aria-label="unknown" title="unknown"')
+    assert html.count('aria-label="unknown" title="unknown"') == 8
     assert "search: 0 requests before it" in html
     (png,) = write_album([], read_benches(tmp_path), tmp_path)
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -144,11 +144,11 @@ def test_claims_hold_do_not_hold_and_are_unknown() -> None:
     def states(*radii: Radius) -> list[str]:
         return [str(claim.state) for claim in result(radii, callers_of_cluster=2, notes=[]).claims]
 
-    assert ["holds", "holds"] == states(everybody, SPARED)
-    assert ["does not hold", "holds"] == states(HIT, SPARED)
-    assert ["holds", "does not hold"] == states(everybody, reached)
-    assert ["holds", "unknown"] == states(everybody, UNKNOWN)
-    assert [] == states()
+    assert states(everybody, SPARED) == ["holds", "holds"]
+    assert states(HIT, SPARED) == ["does not hold", "holds"]
+    assert states(everybody, reached) == ["holds", "does not hold"]
+    assert states(everybody, UNKNOWN) == ["holds", "unknown"]
+    assert states() == []
 
 
 def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
@@ -158,10 +158,10 @@ def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
         (claim,) = result([reached], callers_of_cluster=2, notes=[]).claims
         return str(claim.state)
 
-    assert "holds" == state((0, False), (0, False), (0, False))
-    assert "unknown" == state((0, False), (1, True), (0, False))
-    assert "does not hold" == state((0, False), (1, True), (2, True))
-    assert "does not hold" == state((0, False), (1, True), (1, False))
+    assert state((0, False), (0, False), (0, False)) == "holds"
+    assert state((0, False), (1, True), (0, False)) == "unknown"
+    assert state((0, False), (1, True), (2, True)) == "does not hold"
+    assert state((0, False), (1, True), (1, False)) == "does not hold"
 
 
 def make_group(

@@ -41,7 +41,7 @@ def test_a_difference_that_is_there_is_found_with_its_ratio(make_noisy: Callable
     found = compare_runs(a, b)
 
     p50 = found.figures[0]
-    assert ("p50", "ms", True, "B is more") == (p50.name, p50.unit, p50.is_distinguishable, p50.verdict)
+    assert (p50.name, p50.unit, p50.is_distinguishable, p50.verdict) == ("p50", "ms", True, "B is more")
     assert p50.difference.low <= 1.0 <= p50.difference.high
     assert p50.ratio.low <= 2.0 <= p50.ratio.high
     assert not found.differs  # the topology is the subject
@@ -62,10 +62,10 @@ def test_every_condition_that_differs_is_named(make_noisy: Callable[..., Path]) 
 
     found = compare_runs(*read_runs([make_noisy(1, 1.0), other]))
 
-    assert ["payload", "seed", "machine"] == [name for name, _, _ in found.differs]
-    assert "differs besides: payload (400 B, 27 KB), seed (0, 3) and machine (kernel 6.1, cpus 64)" == (
+    assert [name for name, _, _ in found.differs] == ["payload", "seed", "machine"]
+    assert (
         found.differs_besides
-    )
+    ) == "differs besides: payload (400 B, 27 KB), seed (0, 3) and machine (kernel 6.1, cpus 64)"
 
 
 def test_a_report_of_two_runs_has_the_comparison(make_noisy: Callable[..., Path]) -> None:
@@ -85,7 +85,7 @@ def _lab(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_the_command_tells_and_writes(make_noisy: Callable[..., Path], tmp_path: Path) -> None:
     told = _lab(make_noisy(1, 1.0), make_noisy(2, 3.0, payload_bytes=27_000), "--html", tmp_path / "two.html")
 
-    assert 0 == told.returncode, told.stderr
+    assert told.returncode == 0, told.stderr
     for found in ("p99.9, ms", "B is more", "differs besides: payload (400 B, 27 KB)", "share no rounds", "n = 400"):
         assert found in told.stdout
     assert 'id="comparison"' in (tmp_path / "two.html").read_text(encoding="utf-8")
@@ -99,10 +99,10 @@ def test_the_document_knows_no_infinity(make_noisy: Callable[..., Path]) -> None
 
     (found,) = json.loads(told.stdout, parse_constant=refuse)["comparisons"]
     by_name = {each["name"]: each for each in found["figures"]}
-    assert ["p50", "p90", "p99", "p99.9", "failed"] == list(by_name)
+    assert list(by_name) == ["p50", "p90", "p99", "p99.9", "failed"]
     assert None is by_name["p99.9"]["a"]["high"]  # 400 requests tell nothing of how bad the worst thousandth may be
-    assert {"estimate", "low", "high", "count"} == set(by_name["p50"]["difference"])
-    assert (True, []) == (found["comparable"], found["differs_besides"])
+    assert set(by_name["p50"]["difference"]) == {"estimate", "low", "high", "count"}
+    assert (found["comparable"], found["differs_besides"]) == (True, [])
 
 
 def _write_bench(folder: Path, name: str, arms: dict[str, Sequence[float]], cpus: str = "2") -> Path:
@@ -122,7 +122,7 @@ def test_two_calls_of_a_bench_are_compared_arm_by_arm(tmp_path: Path) -> None:
 
     told = _lab(a, b)
 
-    assert 0 == told.returncode, told.stderr
+    assert told.returncode == 0, told.stderr
     verdicts = {line.split()[0].strip(","): line for line in told.stdout.splitlines() if line}
     assert "not distinguishable" in verdicts["direct"]
     assert "B is more" in verdicts["mesh"]
@@ -140,7 +140,7 @@ def test_what_cannot_be_compared_is_one_line(make_noisy: Callable[..., Path], tm
         ((one, other), "no bench in common (cost and pace)"),
     ):
         told = _lab(*arguments, "--json")
-        assert (1, "", 1) == (told.returncode, told.stdout, told.stderr.count("\n")), told.stderr
+        assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1), told.stderr
         assert named in told.stderr
 
 

@@ -62,16 +62,18 @@ def test_a_bench_answers_by_payload_and_rate(make_bench: Callable[..., ReportedB
 
     (table,) = cost([], [bench]).tables
 
-    assert ("direct", ["gateway", "mesh"]) == (table.base, table.ways)
-    assert [("0.4 KB", "100 rps"), ("0.4 KB", "500 rps"), ("4 MB", "10 rps")] == [
-        (row.payload, row.rate) for row in table.rows
+    assert (table.base, table.ways) == ("direct", ["gateway", "mesh"])
+    assert [(row.payload, row.rate) for row in table.rows] == [
+        ("0.4 KB", "100 rps"),
+        ("0.4 KB", "500 rps"),
+        ("4 MB", "10 rps"),
     ]
-    assert ["+0.500", "+0.625", "+12.500"] == [row.added["gateway"].text for row in table.rows]
-    assert ["gateway"] == list(table.rows[1].added)
-    assert (
+    assert [row.added["gateway"].text for row in table.rows] == ["+0.500", "+0.625", "+12.500"]
+    assert list(table.rows[1].added) == ["gateway"]
+    assert table.answer == (
         "Over direct, the gateway adds 0.500 ms (0.4 KB, 100 rps) to 12.500 ms (4 MB, 10 rps) to the median request; "
         "the mesh 0.250 ms (0.4 KB, 100 rps) to 3.000 ms (4 MB, 10 rps)."
-    ) == table.answer
+    )
 
 
 def test_what_a_bench_doubts_is_no_answer(make_bench: Callable[..., ReportedBench]) -> None:
@@ -115,14 +117,14 @@ def test_runs_that_differ_in_nothing_else_answer_with_intervals(make_topology: C
 
     (table,), refusals = found.tables, found.refusals
     assert not refusals
-    assert ["p50", "p99"] == [row.percentile for row in table.rows]
-    assert ("400 B", "200 rps, constant", "400") == (table.rows[0].payload, table.rows[0].rate, table.rows[0].count)
+    assert [row.percentile for row in table.rows] == ["p50", "p99"]
+    assert (table.rows[0].payload, table.rows[0].rate, table.rows[0].count) == ("400 B", "200 rps, constant", "400")
     for way, ms in (("gateway", 2.0), ("mesh", 1.0)):
         estimate, low, high = table.rows[0].added[way].values
         assert estimate == pytest.approx(ms, abs=0.1)
         assert low < estimate < high
     assert "share no rounds" in table.note
-    assert ["cost-400 B-200 rps, constant"] == [chart.name for chart in charts(found)]
+    assert [chart.name for chart in charts(found)] == ["cost-400 B-200 rps, constant"]
     html = render(runs)
     assert html.index('id="outline"') < html.index(QUESTION) < html.index('id="latency"')
 
@@ -161,7 +163,7 @@ def test_each_payload_is_compared_with_its_own(make_topology: Callable[..., Path
 
     (table,) = cost(read_runs(folders), []).tables
 
-    assert ["400 B", "400 B", "27 KB", "27 KB"] == [row.payload for row in table.rows]
+    assert [row.payload for row in table.rows] == ["400 B", "400 B", "27 KB", "27 KB"]
 
 
 def test_a_run_that_is_not_valid_is_no_answer(
@@ -171,13 +173,13 @@ def test_a_run_that_is_not_valid_is_no_answer(
 
     (table,) = cost(runs, []).tables
 
-    assert ["run 2 gateway is unknown"] == list(table.doubts)
+    assert list(table.doubts) == ["run 2 gateway is unknown"]
     assert "What the gateway adds is unknown" in table.answer
 
 
 def test_without_a_run_to_compare_with_that_is_said(make_topology: Callable[..., Path]) -> None:
     found = cost(read_runs([make_topology("gateway", 1.0), make_topology("mesh-unleased", 1.0)]), [])
 
-    assert (0, 1) == (len(found.tables), len(found.refusals))
+    assert (len(found.tables), len(found.refusals)) == (0, 1)
     assert "no run of direct or mesh" in found.refusals[0]
     assert not cost(read_runs([make_topology("mesh", 1.0)]), []).refusals

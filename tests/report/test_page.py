@@ -178,7 +178,7 @@ def test_the_command_writes_into_the_first_folder(make_run: Callable[..., Path])
 
     result = _lab(first, second, "--json")
 
-    assert {"report": str(first / "report.html")} == json.loads(result.stdout)
+    assert json.loads(result.stdout) == {"report": str(first / "report.html")}
     assert "lab/two" in (first / "report.html").read_text(encoding="utf-8")
 
 
@@ -192,5 +192,5 @@ def test_the_command_writes_where_it_is_told(make_run: Callable[..., Path], tmp_
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     result = _lab(tmp_path / "nothing", "--json")
 
-    assert (1, "", 1) == (result.returncode, result.stdout, result.stderr.count("\n"))
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert "nothing/plan.json" in result.stderr

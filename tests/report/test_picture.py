@@ -60,7 +60,7 @@ def _inked_rows(png: bytes) -> list[bool]:
     """For each row of pixels whether anything but paper is on it."""
     assert png.startswith(b"\x89PNG")
     width, height, depth, kind = struct.unpack(">IIBB", png[16:26])
-    assert (8, 6) == (depth, kind), "RGBA"
+    assert (depth, kind) == (8, 6), "RGBA"
     position, packed = 8, b""
     while position < len(png):
         (length,) = struct.unpack(">I", png[position : position + 4])
@@ -83,7 +83,7 @@ def test_an_image_has_letters_without_the_machines_fonts() -> None:
 
 
 def test_files_are_called_by_name_or_title() -> None:
-    assert ["p50-over-payload", "curve"] == [file_name(each) for each in (LINES, CURVE)]
+    assert [file_name(each) for each in (LINES, CURVE)] == ["p50-over-payload", "curve"]
 
 
 def test_pictures_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:

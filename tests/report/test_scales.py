@@ -35,15 +35,15 @@ def test_a_linear_axis_holds_its_values_with_few_ticks(high: float) -> None:
 
 
 def test_ticks_are_round() -> None:
-    assert ["0", "50", "100", "150", "200", "250"] == [text for _, text in linear("rps", 203).ticks]
-    assert ["1", "2", "5", "10", "20"] == [text for _, text in logarithmic("ms", 1.3, 13).ticks]
-    assert ["0.1", "1", "10", "100", "1,000"] == [text for _, text in logarithmic("ms", 0.11, 900).ticks]
+    assert [text for _, text in linear("rps", 203).ticks] == ["0", "50", "100", "150", "200", "250"]
+    assert [text for _, text in logarithmic("ms", 1.3, 13).ticks] == ["1", "2", "5", "10", "20"]
+    assert [text for _, text in logarithmic("ms", 0.11, 900).ticks] == ["0.1", "1", "10", "100", "1,000"]
 
 
 def test_an_axis_to_its_end_has_no_tick_beyond() -> None:
     scale = linear("s", 5.4, to_tick=False)
 
-    assert (5.4, 5.0) == (scale.high, scale.ticks[-1][0])
+    assert (scale.high, scale.ticks[-1][0]) == (5.4, 5.0)
 
 
 def test_nothing_at_all_still_has_an_axis() -> None:
@@ -53,25 +53,25 @@ def test_nothing_at_all_still_has_an_axis() -> None:
 def test_each_nine_is_as_wide_as_the_one_before() -> None:
     scale = percentiles("percentile", 99.995)
 
-    assert ["p0", "p50", "p90", "p99", "p99.9", "p99.99"] == [text for _, text in scale.ticks]
+    assert [text for _, text in scale.ticks] == ["p0", "p50", "p90", "p99", "p99.9", "p99.99"]
     places = [scale.place(value) for value, _ in scale.ticks if value != 50]
     widths = [after - before for before, after in pairwise(places)]
     assert widths == pytest.approx([widths[0]] * 4)
 
 
 def test_nines() -> None:
-    assert [0, 1, 2, 3] == pytest.approx([nines_of(each) for each in (0, 90, 99, 99.9)])
+    assert pytest.approx([nines_of(each) for each in (0, 90, 99, 99.9)]) == [0, 1, 2, 3]
     assert math.isclose(math.log10(2), nines_of(50))
 
 
 def test_sizes_stand_where_they_were_measured() -> None:
     scale = payloads([4_100_000, 400, 27_000, 400])
 
-    assert ["400 B", "27 KB", "4.1 MB"] == [text for _, text in scale.ticks]
-    assert (0, 1) == (scale.place(400), scale.place(4_100_000))
+    assert [text for _, text in scale.ticks] == ["400 B", "27 KB", "4.1 MB"]
+    assert (scale.place(400), scale.place(4_100_000)) == (0, 1)
     assert payloads([400]).place(400) == pytest.approx(0.5)
 
 
 def test_a_linear_axis_goes_below_nothing_where_values_do() -> None:
-    assert ["−1", "−0.5", "0", "0.5", "1", "1.5", "2"] == [text for _, text in linear("ms", 1.9, low=-0.8).ticks]
-    assert (-1.0, 0.0) == (linear("ms", -0.2, low=-1).low, linear("ms", -0.2, low=-1).high)
+    assert [text for _, text in linear("ms", 1.9, low=-0.8).ticks] == ["−1", "−0.5", "0", "0.5", "1", "1.5", "2"]
+    assert (linear("ms", -0.2, low=-1).low, linear("ms", -0.2, low=-1).high) == (-1.0, 0.0)

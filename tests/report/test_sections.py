@@ -27,8 +27,8 @@ SECOND = 1_000_000_000
 
 
 def test_arrivals_are_said_with_their_parameters() -> None:
-    assert "poisson: rate 200, duration 5 s, seed 0" == verdicts.arrivals_text(Poisson(200.0, 5.0, 0))
-    assert "trace: file code.csv, speedup 60" == verdicts.arrivals_text(Trace("/somewhere/code.csv", 60.0))
+    assert verdicts.arrivals_text(Poisson(200.0, 5.0, 0)) == "poisson: rate 200, duration 5 s, seed 0"
+    assert verdicts.arrivals_text(Trace("/somewhere/code.csv", 60.0)) == "trace: file code.csv, speedup 60"
 
 
 def test_the_curve_climbs_from_the_least_to_the_greatest_value(
@@ -40,14 +40,14 @@ def test_the_curve_climbs_from_the_least_to_the_greatest_value(
 
     values = [value for _, value in points]
     assert sorted(values) == values
-    assert (1, 400) == pytest.approx((values[0], values[-1]), rel=1e-3)
+    assert pytest.approx((values[0], values[-1]), rel=1e-3) == (1, 400)
     assert run.result.summary.p90_ms == pytest.approx(next(ms for share, ms in points if share >= 90), rel=0.01)
 
 
 def test_rates_are_stairs_that_add_up() -> None:
     stairs = timeline.rates([0.0, 0.1, 0.9, 2.0], 2.0, 4)
 
-    assert [(0.0, 4.0), (0.5, 4.0), (0.5, 2.0), (1.0, 2.0), (1.0, 0.0), (1.5, 0.0), (1.5, 2.0), (2.0, 2.0)] == stairs
+    assert stairs == [(0.0, 4.0), (0.5, 4.0), (0.5, 2.0), (1.0, 2.0), (1.0, 0.0), (1.5, 0.0), (1.5, 2.0), (2.0, 2.0)]
 
 
 def test_revisions_that_went_out_during_the_run_are_marked(
@@ -86,11 +86,11 @@ def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable
 
     marks = timeline.marks_of_acts(run, 2.0)
 
-    assert [
+    assert [(mark.label, mark.start, mark.end) for mark in marks] == [
         ("a-1 paused", 0.0, 2.0),
         ("a-0 killed", 0.5, 1.0),
         ("a scaled to 3 replicas", 1.5, 1.5),
-    ] == [(mark.label, mark.start, mark.end) for mark in marks]
+    ]
 
 
 def test_a_pause_shows_in_the_latency_over_time(
@@ -126,13 +126,14 @@ def test_answers_are_counted_by_who_gave_them(
 
     run = read_run(make_run(records))
 
-    assert [
+    assert [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(run)] == [
         ("rows@v1", "a", 5, [("a-0", 3), ("a-1", 2)]),
         ("rows@v2", "b", 1, [("b-0", 1)]),
         (answers.OWN_ANSWER, "", 1, []),
-    ] == [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(run)]
-    assert [("UNAVAILABLE", 1, "no healthy upstream"), (UNSENT, 1, "")] == [
-        (each.status, each.count, each.message) for each in answers.not_answered(run)
+    ]
+    assert [(each.status, each.count, each.message) for each in answers.not_answered(run)] == [
+        ("UNAVAILABLE", 1, "no healthy upstream"),
+        (UNSENT, 1, ""),
     ]
 
 
@@ -142,7 +143,7 @@ def test_runs_on_the_same_ground_stand_together(make_run: Callable[..., Path]) -
 
     grounds = machine.view([read_run(folder, number=number) for number, folder in enumerate(folders, 1)])
 
-    assert [[1, 3], [2]] == [[run.number for run in ground.runs] for ground in grounds]
+    assert [[run.number for run in ground.runs] for ground in grounds] == [[1, 3], [2]]
 
 
 def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(
@@ -154,7 +155,7 @@ def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(
     write_summary(result)
 
     assert judged_before(folder) == result
-    assert [2, 1] == pytest.approx([each.p50_ms for each in result.summary.by_tenant.values()], rel=2e-3)
+    assert pytest.approx([each.p50_ms for each in result.summary.by_tenant.values()], rel=2e-3) == [2, 1]
     page = render(read_runs([folder]))
     assert '<td class="whole">&lt;kids&gt;</td><td class="number">200</td><td class="number">2.00</td>' in page
     assert "The same run by tenant" not in render(read_runs([make_run(name="20231114T221321.000Z")]))

@@ -56,7 +56,7 @@ def test_every_verdict_is_on_the_page_with_its_first_violations(folder: Path) ->
 
     html = render([run])
 
-    assert list(CHECKERS) == [verdict.checker for verdict in run.result.verdicts]
+    assert [verdict.checker for verdict in run.result.verdicts] == list(CHECKERS)
     for verdict in run.result.verdicts:
         assert f'<td class="whole">{verdict.checker}</td>' in html
     long = [verdict for verdict in run.result.verdicts if len(verdict.violations) > 20]
@@ -69,7 +69,7 @@ def test_every_verdict_is_on_the_page_with_its_first_violations(folder: Path) ->
 def test_the_command_shows_some_violations_of_each_checker_and_says_how_many_more(folder: Path) -> None:
     told = subprocess.run([LAB, "check", folder], capture_output=True, text=True, check=False)
 
-    assert 1 == told.returncode, told.stderr
+    assert told.returncode == 1, told.stderr
     for verdict in read_run(folder).result.verdicts:
         lines = [line for line in told.stdout.splitlines() if line.startswith(f"  {verdict.checker} #")]
         assert min(10, len(verdict.violations)) == len(lines), verdict
@@ -113,12 +113,12 @@ def test_a_history_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pyarrow.parquet, "read_table", _counting(pyarrow.parquet.read_table, read))
 
     read_run(folder)
-    assert [folder / HISTORY] == read
+    assert read == [folder / HISTORY]
 
     write_summary(judge(folder))
     read.clear()
     read_run(folder)
-    assert [folder / HISTORY] == read
+    assert read == [folder / HISTORY]
 
 
 def _counting(function: Callable[..., Any], read: list[Path]) -> Callable[..., Any]:

@@ -24,11 +24,11 @@ async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, op
             await asking
 
         await flood(10)
-        assert {"OK": 10} == opened.statuses
+        assert opened.statuses == {"OK": 10}
 
         await opened.place(*opened.replicas, breaker={"requests": 3})
         await flood(3)
-        assert {"OK": 3, "RESOURCE_EXHAUSTED": 7} == opened.statuses
+        assert opened.statuses == {"OK": 3, "RESOURCE_EXHAUSTED": 7}
         assert all("rows.v1" in error.message for error in opened.errors)
 
 

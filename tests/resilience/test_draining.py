@@ -23,7 +23,7 @@ async def test_long_streams_survive_the_draining_of_their_replica(topology: str,
         going.before_next_item = go_on.wait
         streams = [opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"}) for _ in range(5)]
         first = [await anext(each) for each in streams]
-        assert {"r1"} == {each.response.answered_by.replica for each in first}
+        assert {each.response.answered_by.replica for each in first} == {"r1"}
 
         # It has deregistered: whoever sends is told that the other one is there.
         await opened.place(staying, **settings, timeout="20s")
@@ -35,7 +35,7 @@ async def test_long_streams_survive_the_draining_of_their_replica(topology: str,
 
         go_on.set()
         rest = [[each async for each in stream] for stream in streams]
-        assert [9] * 5 == [len(each) for each in rest]
+        assert [len(each) for each in rest] == [9] * 5
 
 
 @pytest.mark.parametrize("topology", WAYS)
@@ -50,7 +50,7 @@ async def test_long_streams_survive_a_change_of_settings(topology: str, open_pat
         for errors in (3, 4):
             await opened.place(*opened.replicas, timeout="20s", outliers={"errors": errors})
             await opened.ask(10)
-        assert {"OK": 20} == opened.statuses
+        assert opened.statuses == {"OK": 20}
         go_on.set()
         rest = [[each async for each in stream] for stream in streams]
-        assert [9] * 5 == [len(each) for each in rest]
+        assert [len(each) for each in rest] == [9] * 5

@@ -67,19 +67,19 @@ async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topolo
         # Of two one is left, which takes all.
         await placed(own[0])
         await opened.ask(20)
-        assert ({"OK": 20}, 20) == (opened.statuses, len(own[0].seen))
+        assert (opened.statuses, len(own[0].seen)) == ({"OK": 20}, 20)
 
         await placed()
         await opened.ask(20)
-        assert ({"OK": 20}, 20) == (opened.statuses, len(other.seen))
+        assert (opened.statuses, len(other.seen)) == ({"OK": 20}, 20)
 
         await placed(*own)
         await opened.ask(20)
-        assert ({"OK": 20}, 0) == (opened.statuses, len(other.seen))
+        assert (opened.statuses, len(other.seen)) == ({"OK": 20}, 0)
 
         await placed(standby=())
         await opened.ask(5)
-        assert {"UNAVAILABLE": 5} == opened.statuses
+        assert opened.statuses == {"UNAVAILABLE": 5}
 
 
 @pytest.mark.parametrize("topology", WAYS)
@@ -109,7 +109,7 @@ async def test_failover_covers_unreachable_replicas(topology: str, open_path) ->
             pass
         await place(opened, [dead], [other])
         await opened.ask(10)
-        assert ({"OK": 10}, 10) == (opened.statuses, len(other.seen))
+        assert (opened.statuses, len(other.seen)) == ({"OK": 10}, 10)
 
 
 TABLE = """\

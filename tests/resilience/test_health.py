@@ -30,7 +30,7 @@ async def test_a_replica_that_reports_not_serving_gets_no_requests(topology: str
             opened.forget()
             await opened.ask(20)
             assert time.monotonic() < give_up
-        assert {"OK": 20} == opened.statuses
+        assert opened.statuses == {"OK": 20}
 
         await say(silent, health_pb2.HealthCheckResponse.SERVING)
         while not silent.seen:
@@ -48,7 +48,7 @@ async def test_without_a_serving_replica_requests_fail_at_once(topology: str, op
             opened.forget()
             await opened.ask(10)
             assert time.monotonic() < give_up
-        assert {"UNAVAILABLE": 10} == opened.statuses
+        assert opened.statuses == {"UNAVAILABLE": 10}
         assert not opened.arrived
 
 

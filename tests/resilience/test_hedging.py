@@ -42,7 +42,7 @@ async def test_a_hedge_overtakes_a_slow_replica_and_cancels_its_work(topology: s
         began = time.monotonic()
         await opened.ask()
         assert 0.1 <= time.monotonic() - began < LONG_S
-        assert ({"OK": 1}, 2) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"OK": 1}, 2)
         assert opened.answers[0].attempts == 2
         # The other one was asked.
         assert [len(each.seen) for each in opened.replicas] == [1, 1]
@@ -54,7 +54,7 @@ async def test_without_hedging_a_slow_replica_is_waited_for(topology: str, open_
     async with open_path(topology, idempotent=True, timeout="500ms") as opened:
         Slowness(opened)
         await opened.ask()
-        assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"DEADLINE_EXCEEDED": 1}, 1)
 
 
 @pytest.mark.parametrize("topology", BOTH)
@@ -63,7 +63,7 @@ async def test_a_failed_first_attempt_is_hedged_at_once(topology: str, open_path
         opened.replicas[0].failure = GONE
         began = time.monotonic()
         await opened.ask(4)
-        assert {"OK": 4} == opened.statuses
+        assert opened.statuses == {"OK": 4}
         assert time.monotonic() - began < LONG_S
 
 
@@ -102,4 +102,4 @@ async def test_proxyless_clients_do_not_hedge(open_path) -> None:
     ) as opened:
         Slowness(opened)
         await opened.ask()
-        assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"DEADLINE_EXCEEDED": 1}, 1)

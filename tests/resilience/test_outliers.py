@@ -30,7 +30,7 @@ async def test_a_failing_replica_is_left_out(topology: str, open_path) -> None:
         failing, _ = opened.replicas
         failing.failure = GONE
         await opened.ask(60)
-        assert {"OK": 30, "UNAVAILABLE": 30} == opened.statuses
+        assert opened.statuses == {"OK": 30, "UNAVAILABLE": 30}
 
         await opened.place(*opened.replicas, outliers={"errors": 3, "eject": "60s"})
         opened.forget()
@@ -58,7 +58,7 @@ async def test_an_ejected_replica_returns_after_its_time(topology: str, open_pat
         while not failing.seen:
             await opened.ask(10)
             assert time.monotonic() < give_up
-        assert {"OK"} == set(opened.statuses)
+        assert set(opened.statuses) == {"OK"}
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
@@ -67,7 +67,7 @@ async def test_no_more_replicas_are_ejected_than_allowed(topology: str, open_pat
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(40)
-        assert {"UNAVAILABLE": 40} == opened.statuses
+        assert opened.statuses == {"UNAVAILABLE": 40}
         opened.forget()
         await opened.ask(20)
         # One is asked and fails by itself; the other is out.

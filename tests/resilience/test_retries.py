@@ -37,13 +37,13 @@ async def test_a_retry_goes_to_another_replica(topology: str, open_path) -> None
     async with open_path(topology) as without:
         without.replicas[0].failure = GONE
         await without.ask(20)
-        assert {"OK": 10, "UNAVAILABLE": 10} == without.statuses
+        assert without.statuses == {"OK": 10, "UNAVAILABLE": 10}
         assert without.arrived == 20
 
         await without.place(*without.replicas, retries={"attempts": 2, **ALWAYS})
         without.forget()
         await without.ask(20)
-        assert {"OK": 20} == without.statuses
+        assert without.statuses == {"OK": 20}
         assert 20 < without.arrived <= 40
 
 
@@ -53,12 +53,12 @@ async def test_unlisted_statuses_are_not_retried(topology: str, open_path) -> No
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(5)
-        assert ({"UNAVAILABLE": 5}, 5) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"UNAVAILABLE": 5}, 5)
         opened.forget()
         for replica in opened.replicas:
             replica.failure = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         await opened.ask(5)
-        assert ({"RESOURCE_EXHAUSTED": 5}, 10) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"RESOURCE_EXHAUSTED": 5}, 10)
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
@@ -68,7 +68,7 @@ async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: 
             replica.failure = GONE
             replica.before_answer = lambda: asyncio.sleep(0.01)
         await opened.ask(600, at_once=40)
-        assert {"UNAVAILABLE": 600} == opened.statuses
+        assert opened.statuses == {"UNAVAILABLE": 600}
         assert 1.02 < opened.arrived / opened.sent <= 1.2
         # What each caller is told is what the models have seen.
         assert opened.arrived == sum(error.attempts for error in opened.errors)
@@ -84,9 +84,9 @@ async def test_proxyless_clients_have_no_retry_budget(open_path) -> None:
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(20, at_once=10)
-        assert ({"UNAVAILABLE": 20}, 60) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"UNAVAILABLE": 20}, 60)
         # Nor does it say how often it has tried.
-        assert {1} == {error.attempts for error in opened.errors}
+        assert {error.attempts for error in opened.errors} == {1}
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
@@ -97,7 +97,7 @@ async def test_an_attempt_over_its_time_limit_is_retried(topology: str, open_pat
         for replica in opened.replicas:
             replica.before_answer = slow(1, 2, of=seen)
         await opened.ask()
-        assert ({"OK": 1}, 3) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"OK": 1}, 3)
         assert opened.answers[0].attempts == 3
         # Each attempt's own time is what the model is told.
         assert all(left <= 0.21 for each in opened.replicas for left in each.deadlines_s)
@@ -115,7 +115,7 @@ async def test_proxyless_clients_have_no_per_try_timeout(open_path) -> None:
         for replica in opened.replicas:
             replica.before_answer = slow(1, of=[])
         await opened.ask()
-        assert ({"DEADLINE_EXCEEDED": 1}, 1) == (opened.statuses, opened.arrived)
+        assert (opened.statuses, opened.arrived) == ({"DEADLINE_EXCEEDED": 1}, 1)
 
 
 @pytest.mark.parametrize("topology", BUDGETED)

@@ -24,7 +24,7 @@ async def share_of_a_new_one(opened, **settings: object) -> int:
         await opened.place(opened.replicas[0], new, **settings)
         opened.forget()
         await opened.ask(REQUESTS, at_once=8)
-        assert {"OK": REQUESTS} == opened.statuses
+        assert opened.statuses == {"OK": REQUESTS}
         return len(new.seen)
 
 

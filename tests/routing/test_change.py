@@ -75,7 +75,7 @@ def test_a_model_moves_and_all_else_is_the_same() -> None:
 
     after = with_models(before, {"m": moved(versions="v1 v2 v3")})
 
-    assert {"m.v1", "m.v2", "m.v3", "n.v1"} == after.versions.keys()
+    assert after.versions.keys() == {"m.v1", "m.v2", "m.v3", "n.v1"}
     assert after.versions["n.v1"] is before.versions["n.v1"]
     assert after.document["use_cases"] is before.document["use_cases"]
     assert "m.v3" not in before.versions

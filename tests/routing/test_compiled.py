@@ -33,7 +33,7 @@ def test_a_choice_carries_all_that_a_decision_needs(sample_router: Router) -> No
         api="ranking.v1",
         revision=7,
     )
-    assert expected == sample_router.resolve(CW, TV_US)
+    assert sample_router.resolve(CW, TV_US) == expected
     fraud = sample_router.resolve("FraudDetection", {"caller": "payments"})
     assert (
         fraud.routing_key,
@@ -61,7 +61,7 @@ def test_a_choice_carries_all_that_a_decision_needs(sample_router: Router) -> No
     ],
 )
 def test_the_first_rule_that_matches_decides(sample_router: Router, context: dict[str, str], rule: str) -> None:
-    assert rule == sample_router.resolve(CW, HOMEPAGE | context).rule
+    assert sample_router.resolve(CW, HOMEPAGE | context).rule == rule
 
 
 def test_a_drawn_choice_says_its_bucket(sample_router: Router) -> None:

@@ -26,9 +26,9 @@ def test_the_document_has_exactly_the_shape_of_the_yaml(sample_path: Path, sampl
 
 def test_versions_and_clusters_are_indexed(sample_table: RouteTable) -> None:
     expected = ModelVersion("cw-ranker", "v2", "ml-cluster-7", {"diversity": 0.2, "exploring": True, "label": "x"})
-    assert expected == sample_table.versions["cw-ranker.v2"]
+    assert sample_table.versions["cw-ranker.v2"] == expected
     assert expected.routing_key == "cw-ranker.v2"
-    assert {"cw-ranker.v1", "cw-ranker.v2", "fraud.v1"} == sample_table.versions.keys()
+    assert sample_table.versions.keys() == {"cw-ranker.v1", "cw-ranker.v2", "fraud.v1"}
     assert sample_table.clusters == {"ml-cluster-1": 2, "ml-cluster-2": 2, "ml-cluster-7": 1}
 
 
@@ -86,7 +86,7 @@ def test_a_directory_is_merged_in_the_order_of_its_names(tmp_path: Path, sample_
         (tmp_path / f"1{number}.yaml").write_text(yaml.safe_dump({"use_cases": {name: use_case}}))
     models = {key: sample_table.document[key] for key in ("models", "clusters")}
     (tmp_path / "00-models.yaml").write_text(yaml.safe_dump(models))
-    assert sample_table == read_path(tmp_path)
+    assert read_path(tmp_path) == sample_table
     names = [source.name for source in sources_of(tmp_path)]
     assert [str(tmp_path / f"{name}.yaml") for name in ("00-models", "10", "11", "20-rest")] == names
 
@@ -166,7 +166,7 @@ def test_other_apis_can_be_made_known(sample_path: Path) -> None:
 def test_the_table_knows_the_apis_and_context_fields_that_the_rest_of_the_lab_has() -> None:
     assert APIS.keys() == KNOWN_APIS
     assert set(CONTEXT_FIELDS) <= get_type_hints(Record).keys()
-    assert [*CONTEXT_FIELDS, "negated"] == list(Conditions.model_fields)
+    assert list(Conditions.model_fields) == [*CONTEXT_FIELDS, "negated"]
 
 
 def test_limits_of_tenants_are_part_of_the_document_if_there_are_any() -> None:
@@ -186,11 +186,11 @@ def test_limits_of_tenants_are_part_of_the_document_if_there_are_any() -> None:
 def test_a_limit_is_shared_out_in_whole_requests_and_none_is_left_with_nothing() -> None:
     limits = limits_of({"ads": {"rate": 2.5}, "kids": {"concurrent": 3}, "tv": {"rate": 5, "burst": 1}})
 
-    assert {
+    assert limits == {
         "ads": Limit(rate=2.5, burst=3),
         "kids": Limit(concurrent=3),
         "tv": Limit(rate=5, burst=1),
-    } == limits
+    }
     assert Limit(rate=1.25, burst=2) == limits["ads"].share(2)
     assert Limit(concurrent=2) == limits["kids"].share(2)
     assert Limit(rate=2.5, burst=1) == limits["tv"].share(2)

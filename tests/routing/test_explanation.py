@@ -56,7 +56,7 @@ def test_every_rule_says_why(sample_router: Router, context: dict[str, str], rea
     explanation = explain(sample_router, CW, context)
     assert sample_router.resolve(CW, context) == explanation.choice
     assert [outcome.rule for outcome in explanation.rules] == ["tv-north-america", "ab-12345", "canary"]
-    assert reasons == [(outcome.matched, outcome.reason) for outcome in explanation.rules]
+    assert [(outcome.matched, outcome.reason) for outcome in explanation.rules] == reasons
 
 
 def test_what_cannot_be_resolved_cannot_be_explained(sample_router: Router) -> None:

@@ -84,7 +84,7 @@ def test_whatever_validation_says_of_the_shape_is_refused(old: str, new: str, pr
     assert root is not None
     found = shape_problem(root.value)
     expressible = found != "" and not any(words in found for words in BEYOND)
-    assert expressible == (not VALIDATOR.is_valid(root.value)), found or problem
+    assert (not VALIDATOR.is_valid(root.value)) == expressible, found or problem
 
 
 def test_most_of_the_mistakes_are_said_in_the_editor_already() -> None:

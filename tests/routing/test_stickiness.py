@@ -98,7 +98,7 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share(kind: Any) -> None:
         # v2's run ends at the last bucket and grows downwards: the new share is the run between both beginnings.
         new_share = range(10_000 - after * 100, 10_000 - before * 100)
         assert {place for place, bucket in enumerate(buckets) if bucket in new_share} == moved
-        assert {"v2"} == {has[after][place] for place in moved}
+        assert {has[after][place] for place in moved} == {"v2"}
         p = (after - before) / 100
         assert abs(len(moved) - N * p) <= 5 * sqrt(N * p * (1 - p))
     assert set(has[0]) == {"v1"}
@@ -108,7 +108,7 @@ def test_a_ramp_moves_exactly_the_users_of_the_new_share(kind: Any) -> None:
 def test_taking_a_step_back_gives_back_just_what_it_took() -> None:
     assert versions(split(v1=90, v2=10)) == versions(split(v2=10, v1=90))
     back = zip(versions(split(v1=99, v2=1)), versions(split(v1=90, v2=10)), strict=True)
-    assert {("v1", "v1"), ("v1", "v2"), ("v2", "v2")} == set(back)
+    assert set(back) == {("v1", "v1"), ("v1", "v2"), ("v2", "v2")}
 
 
 @pytest.mark.parametrize(

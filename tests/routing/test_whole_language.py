@@ -82,8 +82,8 @@ def test_a_rule_wins_over_the_version_and_a_cell_over_the_rule(
     document: dict[str, Any], router: Router, context: dict[str, str], parameters: dict[str, Any]
 ) -> None:
     asked = HOMEPAGE | context
-    assert parameters == router.resolve("CW", asked).parameters
-    assert parameters == parameters_of(document, "CW", asked)
+    assert router.resolve("CW", asked).parameters == parameters
+    assert parameters_of(document, "CW", asked) == parameters
 
 
 def test_two_cells_of_one_version_are_told_apart(router: Router) -> None:
@@ -121,7 +121,7 @@ def test_a_choice_says_who_gets_copies(document: dict[str, Any], router: Router)
     assert shadow == Shadow("cw.v3", 10)
     ids = [f"r{number}" for number in range(2_000)]
     drawn = [request_id for request_id in ids if is_shadowed("CW", request_id, shadow.percent)]
-    assert drawn == [request_id for request_id in ids if shadow_of(document, "CW", HOMEPAGE, request_id) == "cw.v3"]
+    assert [request_id for request_id in ids if shadow_of(document, "CW", HOMEPAGE, request_id) == "cw.v3"] == drawn
     assert 100 < len(drawn) < 300
     assert router.resolve("Plain", HOMEPAGE).shadow is None
     assert {shadow_of(document, "Plain", HOMEPAGE, each) for each in ids} == {""}
@@ -211,8 +211,8 @@ class TestExplanation:
 
     def test_of_a_pinned_request_no_rule_was_tried(self, router: Router) -> None:
         explanation = explain(router, "CW", HOMEPAGE | {"device": "tv", "override": "cw@v2"})
-        assert {(False, "not tried, as the request is pinned to cw@v2")} == {
-            (each.matched, each.reason) for each in explanation.rules
+        assert {(each.matched, each.reason) for each in explanation.rules} == {
+            (False, "not tried, as the request is pinned to cw@v2")
         }
         assert explanation.parameters == {"beam": "cw@v2", "nested": "cw@v2"}
         assert explanation.beyond == ()

@@ -50,4 +50,4 @@ def test_a_revision_that_is_still_going_out_is_in_force() -> None:
 def test_when_a_revision_converged_is_known_of_those_that_did() -> None:
     found = in_force([_revision(1, loaded=5, converged=7), _revision(2, loaded=25, failed=33), _revision(3, loaded=50)])
 
-    assert [7, None, None] == [each.converged_ns for each in found]
+    assert [each.converged_ns for each in found] == [7, None, None]

@@ -206,10 +206,10 @@ def test_every_fault_is_in_the_audit_log_also_while_the_control_plane_is_what_is
     lab.units.resume(B)
 
     assert without.missing
-    assert "fault inject control-plane-loss" == without.acts[-1].what
+    assert without.acts[-1].what == "fault inject control-plane-loss"
     log = lab.audit()
     acts = [(each.what.rpartition(".")[2], each.unit, each.status) for each in log.acts[before:]]
-    assert [
+    assert acts == [
         ("Admin/Publish", "control-plane", "OK"),
         ("fault inject kill", A, "OK"),
         ("fault heal kill", A, "OK"),
@@ -217,7 +217,7 @@ def test_every_fault_is_in_the_audit_log_also_while_the_control_plane_is_what_is
         ("fault heal control-plane-loss", "control-plane", "OK"),
         ("unit pause", B, "OK"),
         ("unit resume", B, "OK"),
-    ] == acts
+    ]
     assert not log.missing
     assert f"{killed.id} at {A}, level severe, seed 7" in log.acts[before + 1].detail
     assert all(f"(uid {os.getuid()})" in each.who for each in log.acts[before + 1 :])

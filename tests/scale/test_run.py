@@ -26,10 +26,10 @@ def test_fifty_clusters_answer_three_callers_rightly_whatever_is_changed(
 
     assert result.traffic is not None
     assert Outcome.VALID is result.traffic.outcome, [each.summary for each in result.traffic.verdicts]
-    assert (0, 3) == (result.traffic.misrouted, result.traffic.callers)
-    assert [] == result.figures["churn"]["failures"]
+    assert (result.traffic.misrouted, result.traffic.callers) == (0, 3)
+    assert result.figures["churn"]["failures"] == []
     assert all(count > 0 for count in result.figures["churn"]["changes"].values())
-    assert (5, 5) == (result.figures["move_ms"]["n"], result.figures["move_alone_ms"]["n"])
+    assert (result.figures["move_ms"]["n"], result.figures["move_alone_ms"]["n"]) == (5, 5)
     # A frozen sidecar keeps nobody waiting but the one publish that finds out.
     assert result.figures["stuck"]["move_ms"]["n"] == 20
     # Whoever comes back is not told again what it has.

@@ -29,8 +29,8 @@ def test_the_same_seed_makes_the_same_and_another_makes_another(deployment: Synt
 def test_it_is_a_valid_route_table_of_just_so_many(deployment: SyntheticDeployment) -> None:
     table = RouteTable.from_document(deployment.document)
 
-    assert (CLUSTERS, USE_CASES) == (len(table.clusters), len(table.document["use_cases"]))
-    assert CALLERS == len(deployment.popularity)
+    assert (len(table.clusters), len(table.document["use_cases"])) == (CLUSTERS, USE_CASES)
+    assert len(deployment.popularity) == CALLERS
 
 
 def test_every_cluster_serves_something_and_popular_ones_serve_several_models(deployment: SyntheticDeployment) -> None:

@@ -130,17 +130,17 @@ def _properties(session: tuple[str, Path], name: str) -> dict[str, list[str]]:
     ],
 )
 def test_junit_tells_valid_invalid_and_unknown_apart(session, name: str, verdict: str) -> None:
-    assert [verdict] == _properties(session, name)["verdict"]
+    assert _properties(session, name)["verdict"] == [verdict]
 
 
 def test_junit_has_steps_figures_and_the_run_folder(session) -> None:
     found = _properties(session, "test_fine")
 
-    assert ["1. Drive some load"] == [step.partition(" (")[0] for step in found["step"]]
-    assert ["all"] == found["answered"]
+    assert [step.partition(" (")[0] for step in found["step"]] == ["1. Drive some load"]
+    assert found["answered"] == ["all"]
     (run,) = found["run_dir"]
     events = json.loads((Path(run) / "events.json").read_text())
-    assert ("step", "1.", "Drive some load") == tuple(events[0][name] for name in ("kind", "target", "detail"))
+    assert tuple(events[0][name] for name in ("kind", "target", "detail")) == ("step", "1.", "Drive some load")
 
 
 def test_steps_are_shown_as_they_go(session) -> None:
@@ -171,12 +171,12 @@ def test_what_a_scenario_leaves_behind_is_its_error_and_is_undone(session) -> No
 def test_the_result_of_each_is_kept_in_one_folder_a_session(session) -> None:
     results = [json.loads(path.read_text()) for path in (session[1] / "runs" / "latest").glob("some/*/scenario.json")]
 
-    assert {
+    assert {each["name"]: each["topology"] for each in results} == {
         **dict.fromkeys(["test_fine", "test_fault_under_load"], "mesh"),
         **dict.fromkeys(["test_wrong", "test_unseen", "test_without_effect", "test_untidy"], ""),
         **dict.fromkeys(["test_fault_that_nobody_can_see", "test_fine_again"], ""),
-    } == {each["name"]: each["topology"] for each in results}
-    assert {"process"} == {each["runtime"] for each in results}
+    }
+    assert {each["runtime"] for each in results} == {"process"}
 
 
 def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(session, up: Lab, tmp_path: Path) -> None:

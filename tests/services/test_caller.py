@@ -96,10 +96,11 @@ async def test_a_call_reports_how_it_was_answered(topology: str, control_plane: 
 async def test_a_page_has_a_section_for_each_use_case(topology: str, control_plane: ControlPlane, model: Model) -> None:
     async with homepage(control_plane, model, BOTH) as caller:
         page = await caller.GetPage(caller_pb2.GetPageRequest(context=context(user_id="u1"), topology=topology))
-    assert [("HomepageRows", "rows.v1", ""), ("ContinueWatchingRanking", "rows.v2", "")] == [
-        (section.use_case, section.routing_key, section.error) for section in page.sections
+    assert [(section.use_case, section.routing_key, section.error) for section in page.sections] == [
+        ("HomepageRows", "rows.v1", ""),
+        ("ContinueWatchingRanking", "rows.v2", ""),
     ]
-    assert {topology or "gateway"} == {section.topology for section in page.sections}
+    assert {section.topology for section in page.sections} == {topology or "gateway"}
 
 
 @pytest.mark.parametrize("topology", ["gateway", "mesh"])

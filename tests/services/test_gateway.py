@@ -199,7 +199,7 @@ async def test_a_caller_that_gives_up_cancels_the_models_work(
         await asyncio.wait_for(begun.wait(), 10)
         call.cancel()
         await asyncio.wait_for(ended.wait(), 10)
-    assert ["CANCELLED"] == [json.loads(line)["status"] for line in log.read_text().splitlines()]
+    assert [json.loads(line)["status"] for line in log.read_text().splitlines()] == ["CANCELLED"]
 
 
 async def _ask(gateway: ranking_pb2_grpc.RankingAsyncStub) -> str:
@@ -215,12 +215,12 @@ async def test_the_access_log_has_a_line_a_request(control_plane: ControlPlane, 
         assert len([item async for item in gateway.RankStream(asking(request_id="r3"))]) == 10
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [
+        tuple(line[field] for field in ("request_id", "use_case", "caller", "routing_key", "revision", "status"))
+        for line in lines
+    ] == [
         ("r1", "HomepageRows", "homepage", "rows.v1", 6, "OK"),
         ("r2", "Nonsense", "homepage", "", 0, "NOT_FOUND"),
         ("r3", "HomepageRows", "homepage", "rows.v1", 6, "OK"),
-    ] == [
-        tuple(line[field] for field in ("request_id", "use_case", "caller", "routing_key", "revision", "status"))
-        for line in lines
     ]
     assert all(line["ms"] > 0 and line["time"] > 0 for line in lines)
 
@@ -251,7 +251,7 @@ async def test_requests_are_spread_over_the_replicas_and_leave_out_dead_ones(con
                     break
             else:
                 pytest.fail("one replica gets everything")
-        assert {"living"} == {await _ask(gateway) for _ in range(20)}
+        assert {await _ask(gateway) for _ in range(20)} == {"living"}
 
 
 async def test_a_model_moves_under_load_and_no_request_fails(control_plane: ControlPlane) -> None:
@@ -306,7 +306,7 @@ async def test_a_shadow_that_never_answers_delays_no_request_and_is_limited(
             assert (await call).answered_by.version == "v1"
             assert dict(await call.trailing_metadata())["x-shadow-key"] == "rows.v2"
         await eventually("the copies have come", lambda: len(shadow.seen), until=lambda seen: seen == 3)
-        assert ["r0", "r1", "r2"] == [envelope.request_id for envelope, _ in shadow.seen]
+        assert [envelope.request_id for envelope, _ in shadow.seen] == ["r0", "r1", "r2"]
     assert "shadow copy dropped (1 so far): 3 copies are in flight already" in caplog.text
 
 
@@ -344,5 +344,5 @@ async def test_a_copy_is_sent_unchanged(control_plane: ControlPlane, model: Mode
         await eventually("the copy has come", lambda: shadow.seen)
     [(original, _)], [(copy, metadata)] = model.seen, shadow.seen
     assert original == copy
-    assert ("rows.v2", "copy", "big") == tuple(metadata[name] for name in ("x-routing-key", "x-shadow", "x-request-id"))
-    assert [4_000_000] * 2 == [each.payload_floats * 4 for each in (model, shadow)]
+    assert tuple(metadata[name] for name in ("x-routing-key", "x-shadow", "x-request-id")) == ("rows.v2", "copy", "big")
+    assert [each.payload_floats * 4 for each in (model, shadow)] == [4_000_000] * 2

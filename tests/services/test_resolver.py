@@ -53,7 +53,7 @@ async def test_a_decision_has_target_configuration_and_lease(control_plane: Cont
         assert (decision.routing_key, decision.rule, decision.revision) == ("rows.v2", "tv", 5)
         assert (decision.model_config.model, decision.model_config.version) == ("rows", "v2")
         assert decision.model_config.parameters["depth"] == 3
-        assert ["device", "override"] == list(decision.lease.reads)
+        assert list(decision.lease.reads) == ["device", "override"]
         assert decision.lease.ttl.ToMilliseconds() == 1_500
         assert decision.lease.max_stale.seconds == 60
         assert decision.timeout.ToMilliseconds() == 250
@@ -112,7 +112,7 @@ async def test_a_watcher_gets_the_revision_at_once_and_every_new_one(control_pla
         late = resolver.Watch()
         assert (await late.read()).revision == 3
         control_plane.send(update(4, use_cases=ROWS))
-        assert [4, 4] == [(await watch.read()).revision for watch in (early, late)]
+        assert [(await watch.read()).revision for watch in (early, late)] == [4, 4]
         early.cancel()
         late.cancel()
 
@@ -183,4 +183,4 @@ async def test_a_resolver_answers_while_its_control_plane_is_away() -> None:
             await plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         async with stub(address) as resolver:
             decisions = await asyncio.gather(*(resolver.Resolve(question("HomepageRows")) for _ in range(20)))
-        assert {1} == {decision.revision for decision in decisions}
+        assert {decision.revision for decision in decisions} == {1}

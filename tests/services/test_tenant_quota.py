@@ -143,7 +143,7 @@ def test_a_refusal_names_tenant_use_case_limit_and_value(clock: Clock, replicas:
     with pytest.raises(OverLimitError) as refused:
         limiter.enter("ads", "Rows")
 
-    assert says == str(refused.value)
+    assert str(refused.value) == says
 
 
 def test_a_very_long_name_is_shortened_in_the_message(clock: Clock) -> None:
@@ -334,7 +334,7 @@ async def test_refused_callers_use_no_quota(control_plane: ControlPlane, model: 
         message = update(1, use_cases=ROWS, endpoints={"rows.v1": [model.address]}, tenants=tenants)
         await control_plane.put_in_force(message, "gateway")
 
-        assert {403} == {(await gateway.rest("HomepageRows", body))[0] for _ in range(5)}
+        assert {(await gateway.rest("HomepageRows", body))[0] for _ in range(5)} == {403}
         body["envelope"]["context"]["caller"] = "homepage"
         assert (await gateway.rest("HomepageRows", body))[0] == 200
 

@@ -63,7 +63,7 @@ async def test_a_server_that_drains_fails_no_request_of_a_balanced_client() -> N
             await asyncio.sleep(0)
         done = True
         await asyncio.gather(*loads)
-        assert {b"stays"} == set(seen)
+        assert set(seen) == {b"stays"}
 
 
 async def test_a_server_that_is_not_ready_yet_gets_nothing() -> None:
@@ -71,7 +71,7 @@ async def test_a_server_that_is_not_ready_yet_gets_nothing() -> None:
         await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         async with open_channel(one, other) as channel:
             who = channel.unary_unary(_PATH)
-            assert {b"ready"} == {await who(b"", wait_for_ready=True) for _ in range(20)}
+            assert {await who(b"", wait_for_ready=True) for _ in range(20)} == {b"ready"}
             await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
             while await who(b"") != b"late":
                 await asyncio.sleep(0)

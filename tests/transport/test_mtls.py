@@ -73,8 +73,9 @@ async def status_of(address: str, security: Security, peer: str = "") -> tuple[g
 
 async def test_a_server_reads_the_peers_identity_from_its_certificate(security: MakeSecurity) -> None:
     async with serving(security("model", "ml-cluster-1"), "gateway") as address:
-        assert (grpc.StatusCode.OK, "spiffe://lab.internal/gateway/gateway-1") == await status_of(
-            address, security("gateway", "gateway-1"), "model/ml-cluster-1"
+        assert await status_of(address, security("gateway", "gateway-1"), "model/ml-cluster-1") == (
+            grpc.StatusCode.OK,
+            "spiffe://lab.internal/gateway/gateway-1",
         )
 
 
@@ -82,7 +83,7 @@ async def test_a_role_that_may_not_call_is_refused_with_the_reason(security: Mak
     async with serving(security("model", "ml-cluster-1"), "gateway", "sidecar") as address:
         code, reason = await status_of(address, security("resolver", "r"))
 
-    assert grpc.StatusCode.PERMISSION_DENIED == code
+    assert code == grpc.StatusCode.PERMISSION_DENIED
     assert reason == "test.Echo: not for spiffe://lab.internal/resolver/r; for gateway and sidecar only"
 
 
@@ -189,8 +190,8 @@ def test_a_certificate_suits_tls_1_3_and_names_the_unit(security: MakeSecurity) 
     folder = security("model", "ml-cluster-1").folder
     found = ssl._ssl._test_decode_cert(f"{folder}/current/cert.pem")  # type: ignore[attr-defined]
 
-    assert (("URI", "spiffe://lab.internal/model/ml-cluster-1"),) == tuple(
-        each for each in found["subjectAltName"] if each[0] == "URI"
+    assert tuple(each for each in found["subjectAltName"] if each[0] == "URI") == (
+        ("URI", "spiffe://lab.internal/model/ml-cluster-1"),
     )
     assert ("DNS", "ml-cluster-1.model.lab.internal") in found["subjectAltName"]
 

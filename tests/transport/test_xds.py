@@ -41,7 +41,7 @@ def test_processes_of_one_caller_have_different_ids() -> None:
 
 @pytest.mark.parametrize(("control_plane", "caller"), [("127.0.0.1:1", "search"), ("127.0.0.1:2", "homepage")])
 def test_a_second_node_of_a_process_is_given_by_channel_argument(control_plane: str, caller: str) -> None:
-    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._bootstrap_options("127.0.0.1:1", "homepage")
+    assert xds._bootstrap_options("127.0.0.1:1", "homepage") == (*OPTIONS, *DATA_KEEPALIVE)
     first = node()
 
     options = dict(xds._bootstrap_options(control_plane, caller))
@@ -49,7 +49,7 @@ def test_a_second_node_of_a_process_is_given_by_channel_argument(control_plane: 
     told = json.loads(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"])
     assert (told["node"]["cluster"], told["xds_servers"][0]["server_uri"]) == (caller, control_plane)
     assert first == node()
-    assert (*OPTIONS, *DATA_KEEPALIVE) == xds._bootstrap_options("127.0.0.1:1", "homepage")
+    assert xds._bootstrap_options("127.0.0.1:1", "homepage") == (*OPTIONS, *DATA_KEEPALIVE)
 
 
 def test_a_foreign_bootstrap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

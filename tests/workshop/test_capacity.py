@@ -32,15 +32,15 @@ async def test_a_sidecar_knows_what_its_caller_has_asked_for_and_nothing_else(
         after = hosted.known_to("search")
         await hosted.ask("search", others)
 
-        assert [] == before.clusters
+        assert before.clusters == []
         assert asked.routing_key == again.routing_key
-        assert [asked.routing_key] == after.clusters
+        assert after.clusters == [asked.routing_key]
         assert after.received_kb > before.received_kb > 0
         assert 1 < len(hosted.known_to("search").clusters) < hosted.clusters == 12
-        assert [] == hosted.known_to("homepage").clusters
+        assert hosted.known_to("homepage").clusters == []
         await hosted.idle("search")
         await hosted.ask("search", [first])
-        assert [f"{asked.routing_key}~1"] == hosted.known_to("search").clusters
+        assert hosted.known_to("search").clusters == [f"{asked.routing_key}~1"]
     finally:
         hosted.down()
         hosted.down()
@@ -58,7 +58,7 @@ def test_sidecars_stand_beside_each_other_by_number_of_clusters() -> None:
 def test_every_number_of_a_fleet_says_where_it_is_from() -> None:
     found = fleets(DEMAND, COSTS, Assumptions())
 
-    assert ["gateway", "mesh"] == [each.topology for each in found]
+    assert [each.topology for each in found] == ["gateway", "mesh"]
     assert "(measured)" in costs_picture(COSTS, DEMAND, Assumptions()).title
     assert "(computed)" in cores_picture(found, DEMAND.rps).title
     assert "assumed prices" in money_picture(found).title
@@ -78,6 +78,6 @@ def test_the_tail_grows_with_load_and_who_sees_all_keeps_it_shortest() -> None:
 def test_retries_save_requests_until_the_dead_are_noticed() -> None:
     seen = losses(DEMAND, LATENCY, Assumptions())
 
-    assert pytest.approx(1 / 3, abs=0.03) == seen[0].failed
+    assert seen[0].failed == pytest.approx(1 / 3, abs=0.03)
     assert "33." in str(losses_picture(seen).body)
     assert "budget 20" in str(losses_rows(seen).body)

@@ -48,8 +48,8 @@ def _home(factory: pytest.TempPathFactory) -> Path:
 def test_everybody_is_answered_by_both_ways(lab: WorkshopLab) -> None:
     asked = watch(lab, WAYS, seconds=0.3)
 
-    assert {"gateway": [], "mesh": []} == cut_off(asked)
-    assert {"OK"} == {each.status for each in asked}
+    assert cut_off(asked) == {"gateway": [], "mesh": []}
+    assert {each.status for each in asked} == {"OK"}
     figure = topology_picture(lab, asked, "mesh", last_s=1)
     assert "of the last 1 s" in figure.caption
     assert "recommendations-sidecar" in str(figure.body)
@@ -62,14 +62,14 @@ def test_search_is_cut_off_by_the_death_of_what_both_ways_share(lab: WorkshopLab
     assert "mesh: search" in check_victims(lab, ["search-sidecar"]).words
     assert "no unit" in check_victims(lab, ["nobody"]).words
     assert not check_victims(lab, []).right
-    assert {"gateway": [], "mesh": []} == cut_off(watch(lab, WAYS, seconds=0))
+    assert cut_off(watch(lab, WAYS, seconds=0)) == {"gateway": [], "mesh": []}
 
 
 def test_who_is_dead_is_told_while_the_control_plane_is(lab: WorkshopLab) -> None:
     before = lab.route_table()
     lab.units.kill("control-plane")
     try:
-        assert before == lab.route_table()
+        assert lab.route_table() == before
         assert "topology gateway" in topology_picture(lab, watch(lab, WAYS, seconds=0), "gateway").title.lower()
     finally:
         lab.units.start("control-plane")
@@ -85,7 +85,7 @@ def test_a_careless_caller_is_found_by_the_checkers(lab: WorkshopLab) -> None:
 
     assert "Every answer was right" in check_bug(careful).words
     assert careless.misrouted > 0
-    assert 0 == careless.summary.failed
+    assert careless.summary.failed == 0
     assert check_bug(careless, at_most=0.2).right
 
 
@@ -96,15 +96,15 @@ def test_several_loads_flow_while_something_is_done(lab: WorkshopLab) -> None:
         during=lambda: done.append(lab.publish_document(lab.route_table(), comment="the same again")),
     )
 
-    assert WAYS == [run.folder and each for run, each in zip(runs, WAYS, strict=True)]
-    assert [0, 0] == [run.summary.failed for run in runs]
+    assert [run.folder and each for run, each in zip(runs, WAYS, strict=True)] == WAYS
+    assert [run.summary.failed for run in runs] == [0, 0]
     assert done == [lab.routes.show().revision]
 
 
 async def test_protocols_are_compared_on_one_model(lab: WorkshopLab) -> None:
     measured = await costs(lab, 27_000)
 
-    assert {GRPC, REST} == set(measured)
+    assert set(measured) == {GRPC, REST}
     assert all(cost.p50 > 0 for cost in measured.values())
     assert "27 KB" in costs_picture(measured, 27_000).title
     assert bytes_of(27_000)[REST] > 2 * bytes_of(27_000)[GRPC]
@@ -122,8 +122,8 @@ async def test_behind_l4_a_new_replica_gets_nothing_and_behind_l7_its_share(lab:
     before = lab.status().units
     seen = await grow(lab)
 
-    assert ["L4", "L7", "mesh"] == sorted(seen)
-    assert 0 == seen["L4"][0].share
+    assert sorted(seen) == ["L4", "L7", "mesh"]
+    assert seen["L4"][0].share == 0
     assert seen["L7"][0].share > 0.5
     assert "L4" in str(spread_picture(seen).body)
     assert "even share" in str(newcomer_picture(seen).body)
@@ -133,7 +133,7 @@ async def test_behind_l4_a_new_replica_gets_nothing_and_behind_l7_its_share(lab:
 def test_latencies_are_measured_in_turns(lab: WorkshopLab) -> None:
     measured = p50s(lab, WAYS, 400, rounds=2)
 
-    assert [2, 2] == [len(values) for values in measured.values()]
+    assert [len(values) for values in measured.values()] == [2, 2]
     assert "400 B" in latency_picture(measured, 400).title
     assert middle(measured["mesh"]) > 0
 

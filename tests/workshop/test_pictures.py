@@ -63,17 +63,17 @@ def test_every_request_arrives_once(topology: str) -> None:
     last = {node.name for node in flow.columns[-1]}
     first = {node.name for node in flow.columns[0]}
 
-    assert 150 == sum(edge.answered for edge in flow.edges if edge.end in last)
-    assert 3 == sum(edge.failed for edge in flow.edges)
-    assert 3 == sum(edge.failed for edge in flow.edges if edge.start == "homepage")
-    assert set(CALLERS) == first
+    assert sum(edge.answered for edge in flow.edges if edge.end in last) == 150
+    assert sum(edge.failed for edge in flow.edges) == 3
+    assert sum(edge.failed for edge in flow.edges if edge.start == "homepage") == 3
+    assert first == set(CALLERS)
 
 
 def test_who_is_shared_stands_once_and_who_stands_beside_stands_five_times() -> None:
     shared = flow_of(requests("gateway"), "gateway", units(), DOCUMENT)
     beside_each = flow_of(requests("mesh"), "mesh", units(), DOCUMENT)
 
-    assert ["gateway"] == [node.name for node in shared.columns[1]]
+    assert [node.name for node in shared.columns[1]] == ["gateway"]
     assert [f"{caller}-sidecar" for caller in CALLERS] == [node.name for node in beside_each.columns[1]]
 
 
@@ -82,10 +82,10 @@ def test_what_does_not_run_is_said() -> None:
     both = flow_of([], "gateway", units(gateway_1="exited", gateway_2="exited"), DOCUMENT)
     sidecar = flow_of([], "mesh", units(homepage_sidecar="paused"), DOCUMENT)
 
-    assert (False, "✗ gateway-1: exited") == (one.columns[1][0].down, one.columns[1][0].notes[0])
+    assert (one.columns[1][0].down, one.columns[1][0].notes[0]) == (False, "✗ gateway-1: exited")
     assert both.columns[1][0].down
     assert "✗ down" in html_of(show(both))
-    assert [True, False, False, False, False] == [node.down for node in sidecar.columns[1]]
+    assert [node.down for node in sidecar.columns[1]] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("topology", ["direct", "gateway", "mesh"])
@@ -116,24 +116,24 @@ def test_the_thickest_line_has_most() -> None:
     b, c, d = draw_flow(Flow("t", nodes, edges, "run-1")).edges
 
     assert b.width > c.width > 1
-    assert (True, False) == (b.solid, b.dashed)
-    assert (False, True) == (d.solid, d.dashed)
-    assert ["100", "1", "1,000 failed"] == [edge.label.text for edge in (b, c, d)]
+    assert (b.solid, b.dashed) == (True, False)
+    assert (d.solid, d.dashed) == (False, True)
+    assert [edge.label.text for edge in (b, c, d)] == ["100", "1", "1,000 failed"]
 
 
 def test_recent_is_counted_back_from_the_last() -> None:
     every = [Request("mesh", "search", "c", "OK", second * 10**9) for second in range(10)]
 
-    assert every[7:] == recent(every, 2)
-    assert every == recent(every, None)
-    assert [] == recent([], 2)
+    assert recent(every, 2) == every[7:]
+    assert recent(every, None) == every
+    assert recent([], 2) == []
 
 
 def test_figures_follow_the_theme_and_escape_what_they_show() -> None:
     text = html_of(table("<b>", ["<i>", "n"], [("<script>", 1), ("x", "1,000")], "&"))
 
     assert "<script>" not in text
-    assert 2 == len(re.findall('<td class="number">', text))
+    assert len(re.findall('<td class="number">', text)) == 2
     for theme, palette in (('[data-jp-theme-light="false"]', DARK), (".lab-figure {", LIGHT)):
         assert theme in text
         assert palette["card"] in text
@@ -144,7 +144,7 @@ def test_guesses_stand_beside_what_was_measured_and_are_asked_for() -> None:
     asked_for = html_of(guesses("t", "ms", {"mesh": None, "gateway": 12.0}, {"mesh": 0.4, "gateway": 0.8}))
     nothing = html_of(guesses("t", "ms", {}, {"mesh": 0.0}))
 
-    assert 1 == asked_for.count("your guess</text>")
+    assert asked_for.count("your guess</text>") == 1
     assert "No guess yet for mesh:" in asked_for
     assert "No guess yet for mesh:" in nothing
 
@@ -152,6 +152,6 @@ def test_guesses_stand_beside_what_was_measured_and_are_asked_for() -> None:
 def test_users_who_move_are_framed() -> None:
     text = html_of(beside(users_picture(["v1", "v2", "v2"], ["v1", "v1", "v2"], "title")))
 
-    assert 1 == text.count(' moved"')
+    assert text.count(' moved"') == 1
     assert "3 users; v1: 1, v2: 2. Framed: the 1 who had another version before." in text
-    assert "[x]" == repr(users_picture(["v1"], title="x"))
+    assert repr(users_picture(["v1"], title="x")) == "[x]"
