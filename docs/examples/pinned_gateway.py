@@ -1,4 +1,4 @@
-"""A topology of one's own: each caller keeps to one gateway replica, chosen by the caller's name."""
+"""A custom topology: each caller keeps to one gateway replica, chosen by the caller's name."""
 
 from __future__ import annotations
 

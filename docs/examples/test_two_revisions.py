@@ -1,4 +1,4 @@
-"""A scenario of one's own. Its name is a claim; its body reads given, when, then."""
+"""A custom scenario. Its name is a claim; its body reads given, when, then."""
 
 from __future__ import annotations
 
