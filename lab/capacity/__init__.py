@@ -1,4 +1,4 @@
-"""What no machine here can run: capacity computed from what was measured, and queues simulated.
+"""Capacity beyond this machine: fleets computed from measured costs, and queues simulated.
 
-Here belongs arithmetic over measured costs, and the simulation. Pure: nothing here measures, or knows a lab.
+Here belongs pure arithmetic and simulation. Measuring costs is in ``lab.bench``.
 """

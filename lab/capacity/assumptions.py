@@ -1,4 +1,4 @@
-"""What nobody here can measure, in one table: each with its default, and where that comes from."""
+"""Inputs that the lab cannot measure, in one table: each with its default and the default's source."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
-    """One of them.
+    """One assumption.
 
     Attributes:
-        default: in ``unit``.
-        meaning: what it is.
-        source: why the default is what it is.
-        least: no value below will do.
-        most: nor one above.
+        default: default value, in ``unit``.
+        meaning: what the value means.
+        source: where the default comes from.
+        least: smallest allowed value.
+        most: greatest allowed value.
     """
 
     default: float
@@ -36,8 +36,8 @@ ASSUMPTIONS: Mapping[str, Assumption] = {
     "utilisation": Assumption(
         0.6,
         "of a core or slot",
-        "how busy processes and models are meant to be",
-        "with one zone of three gone the others have 0.6 × 3/2 = 0.9",
+        "target utilisation of processes and models",
+        "with one zone of three down the others run at 0.6 × 3/2 = 0.9",
         least=0.01,
         most=0.99,
     ),
@@ -54,32 +54,32 @@ ASSUMPTIONS: Mapping[str, Assumption] = {
         "Amazon EC2 data transfer within a region: 0.01 USD for each of the two ends",
     ),
     "cross-zone": Assumption(
-        2 / 3, "of all hops", "how many hops between machines leave their zone", "three zones, none preferred", most=1.0
+        2 / 3, "of all hops", "share of hops between machines that cross zones", "three zones, none preferred", most=1.0
     ),
     "hop-ms": Assumption(
         0.5,
         "ms",
-        "there and back between two machines",
+        "round trip between two machines",
         "J. Dean, Numbers Everyone Should Know, 2009: within one data centre",
     ),
     "answer-bytes": Assumption(
-        271, "B", "size of an answer on the wire", "what the stub models answer: bench encodings, docs/figures.md"
+        271, "B", "size of an answer on the wire", "answers of the stub models: bench encodings, docs/figures.md"
     ),
     "noticed-s": Assumption(
         2.0,
         "s",
-        "how long the dead are still sent requests",
-        "docs/resilience.md: asked every second, out after two failures",
+        "how long a dead part still gets requests",
+        "docs/resilience.md: probed every second, left out after two failures",
     ),
 }
-"""Name, as an option has it → assumption."""
+"""Option name → assumption."""
 
 
 class Assumptions:
     """A value for each of :data:`ASSUMPTIONS`.
 
     Args:
-        given: name → value, of those that are not to have their default.
+        given: name → value, for those that differ from their default.
 
     Raises:
         InputError: no such name, or a value out of range.

@@ -1,4 +1,4 @@
-"""Processor time per request, by topology and part, as a bench has measured it."""
+"""Processor time per request, by topology and part, as measured by a bench."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TITLE = "CPU seconds per 1,000 requests, median over rounds"
-"""Of the tables that benches keep them in."""
+"""Title of the tables in which benches keep costs."""
 
 TOPOLOGY, PAYLOAD, SUM = "topology", "payload, B", "sum"
-"""Columns beside those of the parts."""
+"""Columns of such a table besides those of the parts."""
 
 CALLER = "caller"
-"""The part that sends: the client's library, and a driver in the caller's place."""
+"""The part that sends: the client library in a load driver."""
 
 _PER_REQUEST = 1e-3
 
 
 class Costs:
-    """What requests cost.
+    """Costs of requests.
 
     Args:
-        seconds: topology, part and payload's bytes → processor time of a request, seconds.
-        source: where and when it was measured.
+        seconds: (topology, part, payload bytes) → processor time of a request, seconds.
+        source: where and when they were measured.
     """
 
     def __init__(self, seconds: Mapping[tuple[str, str, int], float], source: str) -> None:
@@ -35,22 +35,22 @@ class Costs:
 
     @property
     def topologies(self) -> list[str]:
-        """Those that were measured."""
+        """Names of the measured topologies."""
         return list(dict.fromkeys(topology for topology, _, _ in self._seconds))
 
     def has(self, topology: str, part: str) -> bool:
-        """Whether this part of it was measured."""
+        """Whether this part of a topology was measured."""
         return any((topology, part) == key[:2] for key in self._seconds)
 
     def at(self, topology: str, part: str, payload_bytes: int) -> Quantity:
-        """Processor time of a request, seconds: as measured, or on the line through two sizes that were.
+        """Processor time of a request, seconds: measured, or interpolated between two measured sizes.
 
         Raises:
-            InputError: it was measured at one other size only, or not at all.
+            InputError: it was not measured, or at one other size only.
         """
         known = sorted((key[2], cost) for key, cost in self._seconds.items() if key[:2] == (topology, part))
         if not known:
-            raise InputError(f"{topology}: nothing is known of what its part {part!r} costs; measure it anew")
+            raise InputError(f"{topology}: the cost of its part {part!r} is not known; measure it again")
         if payload_bytes in dict(known):
             return Quantity(dict(known)[payload_bytes], "s", Origin.MEASURED, self._source)
         if len(known) == 1:
@@ -58,7 +58,7 @@ class Costs:
                 f"--payload: {payload_bytes} B was not measured, only {known[0][0]} B ({self._source}); leave "
                 "--from out, or take a run of the bench capacity"
             )
-        # The two sizes around it; beyond the last, or before the first, the line through the nearest two goes on.
+        # The line through the two sizes around it, or through the nearest two beyond the ends.
         above = next((place for place, (size, _) in enumerate(known) if size > payload_bytes), len(known) - 1)
         (low, cost), (high, more) = known[max(above, 1) - 1 : max(above, 1) + 1]
         value = cost + (more - cost) * (payload_bytes - low) / (high - low)
@@ -115,5 +115,5 @@ def _read(table: Mapping[str, Any], where: str) -> dict[tuple[str, str, int], fl
             for part, cost in cells.items():
                 found[topology, part, payload] = max(0.0, float(cost) * _PER_REQUEST)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where}: its table {TITLE!r} cannot be read: {error}; measure anew") from error
+        raise InputError(f"{where}: its table {TITLE!r} cannot be read: {error}; measure again") from error
     return found

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from lab.capacity.queues import Cluster, Floats
 
 LANES = 25
-"""Repetitions of each round, each with service times of its own: so many times as many requests as will be measured."""
+"""Repetitions of each round with other service times: the factor of simulated over measured requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """What was measured at low load, where no request waits.
+    """Service times measured at low load, where no request waits.
 
     Attributes:
         latency_s: of requests as callers see them, seconds.
@@ -41,19 +41,19 @@ class Alone:
         return np.maximum(self.latency_s - self.overhead_s, 0.0)
 
     def rate(self, utilisation: float, slots: int) -> float:
-        """Requests per second that keep so many slots so busy."""
+        """Requests per second that keep ``slots`` at a utilisation."""
         return utilisation * slots / float(self.service_s.mean())
 
 
 def predict(alone: Alone, rounds: Sequence[Floats], cluster: Cluster, *, seed: int) -> list[Floats]:
     """Latencies of each round, ms: as many as :data:`LANES` times its requests.
 
-    A request takes what one took that was alone, drawn from all of these, and the time for which it waits.
+    A request's latency is a service time, drawn from those measured alone, plus its simulated wait.
 
     Args:
         alone: at low load.
         rounds: when requests arrive, seconds; a round begins with empty queues.
-        cluster: what they go to.
+        cluster: the cluster that serves them.
         seed: of the draws.
     """
     random = np.random.default_rng(seed)

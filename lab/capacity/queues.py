@@ -1,10 +1,10 @@
 """Queues before the replicas of many clusters at once: a discrete-event simulation in NumPy.
 
 A cluster is a *lane*. Every lane has its own replicas; a replica serves ``slots`` requests at once, and the others
-wait, first come, first served. One step takes the next arrival of every lane: the replica is chosen, the request begins
-when the first of its slots is free, and with that its end is known (Kiefer and Wolfowitz, Trans. Amer. Math. Soc. 78,
-1955). So there is no calendar of events, and a million requests take a second or two. Lanes may as well be repetitions
-of one cluster, each with service times of its own.
+wait, first come, first served. Each step takes the next arrival of every lane: it chooses a replica, and the request
+begins when the first of its slots is free, which fixes its end (Kiefer and Wolfowitz, Trans. Amer. Math. Soc. 78,
+1955). There is no event calendar, so a million requests take a second or two. Lanes can also be repetitions of one
+cluster with other service times.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     Ints: TypeAlias = npt.NDArray[np.int64]
 
 _REMEMBERED = 64
-"""Requests of a replica whose end is remembered, to count who is there; four for each of its slots if that is more."""
+"""Requests of a replica whose ends are kept to count those in flight; four for each of its slots if that is more."""
 
 
 class Balancing(StrEnum):
-    """How a balancer chooses a replica; each counts what it has sent itself, and no other balancer's."""
+    """How a balancer chooses a replica; it counts only requests that it has sent itself."""
 
     ROUND_ROBIN = "round-robin"
     RANDOM = "random"
@@ -39,12 +39,12 @@ class Balancing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """Attempts again for requests that were refused, by the rules of ``retries`` in a route table.
+    """Retries of refused requests, as by ``retries`` in a route table.
 
     Attributes:
-        attempts: how often a request is sent at most.
-        budget: attempts again, to a hundred first ones under way at the same balancer.
-        at_least: so many attempts again at once are allowed always.
+        attempts: maximum number of attempts of a request.
+        budget: retries in flight per hundred first attempts in flight at the same balancer.
+        at_least: number of retries in flight that are always allowed.
     """
 
     attempts: int = 1
@@ -54,12 +54,12 @@ class Retries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """Replicas that refuse everything from some time on.
+    """Replicas that refuse every request from some time on.
 
     Attributes:
-        replicas: of each lane, those with the lowest numbers.
-        at_s: when they die, with all that they serve then or have waiting.
-        noticed_s: how long balancers still choose them.
+        replicas: number of dead replicas in each lane; those with the lowest numbers.
+        at_s: when they die, with all requests that they serve or that wait there, seconds.
+        noticed_s: how long balancers still choose them, seconds.
     """
 
     replicas: int
@@ -69,16 +69,16 @@ class Outage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What each lane is.
+    """The setting of each lane.
 
     Attributes:
-        replicas: of a lane.
+        replicas: number of replicas.
         slots: requests that a replica serves at once.
-        balancing: how a balancer chooses.
-        balancers: of a lane; each request comes by one of them, drawn at random.
-        queue_limit: requests that may wait at a replica, up to 32; None for as many as come.
-        retries: what is done about refusals.
-        outage: None if nothing dies.
+        balancing: how a balancer chooses a replica.
+        balancers: number of balancers; each request passes one, drawn at random.
+        queue_limit: requests that may wait at a replica, up to 32; None for no limit.
+        retries: how refused requests are retried.
+        outage: replicas that die; None for no outage.
 
     Raises:
         InputError: a number is out of range.
@@ -105,19 +105,19 @@ class Cluster:
 
     @property
     def looks(self) -> bool:
-        """Whether anything depends on how many requests are where."""
+        """Whether a choice depends on the number of requests at replicas."""
         counting = (Balancing.TWO_CHOICES, Balancing.LEAST_REQUEST)
         return self.balancing in counting or self.queue_limit is not None or self.retries.attempts > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the requests, each array of one row an arrival and one column a lane.
+    """The outcome of all requests; each array has one row for each arrival and one column for each lane.
 
     Attributes:
-        waited_s: how long each waited for a slot, seconds; NaN where it failed.
-        latency_s: waiting and service together; NaN likewise.
-        attempts: how often it was sent.
+        waited_s: time that each waited for a slot, seconds; NaN where it failed.
+        latency_s: waiting and service time, seconds; NaN where it failed.
+        attempts: number of attempts.
     """
 
     waited_s: Floats
@@ -126,28 +126,28 @@ class Outcome:
 
     @property
     def failed(self) -> Bools:
-        """Which were refused in the end."""
+        """Which requests were refused in the end."""
         return np.isnan(self.latency_s)
 
     def quantile_s(self, share: float) -> float:
-        """Quantile of the latency of all that were answered, seconds; NaN if none was."""
+        """Quantile of the latency of answered requests, seconds; NaN without answers."""
         answered = self.latency_s[~self.failed]
         return float(np.quantile(answered, share)) if answered.size else float("nan")
 
 
 def poisson(rate: float, shape: tuple[int, int], random: np.random.Generator) -> Floats:
-    """Arrival times, seconds, of one row a request and one column a lane, ``rate`` a second in each lane."""
+    """Arrival times, seconds, at ``rate`` per second: one row for each request, one column for each lane."""
     return np.cumsum(random.exponential(1 / rate, shape), axis=0)
 
 
 def simulate(arrivals_s: Floats, services_s: Floats, cluster: Cluster, random: np.random.Generator) -> Outcome:
-    """Lets requests come and go.
+    """Simulates all lanes.
 
     Args:
-        arrivals_s: when they arrive, in order, one row a request and one column a lane; one column holds for all lanes.
-        services_s: how long each takes once it is served, of the same shape; its columns say how many lanes there are.
-        cluster: what each lane is.
-        random: of the choices that are drawn; the same generator in the same state gives the same outcome.
+        arrivals_s: arrival times in order, one row for each request, one column for each lane or one for all lanes.
+        services_s: service times, one row for each request, one column for each lane.
+        cluster: the setting of each lane.
+        random: generator of all draws; the same generator in the same state gives the same outcome.
 
     Raises:
         InputError: the shapes do not fit, or arrivals are not in order.
@@ -170,13 +170,13 @@ def simulate(arrivals_s: Floats, services_s: Floats, cluster: Cluster, random: n
 
 
 class _Lanes:
-    """Where all lanes stand. Arrays have a row a lane."""
+    """The state of all lanes. Arrays have one row for each lane."""
 
     def __init__(self, cluster: Cluster, lanes: int, random: np.random.Generator) -> None:
         self._cluster, self._random = cluster, random
         self._all = np.arange(lanes)
         self._free_s = np.zeros((lanes, cluster.replicas, cluster.slots))
-        # Balancers begin anywhere, for they did not all start at this moment, and know the replicas in any order.
+        # Balancers start at random positions and list the replicas in random order, as real ones do.
         self._turn = random.integers(0, cluster.replicas, (lanes, cluster.balancers))
         self._order = random.permuted(np.tile(np.arange(cluster.replicas), (lanes, 1)), axis=1)
         each = max(_REMEMBERED, 4 * cluster.slots)
@@ -186,7 +186,7 @@ class _Lanes:
         self._again = np.zeros(remembered, bool)
 
     def take(self, now_s: Floats, service_s: Floats) -> tuple[Floats, Ints]:
-        """The next request of each lane: when it is served, NaN if it is refused, and how often it was sent."""
+        """Takes the next request of each lane; returns when its service begins (NaN if refused) and its attempts."""
         cluster = self._cluster
         lanes, began = self._all, np.full(len(self._all), np.nan)
         attempts = np.zeros(len(self._all), np.int64)
@@ -216,14 +216,14 @@ class _Lanes:
         return self._random.integers(0, balancers, len(self._all)) if balancers > 1 else np.zeros_like(self._all)
 
     def _choose(self, lanes: Ints, senders: Ints, now_s: Floats, tried: Ints) -> Ints:
-        """For each lane a replica that is not known to be dead, nor, if there is another, the one just tried."""
+        """A replica for each lane: not known to be dead and, if there is another, not the one just tried."""
         first = self._first_alive(now_s)
         chosen = _CHOICES[self._cluster.balancing](self, lanes, senders, now_s, first)
         following = first + (chosen + 1 - first) % (self._cluster.replicas - first)
         return np.where(chosen == tried, following, chosen)
 
     def _first_alive(self, now_s: Floats) -> Ints:
-        """The lowest number of those that balancers choose from."""
+        """The lowest number of the replicas that balancers choose from."""
         outage = self._cluster.outage
         if outage is None:
             return np.zeros(len(now_s), np.int64)
@@ -241,14 +241,14 @@ class _Lanes:
         return self._random.integers(first, self._cluster.replicas)
 
     def _better_of_two(self, lanes: Ints, senders: Ints, now_s: Floats, first: Ints) -> Ints:
-        """As Envoy draws: both at random, be they the same."""
+        """The better of two random replicas; as in Envoy, both may be the same."""
         one, other = (self._random.integers(first, self._cluster.replicas) for _ in range(2))
         to_one, to_other = (self._sent_to(each, lanes, senders, now_s) for each in (one, other))
         better: Ints = np.where(to_other < to_one, other, one)
         return better
 
     def _sent_to(self, replicas: Ints, lanes: Ints, senders: Ints, now_s: Floats) -> Ints:
-        """Requests under way at one replica of each lane that the lane's present balancer has sent."""
+        """Requests in flight at one replica of each lane from the lane's current balancer."""
         there = self._ends_s[lanes, replicas] > now_s[:, None]
         if self._cluster.balancers > 1:
             there &= self._senders[lanes, replicas] == senders[:, None]
@@ -262,7 +262,7 @@ class _Lanes:
         return least
 
     def _sent_by(self, lanes: Ints, senders: Ints, now_s: Floats) -> Ints:
-        """The same of each of a lane's replicas."""
+        """Requests in flight at each replica of each lane from the lane's current balancer."""
         there = self._there(lanes, now_s)
         if self._cluster.balancers > 1:
             there &= self._of(self._senders, lanes) == senders[:, None, None]
@@ -274,7 +274,7 @@ class _Lanes:
         return there
 
     def _of(self, values: npt.NDArray[Any], lanes: Ints) -> npt.NDArray[Any]:
-        return values if lanes is self._all else values[lanes]  # a copy of all costs more than all the rest
+        return values if lanes is self._all else values[lanes]  # copying all lanes would dominate the cost
 
     def _refuses(self, lanes: Ints, chosen: Ints, now_s: Floats) -> Bools:
         cluster, outage = self._cluster, self._cluster.outage
@@ -287,13 +287,13 @@ class _Lanes:
         return refused
 
     def _may_repeat(self, lanes: Ints, senders: Ints, now_s: Floats) -> Bools:
-        """As Envoy and the lab's gateway count: of what is under way, so and so much may be attempts again."""
+        """Whether the retry budget allows another attempt, counted as Envoy and the gateway count it."""
         retries = self._cluster.retries
         mine = self._there(lanes, now_s) & (self._of(self._senders, lanes) == senders[:, None, None])
-        # The refused request is under way itself.
-        under_way = 1 + np.count_nonzero(mine, axis=(1, 2))
+        # The refused request is in flight itself.
+        in_flight = 1 + np.count_nonzero(mine, axis=(1, 2))
         again = np.count_nonzero(mine & self._of(self._again, lanes), axis=(1, 2))
-        allowed = np.floor(under_way * retries.budget / (100 + retries.budget))
+        allowed = np.floor(in_flight * retries.budget / (100 + retries.budget))
         may: Bools = np.less(again, np.maximum(retries.at_least, allowed))
         return may
 

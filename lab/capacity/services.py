@@ -21,7 +21,7 @@ def mean_s(latency: Latency) -> float:
     """Service time in the mean, seconds.
 
     Raises:
-        InputError: it depends on the load, which a queue's simulation does for itself.
+        InputError: it depends on the load, which the simulation models itself.
     """
     match latency:
         case ConstantLatency(ms):

@@ -14,7 +14,7 @@ def parse_size(text: str, option: str) -> int:
     """``400``, ``30KB`` or ``4.1 MB``, of 1,000 each, in bytes.
 
     Raises:
-        InputError: not of that form; names the option.
+        InputError: it does not have that form; the message names the option.
     """
     match = _SIZE.fullmatch(text)
     if match is None:

@@ -1,4 +1,4 @@
-"""All that is computed for one demand: every topology's fleet, and the simulated queues of its models."""
+"""The survey of one demand: the fleet of every topology, and simulated queues of its models."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from models.stub.behaviour import Latency
 
 _BALANCED_BY = ("gateway", "mesh")
-"""Topologies whose number of balancers the tails are simulated for."""
+"""Topologies for whose number of balancers tails are simulated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What came of it."""
+    """The computed fleets, and the simulated tails and losses."""
 
     demand: Demand
     assumed: Assumptions
@@ -88,17 +88,17 @@ def survey(
     simulated: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> Survey:
-    """Computes it.
+    """Computes fleets, and simulates queues.
 
     Args:
-        demand: what is asked for.
-        latency: of a model.
-        costs: as measured.
-        assumed: the rest.
-        topologies: these alone; all that were measured, if left out.
-        seed: of the simulation.
-        simulated: whether there is one.
-        say: told what is under way.
+        demand: the load.
+        latency: service time of a model.
+        costs: measured costs.
+        assumed: all other inputs.
+        topologies: topologies to compute; all measured ones by default.
+        seed: seed of the simulation.
+        simulated: whether to simulate queues.
+        say: receives progress messages.
 
     Raises:
         InputError: a topology's costs are not known at this payload.

@@ -1,4 +1,4 @@
-"""What was computed, as tables: each column says where its numbers are from."""
+"""Results as tables: each column names the source of its numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COMPUTED, _SIMULATED = f"({Origin.COMPUTED})", "(computed by simulation)"
 
 
 def assumptions_table(demand: Demand, assumed: Assumptions) -> ResultTable:
-    """What is asked for, and all assumptions, each with its source."""
+    """The demand and all assumptions, each with its source."""
     rows = demand.rows()
     for name, known in ASSUMPTIONS.items():
         quantity = assumed.quantity(name)
@@ -49,7 +49,7 @@ def parts_table(fleets: Iterable[Fleet]) -> ResultTable:
 
 
 def fleets_table(fleets: Iterable[Fleet]) -> ResultTable:
-    """Topologies beside each other."""
+    """The fleets of all topologies."""
     rows: list[list[float | str]] = [
         [
             each.topology,
@@ -97,7 +97,7 @@ def breaks_table(fleets: Iterable[Fleet]) -> ResultTable:
 
 
 def tails_table(tails: Iterable[Tail], of: str) -> ResultTable:
-    """Latency by way of balancing; ``of`` says of what."""
+    """Latency by balancing policy; ``of`` names the latency."""
     rows = [(str(each.balancing), each.balancers, each.p50_ms, each.p99_ms, each.p999_ms) for each in tails]
     columns = ("balancing", "balancers", "p50", "p99", "p99.9")
     title = f"a model's queue and service, ms, {of} {_SIMULATED}"
@@ -105,7 +105,7 @@ def tails_table(tails: Iterable[Tail], of: str) -> ResultTable:
 
 
 def losses_table(losses: Iterable[Loss], of: str) -> ResultTable:
-    """A zone dies; ``of`` says what zones have."""
+    """Losses when a zone dies; ``of`` describes the zones."""
     rows = [
         (
             f"{100 * each.busy:g} %",

@@ -1,4 +1,4 @@
-"""What the queues of thousands of clusters do, simulated: the tail by way of balancing, and what an outage costs."""
+"""Simulates the queues of thousands of clusters: the tail by balancing policy, and the cost of an outage."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from models.stub.behaviour import Latency
 
 _REQUESTS = 1_000_000
-"""Of one simulation, all clusters together; fewer where a cluster has more replicas than :data:`_MANY` to look at."""
+"""Requests of one simulation over all clusters; fewer where a cluster has more than :data:`_MANY` replicas."""
 
 _MANY = 16
 _MOST_REPLICAS = 48
-"""Of a larger cluster, a slice of so many is simulated, with its part of the requests."""
+"""Largest simulated cluster; of a larger one a slice is simulated, with its share of the requests."""
 
 _WINDOW_SERVICES = 100
-"""An outage is noticed after so many mean service times at the latest, in the simulation: more tell nothing new."""
+"""Longest simulated time until an outage is noticed, in mean service times; longer ones add nothing."""
 _LEAST_EACH = 400
 _WARM = 0.25  # of the requests of a cluster: queues begin empty
 _MOST_LANES = 2_000
 ZONES = 3
 _ONE = "one for all"
-_BEFORE_SERVICES = 20  # before an outage, so many mean service times for the queues to fill
+_BEFORE_SERVICES = 20  # mean service times before an outage, for the queues to fill
 _AFTER_SERVICES = 100
 
 
@@ -71,7 +71,7 @@ class Outlook:
     """Demand, simulated.
 
     Attributes:
-        demand: what is asked.
+        demand: the load.
         latency: of a model.
         assumed: ``utilisation`` and ``noticed-s`` are used.
         seed: the same seed gives the same figures.
@@ -96,7 +96,7 @@ class Outlook:
 
     @property
     def rate(self) -> float:
-        """Requests per second of what is simulated of a cluster."""
+        """Requests per second of the simulated slice of a cluster."""
         return self.demand.rps / self.demand.clusters * self.cluster.replicas / self.replicas
 
     @property
@@ -111,7 +111,7 @@ class Outlook:
         return max(_LEAST_EACH, int(all_together / self.lanes))
 
     def tails(self, balancers: Mapping[str, int]) -> Iterator[Tail]:
-        """By each way of balancing, with one balancer and with as many as there are; each is a simulation."""
+        """The tail by each balancing policy, with one balancer and with all; each is a simulation."""
         for name, number in {_ONE: 1, **balancers}.items():
             for balancing in Balancing:
                 outcome = self._run(replace(self.cluster, balancing=balancing, balancers=number))

@@ -67,7 +67,7 @@ def test_tables_say_what_is_measured_computed_and_assumed(measured: Path, capsys
         (["--service", "load:3,16"], "--service: "),
         (["--service", "soon"], "latency: 'soon'"),
         (["--topologies", "mash"], "--topologies: 'mash' is not known"),
-        (["--topologies", "proxyless"], "proxyless: nothing is known"),
+        (["--topologies", "proxyless"], "proxyless: the cost of its part"),
         (["--utilisation", "1.2"], "--utilisation: 1.2 is out of range"),
         (["--from", "nowhere"], "--from: nowhere has no result"),
     ],
