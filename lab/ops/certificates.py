@@ -39,8 +39,8 @@ class Certificates:
         self.show(unit)
         with exclusive(self._context.folder):
             units = [each for each in self._context.state().plan.units if each.name in names]
-            operator = self._identities.provide_for_operator(anew=True) if OPERATOR in names else {}
-            return {**self._identities.provide(units, anew=True), **operator}
+            operator = self._identities.provide_for_operator(force=True) if OPERATOR in names else {}
+            return {**self._identities.provide(units, force=True), **operator}
 
     def _holders(self, unit: str) -> list[str]:
         names = [*(each.name for each in self._context.state().plan.units), OPERATOR]

@@ -17,16 +17,18 @@ _LOOKS = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_i
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
 
 
-def addresses(admin: Port, visitor: str) -> tuple[str, dict[str, str]]:
+def addresses(admin: Port, host_address: str) -> tuple[str, dict[str, str]]:
     """Where the page itself is to be, and what the bootstrap has beside it, by its names in the template.
 
     Args:
         admin: where programs on this machine look at it.
-        visitor: the address that they come from; empty where the page is on their own loopback already.
+        host_address: the address that they come from; empty where the page is on their own loopback already.
     """
-    if not visitor:
+    if not host_address:
         return admin.bind, {"view_listener": "", "view_cluster": ""}
-    chains = [{"filter_chain_match": {"source_prefix_ranges": _only("127.0.0.1", visitor)}, "filters": [_looking()]}]
+    chains = [
+        {"filter_chain_match": {"source_prefix_ranges": _only("127.0.0.1", host_address)}, "filters": [_looking()]}
+    ]
     listener = {"name": "view", "address": _socket(admin.bind), "enable_reuse_port": False, "filter_chains": chains}
     page = {"lb_endpoints": [{"endpoint": {"address": _socket(_PAGE)}}]}
     cluster = {

@@ -30,7 +30,7 @@ def in_turn(entries: Sequence[T], unit: str) -> list[T]:
     return _rotated(entries, sum(unit.encode()) % len(entries))
 
 
-def together(ports: Sequence[Port]) -> tuple[str, ...]:
+def aliases(ports: Sequence[Port]) -> tuple[str, ...]:
     """All names that stand for several control planes as one, one for each order; none if there is but one."""
     if len(ports) == 1:
         return ()

@@ -37,7 +37,7 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     """An Envoy beside a caller; without one, an Envoy that all callers share."""
     site = lab.site
     admin = site.port(name, "admin", caller)
-    page, view = _admin_page.addresses(admin, site.visitor)
+    page, view = _admin_page.addresses(admin, site.host_address)
     hosts_and_ports = {
         f"{prefix}{part}": value
         for prefix, address in {"": port.bind, "admin_": page}.items()

@@ -35,7 +35,7 @@ class Site(Protocol):
     """Where a runtime puts things."""
 
     @property
-    def visitor(self) -> str:
+    def host_address(self) -> str:
         """The address that programs of this machine come from; empty if units share its loopback."""
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
@@ -69,7 +69,7 @@ class Unit:
         pod: the caller that it runs beside, its own name for a unit that runs alone.
         cluster: of a model replica.
         rest: where it serves REST, if it does.
-        together: names that stand for it and its peers as one; see ``lab.roles._control_planes``.
+        aliases: names that stand for it and its peers as one; see ``lab.roles._control_planes``.
         logs_requests: whether it writes :data:`ACCESS_LOG`.
     """
 
@@ -82,7 +82,7 @@ class Unit:
     pod: str = ""
     cluster: str = ""
     rest: Port | None = None
-    together: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     logs_requests: bool = False
 
     @property
@@ -99,4 +99,4 @@ class Unit:
     def hosts(self) -> set[str]:
         """All hosts and names by which clients reach it; none of a unit that serves nothing."""
         addresses = (self.port.inside, self.port.outside)
-        return {address.rsplit(":", 1)[0] for address in addresses if address}.union(self.together)
+        return {address.rsplit(":", 1)[0] for address in addresses if address}.union(self.aliases)

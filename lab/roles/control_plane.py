@@ -20,14 +20,14 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
         return
     spec, site = lab.spec, lab.site
     names = _control_planes.names(spec)
-    together = _control_planes.together([site.port(name, "grpc") for name in names])
+    aliases = _control_planes.aliases([site.port(name, "grpc") for name in names])
     for name in names:
         port = site.port(name, "grpc")
         argv, files = (
             python(
                 "services.controlplane",
                 listen=port.bind,
-                **({"name": name} if together else {}),
+                **({"name": name} if aliases else {}),
                 clusters_idle_after=f"{spec.clusters_idle_after_s:g}",
                 rules_for=lab.names_of(lambda role: role.follows in _RULES),
                 xds_for=lab.names_of(lambda role: role.follows in _XDS),
@@ -39,7 +39,7 @@ def _units(lab: Layout, caller: str) -> Iterator[Unit]:
             argv, files = (*argv, f"@{site.path(name, 'store')}"), {"store": f"--registry\n{spec.store}"}
         else:
             argv = (*argv, "--registry", site.path(CONTROL_PLANE, "registry.sqlite"))
-        yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name, together=together)
+        yield Unit(name, CONTROL_PLANE, argv, port, files=files, pod=name, aliases=aliases)
 
 
 ROLE = Role(

@@ -127,7 +127,7 @@ def drive(
     run_folder.make(folder)
     run_folder.keep_plan(folder, plan)
     from_ns = time.time_ns()
-    status = stage.runtime.drive(
+    status = stage.runtime.run_driver(
         folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token
     )
     records = keep_evidence(folder, stage, from_ns=from_ns)
@@ -193,7 +193,7 @@ def keep_evidence(folder: Path, stage: Stage, *, from_ns: int) -> list[Record]:
 def keep_surroundings(folder: Path, stage: Stage) -> None:
     """Keeps, in a run's folder, logs and whatever else may explain what was seen."""
     stage.runtime.fetch_logs(stage.state.plan.units)
-    run_folder.keep_surroundings(folder, stage.state, stage.units, stage.runtime.ground())
+    run_folder.keep_surroundings(folder, stage.state, stage.units, stage.runtime.versions())
 
 
 def judged(folder: Path, status: int, records: Sequence[Record] | None = None) -> RunResult:

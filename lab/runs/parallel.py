@@ -117,7 +117,9 @@ def drive_together(
         status = 1
         try:
             with (folder / f"{name}.log").open("w") as errors:  # not in its own: a container's is written over
-                status = stage.runtime.drive(folder / name, plan.caller, tell, cancel_token=cancel_token, errors=errors)
+                status = stage.runtime.run_driver(
+                    folder / name, plan.caller, tell, cancel_token=cancel_token, errors=errors
+                )
         finally:
             if status:
                 cancel_token.cancel()
@@ -128,7 +130,7 @@ def drive_together(
         _wait(list(drivers.values()), cancel_token)
     for name in drivers:
         keep_evidence(folder / name, stage, from_ns=from_ns)
-        run_folder.keep_card(folder / name, stage.state, stage.runtime.ground())
+        run_folder.keep_card(folder / name, stage.state, stage.runtime.versions())
     keep_surroundings(folder, stage)
     return TogetherResult(folder, tuple(judged(folder / name, driver.result()) for name, driver in drivers.items()))
 

@@ -1,8 +1,7 @@
-"""Runtimes carry a plan of units out: with local processes, or with containers.
+"""Runtimes carry out a plan of units: with local processes, or with containers.
 
-Here belongs how a unit starts, stops and is watched. Which units there are is said by ``lab.plan``. To add a runtime,
-add a package here, name its module by an entry point of the group ``routing_lab.runtimes``, or give the file to
-``--plugin``.
+Here belongs how units start, stop and are watched; ``lab.plan`` decides which units there are. To add a runtime, add a
+package here, name its module by an entry point of the group ``routing_lab.runtimes``, or give the file to ``--plugin``.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ RUNTIMES = Registry(RuntimeKind, package="lab.runtime", group="routing_lab.runti
 
 
 def choose(name: str) -> tuple[str, str]:
-    """The runtime to take for a name, and why.
+    """Name of the runtime to use, and why.
 
-    ``auto`` takes the one that ``LAB_RUNTIME`` names, else that of highest priority among those that can be had.
+    ``auto`` takes the one that ``LAB_RUNTIME`` names, else the one of highest priority that works on this machine.
 
     Raises:
-        InputError: no such runtime.
+        InputError: there is no such runtime.
     """
     why = "as asked for"
     if name == "auto" and os.environ.get("LAB_RUNTIME", "auto") != "auto":
@@ -48,7 +47,7 @@ def _best() -> tuple[str, str]:
         if not obstacle:
             return kind.name, "; ".join(obstacles) or kind.reason
         obstacles.append(obstacle)
-    raise InputError(f"no runtime can be had: {'; '.join(obstacles)}")
+    raise InputError(f"no runtime works here: {'; '.join(obstacles)}")
 
 
 def make_runtime(name: str, folder: Path, security: str) -> Runtime:
@@ -57,5 +56,5 @@ def make_runtime(name: str, folder: Path, security: str) -> Runtime:
 
 
 def possible_runtimes(folder: Path) -> list[Runtime]:
-    """Every runtime that may have something left of a lab whose state does not say which one it was on."""
+    """Every runtime on which a lab may have left something, for a lab whose state no longer says which it was on."""
     return [kind.make(folder, "plaintext") for kind in RUNTIMES.values() if kind.left_in(folder) or not kind.obstacle()]

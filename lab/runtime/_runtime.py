@@ -1,4 +1,4 @@
-"""What every runtime can do, and how one is found."""
+"""The interface of a runtime, and the value by which one is found."""
 
 from __future__ import annotations
 
@@ -18,82 +18,85 @@ if TYPE_CHECKING:
 
 
 class RuntimeSite(Site, Protocol):
-    """Where a runtime puts things, also those that replace others."""
+    """Where a runtime puts units and their files, also units that replace others."""
 
     def take_over(self, old: Unit, name: str) -> Port:
-        """The port of a unit that is gone, with its address, for another of that name."""
+        """Gives the port and address of a unit that is gone to a new unit of that name."""
 
 
 class Runtime(Protocol):
-    """What every runtime can do.
+    """Starts, stops and watches units.
 
-    Everything that can go wrong outside is raised as :class:`lab.errors.UnitError`, with one line.
+    Errors of the operating system or the engine are raised as :class:`lab.errors.UnitError`, with one line.
     """
 
     name: str
     key_mode: int
-    """Who may read a unit's key, as for ``chmod``: its own process."""
+    """File mode of a unit's private key, as for ``chmod``: its own process can read it."""
 
     def site(self, layout: Plan | None = None) -> RuntimeSite:
-        """Where a new lab's units will be, or more of them beside those that a plan has."""
+        """The site of a new lab, or with ``layout`` of one that is planned already, for further units."""
 
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
-        """Makes what must be there before any unit of the plan can start."""
+        """Makes what the units of the plan need before any of them can start, such as an image."""
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
-        """Starts units of the plan, and yields each with what it runs as; whether it came up is seen by looking."""
+        """Starts units of the plan; yields each with its process or container, without waiting until it is ready."""
 
     def remove(self, running: Running) -> None:
-        """Takes away what is left of a unit that has ended; its address is free then."""
+        """Removes what is left of a unit that has ended, and frees its address."""
 
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
-        """Each unit: ``running``, ``paused`` or ``exited``."""
+        """The state of each unit: ``running``, ``paused`` or ``exited``."""
 
     def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
-        """Memory of each unit, what several share counted once over all; 0 if it is gone."""
+        """Memory of each unit; pages that several share count once in total; 0 for a unit that is gone."""
 
     def log(self, unit: str) -> Path:
-        """What the unit has printed."""
+        """The file with what the unit has printed."""
 
     def last_words(self, unit: str) -> str:
-        """The end of the unit's log, in one line; empty if it said nothing."""
+        """The end of the unit's log, in one line; empty if it has printed nothing."""
 
     def fetch_logs(self, units: Iterable[Unit]) -> None:
-        """Brings what units have written into the lab's folder, ``units/<unit>/``."""
+        """Copies logs and access logs of units into the lab's folder, ``units/<unit>/``."""
 
-    def ground(self) -> dict[str, str]:
-        """What units stand on, by name: the runtime, and versions that are its own."""
+    def versions(self) -> dict[str, str]:
+        """Name of the runtime, and versions of what its units run on, by name."""
 
     def kill(self, running: Running) -> None:
-        """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
+        """Kills a unit and returns when it is gone; does nothing if it does not run."""
 
     def pause(self, running: Running) -> None:
-        """Freezes a unit: it stays connected and says nothing."""
+        """Freezes a unit: its connections stay open, but it answers nothing."""
 
     def resume(self, running: Running) -> None:
-        """Lets a frozen unit go on."""
+        """Lets a frozen unit continue."""
 
     def partition(self, unit: Unit) -> None:
-        """Cuts a unit, with the pod that it stands in, off from the others.
+        """Cuts a unit, with its whole pod, off from the network.
 
         Raises:
-            InputError: not on this runtime.
+            InputError: this runtime cannot.
         """
 
     def rejoin(self, unit: Unit) -> None:
-        """Connects it again, at the address that it had.
+        """Reconnects a unit that was cut off, at the address that it had.
 
         Raises:
-            InputError: not on this runtime.
+            InputError: this runtime cannot.
         """
 
     def stop(self, units: Iterable[Running], *, within_s: float = 6.0) -> None:
-        """Ends units, gently if they let it within so many seconds."""
+        """Asks units to end, and kills those that have not ended within so many seconds."""
 
     def sweep(self) -> int:
-        """Ends whatever is left of the lab, known or not, gives its addresses back, and returns how much there was."""
+        """Ends everything that is left of the lab, also what its state does not list; returns how many units ended.
 
-    def drive(
+        The lab's addresses are free afterwards.
+        """
+
+    def run_driver(
         self,
         run: Path,
         caller: str,
@@ -102,24 +105,24 @@ class Runtime(Protocol):
         cancel_token: CancelToken | None = None,
         errors: TextIO | None = None,
     ) -> int:
-        """Runs the load driver on the plan in a run's folder to its end, in the caller's place.
+        """Runs the load driver on the plan in a run's folder to its end, in a caller's place.
 
-        Ctrl-C is passed on to the driver, which ends in its own way.
+        Ctrl-C is passed on to the driver, which then ends in its own way.
 
         Args:
-            run: holds the plan, and in the end what was recorded.
-            caller: beside whose resolver and sidecar it stands.
-            on_line: told each line of progress as it comes.
-            ui_port: where on this machine's 127.0.0.1 the driver's web UI is to be reached, if the plan wants one.
+            run: folder with the plan; receives what the driver records.
+            caller: the caller whose resolver and sidecar the driver uses.
+            on_line: called with each line of progress.
+            ui_port: port of this machine's 127.0.0.1 for the driver's web UI, if the plan wants one.
             cancel_token: cancels the driver from another thread.
-            errors: a file, to which goes what the driver complains of; standard error if left out.
+            errors: file that gets the driver's standard error; this process's standard error by default.
 
         Returns:
             The driver's exit status.
         """
 
-    def end_drive(self, run: Path) -> None:
-        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+    def kill_driver(self, run: Path) -> None:
+        """Kills a driver of that run that has outlived the command that started it; there need be none."""
 
 
 def _nothing_left(folder: Path) -> bool:
@@ -129,15 +132,15 @@ def _nothing_left(folder: Path) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeKind:
-    """A runtime, and how to get it.
+    """A runtime by name, and how to make it.
 
     Attributes:
         name: e.g. ``compose``.
-        reason: why ``auto`` takes it, if it does.
+        reason: why ``auto`` takes it, for the message.
         priority: ``auto`` takes the runtime of highest priority that has no obstacle.
-        obstacle: says why it cannot be had on this machine; empty if it can.
+        obstacle: returns why it does not work on this machine; empty if it does.
         make: makes it, from the lab's folder and its security mode.
-        left_in: whether a lab's folder shows that it was used there.
+        left_in: whether a lab's folder shows that the lab was on this runtime.
     """
 
     name: str

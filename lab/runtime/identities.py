@@ -1,7 +1,6 @@
-"""Certificates of the units of a lab that is up, and what this machine's programs need to reach them.
+"""Certificates of a lab's units, and the credentials with which this process reaches them.
 
-The authority is made when the lab is laid out, and lies in the lab's folder; a unit gets its certificate before it
-starts.
+The authority is made when the lab is laid out, in the lab's folder. A unit gets its certificate before it starts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from lab.identity.folder import Term
     from lab.roles import Unit
 
-# Not where units' logs are, which outlive a lab that failed.
+# Not among the units' logs, which outlive a lab that failed.
 _FOLDER = "pki"
 
 
@@ -42,11 +41,11 @@ class Identities:
 
     @property
     def folder(self) -> Path:
-        """Where the authority is."""
+        """Folder of the authority."""
         return self.lab / _FOLDER
 
     def of(self, unit: str) -> Path:
-        """Where a unit's certificates are."""
+        """Folder of a unit's certificates."""
         return self.folder / "units" / unit
 
     def establish(self, *, lifetime_s: float, key_mode: int) -> None:
@@ -56,24 +55,24 @@ class Identities:
         Authority.create(self.folder, lifetime_s=lifetime_s, key_mode=key_mode)
         self.provide_for_operator()
 
-    def provide(self, units: Iterable[Unit], *, anew: bool = False) -> dict[str, Term]:
-        """Sees to it that each unit has a certificate with half of its life before it; returns those that are new.
+    def provide(self, units: Iterable[Unit], *, force: bool = False) -> dict[str, Term]:
+        """Issues certificates to units without one, or with one past half of its life; returns the new ones.
 
         Args:
             units: of the lab.
-            anew: whatever they have.
+            force: renew all, however long they are still valid.
         """
-        # What serves nothing goes as the operator does.
+        # A unit that serves nothing uses the operator's certificate.
         serving = [unit for unit in units if unit.hosts]
-        wanted = {unit.name: (unit.identity, unit.hosts) for unit in serving if anew or self._is_due(unit.name)}
+        wanted = {unit.name: (unit.identity, unit.hosts) for unit in serving if force or self._is_due(unit.name)}
         return self._issue(wanted)
 
-    def provide_for_operator(self, *, anew: bool = False) -> dict[str, Term]:
-        """The same for whoever holds the ``lab`` command."""
-        return self._issue({OPERATOR: (Identity(OPERATOR, "cli"), set())} if anew or self._is_due(OPERATOR) else {})
+    def provide_for_operator(self, *, force: bool = False) -> dict[str, Term]:
+        """Does the same for the operator, in whose name the ``lab`` command connects."""
+        return self._issue({OPERATOR: (Identity(OPERATOR, "cli"), set())} if force or self._is_due(OPERATOR) else {})
 
     def terms(self, names: Iterable[str]) -> dict[str, Term]:
-        """What the present certificates of these units say; those that have none are left out.
+        """The terms of these units' current certificates; units without one are left out.
 
         Raises:
             InputError: the lab has no certificates.
@@ -102,8 +101,8 @@ class Identities:
         except OSError:
             return True
 
-    def introduce(self, units: Iterable[Unit], mode: str) -> None:
-        """Lets this process reach the units, as the operator."""
+    def register(self, units: Iterable[Unit], mode: str) -> None:
+        """Registers the credentials with which this process, as the operator, reaches the units."""
         plaintext = Security()
         if mode != MTLS:
             register({unit.address: Entry(plaintext) for unit in units})

@@ -1,4 +1,4 @@
-"""The lock that lets one command at a time change a lab."""
+"""The lock by which one command at a time changes a lab."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _PATIENCE = timedelta(seconds=2)
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Holds the lock of the lab in ``folder``; creates the folder if it is missing, and removes the lock if it is gone.
+    """Holds the lock of the lab in ``folder``. Creates the folder; removes the lock if the folder is gone in the end.
 
     Raises:
         LabError: another command holds it.
     """
-    # Beside the folder, since `down` removes that.
+    # Beside the folder, as `lab down` removes the folder.
     lock = FileLock(folder.parent / f"{folder.name}.lock")
     try:
         eventually("the lock is held", lambda: _try_acquire(lock), within=_PATIENCE)
@@ -47,6 +47,6 @@ def _try_acquire(lock: FileLock) -> bool:
     try:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-    except (Timeout, FileExistsError, FileNotFoundError):  # held, or the folder that it is in is just being removed
+    except (Timeout, FileExistsError, FileNotFoundError):  # held, or its folder is being removed
         return False
     return True

@@ -18,16 +18,16 @@ class UnitLog:
     path: Path
 
     def last_words(self) -> str:
-        """The end, in one line; empty if the unit said nothing."""
+        """The end, in one line; empty if the unit has printed nothing."""
         return " | ".join(self.last_lines(_LAST_LINES))
 
     def last_lines(self, count: int) -> list[str]:
-        """So many lines of the end, or fewer."""
+        """The last ``count`` lines, or all if there are fewer."""
         lines = self.path.read_text(errors="replace").splitlines() if self.path.exists() else []
         return lines[-count:]
 
     def replace(self, content: bytes) -> None:
-        """Puts the whole log down anew."""
+        """Replaces the whole log."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(content)
 

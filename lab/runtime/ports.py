@@ -1,7 +1,7 @@
 """Ports of this machine, reserved so that labs that start at the same time do not take each other's.
 
-Ports come from below the range out of which the kernel takes those of outgoing connections: there, a unit that is
-restarted could find its port in use by somebody's connection.
+All of them are below the kernel's range for outgoing connections. In that range, another connection could hold the
+port of a unit while the unit restarts.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 FIRST, LAST = 20_000, 32_000
 
-_BOOK = "ports"
+_KIND = "ports"
 
 
 def reserve(names: Iterable[str], owner: Path) -> dict[str, int]:
-    """Finds a free port for each name; ports that are taken, or that another lab has reserved, are passed over.
+    """Reserves a free port for each name; skips ports that are in use, or reserved by another lab.
 
     Args:
         names: what the ports are for.
@@ -37,7 +37,7 @@ def reserve(names: Iterable[str], owner: Path) -> dict[str, int]:
         UnitError: no port is free.
     """
     names = list(names)
-    with reservations.locked(_BOOK) as reserved:
+    with reservations.locked(_KIND) as reserved:
         ports = dict(zip(names, _free(reserved, _from(owner)), strict=False))
         if len(ports) < len(names):
             raise UnitError(f"no free port between {FIRST} and {LAST}: stop other labs, see `lab down --help`")
@@ -46,18 +46,18 @@ def reserve(names: Iterable[str], owner: Path) -> dict[str, int]:
 
 
 def count_free(at_most: int) -> int:
-    """How many ports are free, counted no further than ``at_most``."""
-    with reservations.locked(_BOOK) as reserved:
+    """Number of free ports, or ``at_most`` if there are more."""
+    with reservations.locked(_KIND) as reserved:
         return sum(1 for _ in islice(_free(reserved, range(FIRST, LAST)), at_most))
 
 
 def release(owner: Path) -> None:
-    """Gives the ports of a lab back."""
-    reservations.release(_BOOK, owner)
+    """Frees the ports of a lab."""
+    reservations.release(_KIND, owner)
 
 
 def ports_of(plan: Plan | None) -> dict[str, int]:
-    """The ports of this machine that a plan has already: ``unit/name`` → port."""
+    """The ports of this machine that a plan uses: ``unit/name`` → port."""
     found = {}
     for unit in plan.units if plan else ():
         for name, port in (("grpc", unit.port), ("admin", unit.admin), ("rest", unit.rest)):
@@ -72,7 +72,7 @@ def _free(reserved: Mapping[str, list[int]], candidates: Iterable[int]) -> Itera
 
 
 def _from(owner: Path) -> Iterator[int]:
-    """All ports, from one that depends on the lab: it gets the same ports again as long as they are free."""
+    """All ports, beginning with one that depends on the lab, so that the lab gets the same ports again if it can."""
     span = LAST - FIRST
     start = crc32(str(owner).encode()) % (span // 100) * 100
     return (FIRST + (start + step) % span for step in range(span))
@@ -80,7 +80,7 @@ def _from(owner: Path) -> Iterator[int]:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do: a connection that has ended and lingers does not count.
+        # As servers do: a connection in TIME_WAIT does not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

@@ -1,4 +1,4 @@
-"""Books of reservations, by which labs that start at the same time on one machine do not take each other's things."""
+"""Reservations of ports and networks, so that labs that start at the same time do not take each other's."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from filelock import lock_descriptor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLACE = Path("/tmp")  # noqa: S108 (a user's own file in it, by a name that says whose)
-"""The same for all of a user's labs, whatever their ``TMPDIR``: ports and networks are the machine's."""
+PLACE = Path("/tmp")  # noqa: S108 (the file's name contains the user's id)
+"""The same folder for all of a user's labs, also with another ``TMPDIR``: ports and networks belong to the machine."""
 
 _POLL_S = 0.01
 
 
 @contextmanager
 def locked(name: str) -> Iterator[dict[str, list[int]]]:
-    """One book of this user's labs: folder of each lab → numbers that it has reserved; locked while it is open.
+    """The reservations of one kind, locked for the body: folder of each lab → the numbers that it has reserved.
 
-    A reservation lapses with the folder.
+    A reservation ends when the lab's folder is removed.
+
+    Args:
+        name: of the kind, e.g. ``ports``.
     """
     path = PLACE / f"lab-{name}-{os.getuid()}.json"
     with path.open("a+") as file:
@@ -41,6 +44,6 @@ def locked(name: str) -> Iterator[dict[str, list[int]]]:
 
 
 def release(name: str, owner: Path) -> None:
-    """Gives back what a lab has reserved."""
+    """Frees everything of one kind that a lab has reserved."""
     with locked(name) as reservations:
         reservations.pop(str(owner), None)

@@ -1,4 +1,4 @@
-"""What a lab wrote down about itself, so that the next command finds it."""
+"""The state of a lab, as a file in its folder: one command writes it, the next one reads it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STATE_FILE = "state.json"
 """In the lab's folder."""
 PRIVATE = 0o600
-"""Mode of files that may hold a password: that of the store."""
+"""File mode of files that may hold the password of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Running:
     """A started unit.
 
     Attributes:
-        pid: of its process; 0 if it is a container.
-        created: when that process began, since ids are used again.
-        container: id of its container, if it is one.
+        pid: process id; 0 for a container.
+        created: when that process began, in Unix seconds: process ids are reused.
+        container: container id; empty for a process.
     """
 
     pid: int = 0
@@ -48,10 +48,10 @@ class LabState:
 
     Attributes:
         runtime: name of the runtime.
-        spec_file: what it was made from.
-        spec: what was read there, and then said on the command line.
+        spec_file: the file that its spec came from.
+        spec: the spec, with the command line's options applied.
         plan: its units and addresses.
-        running: name of each started unit → what it runs as.
+        running: started unit → its process or container.
     """
 
     runtime: str
@@ -62,10 +62,10 @@ class LabState:
 
     @classmethod
     def of(cls, folder: Path) -> LabState:
-        """What the lab in that folder wrote down.
+        """The state of the lab in a folder.
 
         Raises:
-            LabNotRunningError: it is not up.
+            LabNotRunningError: the lab is not up.
             LabError: the file is damaged.
         """
         state = cls.load(folder / STATE_FILE)
@@ -75,39 +75,39 @@ class LabState:
 
     @property
     def topologies(self) -> tuple[str, ...]:
-        """What stands up."""
+        """The lab's topologies."""
         return tuple(self.spec.topologies)
 
     @property
     def security(self) -> str:
-        """How connections are secured."""
+        """The security mode: ``mtls`` or ``plaintext``."""
         return self.spec.security.mode
 
     def with_running(self, unit: str, running: Running) -> LabState:
-        """The same, with one unit started."""
+        """The same state with one more started unit."""
         return replace(self, running={**self.running, unit: running})
 
     def with_plan(self, plan: Plan) -> LabState:
-        """The same, laid out anew; what runs and is not in the plan any more is forgotten."""
+        """The same state with another plan; started units that are not in it are left out."""
         names = {unit.name for unit in plan.units}
         return replace(self, plan=plan, running={name: each for name, each in self.running.items() if name in names})
 
     def save(self, path: Path) -> None:
-        """Writes it down so that a crash leaves either the old or the new; this process can reach its units then."""
+        """Writes the file atomically, and registers the units' credentials in this process."""
         scratch = path.with_suffix(".new")
         document = {**asdict(self), "spec": self.spec.model_dump(mode="json")}
         scratch.touch(mode=PRIVATE)
         scratch.write_text(json.dumps(document, indent=1))
         scratch.replace(path)
-        self.introduce(path.parent)
+        self.register(path.parent)
 
-    def introduce(self, folder: Path) -> None:
-        """Lets this process reach the units of the lab in that folder."""
-        Identities(folder).introduce(self.plan.units, self.security)
+    def register(self, folder: Path) -> None:
+        """Registers in this process the credentials for the units of the lab in that folder."""
+        Identities(folder).register(self.plan.units, self.security)
 
     @classmethod
     def load(cls, path: Path) -> LabState | None:
-        """What was written down, whose units this process can reach then; None if nothing was.
+        """Reads a state file, and registers the units' credentials in this process; None if there is no file.
 
         Raises:
             LabError: the file is damaged.
@@ -119,11 +119,11 @@ class LabState:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{path}: damaged ({error}); run `lab down` to clean up, then `lab up`") from error
-        state.introduce(path.parent)
+        state.register(path.parent)
         return state
 
 
-@lru_cache(maxsize=8)  # a lab is looked at fifty times a second while it is waited for, and seldom changes
+@lru_cache(maxsize=8)  # a command that waits for a lab reads its state fifty times a second; it seldom changes
 def _parsed(text: str) -> LabState:
     raw = json.loads(text)
     callers, clients = (
@@ -146,7 +146,7 @@ def _unit(document: Mapping[str, Any]) -> Unit:
         **{
             **document,
             "argv": tuple(document["argv"]),
-            "together": tuple(document.get("together", ())),
+            "aliases": tuple(document.get("aliases", ())),
             "port": Port(**document["port"]),
             "admin": None if admin is None else Port(**admin),
             "rest": None if rest is None else Port(**rest),

@@ -68,7 +68,7 @@ class _HereDriven:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._runtime, name)
 
-    def drive(self, run: Path, caller: str, on_line: Callable[[str], None], *_: Any, **__: Any) -> int:
+    def run_driver(self, run: Path, caller: str, on_line: Callable[[str], None], *_: Any, **__: Any) -> int:
         del caller
         plan = read_plan(run / PLAN)
         # A notebook's own thread has an event loop already.

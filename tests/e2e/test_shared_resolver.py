@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from lab.errors import CallError, SpecError
-from lab.runtime.compose.engine import why_not
+from lab.runtime.compose.engine import obstacle as obstacle_to_compose
 from lab.spec import read_spec
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def spec(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("runtime", ["process", "compose"])
 def test_all_callers_ask_the_one_resolver_each_in_its_own_name(new_lab, run_lab, spec: Path, runtime: str) -> None:
-    obstacle = why_not() if runtime == "compose" else ""
+    obstacle = obstacle_to_compose() if runtime == "compose" else ""
     if obstacle:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(obstacle)
     lab = new_lab()

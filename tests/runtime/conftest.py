@@ -10,7 +10,7 @@ import pytest
 
 from lab.lab import Lab
 from lab.runtime.compose import engine as docker_engine
-from lab.runtime.compose.engine import why_not
+from lab.runtime.compose.engine import obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,9 +49,8 @@ clusters:
 @pytest.fixture(scope="session")
 def engine() -> docker.DockerClient:
     """A client of the engine."""
-    obstacle = why_not()
-    if obstacle:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(obstacle)
+    if reason := obstacle():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     return docker_engine.connect()
 
 

@@ -94,7 +94,7 @@ def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(new_lab, m
     lab.units.kill("homepage-sidecar")
     monkeypatch.setattr(Project, "listed", lambda _: listed)
 
-    assert re.fullmatch(r"3\.\d+\.\d+", runtime.ground()["python"])
+    assert re.fullmatch(r"3\.\d+\.\d+", runtime.versions()["python"])
 
 
 def test_up_again_brings_back_just_what_is_missing(new_lab, mini_spec, engine) -> None:

@@ -17,7 +17,7 @@ import pytest
 from lab.errors import InputError, UnitError
 from lab.runtime import choose
 from lab.runtime.compose import engine, subnets
-from lab.runtime.compose.engine import why_not
+from lab.runtime.compose.engine import obstacle
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ IN_USE = "address already in use"
             "image inference-routing-lab:1 is not here: `lab up` builds",
         ),
         ("first\nError: something new\nlast", "Error: something new"),
-        ("", "it failed without a word"),
+        ("", "it failed without a message"),
     ],
 )
 def test_a_complaint_becomes_one_line_with_a_remedy(text: str, reason: str) -> None:
@@ -118,7 +118,7 @@ def test_a_lab_of_containers_without_an_engine_is_one_line_and_nothing_is_left(n
         lab.up(spec=mini_spec, runtime="compose")
 
     assert not lab.folder.exists()
-    assert why_not()
+    assert obstacle()
 
 
 def test_networks_of_two_labs_are_disjoint_avoid_those_in_use_and_lapse_with_the_folder(tmp_path: Path) -> None:

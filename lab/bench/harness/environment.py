@@ -89,7 +89,7 @@ class Environment:
 
     def ground(self) -> dict[str, str]:
         """Returns the versions of what the lab's units run on, by name."""
-        return self._runtime.ground()
+        return self._runtime.versions()
 
     def recorded(self, measure: Callable[[], BenchResult], rounds: int) -> BenchResult:
         """Measures; the result says when and where, how long it took, and in how many rounds."""

@@ -115,7 +115,7 @@ class Flood(FaultKind):
             scratch.write_text(json.dumps(asdict(Progress.from_line(line))))
             scratch.replace(folder / _PROGRESS)
 
-        if status := context.runtime.drive(folder, fault.memory["caller"], keep):
+        if status := context.runtime.run_driver(folder, fault.memory["caller"], keep):
             raise LabError(f"{fault.id}: its driver ended with status {status}")
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
@@ -146,7 +146,7 @@ class Flood(FaultKind):
 
     def heal(self, context: FaultContext, fault: FaultRecord) -> None:
         """Ends the driver, in case that the fault timer's process has died without ending it."""
-        context.runtime.end_drive(_folder(context, fault))
+        context.runtime.kill_driver(_folder(context, fault))
 
     def describe(self, fault: FaultRecord) -> str:
         """Returns rate and topology."""

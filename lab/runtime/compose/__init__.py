@@ -1,6 +1,6 @@
 """The compose runtime: each unit a container, all of them one Docker Compose project.
 
-Here belongs everything that knows of Docker. Which units there are is said by ``lab.plan``.
+Here belongs everything that knows Docker; ``lab.plan`` decides which units there are.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ COMPOSE_FILE = "compose.yaml"
 
 
 def _obstacle() -> str:
-    from lab.runtime.compose.engine import why_not  # noqa: PLC0415 (Docker's library, for those who have Docker)
+    from lab.runtime.compose.engine import obstacle  # noqa: PLC0415 (Docker's library, for those who have Docker)
 
-    return why_not()
+    return obstacle()
 
 
 def _make(folder: Path, security: str) -> Runtime:

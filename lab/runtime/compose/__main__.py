@@ -1,6 +1,6 @@
-"""``python -m lab.runtime.compose`` writes ``compose/compose.yaml`` and its files: the default lab, by Compose alone.
+"""``python -m lab.runtime.compose`` writes ``compose/compose.yaml`` and its files: the default lab for Compose alone.
 
-It is there to be read, and held fresh by a test.
+The file is checked in for readers, and a test fails when it is stale.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _FixedSite(ComposeSite):
-    """The same ports on every machine, whoever has them there."""
+    """The same ports on every machine, whether or not they are free."""
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
         self.published.setdefault(f"{unit}/{name}", FIRST + len(self.published))
@@ -33,13 +33,13 @@ class _FixedSite(ComposeSite):
 
 
 def standalone_document(site: ComposeSite, *, project: str, image_name: str, file: str) -> str:
-    """A compose file of the default lab which stands it up without the ``lab`` command.
+    """A compose file that brings up the default lab without the ``lab`` command.
 
     Args:
-        site: where things are.
+        site: addresses and paths.
         project: name of the compose project.
-        image_name: what the image is called.
-        file: where the file is, from the checkout; it must be one folder down.
+        image_name: name of the image.
+        file: path of the file from the checkout, one folder down.
     """
     spec, layout = _planned(site)
     setting = document.Setting(
@@ -59,23 +59,23 @@ def standalone_document(site: ComposeSite, *, project: str, image_name: str, fil
 
 
 def standalone_files(site: ComposeSite, folder: Path) -> None:
-    """Writes what the units of that file need to find, beside it."""
+    """Writes the files of the units into a folder ``files`` beside the compose file."""
     document.write_files(_planned(site)[1], folder)
 
 
 def _planned(site: ComposeSite) -> tuple[LabSpec, Plan]:
-    # Keys are made where a lab is stood up, which without the command nobody does.
+    # In plaintext: `lab up` makes the keys, and nobody else does.
     spec = override(read_spec(CHECKOUT / "lab.toml"), security=PLAINTEXT)
     return spec, plan(spec, read_path(spec.routes), site)
 
 
 def fixed_site() -> ComposeSite:
-    """Where ``compose/compose.yaml`` has everything."""
+    """The site of ``compose/compose.yaml``."""
     return _FixedSite(Path(), SUBNETS[0])
 
 
 def default_document() -> str:
-    """What ``compose/compose.yaml`` holds."""
+    """Content of ``compose/compose.yaml``."""
     return standalone_document(
         fixed_site(),
         project="lab-default",

@@ -1,4 +1,4 @@
-"""Files into a container, and out of it."""
+"""Copies files into a container, and out of it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from docker.models.containers import Container
 
-# The image's user; what is copied in belongs to it.
+# The image's user owns what is copied in.
 _OWNER = 10001
 USER = f"{_OWNER}:{_OWNER}"
-"""As whom a container runs."""
+"""User and group of a container's process."""
 
 _IN_MEMORY = 16 * 1024 * 1024
 
 
 def put(container: Container, target: str, folder: str, files: Iterable[Path]) -> None:
-    """Makes a folder in a container's ``target``, with copies of the files in it."""
+    """Makes a folder in a container's folder ``target``, with copies of the files in it."""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as archive:
         with tarfile.open(fileobj=archive, mode="w") as tar:
             directory = tarfile.TarInfo(folder)
@@ -34,10 +34,10 @@ def put(container: Container, target: str, folder: str, files: Iterable[Path]) -
 
 
 def bring_back(container: Container, path: str, target: Path) -> None:
-    """Copies a file of a container, or a folder with all in it, into a folder of this machine.
+    """Copies a file or folder of a container into a folder of this machine.
 
     Raises:
-        docker.errors.NotFound: there is none.
+        docker.errors.NotFound: there is no such file.
     """
     chunks, _ = container.get_archive(path)
     with tempfile.SpooledTemporaryFile(_IN_MEMORY) as archive:

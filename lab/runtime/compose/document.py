@@ -1,4 +1,4 @@
-"""From a plan of units to the compose file that carries it out; ``compose/compose.yaml.j2`` has its words."""
+"""Renders a plan of units as a compose file, by the template ``compose/compose.yaml.j2``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NETWORK = "lab"
 FILES = "files"
-"""Folder beside a compose file, of what units need to find."""
+"""Folder of the units' files, beside a compose file."""
 
 _FOLDER = CHECKOUT / "compose"
 _WIDTH = 110
@@ -36,22 +36,21 @@ _WIDTH = 110
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a compose file says beside the plan.
+    """What a compose file contains beside the plan.
 
     Attributes:
         project: name of the compose project.
         image: name of the image.
-        base_image: what the image is built upon unless ``BASE_IMAGE`` says otherwise.
+        base_image: image that it is built from, unless ``BASE_IMAGE`` names another.
         subnet: the lab's network.
         hosts: pod, or unit that stands alone → its address.
-        security: how connections are secured.
-        context: the checkout, from where the file is.
-        title: what lab it is.
-        how_made: a sentence on where the file comes from.
-        file: its own path, for the example in its head.
-        identities: folder of this machine in which each unit has its certificate, in a folder of its name; empty for
-            plaintext.
-        first_routes: route table that a service publishes first; none if ``lab up`` does that.
+        security: security mode, ``mtls`` or ``plaintext``.
+        context: path of the checkout, from the file's folder.
+        title: name of the lab, for the head of the file.
+        how_made: a sentence on the origin of the file.
+        file: path of the file, for the example in its head.
+        identities: folder of this machine with each unit's certificates, in a folder of its name; empty for plaintext.
+        first_routes: route table that a service of the file publishes first; empty if ``lab up`` does that.
     """
 
     project: str
@@ -95,7 +94,7 @@ def render(layout: Plan, setting: Setting) -> str:
         profiles={role.name: _profiles(role.name) for role in roles},
         home=HOME,
         identity=IDENTITY,
-        visitor=next(setting.subnet.hosts()),
+        host_address=next(setting.subnet.hosts()),
         guests=list(setting.subnet.subnets(new_prefix=24))[-1],
         configs={name: f"./{FILES}/{name}" for name in configs},
         config_name=lambda unit, file: names[unit.name, file],
@@ -107,18 +106,18 @@ def render(layout: Plan, setting: Setting) -> str:
 
 
 def _health(role: Role) -> str:
-    """The command in a container that says whether its unit is well."""
+    """Arguments of the health check in a container of a role."""
     return f'http, "{ADMIN_PORT}", /ready' if role.probe is Probe.HTTP_READY else f'grpc, "{role.port}"'
 
 
 def _profiles(role: str) -> tuple[str, ...]:
-    """Names of the profiles that stand a role up: of each topology that needs it, and of all together."""
+    """Profiles that include a role: the topologies that need it, and ``all``."""
     needing = [each.name for each in TOPOLOGIES.values() if role in (*each.roles, CALLER, MODEL, CONTROL_PLANE)]
     return (*needing, "all")
 
 
 def write_files(layout: Plan, folder: Path) -> None:
-    """Writes what units need to find to where a compose file in this folder says, for whoever a container runs as."""
+    """Writes the units' files beside a compose file in this folder, readable by the image's user."""
     contents, _ = _configs(layout.units)
     (folder / FILES).mkdir(exist_ok=True)
     for name, content in contents.items():
@@ -128,10 +127,10 @@ def write_files(layout: Plan, folder: Path) -> None:
 
 
 def hosts_of(text: str) -> dict[str, str]:
-    """Pod, or unit that stands alone → its address, from a compose file.
+    """Reads from a compose file: pod, or unit that stands alone → its address.
 
     Raises:
-        LabError: it is damaged.
+        LabError: the file is damaged.
     """
     return {
         name.removesuffix("-pod"): service["networks"][NETWORK]["ipv4_address"]
@@ -144,12 +143,12 @@ def image_of(text: str) -> str:
     """The image that a compose file names.
 
     Raises:
-        LabError: it is damaged.
+        LabError: the file is damaged.
     """
     return str(_parsed(text)["x-unit"]["image"])
 
 
-@lru_cache(maxsize=4)  # to parse a whole lab takes tens of milliseconds, and each load asks twice
+@lru_cache(maxsize=4)  # parsing a whole lab takes tens of milliseconds, and each load needs it twice
 def _parsed(text: str) -> Any:
     try:
         return yaml.safe_load(text)
@@ -158,7 +157,7 @@ def _parsed(text: str) -> Any:
 
 
 def _configs(units: Iterable[Unit]) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
-    """Contents by name, and each unit's files by those names; a file that all of a role share is there once."""
+    """Contents by name, and the name of each unit's file; a file that all units of a role share is there once."""
     units = list(units)
     contents: dict[str, str] = {}
     names = {}
@@ -190,5 +189,5 @@ def _published(port: Port) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Compose fills in what follows a dollar sign, unless there are two."""
+    """The text with each dollar sign doubled, as Compose would substitute a variable otherwise."""
     return text.replace("$", "$$")

@@ -1,4 +1,4 @@
-"""A load driver as a container: it stands in a caller's pod, so that no published port is in a measured path."""
+"""Runs a load driver as a container in a caller's pod, so that no published port is part of a measured path."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from lab.runtime.cancellation import CancelToken
 
 _RUNS = "/runs"
-# Where driver and lab share the processors the driver goes first, as a share of the units' 1024: a late driver
-# measures itself. (Niceness counts only among the processes of one container.)
+# Units have 1024. Where driver and lab share the processors, the driver goes first: a late driver measures itself.
+# (Niceness counts only among the processes of one container.)
 _CPU_SHARES = 16_384
 
 
@@ -45,22 +45,22 @@ def run_driver(
     errors: TextIO,
     cancel_token: CancelToken,
 ) -> int:
-    """Runs it to its end, and brings what it recorded back into the run's folder.
+    """Runs the driver to its end, and copies what it recorded into the run's folder.
 
-    Ctrl-C is passed on to the driver, which ends in its own way.
+    Ctrl-C is passed on to the driver, which then ends in its own way.
 
     Args:
         client: the engine.
-        run: folder with the plan; its files are copied in, all that there is in the end is copied out.
-        on_line: told each line of progress.
-        image: what the container is made from.
+        run: folder with the plan; its files are copied into the container, and the container's files back in the end.
+        on_line: called with each line of progress.
+        image: image of the container.
         pod: id of the container whose network it shares.
         name: of the container.
-        labels: that the lab is known by.
-        security: mode that it takes its credentials by.
-        identity: where this machine has the certificate of who stands in the pod.
-        errors: where what it complains of goes.
-        cancel_token: cancels it from another thread.
+        labels: of the container, by which the lab finds it.
+        security: security mode, ``mtls`` or ``plaintext``.
+        identity: folder of this machine with the caller's certificates.
+        errors: file that gets the driver's standard error.
+        cancel_token: cancels the driver from another thread.
 
     Returns:
         The driver's exit status.
@@ -71,7 +71,7 @@ def run_driver(
         ["python", "-m", "lab.load.driver", f"{_RUNS}/{run.name}/plan.json"],
         name=name,
         labels=dict(labels),
-        # Within the pod's own network; whether anybody else gets there is for who starts this to say.
+        # The UI listens in the pod's own network; only a relay publishes it on this machine.
         environment={
             ENVIRONMENT_VARIABLE: security,
             IDENTITY_VARIABLE: IDENTITY,
@@ -86,7 +86,7 @@ def run_driver(
         cap_drop=["ALL"],
         security_opt=["no-new-privileges:true"],
         cpu_shares=_CPU_SHARES,
-        # A volume of its own, which goes with the container: until then, what it recorded outlives this process.
+        # A volume of its own, which is removed with the container: the records survive if this process is killed.
         mounts=[Mount(_RUNS, None), *certificates],
     )
     try:

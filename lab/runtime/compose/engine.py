@@ -1,4 +1,4 @@
-"""Speaking to a Docker engine: its API, and the ``docker compose`` command."""
+"""Access to a Docker engine: its API, and the ``docker compose`` command."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _QUIET_S = 20.0
 
 
 def connect() -> docker.DockerClient:
-    """The engine that the ``docker`` command would speak to; all of this process share one client of it.
+    """A client of the engine that the ``docker`` command would use, shared by this process.
 
     Raises:
-        UnitError: none answers.
+        UnitError: no engine answers.
     """
     try:
         host = address()
-        at_a_socket = _knock(host)
+        at_a_socket = _connects(host)
         client = _client_of(host)
         if not at_a_socket:
             client.ping()
@@ -47,23 +47,23 @@ def connect() -> docker.DockerClient:
     return client
 
 
-# Each new one asks the engine for its version, for which that starts three programs: ten times the work of a ping.
+# Each new client asks the engine for its version, for which the engine starts three programs: ten times a ping's work.
 @cache
 def _client_of(host: str | None) -> docker.DockerClient:
     client = docker.DockerClient(base_url=host, timeout=_TIMEOUT_S)
     if _socket_of(host):
-        client.api.trust_env = False  # no proxy leads to a socket, and the environment is searched for one each time
+        client.api.trust_env = False  # saves a search of the environment for proxies at each request
     atexit.register(client.close)
     return client
 
 
 def address() -> str | None:
-    """Where it is, as a URL; None for the default of Docker's library."""
+    """URL of the engine; None for the default of Docker's library."""
     return os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host
 
 
-def why_not() -> str:
-    """Why no lab of containers can be had here; empty if it can."""
+def obstacle() -> str:
+    """Why the compose runtime does not work on this machine; empty if it does."""
     try:
         connect()
     except UnitError as error:
@@ -76,7 +76,7 @@ def why_not() -> str:
 
 
 def networks(client: docker.DockerClient) -> list[IPv4Network]:
-    """The networks that the engine has already."""
+    """The networks that the engine has."""
     return [
         IPv4Network(config["Subnet"])
         for network in client.networks.list()
@@ -86,11 +86,14 @@ def networks(client: docker.DockerClient) -> list[IPv4Network]:
 
 
 @contextmanager
-def one_line(what: str) -> Iterator[None]:
-    """Turns what the engine complains of into one line.
+def errors_in_one_line(what: str) -> Iterator[None]:
+    """Turns errors of the engine into one line each.
+
+    Args:
+        what: begins the line, e.g. ``kill``.
 
     Raises:
-        UnitError: the engine refused.
+        UnitError: the engine refused, or does not answer.
     """
     try:
         yield
@@ -107,16 +110,16 @@ def compose(
 
     Args:
         arguments: of the command.
-        environment: beside that of this process.
-        on_line: told each line that it prints.
+        environment: variables beside those of this process.
+        on_line: called with each line that the command prints.
 
     Raises:
-        UnitError: it failed; with the reason in one line.
+        UnitError: the command failed; the reason is in one line.
     """
     lines: list[str] = []
-    # In a session of its own: a terminal's Ctrl-C would reach it a second time.
+    # In a session of its own, as a terminal's Ctrl-C would reach it a second time.
     with subprocess.Popen(
-        [*_dies_with_us(), "docker", "compose", *arguments],
+        [*_dies_with_parent(), "docker", "compose", *arguments],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -139,15 +142,15 @@ def compose(
 
 
 @cache
-def _dies_with_us() -> tuple[str, ...]:
-    """Before a command, where there is such a thing: who is killed leaves none that goes on making containers."""
+def _dies_with_parent() -> tuple[str, ...]:
+    """Prefix of a command that dies with this process, so that a killed ``lab up`` creates no more containers."""
     return ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
 
-def _knock(host: str | None) -> bool:
-    """Whether somebody listens, where that can be told without a request: at a socket.
+def _connects(host: str | None) -> bool:
+    """Whether the engine is at a Unix socket that accepts connections; False if it is elsewhere.
 
-    OSError if nobody does; Docker's library, which would find that out too, leaves its socket open then.
+    OSError if the socket does not accept any. Docker's library would find that out, too, but leaves its socket open.
     """
     path = _socket_of(host)
     if path:
@@ -176,18 +179,18 @@ _REASONS = (
 
 
 def explain(text: str) -> str:
-    """The reason in what the engine or the compose command has printed, with a remedy where one is known."""
+    """The reason in the output of the engine or of the compose command, with a remedy where one is known."""
     for pattern, remedy in _REASONS:
         found = re.search(pattern, text)
         if found:
             return remedy.format(*[group for group in found.groups() if group])
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"error|failed|invalid|denied|cannot", line, re.IGNORECASE)]
-    return (errors or lines or ["it failed without a word"])[-1]
+    return (errors or lines or ["it failed without a message"])[-1]
 
 
 def _end(command: subprocess.Popen[str]) -> None:
-    """What it has asked the engine for is carried out all the same, so it gets the time to see that through."""
+    """Interrupts a command; it gets time to end, as the engine carries out its requests anyway."""
     command.send_signal(signal.SIGINT)
     try:
         command.wait(_QUIET_S)

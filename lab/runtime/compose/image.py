@@ -1,7 +1,7 @@
-"""The one image that every unit's container is made from.
+"""The one image of all containers.
 
-Its tag is a fingerprint of all that goes into it, so that a container never runs other code than the checkout's: after
-a change the next lab builds the image anew, which takes seconds, since the packages are a layer of their own.
+Its tag is a hash of everything in it, so a container always runs the checkout's code. After a change the next lab
+builds a new image, which takes seconds, as the packages are in a layer of their own.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 REPOSITORY = "inference-routing-lab"
 BASE_IMAGES = ("python:3.13-slim", f"{REPOSITORY}-base:local")
-"""What is built upon: the first of these that is here, else the first, pulled."""
+"""Candidates for the base image: the first that is here, else the first, pulled."""
 
 _FILES = ("compose/Dockerfile", "compose/requirements.lock", "compose/healthcheck.py")
 _ROOMS = ("lab", "services", "models")
 LABEL = f"{REPOSITORY}.checkout"
-"""Of the image: which checkout it was built from."""
+"""Label of the image: the checkout that it was built from."""
 
 
 def wanted(client: docker.DockerClient) -> tuple[str, str]:
-    """Name of the image that this state of the code needs, and what it is built upon; it may not be here yet."""
+    """Names of the image for the checkout's present code, and of its base image; it may not be built yet."""
     here = (each for each in BASE_IMAGES if is_here(client, each))
     base = os.environ.get("BASE_IMAGE") or next(here, BASE_IMAGES[0])
     digest = hashlib.sha256(base.encode())
@@ -47,17 +47,17 @@ def wanted(client: docker.DockerClient) -> tuple[str, str]:
 
 
 def ensure(client: docker.DockerClient, name: str, base: str, compose_file: Path, say: Callable[[str], None]) -> None:
-    """Builds the image unless it is here; processes that want it at once build it once.
+    """Builds the image unless it is here; processes that need it at the same time build it once.
 
     Args:
         client: the engine.
         name: of the image.
-        base: what to build upon.
-        compose_file: says how to build it.
-        say: told how far it is.
+        base: name of the base image.
+        compose_file: describes the build.
+        say: called with a line of progress.
 
     Raises:
-        UnitError: it cannot be built.
+        UnitError: the build failed.
     """
     with FileLock(reservations.PLACE / f"lab-image-{os.getuid()}.lock"):
         if is_here(client, name):
@@ -87,7 +87,7 @@ def is_here(client: docker.DockerClient, name: str) -> bool:
 
 
 def _certificate() -> dict[str, str]:
-    """Behind a proxy with a certificate of its own pip has been told of it here, and must be told in the build."""
+    """The variable that gives the build the certificate of a proxy, if pip has one on this machine."""
     path = os.environ.get("PIP_CERT", "")
     return {"PIP_CERT": path} if path and Path(path).is_file() else {}
 
@@ -99,7 +99,7 @@ def _tell(line: str, say: Callable[[str], None]) -> None:
 
 
 def _forget_older(client: docker.DockerClient, name: str) -> None:
-    """Images of this checkout's earlier states, unless a lab still runs on one."""
+    """Removes images of this checkout's earlier code, unless a lab still runs on one."""
     for image in client.images.list(REPOSITORY, filters={"label": f"{LABEL}={CHECKOUT}"}):
         for tag in image.tags:
             if tag.startswith(f"{REPOSITORY}:") and tag != name:

@@ -1,4 +1,7 @@
-"""The image as a file beside the checkout, for machines that can neither pull nor build one; ``packing`` writes it."""
+"""The image as a file in the checkout, for machines that can neither pull nor build one.
+
+``python -m lab.runtime.compose.image_export`` writes it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ NAMES, IMAGE = "image.txt", "image.tar.gz"
 
 
 def load(client: docker.DockerClient, say: Callable[[str], None], folder: Path = FOLDER) -> None:
-    """Loads what was carried here, unless there is nothing or the engine has it."""
+    """Loads the image that came with the checkout, if there is one and the engine lacks it."""
     names = folder / NAMES
     if not names.exists() or all(image.is_here(client, name) for name in names.read_text().split()):
         return

@@ -1,4 +1,4 @@
-"""``python -m lab.runtime.compose.image_export FOLDER`` writes the image there, for ``carried`` to load elsewhere."""
+"""``python -m lab.runtime.compose.image_export FOLDER`` writes the image there, to be loaded on another machine."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def save(client: docker.DockerClient, say: Callable[[str], None], folder: Path) -> list[str]:
-    """Writes the image of this state of the code, and what it is built upon, building it first if need be.
+    """Writes the image for the checkout's present code, and its base image; builds it first if it is not here.
 
-    What it is built upon goes along, because the image's name depends on it; the two share their layers.
+    The base image goes along because the image's name depends on it; the two share their layers.
 
     Raises:
-        UnitError: it cannot be built or written.
+        UnitError: the image cannot be built or written.
     """
     name, base = image.wanted(client)
-    # Docker Compose looks for what it builds from as the file says, from the file's own folder.
+    # Docker Compose resolves the build's paths from the folder of the compose file.
     with tempfile.NamedTemporaryFile("w", dir=CHECKOUT / "compose", suffix=".yaml") as file:
         file.write(default_document().replace(f"{image.REPOSITORY}:local", name))
         file.flush()

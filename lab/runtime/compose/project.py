@@ -1,4 +1,4 @@
-"""What the engine has of one lab: a compose project's containers, network and volumes."""
+"""The containers, network and volumes of one lab, as the engine lists them for a compose project."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from lab.roles import Unit
 
-# By image: to run something in a container takes twenty times as long as to ask for its log.
+# By image, as running a command in a container takes twenty times as long as reading its log.
 _PYTHONS: dict[str, str] = {}
 _PROJECT_LABEL, _SERVICE_LABEL = "com.docker.compose.project", "com.docker.compose.service"
 
 
 class Project:
-    """Looks it up by its labels, which whatever is made for it has.
+    """Finds everything of a lab by the labels that it has.
 
     Args:
         name: of the compose project.
@@ -35,45 +35,45 @@ class Project:
 
     @cached_property
     def docker(self) -> docker.DockerClient:
-        """The engine, from the first time that it is asked."""
+        """A client of the engine, connected at the first use."""
         return engine.connect()
 
     @property
     def network_name(self) -> str:
-        """What the engine calls its network."""
+        """Name of the lab's network."""
         return f"{self.name}_{document.NETWORK}"
 
     @property
     def network(self) -> Any:
-        """Its network."""
+        """The lab's network."""
         return self.docker.networks.get(self.network_name)
 
     def labels(self, service: str) -> dict[str, str]:
-        """Of a container that comes and goes while the lab is up."""
+        """Labels of a temporary container, such as a load driver."""
         return {_PROJECT_LABEL: self.name, _SERVICE_LABEL: service, "com.docker.compose.oneoff": "True"}
 
     def listed(self) -> list[dict[str, Any]]:
-        """Its containers, in whatever state, in the engine's words."""
-        with engine.one_line("containers"):
+        """All containers of the lab, running or not, in the engine's own form."""
+        with engine.errors_in_one_line("containers"):
             found: list[dict[str, Any]] = self.docker.api.containers(all=True, filters=self._mine)
             return found
 
     def containers(self, *services: str) -> dict[str, str]:
-        """Service → id of its container; of all if none is named."""
+        """Service → id of its container, for these services, or for all if none is named."""
         found = {service_of(each["Labels"]): each["Id"] for each in self.listed()}
         return {service: found[service] for service in services or found if service in found}
 
     def container(self, identity: str) -> Container:
-        """A handle, without asking the engine whether there is such a one."""
+        """A handle for a container id, without a request to the engine."""
         return self.docker.containers.prepare_model({"Id": identity})
 
     def owner_of_address(self, unit: Unit) -> Container:
-        """The container that has the unit's address: it, or the holder of its pod."""
+        """The container that has the unit's address: the unit's own, or the holder of its pod."""
         there = self.containers()
         return self.docker.containers.get(there.get(f"{unit.pod}-pod") or there[unit.name])
 
     def python(self, image: str) -> str:
-        """Version of the interpreter in the image, from the first container that lives long enough to say it."""
+        """Version of Python in the image, from the first running container that answers."""
         if image not in _PYTHONS and (version := self._asked_python()):
             _PYTHONS[image] = version
         return _PYTHONS.get(image, "unknown")
@@ -87,15 +87,15 @@ class Project:
                         return said.removeprefix("Python ")
         return ""
 
-    def remove_ground(self) -> None:
-        """Removes what containers stand on."""
+    def remove_network_and_volumes(self) -> None:
+        """Removes the lab's network and volumes."""
         for network in self.docker.networks.list(filters=self._mine):
             network.remove()
         for volume in self.docker.volumes.list(filters=self._mine):
             volume.remove()
 
     def destroy(self, identity: str) -> None:
-        """Ends a container at once, and removes it."""
+        """Kills a container and removes it."""
         with suppress(NotFound):
             self.container(identity).remove(force=True, v=True)
 
@@ -110,5 +110,5 @@ class Project:
 
 
 def service_of(labels: Mapping[str, str]) -> str:
-    """The service that a container with these labels is of."""
+    """The service of a container with these labels."""
     return labels[_SERVICE_LABEL]

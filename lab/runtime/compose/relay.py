@@ -1,7 +1,7 @@
-"""A published port for what listens in a pod: containers that share a pod's network cannot publish one themselves.
+"""Publishes a port of a pod: containers that share a pod's network cannot publish one themselves.
 
-A small container beside the pod publishes the port on this machine's 127.0.0.1 and passes all on. Unlike the pod's own
-address it is reached wherever the engine runs.
+A small container beside the pod publishes the port on this machine's 127.0.0.1 and forwards connections. Unlike the
+pod's own address, that port can be reached wherever the engine runs.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def published(
     name: str,
     labels: Mapping[str, str],
 ) -> Iterator[None]:
-    """While this lasts, 127.0.0.1:port of this machine is that port of a pod.
+    """Forwards 127.0.0.1:port of this machine to the same port of a pod, for the duration of the body.
 
     Args:
         client: the engine.
-        port: here and there.
+        port: of this machine and of the pod.
         host: the pod's address.
-        image: what the container is made from.
+        image: image of the container.
         network: of the lab.
         name: of the container.
-        labels: that the lab is known by.
+        labels: of the container, by which the lab finds it.
     """
     container = client.containers.create(
         image,

@@ -1,4 +1,4 @@
-"""Carries a plan out as a Docker Compose project."""
+"""Carries out a plan as a Docker Compose project."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6
 _SWEPT_WITHIN_S = 20.0
-# What the engine says of a network, or of a volume, that a container has.
+# Status codes of the engine for a network or a volume that a container still uses.
 _IN_USE = (403, 409)
 _STATES = {"running": "running", "paused": "paused", "restarting": "running"}
 
@@ -48,17 +48,17 @@ class ComposeRuntime:
     """Starts, stops and watches containers.
 
     Args:
-        folder: the lab's own; ``compose.yaml`` in it is what runs.
-        security: mode that units take their credentials by.
+        folder: the lab's own; ``compose.yaml`` in it describes what runs.
+        security: security mode of the units, ``mtls`` or ``plaintext``.
     """
 
     name = "compose"
-    key_mode = 0o644  # for the image's user, whoever runs the engine; nobody else gets to the folder that holds it
+    key_mode = 0o644  # for the image's user; the authority's folder, which holds the keys, is closed to other users
 
     def __init__(self, folder: Path, security: str) -> None:
         self._folder = folder
         self._security = security
-        # Labs of one name in two checkouts are two labs.
+        # With a hash of the folder, as two checkouts may have labs of the same name.
         self._project = Project(f"lab-{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:4]}")
         self._file = folder / COMPOSE_FILE
         self._site: ComposeSite | None = None
@@ -66,7 +66,7 @@ class ComposeRuntime:
     # -- standing up ---------------------------------------------------------------------------------------------
 
     def site(self, layout: Plan | None = None) -> ComposeSite:
-        """Where units are; with a plan, where they are already."""
+        """The site of a new lab, or of one that is planned already."""
         if self._site is None:
             if layout is not None and not self._file.exists():
                 raise LabError(f"{self._file}: is missing; run `lab down` to clean up, then `lab up`")
@@ -75,16 +75,16 @@ class ComposeRuntime:
         return self._site
 
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
-        """Writes the compose file, and builds the image if it is not here."""
+        """Writes the compose file and the units' files, and builds the image if it is not here."""
         if any(unit.files for unit in layout.with_role(CONTROL_PLANE)):
-            # What containers find to read any user of theirs may, and it has a password in it.
+            # Any user of a container can read its files, and this one has a password in it.
             raise SpecError("store: containers keep revisions in SQLite; leave it out, or give --runtime process")
         before = self._file.read_text() if self._file.exists() else ""
-        with engine.one_line("image"):
+        with engine.errors_in_one_line("image"):
             image_archive.load(self._project.docker, say)
         name, base = image.wanted(self._project.docker)
         if before:
-            # Other code in a lab that runs would make all of it anew.
+            # The same image as before: with another one, Compose would recreate every container.
             name = document.image_of(before)
         text = document.render(
             layout,
@@ -107,11 +107,11 @@ class ComposeRuntime:
             scratch = self._file.with_suffix(".new")
             scratch.write_text(text)
             scratch.replace(self._file)
-        with engine.one_line("image"):
+        with engine.errors_in_one_line("image"):
             image.ensure(self._project.docker, name, base, self._file, say)
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
-        """Starts units, and yields each with what it runs as; whether it came up is seen by looking."""
+        """Starts units; yields each with its container, without waiting until it is ready."""
         if self._security == MTLS:
             self._identities.provide(units)
         there = self._project.containers()
@@ -125,19 +125,19 @@ class ComposeRuntime:
             yield name, Running(container=there[name])
 
     def remove(self, running: Running) -> None:
-        """Takes away what is left of a unit that has ended; its address is free then."""
-        with engine.one_line("remove"), suppress(NotFound):
+        """Removes the container of a unit that has ended, and frees its address."""
+        with engine.errors_in_one_line("remove"), suppress(NotFound):
             self._project.container(running.container).remove(force=True, v=True)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
-        """Each unit: ``running``, ``paused`` or ``exited``."""
+        """The state of each unit: ``running``, ``paused`` or ``exited``."""
         known = {each["Id"]: _STATES.get(each["State"], "exited") for each in self._project.listed()}
         return {name: known.get(each.container, "exited") for name, each in running.items()}
 
     def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
-        """Memory of each unit that runs, page cache that can be dropped left out."""
+        """Memory of each running unit, without page cache that the kernel can drop."""
 
         def look(name: str) -> int:
             try:
@@ -152,18 +152,18 @@ class ComposeRuntime:
         return dict(zip(running, self._each(running, look), strict=True))
 
     def last_words(self, unit: str) -> str:
-        """The end of the unit's log, in one line; empty if it said nothing."""
+        """The end of the unit's log, in one line; empty if it has printed nothing."""
         self._fetch_log(unit, self._project.containers())
         return log_of(self._folder, unit).last_words()
 
     def log(self, unit: str) -> Path:
-        """What the unit has printed until now."""
+        """The file with what the unit has printed until now."""
         self._fetch_log(unit, self._project.containers())
         return log_of(self._folder, unit).path
 
     def fetch_logs(self, units: Iterable[Unit]) -> None:
-        """Brings what units have written into the lab's folder."""
-        # Asked for once: to the engine, a list of thirty containers costs more than a log.
+        """Copies logs and access logs of units into the lab's folder."""
+        # Listed once: for the engine, a list of thirty containers is more work than a log.
         there = self._project.containers()
 
         def fetch(unit: Unit) -> None:
@@ -175,10 +175,10 @@ class ComposeRuntime:
 
         self._each(list(units), fetch)
 
-    def ground(self) -> dict[str, str]:
-        """The engine, the image, and the interpreter in it."""
+    def versions(self) -> dict[str, str]:
+        """Versions of the engine and of Python, and the name of the image."""
         name = document.image_of(self._file.read_text())
-        with engine.one_line("docker"):
+        with engine.errors_in_one_line("docker"):
             version = self._project.docker.version()
         return {
             "runtime": self.name,
@@ -190,8 +190,8 @@ class ComposeRuntime:
     # -- ending --------------------------------------------------------------------------------------------------
 
     def kill(self, running: Running) -> None:
-        """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
-        with engine.one_line("kill"):
+        """Kills a unit and returns when it is gone; does nothing if it does not run."""
+        with engine.errors_in_one_line("kill"):
             container = self._project.container(running.container)
             try:
                 container.kill()
@@ -203,28 +203,28 @@ class ComposeRuntime:
             container.wait(timeout=_STOP_TIMEOUT_S)
 
     def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
-        """Ends units, gently if they let it within so many seconds."""
+        """Asks units to end, and kills those that have not ended within so many seconds."""
 
         def end(running: Running) -> None:
             with suppress(NotFound):
                 self._project.container(running.container).stop(timeout=round(within_s))
 
-        with engine.one_line("stop"):
+        with engine.errors_in_one_line("stop"):
             self._each(list(units), end)
 
     def sweep(self) -> int:
-        """Ends and removes whatever is left of the lab, known or not, and returns how many units there were."""
+        """Removes every container, network and volume of the lab; returns how many units there were."""
         units = 0
         give_up = time.monotonic() + _SWEPT_WITHIN_S
-        with engine.one_line("down"):
-            # Looks again until nothing is left: an engine that was told to make one makes it also if nobody waits, and
-            # one that is being made is in no list yet, but holds its volumes and its network.
+        with engine.errors_in_one_line("down"):
+            # Repeats until nothing is left: the engine completes requests whose client is gone, and a container that
+            # is being created is in no list yet, but holds its volumes and its network.
             while True:
                 found = self._project.listed()
                 units += sum(1 for each in found if not service_of(each["Labels"]).endswith("-pod"))
                 self._each([each["Id"] for each in found], self._project.destroy)
                 try:
-                    self._project.remove_ground()
+                    self._project.remove_network_and_volumes()
                 except APIError as error:
                     if error.status_code not in _IN_USE or time.monotonic() >= give_up:
                         raise
@@ -240,35 +240,35 @@ class ComposeRuntime:
     # -- faults --------------------------------------------------------------------------------------------------
 
     def pause(self, running: Running) -> None:
-        """Freezes a unit: it stays connected and says nothing."""
-        with engine.one_line("pause"):
+        """Freezes a unit: its connections stay open, but it answers nothing."""
+        with engine.errors_in_one_line("pause"):
             self._project.container(running.container).pause()
 
     def resume(self, running: Running) -> None:
-        """Lets a frozen unit go on."""
-        with engine.one_line("resume"):
+        """Lets a frozen unit continue."""
+        with engine.errors_in_one_line("resume"):
             self._project.container(running.container).unpause()
 
     def partition(self, unit: Unit) -> None:
-        """Cuts a unit, with the pod that it stands in, off from the lab's network and from this machine."""
-        with engine.one_line(f"partition {unit.name}"):
+        """Cuts a unit, with its whole pod, off from the lab's network and from this machine."""
+        with engine.errors_in_one_line(f"partition {unit.name}"):
             self._project.network.disconnect(self._project.owner_of_address(unit), force=True)
 
     def rejoin(self, unit: Unit) -> None:
-        """Connects it again, at the address that it had."""
+        """Reconnects a unit that was cut off, at the address that it had."""
         host = document.hosts_of(self._file.read_text())[unit.pod]
-        with engine.one_line(f"rejoin {unit.name}"):
+        with engine.errors_in_one_line(f"rejoin {unit.name}"):
             owner = self._project.owner_of_address(unit)
             service = service_of(owner.labels)
             try:
                 self._project.network.connect(owner, ipv4_address=host, aliases=[service])
             except APIError as error:
-                if error.status_code != 403:  # noqa: PLR2004 (what the engine says if it is connected)
+                if error.status_code != 403:  # noqa: PLR2004 (the engine's status if it is connected)
                     raise
 
     # -- load ----------------------------------------------------------------------------------------------------
 
-    def drive(
+    def run_driver(
         self,
         run: Path,
         caller: str,
@@ -283,7 +283,7 @@ class ComposeRuntime:
             raise LabError(f"{caller} has no pod that runs: see `lab status`")
         file = self._file.read_text()
         relay = nullcontext() if ui_port is None else self._relay(ui_port, document.hosts_of(file)[caller], run.name)
-        with engine.one_line("driver"), relay:
+        with engine.errors_in_one_line("driver"), relay:
             return run_driver(
                 self._project.docker,
                 run,
@@ -298,9 +298,9 @@ class ComposeRuntime:
                 cancel_token=cancel_token or CancelToken(),
             )
 
-    def end_drive(self, run: Path) -> None:
-        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
-        with engine.one_line("driver"), suppress(NotFound):
+    def kill_driver(self, run: Path) -> None:
+        """Kills a driver of that run that has outlived the command that started it; there need be none."""
+        with engine.errors_in_one_line("driver"), suppress(NotFound):
             self._project.docker.containers.get(self._name_of_driver(run)).remove(force=True, v=True)
 
     def _name_of_driver(self, run: Path) -> str:

@@ -1,7 +1,7 @@
-"""Where things are in a lab of containers.
+"""Addresses and paths in a lab of containers.
 
-Every pod has an address of its own in the lab's network, and the same ports in it as every other. What this machine
-needs to reach is published on its loopback.
+Every pod has an address of its own in the lab's network, and uses the same port numbers as every other pod. The
+engine publishes each port on this machine's loopback.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from lab.roles import Unit
 
 HOME = "/var/lib/lab"
-"""Where a unit finds its files, in its own container."""
+"""Folder of a unit's files, in its container."""
 
 IDENTITY = "/etc/lab/identity"
-"""Where it finds its certificate, if there are any."""
+"""Folder of a unit's certificates, in its container."""
 
 ADMIN_PORT = 9003
 _USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": ADMIN_PORT}
@@ -31,10 +31,10 @@ _USUAL_PORTS = {"grpc": 9000, "rest": 9080, "admin": ADMIN_PORT}
 
 @dataclass(frozen=True, slots=True)
 class ComposeSite:
-    """Addresses in the lab's network, handed out in the order in which they are asked for.
+    """Addresses in the lab's network, assigned in the order of the calls.
 
     Attributes:
-        folder: the lab's own, to which ports of this machine are reserved.
+        folder: the lab's own, for which ports of this machine are reserved.
         subnet: the lab's network.
         hosts: pod, or unit that stands alone → its address.
         published: ``unit/port`` → port of this machine.
@@ -46,8 +46,8 @@ class ComposeSite:
     published: dict[str, int] = field(default_factory=dict)
 
     @property
-    def visitor(self) -> str:
-        """The engine's own address in the network: a published port leads there, and comes from it."""
+    def host_address(self) -> str:
+        """The engine's own address in the network: connections to published ports come from it."""
         return str(next(self.subnet.hosts()))
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
@@ -68,17 +68,17 @@ class ComposeSite:
         )
 
     def path(self, unit: str, file: str) -> str:
-        """The same place in each container."""
+        """The same path in each container."""
         del unit
         return f"{HOME}/{file}"
 
     def identity(self, unit: str) -> str:
-        """The same place in each container, to which only its own is brought."""
+        """The same path in each container; only the unit's own certificates are mounted there."""
         del unit
         return IDENTITY
 
     def take_over(self, old: Unit, name: str) -> Port:
-        """The port of a unit that is gone, with its address, for another of that name."""
+        """Gives the ports and the address of a unit that is gone to a new unit of that name."""
         for port in ("grpc", "rest"):
             if f"{old.name}/{port}" in self.published:
                 self.published[f"{name}/{port}"] = self.published.pop(f"{old.name}/{port}")

