@@ -1,8 +1,8 @@
 """Route table → compiled rules → decision: pure, no I/O, no gRPC.
 
-Here belongs what decides where a request goes. What sends requests lives in ``services`` and ``lab.client``.
+What decides where a request goes belongs here. What sends requests belongs in ``services`` and ``lab.client``.
 
-``keys``, ``buckets``, ``rules``, ``explanation`` and ``compiled`` are what services load: the standard library only.
-``document`` (with ``tree``, ``schema`` and ``checks``) reads and judges what people write, for the command line and the
-control plane; it brings pydantic and yaml, and is the one place of this folder that opens files.
+Services load only modules that need the standard library alone: ``keys``, ``buckets``, ``rules``, ``explanation``,
+``compiled`` and their like. ``document``, ``yaml_nodes``, ``schema`` and ``checks`` read and validate tables for the
+command line and the control plane: they need pydantic and yaml, and only ``document`` opens files.
 """

@@ -1,14 +1,14 @@
 """Weighted shares of users: ``(salt, unit)`` → one of 10,000 buckets → a share.
 
-Each share holds one unbroken run of buckets. The runs lie in the natural order of the shares' names (``v2`` before
-``v10``), not in the order of writing, so that two tables which are equal as data route equally.
+Each share holds one contiguous run of buckets. The runs are in natural order of the shares' names (``v2`` before
+``v10``), not in the order of writing, so that equal tables route equally.
 
-What moves when weights change. Let two shares have 95 % and 5 %, and the second grow to 10 %: one boundary goes from
-9,500 to 9,000, the users between move from the first to the second, and nobody else. That is the least possible, as 5 %
-of the users must come from somewhere; and it is one-way, so a rollout in steps never gives a user back an old version.
-With three or more shares the runs that lie *between* the growing and the shrinking one are shifted too, and their
-users near the edges move although their own share has kept its weight: no layout that knows only the present weights
-avoids that for every change. Neighbours exchange users without disturbing others.
+What a change of weights moves: let two shares have 95 % and 5 %, and let the second grow to 10 %. One boundary goes
+from 9,500 to 9,000; the users between move from the first to the second, and nobody else does. That is the minimum, and
+it is one-way: a rollout in steps never returns a user to an old version. With three or more shares, the runs *between*
+the growing and the shrinking one shift too, so users near their edges move although their share kept its weight. No
+layout that knows only the present weights avoids that for every change. Neighbours exchange users without affecting
+others.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class Share(NamedTuple):
 
 
 def experiment_salt(experiment: str | int) -> str:
-    """An experiment's id alone: a user is in the same cell for every use case that takes part."""
+    """Salt of an experiment: its id alone, so that a user is in the same cell in every participating use case."""
     return f"experiment/{experiment}"
 
 
 def split_salt(use_case: str, rule: str) -> str:
-    """Use case and rule: different splits draw independently of each other."""
+    """Salt of a split: use case and rule, so that splits draw independently of each other."""
     return f"split/{use_case}/{rule}"
 
 
 def shadow_salt(use_case: str) -> str:
-    """Use case: which of its requests are copied depends on no rule, split or experiment."""
+    """Salt of a shadow: the use case alone, so that copies are independent of rules, splits and experiments."""
     return f"shadow/{use_case}"
 
 
 def is_shadowed(use_case: str, request_id: str, percent: int) -> bool:
-    """Whether this request is one of the ``percent`` that are copied to the use case's shadow.
+    """Whether this request is among the ``percent`` that are copied to the use case's shadow.
 
-    Raising the percentage adds requests and drops none. Whoever sends asks, as one decision serves many requests.
+    Raising the percentage adds requests and drops none. The sender draws per request, as one decision serves many.
     """
     return bucket(shadow_salt(use_case), request_id) < percent * _BUCKETS_PER_PERCENT
 
 
 def salted(salt: str) -> Any:
-    """The hash with the salt already in it; :func:`bucket_of` finishes it for one unit after the other."""
+    """The hash with the salt absorbed; :func:`bucket_of` finishes it for each unit."""
     return blake2b(f"{salt}\x00".encode(), digest_size=8)
 
 
@@ -74,10 +74,10 @@ def bucket(salt: str, unit: str) -> int:
 
 
 def layout(weights: Mapping[str, int]) -> tuple[Share, ...]:
-    """The shares' runs, from bucket 0 on without a gap; shares of 0 % have none.
+    """The shares' runs, from bucket 0 without gaps; shares of 0 % have none.
 
     Args:
-        weights: name → whole percent; together 100.
+        weights: name → whole percent; the sum is 100.
     """
     shares = []
     first = 0
@@ -90,7 +90,7 @@ def layout(weights: Mapping[str, int]) -> tuple[Share, ...]:
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """Sorting key in which numbers inside names count as numbers: ``2`` < ``10``, ``m@v2`` < ``m@v10``."""
-    # Text and digits take turns, so that text is only ever compared with text.
+    """Sort key that compares numbers inside names as numbers: ``2`` < ``10``, ``m@v2`` < ``m@v10``."""
+    # Text and digits alternate, so text is only compared with text.
     parts = _NUMBER.split(name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name

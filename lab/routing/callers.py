@@ -1,4 +1,4 @@
-"""What a whole route table says of model versions: which a caller may come to need, and how each is treated."""
+"""Derived from a whole route table: the model versions that a caller may need, and the policy of each version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
-    """Routing keys of all versions that a decision for this caller may name, as first choice or next, or as shadow."""
+    """Routing keys of all versions that a decision for this caller may name: first choices, fallbacks and shadows."""
     found: set[str] = set()
     for use_case in table.document["use_cases"].values():
         if caller in use_case.get("override", ()):
@@ -24,13 +24,13 @@ def keys_for(caller: str, table: RouteTable) -> frozenset[str]:
 
 
 def callers_of(table: RouteTable) -> frozenset[str]:
-    """Everybody who may ask for anything, or pin what somebody asks for."""
+    """All callers that some use case allows, or allows to override."""
     use_cases = table.document["use_cases"].values()
     return frozenset(name for each in use_cases for field in ("callers", "override") for name in each.get(field, ()))
 
 
 def policies_of(table: RouteTable) -> dict[str, Policy]:
-    """By routing key, of all versions that a use case with settings of resilience may be answered by."""
+    """Routing key → policy, for versions that may answer a use case with resilience settings."""
     return {
         routing_key(*reference.split("@", 1)): policy
         for use_case in table.document["use_cases"].values()

@@ -1,6 +1,6 @@
-"""Everything that is wrong with a route table's data, each problem with the path that leads to it.
+"""All problems of a route table's data, each with the path to it.
 
-First its shape (``schema``); only a table of the right shape is asked whether its parts fit each other.
+The shape is checked first (``schema``), and references between parts only in a table of the right shape.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ _WANTED = {
 
 
 class Problem(NamedTuple):
-    """Something wrong, and where.
+    """A problem and its place.
 
     Attributes:
         path: keys and indices from the top of the table.
-        details: makes the text; a table may have thousands of problems, of which one is shown.
+        details: makes the text; of thousands of problems only one may be shown.
     """
 
     path: Path
     details: ErrorDetails | str
 
     def text(self) -> str:
-        """What is wrong and what to write instead."""
+        """The problem and its remedy."""
         return self.details if isinstance(self.details, str) else _in_our_words(self.path, self.details)
 
 
@@ -76,7 +76,7 @@ def problems(document: object, apis: frozenset[str]) -> list[Problem]:
         Table.model_validate(document)
     except ValidationError as error:
         return _problems_of_shape(error)
-    assert isinstance(document, dict)  # noqa: S101 (the table has just been found to have the right shape)
+    assert isinstance(document, dict)  # noqa: S101 (its shape was checked above)
     return list(_misfits(document, apis))
 
 
@@ -86,13 +86,13 @@ def _problems_of_shape(error: ValidationError) -> list[Problem]:
     return [
         Problem(tuple(part for part in each["loc"] if part != "[key]"), each)
         for each in details
-        # Whoever misspells a field also lacks it; the misspelling is what helps.
+        # A misspelt field is also missing; the misspelling is the more helpful of the two problems.
         if not (each["type"] == "missing" and each["loc"][:-1] in unknown)
     ]
 
 
 def known(names: Iterable[str]) -> str:
-    """``known: a, b``, cut when it is long."""
+    """``known: a, b``, truncated if it is long."""
     names = sorted(names)
     rest = f" and {len(names) - _KNOWN_SHOWN} more" if len(names) > _KNOWN_SHOWN else ""
     return f"known: {', '.join(islice(names, _KNOWN_SHOWN)) or 'none'}{rest}"
@@ -119,7 +119,7 @@ def _in_our_words(path: Path, details: ErrorDetails) -> str:
 
 
 def _fields_at(path: Path) -> list[str]:
-    """Names of the fields that may stand in the mapping at ``path``."""
+    """Names of the fields allowed in the mapping at ``path``."""
     here: Any = Table
     for part in path:
         here = _inside(here, part)
@@ -187,17 +187,17 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
 
 
 def clashing(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:
-    """What use cases have in common and do not agree about; arguments as for :func:`clashing_experiments`."""
+    """Conflicts of use cases that share an experiment or a version; arguments: see :func:`clashing_experiments`."""
     yield from clashing_experiments(use_cases, beside)
     yield from (Problem(*each) for each in resilience_checks.clashes(use_cases, references, beside))
 
 
 def clashing_experiments(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:
-    """Experiments that share an id, and so must share how users are allocated, but do not.
+    """Experiments with the same id that allocate users differently.
 
     Args:
-        use_cases: of the right shape; problems are reported of these.
-        beside: the other use cases of the table, valid among themselves. Those of the names above do not count.
+        use_cases: of the right shape; the problems are reported here.
+        beside: the other use cases of the table, valid among themselves; those with the same names are ignored.
     """
     seen: dict[str, tuple[Path, dict[str, int]]] = {}
     found = list(_experiments(use_cases))
@@ -218,7 +218,7 @@ def clashing_experiments(use_cases: Mapping[str, Any], beside: Mapping[str, Any]
 def _experiments(
     use_cases: Mapping[str, Any], ids: Container[str] | None = None
 ) -> Iterator[tuple[str, Path, dict[str, int]]]:
-    """Each experiment's id, rule and weights; of those ids only, if any are given."""
+    """Id, rule and weights of each experiment, restricted to ``ids`` if given."""
     for name, use_case in use_cases.items():
         for index, rule in enumerate(use_case.get("rules", ())):
             if "experiment" not in rule:

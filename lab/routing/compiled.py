@@ -1,23 +1,22 @@
-"""Rules made ready for the hot path: ``router.resolve(use_case, context)`` in microseconds.
+"""Rules compiled for the hot path: ``router.resolve(use_case, context)`` takes microseconds.
 
-A router is a value. An update makes a new one that shares whatever did not change, so a service swaps one reference
-and requests in flight keep the router that they began with. Loaded by every resolver and gateway: the standard library
-is all it may import.
+A router is immutable. An update makes a new one that shares all unchanged parts, so a service swaps one reference and
+requests in flight keep the router they started with. Every resolver and gateway loads this module: it imports only the
+standard library.
 """
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError, UnknownUseCaseError, UnknownVersionError
+from lab.routing.bulk_allocation import gc_disabled
 from lab.routing.keys import routing_key
 from lab.routing.rules import OVERRIDE, OVERRIDE_RULE, Shadow, UseCase, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from lab.routing.resilience import Policy
 
@@ -29,7 +28,7 @@ class Version:
     """A model version that rules may choose.
 
     Attributes:
-        parameters: what travels to the model in the body.
+        parameters: sent to the model in the body.
     """
 
     model: str
@@ -44,10 +43,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """The model version to ask when those before it have failed.
+    """A model version to try after the ones before it have failed.
 
     Attributes:
-        parameters: the version's own; what a rule adds is meant for the version that it chose.
+        parameters: the version's own; a rule's parameters apply only to the version that the rule chose.
     """
 
     model: str
@@ -58,25 +57,25 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a request's use case and context lead to.
+    """The decision for a use case and a context.
 
     Attributes:
-        parameters: what travels to the model in the body: the version's own, and over them those of the rule and of
-            the experiment's cell; to be read only.
+        parameters: sent to the model in the body: the version's own, overridden by those of the rule and of the
+            experiment's cell; read-only.
         rule: the rule that matched, ``default`` if none did, ``override`` if the request is pinned.
         bucket: the request's bucket, 0 to 9,999, if a split or an experiment decided.
-        share: the model version or cell into whose share the bucket falls, empty if there is no bucket. Two cells may
-            use the same version with other parameters.
-        reads: context fields that this use case's rules read, units of splits and ``override`` included: requests that
-            agree in these get the same choice. The caller, of whom it depends whether there is one, is in it only if a
-            rule reads it.
+        share: the model version or cell whose share contains the bucket, empty without a bucket. Two cells may use the
+            same version with different parameters.
+        reads: context fields that this use case's rules read, including units of splits and ``override``: requests that
+            agree in them get the same choice. The caller, who decides whether there is a choice at all, is included
+            only if a rule reads it.
         timeout_s: deadline of the inference call, seconds.
         api: inference API, ``ranking.v1``.
         revision: of the route table.
-        alternatives: in the order in which to try them; the chosen version is not among them.
-        shadow: who gets copies of how many of these requests, None if nobody.
-        falls_back: whether the use case has a chain of fallbacks, even if no alternative is left of it.
-        policy: what is done about replicas that fail; None if nothing is, and if the request is pinned.
+        alternatives: in the order of attempts, without the chosen version.
+        shadow: the version that gets copies, and their percentage; None if there is none.
+        falls_back: whether the use case has a fallback chain, even if no alternative is left in it.
+        policy: resilience settings; None if there are none, or if the request is pinned.
     """
 
     model: str
@@ -108,7 +107,7 @@ class Router:
 
     @classmethod
     def empty(cls) -> Router:
-        """A router that knows no use case, at revision 0."""
+        """A router without use cases, at revision 0."""
         return cls(0, {}, {})
 
     @classmethod
@@ -132,17 +131,17 @@ class Router:
 
     @property
     def revision(self) -> int:
-        """Of the route table."""
+        """Revision of the route table."""
         return self._revision
 
     @property
     def use_cases(self) -> Mapping[str, UseCase]:
-        """By name."""
+        """Use cases by name."""
         return self._use_cases
 
     @property
     def versions(self) -> Mapping[str, Version]:
-        """By routing key."""
+        """Model versions by routing key."""
         return self._versions
 
     def updated(
@@ -155,18 +154,18 @@ class Router:
         versions: Mapping[str, Version] | None = None,
         removed_versions: Iterable[str] = (),
     ) -> Router:
-        """A router with these changes; this one stays as it is. Only the use cases given are compiled.
+        """A new router with these changes. Only the given use cases are compiled.
 
         Args:
-            revision: of the route table that this update completes.
-            full: whatever is not given here is gone.
-            use_cases: new or changed ones, as they stand in the route table.
-            removed_use_cases: names; unknown ones are of no effect.
+            revision: of the route table after this update.
+            full: drops everything that is not given here.
+            use_cases: new or changed ones, as in the route table.
+            removed_use_cases: names; unknown ones are ignored.
             versions: new or changed ones by routing key.
-            removed_versions: routing keys; unknown ones are of no effect.
+            removed_versions: routing keys; unknown ones are ignored.
 
         Raises:
-            RouteTableError: a use case cannot be compiled, or refers to a version that is not there.
+            RouteTableError: a use case cannot be compiled, or refers to a missing version.
         """
         next_use_cases = {} if full else dict(self._use_cases)
         next_versions = {} if full else dict(self._versions)
@@ -175,11 +174,11 @@ class Router:
         removed_versions = tuple(removed_versions)
         for key in removed_versions:
             next_versions.pop(key, None)
-        with _uncollected():
+        with gc_disabled():
             compiled = {name: UseCase.of(name, document) for name, document in (use_cases or {}).items()}
         next_use_cases.update(compiled)
         next_versions.update(versions or {})
-        # Whatever was there before had its versions, and lacks one only if that has gone.
+        # Unchanged use cases had all their versions, and lack one only if it was removed.
         gone = {key for key in removed_versions if key not in next_versions}
         concerned = {name: one for name, one in next_use_cases.items() if not gone.isdisjoint(one.keys)} if gone else {}
         for name, use_case in (concerned | compiled).items():
@@ -190,14 +189,14 @@ class Router:
         return Router(revision, next_use_cases, next_versions)
 
     def use_case(self, name: str) -> UseCase:
-        """The use case, or :class:`UnknownUseCaseError`."""
+        """The use case, or raises :class:`UnknownUseCaseError`."""
         use_case = self._use_cases.get(name)
         if use_case is None:
             raise UnknownUseCaseError(f"use case {shown(name)} is not in the route table (revision {self._revision})")
         return use_case
 
     def resolve(self, use_case: str, context: Mapping[str, str]) -> Choice:
-        """Which model version is to answer.
+        """Selects the model version for a request.
 
         Args:
             use_case: its name.
@@ -205,7 +204,7 @@ class Router:
 
         Raises:
             UnknownUseCaseError: no such use case.
-            CallerNotAllowedError: ``context["caller"]`` may not ask for it, or may not pin a request.
+            CallerNotAllowedError: ``context["caller"]`` may not use it, or may not pin requests.
             UnknownVersionError: the request is pinned to a model version that is not in the route table.
         """
         found = self.use_case(use_case)
@@ -238,7 +237,7 @@ class Router:
         return Alternative(version.model, version.version, key, version.parameters)
 
     def _pinned(self, found: UseCase, context: Mapping[str, str], pinned: str) -> Choice:
-        """The version that the request itself asks for, alone: an experimenter wants this one or none."""
+        """The pinned version without alternatives: an experimenter wants this one or none."""
         found.admit_override(context)
         model, _, name = pinned.partition("@")
         key = routing_key(model, name)
@@ -261,18 +260,3 @@ class Router:
             found.api,
             self._revision,
         )
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keeps the cycle collector away.
-
-    Rules are many objects and no cycle. It would go over all of them again and again, for longer than compiling takes.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -1,7 +1,7 @@
-"""The route table as a value: read from YAML, or from a stored document, and checked in full.
+"""The route table as a value: read from YAML or from a stored document, and validated completely.
 
-Reading files stands here, at the edge; services get their rules over the wire and must not import this module (with
-pydantic and yaml it would cost each process several megabytes).
+Only this module opens files. Services receive rules over the wire and must not import it: with pydantic and yaml it
+would cost each process several megabytes.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import RouteTableError
+from lab.routing.bulk_allocation import gc_disabled
 from lab.routing.checks import problems
-from lab.routing.json_fast_path import all_at_once, as_json
+from lab.routing.json_fast_path import as_json
 from lab.routing.keys import routing_key
 from lab.routing.yaml_nodes import MAX_BYTES, Node, dotted, merged, parse, shown
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 KNOWN_APIS = frozenset({"ranking.v1", "fraud.v1"})
 SECTIONS = ("use_cases", "models", "clusters")
 OPTIONAL_SECTIONS = ("tenants",)
-"""Left out of a document where they are empty."""
+"""Sections that are left out of a document if empty."""
 
 
 class Source(NamedTuple):
@@ -38,8 +39,8 @@ class ModelVersion:
     """One version of one model, and where it runs.
 
     Attributes:
-        parameters: the version's ``config``: what travels to the model in the body.
-        failover: the cluster that stands in for the other; empty if none does.
+        parameters: the version's ``config``, sent to the model in the body.
+        failover: the cluster that stands in if no replica of ``cluster`` can answer; empty if there is none.
     """
 
     model: str
@@ -56,19 +57,19 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """A valid route table. Two tables are equal if their documents are, and then they route alike.
+    """A valid route table. Tables with equal documents are equal, and route alike.
 
     Attributes:
-        document: the table as JSON-able data, in exactly the YAML's shape; to be read only.
+        document: the table as JSON data, in the shape of the YAML; read-only.
         versions: by routing key.
-        clusters: name → replicas.
+        clusters: name → number of replicas.
     """
 
     document: dict[str, Any]
     versions: Mapping[str, ModelVersion] = field(compare=False, repr=False)
     clusters: Mapping[str, int] = field(compare=False, repr=False)
 
-    __hash__ = None  # type: ignore[assignment]  # its document is a dict
+    __hash__ = None  # type: ignore[assignment]  # a dict is not hashable
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
@@ -95,7 +96,7 @@ class RouteTable:
 
     @classmethod
     def of_valid(cls, document: dict[str, Any]) -> RouteTable:
-        """The table of a whole document that was checked before; it is not copied."""
+        """The table of a document that was validated before; the document is not copied."""
         failovers = {name: cluster.get("failover", "") for name, cluster in document["clusters"].items()}
         versions = [
             ModelVersion(model, version, runs["cluster"], runs.get("config", {}), failovers[runs["cluster"]])
@@ -114,21 +115,21 @@ class RouteTable:
 
 
 def read_sources(sources: Sequence[Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
-    """The route table that the sources make together.
+    """The route table made of all sources.
 
     Args:
-        sources: one or several; each may hold any of the sections, an entry may stand in one of them only.
+        sources: one or more; each may hold any sections, but an entry only one of them.
         apis: inference APIs that a use case may name.
 
     Raises:
-        RouteTableError: the first problem, by source and line; names file, line, field and remedy.
+        RouteTableError: the first problem by source and line; names file, line, field and remedy.
     """
-    with all_at_once():
+    with gc_disabled():
         return _read_quickly(sources, frozenset(apis)) or _read(sources, frozenset(apis))
 
 
 def _read_quickly(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable | None:
-    """The table, if there is nothing to say about it."""
+    """The table if it is valid JSON without problems, else None."""
     if len(sources) != 1 or len(sources[0].text) > MAX_BYTES:
         return None
     document = as_json(sources[0].text)
@@ -140,7 +141,7 @@ def _read(sources: Sequence[Source], apis: frozenset[str]) -> RouteTable:
     if sum(len(source.text) for source in sources) > MAX_BYTES:
         raise RouteTableError(f"is larger than {MAX_BYTES >> 20} MB; leave something out", file=first)
     roots = [root for source in sources if (root := parse(source.text, source.name)) is not None]
-    # A file may be empty or hold comments only, but not all of them: that would take every use case away.
+    # One file may be empty or hold comments only, but not all of them: that would remove every use case.
     if all(root.value is None or root.value == {} for root in roots):
         raise RouteTableError("is empty; write use_cases, models and clusters", file=first)
     tree = merged([root for root in roots if root.value is not None])
@@ -152,7 +153,7 @@ def _sections(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_path(path: str | Path, *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
-    """The route table in a file, or in all ``*.yaml`` of a directory.
+    """The route table in a file, or in all ``*.yaml`` files of a directory.
 
     Raises:
         RouteTableError: it cannot be read, or is not valid.
@@ -161,10 +162,10 @@ def read_path(path: str | Path, *, apis: Iterable[str] = KNOWN_APIS) -> RouteTab
 
 
 def sources_of(path: str | Path) -> list[Source]:
-    """The text of a file, or of all ``*.yaml`` of a directory in the order of their names, hidden ones left out.
+    """The text of a file, or of all ``*.yaml`` files of a directory in the order of their names, except hidden ones.
 
     Raises:
-        RouteTableError: nothing there, not readable, too large, or not UTF-8.
+        RouteTableError: missing, not readable, too large, or not UTF-8.
     """
     path = Path(path)
     try:

@@ -1,10 +1,10 @@
-"""Durations as tables write them: ``250ms``, ``2s``. Their form is for ``schema`` to judge."""
+"""Durations in route tables: ``250ms``, ``2s``. ``validators`` checks their form."""
 
 from __future__ import annotations
 
 
 def seconds(text: str) -> float:
-    """Seconds of a duration that was validated before; ValueError if it is none."""
+    """Seconds of a validated duration; raises ValueError if it is not one."""
     if text.endswith("ms"):
         return float(text.removesuffix("ms")) / 1000
     return float(text.removesuffix("s"))

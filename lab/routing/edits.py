@@ -1,4 +1,4 @@
-"""A route table with some of its use cases replaced, at a cost that does not grow with the table."""
+"""Replaces use cases and models in a route table, at a cost independent of the table's size."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
-    """The table with these use cases instead of those of the same names; it shares everything else.
+    """The table with these use cases in place of those of the same names; shares everything else with ``table``.
 
     Args:
-        table: stays as it is.
-        sources: name → what stands below the name in a route table.
+        table: not modified.
+        sources: name → the content of its entry in a route table.
         apis: inference APIs that a use case may name.
 
     Raises:
-        RouteTableError: the first problem, by source and line.
+        RouteTableError: the first problem by source and line.
     """
     if not sources:
         return table
     root, section = _tree("use_cases", sources, "use case")
-    # What a use case does not refer to, and draws for no experiment together with, cannot make it wrong.
+    # A use case depends only on what it refers to, and on use cases of the same experiments.
     alone = problems({**root.value, **_referred_to(table, root.value)}, frozenset(apis))
     if alone or any(clashing(section.value, table.document["use_cases"])):
         _refuse(table, root, frozenset(apis))
@@ -40,7 +40,7 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
 
 
 def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Iterable[str] = KNOWN_APIS) -> RouteTable:
-    """The table with these models instead of those of the same names; it shares everything else.
+    """The table with these models in place of those of the same names; shares everything else with ``table``.
 
     Arguments and errors as for :func:`with_use_cases`.
     """
@@ -55,7 +55,7 @@ def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Itera
     if found or any(
         before[name]["versions"].keys() - model["versions"] for name, model in section.value.items() if name in before
     ):
-        # To say what is wrong, and who still needs a version that has gone, takes the whole table.
+        # An error message, and finding users of a removed version, need the whole table.
         found = problems({**table.document, "models": changed}, frozenset(apis))
     if found:
         raise _first(found, root)
@@ -71,7 +71,7 @@ def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Itera
 
 
 def _tree(section: str, sources: Mapping[str, Source], what: str) -> tuple[Node, Node]:
-    """A table of one section, and that section, of what stands below each name."""
+    """A table with one section, made of the entries' contents, and that section."""
     root, part = Node("-", 0, {}), Node("-", 0, {})
     root.add(section, part, 0)
     for name, source in sources.items():
@@ -83,7 +83,7 @@ def _tree(section: str, sources: Mapping[str, Source], what: str) -> tuple[Node,
 
 
 def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
-    """An equal table that consists of the very objects of ``before`` wherever the two agree."""
+    """An equal table that reuses the objects of ``before`` wherever both agree."""
     document = {name: _shared(section, before.document.get(name, {})) for name, section in table.document.items()}
     same_models = all(document[section] is before.document[section] for section in ("models", "clusters"))
     return replace(
@@ -94,7 +94,7 @@ def sharing(table: RouteTable, before: RouteTable) -> RouteTable:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two entries say the same, to the letter: ``1`` and ``True``, equal to Python, are not so to a model."""
+    """Whether two entries are literally the same: ``1`` and ``True`` are equal in Python but not to a model."""
     return one is other or (one == other and repr(one) == repr(other))
 
 
@@ -105,7 +105,7 @@ def _shared(entries: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
 
 
 def _refuse(table: RouteTable, root: Node, apis: frozenset[str]) -> None:
-    """Raises the first problem; found anew with the whole table at hand, so that remedies name all that there is."""
+    """Raises the first problem. It checks against the whole table, so that remedies list all known names."""
     changed = root.value["use_cases"]
     found = [
         each for each in problems({**table.document, "use_cases": changed}, apis) if each.path[:1] == ("use_cases",)
@@ -114,14 +114,14 @@ def _refuse(table: RouteTable, root: Node, apis: frozenset[str]) -> None:
 
 
 def _first(found: Iterable[Problem], root: Node) -> RouteTableError:
-    """The problem that stands first in what was changed."""
+    """The problem that comes first in the changed text."""
     located = [(root.locate(problem.path), problem) for problem in found]
     (file, line), first = min(located, key=lambda at: at[0][1])
     return RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
 
 
 def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:
-    """The models that the document's texts name, as ``model@version``, and the clusters that these run on."""
+    """Models that the document names as ``model@version``, and their clusters."""
     known = table.document["models"]
     models = {
         model: known[model] for text in _texts(document) if (model := text.partition("@")[0]) in known and "@" in text
@@ -130,7 +130,7 @@ def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:
 
 
 def _named(known: Mapping[str, Any], document: Any) -> dict[str, Any]:
-    """The clusters that the document's texts name, and those that stand in for them."""
+    """Clusters that the document names, and their failover clusters."""
     wanted = known.keys() & set(_texts(document))
     clusters: dict[str, Any] = {}
     while wanted:

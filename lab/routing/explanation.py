@@ -1,4 +1,4 @@
-"""Why a request goes where it goes: each rule in order, and why it matched or did not. For people; not a hot path."""
+"""Explains a decision: each rule in order, and why it matched or did not. For people, not for the hot path."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ALWAYS = "it has no conditions"
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """What became of one rule.
+    """The result of one rule.
 
     Attributes:
-        reason: "device is phone, not one of tv"; for the rule that matched, what held.
+        reason: "device is phone, not one of tv"; for the rule that matched, the conditions that held.
     """
 
     rule: str
@@ -34,13 +34,13 @@ class RuleOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A choice, and what became of every rule, in their order.
+    """A choice, and the result of every rule in order.
 
-    No rule matched if the choice's rule is ``default``, and none was tried if it is ``override``.
+    No rule matched if the choice's rule is ``default``; none was tried if it is ``override``.
 
     Attributes:
-        parameters: what travels to the model, each with where it comes from: ``cw-ranker@v2``, or ``rule canary``.
-        beyond: what happens besides, for people: copies, and what is tried when the chosen version fails.
+        parameters: parameters for the model, each with its origin: ``cw-ranker@v2``, or ``rule canary``.
+        beyond: further effects, as text: copies, and what is tried if the chosen version fails.
     """
 
     choice: Choice
@@ -50,11 +50,11 @@ class Explanation:
 
 
 def explain(router: Router, use_case: str, context: Mapping[str, str]) -> Explanation:
-    """The choice for a request, and for each rule in order whether it matched or why not.
+    """The choice for a request, and for each rule in order whether it matched, or why not.
 
     Raises:
         UnknownUseCaseError: no such use case.
-        CallerNotAllowedError: ``context["caller"]`` may not ask for it, or may not pin a request.
+        CallerNotAllowedError: ``context["caller"]`` may not use it, or may not pin requests.
         UnknownVersionError: the request is pinned to a model version that is not in the route table.
     """
     choice = router.resolve(use_case, context)
@@ -63,7 +63,7 @@ def explain(router: Router, use_case: str, context: Mapping[str, str]) -> Explan
 
 
 def _origins(router: Router, use_case: str, choice: Choice) -> dict[str, str]:
-    """Where each parameter comes from."""
+    """The origin of each parameter."""
     rules = (rule for rule in router.use_case(use_case).rules if rule.name == choice.rule)
     own = {
         name
@@ -85,7 +85,7 @@ def _beyond(choice: Choice) -> Iterator[str]:
 
 
 def _outcomes(use_case: UseCase, context: Mapping[str, str], choice: Choice) -> tuple[RuleOutcome, ...]:
-    """What became of each rule on the way to the choice."""
+    """The result of each rule up to the choice."""
     if choice.rule == OVERRIDE_RULE:
         reason = f"not tried, as the request is pinned to {choice.model}@{choice.version}"
         return tuple(RuleOutcome(rule.name, matched=False, reason=reason) for rule in use_case.rules)

@@ -1,27 +1,22 @@
-"""The quick way to read a route table: for JSON text, which is YAML as well, and reads a hundred times faster.
+"""Fast path for route tables in JSON: JSON is also YAML, and parses a hundred times faster.
 
-It knows no lines, so it only ever says yes; whoever gets no table here reads the text as YAML and finds out why.
+It knows no line numbers, so it never reports a problem: if it returns no table, the text is parsed as YAML.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import re
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.routing.yaml_nodes import MAX_DEPTH, MAX_NODES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _DECIMAL = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,15}", re.ASCII)
 
 
 def as_json(text: str) -> dict[str, Any] | None:
-    """The mapping that a JSON text holds; None if it is none, or might be another one to a reader of YAML."""
-    # Escapes and what lies beyond ASCII the two read alike only nearly; a node has a comma or a colon before it.
+    """The mapping in a JSON text; None if it is not JSON, or if a YAML parser might read it differently."""
+    # JSON and YAML differ in escapes and non-ASCII text; a YAML node also needs a comma or colon before it.
     if not text.lstrip().startswith("{") or "\\" in text or not text.isascii() or "\x7f" in text:
         return None
     if text.count(",") + text.count(":") > MAX_NODES:
@@ -35,18 +30,6 @@ def as_json(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and not _is_deeper(found, MAX_DEPTH) else None
 
 
-@contextmanager
-def all_at_once() -> Iterator[None]:
-    """For making a great many objects that all stay: a look for garbage among them finds none, and takes seconds."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _is_deeper(value: Any, levels: int) -> bool:
     if isinstance(value, (dict, list)):
         inside = value.values() if isinstance(value, dict) else value
@@ -57,7 +40,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("duplicate key")
     return found
 
 

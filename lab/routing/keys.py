@@ -1,8 +1,8 @@
 """The routing key: a short name of a model version, in one strict form.
 
-The form is the same wherever a key is let through: in the route table, at the sidecar's guard, and at the control
-plane. Nothing that has it can be read as anything else there: not ``*`` (a wildcard to xDS), not the name of one of
-Envoy's own clusters (those have no dot), not bytes outside ASCII.
+Every check of a key applies the same form: in the route table, at the sidecar, and at the control plane. A valid key
+cannot mean anything else there: it is not ``*`` (the xDS wildcard), not a cluster of Envoy's bootstrap (those have no
+dot), and has no bytes outside ASCII.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from urllib.parse import quote
 
 HEADER = "x-routing-key"
-# Beside it, on a request that is to be copied: the routing key of the shadow that gets the copy.
+# On a request to be copied, beside its routing key: the routing key of the shadow.
 SHADOW_HEADER = "x-shadow-key"
-# On the copy, whose own routing key is the shadow's while its body still names the version that answers.
+# On a copy: its routing key is the shadow's, while its body still names the answering version.
 COPY_HEADER, COPY = "x-shadow", "copy"
-# The tenant once more, for an Envoy that reads no body and limits each tenant's rate.
+# The tenant, for an Envoy that limits tenants' rates without reading the body.
 TENANT_HEADER = "x-tenant"
 
 MODEL_PATTERN = r"[a-z][a-z0-9-]{0,62}"
@@ -26,15 +26,15 @@ _KEY = re.compile(PATTERN, re.ASCII)
 
 
 def routing_key(model: str, version: str) -> str:
-    """``cw-ranker`` and ``v2`` make ``cw-ranker.v2``."""
+    """The routing key ``cw-ranker.v2`` of ``cw-ranker`` and ``v2``."""
     return f"{model}.{version}"
 
 
 def tenant_in_header(tenant: str) -> str:
-    """A tenant's name as the header has it: percent-encoded, and ``%``, which no name becomes, for none."""
+    """A tenant's name as a header value: percent-encoded, or ``%``, which no name encodes to, for none."""
     return quote(tenant, safe="") or "%"
 
 
 def is_routing_key(text: str) -> bool:
-    """Whether ``text`` has the one form that a routing key may have."""
+    """Whether ``text`` has the form of a routing key."""
     return _KEY.fullmatch(text) is not None

@@ -1,7 +1,7 @@
-"""The guard of routing keys in Lua, for Envoys: the one strict form, whatever a client sends.
+"""The check of a routing key's form in Lua, for Envoys.
 
-It stands before anything is asked of the control plane. In an Envoy's listener for requests it comes together with the
-list of keys, as one filter, from the control plane; until that is there, nothing passes. Copies meet it once more.
+It runs before the control plane is asked for anything. An Envoy's listener receives it together with the list of keys,
+as one filter from the control plane; until then, no request passes. Copies pass the check again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ local function passes(handle, headers)
   return true
 end
 """
-"""Lua: a function ``passes``. Not a route's match: a header sent twice passes one if any of its values does."""
+"""Lua: a function ``passes``. A route match would not do: it accepts a repeated header if any of its values matches."""
 
 _ALONE = """
 function envoy_on_request(handle)
@@ -57,4 +57,4 @@ end
 """
 
 IN_BOOTSTRAP = {"guard": json.dumps(GUARD + _ALONE), "until_listed": json.dumps(GUARD + _UNTIL_LISTED)}
-"""Scripts in an Envoy's bootstrap, by their names in the template, as JSON: of copies, and of requests at first."""
+"""Scripts in an Envoy's bootstrap by their names in the template, as JSON: for copies, and for requests at first."""

@@ -1,4 +1,4 @@
-"""How much a tenant may ask of the gateways, as values; every gateway loads it, and it the standard library alone."""
+"""Tenants' limits as values. Every gateway loads this module: it imports only the standard library."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT = "default"
-"""Stands for each tenant that has no entry of its own."""
+"""The entry for tenants without their own."""
 
 MOST_UNNAMED = 1_024
-"""Tenants without an entry of their own that each have a bucket, at one gateway. What comes beyond shares one."""
+"""Number of tenants without an entry that get a bucket each at one gateway; any further ones share a bucket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What one entry of the table's ``tenants`` grants to a tenant.
+    """The limits of one entry in the table's ``tenants``.
 
     Attributes:
-        rate: requests per second in the long run; None for no limit.
-        burst: requests at once after a pause; of no meaning without a rate.
-        concurrent: requests under way; None for no limit.
-        callers: who may name the tenant; empty for everybody.
+        rate: requests per second on average; None for no limit.
+        burst: requests at once after a pause; ignored without a rate.
+        concurrent: requests in flight; None for no limit.
+        callers: callers that may name the tenant; empty for all.
     """
 
     rate: float | None = None
@@ -34,7 +34,7 @@ class Limit:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
-        """The limit that a valid entry means; a burst that it leaves out is what the rate grants in a second."""
+        """The limit of a valid entry; the default burst is one second's requests."""
         rate = entry.get("rate")
         return cls(
             rate=rate,
@@ -44,7 +44,7 @@ class Limit:
         )
 
     def share(self, replicas: int) -> Limit:
-        """What one of so many gateway replicas grants; whole requests are rounded up, so that none grants nothing."""
+        """The share of one of several gateway replicas; whole numbers are rounded up, so no share is 0."""
         return Limit(
             rate=None if self.rate is None else self.rate / replicas,
             burst=math.ceil(self.burst / replicas),
@@ -53,5 +53,5 @@ class Limit:
 
 
 def limits_of(tenants: Mapping[str, Mapping[str, Any]]) -> dict[str, Limit]:
-    """The limits by tenant that a valid table's section means."""
+    """Limits by tenant, from a valid table's section."""
     return {tenant: Limit.of(entry) for tenant, entry in tenants.items()}

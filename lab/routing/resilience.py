@@ -1,7 +1,7 @@
-"""What is done about replicas that fail, as a use case has it, compiled. Gateways load it: the standard library alone.
+"""A use case's resilience settings as values. Gateways load this module: it imports only the standard library.
 
-A policy belongs to model versions, as their replicas are what fails: to all that a use case may be answered by. Use
-cases that share a version agree in their settings (``resilience_checks``), so it has one policy.
+A policy belongs to a model version, as replicas of versions are what fails: it applies to all versions that may answer
+the use case. Use cases that share a version must agree (``resilience_checks``), so a version has one policy.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 SETTINGS = ("retries", "hedge", "outliers", "breaker", "health", "slow_start")
 RETRIABLE = ("unavailable", "resource-exhausted", "internal")
-"""Statuses that another attempt may mend, by the names that Envoy has for them."""
+"""Statuses worth a retry, by Envoy's names."""
 
 _SETTINGS = frozenset(SETTINGS)
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Failed attempts are made again.
+    """Retries of failed attempts.
 
     Attributes:
-        attempts: how often a request is sent at most.
-        on: statuses after which it is sent again, of :data:`RETRIABLE`.
-        budget: how many attempts again there may be to a hundred first ones, at any moment.
-        at_least: so many at once are allowed always.
-        backoff_s: pause before the second attempt, seconds; twice as long before each next, and drawn at random
-            between none and all of it.
-        per_try_s: an attempt that takes longer is given up, seconds; 0 for none.
+        attempts: maximum number of attempts per request, the first included.
+        on: statuses that are retried, of :data:`RETRIABLE`.
+        budget: maximum retries in flight, as a percentage of first attempts in flight.
+        at_least: number of retries in flight that are always allowed.
+        backoff_s: maximum pause before the second attempt, seconds; it doubles with each further attempt, with full
+            jitter.
+        per_try_s: timeout of one attempt, seconds; 0 for none.
     """
 
     attempts: int
@@ -45,11 +45,12 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Hedge:
-    """A second attempt beside a slow first one; whichever answers first counts, and the other is cancelled.
+    """A second attempt beside a slow first one; the first answer counts, and the other attempt is cancelled.
 
     Attributes:
-        after_s: how long the first is waited for alone, seconds.
-        budget: see :class:`Retries`, as is the next.
+        after_s: delay before the second attempt, seconds.
+        budget: see :class:`Retries`.
+        at_least: see :class:`Retries`.
     """
 
     after_s: float
@@ -59,12 +60,12 @@ class Hedge:
 
 @dataclass(frozen=True, slots=True)
 class Outliers:
-    """A replica that fails again and again gets no requests for a while.
+    """Ejection of replicas that fail repeatedly.
 
     Attributes:
-        errors: so many failures in a row.
-        eject_s: for how long, seconds.
-        at_most: percent of the replicas that may be out at once.
+        errors: number of consecutive failures that eject a replica.
+        eject_s: duration of the ejection, seconds.
+        at_most: maximum percentage of ejected replicas.
     """
 
     errors: int
@@ -74,7 +75,7 @@ class Outliers:
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Bounds on what one sidecar or gateway has under way to a model version; 0 for none."""
+    """Limits of one sidecar or gateway on requests in flight to a model version; 0 for none."""
 
     requests: int
     connections: int
@@ -83,11 +84,11 @@ class Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Replicas are asked whether they serve.
+    """Active health checks.
 
     Attributes:
-        every_s: pause between questions, and how long an answer may take, seconds.
-        unhealthy: so many failures in a row, and a replica gets no more requests, until it says that it serves.
+        every_s: interval of checks, and timeout of one, seconds.
+        unhealthy: number of consecutive failures after which a replica gets no requests, until a check succeeds.
     """
 
     every_s: float
@@ -96,10 +97,10 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All settings of a use case; what is left out is not done.
+    """All resilience settings of a use case; settings left out are off.
 
     Attributes:
-        slow_start_s: for how long a new replica's share grows, seconds; 0 if it has its full share at once.
+        slow_start_s: time over which a new replica's share grows, seconds; 0 for the full share at once.
     """
 
     retries: Retries | None = None
@@ -111,7 +112,7 @@ class Policy:
 
     @classmethod
     def of(cls, use_case: Mapping[str, Any]) -> Policy | None:
-        """The policy of a use case as it stands in the route table; None if it has no settings."""
+        """The policy of a use case's entry in the route table; None if it has no settings."""
         if _SETTINGS.isdisjoint(use_case):
             return None
         get = use_case.get
@@ -130,7 +131,7 @@ class Policy:
 
 
 def has_settings(use_case: Mapping[str, Any]) -> bool:
-    """Whether a use case, as it stands in the route table, has any."""
+    """Whether a use case's entry in the route table has any settings."""
     return not _SETTINGS.isdisjoint(use_case)
 
 

@@ -1,4 +1,4 @@
-"""What ties a use case's settings of resilience to each other, and to those of use cases that share a version."""
+"""Checks that resilience settings fit together, within a use case and between use cases that share a version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def misfits(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Settings of one use case that do not go together: where, and what to do about it."""
+    """Settings of one use case that contradict each other: where, and the remedy."""
     retries, hedge = use_case.get("retries", {}), use_case.get("hedge")
     if hedge is not None:
         if "retries" in use_case:
@@ -38,12 +38,12 @@ def _too_long(path: Path, duration: str, timeout: str) -> Iterator[tuple[Path, s
 def clashes(
     use_cases: Mapping[str, Any], references: References, beside: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[Path, str]]:
-    """Settings in which use cases differ that may send to the same model version.
+    """Settings that differ between use cases that may use the same model version.
 
     Args:
-        use_cases: of the right shape; problems are reported of these.
+        use_cases: of the right shape; the problems are reported here.
         references: every model version that a use case names, and where.
-        beside: the other use cases of the table, valid among themselves. Those of the names above do not count.
+        beside: the other use cases of the table, valid among themselves; those with the same names are ignored.
     """
     others = {name: one for name, one in (beside or {}).items() if name not in use_cases}
     if not any(has_settings(each) for part in (use_cases, others) for each in part.values()):

@@ -1,4 +1,4 @@
-"""The shape of a use case's settings of resilience; for what they do see ``resilience``."""
+"""The shape of a use case's resilience settings; ``resilience`` has their meaning."""
 
 from __future__ import annotations
 
@@ -34,45 +34,45 @@ Statuses = Annotated[
 
 
 class Retries(Part):
-    """Failed attempts are made again, within the use case's one timeout."""
+    """Retries of failed attempts, within the use case's timeout."""
 
     attempts: Annotated[int, Whole("a number of attempts", 2, 5)] = 2
-    """How often a request is sent at most, the first time included."""
+    """Maximum number of attempts per request, the first included."""
     on: Statuses = Field(default=["unavailable"])
-    """Statuses after which it is sent again; unavailable includes replicas that cannot be reached or break off."""
+    """Statuses that are retried; unavailable includes replicas that cannot be reached or reset the connection."""
     budget: Budget = 20
-    """How many attempts again there may be to a hundred first ones, at any moment."""
+    """Maximum retries in flight, as a percentage of first attempts in flight."""
     at_least: AtLeast = 0
-    """So many attempts again at once are allowed whatever the budget says."""
+    """Number of retries in flight that the budget always allows."""
     backoff: Timeout = "25ms"
-    """Pause before the second attempt, drawn at random up to this; twice as long before each next one."""
+    """Maximum pause before the second attempt, with full jitter; it doubles with each further attempt."""
     per_try: Timeout = Field(default=_ABSENT)
-    """An attempt that takes longer is given up as unavailable."""
+    """Timeout of one attempt, which then counts as unavailable."""
 
 
 class Hedge(Part):
     """A second attempt beside a slow first one; the first answer counts."""
 
     after: Timeout
-    """How long the first attempt is waited for alone."""
+    """Delay before the second attempt."""
     budget: Budget = 20
-    """How many second attempts there may be to a hundred first ones, at any moment."""
+    """Maximum hedges in flight, as a percentage of first attempts in flight."""
     at_least: AtLeast = 0
-    """So many second attempts at once are allowed whatever the budget says."""
+    """Number of hedges in flight that the budget always allows."""
 
 
 class Outliers(Part):
-    """A replica that fails again and again gets no requests for a while."""
+    """Ejection of replicas that fail repeatedly."""
 
     errors: Bound = 5
-    """So many failures in a row."""
+    """Number of consecutive failures that eject a replica."""
     eject: Timeout = "10s"
     at_most: Annotated[int, Whole("a percent", 1, 100)] = 50
-    """Whole percent of the replicas that may be out at once."""
+    """Maximum percentage of ejected replicas."""
 
 
 class Breaker(Part):
-    """Bounds on what one sidecar or gateway has under way to a model version; more is RESOURCE_EXHAUSTED at once."""
+    """Limits of one sidecar or gateway to a model version; a request beyond them is RESOURCE_EXHAUSTED at once."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
@@ -89,9 +89,9 @@ class Breaker(Part):
 
 
 class Health(Part):
-    """Replicas are asked by gRPC's health protocol whether they serve."""
+    """Active health checks by gRPC's health protocol."""
 
     every: Timeout = "1s"
-    """Pause between questions, and how long an answer may take."""
+    """Interval of checks, and timeout of one."""
     unhealthy: Annotated[int, Whole("a number of failures", 1, 100)] = 2
-    """So many failures in a row, and a replica gets no requests, until it says that it serves."""
+    """Number of consecutive failures after which a replica gets no requests, until a check succeeds."""

@@ -1,7 +1,7 @@
 """One use case's rules, compiled: conditions as sets, shares as runs of buckets.
 
-A request lacks a field if the field is absent or empty. A lacking field holds for nothing: a condition on it does not
-hold (so that ``not`` around it does), and a split or experiment over it does not match.
+A request lacks a field that is absent or empty. A condition on such a field does not hold (so ``not`` around it does),
+and a split or experiment over it does not match.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Conditions:
     """A rule's ``when``.
 
     Attributes:
-        fields: context field → values of which the request must have one.
+        fields: context field → values, one of which the request must have.
         negated: conditions that must not all hold.
     """
 
@@ -47,13 +47,13 @@ class Conditions:
 
     @classmethod
     def of(cls, when: Mapping[str, Any]) -> Conditions:
-        """Compiles ``when`` as it stands in the route table."""
-        # No request has an empty value, as empty means lacking.
+        """Compiles a ``when`` of the route table."""
+        # A request never has an empty value: empty means absent.
         fields = tuple((name, frozenset(values) - {""}) for name, values in when.items() if name != "not")
         return cls(fields, cls.of(when["not"]) if "not" in when else None)
 
     def hold(self, context: Mapping[str, str]) -> bool:
-        """Whether the request is one of those that are meant."""
+        """Whether the conditions hold for a request."""
         get = context.get
         for name, values in self.fields:
             if get(name) not in values:
@@ -61,19 +61,19 @@ class Conditions:
         return self.negated is None or not self.negated.hold(context)
 
     def reads(self) -> set[str]:
-        """Context fields on which it depends whether they hold."""
+        """Context fields that the result depends on."""
         own = {name for name, _ in self.fields}
         return own if self.negated is None else own | self.negated.reads()
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a rule, or one share of it, leads to.
+    """The target of a rule, or of one of its shares.
 
     Attributes:
         key: routing key.
-        config: parameters that win over the version's own, one by one.
-        share: the model version or cell whose share it is, empty if nothing is drawn.
+        config: parameters that override the version's own, one by one.
+        share: the model version or cell of the share, empty if nothing is drawn.
     """
 
     key: str
@@ -83,13 +83,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A split's or an experiment's shares.
+    """The shares of a split or an experiment.
 
     Attributes:
-        unit: context field whose value is drawn for.
+        unit: context field whose value is hashed.
         shares: runs of buckets, named by model version or cell.
-        ends: of the shares, for searching.
-        targets: of each share.
+        ends: ends of the shares, for bisection.
+        targets: targets of the shares.
     """
 
     unit: str
@@ -100,7 +100,7 @@ class Draw:
 
     @classmethod
     def of(cls, unit: str, salt: str, weights: Mapping[str, int], targets: Mapping[str, Target]) -> Draw:
-        """Lays out weights, whole percents that add up to 100; ValueError if they do not."""
+        """Lays out weights, whole percents with the sum 100; raises ValueError otherwise."""
         shares = layout(weights)
         if not shares or shares[-1].end != BUCKETS:
             raise ValueError("weights do not add up to 100")
@@ -110,7 +110,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Conditions, and what to use when they hold: either one target or a draw among several."""
+    """Conditions, and the target if they hold: one, or a draw among several."""
 
     name: str
     conditions: Conditions
@@ -119,7 +119,7 @@ class Rule:
 
     @classmethod
     def of(cls, use_case: str, rule: Mapping[str, Any]) -> Rule:
-        """Compiles a rule as it stands in the route table; ValueError if it says more than this code does."""
+        """Compiles a rule of the route table; raises ValueError for a field unknown to this code."""
         name, conditions = rule["name"], Conditions.of(rule.get("when", {}))
         _refuse_unknown(rule, _RULE_FIELDS, f"rule {name!r}")
         config = _config(rule, _NO_CONFIG)
@@ -142,17 +142,17 @@ class Rule:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """All that it may lead to."""
+        """All possible targets."""
         return self.draw.targets if self.draw else (self.target,) if self.target else ()
 
     def reads(self) -> set[str]:
-        """Context fields on which its choice depends, a draw's unit included."""
+        """Context fields that its choice depends on, including a draw's unit."""
         return self.conditions.reads() | ({self.draw.unit} if self.draw else set())
 
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """A model version that gets a copy of a share of a use case's requests; its answers are ignored.
+    """A model version that gets copies of a share of a use case's requests; its answers are ignored.
 
     Attributes:
         percent: of the requests, see :func:`lab.routing.buckets.is_shadowed`.
@@ -163,7 +163,7 @@ class Shadow:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Shadow:
-        """Compiles ``shadow`` as it stands in the route table."""
+        """Compiles a ``shadow`` of the route table."""
         _refuse_unknown(document, {"use", "percent"}, "its shadow")
         return cls(_key(document["use"]), int(document["percent"]))
 
@@ -173,12 +173,12 @@ class UseCase:
     """One use case's rules, compiled.
 
     Attributes:
-        override: callers that may pin a request to a model version.
-        reads: context fields on which it depends which model version is chosen, and by which rule.
-        fallback: routing keys, in the order in which they are tried when the chosen one fails.
+        override: callers that may pin requests to a model version.
+        reads: context fields that the choice of model version and rule depends on.
+        fallback: routing keys to try in order if the chosen one fails.
         keys: all routing keys in it.
-        policy: what is done about replicas that fail, None if nothing is.
-        answering: the routing keys that the policy is for, which are all but a shadow's.
+        policy: resilience settings, None if there are none.
+        answering: routing keys that the policy applies to: all except a shadow's.
     """
 
     name: str
@@ -197,10 +197,10 @@ class UseCase:
 
     @classmethod
     def of(cls, name: str, document: Mapping[str, Any]) -> UseCase:
-        """Compiles a use case as it stands in a route table that was validated before.
+        """Compiles a use case of a validated route table.
 
         Raises:
-            RouteTableError: it is not one that this code understands in full.
+            RouteTableError: it has a field unknown to this code.
         """
         try:
             _refuse_unknown(document, _USE_CASE_FIELDS, "it")
@@ -219,7 +219,7 @@ class UseCase:
                 default=default,
                 fallback=fallback,
                 shadow=shadow,
-                # A request that is pinned gets another decision, or none, even where nobody may pin.
+                # A pinned request gets another decision, or an error, even if nobody may pin.
                 reads=tuple(sorted({OVERRIDE, *(read for rule in rules for read in rule.reads())})),
                 keys=frozenset(keys | {shadow.routing_key} if shadow else keys),
                 policy=Policy.of(document),
@@ -230,7 +230,7 @@ class UseCase:
             raise RouteTableError(f"cannot be compiled: {reason}", field=f"use_cases.{name}") from error
 
     def admit(self, context: Mapping[str, str]) -> None:
-        """Lets the context's caller pass, or raises :class:`CallerNotAllowedError`."""
+        """Raises :class:`CallerNotAllowedError` unless the context's caller may use the use case."""
         if context.get("caller") not in self.callers:
             raise CallerNotAllowedError(
                 f"caller {shown(context.get('caller', ''))} may not ask for use case {self.name!r}; "
@@ -238,7 +238,7 @@ class UseCase:
             )
 
     def admit_override(self, context: Mapping[str, str]) -> None:
-        """Lets the context's caller pin a request, or raises :class:`CallerNotAllowedError`."""
+        """Raises :class:`CallerNotAllowedError` unless the context's caller may pin requests."""
         if context.get("caller") not in self.override:
             raise CallerNotAllowedError(
                 f"caller {shown(context.get('caller', ''))} may not override the rules of use case {self.name!r}; "
@@ -266,7 +266,7 @@ def policies(use_cases: Iterable[UseCase]) -> dict[str, Policy]:
 
 
 def shown(value: str) -> str:
-    """A request's own text in an error: quoted, on one line, cut when it is long."""
+    """A value of a request in an error message: quoted, on one line, truncated."""
     return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}…"
 
 
@@ -276,7 +276,7 @@ def _key(reference: str) -> str:
 
 
 def _config(part: Mapping[str, Any], inherited: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A rule's or a cell's ``config`` over what it inherits."""
+    """A rule's or a cell's ``config`` merged over an inherited one."""
     return {**inherited, **part["config"]} if "config" in part else inherited
 
 

@@ -1,6 +1,6 @@
-"""The route table's shape: which fields there are and what each may hold.
+"""The route table's shape: its fields, and the values of each.
 
-What ties one place of the table to another (a model that exists, a name that is used once) is in ``checks``.
+References between parts (an existing model, a unique name) are in ``checks``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RESERVED_RULES = {
 CHOICES = ("use", "experiment", "split")
 CONTEXT_FIELDS = ("user_id", "device", "country", "segment", "surface", "caller", "tenant", "traffic_origin")
 TRAFFIC_ORIGINS = ("real", "artificial")
-_ABSENT: Any = None  # what is left out; a null that is written is refused, as no field's type has it
+_ABSENT: Any = None  # the default of optional fields; a written null is refused, since no field's type allows it
 
 
 def _replicas(value: object) -> object:
@@ -154,7 +154,7 @@ References = Annotated[list[Reference], list_of("model versions"), AfterValidato
 class Conditions(Part):
     """Holds if every field's list contains the request's value, and ``not`` does not hold.
 
-    A field that the request lacks, or that is empty there, holds for nothing.
+    No list contains a field that the request lacks or leaves empty.
     """
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
@@ -175,18 +175,18 @@ class Cell(Part):
     """One arm of an experiment."""
 
     weight: Weight
-    """Whole percent of the units; the cells' weights add up to 100."""
+    """Whole percent of the units; the sum of the cells' weights is 100."""
     use: Reference
     config: Config = Field(default_factory=dict)
-    """Parameters for the model; they win over the rule's and the version's own."""
+    """Parameters for the model; they override the rule's and the version's own."""
 
 
 class Experiment(Part):
-    """Users are allocated to cells by the experiment's id, alike for every use case that takes part."""
+    """Allocates users to cells by the experiment's id, identically in every participating use case."""
 
     id: ExperimentId
     unit: ContextField
-    """The field of the request context whose value is allocated; a request without it does not match."""
+    """The context field whose value is allocated; a request without it does not match."""
     cells: Annotated[dict[CellName, Cell], _not_empty("cell"), _adding_up(lambda cell: int(cell.weight)), _SOME]
 
 
@@ -194,13 +194,13 @@ class Split(Part):
     """Weighted shares of the units, drawn for this rule alone."""
 
     unit: ContextField
-    """The field of the request context whose value is drawn for; a request without it does not match."""
+    """The context field whose value is drawn for; a request without it does not match."""
     weights: Annotated[dict[Reference, Weight], _not_empty("model version"), _adding_up(int), _SOME]
-    """Whole percent of each model version; together 100."""
+    """Whole percent of each model version; the sum is 100."""
 
 
 class Rule(Part):
-    """What to use when the conditions hold; the first rule that matches decides."""
+    """What to use if the conditions hold; the first rule that matches decides."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [choice]} for choice in CHOICES]})
 
@@ -209,12 +209,12 @@ class Rule(Part):
     when: Annotated[Conditions, _not_empty("condition, or leave 'when' out for a rule that always matches")] = Field(
         default=_ABSENT
     )
-    """Left out, the rule always matches."""
+    """If left out, the rule always matches."""
     use: Reference = Field(default=_ABSENT)
     experiment: Experiment = Field(default=_ABSENT)
     split: Split = Field(default=_ABSENT)
     config: Config = Field(default_factory=dict)
-    """Parameters for the model; they win over the version's own."""
+    """Parameters for the model; they override the version's own."""
 
     @model_validator(mode="after")
     def _has_one_choice(self) -> Rule:
@@ -227,7 +227,7 @@ class Rule(Part):
 
 
 class Shadow(Part):
-    """Who gets a copy of a share of the requests; the copy's answer is ignored."""
+    """The version that gets copies of a share of the requests; its answers are ignored."""
 
     use: Reference
     percent: Percent
@@ -235,36 +235,36 @@ class Shadow(Part):
 
 
 class UseCase(Part):
-    """Who may ask, and what answers."""
+    """A use case: its callers, and the model versions that answer it."""
 
     callers: Callers
-    """Who may ask; nobody else gets a decision."""
+    """Callers that may use it."""
     override: Callers = Field(default_factory=list)
-    """Callers that may pin a request to a model version, past all rules."""
+    """Callers that may pin a request to a model version, bypassing all rules."""
     api: str
-    """Inference API that its models speak."""
+    """Inference API of its models."""
     timeout: Timeout
     """Deadline of a call, such as 250ms or 2s; at most 600s."""
     default: Reference
-    """What answers if no rule matches."""
+    """The model version that answers if no rule matches."""
     rules: list[Rule] = Field(default_factory=list)
     """Tried in order."""
     shadow: Shadow = Field(default=_ABSENT)
     fallback: References = Field(default_factory=list)
-    """What is asked, in this order, when the chosen model version fails."""
+    """Model versions to try in order if the chosen one fails."""
     idempotent: bool = False
-    """Whether sending a request twice does no harm."""
+    """Whether a request may be sent twice without harm."""
     retries: Retries = Field(default=_ABSENT)
     hedge: Hedge = Field(default=_ABSENT)
     outliers: Outliers = Field(default=_ABSENT)
     breaker: Breaker = Field(default=_ABSENT)
     health: Health = Field(default=_ABSENT)
     slow_start: Timeout = Field(default=_ABSENT)
-    """For how long a new replica's share grows; left out, it has its full share at once."""
+    """Time over which a new replica's share grows; if left out, it has its full share at once."""
 
 
 class VersionOfModel(Part):
-    """Where a version runs, and the parameters that travel to it in the body."""
+    """Where a version runs, and its parameters, which travel in the body."""
 
     cluster: ClusterName
     config: Config = Field(default_factory=dict)
@@ -282,22 +282,22 @@ class Cluster(Part):
 
     replicas: Annotated[int, BeforeValidator(_replicas), WithJsonSchema({"type": "integer", "minimum": 1})]
     failover: ClusterName = Field(default=_ABSENT)
-    """The cluster that holds the same versions besides its own, and gets their requests while no replica here can."""
+    """The failover cluster: it also holds this cluster's versions, for when no replica here can answer."""
 
 
 class Tenant(Part):
-    """How much one tenant may ask of all gateway replicas together (each grants its share), and who may name it."""
+    """Limits of one tenant at all gateway replicas together (each enforces its share), and who may name it."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "dependentRequired": {"burst": ["rate"]}})
 
     rate: Rate = _ABSENT
-    """Requests per second, in the long run."""
+    """Requests per second, on average."""
     burst: Requests = _ABSENT
-    """Requests at once after a pause; as many as the rate grants in a second if left out."""
+    """Requests at once after a pause; one second's requests if left out."""
     concurrent: Requests = _ABSENT
-    """Requests under way."""
+    """Requests in flight."""
     callers: Callers = _ABSENT
-    """Who may name this tenant; everybody if left out, each for itself where callers prove who they are."""
+    """Callers that may name this tenant; all if left out, with a limit for each caller if callers authenticate."""
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Tenant:
@@ -310,10 +310,10 @@ class Tenant(Part):
 
 
 class Table(Part):
-    """The route table: what each use case means, and where each model version runs."""
+    """The route table: the rules of each use case, and where each model version runs."""
 
     use_cases: dict[UseCaseName, UseCase] = Field(default_factory=dict)
     models: dict[ModelName, Model] = Field(default_factory=dict)
     clusters: dict[ClusterName, Cluster] = Field(default_factory=dict)
     tenants: dict[TenantName, Tenant] = Field(default_factory=dict)
-    """Limits of tenants at the gateways; those of default are each other tenant's."""
+    """Limits of tenants at the gateways; default applies to each tenant without an entry."""

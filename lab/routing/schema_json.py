@@ -1,7 +1,7 @@
-"""The route table's shape as a JSON Schema, for editors: made from the model that also judges tables.
+"""The route table's shape as a JSON Schema for editors, from the same model that validates tables.
 
-It says what a JSON Schema can say: fields, forms of names, ranges. That names are known, weights add up and every rule
-can match is for ``lab routes validate``.
+It covers fields, forms of names, and ranges. ``lab routes validate`` also checks references, weights and unreachable
+rules.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The schema as it is kept in ``docs/routes.schema.json``."""
+    """The text of ``docs/routes.schema.json``."""
     return json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _tidied(part: Any) -> Any:
-    """Without titles that repeat a name and nulls that stand for what is left out; keys of no known form forbidden."""
+    """Removes titles that repeat names, and nulls for optional fields; forbids keys of unknown form."""
     if isinstance(part, list):
         return [_tidied(each) for each in part]
     if not isinstance(part, dict):

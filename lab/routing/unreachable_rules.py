@@ -1,9 +1,9 @@
-"""Which rules of a use case can match: not those that contradict themselves, nor those to which others leave nothing.
+"""Finds rules that can never match: contradictory ones, and those to which earlier rules leave nothing.
 
-What a rule matches is a union of *boxes*. A box lets each field of the request have one of some values, or any but
-some; an absent field has the empty value. From a rule's boxes those of the rules before it are taken away; if nothing
-remains, it can never match. That is exact, as fields take their values independently, and stays small: a ``when`` of n
-conditions, however deep its ``not``, has at most n boxes.
+A rule matches a union of *boxes*. A box restricts each field of the request to a set of values, or to all but a set; an
+absent field has the empty value. The boxes of earlier rules are subtracted from a rule's; if nothing remains, it can
+never match. That is exact, since fields take their values independently, and cheap: a ``when`` with n conditions, with
+any nesting of ``not``, has at most n boxes.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MAX_STEPS = 1_000_000
-"""Boxes held against each other in one table; one that needs more, with thousands of rules a use case, is not asked
-any further."""
+"""Maximum comparisons of boxes per table. Larger tables, with thousands of rules per use case, are checked in part."""
 
 _MAX_PIECES = 256
 _NAMED = 3
@@ -29,8 +28,8 @@ class Unreachable(NamedTuple):
     """A rule that can never match.
 
     Attributes:
-        path: from the rule on, to what is to blame.
-        reason: what is wrong, and what to write instead.
+        path: from the rule to the cause.
+        reason: the problem, and the remedy.
     """
 
     rule: int
@@ -39,7 +38,7 @@ class Unreachable(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """Values that a field may have: just these, or any but these."""
+    """Values that a field may have: only these, or all but these."""
 
     listed: frozenset[str]
     inside: bool
@@ -59,20 +58,20 @@ _Box = dict[str, _Values]
 
 
 class Steps:
-    """How much work a table may still cause."""
+    """The comparisons that a table has left."""
 
     def __init__(self, allowed: int = MAX_STEPS) -> None:
         self.left = allowed
 
 
 class _Space:
-    """All requests that one use case may get."""
+    """All requests of one use case."""
 
     def __init__(self, callers: Iterable[str]) -> None:
         self._known = {"caller": frozenset(callers), "traffic_origin": _TRAFFIC_ORIGINS}
 
     def narrowed(self, box: _Box, field: str, values: _Values) -> _Box | None:
-        """The part of the box in which the field has these values; None if there is none."""
+        """The part of the box in which the field has these values; None if it is empty."""
         if (known := self._known.get(field)) is not None:
             values = values.meet(_Values(known, inside=True))
         if field in box:
@@ -91,7 +90,7 @@ class _Space:
         return met
 
     def boxes(self, when: Mapping[str, Any]) -> list[_Box]:
-        """What conditions hold for."""
+        """The boxes in which conditions hold."""
         box: _Box | None = {}
         for field, values in when.items():
             if field != "not" and box is not None:
@@ -103,7 +102,7 @@ class _Space:
         return [met for other in self._outside(when["not"]) if (met := self._met(box, other)) is not None]
 
     def _outside(self, when: Mapping[str, Any]) -> list[_Box]:
-        """What conditions do not hold for: where one of the fields differs, and where the inner ``not`` forbids."""
+        """The boxes in which conditions do not hold: where a field differs, or where the inner ``not`` fails."""
         differing = (
             self.narrowed({}, field, _Values(frozenset(values), inside=False))
             for field, values in when.items()
@@ -112,12 +111,12 @@ class _Space:
         return [box for box in differing if box is not None] + (self.boxes(when["not"]) if "not" in when else [])
 
     def with_field(self, boxes: Iterable[_Box], field: str) -> list[_Box]:
-        """What of the boxes has the field at all."""
+        """The parts of the boxes in which the field is present."""
         values = _Values(_ABSENT, inside=False)
         return [box for each in boxes if (box := self.narrowed(each, field, values)) is not None]
 
     def left_over(self, boxes: list[_Box], others: Iterable[_Box], steps: Steps) -> list[_Box]:
-        """What some boxes have and none of the others has; all of it if finding out would take too long."""
+        """The parts of some boxes that are in none of the others; all, if the limit of comparisons is reached."""
         left = boxes
         for other in others:
             steps.left -= len(left)
@@ -127,7 +126,7 @@ class _Space:
         return left
 
     def _taken_away(self, box: _Box, other: _Box) -> list[_Box]:
-        """What the box has and the other has not."""
+        """The part of the box that is not in the other."""
         for field, values in other.items():
             if field in box and box[field].meet(values).none():
                 return [box]
@@ -148,7 +147,7 @@ def unreachable(use_case: Mapping[str, Any], steps: Steps) -> Iterator[Unreachab
     """The rules of a use case that can never match.
 
     Args:
-        use_case: as it stands in the route table, of the right shape.
+        use_case: as in the route table, of the right shape.
         steps: shared by all use cases of a table.
     """
     space = _Space(use_case["callers"])
@@ -176,7 +175,7 @@ def unreachable(use_case: Mapping[str, Any], steps: Steps) -> Iterator[Unreachab
 
 
 def _takers(space: _Space, boxes: list[_Box], earlier: list[tuple[str, list[_Box]]], steps: Steps) -> str:
-    """Which earlier rules match all that the boxes hold, in words; empty if something is left over."""
+    """The earlier rules that together match all of the boxes, as text; empty if something is left."""
     takers = []
     left = boxes
     for name, its_boxes in earlier:
@@ -187,7 +186,7 @@ def _takers(space: _Space, boxes: list[_Box], earlier: list[tuple[str, list[_Box
         if left == before:
             continue
         takers.append(name)
-        # Most often it is a single one, and others only happened to take a part before.
+        # Mostly a single rule is enough, though others took a part before it.
         if not space.left_over(boxes, its_boxes, steps):
             takers = [name]
             break

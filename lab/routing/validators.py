@@ -1,4 +1,4 @@
-"""Forms of single values in a route table, and what all its mappings have in common."""
+"""Validators of single values in a route table, and the base class of its mappings."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ T = TypeVar("T", bound=Sequence[Hashable])
 
 
 def problem(text: str) -> PydanticCustomError:
-    """A problem in the lab's own words. Pydantic fills in braces, so the text goes in as a value."""
+    """A problem with the lab's own text. Pydantic would interpret braces in it, so the text is passed as a value."""
     return PydanticCustomError("lab", "{problem}", {"problem": text})
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A text of one form, for pydantic and for editors."""
+    """A text of a given form, for pydantic and for editors."""
 
     what: str
     pattern: str
@@ -59,7 +59,7 @@ class Form:
 
 
 def percent(what: str) -> BeforeValidator:
-    """A whole percent, called so."""
+    """A whole percent, with a name for errors."""
 
     def check(value: object) -> object:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= ALL:
@@ -86,7 +86,7 @@ def timeout_seconds(text: str) -> float | None:
 
 
 def list_of(what: str) -> BeforeValidator:
-    """A list of at least one."""
+    """A non-empty list."""
 
     def check(value: object) -> object:
         if isinstance(value, str):
@@ -101,7 +101,7 @@ def list_of(what: str) -> BeforeValidator:
 
 
 def each_once(values: T) -> T:
-    """Refuses what is listed twice."""
+    """Refuses duplicates."""
     for place, value in enumerate(values):
         if value in values[:place]:
             raise problem(f"{shown(value)} is listed twice; keep it once")
@@ -109,7 +109,7 @@ def each_once(values: T) -> T:
 
 
 class Part(BaseModel):
-    """One mapping of the table. An unknown field is an error; nothing is converted."""
+    """A mapping of the table. Unknown fields are errors; nothing is converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 

@@ -1,8 +1,8 @@
-"""YAML text → plain values that know their lines: no tags, one document, bounded size, depth, nodes and aliases.
+"""YAML text → plain values with line numbers: no tags, one document; size, depth, nodes and aliases are bounded.
 
 Scalars follow YAML 1.2: ``NO``, ``on`` and ``yes`` are text, not booleans (Norway is a country). Keys are always text.
-The tree is built from the parser's events, without recursion and without PyYAML's constructors, so that a hostile
-file costs at most its bounds.
+The tree is built from the parser's events, without recursion and without PyYAML's constructors, so that a hostile file
+costs no more than the bounds.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _WORDS |= {spelling: value for word, value in _WORDS.items() for spelling in (wo
 
 @dataclass(slots=True)
 class Node:
-    """One value and where it stands.
+    """A value and its position.
 
     Attributes:
         file: name of its source.
         line: 1-based; 0 if unknown.
         value: dict with text keys, list, str, int, float, bool or None.
         children: of a mapping by key, of a list by index.
-        lines: of each child, where its key stands (of a list's item: the item).
-        size: nodes in it, aliases counted each time that they are used.
+        lines: of each child, the line of its key, or of the list's item.
+        size: number of nodes in it; an alias counts at each use.
     """
 
     file: str
@@ -58,7 +58,7 @@ class Node:
     size: int = 1
 
     def add(self, key: str | int, child: Node, line: int) -> None:
-        """Hangs ``child`` under a mapping's key, or at a list's end."""
+        """Adds a child under a mapping's key, or at a list's end."""
         if isinstance(self.value, list):
             self.value.append(child.value)
         else:
@@ -67,7 +67,7 @@ class Node:
         self.size += child.size
 
     def locate(self, path: tuple[str | int, ...]) -> tuple[str, int]:
-        """File and line of what the path leads to, or of the last step on the way that exists."""
+        """File and line of a path, or of its last existing step."""
         node, line = self, self.line
         for part in path:
             if part not in node.children:
@@ -82,7 +82,7 @@ class Node:
 
 
 def shown(value: object) -> str:
-    """The value as an error shows it: on one line, cut when it is long."""
+    """A value in an error message: on one line, truncated."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -91,7 +91,7 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    # Cut before the repr as well: that of 16 MB is slow.
+    # Truncated before repr too, which is slow for 16 MB.
     text = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
     if len(text) <= _SHOWN:
         return text
@@ -146,7 +146,7 @@ def _syntax_remedy(text: str, line: int, error: yaml.MarkedYAMLError) -> str:
 
 
 class _Builder:
-    """Takes the parser's events one by one; what is open waits on a stack."""
+    """Processes the parser's events one by one; open nodes are on a stack."""
 
     def __init__(self, file: str) -> None:
         self.root: Node | None = None
@@ -202,7 +202,7 @@ class _Builder:
             raise self._problem(f"is nested more than {MAX_DEPTH} deep; write it flatter", line)
         value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
         if event.anchor:
-            self._anchors[event.anchor] = None  # known, and not finished: it cannot contain itself
+            self._anchors[event.anchor] = None  # known but not finished: it cannot contain itself
         self._open.append((Node(self._file, line, value), event.anchor))
         self._keys.append(self._key)
         self._key = None
@@ -278,9 +278,9 @@ class _Builder:
 
 
 def merged(roots: Sequence[Node]) -> Node:
-    """One tree of several files' trees: their sections put together, entry by entry.
+    """Merges the trees of several files: their sections are joined entry by entry.
 
-    A file without the shape for that is given back as it is, for whoever checks shapes to refuse.
+    A file of another shape is returned unchanged, so that the check of the shape refuses it.
 
     Args:
         roots: one or more, in the order of reading.

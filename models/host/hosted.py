@@ -48,7 +48,7 @@ def read_hosted(path: Path) -> list[HostedReplica]:
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"--replicas: {path}: {error}; write [[cluster, replica, ip:port], …]") from error
     if len({each.address for each in hosted}) < len(hosted):
-        raise InputError(f"--replicas: {path}: an address stands there twice; give each replica its own")
+        raise InputError(f"--replicas: {path}: an address is listed twice; give each replica its own")
     return hosted
 
 

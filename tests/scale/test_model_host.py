@@ -102,5 +102,5 @@ def test_a_list_of_replicas_with_an_address_twice_is_refused(tmp_path: Path) -> 
     file = tmp_path / "replicas.json"
     file.write_text('[["a", "a-1", "127.1.0.1:1"], ["b", "b-1", "127.1.0.1:1"]]')
 
-    with pytest.raises(InputError, match="an address stands there twice"):
+    with pytest.raises(InputError, match="an address is listed twice"):
         read_hosted(file)

@@ -1,0 +1,22 @@
+"""Pauses the cycle collector while many objects are made that all stay alive."""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def gc_disabled() -> Iterator[None]:
+    """Disables GC during bulk allocation: its repeated passes would take seconds and free nothing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
