@@ -18,7 +18,7 @@ from lab.ops.context import LabContext
 from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
 from lab.roll import InterruptHandler, execute
-from lab.runs import Stage, drive, drive_together
+from lab.runs import RunContext, drive, drive_parallel
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.state import LabState
 from lab.spec import SIZES, override, read_spec, spec_file
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lab.ops.logs import LogLine
     from lab.ops.status import LabEndpoints, LabStatus
     from lab.roll import RollOptions, RollProgress, RollResult
-    from lab.runs import LoadOptions, RunResult, TogetherResult
+    from lab.runs import LoadOptions, ParallelResult, RunResult
 
 DEFAULT_SPEC = SIZES["default"]
 
@@ -185,15 +185,15 @@ class Lab:
         state = LabState.of(self.folder)
         _check_topology(state, options.topology)
         _check_caller(state, options.caller)
-        return drive(options, self._stage(state), progress, cancel_token)
+        return drive(options, self._run_context(state), progress, cancel_token)
 
-    def load_together(
+    def load_parallel(
         self,
         options: Sequence[LoadOptions],
         *,
         progress: Callable[[Mapping[str, Progress]], None] = lambda _: None,
         cancel_token: CancelToken | None = None,
-    ) -> TogetherResult:
+    ) -> ParallelResult:
         """Drives several runs at the same time, e.g. one per caller; otherwise as :meth:`load`.
 
         Args:
@@ -209,7 +209,7 @@ class Lab:
         for each in options:
             _check_topology(state, each.topology)
             _check_caller(state, each.caller)
-        return drive_together(options, self._stage(state), progress, cancel_token or CancelToken())
+        return drive_parallel(options, self._run_context(state), progress, cancel_token or CancelToken())
 
     def roll(self, options: RollOptions, *, progress: Callable[[RollProgress], None] = lambda _: None) -> RollResult:
         """Shifts a model's traffic to another version in steps, and rolls back if a step is bad.
@@ -234,8 +234,8 @@ class Lab:
 
     # -- within --------------------------------------------------------------------------------------------------
 
-    def _stage(self, state: LabState) -> Stage:
-        return Stage(
+    def _run_context(self, state: LabState) -> RunContext:
+        return RunContext(
             state=state,
             runtime=self._context.runtime(state),
             runs=self.runs,

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from lab.lab import Lab
-from lab.runs.folder import machine_card
+from lab.runs.folder import machine_versions
 
 SIZES = ("mini", "default")
 ROUNDS = 3
@@ -44,7 +44,7 @@ def measure() -> dict[str, Any]:
         "started": started.isoformat(timespec="seconds"),
         "took_s": round(time.monotonic() - began, 1),
         "rounds": ROUNDS,
-        "machine": machine_card({"runtime": "process"}),
+        "machine": machine_versions({"runtime": "process"}),
     }
     return {"ran": ran, "figures": figures, "tables": []}
 

@@ -18,7 +18,7 @@ from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError
 from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
-from lab.runs.folder import folder_of_now, make
+from lab.runs.folder import create, new_run_folder
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def bench(
     topologies = chosen or [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
     say = progress_for(as_json=as_json)
     results = []
-    folder = folder_of_now(CHECKOUT / "runs" / "bench")
-    make(folder)
+    folder = new_run_folder(CHECKOUT / "runs" / "bench")
+    create(folder)
     with open_environment(say, topologies=list(dict.fromkeys((_YARDSTICK, *topologies)))) as environment:
         for each in benches:
             say(f"bench {each.name}")

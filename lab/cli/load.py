@@ -18,7 +18,7 @@ from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
 from lab.registry import add_plugins
-from lab.runs import LoadOptions, TogetherResult, judge, runs_in
+from lab.runs import LoadOptions, ParallelResult, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def load(
                 progress_console.print(line)
 
         if several:
-            together = lab.load_together(several, progress=in_one_line(show))
+            together = lab.load_parallel(several, progress=in_one_line(show))
         else:
             result = lab.load(options, progress=show)
     if several:
@@ -155,7 +155,7 @@ def check(
         _finish(judge(folder), as_json=as_json)
     else:
         judged = tuple(judge(each) for each in runs)
-        _finish_together(TogetherResult(folder, judged), as_json=as_json)
+        _finish_together(ParallelResult(folder, judged), as_json=as_json)
 
 
 def add_checker(file: Path) -> None:
@@ -170,7 +170,7 @@ def add_checker(file: Path) -> None:
         raise InputError(f"--checker: {file}: defines no new Checker; see docs/extending/checker.md")
 
 
-def _finish_together(result: TogetherResult, *, as_json: bool) -> None:
+def _finish_together(result: ParallelResult, *, as_json: bool) -> None:
     if as_json:
         print_json(result.to_document())
     else:

@@ -1,6 +1,6 @@
-"""The record of every request of a run, and its two forms on disk: a spool while it runs, Parquet for keeps.
+"""Records of a run's requests, and their two forms on disk: a spool during the run, Parquet afterwards.
 
-What a record *proves* is for ``lab.checkers``; what the times add up to, for ``lab.measure`` and ``lab.load``.
+``lab.checkers`` judges records; ``lab.measure`` and ``lab.load`` compute figures from them.
 """
 
 from lab.history.columns import Columns, read_columns

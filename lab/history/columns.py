@@ -1,7 +1,7 @@
-"""A history by columns: what a report needs of a million requests, without an object for each.
+"""A history by columns, so that a report of a million requests needs no object for each.
 
-Numbers are numpy arrays, 8 bytes a request. A column of words is kept as the few that there are, and 4 bytes a request
-that say which. numpy comes with pyarrow, inside the functions, for the reason given in ``lab.history.parquet``.
+Numbers are numpy arrays, 8 bytes a request. Columns of words are dictionary-encoded, 4 bytes a request. pyarrow, and
+numpy with it, is imported inside the functions, see ``lab.history.parquet``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Some or all columns of a history; a row is a request.
+    """Some or all columns of a history, one row a request.
 
     Attributes:
         table: an Arrow table.
@@ -37,7 +37,7 @@ class Columns:
         return int(self.table.num_rows)
 
     def numbers(self, name: str) -> npt.NDArray[np.int64]:
-        """A column of whole numbers.
+        """Returns a column of integers.
 
         Raises:
             KeyError: it was not read.
@@ -46,7 +46,7 @@ class Columns:
         return numbers
 
     def words(self, name: str) -> tuple[npt.NDArray[np.int32], Sequence[str]]:
-        """A column of words: for each row the number of its word, and the words.
+        """Returns a column of words: each row's index, and the distinct words.
 
         Raises:
             KeyError: it was not read.
@@ -57,7 +57,7 @@ class Columns:
         return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
 
     def is_word(self, name: str, word: str) -> npt.NDArray[np.bool_]:
-        """For each row whether the column has this word there.
+        """Returns for each row whether the column has this word.
 
         Raises:
             KeyError: it was not read.
@@ -67,12 +67,12 @@ class Columns:
         return found
 
     def records(self) -> list[Record]:
-        """All rows as records; every column must have been read. About 1.5 KB each."""
+        """Returns all rows as records, about 1.5 KB each; every column must have been read."""
         return records_of(self.table)
 
 
 def read_columns(path: Path, names: Collection[str] = FIELDS) -> Columns:
-    """Reads some columns of a history.
+    """Returns some columns of a history.
 
     Args:
         path: Parquet.

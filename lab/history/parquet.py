@@ -1,6 +1,6 @@
-"""Parquet: a run's history for keeps, and for every tool that reads tables.
+"""Reads and writes a run's history as Parquet, which other tools read, too.
 
-pyarrow is loaded inside the functions: it costs 40 MB, and the driver, which only spools, shall not pay for it.
+pyarrow is imported inside the functions: it takes 40 MB, and the driver needs only the spool.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
 
 
 def read_parquet(path: Path) -> list[Record]:
-    """Reads a history; columns that are no fields of a record are left alone, and younger fields may be missing.
+    """Returns a history's records. Other columns are ignored; fields with a default may be missing.
 
     Raises:
-        RunError: no such file, no Parquet, a column is missing, of another type, or has empty cells.
+        RunError: the file is missing or no Parquet, or a column is missing, has another type, or has empty cells.
     """
     return records_of(read_table(path))
 
 
 def records_of(table: Any) -> list[Record]:
-    """The records of a table of :func:`read_table` that has all fields."""
+    """Returns the records of a table from :func:`read_table` that has all fields."""
     columns = (
         table.column(name).to_pylist() if name in table.column_names else [DEFAULTS[name]] * table.num_rows
         for name in FIELDS
@@ -66,7 +66,7 @@ def records_of(table: Any) -> list[Record]:
 
 
 def read_table(path: Path, names: Collection[str] = FIELDS) -> Any:
-    """Reads some columns of a history as an Arrow table, in the order of a record's fields.
+    """Returns some columns of a history as an Arrow table, in the order of a record's fields.
 
     Raises:
         RunError: as :func:`read_parquet` does.
@@ -77,13 +77,13 @@ def read_table(path: Path, names: Collection[str] = FIELDS) -> Any:
         _check_columns(found, _schema(), path)
         wanted = [name for name in FIELDS if name in names and name in found.names]
         table = pq.read_table(path, columns=wanted, use_threads=False)
-        table.validate(full=True)  # also that texts are texts
+        table.validate(full=True)  # checks UTF-8, too
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{path}: no history can be read from it ({reason}); name the history of a run") from error
+        raise RunError(f"{path}: cannot be read as a history ({reason}); name the history of a run") from error
     for name in wanted:
         if empty := table.column(name).null_count:
-            raise RunError(f"{path}: {name}: {empty} empty cells; a record has every field, write it anew")
+            raise RunError(f"{path}: {name}: {empty} empty cells; a record has every field; write the history again")
     return table
 
 

@@ -1,4 +1,4 @@
-"""The record of every request of a run: the evidence that checkers judge and reports are drawn from."""
+"""The record of one request of a run: evidence for checkers, and data for reports."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 UNSENT = "UNSENT"
-"""Status of a request whose turn never came; every other status is the name of a gRPC status."""
+"""Status of a request that was never sent; every other status is the name of a gRPC status."""
 
 NONE_SEEN = "none"
-"""What a record says of the origin that a model saw in a request which had none there."""
+"""Value of ``seen_origin`` if the model found no traffic origin in the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,33 +21,33 @@ class Record:
     """One request, as the driver saw it. Times are Unix nanoseconds; an empty string means absent.
 
     Attributes:
-        sequence: place in the planned arrivals, from 0.
-        request_id: the id that travels with the request.
+        sequence: index in the planned arrivals, from 0.
+        request_id: sent with the request, and logged by all units on its path.
         topology: e.g. ``mesh``.
-        caller: service in whose name it was sent.
-        use_case: what was asked for.
+        caller: service that sent it.
+        use_case: of the request.
         user_id: request context, as are the next fields.
-        payload_bytes: size of the serialised request without its envelope, which is the client's to fill.
-        intended_ns: when the arrival process wanted it sent; latency counts from here.
-        sent_ns: when the driver really began; the difference is the schedule delay. 0 if it never did.
-        done_ns: when the answer or the error arrived. 0 if it was never sent.
-        status: gRPC status name, ``OK`` for an answer; ``UNSENT`` if the driver stopped before its turn.
+        payload_bytes: size of the serialised request without the envelope, which the client fills.
+        intended_ns: planned time of sending; latency counts from here.
+        sent_ns: actual time of sending, 0 if never sent; the difference is the schedule delay.
+        done_ns: when the answer or the error arrived; 0 if never sent.
+        status: gRPC status name, ``OK`` for an answer; ``UNSENT`` if the driver stopped before.
         message: the error's message.
-        source: ``model``, ``fallback`` for a model further down the chain, ``default`` for the caller's own default
-            answer, empty without an answer.
-        routing_key: of the decision, where the driver got to know it.
+        source: ``model``, ``fallback`` for a fallback model, ``default`` for the caller's own default answer, empty
+            without an answer.
+        routing_key: of the decision, if the driver learnt it.
         revision: of the decision.
-        model: who answered, by its own word, as are the next fields.
-        served_revision: revision of the assignment that the replica served under.
-        attempts: how often it was sent to a model: more than once after a tear, if another version had to be tried, or
-            if gateway or Envoy have sent it again.
+        model: that answered, by its own report, as are the next fields.
+        served_revision: revision by which the replica had loaded the version.
+        attempts: number of attempts at models, by client, gateway and Envoy: several after a tear, a fallback or a
+            retry.
         item_id: first item of the answer (a title, a payment).
         score: its score, which proves the version that computed it.
         override: request context: the model version to which the request was pinned, e.g. ``cw-ranker@v3``.
-        shadow: routing key of the shadow that the request was marked for, where the driver got to know it.
+        shadow: routing key of the shadow that the request was marked for, if the driver learnt it.
         seen_origin: traffic origin that the model found in the request, :data:`NONE_SEEN` if it found none; empty if
-            it does not say.
-        seen_tenant: tenant that it found, empty if none; of use only where it says which origin it found.
+            the model does not report it.
+        seen_tenant: tenant that the model found, empty if none; meaningful only with a ``seen_origin``.
     """
 
     sequence: int
@@ -86,7 +86,7 @@ class Record:
 
 
 FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Record))
-"""Names of the record's fields, in the order in which both forms on disk hold them."""
+"""Names of the record's fields, in their order on disk."""
 
 FIELD_TYPES: tuple[type, ...] = tuple(get_type_hints(Record)[name] for name in FIELDS)
 """Their types: ``str``, ``int`` or ``float``."""
@@ -94,12 +94,12 @@ FIELD_TYPES: tuple[type, ...] = tuple(get_type_hints(Record)[name] for name in F
 DEFAULTS: Mapping[str, str | int | float] = {
     field.name: field.default for field in fields(Record) if field.default is not MISSING
 }
-"""Values of the last fields, which histories written before there were such fields lack."""
+"""Values of fields that older histories lack."""
 
 values_of: Callable[[Record], tuple[str | int | float, ...]] = attrgetter(*FIELDS)
-"""The values of a record in field order; ``dataclasses.astuple`` would copy each of them deeply."""
+"""Returns the values of a record in field order; ``dataclasses.astuple`` would copy each of them deeply."""
 
 
 def record_of(values: tuple[str | int | float, ...]) -> Record:
-    """The inverse of :data:`values_of`; the types of the values are the caller's to check."""
+    """Returns the record of values from :data:`values_of`; the caller checks their types."""
     return Record(**dict(zip(FIELDS, values, strict=True)))  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""The spool: one JSON array a line, in field order, appended while the run goes on.
+"""The spool: one JSON array a line, in field order, appended during the run.
 
-A driver that is killed loses what was in flight and what it held since the last flush, nothing else. A line is an array
-and not an object because the names would be most of the file. Several processes may append to one spool: each writes
-whole records, and their writes do not mix.
+A driver that is killed loses requests in flight and records since the last flush, nothing else. A line is an array, as
+field names would be most of the file. Several processes may append to one spool: each writes whole records, and their
+writes do not interleave.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 FLUSH_RECORDS = 64
-"""So many records are written at once: about 20 KB, a write of some ten microseconds."""
+"""Records in one write: about 20 KB, some ten microseconds."""
 
-_OLDEST = len(FIELDS) - len(DEFAULTS)  # values that a record had before there were the younger fields
+_OLDEST = len(FIELDS) - len(DEFAULTS)  # number of fields without a default
 
 
 class SpoolWriter:
-    """Appends records to a spool, with one write(2) a flush: those of several processes do not mix on a local disk.
+    """Appends records to a spool, with one write(2) a flush, so that those of several processes do not interleave.
 
-    Whoever owns it calls :meth:`flush` now and then, so that slow traffic reaches the file too.
+    The owner calls :meth:`flush` periodically, so that slow traffic reaches the file, too.
 
     Args:
         path: the file.
-        new: makes it; of several processes that share a spool one does, the others join it afterwards.
+        new: whether to create it. Of several processes that share a spool, one creates it before the others open it.
 
     Raises:
-        RunError: a new one exists already, one to join does not, or the file cannot be opened; a spool is evidence and
-            is not written over.
+        RunError: the file exists though new, is missing, or cannot be opened. A spool is evidence and is never
+            overwritten.
     """
 
     def __init__(self, path: Path, *, new: bool = True) -> None:
@@ -61,25 +61,25 @@ class SpoolWriter:
         self.close()
 
     def append(self, record: Record) -> None:
-        """Takes one record; writes when enough of them have come together.
+        """Appends one record; writes once there are enough for one flush.
 
         Raises:
-            OSError: the disk is full, or the like.
+            OSError: e.g. the disk is full.
         """
         self._lines.append(_line(record))
         if len(self._lines) >= FLUSH_RECORDS:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was taken; after this a kill of the process loses none of it.
+        """Writes all appended records; killing the process loses none of them from then on.
 
         Raises:
-            OSError: the disk is full, or the like.
+            OSError: e.g. the disk is full.
         """
         if self._lines:
             lines, self._lines = self._lines, []
             left = b"".join(lines)
-            while left:  # a second time only if the disk becomes full in the middle, and then it says so
+            while left:  # a short write means that the disk is full, and the next one raises
                 left = left[os.write(self._descriptor, left) :]
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class SpoolWriter:
             self.flush()
         finally:
             os.close(self._descriptor)
-            self._descriptor = -1  # whoever writes on must not reach another file that gets its number
+            self._descriptor = -1  # the number may be reused for another file
 
 
 def _line(record: Record) -> bytes:
@@ -96,18 +96,18 @@ def _line(record: Record) -> bytes:
     try:
         return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
-        # A peer's error message may hold what is no valid Unicode; the record matters more than the odd letter.
+        # A peer's error message may contain invalid Unicode, which is replaced rather than losing the record.
         clean = [value.encode(errors="replace").decode() if isinstance(value, str) else value for value in values]
         return orjson.dumps(clean, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def read_spool(path: Path) -> list[Record]:
-    """All records of a spool, in the order in which they were done.
+    """Returns all records of a spool, in order of completion.
 
-    A record that was torn by a kill is left out, at the end or where another process went on writing.
+    A record that is incomplete because its process was killed is left out, at the end or before another process's.
 
     Raises:
-        RunError: there is no such file, or another line is bad; names file and line.
+        RunError: the file is missing, or another line is damaged; the message names file and line.
     """
     try:
         content = path.read_bytes()
@@ -118,13 +118,13 @@ def read_spool(path: Path) -> list[Record]:
     for number, line in enumerate(whole, start=1):
         records.extend(_records(line, f"{path}:{number}"))
     if last:
-        with suppress(RunError):  # the kill came in the middle of this line
+        with suppress(RunError):  # the writer was killed within this line
             records.extend(_records(last, f"{path}:{len(whole) + 1}"))
     return records
 
 
 def _records(line: bytes, where: str) -> Sequence[Record]:
-    """The record of a line, or those around the place where a writer was killed and another went on."""
+    """Returns the record of a line, or two if one writer was killed and another continued the line."""
     try:
         return (_record(line, where),)
     except RunError:
@@ -136,7 +136,7 @@ def _records(line: bytes, where: str) -> Sequence[Record]:
             start = line.find(b"[", start + 1)
         else:
             raise
-    with suppress(RunError):  # torn just before its newline
+    with suppress(RunError):  # complete but for its newline
         return (_record(line[:start], where), whole)
     return (whole,)
 
@@ -150,7 +150,9 @@ def _record(line: bytes, where: str) -> Record:
         values += [DEFAULTS[name] for name in FIELDS[len(values) :]]
     if not isinstance(values, list) or len(values) != len(FIELDS):
         found = f"an array of {len(values)}" if isinstance(values, list) else type(values).__name__
-        raise RunError(f"{where}: {found} where a record is an array of {len(FIELDS)} values; was another lab at work?")
+        raise RunError(
+            f"{where}: {found} where a record is an array of {len(FIELDS)} values; did another version write it?"
+        )
     if tuple(map(type, values)) != FIELD_TYPES:
         values = [
             _value(value, expected, f"{where}: {name}")
@@ -163,7 +165,7 @@ def _value(value: object, expected: type, where: str) -> str | int | float:
     if type(value) is expected and isinstance(value, str | int | float):
         return value
     if expected is float and value is None:
-        return nan  # JSON knows no such number; orjson writes null
+        return nan  # JSON has no NaN; orjson writes null
     if expected is float and type(value) is int:
         return float(value)
-    raise RunError(f"{where}: {value!r} is no {expected.__name__}; was another lab at work?")
+    raise RunError(f"{where}: {value!r} is no {expected.__name__}; did another version write it?")

@@ -19,7 +19,7 @@ from lab.measure.single_run_intervals import quantiles, share
 from lab.report.palette import topology_style
 from lab.runs import judge
 from lab.runs.events import run_events
-from lab.runs.folder import HISTORY, REVISIONS, judged_before, plan_of, read_json
+from lab.runs.folder import HISTORY, REVISIONS, plan_of, read_json, saved_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -204,7 +204,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
     plan = plan_of(folder)
     rollouts = _rollouts(folder / REVISIONS)
     versions = _versions(folder / VERSIONS)
-    result = judged_before(folder)
+    result = saved_result(folder)
     history = read_columns(folder / HISTORY, FIELDS if result is None else SHOWN)
     return ReportedRun(
         number=number,

@@ -1,23 +1,23 @@
-"""Runs: load driven through a lab that is up, and the folder in which all evidence of it stays.
+"""Runs: load driven through a lab that is up, and the folder with all evidence of it.
 
-What a request is and when it is sent belongs to ``lab.load``; what it proves belongs to ``lab.checkers``.
+``lab.load`` decides what is sent when; ``lab.checkers`` judges the evidence.
 """
 
 from lab.runs.background_load import background_load
-from lab.runs.drive import LoadOptions, Stage, drive
+from lab.runs.drive import LoadOptions, RunContext, drive
 from lab.runs.folder import RunResult, judge
 from lab.runs.locustfile import LocustOptions
-from lab.runs.parallel import TogetherResult, drive_together, runs_in
+from lab.runs.parallel import ParallelResult, drive_parallel, runs_in
 
 __all__ = [
     "LoadOptions",
     "LocustOptions",
+    "ParallelResult",
+    "RunContext",
     "RunResult",
-    "Stage",
-    "TogetherResult",
     "background_load",
     "drive",
-    "drive_together",
+    "drive_parallel",
     "judge",
     "runs_in",
 ]

@@ -1,4 +1,4 @@
-"""Loads that run while something else is done."""
+"""Drives load in the background, while the caller does something else."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ if TYPE_CHECKING:
 STARTS_WITHIN_S = 30.0
 
 
-class Drives(Protocol):
-    """Drives one load; :meth:`lab.lab.Lab.load` does."""
+class Driver(Protocol):
+    """Drives one load, as :meth:`lab.lab.Lab.load` does."""
 
     def __call__(self, options: LoadOptions, *, progress: Callable[[Progress], None]) -> RunResult:
-        """One run."""
+        """Drives one run and returns its result."""
 
 
 @contextmanager
-def background_load(drive: Drives, *loads: LoadOptions) -> Iterator[list[Future[RunResult]]]:
-    """Drives all loads at the same time; the body runs once each of them is answered or over, and may outlast them.
+def background_load(drive: Driver, *loads: LoadOptions) -> Iterator[list[Future[RunResult]]]:
+    """Drives all loads at the same time. The body starts once each has its first answer or is over.
 
     Yields:
-        The runs, in the order of the loads. They have ended when the body has been left.
+        The runs, in the order of the loads. All have ended when the context exits.
 
     Raises:
-        DeadlineError: one was not answered within :data:`STARTS_WITHIN_S`.
+        DeadlineError: a load got no answer within :data:`STARTS_WITHIN_S`.
     """
     with ThreadPoolExecutor(max_workers=len(loads)) as pool:
         answered = [Event() for _ in loads]
         runs = []
         for load, event in zip(loads, answered, strict=True):
-            run = pool.submit(drive, load, progress=_telling(event))
-            run.add_done_callback(_setting(event))
+            run = pool.submit(drive, load, progress=_sets_once_answered(event))
+            run.add_done_callback(_sets_when_done(event))
             runs.append(run)
         for load, event in zip(loads, answered, strict=True):
             if not event.wait(STARTS_WITHIN_S):
-                raise DeadlineError(f"load by {load.topology}: nothing was answered within {STARTS_WITHIN_S:g} s")
+                raise DeadlineError(f"load by {load.topology}: got no answer within {STARTS_WITHIN_S:g} s")
         yield runs
 
 
-def _telling(event: Event) -> Callable[[Progress], None]:
+def _sets_once_answered(event: Event) -> Callable[[Progress], None]:
     def progress(seen: Progress) -> None:
         if seen.ok:
             event.set()
@@ -57,5 +57,5 @@ def _telling(event: Event) -> Callable[[Progress], None]:
     return progress
 
 
-def _setting(event: Event) -> Callable[[object], None]:
+def _sets_when_done(event: Event) -> Callable[[object], None]:
     return lambda _: event.set()

@@ -1,4 +1,4 @@
-"""Driving load through a lab that is up: plan, drive, keep the evidence, judge."""
+"""Drives load through a lab that is up: plans, drives, saves the evidence, judges."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lab.load.arrivals import ArrivalOptions, parse_arrivals
 from lab.load.plan import LoadPlan, UseCase
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
-from lab.runs.events import keep_events
+from lab.runs.events import save_events
 from lab.runs.locustfile import LocustOptions, locust_plan_of
-from lab.runs.shadow_evidence import has_shadow, keep_copies
+from lab.runs.shadow_evidence import has_shadow, save_shadow_copies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lab.runtime.cancellation import CancelToken
     from lab.runtime.state import LabState
 
-# A population in which every rule of the default route table applies to somebody.
+# With these, every rule of the default route table applies to some users.
 DEFAULT_CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "device": ("tv", "phone", "web"),
     "country": ("US", "CA", "DE", "FR", "IN"),
@@ -41,26 +41,26 @@ DEFAULT_CONTEXTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """What load to drive.
+    """The load of one run.
 
     Attributes:
-        topology: the way from caller to model.
-        caller: in whose name.
-        use_cases: what for; all that the caller may ask for if empty.
-        rate: requests per second, where the arrivals have no times of their own.
-        duration_s: seconds, likewise.
+        topology: of all requests.
+        caller: that sends them.
+        use_cases: of the requests; all that the caller may use if empty.
+        rate: requests per second; ignored for a trace.
+        duration_s: seconds; ignored for a trace.
         arrivals: ``poisson``, ``constant`` or ``trace:FILE``.
-        speedup: how many times faster than recorded a trace is played.
-        limit: how many requests of a trace to play; None for all.
-        payload_bytes: size of feature vectors, where the arrivals bring none.
-        users: size of the population.
-        contexts: values of context fields that are drawn from.
+        speedup: factor by which a trace is played faster than recorded.
+        limit: number of requests of a trace to play; None for all.
+        payload_bytes: size of feature vectors; a trace brings its own.
+        users: number of distinct users.
+        contexts: values of each context field, one of which is drawn for each request.
         seed: of all draws.
-        timeout_s: after which a request is given up.
-        tear_every: of so many requests one is torn on purpose; 0 for none.
-        processes: of the driver, which share the requests.
-        endpoints: instead of what stands beside the caller.
-        locust: how Locust is to drive it; None for the open loop.
+        timeout_s: of a request, seconds.
+        tear_every: tears one request in this many on purpose; 0 for none.
+        processes: number of driver processes, which share the requests.
+        endpoints: addresses to use instead of the caller's own sidecar, resolver and gateways.
+        locust: options for Locust; None for the open-loop driver.
     """
 
     topology: str
@@ -83,18 +83,18 @@ class LoadOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A lab, as runs are driven through it.
+class RunContext:
+    """The lab that a run is driven through.
 
     Attributes:
-        state: what the lab is.
-        runtime: carries drivers out.
+        state: of the lab.
+        runtime: that starts the driver.
         runs: folder of this lab's runs.
-        units: folder of its units' logs, in that of the lab.
-        document: route table in force, which says who may ask for what.
-        revisions: asked after a run for the route tables that had not been replaced by a time (Unix nanoseconds), and
-            for those of the numbers named; each with its fate.
-        replicas: asked after a run for the model replicas, if there was a shadow.
+        units: folder of its units' logs, in the lab's own folder.
+        document: route table in force.
+        revisions: returns the revisions that had not been replaced by a time (Unix nanoseconds), and those with the
+            given numbers. It is called after the run.
+        replicas: returns the model replicas. It is called after a run with a shadow.
     """
 
     state: LabState
@@ -107,44 +107,47 @@ class Stage:
 
 
 def drive(
-    options: LoadOptions, stage: Stage, progress: Callable[[Progress], None], cancel_token: CancelToken | None = None
+    options: LoadOptions,
+    context: RunContext,
+    progress: Callable[[Progress], None],
+    cancel_token: CancelToken | None = None,
 ) -> RunResult:
-    """Drives one run and returns what it shows.
+    """Drives one run and returns its result.
 
     Args:
-        options: what load.
-        stage: the lab.
-        progress: told once a second how it goes.
-        cancel_token: cancels it from another thread.
+        options: the load.
+        context: the lab.
+        progress: called once a second.
+        cancel_token: cancels the run from another thread.
 
     Raises:
-        InputError: the options fit neither lab nor route table.
-        UnitError: the driver did not come to its end.
+        InputError: the options do not fit the lab or its route table.
+        UnitError: the driver failed.
     """
-    folder = run_folder.folder_of_now(stage.runs)
-    plan = plan_for(options, stage)
+    folder = run_folder.new_run_folder(context.runs)
+    plan = plan_for(options, context)
     ui_port = None if plan.locust is None else plan.locust.ui_port
-    run_folder.make(folder)
-    run_folder.keep_plan(folder, plan)
+    run_folder.create(folder)
+    run_folder.save_plan(folder, plan)
     from_ns = time.time_ns()
-    status = stage.runtime.run_driver(
+    status = context.runtime.run_driver(
         folder, options.caller, lambda line: progress(Progress.from_line(line)), ui_port, cancel_token
     )
-    records = keep_evidence(folder, stage, from_ns=from_ns)
-    keep_surroundings(folder, stage)
-    return judged(folder, status, records)
+    records = save_evidence(folder, context, from_ns=from_ns)
+    save_surroundings(folder, context)
+    return judge_run(folder, status, records)
 
 
-def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
-    """What the driver of a run is told; nothing is made yet.
+def plan_for(options: LoadOptions, context: RunContext) -> LoadPlan:
+    """Returns the driver's plan; creates nothing.
 
     Raises:
-        InputError: the options fit neither lab nor route table, or there is something wrong with a trace.
+        InputError: the options do not fit the lab or its route table, or the trace is invalid.
     """
     plan = LoadPlan(
         topology=options.topology,
         caller=options.caller,
-        use_cases=_use_cases(options, stage.document),
+        use_cases=_use_cases(options, context.document),
         arrivals=parse_arrivals(
             options.arrivals,
             ArrivalOptions(
@@ -155,7 +158,7 @@ def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
                 limit=options.limit,
             ),
         ),
-        endpoints=options.endpoints or stage.state.plan.callers[options.caller],
+        endpoints=options.endpoints or context.state.plan.callers[options.caller],
         spool=Path(run_folder.SPOOL),
         summary=Path(run_folder.DRIVER),
         payload_bytes=options.payload_bytes,
@@ -168,44 +171,44 @@ def plan_for(options: LoadOptions, stage: Stage) -> LoadPlan:
         processes=options.processes,
     )
     if plan.scheduled:
-        plan.schedule()  # a bad trace is said before anything is made
+        plan.schedule()  # raises for a bad trace, before anything is created
     return plan
 
 
-def keep_evidence(folder: Path, stage: Stage, *, from_ns: int) -> list[Record]:
-    """Keeps, in a run's folder, all that it is to be judged by, and returns the history.
+def save_evidence(folder: Path, context: RunContext, *, from_ns: int) -> list[Record]:
+    """Saves, in a run's folder, all evidence that checkers need, and returns the history.
 
     Args:
         folder: of the run.
-        stage: the lab.
+        context: the lab.
         from_ns: when the run began, Unix nanoseconds.
     """
-    records = run_folder.keep_history(folder)
-    keep_events(folder, stage.units.parent, from_ns=from_ns)
+    records = run_folder.save_history(folder)
+    save_events(folder, context.units.parent, from_ns=from_ns)
     named = {number for record in records for number in (record.revision, record.served_revision)}
-    tables = stage.revisions(from_ns - run_folder.SETTLING_NS, named)
-    run_folder.keep_revisions(folder, tables)
+    tables = context.revisions(from_ns - run_folder.SETTLING_NS, named)
+    run_folder.save_revisions(folder, tables)
     if has_shadow(tables, records):
-        keep_copies(folder, stage.replicas(), records)
+        save_shadow_copies(folder, context.replicas(), records)
     return records
 
 
-def keep_surroundings(folder: Path, stage: Stage) -> None:
-    """Keeps, in a run's folder, logs and whatever else may explain what was seen."""
-    stage.runtime.fetch_logs(stage.state.plan.units)
-    run_folder.keep_surroundings(folder, stage.state, stage.units, stage.runtime.versions())
+def save_surroundings(folder: Path, context: RunContext) -> None:
+    """Saves, in a run's folder, logs and Envoys' configuration, which may explain a verdict."""
+    context.runtime.fetch_logs(context.state.plan.units)
+    run_folder.save_surroundings(folder, context.state, context.units, context.runtime.versions())
 
 
-def judged(folder: Path, status: int, records: Sequence[Record] | None = None) -> RunResult:
-    """Judges a run whose evidence is kept, and leaves the summary beside it.
+def judge_run(folder: Path, status: int, records: Sequence[Record] | None = None) -> RunResult:
+    """Judges a run whose evidence is saved, and writes its summary.
 
     Args:
         folder: of the run.
         status: the driver's exit status.
-        records: the history that is kept, for whoever has it at hand.
+        records: its history, if the caller has read it already.
 
     Raises:
-        UnitError: the driver did not come to its end.
+        UnitError: the driver failed.
     """
     if status and not (folder / run_folder.DRIVER).exists():
         raise UnitError(f"the driver ended with status {status}; what it sent until then is in {folder}")
@@ -221,5 +224,5 @@ def _use_cases(options: LoadOptions, document: Mapping[str, Any]) -> tuple[UseCa
         if name not in known:
             raise InputError(f"--use-case: {name!r} is not in the route table; there are {', '.join(known)}")
     if not names:
-        raise InputError(f"--caller: {options.caller} may ask for no use case: add it to one's `callers` and publish")
+        raise InputError(f"--caller: {options.caller} may use no use case: add it to the `callers` of one and publish")
     return tuple(UseCase(name, known[name]["api"]) for name in names)

@@ -44,7 +44,7 @@ class Event:
 
     Attributes:
         kind: e.g. ``kill``, ``slow``, ``heal slow``, ``step``.
-        target: a unit, or whatever else the operation or fault was aimed at; of a step, its number.
+        target: a unit, or another target of the operation or fault; of a step, its number.
         detail: e.g. ``to 3 replicas``; of a step, its title.
         past: what has happened to the target: ``killed``; empty for steps.
         undone_by: kind of the event that undoes it, on the same target; empty if the change is permanent.
@@ -96,7 +96,7 @@ def lab_events(lab: Path) -> list[Event]:
     return [Event(**json.loads(line)) for line in lines]
 
 
-def keep_events(folder: Path, lab: Path, *, from_ns: int) -> None:
+def save_events(folder: Path, lab: Path, *, from_ns: int) -> None:
     """Copies to a run's folder the lab's events since ``from_ns``, and earlier ones that were not undone by then."""
     events = [asdict(event) for event in events_of_run(lab_events(lab), from_ns)]
     (folder / RUN_EVENTS).write_text(json.dumps(events, indent=1))

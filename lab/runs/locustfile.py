@@ -1,4 +1,4 @@
-"""How Locust is asked to drive a run, and what its locustfile says before anything is made."""
+"""Plans a run that Locust drives, and reads its locustfile before anything is created."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocustOptions:
-    """How Locust is to drive a run.
+    """Options of a run that Locust drives.
 
     Attributes:
-        workers: processes that users live in; 0 for the driver's own.
-        locustfile: says what users do.
+        workers: processes that run the users; 0 for the driver's own.
+        locustfile: Python file that defines the users.
         ui_port: port on 127.0.0.1 for Locust's web UI; None for no UI.
     """
 
@@ -33,10 +33,10 @@ class LocustOptions:
 
 
 def locust_plan_of(options: LocustOptions) -> LocustPlan:
-    """What the driver is told.
+    """Returns Locust's part of the driver's plan.
 
     Raises:
-        InputError: the locustfile will not do, which is said with file and line; or the UI's port is taken.
+        InputError: the locustfile is invalid (the message has file and line), or the UI's port is taken.
     """
     plan = LocustPlan(locustfile=options.locustfile, workers=options.workers, ui_port=options.ui_port)
     if options.ui_port is not None:
@@ -45,15 +45,13 @@ def locust_plan_of(options: LocustOptions) -> LocustPlan:
 
 
 def _is_closed_loop(locustfile: Path) -> bool:
-    """Lets another process run the locustfile, which is a program and may do anything."""
+    """Runs the locustfile in another process, as it may do anything, and returns whether its users wait for answers."""
     command = [sys.executable, "-m", "lab.load.locust.locustfile_loader", str(locustfile)]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"{locustfile}: is not read within {_TIMEOUT_S:g} s; do work in tasks, not around them") from (
-            error
-        )
-    if told.returncode:
-        said = told.stderr.strip().splitlines() or [f"{locustfile}: ended with status {told.returncode}"]
+        raise InputError(f"{locustfile}: was not loaded within {_TIMEOUT_S:g} s; work belongs in tasks") from (error)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"{locustfile}: ended with status {done.returncode}"]
         raise InputError(said[-1])
-    return bool(json.loads(told.stdout.splitlines()[-1])["closed_loop"])
+    return bool(json.loads(done.stdout.splitlines()[-1])["closed_loop"])

@@ -1,12 +1,12 @@
-"""Several runs at the same time: one driver each, side by side in one folder.
+"""Drives several runs at the same time, with one driver each, in one folder.
 
 ::
 
     runs/<lab>/<utc>/
         <topology>-<caller>/    a run's folder, see lab.runs.folder; each can be judged and shown by itself
-        <topology>-<caller>.log what its driver complained of
+        <topology>-<caller>.log errors of its driver
         together.json           names of the runs
-        units/  sidecars/  spec.json  versions.json    what surrounded all of them
+        units/  sidecars/  spec.json  versions.json    of all runs
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lab.checkers import Outcome, combine
 from lab.errors import InputError, RunError
 from lab.load.progress import Progress
 from lab.runs import folder as run_folder
-from lab.runs.drive import judged, keep_evidence, keep_surroundings, plan_for
+from lab.runs.drive import judge_run, plan_for, save_evidence, save_surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lab.load.plan import LoadPlan
-    from lab.runs.drive import LoadOptions, Stage
+    from lab.runs.drive import LoadOptions, RunContext
     from lab.runs.folder import RunResult
     from lab.runtime.cancellation import CancelToken
 
@@ -39,12 +39,12 @@ TOGETHER = "together.json"
 
 
 @dataclass(frozen=True, slots=True)
-class TogetherResult:
-    """What several runs at the same time came to.
+class ParallelResult:
+    """The results of runs at the same time.
 
     Attributes:
-        folder: holds those of the runs.
-        runs: in the order in which they were asked for.
+        folder: that contains those of the runs.
+        runs: in the order of their options.
     """
 
     folder: Path
@@ -52,11 +52,11 @@ class TogetherResult:
 
     @property
     def outcome(self) -> Outcome:
-        """Of all verdicts of all runs together."""
+        """The combined verdict of all runs."""
         return combine([verdict for run in self.runs for verdict in run.verdicts])
 
     def to_document(self) -> dict[str, Any]:
-        """As ``--json`` has it."""
+        """Returns it as a JSON object."""
         return {
             "run_dir": str(self.folder),
             "verdict": str(self.outcome),
@@ -65,7 +65,7 @@ class TogetherResult:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The run folders that a folder stands for: those that were driven together in it, else itself.
+    """Returns the folders of the parallel runs in a folder, or the folder itself if it holds one run.
 
     Raises:
         RunError: the list of those runs cannot be read.
@@ -75,50 +75,51 @@ def runs_in(folder: Path) -> list[Path]:
         return [folder]
     names = run_folder.read_json(path)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise RunError(f"{path}: no list of runs; name the folder of runs that were driven together")
+        raise RunError(f"{path}: no list of runs; name the folder of runs that were driven in parallel")
     return [folder / name for name in names]
 
 
-def drive_together(
+def drive_parallel(
     options: Sequence[LoadOptions],
-    stage: Stage,
+    context: RunContext,
     progress: Callable[[Mapping[str, Progress]], None],
     cancel_token: CancelToken,
-) -> TogetherResult:
-    """Drives several runs at the same time, and returns what they show.
+) -> ParallelResult:
+    """Drives several runs at the same time, and returns their results.
 
     Args:
         options: one a run; no two of the same topology and caller.
-        stage: the lab.
-        progress: told how each run goes, by its name; from several threads, but never at the same time as itself.
-        cancel_token: cancels all runs; so does Ctrl-C if this is called on the main thread.
+        context: the lab.
+        progress: called with the progress of each run, by name; from several threads, one call at a time.
+        cancel_token: cancels all runs. On the main thread, Ctrl-C does the same.
 
     Raises:
-        InputError: options fit neither lab nor route table, or do not go together; nothing was driven.
-        UnitError: a driver did not come to its end; the others were broken off.
+        InputError: options do not fit the lab, its route table or each other; nothing was driven.
+        UnitError: a driver failed; the other runs were cancelled.
     """
-    plans = _plans(options, stage)
-    folder = run_folder.folder_of_now(stage.runs)
-    run_folder.make(folder)
+    plans = _plans(options, context)
+    folder = run_folder.new_run_folder(context.runs)
+    run_folder.create(folder)
     (folder / TOGETHER).write_text(json.dumps(list(plans)))
     for name, plan in plans.items():
         (folder / name).mkdir()
-        run_folder.keep_plan(folder / name, plan)
+        run_folder.save_plan(folder / name, plan)
     from_ns = time.time_ns()
     seen: dict[str, Progress] = {}
-    one_at_a_time = Lock()
+    lock = Lock()
 
-    def carry_out(name: str, plan: LoadPlan) -> int:
-        def tell(line: str) -> None:
-            with one_at_a_time:
+    def execute(name: str, plan: LoadPlan) -> int:
+        def report(line: str) -> None:
+            with lock:
                 seen[name] = Progress.from_line(line)
                 progress(dict(seen))
 
         status = 1
         try:
-            with (folder / f"{name}.log").open("w") as errors:  # not in its own: a container's is written over
-                status = stage.runtime.run_driver(
-                    folder / name, plan.caller, tell, cancel_token=cancel_token, errors=errors
+            # Beside its folder, in which a container's log would overwrite it.
+            with (folder / f"{name}.log").open("w") as errors:
+                status = context.runtime.run_driver(
+                    folder / name, plan.caller, report, cancel_token=cancel_token, errors=errors
                 )
         finally:
             if status:
@@ -126,31 +127,31 @@ def drive_together(
         return status
 
     with ThreadPoolExecutor(max_workers=len(plans)) as pool:
-        drivers = {name: pool.submit(carry_out, name, plan) for name, plan in plans.items()}
+        drivers = {name: pool.submit(execute, name, plan) for name, plan in plans.items()}
         _wait(list(drivers.values()), cancel_token)
     for name in drivers:
-        keep_evidence(folder / name, stage, from_ns=from_ns)
-        run_folder.keep_card(folder / name, stage.state, stage.runtime.versions())
-    keep_surroundings(folder, stage)
-    return TogetherResult(folder, tuple(judged(folder / name, driver.result()) for name, driver in drivers.items()))
+        save_evidence(folder / name, context, from_ns=from_ns)
+        run_folder.save_versions(folder / name, context.state, context.runtime.versions())
+    save_surroundings(folder, context)
+    return ParallelResult(folder, tuple(judge_run(folder / name, driver.result()) for name, driver in drivers.items()))
 
 
-def _plans(options: Sequence[LoadOptions], stage: Stage) -> dict[str, LoadPlan]:
+def _plans(options: Sequence[LoadOptions], context: RunContext) -> dict[str, LoadPlan]:
     if not options:
-        raise InputError("--caller: nobody is to send; name one or more callers")
+        raise InputError("--caller: name one or more callers")
     plans: dict[str, LoadPlan] = {}
     for each in options:
         name = f"{each.topology}-{each.caller}"
         if name in plans:
             raise InputError(f"--caller: {each.caller} is named twice; name each once")
         if each.locust is not None:
-            raise InputError("--engine: Locust drives one caller at a time; name one, or leave --engine out")
-        plans[name] = plan_for(each, stage)
+            raise InputError("--engine: Locust drives one caller at a time; name one, or leave out --engine")
+        plans[name] = plan_for(each, context)
     return plans
 
 
 def _wait(drivers: Sequence[Future[int]], cancel_token: CancelToken) -> None:
-    """Returns when all drivers have ended; Ctrl-C breaks them off."""
+    """Returns when all drivers have ended; Ctrl-C cancels them."""
     while True:
         try:
             wait(drivers)

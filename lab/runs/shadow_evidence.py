@@ -1,7 +1,7 @@
-"""Shadow copies as the model replicas remember them, asked for when a run is over.
+"""Collects the shadow copies that model replicas received, after a run.
 
-``copies.json`` has, for each routing key, the request ids of which its replicas together received a copy. It is there
-only if all of them could be asked and remember all that came: half the evidence would look like lost copies.
+``copies.json`` has, for each routing key, the ids of the requests whose copy its replicas received. It is written only
+if all replicas answer and have forgotten no copy of the run: partial evidence would look like lost copies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.history import Record
     from lab.roles import Unit
 
-# Copies are made beside the requests: the last may still be on their way when the last request is answered.
+# Copies are sent asynchronously: the last ones may be in flight when the last request is answered.
 _SETTLED_WITHIN_S = 3.0
 _ASK_AGAIN_S = 0.1
 _ASK_TIMEOUT_S = 5.0
@@ -39,16 +39,16 @@ def has_shadow(revisions: Iterable[RevisionInfo], records: Collection[Record]) -
     )
 
 
-def keep_copies(folder: Path, replicas: Iterable[Unit], records: Iterable[Record]) -> None:
-    """Asks all replicas and writes down what they say; if one cannot be asked, why there is nothing to write."""
+def save_shadow_copies(folder: Path, replicas: Iterable[Unit], records: Iterable[Record]) -> None:
+    """Writes the copies that all replicas report, or, if one cannot be asked, the reason to a file ``copies.error``."""
     marked = {record.request_id: record.shadow for record in records}
     replicas = list(replicas)
     give_up = time.monotonic() + _SETTLED_WITHIN_S
     try:
         while True:
             copies = _collect(replicas, marked.keys())
-            here = {key: frozenset(ids) for key, ids in copies.items()}
-            missing = any(key and request not in here.get(key, ()) for request, key in marked.items())
+            received = {key: frozenset(ids) for key, ids in copies.items()}
+            missing = any(key and request not in received.get(key, ()) for request, key in marked.items())
             if not missing or time.monotonic() >= give_up:
                 break
             time.sleep(_ASK_AGAIN_S)
@@ -59,7 +59,7 @@ def keep_copies(folder: Path, replicas: Iterable[Unit], records: Iterable[Record
 
 
 def _collect(replicas: Iterable[Unit], requests: Collection[str]) -> dict[str, list[str]]:
-    """Of these requests those that were copied, by routing key; twice if a copy came twice."""
+    """Returns the ids of copied requests by routing key, twice if a copy was received twice."""
     copies: dict[str, list[str]] = {}
     for replica in replicas:
         for version in _ask(replica).versions:

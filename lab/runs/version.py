@@ -1,4 +1,4 @@
-"""Which lab it was: figures of two versions of it are not of the same thing."""
+"""The version of the lab, which figures depend on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _TIMEOUT_S = 5.0
 
 @cache
 def lab_version() -> str:
-    """The version, and the commit where it is a checkout: ``1.0.0 (1a2b3c4d5e6f, changed)``."""
+    """Returns the version, with the commit of a checkout: ``1.0.0 (1a2b3c4d5e6f, changed)``."""
     version = metadata.version("inference-routing-lab")
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             ["git", "-C", CHECKOUT, "describe", "--always", "--dirty=, changed", "--exclude=*", "--abbrev=12"],
             capture_output=True,
             text=True,
@@ -25,4 +25,4 @@ def lab_version() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return version  # installed, or in an image
-    return f"{version} ({told.stdout.strip()})"
+    return f"{version} ({done.stdout.strip()})"

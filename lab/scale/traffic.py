@@ -16,7 +16,7 @@ from lab.load.multi_caller_plan import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
-from lab.runs.folder import DRIVER, PLAN, SPOOL, in_force
+from lab.runs.folder import DRIVER, PLAN, SPOOL, revisions_in_force
 from lab.scale.synthetic_deployment import CONTEXTS
 from lab.waiting import eventually
 
@@ -82,7 +82,7 @@ class TrafficRun:
 
     def judged(self, revisions: Sequence[Mapping[str, Any]]) -> Traffic:
         """Returns the traffic, judged by ``revisions`` in the form that :func:`lab.runs.folder.in_force` takes."""
-        tables = in_force([dict(each) for each in revisions])
+        tables = revisions_in_force([dict(each) for each in revisions])
         records = {name: read_spool(self._folder / name / SPOOL) for name in self._plans}
         verdicts = [
             verdict

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lab.load.outcome import LoadAnswer, LoadClient
     from lab.load.plan import LoadPlan
-    from lab.runs import LoadOptions, RunResult, Stage
+    from lab.runs import LoadOptions, RunContext, RunResult
     from lab.runtime import Runtime
     from lab.runtime.state import LabState
 
@@ -54,9 +54,9 @@ class _CarelessLab(Lab):
         super().__init__(lab.name, lab.folder.parent.parent)
         self._bug = bug
 
-    def _stage(self, state: LabState) -> Stage:
-        stage = super()._stage(state)
-        return replace(stage, runtime=_HereDriven(stage.runtime, self._bug))
+    def _run_context(self, state: LabState) -> RunContext:
+        context = super()._run_context(state)
+        return replace(context, runtime=_HereDriven(context.runtime, self._bug))
 
 
 class _HereDriven:

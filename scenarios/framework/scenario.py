@@ -15,7 +15,7 @@ from lab.errors import DeadlineError
 from lab.faults import Visible
 from lab.roles import CALLER
 from lab.runs.events import STEP, STEP_OVER, Event, append_event, lab_events
-from lab.runs.folder import judged_before
+from lab.runs.folder import saved_result
 from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 from scenarios.framework.catalogue import RESULT
@@ -218,7 +218,7 @@ class Scenario:
 
     def late(self) -> str:
         """The verdict on the first of its load drivers that was late; empty if none was."""
-        runs = (judged_before(folder) for folder in self.runs())
+        runs = (saved_result(folder) for folder in self.runs())
         verdicts = (verdict for run in runs if run for verdict in run.verdicts)
         return next((each.summary for each in verdicts if each.checker == "driver" and each.outcome != VALID), "")
 

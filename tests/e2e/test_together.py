@@ -77,7 +77,7 @@ def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> 
     cancel_token, done = CancelToken(), Done(len(CALLERS))
     with ThreadPoolExecutor(max_workers=1) as pool:
         run = pool.submit(
-            lab.load_together, options(*CALLERS, duration_s=120), progress=done, cancel_token=cancel_token
+            lab.load_parallel, options(*CALLERS, duration_s=120), progress=done, cancel_token=cancel_token
         )
         try:
             done.wait(3 * LEAST_REQUESTS)
@@ -162,7 +162,7 @@ def test_ctrl_c_ends_all_and_keeps_all(lab) -> None:
 def test_a_driver_that_dies_breaks_the_others_off(lab) -> None:
     done = Done(len(CALLERS))
     with ThreadPoolExecutor(max_workers=1) as pool:
-        run = pool.submit(lab.load_together, options(*CALLERS, duration_s=90), progress=done)
+        run = pool.submit(lab.load_parallel, options(*CALLERS, duration_s=90), progress=done)
         done.wait(LEAST_REQUESTS)
         os.kill(drivers_of(lab)[0].pid, signal.SIGKILL)
         with pytest.raises(UnitError, match="the driver ended with status -9"):

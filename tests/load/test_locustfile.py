@@ -70,7 +70,7 @@ def test_a_locustfile_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_a_locustfile_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.runs.locustfile._TIMEOUT_S", 0.1)
 
-    with pytest.raises(InputError, match="is not read within"):
+    with pytest.raises(InputError, match="was not loaded within"):
         read(tmp_path, "while True: pass\n")
 
 

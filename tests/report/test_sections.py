@@ -11,7 +11,7 @@ from lab.load.arrivals import Poisson, Trace
 from lab.report import read_run, read_runs, render
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 from lab.runs import judge
-from lab.runs.folder import judged_before, write_summary
+from lab.runs.folder import saved_result, write_summary
 from lab.topologies import TOPOLOGIES
 from tests.events import event
 
@@ -154,7 +154,7 @@ def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(
     result = judge(folder)
     write_summary(result)
 
-    assert judged_before(folder) == result
+    assert saved_result(folder) == result
     assert pytest.approx([each.p50_ms for each in result.summary.by_tenant.values()], rel=2e-3) == [2, 1]
     page = render(read_runs([folder]))
     assert '<td class="whole">&lt;kids&gt;</td><td class="number">200</td><td class="number">2.00</td>' in page

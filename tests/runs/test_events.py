@@ -15,8 +15,8 @@ from lab.runs.events import (
     Event,
     append_event,
     faults_in,
-    keep_events,
     run_events,
+    save_events,
     undone_ns,
 )
 from tests.events import event
@@ -47,7 +47,7 @@ def test_a_run_keeps_its_events_and_earlier_ones_that_were_not_undone(tmp_path: 
     for each in (*BEFORE, *DURING):
         append_event(lab, each)
 
-    keep_events(run, lab, from_ns=10)
+    save_events(run, lab, from_ns=10)
 
     assert [(each.kind, each.target) for each in run_events(run)] == [
         ("pause", "b-0"),
@@ -65,7 +65,7 @@ def test_an_event_is_undone_by_the_next_that_undoes_it_on_the_same_unit() -> Non
 
 
 def test_a_lab_without_events_gives_a_run_without_events(tmp_path: Path) -> None:
-    keep_events(tmp_path, tmp_path / "lab", from_ns=10)
+    save_events(tmp_path, tmp_path / "lab", from_ns=10)
 
     assert (tmp_path / RUN_EVENTS).exists()
     assert run_events(tmp_path) == []
@@ -88,7 +88,7 @@ def test_a_broken_file_of_events_is_reported_in_one_line(content: str, tmp_path:
 
 def test_an_event_of_a_plugin_that_is_absent_is_read_with_its_own_words(tmp_path: Path) -> None:
     append_event(tmp_path, OF_A_PLUGIN)
-    keep_events(tmp_path, tmp_path, from_ns=10)
+    save_events(tmp_path, tmp_path, from_ns=10)
 
     (found,) = run_events(tmp_path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.runs.folder import SETTLING_NS, in_force
+from lab.runs.folder import SETTLING_NS, revisions_in_force
 
 
 def _revision(number: int, **steps: int) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def _revision(number: int, **steps: int) -> dict[str, Any]:
 
 
 def _intervals(*revisions: dict[str, Any]) -> list[tuple[int, int, int | None]]:
-    return [(each.revision, each.from_ns, each.until_ns) for each in in_force(revisions)]
+    return [(each.revision, each.from_ns, each.until_ns) for each in revisions_in_force(revisions)]
 
 
 def test_the_only_revision_is_in_force_from_when_it_went_out() -> None:
@@ -48,6 +48,8 @@ def test_a_revision_that_is_still_going_out_is_in_force() -> None:
 
 
 def test_when_a_revision_converged_is_known_of_those_that_did() -> None:
-    found = in_force([_revision(1, loaded=5, converged=7), _revision(2, loaded=25, failed=33), _revision(3, loaded=50)])
+    found = revisions_in_force(
+        [_revision(1, loaded=5, converged=7), _revision(2, loaded=25, failed=33), _revision(3, loaded=50)]
+    )
 
     assert [each.converged_ns for each in found] == [7, None, None]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import RunError
-from lab.runs.folder import COPIES, copies_of
+from lab.runs.folder import COPIES, shadow_copies_in
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def test_without_the_file_nobody_asked(tmp_path: Path) -> None:
-    assert copies_of(tmp_path) == (None, frozenset())
+    assert shadow_copies_in(tmp_path) == (None, frozenset())
 
 
 def test_ids_are_those_of_all_replicas_and_what_came_twice_is_told(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_ids_are_those_of_all_replicas_and_what_came_twice_is_told(tmp_path: Pat
         json.dumps({"cw-ranker.v3": ["r1", "r2", "r1"], "rows.v2": ["r2"], "up-next.v1": []})
     )
 
-    copies, again = copies_of(tmp_path)
+    copies, again = shadow_copies_in(tmp_path)
 
     assert copies == {
         "cw-ranker.v3": frozenset({"r1", "r2"}),
@@ -38,4 +38,4 @@ def test_anything_else_is_a_run_error_that_names_the_file(tmp_path: Path, conten
     (tmp_path / COPIES).write_text(content)
 
     with pytest.raises(RunError, match=COPIES):
-        copies_of(tmp_path)
+        shadow_copies_in(tmp_path)

@@ -93,8 +93,8 @@ def measure(
     Raises:
         UnitError: an answer was wrong or missing, or the driver ended.
     """
-    folder = run_folder.folder_of_now(environment.lab.runs)
-    run_folder.make(folder)
+    folder = run_folder.new_run_folder(environment.lab.runs)
+    run_folder.create(folder)
     found = CostRounds(folder)
     records: list[Record] = []
     trials = [(variant, payload) for payload in payloads for variant in variants]

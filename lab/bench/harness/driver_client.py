@@ -175,7 +175,7 @@ def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
         )
         with process:
             try:
-                yield Driver(process, folder, run_folder.in_force(revisions))
+                yield Driver(process, folder, run_folder.revisions_in_force(revisions))
                 assert process.stdin is not None  # noqa: S101 (for the type checker: it is a pipe)
                 process.stdin.close()
                 process.wait(_STOP_S)

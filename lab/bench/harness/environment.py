@@ -19,7 +19,7 @@ from lab.errors import UnitError
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.measure.findings import Ran
 from lab.roles import Port, Unit
-from lab.runs.folder import machine_card
+from lab.runs.folder import machine_versions
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import LabState
 from lab.transport.security import PLAINTEXT
@@ -99,7 +99,7 @@ class Environment:
             started=started.isoformat(timespec="seconds"),
             took_s=round(time.monotonic() - began, 1),
             rounds=rounds,
-            machine=machine_card(self.ground()),
+            machine=machine_versions(self.ground()),
         )
         return replace(result, ran=ran)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lab.bench.harness.environment import Environment
     from lab.load.progress import Progress
     from lab.measure.blast_rounds import Radius
-    from lab.runs import TogetherResult
+    from lab.runs import ParallelResult
 
 RATE = 15.0
 """Requests per second of each caller by each topology."""
@@ -100,7 +100,7 @@ def run_faults(
 
     with ThreadPoolExecutor(max_workers=1) as pool, AdminClient(environment.lab.endpoints().control_plane) as admin:
         environment.say(f"starting {len(options)} drivers")
-        run = pool.submit(environment.lab.load_together, options, progress=look, cancel_token=cancel_token)
+        run = pool.submit(environment.lab.load_parallel, options, progress=look, cancel_token=cancel_token)
         run.add_done_callback(lambda _: all_answer.set())
         try:
             if not all_answer.wait(_STARTS_WITHIN_S):
@@ -117,7 +117,7 @@ def run_faults(
     return _measured(result, done)
 
 
-def _measured(result: TogetherResult, done: Sequence[tuple[BenchFault, int | None]]) -> FaultRuns:
+def _measured(result: ParallelResult, done: Sequence[tuple[BenchFault, int | None]]) -> FaultRuns:
     runs = parallel_runs([run.folder for run in result.runs])
     faults = [
         replace(seen, name=fault.name, noticed_ns=noticed_ns)
@@ -147,7 +147,7 @@ class _Calm:
 class _WatchedLab:
     """A lab that faults are injected into, watched through its control plane."""
 
-    def __init__(self, environment: Environment, admin: AdminClient, run: Future[TogetherResult], calm: _Calm) -> None:
+    def __init__(self, environment: Environment, admin: AdminClient, run: Future[ParallelResult], calm: _Calm) -> None:
         self._environment, self._admin, self._run, self._calm = environment, admin, run, calm
 
     def carry_out(self, fault: BenchFault) -> int | None:

@@ -109,8 +109,8 @@ def measure(
     Raises:
         UnitError: an answer was wrong or missing, or the driver ended.
     """
-    folder = run_folder.folder_of_now(environment.lab.runs)
-    run_folder.make(folder)
+    folder = run_folder.new_run_folder(environment.lab.runs)
+    run_folder.create(folder)
     result = Rounds(folder, tuple(variant.name for variant in variants), tuple(points))
     records: list[Record] = []
     with start_driver(environment, folder) as driver:

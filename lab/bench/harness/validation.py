@@ -184,8 +184,8 @@ def validate(say: Callable[[str], None], rounds: int, effort: Effort | None = No
         UnitError: an answer was wrong or missing.
     """
     with open_small_environment(say, _SPEC, ROUTES) as environment:
-        folder = run_folder.folder_of_now(environment.lab.runs)
-        run_folder.make(folder)
+        folder = run_folder.new_run_folder(environment.lab.runs)
+        run_folder.create(folder)
         with start_driver(environment, folder) as driver:
             return _Run(environment, driver, folder, rounds, effort or Effort()).validation()
 

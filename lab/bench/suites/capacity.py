@@ -23,7 +23,7 @@ from lab.errors import InputError
 from lab.measure.findings import written
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear, size
-from lab.runs.folder import folder_of_now, make
+from lab.runs.folder import create, new_run_folder
 from models.stub.behaviour import parse_latency
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ def measure_costs_now(
     """Measures costs in a lab of its own, and keeps the result in a folder that :func:`read_costs` reads."""
     with open_environment(say) as environment:
         found = environment.recorded(lambda: measure_costs(environment, [payload_bytes], rounds, topologies), rounds)
-    folder = folder_of_now(CHECKOUT / "runs" / "bench")
-    make(folder)
+    folder = new_run_folder(CHECKOUT / "runs" / "bench")
+    create(folder)
     document = found.to_document()
     (folder / f"{found.name}.json").write_text(json.dumps(document, indent=1))
     say(f"kept: {folder}, for --from")

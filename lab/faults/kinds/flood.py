@@ -176,7 +176,7 @@ def _use_cases(document: Mapping[str, Any], caller: str, only: str) -> tuple[Use
     if only and only not in known:
         raise InputError(f"use_case: {only!r} is none that {caller} may ask for; there are {', '.join(known)}")
     if not known:
-        raise InputError(f"caller: {caller} may ask for no use case; name another")
+        raise InputError(f"caller: {caller} may use no use case; name another")
     return tuple(UseCase(name, known[name]["api"]) for name in ([only] if only else known))
 
 

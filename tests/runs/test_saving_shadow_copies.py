@@ -13,7 +13,7 @@ from lab.admin import RevisionInfo
 from lab.history import Record
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit
-from lab.runs.shadow_evidence import has_shadow, keep_copies
+from lab.runs.shadow_evidence import has_shadow, save_shadow_copies
 from lab.transport import listen, new_server
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
@@ -64,7 +64,7 @@ async def start() -> AsyncIterator[Callable[[Replica], Awaitable[Unit]]]:
 
 
 async def kept(folder: Path, units: list[Unit], *records: Record) -> dict[str, list[str]]:
-    await asyncio.to_thread(keep_copies, folder, units, records)
+    await asyncio.to_thread(save_shadow_copies, folder, units, records)
     found: dict[str, list[str]] = json.loads((folder / "copies.json").read_text())
     return found
 
@@ -87,7 +87,7 @@ async def test_a_replica_that_cannot_be_asked_leaves_no_evidence(start, tmp_path
     nowhere = Unit("rows-b", "model", (), Port("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1"))
     units = [await start(Replica(["r1"])), nowhere]
 
-    await asyncio.to_thread(keep_copies, tmp_path, units, [record("r1")])
+    await asyncio.to_thread(save_shadow_copies, tmp_path, units, [record("r1")])
 
     assert not (tmp_path / "copies.json").exists()
     assert "rows-b: cannot be asked" in (tmp_path / "copies.error").read_text()
@@ -99,7 +99,7 @@ async def test_what_was_forgotten_matters_only_if_it_may_have_been_of_this_run(s
 
     (tmp_path / "copies.json").unlink()
     units = [await start(Replica(["r1", "r2"], forgotten=5))]
-    await asyncio.to_thread(keep_copies, tmp_path, units, [record("r1"), record("r2")])
+    await asyncio.to_thread(save_shadow_copies, tmp_path, units, [record("r1"), record("r2")])
     assert not (tmp_path / "copies.json").exists()
 
 
