@@ -214,6 +214,6 @@ def moves(up: ScaleLab, published: Published, number: int, seed: int, say: Calla
             versions = published.latest["models"][model]["versions"]
             moved = {**versions[version], "cluster": draw.choice(clusters)}
             published.change(admin, {model: {"versions": {**versions, version: moved}}}, {}, "a move")
-    taken = published.sidecars_ms[before:]
+    took_ms = published.sidecars_ms[before:]
     del published.sidecars_ms[before:], published.whole_ms[before:]
-    return taken
+    return took_ms

@@ -219,14 +219,14 @@ def _past_a_stuck_node(up: ScaleLab, published: Published, seed: int) -> dict[st
         # The first publish waits for the stuck node until its timeout.
         first = moves(up, published, 1, seed, up.say)
         began = time.monotonic()
-        taken = moves(up, published, _MOVES_PAST_A_STUCK_NODE, seed + 1, up.say)
+        took_ms = moves(up, published, _MOVES_PAST_A_STUCK_NODE, seed + 1, up.say)
         each_s = (time.monotonic() - began) / _MOVES_PAST_A_STUCK_NODE
     began = time.monotonic()
     _wait_for_nodes(up)
     return {
         "stuck": {
             "first_move_ms": round(max(first, default=0.0), 1),
-            "move_ms": _percentiles(taken),
+            "move_ms": _percentiles(took_ms),
             "publish_s": round(each_s, 3),
             "caught_up_s": round(time.monotonic() - began, 2),
         }

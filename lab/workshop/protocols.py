@@ -12,11 +12,11 @@ import orjson
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, share_between
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient
 from lab.bench.harness.environment import Environment, cpu_seconds
+from lab.bench.harness.payloads import sized_payload, talk_payload
 from lab.bench.harness.scale_out import INTERVALS_MS, ScalableCluster, measure
 from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, USE_CASE
 from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
-from lab.bench.suites.encodings import sized_payload, talk_payload
 from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.chart import Chart, Line
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lab.bench.harness.balance_stats import Round
     from lab.bench.harness.encoding_clients import EncodingClient
-    from lab.bench.suites.encodings import Payload
+    from lab.bench.harness.payloads import Payload
     from lab.client import Client
     from lab.lab import Lab
 

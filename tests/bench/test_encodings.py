@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lab.bench.harness import payloads
 from lab.bench.harness.encoding_clients import JsonClient
 from lab.bench.suites import encodings
 from lab.errors import UnitError
 from lab.transport import RestServer
 from lab.transport.relay import relay_to
 from lab.transport.rest import HttpReply, HttpRequest
+from models.json_mapping import mapping_of
 
 
 async def test_the_relay_counts_every_byte_of_either_side() -> None:
@@ -61,17 +63,17 @@ async def test_the_bare_client_of_json_keeps_its_connection_and_says_why_it_was_
 
 @pytest.mark.parametrize("size", encodings.SIZES.values())
 def test_both_encodings_carry_one_request_whose_features_have_all_their_digits(size: int) -> None:
-    payload = encodings.sized_payload("x", size)
+    payload = payloads.sized_payload("x", size)
     message = payload.message()()
 
     assert abs(message.ByteSize() - message.envelope.ByteSize() - size) <= 0.02 * size + 10
-    assert encodings.mapping_of(type(message)).parse(encodings._json(payload.document())) == message
+    assert mapping_of(type(message)).parse(encodings._json(payload.document())) == message
     features = [value for title in message.titles for value in title.features]
     assert len(set(features)) > 0.99 * len(features)
 
 
 def test_the_talks_example_is_what_the_slide_says() -> None:
-    message = encodings.talk_payload().message()()
+    message = payloads.talk_payload().message()()
 
     assert (message.envelope.context.user_id, message.envelope.context.surface) == ("u_abc123", "home_page")
     assert [title.id for title in message.titles] == ["t01", "t02"]

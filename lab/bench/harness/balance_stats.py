@@ -88,9 +88,9 @@ def share_between(rounds: Sequence[Round], start_s: float, end_s: float) -> floa
     Times count as in :class:`Answered`. The share is 0 if nothing was answered.
     """
     by_new = [
-        each.replica == taken.new
-        for taken in rounds
-        for each in taken.answers
+        each.replica == measured.new
+        for measured in rounds
+        for each in measured.answers
         if each.replica and start_s <= each.at_s < end_s
     ]
     return sum(by_new) / max(len(by_new), 1)

@@ -203,8 +203,8 @@ class _Run:
     def validation(self) -> Validation:
         idle = self._without_queues("models that answer at once", self._effort.idle_s)
         with _service_times(self._environment):
-            taken = self._without_queues("models with service times, no queues", self._effort.alone_s)
-            alone = {name: Alone(taken[name], float(np.median(idle[name]))) for name in taken}
+            serving = self._without_queues("models with service times, no queues", self._effort.alone_s)
+            alone = {name: Alone(serving[name], float(np.median(idle[name]))) for name in serving}
             plans = {(name, busy): self._arrivals(alone[name], busy) for name in alone for busy in UTILISATIONS}
             predicted = {key: self._predict(alone[key[0]], of_rounds) for key, of_rounds in plans.items()}
             self._write_down(predicted)

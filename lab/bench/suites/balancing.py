@@ -87,8 +87,8 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
     return BenchResult(
         unit="multiples of an even share",
         samples={
-            f"{path}, {what}": [getattr(each, name) for each in taken]
-            for path, taken in seen.items()
+            f"{path}, {what}": [getattr(each, name) for each in measured]
+            for path, measured in seen.items()
             for name, what in _FIGURES.items()
         },
         claims=[
@@ -152,16 +152,16 @@ def _place(path: str) -> int:
 
 def _table(seen: Mapping[str, Sequence[Round]]) -> ResultTable:
     rows = []
-    for path, taken in seen.items():
-        share = _median(each.share for each in taken)
-        first = _median(each.first_s for each in taken).estimate
+    for path, measured in seen.items():
+        share = _median(each.share for each in measured)
+        first = _median(each.first_s for each in measured).estimate
         rows.append(
             (
                 path,
-                *(median(getattr(each, name) for each in taken) for name in _FIGURES),
+                *(median(getattr(each, name) for each in measured) for name in _FIGURES),
                 f"{share.low:.3f} to {share.high:.3f}",
                 f"{max(first, 0):.3f} s" if math.isfinite(first) else "never",
-                f"{100 * sum(each.failed for each in taken) / len(taken):.2f} %",
+                f"{100 * sum(each.failed for each in measured) / len(measured):.2f} %",
             )
         )
     columns = ("path", *_FIGURES.values(), "95 % interval", "its first request after", "failed")
@@ -188,7 +188,7 @@ def _shares_over_time(seen: Mapping[str, Sequence[Round]]) -> Chart:
 
 def _spreads(seen: Mapping[str, Sequence[Round]]) -> BarChart:
     figures = {
-        moment: {path: _median(getattr(each, name) for each in taken) for path, taken in seen.items()}
+        moment: {path: _median(getattr(each, name) for each in measured) for path, measured in seen.items()}
         for name, moment in (("spread_before", f"{REPLICAS} replicas"), ("spread_after", "with a new one"))
     }
     most = max(figure.high for of in figures.values() for figure in of.values())

@@ -17,17 +17,18 @@ from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
 from lab.bench.harness.environment import cpu_seconds
+from lab.bench.harness.payloads import sized_payload, talk_payload
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
-from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, USE_CASE, VERSION
+from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
 from lab.errors import UnitError
 from lab.measure.compare import interleave, median, median_ratio
 from lab.measure.control import control
+from lab.measure.findings import in_its_interval
 from lab.measure.latency import LatencyHistogram
 from lab.report.bars import Bar, BarChart, BarGroup, Bound
 from lab.report.palette import style_of
 from lab.report.scales import linear
 from lab.transport.relay import Bytes, relay_to
-from models.apis import APIS
 from models.json_mapping import mapping_of
 from models.proto.ranking.v1 import ranking_pb2
 
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 
     from lab.bench.harness.encoding_clients import EncodingClient
     from lab.bench.harness.environment import Environment
+    from lab.bench.harness.payloads import Payload
     from lab.measure.compare import Interval
 
-TALK = "the talk's example"
 SIZES = {"0.4 KB": 400, "27 KB": 27_000, "0.5 MB": 500_000}
 SECONDS = 0.3
 """Of each measurement, at least."""
@@ -55,42 +56,11 @@ FIRST_UP, FIRST_DOWN = "first, to the model", "first, back"
 UP, DOWN, BOTH_WAYS = "each further, to the model", "each further, back", "bytes a further request, both ways"
 CODING = "request written and read, ms"
 _COSTS = (P50, P99, CLIENT_CPU, SERVER_CPU, CODING)
+_COMPARED = (P50, CLIENT_CPU, SERVER_CPU, CODING)
 _CONTROLLED = (P50, SERVER_CPU)  # at the largest payload, which claims of time rest on
 _WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
 
 _REPLICA = f"{CLUSTER}-a"
-_API = APIS[API]
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """One request, as plain values.
-
-    Attributes:
-        envelope: in JSON's form.
-        titles: id and features of each, the features in single precision.
-    """
-
-    name: str
-    envelope: Mapping[str, Any]
-    titles: Sequence[tuple[str, np.ndarray[Any, np.dtype[np.float32]]]]
-
-    def message(self) -> Callable[[], ranking_pb2.RankRequest]:
-        """Returns a function that builds the protobuf message from lists, ten times as fast as from arrays."""
-        envelope = mapping_of(ranking_pb2.RankRequest).from_document({"envelope": self.envelope}).envelope
-        titles = [(name, features.tolist()) for name, features in self.titles]
-
-        def build() -> ranking_pb2.RankRequest:
-            return ranking_pb2.RankRequest(
-                envelope=envelope, titles=[ranking_pb2.Title(id=name, features=features) for name, features in titles]
-            )
-
-        return build
-
-    def document(self) -> dict[str, Any]:
-        """Returns the document that orjson writes."""
-        titles = [{"id": name, "features": each} if each.size else {"id": name} for name, each in self.titles]
-        return {"envelope": self.envelope, "titles": titles}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,28 +91,6 @@ def run(environment: Environment, rounds: int) -> BenchResult:
                 for what, value in figures.items():
                     measured.setdefault((payload.name, encoding, what), []).append(value)
     return _result(measured, bodies, payloads, rounds)
-
-
-def talk_payload() -> Payload:
-    """Returns the talk's example in the lab's API."""
-    context = {"userId": payload_example.EXAMPLE["user_id"], "surface": payload_example.EXAMPLE["surface"]}
-    nothing = np.empty(0, dtype=np.float32)
-    return Payload(TALK, {"context": context}, [(title, nothing) for title in payload_example.EXAMPLE["title_ids"]])
-
-
-def sized_payload(name: str, size: int) -> Payload:
-    """Returns a request of about ``size`` bytes of protobuf; its features are random, as real ones have all digits."""
-    draw = np.random.default_rng(size)
-    envelope = {
-        "useCase": USE_CASE,
-        "context": {"userId": "u1", "caller": CALLER},
-        "modelConfig": {"model": MODEL, "version": VERSION},
-    }
-    titles = [
-        (title.id, draw.standard_normal(len(title.features), dtype=np.float32))
-        for title in _API.build_request(size).titles
-    ]
-    return Payload(name, envelope, titles)
 
 
 def _client(encoding: str, address: str, payload: Payload) -> EncodingClient:
@@ -298,7 +246,7 @@ def _result(
             (
                 name,
                 what,
-                *(_written(ratio(name, what, encoding)) for encoding in ENCODINGS[1:]),
+                *(in_its_interval(ratio(name, what, encoding)) for encoding in ENCODINGS[1:]),
                 _holds_1(ratio(name, what, CONTROL)),
             )
             for name in names
@@ -351,11 +299,7 @@ def _where_rest_costs_less(names: Sequence[str], ratio: Callable[[str, str, str]
         less = [
             f"{name} ({', '.join(figures)})"
             for name in names
-            if (
-                figures := [
-                    what for what in (P50, CLIENT_CPU, SERVER_CPU, CODING) if ratio(name, what, encoding).high < 1
-                ]
-            )
+            if (figures := [what for what in _COMPARED if ratio(name, what, encoding).high < 1])
         ]
         found.append(f"{encoding} costs less than gRPC at: {'; '.join(less) or 'no payload'}")
     return found
@@ -376,10 +320,6 @@ def _json(features: Any) -> bytes:
     return orjson.dumps(features, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _written(figure: Interval) -> str:
-    return f"{figure.estimate:.2f} ({figure.low:.2f} to {figure.high:.2f})"
-
-
 def _holds_1(figure: Interval) -> str:
     return "yes" if figure.low <= 1 <= figure.high else "no"
 
@@ -387,7 +327,7 @@ def _holds_1(figure: Interval) -> str:
 def _chart(names: Sequence[str], ratio: Callable[[str, str, str], Interval], rounds: int) -> BarChart:
     groups = []
     for name in names:
-        figures = [(what, ratio(name, what, REST)) for what in (BOTH_WAYS, P50, CLIENT_CPU, SERVER_CPU, CODING)]
+        figures = [(what, ratio(name, what, REST)) for what in (BOTH_WAYS, *_COMPARED)]
         groups.append(
             BarGroup(
                 name,
@@ -408,8 +348,4 @@ def _chart(names: Sequence[str], ratio: Callable[[str, str, str], Interval], rou
     )
 
 
-BENCH = Bench(
-    name="encodings",
-    question="What does JSON over REST cost against protobuf over gRPC?",
-    run=run,
-)
+BENCH = Bench(name="encodings", question="What does JSON over REST cost against protobuf over gRPC?", run=run)

@@ -92,7 +92,5 @@ def _seconds_until(what: str, probe: Callable[[], bool]) -> float:
 
 
 BENCH = Bench(
-    name="recovery",
-    question="How soon do a killed replica leave, a started one answer, and nodes reconnect?",
-    run=run,
+    name="recovery", question="How soon do a killed replica leave, a started one answer, and nodes reconnect?", run=run
 )

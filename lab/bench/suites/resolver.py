@@ -189,7 +189,7 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
         seen: variant → its rounds.
         cpu: variant of :data:`BUSY_VARIANTS` → CPU of all resolvers, ms per 1,000 requests, one value a round.
     """
-    p50 = {variant: [each.p50 for each in taken] for variant, taken in seen.items()}
+    p50 = {variant: [each.p50 for each in measured] for variant, measured in seen.items()}
     added = {variant: _added(seen, variant) for variant in VARIANTS if variant != ONCE}
     same = control(UNLEASED, p50[UNLEASED], p50[AGAIN])
     doubts = (same.doubt,) if same.doubt else ()
@@ -256,19 +256,19 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
 
 def _table(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float]]) -> ResultTable:
     rows = []
-    for variant, taken in seen.items():
+    for variant, measured in seen.items():
         added = compare.median(_added(seen, variant), seed=0)
-        questions = [each for one in taken for each in one.questions]
+        questions = [each for one in measured for each in one.questions]
         # Nearest rank, upwards; bootstrapping an interval over so many would take longer than the measurement.
         resolve = [float(np.quantile(questions, share, method="higher")) for share in (0.5, 0.99) if questions]
         rows.append(
             (
                 variant,
-                median(each.p50 for each in taken),
+                median(each.p50 for each in measured),
                 added.estimate,
                 f"{added.low:.3f} to {added.high:.3f}",
                 *(resolve or ("none", "none")),
-                f"{100 * (1 - len(questions) / sum(each.requests for each in taken)):.1f} %",
+                f"{100 * (1 - len(questions) / sum(each.requests for each in measured)):.1f} %",
                 median(cpu[variant]) if variant in cpu else "",
             )
         )
@@ -299,10 +299,10 @@ async def _measure(
                 await asyncio.gather(*asks)
         for number, order in enumerate([list(BUSY_VARIANTS), *interleave(list(BUSY_VARIANTS), rounds, seed=0)]):
             say(f"round {number} of {rounds}" if number else "warming up")
-            taken = await _interleaved(callers, asking)
+            measured = await _interleaved(callers, asking)
             busy = {variant: await _busy(callers[variant], asking, pids) for variant in order}
             for variant in VARIANTS if number else ():
-                seen[variant].append(taken[variant])
+                seen[variant].append(measured[variant])
             for variant in order if number else ():
                 cpu[variant].append(busy[variant])
     finally:

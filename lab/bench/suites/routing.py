@@ -155,7 +155,5 @@ def _rules(number: int) -> list[dict[str, Any]]:
 
 
 BENCH = Bench(
-    name="routing",
-    question="What does a decision cost: compiling, updating, resolving, a held lease?",
-    run=run,
+    name="routing", question="What does a decision cost: compiling, updating, resolving, a held lease?", run=run
 )
