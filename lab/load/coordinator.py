@@ -116,8 +116,8 @@ class ShardProcess:
         if self.result is None or status:
             raise RunError(f"{self.name} of the driver {_end(status)}; the others were stopped")
 
-    def _take(self, said: dict[str, Any]) -> None:
-        (what, value), *_ = said.items()
+    def _take(self, message: dict[str, Any]) -> None:
+        (what, value), *_ = message.items()
         match what:
             case "ready":
                 self.ready.set()
@@ -174,14 +174,14 @@ class Shards:
         Raises:
             RunError: one failed or died.
         """
-        everybody = asyncio.create_task(self._all_ready())
+        all_ready = asyncio.create_task(self._all_ready())
         try:
-            await asyncio.wait({everybody, *self._listening}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({all_ready, *self._listening}, return_when=asyncio.FIRST_COMPLETED)
             for task in self._listening:
                 if task.done():
                     task.result()
         finally:
-            everybody.cancel()
+            all_ready.cancel()
 
     async def _all_ready(self) -> None:
         for shard in self.processes:

@@ -61,10 +61,10 @@ async def drive(
     async def soon() -> Start:
         return Start.soon()
 
-    def tell(loop: OpenLoop) -> None:
+    def report_progress(loop: OpenLoop) -> None:
         report(loop.take_progress())
 
-    return combine([await drive_share(plan, schedule, client, stop, tell, soon, new_spool=True)])
+    return combine([await drive_share(plan, schedule, client, stop, report_progress, soon, new_spool=True)])
 
 
 async def drive_share(

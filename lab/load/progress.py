@@ -129,20 +129,20 @@ class ProgressLines:
         )
 
 
-async def each_second(start_ns: int, tell: Callable[[], None], *, after_s: float = 0.0) -> None:
-    """Calls ``tell`` ``after_s`` after each whole second since the start of the schedule, until it is cancelled.
+async def each_second(start_ns: int, report: Callable[[], None], *, after_s: float = 0.0) -> None:
+    """Calls ``report`` ``after_s`` after each whole second since the start of the schedule, until it is cancelled.
 
     The first call comes :data:`FIRST_S` after the start, so that nobody waits a second for the first report. Seconds
     that this process was too busy for are skipped.
     """
     await asyncio.sleep(FIRST_S + after_s + (start_ns - monotonic_ns()) / NS)
-    tell()
+    report()
     second = 0
     while True:
         elapsed_s = (monotonic_ns() - start_ns) / NS - after_s
         second = max(second, int(elapsed_s)) + 1
         await asyncio.sleep(second - elapsed_s)
-        tell()
+        report()
 
 
 def percentile_ms(sorted_ns: Sequence[int], percent: int) -> float:

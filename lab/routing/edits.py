@@ -77,7 +77,7 @@ def _tree(section: str, sources: Mapping[str, Source], what: str) -> tuple[Node,
     for name, source in sources.items():
         found = parse(source.text, source.name)
         if found is None:
-            raise RouteTableError(f"is empty; write what stands below the {what}'s name", file=source.name)
+            raise RouteTableError(f"is empty; write the content of the {what}'s entry", file=source.name)
         part.add(name, found, found.line)
     return root, part
 

@@ -1,4 +1,4 @@
-"""The wire: each ``.proto`` and, beside it, what ``make protos`` generates from it.
+"""The messages and services on the wire: each ``.proto``, and the code that ``make protos`` generates beside it.
 
-Here belongs nothing written by hand but the ``.proto`` files and their generator.
+Only the ``.proto`` files and their generator are written by hand.
 """

@@ -53,9 +53,9 @@ class Journal:
         """Acts to report; call :meth:`forget` once they are."""
         return list(self._unreported)
 
-    def forget(self, told: list[acts_pb2.Act]) -> None:
+    def forget(self, reported: list[acts_pb2.Act]) -> None:
         """Drops acts that were reported."""
-        for each in told:
+        for each in reported:
             if self._unreported and self._unreported[0] is each:
                 self._unreported.popleft()
 

@@ -35,7 +35,7 @@ class Registration:
         journal: acts to report; an empty one by default.
 
     Attributes:
-        drain_reported: set once every connected control plane was told that this replica is draining.
+        drain_reported: set once every connected control plane received a report that this replica is draining.
     """
 
     def __init__(self, control_plane: str, versions: Versions, journal: Journal | None = None) -> None:

@@ -78,8 +78,10 @@ class Versions:
 
     def _hold_assigned(self) -> None:
         if self._assignments.keys() - self._gone:
-            self._assignments = {by: told for by, told in self._assignments.items() if by not in self._gone}
-        self._assigned = {each.routing_key: each for told in self._assignments.values() for each in told.versions}
+            self._assignments = {by: each for by, each in self._assignments.items() if by not in self._gone}
+        self._assigned = {
+            each.routing_key: each for assignment in self._assignments.values() for each in assignment.versions
+        }
         for key in self._loading.keys() - self._assigned.keys():
             self._loading.pop(key).cancel()
         gone = self.loaded.keys() - self._assigned.keys()

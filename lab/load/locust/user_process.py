@@ -60,7 +60,7 @@ class UserProcess:
             self._schedule,
             environment,
             send=self._send,
-            fail=lambda problem: self._say(FAILED, problem),
+            fail=lambda problem: self._send_message(FAILED, problem),
         )
         LabUser.pool = self._pool
 
@@ -83,7 +83,7 @@ class UserProcess:
         assert runner is not None  # noqa: S101 (see above)
         on_message(runner, GO, self._go)
         on_message(runner, STOP, self._ask_to_stop)
-        self._greenlets = [gevent.spawn(self._count), gevent.spawn(self._close)]
+        self._greenlets = [gevent.spawn(self._report_progress), gevent.spawn(self._close)]
 
     def leave(self) -> None:
         """Ends what is still running."""
@@ -105,32 +105,32 @@ class UserProcess:
         assert self._stop is not None  # noqa: S101 (it is ready)
         self._thread.in_loop(self._stop.ask, by)
 
-    def _count(self) -> None:
+    def _report_progress(self) -> None:
         while not self._thread.ended.ready():
             gevent.sleep(_COUNT_EVERY_S)
-            self._say_count()
+            self._send_progress()
 
-    def _say_count(self) -> None:
+    def _send_progress(self) -> None:
         sender = self._sender
         assert sender is not None  # noqa: S101 (it is ready)
         recorder = sender.recorder
         count = WorkerProgress(self._share.first, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
-        self._say(PROGRESS, count.to_message())
+        self._send_message(PROGRESS, count.to_message())
 
     def _close(self) -> None:
         try:
             result = self._thread.ended.get()
         except Exception as error:  # noqa: BLE001 (any error ends the run)
-            self._say(FAILED, str(error))
+            self._send_message(FAILED, str(error))
             return
         self._pool.end()
-        self._say_count()
-        self._say(RESULT, result.to_document())
+        self._send_progress()
+        self._send_message(RESULT, result.to_document())
 
-    def _say(self, word: str, data: object) -> None:
+    def _send_message(self, message: str, data: object) -> None:
         runner = self._environment.runner
         if runner is not None:
-            runner.send_message(word, data)
+            runner.send_message(message, data)
 
     async def _work(self) -> ShardResult:
         plan, self._stop = self._plan, Stop()

@@ -1,1 +1,1 @@
-"""A service that asks models in order to do its own work."""
+"""A service that calls models to do its own work."""

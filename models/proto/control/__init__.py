@@ -1,1 +1,1 @@
-"""What the parts of the lab tell each other apart from payloads."""
+"""The lab's control APIs, apart from inference."""

@@ -1,1 +1,1 @@
-"""What every inference API shares: who asks, for what, and who answered."""
+"""Messages that all inference APIs share."""

@@ -157,7 +157,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         events: asyncio.Queue[admin_pb2.PublishProgress | None] = asyncio.Queue()
         called = timestamp(called_ns)
 
-        def tell(revision: int, event: Event) -> None:
+        def report(revision: int, event: Event) -> None:
             message = _progress(revision, event, called)
             if event.phase in _LAST:
                 message.acknowledgements.extend(self._acknowledgements(revision))
@@ -167,7 +167,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         task = asyncio.create_task(
             self._publisher.publish(
                 table_after,
-                progress=tell,
+                progress=report,
                 waiting=lambda revision, seen: events.put_nowait(_waiting(revision, seen, called, self._now_ns())),
                 called_ns=called_ns,
                 **options,

@@ -51,8 +51,8 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
                 first = first or member
                 yield [_as(first, member)]
 
-        async for revision, told in self._membership.serve(own_reports()):
-            for versions in told.values():
+        async for revision, assignments in self._membership.serve(own_reports()):
+            for versions in assignments.values():
                 yield replicas_pb2.Assignment(revision=revision, versions=_versions(versions))
         if impostor:
             log.warning("refused: %s", impostor)
@@ -74,12 +74,12 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             async for report in request_iterator:
                 yield [_member(each) for each in report.replicas]
 
-        async for revision, told in self._membership.serve(reports(), timeout_s=HOST_TIMEOUT_S):
+        async for revision, assignments in self._membership.serve(reports(), timeout_s=HOST_TIMEOUT_S):
             yield replicas_pb2.HostAssignment(
                 revision=revision,
                 clusters=[
                     replicas_pb2.ClusterAssignment(cluster=cluster, versions=_versions(versions))
-                    for cluster, versions in told.items()
+                    for cluster, versions in assignments.items()
                 ],
             )
 
