@@ -18,7 +18,7 @@ def test_what_is_named_is_there() -> None:
     [
         ("tests/e2e/test_chain.py::test_it[mesh]", "the default lab"),
         ("tests/e2e/test_roll.py::test_it[mesh]", "tests/e2e/test_roll.py"),
-        ("tests/runtime/test_hands.py::test_it[process]", "a lab to break, process"),
+        ("tests/runtime/test_unit_operations.py::test_it[process]", "a lab to break, process"),
         ("tests/runtime/test_faults.py::test_it[compose-kill]", "a lab to break, compose"),
         ("tests/runtime/test_bundle.py::test_it", "tests/runtime/test_bundle.py"),
         ("tests/notebooks/test_notebooks.py::test_it[4]", "tests/notebooks/test_notebooks.py::test_it[4]"),

@@ -141,7 +141,7 @@ class Scenario:
             kind: e.g. ``kill``.
             target: unit, cluster or role.
             lab: the lab to inject it into; the scenario's own by default.
-            settings: see :meth:`lab.lab.Lab.inject`.
+            settings: see :meth:`lab.faults.Injector.inject`.
 
         Raises:
             UnknownError: it has no visible effect.

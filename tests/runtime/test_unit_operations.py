@@ -186,7 +186,7 @@ def test_another_versions_replica_at_the_address_of_a_dead_one_answers_for_its_o
             ("ml-cluster-9", 2),
             r"'ml-cluster-9' is no cluster of this lab; there are ml-cluster-1, ml-cluster-2",
         ),
-        ("scale", ("ml-cluster-1", 0), r"scale ml-cluster-1: 0 replicas will not do"),
+        ("scale", ("ml-cluster-1", 0), r"scale ml-cluster-1: 0 replicas: use 1 or more"),
         ("replace", ("homepage", "ml-cluster-1"), r"replace homepage: is a caller, not a model replica"),
         ("replace", ("ml-cluster-1-a", "ml-cluster-9"), r"'ml-cluster-9' is no cluster"),
     ],
