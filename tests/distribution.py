@@ -28,7 +28,10 @@ DEFAULT_LAB = (
 """Modules of e2e that are about the default lab alone, which stands up once."""
 _SCOPES = (
     (re.compile(rf"tests/e2e/test_({'|'.join(DEFAULT_LAB)})\.py::.*"), "the default lab"),
-    (re.compile(r"tests/runtime/test_(?:faults|unit_operations)\.py::.*\[(process|compose)\b.*"), r"a lab to break, \1"),
+    (
+        re.compile(r"tests/runtime/test_(?:faults|unit_operations)\.py::.*\[(process|compose)\b.*"),
+        r"a lab to break, \1",
+    ),
     (re.compile(r"tests/notebooks/test_notebooks\.py::.*"), r"\g<0>"),
 )
 """Which tests go together, unless it is those of a module, as a rule: pattern of their ids → name, from the match."""

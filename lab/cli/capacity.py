@@ -51,13 +51,13 @@ def capacity(
         str, typer.Option(help="Service time of a model, ms: constant:MS or lognormal:MEDIAN,SIGMA.")
     ] = bench.SERVICE,
     topologies: Annotated[
-        str, typer.Option("--topologies", metavar="A,B", help="Topologies [default: all that were measured].")
+        str, typer.Option("--topologies", metavar="A,B", help="Topologies; all that were measured by default.")
     ] = "",
     measured: Annotated[
         Path | None,
         typer.Option(
             "--from",
-            help="Folder or JSON of a bench capacity or throughput [default: measure now, in a minute].",
+            help="Folder or JSON of a bench capacity or throughput; by default it is measured now, in a minute.",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Number of measurement rounds.")] = _ROUNDS,

@@ -48,7 +48,7 @@ def inject(
         str,
         typer.Argument(help="Target: a unit, a cluster, …; see `lab fault list`.", autocompletion=completion.targets),
     ] = "",
-    level: Annotated[str | None, typer.Option(help="light, medium or severe [default: the kind's own].")] = None,
+    level: Annotated[str | None, typer.Option(help="light, medium or severe; the kind's own by default.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Setting that overrides the level's; repeatable."),
@@ -83,7 +83,7 @@ def inject(
 def heal(
     fault: Annotated[
         str,
-        typer.Argument(metavar="[ID|all]", help="Id of a fault [default: all].", autocompletion=completion.injected),
+        typer.Argument(metavar="[ID|all]", help="Id of a fault; all by default.", autocompletion=completion.injected),
     ] = "all",
     name: Name = "default",
     as_json: Json = False,

@@ -33,11 +33,11 @@ def up(
     spec: Annotated[
         Path, typer.Option(help="Spec of the lab: a file, or a size: mini, default, full (30 callers).")
     ] = DEFAULT_SPEC,
-    routes: Annotated[Path | None, typer.Option(help="First route table [default: the spec's].")] = None,
+    routes: Annotated[Path | None, typer.Option(help="First route table; the spec's by default.")] = None,
     topology: Annotated[
         str, typer.Option(help="Topologies, with commas between, instead of the spec's; +NAME adds one.")
     ] = "",
-    security: Annotated[str | None, typer.Option(help="plaintext or mtls [default: the spec's].")] = None,
+    security: Annotated[str | None, typer.Option(help="plaintext or mtls; the spec's by default.")] = None,
     log_requests: Annotated[
         bool, typer.Option(help="Let callers, resolvers and models log requests, too; see `lab logs`.")
     ] = False,

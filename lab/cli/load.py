@@ -51,7 +51,7 @@ def load(
         str, typer.Option(help="Caller identity; several with commas, or all, send at the same time, each at the rate.")
     ] = "homepage",
     use_case: Annotated[
-        list[str] | None, typer.Option(help="Use case; repeatable [default: all that the caller may call].")
+        list[str] | None, typer.Option(help="Use case, repeatable; all that the caller may call by default.")
     ] = None,
     context: Annotated[
         list[str] | None,

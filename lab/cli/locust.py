@@ -28,7 +28,7 @@ Workers = Annotated[
 ]
 Locustfile = Annotated[
     Path | None,
-    typer.Option("--locustfile", help="Behaviour of users [default: lab/load/locustfile.py].", rich_help_panel=_PANEL),
+    typer.Option("--locustfile", help="Behaviour of users; lab/load/locustfile.py by default.", rich_help_panel=_PANEL),
 ]
 Ui = Annotated[
     bool,
@@ -40,7 +40,7 @@ UiPort = Annotated[
         "--ui-port",
         min=1,
         max=65_535,
-        help=f"Port of the UI on 127.0.0.1 [default: {UI_PORT}].",
+        help=f"Port of the UI on 127.0.0.1; {UI_PORT} by default.",
         rich_help_panel=_PANEL,
     ),
 ]

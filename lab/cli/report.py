@@ -25,7 +25,7 @@ def report(
         list[Path], typer.Argument(help="Folders of runs and of benches, e.g. runs/default/latest runs/bench/latest.")
     ],
     output: Annotated[
-        Path | None, typer.Option(help=f"File to write [default: {_REPORT} in the first folder].")
+        Path | None, typer.Option(help=f"File to write; {_REPORT} in the first folder by default.")
     ] = None,
     png: Annotated[Path | None, typer.Option(help="Folder to write every chart into, as PNG files.")] = None,
     as_json: Json = False,

@@ -40,7 +40,7 @@ def roll(
     abort_on: Annotated[str, typer.Option(help="Abort and roll back when any of these holds.")] = DEFAULT_CONDITIONS,
     use_case: Annotated[str | None, typer.Option(help="Change this use case only.")] = None,
     caller: Annotated[
-        str, typer.Option(help="Caller identity for the probes [default: any caller the route table allows].")
+        str, typer.Option(help="Caller identity for the probes; by default any caller that the route table allows.")
     ] = "",
     topology: Topology = "mesh",
     rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of the probes.")] = 200.0,

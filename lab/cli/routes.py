@@ -121,7 +121,7 @@ def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as
 
 @app.command()
 def show(
-    revision: Annotated[int, typer.Argument(min=0, help="Revision [default: the one in force].")] = 0,
+    revision: Annotated[int, typer.Argument(min=0, help="Revision; the one in force by default.")] = 0,
     name: Name = "default",
     as_json: Json = False,
 ) -> None:
