@@ -121,7 +121,7 @@ def spec_of_lines(chart: Chart, *, live: bool = False) -> Spec:
             *_whiskers([point for point in dots if "low" in point], y),
             *layers(dots, ({"type": "point", "filled": True, "size": 50, "opacity": 1}, {"y": y})),
             *([_halos(chart, y)] if live else []),
-            *_names(chart, width, top, bottom, dashes),
+            *_names(chart, top, bottom, dashes),
         ],
     }
 
@@ -224,21 +224,26 @@ _NO_SCALE: Spec = {"value": _QUIET}
 _PIXELS: Spec = {"type": "quantitative", "scale": None, "axis": None}
 
 
-def _names(chart: Chart, width: float, top: float, bottom: float, dashes: Spec) -> list[Spec]:
+def _names(chart: Chart, top: float, bottom: float, dashes: Spec) -> list[Spec]:
     """Beside the plot: a piece of each line, and its name, as high as the line ends."""
     ends = [bottom - chart.y.place(line.points[-1][1]) * (bottom - top) for line in chart.lines]
     values = [
         {"line": line.label, "height": round(height, 1)}
         for line, height in zip(chart.lines, apart(ends, top, bottom), strict=True)
     ]
-    piece: Spec = {"x": {"value": width + GAP}, "x2": {"value": width + 3 * GAP}, **dashes}
-    name: Spec = {"x": {"value": width + 3.5 * GAP}, "text": {"field": "line"}, "color": {"value": page_colour("ink")}}
+    piece: Spec = {"x": _behind(GAP), "x2": _behind(3 * GAP), **dashes}
+    name: Spec = {"x": _behind(3.5 * GAP), "text": {"field": "line"}, "color": {"value": page_colour("ink")}}
     y: Spec = {"y": {"field": "height", **_PIXELS}}
     return layers(
         values,
         ({"type": "rule", "strokeWidth": 2, "clip": False}, {**y, **piece}),
         ({"type": "text", "align": "left", "fontWeight": 600, "clip": False}, {**y, **name}),
     )
+
+
+def _behind(distance: float) -> Spec:
+    """That far to the right of the plot, however wide the page lets it be."""
+    return {"value": {"expr": f"width + {distance:g}"}}
 
 
 def in_rows(starts: Sequence[float], labels: Sequence[str], right: float) -> list[tuple[int, str]]:

@@ -67,7 +67,8 @@ def test_every_name_is_inside(ends: list[float]) -> None:
     name = layers_of(spec, "text")[-1]
     axis = 56
     assert all(0 <= each["height"] <= spec["height"] for each in name["data"]["values"])
-    assert axis + name["encoding"]["x"]["value"] + CHARACTER * len("29 mesh-unleased") <= WIDTH
+    behind = float(name["encoding"]["x"]["value"]["expr"].removeprefix("width + "))
+    assert axis + spec["width"] + behind + CHARACTER * len("29 mesh-unleased") <= WIDTH
 
 
 @given(st.lists(st.floats(0, 700), max_size=12))

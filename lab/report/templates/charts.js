@@ -4,9 +4,11 @@ document.addEventListener("pointerover", async ({target}) => {
   if (!chart) return;
   chart.dataset.live = "";
   const spec = JSON.parse(chart.querySelector("script").textContent);
+  const drawn = chart.querySelector("svg");
+  spec.width += Math.min(0, chart.clientWidth - drawn.getAttribute("width"));
   const actions = {export: {svg: true, png: false}, source: false, compiled: false, editor: false};
   const live = document.createElement("div");
   await vegaEmbed(live, spec, {renderer: "svg", actions});
-  chart.querySelector("svg").replaceWith(live);
+  drawn.replaceWith(live);
 });
 document.querySelector("#pointing")?.removeAttribute("hidden");
