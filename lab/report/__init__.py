@@ -1,6 +1,6 @@
-"""Reports: one HTML page a person reads, drawn from the folders of runs and benches alone, and whole in itself.
+"""Reports: one self-contained HTML page for people, made only from the folders of runs and benches.
 
-Here belongs how evidence is shown. What it proves is for ``lab.checkers``, what is kept of a run for ``lab.runs``.
+Here belongs how evidence is shown. ``lab.checkers`` judges it, and ``lab.runs`` keeps it.
 """
 
 from lab.report.album import write_album

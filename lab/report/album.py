@@ -1,4 +1,4 @@
-"""All charts of a report, as files that stand alone."""
+"""The charts of a report as PNG files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pictures(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str]]:
-    """Names, and SVG documents; two benches of one name are told apart by their numbers."""
+    """Each chart's file name and SVG document. Benches of the same name are numbered."""
     for number, bench in enumerate(benches, 1):
         again = sum(other.name == bench.name for other in benches) > 1
         for chart in bench.charts:
@@ -38,6 +38,6 @@ def write_album(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench], f
     """Writes every chart of a report as a PNG file, and returns their paths.
 
     Raises:
-        RunError: one cannot be written.
+        RunError: a file cannot be written.
     """
     return [path for name, svg in pictures(runs, benches) for path in write_pictures(svg, folder / name, (".png",))]

@@ -1,4 +1,4 @@
-"""Bar charts, written as Vega-Lite: lying, in groups or stacked, each bar with its name and its value. Pure."""
+"""Horizontal bar charts as Vega-Lite, in groups or stacked; each bar has its name and its value beside it. Pure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Bar:
     """One bar, or one part of a stack.
 
     Attributes:
-        label: its name.
+        label: its name, written beside it.
         style: gives it its colour; see :mod:`lab.report.palette`.
-        value: its length; one that is no number has none.
-        low: lower end of its interval, None if there is none; not in a stack. Beyond the axis it ends in an arrow.
+        value: its length; NaN has none.
+        low: lower end of its interval; None without one, and always in a stack. An arrow marks an end beyond the axis.
         high: upper end, likewise.
         text: written at its end; the value if empty.
     """
@@ -39,13 +39,13 @@ class Bar:
 
     @property
     def shown(self) -> str:
-        """What is written at its end."""
+        """The text at its end."""
         return self.text or written(self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class BarGroup:
-    """Bars that belong together; in a stack, one row. Without a label there is no heading."""
+    """Bars that belong together, under a heading if there is a label; in a stacked chart, one row."""
 
     label: str
     bars: Sequence[Bar]
@@ -53,7 +53,7 @@ class BarGroup:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A value that bars are to be held against."""
+    """A value to compare bars with, drawn as a dashed line across them."""
 
     label: str
     value: float
@@ -61,18 +61,18 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """What is to be drawn.
+    """A bar chart.
 
     Attributes:
-        title: says what can be seen to those who cannot see it.
-        x: what bars are measured by; they begin at 0, or where the axis does.
-        stacked: a group is one row, its bars end to end, its sum written out.
-        bounds: dashed lines across all bars.
+        title: what the chart shows; also what a screen reader says.
+        x: the axis; bars begin at 0, or at the axis's start if that is above 0.
+        stacked: whether a group is one row, its bars end to end, followed by their sum.
+        bounds: values to compare bars with.
         name: of its files; made from the title if empty.
         note: what a reader must know to read it, e.g. n and what the intervals are.
 
     Raises:
-        ValueError: a part of a stack is negative, no number, or has an interval: none of these can be seen there.
+        ValueError: a part of a stack is negative, infinite, NaN, or has an interval, none of which a stack can show.
     """
 
     title: str
@@ -91,7 +91,7 @@ class BarChart:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row: a heading, or a name and its bars; each of them as the data of one."""
+    """One row: a heading, or a name with its bars and the text behind them, as Vega-Lite data."""
 
     name: str = ""
     heading: str = ""
@@ -100,7 +100,7 @@ class _Row:
 
 
 def spec_of_bars(chart: BarChart) -> Spec:
-    """A bar chart in Vega-Lite; to point at a bar shows its figures."""
+    """A bar chart in Vega-Lite, with tooltips."""
     rows = list(_rows(chart))
     left = GAP + CHARACTER * max((len(row.name) for row in rows), default=0)
     longest = max((len(row.total["text"]) for row in rows if row.total), default=0)
@@ -194,7 +194,7 @@ def _bar(bar: Bar, axis: Scale) -> Spec:
 
 
 def _stacked(chart: BarChart) -> Iterator[_Row]:
-    width = WIDTH * 0.6  # of the plot, at least; to tell which figures have room
+    width = WIDTH * 0.6  # of the plot, at least: decides which values fit into their bars
     for group in chart.groups:
         start: float = 0
         bars = []
@@ -220,13 +220,13 @@ def _bars(chart: BarChart, bars: Sequence[Spec], x: Spec) -> Spec:
     shown = ("name", "figure", "interval") if any("low" in bar for bar in bars) else ("name", "figure")
     return {
         "data": {"values": bars},
-        "mark": {"type": "bar", "stroke": page_colour("card"), "strokeWidth": 1},  # which keeps parts of a stack apart
+        "mark": {"type": "bar", "stroke": page_colour("card"), "strokeWidth": 1},  # separates the parts of a stack
         "encoding": {"x": x, "x2": {"field": "end"}, "color": colour, "tooltip": tooltips(*shown)},
     }
 
 
 def _intervals(bars: Sequence[Spec], x: Spec) -> Iterator[Spec]:
-    """A line from end to end; an end has a serif, or an arrow if the interval goes on beyond the axis."""
+    """A line from end to end; each end has a serif, or an arrow if the interval continues beyond the axis."""
     rule: Spec = {"type": "rule", "color": _INK, "strokeWidth": 1.2}
     yield from layers(bars, (rule, {"x": {**x, "field": "low"}, "x2": {"field": "high"}}))
     for end, beyond, arrow in (("low", "goes_below", "triangle-left"), ("high", "goes_beyond", "triangle-right")):
@@ -238,7 +238,7 @@ def _intervals(bars: Sequence[Spec], x: Spec) -> Iterator[Spec]:
 
 
 def _bounds(bounds: Sequence[Spec], x: Spec) -> list[Spec]:
-    """A dashed line from its row down, with its name."""
+    """Dashed lines, each with its name, from the name's row down."""
     rule: Spec = {"type": "rule", "color": _INK, "strokeWidth": 1.2, "strokeDash": [5, 3]}
     down: Spec = {"y": {"field": "row", "type": "ordinal", "bandPosition": 0}, "y2": {"value": "height"}}
     name: Spec = {"type": "text", **BESIDE}

@@ -1,4 +1,4 @@
-"""All that a report shows of benches, read from the folder that ``lab bench`` leaves."""
+"""Everything that a report shows of benches, read from the folder that ``lab bench`` wrote."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedBench:
-    """One bench of a report; see ``BenchResult`` for what is what."""
+    """One bench of a report; ``BenchResult`` explains the attributes."""
 
     name: str
     unit: str
@@ -37,12 +37,12 @@ class ReportedBench:
 
     @property
     def driver(self) -> str:
-        """How well the driver kept up; empty if it did not drive at a rate."""
+        """How well the driver kept its rate; empty if it had none."""
         return in_words(self.paces) if self.paces else ""
 
     @property
     def origin(self) -> str:
-        """What charts say of where their figures are from."""
+        """The bench, when it ran and on which machine, for captions of charts."""
         return self.name if self.ran is None else f"{self.name}, {self.ran}"
 
 
@@ -50,16 +50,16 @@ _BENCH = TypeAdapter(ReportedBench)
 
 
 def is_of_benches(folder: Path) -> bool:
-    """Whether a folder is one of benches; else it is a run's, if anything."""
+    """Whether a folder holds results of benches, not a run."""
     is_of_runs = (folder / PLAN).exists() or (folder / TOGETHER).exists()
     return not is_of_runs and any(folder.glob("*.json"))
 
 
 def read_benches(folder: Path) -> list[ReportedBench]:
-    """Reads what is in the folder of a call of ``lab bench``, in the order in which it was measured.
+    """Reads the results of one ``lab bench`` command, in the order of measurement.
 
     Raises:
-        RunError: a file cannot be read, or holds something else.
+        RunError: a file cannot be read, or is no result of a bench.
     """
     benches = []
     for path in sorted(folder.glob("*.json")):
@@ -70,6 +70,6 @@ def read_benches(folder: Path) -> list[ReportedBench]:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise RunError(
-                f"{path}: no result of a bench ({place}: {first['msg']}); name a folder that lab bench left"
+                f"{path}: no result of a bench ({place}: {first['msg']}); name a folder that lab bench wrote"
             ) from error
     return sorted(benches, key=lambda bench: bench.ran.started if bench.ran else "")

@@ -1,4 +1,4 @@
-"""Blast radius: one table, and one heat map, of faults over topologies."""
+"""Blast radius as a table and a heat map: faults by topologies."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ UNKNOWN, NONE = "unknown", "–"
 
 EXPLAINED = (
     (
-        "a request is hit if it fails, is answered by another than the version chosen first, or takes longer than "
-        f"{SLOWER:g} × the steady p99 of its caller and {NOTICED_MS:g} ms, and that more often than by chance; "
+        "a request is hit if it fails, is answered by another version than the first choice, or takes longer than "
+        f"{SLOWER:g} × the steady p99 of its caller and {NOTICED_MS:g} ms, more often than by chance; "
         "shares are of requests while the fault lasted, with 95 % intervals"
     ),
     (
-        "clear: from the injection until nothing is hit any more (avoided), or what is hit is refused at once with a "
-        "clear status (refused), while it lasts; known: until the control plane no longer counts on the dead part"
+        "clear: from the injection until no request is hit any more (avoided), or until requests are refused at once "
+        "with a clear status (refused), while the fault lasts; known: until the control plane stops using the dead unit"
     ),
     (
-        "healed: from the beginning of the healing, a new start included, until the last request that was hit was due; "
-        "times are as fine as requests come"
+        "healed: from the start of healing, restarts included, until the last request that was hit was due; times are "
+        "no finer than the gaps between requests"
     ),
     f"budget: failed requests, over those that an SLO of {SLO:.1%} allows from the injection until the next fault",
 )
-"""What a reader must know of the figures."""
+"""Notes that a reader needs to interpret the figures."""
 
 KNOWN = "known after"
-"""Heading of the column that is the same for all topologies of a fault."""
+"""Heading of the column whose value is the same for all topologies of a fault."""
 
 _COLUMNS = (
     "fault",
@@ -56,17 +56,17 @@ _SMALL = 0.1
 
 
 def table_of(radii: Sequence[Radius]) -> ResultTable:
-    """A row a fault and topology."""
-    title = "what each fault reaches, while all callers send by all topologies at the same time"
+    """One row for each fault and topology."""
+    title = "which requests each fault hits, while all callers send over all topologies at once"
     return ResultTable(title=title, columns=_COLUMNS, rows=[_row(each) for each in radii], numbers=_COLUMNS[2:])
 
 
 def heat_of(radii: Sequence[Radius], *, is_on_path: Callable[[str, str], bool] = lambda *_: True) -> HeatMap:
-    """A tile a fault and topology: the share of requests that were hit.
+    """One tile for each fault and topology: the share of requests that were hit.
 
     Args:
-        radii: not every fault need be of every topology.
-        is_on_path: whether requests of a topology pass through what a fault, of this name, harms; fault first.
+        radii: not every fault need have been injected for every topology.
+        is_on_path: ``(fault, topology)`` → whether the topology's requests pass through the units that the fault harms.
     """
     faults = list(dict.fromkeys(each.fault for each in radii))
     topologies = list(dict.fromkeys(each.topology for each in radii))
@@ -91,7 +91,7 @@ def heat_of(radii: Sequence[Radius], *, is_on_path: Callable[[str, str], bool] =
 
 
 def doubts_of(radii: Sequence[Radius]) -> list[str]:
-    """Which rounds are unknown, and why."""
+    """For each fault and topology with unknown rounds: how many, and why."""
     return [
         f"{each.fault}, {each.topology}: unknown in {len(each.unknown)} of {each.rounds + len(each.unknown)} rounds: "
         f"{'; '.join(dict.fromkeys(each.unknown))}"
@@ -105,7 +105,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if 0 < share < _SMALL or 1 - _SMALL < share < 1 else f"{100 * share:.0f} %"
 
 
-def _tile(found: Radius, on_path: bool) -> Tile:  # noqa: FBT001 (what it says of the tile)
+def _tile(found: Radius, on_path: bool) -> Tile:  # noqa: FBT001 (private, and passed by name's sake once)
     if found.requests is None or found.callers is None:
         return Tile(None, "?", UNKNOWN)
     hit = found.requests.estimate > 0
@@ -134,7 +134,7 @@ def _row(found: Radius) -> list[str]:
 
 
 def _how(found: Radius) -> str:
-    """E.g. ``failed``, or with their shares where there are several: ``failed 4 %, slow 1.2 %``."""
+    """How requests were hit: ``failed``, or, of several, with shares: ``failed 4 %, slow 1.2 %``."""
     shares = {"failed": found.failed, "answered by another": found.degraded, "slow": found.slow}
     there = {name: share for name, share in shares.items() if share}
     if len(there) <= 1:
@@ -152,13 +152,13 @@ def _clear(found: Radius) -> str:
 
 
 def _counted(hit: Spread, of: int) -> str:
-    """E.g. ``5 of 5``, or ``1 to 2 of 5`` where rounds differ."""
+    """E.g. ``5 of 5``, or ``1 to 2 of 5`` if rounds differ."""
     most = "" if hit.least == hit.greatest else f" to {hit.greatest:g}"
     return f"{hit.least:g}{most} of {of}"
 
 
 def _seconds(spread: Spread | None, *, never: str = "never") -> str:
-    """The median, and from least to greatest in brackets."""
+    """The median, followed by the least and the greatest in brackets."""
     if spread is None:
         return NONE
 

@@ -1,6 +1,6 @@
-"""Line charts, written as Vega-Lite (https://vega.github.io/vega-lite/docs/spec.html). Pure.
+"""Line charts as Vega-Lite (https://vega.github.io/vega-lite/docs/spec.html). Pure.
 
-Each line has its name at its end, so that nobody has to match colours with a legend.
+Each line is labelled at its end, so readers need not match colours with a legend.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ Spec = dict[str, Any]
 """A chart, or a part of one, in Vega-Lite."""
 
 WIDTH, HEIGHT = 900, 230
-"""Of a chart with its names, and of its plot where nothing needs more; pixels, as all below."""
+"""Width of a chart with its labels, and usual height of its plot; pixels, like all lengths below."""
 
 ROW = 18
 CHARACTER = 7.6
-"""Width of one: a generous mean, for what needs to know it before the text is drawn."""
+"""Width of one, for layout before the text is drawn: a generous mean."""
 
 WIDER = 1.8
-"""By how much one may be wider where the page is read, in a bold font of that machine."""
+"""Extra width of one in a wide, bold font of the reader's machine."""
 
 GAP = 10
 _LEFT = 56
-_SHORTEST_NAME = 10  # characters that there is always room for, so that most charts have equally wide plots
+_SHORTEST_NAME = 10  # characters; most charts then have plots of the same width
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,11 @@ class Line:
     """One line.
 
     Attributes:
-        label: its name, written where it ends.
+        label: its name, written at its end.
         style: gives it colour and dashes; see :mod:`lab.report.palette`.
         points: values of x and y, in order; at least one.
         intervals: lowest and highest y, one a point; empty if they are not known.
-        dots: whether each point was measured and gets a dot; intervals then are bars, else a band.
+        dots: whether each point is a measurement, drawn as a dot with an interval bar; else intervals are a band.
 
     Raises:
         ValueError: there are intervals, but not one a point.
@@ -89,7 +89,7 @@ def spec_of_lines(chart: Chart, *, live: bool = False) -> Spec:
 
     Args:
         chart: what it shows.
-        live: whether it shows figures where it is pointed at, and pans and zooms along x.
+        live: with tooltips, and with pan and zoom along x; without, for a picture.
     """
     longest = max((_SHORTEST_NAME, *(len(line.label) for line in chart.lines)))
     width = WIDTH - _LEFT - 4 * GAP - longest * (CHARACTER + WIDER)
@@ -139,7 +139,7 @@ def layers(values: Sequence[Spec], *drawn: tuple[Spec, Spec]) -> list[Spec]:
 
 
 def tooltips(*fields: str) -> list[Spec]:
-    """What is said of a thing that is pointed at: each field by its name."""
+    """A tooltip that lists these fields by name."""
     return [{"field": field, "type": "nominal"} for field in fields]
 
 
@@ -171,7 +171,7 @@ def _whiskers(points: Sequence[Spec], y: Spec) -> list[Spec]:
 
 
 def _halos(chart: Chart, y: Spec) -> Spec:
-    """Around each point a disc, which is seen and says the point's figures while it is pointed at."""
+    """A disc around each point, visible under the pointer, with the point's values as tooltip."""
     figures = {"at": chart.x.title, "y": chart.y.title}
     if any(line.intervals for line in chart.lines):
         figures |= {"low": "from", "high": "to"}
@@ -193,7 +193,7 @@ def _halos(chart: Chart, y: Spec) -> Spec:
 
 
 def _marks(chart: Chart, rows: Sequence[tuple[int, str]], bottom: float) -> list[Spec]:
-    """From its row above the lines down: a band for each thing that happened, with its name."""
+    """A labelled band for each mark, from its row above the lines down to the axis."""
     values = [
         {
             "what": mark.label,
@@ -218,14 +218,14 @@ def _marks(chart: Chart, rows: Sequence[tuple[int, str]], bottom: float) -> list
 
 
 BESIDE: Spec = {"align": {"expr": "datum.align"}, "dx": {"expr": "datum.align == 'left' ? 4 : -4"}}
-"""Of a text: to the side of its place that its value names."""
+"""Properties of a text mark: left or right of its position, as the datum's ``align`` says."""
 _QUIET = page_colour("quiet")
 _NO_SCALE: Spec = {"value": _QUIET}
 _PIXELS: Spec = {"type": "quantitative", "scale": None, "axis": None}
 
 
 def _names(chart: Chart, top: float, bottom: float, dashes: Spec) -> list[Spec]:
-    """Beside the plot: a piece of each line, and its name, as high as the line ends."""
+    """To the right of the plot, at the height where each line ends: a piece of the line, and its name."""
     ends = [bottom - chart.y.place(line.points[-1][1]) * (bottom - top) for line in chart.lines]
     values = [
         {"line": line.label, "height": round(height, 1)}
@@ -242,7 +242,7 @@ def _names(chart: Chart, top: float, bottom: float, dashes: Spec) -> list[Spec]:
 
 
 def _behind(distance: float) -> Spec:
-    """That far to the right of the plot, however wide the page lets it be."""
+    """That far to the right of the plot, whose width may shrink with the page."""
     return {"value": {"expr": f"width + {distance:g}"}}
 
 
@@ -263,15 +263,15 @@ def in_rows(starts: Sequence[float], labels: Sequence[str], right: float) -> lis
 
 
 def apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
-    """The heights nearest to those wanted at which names do not overlap, in the same order from top to bottom."""
+    """The heights closest to those wanted at which names do not overlap, in the same order."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     result = list(wanted)
     lowest = bottom
-    for index in reversed(order):  # from the bottom up: none below the one beneath it
+    for index in reversed(order):  # from the bottom up: push up whatever overlaps the one below
         result[index] = min(result[index], lowest)
         lowest = result[index] - ROW
     highest = top
-    for index in order:  # and back down, if that has pushed some out at the top
+    for index in order:  # and back down, if that pushed some above the top
         result[index] = max(result[index], highest)
         highest = result[index] + ROW
     return result

@@ -1,4 +1,4 @@
-"""Two runs, or two calls of a bench, against each other: every figure, and whether the two can be told apart."""
+"""Compares two runs, or two calls of a bench, figure by figure: is there a difference?"""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from lab.report.run import ReportedRun
 
 NO_ROUNDS = (
-    "The two were measured one after another and share no rounds: what the machine was doing meanwhile looks like a "
-    "difference between them. Arms of one bench tell more."
+    "The two were measured one after another and share no rounds: a change in the machine's load looks like a "
+    "difference between them. Arms of one bench, measured in the same rounds, are better evidence."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """An estimate and the ends of its interval; of ends that nobody knows, infinite ones.
+    """An estimate and its interval, whose unknown ends are infinite.
 
     Attributes:
-        count: n; 0 where it is a difference or a ratio.
+        count: n; 0 for a difference or a ratio.
     """
 
     estimate: float
@@ -39,13 +39,13 @@ class Span:
     count: int = 0
 
     def to_document(self) -> dict[str, Any]:
-        """As JSON has it, which knows no infinity: null."""
+        """As JSON, with null for infinity."""
         return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One figure of both.
+    """One figure of both A and B.
 
     Attributes:
         name: e.g. ``p99``.
@@ -63,7 +63,7 @@ class Compared:
 
     @property
     def is_distinguishable(self) -> bool:
-        """Whether the interval of the difference leaves out 0."""
+        """Whether the interval of the difference excludes 0."""
         return not self.difference.low <= 0 <= self.difference.high
 
     @property
@@ -81,13 +81,13 @@ class Compared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What there is to say of two.
+    """The comparison of A with B.
 
     Attributes:
-        a: what A is called.
-        b: what B is called.
-        figures: of both.
-        differs: conditions in which they differ beside the topology: name, A's, B's.
+        a: name of A.
+        b: name of B.
+        figures: those that both have.
+        differs: conditions other than the topology in which they differ: name, A's, B's.
         warnings: what else a reader must know before believing a difference.
     """
 
@@ -99,12 +99,12 @@ class Comparison:
 
     @property
     def differs_besides(self) -> str:
-        """The conditions in one line; empty if there is none."""
-        return f"differs besides: {in_words(self.differs)}" if self.differs else ""
+        """Those conditions in one line; empty if there are none."""
+        return f"also differs in: {in_words(self.differs)}" if self.differs else ""
 
     @property
     def counts(self) -> str:
-        """What n is, of A and of B: ``n = 400 and 1,200``, or from where to where it goes."""
+        """The n of A and of B: ``n = 400 and 1,200``, or their ranges."""
         of = [sorted({getattr(figure, side).count for figure in self.figures}) for side in ("a", "b")]
         return "n = " + " and ".join(
             " to ".join(f"{end:,}" for end in dict.fromkeys((each[0], each[-1]))) for each in of
@@ -123,7 +123,7 @@ class Comparison:
 
 
 def compare_runs(a: ReportedRun, b: ReportedRun) -> Comparison:
-    """Compares two runs; that their topologies differ is the usual subject."""
+    """Compares two runs, usually of different topologies."""
     figures = [_compared(name, "ms", one, b.figures[name]) for name, one in a.figures.items() if name in b.figures]
     if a.failed and b.failed:
         figures.append(_compared("failed", "share", a.failed, b.failed))
@@ -133,7 +133,7 @@ def compare_runs(a: ReportedRun, b: ReportedRun) -> Comparison:
         if run.result.outcome != "valid"
     ]
     if not figures:
-        warnings.append("There is nothing to compare: one of the two has sent nothing.")
+        warnings.append("There is nothing to compare: one of the two sent no request.")
     return Comparison(
         a=f"{a.plan.topology}, {a.folder}",
         b=f"{b.plan.topology}, {b.folder}",
@@ -144,12 +144,12 @@ def compare_runs(a: ReportedRun, b: ReportedRun) -> Comparison:
 
 
 def compare_benches(a: Sequence[ReportedBench], b: Sequence[ReportedBench], names: tuple[str, str]) -> list[Comparison]:
-    """Compares what each bench that is in both has found.
+    """Compares the benches that are in both.
 
     Args:
         a: benches of one call.
         b: of another.
-        names: what A and B are called.
+        names: of A and of B.
 
     Raises:
         RunError: they have none in common.

@@ -1,4 +1,4 @@
-"""Under which conditions a run was made: two runs tell of their topologies only where nothing else differs."""
+"""The conditions of a run. Two runs compare their topologies only if nothing else differs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 SUBJECT = "topology"
 HARMLESS = ("duration",)
-"""What may differ: it changes how much is known, not what of."""
+"""What may differ: it changes how precise figures are, not their expectation."""
 
 _MACHINE = ("machine", "cpus", "memory", "kernel")
 _ENGINE = ("runtime", "docker", "image", "python")
 
 
 def conditions(run: ReportedRun) -> Mapping[str, str]:
-    """All that decides what a run's figures are, by name, the topology first."""
+    """Everything that influences a run's figures, by name, the topology first."""
     plan = run.plan
     arrivals = {name: value for name, value in arrivals_to_document(plan.arrivals).items() if value is not None}
     kind = str(arrivals.pop("kind"))
@@ -77,13 +77,13 @@ def _driver(plan: LoadPlan) -> str:
 
 
 def differing(a: Mapping[str, str], b: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Names of the conditions that differ beside the topology, and what they are in each."""
+    """The conditions that differ, except the topology: name, value in ``a``, value in ``b``."""
     names = [name for name in a if name in b and name != SUBJECT]
     return [(name, a[name], b[name]) for name in names if a[name] != b[name]]
 
 
 def in_words(differences: Sequence[tuple[str, str, str]]) -> str:
-    """E.g. ``payload (400 B, 27 KB) and seed (0, 1)``; of long ones only that they differ."""
+    """E.g. ``payload (400 B, 27 KB) and seed (0, 1)``; long values are left out."""
     parts = [
         f"{name} ({one}, {other})" if len(one) + len(other) <= _LONGEST else f"{name} (see the cards)"
         for name, one, other in differences
@@ -103,5 +103,5 @@ def _last_part(path: str) -> str:
 
 
 def _choices(some: Sequence[str]) -> str:
-    """Each once, with its weight if it has one."""
+    """Each choice once, with its weight if above 1."""
     return ", ".join(f"{choice}*{weight}" if weight > 1 else choice for choice, weight in Counter(some).items())

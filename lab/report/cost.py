@@ -1,7 +1,7 @@
-"""What each way costs over the shortest one, at each payload and rate: the question that a reader comes with.
+"""The latency that each topology adds to the shortest one, by payload and rate: what readers ask first.
 
-A bench answers best, as its ways took turns in the same minutes. Without one, runs answer, if nothing but the topology
-differs between them.
+A bench is the best evidence, since it interleaves topologies in the same minutes. Without one, runs are compared if
+they differ only in their topology.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 QUESTION = "What does the gateway cost me at my payload and rate?"
 
 BENCH = "topologies"
-"""Whose arms are called ``<topology>, <payload>, <rate> rps``."""
+"""The bench whose arms are named ``<topology>, <payload>, <rate> rps``."""
 
 FLOOR, GATEWAY, MESH = "direct", "gateway", "mesh"
-"""What the question is about: the two that most people choose between, over what no topology goes below."""
+"""The subjects of the question: the two topologies most people choose between, and the latency floor below them."""
 
 BASES = (FLOOR, MESH)
-"""What others are compared with: the first that is there."""
+"""What others are compared with: the first of these that was measured."""
 
-_ARM = re.compile(r"(?P<way>[^,]+), (?P<payload>[\d.]+ (?:B|KB|MB)), (?P<rate>[\d.]+) rps")
+_ARM = re.compile(r"(?P<topology>[^,]+), (?P<payload>[\d.]+ (?:B|KB|MB)), (?P<rate>[\d.]+) rps")
 _IN_BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6}
 _PERCENTILES = ("p50", "p99")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
-    """What one way adds, ms.
+    """The latency that one topology adds, ms.
 
     Attributes:
-        way: its topology.
+        topology: its name.
         values: estimate and both ends of the 95 % interval.
-        doubts: why the figure shows nothing.
+        doubts: why the figure is no evidence.
     """
 
-    way: str
+    topology: str
     values: tuple[float, float, float]
     doubts: Sequence[str] = ()
 
@@ -63,12 +63,12 @@ class Added:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """Of the interval."""
+        """Both ends of the interval, with their signs."""
         return signed(self.values[1]), signed(self.values[2])
 
     @property
     def is_clear(self) -> bool:
-        """Whether there is a difference at all, as far as the interval says."""
+        """Whether the interval excludes 0."""
         return not self.values[1] <= 0 <= self.values[2]
 
 
@@ -80,9 +80,9 @@ class Row:
         payload: e.g. ``27 KB``.
         rate: e.g. ``500 rps``.
         percentile: of the requests.
-        base: what the base itself takes, e.g. ``0.531``.
+        base: latency of the base itself, e.g. ``0.531``.
         count: n.
-        added: by way; not every way need have been measured here.
+        added: by topology, of those measured at this payload and rate.
     """
 
     payload: str
@@ -98,46 +98,46 @@ class CostTable:
     """One comparison.
 
     Attributes:
-        base: what all are compared with.
-        ways: columns.
-        note: what n is, and where the figures are from.
+        base: topology that all others are compared with.
+        topologies: columns.
+        note: what n counts, and where the figures are from.
     """
 
     base: str
-    ways: Sequence[str]
+    topologies: Sequence[str]
     rows: Sequence[Row]
     note: str
 
     @property
     def percentiles(self) -> Sequence[str]:
-        """Of which its rows tell."""
+        """The percentiles in its rows."""
         return list(dict.fromkeys(row.percentile for row in self.rows))
 
     @property
     def doubts(self) -> Sequence[str]:
-        """Why some of its figures show nothing."""
+        """Why some of its figures are no evidence."""
         return list(dict.fromkeys(doubt for row in self.rows for each in row.added.values() for doubt in each.doubts))
 
     @property
     def answer(self) -> str:
-        """What the gateway, or the way in the first column, adds to the median, beside the mesh: one sentence."""
-        if not self.ways:
+        """One sentence: what the first column, usually the gateway, adds to the median, and what the mesh adds."""
+        if not self.topologies:
             return ""
-        asked, *others = self.ways
+        asked, *others = self.topologies
         if not _sure(self.rows, asked):
             return f"What the {asked} adds is unknown: all figures below are in doubt (?)."
         parts = [f"the {asked} adds {_range(self.rows, asked)} to the median request"]
-        parts += [f"the {way} {_range(self.rows, way)}" for way in others if way == MESH]
+        parts += [f"the {topology} {_range(self.rows, topology)}" for topology in others if topology == MESH]
         return f"Over {self.base}, {'; '.join(parts)}."
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The answer; with neither tables nor refusals there was nothing to compare.
+    """The answer. Without tables and refusals, there was nothing to compare.
 
     Attributes:
-        tables: those of benches first.
-        refusals: which runs are not compared, and why.
+        tables: first those of benches.
+        refusals: runs that are not compared, each with the reason.
     """
 
     tables: Sequence[CostTable]
@@ -145,19 +145,19 @@ class Cost:
 
 
 def cost(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Cost:
-    """Answers from whatever is there."""
+    """The tables that these runs and benches allow."""
     tables = [table for bench in benches if bench.name == BENCH and (table := of_bench(bench)) is not None]
     of, refusals = of_runs(runs)
     return Cost([*tables, *of], refusals)
 
 
 def columns() -> list[str]:
-    """All topologies, the two that most people choose between first."""
+    """All topologies, first the two that most people choose between."""
     return list(dict.fromkeys((GATEWAY, MESH, *TOPOLOGIES)))
 
 
 def charts(found: Cost) -> Iterator[BarChart]:
-    """One a row of a table of runs; benches bring charts of their own."""
+    """A chart for each payload and rate of runs; benches have charts of their own."""
     for table in found.tables:
         for row in table.rows if len(table.percentiles) > 1 else ():
             if row.percentile != _PERCENTILES[0]:
@@ -166,7 +166,10 @@ def charts(found: Cost) -> Iterator[BarChart]:
             groups = [
                 BarGroup(
                     each.percentile,
-                    [Bar(way, topology_style(way), *added.values, added.text) for way, added in each.added.items()],
+                    [
+                        Bar(topology, topology_style(topology), *added.values, added.text)
+                        for topology, added in each.added.items()
+                    ],
                 )
                 for each in same
             ]
@@ -184,26 +187,26 @@ def charts(found: Cost) -> Iterator[BarChart]:
 
 
 def of_bench(bench: ReportedBench) -> CostTable | None:
-    """What each way adds in each cell of the bench ``topologies``; None if it has no arms of that kind."""
+    """The table of a bench ``topologies``; None if its arms have other names."""
     cells: dict[tuple[str, str], dict[str, Sequence[float]]] = {}
     for arm, values in bench.rounds.items():
         if found := _ARM.fullmatch(arm):
-            cells.setdefault((found["payload"], found["rate"]), {})[found["way"]] = values
-    base = next((base for base in BASES if any(base in ways for ways in cells.values())), None)
+            cells.setdefault((found["payload"], found["rate"]), {})[found["topology"]] = values
+    base = next((base for base in BASES if any(base in topologies for topologies in cells.values())), None)
     if base is None:
         return None
     rows = []
     for payload, rate in sorted(cells, key=lambda cell: (_bytes(cell[0]), float(cell[1]))):
-        ways = cells[payload, rate]
-        if base not in ways:
+        topologies = cells[payload, rate]
+        if base not in topologies:
             continue
         cell = f"{payload}, {rate} rps"
         added = {}
-        for way in (each for each in columns() if each in ways and each != base):
-            figure = median_difference(ways[way], ways[base], seed=0)
+        for topology in (each for each in columns() if each in topologies and each != base):
+            figure = median_difference(topologies[topology], topologies[base], seed=0)
             values = (figure.estimate, figure.low, figure.high)
-            added[way] = Added(way=way, values=values, doubts=_doubts(bench, cell, way, base))
-        taken = median(ways[base], seed=0)
+            added[topology] = Added(topology=topology, values=values, doubts=_doubts(bench, cell, topology, base))
+        taken = median(topologies[base], seed=0)
         rows.append(
             Row(
                 payload=payload,
@@ -216,7 +219,7 @@ def of_bench(bench: ReportedBench) -> CostTable | None:
         )
     return CostTable(
         base=base,
-        ways=[way for way in columns() if any(way in row.added for row in rows)],
+        topologies=[topology for topology in columns() if any(topology in row.added for row in rows)],
         rows=rows,
         note=f"Medians over n interleaved rounds, with 95 % intervals. {bench.origin}",
     )
@@ -241,7 +244,7 @@ def _bytes(payload: str) -> float:
 
 
 def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
-    """What each run's topology adds over the base's, where nothing else differs; and which are left out, and why."""
+    """Tables of runs that differ only in their topology, and the reasons why others are left out."""
     sent = [run for run in runs if run.sent]
     topologies = {run.plan.topology for run in sent}
     base = next((base for base in BASES if base in topologies), None)
@@ -256,11 +259,10 @@ def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
         against = min(bases, key=lambda each: len(_hindrances(run, each)))
         if hindrances := _hindrances(run, against):
             refusals.append(
-                f"Run {run.label} is not compared with run {against.label}: they differ besides in "
-                f"{in_words(hindrances)}."
+                f"Run {run.label} is not compared with run {against.label}: they also differ in {in_words(hindrances)}."
             )
         elif run.plan.topology in compared.get(against.number, {}):
-            refusals.append(f"Run {run.label} is left out: there was one of its topology and conditions before.")
+            refusals.append(f"Run {run.label} is left out: an earlier run has the same topology and conditions.")
         else:
             compared.setdefault(against.number, {})[run.plan.topology] = run
     rows = [
@@ -272,14 +274,14 @@ def of_runs(runs: Sequence[ReportedRun]) -> tuple[list[CostTable], list[str]]:
     if not rows:
         return [], refusals
     note = (
-        "Runs one after another share no rounds: a machine that was busier in one of them looks like a cost of its "
-        "topology. A bench (lab bench topologies) tells more. Intervals from order statistics, n divided by how much "
-        "requests of a run depend on each other. "
+        "Consecutive runs share no rounds: a machine that was busier during one of them looks like a cost of its "
+        "topology. A bench (lab bench topologies) is better evidence. Intervals are from order statistics, with n "
+        "reduced as far as requests of a run depend on each other. "
     )
     used = [run for run in sent if any(run.number == number or run in of.values() for number, of in compared.items())]
     table = CostTable(
         base=base,
-        ways=[way for way in columns() if any(way in row.added for row in rows)],
+        topologies=[topology for topology in columns() if any(topology in row.added for row in rows)],
         rows=rows,
         note=note + origins(used),
     )
@@ -301,35 +303,35 @@ def _row(base: ReportedRun, others: Mapping[str, ReportedRun], percentile: str) 
         base=written(base.figures[percentile].estimate),
         count=" to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1]))),
         added={
-            way: Added(
-                way=way,
-                values=difference(others[way].figures[percentile], base.figures[percentile]),
+            topology: Added(
+                topology=topology,
+                values=difference(others[topology].figures[percentile], base.figures[percentile]),
                 doubts=[
                     f"run {run.label} is {run.result.outcome}"
-                    for run in (base, others[way])
+                    for run in (base, others[topology])
                     if run.result.outcome != "valid"
                 ],
             )
-            for way in columns()
-            if way in others
+            for topology in columns()
+            if topology in others
         },
     )
 
 
-def _range(rows: Sequence[Row], way: str) -> str:
-    """The least and the most that a way adds to the p50, and where; doubtful figures left out."""
-    sure = _sure(rows, way)
+def _range(rows: Sequence[Row], topology: str) -> str:
+    """The least and the most that a topology adds to the p50, and where, without figures in doubt."""
+    sure = _sure(rows, topology)
     if not sure:
-        return "nobody knows how much"
-    least, most = (choose(sure, key=lambda row: row.added[way].values[0]) for choose in (min, max))
+        return "an unknown amount"
+    least, most = (choose(sure, key=lambda row: row.added[topology].values[0]) for choose in (min, max))
     ends = (least,) if least is most else (least, most)
-    return " to ".join(f"{written(row.added[way].values[0])} ms ({row.payload}, {row.rate})" for row in ends)
+    return " to ".join(f"{written(row.added[topology].values[0])} ms ({row.payload}, {row.rate})" for row in ends)
 
 
-def _sure(rows: Sequence[Row], way: str) -> list[Row]:
-    return [row for row in rows if row.percentile == "p50" and way in row.added and not row.added[way].doubts]
+def _sure(rows: Sequence[Row], topology: str) -> list[Row]:
+    return [row for row in rows if row.percentile == "p50" and topology in row.added and not row.added[topology].doubts]
 
 
 def signed(value: float) -> str:
-    """A difference as it is shown."""
+    """A difference with its sign."""
     return written(value) if value < 0 else f"+{written(value)}"

@@ -1,6 +1,6 @@
-"""Heat maps, written as Vega-Lite: a tile for each row and column, the fuller its colour, the more. Pure.
+"""Heat maps as Vega-Lite: a tile for each row and column, whose colour grows fuller with its value. Pure.
 
-One hue from nothing to full, and every tile has its figure written in it: nobody has to tell colours apart.
+There is one hue, and every tile has its value written in it, so readers need not compare colours.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lab.report.chart import CHARACTER, GAP, WIDTH, Spec, tooltips
 from lab.report.palette import AMBER, page_colour
 
 _TILE = 44
-_FAINTEST = 0.12  # of what is more than nothing, lest it look like nothing
+_FAINTEST = 0.12  # of values above 0, to tell them from 0
 _DARK_LETTERS = 0.6  # from here on letters are black, also on a dark page
 
 
@@ -21,9 +21,9 @@ class Tile:
     """One value.
 
     Attributes:
-        value: 0 to 1; None if it is not known, or there is none.
-        text: what is written in it: the figure.
-        more: a second line, smaller.
+        value: 0 to 1; None if it is unknown or does not exist.
+        text: the value, written in the tile.
+        more: a second line in small print.
     """
 
     value: float | None
@@ -33,19 +33,19 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """What is to be drawn.
+    """A heat map.
 
     Attributes:
-        title: says what can be seen to those who cannot see it.
+        title: what the chart shows; also what a screen reader says.
         columns: their names.
         rows: their names.
-        tiles: one row of them a name, one tile a column.
+        tiles: by row, then by column.
         name: of its files; made from the title if empty.
         note: what a reader must know to read it, e.g. n and what the intervals are.
         x_title: what the columns are.
 
     Raises:
-        ValueError: tiles are missing or too many, or a value is not 0 to 1.
+        ValueError: there is not one tile for each row and column, or a value is not 0 to 1.
     """
 
     title: str
@@ -61,11 +61,11 @@ class HeatMap:
             raise ValueError(f"{self.title!r}: not one tile for each of its rows and columns")
         for tile in (tile for row in self.tiles for tile in row):
             if tile.value is not None and not 0 <= tile.value <= 1:
-                raise ValueError(f"{self.title!r}: a tile of {tile.value}; it is 0 to 1")
+                raise ValueError(f"{self.title!r}: a tile has the value {tile.value}; write 0 to 1")
 
 
 def spec_of_heat(chart: HeatMap) -> Spec:
-    """A heat map in Vega-Lite; to point at a tile shows its row, column and figure."""
+    """A heat map in Vega-Lite, with tooltips."""
     tiles = [
         {
             "row": row,
@@ -137,5 +137,5 @@ def spec_of_heat(chart: HeatMap) -> Spec:
 
 
 def strength(tile: Tile) -> float:
-    """How full its colour is, 0 to 1."""
+    """How full the tile's colour is, 0 to 1."""
     return round(_FAINTEST + (1 - _FAINTEST) * tile.value, 3) if tile.value else 0.0

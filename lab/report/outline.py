@@ -1,4 +1,4 @@
-"""The verdicts in short: what stands on top of a report, one line a run and a bench, and what does not hold."""
+"""The verdicts in short, at the top of a report: a line for each run and bench, and all claims that do not hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OutlinedRun:
     """One run.
 
     Attributes:
-        reasons: of every checker that does not call it valid.
+        reasons: one from each checker that does not find it valid.
     """
 
     run: ReportedRun
@@ -37,8 +37,8 @@ class OutlinedBench:
     Attributes:
         outcome: ``valid`` if every claim holds, ``invalid`` if one does not, else ``unknown``; empty without claims.
         counts: e.g. ``9 claims hold, 1 does not hold``.
-        others: claims that do not hold, and those of which nothing is known.
-        broken: controls that found a difference where there is none.
+        others: claims that do not hold or are unknown, each with its outcome.
+        broken: doubts of controls that found a difference where none exists.
     """
 
     bench: ReportedBench
@@ -50,14 +50,14 @@ class OutlinedBench:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """All of them."""
+    """All runs and benches of a report."""
 
     runs: Sequence[OutlinedRun]
     benches: Sequence[OutlinedBench]
 
 
 def outline(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Outline:
-    """Finds what is to be said first."""
+    """Collects verdicts and reasons."""
     return Outline([OutlinedRun(run, _reasons(run)) for run in runs], [_bench(bench) for bench in benches])
 
 
@@ -76,7 +76,8 @@ def _bench(bench: ReportedBench) -> OutlinedBench:
     return OutlinedBench(
         bench,
         outcome,
-        ", ".join(_counted(states[state], state) for state in State if states[state]) or "measures, and claims nothing",
+        ", ".join(_counted(states[state], state) for state in State if states[state])
+        or "measures only, makes no claims",
         [(_WORDS[claim.state], claim) for claim in bench.claims if claim.state is not State.HOLDS],
         broken,
     )

@@ -1,4 +1,4 @@
-"""The page: all sections, filled and joined to one file that needs no other."""
+"""The page: all sections in one file that needs no other."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from lab.report.run import ReportedRun
 
 _AFTER = "timeline"
-"""Benches stand behind this section: runs as a whole first, then causes, then details."""
+"""Benches follow this section: first runs as a whole, then causes, then details."""
 
 _TWO, _MANY = 2, 4
 
 
 def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -> str:
-    """The report as HTML: style, charts and scripts are inside."""
+    """The report as HTML, including its styles, charts and scripts."""
     subjects = [f"bench {bench.name}" for bench in benches] + [f"run {run.label}" for run in runs]
     if len(subjects) > _MANY:
         subjects = [f"{len(of)} {what}" for of, what in ((benches, "benches"), (runs, "runs")) if of]
@@ -40,12 +40,12 @@ def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -
 
 
 def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str, Any]]:
-    """Name, title and view of each, in the order of the page."""
+    """Name, title and view of each section, in the order of the page."""
     yield "outline", "Verdicts", outline(runs, benches)
     radii = blasts(runs, benches)
     if radii:
         yield "blast", TITLE, radii
-        # What stands there need not stand again among the benches, but for its claims.
+        # Its table and chart are not repeated among the benches; its claims are only there.
         benches = [replace(each, tables=(), charts=()) if each.name == BENCH else each for each in benches]
     found = cost(runs, benches)
     if found.tables or found.refusals:

@@ -1,7 +1,7 @@
-"""Charts as SVG and PNG, drawn by Vega in vl-convert, which needs neither a browser nor the network.
+"""Draws charts as SVG and PNG with Vega in vl-convert, without a browser or the network.
 
-The letters of a PNG come from the font that is installed with the lab, so that it looks the same on every machine, also
-on one that has no fonts.
+A PNG's letters come from a font that is installed with the lab, so it looks the same on every machine, even on one
+without fonts.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 _FONT = "Inter"
 _ZOOM = 2.0
 _MARGIN = 20
-_LINE = 125  # characters of small print that fit beside each other
+_LINE = 125  # characters of small print in a line
 
 
 def file_name(chart: AnyChart) -> str:
-    """What its files are called, without folder and ending."""
+    """The name of a chart's files, without folder and suffix."""
     return re.sub(r"[^a-z0-9]+", "-", (chart.name or chart.title).lower()).strip("-") or "chart"
 
 
 def spec_of(chart: AnyChart, *, live: bool = False) -> Spec:
-    """A chart as a document of Vega-Lite, whose colours follow the page that it is on; ``live`` with pan and zoom."""
+    """A chart as a Vega-Lite document whose colours follow the page; ``live`` adds pan and zoom."""
     if isinstance(chart, HeatMap):
         body = spec_of_heat(chart)
     else:
@@ -59,12 +59,12 @@ def spec_of(chart: AnyChart, *, live: bool = False) -> Spec:
 
 
 def drawn(chart: AnyChart) -> Markup:
-    """A chart as an SVG element, in colours that follow the page."""
+    """A chart as an SVG element whose colours follow the page."""
     return Markup(_drawn(spec_of(chart), chart.title))  # noqa: S704 (Vega escapes what it draws)
 
 
 def chart_markup(chart: AnyChart) -> Markup:
-    """A chart as an element of a page: drawn, with its document beside it, from which :func:`scripts` can draw it."""
+    """A chart as an element of a page: as SVG, with its Vega-Lite document for :func:`scripts`."""
     document = json.dumps(spec_of(chart, live=True), separators=(",", ":"))
     for sign in "<>&":
         document = document.replace(sign, f"\\u{ord(sign):04x}")
@@ -74,7 +74,7 @@ def chart_markup(chart: AnyChart) -> Markup:
 
 def _drawn(spec: Spec, title: str) -> str:
     svg = _vega().vegalite_to_svg(spec, vl_version=_VEGA_LITE, allowed_base_urls=[])
-    # Vega numbers clipping paths over all charts that it draws; on a page, those of different charts must differ.
+    # Vega counts clipping paths over all charts it draws. Make the ids reproducible, and unique on a page.
     clips = re.findall(r'<clipPath id="clip(\d+)"', svg)
     svg = re.sub(r'(id="|url\(#)clip(\d+)', lambda found: f"{found[1]}clip-{clips.index(found[2])}", svg)
     svg = re.sub(r'(id="|url\(#)clip-', rf"\g<1>clip-{zlib.crc32(svg.encode()):08x}-", svg)
@@ -83,10 +83,10 @@ def _drawn(spec: Spec, title: str) -> str:
 
 
 def to_svg(chart: AnyChart, origin: str = "") -> str:
-    """A chart as an SVG document in the light style, with its title, its note and its origin above.
+    """A chart as an SVG document in light colours, under its title, note and origin.
 
     Args:
-        chart: what is to be drawn.
+        chart: the chart.
         origin: where its figures are from.
     """
     spec = spec_of(chart)
@@ -101,16 +101,16 @@ def to_svg(chart: AnyChart, origin: str = "") -> str:
 
 
 def to_png(svg: str) -> bytes:
-    """An SVG document of :func:`to_svg` as a PNG image, of two pixels a unit."""
+    """An SVG document of :func:`to_svg` as a PNG image, at two pixels per unit."""
     image: bytes = _vega().svg_to_png(svg, scale=_ZOOM)
     return image
 
 
 def write_pictures(svg: str, stem: Path, endings: Iterable[str] = (".svg", ".png")) -> list[Path]:
-    """Writes an SVG document as files of the given endings, and returns their paths.
+    """Writes an SVG document as files with these suffixes, and returns their paths.
 
     Raises:
-        RunError: one cannot be written.
+        RunError: a file cannot be written.
     """
     paths = []
     for ending in endings:
@@ -133,7 +133,7 @@ def scripts() -> Markup:
 
 @cache
 def _vega() -> ModuleType:
-    """vl-convert, which is loaded when the first chart is drawn, as it takes 60 MB."""
+    """vl-convert, loaded with the first chart: commands that draw nothing start faster without."""
     import fontpkg_inter  # noqa: PLC0415 (see above)
     import vl_convert  # noqa: PLC0415
 

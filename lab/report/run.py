@@ -1,4 +1,4 @@
-"""All that a report shows of one run, read from its folder."""
+"""Everything that a report shows of one run, read from its folder."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 VERSIONS, SPEC = "versions.json", "spec.json"
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
-"""Those that have an interval: names and shares."""
+"""The percentiles with intervals: name → share."""
 
 SHOWN = (
     *("sequence", "intended_ns", "sent_ns", "done_ns", "status", "message"),
     *("model", "version", "cluster", "replica"),
 )
-"""Columns of the history that reports show."""
+"""Columns of the history that reports need."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A revision on its way to the nodes.
+    """The rollout of a revision to the nodes.
 
     Attributes:
-        from_ns: when it began to go out, Unix nanoseconds.
-        until_ns: when all nodes had it, or had been put back; None if neither had come by the end of the run.
-        failed: whether it was the latter.
-        comment: of whoever published it, e.g. which step of a roll it is.
+        from_ns: when it began, Unix nanoseconds.
+        until_ns: when all nodes had acknowledged it or were rolled back; None if neither happened during the run.
+        failed: whether the nodes were rolled back.
+        comment: the publisher's, e.g. the step of a roll.
     """
 
     revision: int
@@ -63,23 +63,23 @@ class Rollout:
     comment: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)  # no slots: what is worked out once is kept
+@dataclass(frozen=True, kw_only=True)  # no slots: cached properties need a dict
 class ReportedRun:
     """One run of a report.
 
     Attributes:
-        number: its place in the report, from 1; the page calls it by this.
-        among_callers: whether the report has runs of several callers, so that its own is to be named.
-        again: how many runs of its topology stand before it: they share a colour, and differ in their dashes.
+        number: its place in the report, from 1, and part of its label.
+        among_callers: whether the report has runs of several callers, so that labels name the caller.
+        again: number of earlier runs of its topology: these share a colour, and differ in their dashes.
         result: figures and verdicts.
-        judged_now: whether they were found for this report, or are those of the run's end.
-        plan: what the driver was told.
-        history: its columns that reports show.
+        judged_now: whether the verdicts were made for this report, not at the end of the run.
+        plan: what the driver was to send.
+        history: the columns that reports need.
         start_ns: when the schedule started, Unix nanoseconds; 0 if there is no record.
-        rollouts: of all revisions that there were, also before and after the run.
+        rollouts: of all revisions, including those before and after the run.
         acts: what was done to units meanwhile.
-        versions: of what it ran on, by name.
-        security: how connections were secured; empty if nothing tells.
+        versions: of software and machine, by name.
+        security: how connections were secured; empty if unknown.
     """
 
     number: int
@@ -97,79 +97,79 @@ class ReportedRun:
 
     @property
     def label(self) -> str:
-        """What figures call it."""
+        """Its name in charts and tables."""
         return f"{self.number} {self.plan.topology}{f', {self.plan.caller}' if self.among_callers else ''}"
 
     @property
     def colour(self) -> str:
-        """Class of the style sheet that gives it its topology's colour."""
+        """The style of its topology; see :mod:`lab.report.palette`."""
         return topology_style(self.plan.topology)
 
     @property
     def style(self) -> str:
-        """The same, with dashes where that colour has come before; for charts of several runs."""
+        """The same, dashed if an earlier run has that colour; for charts of several runs."""
         return f"{self.colour} again-{(self.again - 1) % 2 + 1}" if self.again else self.colour
 
     @property
     def folder(self) -> str:
-        """Name of its folder, with that of the lab before it."""
+        """The lab's name and the run's folder: ``default/20261127T094000Z``."""
         path = self.result.folder
         return f"{path.parent.name}/{path.name}"
 
     @property
     def origin(self) -> str:
-        """What charts say of where their figures are from."""
+        """Where its figures are from, for captions of charts."""
         return origins([self])
 
     @property
     def card(self) -> str:
-        """Of the machine, in a line."""
+        """The machine in one line."""
         return ", ".join(f"{name} {self.versions[name]}" for name in GROUND if name in self.versions)
 
     @cached_property
     def is_sent(self) -> npt.NDArray[np.bool_]:
-        """For each row of the history whether that request was sent."""
+        """For each row of the history, whether its request was sent."""
         return ~self.history.is_word("status", UNSENT)
 
     @cached_property
     def is_ok(self) -> npt.NDArray[np.bool_]:
-        """For each row of the history whether that request was answered."""
+        """For each row of the history, whether its request was answered."""
         return self.history.is_word("status", OK)
 
     @cached_property
     def sent(self) -> int:
-        """How many requests were sent."""
+        """Number of requests that were sent."""
         return int(self.is_sent.sum())
 
     @cached_property
     def rows_sent(self) -> npt.NDArray[np.int64]:
-        """Their rows, in the order in which they were due."""
+        """Rows of the requests that were sent, by due time."""
         rows = np.flatnonzero(self.is_sent)
         in_order: npt.NDArray[np.int64] = rows[np.argsort(self.history.numbers("intended_ns")[rows], kind="stable")]
         return in_order
 
     @cached_property
     def latencies_ms(self) -> npt.NDArray[np.float64]:
-        """Their latencies, in the same order: from when each was due, failed ones too."""
+        """Their latencies from the due time, ms, in the same order; failed requests count."""
         took = self.history.numbers("done_ns") - self.history.numbers("intended_ns")
         in_order: npt.NDArray[np.float64] = np.maximum(took[self.rows_sent], 0) / NS_PER_MS
         return in_order
 
     @cached_property
     def figures(self) -> Mapping[str, Figure]:
-        """Their percentiles by name, ms; none if nothing was sent."""
+        """Percentiles of these latencies by name, ms; empty if nothing was sent."""
         if not self.sent:
             return {}
         return dict(zip(PERCENTILES, quantiles(self.latencies_ms, tuple(PERCENTILES.values())), strict=True))
 
     @cached_property
     def failed(self) -> Figure | None:
-        """The share of those sent that were not answered; None if nothing was sent."""
+        """The share of requests sent that got no answer; None if nothing was sent."""
         return share(~self.is_ok[self.rows_sent]) if self.sent else None
 
 
 def origins(runs: Sequence[ReportedRun]) -> str:
-    """Where figures are from: each run with its n, and the card of the machine, once for all that share it."""
+    """Where figures are from: each run with its n, and each machine once."""
     by_card: dict[str, list[str]] = {}
     for run in runs:
         by_card.setdefault(run.card, []).append(f"{run.label}, {run.folder}, n = {run.sent:,}")
@@ -192,15 +192,14 @@ def read_runs(folders: Iterable[Path]) -> list[ReportedRun]:
 
 
 def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
-    """Reads what is in a run's folder, each file once.
+    """Reads a run's folder.
 
-    The verdicts are those that were kept when the run ended, if what they rest on is still what it was; else the run
-    is judged anew.
+    The verdicts are those kept at the end of the run if their evidence has not changed; else the run is judged again.
 
     Raises:
         RunError: something is missing or cannot be read.
     """
-    folder = folder.resolve()  # `latest` is another run tomorrow
+    folder = folder.resolve()  # `latest` will be another run
     plan = plan_of(folder)
     rollouts = _rollouts(folder / REVISIONS)
     versions = _versions(folder / VERSIONS)

@@ -1,4 +1,4 @@
-"""Axes of charts: which values they span, where a value stands on them, and what is written beside them."""
+"""Axes of charts: their range, the position of a value, and their ticks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_TICKS = 8
 
 
 def nines_of(percentile: float) -> float:
-    """How many nines a percentile has: 1 for 90, 2 for 99; what HDR histograms are usually drawn over."""
+    """The number of nines of a percentile: 1 for 90, 2 for 99; the usual x axis of HDR histograms."""
     return -math.log10(1 - percentile / 100)
 
 
@@ -26,10 +26,10 @@ class Scale:
     """An axis.
 
     Attributes:
-        title: what it measures, with its unit.
-        low: value at its beginning.
+        title: the quantity and its unit.
+        low: value at its start.
         high: value at its end.
-        ticks: values with what is written beside them, in order.
+        ticks: values and their labels, in order.
         kind: ``linear``, ``logarithmic`` or ``percentiles``.
     """
 
@@ -40,21 +40,21 @@ class Scale:
     kind: str = "linear"
 
     def place(self, value: float) -> float:
-        """Where a value stands: 0 at the beginning of the axis, 1 at its end."""
+        """The position of a value: 0 at the start of the axis, 1 at its end."""
         bend = _BENDS[self.kind]
         low, high = bend(self.low), bend(self.high)
         return (bend(value) - low) / (high - low)
 
     def bent(self, value: float) -> float:
-        """A value as charts hold it: percentiles as nines."""
+        """A value as charts store it: percentiles as nines."""
         return nines_of(value) if self.kind == "percentiles" else value
 
     def channel(self, field: str, *, headroom: float = 0.0) -> dict[str, Any]:
-        """This axis in Vega-Lite, for a field of values that are bent.
+        """This axis as an encoding channel of Vega-Lite.
 
         Args:
-            field: name of it.
-            headroom: how much further the axis goes, as a share of its length; without ticks there.
+            field: of the data, with values of :meth:`bent`.
+            headroom: room beyond the axis's end, as a share of its length, without ticks.
         """
         low, high = _BENDS[self.kind](self.low), _BENDS[self.kind](self.high)
         end = high + (high - low) * headroom
@@ -77,14 +77,14 @@ class Scale:
         }
 
     def clamp(self, value: float) -> float:
-        """The nearest value that is on the axis, also to an infinite one."""
+        """The nearest value on the axis; takes infinite ones."""
         return min(max(value, self.low), self.high)
 
 
 def linear(title: str, high: float, *, low: float = 0.0, to_tick: bool = True) -> Scale:
-    """From ``low``, 0 or less, to ``high``; or from the last tick not above it to the first not below.
+    """A linear axis from ``low`` to ``high``, extended to the next ticks unless ``to_tick`` is false.
 
-    0 is always on it, lest a small difference look like a great one.
+    It always includes 0, so that small differences do not look large.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     span = (high - low) or 1.0
@@ -99,10 +99,7 @@ def linear(title: str, high: float, *, low: float = 0.0, to_tick: bool = True) -
 
 
 def logarithmic(title: str, low: float, high: float) -> Scale:
-    """From the last 1, 2 or 5 of its decade that is not above ``low`` to the first that is not below ``high``.
-
-    Both are above 0.
-    """
+    """A logarithmic axis from ``low`` to ``high``, both above 0, extended to the next 1, 2 or 5 of a decade."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
     first = max(value for value in values if value <= low * (1 + 1e-9))
@@ -114,14 +111,14 @@ def logarithmic(title: str, low: float, high: float) -> Scale:
 
 
 def percentiles(title: str, high: float) -> Scale:
-    """Percentiles from 0 to ``high``, below 100, where each further nine takes as much room as the one before."""
+    """An axis of percentiles from 0 to ``high``, below 100, on which every nine has the same width."""
     nines = (100 - 10.0 ** (2 - number) for number in range(1, 10))
     ticks = [(value, f"p{value:.10g}") for value in (0.0, 50.0, *nines) if value <= high]
     return Scale(title=title, low=0.0, high=high, ticks=tuple(ticks), kind="percentiles")
 
 
 def payloads(values_bytes: Iterable[float], title: str = "payload") -> Scale:
-    """A logarithmic axis of sizes, above 0, whose ticks are those that were measured."""
+    """A logarithmic axis of sizes above 0, with ticks at these sizes."""
     values = sorted(set(values_bytes))
     ticks = tuple((value, size(value)) for value in values)
     low, high = (values[0], values[-1]) if len(values) > 1 else (values[0] / 2, values[0] * 2)

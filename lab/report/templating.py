@@ -1,4 +1,4 @@
-"""The templates, and what they may call."""
+"""The templates, with their filters and globals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONG = 100
 
 
 def _short(value: float) -> str:
-    """An end of an interval: two digits after the point, none from 100 on."""
+    """An end of an interval, with two decimals below 100."""
     return "∞" if math.isinf(value) else f"{value:,.0f}" if value >= _LONG else f"{value:.2f}"
 
 

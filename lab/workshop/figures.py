@@ -1,4 +1,4 @@
-"""Pictures in a notebook: charts and flows as HTML that follows the notebook's theme, dark or light."""
+"""Figures in a notebook: charts, flows and tables as HTML that follows the notebook's theme, dark or light."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ _first = iter([True])
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something to look at.
-
-    The first one with a chart that a kernel shows brings the scripts that let charts be pointed at.
+    """A figure. The first one with a chart that a kernel shows carries the scripts that make charts interactive.
 
     Attributes:
-        title: above it; what a notebook without pictures shows.
+        title: shown above it, and in place of it where there is no HTML.
         body: HTML.
-        caption: below it.
+        caption: shown below it.
     """
 
     title: str
@@ -53,7 +51,7 @@ class Figure:
 
 
 def show(chart: AnyChart | Flow, caption: str = "") -> Figure:
-    """A chart or a flow with its title above, and its note or a caption below."""
+    """A figure of a chart or a flow, with its title above and its note, or a caption, below."""
     if isinstance(chart, Flow):
         body = _templates.get_template("flow.html").render(flow=draw_flow(chart))
         return Figure(chart.title, Markup(body), caption)  # noqa: S704 (a template has escaped it)
@@ -61,19 +59,19 @@ def show(chart: AnyChart | Flow, caption: str = "") -> Figure:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str = "") -> Figure:
-    """A table; columns of numbers are set to the right."""
+    """A figure of a table, with columns of numbers aligned right."""
     numbers = [name for place, name in enumerate(columns) if all(_is_number(row[place]) for row in rows)]
     body = _templates.get_template("table.html").render(columns=columns, rows=rows, numbers=numbers)
     return Figure(title, Markup(body), caption)  # noqa: S704 (a template has escaped it)
 
 
 def timeline(run: RunResult, *, title: str = "", number: int = 1) -> Figure:
-    """Answers and failures of a run per second, with what happened meanwhile.
+    """A figure of a run's answers and failures per second, with events.
 
     Args:
         run: the run.
-        title: instead of the chart's own.
-        number: decides the colour, as in a report of several.
+        title: in place of the chart's own.
+        number: of the run, as in a report of several.
     """
     [line] = timelines.view([read_run(run.folder, number=number)])
     if line.rates is None:
@@ -82,7 +80,7 @@ def timeline(run: RunResult, *, title: str = "", number: int = 1) -> Figure:
 
 
 def beside(*figures: Figure) -> Figure:
-    """Several figures as one, one below the other."""
+    """One figure with several, one below the other."""
     body = Markup("").join(
         Markup('<p class="heading-line">{}</p>{}<figcaption>{}</figcaption>').format(
             each.title, each.body, each.caption
@@ -93,7 +91,7 @@ def beside(*figures: Figure) -> Figure:
 
 
 def guesses(title: str, unit: str, guess: Mapping[str, float | None], measured: Mapping[str, float]) -> Figure:
-    """What was guessed beside what was measured, one group a topology; without guesses, what was measured."""
+    """A figure of guesses beside measurements, a group for each topology; without a guess, only the measurement."""
     groups = []
     for name, value in measured.items():
         guessed = guess.get(name)

@@ -1,7 +1,7 @@
-"""A flow: nodes in columns, and lines between them as thick as what goes along. From counts to places; pure.
+"""A flow diagram: nodes in columns, connected by lines as thick as their traffic. Computes the layout; pure.
 
-Every line has its number where it arrives, and lines that arrive at one node arrive one below the other, so no number
-meets another. What failed is dashed, and said in words: no colour speaks alone.
+Each line has its number at its end. Lines to one node end one below the other, so that numbers do not overlap. Failures
+are dashed and labelled: colour alone carries no meaning.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WIDTH = 800
 _MARGIN = 4
 _CHARACTER = 8.4
 _NARROWEST = 120
-_PORT = 20  # between two lines that arrive at one node
+_PORT = 20  # between two lines to one node
 _LINE = 17
 _PAD = 9
 _GAP = 14
@@ -30,9 +30,9 @@ class Node:
     """A box.
 
     Attributes:
-        name: unique within the flow, and written in it.
+        name: unique within the flow, and its text.
         notes: small print below.
-        down: none of what it stands for runs.
+        down: whether none of its units runs.
     """
 
     name: str
@@ -45,8 +45,8 @@ class Edge:
     """A line, from a node to one in the next column.
 
     Attributes:
-        answered: how many requests went along and were answered.
-        failed: how many were not.
+        answered: number of requests that were answered.
+        failed: number of those that were not.
     """
 
     start: str
@@ -56,17 +56,17 @@ class Edge:
 
     @property
     def label(self) -> str:
-        """What is written on it."""
+        """The text at its end."""
         failed = f"{self.failed:,} failed" if self.failed else ""
         return ", ".join(part for part in (f"{self.answered:,}" if self.answered else "", failed) if part)
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What is to be drawn.
+    """A flow.
 
     Attributes:
-        title: says what can be seen to those who cannot see it.
+        title: what it shows; also what a screen reader says.
         columns: from left to right, each from top to bottom.
         style: gives lines their colour; see :mod:`lab.report.palette`.
     """
@@ -79,7 +79,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words, and where: ``anchor`` is SVG's."""
+    """A text and its position; ``anchor`` as in SVG."""
 
     x: float
     y: float
@@ -89,7 +89,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class DrawnNode:
-    """A box with its words."""
+    """A box with its texts."""
 
     x: float
     y: float
@@ -101,7 +101,7 @@ class DrawnNode:
 
 @dataclass(frozen=True, slots=True)
 class DrawnEdge:
-    """A line with its number; ``solid`` and ``dashed`` say what of it there is."""
+    """A line with its number: ``solid`` if some requests were answered, ``dashed`` if some failed."""
 
     path: str
     width: float
@@ -112,7 +112,7 @@ class DrawnEdge:
 
 @dataclass(frozen=True, slots=True)
 class DrawnFlow:
-    """A flow with everything in its place."""
+    """A flow with its layout."""
 
     title: str
     width: float
@@ -123,7 +123,7 @@ class DrawnFlow:
 
 
 def draw_flow(flow: Flow) -> DrawnFlow:
-    """Finds a place for everything in a flow."""
+    """Lays a flow out."""
     heights = {node.name: _height(node, flow.edges) for column in flow.columns for node in column}
     tallest = max(sum(heights[node.name] + _GAP for node in column) - _GAP for column in flow.columns)
     boxes: dict[str, DrawnNode] = {}
@@ -131,7 +131,7 @@ def draw_flow(flow: Flow) -> DrawnFlow:
     between = (WIDTH - 2 * _MARGIN - sum(widths)) / max(len(flow.columns) - 1, 1)
     x = float(_MARGIN)
     for column, width in zip(flow.columns, widths, strict=True):
-        # What is left over goes between the boxes, so that columns of the same heights stand in the same rows.
+        # Spare height goes between the boxes, so that columns of the same heights have the same rows.
         spare = (tallest - sum(heights[node.name] for node in column)) / (len(column) + (len(column) == 1))
         y = _TOP + spare / 2
         for node in column:
@@ -171,7 +171,7 @@ def _box(node: Node, place: tuple[float, float], size: tuple[float, float]) -> D
 
 
 def _ports(edges: Sequence[Edge], boxes: Mapping[str, DrawnNode], *, leaving: bool) -> dict[Edge, float]:
-    """The height at which each line leaves, or arrives: in the order of the boxes at their other ends."""
+    """The height at which each line leaves or arrives, in the order of the boxes at its other end."""
     places: dict[Edge, float] = {}
     for name, box in boxes.items():
         own = [edge for edge in edges if (edge.start if leaving else edge.end) == name]

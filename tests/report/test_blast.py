@@ -117,7 +117,7 @@ def test_unknown_is_not_drawn_as_nothing() -> None:
 def test_a_heat_map_with_a_tile_too_few_or_beyond_all_is_refused() -> None:
     with pytest.raises(ValueError, match="not one tile"):
         HeatMap("h", ["a", "b"], ["c"], [[Tile(0.5, "")]])
-    with pytest.raises(ValueError, match=r"a tile of 1\.5"):
+    with pytest.raises(ValueError, match=r"a tile has the value 1\.5"):
         HeatMap("h", ["a"], ["c"], [[Tile(1.5, "")]])
 
 

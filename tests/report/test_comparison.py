@@ -65,7 +65,7 @@ def test_every_condition_that_differs_is_named(make_noisy: Callable[..., Path]) 
     assert [name for name, _, _ in found.differs] == ["payload", "seed", "machine"]
     assert (
         found.differs_besides
-    ) == "differs besides: payload (400 B, 27 KB), seed (0, 3) and machine (kernel 6.1, cpus 64)"
+    ) == "also differs in: payload (400 B, 27 KB), seed (0, 3) and machine (kernel 6.1, cpus 64)"
 
 
 def test_a_report_of_two_runs_has_the_comparison(make_noisy: Callable[..., Path]) -> None:
@@ -86,7 +86,7 @@ def test_the_command_tells_and_writes(make_noisy: Callable[..., Path], tmp_path:
     told = _lab(make_noisy(1, 1.0), make_noisy(2, 3.0, payload_bytes=27_000), "--html", tmp_path / "two.html")
 
     assert told.returncode == 0, told.stderr
-    for found in ("p99.9, ms", "B is more", "differs besides: payload (400 B, 27 KB)", "share no rounds", "n = 400"):
+    for found in ("p99.9, ms", "B is more", "also differs in: payload (400 B, 27 KB)", "share no rounds", "n = 400"):
         assert found in told.stdout
     assert 'id="comparison"' in (tmp_path / "two.html").read_text(encoding="utf-8")
 
@@ -127,7 +127,7 @@ def test_two_calls_of_a_bench_are_compared_arm_by_arm(tmp_path: Path) -> None:
     assert "not distinguishable" in verdicts["direct"]
     assert "B is more" in verdicts["mesh"]
     assert "not distinguishable" in verdicts["adds"]
-    assert "differs besides: cpus (2, 64)" in told.stdout
+    assert "also differs in: cpus (2, 64)" in told.stdout
 
 
 def test_what_cannot_be_compared_is_one_line(make_noisy: Callable[..., Path], tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ LATE = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds
 
 @pytest.fixture
 def make_bench(tmp_path: Path) -> Callable[..., ReportedBench]:
-    """Writes what the bench ``topologies`` leaves, and reads it back; ``added``: ms over direct's 1 ms, by way."""
+    """Writes what the bench ``topologies`` leaves, and reads it back; ``added``: ms over direct's 1 ms, by topology."""
 
     def make(
         added: Mapping[tuple[str, str], float], cells: Sequence[str] = ("0.4 KB, 500 rps",), **more: Any
@@ -62,7 +62,7 @@ def test_a_bench_answers_by_payload_and_rate(make_bench: Callable[..., ReportedB
 
     (table,) = cost([], [bench]).tables
 
-    assert (table.base, table.ways) == ("direct", ["gateway", "mesh"])
+    assert (table.base, table.topologies) == ("direct", ["gateway", "mesh"])
     assert [(row.payload, row.rate) for row in table.rows] == [
         ("0.4 KB", "100 rps"),
         ("0.4 KB", "500 rps"),

@@ -109,7 +109,7 @@ def test_what_a_message_says_stays_text(make_run: Callable[..., Path], make_reco
     )
     assert page.tags.count("script") == harmless.tags.count("script")
     assert message in page.text
-    assert "Nobody answered." in page.text
+    assert "No request was answered." in page.text
 
 
 def test_charts_of_a_page_clip_by_paths_of_their_own(make_run: Callable[..., Path]) -> None:

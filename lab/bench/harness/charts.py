@@ -83,7 +83,7 @@ def chart_of_lines(
         lines: label → points.
         styles: label → style.
         name: of its files.
-        note: what a reader must know.
+        note: what a reader must know to read it.
     """
     seen = {label: [(at, each) for at, each in points if each.estimate > 0] for label, points in lines.items()}
     estimates = [each.estimate for points in seen.values() for _, each in points] or [1.0]

@@ -1,7 +1,7 @@
-"""Sections of a report. One module each, with ``NAME``, ``TITLE`` and ``view``, which finds what is to be shown.
+"""Sections of a report, one module each, with ``NAME``, ``TITLE`` and ``view``, which computes what it shows.
 
-The template of its name shows it. A section with charts also has ``pictures(runs)``: the charts that become files, and
-for each where its figures are from. To add a section: a module, a template, an entry in SECTIONS.
+The template of that name lays it out. A section with charts also has ``pictures(runs)``, which yields the charts that
+become files, each with its origin. To add a section, add a module, a template, and an entry in SECTIONS.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 class Section(Protocol):
-    """What a section's module has."""
+    """The interface of a section's module."""
 
     @property
     def NAME(self) -> str:  # noqa: N802 (a module's constant)
-        """Of its template, without the ending."""
+        """Name of its template, without the suffix."""
 
     @property
     def TITLE(self) -> str:  # noqa: N802
         """Its heading."""
 
     def view(self, runs: Sequence[ReportedRun], /) -> Any:
-        """What its template shows, as ``view``."""
+        """The value that its template gets as ``view``."""
 
 
 _IN_ORDER: tuple[Section, ...] = (latency, timeline, answers, verdicts, machine)
 
 SECTIONS: Mapping[str, Section] = {section.NAME: section for section in _IN_ORDER}
-"""The catalogue by name, in the order of the page, on top of which the verdicts stand in short."""
+"""Sections by name, in the order of the page; the outline precedes them."""

@@ -1,4 +1,4 @@
-"""Who answered, and how the other requests ended."""
+"""Answers by model version, cluster and replica, and how other requests ended."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Answered:
     Attributes:
         version: e.g. ``cw-ranker@v2``, or :data:`OWN_ANSWER`.
         share: of all answers, 0 to 1.
-        replicas: names with their numbers of answers, by name; none for a default answer.
+        replicas: names and their numbers of answers, by name; empty for default answers.
     """
 
     version: str
@@ -42,7 +42,7 @@ class Answered:
 
     @property
     def busiest(self) -> float:
-        """Answers of the busiest replica over the mean of those that answered: 1 is even; 0 if there is none."""
+        """Answers of the busiest replica, divided by the mean: 1 is even; 0 without replicas."""
         counts = [count for _, count in self.replicas]
         return max(counts) * len(counts) / sum(counts) if counts else 0.0
 
@@ -52,7 +52,7 @@ class NotAnswered:
     """Requests with one status.
 
     Attributes:
-        message: the most frequent of their messages.
+        message: their most frequent message.
     """
 
     status: str
@@ -62,7 +62,7 @@ class NotAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One run: those answered by version and cluster, the others from the most frequent status on."""
+    """One run: answers by version and cluster, other requests by status, most frequent first."""
 
     run: ReportedRun
     answered: Sequence[Answered]
@@ -71,12 +71,12 @@ class Answers:
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Answers, ...]:
-    """Two tables and a chart a run."""
+    """Two tables and a chart for each run."""
     return tuple(_answers(run) for run in runs)
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[BarChart, str]]:
-    """A chart of the spread a run, where there are replicas to compare."""
+    """For each run with replicas to compare, how answers are spread over them."""
     for each in view(runs):
         if each.spread:
             yield each.spread, each.run.origin
@@ -88,7 +88,7 @@ def _answers(run: ReportedRun) -> Answers:
 
 
 def answered(run: ReportedRun) -> list[Answered]:
-    """Counts answers by who gave them."""
+    """Counts answers by version, cluster and replica."""
     by_place: dict[tuple[str, str], dict[str, int]] = {}
     names = ("model", "version", "cluster", "replica")
     for (model, version, cluster, replica), count in _counts(run, run.is_ok, names):
@@ -105,7 +105,7 @@ def _by_name(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def not_answered(run: ReportedRun) -> list[NotAnswered]:
-    """Counts requests without an answer by status."""
+    """Counts requests without an answer, by status."""
     messages: dict[str, dict[str, int]] = {}
     for (status, message), count in _counts(run, ~run.is_ok, ("status", "message")):
         messages.setdefault(status, {})[message] = count
@@ -116,7 +116,7 @@ def not_answered(run: ReportedRun) -> list[NotAnswered]:
 def _counts(
     run: ReportedRun, rows: npt.NDArray[np.bool_], names: Sequence[str]
 ) -> Iterator[tuple[tuple[str, ...], int]]:
-    """How many of some rows have which words in these columns, in the order in which the words first came up."""
+    """For each combination of words in these columns, the number of rows that have it."""
     if not rows.any():
         return
     columns = [run.history.words(name) for name in names]
@@ -132,7 +132,7 @@ def _counts(
 
 
 def _spread(run: ReportedRun, found: Sequence[Answered]) -> BarChart | None:
-    """Over whom answers were spread, beside an even share of each group; None if there is nobody to compare."""
+    """How answers are spread over the replicas of each version and cluster; None without replicas to compare."""
     groups = [each for each in found if len(each.replicas) > 1]
     bars = sum(len(each.replicas) for each in groups)
     if not groups or bars > _MOST_BARS:

@@ -1,4 +1,4 @@
-"""The section of blast radii: of a bench that measured some, and of runs at the same time into which faults fell."""
+"""The section of blast radii: from a bench, or from parallel runs during which faults were injected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lab.report.run import ReportedRun
 
 BENCH = "blast-radius"
-"""Whose table and chart this section shows."""
+"""The bench whose table and chart this section shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class BlastFault:
     """The rows of one fault.
 
     Attributes:
-        known: when the control plane knew of it.
-        rows: topology, and its cells.
+        known: when the control plane noticed it.
+        rows: each topology with its cells.
     """
 
     name: str
@@ -42,7 +42,7 @@ class BlastView:
 
     Attributes:
         origin: where the figures are from.
-        notes: what a reader must know of them.
+        notes: what a reader needs to interpret them.
     """
 
     table: ResultTable
@@ -52,7 +52,7 @@ class BlastView:
 
     @property
     def columns(self) -> Sequence[str]:
-        """Headings, but for fault and topology, and for what is the same for all topologies."""
+        """Headings of the cells, without those of the fault, the topology, and the control plane's knowledge."""
         return [name for name in self.table.columns[2:] if name != KNOWN]
 
     @property
@@ -69,7 +69,7 @@ class BlastView:
 
 
 def blasts(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> list[BlastView]:
-    """All that there are.
+    """All blast radii in these runs and benches.
 
     Raises:
         RunError: a run cannot be read.
@@ -97,7 +97,7 @@ def _of_runs(runs: Sequence[ReportedRun]) -> Iterator[BlastView]:
 
 
 def _origin(group: Sequence[ReportedRun]) -> str:
-    """The folder of runs at the same time, how many requests they sent, and where."""
+    """The folder of parallel runs, the number of requests sent, and the machine."""
     folder = group[0].result.folder.parent
     sent = sum(run.sent for run in group)
     cards = dict.fromkeys(run.card for run in group if run.card)

@@ -1,4 +1,4 @@
-"""How long requests took, from when they were due: the usual percentiles, and all of them."""
+"""Latencies from the due time: the usual percentiles with intervals, and the whole curve."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ NAME = "latency"
 TITLE = "Latency"
 
 _POINTS = 200
-_LEAST_MS = 1e-3  # a logarithmic axis knows no 0
+_LEAST_MS = 1e-3  # a logarithmic axis has no 0
 _ROUNDING = 1e-9  # as in lab.measure.latency
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """A row and a line a run.
+    """A row and a line for each run.
 
     Attributes:
         percentiles: names of those with intervals.
-        curve: None if no run has sent anything.
+        curve: None if no run sent anything.
     """
 
     runs: Sequence[ReportedRun]
@@ -45,7 +45,7 @@ class Latency:
 
 
 def view(runs: Sequence[ReportedRun]) -> Latency:
-    """The percentiles of all runs."""
+    """Percentiles of all runs."""
     lines = [Line(run.label, run.style, points) for run in runs if (points := curve(run))]
     if not lines:
         return Latency(runs, tuple(PERCENTILES), None)
@@ -67,9 +67,9 @@ def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[Chart, str]]:
 
 
 def curve(run: ReportedRun) -> list[tuple[float, float]]:
-    """Percentiles and milliseconds, evenly spaced over the nines; the last is the greatest value.
+    """Percentiles and their latencies, ms, evenly spaced over the nines; the last is the maximum.
 
-    It ends half a request from 100 %: n requests tell nothing of what fewer than one of them exceeds.
+    It ends half a request before 100 %: n requests say nothing about what fewer than one of them exceeds.
     """
     if not run.sent:
         return []

@@ -1,4 +1,4 @@
-"""What the runs ran on. Runs on different ground are not to be compared: here one sees it."""
+"""The machine and software of the runs, which only compare if these are the same."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TITLE = "Machine"
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Runs that share all versions."""
+    """Runs on the same machine and software."""
 
     runs: Sequence[ReportedRun]
     versions: Mapping[str, str]
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Ground, ...]:
-    """One a set of versions, in the order of the runs."""
+    """One for each set of versions, in the order of the runs."""
     grounds: list[tuple[Mapping[str, str], list[ReportedRun]]] = []
     for run in runs:
         for versions, sharing in grounds:

@@ -1,6 +1,6 @@
-"""How each run went: answers, failures and latency over time, what was done to units, and when revisions went out.
+"""The course of each run: answers, failures and latency over time, with events and rollouts.
 
-Of a run that a scenario made, its steps are there, too.
+A scenario's run also shows the scenario's steps.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TITLE = "Time line"
 _NS = 1e9
 _MOST_BINS = 60
 _SHORTEST_BIN_S = 0.5  # at 100 requests per second, one has 50 ± 7
-_LEAST_MS = 1e-3  # a logarithmic axis knows no 0
+_LEAST_MS = 1e-3  # a logarithmic axis has no 0
 _LONGEST = 40  # characters of a comment
 
 
@@ -39,9 +39,9 @@ class Timeline:
     """The course of one run.
 
     Attributes:
-        bin_s: over how many seconds requests are counted.
-        rates: answers and failures; None if the run has sent nothing.
-        latency: of the requests that were due then, likewise.
+        bin_s: width of a bin, s.
+        rates: answers and failures per second; None if the run sent nothing.
+        latency: of the requests due in each bin, likewise.
     """
 
     run: ReportedRun
@@ -51,22 +51,22 @@ class Timeline:
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Timeline, ...]:
-    """Two charts a run."""
+    """Two charts for each run."""
     return tuple(_timeline(run) for run in runs)
 
 
 def pictures(runs: Sequence[ReportedRun]) -> Iterator[tuple[Chart, str]]:
-    """A time line a run, and one of its latencies."""
+    """Both charts of each run."""
     for each in view(runs):
         yield from ((chart, each.run.origin) for chart in (each.rates, each.latency) if chart)
 
 
 def rates(times_s: npt.ArrayLike, length_s: float, bins: int) -> list[tuple[float, float]]:
-    """Events per second over time, as the corners of stairs.
+    """Events per second over time, as the corners of a step line.
 
     Args:
         times_s: of the events, 0 to ``length_s``.
-        length_s: of all.
+        length_s: of the run.
         bins: number of equal steps.
     """
     counts, _ = np.histogram(times_s, bins=bins, range=(0, length_s))
@@ -98,8 +98,8 @@ def _timeline(run: ReportedRun) -> Timeline:
 
 
 def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: Scale, marks: Sequence[Mark]) -> Chart:
-    """The middle and the worst of the requests that were due in each bin."""
-    which = (due_s / bin_s).astype(np.int64)  # in order, as requests are by when they were due
+    """The median and the maximum of the requests due in each bin."""
+    which = (due_s / bin_s).astype(np.int64)  # ascending, as requests are sorted by due time
     edges = np.flatnonzero(np.diff(which, prepend=-1))
     ends = np.append(edges[1:], len(which))
     middle, worst = [], []
@@ -119,14 +119,14 @@ def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: 
 
 
 def marks_of_acts(run: ReportedRun, length_s: float) -> list[Mark]:
-    """What was done to units, from when it was begun until it was done, or undone if that can be."""
+    """Events during the run, each from its start to its end, or until it was undone if it can be."""
     marks = []
     for act in run.acts:
         start = (act.from_ns - run.start_ns) / _NS
         undone = undone_ns(act, run.acts)
         end = length_s if act.undone_by and undone is None else ((undone or act.until_ns) - run.start_ns) / _NS
         if _undoes(act, run.acts):
-            continue  # there the span of what it undoes ends
+            continue  # it ends the span of what it undoes
         if end >= 0 and start <= length_s:
             marks.append(Mark(act.text, min(max(0.0, start), length_s), max(0.0, min(end, length_s))))
     return marks

@@ -1,4 +1,4 @@
-"""Whether each run was right, who says so, and what was driven."""
+"""Each run's plan, and the verdict of every checker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "verdicts"
 TITLE = "What was driven, and what checkers say"
 
 MOST_VIOLATIONS = 20
-"""Shown of one checker; `lab check --json` has all."""
+"""Violations shown of one checker; `lab check --json` prints all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Card:
     """One run.
 
     Attributes:
-        arrivals: their kind and parameters, or who else decided when requests were sent.
-        started: UTC, empty if there is no record.
+        arrivals: kind and parameters, or how Locust paced the requests.
+        started: UTC; empty without a record.
     """
 
     run: ReportedRun
@@ -39,7 +39,7 @@ class Card:
 
 
 def view(runs: Sequence[ReportedRun]) -> tuple[Card, ...]:
-    """A card a run."""
+    """A card for each run."""
     return tuple(Card(run, _when(run.plan), _started(run)) for run in runs)
 
 
