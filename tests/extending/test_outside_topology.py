@@ -64,6 +64,7 @@ def test_commands_on_a_lab_know_the_plugin_that_it_was_brought_up_with(proxied: 
     page = Path(run["run_dir"]) / "report.html"
     assert run_lab(proxied, "report", run["run_dir"]).returncode == 0
     assert NAME in page.read_text()
+    assert http2_proxy.TOPOLOGY.colour in page.read_text()
 
 
 def test_the_proxy_has_an_identity_of_its_own_and_serves_callers_alone(proxied: Lab) -> None:
@@ -95,3 +96,22 @@ def test_pages_and_scenarios_list_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_whole_topology_is_one_short_file() -> None:
     assert len(Path(FILE).read_text().splitlines()) <= 120
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "command", [("bench", "topologies"), ("capacity", "--no-simulate")], ids=["bench topologies", "capacity"]
+)
+def test_what_compares_topologies_measures_it(command: tuple[str, ...], tmp_path: Path) -> None:
+    lab = [str(Path(sys.executable).with_name("lab")), *command, "--plugin", FILE]
+    measured = subprocess.run(
+        [*lab, "--topologies", NAME, "--rounds", "3", "--json"],
+        env={**os.environ, "LAB_HOME": str(tmp_path), "LAB_RUNTIME": "process"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=360,
+    )
+
+    assert measured.returncode in {0, 2}, measured.stderr
+    assert f'"{NAME}"' in measured.stdout
