@@ -103,7 +103,7 @@ class FaultContext:
 
     @property
     def state(self) -> LabState:
-        """The lab's state file, read anew each time."""
+        """The lab's state, read from its file each time."""
         return LabState.of(self.folder)
 
     @cached_property

@@ -1,7 +1,7 @@
 """Fault timers: a fault with a time limit has a process that heals it, even if the injecting command has exited.
 
 The process runs ``python -m lab.faults.timer_process FOLDER ID``. It is marked as the lab's, as units are, and ends
-when somebody else heals the fault first.
+when another process heals the fault first.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The lab's own part of the audit log: what was done to its units by whoever holds its folder, and by whom.
+"""The lab's own part of the audit log: operations on units and faults, with the user of each.
 
-It lies in the lab's folder, ``audit.jsonl``: a line before each act, and a line when it has ended. The control plane
-keeps what it was asked for itself; of this it may know nothing, as it may be what is killed.
+It is ``audit.jsonl`` in the lab's folder, with a line before each act and a line after it. The control plane logs the
+requests that it receives; it cannot log these acts, as it may be the unit that is killed.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _POLL_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class AuditLog:
-    """What is known of who did what.
+    """The audit log of a lab.
 
     Attributes:
-        acts: those that the control plane keeps and those that the lab does, oldest first.
-        missing: why the control plane's are not among them; empty if they are.
+        acts: logged by the control plane and by the lab, oldest first.
+        missing: why the control plane's acts are missing; empty if they are there.
     """
 
     acts: tuple[Act, ...]
@@ -49,7 +49,7 @@ class AuditLog:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """That of one lab.
+    """The journal of one lab.
 
     Attributes:
         folder: the lab's own.
@@ -59,15 +59,15 @@ class Journal:
 
     @contextmanager
     def doing(self, what: str, unit: str, detail: str = "") -> Iterator[None]:
-        """Writes down what is done within, before it is done, and then how it has ended.
+        """Logs the body as an act: a line before it runs, and a line with its status afterwards.
 
         Args:
-            what: in the words of the command.
-            unit: to which it is done, or several.
-            detail: what with.
+            what: the command, e.g. ``unit kill``.
+            unit: its target, or several.
+            detail: its options.
 
         Raises:
-            LabError: it cannot be written down, and so is not done.
+            LabError: the line cannot be written; the body did not run.
         """
         began = {"at_ns": time.time_ns(), "who": self._who(), "unit": unit, "what": what, "detail": detail}
         number = self._write(began)
@@ -78,11 +78,11 @@ class Journal:
             status, reason = (_FAILED, str(error)) if isinstance(error, Exception) else (_BROKEN_OFF, "")
             raise
         finally:
-            with suppress(LabError):  # done it is, whether that can be written down or not
+            with suppress(LabError):  # the act is done, even if its status cannot be written
                 self._write({"status": status, "reason": reason}, number)
 
     def acts(self) -> list[Act]:
-        """All that was done, oldest first; one without a status has not ended, or was cut off.
+        """Returns all acts, oldest first. An act without a status has not ended, or its process was killed.
 
         Raises:
             LabError: the file cannot be read.
@@ -98,17 +98,17 @@ class Journal:
             try:
                 _take(json.loads(line), acts)
             except (ValueError, TypeError, KeyError):
-                # Cut off in the midst, or tampered with: either is to be seen.
+                # A line that was cut off or tampered with must show.
                 acts[-place] = Act(0, 0, "", "", "", line[:80], _DAMAGED, f"line {place} of {JOURNAL}", KEPT_BY)
         return list(acts.values())
 
     def forget(self) -> None:
-        """Begins anew, as the registry of an earlier lab of this name is gone, too."""
+        """Deletes the journal of an earlier lab of this name."""
         (self.folder / JOURNAL).unlink(missing_ok=True)
 
     def _who(self) -> str:
         uid = os.getuid()
-        # By the kernel's word, not by that of the environment.
+        # From the kernel, as environment variables can be set to anything.
         try:
             user = f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
         except KeyError:
@@ -117,7 +117,7 @@ class Journal:
         return f"{user} as {identities.terms([OPERATOR])[OPERATOR].uri}" if identities.folder.exists() else user
 
     def _write(self, entry: Mapping[str, Any], number: int = 0) -> int:
-        """Appends a line that is on the disk when this returns; a new number is the next."""
+        """Appends a line and syncs it to disk; returns its act's number, which is the next one unless given."""
         try:
             descriptor = os.open(self.folder / JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             with open(descriptor, "rb+", buffering=0) as file:  # noqa: PTH123 (of a descriptor)
@@ -128,12 +128,12 @@ class Journal:
                 file.write(torn + json.dumps({"number": number, **entry}).encode() + b"\n")
                 os.fsync(file.fileno())
         except OSError as error:
-            raise LabError(f"audit log: {error}; what cannot be written down is not done") from error
+            raise LabError(f"audit log: {error}; acts that cannot be logged are refused") from error
         return number
 
 
 def _take(entry: dict[str, Any], acts: dict[int, Act]) -> None:
-    """A line: an act begins, or ends."""
+    """Adds one line to the acts: it begins or ends one."""
     number = int(entry["number"])
     if "status" in entry:
         acts[number] = replace(acts[number], status=entry["status"], reason=entry["reason"])

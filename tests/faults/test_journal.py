@@ -47,7 +47,7 @@ def test_who_did_what_and_how_it_ended_is_there(journal: Journal, monkeypatch: p
 def test_what_cannot_be_written_down_is_not_done(tmp_path: Path) -> None:
     done = []
     with (
-        pytest.raises(LabError, match="what cannot be written down is not done"),
+        pytest.raises(LabError, match="acts that cannot be logged are refused"),
         Journal(tmp_path / "nowhere").doing("unit kill", "gateway-1"),
     ):
         done.append(True)

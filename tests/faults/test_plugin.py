@@ -32,7 +32,7 @@ def test_a_fault_from_one_file_is_listed_injected_healed_and_on_the_time_line(la
     assert injected["observed"]["visible"] == "yes"
     assert injected["healed"]
     assert [event.text for event in lab_events(lab.folder)[-2:]] == [f"{A} bounced", f"{A} healed"]
-    assert f">{A} bounced</text>" in render([run])
+    assert f"{A} bounced" in render([run])
     end_ns = int(run.history.numbers("intended_ns").max())
     assert [fault.name for fault in faults_in(run.acts, from_ns=run.start_ns, until_ns=end_ns)] == [f"{A} bounced"]
 

@@ -56,11 +56,11 @@ def answer(lab: Lab, topology: str = "mesh") -> str:
         return error.code.name
 
 
-def acts(lab: Lab, target: str) -> list[str]:
-    """What has been done to it, as it was written down."""
+def events(lab: Lab, target: str) -> list[str]:
+    """Kinds of the events of this target."""
     path = lab.folder / LAB_EVENTS
     written = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [act["kind"] for act in written if act["target"] == target]
+    return [event["kind"] for event in written if event["target"] == target]
 
 
 def requests_at(lab: Lab, replica: str) -> int:
@@ -186,11 +186,11 @@ def test_without_a_control_plane_what_is_known_serves_on_until_it_is_healed(lab:
 
 
 def test_a_control_plane_that_is_lost_for_a_time_comes_back_by_itself(lab: Lab) -> None:
-    before = acts(lab, "control-plane")
+    before = events(lab, "control-plane")
     fault = lab.faults.inject("control-plane-loss", how="kill", seconds=1)
 
     eventually("it is healed", lambda: not fault.active, within=WITHIN)
-    assert acts(lab, "control-plane") == [*before, "kill", "start"]
+    assert events(lab, "control-plane") == [*before, "kill", "start"]
     eventually("replicas are known", lambda: registered(lab), until={A, B, OF_NOISY}.__eq__, within=WITHIN)
 
 
@@ -234,7 +234,7 @@ def test_a_cold_replica_gets_nothing_until_it_has_loaded(lab: Lab) -> None:
     assert_healed(lab, fault)
     eventually("it is registered", lambda: A in registered(lab), within=WITHIN)
     # That it was killed and started is part of one act.
-    assert acts(lab, "ml-cluster-1-a")[-2:] == ["cold", "heal cold"]
+    assert events(lab, "ml-cluster-1-a")[-2:] == ["cold", "heal cold"]
 
 
 def test_a_cold_replica_is_slow_at_first(lab: Lab) -> None:

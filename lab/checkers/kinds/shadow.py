@@ -1,4 +1,4 @@
-"""Did each request that a shadow samples bring a copy, whatever its size, and no other request any?"""
+"""Did each request that a shadow samples bring a copy, at every payload size, and no other request any?"""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _summary(tally: _Tally, *, repeated: int) -> str:
 
 CHECKER = Checker(
     name=NAME,
-    question="Did each request that a shadow samples bring exactly one copy, and no other request any?",
+    question="Did each request that a shadow samples bring a copy, and no other request any?",
     subject="a shadow",
     check=check,
 )

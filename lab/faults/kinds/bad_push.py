@@ -90,7 +90,7 @@ class BadPush(FaultKind):
         request = faults_pb2.OfferRequest(
             wrong=_OFFERS[fault.target][0], nodes=fault.units, revision=int(number(fault.settings, "revision"))
         )
-        responses: list[faults_pb2.OfferResponse] = _ask(context, lambda api: api.Offer(request, timeout=_OFFER_S))
+        responses: list[faults_pb2.OfferResponse] = _call(context, lambda api: api.Offer(request, timeout=_OFFER_S))
         answers = [answer for response in responses for answer in response.answers]
         return {
             "refusals": {each.node: _one_line(each.refusal) for each in answers if each.refusal},
@@ -123,7 +123,7 @@ class BadPush(FaultKind):
                 context.set_behaviour(name, stub_pb2.Behaviour(refuse_to_load=stub_pb2.RoutingKeys(routing_keys=keys)))
         # A control plane that is down pushes its state to all nodes when it comes back.
         if fault.target != MODEL and context.control_plane() is not None:
-            _ask(context, lambda api: api.Restate(faults_pb2.RestateRequest(), timeout=_OFFER_S))
+            _call(context, lambda api: api.Restate(faults_pb2.RestateRequest(), timeout=_OFFER_S))
 
     def _publish(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
         cluster = context.state.plan.unit(fault.units[0]).cluster
@@ -157,13 +157,13 @@ class BadPush(FaultKind):
         return str(next(iter(model["versions"].values()))["cluster"])
 
 
-def _ask(context: FaultContext, question: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> list[Any]:
-    """What control planes say to it. One to which no such node is connected declines; somebody must not."""
+def _call(context: FaultContext, call: Callable[[faults_pb2_grpc.FaultsStub], Any]) -> list[Any]:
+    """Returns the control planes' answers. One without such a node declines; at least one must accept."""
     answers, declined = [], ["no control plane answers; heal or start it first"]
     for unit in context.control_planes():
         try:
             with open_blocking_channel(unit.address) as channel:
-                answers.append(question(faults_pb2_grpc.FaultsStub(channel)))
+                answers.append(call(faults_pb2_grpc.FaultsStub(channel)))
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
                 raise LabError(f"{unit.name} does not push: {error.code().name}: {error.details()}") from None
