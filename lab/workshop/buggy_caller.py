@@ -1,7 +1,6 @@
-"""A caller with a bug, under load: what its requests are routed by is not what they are.
+"""A caller with a bug, under load: it routes requests by a wrong context.
 
-The history has what is true of each request, as that of any run does. So the checkers, who know nothing of the bug, can
-find it.
+The history records the true context of each request, so the checkers, which know nothing of the bug, can find it.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ if TYPE_CHECKING:
 
 
 def load_with(lab: Lab, options: LoadOptions, bug: Bug) -> RunResult:
-    """Drives load as :meth:`lab.lab.Lab.load` does, from this process, by a caller with a bug.
+    """Drives load as :meth:`lab.lab.Lab.load` does, from this process, through a caller with a bug.
 
     Args:
-        lab: that is up.
-        options: what load.
-        bug: true context of a request → what the caller lets it be routed by.
+        lab: a lab that is up.
+        options: the load.
+        bug: true context of a request → the context that the caller routes it by.
 
     Raises:
-        LabError: as there.
+        LabError: see :meth:`lab.lab.Lab.load`.
     """
     endpoints = lab.endpoints().clients[options.caller]
-    return _CarelessLab(lab, bug).load(replace(options, endpoints=endpoints))
+    return _BuggyLab(lab, bug).load(replace(options, endpoints=endpoints))
 
 
-class _CarelessLab(Lab):
-    """The same lab, driven by careless callers."""
+class _BuggyLab(Lab):
+    """The same lab, driven by a buggy caller."""
 
     def __init__(self, lab: Lab, bug: Bug) -> None:
         super().__init__(lab.name, lab.folder.parent.parent)
@@ -56,11 +55,11 @@ class _CarelessLab(Lab):
 
     def _run_context(self, state: LabState) -> RunContext:
         context = super()._run_context(state)
-        return replace(context, runtime=_HereDriven(context.runtime, self._bug))
+        return replace(context, runtime=_InProcessDriver(context.runtime, self._bug))
 
 
-class _HereDriven:
-    """A runtime whose driver is a thread of this process."""
+class _InProcessDriver:
+    """A runtime whose load driver is a thread of this process."""
 
     def __init__(self, runtime: Runtime, bug: Bug) -> None:
         self._runtime, self._bug = runtime, bug
@@ -73,23 +72,23 @@ class _HereDriven:
         plan = read_plan(run / PLAN)
         # A notebook's own thread has an event loop already.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            pool.submit(uvloop.run, self._driven(plan, on_line)).result()
+            pool.submit(uvloop.run, self._drive(plan, on_line)).result()
         return 0
 
-    async def _driven(self, plan: LoadPlan, on_line: Callable[[str], None]) -> None:
-        client = _CarelessClient(connect(plan), self._bug)
+    async def _drive(self, plan: LoadPlan, on_line: Callable[[str], None]) -> None:
+        client = _BuggyClient(connect(plan), self._bug)
         summary = await drive(plan, plan.schedule(), client, Stop(), lambda seen: on_line(seen.to_line()))
         write_summary(plan, summary)
 
 
-class _CarelessClient:
-    """A client that is told of a request what the bug makes of it."""
+class _BuggyClient:
+    """A client that gets the context which the bug makes of the true one."""
 
     def __init__(self, client: LoadClient, bug: Bug) -> None:
         self._client, self._bug = client, bug
         self.ready, self.close = client.ready, client.close
 
     async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> LoadAnswer:
-        # Warming up is the driver's, and has no context worth speaking of.
-        told = context if request_id.startswith("warm-up") else self._bug(dict(context))
-        return await self._client.call(use_case, request, told, request_id=request_id)
+        # Warm-up requests are the driver's own.
+        seen = context if request_id.startswith("warm-up") else self._bug(dict(context))
+        return await self._client.call(use_case, request, seen, request_id=request_id)

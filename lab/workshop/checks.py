@@ -18,7 +18,7 @@ from lab.checkout import CHECKOUT
 from lab.errors import LabError
 from lab.routing.document import RouteTable, read_path
 from lab.topologies import TOPOLOGIES
-from lab.workshop.feedback import Told, not_yet, right
+from lab.workshop.feedback import ExerciseResult, not_yet, right
 from lab.workshop.watch import back, cut_off, watch
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _CANARY, _MANY, _SOME = 0.05, 2_000, 200
 _FIVE_SIGMA = 5 * (_CANARY * (1 - _CANARY) / _MANY) ** 0.5
 
 _PRICES = {"core-hour", "gigabyte"}
-_BUSY_AFTER = (0.8, 0.9)  # of the slots that are left once a zone has gone: below is dear, above is slow
+_BUSY_AFTER = (0.8, 0.9)  # target utilisation with a zone down: below is expensive, above is slow
 
 _FIELDS = ("device", "country", "segment")
 _CONTEXTS = [
@@ -45,7 +45,7 @@ _CONTEXTS = [
 
 
 def changed_cases(before: Mapping[str, Any], after: Mapping[str, Any], **more: str) -> dict[tuple[str, ...], str]:
-    """Contexts of the ranking whose version differs between two tables → the version after."""
+    """Contexts whose version differs between two tables → the version after."""
     result = {}
     for context in _CONTEXTS:
         asked = {**context, **more, "caller": "homepage"}
@@ -55,8 +55,8 @@ def changed_cases(before: Mapping[str, Any], after: Mapping[str, Any], **more: s
     return result
 
 
-def check_phones_in_germany(document: Mapping[str, Any]) -> Told:
-    """Notebook 1: phones in Germany get ``cw-ranker@v3``, and nobody else gets anything else than before."""
+def check_phones_in_germany(document: Mapping[str, Any]) -> ExerciseResult:
+    """Notebook 1: phones in Germany get ``cw-ranker@v3``, and all others get the same as before."""
     document = _as_published(document)
     if fault := _fault(document):
         return not_yet(fault)
@@ -64,52 +64,52 @@ def check_phones_in_germany(document: Mapping[str, Any]) -> Told:
     wanted = {("phone", "DE", "adults"): "v3"}  # children had it before
     seen = changed_cases(before, document)
     if seen == wanted:
-        return right("One rule in one place, and no caller had to be told.")
+        return right("One rule in one place, and no caller had to change.")
     if not seen:
-        return not_yet("Nobody gets another version than before. Is your rule in the list, and before those that win?")
+        return not_yet(
+            "No request gets another version than before. Is your rule in the list, before those that match first?"
+        )
     others = [case for case in seen if case not in wanted]
     if others:
         return not_yet(f"Now {_said(others[0])} gets another version, too. Which conditions must hold all at once?")
     return not_yet("They do get another version, but not v3.")
 
 
-def check_who_notices(answer: Collection[str]) -> Told:
-    """Notebook 1: who has to learn of a move."""
+def check_who_notices(answer: Collection[str]) -> ExerciseResult:
+    """Notebook 1: which part has to learn of a move."""
     parts = {"caller", "lease", "resolver", "routing key", "envoy"}
     given = {each.lower() for each in answer}
     if unknown := given - parts:
         return not_yet(f"{min(unknown)!r} is none of {', '.join(sorted(parts))}.")
     if given == {"envoy"}:
-        return right("It maps the key to a cluster, and that mapping is all that a move changes.")
+        return right("It maps the key to a cluster, and a move changes only that mapping.")
     if "envoy" not in given:
-        return not_yet("Somebody must map the key to a cluster. Who reads nothing else?")
+        return not_yet("One part must map the key to a cluster. Which one reads nothing else?")
     return not_yet("Fewer. Look at what was the same in the answers before and after the move.")
 
 
-def check_causes(answer: Mapping[str, tuple[str | None, str | None]]) -> Told:
+def check_causes(answer: Mapping[str, tuple[str | None, str | None]]) -> ExerciseResult:
     """Notebook 3: for each cause, the pair of topologies that differ in it and in nothing else."""
     known = {part.name: {part.more, part.less} for part in PARTS if part.more in TOPOLOGIES and part.less in TOPOLOGIES}
     if missing := known.keys() - answer.keys():
-        return not_yet(f"Say which pair shows {min(missing)!r}.")
+        return not_yet(f"Name the pair that shows {min(missing)!r}.")
     for cause, pair in answer.items():
         if cause not in known:
             return not_yet(f"{cause!r} is none of {', '.join(known)}.")
         if None in pair:
             return not_yet(f"Name two topologies for {cause!r}. What must be the same in both?")
         if set(pair) != known[cause]:
-            return not_yet(
-                f"{cause!r}: {pair[0]} and {pair[1]} do not differ in it, or differ in something else as well."
-            )
-    return right("Each pair isolates one cause. `lab bench decomposition` measures just these.")
+            return not_yet(f"{cause!r}: {pair[0]} and {pair[1]} do not differ in it, or also differ in something else.")
+    return right("Each pair isolates one cause. `lab bench decomposition` measures these pairs.")
 
 
-def check_canary(document: Mapping[str, Any]) -> Told:
-    """Notebook 5: 5 % of the users whom the default would serve get ``cw-ranker@v2``; all others are left alone."""
+def check_canary(document: Mapping[str, Any]) -> ExerciseResult:
+    """Notebook 5: 5 % of the users whom the default would serve get ``cw-ranker@v2``; all others are unchanged."""
     document = _as_published(document)
     hint = _fault(document) or _wrong_share(document) or _wrong_people(document)
     if hint:
         return not_yet(hint)
-    return right(f"{_share(document):.1%} of {_MANY:,} users get v2, on each of their devices, and nobody else does.")
+    return right(f"{_share(document):.1%} of {_MANY:,} users get v2, on each of their devices, and no other user does.")
 
 
 def _versions(document: Mapping[str, Any], device: str) -> list[str]:
@@ -136,26 +136,26 @@ def _wrong_people(document: Mapping[str, Any]) -> str:
         for case, version in changed_cases(before, document, user_id=f"u{number}").items():
             context = {**dict(zip(_FIELDS, case, strict=True)), "caller": "homepage"}
             if decide(before, RANKING, context).version != "v1" or version != "v2":
-                return f"Now {_said(case)} may get {version}. Rules are tried in order: who comes first?"
+                return f"Now {_said(case)} may get {version}. Rules are tried in order: which comes first?"
     if _versions(document, "web") != _versions(document, "phone"):
-        return "A user who changes the device changes the version, too. What is drawn by?"
+        return "A user who changes the device changes the version, too. What is the split's unit?"
     return ""
 
 
-def check_bug(run: RunResult, *, at_most: float = 0.05) -> Told:
+def check_bug(run: RunResult, *, at_most: float = 0.05) -> ExerciseResult:
     """Notebook 5: a bug that the checkers find, though few requests meet it."""
     wrong = run.misrouted / max(run.summary.ok, 1)
     if run.summary.failed:
-        return not_yet("Requests failed. A bug that everybody sees is no challenge: let all of them be answered.")
+        return not_yet("Requests failed. A bug that everyone sees is no challenge: let all requests be answered.")
     if not run.misrouted:
-        return not_yet("Every answer was right. Does your bug change what the request is routed by?")
+        return not_yet("Every answer was right. Does your bug change a field that rules read?")
     if wrong > at_most:
         return not_yet(f"Found: {wrong:.1%} of the answers are wrong. Now one that hits fewer than {at_most:.0%}.")
     return right(f"{run.misrouted} of {run.summary.ok:,} answers were wrong, and the checker named each.")
 
 
-def check_victims(lab: WorkshopLab, victims: Collection[str]) -> Told:
-    """Notebook 4: kills some units, looks who is cut off, and starts them again: ``search`` alone, by both ways."""
+def check_victims(lab: WorkshopLab, victims: Collection[str]) -> ExerciseResult:
+    """Notebook 4: kills units, checks that exactly ``search`` is cut off on both topologies, and starts them again."""
     if not victims:
         return not_yet("Name units to kill; `lab.status()` lists them.")
     killed = []
@@ -171,18 +171,18 @@ def check_victims(lab: WorkshopLab, victims: Collection[str]) -> Told:
             lab.units.start(victim)
         back(lab, ["gateway", "mesh"])
     if all(who == ["search"] for who in seen.values()):
-        return right(
-            "What both ways share is the model. There the talk's picture has no answer, and a fallback is one."
-        )
-    by_way = "; ".join(f"{topology}: {', '.join(who) or 'nobody'}" for topology, who in seen.items())
-    return not_yet(f"Cut off were, by {by_way}. What do both ways of search have in common, and with nobody else?")
+        return right("Both topologies share the model. The talk has no answer to its death; a fallback is one.")
+    by_topology = "; ".join(f"{topology}: {', '.join(who) or 'none'}" for topology, who in seen.items())
+    return not_yet(
+        f"Cut off were {by_topology}. What do both of search's paths share with each other and no other caller's?"
+    )
 
 
-def check_bytes(*, json: int | None, protobuf: int | None) -> Told:
-    """Notebook 2: what the talk's request takes."""
+def check_bytes(*, json: int | None, protobuf: int | None) -> ExerciseResult:
+    """Notebook 2: the size of the talk's request."""
     for name, answer, true, hint in (
         ("JSON", json, json_bytes(), "Do quotes, colons, commas and brackets all count?"),
-        ("protobuf", protobuf, protobuf_bytes(), "How many strings are there, and what goes before each?"),
+        ("protobuf", protobuf, protobuf_bytes(), "How many strings are there, and what precedes each?"),
     ):
         if answer is None:
             return not_yet(f"Count the bytes of the {name}.")
@@ -191,52 +191,54 @@ def check_bytes(*, json: int | None, protobuf: int | None) -> Told:
     return right("Both are counted from the wire format, not from the slide.")
 
 
-def check_remedies(answer: Collection[str]) -> Told:
+def check_remedies(answer: Collection[str]) -> ExerciseResult:
     """Notebook 2: what gets a new replica its share behind an L4 VIP."""
-    helps = {"VIP cuts old connections", "models end old connections", "callers dial anew now and then"}
+    helps = {"VIP cuts old connections", "models end old connections", "callers reconnect now and then"}
     given = set(answer)
     if not given:
         return not_yet("Choose one or more. What does an L4 balancer choose by, and how often?")
     if given - helps:
         return not_yet(f"{min(given - helps)!r} does not help: old connections stay where they are.")
     if helps - given:
-        return not_yet("There are more. What do those that you found have in common?")
-    return right("Each ends old connections: an L4 balancer chooses once a connection, so only new ones can be moved.")
+        return not_yet("There are more. What do those you found have in common?")
+    return right("Each ends old connections: an L4 balancer chooses once per connection, so only new ones move.")
 
 
-def check_cheaper(demand: Demand, costs: Costs, change: Mapping[str, float]) -> Told:
-    """Notebook 6: one assumption, and no price, that halves what a million requests cost by the gateway."""
+def check_cheaper(demand: Demand, costs: Costs, change: Mapping[str, float]) -> ExerciseResult:
+    """Notebook 6: one assumption, not a price, that halves the cost of a million requests through the gateway."""
     if len(change) != 1:
         return not_yet("Change one assumption, and one only.")
     if _PRICES & change.keys():
-        return not_yet("Prices are not yours to set. Of what is paid for, what could there be less of?")
+        return not_yet("Prices are given. Of what do you pay for less?")
     try:
         before, after = (fleet("gateway", demand, costs, Assumptions(given)).usd.value for given in ({}, change))
     except LabError as error:
         return not_yet(str(error))
     if after > before / 2:
         return not_yet(
-            f"It was {before:.3f} USD, and is {after:.3f}. Of which two parts is it made up, and which is more?"
+            f"It was {before:.3f} USD, and is {after:.3f}. Which two parts does it consist of, and which is larger?"
         )
     return right(
-        f"From {before:.3f} USD to {after:.3f}. What stays within its zone saves more than any faster gateway could."
+        f"From {before:.3f} USD to {after:.3f}. Traffic that stays within its zone saves more than any faster gateway."
     )
 
 
-def check_headroom(*, utilisation: float) -> Told:
-    """Notebook 6: how busy slots may be, so that two zones of three can do it all."""
+def check_headroom(*, utilisation: float) -> ExerciseResult:
+    """Notebook 6: the utilisation at which two zones of three can carry all load."""
     if not 0 < utilisation < 1:
         return not_yet("Write a share of the slots, above 0 and below 1.")
     after = utilisation * 3 / 2
     if after > _BUSY_AFTER[1]:
-        return not_yet(f"With a zone gone, the other two would be {after:.0%} busy. What does the tail do there?")
+        return not_yet(f"With a zone down, the other two would be {after:.0%} busy. What does the tail do there?")
     if after < _BUSY_AFTER[0]:
-        return not_yet(f"Safe, and dear: with a zone gone, the other two would be {after:.0%} busy. Can they do more?")
-    return right(f"With a zone gone, the others are {after:.0%} busy: the tail grows, and no queue does without end.")
+        return not_yet(
+            f"Safe, but expensive: with a zone down, the other two would be {after:.0%} busy. Can they do more?"
+        )
+    return right(f"With a zone down, the others are {after:.0%} busy: the tail grows, but queues stay bounded.")
 
 
 def _as_published(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The table as it is read back from its file: a cell's number is text there."""
+    """The table as read back from its file, where a cell's number is text."""
     published: dict[str, Any] = loads(dumps(document))
     return published
 

@@ -1,4 +1,4 @@
-"""What a check says of an answer."""
+"""The result of an exercise."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from html import escape
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ExerciseResult:
     """Whether an answer is right, and a word to go on with.
 
     Attributes:
         right: it is.
-        words: what is so about it, or a hint; never the solution.
+        words: an explanation, or a hint; never the solution.
     """
 
     right: bool
@@ -27,11 +27,11 @@ class Told:
         return f"<p><b>{escape(str(self).split('. ', 1)[0])}.</b> {escape(self.words)}</p>"
 
 
-def right(words: str) -> Told:
+def right(words: str) -> ExerciseResult:
     """A right answer."""
-    return Told(right=True, words=words)
+    return ExerciseResult(right=True, words=words)
 
 
-def not_yet(hint: str) -> Told:
+def not_yet(hint: str) -> ExerciseResult:
     """One that is not right yet."""
-    return Told(right=False, words=hint)
+    return ExerciseResult(right=False, words=hint)

@@ -1,4 +1,4 @@
-"""What a demand takes by each topology: tables and pictures that say of every number where it is from."""
+"""Fleets of each topology for a demand: tables and pictures that name the source of every number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SECONDS, _ROUNDS = 0.5, 2
 _WHOLE_FROM = 20
-"""Where the longest row is so long, digits after the point tell nothing."""
+"""Above this greatest value, decimals are left out."""
 
 
 def costs_now(lab: Lab, payload_bytes: int, topologies: Sequence[str]) -> Costs:

@@ -1,4 +1,4 @@
-"""Small measurements, made as the benches make theirs: all ways in turns, by one driver that is up all the while."""
+"""Small measurements by the benches' method: interleaved topologies, one driver that stays up."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROUNDS = 3
 
 _PACES = ((50_000, 200.0, 24), (1_000_000, 50.0, 8))
-"""Payloads below so many bytes: requests per second, and how many in one turn."""
+"""(Upper bound of the payload in bytes, requests per second, requests in one turn)."""
 
 _MEGABYTES = (10.0, 4)
 
@@ -34,14 +34,14 @@ _MEGABYTES = (10.0, 4)
 def p50s(
     lab: Lab, topologies: Sequence[str], payload_bytes: int, *, rounds: int = ROUNDS, **options: Any
 ) -> dict[str, list[float]]:
-    """The median latency by each topology, ms, one value a round.
+    """The median latency of each topology, ms, one value for each round.
 
     Args:
-        lab: that is up, of processes.
-        topologies: measured in turns, in an order drawn anew in each round.
-        payload_bytes: of each request.
-        rounds: how many.
-        options: ``say`` is told how it goes.
+        lab: a lab of processes that is up.
+        topologies: topologies to measure, interleaved, shuffled in each round.
+        payload_bytes: payload of each request.
+        rounds: number of rounds.
+        options: ``say`` receives progress messages.
 
     Raises:
         UnitError: an answer was wrong or missing.
@@ -72,7 +72,7 @@ def latency_picture(measured: Mapping[str, Sequence[float]], payload_bytes: int)
 
 
 def parts_picture(measured: Mapping[str, Sequence[float]], payload_bytes: int) -> Figure:
-    """What each cause takes: the difference of two topologies that differ in nothing else."""
+    """The cost of each cause: the difference of two topologies that differ in nothing else."""
     bars = []
     for number, part in enumerate(PARTS, 1):
         if part.more in measured and part.less in measured:
@@ -85,4 +85,4 @@ def parts_picture(measured: Mapping[str, Sequence[float]], payload_bytes: int) -
 
 def _note(measured: Mapping[str, Sequence[float]]) -> str:
     rounds = max(map(len, measured.values()))
-    return f"Medians over n = {rounds} short rounds, with 95 % intervals. Where intervals overlap, say nothing yet."
+    return f"Medians over n = {rounds} short rounds, with 95 % intervals. Overlapping intervals do not decide."

@@ -54,7 +54,7 @@ class Cost:
 
 
 def payload_of(payload_bytes: int) -> Payload:
-    """The talk's example for 0, else a request with so many bytes of features."""
+    """The talk's example for 0, else a request with ``size`` bytes of features."""
     return sized_payload(size(payload_bytes), payload_bytes) if payload_bytes else talk_payload()
 
 
@@ -123,7 +123,7 @@ def costs_picture(measured: Mapping[str, Cost], payload_bytes: int) -> Figure:
 async def arrivals(lab: Lab, topology: str) -> tuple[float, list[float]]:
     """When a whole answer came, and each item of a stream, ms after the request; both are the same work.
 
-    Of three tries the one whose last item came neither soonest nor latest.
+    The median, by the time of the last item, of three tries.
     """
     state = LabState.of(lab.folder)
     replicas = Environment(lab, print).replicas(CLUSTER)
@@ -165,14 +165,14 @@ async def grow(lab: Lab, *, rounds: int = 1) -> dict[str, list[Round]]:
     """A cluster gets a third replica while requests flow to it: by an L4 VIP, by an L7 VIP, and by the mesh.
 
     Returns:
-        way → its rounds.
+        path → its rounds.
     """
     environment = Environment(lab, lambda _: None)
     replicas = ReplicasFile(lab.folder / "vip.json")
     replicas.write(environment.replicas(CLUSTER))
     vips = {
-        way: start_vip(environment, f"vip-{way.lower()}", template, replicas)
-        for way, template in (("L4", L4), ("L7", L7))
+        path: start_vip(environment, f"vip-{path.lower()}", template, replicas)
+        for path, template in (("L4", L4), ("L7", L7))
     }
     return await measure([ScalableCluster(environment, replicas, vips)], ["mesh"], rounds, lambda _: None)
 
@@ -180,10 +180,10 @@ async def grow(lab: Lab, *, rounds: int = 1) -> dict[str, list[Round]]:
 def spread_picture(seen: Mapping[str, Sequence[Round]]) -> Figure:
     """How many requests each replica got, before another was added."""
     groups = []
-    for way, rounds in seen.items():
+    for path, rounds in seen.items():
         answered = [each.replica for taken in rounds for each in taken.answers if each.replica and each.at_s < 0]
-        bars = [Bar(name, _style(way), answered.count(name)) for name in rounds[0].old]
-        groups.append(BarGroup(way, bars))
+        bars = [Bar(name, _style(path), answered.count(name)) for name in rounds[0].old]
+        groups.append(BarGroup(path, bars))
     most = max(bar.value for group in groups for bar in group.bars)
     even = sum(bar.value for bar in groups[0].bars) / REPLICAS
     note = f"{len(INTERVALS_MS)} callers with a connection each; the busiest sends {len(INTERVALS_MS)} times as often."
@@ -197,8 +197,8 @@ def newcomer_picture(seen: Mapping[str, Sequence[Round]]) -> Figure:
     """The share that a new replica gets, over time."""
     steps = [step * _STEP_S for step in range(-round(BEFORE_S / 2 / _STEP_S), round(AFTER_S / _STEP_S))]
     lines = [
-        Line(way, _style(way), [(at + _STEP_S / 2, 100 * share_between(rounds, at, at + _STEP_S)) for at in steps])
-        for way, rounds in seen.items()
+        Line(path, _style(path), [(at + _STEP_S / 2, 100 * share_between(rounds, at, at + _STEP_S)) for at in steps])
+        for path, rounds in seen.items()
     ]
     even = Line("an even share", "run-7", [(at + _STEP_S / 2, 100 / (REPLICAS + 1)) for at in steps])
     x = linear("seconds since the new replica could answer", AFTER_S, low=-BEFORE_S / 2)
@@ -206,5 +206,5 @@ def newcomer_picture(seen: Mapping[str, Sequence[Round]]) -> Figure:
     return show(Chart("What a new replica gets", x, y, [*lines, even]))
 
 
-def _style(way: str) -> str:
-    return {"L4": "run-2", "L7": "run-3"}.get(way, topology_style(way))
+def _style(path: str) -> str:
+    return {"L4": "run-2", "L7": "run-3"}.get(path, topology_style(path))

@@ -31,7 +31,7 @@ BUSY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MANY = 30
 """Balancers, each of which sees its own requests only."""
 
-WAYS: Mapping[str, tuple[Balancing, int]] = {
+POLICIES: Mapping[str, tuple[Balancing, int]] = {
     "round robin": (Balancing.ROUND_ROBIN, 1),
     "least request": (Balancing.LEAST_REQUEST, 1),
     f"least request × {MANY}": (Balancing.LEAST_REQUEST, MANY),
@@ -43,23 +43,23 @@ _REPLICAS, _CLUSTERS, _REQUESTS, _WARM = 5, 100, 600, 150
 _FEW = 60_000
 
 
-def p99_ms(latency: Latency, busy: float, slots: int, way: str, *, seed: int = 0) -> float:
-    """The p99 of queue and service, ms, at a share of slots that is busy; ``way`` is one of :data:`WAYS`."""
+def p99_ms(latency: Latency, busy: float, slots: int, policy: str, *, seed: int = 0) -> float:
+    """The p99 of waiting and service, ms, at a utilisation; ``policy`` is one of :data:`POLICIES`."""
     random = np.random.default_rng(seed)
     services_s = draw_s(latency, (_REQUESTS, _CLUSTERS), random)
     rate = busy * _REPLICAS * slots / mean_s(latency)
     arrivals_s = poisson(rate, services_s.shape, random)
-    balancing, balancers = WAYS[way]
+    balancing, balancers = POLICIES[policy]
     cluster = Cluster(replicas=_REPLICAS, slots=slots, balancing=balancing, balancers=balancers)
     outcome = simulate(arrivals_s, services_s, cluster, random)
     return 1e3 * float(np.quantile(outcome.latency_s[_WARM:], 0.99))
 
 
 def tails_picture(latency: Latency, slots: int) -> Figure:
-    """The p99 over utilisation, a line for each way of balancing."""
+    """The p99 over utilisation, one line for each balancing policy."""
     lines = [
-        Line(way, style_of(number), [(100 * busy, p99_ms(latency, busy, slots, way)) for busy in BUSY], dots=True)
-        for number, way in enumerate(WAYS, 1)
+        Line(policy, style_of(number), [(100 * busy, p99_ms(latency, busy, slots, policy)) for busy in BUSY], dots=True)
+        for number, policy in enumerate(POLICIES, 1)
     ]
     most = max(value for line in lines for _, value in line.points)
     x, y = linear("slots busy, %", 100 * BUSY[-1]), linear("p99 of queue and service, ms", most)
@@ -91,7 +91,7 @@ def losses_picture(seen: Sequence[Loss]) -> Figure:
         "A zone of three dies: requests that fail until it is noticed",
         linear("% of requests", max(100 * each.failed for each in seen)),
         groups,
-        note="Computed by simulation. A budget bounds retries to a share of the requests under way.",
+        note="Computed by simulation. A budget bounds retries to a share of the requests in flight.",
     )
     return show(chart)
 

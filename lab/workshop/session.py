@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _DEFAULT_NAME = "notebook"
 
 _reapers: dict[Path, Reaper] = {}
-"""Folder of each lab that this process has brought up → its guard. Who runs a cell again keeps what it made."""
+"""Folder of each lab that this process has brought up → its guard, which is kept when a cell runs again."""
 
 
 class WorkshopLab(Lab):
@@ -38,7 +38,7 @@ class WorkshopLab(Lab):
         self._route_table: dict[str, Any] | None = None
 
     def up(self, **options: Any) -> list[CallOutcome]:
-        """Brings the lab up, guarded, as processes unless ``LAB_RUNTIME`` says otherwise; see :meth:`lab.lab.Lab.up`.
+        """Brings the lab up, guarded; on processes unless ``LAB_RUNTIME`` is set. See :meth:`lab.lab.Lab.up`.
 
         Raises:
             LabError: the lab belongs to another notebook, or as there.
@@ -76,7 +76,7 @@ class WorkshopLab(Lab):
             comment: why.
             rushed: let rules go out before models and sidecars are ready for them.
         """
-        file = self.folder / "workshop.json"  # goes when the lab does
+        file = self.folder / "workshop.json"  # removed with the lab
         file.write_text(json.dumps(document, indent=1))
         return self.routes.publish(file, comment=comment, unsafe_skip_phases=rushed)
 
@@ -84,7 +84,7 @@ class WorkshopLab(Lab):
         """Drives several loads at the same time, and meanwhile, once all of them are answered, does something.
 
         Raises:
-            LabError: as :meth:`load`, or whatever ``during`` raises.
+            LabError: as :meth:`load`; errors of ``during`` pass through.
         """
         with background_load(self.load, *options) as runs:
             during()

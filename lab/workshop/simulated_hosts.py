@@ -1,4 +1,4 @@
-"""A lab of more clusters than its machine could run, on one model host; what its sidecars know of them."""
+"""A lab with more clusters than the machine could run, on one model host, and what its sidecars hold."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Asked:
     """One request.
 
     Attributes:
-        use_case: what was asked for.
-        routing_key: what the resolver said.
+        use_case: the use case.
+        routing_key: the resolver's decision.
         cluster: who answered.
         ms: how long it took.
     """
@@ -76,7 +76,7 @@ class HostedLab:
         self._standing: ScaleLab | None = None
 
     def up(self, *, clusters: int, callers: int, use_cases: int, seed: int = 1, idle_after_s: float = 0.0) -> None:
-        """Brings it up, and publishes a route table of so many clusters, made up by a seed.
+        """Brings it up and publishes a generated route table with ``clusters`` clusters.
 
         A cluster leaves a sidecar that has not used it for ``idle_after_s`` seconds; it stays for ever if that is 0.
 
@@ -112,7 +112,7 @@ class HostedLab:
         return len(self._up.deployment.document["clusters"])
 
     def use_cases(self, caller: str) -> list[str]:
-        """What a caller may ask for, most popular first."""
+        """Use cases of a caller, most popular first."""
         return list(dict.fromkeys(self._up.deployment.popularity[caller]))
 
     async def ask(self, caller: str, use_cases: Iterable[str]) -> list[Asked]:
@@ -136,13 +136,13 @@ class HostedLab:
         return asked
 
     def known_to(self, caller: str) -> Known:
-        """What the sidecar beside a caller has by now."""
+        """Clusters and memory of the sidecar beside a caller."""
         sidecar = self._up.state.plan.unit(f"{caller}-sidecar")
         up = self._up
         return Known(up.discovered_by(sidecar), up.xds_bytes(sidecar) / 1e3, up.allocated_mb(sidecar))
 
     async def idle(self, caller: str) -> None:
-        """Returns when all clusters have left the sidecar beside a caller.
+        """Returns when the sidecar beside a caller holds no clusters.
 
         Raises:
             DeadlineError: some did not.
@@ -168,7 +168,7 @@ def sidecars_picture(measured: Mapping[tuple[str, int], Mapping[str, float]], fi
     Args:
         measured: kind of sidecar and number of clusters → its figures.
         figure: which of them.
-        unit: what it is, in words, with its unit.
+        unit: the quantity in words, with its unit.
     """
     styles = {kind: f"run-{number}" for number, kind in enumerate(dict.fromkeys(kind for kind, _ in measured), 1)}
     sizes = sorted({size for _, size in measured})
@@ -185,6 +185,4 @@ def sidecars_picture(measured: Mapping[tuple[str, int], Mapping[str, float]], fi
     ]
     most = max(seen[figure] for seen in measured.values())
     note = "Measured: one Envoy each, on this machine."
-    return show(
-        BarChart("A sidecar on demand, and one that is told of everything", linear(unit, most), groups, note=note)
-    )
+    return show(BarChart("A sidecar on demand, and one that gets every cluster", linear(unit, most), groups, note=note))

@@ -1,4 +1,4 @@
-"""A dial: a slider, and a picture that is drawn anew where it stops."""
+"""A slider, and a picture that is redrawn where it stops."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def slider(label: str, values: Sequence[Any], draw: Callable[[Any], object], *, at: Any) -> None:
     """Shows a slider, and what ``draw`` makes of its value.
 
-    The picture is an output of its own: where nothing can be moved (a page, a notebook that is executed by a program),
-    it stands alone, drawn once, at the value that the slider would begin with.
+    The picture is a separate output: without widgets (a page, a notebook that a program executes) it is drawn once, at
+    the slider's first value.
 
     Args:
-        label: what is moved, with its unit.
+        label: the quantity, with its unit.
         values: that it can have, in order.
-        draw: value → what is displayed.
+        draw: value → what to display.
         at: which it begins with.
     """
     slider = _slider(label, values, at)

@@ -1,4 +1,4 @@
-"""Users as squares: who gets which version, and who moves when a weight does."""
+"""Users as squares: their versions, and which users move when a weight changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def versions_of(
 
 
 def users_picture(now: Sequence[str], before: Sequence[str] = (), title: str = "") -> Figure:
-    """One square a user, with the number of the version; framed are those whose version was another before."""
+    """One square for each user, with the version's number; users whose version changed are framed."""
     names = sorted(set(now) | set(before))
     moved = [bool(before) and was != is_now for was, is_now in zip(before or now, now, strict=True)]
     squares = Markup("").join(
@@ -36,5 +36,5 @@ def users_picture(now: Sequence[str], before: Sequence[str] = (), title: str = "
     shares = ", ".join(f"{version}: {now.count(version)}" for version in names)
     caption = f"{len(now)} users; {shares}."
     if before:
-        caption += f" Framed: the {sum(moved)} who had another version before."
-    return Figure(title or "Who gets which version", Markup('<div class="row">{}</div>').format(squares), caption)
+        caption += f" Framed: the {sum(moved)} whose version changed."
+    return Figure(title or "Versions of users", Markup('<div class="row">{}</div>').format(squares), caption)

@@ -1,4 +1,4 @@
-"""Everybody asks for a moment: a look at who is answered, through the caller services themselves."""
+"""Probes every caller for a moment, through the caller services, to see which ones are answered."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BACK_WITHIN = timedelta(seconds=20)
 _CONTEXTS = ({"device": "phone", "country": "DE"}, {"device": "tv", "country": "US"})
 
 
-class Asked(NamedTuple):
-    """One call, and how it ended; a picture of the topology draws these as it does records."""
+class ProbeResult(NamedTuple):
+    """One probe call and its result; topology pictures draw these like records."""
 
     topology: str
     caller: str
@@ -37,27 +37,27 @@ class Asked(NamedTuple):
     done_ns: int
 
 
-def watch(lab: WorkshopLab, topologies: Sequence[str], *, seconds: float = 1.5) -> list[Asked]:
-    """What every caller got by each topology, asking ten times a second in turn for all that it may ask for.
+def watch(lab: WorkshopLab, topologies: Sequence[str], *, seconds: float = 1.5) -> list[ProbeResult]:
+    """Probes every caller on each topology, ten times a second, for all its use cases in turn.
 
     Args:
-        lab: that is up.
-        topologies: ways to ask by, each in a row of calls of its own.
-        seconds: for how long; a call that is under way is waited for.
+        lab: a lab that is up.
+        topologies: topologies to probe, in parallel.
+        seconds: duration; a call in flight is waited for.
     """
     document = lab.route_table()
-    wishes = {
+    use_cases = {
         caller: [name for name, entry in document["use_cases"].items() if caller in entry["callers"]]
         for caller in lab.endpoints().callers
     }
-    rows = [(topology, caller, own) for topology in topologies for caller, own in wishes.items() if own]
+    rows = [(topology, caller, own) for topology in topologies for caller, own in use_cases.items() if own]
     until = time.monotonic() + seconds
     with ThreadPoolExecutor(max_workers=len(rows)) as pool:
         return [each for row in pool.map(lambda row: _row(lab, *row, until=until), rows) for each in row]
 
 
-def cut_off(asked: Sequence[Asked]) -> dict[str, list[str]]:
-    """By topology, the callers that were not answered once."""
+def cut_off(asked: Sequence[ProbeResult]) -> dict[str, list[str]]:
+    """For each topology, the callers that got no answer at all."""
     seen: dict[str, dict[str, bool]] = {}
     for each in asked:
         callers = seen.setdefault(each.topology, {})
@@ -66,35 +66,35 @@ def cut_off(asked: Sequence[Asked]) -> dict[str, list[str]]:
 
 
 def back(lab: WorkshopLab, topologies: Sequence[str]) -> None:
-    """Returns when every caller is answered by each topology again, and the control plane hears of everybody.
+    """Returns when all nodes are connected to the control plane and every caller is answered on each topology again.
 
     Raises:
-        DeadlineError: somebody is not.
+        DeadlineError: some are not in time.
     """
     eventually(
         "all are connected to the control plane again",
-        lambda: _unheard(lab),
+        lambda: _disconnected(lab),
         within=BACK_WITHIN,
         until=lambda missing: not missing,
     )
     eventually(
-        "everybody is answered again",
-        lambda: {way: who for way, who in cut_off(watch(lab, topologies, seconds=0)).items() if who},
+        "all callers are answered again",
+        lambda: {name: callers for name, callers in cut_off(watch(lab, topologies, seconds=0)).items() if callers},
         within=BACK_WITHIN,
         until=lambda missing: not missing,
     )
 
 
-def _unheard(lab: WorkshopLab) -> set[str]:
-    """Resolvers and gateways that the control plane does not hear of; itself, if it does not answer."""
+def _disconnected(lab: WorkshopLab) -> set[str]:
+    """Nodes that are not connected to the control plane; the control plane itself if it does not answer."""
     status = lab.status()
     if status.control_plane is None:
         return {CONTROL_PLANE}
-    listening = {unit.name for unit in status.units if unit.role in rule_followers()}
-    return listening - {node.node for node in status.control_plane.nodes}
+    expected = {unit.name for unit in status.units if unit.role in rule_followers()}
+    return expected - {node.node for node in status.control_plane.nodes}
 
 
-def _row(lab: WorkshopLab, topology: str, caller: str, use_cases: Sequence[str], *, until: float) -> list[Asked]:
+def _row(lab: WorkshopLab, topology: str, caller: str, use_cases: Sequence[str], *, until: float) -> list[ProbeResult]:
     asked = []
     for number, use_case in enumerate(cycle(use_cases)):
         began = time.monotonic()
@@ -105,7 +105,7 @@ def _row(lab: WorkshopLab, topology: str, caller: str, use_cases: Sequence[str],
     return asked
 
 
-def _ask(lab: WorkshopLab, topology: str, caller: str, use_case: str, number: int) -> Asked:
+def _ask(lab: WorkshopLab, topology: str, caller: str, use_case: str, number: int) -> ProbeResult:
     context = {"user_id": f"u{number}", **_CONTEXTS[number // 2 % len(_CONTEXTS)]}
     cluster = version = message = ""
     latency_ms = 0.0
@@ -115,4 +115,4 @@ def _ask(lab: WorkshopLab, topology: str, caller: str, use_case: str, number: in
         cluster, version, latency_ms = answer.cluster, answer.version, answer.latency_ms
     except CallError as error:
         status, message = error.code.name, error.message
-    return Asked(topology, caller, use_case, cluster, version, status, message, latency_ms, time.time_ns())
+    return ProbeResult(topology, caller, use_case, cluster, version, status, message, latency_ms, time.time_ns())

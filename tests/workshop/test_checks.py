@@ -32,7 +32,7 @@ from lab.workshop.checks import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.workshop import Told
+    from lab.workshop import ExerciseResult
 
 PHONES_IN_GERMANY = {"device": ["phone"], "country": ["DE"]}
 
@@ -49,7 +49,7 @@ def split(percent: int, **more: Any) -> dict[str, Any]:
     return {"name": "canary", "split": {"unit": "user_id", "weights": weights}, **more}
 
 
-def is_hinted(told: Told, *words: str) -> None:
+def is_hinted(told: ExerciseResult, *words: str) -> None:
     assert not told.right, told
     assert str(told).startswith("… Not yet."), told
     for word in words:
@@ -166,7 +166,7 @@ def test_bytes_are_counted_from_the_wire_format() -> None:
 
 
 def test_whatever_ends_old_connections_is_a_remedy() -> None:
-    remedies = {"VIP cuts old connections", "models end old connections", "callers dial anew now and then"}
+    remedies = {"VIP cuts old connections", "models end old connections", "callers reconnect now and then"}
 
     assert check_remedies(remedies).right
     is_hinted(check_remedies(set()), "L4")

@@ -153,5 +153,5 @@ def test_users_who_move_are_framed() -> None:
     text = html_of(beside(users_picture(["v1", "v2", "v2"], ["v1", "v1", "v2"], "title")))
 
     assert text.count(' moved"') == 1
-    assert "3 users; v1: 1, v2: 2. Framed: the 1 who had another version before." in text
+    assert "3 users; v1: 1, v2: 2. Framed: the 1 whose version changed." in text
     assert repr(users_picture(["v1"], title="x")) == "[x]"
