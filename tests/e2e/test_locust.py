@@ -170,10 +170,10 @@ def requests_of(url: str) -> int:
     [
         (["--engine", "locust", "--locustfile", "none.py"], "there is no such file"),
         (["--engine", "grasshopper"], "'grasshopper' is not known"),
-        (["--workers", "2"], "add --engine locust"),
+        (["--workers", "2"], "needs --engine locust"),
         (["--engine", "locust", "--ui-port", "9000"], "there is no UI"),
-        (["--engine", "locust", "--workers", "5", "--users", "4"], "each needs one user"),
-        (["--engine", "locust", "--processes", "2"], "are workers"),
+        (["--engine", "locust", "--workers", "5", "--users", "4"], "each needs at least one user"),
+        (["--engine", "locust", "--processes", "2"], "not for Locust"),
     ],
 )
 def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(run_lab, lab: Lab, mistake, why) -> None:
