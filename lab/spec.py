@@ -1,7 +1,6 @@
-"""What stands up: the lab's spec, a small TOML file.
+"""The lab's spec, a small TOML file: topologies, callers, and settings of the units.
 
-Which models exist, where they run and who may ask for them is not said here but in the route table, because it
-changes while the lab is up.
+Models, their clusters and who may ask for them are in the route table, as they change while the lab is up.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ class CallerSpec(_Part):
     """A service that calls models.
 
     Attributes:
-        page: stages of use cases that one page takes: stages one after the other, those within a stage at once.
-            Empty for the callers that the lab knows by name.
+        page: the use cases of one page, in stages: one stage after the other, the use cases of a stage in parallel.
+            Empty for callers whose page the lab knows, see ``services/caller/pages.py``.
     """
 
     page: list[list[_UseCase]] = []
@@ -73,17 +72,17 @@ class LeaseSpec(_Part):
 
 
 class StubSpec(_Part):
-    """How the stub models behave until told otherwise.
+    """How the stub models behave at first.
 
     Attributes:
         latency: ``constant:MS``, ``lognormal:MEDIAN_MS,SIGMA`` or ``load:MS,KNEE``.
         error_rate: share of requests answered with an error, 0 to 1.
         warm_up_ms: time to load a model version.
-        concurrency_limit: requests that a replica serves at once; 0 for no limit.
-        drain_s: a replica that is told to end finishes what it has within so many seconds; then it cuts off the rest.
-        tenant_concurrency_limit: of those, requests of any one tenant; 0 for no limit.
-        max_connection_age_s: clients are asked to connect anew after so many seconds, so that a balancer of connections
-            gets to choose again; 0 for never.
+        concurrency_limit: requests that a replica serves at the same time; 0 for no limit.
+        drain_s: seconds in which a replica that is asked to end may finish its requests; then it aborts the rest.
+        tenant_concurrency_limit: requests of one tenant that a replica serves at the same time; 0 for no limit.
+        max_connection_age_s: seconds after which clients are asked to reconnect, so that a connection balancer chooses
+            again; 0 for never.
     """
 
     latency: str = Field(
@@ -101,8 +100,8 @@ class SecuritySpec(_Part):
     """How connections are secured.
 
     Attributes:
-        mode: ``plaintext``, or ``mtls``: every unit has a certificate, and both ends of a connection show theirs.
-        lifetime_s: for how long a certificate is valid, seconds.
+        mode: ``plaintext``, or ``mtls``: every unit has a certificate, and both ends of a connection present theirs.
+        lifetime_s: validity of a certificate, seconds.
     """
 
     mode: Literal["plaintext", "mtls"] = "mtls"
@@ -113,16 +112,16 @@ class LabSpec(_Part):
     """A whole lab.
 
     Attributes:
-        topologies: what stands up; the first is the callers' default.
+        topologies: their names; the first is the callers' default. All that are in default labs if left out.
         routes: the route table that is published first; relative to the spec's folder.
         callers: by name.
-        resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers ask.
-        log_requests: whether callers, resolvers and models write a line a request, as gateways and Envoys always do.
-        control_planes: how many serve the same revisions, each of which may die.
-        store: where revisions are kept: ``postgresql://…``, or, if empty, an SQLite file in the lab's folder.
-        idle_clusters: clusters that the first route table does not mention, with their number of replicas: somewhere
-            to move a model to.
-        clusters_idle_after_s: how long an Envoy keeps a cluster that it does not use, seconds; 0 for ever.
+        resolver: ``sidecar`` for one beside each caller, ``shared`` for one that all callers use.
+        log_requests: whether callers, resolvers and models write access logs, as gateways and Envoys always do.
+        control_planes: number of control planes that serve the same revisions; the lab survives the loss of one.
+        store: store of the revisions: ``postgresql://…``, or if empty an SQLite file in the lab's folder.
+        idle_clusters: clusters that the first route table does not use, with their number of replicas, as targets for
+            moving a model.
+        clusters_idle_after_s: seconds after which an Envoy drops a cluster that it does not use; 0 for never.
     """
 
     topologies: list[Annotated[str, AfterValidator(_known_topology)]] = Field(
@@ -143,12 +142,12 @@ class LabSpec(_Part):
 
     @property
     def roles(self) -> frozenset[str]:
-        """Roles of the units that its topologies need, beside callers, models and control planes."""
+        """Roles that its topologies need, beside callers, models and control planes."""
         return frozenset(role for name in self.topologies for role in TOPOLOGIES[name].roles)
 
 
 def spec_file(named: Path) -> Path:
-    """The file that is meant: one of :data:`SIZES` by its name, unless there is a file of that name."""
+    """The file of a spec: ``named`` itself if it exists, else the one of :data:`SIZES` with that name."""
     return named if named.exists() or str(named) not in SIZES else SIZES[str(named)]
 
 
@@ -211,7 +210,7 @@ def _remedy(error: Any) -> str:
         return "unknown field; remove it"
     if error["type"] == "missing":
         return "is missing; add it"
-    if error["loc"][:1] == ("store",):  # it may hold a password
+    if error["loc"][:1] == ("store",):  # its value may contain a password
         return "not an address of a database; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
@@ -219,7 +218,7 @@ def _remedy(error: Any) -> str:
 
 
 def _line_of(text: str, field: list[str]) -> int:
-    """Line on which a field, or the innermost table that it belongs to, is written."""
+    """Line of a field, or of the innermost table around it."""
     lines = text.splitlines()
     best = 1
     for depth in range(1, len(field) + 1):

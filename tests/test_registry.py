@@ -44,7 +44,7 @@ def test_a_plugin_adds_to_what_is_found(outside: Path) -> None:
     add_plugins([outside])
 
     assert TOPOLOGIES["elsewhere"].colour == "#123456"
-    assert TOPOLOGIES["mesh"].reason == "directory assistance"
+    assert TOPOLOGIES["mesh"].name == "mesh"
 
 
 @pytest.mark.usefixtures("no_plugins")

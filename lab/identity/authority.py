@@ -1,4 +1,4 @@
-"""A lab's own certificate authority. Its key lies in the lab's folder and nowhere else, and goes with the lab."""
+"""A lab's own certificate authority. Its key is only in the lab's folder, and is removed with the lab."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 _KEY, _CERTIFICATE, _SETTINGS, _UNITS = "ca.key", "ca.pem", "settings.json", "units"
 _VALID = timedelta(days=365)
-# Clocks of one machine agree, but a certificate counts in whole seconds.
+# A certificate counts in whole seconds.
 _BACKDATED = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Signs for the units of one lab.
+    """Signs the certificates of one lab's units.
 
     Attributes:
-        folder: of the authority, for nobody else to look into.
+        folder: of the authority; no other user can enter it.
         certificate: its own.
         key: its own.
-        lifetime_s: for how long what it signs is valid, seconds.
-        key_mode: who may read a unit's key, as for ``chmod``; nobody else gets into the folder in any case.
+        lifetime_s: validity of the certificates that it signs, seconds.
+        key_mode: file mode of the units' keys, as for ``chmod``.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path, *, lifetime_s: float, key_mode: int = 0o600) -> Authority:
-        """A new one, in a folder that is not there yet."""
+        """Makes a new authority, in a folder that does not exist yet."""
         folder.mkdir(mode=0o700, parents=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{TRUST_DOMAIN} authority")])
@@ -74,28 +74,28 @@ class Authority:
 
     @classmethod
     def load(cls, folder: Path) -> Authority:
-        """The one in that folder.
+        """Loads the authority of a folder.
 
         Raises:
-            OSError: there is none.
-            ValueError: it is damaged.
+            OSError: there is no authority.
+            ValueError: its files are damaged.
         """
         settings = json.loads((folder / _SETTINGS).read_text())
         key = serialization.load_pem_private_key((folder / _KEY).read_bytes(), password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{folder / _KEY}: no key of an authority")  # noqa: TRY004 (the file is wrong, not a type)
+            raise ValueError(f"{folder / _KEY}: not a key of an authority")  # noqa: TRY004 (the file is wrong, not a type)
         certificate = x509.load_pem_x509_certificate((folder / _CERTIFICATE).read_bytes())
         return cls(folder, certificate, key, settings["lifetime_s"], settings["key_mode"])
 
     def issue(self, unit: str, identity: Identity, hosts: Collection[str], *, lifetime_s: float | None = None) -> Term:
-        """Makes a new certificate the unit's present one.
+        """Issues a certificate, and makes it the unit's present one.
 
         Args:
-            unit: whose folder it goes to.
-            identity: what it says.
-            hosts: IP addresses that clients may know the unit by, and names that are none: ``ip:port,ip:port`` is one
-                that gRPC knows several units by.
-            lifetime_s: for how long it is valid; the authority's own by default. If negative, it has expired.
+            unit: name of the unit, and of its folder.
+            identity: subject of the certificate.
+            hosts: IP addresses by which clients know the unit, and other names: ``ip:port,ip:port`` is gRPC's name for
+                several units at once.
+            lifetime_s: validity, seconds; the authority's own by default. A negative one has expired already.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
@@ -131,7 +131,7 @@ class Authority:
 
 
 def folder_of(authority: Path, unit: str) -> Path:
-    """Where a unit's certificates are, on the machine that the authority is on."""
+    """Folder of a unit's certificates, on the authority's machine."""
     return authority / _UNITS / unit
 
 

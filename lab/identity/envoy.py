@@ -1,6 +1,6 @@
-"""How an Envoy takes its certificate: from files that lead to it, read anew whenever the folder's link has moved.
+"""TLS of an Envoy: secrets in files (file-based SDS), which Envoy reads again whenever the folder's link moves.
 
-What an Envoy's bootstrap says stands here; what it is told of clusters says the control plane, by the same names.
+Here are the parts of an Envoy's bootstrap. The control plane refers to the same secrets in the clusters that it sends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 IDENTITY, TRUSTED = "identity", "trusted"
-"""Names of the two secrets, and of the files that lead to them."""
+"""Names of the two secrets, and of their files."""
 
 _TYPES = "type.googleapis.com/envoy.extensions.transport_sockets"
 _RAW: dict[str, Any] = {
@@ -27,10 +27,10 @@ _VERSIONS = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_ve
 
 
 def sds_files(folder: str) -> dict[str, str]:
-    """Name → content of the files that lead an Envoy to its certificate, and to whom it trusts.
+    """Name → content of the files that describe an Envoy's secrets: its certificate, and the authorities it trusts.
 
     Args:
-        folder: of its certificate, see :mod:`lab.identity.folder`.
+        folder: of its certificates, see :mod:`lab.identity.folder`.
     """
     present, watched = f"{folder}/{CURRENT}", {"path": folder}
     return {
@@ -55,11 +55,11 @@ def sds_files(folder: str) -> dict[str, str]:
 def sockets_of(folder: str, caller: str) -> Mapping[str, str]:
     """The bootstrap's transport sockets, as JSON, by their names in the template.
 
-    A sidecar is spoken to over its pod's loopback, in plaintext; from elsewhere, and to the central one, whoever comes
-    shows who he is.
+    A sidecar accepts plaintext from its pod's loopback. Clients from elsewhere, and all clients of the central Envoy,
+    must present a certificate.
 
     Args:
-        folder: in which its :func:`sds_files` are; empty for plaintext.
+        folder: of its :func:`sds_files`; empty for plaintext.
         caller: the caller that a sidecar runs beside; empty for the Envoy that all callers share.
     """
     sockets = {"listener_match": {}, "listener_socket": _RAW, "outside_chain": None, "control_plane_socket": _RAW}
@@ -74,13 +74,13 @@ def sockets_of(folder: str, caller: str) -> Mapping[str, str]:
     if not caller:
         return {name: json.dumps(socket) for name, socket in {**sockets, "listener_socket": secured}.items()}
     sockets["listener_match"] = {"source_type": "SAME_IP_OR_LOOPBACK"}
-    # The filters are the template's, under the name that they have there.
+    # The filters are a YAML anchor of the template.
     outside = f'{{"transport_socket": {json.dumps(secured)}, "filters": *requests }}'
     return {**{name: json.dumps(socket) for name, socket in sockets.items()}, "outside_chain": outside}
 
 
 def _tls(context: str, folder: str, *uris: Mapping[str, str]) -> dict[str, Any]:
-    """A socket that shows the certificate, and wants one with a SPIFFE id that matches one of ``uris``."""
+    """A TLS socket that presents the certificate, and demands one with a SPIFFE id that matches one of ``uris``."""
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {

@@ -1,7 +1,7 @@
-"""The folder in which a unit finds its certificate, and how it is exchanged.
+"""The folder of a unit's certificates, and how a certificate is replaced.
 
-``current`` in it is a link to the folder of the present certificate; to rotate is to move that link. So whoever follows
-the link once and reads from there gets a certificate and a key that belong together.
+``current`` in it is a symbolic link to the folder of the present certificate; rotation moves the link. A reader that
+resolves the link once gets a certificate and a key that belong together.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TERM = "term.json"
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What a certificate says, for whoever has no library for certificates.
+    """Content of a certificate, for readers without a library for certificates.
 
     Attributes:
         uri: the SPIFFE id.
@@ -37,20 +37,22 @@ class Term:
 
     @property
     def lifetime_s(self) -> float:
-        """For how long it is valid, seconds."""
+        """Its validity, seconds."""
         return self.not_after - self.not_before
 
     def is_due(self, now: float) -> bool:
-        """Whether half of its life is over, or the clock was set back before it, so that it is time for another."""
+        """Whether it should be renewed: half of its life is over, or the clock shows a time before it."""
         return not self.not_before <= now <= self.not_before + self.lifetime_s / 2
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a connection is made with, each PEM.
+    """Credentials of a connection, each PEM.
 
     Attributes:
-        authorities: who may have signed the other side's certificate.
+        certificate: this side's certificate.
+        key: its private key.
+        authorities: certificates of the authorities that may have signed the other side's certificate.
     """
 
     certificate: bytes
@@ -59,48 +61,48 @@ class Material:
 
 
 def version(folder: Path) -> str:
-    """Which certificate is the present one.
+    """Name of the present certificate's folder.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no certificate.
     """
-    return os.readlink(folder / CURRENT)  # noqa: PTH115 (a string, and cheaper; this is asked every second)
+    return os.readlink(folder / CURRENT)  # noqa: PTH115 (cheaper; called every second)
 
 
 def read(folder: Path) -> Material:
     """The present certificate, with its key.
 
     Raises:
-        OSError: there is none, or this process may not read it.
+        OSError: there is no certificate, or this process may not read it.
     """
     home = folder / version(folder)
     return Material(*((home / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITIES)))
 
 
 def read_term(folder: Path) -> Term:
-    """What the present certificate says.
+    """The term of the present certificate.
 
     Raises:
-        OSError: there is none.
+        OSError: there is no certificate.
     """
     return Term(**json.loads((folder / version(folder) / _TERM).read_text()))
 
 
 def write(folder: Path, material: Material, term: Term, *, key_mode: int) -> None:
-    """Makes this the present certificate, and forgets those before the last one, which somebody may be reading.
+    """Makes this the present certificate, and removes all older ones but the last, which a unit may be reading.
 
     Args:
-        folder: the unit's.
-        material: the certificate.
-        term: what it says; its serial names its folder.
-        key_mode: who may read the key, as for ``chmod``.
+        folder: of the unit's certificates.
+        material: the certificate and its key.
+        term: content of the certificate; its serial number names its folder.
+        key_mode: file mode of the key, as for ``chmod``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     before = sorted((each for each in folder.iterdir() if each.is_dir() and not each.is_symlink()), key=_age)
     home = folder / term.serial
     home.mkdir()
     for each in (folder, home):
-        each.chmod(0o755)  # also if this process would have nobody see its files
+        each.chmod(0o755)  # whatever this process's umask is
     (home / CERTIFICATE).write_bytes(material.certificate)
     (home / AUTHORITIES).write_bytes(material.authorities)
     (home / _TERM).write_text(json.dumps(asdict(term)))
@@ -118,7 +120,7 @@ def write(folder: Path, material: Material, term: Term, *, key_mode: int) -> Non
 
 
 def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Writes a file that nobody but its owner can read at any time, unless ``mode`` says otherwise in the end."""
+    """Writes a file that only its owner can read while it is written; then gives it ``mode``."""
     with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(content)
     path.chmod(mode)

@@ -1,7 +1,7 @@
-"""From spec to plan: which units stand up, with which command each, and at which addresses they meet.
+"""From spec to plan: which units there are, with their commands, files and addresses.
 
-Here belongs the order of the whole. What a unit of a role is says ``lab.roles``, and how a plan is carried out
-``lab.runtime``. A plan is the same for every runtime; only where things are differs, and that a site says.
+``lab.roles`` lays out the units of each role, and ``lab.runtime`` carries out the plan. A plan is the same for every
+runtime, except for the addresses and paths that the runtime's site assigns.
 """
 
 from lab.plan._plan import Plan, layout_of, plan, roles_of

@@ -1,4 +1,4 @@
-"""From spec to plan: which units stand up, with which command each, and at which addresses they meet."""
+"""Lays out all units of a lab."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class Plan:
 
 
 def plan(spec: LabSpec, table: RouteTable, site: Site) -> Plan:
-    """Lays the lab out: the units that all callers share, then caller by caller those beside it.
+    """Lays out a lab: the units that all callers share, then the units beside each caller.
 
     Args:
-        spec: what stands up.
+        spec: the lab's spec.
         table: the route table that is published first.
-        site: where things are.
+        site: assigns addresses and paths.
 
     Raises:
-        InputError: a topology has a role that is not known.
+        InputError: a topology names an unknown role.
     """
     shared = _with_units(layout_of(spec, site, table), "")
     units, callers, clients = shared.units, {}, {}
@@ -76,16 +76,16 @@ def roles_of(spec: LabSpec) -> tuple[Role, ...]:
     """All roles of a lab, in the order in which their units start.
 
     Raises:
-        InputError: a topology has a role that is not known.
+        InputError: a topology names an unknown role.
     """
     return tuple(ROLES[name] for name in (CONTROL_PLANE, MODEL, *sorted(spec.roles), CALLER))
 
 
 def layout_of(spec: LabSpec, site: Site, table: RouteTable | None = None) -> Layout:
-    """A lab of which nothing is laid out yet; without a table, for units that need none, such as one more replica.
+    """An empty layout; ``table`` may be left out for units that need none, such as one more replica.
 
     Raises:
-        InputError: a topology has a role that is not known.
+        InputError: a topology names an unknown role.
     """
     return Layout(spec, table or RouteTable.from_document({}), site, roles_of(spec))
 

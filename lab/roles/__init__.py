@@ -1,4 +1,4 @@
-"""The roles that units play, one file each: a frozen :class:`Role` says everything that the rest of the lab derives.
+"""The roles of units, one file each: the rest of the lab derives from a frozen :class:`Role`.
 
 Here belongs how a unit of a role is started, found, probed, logged and accounted for. To add a role, add a file here,
 name its module by an entry point of the group ``routing_lab.roles``, or give the file to ``--plugin``.

@@ -1,7 +1,7 @@
-"""An Envoy's admin page where others share its network: on its own loopback, with a view of it for this machine alone.
+"""An Envoy's admin page in a container: on its own loopback, with a read-only view for this machine.
 
-The page can end the Envoy, and shows all that it is told. So what leads there from outside the pod lets through nothing
-but looks, and nobody but programs of the machine that the lab stands on.
+The page can shut Envoy down, and shows its whole configuration. So a listener that forwards to it from outside the pod
+admits only reading requests, and only from the machine that the lab runs on.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from lab.roles._unit import Port
 
 _PAGE = "127.0.0.1:9004"
-_LOOKS = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")
+_READ_ONLY = ("/ready", "/stats", "/config_dump", "/clusters", "/memory", "/server_info")
 _TYPE = "type.googleapis.com/envoy.extensions.filters"
 
 
 def addresses(admin: Port, host_address: str) -> tuple[str, dict[str, str]]:
-    """Where the page itself is to be, and what the bootstrap has beside it, by its names in the template.
+    """Address of the page itself, and the listener and cluster of the view, by their names in the template.
 
     Args:
-        admin: where programs on this machine look at it.
-        host_address: the address that they come from; empty where the page is on their own loopback already.
+        admin: port at which programs on this machine read it.
+        host_address: the address from which they connect; empty where the page is on their own loopback anyway.
     """
     if not host_address:
         return admin.bind, {"view_listener": "", "view_cluster": ""}
     chains = [
-        {"filter_chain_match": {"source_prefix_ranges": _only("127.0.0.1", host_address)}, "filters": [_looking()]}
+        {"filter_chain_match": {"source_prefix_ranges": _only("127.0.0.1", host_address)}, "filters": [_read_only()]}
     ]
     listener = {"name": "view", "address": _socket(admin.bind), "enable_reuse_port": False, "filter_chains": chains}
     page = {"lb_endpoints": [{"endpoint": {"address": _socket(_PAGE)}}]}
@@ -43,9 +43,9 @@ def addresses(admin: Port, host_address: str) -> tuple[str, dict[str, str]]:
     }
 
 
-def _looking() -> dict[str, Any]:
+def _read_only() -> dict[str, Any]:
     get = {"name": ":method", "string_match": {"exact": "GET"}}
-    routes = [{"match": {"prefix": path, "headers": [get]}, "route": {"cluster": "view"}} for path in _LOOKS]
+    routes = [{"match": {"prefix": path, "headers": [get]}, "route": {"cluster": "view"}} for path in _READ_ONLY]
     router = {"@type": f"{_TYPE}.http.router.v3.Router"}
     return {
         "name": "envoy.filters.network.http_connection_manager",

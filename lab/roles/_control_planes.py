@@ -1,6 +1,6 @@
-"""Where units find the control plane: one, or several that serve the revisions of one store.
+"""Addresses of the control plane: one, or several that serve the revisions of one store.
 
-Several are written as one address, with commas between: a client takes the first that it reaches, or all.
+Several are written as one address, with commas between: a client uses the first that it can reach, or all of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def in_turn(entries: Sequence[T], unit: str) -> list[T]:
 
 
 def aliases(ports: Sequence[Port]) -> tuple[str, ...]:
-    """All names that stand for several control planes as one, one for each order; none if there is but one."""
+    """All orders of several control planes' addresses, with commas between; clients know all of them by such a name."""
     if len(ports) == 1:
         return ()
     orders = [_rotated(ports, first) for first in range(len(ports))]

@@ -1,4 +1,4 @@
-"""A unit that is an Envoy which routes by the routing key: its bootstrap, and its command."""
+"""Bootstrap and command of an Envoy that routes on the routing key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lab.roles._role import Layout
 
 _TEMPLATE = Path(__file__).parents[2] / "envoy" / "by-routing-key.yaml"
-# Comes from the control plane, as limits change with the route table; until it is there, nobody is limited.
+# The configuration comes from the control plane, as limits change with the route table; until then nobody is limited.
 _TENANTS_FILTER = json.dumps(
     {
         "name": "tenants",
@@ -60,14 +60,14 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
     argv = (
         "envoy",
         *("--config-path", site.path(name, "envoy.yaml")),
-        # Its identity is here, not in the file, so that where the ports are the same all sidecars share one file.
+        # The node's name is here and not in the file, so that sidecars with the same ports share one file.
         *("--service-node", name),
         *("--service-cluster", caller or name),
-        # Also the central one: what it is compared with has one thread, too.
+        # One thread, also for the central Envoy: a gateway, with which it is compared, has one, too.
         *("--concurrency", "1"),
-        # With hot restart, Envoys on one host collide, and each ends with the process that started it.
+        # With hot restart, Envoys on one host collide, and each ends together with the process that started it.
         "--disable-hot-restart",
-        # The access log, as often as a gateway writes its own; Envoy's default is 10 s.
+        # Of the access log: as often as a gateway flushes its own; Envoy's default is 10 s.
         *("--file-flush-interval-msec", "250"),
         *("--log-level", "warn"),
     )
@@ -76,10 +76,10 @@ def envoy(lab: Layout, name: str, role: str, port: Port, caller: str = "") -> Un
 
 
 def xds_endpoints(addresses: str) -> str:
-    """The control planes, as an Envoy's bootstrap lists endpoints that it tries in turn.
+    """The control planes as endpoints of an Envoy's bootstrap, which Envoy tries in turn.
 
     Args:
-        addresses: with commas between.
+        addresses: ``host:port``, with commas between.
     """
     hosts_and_ports = [each.rsplit(":", 1) for each in addresses.split(",")]
     return json.dumps(

@@ -6,7 +6,7 @@ from lab.registry import Registry
 from lab.roles._role import Follows, Role
 
 ROLES = Registry(Role, package="lab.roles", group="routing_lab.roles", noun="role")
-"""Every role that there is: the lab's, other distributions', and those of plugin files."""
+"""All roles: the lab's, those of other distributions, and those of plugin files."""
 
 
 def followers(*what: Follows) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a role says of itself, and what it lays its units out from."""
+"""The value that describes a role, and the layout that it adds units to."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ class Role:
         name: e.g. ``central-envoy``; also the role in its units' certificates.
         title: what its units are called in messages and in the compose file, e.g. ``Gateways``.
         placement: where its units run by default.
-        units: lays its units out. Gets the layout so far and a caller: empty for the units that all callers share, else
-            for those beside that caller.
+        units: lays out its units. Called with the layout so far and an empty caller for units that all callers share,
+            and then with each caller for units beside that caller.
         probe: when a unit counts as ready.
-        follows: what a unit receives from the control plane, which admits it to that alone.
+        follows: what a unit receives from the control plane, which admits it to nothing else.
         calls_models: whether models admit it.
-        takes_plaintext_beside: whether it takes plaintext from its own loopback where connections are secured.
-        read_log_line: one line of its access log as fields; ``request_id`` is among them.
-        port: its number in a container; units of one pod have different ones.
-        image: of its containers; the lab's own if empty.
-        cpus: processors that a container of it gets at most.
-        memory_mb: memory that a container of it gets at most, MB.
-        accounted_as: part to which reports charge its CPU time; its name if empty.
+        takes_plaintext_beside: whether it accepts plaintext from its own loopback where connections are secured.
+        read_log_line: parses a line of its access log; ``request_id`` is among the fields.
+        port: number of its port in a container; units of one pod have different numbers.
+        image: image of its containers; the lab's own if empty.
+        cpus: limit of processors of a container.
+        memory_mb: memory limit of a container, MB.
+        accounted_as: part of the lab to which reports charge its CPU time; the role's name if empty.
     """
 
     name: str
@@ -86,21 +86,21 @@ class Role:
 
     @property
     def part(self) -> str:
-        """Part to which reports charge its CPU time."""
+        """Part of the lab to which reports charge its CPU time."""
         return self.accounted_as or self.name
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A lab as far as it is laid out.
+    """A lab that is being laid out.
 
     Attributes:
-        spec: what stands up.
-        table: the route table that is published first. It names the clusters; callers of topologies that follow no
-            rules get their addresses from it.
-        site: where things are.
+        spec: its spec.
+        table: the route table that is published first. It names the clusters, and gives topologies that follow no rules
+            their hard-coded addresses.
+        site: addresses and paths.
         roles: all roles of this lab, in the order in which their units start.
-        units: those laid out so far: first those that all callers share, then those beside the present caller.
+        units: laid out so far: units that all callers share, then units beside the present caller.
     """
 
     spec: LabSpec
@@ -120,24 +120,24 @@ class Layout:
         return {name: use_case["api"] for name, use_case in self.table.document["use_cases"].items()}
 
     def control_plane(self, unit: str) -> str:
-        """Where a unit finds the control plane; of several all, with commas between, in an order of this unit's."""
+        """Address of the control plane for a unit; of several all, with commas between, in the unit's own order."""
         names = _control_planes.names(self.spec)
         return ",".join(self.site.port(name, "grpc").inside for name in _control_planes.in_turn(names, unit))
 
     def names_of(self, test: Callable[[Role], bool]) -> str:
-        """Names of this lab's roles that pass a test, with commas between, as services take them."""
+        """Names of this lab's roles that pass a test, with commas between, as services' options take them."""
         return ",".join(role.name for role in self.roles if test(role))
 
     def request_log(self, unit: str) -> dict[str, str]:
-        """The option by which a unit that logs requests only on demand writes its access log."""
+        """The option for an access log, for units that write one only if the spec asks for it."""
         return {"access_log": self.site.path(unit, ACCESS_LOG)} if self.spec.log_requests else {}
 
     def endpoints(self, caller: str, seen: Callable[[Port], str]) -> Endpoints:
-        """The addresses of all that a caller may connect to.
+        """The addresses of all units that a caller may connect to.
 
         Args:
-            caller: the caller; it gets several control planes in an order of its own.
-            seen: takes the address that counts, e.g. that for programs on this machine.
+            caller: its name; of several control planes each caller gets an order of its own.
+            seen: picks the address of a port, e.g. that for programs on this machine.
         """
         by_role: dict[str, list[str]] = {}
         for unit in self.units:

@@ -32,27 +32,27 @@ class Port:
 
 
 class Site(Protocol):
-    """Where a runtime puts things."""
+    """Assigns addresses and paths to units."""
 
     @property
     def host_address(self) -> str:
-        """The address that programs of this machine come from; empty if units share its loopback."""
+        """Address from which programs of this machine connect; empty if units share the machine's loopback."""
 
     def port(self, unit: str, name: str, pod: str = "", number: int = 0) -> Port:
-        """The address of a unit's port; the same at each call.
+        """Addresses of a unit's port; the same at each call.
 
         Args:
             unit: the unit.
             name: ``grpc``, ``admin`` or ``rest``.
             pod: the caller that the unit runs beside, if it is in a pod.
-            number: of the port where units have network addresses of their own; the usual one of that name if 0.
+            number: port number where units have IP addresses of their own; the usual one of that name if 0.
         """
 
     def path(self, unit: str, file: str) -> str:
-        """Where a unit finds a file of its own."""
+        """Path of a unit's own file, for the unit."""
 
     def identity(self, unit: str) -> str:
-        """The folder in which a unit finds its certificate, if there are any."""
+        """Folder of a unit's certificates, for the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Unit:
         name: unique within the lab.
         role: name of its :class:`lab.roles.Role`.
         argv: the command; ``python`` and ``envoy`` stand for those of the runtime.
-        port: where it serves.
-        admin: where its admin page is, if it has one.
-        files: name → content of what it needs to find at :meth:`Site.path`.
-        pod: the caller that it runs beside, its own name for a unit that runs alone.
+        port: of its gRPC server.
+        admin: of its admin page, if it has one.
+        files: name → content of the files that it needs at :meth:`Site.path`.
+        pod: the caller that it runs beside; its own name for a unit that runs alone.
         cluster: of a model replica.
-        rest: where it serves REST, if it does.
-        aliases: names that stand for it and its peers as one; see ``lab.roles._control_planes``.
+        rest: of its REST server, if it has one.
+        aliases: further names under which clients know it; see ``lab.roles._control_planes``.
         logs_requests: whether it writes :data:`ACCESS_LOG`.
     """
 
@@ -97,6 +97,6 @@ class Unit:
 
     @property
     def hosts(self) -> set[str]:
-        """All hosts and names by which clients reach it; none of a unit that serves nothing."""
+        """All hosts and names by which clients know it; empty for a unit that serves nothing."""
         addresses = (self.port.inside, self.port.outside)
         return {address.rsplit(":", 1)[0] for address in addresses if address}.union(self.aliases)

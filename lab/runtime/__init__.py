@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["RUNTIMES", "Runtime", "RuntimeKind", "RuntimeSite", "choose", "make_runtime", "possible_runtimes"]
 
 RUNTIMES = Registry(RuntimeKind, package="lab.runtime", group="routing_lab.runtimes", noun="runtime")
-"""Every runtime that there is: the lab's, other distributions', and those of plugin files."""
+"""All runtimes: the lab's, those of other distributions, and those of plugin files."""
 
 
 def choose(name: str) -> tuple[str, str]:

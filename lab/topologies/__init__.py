@@ -1,4 +1,4 @@
-"""The topologies, one file each: a frozen :class:`Topology` says everything that the rest of the lab derives.
+"""The topologies, one file each: the rest of the lab derives from a frozen :class:`Topology`.
 
 Here belongs what differs between the paths from caller to model. To add a topology, add a file here, name its module by
 an entry point of the group ``routing_lab.topologies``, or give the file to ``--plugin``.

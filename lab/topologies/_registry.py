@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lab.transport import Security
 
 TOPOLOGIES = Registry(Topology, package="lab.topologies", group="routing_lab.topologies", noun="topology")
-"""Every topology that there is: the lab's, other distributions', and those of plugin files."""
+"""All topologies: the lab's, those of other distributions, and those of plugin files."""
 
 
 def open_client(
@@ -26,19 +26,19 @@ def open_client(
     security: Security | None = None,
     before_send: BeforeSend | None = None,
 ) -> Client:
-    """A client that sends in ``caller``'s name. Needs a running event loop.
+    """Opens a client that sends in a caller's name. Needs a running event loop.
 
     Args:
         topology: name of one of :data:`TOPOLOGIES`.
-        caller: the service in whose name requests are sent.
-        endpoints: the addresses that the topology needs; others may be left out.
-        default_answer: ``(use_case, request, context) -> response``, the caller's own answer for when no decision can
-            be had, or all versions of a chain of fallbacks have failed.
+        caller: name of the caller.
+        endpoints: the addresses; only those that the topology needs must be there.
+        default_answer: ``(use_case, request, context) -> response``, the caller's own answer when no decision can be
+            had, or when every version of a fallback chain has failed.
         security: credentials; this process's own by default.
         before_send: see :class:`lab.client.Client`.
 
     Raises:
-        InputError: the topology is not known, or lacks an address that it needs.
+        InputError: the topology is not known, or an address that it needs is missing.
     """
     make = TOPOLOGIES[topology].strategy
     try:

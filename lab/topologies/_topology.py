@@ -1,4 +1,4 @@
-"""What a topology says of itself."""
+"""The value that describes a topology."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lab.client import StrategyFactory
 
-CALLER, MODEL = "caller", "model"
-"""The roles at both ends of every path."""
-
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """Whether a topology can do something, and what limits that.
+    """Whether a topology supports something.
 
     Attributes:
-        supported: whether it can.
-        note: a limit, or a reason; empty if there is nothing to add.
+        supported: whether it does.
+        note: a limit of the support, or the reason why there is none; may be empty.
     """
 
     supported: bool
@@ -47,30 +44,30 @@ YES, NO = Support(supported=True), Support(supported=False)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a topology can do, as data. The table in ``docs/resilience.md`` has one row for each.
+    """What a topology can do, as data; ``docs/resilience.md`` and ``docs/architecture.md`` have a row for each.
 
     Attributes:
-        follows_rules: routes by the route table in force; ``direct`` does not.
-        reads_payload: something between caller and model parses the payload.
-        streaming: answers can come item by item.
+        follows_rules: requests are routed by the route table in force.
+        reads_payload: a unit between caller and model parses the payload.
+        streaming: an answer can be a stream.
         sticky_splits: a user keeps the version that a split or experiment gave them.
         shadow: a copy of a request can be sent to another version.
         shadow_by: role that sends the copies; empty if none does.
         shadow_limit_bytes: largest request that is copied; None if there is no limit.
         tenant_rates: requests per second of a tenant can be limited.
         tenant_concurrency: requests in flight of a tenant can be limited.
-        deadlines: the model learns the time that is left.
-        retries: failed attempts are repeated.
-        retry_budget: repeats are bounded to a share of requests.
-        per_try_timeout: one attempt has a time limit of its own.
-        attempts_reported: the caller learns how many attempts there were.
+        deadlines: the model learns how much time is left.
+        retries: failed attempts are retried.
+        retry_budget: retries are limited to a share of the requests.
+        per_try_timeout: each attempt has a timeout of its own.
+        attempts_reported: the caller learns the number of attempts.
         hedging: a second attempt starts beside a slow first one.
-        outlier_ejection: a replica that fails requests is left out for a while.
-        circuit_breaker: requests in flight to a version are bounded.
+        outlier_ejection: a replica that fails requests gets none for a while.
+        circuit_breaker: the requests in flight to a version are limited.
         health_checks: replicas are probed.
-        failover: another cluster serves when none of the first's replicas can.
-        draining: a replica that is asked to end finishes its requests while new ones go elsewhere.
-        slow_start: a new replica's share grows step by step.
+        failover: a second cluster serves while no replica of the first can.
+        draining: a replica that is asked to end finishes its requests, and new ones go to others.
+        slow_start: the share of a new replica grows step by step.
     """
 
     follows_rules: Support = YES
@@ -102,17 +99,17 @@ class Topology:
 
     Attributes:
         name: e.g. ``gateway-header``.
-        reason: why it is there, one line; the README's table shows it.
-        route: the path in words; the README's table shows it.
+        reason: why it is in the lab, in one line; for the README's table.
+        route: the path in words; for the same table.
         path: roles that carry the payload, in order, from ``caller`` to ``model``.
-        asks: roles that are asked for a decision and never see the payload.
+        asks: roles that decide, and never see the payload.
         decided_by: role that applies the rules; ``caller`` where the address is hard-coded.
-        strategy: makes what the client does, from the caller's name, the addresses, and credentials.
-        capabilities: what it can do.
-        colour: ``#rrggbb`` on a light page, the same in every chart.
-        in_default_lab: whether a lab whose spec names no topologies has it.
-        in_scenarios: whether scenarios run on it unless ``--topology`` names others.
-        long_scenarios_on: runtimes on which every scenario counts as a long one, as units run as on another topology.
+        strategy: makes the client's strategy from the caller's name, the addresses, and credentials.
+        capabilities: what it supports.
+        colour: ``#rrggbb``, the same in every chart.
+        in_default_lab: whether a lab has it whose spec names no topologies.
+        in_scenarios: whether scenarios run on it by default.
+        long_scenarios_on: runtimes on which every scenario counts as long, as another topology covers the same units.
     """
 
     name: str
@@ -130,7 +127,7 @@ class Topology:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Roles of all units that it takes part of: those asked, then those on the path; no caller, no model."""
+        """All roles of the topology but caller and model: those that decide, then those on the path."""
         return (*self.asks, *self.between)
 
     @property
@@ -140,10 +137,10 @@ class Topology:
 
     @property
     def decides_at_caller(self) -> bool:
-        """Whether routing key and model config are in the request when it leaves the caller."""
+        """Whether the request has its routing key and model config when it leaves the caller."""
         return self.decided_by not in self.between
 
     @property
     def balancer(self) -> str:
-        """Role that chooses the model's replica: the last before it."""
+        """Role that chooses the replica: the last one before the model."""
         return self.path[-2]

@@ -23,7 +23,7 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Di
 
 TOPOLOGY = Topology(
     name="direct",
-    reason="latency floor; breaks when a model moves, and knows no rules",
+    reason="the latency floor; breaks when a model moves, and follows no rules",
     route="caller → model at a hard-coded address",
     path=("caller", "model"),
     decided_by="caller",

@@ -30,7 +30,7 @@ CAPABILITIES = Capabilities(
     attempts_reported=YES,
     hedging=YES,
     outlier_ejection=YES,
-    circuit_breaker=yes("`requests` only: it has one connection a replica and no queue"),
+    circuit_breaker=yes("`requests` only: one connection per replica, and no queue"),
     health_checks=YES,
     failover=YES,
     draining=YES,
@@ -39,7 +39,7 @@ CAPABILITIES = Capabilities(
 
 TOPOLOGY = Topology(
     name="gateway",
-    reason="the operator",
+    reason="an operator: every payload passes through it",
     route="caller → gateway (resolves, parses, re-serialises) → model",
     path=("caller", "gateway", "model"),
     decided_by="gateway",

@@ -28,7 +28,7 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Le
 
 TOPOLOGY = Topology(
     name="gateway-header",
-    reason="central, but never reads the payload: limits tenants' rates by a header, and counts no requests in flight",
+    reason="central, but never reads the payload; limits tenants' rates by a header, but not their requests in flight",
     route="caller ⇄ resolver beside it (lease); caller → one central Envoy, which routes on the header → model",
     path=("caller", "central-envoy", "model"),
     asks=("resolver",),

@@ -27,7 +27,7 @@ CAPABILITIES = Capabilities(
     retry_budget=YES,
     per_try_timeout=yes("if the client sends `x-per-try-ms`"),
     attempts_reported=YES,
-    hedging=yes("if the client sends `x-hedge-ms`; the budget forgets a second attempt that is late as well"),
+    hedging=yes("if the client sends `x-hedge-ms`; the budget does not count a second attempt that is slow, too"),
     outlier_ejection=YES,
     circuit_breaker=YES,
     health_checks=YES,
@@ -38,7 +38,7 @@ CAPABILITIES = Capabilities(
 
 TOPOLOGY = Topology(
     name="mesh",
-    reason="directory assistance",
+    reason="directory assistance: a caller asks where to send, and sends there itself",
     route="caller ⇄ resolver beside it (lease); caller → Envoy beside it → model",
     path=("caller", "sidecar", "model"),
     asks=("resolver",),

@@ -24,7 +24,7 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Un
 TOPOLOGY = replace(
     mesh.TOPOLOGY,
     name="mesh-unleased",
-    reason="what leases buy",
+    reason="shows what leases save",
     route="`mesh`, asking the resolver on every call",
     strategy=strategy,
     colour="#56b4e9",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Leased:
-    """Leases decisions, and sends over a channel that the control plane tells by xDS where each routing key is."""
+    """Leases decisions, and sends over a gRPC channel that gets each routing key's replicas by xDS."""
     control_plane = ",".join(endpoints.addresses_of("control-plane"))
     resolver = endpoints.address_of("resolver")
     channel = RpcChannel(("models, by routing key",), channel=open_xds_channel(control_plane, caller, security))
@@ -24,7 +24,7 @@ def strategy(caller: str, endpoints: Endpoints, security: Security | None) -> Le
 
 TOPOLOGY = Topology(
     name="proxyless",
-    reason="the limit of a thin path. The library cannot mirror: the client sends a shadow's copies itself",
+    reason="the thinnest path. gRPC cannot mirror, so the client sends shadow copies itself",
     route=(
         "caller ⇄ resolver beside it (lease); caller's gRPC library speaks xDS to the control plane and routes itself "
         "→ model"
