@@ -84,6 +84,8 @@ class Registry(Mapping[str, T]):
         if self._plugins != plugins:
             if self._builtin is None:
                 self._builtin = self._collect(_modules_of(self._package))
+            if _loading:  # a plugin that looks kinds up while it loads sees the lab's own
+                return self._builtin
             outside = self._collect((*_entry_points(self._group), *map(_plugin, _distinct(_paths(plugins)))))
             if taken := sorted(outside.keys() & self._builtin.keys()):
                 raise InputError(f"{self._noun} {taken[0]!r} from outside has the name of one of the lab's; rename it")
@@ -161,6 +163,9 @@ def _entry_points(group: str) -> Iterator[object]:
             raise InputError(f"entry point {entry.name!r} of {group}: {type(error).__name__}: {error}") from error
 
 
+_loading: list[Path] = []
+
+
 @cache
 def _plugin(path: Path) -> ModuleType:
     name = f"lab_plugin_{path.stem.replace('-', '_')}_{abs(hash(path)):x}"
@@ -169,11 +174,14 @@ def _plugin(path: Path) -> ModuleType:
         raise InputError(f"{path}: not a Python file; name one for --plugin")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
+    _loading.append(path)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise InputError(f"{path}:{_line_in(path, error)}: {type(error).__name__}: {error}") from error
+    finally:
+        _loading.remove(path)
     return module
 
 

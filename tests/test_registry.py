@@ -98,3 +98,17 @@ def test_a_plugin_cannot_take_the_name_of_one_of_the_labs(tmp_path: Path) -> Non
 
     with pytest.raises(InputError, match="'mesh' from outside has the name of one of the lab's"):
         list(TOPOLOGIES)
+
+
+@pytest.mark.usefixtures("no_plugins")
+def test_a_plugin_may_look_kinds_up_while_it_loads(tmp_path: Path) -> None:
+    file = tmp_path / "looks.py"
+    file.write_text(
+        "from dataclasses import replace\nfrom lab.roles import ROLES\nfrom lab.topologies import TOPOLOGIES\n"
+        "ROLES['gateway']\n"
+        "TOPOLOGY = replace(TOPOLOGIES['mesh'], name='elsewhere', reason='a test')\n"
+    )
+
+    add_plugins([file])
+
+    assert TOPOLOGIES["elsewhere"].reason == "a test"
