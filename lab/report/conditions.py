@@ -57,7 +57,7 @@ def conditions(run: ReportedRun) -> Mapping[str, str]:
         "torn requests": f"one in {plan.tear_every}" if plan.tear_every else "none",
         "driver": _driver(plan),
         "security": run.security or "not written down",
-        "faults": ", ".join(f"{act.target} {act.kind}" for act in run.acts if not act.is_step) or "none",
+        "faults": ", ".join(f"{event.target} {event.kind}" for event in run.events if not event.is_step) or "none",
         "machine": _written(card, _MACHINE),
         "runtime": _written(card, _ENGINE),
         "lab version": card.get("lab", "not written down"),

@@ -77,7 +77,7 @@ class ReportedRun:
         history: the columns that reports need.
         start_ns: when the schedule started, Unix nanoseconds; 0 if there is no record.
         rollouts: of all revisions, including those before and after the run.
-        acts: what was done to units meanwhile.
+        events: operations on units, faults and steps during the run.
         versions: of software and machine, by name.
         security: how connections were secured; empty if unknown.
     """
@@ -91,7 +91,7 @@ class ReportedRun:
     history: Columns
     start_ns: int
     rollouts: Sequence[Rollout]
-    acts: Sequence[Event]
+    events: Sequence[Event]
     versions: Mapping[str, str]
     security: str
 
@@ -213,7 +213,7 @@ def read_run(folder: Path, *, number: int = 1) -> ReportedRun:
         history=history,
         start_ns=_start_ns(plan, history),
         rollouts=rollouts,
-        acts=run_events(folder),
+        events=run_events(folder),
         versions=versions,
         security=_security(folder / SPEC),
     )

@@ -39,9 +39,9 @@ def test_a_kill_during_a_run_is_marked_where_it_happened(lab) -> None:
 
     result: RunResult = results[0]
     run = read_run(result.folder)
-    assert [(event.kind, event.target) for event in run.acts] == [("kill", replica), ("start", replica)]
+    assert [(event.kind, event.target) for event in run.events] == [("kill", replica), ("start", replica)]
     first, last = (int(end(run.history.numbers("intended_ns"))) for end in (min, max))
-    assert first < run.acts[0].from_ns < last
+    assert first < run.events[0].from_ns < last
     assert f"{replica} killed" in render([run])
     assert f"{replica} kill" in conditions(run)["faults"]
     assert not run.judged_now  # the verdicts are those of the run's end
@@ -51,4 +51,4 @@ def test_a_kill_during_a_run_is_marked_where_it_happened(lab) -> None:
 def test_a_run_after_that_has_no_marks(lab) -> None:
     result = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=1))
 
-    assert tuple(read_run(result.folder).acts) == ()
+    assert tuple(read_run(result.folder).events) == ()

@@ -34,7 +34,7 @@ def test_a_fault_from_one_file_is_listed_injected_healed_and_on_the_time_line(la
     assert [event.text for event in lab_events(lab.folder)[-2:]] == [f"{A} bounced", f"{A} healed"]
     assert f"{A} bounced" in render([run])
     end_ns = int(run.history.numbers("intended_ns").max())
-    assert [fault.name for fault in faults_in(run.acts, from_ns=run.start_ns, until_ns=end_ns)] == [f"{A} bounced"]
+    assert [fault.name for fault in faults_in(run.events, from_ns=run.start_ns, until_ns=end_ns)] == [f"{A} bounced"]
 
 
 def test_a_command_without_the_file_does_not_know_the_fault(lab: Lab, run_lab: Run) -> None:

@@ -89,7 +89,7 @@ def fixture_make_run(tmp_path: Path) -> Callable[..., Path]:
         name: str = "20231114T221320.000Z",
         topology: str = "mesh",
         revisions: Sequence[dict[str, Any]] = (make_revision(1, loaded=1, converged=2),),
-        acts: Sequence[Event] = (),
+        events: Sequence[Event] = (),
         versions: Mapping[str, str] = VERSIONS,
         **plan_changes: Any,
     ) -> Path:
@@ -110,7 +110,7 @@ def fixture_make_run(tmp_path: Path) -> Callable[..., Path]:
         write_parquet([make_one_record(each) for each in range(400)] if records is None else records, folder / HISTORY)
         (folder / REVISIONS).write_text(json.dumps(revisions))
         (folder / "versions.json").write_text(json.dumps(versions))
-        (folder / RUN_EVENTS).write_text(json.dumps([asdict(act) for act in acts]))
+        (folder / RUN_EVENTS).write_text(json.dumps([asdict(event) for event in events]))
         return folder
 
     return make

@@ -165,7 +165,7 @@ def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
 
 
 def make_group(
-    make_run: Callable[..., Path], make_record: Callable[..., Record], acts: list[Event], callers: list[str]
+    make_run: Callable[..., Path], make_record: Callable[..., Record], events: list[Event], callers: list[str]
 ) -> Path:
     """Runs at the same time; requests of ``homepage`` fail from 0.5 s to 1 s."""
     for caller in callers:
@@ -177,13 +177,13 @@ def make_group(
             )
             for number in range(400)
         ]
-        folder = make_run(records, name=f"group/mesh-{caller}", caller=caller, acts=acts)
+        folder = make_run(records, name=f"group/mesh-{caller}", caller=caller, events=events)
     group = folder.parent
     (group / TOGETHER).write_text(json.dumps([f"mesh-{caller}" for caller in callers]))
     return group
 
 
-def act(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Event:
+def event_at(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Event:
     from_ns = START_NS + round(at_ms * MS)
     return event(kind, target, from_ns, from_ns + round(took_ms * MS))
 
@@ -191,8 +191,8 @@ def act(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Event:
 def test_runs_at_the_same_time_show_whom_a_fault_reached(
     make_run: Callable[..., Path], make_record: Callable[..., Record], tmp_path: Path
 ) -> None:
-    acts = [act("kill", "homepage-sidecar", 499), act("start", "homepage-sidecar", 900)]
-    group = make_group(make_run, make_record, acts, ["homepage", "search"])
+    events = [event_at("kill", "homepage-sidecar", 499), event_at("start", "homepage-sidecar", 900)]
+    group = make_group(make_run, make_record, events, ["homepage", "search"])
 
     runs = read_runs(runs_in(group))
     html = render(runs)
@@ -200,7 +200,7 @@ def test_runs_at_the_same_time_show_whom_a_fault_reached(
     assert not is_of_benches(group)
     assert "homepage-sidecar killed" in html
     assert ">1 of 2 callers</text>" in html
-    assert 'id="blast"' not in render(read_runs([make_run(acts=acts)]))
+    assert 'id="blast"' not in render(read_runs([make_run(events=events)]))
     assert "blast-radius-1-requests-hit.png" in [each.name for each in write_album(runs, [], tmp_path)]
 
 

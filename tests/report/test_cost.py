@@ -137,7 +137,7 @@ def test_runs_that_differ_in_nothing_else_answer_with_intervals(make_topology: C
         ({"caller": "search"}, "caller (search, homepage)"),
         ({"seed": 7}, "seed (7, 0)"),
         ({"versions": {"grpcio": "1.85.3", "kernel": "6.1", "runtime": "compose"}}, "runtime (runtime compose, "),
-        ({"acts": [event("kill", "a-0", 1, 2)]}, "faults (a-0 kill, none)"),
+        ({"events": [event("kill", "a-0", 1, 2)]}, "faults (a-0 kill, none)"),
     ],
 )
 def test_runs_that_differ_in_more_are_not_compared(

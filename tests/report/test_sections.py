@@ -70,21 +70,21 @@ def test_revisions_that_went_out_during_the_run_are_marked(
 
 
 def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable[..., Path]) -> None:
-    def act(kind: str, at_s: float, target: str = "a-0", detail: str = "") -> Event:
+    def event_at(kind: str, at_s: float, target: str = "a-0", detail: str = "") -> Event:
         at_ns = START_NS + round(at_s * SECOND)
         return event(kind, target, at_ns, at_ns, detail)
 
-    acts = [
-        act("pause", -5, "a-1"),
-        act("kill", 0.5),
-        act("start", 1.0),
-        act("scale", 1.5, "a", "to 3 replicas"),
-        act("resume", 60, "a-1"),
-        act("kill", 70),
+    events = [
+        event_at("pause", -5, "a-1"),
+        event_at("kill", 0.5),
+        event_at("start", 1.0),
+        event_at("scale", 1.5, "a", "to 3 replicas"),
+        event_at("resume", 60, "a-1"),
+        event_at("kill", 70),
     ]
-    run = read_run(make_run(acts=acts))
+    run = read_run(make_run(events=events))
 
-    marks = timeline.marks_of_acts(run, 2.0)
+    marks = timeline.marks_of_events(run, 2.0)
 
     assert [(mark.label, mark.start, mark.end) for mark in marks] == [
         ("a-1 paused", 0.0, 2.0),

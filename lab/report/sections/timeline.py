@@ -83,7 +83,7 @@ def _timeline(run: ReportedRun) -> Timeline:
     is_ok = run.is_ok[run.rows_sent]
     length = max(float(done_s.max()), 1e-3)
     bins = max(1, min(_MOST_BINS, math.floor(length / _SHORTEST_BIN_S)))
-    marks = [*marks_of_acts(run, length), *_marks_of_rollouts(run, length)]
+    marks = [*marks_of_events(run, length), *_marks_of_rollouts(run, length)]
     answered, failed = (rates(done_s[is_ok == good], length, bins) for good in (True, False))
     x = linear("seconds since the start", length, to_tick=False)
     chart = Chart(
@@ -118,24 +118,24 @@ def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: 
     )
 
 
-def marks_of_acts(run: ReportedRun, length_s: float) -> list[Mark]:
+def marks_of_events(run: ReportedRun, length_s: float) -> list[Mark]:
     """Events during the run, each from its start to its end, or until it was undone if it can be."""
     marks = []
-    for act in run.acts:
-        start = (act.from_ns - run.start_ns) / _NS
-        undone = undone_ns(act, run.acts)
-        end = length_s if act.undone_by and undone is None else ((undone or act.until_ns) - run.start_ns) / _NS
-        if _undoes(act, run.acts):
+    for event in run.events:
+        start = (event.from_ns - run.start_ns) / _NS
+        undone = undone_ns(event, run.events)
+        end = length_s if event.undone_by and undone is None else ((undone or event.until_ns) - run.start_ns) / _NS
+        if _undoes(event, run.events):
             continue  # it ends the span of what it undoes
         if end >= 0 and start <= length_s:
-            marks.append(Mark(act.text, min(max(0.0, start), length_s), max(0.0, min(end, length_s))))
+            marks.append(Mark(event.text, min(max(0.0, start), length_s), max(0.0, min(end, length_s))))
     return marks
 
 
-def _undoes(undoing: Event, acts: Sequence[Event]) -> bool:
+def _undoes(undoing: Event, events: Sequence[Event]) -> bool:
     return any(
-        act.undone_by == undoing.kind and act.target == undoing.target and act.from_ns <= undoing.from_ns
-        for act in acts
+        event.undone_by == undoing.kind and event.target == undoing.target and event.from_ns <= undoing.from_ns
+        for event in events
     )
 
 
