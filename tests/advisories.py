@@ -52,7 +52,7 @@ class Findings:
 
 def judge(lock: str, folder: Path) -> Findings:
     """Looks every pinned package up among the advisories in a folder."""
-    pinned = {canonicalize_name(name): version for name, version in _PINNED.findall(lock)}
+    pinned: dict[str, str] = {canonicalize_name(name): version for name, version in _PINNED.findall(lock)}
     findings = Findings(pinned=len(pinned))
     for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.json")]):
         try:

@@ -8,9 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,10 +19,9 @@ from tests.postgresql import programs, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.postgresql import Server
-
-LAB = Path(sys.executable).parent / "lab"
 
 MINI_SPEC = """
 topologies = ["gateway", "mesh"]
@@ -116,21 +112,3 @@ def new_lab(tmp_path: Path) -> Iterator[Callable[[], Lab]]:
     yield make
     for lab in made:
         lab.down()
-
-
-@pytest.fixture
-def run_lab() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the ``lab`` command."""
-
-    def run(lab: Lab | None, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {} if lab is None else {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)}
-        return subprocess.run(
-            [str(LAB), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=100,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LAB_RUNTIME": "process", **environment},
-        )
-
-    return run

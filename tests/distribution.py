@@ -43,7 +43,7 @@ def place_of(nodeid: str) -> int:
     return LONG_ONES_FIRST.index(room) if room in LONG_ONES_FIRST else len(LONG_ONES_FIRST)
 
 
-class ByLab(LoadScopeScheduling):
+class ByLab(LoadScopeScheduling):  # type: ignore[misc]  # xdist carries no types
     """Deals out what shares a lab as a whole, and in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -15,7 +15,7 @@ from lab.checkout import CHECKOUT
 from lab.identity.envoy import sockets_of
 from lab.roles._envoy import xds_endpoints
 from lab.routing.keys_in_lua import IN_BOOTSTRAP
-from tests.parts import eventually
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

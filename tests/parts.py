@@ -6,14 +6,14 @@ import asyncio
 import json
 import time
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from envoy.service.load_stats.v3 import lrs_pb2_grpc
 
-from lab.errors import DeadlineError, RouteTableError
+from lab.errors import RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
 from lab.routing.rules import UseCase, policies
 from lab.transport import RestServer, drain, is_serving, listen, new_server
@@ -34,33 +34,22 @@ from services.gateway.shadow_sender import PoolShadowSender
 from services.gateway.tenant_quota import Limiter
 from services.resolver.service import Resolver
 from services.rules import Subscriber
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from pathlib import Path
 
     from grpc_health.v1._async import HealthServicer
 
     from lab.routing.resilience import Policy
 
-T = TypeVar("T")
-
 WITHIN_S = 15.0
 
 
-async def eventually(what: str, probe: Callable[[], T], *, until: Callable[[T], bool] = bool) -> T:
-    """Like ``lab.waiting.eventually``, and lets the event loop run meanwhile."""
-    give_up = time.monotonic() + WITHIN_S
-    while True:
-        seen = probe()
-        if until(seen):
-            return seen
-        if time.monotonic() >= give_up:
-            raise DeadlineError(f"{what}: not within {WITHIN_S:g} s; last seen: {seen!r}")
-        await asyncio.sleep(0.005)
-
-
-def use_case(default: str, *, callers: tuple[str, ...] = ("homepage",), timeout: str = "5s", **more: Any) -> dict:
+def use_case(
+    default: str, *, callers: tuple[str, ...] = ("homepage",), timeout: str = "5s", **more: Any
+) -> dict[str, Any]:
     """A use case's document; ``default`` like ``cw-ranker@v1``."""
     return {"callers": list(callers), "api": "ranking.v1", "timeout": timeout, "default": default, **more}
 
@@ -68,15 +57,23 @@ def use_case(default: str, *, callers: tuple[str, ...] = ("homepage",), timeout:
 def update(
     revision: int,
     *,
-    use_cases: dict[str, dict] | None = None,
+    use_cases: dict[str, dict[str, Any]] | None = None,
     endpoints: dict[str, list[str]] | None = None,
-    versions: dict[str, dict] | None = None,
+    versions: dict[str, dict[str, Any]] | None = None,
     full: bool = True,
-    tenants: dict[str, dict] | None = None,
-    **removed: list[str],
+    tenants: dict[str, dict[str, Any]] | None = None,
+    removed_use_cases: Iterable[str] = (),
+    removed_routing_keys: Iterable[str] = (),
+    removed_endpoints: Iterable[str] = (),
 ) -> rules_pb2.RulesUpdate:
     """An update; model versions are made up from the use cases' references and the endpoints unless given."""
-    message = rules_pb2.RulesUpdate(revision=revision, full=full, **removed)
+    message = rules_pb2.RulesUpdate(
+        revision=revision,
+        full=full,
+        removed_use_cases=removed_use_cases,
+        removed_routing_keys=removed_routing_keys,
+        removed_endpoints=removed_endpoints,
+    )
     for name, document in (use_cases or {}).items():
         message.use_cases.add(name=name, document=json.dumps(document).encode())
     if versions is None:
@@ -202,8 +199,8 @@ class Model(ranking_pb2_grpc.RankingServicer, fraud_pb2_grpc.FraudServicer):
         self.failures: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.break_after: int | None = None
         self.payload_floats = 0
-        self.before_answer: Callable[[], Awaitable[None]] | None = None
-        self.before_next_item: Callable[[], Awaitable[None]] | None = None
+        self.before_answer: Callable[[], Awaitable[object]] | None = None
+        self.before_next_item: Callable[[], Awaitable[object]] | None = None
 
     async def _answered_by(self, envelope: serving_pb2.Envelope, context: Any) -> serving_pb2.AnsweredBy:
         metadata = dict(context.invocation_metadata())

@@ -40,7 +40,9 @@ class Reluctant(admin_pb2_grpc.AdminServicer):
 
 @pytest.fixture
 def reluctant() -> Iterator[tuple[Reluctant, str]]:
-    servicer, server = Reluctant(), grpc.server(ThreadPoolExecutor(2))
+    # gRPC answers for the methods that are not there.
+    servicer = Reluctant()  # type: ignore[abstract]
+    server = grpc.server(ThreadPoolExecutor(2))
     admin_pb2_grpc.add_AdminServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -83,7 +83,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.timeout(60)
 def test_the_pages_build_without_a_warning_and_need_no_network(tmp_path: Path) -> None:
-    command = [BIN / "python", "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", tmp_path / "html"]
+    command = [
+        str(BIN / "python"),
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        "docs",
+        str(tmp_path / "html"),
+    ]
     result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
     assert result.returncode == 0, result.stderr

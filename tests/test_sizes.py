@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.routing.document import read_path
 from lab.spec import SIZES, read_spec, spec_file
 from services.caller.pages import PAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.lab import Lab
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -25,14 +31,14 @@ def test_thirty_callers_are_thirty() -> None:
     assert len(read_spec(SIZES["full"]).callers) == 30
 
 
-def test_a_file_of_that_name_comes_first(tmp_path, monkeypatch) -> None:
+def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert spec_file(Path("mini")) == SIZES["mini"]
     (tmp_path / "mini").touch()
     assert spec_file(Path("mini")) == Path("mini")
 
 
-def test_the_smallest_takes_less_than_300_megabytes(new_lab) -> None:
+def test_the_smallest_takes_less_than_300_megabytes(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab()
     assert {each.topology for each in lab.up(spec=Path("mini"), runtime="process")} == {"gateway", "mesh"}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from time import monotonic_ns
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,10 @@ from lab.bench.harness.fixed_rate_sender import send_at_fixed_rate
 from lab.bench.suites import balancing
 from lab.bench.suites.balancing import L4_AGED, L4_CUT, L4_KEPT, L7_VIP, result
 from lab.errors import UnitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 OLD, NEW = ("a", "b"), "c"
 
@@ -125,7 +130,7 @@ async def test_requests_are_sent_at_a_fixed_rate_while_none_is_answered() -> Non
 
 
 @pytest.mark.timeout(120)
-def test_the_bench_shows_who_gets_to_a_new_replica(monkeypatch, tmp_path) -> None:
+def test_the_bench_shows_who_gets_to_a_new_replica(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     with open_environment(lambda _: None) as lab:
         found = balancing.run(lab, 3)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -57,7 +57,7 @@ def _figure(estimate: float) -> Interval:
         ({}, True),
     ],
 )
-def test_a_claim_holds_if_its_estimate_keeps_its_bounds(bounds: dict[str, float], holds: bool) -> None:  # noqa: FBT001
+def test_a_claim_holds_if_its_estimate_keeps_its_bounds(bounds: dict[str, Any], holds: bool) -> None:  # noqa: FBT001
     assert Claim(text="", figure=_figure(1.2), **bounds).holds == holds
 
 

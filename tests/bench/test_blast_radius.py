@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from lab.bench.harness.bench_faults import bench_faults
@@ -7,6 +9,11 @@ from lab.bench.harness.environment import open_environment
 from lab.bench.suites import blast_radius
 from lab.report import read_runs, render
 from lab.runs import runs_in
+from tests.lab_command import run_lab
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 TOPOLOGIES = ["gateway", "mesh"]
 
@@ -27,7 +34,7 @@ def test_a_unit_is_in_the_path_of_topologies_through_its_role() -> None:
 
 
 @pytest.mark.timeout(240)
-def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch, tmp_path) -> None:
+def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     faults = ["gateways-killed", "sidecar-killed", "control-plane-killed"]
     said: list[str] = []
@@ -65,7 +72,7 @@ def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch, tmp_path) ->
         (["blast-radius", "--topologies", "mesh,loop"], "--topologies: 'loop' is not known; there are direct"),
     ],
 )
-def test_a_mistake_is_one_line(run_lab, options: list[str], remedy: str) -> None:
+def test_a_mistake_is_one_line(options: list[str], remedy: str) -> None:
     told = run_lab(None, "bench", *options)
 
     assert told.returncode == 1

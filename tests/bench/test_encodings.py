@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ from lab.transport import RestServer
 from lab.transport.relay import relay_to
 from lab.transport.rest import HttpReply, HttpRequest
 from models.json_mapping import mapping_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 
 async def test_the_relay_counts_every_byte_of_either_side() -> None:
@@ -67,7 +70,7 @@ def test_both_encodings_carry_one_request_whose_features_have_all_their_digits(s
     message = payload.message()()
 
     assert abs(message.ByteSize() - message.envelope.ByteSize() - size) <= 0.02 * size + 10
-    assert mapping_of(type(message)).parse(encodings._json(payload.document())) == message
+    assert mapping_of(cast("Hashable", type(message))).parse(encodings._json(payload.document())) == message
     features = [value for title in message.titles for value in title.features]
     assert len(set(features)) > 0.99 * len(features)
 

@@ -21,6 +21,8 @@ from lab.bench.suites.resolver import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lab.bench.harness.result import BenchResult
 
 ROUNDS = 10
@@ -75,7 +77,7 @@ def test_where_the_same_arm_differs_from_itself_its_figures_are_in_doubt() -> No
 
 
 @pytest.mark.timeout(120)
-def test_the_bench_asks_as_often_as_its_arms_say(monkeypatch, tmp_path) -> None:
+def test_the_bench_asks_as_often_as_its_arms_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     monkeypatch.setattr(resolver, "REQUESTS", 5)
     monkeypatch.setattr(resolver, "BUSY_REQUESTS", 10)

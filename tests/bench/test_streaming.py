@@ -18,6 +18,7 @@ from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from lab.bench.harness.result import BenchResult
 
@@ -55,7 +56,7 @@ class Model(ranking_pb2_grpc.RankingServicer):
 class Buffering(ranking_pb2_grpc.RankingServicer):
     """A proxy that passes a stream on once it has so many items of it."""
 
-    def __init__(self, upstream: ranking_pb2_grpc.RankingStub, at_once: int) -> None:
+    def __init__(self, upstream: ranking_pb2_grpc.RankingAsyncStub, at_once: int) -> None:
         self._upstream = upstream
         self._at_once = at_once
 
@@ -118,7 +119,7 @@ def test_a_path_that_holds_items_back_fails_its_claim(change: Callable[[Times], 
 
 
 def test_a_path_that_is_slow_on_everything_holds_nothing_back() -> None:
-    slow = Times(*(getattr(PROMPT, name) + 3 for name in ("unary", "first", "last")), gap=ITEM_MS)
+    slow = Times(unary=PROMPT.unary + 3, first=PROMPT.first + 3, last=PROMPT.last + 3, gap=ITEM_MS)
     assert broken(of(slow)) == []
 
 
@@ -134,7 +135,7 @@ def test_a_control_that_differs_from_itself_is_no_control() -> None:
 
 
 @pytest.mark.parametrize("at_once", [ITEMS, 3])
-async def test_a_proxy_that_buffers_is_seen(monkeypatch, at_once: int) -> None:
+async def test_a_proxy_that_buffers_is_seen(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     # Items as far apart as makes little of what a busy machine adds to both ways.
     monkeypatch.setattr(streaming, "ITEM_MS", LONG_ITEM_MS)
     monkeypatch.setattr(streaming, "SERVICE_MS", ITEMS * LONG_ITEM_MS)
@@ -162,7 +163,7 @@ async def test_a_stream_that_lacks_an_item_measures_nothing() -> None:
 
 
 @pytest.mark.timeout(120)
-def test_the_bench_goes_through_every_topology_of_the_lab(monkeypatch, tmp_path) -> None:
+def test_the_bench_goes_through_every_topology_of_the_lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
     # One a round would be what the other workers of the suite make of it.
     monkeypatch.setattr(streaming, "PAIRS", 3)

@@ -84,7 +84,7 @@ def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None
     assert found.tables[1].written()[:1] == [["gateway", "30,000", *["0.500"] * 4, "2.000"]]
 
 
-def test_a_real_lab_is_foretold_before_it_is_loaded(monkeypatch, tmp_path) -> None:
+def test_a_real_lab_is_foretold_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
 
     # It takes its services' time first, and loads them then: a machine that others slow down between may mislead it.

@@ -47,10 +47,10 @@ def test_a_gateway_by_hand() -> None:
 
     assert [caller.cores.value, gateway.cores.value] == [pytest.approx(1.2), pytest.approx(2.4)]
     assert [caller.instances.value, gateway.instances.value] == [2, 3]  # one for each caller; 2.4 cores, one each
-    assert (found.cores.value, found.instances.value, found.hops.value) == (pytest.approx(3.6), 5, 2)
-    assert (found.hop_ms.value, found.wire.value) == (pytest.approx(0.5), pytest.approx(0.016))
+    assert (found.cores.value, found.instances.value, found.hops.value) == pytest.approx((3.6, 5, 2))
+    assert (found.hop_ms.value, found.wire.value) == pytest.approx((0.5, 0.016))
     # 1.8 ms at half a core: 3,600 core seconds a million, an hour. 2 hops × half of them × 1 KB × 10^6: 1 GB.
-    assert (found.usd_cores.value, found.usd_wire.value) == (pytest.approx(0.036), pytest.approx(0.01))
+    assert (found.usd_cores.value, found.usd_wire.value) == pytest.approx((0.036, 0.01))
     assert found.usd.value == pytest.approx(0.046)
     # 100 rps × 20 ms is 2 slots; at half of four, one replica in each cluster.
     assert (found.balancers.value, found.connections.value) == (3, 30)
@@ -58,20 +58,20 @@ def test_a_gateway_by_hand() -> None:
         found.struck.value,
         found.reached.value,
         found.lost.value,
-    ) == (pytest.approx(1 / 3), 2, pytest.approx(2_000 / 3))
+    ) == pytest.approx((1 / 3, 2, 2_000 / 3))
 
 
 def test_a_mesh_by_hand() -> None:
     found = fleet("mesh", DEMAND, COSTS, ASSUMED)
 
     assert [part.instances.value for part in found.parts] == [2, 2, 2]
-    assert (found.cores.value, found.hops.value) == (pytest.approx(1.8), 1)
+    assert (found.cores.value, found.hops.value) == pytest.approx((1.8, 1))
     assert (
         found.balancers.value,
         found.connections.value,
         found.struck.value,
         found.reached.value,
-    ) == (2, 20, pytest.approx(0.5), 1)
+    ) == pytest.approx((2, 20, 0.5, 1))
 
 
 def test_what_is_central_is_there_twice() -> None:

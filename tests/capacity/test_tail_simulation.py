@@ -15,7 +15,7 @@ LATENCY = parse_latency("lognormal:20,0.4")
 
 
 @pytest.fixture(autouse=True)
-def few_requests(monkeypatch) -> None:
+def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail_simulation, "_REQUESTS", 100_000)
 
 

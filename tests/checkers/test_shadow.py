@@ -94,9 +94,8 @@ def test_the_bound_holds_for_each_size(judge: Judge, records: list[Record]) -> N
 def test_just_as_many_copies_as_the_bound_asks_for_are_enough(judge: Judge, records: list[Record]) -> None:
     small = [record for record in records if record.shadow and record.payload_bytes < KB][:20]
     lost = [record.request_id for record in small[:5]]
-    outcomes = [
-        verdict and verdict.outcome for least in (0.75, 0.751) if (verdict := judge(small, lost=lost, least=least))
-    ]
+    verdicts = [judge(small, lost=lost, least=least) for least in (0.75, 0.751)]
+    outcomes = [verdict.outcome for verdict in verdicts if verdict is not None]
     assert outcomes == ["valid", "invalid"]
 
 

@@ -154,7 +154,7 @@ def test_a_revision_that_was_put_back_is_stale_though_its_number_is_higher(run: 
     evidence = run(old, old)
     start = evidence.records[0].intended_ns
     failed = RevisionInForce(3, new, start + 20 * MS, start + 40 * MS)
-    by_failed = {"version": "v2", "cluster": "v2", "revision": 3}
+    by_failed: dict[str, Any] = {"version": "v2", "cluster": "v2", "revision": 3}
     in_time, late = (
         [replace(one, **by_failed) if one.sequence == at else one for one in evidence.records] for at in (30, 50)
     )

@@ -28,7 +28,9 @@ def lab(*arguments: object) -> Any:
     return app(["capacity", *map(str, arguments)], standalone_mode=False)
 
 
-def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monkeypatch, capsys) -> None:
+def test_one_document_says_of_every_topology_what_it_needs(
+    measured: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(tail_simulation, "_REQUESTS", 20_000)
     monkeypatch.setattr(tail_simulation, "_LEAST_EACH", 50)
 
@@ -50,7 +52,7 @@ def test_one_document_says_of_every_topology_what_it_needs(measured: Path, monke
     assert (simulated["origin"], len(simulated["tails"]), len(simulated["outage"])) == ("computed", 12, 6)
 
 
-def test_tables_say_what_is_measured_computed_and_assumed(measured: Path, capsys) -> None:
+def test_tables_say_what_is_measured_computed_and_assumed(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab("--from", measured / "capacity.json", "--payload", "2KB", "--topologies", "mesh", "--no-simulate")
 
     out = capsys.readouterr().out

@@ -27,7 +27,7 @@ LAB = str(Path(sys.executable).parent / "lab")
         ("lab fault heal sl", []),
     ],
 )
-def test_a_shell_is_offered_what_fits(typed: str, offered: list[str], tmp_path) -> None:
+def test_a_shell_is_offered_what_fits(typed: str, offered: list[str], tmp_path: Path) -> None:
     words = typed.split()
     done = subprocess.run(
         [LAB],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
@@ -11,12 +12,15 @@ import typer
 from lab.cli.doctor import doctor as doctor_command
 from lab.ops import doctor
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 def _finding(diagnosis: doctor.Diagnosis, name: str) -> doctor.Finding:
     return next(each for each in diagnosis.findings if each.name == name)
 
 
-def test_this_machine_can_run_a_lab_of_processes(tmp_path) -> None:
+def test_this_machine_can_run_a_lab_of_processes(tmp_path: Path) -> None:
     diagnosis = doctor.examine(tmp_path)
 
     assert diagnosis.ready["process"]
@@ -25,7 +29,9 @@ def test_this_machine_can_run_a_lab_of_processes(tmp_path) -> None:
     assert all(bool(each.remedy) is (each.state != "ok") for each in diagnosis.findings)
 
 
-def test_without_an_engine_compose_is_not_ready_and_the_remedy_names_a_command(tmp_path, monkeypatch) -> None:
+def test_without_an_engine_compose_is_not_ready_and_the_remedy_names_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
 
     diagnosis = doctor.examine(tmp_path)
@@ -35,7 +41,7 @@ def test_without_an_engine_compose_is_not_ready_and_the_remedy_names_a_command(t
     assert "make engine" in _finding(diagnosis, "Docker engine").remedy
 
 
-def test_an_envoy_that_does_not_run_is_seen_by_running_it(tmp_path, monkeypatch) -> None:
+def test_an_envoy_that_does_not_run_is_seen_by_running_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stub = tmp_path / "envoy"
     stub.write_text("#!/bin/sh\nexit 127\n")
     stub.chmod(0o755)
@@ -47,7 +53,7 @@ def test_an_envoy_that_does_not_run_is_seen_by_running_it(tmp_path, monkeypatch)
     assert diagnosis.lacks("process") == ["Envoy"]
 
 
-def test_what_differs_from_the_lock_is_named(tmp_path, monkeypatch) -> None:
+def test_what_differs_from_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = "grpcio==0.1 \\\n    --hash=sha256:00\npyyaml==0.1 ; python_version < '3' \\\nnever-heard-of==1.0 \\"
     (tmp_path / "requirements.lock").write_text(lock)
     monkeypatch.setattr(doctor, "CHECKOUT", tmp_path)
@@ -57,7 +63,9 @@ def test_what_differs_from_the_lock_is_named(tmp_path, monkeypatch) -> None:
     assert (found.state, found.found) == ("hint", "other versions than locked: grpcio")
 
 
-def test_it_fails_only_if_no_runtime_is_ready(tmp_path, monkeypatch, capsys) -> None:
+def test_it_fails_only_if_no_runtime_is_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     doctor_command(as_json=True)
     assert json.loads(capsys.readouterr().out)["ready"] == {"process": True, "compose": False}

@@ -16,7 +16,8 @@ from lab.routing.buckets import is_shadowed
 from lab.topologies import TOPOLOGIES, open_client
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
-from tests.parts import ControlPlane, Model, eventually, gateway_up, rank_request, resolver_up, update, use_case
+from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

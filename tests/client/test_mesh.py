@@ -13,7 +13,8 @@ from lab.client import Client, Endpoints
 from lab.errors import CallError, ResolverUnreachableError
 from lab.topologies import open_client
 from models.proto.ranking.v1 import ranking_pb2
-from tests.parts import ControlPlane, Model, eventually, rank_request, resolver_up, update, use_case
+from tests.parts import ControlPlane, Model, rank_request, resolver_up, update, use_case
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

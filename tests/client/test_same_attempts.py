@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lab.client import DefaultAnswer
 
 KEYS = ("rows.v1", "rows.v2", "rows.v3")
-CHAIN = {"fallback": ["rows@v2", "rows@v3"], "shadow": {"use": "rows@v3", "percent": 50}}
+CHAIN: dict[str, Any] = {"fallback": ["rows@v2", "rows@v3"], "shadow": {"use": "rows@v3", "percent": 50}}
 USE_CASES = {
     "HomepageRows": use_case("rows@v1", timeout="5s", **CHAIN),
     "Hurried": use_case("rows@v1", timeout="400ms", **CHAIN),

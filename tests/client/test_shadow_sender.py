@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from lab.client.rpc_channel import RpcChannel
 from lab.client.shadow_sender import ShadowSender
 from models.apis import APIS
-from tests.parts import Model, eventually, rank_request
+from tests.parts import Model, rank_request
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

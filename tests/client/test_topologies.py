@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ async def test_a_use_case_is_answered_by_its_model(topology: str, endpoints: End
         answer = await client.call("HomepageRows", rank_request(), {**CONTEXT, "caller": "somebody else"})
 
     assert (answer.source, answer.routing_key, answer.attempts) == ("model", "rows.v1", 1)
-    assert (0 if topology == "direct" else 7) == answer.revision
+    assert answer.revision == (0 if topology == "direct" else 7)
     expected = max(scores("rows", "v1", "u1", [title.id for title in rank_request().titles]))
     assert APIS["ranking.v1"].first_item(answer.response)[1] == expected
     [(envelope, metadata)] = model.seen
@@ -100,6 +101,7 @@ async def test_a_stream_that_is_left_early_leaves_nothing_behind(topology: str, 
     async with opened(topology, endpoints) as client:
         answers = client.stream("HomepageRows", rank_request(), CONTEXT)
         assert (await anext(answers)).source == "model"
+        assert isinstance(answers, AsyncGenerator)
         await answers.aclose()
 
 

@@ -8,25 +8,13 @@ import pytest
 
 from services.controlplane.publishing.publisher import Timeouts
 from services.controlplane.registry.revisions import Registry
-from tests.controlplane.nodes import running, table_of
-from tests.controlplane.nodes import until as until_true
+from tests.controlplane.nodes import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from lab.routing.document import RouteTable
     from tests.controlplane.nodes import ControlPlane
-
-
-@pytest.fixture
-def until() -> Callable[[str, Callable[[], bool]], Awaitable[None]]:
-    return until_true
-
-
-@pytest.fixture
-def table() -> Callable[..., RouteTable]:
-    return table_of
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import services.controlplane
 from lab.transport import run_service
 from services.controlplane import __main__ as service
 from services.controlplane.publishing.publisher import Publisher
-from services.controlplane.registry import sqlite
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -65,7 +64,7 @@ class Fate:
 def live(folder: Path, socket: str, step: int) -> int:
     """A whole life; returns its steps."""
     fate = Fate(step)
-    sqlite.sqlite3.connect = fate.connect  # type: ignore[assignment]  # in this process, which is nobody else's
+    sqlite3.connect = fate.connect  # type: ignore[assignment]  # in this process, which is nobody else's
     sys.argv = ["controlplane", "--listen", f"unix:{socket}", "--registry", str(folder / "registry.sqlite")]
     sys.argv += ["--load-timeout", "5", "--acknowledge-timeout", "5", "--retire-after", "0.02"]
     arguments = service._arguments()

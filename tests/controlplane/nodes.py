@@ -6,8 +6,6 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from lab.routing.document import RouteTable
 from lab.routing.edits import sharing
 from lab.transport import listen, new_server, open_channel
@@ -19,26 +17,13 @@ from models.proto.control.v1 import (
 )
 from services.controlplane.api.server import add_apis
 from services.controlplane.publishing.publisher import Publisher, Timeouts
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-    from services.controlplane.registry.revisions import Event, Registry
-
-DEADLINE_S = 10.0
-
-
-async def until(what: str, condition: Callable[[], bool]) -> None:
-    """Waits for a condition, with a deadline."""
-
-    async def wait() -> None:
-        while not condition():
-            await asyncio.sleep(0.005)
-
-    try:
-        await asyncio.wait_for(wait(), DEADLINE_S)
-    except TimeoutError:
-        pytest.fail(f"not within {DEADLINE_S:g} s: {what}")
+    from services.controlplane.registry.revisions import Registry
+    from services.controlplane.registry.store import Event, StoredRevision
 
 
 def table_of(placement: dict[str, str], default: str = "cw-ranker@v1") -> RouteTable:
@@ -148,10 +133,16 @@ class ControlPlane:
         self.address = address
         self._nodes: list[Replica | Follower] = []
 
+    def stored(self, revision: int) -> StoredRevision:
+        """What the registry has of a revision that must be there."""
+        found = self.publisher.registry.get(revision)
+        assert found is not None
+        return found
+
     async def replica(self, cluster: str, name: str) -> Replica:
         replica = Replica(self.address, cluster, name)
         self._nodes.append(replica)
-        await until(
+        await eventually(
             f"{name} is registered",
             lambda: any(member.replica == name for member in self.publisher.fleet.membership.members),
         )
@@ -160,7 +151,7 @@ class ControlPlane:
     async def follower(self, node: str, *, with_endpoints: bool = False) -> Follower:
         follower = Follower(self.address, node, with_endpoints=with_endpoints)
         self._nodes.append(follower)
-        await until(f"{node} is connected", lambda: bool(follower.updates))
+        await eventually(f"{node} is connected", lambda: bool(follower.updates))
         return follower
 
     async def publish(self, new: RouteTable, *, expected_revision: int = 0, **options: Any) -> list[Event]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,21 +13,27 @@ from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.document import RouteTable, Source
 from lab.routing.edits import with_use_cases
 from services.controlplane.publishing.publisher import NOTHING_TO_LOAD, SKIPPED
-from services.controlplane.registry.revisions import Phase
+from services.controlplane.registry.store import Phase
+from tests.controlplane.nodes import table_of
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.controlplane.nodes import ControlPlane
+
 
 BOTH = {"v1": "ml-cluster-1", "v2": "ml-cluster-1"}
 USE_CASE = "ContinueWatchingRanking"
 CHANGED = "{callers: [homepage], api: ranking.v1, timeout: 50ms, default: cw-ranker@v2}"
 
 
-async def test_each_nodes_acknowledgement_is_kept_with_the_revision(control_plane, table) -> None:
+async def test_each_nodes_acknowledgement_is_kept_with_the_revision(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.follower("homepage-resolver")
     await control_plane.follower("gateway-1", with_endpoints=True)
 
-    events = await control_plane.publish(table(BOTH))
+    events = await control_plane.publish(table_of(BOTH))
 
-    stored = control_plane.publisher.registry.get(1)
+    stored = control_plane.stored(1)
     assert [(each.node, each.role) for each in stored.acknowledgements] == [
         ("gateway-1", "gateway"),
         ("homepage-resolver", "resolver"),
@@ -36,37 +42,37 @@ async def test_each_nodes_acknowledgement_is_kept_with_the_revision(control_plan
         assert stored.created_ns <= events[-2].at_ns <= each.sent_ns <= each.at_ns <= events[-1].at_ns
 
 
-async def test_of_a_failed_publish_it_is_kept_who_had_followed(control_plane, table) -> None:
+async def test_of_a_failed_publish_it_is_kept_who_had_followed(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.follower("search-resolver")
     deaf = await control_plane.follower("homepage-resolver")
-    await control_plane.publish(table(BOTH))
+    await control_plane.publish(table_of(BOTH))
     deaf.is_deaf = True
 
     with pytest.raises(PublishError, match="resolver homepage-resolver"):
-        await control_plane.publish(table(BOTH, default="cw-ranker@v2"))
+        await control_plane.publish(table_of(BOTH, default="cw-ranker@v2"))
 
-    stored = control_plane.publisher.registry.get(2)
+    stored = control_plane.stored(2)
     assert stored.events[-1].phase is Phase.FAILED
     assert [each.node for each in stored.acknowledgements] == ["search-resolver"]
 
 
-async def test_where_nothing_is_to_be_loaded_no_replica_is_asked(control_plane, table) -> None:
+async def test_where_nothing_is_to_be_loaded_no_replica_is_asked(control_plane: ControlPlane) -> None:
     replica = await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table(BOTH))
+    await control_plane.publish(table_of(BOTH))
     replica.is_deaf = True
 
-    events = await control_plane.publish(table(BOTH, default="cw-ranker@v2"))
+    events = await control_plane.publish(table_of(BOTH, default="cw-ranker@v2"))
 
     assert [event.detail for event in events if event.phase is Phase.LOADED] == [NOTHING_TO_LOAD]
     assert replica.state.revision == 1
 
 
-async def test_a_rollback_before_retirement_finds_the_old_versions_still_there(control_plane, table) -> None:
+async def test_a_rollback_before_retirement_finds_the_old_versions_still_there(control_plane: ControlPlane) -> None:
     control_plane.publisher.timeouts = type(control_plane.publisher.timeouts)(load=1.0, acknowledge=1.0, retire=60.0)
     await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table({"v1": "ml-cluster-1"}))
-    await control_plane.publish(table({"v2": "ml-cluster-1"}, default="cw-ranker@v2"))
+    await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
+    await control_plane.publish(table_of({"v2": "ml-cluster-1"}, default="cw-ranker@v2"))
 
     def roll_back() -> tuple[int, list[str]]:
         details = []
@@ -81,22 +87,22 @@ async def test_a_rollback_before_retirement_finds_the_old_versions_still_there(c
     assert NOTHING_TO_LOAD in details
 
 
-async def test_what_is_unloaded_by_now_is_loaded_again_before_a_rollback_goes_out(control_plane, table, until) -> None:
+async def test_what_is_unloaded_by_now_is_loaded_again_before_a_rollback_goes_out(control_plane: ControlPlane) -> None:
     replica = await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table({"v1": "ml-cluster-1"}))
-    await control_plane.publish(table({"v2": "ml-cluster-1"}, default="cw-ranker@v2"))
-    await until("v1 is unloaded", lambda: list(replica.state.loaded) == ["cw-ranker.v2"])
+    await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
+    await control_plane.publish(table_of({"v2": "ml-cluster-1"}, default="cw-ranker@v2"))
+    await eventually("v1 is unloaded", lambda: list(replica.state.loaded) == ["cw-ranker.v2"])
 
-    events = await control_plane.publish(table({"v1": "ml-cluster-1"}))
+    events = await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
 
     assert [event.detail for event in events if event.phase is Phase.LOADED] == [""]
     assert "cw-ranker.v1" in replica.state.loaded
 
 
-async def test_a_change_of_one_use_case_sends_that_one_alone(control_plane, table) -> None:
+async def test_a_change_of_one_use_case_sends_that_one_alone(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     resolver = await control_plane.follower("homepage-resolver")
-    await control_plane.publish(table(BOTH))
+    await control_plane.publish(table_of(BOTH))
 
     def change() -> int:
         with AdminClient(control_plane.address) as admin:
@@ -106,13 +112,13 @@ async def test_a_change_of_one_use_case_sends_that_one_alone(control_plane, tabl
     last = resolver.updates[-1]
     assert [each.name for each in last.use_cases] == [USE_CASE]
     assert not last.model_versions
-    expected = table(BOTH, default="cw-ranker@v2").document
+    expected = table_of(BOTH, default="cw-ranker@v2").document
     assert control_plane.publisher.registry.document(2) == expected
 
 
-async def test_changes_of_different_use_cases_at_once_both_stay(control_plane, table) -> None:
+async def test_changes_of_different_use_cases_at_once_both_stay(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table(BOTH))
+    await control_plane.publish(table_of(BOTH))
 
     def change(name: str) -> int:
         with AdminClient(control_plane.address) as admin:
@@ -137,9 +143,9 @@ async def test_changes_of_different_use_cases_at_once_both_stay(control_plane, t
         ("- a", "change.yaml:1: use_cases.UpNext: a list is not a mapping"),
     ],
 )
-async def test_a_bad_change_is_refused_with_its_line(control_plane, table, text: str, message: str) -> None:
+async def test_a_bad_change_is_refused_with_its_line(control_plane: ControlPlane, text: str, message: str) -> None:
     await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table(BOTH))
+    await control_plane.publish(table_of(BOTH))
 
     def change() -> None:
         with AdminClient(control_plane.address) as admin:
@@ -151,10 +157,10 @@ async def test_a_bad_change_is_refused_with_its_line(control_plane, table, text:
     assert control_plane.publisher.revision == 1
 
 
-async def test_a_stale_change_and_a_stale_rollback_are_told_the_revision_in_force(control_plane, table) -> None:
+async def test_a_stale_change_and_a_stale_rollback_are_told_the_revision_in_force(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table(BOTH))
-    await control_plane.publish(table(BOTH))
+    await control_plane.publish(table_of(BOTH))
+    await control_plane.publish(table_of(BOTH))
 
     def change() -> None:
         with AdminClient(control_plane.address) as admin:
@@ -169,8 +175,8 @@ async def test_a_stale_change_and_a_stale_rollback_are_told_the_revision_in_forc
             await asyncio.to_thread(attempt)
 
 
-def test_a_changed_table_shares_what_did_not_change(table) -> None:
-    before = table(BOTH)
+def test_a_changed_table_shares_what_did_not_change() -> None:
+    before = table_of(BOTH)
 
     after = with_use_cases(before, {"UpNext": Source("x", CHANGED)})
 
@@ -179,13 +185,15 @@ def test_a_changed_table_shares_what_did_not_change(table) -> None:
     assert "UpNext" not in before.document["use_cases"]
 
 
-async def test_without_phases_rules_go_out_before_anything_is_loaded(control_plane, table) -> None:
+async def test_without_phases_rules_go_out_before_anything_is_loaded(control_plane: ControlPlane) -> None:
     replica = await control_plane.replica("ml-cluster-1", "a")
     resolver = await control_plane.follower("homepage-resolver")
-    await control_plane.publish(table({"v1": "ml-cluster-1"}))
+    await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
     replica.is_deaf = True  # it would never load v2
 
-    events = await control_plane.publish(table({"v2": "ml-cluster-1"}, default="cw-ranker@v2"), unsafe_skip_phases=True)
+    events = await control_plane.publish(
+        table_of({"v2": "ml-cluster-1"}, default="cw-ranker@v2"), unsafe_skip_phases=True
+    )
 
     assert [(event.phase, event.detail) for event in events] == [
         (Phase.STORED, ""),
@@ -198,23 +206,23 @@ async def test_without_phases_rules_go_out_before_anything_is_loaded(control_pla
     assert "cw-ranker.v2" not in replica.state.loaded
 
 
-async def test_what_takes_its_time_says_whom_it_waits_for(control_plane, table) -> None:
+async def test_what_takes_its_time_says_whom_it_waits_for(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     deaf = await control_plane.replica("ml-cluster-1", "bb")
     deaf.is_deaf = True
     seen = []
 
     with pytest.raises(PublishError, match="not loaded within 1 s"):
-        await control_plane.publish(table(BOTH), waiting=lambda _, waiting: seen.append(waiting))
+        await control_plane.publish(table_of(BOTH), waiting=lambda _, waiting: seen.append(waiting))
 
     assert {(each.phase, each.done, each.total) for each in seen} <= {(Phase.LOADED, 0, 2), (Phase.LOADED, 1, 2)}
     assert "replica bb of ml-cluster-1 lacks" in seen[-1].waiting_for[0]
 
 
-async def test_a_parameter_that_python_takes_for_equal_is_sent_all_the_same(control_plane, table) -> None:
+async def test_a_parameter_that_python_takes_for_equal_is_sent_all_the_same(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     resolver = await control_plane.follower("homepage-resolver")
-    one, true = (copy.deepcopy(table(BOTH).document) for _ in range(2))
+    one, true = (copy.deepcopy(table_of(BOTH).document) for _ in range(2))
     one["models"]["cw-ranker"]["versions"]["v1"]["config"] = {"boost": 1}
     true["models"]["cw-ranker"]["versions"]["v1"]["config"] = {"boost": True}
     await control_plane.publish(RouteTable.from_document(one))
@@ -226,9 +234,9 @@ async def test_a_parameter_that_python_takes_for_equal_is_sent_all_the_same(cont
     assert control_plane.publisher.registry.document(2) == true
 
 
-async def test_tables_are_fetched_once_and_what_became_of_each_revision_every_time(control_plane, table) -> None:
+async def test_tables_are_fetched_once_and_what_became_of_each_revision_every_time(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table(first := {"v1": "ml-cluster-1"}))
+    await control_plane.publish(table_of(first := {"v1": "ml-cluster-1"}))
     tables: Tables = {}
 
     def look() -> list[RevisionInfo]:
@@ -236,22 +244,22 @@ async def test_tables_are_fetched_once_and_what_became_of_each_revision_every_ti
             return admin.revisions(tables)
 
     (alone,) = await asyncio.to_thread(look)
-    await control_plane.publish(table(BOTH))
+    await control_plane.publish(table_of(BOTH))
     before, after = await asyncio.to_thread(look)
 
     assert (alone.in_force, before.in_force, after.in_force) == (True, False, True)
-    assert (before.document, after.document) == (table(first).document, table(BOTH).document)
+    assert (before.document, after.document) == (table_of(first).document, table_of(BOTH).document)
     assert before.document is alone.document
     with_none = await asyncio.to_thread(lambda: AdminClient(control_plane.address).revisions())
     assert [each.document for each in with_none] == [None, None]
 
 
-async def test_of_what_had_been_replaced_only_revisions_that_are_named_are_fetched(control_plane, table) -> None:
+async def test_of_what_had_been_replaced_only_revisions_that_are_named_are_fetched(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     for _ in range(60):  # more than are asked for at once
-        await control_plane.publish(table({"v1": "ml-cluster-1"}))
+        await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
     now_ns = control_plane.publisher.registry.clock.now_ns()
-    await control_plane.publish(table({"v1": "ml-cluster-1"}))
+    await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
 
     def look(tables: Tables | None = None, **which: Any) -> dict[int, bool]:
         with AdminClient(control_plane.address) as admin:

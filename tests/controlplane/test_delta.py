@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
@@ -263,7 +265,11 @@ def test_whoever_asks_for_tenants_limits_gets_them_and_every_change(store: Resou
 
 
 def test_rates_become_buckets_by_the_header_and_limits_of_concurrency_do_not() -> None:
-    tenants = {"ads": {"rate": 100, "burst": 20}, "kids": {"concurrent": 3}, "default": {"rate": 0.25, "concurrent": 1}}
+    tenants: dict[str, dict[str, Any]] = {
+        "ads": {"rate": 100, "burst": 20},
+        "kids": {"concurrent": 3},
+        "default": {"rate": 0.25, "concurrent": 1},
+    }
     config = extension_pb2.TypedExtensionConfig.FromString(tenant_limits(tenants).body.value)
     limits = local_rate_limit_pb2.LocalRateLimit.FromString(config.typed_config.value)
 
@@ -307,7 +313,7 @@ class TestOfOneCaller:
 
     @pytest.fixture
     def store(self, may_use: dict[str, list[str]]) -> ResourceStore:
-        store = ResourceStore(lambda caller: may_use.get(caller, ()), may_use.keys)
+        store = ResourceStore(lambda caller: may_use.get(caller, ()), callers=may_use.keys)
         store.update(
             clusters={KEY: "ml-cluster-1", self.OTHERS: "ml-cluster-2"},
             endpoint_sets={f"ml-cluster-1/{KEY}": ["127.0.0.1:1"], f"ml-cluster-2/{self.OTHERS}": ["127.0.0.1:2"]},

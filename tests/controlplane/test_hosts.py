@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 
 from lab.transport import open_channel
 from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc
+from tests.controlplane.nodes import table_of
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.controlplane.nodes import ControlPlane
 
 CLUSTERS = ("ml-cluster-1", "ml-cluster-2", "ml-cluster-3")
 
 
 @asynccontextmanager
-async def host(control_plane) -> AsyncIterator[list[dict[str, list[str]]]]:
+async def host(control_plane: ControlPlane) -> AsyncIterator[list[dict[str, list[str]]]]:
     """Loads whatever it is told; gives what it was told, cluster → keys, one entry a message."""
     told: list[dict[str, list[str]]] = []
     reports: asyncio.Queue[replicas_pb2.HostReport] = asyncio.Queue()
@@ -50,29 +54,29 @@ async def host(control_plane) -> AsyncIterator[list[dict[str, list[str]]]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_only_those_are_told_whose_assignment_changes(control_plane, table, until) -> None:
+async def test_only_those_are_told_whose_assignment_changes(control_plane: ControlPlane) -> None:
     members = control_plane.publisher.fleet.membership
     async with host(control_plane) as told:
-        await until("all are registered", lambda: len(members.members) == len(CLUSTERS))
-        await control_plane.publish(table({"v1": "ml-cluster-1", "v2": "ml-cluster-2"}))
+        await eventually("all are registered", lambda: len(members.members) == len(CLUSTERS))
+        await control_plane.publish(table_of({"v1": "ml-cluster-1", "v2": "ml-cluster-2"}))
         assert told == [{"ml-cluster-1": ["cw-ranker.v1"], "ml-cluster-2": ["cw-ranker.v2"], "ml-cluster-3": []}]
 
-        await control_plane.publish(table({"v1": "ml-cluster-1", "v2": "ml-cluster-3"}))
+        await control_plane.publish(table_of({"v1": "ml-cluster-1", "v2": "ml-cluster-3"}))
 
         assert told[1] == {"ml-cluster-3": ["cw-ranker.v2"]}
-        await until("what moved away is unloaded", lambda: len(told) > 2)
+        await eventually("what moved away is unloaded", lambda: len(told) > 2)
         assert told[2] == {"ml-cluster-2": []}
         assert members.addresses("ml-cluster-1", "cw-ranker.v1") == ["127.1.0.1:1"]
 
-    await until("all have gone with their stream", lambda: not members.members)
+    await eventually("all have gone with their stream", lambda: not members.members)
 
 
-async def test_a_replica_that_comes_by_a_stream_of_its_own_is_told_and_stays(control_plane, table, until) -> None:
+async def test_a_replica_that_comes_by_a_stream_of_its_own_is_told_and_stays(control_plane: ControlPlane) -> None:
     members = control_plane.publisher.fleet.membership
     async with host(control_plane):
-        await until("all are registered", lambda: len(members.members) == len(CLUSTERS))
-        await control_plane.publish(table({"v1": "ml-cluster-1"}))
+        await eventually("all are registered", lambda: len(members.members) == len(CLUSTERS))
+        await control_plane.publish(table_of({"v1": "ml-cluster-1"}))
         await control_plane.replica("ml-cluster-1", "ml-cluster-1-a")
 
-    await until("only it is left", lambda: [each.replica for each in members.members] == ["ml-cluster-1-a"])
-    await until("it has loaded", lambda: bool(members.addresses("ml-cluster-1", "cw-ranker.v1")))
+    await eventually("only it is left", lambda: [each.replica for each in members.members] == ["ml-cluster-1-a"])
+    await eventually("it has loaded", lambda: bool(members.addresses("ml-cluster-1", "cw-ranker.v1")))

@@ -21,7 +21,9 @@ from services.controlplane.xds.names import NAME, is_name_of, key_of, name_list,
 from services.controlplane.xds.resources import CLUSTER, EXTENSION, endpoint_set_name
 from services.controlplane.xds.store import ResourceStore
 from tests.envoys import Envoy, envoy_up
-from tests.parts import ControlPlane, eventually
+from tests.parts import ControlPlane
+from tests.raw_calls import server_stream, unary
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +42,7 @@ class _Echo(grpc.GenericRpcHandler):
         self.headers: set[str] = set()
         self.copies_of: Counter[str] = Counter()
 
-    def service(self, details: Any) -> grpc.RpcMethodHandler:
+    def service(self, details: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
         headers = dict(details.invocation_metadata)
         self.headers |= headers.keys()
         if COPY_HEADER in headers:
@@ -66,7 +68,7 @@ class Place:
         self._up = up
 
     def by(self, channel: grpc.aio.Channel) -> Place:
-        self._once, self._stream = channel.unary_unary(ONCE), channel.unary_stream(STREAM)
+        self._once, self._stream = unary(channel, ONCE), server_stream(channel, STREAM)
         return self
 
     async def restart(self) -> None:

@@ -14,10 +14,14 @@ import pytest
 
 from lab.errors import PublishError
 from services.controlplane.registry.clock import Clock
-from services.controlplane.registry.revisions import Phase, Registry
-from tests.controlplane.nodes import running
+from services.controlplane.registry.revisions import Registry
+from services.controlplane.registry.sql_store import SqlStore
+from services.controlplane.registry.sqlite import SqliteSession
+from services.controlplane.registry.store import Phase
+from tests.controlplane.nodes import running, table_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from services.controlplane.publishing.publisher import Timeouts
@@ -32,8 +36,25 @@ ON_1, ON_2 = {"v1": "ml-cluster-1"}, {"v1": "ml-cluster-2"}
 
 def _start(path: Path) -> subprocess.CompletedProcess[str]:
     """A control plane that is not going to start."""
-    argv = [*AS_A_USER, sys.executable, "-m", "services.controlplane", "--listen", "127.0.0.1:0", "--registry", path]
+    argv = [
+        *AS_A_USER,
+        sys.executable,
+        "-m",
+        "services.controlplane",
+        "--listen",
+        "127.0.0.1:0",
+        "--registry",
+        str(path),
+    ]
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+
+
+def session_of(control_plane: ControlPlane) -> SqliteSession:
+    """The connection to the registry's file."""
+    store = control_plane.publisher.registry._store
+    assert isinstance(store, SqlStore)
+    assert isinstance(store._db, SqliteSession)
+    return store._db
 
 
 def _filled(path: Path, revisions: int = 20) -> None:
@@ -74,7 +95,9 @@ def _no_longer_json(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_torn_pages, _cut_short, _no_longer_json])
-def test_a_damaged_registry_ends_the_start_with_one_line_and_is_left_as_it_is(tmp_path: Path, damage) -> None:
+def test_a_damaged_registry_ends_the_start_with_one_line_and_is_left_as_it_is(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
     path = tmp_path / "registry.sqlite"
     _filled(path)
     damage(path)
@@ -88,18 +111,18 @@ def test_a_damaged_registry_ends_the_start_with_one_line_and_is_left_as_it_is(tm
     assert path.read_bytes() == before
 
 
-async def test_a_full_disk_stops_a_publish_and_nothing_else(control_plane: ControlPlane, table) -> None:
+async def test_a_full_disk_stops_a_publish_and_nothing_else(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     follower = await control_plane.follower("homepage-resolver")
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
     told = len(follower.updates)
-    database = control_plane.publisher.registry._store._db._db
+    database = session_of(control_plane)._db
     [pages] = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")
 
     async def publish_until_there_is_no_room_left() -> None:
         while True:
-            await control_plane.publish(table(ON_1))
+            await control_plane.publish(table_of(ON_1))
 
     with pytest.raises(PublishError, match=r"disk is full; nothing was stored: free space"):
         await publish_until_there_is_no_room_left()
@@ -110,34 +133,36 @@ async def test_a_full_disk_stops_a_publish_and_nothing_else(control_plane: Contr
     # Replicas come and go all the same, and once there is room again all is well.
     await control_plane.replica("ml-cluster-2", "bb")
     database.execute("PRAGMA max_page_count = 1000000")
-    await control_plane.publish(table(ON_2))
+    await control_plane.publish(table_of(ON_2))
     assert control_plane.publisher.registry.in_force() > in_force
 
 
 @pytest.mark.parametrize("phase", [Phase.LOADED, Phase.ENDPOINTS, Phase.CONVERGED])
 async def test_what_cannot_be_stored_half_way_is_put_back_everywhere(
-    control_plane: ControlPlane, table, phase: Phase, monkeypatch
+    control_plane: ControlPlane, phase: Phase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-2", "bb")
     gateway = await control_plane.follower("gateway-1", with_endpoints=True)
-    await control_plane.publish(table(ON_1))
-    database = control_plane.publisher.registry._store._db
+    await control_plane.publish(table_of(ON_1))
+    database = session_of(control_plane)
 
-    def full(statement: str, parameters=(), insert=database.insert) -> int:
+    insert = database.insert
+
+    def full(statement: str, parameters: Sequence[object] = ()) -> int:
         if "INTO events" in statement and parameters[1] in (phase, Phase.FAILED):
             raise sqlite3.OperationalError("database or disk is full")
         return insert(statement, parameters)
 
     monkeypatch.setattr(database, "insert", full)
     with pytest.raises(PublishError, match="full"):
-        await control_plane.publish(table(ON_2))
+        await control_plane.publish(table_of(ON_2))
     monkeypatch.undo()
 
     assert control_plane.publisher.revision == 1
     assert gateway.updates[-1].revision in (0, 1)
     assert [each.cluster for update in gateway.updates for each in update.endpoints][-1] == "ml-cluster-1"
-    await control_plane.publish(table(ON_2))
+    await control_plane.publish(table_of(ON_2))
     assert control_plane.publisher.registry.in_force() == 3
 
 
@@ -147,7 +172,8 @@ def test_a_disk_that_is_really_full_loses_nothing(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from lab.errors import RegistryError
-from services.controlplane.registry.revisions import Phase, Registry
+from services.controlplane.registry.revisions import Registry
+from services.controlplane.registry.store import Phase
 from tests.controlplane.nodes import running
 path = Path(sys.argv[1]) / "registry.sqlite"
 registry, stored = Registry(path), 0
@@ -204,7 +230,7 @@ def test_a_clock_that_is_set_back_goes_on_from_where_it_was() -> None:
 
 
 async def test_revisions_stay_in_the_order_of_their_times_when_the_clock_goes_back(
-    tmp_path: Path, timeouts: Timeouts, table
+    tmp_path: Path, timeouts: Timeouts
 ) -> None:
     wall, path = Wall(), tmp_path / "registry.sqlite"
     for back_ns in (0, HOUR_NS):
@@ -214,7 +240,7 @@ async def test_revisions_stay_in_the_order_of_their_times_when_the_clock_goes_ba
                 await control_plane.replica("ml-cluster-1", "a")
                 await control_plane.follower("homepage-resolver")
                 for _ in range(2):
-                    await control_plane.publish(table(ON_1))
+                    await control_plane.publish(table_of(ON_1))
                     wall.passes(1000)
                     wall.at_ns -= HOUR_NS
     with closing(Registry(path)) as registry:

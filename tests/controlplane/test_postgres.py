@@ -93,7 +93,9 @@ async def test_a_notification_that_is_lost_loses_no_revision(registry: Registry,
         ("postgresql://ada:geheim@[::1/registry", "cannot be read: write postgresql://USER:"),
     ],
 )
-def test_an_address_that_leads_nowhere_ends_the_start_with_one_line_without_its_password(address: str, why) -> None:
+def test_an_address_that_leads_nowhere_ends_the_start_with_one_line_without_its_password(
+    address: str, why: str
+) -> None:
     argv = [sys.executable, "-m", "services.controlplane", "--listen", "127.0.0.1:0", "--registry", address]
     ended = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
 

@@ -20,15 +20,15 @@ from lab.transport import open_channel, xds
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from services.controlplane.publishing.publisher import Timeouts
-from services.controlplane.registry.revisions import Phase
+from services.controlplane.registry.store import Phase
 from services.controlplane.xds.resources import LISTENER
-from tests.controlplane.nodes import Replica
+from tests.controlplane.nodes import Replica, table_of
 from tests.parts import Model
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Iterable
 
-    from lab.routing.document import RouteTable
     from services.controlplane.registry.store import Event
     from tests.controlplane.nodes import ControlPlane
 
@@ -37,12 +37,12 @@ KEYS = ("cw-ranker.v1", "cw-ranker.v2")
 
 
 @pytest.fixture
-async def model(control_plane: ControlPlane, until: Any) -> AsyncIterator[Model]:
+async def model(control_plane: ControlPlane) -> AsyncIterator[Model]:
     """A model that answers, registered by a replica that only plays its part at the control plane."""
     async with Model(*KEYS).up() as model:
         replica = Replica(control_plane.address, CLUSTER, "a")
         replica.state.address = model.address
-        await until("it is registered", lambda: bool(control_plane.publisher.fleet.membership.members))
+        await eventually("it is registered", lambda: bool(control_plane.publisher.fleet.membership.members))
         yield model
         await replica.die()
 
@@ -71,26 +71,26 @@ async def status_of(call: Any) -> grpc.StatusCode:
 
 
 def stored_phases(control_plane: ControlPlane, revision: int) -> set[Phase]:
-    return {event.phase for event in control_plane.publisher.registry.get(revision).events}
+    return {event.phase for event in control_plane.stored(revision).events}
 
 
 async def test_a_key_can_be_used_as_soon_as_a_publish_returns_and_is_gone_once_it_is_retired(
-    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model, until: Any
+    control_plane: ControlPlane, model: Model
 ) -> None:
     del model
-    await control_plane.publish(table({"v1": CLUSTER}))
+    await control_plane.publish(table_of({"v1": CLUSTER}))
     async with proxyless(control_plane) as channel:
         assert await ask(channel, "v1") == "v1"
         assert await status_of(ask(channel, "v2")) is grpc.StatusCode.UNAVAILABLE
 
-        await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+        await control_plane.publish(table_of({"v2": CLUSTER}, default="cw-ranker@v2"))
 
         assert await ask(channel, "v2") == "v2"
-        stored = control_plane.publisher.registry.get(2)
+        stored = control_plane.stored(2)
         assert [each.role for each in stored.acknowledgements] == ["proxyless"]
-        await until("v1 is retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
+        await eventually("v1 is retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
         node = next(iter(control_plane.publisher.fleet.store.subscribers))
-        await until(
+        await eventually(
             "the route to it is gone",
             lambda: node.applied == control_plane.publisher.fleet.store.subscribers.generation,
         )
@@ -98,11 +98,9 @@ async def test_a_key_can_be_used_as_soon_as_a_publish_returns_and_is_gone_once_i
         assert await ask(channel, "v2") == "v2"
 
 
-async def test_nothing_fails_while_versions_go_back_and_forth(
-    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
-) -> None:
+async def test_nothing_fails_while_versions_go_back_and_forth(control_plane: ControlPlane, model: Model) -> None:
     del model
-    await control_plane.publish(table({"v1": CLUSTER}))
+    await control_plane.publish(table_of({"v1": CLUSTER}))
     in_force, done = "v1", asyncio.Event()
 
     async def use() -> int:
@@ -117,7 +115,7 @@ async def test_nothing_fails_while_versions_go_back_and_forth(
         users = [asyncio.create_task(use()) for _ in range(4)]
         for number in range(10):
             version = ("v2", "v1")[number % 2]
-            await control_plane.publish(table({version: CLUSTER}, default=f"cw-ranker@{version}"))
+            await control_plane.publish(table_of({version: CLUSTER}, default=f"cw-ranker@{version}"))
             in_force = version
             await asyncio.sleep(0)
         done.set()
@@ -125,40 +123,38 @@ async def test_nothing_fails_while_versions_go_back_and_forth(
 
 
 async def test_a_caller_loses_a_route_once_the_rules_that_needed_it_are_retired_and_not_before(
-    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model, until: Any
+    control_plane: ControlPlane, model: Model
 ) -> None:
     del model
     both, fleet = {"v1": CLUSTER, "v2": CLUSTER}, control_plane.publisher.fleet
-    await control_plane.publish(table(both))
-    await control_plane.publish(table(both, default="cw-ranker@v2"))
+    await control_plane.publish(table_of(both))
+    await control_plane.publish(table_of(both, default="cw-ranker@v2"))
     assert fleet.store.listener("homepage").routes == set(KEYS)
 
-    await until("the old rules are retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
+    await eventually("the old rules are retired", lambda: stored_phases(control_plane, 2) >= {Phase.RETIRED})
 
     assert fleet.store.listener("homepage").routes == {"cw-ranker.v2"}
     for _ in range(3):  # tables that nobody acts by are not kept
-        await control_plane.publish(table(both, default="cw-ranker@v2"))
-    await until("all are retired", lambda: stored_phases(control_plane, 5) >= {Phase.RETIRED})
+        await control_plane.publish(table_of(both, default="cw-ranker@v2"))
+    await eventually("all are retired", lambda: stored_phases(control_plane, 5) >= {Phase.RETIRED})
     assert len(fleet._tables) == 1
 
 
-async def test_a_caller_gets_no_route_to_what_it_may_not_use(
-    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
-) -> None:
+async def test_a_caller_gets_no_route_to_what_it_may_not_use(control_plane: ControlPlane, model: Model) -> None:
     del model
-    await control_plane.publish(table({"v1": CLUSTER}))
+    await control_plane.publish(table_of({"v1": CLUSTER}))
     async with proxyless(control_plane, "payments") as channel:
         assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_node_that_connects_before_the_first_revision_is_served_by_it(
-    control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+    control_plane: ControlPlane, model: Model
 ) -> None:
     del model
     async with proxyless(control_plane) as channel:
         assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
 
-        await control_plane.publish(table({"v1": CLUSTER}))
+        await control_plane.publish(table_of({"v1": CLUSTER}))
 
         assert await ask(channel, "v1") == "v1"
 
@@ -167,10 +163,10 @@ async def test_a_node_that_connects_before_the_first_revision_is_served_by_it(
     ("error", "message"), [("", "no answer within 1 s from proxyless mute"), ("no", "proxyless mute refused: no")]
 )
 async def test_a_publish_stops_at_a_node_that_does_not_follow_and_names_it(
-    error: str, message: str, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model, until: Any
+    error: str, message: str, control_plane: ControlPlane, model: Model
 ) -> None:
     del model
-    await control_plane.publish(table({"v1": CLUSTER}))
+    await control_plane.publish(table_of({"v1": CLUSTER}))
     async with open_channel(control_plane.address) as channel:
         stream = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).StreamAggregatedResources()
         node = base_pb2.Node(id="mute", cluster="homepage")
@@ -185,20 +181,20 @@ async def test_a_publish_stops_at_a_node_that_does_not_follow_and_names_it(
                     await stream.write(asking)
 
         refusing = asyncio.create_task(refuse())
-        await until("it is connected", lambda: bool(len(control_plane.publisher.fleet.store.subscribers)))
+        await eventually("it is connected", lambda: bool(len(control_plane.publisher.fleet.store.subscribers)))
         with pytest.raises(PublishError, match=message):
-            await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+            await control_plane.publish(table_of({"v2": CLUSTER}, default="cw-ranker@v2"))
         refusing.cancel()
         await asyncio.gather(refusing, return_exceptions=True)
     assert control_plane.publisher.revision == 1
     # Once it has gone, nobody waits for it.
-    await until("it has gone", lambda: not len(control_plane.publisher.fleet.store.subscribers))
-    await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+    await eventually("it has gone", lambda: not len(control_plane.publisher.fleet.store.subscribers))
+    await control_plane.publish(table_of({"v2": CLUSTER}, default="cw-ranker@v2"))
 
 
 def _settled_ns(control_plane: ControlPlane, revision: int, events: Iterable[Event]) -> int:
     """How long rules waited after the last acknowledgement, nanoseconds."""
-    known_ns = max(each.at_ns for each in control_plane.publisher.registry.get(revision).acknowledgements)
+    known_ns = max(each.at_ns for each in control_plane.stored(revision).acknowledgements)
     return next(each.at_ns for each in events if each.phase is Phase.ENDPOINTS) - known_ns
 
 
@@ -210,51 +206,49 @@ class TestANewKeySettles:
         return Timeouts(load=1.0, acknowledge=1.0, settle=0.5, retire=60.0)
 
     async def test_rules_wait_for_it_after_the_last_acknowledgement(
-        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+        self, control_plane: ControlPlane, model: Model
     ) -> None:
         del model
         async with proxyless(control_plane) as channel:
             assert await status_of(ask(channel, "v1")) is grpc.StatusCode.UNAVAILABLE
 
-            events = await control_plane.publish(table({"v1": CLUSTER}))
+            events = await control_plane.publish(table_of({"v1": CLUSTER}))
 
         assert _settled_ns(control_plane, 1, events) >= 500_000_000
 
     async def test_neither_a_move_nor_what_is_known_already_waits(
-        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+        self, control_plane: ControlPlane, model: Model
     ) -> None:
         del model
         await control_plane.replica("ml-cluster-2", "b")
-        await control_plane.publish(table({"v1": CLUSTER, "v2": CLUSTER}))
+        await control_plane.publish(table_of({"v1": CLUSTER, "v2": CLUSTER}))
         publisher = control_plane.publisher
         publisher.timeouts = replace(publisher.timeouts, settle=3_600.0)
         async with proxyless(control_plane) as channel:
             assert await ask(channel, "v1") == "v1"
 
-            await control_plane.publish(table({"v1": "ml-cluster-2", "v2": CLUSTER}))
-            await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
-            await control_plane.publish(table({"v1": "ml-cluster-2"}))
+            await control_plane.publish(table_of({"v1": "ml-cluster-2", "v2": CLUSTER}))
+            await control_plane.publish(table_of({"v2": CLUSTER}, default="cw-ranker@v2"))
+            await control_plane.publish(table_of({"v1": "ml-cluster-2"}))
 
     async def test_rules_wait_for_a_key_that_comes_back_elsewhere_before_it_is_retired(
-        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
+        self, control_plane: ControlPlane, model: Model
     ) -> None:
         """By the table in force it was nowhere, so that an answer from where it was earlier would be wrong."""
         del model
         await control_plane.replica("ml-cluster-2", "b")
-        await control_plane.publish(table({"v1": CLUSTER, "v2": CLUSTER}))
+        await control_plane.publish(table_of({"v1": CLUSTER, "v2": CLUSTER}))
         async with proxyless(control_plane) as channel:
             assert await ask(channel, "v1") == "v1"
-            await control_plane.publish(table({"v2": CLUSTER}, default="cw-ranker@v2"))
+            await control_plane.publish(table_of({"v2": CLUSTER}, default="cw-ranker@v2"))
 
-            events = await control_plane.publish(table({"v1": "ml-cluster-2"}))
+            events = await control_plane.publish(table_of({"v1": "ml-cluster-2"}))
 
         assert _settled_ns(control_plane, 3, events) >= 500_000_000
 
-    async def test_where_nobody_speaks_xds_nobody_waits(
-        self, control_plane: ControlPlane, table: Callable[..., RouteTable], model: Model
-    ) -> None:
+    async def test_where_nobody_speaks_xds_nobody_waits(self, control_plane: ControlPlane, model: Model) -> None:
         del model
         publisher = control_plane.publisher
         publisher.timeouts = replace(publisher.timeouts, settle=3_600.0)
 
-        await control_plane.publish(table({"v1": CLUSTER}))
+        await control_plane.publish(table_of({"v1": CLUSTER}))

@@ -8,22 +8,27 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 
 from lab.errors import PublishError, StaleRevisionError
 from lab.routing.document import RouteTable
-from services.controlplane.registry.revisions import Phase
+from services.controlplane.registry.store import Phase
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
+from tests.controlplane.nodes import table_of
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from services.controlplane.xds.resources import Resource
+    from tests.controlplane.nodes import ControlPlane
 
 KEY = "cw-ranker.v1"
 ON_1 = {"v1": "ml-cluster-1"}
 ON_2 = {"v1": "ml-cluster-2"}
 
 
-async def test_phases_come_in_order_and_end_with_convergence(control_plane, table) -> None:
+async def test_phases_come_in_order_and_end_with_convergence(control_plane: ControlPlane) -> None:
     replica = await control_plane.replica("ml-cluster-1", "a")
     resolver = await control_plane.follower("homepage-resolver")
 
-    events = await control_plane.publish(table(ON_1))
+    events = await control_plane.publish(table_of(ON_1))
 
     assert [event.phase for event in events] == [Phase.STORED, Phase.LOADED, Phase.ENDPOINTS, Phase.CONVERGED]
     assert list(replica.state.loaded) == [KEY]
@@ -31,15 +36,15 @@ async def test_phases_come_in_order_and_end_with_convergence(control_plane, tabl
     assert control_plane.publisher.revision == 1
 
 
-async def test_a_move_reaches_gateways_but_neither_resolvers_nor_their_leases(control_plane, table) -> None:
+async def test_a_move_reaches_gateways_but_neither_resolvers_nor_their_leases(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-2", "bb")
     resolver = await control_plane.follower("homepage-resolver")
     gateway = await control_plane.follower("gateway-1", with_endpoints=True)
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
     told = len(resolver.updates)
 
-    await control_plane.publish(table(ON_2))
+    await control_plane.publish(table_of(ON_2))
 
     assert len(resolver.updates) == told
     assert [(each.cluster, list(each.addresses)) for each in gateway.updates[-1].endpoints] == [
@@ -47,8 +52,10 @@ async def test_a_move_reaches_gateways_but_neither_resolvers_nor_their_leases(co
     ]
 
 
-async def test_tenants_limits_reach_gateways_but_neither_resolvers_nor_their_leases(control_plane, table) -> None:
-    plain = table({"v1": "ml-cluster-1"})
+async def test_tenants_limits_reach_gateways_but_neither_resolvers_nor_their_leases(
+    control_plane: ControlPlane,
+) -> None:
+    plain = table_of({"v1": "ml-cluster-1"})
     limited = RouteTable.from_document({**plain.document, "tenants": {"ads": {"rate": 5}}})
     await control_plane.replica("ml-cluster-1", "a")
     resolver = await control_plane.follower("resolver")
@@ -74,35 +81,35 @@ async def test_tenants_limits_reach_gateways_but_neither_resolvers_nor_their_lea
     assert control_plane.publisher.registry.document(4).get("tenants", {}) == {}
 
 
-async def test_what_is_replaced_stays_loaded_until_it_is_retired(control_plane, table, until) -> None:
+async def test_what_is_replaced_stays_loaded_until_it_is_retired(control_plane: ControlPlane) -> None:
     old = await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-2", "bb")
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
 
-    await control_plane.publish(table(ON_2))
+    await control_plane.publish(table_of(ON_2))
     assert list(old.state.loaded) == [KEY]
 
-    await until("the old cluster has unloaded it", lambda: list(old.state.loaded) == [])
-    events = control_plane.publisher.registry.get(2).events
+    await eventually("the old cluster has unloaded it", lambda: list(old.state.loaded) == [])
+    events = control_plane.stored(2).events
     assert events[-1].phase is Phase.RETIRED
 
 
 async def test_a_replica_that_cannot_load_stops_the_publish_and_the_last_good_revision_stays(
-    control_plane, table
+    control_plane: ControlPlane,
 ) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     unable = await control_plane.replica("ml-cluster-2", "bb")
     unable.refuses = {KEY}
     resolver = await control_plane.follower("homepage-resolver")
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
     told = len(resolver.updates)
 
     with pytest.raises(PublishError, match=r"replica bb of ml-cluster-2 cannot load cw-ranker\.v1: out of memory"):
-        await control_plane.publish(table(ON_2))
+        await control_plane.publish(table_of(ON_2))
 
     assert control_plane.publisher.revision == 1
     assert len(resolver.updates) == told
-    assert control_plane.publisher.registry.get(2).events[-1].phase is Phase.FAILED
+    assert control_plane.stored(2).events[-1].phase is Phase.FAILED
 
 
 @pytest.mark.parametrize(
@@ -113,49 +120,49 @@ async def test_a_replica_that_cannot_load_stops_the_publish_and_the_last_good_re
     ],
 )
 async def test_replicas_that_do_not_answer_or_do_not_exist_are_named(
-    control_plane, table, spoil: Callable[[object], None] | None, reason: str
+    control_plane: ControlPlane, spoil: Callable[[object], None] | None, reason: str
 ) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     if spoil:
         spoil(await control_plane.replica("ml-cluster-2", "bb"))
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
 
     with pytest.raises(PublishError, match=f"not loaded within 1 s: {reason}"):
-        await control_plane.publish(table(ON_2))
+        await control_plane.publish(table_of(ON_2))
 
     assert control_plane.publisher.revision == 1
 
 
 async def test_a_resolver_that_refuses_stops_the_publish_and_everybody_gets_the_old_rules_back(
-    control_plane, table
+    control_plane: ControlPlane,
 ) -> None:
     both = {"v1": "ml-cluster-1", "v2": "ml-cluster-1"}
     await control_plane.replica("ml-cluster-1", "a")
     willing = await control_plane.follower("search-resolver")
     unwilling = await control_plane.follower("homepage-resolver")
-    await control_plane.publish(table(both))
+    await control_plane.publish(table_of(both))
     unwilling.refuses = "cannot compile"
 
     with pytest.raises(PublishError, match="resolver homepage-resolver refused: cannot compile"):
-        await control_plane.publish(table(both, default="cw-ranker@v2"))
+        await control_plane.publish(table_of(both, default="cw-ranker@v2"))
 
     assert b'"default":"cw-ranker@v1"' in willing.updates[-1].use_cases[0].document
     assert control_plane.publisher.revision == 1
 
 
-async def test_a_node_that_never_answers_is_named(control_plane, table) -> None:
+async def test_a_node_that_never_answers_is_named(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     deaf = await control_plane.follower("homepage-resolver")
     deaf.is_deaf = True
 
     with pytest.raises(PublishError, match="no answer within 1 s from resolver homepage-resolver"):
-        await control_plane.publish(table(ON_1))
+        await control_plane.publish(table_of(ON_1))
 
     assert control_plane.publisher.revision == 0
 
 
 async def test_a_node_that_is_stuck_keeps_one_publish_waiting_where_that_may_leave_it_behind(
-    control_plane, table, until
+    control_plane: ControlPlane,
 ) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     stuck = await control_plane.follower("homepage-resolver")
@@ -166,8 +173,8 @@ async def test_a_node_that_is_stuck_keeps_one_publish_waiting_where_that_may_lea
     def errors() -> dict[str, str]:
         return {each.node: each.error for each in subscribers}
 
-    first = await control_plane.publish(table(ON_1))
-    second = await control_plane.publish(table({**ON_1, "v2": "ml-cluster-1"}, default="cw-ranker@v2"))
+    first = await control_plane.publish(table_of(ON_1))
+    second = await control_plane.publish(table_of({**ON_1, "v2": "ml-cluster-1"}, default="cw-ranker@v2"))
 
     assert errors() == {"homepage-resolver": "left behind: it does not answer", "search-resolver": ""}
     assert b'"default":"cw-ranker@v2"' in well.updates[-1].use_cases[0].document
@@ -175,31 +182,31 @@ async def test_a_node_that_is_stuck_keeps_one_publish_waiting_where_that_may_lea
     assert took[0] > 1_000_000_000 > took[1]
 
     stuck.is_deaf = False
-    await control_plane.publish(table(ON_1))
-    await until("it has caught up", lambda: not any(errors().values()))
+    await control_plane.publish(table_of(ON_1))
+    await eventually("it has caught up", lambda: not any(errors().values()))
 
 
-async def test_a_node_that_leaves_in_the_middle_is_not_waited_for(control_plane, table, until) -> None:
+async def test_a_node_that_leaves_in_the_middle_is_not_waited_for(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     leaving = await control_plane.follower("homepage-resolver")
     leaving.is_deaf = True
 
-    publish = asyncio.create_task(control_plane.publish(table(ON_1)))
+    publish = asyncio.create_task(control_plane.publish(table_of(ON_1)))
     told = len(leaving.updates)
-    await until("it has been told", lambda: len(leaving.updates) > told)
+    await eventually("it has been told", lambda: len(leaving.updates) > told)
     await leaving.leave()
 
     await publish
     assert control_plane.publisher.revision == 1
 
 
-async def test_of_two_publishers_that_looked_at_the_same_revision_one_is_refused(control_plane, table) -> None:
+async def test_of_two_publishers_that_looked_at_the_same_revision_one_is_refused(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
 
     results = await asyncio.gather(
-        control_plane.publish(table(ON_1), expected_revision=1),
-        control_plane.publish(table(ON_1), expected_revision=1),
+        control_plane.publish(table_of(ON_1), expected_revision=1),
+        control_plane.publish(table_of(ON_1), expected_revision=1),
         return_exceptions=True,
     )
 
@@ -207,10 +214,10 @@ async def test_of_two_publishers_that_looked_at_the_same_revision_one_is_refused
     assert control_plane.publisher.revision == 2
 
 
-async def test_a_replica_that_dies_leaves_and_one_that_comes_is_used(control_plane, table, until) -> None:
+async def test_a_replica_that_dies_leaves_and_one_that_comes_is_used(control_plane: ControlPlane) -> None:
     first = await control_plane.replica("ml-cluster-1", "a")
     await control_plane.replica("ml-cluster-1", "bb")
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
     store = control_plane.publisher.fleet.store
 
     def addresses() -> set[int]:
@@ -219,31 +226,31 @@ async def test_a_replica_that_dies_leaves_and_one_that_comes_is_used(control_pla
 
     assert addresses() == {1, 2}
     await first.die()
-    await until("a has left", lambda: addresses() == {2})
+    await eventually("a has left", lambda: addresses() == {2})
     await control_plane.replica("ml-cluster-1", "ccc")
-    await until("ccc is used", lambda: addresses() == {2, 3})
+    await eventually("ccc is used", lambda: addresses() == {2, 3})
 
 
-async def test_a_replica_that_freezes_is_taken_out_when_its_heartbeats_stop(control_plane, table, until) -> None:
+async def test_a_replica_that_freezes_is_taken_out_when_its_heartbeats_stop(control_plane: ControlPlane) -> None:
     frozen = await control_plane.replica("ml-cluster-1", "a")
-    await control_plane.publish(table(ON_1))
+    await control_plane.publish(table_of(ON_1))
 
     frozen.stops_beating = True
 
-    await until("it is gone", lambda: control_plane.publisher.fleet.membership.members == [])
+    await eventually("it is gone", lambda: control_plane.publisher.fleet.membership.members == [])
 
 
-async def test_an_unknown_key_is_an_empty_cluster(control_plane) -> None:
+async def test_an_unknown_key_is_an_empty_cluster(control_plane: ControlPlane) -> None:
     assert control_plane.publisher.fleet.store.get(CLUSTER, "rows.v9").endpoint_set == ""
 
 
-async def test_an_empty_route_table_may_be_published(control_plane) -> None:
+async def test_an_empty_route_table_may_be_published(control_plane: ControlPlane) -> None:
     await control_plane.publish(RouteTable.from_document({}))
 
     assert control_plane.publisher.revision == 1
 
 
-def _ports(resource: object) -> str:
+def _ports(resource: Resource) -> str:
     message = endpoint_pb2.ClusterLoadAssignment()
     resource.body.Unpack(message)
     return " ".join(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import LabError
-from services.controlplane.registry.revisions import Phase, Registry, StoredReplica
+from services.controlplane.registry.revisions import Registry
+from services.controlplane.registry.store import Phase, StoredReplica
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +81,7 @@ def test_a_file_that_is_no_registry_is_refused_and_left_alone(tmp_path: Path) ->
     assert path.read_bytes() == before
 
 
-def _large(change: int) -> dict:
+def _large(change: int) -> dict[str, object]:
     use_cases = {f"UseCase{number}": {"default": "cw-ranker@v1"} for number in range(100)}
     return {**DOCUMENT, "use_cases": {**use_cases, "UseCase7": {"default": f"cw-ranker@v{change}"}}}
 

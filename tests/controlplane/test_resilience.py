@@ -12,26 +12,24 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from lab.errors import PublishError
 from lab.routing.document import RouteTable
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
+from tests.controlplane.nodes import table_of
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.controlplane.nodes import ControlPlane
+
 
 KEY = "cw-ranker.v1"
 
 
-@pytest.fixture
-def treated(table: Callable[..., RouteTable]) -> Callable[..., RouteTable]:
+def treated(failover: str = "", **settings: object) -> RouteTable:
     """The table of one version on ml-cluster-1, with settings, and with a cluster that stands in."""
-
-    def make(failover: str = "", **settings: Any) -> RouteTable:
-        document = json.loads(json.dumps(table({"v1": "ml-cluster-1"}).document))
-        document["use_cases"]["ContinueWatchingRanking"].update(settings)
-        if failover:
-            document["clusters"]["ml-cluster-1"]["failover"] = failover
-            document["clusters"][failover] = {"replicas": 1}
-        return RouteTable.from_document(document)
-
-    return make
+    document = json.loads(json.dumps(table_of({"v1": "ml-cluster-1"}).document))
+    document["use_cases"]["ContinueWatchingRanking"].update(settings)
+    if failover:
+        document["clusters"]["ml-cluster-1"]["failover"] = failover
+        document["clusters"][failover] = {"replicas": 1}
+    return RouteTable.from_document(document)
 
 
 def found(control_plane: Any, type_url: str, name: str) -> Any:
@@ -49,7 +47,7 @@ def priorities(control_plane: Any) -> list[tuple[int, int]]:
     ]
 
 
-async def test_a_changed_setting_changes_the_cluster_and_is_taken_back(control_plane, treated) -> None:
+async def test_a_changed_setting_changes_the_cluster_and_is_taken_back(control_plane: ControlPlane) -> None:
     await control_plane.replica("ml-cluster-1", "a")
     await control_plane.publish(treated())
     plain = control_plane.publisher.fleet.store.get(CLUSTER, KEY)
@@ -63,7 +61,7 @@ async def test_a_changed_setting_changes_the_cluster_and_is_taken_back(control_p
     assert plain.version == control_plane.publisher.fleet.store.get(CLUSTER, KEY).version
 
 
-async def test_a_publish_that_fails_puts_the_settings_back(control_plane, treated) -> None:
+async def test_a_publish_that_fails_puts_the_settings_back(control_plane: ControlPlane) -> None:
     replica = await control_plane.replica("ml-cluster-1", "a")
     gateway = await control_plane.follower("gateway", with_endpoints=True)
     await control_plane.publish(treated(outliers={"errors": 7}))
@@ -74,7 +72,7 @@ async def test_a_publish_that_fails_puts_the_settings_back(control_plane, treate
     assert list(replica.state.loaded) == [KEY]
 
 
-async def test_a_cluster_that_stands_in_holds_the_same_and_comes_second(control_plane, treated, until) -> None:
+async def test_a_cluster_that_stands_in_holds_the_same_and_comes_second(control_plane: ControlPlane) -> None:
     own = await control_plane.replica("ml-cluster-1", "a")
     other = await control_plane.replica("ml-cluster-2", "bb")
     gateway = await control_plane.follower("gateway", with_endpoints=True)
@@ -85,11 +83,11 @@ async def test_a_cluster_that_stands_in_holds_the_same_and_comes_second(control_
     assert (list(told.addresses), list(told.standby)) == (["198.18.0.1:1"], ["198.18.0.1:2"])
 
     await own.die()
-    await until("nobody but the one that stands in", lambda: priorities(control_plane) == [(0, 2)])
+    await eventually("nobody but the one that stands in", lambda: priorities(control_plane) == [(0, 2)])
 
     await control_plane.replica("ml-cluster-1", "ccc")
-    await until("its own comes first again", lambda: priorities(control_plane) == [(0, 3), (1, 2)])
+    await eventually("its own comes first again", lambda: priorities(control_plane) == [(0, 3), (1, 2)])
 
     await control_plane.publish(treated())
     assert priorities(control_plane) == [(0, 3)]
-    await until("what nobody needs is unloaded", lambda: list(other.state.loaded) == [])
+    await eventually("what nobody needs is unloaded", lambda: list(other.state.loaded) == [])

@@ -17,8 +17,10 @@ import pytest
 from lab.errors import RegistryError, StaleRevisionError
 from lab.transport.audit import Act
 from services.controlplane.registry.revisions import Registry, open_store
+from services.controlplane.registry.sql_store import SqlStore
 from services.controlplane.registry.store import Acknowledgement, Event, NewRevision, Phase, StoredReplica
-from tests.controlplane.nodes import running
+from tests.controlplane.nodes import running, table_of
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,8 +202,10 @@ def test_history_cannot_be_rewritten(registry: Registry, table: str, statement: 
     registry.end_act(registry.begin_act(ACT), "OK", "")
     column = {"acts": "at_ns = 1", "outcomes": "at_ns = 1"}.get(table, "revision = revision")
 
+    store = registry._store
+    assert isinstance(store, SqlStore)
     with pytest.raises(RegistryError, match=f"{table} are append-only"):
-        registry._store._db.rows(statement.format(table, column))
+        store._db.rows(statement.format(table, column))
 
     assert registry.in_force() == revision
 
@@ -288,7 +292,7 @@ asyncio.run(follow())
 """
 
 
-async def test_who_follows_is_known_for_as_long_as_its_process_lives(registry: Registry, where: str, until) -> None:
+async def test_who_follows_is_known_for_as_long_as_its_process_lives(registry: Registry, where: str) -> None:
     registry.append(DOCUMENT, author="ada", comment="")
     assert registry.followers() == set()
     pipe = asyncio.subprocess.PIPE
@@ -302,16 +306,16 @@ async def test_who_follows_is_known_for_as_long_as_its_process_lives(registry: R
     finally:
         follower.kill()
         await follower.wait()
-    await until("it is known to be gone", lambda: not registry.followers())
+    await eventually("it is known to be gone", lambda: not registry.followers())
 
 
-async def test_a_control_plane_publishes_and_its_successor_goes_on(where: str, timeouts: Timeouts, table) -> None:
+async def test_a_control_plane_publishes_and_its_successor_goes_on(where: str, timeouts: Timeouts) -> None:
     for cluster in ("ml-cluster-1", "ml-cluster-2"):
         with closing(Registry(where)) as registry:
             async with running(registry, timeouts) as control_plane:
                 in_force = control_plane.publisher.revision
                 await control_plane.replica(cluster, "a")
-                await control_plane.publish(table({"v1": cluster}))
+                await control_plane.publish(table_of({"v1": cluster}))
     assert in_force == 1
     with closing(Registry(where)) as registry:
         assert registry.in_force() == 2

@@ -11,12 +11,14 @@ DOCUMENTS = st.fixed_dictionaries(dict.fromkeys(("use_cases", "models", "cluster
 
 
 @given(DOCUMENTS, DOCUMENTS)
-def test_a_difference_makes_the_one_of_the_other(before: dict, after: dict) -> None:
+def test_a_difference_makes_the_one_of_the_other(
+    before: dict[str, dict[str, dict[str, int]]], after: dict[str, dict[str, dict[str, int]]]
+) -> None:
     assert apply_diff(before, diff(before, after)) == after
 
 
 @given(DOCUMENTS)
-def test_equal_documents_differ_in_nothing(document: dict) -> None:
+def test_equal_documents_differ_in_nothing(document: dict[str, dict[str, dict[str, int]]]) -> None:
     assert diff(document, {section: dict(entries) for section, entries in document.items()}) == {}
 
 

@@ -25,9 +25,10 @@ from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 EXAMPLES = CHECKOUT / "docs" / "examples"
@@ -105,9 +106,7 @@ def test_a_model_server_of_ones_own_joins_a_cluster_and_leaves_it_again(lab: Lab
     eventually("it is gone", replicas, within=timedelta(seconds=10), until=lambda left: left == {"ml-cluster-1-a"})
 
 
-def test_a_checker_of_ones_own_judges_beside_the_labs(
-    lab: Lab, run_lab: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_a_checker_of_ones_own_judges_beside_the_labs(lab: Lab, tmp_path: Path) -> None:
     run = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=1))
 
     patient = _judged(run_lab(None, "check", str(run.folder), "--plugin", str(EXAMPLES / "patience.py"), "--json"))
@@ -127,9 +126,16 @@ def _judged(result: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def test_a_scenario_of_ones_own_runs_like_the_labs(whole_lab: Lab, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-p", "scenarios.framework.plugin", EXAMPLES / "test_two_revisions.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "scenarios.framework.plugin",
+        str(EXAMPLES / "test_two_revisions.py"),
+    ]
     command += ["--lab", whole_lab.name, "--topology", "mesh", "-q", "-p", "no:cacheprovider"]
-    command += ["--runs", tmp_path]
+    command += ["--runs", str(tmp_path)]
     result = subprocess.run(
         command,
         cwd=CHECKOUT,
@@ -154,9 +160,7 @@ def test_a_fault_of_ones_own_is_injected_seen_and_healed(lab: Lab, monkeypatch: 
     assert {unit.state for unit in lab.status().units} == {"running"}
 
 
-def test_a_bench_of_ones_own_runs_with_its_own_option(
-    run_lab: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
+def test_a_bench_of_ones_own_runs_with_its_own_option() -> None:
     bench = ("bench", "--plugin", str(EXAMPLES / "new_connection.py"), "new-connection")
 
     shown, refused = run_lab(None, *bench, "--help"), run_lab(None, *bench, "--payloads", "1GB")

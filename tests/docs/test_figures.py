@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -32,9 +32,9 @@ RAN = {"started": "2026-01-02T03:04:05+00:00", "took_s": 12.0, "rounds": 10, "ma
 KEPT = {"topologies": {"ran": RAN, "figures": {"mesh-direct-p50": A_FIGURE}, "tables": []}}
 
 
-def moved_to(estimate: float) -> dict[str, object]:
-    kept = copy.deepcopy(KEPT)
-    kept["topologies"]["figures"]["mesh-direct-p50"]["estimate"] = estimate  # type: ignore[index]
+def moved_to(estimate: float) -> dict[str, Any]:
+    kept: dict[str, Any] = copy.deepcopy(KEPT)
+    kept["topologies"]["figures"]["mesh-direct-p50"]["estimate"] = estimate
     return kept
 
 

@@ -11,9 +11,12 @@ import pytest
 from lab.admin import AdminClient
 from lab.checkout import CHECKOUT
 from lab.errors import InputError
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lab.lab import Lab
 
 GOOD = (CHECKOUT / "routes.yaml").read_text()
 DEFAULT = "    default: cw-ranker@v1\n"
@@ -49,9 +52,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_table_is_said_in_one_line_and_the_revision_in_force_stays(
-    run_lab, lab, tmp_path: Path, case: str
-) -> None:
+def test_a_bad_table_is_said_in_one_line_and_the_revision_in_force_stays(lab: Lab, tmp_path: Path, case: str) -> None:
     text, part, field, remedy = BAD[case]
     file = tmp_path / "bad.yaml"
     file.write_text(text)
@@ -70,7 +71,7 @@ def test_a_bad_table_is_said_in_one_line_and_the_revision_in_force_stays(
     assert lab.call("UpNext", topology="mesh", caller="playback").version == "v1"
 
 
-def test_ten_thousand_lines_of_noise_are_one_line(run_lab, lab, tmp_path: Path) -> None:
+def test_ten_thousand_lines_of_noise_are_one_line(lab: Lab, tmp_path: Path) -> None:
     draw = random.Random(0)  # noqa: S311 (no secret)
     noise = ["".join(draw.choices(string.printable, k=60)).replace("\n", " ") for _ in range(10_000)]
     file = tmp_path / "noise.yaml"
@@ -84,7 +85,7 @@ def test_ten_thousand_lines_of_noise_are_one_line(run_lab, lab, tmp_path: Path) 
     assert len(line) < 500 + len(str(file))
 
 
-def test_the_control_plane_checks_for_itself_what_it_is_sent(lab) -> None:
+def test_the_control_plane_checks_for_itself_what_it_is_sent(lab: Lab) -> None:
     before = lab.routes.show().revision
     with (
         AdminClient(lab.endpoints().control_plane) as admin,

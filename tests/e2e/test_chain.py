@@ -15,6 +15,7 @@ from lab.history import read_parquet
 from lab.runs import LoadOptions
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ CHAIN = """\
 
 
 @pytest.fixture(scope="module")
-def chained(lab, tmp_path_factory) -> Iterator[Lab]:
+def chained(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The default lab with a chain, a shadow and pinning for one use case."""
     before = (CHECKOUT / "routes.yaml").read_text()
     routes = tmp_path_factory.mktemp("chain") / "routes.yaml"
@@ -73,7 +74,7 @@ def counts(lab: Lab, cluster: str) -> stub_pb2.Counts:
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_each_answer_says_who_gave_it(chained, run_lab, topology: str) -> None:
+def test_each_answer_says_who_gave_it(chained: Lab, topology: str) -> None:
     arguments = ("call", USE_CASE, "--topology", topology, "--context", "device=tv", "--context", "country=US")
     assert "source       model" in run_lab(chained, *arguments).stdout
     with behaving(chained, "ml-cluster-2", stub_pb2.Behaviour(error_rate=1)):
@@ -87,7 +88,7 @@ def test_each_answer_says_who_gave_it(chained, run_lab, topology: str) -> None:
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_request_is_pinned_by_its_context(chained, run_lab, topology: str) -> None:
+def test_a_request_is_pinned_by_its_context(chained: Lab, topology: str) -> None:
     arguments = ("call", USE_CASE, "--topology", topology)
     answer = json.loads(run_lab(chained, *arguments, "--context", "override=cw-ranker@v3", "--json").stdout)
     assert (answer["routing_key"], answer["version"], answer["source"]) == ("cw-ranker.v3", "v3", "model")
@@ -104,7 +105,7 @@ def test_a_request_is_pinned_by_its_context(chained, run_lab, topology: str) -> 
 
 @pytest.mark.parametrize("payload_bytes", [400, 2_000_000], ids=["400 B", "2 MB"])
 @pytest.mark.parametrize("topology", COPYING)
-def test_every_request_that_is_drawn_is_copied_and_no_other(chained, topology: str, payload_bytes: int) -> None:
+def test_every_request_that_is_drawn_is_copied_and_no_other(chained: Lab, topology: str, payload_bytes: int) -> None:
     before = counts(chained, "ml-cluster-2")
     rate, duration_s = (100, 2) if payload_bytes < 1_000_000 else (10, 4)
     result = chained.load(
@@ -132,7 +133,7 @@ def test_every_request_that_is_drawn_is_copied_and_no_other(chained, topology: s
 
 
 @pytest.mark.parametrize("topology", COPYING)
-def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained, topology: str) -> None:
+def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained: Lab, topology: str) -> None:
     slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=2_000), error_rate=1)
     with behaving(chained, "ml-cluster-2", slow):
         result = chained.load(
@@ -151,7 +152,7 @@ def test_a_shadow_that_takes_its_time_or_fails_is_nowhere_in_the_run(chained, to
 
 
 @pytest.mark.parametrize("topology", ["gateway-header", "mesh", "mesh-unleased", "proxyless"])
-def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained, topology: str) -> None:
+def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained: Lab, topology: str) -> None:
     before = counts(chained, "ml-cluster-")
     result = chained.load(
         LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=100, duration_s=2, tear_every=10)
@@ -168,13 +169,13 @@ def test_tears_on_demand_are_counted_retried_once_and_answered_rightly(chained, 
     assert counts(chained, "ml-cluster-").tears - before.tears == expected
 
 
-def test_where_the_caller_makes_no_header_there_is_nothing_to_tear(chained) -> None:
+def test_where_the_caller_makes_no_header_there_is_nothing_to_tear(chained: Lab) -> None:
     options = LoadOptions(topology="gateway", caller="homepage", use_cases=(USE_CASE,), tear_every=10)
     with pytest.raises(InputError, match="tear_every: in topology gateway"):
         chained.load(options)
 
 
-def test_a_tear_that_nothing_mends_is_a_failed_precondition(lab) -> None:
+def test_a_tear_that_nothing_mends_is_a_failed_precondition(lab: Lab) -> None:
     result = lab.load(
         LoadOptions(topology="direct", caller="homepage", use_cases=(USE_CASE,), rate=50, duration_s=1, tear_every=5)
     )

@@ -1,24 +1,29 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lab.checkout import CHECKOUT
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
+
+    from lab.lab import Lab
 
 ROUTES = str(CHECKOUT / "routes.yaml")
 
 
-def _json(result) -> dict:
+def _json(result: subprocess.CompletedProcess[str]) -> Any:
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
 
-def test_call_tells_who_answered(run_lab, lab) -> None:
+def test_call_tells_who_answered(lab: Lab) -> None:
     answer = _json(
         run_lab(
             lab,
@@ -40,7 +45,7 @@ def test_call_tells_who_answered(run_lab, lab) -> None:
     assert answer.keys() >= {"revision", "latency_ms", "result"}
 
 
-def test_status_lists_units_and_nodes(run_lab, lab) -> None:
+def test_status_lists_units_and_nodes(lab: Lab) -> None:
     status = _json(run_lab(lab, "status", "--json"))
 
     assert status["runtime"] == "process"
@@ -51,7 +56,7 @@ def test_status_lists_units_and_nodes(run_lab, lab) -> None:
     assert {node["acked_revision"] for node in status["nodes"]} == {status["revision"]}
 
 
-def test_endpoints_name_what_stands_beside_each_caller(run_lab, lab) -> None:
+def test_endpoints_name_what_stands_beside_each_caller(lab: Lab) -> None:
     where = _json(run_lab(lab, "endpoints", "--json"))
 
     assert list(where["callers"]) == ["homepage", "search", "playback", "payments", "recommendations"]
@@ -60,7 +65,7 @@ def test_endpoints_name_what_stands_beside_each_caller(run_lab, lab) -> None:
     assert len(where["metrics"]) == 6
 
 
-def test_validate_and_explain_need_no_lab(run_lab) -> None:
+def test_validate_and_explain_need_no_lab() -> None:
     counts = _json(run_lab(None, "routes", "validate", ROUTES, "--json"))
     assert counts == {"valid": True, "use_cases": 5, "model_versions": 9, "clusters": 6}
 
@@ -82,7 +87,7 @@ def test_validate_and_explain_need_no_lab(run_lab) -> None:
     ]
 
 
-def test_routes_are_published_listed_compared_and_rolled_back(run_lab, lab, routes: Path, tmp_path: Path) -> None:
+def test_routes_are_published_listed_compared_and_rolled_back(lab: Lab, routes: Path, tmp_path: Path) -> None:
     first = _json(run_lab(lab, "status", "--json"))["revision"]
     changed = tmp_path / "changed.yaml"
     changed.write_text(routes.read_text().replace("country: [US, CA]", "country: [US]"))
@@ -99,7 +104,7 @@ def test_routes_are_published_listed_compared_and_rolled_back(run_lab, lab, rout
     assert shown == _json(run_lab(lab, "routes", "show", str(first), "--json"))["document"]
 
 
-def test_of_two_publishers_who_saw_the_same_revision_the_second_is_told(run_lab, lab, routes: Path) -> None:
+def test_of_two_publishers_who_saw_the_same_revision_the_second_is_told(lab: Lab, routes: Path) -> None:
     seen = str(_json(run_lab(lab, "status", "--json"))["revision"])
     assert run_lab(lab, "routes", "publish", str(routes), "--expect", seen).returncode == 0
 
@@ -133,7 +138,7 @@ def test_of_two_publishers_who_saw_the_same_revision_the_second_is_told(run_lab,
         (["load", "--rate", "-1"], "lab: "),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_status_1(run_lab, lab, arguments: list[str], message: str) -> None:
+def test_a_users_mistake_is_one_line_and_exit_status_1(lab: Lab, arguments: list[str], message: str) -> None:
     result = run_lab(lab, *arguments)
 
     assert result.returncode == 1
@@ -142,14 +147,14 @@ def test_a_users_mistake_is_one_line_and_exit_status_1(run_lab, lab, arguments: 
     assert line.startswith(message)
 
 
-def test_debug_shows_where_an_error_comes_from(run_lab, lab) -> None:
+def test_debug_shows_where_an_error_comes_from(lab: Lab) -> None:
     result = run_lab(lab, "routes", "show", "999", "--debug")
 
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 
 
-def test_without_a_lab_the_way_to_one_is_said(run_lab, new_lab) -> None:
+def test_without_a_lab_the_way_to_one_is_said(new_lab: Callable[[], Lab]) -> None:
     result = run_lab(new_lab(), "status")
 
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
@@ -167,7 +172,7 @@ def test_without_a_lab_the_way_to_one_is_said(run_lab, new_lab) -> None:
     ],
     ids=" ".join,
 )
-def test_every_command_has_help_with_an_example(run_lab, command: list[str]) -> None:
+def test_every_command_has_help_with_an_example(command: list[str]) -> None:
     result = run_lab(None, *command, "--help")
 
     assert result.returncode == 0

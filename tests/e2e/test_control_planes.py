@@ -15,15 +15,17 @@ from lab.faults import Visible
 from lab.runs import LoadOptions
 from lab.spec import read_spec
 from lab.waiting import eventually
+from tests.lab_calls import call_mesh, known
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lab.lab import Lab
     from tests.postgresql import Server
 
 BACK_WITHIN = timedelta(seconds=40)
-CALL = {"topology": "mesh", "caller": "homepage", "context": {"user_id": "u1"}}
 
 
 @pytest.fixture
@@ -39,7 +41,9 @@ def _nodes(lab: Lab) -> dict[str, int]:
     return {node.node: node.acked_revision for node in known.nodes} if known else {}
 
 
-def test_two_control_planes_on_a_postgresql_store_take_over_from_each_other(new_lab, spec: Path) -> None:
+def test_two_control_planes_on_a_postgresql_store_take_over_from_each_other(
+    new_lab: Callable[[], Lab], spec: Path
+) -> None:
     lab = new_lab()
     lab.up(spec=spec)
     nodes = _nodes(lab)
@@ -48,7 +52,7 @@ def test_two_control_planes_on_a_postgresql_store_take_over_from_each_other(new_
         lab.units.kill(victim)
         revision = lab.routes.publish(spec.parent / "routes.yaml")
         assert _nodes(lab) == dict.fromkeys(nodes, revision)
-        assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+        assert call_mesh(lab).version == "v1"
         lab.up(spec=spec)
 
     phases = [step.phase for step in lab.routes.history()[-1].steps]
@@ -56,7 +60,7 @@ def test_two_control_planes_on_a_postgresql_store_take_over_from_each_other(new_
     assert [each.revision for each in lab.routes.history()] == [1, 2, 3]
 
 
-def test_the_password_of_the_store_is_nowhere_to_be_seen(new_lab, spec: Path, run_lab) -> None:
+def test_the_password_of_the_store_is_nowhere_to_be_seen(new_lab: Callable[[], Lab], spec: Path) -> None:
     [password] = re.findall("postgres:(.*)@", spec.read_text())
     lab = new_lab()
     assert password not in str(lab.up(spec=spec))
@@ -73,21 +77,23 @@ def test_the_password_of_the_store_is_nowhere_to_be_seen(new_lab, spec: Path, ru
 
 
 def test_an_envoy_reports_to_the_one_that_serves_it_so_clusters_leave_with_several_too(
-    new_lab, mini_spec: Path
+    new_lab: Callable[[], Lab], mini_spec: Path
 ) -> None:
     mini_spec.write_text(f"control_planes = 2\nclusters_idle_after_s = 1\n{mini_spec.read_text()}")
     lab = new_lab()
     lab.up(spec=mini_spec)
     eventually(
         "the cluster that verifying has brought leaves",
-        lambda: sum(node.clusters_left for node in lab.control_plane_status().nodes),
+        lambda: sum(node.clusters_left for node in known(lab).nodes),
         within=timedelta(seconds=40),
         until=bool,
     )
-    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+    assert call_mesh(lab).version == "v1"
 
 
-def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(new_lab, mini_spec: Path) -> None:
+def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(
+    new_lab: Callable[[], Lab], mini_spec: Path
+) -> None:
     mini_spec.write_text(f"control_planes = 2\n{mini_spec.read_text()}")
     lab = new_lab()
     lab.up(spec=mini_spec)
@@ -106,10 +112,10 @@ def test_a_frozen_one_stops_a_publish_and_is_named_and_killed_it_stops_nobody(ne
     lab.units.kill("control-plane")
     revision = lab.routes.publish(mini_spec.parent / "routes.yaml")
     assert _nodes(lab) == dict.fromkeys(nodes, revision)
-    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+    assert call_mesh(lab).version == "v1"
 
 
-def test_a_fault_of_the_control_plane_is_one_of_all_that_there_are(new_lab, mini_spec: Path) -> None:
+def test_a_fault_of_the_control_plane_is_one_of_all_that_there_are(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     mini_spec.write_text(f"control_planes = 2\n{mini_spec.read_text()}")
     lab = new_lab()
     lab.up(spec=mini_spec)
@@ -121,7 +127,7 @@ def test_a_fault_of_the_control_plane_is_one_of_all_that_there_are(new_lab, mini
     with lab.faults.injected("control-plane-loss", how="kill") as fault:
         assert fault.record.units == ("control-plane", "control-plane-2")
         assert fault.observe().visible is Visible.YES
-        assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+        assert call_mesh(lab).version == "v1"
     eventually(
         "all nodes are back", lambda: nodes.keys() - _nodes(lab).keys(), within=BACK_WITHIN, until=lambda gone: not gone
     )
@@ -140,7 +146,9 @@ def test_a_store_or_a_number_that_cannot_be_is_refused_without_showing_a_passwor
     assert "\n" not in str(refusal.value)
 
 
-def test_a_store_that_does_not_answer_is_named_when_the_lab_comes_up(new_lab, mini_spec: Path, run_lab) -> None:
+def test_a_store_that_does_not_answer_is_named_when_the_lab_comes_up(
+    new_lab: Callable[[], Lab], mini_spec: Path
+) -> None:
     mini_spec.write_text(f'store = "postgresql://ada:geheim@127.0.0.1:1/registry"\n{mini_spec.read_text()}')
 
     ended = run_lab(new_lab(), "up", "--spec", str(mini_spec), "--json")

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab.runtime.state import LabState
+from tests.lab_command import run_lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab.lab import Lab
 
 
-def test_it_shows_what_it_claims_and_leaves_a_report_and_no_lab(run_lab, new_lab) -> None:
+def test_it_shows_what_it_claims_and_leaves_a_report_and_no_lab(new_lab: Callable[[], Lab]) -> None:
     lab = new_lab()
     done = run_lab(lab, "demo", "--name", lab.name, "--json")
 

@@ -10,13 +10,14 @@ from lab.report.conditions import conditions
 from lab.runs import LoadOptions
 
 if TYPE_CHECKING:
+    from lab.lab import Lab
     from lab.load.progress import Progress
     from lab.runs import RunResult
 
 WITHIN_S = 30.0
 
 
-def test_a_kill_during_a_run_is_marked_where_it_happened(lab) -> None:
+def test_a_kill_during_a_run_is_marked_where_it_happened(lab: Lab) -> None:
     replica = next(unit.name for unit in lab.status().units if unit.role == "model")
     under_way, results = Event(), []
 
@@ -48,7 +49,7 @@ def test_a_kill_during_a_run_is_marked_where_it_happened(lab) -> None:
     assert result.verdicts == run.result.verdicts
 
 
-def test_a_run_after_that_has_no_marks(lab) -> None:
+def test_a_run_after_that_has_no_marks(lab: Lab) -> None:
     result = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=1))
 
     assert tuple(read_run(result.folder).events) == ()

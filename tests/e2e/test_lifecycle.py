@@ -18,14 +18,15 @@ from lab.lab import Lab
 from lab.roles import _envoy
 from lab.runtime import ports
 from lab.waiting import eventually
+from tests.lab_calls import call_mesh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CALL = {"topology": "mesh", "caller": "homepage", "context": {"user_id": "u1"}}
 
-
-def test_down_leaves_no_process_no_port_and_no_folder(new_lab, mini_spec, processes_of) -> None:
+def test_down_leaves_no_process_no_port_and_no_folder(
+    new_lab: Callable[[], Lab], mini_spec: Path, processes_of: Callable[[Lab], list[int]]
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     addresses = [unit.address for unit in lab.status().units]
@@ -44,7 +45,7 @@ def test_down_leaves_no_process_no_port_and_no_folder(new_lab, mini_spec, proces
         lab.status()
 
 
-def test_up_again_changes_nothing_and_verifies_anew(new_lab, mini_spec) -> None:
+def test_up_again_changes_nothing_and_verifies_anew(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     before = [(unit.name, unit.pid) for unit in lab.status().units]
@@ -55,7 +56,7 @@ def test_up_again_changes_nothing_and_verifies_anew(new_lab, mini_spec) -> None:
     assert [(unit.name, unit.pid) for unit in lab.status().units] == before
 
 
-def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab, tmp_path: Path) -> None:
+def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab: Callable[[], Lab], tmp_path: Path) -> None:
     lab = new_lab()
     lab.up(topologies=["direct", "mesh"])
     moved = tmp_path / "moved.yaml"
@@ -68,7 +69,7 @@ def test_up_again_after_a_move_verifies_whoever_follows_the_rules(new_lab, tmp_p
     assert (call.topology, call.cluster) == ("mesh", "ml-cluster-5")
 
 
-def test_every_caller_can_be_asked_once_the_lab_is_up(new_lab, mini_spec) -> None:
+def test_every_caller_can_be_asked_once_the_lab_is_up(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     mini_spec.write_text(f"{mini_spec.read_text()}[callers.search]\n")
     routes = mini_spec.with_name("routes.yaml")
     routes.write_text(routes.read_text().replace("[homepage]", "[homepage, search]"))
@@ -82,7 +83,9 @@ def test_every_caller_can_be_asked_once_the_lab_is_up(new_lab, mini_spec) -> Non
         assert lab.call("ContinueWatchingRanking", topology=topology, caller="search").version == "v1"
 
 
-def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(new_lab, mini_spec) -> None:
+def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(
+    new_lab: Callable[[], Lab], mini_spec: Path
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     before = {unit.name: unit.pid for unit in lab.status().units}
@@ -98,10 +101,12 @@ def test_a_unit_that_crashes_is_reported_and_up_brings_back_just_that(new_lab, m
     lab.up(spec=mini_spec)
     after = {unit.name: unit.pid for unit in lab.status().units}
     assert {name for name in before if before[name] != after[name]} == {"homepage-sidecar"}
-    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+    assert call_mesh(lab).version == "v1"
 
 
-def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(new_lab, mini_spec) -> None:
+def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(
+    new_lab: Callable[[], Lab], mini_spec: Path
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     state_file = lab.folder / "state.json"
@@ -112,7 +117,7 @@ def test_another_process_with_the_id_of_a_dead_unit_does_not_count_as_that_unit(
     assert [unit.name for unit in lab.status().units if unit.state == "exited"] == ["homepage"]
 
 
-def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab, mini_spec) -> None:
+def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     one, other = new_lab(), new_lab()
     one.up(spec=mini_spec)
     other.up(spec=mini_spec)
@@ -121,10 +126,10 @@ def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab, mini_spec) -> 
     one.down()
 
     assert {unit.state for unit in other.status().units} == {"running"}
-    assert other.call("ContinueWatchingRanking", **CALL).version == "v1"
+    assert call_mesh(other).version == "v1"
 
 
-def test_a_port_that_is_taken_is_chosen_around(new_lab, mini_spec) -> None:
+def test_a_port_that_is_taken_is_chosen_around(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     wanted = next(unit.address for unit in lab.status().units if unit.name == "control-plane")
@@ -157,7 +162,11 @@ def test_reservations_are_disjoint_and_lapse_with_the_folder(tmp_path: Path) -> 
 
 
 def test_a_unit_that_cannot_start_is_named_with_its_last_words_and_nothing_is_left(
-    new_lab, mini_spec, processes_of, monkeypatch, tmp_path: Path
+    new_lab: Callable[[], Lab],
+    mini_spec: Path,
+    processes_of: Callable[[Lab], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     template = tmp_path / "broken.yaml"
     template.write_text("node: {id: [")
@@ -175,7 +184,11 @@ def test_a_unit_that_cannot_start_is_named_with_its_last_words_and_nothing_is_le
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find(
-    new_lab, mini_spec, processes_of, lab_command: Callable[..., subprocess.Popen[str]], number: signal.Signals
+    new_lab: Callable[[], Lab],
+    mini_spec: Path,
+    processes_of: Callable[[Lab], list[int]],
+    lab_command: Callable[..., subprocess.Popen[str]],
+    number: signal.Signals,
 ) -> None:
     lab = new_lab()
     up = lab_command(lab, "up", "--spec", str(mini_spec))
@@ -215,7 +228,7 @@ def lab_command() -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
-def test_up_from_another_spec_is_refused_while_the_lab_is_up(new_lab, mini_spec) -> None:
+def test_up_from_another_spec_is_refused_while_the_lab_is_up(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     mini_spec.write_text(mini_spec.read_text().replace("replicas = 1", "replicas = 2"))
@@ -224,7 +237,9 @@ def test_up_from_another_spec_is_refused_while_the_lab_is_up(new_lab, mini_spec)
         lab.up(spec=mini_spec)
 
 
-def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(new_lab, mini_spec, processes_of) -> None:
+def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(
+    new_lab: Callable[[], Lab], mini_spec: Path, processes_of: Callable[[Lab], list[int]]
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     (lab.folder / "state.json").write_text('{"runtime": "process", "units"')
@@ -249,7 +264,9 @@ def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(new_lab, m
         ("[callers.homepage", r":2: not TOML"),
     ],
 )
-def test_a_bad_spec_is_said_in_one_line_with_its_place(new_lab, tmp_path: Path, line: str, message: str) -> None:
+def test_a_bad_spec_is_said_in_one_line_with_its_place(
+    new_lab: Callable[[], Lab], tmp_path: Path, line: str, message: str
+) -> None:
     spec = tmp_path / "bad.toml"
     head = "[callers.homepage]\n" if "[callers.homepage" not in line else ""
     text = f"\n{line}\n{head}" if line.startswith("topologies") else f"\n{head}{line}\n"

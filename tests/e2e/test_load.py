@@ -10,17 +10,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lab.history import read_parquet, write_parquet
 from lab.runs import LoadOptions
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.history import Record
+    from lab.lab import Lab
+
+    Change = Callable[[list[Record]], list[Record]]
 
 KEYS = {
     *("run_dir", "offered", "achieved_rate", "ok", "failed", "misrouted", "torn", "verdict"),
@@ -29,7 +33,7 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def run(lab) -> Path:
+def run(lab: Lab) -> Path:
     """A run in which nothing went wrong."""
     result = lab.load(LoadOptions(topology="mesh", caller="homepage", rate=100, duration_s=2))
     assert result.summary.ok == result.summary.planned > 0
@@ -37,10 +41,10 @@ def run(lab) -> Path:
 
 
 @pytest.fixture
-def tampered(run: Path, tmp_path: Path) -> Callable[[Callable[[list[Record]], list[Record]]], Path]:
+def tampered(run: Path, tmp_path: Path) -> Callable[[Change], Path]:
     """Copies of the run whose history was changed."""
 
-    def tamper(change: Callable[[list[Record]], list[Record]]) -> Path:
+    def tamper(change: Change) -> Path:
         folder = tmp_path / "tampered"
         shutil.copytree(run, folder)
         write_parquet(change(read_parquet(folder / "history.parquet")), folder / "history.parquet")
@@ -49,7 +53,7 @@ def tampered(run: Path, tmp_path: Path) -> Callable[[Callable[[list[Record]], li
     return tamper
 
 
-def test_load_prints_its_figures_as_json(run_lab, lab) -> None:
+def test_load_prints_its_figures_as_json(lab: Lab) -> None:
     result = run_lab(lab, "load", "--topology", "gateway", "--rate", "50", "--duration", "2", "--json")
 
     assert result.returncode in (0, 2), result.stderr
@@ -59,7 +63,7 @@ def test_load_prints_its_figures_as_json(run_lab, lab) -> None:
     assert figures["ok"] > 0
 
 
-def test_several_processes_do_what_one_does(run_lab, lab) -> None:
+def test_several_processes_do_what_one_does(lab: Lab) -> None:
     options = ("load", "--topology", "mesh", "--rate", "100", "--duration", "2", "--tear-every", "20", "--json")
 
     results = [run_lab(lab, *options, "--processes", number) for number in ("1", "2")]
@@ -94,7 +98,7 @@ def test_a_runs_folder_tells_its_whole_story(run: Path) -> None:
     assert run.parent.joinpath("latest").exists()
 
 
-def test_of_what_was_published_before_a_run_keeps_only_what_answers_rest_on(lab, routes: Path) -> None:
+def test_of_what_was_published_before_a_run_keeps_only_what_answers_rest_on(lab: Lab, routes: Path) -> None:
     latest = [lab.routes.publish(routes) for _ in range(4)][-1]
     load = LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=0.5)
 
@@ -110,7 +114,7 @@ def test_of_what_was_published_before_a_run_keeps_only_what_answers_rest_on(lab,
     assert len(kept) < latest
 
 
-def test_a_good_run_is_valid_wherever_its_folder_is(run_lab, run: Path, tmp_path: Path) -> None:
+def test_a_good_run_is_valid_wherever_its_folder_is(run: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(run, elsewhere)
 
@@ -122,7 +126,7 @@ def test_a_good_run_is_valid_wherever_its_folder_is(run_lab, run: Path, tmp_path
     assert set(judged.values()) == {"valid"}
 
 
-def _first_rows(records: list[Record], **change: object) -> list[Record]:
+def _first_rows(records: list[Record], **change: Any) -> list[Record]:
     index = next(index for index, record in enumerate(records) if record.model == "rows")
     return [*records[:index], replace(records[index], **change), *records[index + 1 :]]
 
@@ -139,7 +143,9 @@ def _first_rows(records: list[Record], **change: object) -> list[Record]:
     ],
     ids=["version", "cluster", "score", "context", "tear", "twice"],
 )
-def test_a_run_in_which_one_answer_is_wrong_is_invalid(run_lab, tampered, checker: str, change) -> None:
+def test_a_run_in_which_one_answer_is_wrong_is_invalid(
+    tampered: Callable[[Change], Path], checker: str, change: Change
+) -> None:
     result = run_lab(None, "check", str(tampered(change)), "--json")
 
     assert result.returncode == 1
@@ -150,11 +156,11 @@ def test_a_run_in_which_one_answer_is_wrong_is_invalid(run_lab, tampered, checke
 @pytest.mark.parametrize(
     "change", [lambda _: [], lambda records: records[: len(records) // 2]], ids=["nothing", "half"]
 )
-def test_a_run_that_is_not_all_there_is_unknown(run_lab, tampered, change) -> None:
+def test_a_run_that_is_not_all_there_is_unknown(tampered: Callable[[Change], Path], change: Change) -> None:
     assert run_lab(None, "check", str(tampered(change))).returncode == 2
 
 
-def test_a_folder_without_a_history_is_said_to_be_no_run(run_lab, run: Path, tmp_path: Path) -> None:
+def test_a_folder_without_a_history_is_said_to_be_no_run(run: Path, tmp_path: Path) -> None:
     shutil.copyfile(run / "plan.json", tmp_path / "plan.json")
 
     result = run_lab(None, "check", str(tmp_path))
@@ -163,7 +169,7 @@ def test_a_folder_without_a_history_is_said_to_be_no_run(run_lab, run: Path, tmp
     assert result.stderr.count("\n") == 1
 
 
-def test_direct_knows_no_rules_and_is_found_out(lab) -> None:
+def test_direct_knows_no_rules_and_is_found_out(lab: Lab) -> None:
     options = LoadOptions(
         topology="direct",
         caller="homepage",
@@ -178,7 +184,7 @@ def test_direct_knows_no_rules_and_is_found_out(lab) -> None:
     assert (result.outcome, result.misrouted) == ("invalid", result.summary.planned)
 
 
-def test_ctrl_c_ends_a_run_with_every_request_accounted_for(lab) -> None:
+def test_ctrl_c_ends_a_run_with_every_request_accounted_for(lab: Lab) -> None:
     command = [str(Path(sys.executable).parent / "lab"), "load", "--rate", "50", "--duration", "60"]
     run = subprocess.Popen(
         command,
@@ -205,7 +211,9 @@ def test_ctrl_c_ends_a_run_with_every_request_accounted_for(lab) -> None:
 @pytest.mark.parametrize(
     "mistake", [["--arrivals", "trace:no-such-file.csv"], ["--use-case", "Nope"], ["--context", "x=1"]]
 )
-def test_a_load_that_cannot_be_leaves_no_folder_and_latest_where_it_was(run_lab, lab, run: Path, mistake) -> None:
+def test_a_load_that_cannot_be_leaves_no_folder_and_latest_where_it_was(
+    lab: Lab, run: Path, mistake: list[str]
+) -> None:
     latest = run.parent / "latest"
     before = (latest.readlink(), sorted(run.parent.iterdir()))
 

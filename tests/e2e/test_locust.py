@@ -17,7 +17,7 @@ import pytest
 from lab.history import read_parquet
 from lab.runs import judge
 from lab.waiting import eventually
-from tests.conftest import LAB
+from tests.lab_command import LAB, run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ def loads_of(lab: Lab, processes_of: Callable[[Lab], list[int]], units: list[int
     return [each for each in processes_of(lab) if each not in units]
 
 
-def test_two_workers_leave_the_history_of_an_open_loop(run_lab, lab: Lab, processes_of) -> None:
+def test_two_workers_leave_the_history_of_an_open_loop(lab: Lab, processes_of: Callable[[Lab], list[int]]) -> None:
     units = processes_of(lab)
 
     result = run_lab(
@@ -93,7 +93,7 @@ def test_two_workers_leave_the_history_of_an_open_loop(run_lab, lab: Lab, proces
     assert not loads_of(lab, processes_of, units)
 
 
-def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(run_lab, lab: Lab, tmp_path: Path) -> None:
+def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(lab: Lab, tmp_path: Path) -> None:
     mine = tmp_path / "shop.py"
     mine.write_text(MINE)
 
@@ -116,7 +116,9 @@ def test_an_edited_locustfile_with_its_own_waits_is_called_a_closed_loop(run_lab
     assert "closed loop" in (folder / "report.html").read_text()
 
 
-def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(lab: Lab, locust, processes_of) -> None:
+def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(
+    lab: Lab, locust: Callable[..., subprocess.Popen[str]], processes_of: Callable[[Lab], list[int]]
+) -> None:
     units = processes_of(lab)
     run = locust("--workers", "2", "--rate", "50", "--duration", "100", "--users", "20")
     until(run, "done")
@@ -132,7 +134,9 @@ def test_ctrl_c_keeps_and_judges_the_history_and_leaves_no_process(lab: Lab, loc
     assert not loads_of(lab, processes_of, units)
 
 
-def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(lab: Lab, locust, run_lab, free_port: int) -> None:
+def test_a_ui_steered_run_is_judged_and_a_second_ui_is_refused(
+    lab: Lab, locust: Callable[..., subprocess.Popen[str]], free_port: int
+) -> None:
     run = locust("--ui", "--ui-port", str(free_port), "--users", "20", "--rate", "40")
     url = f"http://127.0.0.1:{free_port}"
     assert url in until(run, "Locust's UI")
@@ -176,7 +180,7 @@ def requests_of(url: str) -> int:
         (["--engine", "locust", "--processes", "2"], "not for Locust"),
     ],
 )
-def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(run_lab, lab: Lab, mistake, why) -> None:
+def test_a_steered_load_that_cannot_be_is_one_line_and_leaves_no_folder(lab: Lab, mistake: list[str], why: str) -> None:
     before = sorted(lab.runs.glob("*"))
 
     result = run_lab(lab, "load", *mistake)

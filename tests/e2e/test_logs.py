@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,18 +12,16 @@ import pytest
 from lab.errors import CallError, InputError
 from lab.roles import ACCESS_LOG
 from lab.waiting import eventually
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
     from lab.lab import Lab
 
 
-def test_every_unit_on_the_way_writes_a_line_where_it_is_asked_to(
-    new_lab: Callable[[], Lab], mini_spec: Path, run_lab: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_every_unit_on_the_way_writes_a_line_where_it_is_asked_to(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="process", log_requests=True)
 
@@ -43,7 +42,7 @@ def test_every_unit_on_the_way_writes_a_line_where_it_is_asked_to(
     for unit in ("homepage", "homepage-resolver"):
         file = lab.folder / "units" / unit / ACCESS_LOG
         line = eventually(
-            "the refusal is written", lambda file=file: _last(file), within=timedelta(seconds=5), until=_is_a_refusal
+            "the refusal is written", partial(_last, file), within=timedelta(seconds=5), until=_is_a_refusal
         )
         assert line["use_case"] == "NoSuchThing"
 

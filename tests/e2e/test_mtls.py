@@ -8,6 +8,7 @@ import stat
 import threading
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -29,13 +30,12 @@ from lab.transport.security import MTLS, Security
 from lab.waiting import eventually
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc, rules_pb2, rules_pb2_grpc
 from tests.conftest import MINI_ROUTES, MINI_SPEC
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    RunLab = Callable[..., subprocess.CompletedProcess[str]]
 
 USE_CASE = "ContinueWatchingRanking"
 WAYS = ("direct", "gateway", "gateway-header", "mesh", "proxyless")
@@ -68,7 +68,7 @@ def as_unit(lab: Lab, name: str) -> Security:
 def refusal(stub_call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as refused:
         stub_call()
-    return refused.value.code(), refused.value.details()
+    return refused.value.code(), refused.value.details() or ""
 
 
 def ask(lab: Lab, topology: str) -> str:
@@ -122,7 +122,7 @@ def test_nobody_but_the_operator_administers(lab: Lab) -> None:
     for unit in ("homepage", "gateway-1", "homepage-sidecar", MODEL):
         with open_blocking_channel(control_plane, as_unit(lab, unit)) as channel:
             stub = admin_pb2_grpc.AdminStub(channel)
-            code, reason = refusal(lambda stub=stub: stub.GetStatus(admin_pb2.GetStatusRequest(), timeout=5))
+            code, reason = refusal(partial(stub.GetStatus, admin_pb2.GetStatusRequest(), timeout=5))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert reason.endswith("for the operator only")
 
@@ -130,7 +130,7 @@ def test_nobody_but_the_operator_administers(lab: Lab) -> None:
 def test_a_model_answers_none_but_who_is_there_to_ask(lab: Lab) -> None:
     [address] = [unit.address for unit in lab.status().units if unit.name == MODEL]
     with open_blocking_channel(address, as_unit(lab, "homepage-resolver")) as channel:
-        rank = channel.unary_unary("/ranking.v1.Ranking/Rank")
+        rank: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/ranking.v1.Ranking/Rank")
         code, reason = refusal(lambda: rank(b"", timeout=5))
     assert code is grpc.StatusCode.PERMISSION_DENIED
     assert "not for spiffe://lab.internal/resolver/homepage-resolver" in reason
@@ -193,7 +193,7 @@ def test_keys_are_for_their_owners_eyes_and_the_authority_s_is_in_no_units_folde
     ]
 
 
-def test_the_command_shows_and_rotates_certificates(lab: Lab, run_lab: RunLab) -> None:
+def test_the_command_shows_and_rotates_certificates(lab: Lab) -> None:
     shown = json.loads(run_lab(lab, "pki", "show", "--json").stdout)["certificates"]
     by_unit = {each["unit"]: each for each in shown}
     assert by_unit[MODEL]["uri"] == "spiffe://lab.internal/model/ml-cluster-1"
@@ -208,7 +208,7 @@ def test_the_command_shows_and_rotates_certificates(lab: Lab, run_lab: RunLab) -
 
 
 def test_a_lab_in_plaintext_has_no_certificates_and_says_what_to_do(
-    new_lab: Callable[[], Lab], mini_spec: Path, run_lab: RunLab
+    new_lab: Callable[[], Lab], mini_spec: Path
 ) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec, topologies=["mesh"], security="plaintext", runtime="process")

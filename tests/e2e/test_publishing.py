@@ -11,11 +11,13 @@ import pytest
 from lab.errors import PublishError
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from tests.conftest import LAB
+from tests.lab_command import LAB, run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from lab.lab import Lab
 
 MOVED = ("v1: {cluster: ml-cluster-5}", "v1: {cluster: ml-cluster-1}")
 
@@ -34,7 +36,7 @@ def changed(routes: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_json_says_when_each_node_followed(run_lab, lab, routes: Path) -> None:
+def test_json_says_when_each_node_followed(lab: Lab, routes: Path) -> None:
     result = run_lab(lab, "routes", "publish", str(routes), "--json")
 
     assert result.returncode == 0, result.stderr
@@ -53,7 +55,7 @@ def test_json_says_when_each_node_followed(run_lab, lab, routes: Path) -> None:
     assert [each["node"] for each in kept["acknowledgements"]] == [each["node"] for each in document["nodes"]]
 
 
-def test_where_there_is_no_terminal_each_phase_is_a_line(run_lab, lab, routes: Path) -> None:
+def test_where_there_is_no_terminal_each_phase_is_a_line(lab: Lab, routes: Path) -> None:
     result = run_lab(lab, "routes", "publish", str(routes))
 
     lines = [line.split()[3] for line in result.stderr.splitlines()]
@@ -62,7 +64,7 @@ def test_where_there_is_no_terminal_each_phase_is_a_line(run_lab, lab, routes: P
     assert "is in force" in result.stdout.splitlines()[-1]
 
 
-def test_one_use_case_is_set_and_the_rest_stays(run_lab, lab, routes: Path, tmp_path: Path) -> None:
+def test_one_use_case_is_set_and_the_rest_stays(lab: Lab, routes: Path, tmp_path: Path) -> None:
     del routes
     file = tmp_path / "up-next.yaml"
     file.write_text("callers: [playback]\napi: ranking.v1\ntimeout: 1s\ndefault: up-next@v1\n")
@@ -72,12 +74,14 @@ def test_one_use_case_is_set_and_the_rest_stays(run_lab, lab, routes: Path, tmp_
 
     assert result.returncode == 0, result.stderr
     after = lab.routes.show().document
+    assert before is not None
+    assert after is not None
     assert after["use_cases"].pop("UpNext")["timeout"] == "1s"
     before["use_cases"].pop("UpNext")
     assert after == before
 
 
-def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab, changed) -> None:
+def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab: Lab, changed: Callable[..., Path]) -> None:
     file = changed("country: [US, CA]", "country: [US]")
     seen = lab.routes.show().revision
     command = [str(LAB), "routes", "publish", str(file), "--expect", str(seen)]
@@ -96,7 +100,7 @@ def test_of_two_publishers_at_once_one_wins_and_the_other_is_told(lab, changed) 
     assert lab.routes.show().revision == seen + 1
 
 
-def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab, changed) -> None:
+def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab: Lab, changed: Callable[..., Path]) -> None:
     lab.call("ContinueWatchingRanking", topology="mesh", caller="homepage", context={"device": "phone"})
     before = lab.routes.show().revision
     moved = changed(MOVED[1], MOVED[0])
@@ -112,7 +116,7 @@ def test_a_sidecar_that_is_frozen_stops_the_publish_and_is_named(lab, changed) -
     assert answer.cluster == "ml-cluster-1"
 
 
-def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(run_lab, lab, changed) -> None:
+def test_a_replica_that_cannot_load_stops_the_publish_and_is_named(lab: Lab, changed: Callable[..., Path]) -> None:
     before = lab.routes.show().revision
     moved = changed(MOVED[1], MOVED[0])
     [address] = [unit.address for unit in lab.status().units if unit.name == "ml-cluster-5-b"]

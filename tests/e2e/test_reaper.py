@@ -17,7 +17,10 @@ from lab.ops.reaper import reaping
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from lab.lab import Lab
 
 WITHIN = timedelta(seconds=60)
 SUITE = """
@@ -25,7 +28,9 @@ import subprocess, sys
 from pathlib import Path
 from threading import Event
 
-def test_that_never_ends(new_lab, mini_spec, run_lab, tmp_path):
+from tests.lab_command import run_lab
+
+def test_that_never_ends(new_lab, mini_spec, tmp_path):
     beside = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     by_hand, by_command = new_lab(), new_lab()
     by_hand.up(spec=mini_spec)
@@ -63,7 +68,16 @@ def test_a_pytest_that_is_ended_leaves_nothing(
     suite.mkdir()
     (suite / "test_some.py").write_text(SUITE.format(ready=str(ready)))
     (suite / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", f"--basetemp={suite / 'temp'}", *options, suite]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.conftest",
+        f"--basetemp={suite / 'temp'}",
+        *options,
+        str(suite),
+    ]
     with subprocess.Popen(
         command,
         cwd=CHECKOUT,
@@ -88,7 +102,9 @@ def test_a_pytest_that_is_ended_leaves_nothing(
     eventually("no lab is left", lambda: labs_in(suite), within=WITHIN, until=lambda left: not left)
 
 
-def test_a_block_that_ends_leaves_nothing_but_who_began_it(new_lab, mini_spec: Path, tmp_path: Path) -> None:
+def test_a_block_that_ends_leaves_nothing_but_who_began_it(
+    new_lab: Callable[[], Lab], mini_spec: Path, tmp_path: Path
+) -> None:
     lab = new_lab()
     with reaping(tmp_path):
         lab.up(spec=mini_spec)

@@ -18,6 +18,7 @@ from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState
 from models.scoring import scores
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def asking(caller: str = "homepage", **context: str) -> dict[str, Any]:
     return {"envelope": {"context": {"userId": "u1", "caller": caller, **context}}, "titles": [{"id": "t1"}]}
 
 
-def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab, run_lab: Callable[..., Any]) -> None:
+def test_every_gateway_answers_by_name_and_every_replica_by_key(lab: Lab) -> None:
     shown = json.loads(run_lab(lab, "endpoints", "--json").stdout)["rest"]
     units = {unit.name: unit for unit in LabState.of(lab.folder).plan.units if unit.role in {"gateway", "model"}}
     assert set(units) == set(shown)

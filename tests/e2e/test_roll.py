@@ -17,7 +17,8 @@ from lab.runs import LoadOptions
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
 from scenarios.framework.steps import set_behaviour, under_load
-from tests.conftest import LAB
+from tests.lab_calls import known
+from tests.lab_command import LAB, run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def at_v1(small_lab: Lab) -> Lab:
 
 
 @pytest.mark.parametrize("topology", ["gateway", "mesh"])
-def test_a_roll_goes_through_its_steps_to_the_plain_version(run_lab, at_v1: Lab, topology: str) -> None:
+def test_a_roll_goes_through_its_steps_to_the_plain_version(at_v1: Lab, topology: str) -> None:
     before = at_v1.routes.show().revision
 
     # Whether one is slower than the other is not the question here, and a busy machine would ask it.
@@ -83,11 +84,13 @@ def test_a_roll_goes_through_its_steps_to_the_plain_version(run_lab, at_v1: Lab,
         assert {each["standing"] for each in step["verdicts"]} == {"not met"}
     history = at_v1.routes.history()[before:]
     assert [each.comment for each in history] == [f"roll cw-ranker v1→v2 {percent} %" for percent in (10, 50, 100)]
-    use_case = at_v1.routes.show().document["use_cases"]["ContinueWatchingRanking"]
+    document = at_v1.routes.show().document
+    assert document is not None
+    use_case = document["use_cases"]["ContinueWatchingRanking"]
     assert (use_case["default"], use_case.get("rules", [])) == ("cw-ranker@v2", [])
 
 
-def test_a_bad_version_is_taken_back_by_itself(run_lab, at_v1: Lab) -> None:
+def test_a_bad_version_is_taken_back_by_itself(at_v1: Lab) -> None:
     before = at_v1.routes.show()
     set_behaviour(at_v1, stub_pb2.Behaviour(error_rate=0.5), "ml-cluster-2")
 
@@ -104,7 +107,7 @@ def test_a_bad_version_is_taken_back_by_itself(run_lab, at_v1: Lab) -> None:
     assert any("nothing to load" in step.detail for step in after.steps)
 
 
-def test_a_version_of_which_too_little_is_seen_is_taken_back_unless_forced(run_lab, at_v1: Lab) -> None:
+def test_a_version_of_which_too_little_is_seen_is_taken_back_unless_forced(at_v1: Lab) -> None:
     options = ("--steps", "1,100", "--abort-on", "error-rate>1%", "--rate", "5", "--hold", "1")
     result = run_lab(at_v1, *ROLL, *options, "--json")
 
@@ -176,7 +179,7 @@ def test_somebody_elses_publish_stops_a_roll_and_is_not_overwritten(at_v1: Lab, 
         (["cw-ranker", "--to", "v2", "--topology", "pigeon"], "lab: --topology: 'pigeon' is not up"),
     ],
 )
-def test_what_cannot_be_rolled_is_one_line(run_lab, at_v1: Lab, arguments: list[str], message: str) -> None:
+def test_what_cannot_be_rolled_is_one_line(at_v1: Lab, arguments: list[str], message: str) -> None:
     before = at_v1.routes.show().revision
 
     result = run_lab(at_v1, "roll", *arguments)
@@ -187,12 +190,12 @@ def test_what_cannot_be_rolled_is_one_line(run_lab, at_v1: Lab, arguments: list[
     assert at_v1.routes.show().revision == before
 
 
-def test_a_version_whose_cluster_has_no_replica_is_not_rolled_to(run_lab, at_v1: Lab) -> None:
+def test_a_version_whose_cluster_has_no_replica_is_not_rolled_to(at_v1: Lab) -> None:
     at_v1.units.kill("ml-cluster-2-a")
     try:
         eventually(
             "it has left",
-            lambda: {each.cluster for each in at_v1.control_plane_status().replicas},
+            lambda: {each.cluster for each in known(at_v1).replicas},
             within=timedelta(seconds=10),
             until=lambda seen: "ml-cluster-2" not in seen,
         )
@@ -218,7 +221,7 @@ def test_without_make_before_break_a_roll_is_caught(at_v1: Lab, tmp_path: Path, 
     at_v1.routes.publish(tmp_path / "v1.yaml")
     eventually(
         "v2 is unloaded",
-        lambda: {key for each in at_v1.control_plane_status().replicas for key in each.loaded},
+        lambda: {key for each in known(at_v1).replicas for key in each.loaded},
         within=timedelta(seconds=20),
         until=lambda loaded: "cw-ranker.v2" not in loaded,
     )

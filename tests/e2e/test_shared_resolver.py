@@ -12,9 +12,14 @@ import pytest
 from lab.errors import CallError, SpecError
 from lab.runtime.compose.engine import obstacle as obstacle_to_compose
 from lab.spec import read_spec
+from tests.lab_calls import known
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from lab.lab import Lab
 
 SPEC = """
 topologies = ["mesh", "mesh-unleased"]
@@ -44,7 +49,9 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("runtime", ["process", "compose"])
-def test_all_callers_ask_the_one_resolver_each_in_its_own_name(new_lab, run_lab, spec: Path, runtime: str) -> None:
+def test_all_callers_ask_the_one_resolver_each_in_its_own_name(
+    new_lab: Callable[[], Lab], spec: Path, runtime: str
+) -> None:
     obstacle = obstacle_to_compose() if runtime == "compose" else ""
     if obstacle:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(obstacle)
@@ -68,7 +75,7 @@ def test_all_callers_ask_the_one_resolver_each_in_its_own_name(new_lab, run_lab,
 
     spec.with_name("routes.yaml").write_text(ROUTES.replace("2s", "3s"))
     lab.routes.publish(spec.with_name("routes.yaml"))
-    [resolver] = [node for node in lab.control_plane_status().nodes if node.role == "resolver"]
+    [resolver] = [node for node in known(lab).nodes if node.role == "resolver"]
     assert resolver.acked_revision == 2
 
     assert lab.call("Rows", topology="mesh", caller="homepage").source == "model"

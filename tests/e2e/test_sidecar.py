@@ -11,12 +11,17 @@ from models.proto.ranking.v1 import ranking_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from lab.lab import Lab
+
+    Rank = grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]
 
 DEADLINE_S = 10.0
 
 
 @pytest.fixture(params=["homepage"])
-def rank(lab, request) -> Iterator[grpc.UnaryUnaryMultiCallable[ranking_pb2.RankRequest, ranking_pb2.RankResponse]]:
+def rank(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Rank]:
     """By the sidecar of the caller that is named; what another may use does not exist there."""
     with grpc.insecure_channel(lab.endpoints().clients[request.param].address_of("sidecar")) as channel:
         yield channel.unary_unary(
@@ -39,8 +44,8 @@ REQUEST = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id="t1")])
     ],
     indirect=["rank"],
 )
-def test_the_key_alone_leads_to_the_right_model(rank, key: str) -> None:
-    answer = rank(REQUEST, metadata=[("x-routing-key", key)], timeout=DEADLINE_S)
+def test_the_key_alone_leads_to_the_right_model(rank: Rank, key: str) -> None:
+    answer = rank(REQUEST, metadata=(("x-routing-key", key),), timeout=DEADLINE_S)
 
     assert key == f"{answer.answered_by.model}.{answer.answered_by.version}"
 
@@ -63,19 +68,23 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("case", BAD_KEYS)
-def test_what_is_not_exactly_one_well_formed_key_is_refused_and_the_next_good_call_succeeds(rank, case: str) -> None:
+def test_what_is_not_exactly_one_well_formed_key_is_refused_and_the_next_good_call_succeeds(
+    rank: Rank, case: str
+) -> None:
     with pytest.raises(grpc.RpcError) as refusal:
-        rank(REQUEST, metadata=[("x-routing-key", key) for key in BAD_KEYS[case]], timeout=DEADLINE_S)
+        rank(REQUEST, metadata=tuple(("x-routing-key", key) for key in BAD_KEYS[case]), timeout=DEADLINE_S)
 
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "send exactly one, of the form model.v1" in refusal.value.details()
-    assert rank(REQUEST, metadata=[("x-routing-key", "cw-ranker.v1")], timeout=DEADLINE_S).answered_by.version == "v1"
+    assert "send exactly one, of the form model.v1" in (refusal.value.details() or "")
+    assert rank(REQUEST, metadata=(("x-routing-key", "cw-ranker.v1"),), timeout=DEADLINE_S).answered_by.version == "v1"
 
 
-def test_a_key_that_nobody_serves_is_unavailable_at_once_every_time(rank) -> None:
+def test_a_key_that_nobody_serves_is_unavailable_at_once_every_time(
+    rank: Rank,
+) -> None:
     for _ in range(5):
         with pytest.raises(grpc.RpcError) as refusal:
-            rank(REQUEST, metadata=[("x-routing-key", "nobody.v7")], timeout=DEADLINE_S)
+            rank(REQUEST, metadata=(("x-routing-key", "nobody.v7"),), timeout=DEADLINE_S)
 
         assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
         # Not "cluster not found", which is what Envoy says after having waited for one in vain.
@@ -83,9 +92,11 @@ def test_a_key_that_nobody_serves_is_unavailable_at_once_every_time(rank) -> Non
 
 
 @pytest.mark.parametrize("rank", ["playback"], indirect=True)
-def test_a_key_that_nobody_served_works_from_the_moment_that_it_is_published(rank, lab, routes, tmp_path) -> None:
+def test_a_key_that_nobody_served_works_from_the_moment_that_it_is_published(
+    rank: Rank, lab: Lab, routes: Path, tmp_path: Path
+) -> None:
     with pytest.raises(grpc.RpcError):
-        rank(REQUEST, metadata=[("x-routing-key", "up-next.v2")], timeout=DEADLINE_S)
+        rank(REQUEST, metadata=(("x-routing-key", "up-next.v2"),), timeout=DEADLINE_S)
     new = tmp_path / "new.yaml"
     before = "  up-next:\n    versions:\n"
     assert before in routes.read_text()
@@ -97,16 +108,18 @@ def test_a_key_that_nobody_served_works_from_the_moment_that_it_is_published(ran
 
     lab.routes.publish(new)
 
-    answer = rank(REQUEST, metadata=[("x-routing-key", "up-next.v2")], timeout=DEADLINE_S)
+    answer = rank(REQUEST, metadata=(("x-routing-key", "up-next.v2"),), timeout=DEADLINE_S)
     assert (answer.answered_by.version, answer.answered_by.cluster) == ("v2", "ml-cluster-1")
 
 
-def test_a_body_for_another_model_than_the_header_is_a_tear(rank) -> None:
+def test_a_body_for_another_model_than_the_header_is_a_tear(
+    rank: Rank,
+) -> None:
     torn = ranking_pb2.RankRequest()
     torn.envelope.model_config.model, torn.envelope.model_config.version = "cw-ranker", "v2"
 
     with pytest.raises(grpc.RpcError) as refusal:
-        rank(torn, metadata=[("x-routing-key", "cw-ranker.v1")], timeout=DEADLINE_S)
+        rank(torn, metadata=(("x-routing-key", "cw-ranker.v1"),), timeout=DEADLINE_S)
 
     assert refusal.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert "cw-ranker.v1" in refusal.value.details()
+    assert "cw-ranker.v1" in (refusal.value.details() or "")

@@ -25,10 +25,12 @@ from lab.runs.blast_radius import parallel_runs
 from lab.runs.folder import SPOOL
 from lab.runtime.cancellation import CancelToken
 from lab.waiting import eventually
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.lab import Lab
     from lab.load.progress import Progress
 
 LAB = str(Path(sys.executable).parent / "lab")
@@ -62,7 +64,7 @@ class Done:
             self._changed.clear()
 
 
-def drivers_of(lab) -> list[psutil.Process]:
+def drivers_of(lab: Lab) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
@@ -73,7 +75,7 @@ def drivers_of(lab) -> list[psutil.Process]:
     return found
 
 
-def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> None:
+def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab: Lab) -> None:
     cancel_token, done = CancelToken(), Done(len(CALLERS))
     with ThreadPoolExecutor(max_workers=1) as pool:
         run = pool.submit(
@@ -101,7 +103,7 @@ def test_a_dead_sidecar_reaches_its_caller_alone_and_the_report_says_so(lab) -> 
     assert ">1 of 2 callers</text>" in html
 
 
-def test_the_command_drives_all_and_checks_all(run_lab, lab) -> None:
+def test_the_command_drives_all_and_checks_all(lab: Lab) -> None:
     told = run_lab(lab, "load", "--caller", "all", "--rate", "20", "--duration", "2", "--json")
 
     assert told.returncode in (0, 2), told.stderr
@@ -127,7 +129,7 @@ def test_the_command_drives_all_and_checks_all(run_lab, lab) -> None:
         (["--caller", "all", "--engine", "locust"], "Locust drives one caller at a time"),
     ],
 )
-def test_a_mistake_is_one_line_and_drives_nothing(run_lab, lab, mistake: list[str], remedy: str) -> None:
+def test_a_mistake_is_one_line_and_drives_nothing(lab: Lab, mistake: list[str], remedy: str) -> None:
     before = sorted(lab.runs.glob("*"))
 
     told = run_lab(lab, "load", *mistake)
@@ -138,7 +140,7 @@ def test_a_mistake_is_one_line_and_drives_nothing(run_lab, lab, mistake: list[st
     assert sorted(lab.runs.glob("*")) == before
 
 
-def test_ctrl_c_ends_all_and_keeps_all(lab) -> None:
+def test_ctrl_c_ends_all_and_keeps_all(lab: Lab) -> None:
     run = subprocess.Popen(
         [LAB, "load", "--caller", ",".join(CALLERS), "--rate", "20", "--duration", "90"],
         stdout=subprocess.PIPE,
@@ -159,7 +161,7 @@ def test_ctrl_c_ends_all_and_keeps_all(lab) -> None:
     assert drivers_of(lab) == []
 
 
-def test_a_driver_that_dies_breaks_the_others_off(lab) -> None:
+def test_a_driver_that_dies_breaks_the_others_off(lab: Lab) -> None:
     done = Done(len(CALLERS))
     with ThreadPoolExecutor(max_workers=1) as pool:
         run = pool.submit(lab.load_parallel, options(*CALLERS, duration_s=90), progress=done)

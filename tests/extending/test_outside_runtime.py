@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from docs.examples import background
 from lab.registry import PLUGINS
 from lab.runtime import RUNTIMES, choose
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 NAME, FILE = background.BackgroundRuntime.name, background.__file__
 
 
-def test_a_lab_stands_on_it_and_later_commands_find_it(
-    new_lab: Callable[[], Lab], run_lab: Callable[..., subprocess.CompletedProcess[str]], mini_spec: Path
-) -> None:
+def test_a_lab_stands_on_it_and_later_commands_find_it(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     lab = new_lab()
     up = run_lab(lab, "up", "--spec", str(mini_spec), "--runtime", NAME, "--plugin", FILE)
     assert up.returncode == 0, up.stderr

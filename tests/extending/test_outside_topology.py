@@ -18,20 +18,20 @@ from lab.checkout import CHECKOUT
 from lab.registry import PLUGINS
 from lab.transport import Security, open_blocking_channel
 from models.apis import APIS
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lab.lab import Lab
 
-    RunLab = Callable[..., subprocess.CompletedProcess[str]]
 
 NAME, FILE = http2_proxy.NAME, http2_proxy.__file__
 USE_CASE = "ContinueWatchingRanking"
 
 
 @pytest.fixture
-def proxied(new_lab: Callable[[], Lab], run_lab: RunLab, mini_spec: Path) -> Lab:
+def proxied(new_lab: Callable[[], Lab], mini_spec: Path) -> Lab:
     """A lab that is up, in a process that does not know the plugin."""
     lab = new_lab()
     up = run_lab(lab, "up", "--spec", str(mini_spec), "--topology", f"+{NAME}", "--plugin", FILE, "--json")
@@ -46,7 +46,7 @@ def printed(done: subprocess.CompletedProcess[str], *, may_be_late: bool = False
     return json.loads(done.stdout)
 
 
-def test_commands_on_a_lab_know_the_plugin_that_it_was_brought_up_with(proxied: Lab, run_lab: RunLab) -> None:
+def test_commands_on_a_lab_know_the_plugin_that_it_was_brought_up_with(proxied: Lab) -> None:
     options = ("--topology", NAME, "--caller", "homepage", "--json")
 
     assert printed(run_lab(proxied, "call", USE_CASE, *options))["topology"] == NAME
@@ -72,11 +72,10 @@ def test_the_proxy_has_an_identity_of_its_own_and_serves_callers_alone(proxied: 
     stranger = Security("mtls", str(proxied.folder / "pki" / "units" / "homepage-sidecar"))
     method = APIS["ranking.v1"].unary
 
-    with (
-        open_blocking_channel(address, stranger, peer=f"{NAME}/{NAME}") as channel,
-        pytest.raises(grpc.RpcError) as refused,
-    ):
-        channel.unary_unary(method.path)(b"", timeout=5)
+    with open_blocking_channel(address, stranger, peer=f"{NAME}/{NAME}") as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method.path)
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"", timeout=5)
 
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 

@@ -14,7 +14,7 @@ import pytest
 from lab.errors import InputError, LabError
 from lab.runs.events import LAB_EVENTS
 from lab.waiting import eventually
-from tests.conftest import LAB
+from tests.lab_command import LAB, run_lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from lab.lab import Lab
 
-    Run = Callable[..., subprocess.CompletedProcess[str]]
 
 A = "ml-cluster-1-a"
 # A command takes its time to start where much else is going on.
@@ -43,7 +42,7 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
-def test_a_fault_outlives_the_command_that_injects_it(lab: Lab, run_lab: Run) -> None:
+def test_a_fault_outlives_the_command_that_injects_it(lab: Lab) -> None:
     injected = document(run_lab(lab, "fault", "inject", "kill", A, "--json"))
     assert injected["observed"]["visible"] == "yes"
     assert not injected["healed"]
@@ -61,7 +60,7 @@ def test_a_fault_outlives_the_command_that_injects_it(lab: Lab, run_lab: Run) ->
     assert "nothing is injected" in run_lab(lab, "fault", "list").stdout
 
 
-def test_for_a_while_waits_and_heals(lab: Lab, run_lab: Run) -> None:
+def test_for_a_while_waits_and_heals(lab: Lab) -> None:
     done = document(run_lab(lab, "fault", "inject", "kill", A, "--for", "1", "--json"))
 
     assert done["healed"]
@@ -108,9 +107,7 @@ def test_a_time_that_is_up_heals_also_if_nobody_waits_any_more(lab: Lab) -> None
         (("slow", A, "--set", "seed=3"), "--set: seed is not a setting; give it by its own option or argument"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line(
-    lab: Lab, run_lab: Run, arguments: tuple[str, ...], message: str
-) -> None:
+def test_a_mistake_on_the_command_line_is_one_line(lab: Lab, arguments: tuple[str, ...], message: str) -> None:
     done = run_lab(lab, "fault", "inject", *arguments)
 
     assert done.returncode == 1
@@ -193,7 +190,7 @@ def test_one_that_cannot_be_healed_stays_and_does_not_hold_up_the_others(lab: La
     assert lab.faults.heal() == [slow.id]
 
 
-def test_heal_says_what_is_no_id(lab: Lab, run_lab: Run) -> None:
+def test_heal_says_what_is_no_id(lab: Lab) -> None:
     done = run_lab(lab, "fault", "heal", "everything")
 
     assert done.returncode == 1
@@ -222,7 +219,7 @@ def test_every_act_is_written_down_and_can_be_shown(lab: Lab) -> None:
     assert written[0]["detail"] == "ms 20, on ml-cluster-1-a, ml-cluster-1-b"
 
 
-def test_down_ends_what_a_fault_has_started(mini_spec: Path, new_lab: Callable[[], Lab], run_lab: Run) -> None:
+def test_down_ends_what_a_fault_has_started(mini_spec: Path, new_lab: Callable[[], Lab]) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec)
     fault = lab.faults.inject("flood", "noisy", rate=20, seconds=60)

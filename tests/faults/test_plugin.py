@@ -10,16 +10,16 @@ from lab.report import read_run, render
 from lab.runs import LoadOptions, background_load
 from lab.runs.events import faults_in, lab_events
 from tests.faults.test_commands import document
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from lab.lab import Lab
-    from tests.faults.test_commands import Run
 
 A = "ml-cluster-1-a"
 MOST_LINES = 60
 
 
-def test_a_fault_from_one_file_is_listed_injected_healed_and_on_the_time_line(lab: Lab, run_lab: Run) -> None:
+def test_a_fault_from_one_file_is_listed_injected_healed_and_on_the_time_line(lab: Lab) -> None:
     plugin = ("--plugin", bounce.__file__)
     options = LoadOptions(topology="mesh", caller="homepage", rate=50, duration_s=6)
 
@@ -37,7 +37,7 @@ def test_a_fault_from_one_file_is_listed_injected_healed_and_on_the_time_line(la
     assert [fault.name for fault in faults_in(run.events, from_ns=run.start_ns, until_ns=end_ns)] == [f"{A} bounced"]
 
 
-def test_a_command_without_the_file_does_not_know_the_fault(lab: Lab, run_lab: Run) -> None:
+def test_a_command_without_the_file_does_not_know_the_fault(lab: Lab) -> None:
     done = run_lab(lab, "fault", "inject", "bounce", A)
 
     assert done.returncode == 1

@@ -89,7 +89,12 @@ async def test_while_nothing_is_due_no_alarm_rings(
     def watched(loop: Any, callback: Any) -> PreciseTimer:
         alarm = new_precise_timer(loop, callback)
         ring = alarm.set
-        monkeypatch.setattr(alarm, "set", lambda at_ns: (times.append(at_ns), ring(at_ns)))
+
+        def set_at(at_ns: int) -> None:
+            times.append(at_ns)
+            ring(at_ns)
+
+        monkeypatch.setattr(alarm, "set", set_at)
         return alarm
 
     monkeypatch.setattr("lab.load.locust.sender.new_precise_timer", watched)

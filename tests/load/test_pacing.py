@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import pytest
 
 from lab.load.arrivals import Constant, Share, schedule
-from lab.load.locust.pacing import NS, ClosedLoopPacing, RatePacing, ScheduledPacing, SequenceNumbers
+from lab.load.locust.pacing import NS, ClosedLoopPacing, DueRequest, RatePacing, ScheduledPacing, SequenceNumbers
 
 START_NS = 5 * NS
 DRAW = Random(1)  # noqa: S311 (no secret)
@@ -14,10 +15,10 @@ DRAW = Random(1)  # noqa: S311 (no secret)
 @pytest.mark.parametrize("workers", [1, 2, 3, 7])
 def test_workers_share_a_schedule_without_gap_or_double(workers: int) -> None:
     whole = schedule(Constant(100, 1), 400)
-    turns = []
+    turns: list[DueRequest] = []
     for index in range(workers):
         slots = ScheduledPacing(whole.of(Share(index, workers)), START_NS)
-        turns.extend(iter(lambda slots=slots: slots.next_request(0), None))
+        turns.extend(iter(partial(slots.next_request, 0), None))
 
     turns.sort()
 
@@ -58,6 +59,10 @@ def test_in_a_closed_loop_a_request_is_due_when_the_wait_has_ended() -> None:
 
 def test_paces_of_one_process_deal_from_one_pack() -> None:
     numbers = SequenceNumbers(Share(2, 3))
-    paces = [RatePacing(numbers, NS, DRAW), ClosedLoopPacing(numbers), RatePacing(numbers, NS, DRAW)]
+    paces: list[RatePacing | ClosedLoopPacing] = [
+        RatePacing(numbers, NS, DRAW),
+        ClosedLoopPacing(numbers),
+        RatePacing(numbers, NS, DRAW),
+    ]
 
     assert [pace.next_request(START_NS).sequence for _ in range(2) for pace in paces] == [2, 5, 8, 11, 14, 17]

@@ -1,4 +1,4 @@
-"""A scripted control plane, and replicas that register with it: in this process or in one of their own."""
+"""A control plane by script, and replicas that register with it: in this process or in one of their own."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
 from lab.errors import DeadlineError
-from lab.transport import listen, new_server, open_channel
-from models.proto.control.v1 import replicas_pb2, replicas_pb2_grpc, stub_pb2_grpc
+from lab.transport import open_channel
+from models.proto.control.v1 import stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2_grpc
-from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
+from models.proto.ranking.v1 import ranking_pb2_grpc
 from models.stub.options import parse_options
 from models.stub.replica import Replica
+from tests.models.replicas import ControlPlane, ReplicaProcess, RunningReplica, StartReplica, replica_arguments
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    import grpc.aio
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 20.0
@@ -33,126 +32,12 @@ WITHIN_S = 20.0
 T = TypeVar("T")
 
 
-async def _eventually(what: str, probe: Callable[[], T], until: Callable[[T], bool] = bool) -> T:
-    """The asyncio sibling of lab.waiting.eventually: the event loop runs on while this waits."""
-    give_up = time.monotonic() + WITHIN_S
-    while not until(seen := probe()):
-        if time.monotonic() >= give_up:
-            raise DeadlineError(f"{what}: not within {WITHIN_S:g} s; last seen: {seen!r}")
-        await asyncio.sleep(0.01)
-    return seen
-
-
-@pytest.fixture
-def eventually() -> Callable[..., Any]:
-    return _eventually
-
-
-@dataclass(eq=False)
-class ControlPlane(replicas_pb2_grpc.ReplicasServicer):
-    """Plays the control plane's side of registration by script, over a real server."""
-
-    address: str = "127.0.0.1:0"
-    assignment: replicas_pb2.Assignment | None = None
-    reports: list[replicas_pb2.ReplicaReport] = field(default_factory=list)
-    registrations: int = 0
-    open_streams: set[asyncio.Queue[replicas_pb2.Assignment | None]] = field(default_factory=set)
-    _server: grpc.aio.Server | None = None
-
-    async def start(self) -> None:
-        self._server, _ = new_server()
-        replicas_pb2_grpc.add_ReplicasServicer_to_server(self, self._server)
-        port = listen(self._server, self.address)
-        self.address = f"127.0.0.1:{port}"
-        await self._server.start()
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.stop(0)
-            self._server = None
-
-    def assign(self, revision: int, *keys: str) -> None:
-        versions = []
-        for key in keys:
-            model, _, version = key.partition(".")
-            versions.append(replicas_pb2.AssignedVersion(routing_key=key, model=model, version=version))
-        self.send(replicas_pb2.Assignment(revision=revision, versions=versions))
-
-    def send(self, assignment: replicas_pb2.Assignment) -> None:
-        self.assignment = assignment
-        for stream in self.open_streams:
-            stream.put_nowait(assignment)
-
-    def end_streams(self) -> None:
-        for stream in self.open_streams:
-            stream.put_nowait(None)
-
-    @property
-    def last(self) -> replicas_pb2.ReplicaReport:
-        return self.reports[-1] if self.reports else replicas_pb2.ReplicaReport()
-
-    async def holds(self, *keys: str, revision: int | None = None) -> replicas_pb2.ReplicaReport:
-        return await _eventually(
-            f"holds {keys}",
-            lambda: self.last,
-            lambda report: list(report.loaded) == sorted(keys) and revision in (None, report.revision),
-        )
-
-    async def Register(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[replicas_pb2.ReplicaReport],
-        context: grpc.aio.ServicerContext[Any, Any],  # noqa: ARG002
-    ) -> AsyncIterator[replicas_pb2.Assignment]:
-        stream: asyncio.Queue[replicas_pb2.Assignment | None] = asyncio.Queue()
-        self.open_streams.add(stream)
-        self.registrations += 1
-
-        async def read() -> None:
-            async for report in request_iterator:
-                self.reports.append(report)
-
-        reader = asyncio.create_task(read())
-        try:
-            if self.assignment is not None:
-                yield self.assignment
-            while (assignment := await stream.get()) is not None:
-                yield assignment
-        finally:
-            reader.cancel()
-            self.open_streams.discard(stream)
-
-
 @pytest.fixture
 async def control_plane() -> AsyncIterator[ControlPlane]:
-    double = ControlPlane()
+    double = ControlPlane()  # type: ignore[abstract]  # gRPC answers for the methods that are not there
     await double.start()
     yield double
     await double.stop()
-
-
-class StartReplica(Protocol):
-    async def __call__(self, *arguments: str) -> RunningReplica: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunningReplica:
-    """A replica in this process, and clients of it."""
-
-    replica: Replica
-    channel: grpc.aio.Channel
-    stop: asyncio.Event
-    task: asyncio.Task[None]
-    ranking: ranking_pb2_grpc.RankingAsyncStub
-    fraud: fraud_pb2_grpc.FraudAsyncStub
-    control: stub_pb2_grpc.StubControlAsyncStub
-
-
-def _arguments(control_plane: str, *more: str) -> list[str]:
-    return [
-        *("--cluster", "ml-cluster-1", "--replica", "ml-cluster-1-a"),
-        *("--listen", "127.0.0.1:0", "--advertise", "127.0.0.1:0", "--control-plane", control_plane),
-        *("--warm-up-ms", "0", *more),
-    ]
 
 
 @pytest.fixture
@@ -160,7 +45,7 @@ async def start_replica(control_plane: ControlPlane) -> AsyncIterator[StartRepli
     async with AsyncExitStack() as stack:
 
         async def start(*arguments: str) -> RunningReplica:
-            replica = Replica(parse_options(_arguments(control_plane.address, *arguments)))
+            replica = Replica(parse_options(replica_arguments(control_plane.address, *arguments)))
             stop = asyncio.Event()
             task = asyncio.create_task(replica.run(stop))
 
@@ -189,27 +74,6 @@ async def start_replica(control_plane: ControlPlane) -> AsyncIterator[StartRepli
 
 
 @pytest.fixture
-def rank_request() -> Callable[..., ranking_pb2.RankRequest]:
-    def build(model: str = "", version: str = "", titles: int = 10, user: str = "u1") -> ranking_pb2.RankRequest:
-        request = ranking_pb2.RankRequest(titles=[ranking_pb2.Title(id=f"t{number:02}") for number in range(titles)])
-        request.envelope.context.user_id = user
-        request.envelope.model_config.model = model
-        request.envelope.model_config.version = version
-        return request
-
-    return build
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaProcess:
-    """A replica in a process of its own."""
-
-    process: subprocess.Popen[str]
-    address: str
-    log: Path
-
-
-@pytest.fixture
 def spawn_replica(tmp_path: Path) -> Iterator[Callable[..., ReplicaProcess]]:
     processes: list[subprocess.Popen[str]] = []
 
@@ -217,7 +81,7 @@ def spawn_replica(tmp_path: Path) -> Iterator[Callable[..., ReplicaProcess]]:
         log = tmp_path / f"replica-{len(processes)}.log"
         with log.open("w") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "models.stub", *_arguments(control_plane, *arguments)],
+                [sys.executable, "-m", "models.stub", *replica_arguments(control_plane, *arguments)],
                 cwd=ROOT,
                 stderr=stderr,
                 text=True,

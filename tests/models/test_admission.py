@@ -10,7 +10,11 @@ REPLICA = "ml-cluster-1-a"
 
 
 def held(*keys: str) -> dict[str, LoadedVersion]:
-    return {key: LoadedVersion(key, *key.split("."), serving_pb2.AnsweredBy()) for key in keys}
+    found = {}
+    for key in keys:
+        model, version = key.split(".")
+        found[key] = LoadedVersion(key, model, version, serving_pb2.AnsweredBy())
+    return found
 
 
 @pytest.mark.parametrize(

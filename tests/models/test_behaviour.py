@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import statistics
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_a_latency_out_of_range_is_refused_by_field(text: str, field: str) -> No
         ("refuse_to_load", frozenset({"Not A Key"})),
     ],
 )
-def test_a_behaviour_out_of_range_is_refused_by_field(field: str, value: object) -> None:
+def test_a_behaviour_out_of_range_is_refused_by_field(field: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"^{field}: .* is out of range: use "):
         Behaviour(**{field: value})
 

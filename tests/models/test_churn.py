@@ -9,12 +9,11 @@ import grpc.aio
 import pytest
 
 from models.proto.control.v1 import stub_pb2
+from tests.models.replicas import rank_request
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from models.proto.ranking.v1 import ranking_pb2
-    from tests.models.conftest import ControlPlane, StartReplica
+    from tests.models.replicas import ControlPlane, StartReplica
 
 
 async def test_a_replica_that_reloads_holds_nothing_until_it_has_warmed_up(
@@ -36,8 +35,6 @@ async def test_a_replica_that_reloads_holds_nothing_until_it_has_warmed_up(
 async def test_connections_are_closed_again_and_again_under_what_is_in_flight(
     control_plane: ControlPlane,
     start_replica: StartReplica,
-    rank_request: Callable[..., ranking_pb2.RankRequest],
-    eventually: Callable[..., object],
 ) -> None:
     started = await start_replica("--latency", "constant:600000")
     control_plane.assign(1, "rows.v1")

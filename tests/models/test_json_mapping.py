@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from google.protobuf import json_format
@@ -17,6 +17,12 @@ from models.json_mapping import mapping_of
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from google.protobuf.message import Message
+
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 # JSON has one NaN; its other bit patterns do not come back.
@@ -70,8 +76,8 @@ def fields_of(descriptor: Any) -> st.SearchStrategy[dict[str, Any]]:
 @given(MESSAGES)
 @example(ranking_pb2.Title(features=[float.fromhex("0x1.fffffep+127"), -float.fromhex("0x1.fffffep+127")]))
 @example(ranking_pb2.Title(features=[float.fromhex("-0x1.fffffep+127"), math.inf]))
-def test_a_message_is_the_same_after_json(message: Any) -> None:
-    mapping = mapping_of(type(message))
+def test_a_message_is_the_same_after_json(message: Message) -> None:
+    mapping = mapping_of(cast("Hashable", type(message)))
 
     text = mapping.serialise(message)
 

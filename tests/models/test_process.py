@@ -11,12 +11,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.transport import open_channel
 from models.proto.ranking.v1 import ranking_pb2_grpc
+from tests.models.replicas import rank_request
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.proto.ranking.v1 import ranking_pb2
-    from tests.models.conftest import ControlPlane, ReplicaProcess
+    from tests.models.replicas import ControlPlane, ReplicaProcess
 
 
 async def exit_code(process: subprocess.Popen[str]) -> int:
@@ -26,8 +27,6 @@ async def exit_code(process: subprocess.Popen[str]) -> int:
 async def test_a_stream_in_flight_finishes_after_sigterm_and_health_says_not_serving(
     control_plane: ControlPlane,
     spawn_replica: Callable[..., ReplicaProcess],
-    rank_request: Callable[..., ranking_pb2.RankRequest],
-    eventually: Callable[..., object],
 ) -> None:
     # given a replica with a stream in flight that takes longer than the replica would otherwise stay
     replica = await asyncio.to_thread(
@@ -68,7 +67,6 @@ async def test_a_health_watcher_does_not_hold_up_the_end(
 async def test_a_drain_is_bounded(
     control_plane: ControlPlane,
     spawn_replica: Callable[..., ReplicaProcess],
-    rank_request: Callable[..., ranking_pb2.RankRequest],
 ) -> None:
     replica = await asyncio.to_thread(
         spawn_replica, control_plane.address, "--latency", "constant:600000", "--drain-s", "0.5"

@@ -12,13 +12,13 @@ import pytest
 
 from models.proto.control.v1 import stub_pb2
 from models.proto.fraud.v1 import fraud_pb2
+from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
+from tests.models.replicas import rank_request
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from models.proto.ranking.v1 import ranking_pb2
-    from tests.models.conftest import RunningReplica
+    from tests.models.replicas import RunningReplica
 
 KEY = "x-routing-key"
 
@@ -34,7 +34,6 @@ KEY = "x-routing-key"
 )
 async def test_a_refusal_has_its_status_on_both_apis_and_leaves_nothing_in_flight(
     replica: RunningReplica,
-    rank_request: Callable[..., ranking_pb2.RankRequest],
     body: tuple[str, str],
     keys: tuple[str, ...],
     code: grpc.StatusCode,
@@ -51,9 +50,7 @@ async def test_a_refusal_has_its_status_on_both_apis_and_leaves_nothing_in_fligh
     assert replica.replica.handler.in_flight == 0
 
 
-async def test_errors_are_internal_and_name_the_key(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_errors_are_internal_and_name_the_key(replica: RunningReplica) -> None:
     await replica.control.SetBehaviour(stub_pb2.Behaviour(error_rate=1))
 
     with pytest.raises(grpc.aio.AioRpcError, match=r"rows\.v1") as unary:
@@ -65,13 +62,13 @@ async def test_errors_are_internal_and_name_the_key(
 
 
 async def test_over_the_concurrency_limit_is_refused_with_key_and_limit_and_the_rest_is_served(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], eventually: Callable[..., object]
+    replica: RunningReplica,
 ) -> None:
     slow = stub_pb2.Behaviour(concurrency_limit=2, constant=stub_pb2.ConstantLatency(ms=600_000))
     await replica.control.SetBehaviour(slow)
     calls = [replica.ranking.Rank(rank_request("rows", "v1")) for _ in range(2)]
     running = [asyncio.ensure_future(call) for call in calls]
-    await eventually("two in flight", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
+    await eventually("two in flight", lambda: replica.replica.handler.in_flight, until=lambda n: n == 2)
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await replica.ranking.Rank(rank_request("rows", "v1"))
@@ -85,38 +82,36 @@ async def test_over_the_concurrency_limit_is_refused_with_key_and_limit_and_the_
     await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.handler.in_flight)
 
 
-async def test_a_queue_serves_whom_it_took_in_as_they_came_and_refuses_the_rest(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], eventually: Callable[..., object]
-) -> None:
+async def test_a_queue_serves_whom_it_took_in_as_they_came_and_refuses_the_rest(replica: RunningReplica) -> None:
     slow = stub_pb2.ConstantLatency(ms=600_000)
     await replica.control.SetBehaviour(stub_pb2.Behaviour(concurrency_limit=1, queue_limit=2, constant=slow))
     first = replica.ranking.Rank(rank_request("rows", "v1"))
     served = asyncio.ensure_future(first)
-    await eventually("one is served", lambda: replica.replica.handler.in_flight, lambda n: n == 1)
+    await eventually("one is served", lambda: replica.replica.handler.in_flight, until=lambda n: n == 1)
     given_up = replica.ranking.Rank(rank_request("rows", "v1"))
     left = asyncio.ensure_future(given_up)
-    await eventually("one waits", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
+    await eventually("one waits", lambda: replica.replica.handler.in_flight, until=lambda n: n == 2)
     stream = replica.ranking.RankStream(rank_request("rows", "v1"))
     item = asyncio.ensure_future(stream.read())
-    await eventually("two wait", lambda: replica.replica.handler.in_flight, lambda n: n == 3)
+    await eventually("two wait", lambda: replica.replica.handler.in_flight, until=lambda n: n == 3)
 
     with pytest.raises(grpc.aio.AioRpcError, match="2 wait, its queue_limit") as refused:
         await replica.ranking.Rank(rank_request("rows", "v1"))
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=0)))
     given_up.cancel()
-    await eventually("who gives up leaves the queue", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
+    await eventually("who gives up leaves the queue", lambda: replica.replica.handler.in_flight, until=lambda n: n == 2)
     first.cancel()
 
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert (await item).title.id
+    answer = await item
+    assert isinstance(answer, ranking_pb2.RankStreamResponse)
+    assert answer.title.id
     await asyncio.gather(served, left, return_exceptions=True)
     stream.cancel()
     await eventually("nothing is in flight", lambda: not replica.replica.handler.in_flight)
 
 
-async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], eventually: Callable[..., object]
-) -> None:
+async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(replica: RunningReplica) -> None:
     def of(tenant: str) -> ranking_pb2.RankRequest:
         request = rank_request("rows", "v1")
         request.envelope.use_case = "HomepageRows"
@@ -125,9 +120,9 @@ async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
 
     slow = stub_pb2.Behaviour(tenant_concurrency_limit=2, constant=stub_pb2.ConstantLatency(ms=600_000))
     await replica.control.SetBehaviour(slow)
-    calls = [replica.ranking.Rank(of("noisy")), replica.ranking.RankStream(of("noisy"))]
-    running = [asyncio.ensure_future(calls[0]), asyncio.ensure_future(calls[1].read())]
-    await eventually("two in flight", lambda: replica.replica.handler.in_flight, lambda n: n == 2)
+    unary, stream = replica.ranking.Rank(of("noisy")), replica.ranking.RankStream(of("noisy"))
+    running = [asyncio.ensure_future(unary), asyncio.ensure_future(stream.read())]
+    await eventually("two in flight", lambda: replica.replica.handler.in_flight, until=lambda n: n == 2)
 
     for refused in (replica.ranking.Rank(of("noisy")), replica.ranking.RankStream(of("noisy")).read()):
         with pytest.raises(grpc.aio.AioRpcError) as over:
@@ -139,17 +134,15 @@ async def test_one_tenants_flood_is_refused_by_name_while_others_are_served(
     for quiet in ("quiet", ""):
         assert (await replica.ranking.Rank(of(quiet))).titles
 
-    for call in calls:
-        call.cancel()
+    unary.cancel()
+    stream.cancel()
     await asyncio.gather(*running, return_exceptions=True)
     await eventually("cancelled calls are no longer in flight", lambda: not replica.replica.handler.in_flight)
     assert (await replica.ranking.Rank(of("noisy"))).titles
 
 
 @pytest.mark.parametrize("origin", ["REAL", "ARTIFICIAL", "UNSPECIFIED"])
-async def test_every_answer_says_which_origin_and_tenant_the_model_saw(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], origin: str
-) -> None:
+async def test_every_answer_says_which_origin_and_tenant_the_model_saw(replica: RunningReplica, origin: str) -> None:
     number = serving_pb2.TrafficOrigin.Value(f"TRAFFIC_ORIGIN_{origin}")
     request = rank_request("rows", "v1")
     request.envelope.context.traffic_origin = number
@@ -157,21 +150,20 @@ async def test_every_answer_says_which_origin_and_tenant_the_model_saw(
     payment = fraud_pb2.ScoreRequest(envelope=request.envelope)
     payment.envelope.model_config.model = "fraud"
 
-    answers = [
-        await replica.ranking.Rank(request),
-        await replica.fraud.Score(payment),
-        *[item async for item in replica.ranking.RankStream(request)],
+    seen = [
+        (await replica.ranking.Rank(request)).answered_by,
+        (await replica.fraud.Score(payment)).answered_by,
+        *[item.answered_by async for item in replica.ranking.RankStream(request)],
     ]
 
-    assert {
-        (by.HasField("traffic_origin"), by.traffic_origin, by.HasField("tenant"), by.tenant)
-        for by in (answer.answered_by for answer in answers)
-    } == {(True, number, True, "ads")}
+    assert {(by.HasField("traffic_origin"), by.traffic_origin, by.HasField("tenant"), by.tenant) for by in seen} == {
+        (True, number, True, "ads")
+    }
 
 
 @pytest.mark.parametrize(("header", "tenant"), [("ads", "kids"), ("ads", ""), ("%", "ads")])
 async def test_a_header_that_names_another_tenant_than_the_body_is_refused(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], header: str, tenant: str
+    replica: RunningReplica, header: str, tenant: str
 ) -> None:
     request = rank_request("rows", "v1")
     request.envelope.context.tenant = tenant
@@ -185,9 +177,7 @@ async def test_a_header_that_names_another_tenant_than_the_body_is_refused(
     assert (await replica.ranking.Rank(request, metadata=(("x-tenant", right),))).titles
 
 
-async def test_an_origin_that_does_not_exist_is_refused(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_an_origin_that_does_not_exist_is_refused(replica: RunningReplica) -> None:
     request = rank_request("rows", "v1")
     request.envelope.context.traffic_origin = 7  # type: ignore[assignment]  # protobuf lets it through
 

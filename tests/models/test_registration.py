@@ -7,13 +7,14 @@ import pytest
 
 from models.proto.control.v1 import replicas_pb2, stub_pb2
 from models.stub import registration
+from tests.models.replicas import rank_request
 from tests.parts import Relay
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
-    from models.proto.ranking.v1 import ranking_pb2
-    from tests.models.conftest import ControlPlane, RunningReplica, StartReplica
+    from tests.models.replicas import ControlPlane, RunningReplica, StartReplica
 
 NEVER_MS = "600000"
 
@@ -26,7 +27,7 @@ async def freezable(control_plane: ControlPlane) -> AsyncIterator[Relay]:
 
 
 async def test_a_new_replica_reports_where_it_is_before_it_holds_anything(
-    control_plane: ControlPlane, start_replica: StartReplica, eventually: Callable[..., object]
+    control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     started = await start_replica()
 
@@ -39,7 +40,7 @@ async def test_a_new_replica_reports_where_it_is_before_it_holds_anything(
 
 
 async def test_what_is_assigned_is_loaded_and_what_is_no_longer_assigned_is_unloaded(
-    control_plane: ControlPlane, start_replica: StartReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
+    control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     started = await start_replica()
     control_plane.assign(1, "rows.v1")
@@ -58,8 +59,6 @@ async def test_what_is_assigned_is_loaded_and_what_is_no_longer_assigned_is_unlo
 async def test_a_version_that_warms_up_is_not_reported_and_does_not_answer_yet(
     control_plane: ControlPlane,
     start_replica: StartReplica,
-    rank_request: Callable[..., ranking_pb2.RankRequest],
-    eventually: Callable[..., object],
 ) -> None:
     started = await start_replica()
     control_plane.assign(1, "rows.v1")
@@ -98,7 +97,7 @@ async def test_a_version_that_is_taken_away_while_it_warms_up_never_appears(
 
 
 async def test_a_version_that_is_refused_is_reported_with_the_reason_and_loads_once_it_no_longer_is(
-    control_plane: ControlPlane, start_replica: StartReplica, eventually: Callable[..., object]
+    control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     started = await start_replica()
     await started.control.SetBehaviour(
@@ -118,7 +117,7 @@ async def test_a_version_that_is_refused_is_reported_with_the_reason_and_loads_o
 
 
 async def test_a_failure_is_forgotten_with_its_assignment(
-    control_plane: ControlPlane, start_replica: StartReplica, eventually: Callable[..., object]
+    control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     started = await start_replica()
     await started.control.SetBehaviour(
@@ -133,7 +132,7 @@ async def test_a_failure_is_forgotten_with_its_assignment(
 
 
 async def test_a_key_that_does_not_name_its_version_is_a_failure(
-    control_plane: ControlPlane, start_replica: StartReplica, eventually: Callable[..., object]
+    control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     await start_replica()
 
@@ -147,9 +146,7 @@ async def test_a_key_that_does_not_name_its_version_is_a_failure(
     assert "rows.v2" in control_plane.last.failures[0].reason
 
 
-async def test_heartbeats_repeat_the_whole_state(
-    control_plane: ControlPlane, start_replica: StartReplica, eventually: Callable[..., object]
-) -> None:
+async def test_heartbeats_repeat_the_whole_state(control_plane: ControlPlane, start_replica: StartReplica) -> None:
     await start_replica()
     control_plane.assign(1, "rows.v1")
     await control_plane.holds("rows.v1")
@@ -163,8 +160,6 @@ async def test_heartbeats_repeat_the_whole_state(
 async def test_a_control_plane_that_comes_back_finds_the_replica_and_what_it_holds(
     control_plane: ControlPlane,
     start_replica: StartReplica,
-    rank_request: Callable[..., ranking_pb2.RankRequest],
-    eventually: Callable[..., object],
 ) -> None:
     started = await start_replica()
     control_plane.assign(1, "rows.v1")
@@ -185,7 +180,7 @@ async def test_a_control_plane_that_comes_back_finds_the_replica_and_what_it_hol
 
 
 async def test_a_registration_that_the_control_plane_ends_is_begun_anew(
-    control_plane: ControlPlane, start_replica: StartReplica, eventually: Callable[..., object]
+    control_plane: ControlPlane, start_replica: StartReplica
 ) -> None:
     await start_replica()
     control_plane.assign(1, "rows.v1")
@@ -200,7 +195,6 @@ async def test_a_registration_that_the_control_plane_ends_is_begun_anew(
 async def test_a_change_after_a_second_registration_is_reported_at_once(
     control_plane: ControlPlane,
     start_replica: StartReplica,
-    eventually: Callable[..., object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await start_replica()
@@ -218,7 +212,6 @@ async def test_a_control_plane_that_falls_silent_is_dialled_again(
     control_plane: ControlPlane,
     start_replica: StartReplica,
     freezable: Relay,
-    eventually: Callable[..., object],
 ) -> None:
     # given a replica that is registered
     await start_replica("--control-plane", freezable.address)
@@ -236,8 +229,6 @@ async def test_a_control_plane_that_falls_silent_is_dialled_again(
 async def test_draining_is_reported_and_the_replica_serves_on_until_nobody_comes(
     control_plane: ControlPlane,
     start_replica: StartReplica,
-    rank_request: Callable[..., ranking_pb2.RankRequest],
-    eventually: Callable[..., object],
 ) -> None:
     started: RunningReplica = await start_replica()
     control_plane.assign(1, "rows.v1")

@@ -11,18 +11,20 @@ import aiohttp
 import grpc
 import pytest
 
+from lab.errors import UnitError
 from lab.transport import RestServer, channels, rest
 from lab.transport.rest import HttpReply
 from models.proto.control.v1 import stub_pb2
 from models.rest import HTTP_STATUS
 from models.scoring import scores
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from tests.models.conftest import ControlPlane, RunningReplica, StartReplica
+    from tests.models.replicas import ControlPlane, RunningReplica, StartReplica
 
-    Ask = Callable[..., Awaitable[tuple[int, Any, Any]]]
+    Ask = Callable[..., Coroutine[None, None, tuple[int, Any, Any]]]
 
 KEY = "x-routing-key"
 JSON = {"content-type": "application/json"}
@@ -156,16 +158,14 @@ async def test_a_body_that_is_too_large_is_413_whether_its_length_is_told_or_not
 
 
 def test_rest_and_grpc_have_one_limit() -> None:
-    assert rest.MAX_MESSAGE_BYTES == channels.MAX_MESSAGE_BYTES
+    assert vars(rest)["MAX_MESSAGE_BYTES"] == channels.MAX_MESSAGE_BYTES
 
 
 def test_every_status_has_a_place_in_http() -> None:
     assert set(HTTP_STATUS) == set(grpc.StatusCode)
 
 
-async def test_errors_and_limits_are_those_of_grpc(
-    replica: RunningReplica, ask: Ask, eventually: Callable[..., Any]
-) -> None:
+async def test_errors_and_limits_are_those_of_grpc(replica: RunningReplica, ask: Ask) -> None:
     await replica.control.SetBehaviour(stub_pb2.Behaviour(error_rate=1))
     status, answer, _ = await ask(RANK, json=body())
     assert (status, answer["code"]) == (500, grpc.StatusCode.INTERNAL.value[0])
@@ -192,9 +192,7 @@ async def test_a_clients_patience_is_a_header(replica: RunningReplica, ask: Ask)
     assert replica.replica.handler.in_flight == 0
 
 
-async def test_a_drain_tells_clients_to_leave_and_answers_what_is_in_flight(
-    replica: RunningReplica, ask: Ask, eventually: Callable[..., Any]
-) -> None:
+async def test_a_drain_tells_clients_to_leave_and_answers_what_is_in_flight(replica: RunningReplica, ask: Ask) -> None:
     assert (await ask("/readyz", "GET"))[:2] == (200, {"status": "SERVING"})
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=700)))
     waiting = asyncio.create_task(ask(RANK, json=body()))
@@ -233,7 +231,7 @@ async def test_a_port_that_is_taken_is_refused_and_one_that_was_used_is_free_aga
 
     server = RestServer(answer)
     port = server.listen("127.0.0.1:0")
-    with pytest.raises(rest.UnitError, match="is the port taken"):
+    with pytest.raises(UnitError, match="is the port taken"):
         RestServer(answer).listen(f"127.0.0.1:{port}")
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/") as response:
         assert response.status == 200

@@ -6,19 +6,16 @@ from typing import TYPE_CHECKING
 from models.proto.control.v1 import stub_pb2
 from models.proto.fraud.v1 import fraud_pb2
 from models.scoring import scores
+from tests.models.replicas import rank_request
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from models.proto.ranking.v1 import ranking_pb2
-    from tests.models.conftest import RunningReplica
+    from tests.models.replicas import RunningReplica
 
 KEY = "x-routing-key"
 
 
-async def test_rank_answers_best_first_and_says_who_answered(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_rank_answers_best_first_and_says_who_answered(replica: RunningReplica) -> None:
     request = rank_request("rows", "v2")
 
     response = await replica.ranking.Rank(request, metadata=((KEY, "rows.v2"),))
@@ -34,9 +31,7 @@ async def test_rank_answers_best_first_and_says_who_answered(
     ) == ("ml-cluster-1", "rows", "v2", "ml-cluster-1-a", 7)
 
 
-async def test_rank_stream_gives_the_same_answer_title_by_title(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_rank_stream_gives_the_same_answer_title_by_title(replica: RunningReplica) -> None:
     whole = await replica.ranking.Rank(rank_request("rows", "v1"))
 
     streamed = [item async for item in replica.ranking.RankStream(rank_request("rows", "v1"))]
@@ -55,18 +50,14 @@ async def test_fraud_scores_one_payment(replica: RunningReplica) -> None:
     assert (response.answered_by.model, response.answered_by.version) == ("fraud", "v1")
 
 
-async def test_no_titles_make_an_empty_answer(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_no_titles_make_an_empty_answer(replica: RunningReplica) -> None:
     request = rank_request("rows", "v1", titles=0)
 
     assert not (await replica.ranking.Rank(request)).titles
     assert [item async for item in replica.ranking.RankStream(request)] == []
 
 
-async def test_a_stream_whose_client_leaves_is_no_longer_in_flight(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest], eventually: Callable[..., object]
-) -> None:
+async def test_a_stream_whose_client_leaves_is_no_longer_in_flight(replica: RunningReplica) -> None:
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=20_000)))
     call = replica.ranking.RankStream(rank_request("rows", "v1", titles=1_000))
     await call.read()
@@ -76,9 +67,7 @@ async def test_a_stream_whose_client_leaves_is_no_longer_in_flight(
     await eventually("nothing in flight", lambda: not replica.replica.handler.in_flight)
 
 
-async def test_a_stream_spreads_its_service_time_over_its_titles(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_a_stream_spreads_its_service_time_over_its_titles(replica: RunningReplica) -> None:
     loop = asyncio.get_running_loop()
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=200)))
     began = loop.time()
@@ -92,7 +81,7 @@ async def test_a_stream_spreads_its_service_time_over_its_titles(
 
 
 async def test_a_stream_takes_no_longer_than_the_whole_answer_however_many_items_it_has(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
+    replica: RunningReplica,
 ) -> None:
     loop = asyncio.get_running_loop()
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=200)))
@@ -110,9 +99,7 @@ async def test_a_stream_takes_no_longer_than_the_whole_answer_however_many_items
     assert min(times["stream"]) < 1.5 * min(times["unary"])
 
 
-async def test_megabytes_are_ranked(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_megabytes_are_ranked(replica: RunningReplica) -> None:
     request = rank_request("rows", "v1")
     for title in request.titles:
         title.features.extend([0.5] * 250_000)

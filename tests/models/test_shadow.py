@@ -9,19 +9,16 @@ import grpc.aio
 import pytest
 
 from models.proto.control.v1 import stub_pb2
+from tests.models.replicas import rank_request
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from models.proto.ranking.v1 import ranking_pb2
-    from tests.models.conftest import RunningReplica
+    from tests.models.replicas import RunningReplica
 
 KEY = "x-routing-key"
 
 
-async def test_a_copy_is_served_by_its_key_remembered_and_not_counted_as_a_request(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_a_copy_is_served_by_its_key_remembered_and_not_counted_as_a_request(replica: RunningReplica) -> None:
     request = rank_request("rows", "v1")
     as_copy = ((KEY, "rows.v2"), ("x-shadow", "copy"))
     for number in range(3):
@@ -41,9 +38,7 @@ async def test_a_copy_is_served_by_its_key_remembered_and_not_counted_as_a_reque
     assert list(copies.request_ids) == ["r0", "r1", "r2", "streamed"]
 
 
-async def test_a_copy_of_a_version_that_is_not_held_is_refused_and_not_remembered(
-    replica: RunningReplica, rank_request: Callable[..., ranking_pb2.RankRequest]
-) -> None:
+async def test_a_copy_of_a_version_that_is_not_held_is_refused_and_not_remembered(replica: RunningReplica) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match=r"rows@v9.*is not loaded"):
         await replica.ranking.Rank(rank_request("rows", "v1"), metadata=((KEY, "rows.v9"), ("x-shadow", "copy")))
 
@@ -52,8 +47,6 @@ async def test_a_copy_of_a_version_that_is_not_held_is_refused_and_not_remembere
 
 async def test_copies_take_no_place_from_requests(
     replica: RunningReplica,
-    rank_request: Callable[..., ranking_pb2.RankRequest],
-    eventually: Callable[..., object],
 ) -> None:
     latency = stub_pb2.ConstantLatency(ms=60_000)
     await replica.control.SetBehaviour(stub_pb2.Behaviour(constant=latency, concurrency_limit=1))

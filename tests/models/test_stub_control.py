@@ -15,7 +15,7 @@ from lab.transport import open_blocking_channel
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
-    from tests.models.conftest import RunningReplica
+    from tests.models.replicas import RunningReplica
 
 
 SERVICES = ("ranking.v1.Ranking", "fraud.v1.Fraud", "control.v1.StubControl")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.resilience.paths import open_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway", "proxyless"])
-async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, open_path) -> None:
-    async with open_path(topology) as opened:
+async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology) as opened:
         go_on = asyncio.Event()
         for replica in opened.replicas:
             replica.before_answer = go_on.wait
@@ -32,9 +38,12 @@ async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, op
         assert all("rows.v1" in error.message for error in opened.errors)
 
 
-async def test_bounds_of_connections_reach_envoy(open_path) -> None:
-    async with open_path("mesh", breaker={"connections": 7, "pending": 5}) as opened:
+async def test_bounds_of_connections_reach_envoy(
+    tmp_path: Path,
+) -> None:
+    async with open_path(tmp_path, "mesh", breaker={"connections": 7, "pending": 5}) as opened:
         await opened.ask(2)
+        assert opened.envoy is not None
         said = opened.envoy.clusters()
         assert "rows.v1::default_priority::max_connections::7\n" in said
         assert "rows.v1::default_priority::max_pending_requests::5\n" in said

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.parts import rank_request
+from tests.resilience.paths import open_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 WAYS = ["mesh", "gateway", "proxyless"]
 # With a setting the gateway keeps replicas apart, without one they share a channel.
-SETTINGS = [{}, {"breaker": {"requests": 1000}, "outliers": {}}]
+SETTINGS: list[dict[str, Any]] = [{}, {"breaker": {"requests": 1000}, "outliers": {}}]
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "treated"])
 @pytest.mark.parametrize("topology", WAYS)
-async def test_long_streams_survive_the_draining_of_their_replica(topology: str, settings: dict, open_path) -> None:
-    async with open_path(topology, timeout="20s", **settings) as opened:
+async def test_long_streams_survive_the_draining_of_their_replica(
+    topology: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    async with open_path(tmp_path, topology, timeout="20s", **settings) as opened:
         going, staying = opened.replicas
         await opened.place(going, **settings, timeout="20s")
         go_on = asyncio.Event()
@@ -31,7 +39,7 @@ async def test_long_streams_survive_the_draining_of_their_replica(topology: str,
         begun = len(going.seen)
         opened.answers.clear()
         await opened.ask(20)
-        assert ({"OK": 20}, begun) == (opened.statuses, len(going.seen))
+        assert (opened.statuses, len(going.seen)) == ({"OK": 20}, begun)
 
         go_on.set()
         rest = [[each async for each in stream] for stream in streams]
@@ -39,8 +47,8 @@ async def test_long_streams_survive_the_draining_of_their_replica(topology: str,
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_long_streams_survive_a_change_of_settings(topology: str, open_path) -> None:
-    async with open_path(topology, timeout="20s") as opened:
+async def test_long_streams_survive_a_change_of_settings(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, timeout="20s") as opened:
         go_on = asyncio.Event()
         for replica in opened.replicas:
             replica.before_next_item = go_on.wait

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -12,6 +13,13 @@ from lab.errors import RouteTableError
 from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import with_use_cases
 from tests.parts import Model, update, use_case
+from tests.resilience.paths import open_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.resilience.paths import RequestPath
+
 
 WAYS = ["mesh", "gateway", "proxyless"]
 KEY = "rows.v1"
@@ -20,7 +28,7 @@ OUT = {"outliers": {"errors": 2, "eject": "60s", "at_most": 100}}
 WITHIN_S = 15.0
 
 
-async def place(opened, own: list[Model], standby: list[Model], **settings: object) -> None:
+async def place(opened: RequestPath, own: list[Model], standby: list[Model], **settings: Any) -> None:
     """The key's own replicas, and those of the failover cluster."""
     # Not a full update: with one of these a gateway keeps what it knew of a key of which it is told no replica.
     message = update(9, use_cases={"HomepageRows": use_case("rows@v1", **settings)}, full=False)
@@ -30,10 +38,10 @@ async def place(opened, own: list[Model], standby: list[Model], **settings: obje
         addresses=[each.address for each in own],
         standby=[each.address for each in standby],
     )
-    await opened.control_plane.put_in_force(message, *opened.control_plane.nodes)
+    await opened.control_plane.put_in_force(message, *opened.nodes)
 
 
-async def followed(opened, *by: Model) -> None:
+async def followed(opened: RequestPath, *by: Model) -> None:
     """Returns once only these answer, or none: gRPC acknowledges an update just before it applies it."""
     names = {each.replica for each in by}
     give_up = time.monotonic() + WITHIN_S
@@ -49,8 +57,8 @@ async def followed(opened, *by: Model) -> None:
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topology: str, open_path) -> None:
-    async with AsyncExitStack() as stack, open_path(topology) as opened:
+async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topology: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack, open_path(tmp_path, topology) as opened:
         own = list(opened.replicas)
         other = await stack.enter_async_context(Model(KEY, replica="other").up())
 
@@ -83,8 +91,8 @@ async def test_the_failover_cluster_answers_only_while_no_own_replica_can(topolo
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_failover_covers_ejected_replicas(topology: str, open_path) -> None:
-    async with AsyncExitStack() as stack, open_path(topology) as opened:
+async def test_failover_covers_ejected_replicas(topology: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack, open_path(tmp_path, topology) as opened:
         own = list(opened.replicas)
         other = await stack.enter_async_context(Model(KEY, replica="other").up())
         await place(opened, own, [other], **OUT)
@@ -102,8 +110,8 @@ async def test_failover_covers_ejected_replicas(topology: str, open_path) -> Non
 
 
 @pytest.mark.parametrize("topology", ["gateway", "proxyless"])
-async def test_failover_covers_unreachable_replicas(topology: str, open_path) -> None:
-    async with AsyncExitStack() as stack, open_path(topology) as opened:
+async def test_failover_covers_unreachable_replicas(topology: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack, open_path(tmp_path, topology) as opened:
         other = await stack.enter_async_context(Model(KEY, replica="other").up())
         async with Model(KEY).up() as dead:
             pass

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from grpc_health.v1 import health_pb2
 
+from tests.resilience.paths import open_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.parts import Model
+
+
 WITHIN_S = 15.0
 # A setting that changes nothing here, but has the gateway tell replicas apart, as it does with health checks.
-OTHERWISE = {"breaker": {"requests": 1000}}
+OTHERWISE: dict[str, Any] = {"breaker": {"requests": 1000}}
 
 
-async def say(replica, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+async def say(replica: Model, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
     await replica.health.set("", status)
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_a_replica_that_reports_not_serving_gets_no_requests(topology: str, open_path) -> None:
-    async with open_path(topology, **OTHERWISE) as opened:
+async def test_a_replica_that_reports_not_serving_gets_no_requests(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, **OTHERWISE) as opened:
         silent, _ = opened.replicas
         await say(silent, health_pb2.HealthCheckResponse.NOT_SERVING)
         await opened.ask(20)
@@ -39,8 +48,8 @@ async def test_a_replica_that_reports_not_serving_gets_no_requests(topology: str
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_without_a_serving_replica_requests_fail_at_once(topology: str, open_path) -> None:
-    async with open_path(topology, health={"every": "50ms", "unhealthy": 1}) as opened:
+async def test_without_a_serving_replica_requests_fail_at_once(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, health={"every": "50ms", "unhealthy": 1}) as opened:
         for replica in opened.replicas:
             await say(replica, health_pb2.HealthCheckResponse.NOT_SERVING)
         give_up = time.monotonic() + WITHIN_S
@@ -52,8 +61,10 @@ async def test_without_a_serving_replica_requests_fail_at_once(topology: str, op
         assert not opened.arrived
 
 
-async def test_proxyless_clients_make_no_health_checks(open_path) -> None:
-    async with open_path("proxyless", health={"every": "50ms", "unhealthy": 1}) as opened:
+async def test_proxyless_clients_make_no_health_checks(
+    tmp_path: Path,
+) -> None:
+    async with open_path(tmp_path, "proxyless", health={"every": "50ms", "unhealthy": 1}) as opened:
         silent, _ = opened.replicas
         await say(silent, health_pb2.HealthCheckResponse.NOT_SERVING)
         await opened.ask(40)

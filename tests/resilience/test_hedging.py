@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from tests.parts import eventually
+from tests.resilience.paths import open_path
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.resilience.paths import RequestPath
+
 
 BOTH = ["mesh", "gateway"]
-HEDGED = {"idempotent": True, "timeout": "20s"}
+HEDGED: dict[str, Any] = {"idempotent": True, "timeout": "20s"}
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 LONG_S = 10.0
 SLOW_S = 2.0  # so that requests which a busy machine sends one after the other are all in flight together
@@ -20,7 +28,7 @@ SLOW_S = 2.0  # so that requests which a busy machine sends one after the other 
 class Slowness:
     """Makes the first request slow, unless it is cancelled."""
 
-    def __init__(self, opened) -> None:
+    def __init__(self, opened: RequestPath) -> None:
         self.seen = self.cancelled = 0
         for replica in opened.replicas:
             replica.before_answer = self.wait
@@ -36,8 +44,8 @@ class Slowness:
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_a_hedge_overtakes_a_slow_replica_and_cancels_its_work(topology: str, open_path) -> None:
-    async with open_path(topology, hedge={"after": "100ms", "at_least": 1}, **HEDGED) as opened:
+async def test_a_hedge_overtakes_a_slow_replica_and_cancels_its_work(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, hedge={"after": "100ms", "at_least": 1}, **HEDGED) as opened:
         slowness = Slowness(opened)
         began = time.monotonic()
         await opened.ask()
@@ -50,16 +58,16 @@ async def test_a_hedge_overtakes_a_slow_replica_and_cancels_its_work(topology: s
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_without_hedging_a_slow_replica_is_waited_for(topology: str, open_path) -> None:
-    async with open_path(topology, idempotent=True, timeout="500ms") as opened:
+async def test_without_hedging_a_slow_replica_is_waited_for(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, idempotent=True, timeout="500ms") as opened:
         Slowness(opened)
         await opened.ask()
         assert (opened.statuses, opened.arrived) == ({"DEADLINE_EXCEEDED": 1}, 1)
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_a_failed_first_attempt_is_hedged_at_once(topology: str, open_path) -> None:
-    async with open_path(topology, hedge={"after": "10s", "at_least": 1}, **HEDGED) as opened:
+async def test_a_failed_first_attempt_is_hedged_at_once(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, hedge={"after": "10s", "at_least": 1}, **HEDGED) as opened:
         opened.replicas[0].failure = GONE
         began = time.monotonic()
         await opened.ask(4)
@@ -70,7 +78,7 @@ async def test_a_failed_first_attempt_is_hedged_at_once(topology: str, open_path
 class Load:
     """Most requests in flight at the models when all of them are slow."""
 
-    def __init__(self, opened) -> None:
+    def __init__(self, opened: RequestPath) -> None:
         self.now = self.peak = 0
         for replica in opened.replicas:
             replica.before_answer = self.serve
@@ -85,20 +93,22 @@ class Load:
 
 
 @pytest.mark.parametrize("topology", BOTH)
-async def test_with_every_replica_slow_hedges_add_a_fifth_at_most(topology: str, open_path) -> None:
-    async with open_path(topology, hedge={"after": "150ms", "at_least": 100}, **HEDGED) as opened:
+async def test_with_every_replica_slow_hedges_add_a_fifth_at_most(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, hedge={"after": "150ms", "at_least": 100}, **HEDGED) as opened:
         load = Load(opened)
         await opened.ask(40, at_once=40)
         assert load.peak > 60
-    async with open_path(topology, hedge={"after": "150ms", "budget": 20}, **HEDGED) as opened:
+    async with open_path(tmp_path, topology, hedge={"after": "150ms", "budget": 20}, **HEDGED) as opened:
         load = Load(opened)
         await opened.ask(40, at_once=40)
         assert 40 < load.peak <= 48
 
 
-async def test_proxyless_clients_do_not_hedge(open_path) -> None:
+async def test_proxyless_clients_do_not_hedge(
+    tmp_path: Path,
+) -> None:
     async with open_path(
-        "proxyless", hedge={"after": "50ms", "at_least": 1}, idempotent=True, timeout="500ms"
+        tmp_path, "proxyless", hedge={"after": "50ms", "at_least": 1}, idempotent=True, timeout="500ms"
     ) as opened:
         Slowness(opened)
         await opened.ask()

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+
+from tests.resilience.paths import open_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.resilience.paths import RequestPath
+
 
 WAYS = ["mesh", "gateway", "proxyless"]
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
@@ -13,7 +22,7 @@ GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 WITHIN_S = 15.0
 
 
-async def until_all_are_well(opened) -> None:
+async def until_all_are_well(opened: RequestPath) -> None:
     """Sends requests until twenty in a row have been answered."""
     give_up = time.monotonic() + WITHIN_S
     while True:
@@ -25,8 +34,8 @@ async def until_all_are_well(opened) -> None:
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_a_failing_replica_is_left_out(topology: str, open_path) -> None:
-    async with open_path(topology) as opened:
+async def test_a_failing_replica_is_left_out(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology) as opened:
         failing, _ = opened.replicas
         failing.failure = GONE
         await opened.ask(60)
@@ -39,8 +48,8 @@ async def test_a_failing_replica_is_left_out(topology: str, open_path) -> None:
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_the_configured_number_of_failures_in_a_row_ejects(topology: str, open_path) -> None:
-    async with open_path(topology, outliers={"errors": 3, "eject": "60s"}) as opened:
+async def test_the_configured_number_of_failures_in_a_row_ejects(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, outliers={"errors": 3, "eject": "60s"}) as opened:
         opened.replicas[0].failure = GONE
         await opened.ask(60)
         # Envoy's own workers hear of an ejection a moment after the failures.
@@ -48,8 +57,8 @@ async def test_the_configured_number_of_failures_in_a_row_ejects(topology: str, 
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_an_ejected_replica_returns_after_its_time(topology: str, open_path) -> None:
-    async with open_path(topology, outliers={"errors": 3, "eject": "500ms"}) as opened:
+async def test_an_ejected_replica_returns_after_its_time(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, outliers={"errors": 3, "eject": "500ms"}) as opened:
         failing, _ = opened.replicas
         failing.failure = GONE
         await until_all_are_well(opened)
@@ -62,8 +71,8 @@ async def test_an_ejected_replica_returns_after_its_time(topology: str, open_pat
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_no_more_replicas_are_ejected_than_allowed(topology: str, open_path) -> None:
-    async with open_path(topology, outliers={"errors": 2, "eject": "60s", "at_most": 50}) as opened:
+async def test_no_more_replicas_are_ejected_than_allowed(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, outliers={"errors": 2, "eject": "60s", "at_most": 50}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(40)

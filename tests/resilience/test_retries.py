@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from tests.parts import eventually, rank_request
+from tests.parts import rank_request
+from tests.resilience.paths import open_path
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
 
 WAYS = ["mesh", "gateway", "proxyless"]
 BUDGETED = ["mesh", "gateway"]
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 # Enough for one retry at any time, whatever is in flight.
-ALWAYS = {"at_least": 100}
+ALWAYS: dict[str, Any] = {"at_least": 100}
 
 
 def slow(*numbers: int, of: list[int]) -> Callable[[], Awaitable[None]]:
@@ -33,8 +37,8 @@ def slow(*numbers: int, of: list[int]) -> Callable[[], Awaitable[None]]:
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_a_retry_goes_to_another_replica(topology: str, open_path) -> None:
-    async with open_path(topology) as without:
+async def test_a_retry_goes_to_another_replica(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology) as without:
         without.replicas[0].failure = GONE
         await without.ask(20)
         assert without.statuses == {"OK": 10, "UNAVAILABLE": 10}
@@ -48,8 +52,8 @@ async def test_a_retry_goes_to_another_replica(topology: str, open_path) -> None
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_unlisted_statuses_are_not_retried(topology: str, open_path) -> None:
-    async with open_path(topology, retries={"on": ["resource-exhausted"], **ALWAYS}) as opened:
+async def test_unlisted_statuses_are_not_retried(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, retries={"on": ["resource-exhausted"], **ALWAYS}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(5)
@@ -62,8 +66,8 @@ async def test_unlisted_statuses_are_not_retried(topology: str, open_path) -> No
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
-async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: str, open_path) -> None:
-    async with open_path(topology, retries={"attempts": 3, "budget": 20}) as opened:
+async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, retries={"attempts": 3, "budget": 20}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
             replica.before_answer = lambda: asyncio.sleep(0.01)
@@ -79,8 +83,10 @@ async def test_with_every_replica_failing_retries_add_a_fifth_at_most(topology: 
         assert opened.arrived == 300 == sum(error.attempts for error in opened.errors)
 
 
-async def test_proxyless_clients_have_no_retry_budget(open_path) -> None:
-    async with open_path("proxyless", retries={"attempts": 3, "budget": 20}) as opened:
+async def test_proxyless_clients_have_no_retry_budget(
+    tmp_path: Path,
+) -> None:
+    async with open_path(tmp_path, "proxyless", retries={"attempts": 3, "budget": 20}) as opened:
         for replica in opened.replicas:
             replica.failure = GONE
         await opened.ask(20, at_once=10)
@@ -90,9 +96,9 @@ async def test_proxyless_clients_have_no_retry_budget(open_path) -> None:
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
-async def test_an_attempt_over_its_time_limit_is_retried(topology: str, open_path) -> None:
-    settings = {"timeout": "20s", "retries": {"attempts": 3, "per_try": "200ms", **ALWAYS}}
-    async with open_path(topology, **settings) as opened:
+async def test_an_attempt_over_its_time_limit_is_retried(topology: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"timeout": "20s", "retries": {"attempts": 3, "per_try": "200ms", **ALWAYS}}
+    async with open_path(tmp_path, topology, **settings) as opened:
         seen: list[int] = []
         for replica in opened.replicas:
             replica.before_answer = slow(1, 2, of=seen)
@@ -100,7 +106,7 @@ async def test_an_attempt_over_its_time_limit_is_retried(topology: str, open_pat
         assert (opened.statuses, opened.arrived) == ({"OK": 1}, 3)
         assert opened.answers[0].attempts == 3
         # Each attempt's own time is what the model is told.
-        assert all(left <= 0.21 for each in opened.replicas for left in each.deadlines_s)
+        assert all(left is not None and left <= 0.21 for each in opened.replicas for left in each.deadlines_s)
 
         seen.clear()
         for replica in opened.replicas:
@@ -109,9 +115,11 @@ async def test_an_attempt_over_its_time_limit_is_retried(topology: str, open_pat
         assert [each.code.name for each in opened.errors] == ["DEADLINE_EXCEEDED"]
 
 
-async def test_proxyless_clients_have_no_per_try_timeout(open_path) -> None:
-    settings = {"timeout": "500ms", "retries": {"attempts": 3, "per_try": "100ms", **ALWAYS}}
-    async with open_path("proxyless", **settings) as opened:
+async def test_proxyless_clients_have_no_per_try_timeout(
+    tmp_path: Path,
+) -> None:
+    settings: dict[str, Any] = {"timeout": "500ms", "retries": {"attempts": 3, "per_try": "100ms", **ALWAYS}}
+    async with open_path(tmp_path, "proxyless", **settings) as opened:
         for replica in opened.replicas:
             replica.before_answer = slow(1, of=[])
         await opened.ask()
@@ -119,8 +127,8 @@ async def test_proxyless_clients_have_no_per_try_timeout(open_path) -> None:
 
 
 @pytest.mark.parametrize("topology", BUDGETED)
-async def test_a_stream_is_retried_only_before_its_first_item(topology: str, open_path) -> None:
-    async with open_path(topology, retries={"attempts": 2, **ALWAYS}) as opened:
+async def test_a_stream_is_retried_only_before_its_first_item(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, retries={"attempts": 2, **ALWAYS}) as opened:
         opened.replicas[0].failure = GONE
         for _ in range(4):
             items = [each async for each in opened.client.stream("HomepageRows", rank_request(), {"user_id": "u1"})]
@@ -132,8 +140,10 @@ async def test_a_stream_is_retried_only_before_its_first_item(topology: str, ope
 @pytest.mark.parametrize(
     "settings", [{"retries": {"per_try": "100ms", **ALWAYS}}, {"hedge": {"after": "100ms", **ALWAYS}}]
 )
-async def test_streams_have_no_per_try_timeout_and_no_hedge(topology: str, settings: dict, open_path) -> None:
-    async with open_path(topology, idempotent=True, **settings) as opened:
+async def test_streams_have_no_per_try_timeout_and_no_hedge(
+    topology: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    async with open_path(tmp_path, topology, idempotent=True, **settings) as opened:
         for replica in opened.replicas:
             replica.before_answer = lambda: asyncio.sleep(0.3)
             replica.before_next_item = lambda: asyncio.sleep(0.03)
@@ -142,9 +152,9 @@ async def test_streams_have_no_per_try_timeout_and_no_hedge(topology: str, setti
 
 
 @pytest.mark.parametrize("topology", WAYS)
-async def test_a_shadow_copy_is_never_retried(topology: str, open_path) -> None:
-    settings = {"shadow": {"use": "rows@v2", "percent": 100}, "retries": {"attempts": 3, **ALWAYS}}
-    async with open_path(topology, **settings) as opened:
+async def test_a_shadow_copy_is_never_retried(topology: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"shadow": {"use": "rows@v2", "percent": 100}, "retries": {"attempts": 3, **ALWAYS}}
+    async with open_path(tmp_path, topology, **settings) as opened:
 
         def copies() -> list[str]:
             found = [

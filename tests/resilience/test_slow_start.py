@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.parts import Model
+from tests.resilience.paths import open_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.resilience.paths import RequestPath
+
 
 KEY = "rows.v1"
 REQUESTS = 200
@@ -15,7 +23,7 @@ HALF, DEVIATION = 100, 35
 SLOW_START_S = 4.0
 
 
-async def share_of_a_new_one(opened, **settings: object) -> int:
+async def share_of_a_new_one(opened: RequestPath, **settings: object) -> int:
     """Number of the next requests that a new replica gets, once the first one's slow start is over."""
     over = time.monotonic() + SLOW_START_S
     while time.monotonic() < over:
@@ -29,19 +37,21 @@ async def share_of_a_new_one(opened, **settings: object) -> int:
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_a_new_replica_begins_with_a_small_share(topology: str, open_path) -> None:
+async def test_a_new_replica_begins_with_a_small_share(topology: str, tmp_path: Path) -> None:
     slowly = {"slow_start": f"{SLOW_START_S:g}s"}
-    async with open_path(topology, replicas=1, **slowly) as opened:
+    async with open_path(tmp_path, topology, replicas=1, **slowly) as opened:
         assert await share_of_a_new_one(opened, **slowly) < HALF - DEVIATION
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
-async def test_without_slow_start_a_new_replica_gets_its_full_share(topology: str, open_path) -> None:
-    async with open_path(topology, replicas=1) as opened:
+async def test_without_slow_start_a_new_replica_gets_its_full_share(topology: str, tmp_path: Path) -> None:
+    async with open_path(tmp_path, topology, replicas=1) as opened:
         assert abs(await share_of_a_new_one(opened) - HALF) <= DEVIATION
 
 
-async def test_proxyless_clients_have_no_slow_start(open_path) -> None:
+async def test_proxyless_clients_have_no_slow_start(
+    tmp_path: Path,
+) -> None:
     slowly = {"slow_start": f"{SLOW_START_S:g}s"}
-    async with open_path("proxyless", replicas=1, **slowly) as opened:
+    async with open_path(tmp_path, "proxyless", replicas=1, **slowly) as opened:
         assert abs(await share_of_a_new_one(opened, **slowly) - HALF) <= DEVIATION

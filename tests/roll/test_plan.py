@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lab.errors import InputError
@@ -17,8 +19,8 @@ RULES = [
 ]
 
 
-def document(rules: list[dict] | None = None, default: str = "cw-ranker@v1") -> dict:
-    use_case = {"callers": ["homepage"], "api": "ranking.v1", "timeout": "2s", "default": default}
+def document(rules: list[dict[str, Any]] | None = None, default: str = "cw-ranker@v1") -> dict[str, Any]:
+    use_case: dict[str, Any] = {"callers": ["homepage"], "api": "ranking.v1", "timeout": "2s", "default": default}
     other = {**use_case, "default": "rows@v1"}
     if rules is not None:
         use_case["rules"] = rules
@@ -32,7 +34,7 @@ def document(rules: list[dict] | None = None, default: str = "cw-ranker@v1") -> 
     }
 
 
-def router_at(table: dict, percent: int, *, to: str = "v2", use_case: str | None = None) -> Router:
+def router_at(table: dict[str, Any], percent: int, *, to: str = "v2", use_case: str | None = None) -> Router:
     plan = plan_roll(table, model="cw-ranker", to=to, steps=STEPS, use_case=use_case)
     after = {**table, "use_cases": {**table["use_cases"], **plan.use_cases(percent)}}
     return Router.of_document(RouteTable.from_document(after).document)
@@ -127,8 +129,8 @@ def test_names_stay_within_their_bounds(name: str) -> None:
         ({"steps": ()}, "has a step that is not a percentage"),
     ],
 )
-def test_what_cannot_be_rolled_is_said_in_one_line(changes: dict, message: str) -> None:
-    options = {"model": "cw-ranker", "to": "v2", "steps": STEPS, **changes}
+def test_what_cannot_be_rolled_is_said_in_one_line(changes: dict[str, Any], message: str) -> None:
+    options: dict[str, Any] = {"model": "cw-ranker", "to": "v2", "steps": STEPS, **changes}
 
     with pytest.raises(InputError) as caught:
         plan_roll(document(), **options)

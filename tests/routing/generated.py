@@ -30,7 +30,7 @@ WRONG_OVERRIDES = ["m@v9", "x@v1", "m.v1", "m", "@", "m@v1@v1", "m@"]
 
 references = st.builds("{}@{}".format, st.sampled_from(MODELS), st.sampled_from(VERSIONS))
 units = st.sampled_from([*CONTEXT_FIELDS, "user_id", "user_id"])
-configs = st.dictionaries(
+configs: st.SearchStrategy[dict[str, object]] = st.dictionaries(
     st.sampled_from(["beam", "rows", "nested"]),
     st.sampled_from([0, 1, True, None, 0.5, "x", [1, 2], {"a": 1}, {"b": {"c": []}}]),
     max_size=2,

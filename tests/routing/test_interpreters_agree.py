@@ -54,7 +54,7 @@ def test_both_interpreters_decide_alike() -> None:
     pytest.fail(f"the tables drawn say too little: {seen}")
 
 
-def test_the_comparison_on_demand_compares_as_many_as_it_says(capsys) -> None:
+def test_the_comparison_on_demand_compares_as_many_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert fuzz.main(["--pairs", "2000", "--workers", "1", "--seed", "1"]) == 0
     assert "2,000 pairs (table, request): both interpreters agree" in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_the_comparison_on_demand_compares_as_many_as_it_says(capsys) -> None:
     ],
     ids=lambda mistake: str(*mistake),
 )
-def test_the_comparison_catches_a_mistake(monkeypatch, mistake: dict[str, Any]) -> None:
+def test_the_comparison_catches_a_mistake(monkeypatch: pytest.MonkeyPatch, mistake: dict[str, Any]) -> None:
     def mistaken(router: Router, document: dict[str, Any], request: Request) -> Outcome:
         outcome = by_router(router, document, request)
         return outcome._replace(**mistake) if outcome.expected.status == "OK" else outcome

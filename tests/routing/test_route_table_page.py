@@ -17,7 +17,8 @@ from lab.routing.document import RouteTable, Source, read_sources
 
 CHECKOUT = Path(__file__).parents[2]
 PAGE = (CHECKOUT / "docs" / "route-table.md").read_text()
-FIRST, *EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+BLOCKS: list[str] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+FIRST, *EXAMPLES = BLOCKS
 # Of a use case; other examples are sections of the table.
 PARTS = [each for each in EXAMPLES if not each.startswith("tenants:")]
 END_OF_USE_CASE = "models:\n"

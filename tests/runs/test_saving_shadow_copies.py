@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -18,7 +18,7 @@ from lab.transport import listen, new_server
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 KEY = "rows.v2"
@@ -26,7 +26,7 @@ BLANK = {name: kind() for name, kind in zip(FIELDS, FIELD_TYPES, strict=True)}
 
 
 def record(request_id: str, shadow: str = KEY) -> Record:
-    return Record(**BLANK | {"request_id": request_id, "shadow": shadow})  # type: ignore[arg-type]  # by field
+    return Record(**BLANK | {"request_id": request_id, "shadow": shadow})
 
 
 def revision(**use_case: object) -> RevisionInfo:
@@ -48,11 +48,19 @@ class Replica(stub_pb2_grpc.StubControlServicer):
         return stub_pb2.CopiesResponse(versions=[version])
 
 
+class Start(Protocol):
+    """Starts a replica that has remembered this, each list once."""
+
+    async def __call__(self, *remembered: list[str], forgotten: int = 0) -> Unit: ...
+
+
 @pytest.fixture
-async def start() -> AsyncIterator[Callable[[Replica], Awaitable[Unit]]]:
+async def start() -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
-        async def start_one(replica: Replica) -> Unit:
+        async def start_one(*remembered: list[str], forgotten: int = 0) -> Unit:
+            # gRPC answers for the methods that are not there.
+            replica = Replica(*remembered, forgotten=forgotten)  # type: ignore[abstract]
             server, _ = new_server()
             stub_pb2_grpc.add_StubControlServicer_to_server(replica, server)
             address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
@@ -69,23 +77,23 @@ async def kept(folder: Path, units: list[Unit], *records: Record) -> dict[str, l
     return found
 
 
-async def test_what_all_replicas_received_of_this_run_is_written_down(start, tmp_path: Path) -> None:
-    units = [await start(Replica(["older", "r1", "r2", "r2"])), await start(Replica(["r3"]))]
+async def test_what_all_replicas_received_of_this_run_is_written_down(start: Start, tmp_path: Path) -> None:
+    units = [await start(["older", "r1", "r2", "r2"]), await start(["r3"])]
 
     copies = await kept(tmp_path, units, record("r1"), record("r2"), record("r3"), record("r4", shadow=""))
 
     assert copies == {KEY: ["r1", "r2", "r2", "r3"]}
 
 
-async def test_copies_that_are_still_under_way_are_waited_for(start, tmp_path: Path) -> None:
-    units = [await start(Replica([], ["r1"], ["r1", "r2"]))]
+async def test_copies_that_are_still_under_way_are_waited_for(start: Start, tmp_path: Path) -> None:
+    units = [await start([], ["r1"], ["r1", "r2"])]
 
     assert await kept(tmp_path, units, record("r1"), record("r2")) == {KEY: ["r1", "r2"]}
 
 
-async def test_a_replica_that_cannot_be_asked_leaves_no_evidence(start, tmp_path: Path) -> None:
+async def test_a_replica_that_cannot_be_asked_leaves_no_evidence(start: Start, tmp_path: Path) -> None:
     nowhere = Unit("rows-b", "model", (), Port("127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:1"))
-    units = [await start(Replica(["r1"])), nowhere]
+    units = [await start(["r1"]), nowhere]
 
     await asyncio.to_thread(save_shadow_copies, tmp_path, units, [record("r1")])
 
@@ -93,12 +101,12 @@ async def test_a_replica_that_cannot_be_asked_leaves_no_evidence(start, tmp_path
     assert "rows-b: cannot be asked" in (tmp_path / "copies.error").read_text()
 
 
-async def test_what_was_forgotten_matters_only_if_it_may_have_been_of_this_run(start, tmp_path: Path) -> None:
-    units = [await start(Replica(["older", "r1"], forgotten=5))]
+async def test_what_was_forgotten_matters_only_if_it_may_have_been_of_this_run(start: Start, tmp_path: Path) -> None:
+    units = [await start(["older", "r1"], forgotten=5)]
     assert await kept(tmp_path, units, record("r1")) == {KEY: ["r1"]}
 
     (tmp_path / "copies.json").unlink()
-    units = [await start(Replica(["r1", "r2"], forgotten=5))]
+    units = [await start(["r1", "r2"], forgotten=5)]
     await asyncio.to_thread(save_shadow_copies, tmp_path, units, [record("r1"), record("r2")])
     assert not (tmp_path / "copies.json").exists()
 

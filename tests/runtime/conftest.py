@@ -60,11 +60,10 @@ def left_of(engine: docker.DockerClient) -> Callable[[Lab], list[str]]:
 
     def find(lab: Lab) -> list[str]:
         mine = f"lab-{lab.name}-"
-        return [
-            *(each.name for each in engine.containers.list(all=True, ignore_removed=True) if mine in each.name),
-            *(each.name for each in engine.networks.list() if mine in each.name),
-            *(each.name for each in engine.volumes.list() if mine in each.name),
-        ]
+        found = [each.name for each in engine.containers.list(all=True, ignore_removed=True)]
+        found += [each.name for each in engine.networks.list()]
+        found += [each.name for each in engine.volumes.list()]
+        return [name for name in found if name and mine in name]
 
     return find
 

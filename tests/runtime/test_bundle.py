@@ -17,6 +17,8 @@ from lab.runtime.compose import image_archive
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import docker
+
 NAME = "inference-routing-lab"
 
 # A network namespace of its own begins with a loopback that is down, and with nothing else.
@@ -93,7 +95,9 @@ def test_another_python_than_the_packages_are_for_is_told_so(unpacked: Path) -> 
     assert "make PYTHON=python3.1 …" in done.stderr.splitlines()[0]
 
 
-def test_the_image_that_came_along_is_loaded_if_the_engine_lacks_it(engine, tmp_path: Path) -> None:
+def test_the_image_that_came_along_is_loaded_if_the_engine_lacks_it(
+    engine: docker.DockerClient, tmp_path: Path
+) -> None:
     reference = f"{NAME}-test-{tmp_path.name}:carried".lower()
     empty = tmp_path / "empty.tar"
     subprocess.run(["tar", "--create", "--file", str(empty), "--files-from", "/dev/null"], check=True)
@@ -106,7 +110,7 @@ def test_the_image_that_came_along_is_loaded_if_the_engine_lacks_it(engine, tmp_
         said: list[str] = []
 
         image_archive.load(engine, said.append, tmp_path)
-        assert engine.images.get(reference)
+        assert reference in engine.images.get(reference).tags
 
         image_archive.load(engine, said.append, tmp_path)
         assert len(said) == 1, "it was loaded again"

@@ -25,17 +25,18 @@ from lab.runtime.compose.runtime import ComposeRuntime
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from tests.conftest import LAB
+from tests.lab_calls import call_mesh
+from tests.lab_command import LAB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    import docker
+
     from lab.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("engine")
-
-CALL = {"topology": "mesh", "caller": "homepage", "context": {"user_id": "u1"}}
 
 
 @pytest.fixture
@@ -52,7 +53,9 @@ def lab_up() -> Callable[[Lab, Path], subprocess.Popen[str]]:
     return start
 
 
-def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_lab, mini_spec, left_of) -> None:
+def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
+) -> None:
     lab = new_lab()
 
     calls = lab.up(spec=mini_spec, runtime="compose")
@@ -61,7 +64,7 @@ def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_la
     assert lab.status().runtime == "compose"
     assert {unit.state for unit in lab.status(memory=True).units} == {"running"}
     assert all(unit.container and unit.memory_bytes > 0 and not unit.pid for unit in lab.status(memory=True).units)
-    assert lab.call("ContinueWatchingRanking", **CALL).version == "v1"
+    assert call_mesh(lab).version == "v1"
     with open_blocking_channel(lab.endpoints().clients["homepage"].address_of("sidecar")) as channel:
         rank = ranking_pb2_grpc.RankingStub(channel).Rank
         answer = rank(ranking_pb2.RankRequest(), metadata=((HEADER, "cw-ranker.v1"),), timeout=5)
@@ -86,7 +89,9 @@ def test_a_lab_comes_up_answers_records_its_load_and_goes_without_a_trace(new_la
         lab.status()
 
 
-def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(new_lab, mini_spec, monkeypatch) -> None:
+def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(
+    new_lab: Callable[[], Lab], mini_spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
     runtime = ComposeRuntime(lab.folder, "plaintext")
@@ -97,7 +102,9 @@ def test_the_card_of_a_run_survives_a_container_that_dies_while_asked(new_lab, m
     assert re.fullmatch(r"3\.\d+\.\d+", runtime.versions()["python"])
 
 
-def test_up_again_brings_back_just_what_is_missing(new_lab, mini_spec, engine) -> None:
+def test_up_again_brings_back_just_what_is_missing(
+    new_lab: Callable[[], Lab], mini_spec: Path, engine: docker.DockerClient
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
     before = _started(lab, engine)
@@ -113,7 +120,11 @@ def test_up_again_brings_back_just_what_is_missing(new_lab, mini_spec, engine) -
 
 
 def test_a_container_that_ends_while_starting_is_named_with_its_last_words(
-    new_lab, mini_spec, left_of, monkeypatch, tmp_path: Path
+    new_lab: Callable[[], Lab],
+    mini_spec: Path,
+    left_of: Callable[[Lab], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     template = tmp_path / "broken.yaml"
     template.write_text("node: {id: [")
@@ -127,7 +138,9 @@ def test_a_container_that_ends_while_starting_is_named_with_its_last_words(
     assert (lab.folder / "units" / "homepage-sidecar" / "log").read_text()
 
 
-def test_a_store_that_containers_are_not_given_is_refused_in_one_line(new_lab, mini_spec, left_of) -> None:
+def test_a_store_that_containers_are_not_given_is_refused_in_one_line(
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
+) -> None:
     mini_spec.write_text(f'store = "postgresql://lab:secret@db/lab"\n{mini_spec.read_text()}')
     lab = new_lab()
 
@@ -139,7 +152,9 @@ def test_a_store_that_containers_are_not_given_is_refused_in_one_line(new_lab, m
     assert left_of(lab) == []
 
 
-def test_a_port_that_is_taken_meanwhile_is_one_line_and_nothing_is_left(new_lab, mini_spec, left_of) -> None:
+def test_a_port_that_is_taken_meanwhile_is_one_line_and_nothing_is_left(
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
+) -> None:
     lab = new_lab()
     taken: list[socket.socket] = []
 
@@ -158,7 +173,7 @@ def test_a_port_that_is_taken_meanwhile_is_one_line_and_nothing_is_left(new_lab,
 
 
 def test_a_base_image_that_cannot_be_had_is_one_line_and_nothing_is_left(
-    new_lab, mini_spec, left_of, monkeypatch
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BASE_IMAGE", "localhost:1/no-such-image:1")
     lab = new_lab()
@@ -187,7 +202,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("runtime", ["process", "compose"])
 def test_a_full_disk_is_one_line_and_nothing_is_left(
-    new_lab, mini_spec, left_of, full_disk: Path, runtime: str
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]], full_disk: Path, runtime: str
 ) -> None:
     lab = new_lab()
     command = [str(LAB), "up", "--runtime", runtime, "--spec", str(mini_spec), "--name", lab.name, "--json"]
@@ -207,7 +222,12 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("moment", ["at once", "with half of it up"])
 def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find(
-    new_lab, mini_spec, left_of, lab_up, number: signal.Signals, moment: str
+    new_lab: Callable[[], Lab],
+    mini_spec: Path,
+    left_of: Callable[[Lab], list[str]],
+    lab_up: Callable[[Lab, Path], subprocess.Popen[str]],
+    number: signal.Signals,
+    moment: str,
 ) -> None:
     lab = new_lab()
     up = lab_up(lab, mini_spec)
@@ -231,13 +251,17 @@ def test_up_that_is_interrupted_or_killed_leaves_nothing_that_down_does_not_find
     assert left_of(lab) == []
 
 
-def test_down_waits_for_whoever_still_holds_a_volume_of_the_lab(new_lab, mini_spec, left_of, engine) -> None:
+def test_down_waits_for_whoever_still_holds_a_volume_of_the_lab(
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]], engine: docker.DockerClient
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
-    units = [each for each in engine.containers.list(ignore_removed=True) if f"lab-{lab.name}-" in each.name]
+    units = [each for each in engine.containers.list(ignore_removed=True) if f"lab-{lab.name}-" in (each.name or "")]
     [volume] = {name for name in left_of(lab) if name.endswith("_revisions")}
     # As a container that is being made does: it is none of the lab's that the engine would list.
-    holder = engine.containers.create(units[0].image, volumes={volume: {"bind": "/held"}})
+    image = units[0].image
+    assert image is not None
+    holder = engine.containers.create(image, volumes={volume: {"bind": "/held"}})
     try:
         with ThreadPoolExecutor(max_workers=1) as pool:
             down = pool.submit(lab.down)
@@ -256,7 +280,7 @@ def test_down_waits_for_whoever_still_holds_a_volume_of_the_lab(new_lab, mini_sp
     assert left_of(lab) == []
 
 
-def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab, mini_spec) -> None:
+def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab: Callable[[], Lab], mini_spec: Path) -> None:
     one, other = new_lab(), new_lab()
     one.up(spec=mini_spec, runtime="compose")
     other.up(spec=mini_spec, runtime="compose")
@@ -265,10 +289,12 @@ def test_two_labs_side_by_side_do_not_disturb_each_other(new_lab, mini_spec) -> 
     one.down()
 
     assert {unit.state for unit in other.status().units} == {"running"}
-    assert other.call("ContinueWatchingRanking", **CALL).version == "v1"
+    assert call_mesh(other).version == "v1"
 
 
-def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(new_lab, mini_spec, left_of) -> None:
+def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
     (lab.folder / "state.json").write_text('{"runtime": "compose", "units"')
@@ -280,7 +306,9 @@ def test_a_damaged_state_file_is_said_and_down_cleans_up_all_the_same(new_lab, m
     assert left_of(lab) == []
 
 
-def test_ctrl_c_ends_a_load_early_with_what_was_sent_until_then(new_lab, mini_spec, left_of) -> None:
+def test_ctrl_c_ends_a_load_early_with_what_was_sent_until_then(
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
+) -> None:
     lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
     load = subprocess.Popen(
@@ -303,7 +331,7 @@ def test_ctrl_c_ends_a_load_early_with_what_was_sent_until_then(new_lab, mini_sp
     assert not [name for name in left_of(lab) if "driver" in name]
 
 
-def test_a_change_of_the_code_makes_another_image(engine, monkeypatch) -> None:
+def test_a_change_of_the_code_makes_another_image(engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch) -> None:
     name, base = image.wanted(engine)
     monkeypatch.setattr(image, "_FILES", (*image._FILES, "README.md"))
 
@@ -311,6 +339,6 @@ def test_a_change_of_the_code_makes_another_image(engine, monkeypatch) -> None:
     assert image.wanted(engine)[1] == base
 
 
-def _started(lab: Lab, engine) -> dict[str, str]:
+def _started(lab: Lab, engine: docker.DockerClient) -> dict[str, str]:
     """Unit → when its container was last started."""
     return {unit.name: engine.containers.get(unit.container).attrs["State"]["StartedAt"] for unit in lab.status().units}

@@ -13,9 +13,12 @@ import pytest
 
 from lab.runs import LoadOptions, LocustOptions, judge
 from lab.waiting import eventually
-from tests.conftest import LAB
+from tests.lab_command import LAB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from lab.lab import Lab
 
 pytestmark = [pytest.mark.usefixtures("engine"), pytest.mark.timeout(300)]
@@ -26,7 +29,9 @@ def asked(url: str, form: bytes | None = None) -> int:
         return int(answer.status)
 
 
-def test_locust_drives_from_within_the_pod_and_is_steered_from_this_machine(new_lab, mini_spec, left_of) -> None:
+def test_locust_drives_from_within_the_pod_and_is_steered_from_this_machine(
+    new_lab: Callable[[], Lab], mini_spec: Path, left_of: Callable[[Lab], list[str]]
+) -> None:
     lab: Lab = new_lab()
     lab.up(spec=mini_spec, runtime="compose")
     units = left_of(lab)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -54,7 +54,7 @@ def containers(lab: Lab, engine: docker.DockerClient) -> dict[str, Container]:
     found = {
         each.labels["com.docker.compose.service"]: each
         for each in engine.containers.list(ignore_removed=True)
-        if lab.name in each.name
+        if lab.name in (each.name or "")
     }
     assert set(found) >= {
         "control-plane",
@@ -69,6 +69,8 @@ def containers(lab: Lab, engine: docker.DockerClient) -> dict[str, Container]:
 
 def run(container: Container, *command: str) -> tuple[int, str]:
     status, output = container.exec_run(list(command))
+    assert status is not None
+    assert isinstance(output, bytes)
     return status, output.decode()
 
 
@@ -146,9 +148,14 @@ def test_no_key_is_in_a_log_or_in_what_is_kept_of_a_run(lab: Lab, containers: di
 
 
 def test_the_logs_of_all_units_cost_one_list_of_containers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    lists = []
+    lists: list[str] = []
     listed = Project.listed
-    monkeypatch.setattr(Project, "listed", lambda self: lists.append(self.name) or listed(self))
+
+    def counted(self: Project) -> list[dict[str, Any]]:
+        lists.append(self.name)
+        return listed(self)
+
+    monkeypatch.setattr(Project, "listed", counted)
 
     tail = lab.units.last_log_lines([unit.name for unit in LabState.of(lab.folder).plan.units])
 

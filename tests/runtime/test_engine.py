@@ -21,7 +21,10 @@ from lab.runtime.compose.engine import obstacle
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from lab.lab import Lab
 
 DAEMON = "Error response from daemon: "
 EXTERNAL = "driver failed programming external connectivity on endpoint lab-x-gateway-1-1 (0d1)"
@@ -111,7 +114,9 @@ def test_the_environment_may_choose_for_auto_but_not_against_what_is_asked_for()
 
 
 @pytest.mark.usefixtures("no_engine")
-def test_a_lab_of_containers_without_an_engine_is_one_line_and_nothing_is_left(new_lab, mini_spec) -> None:
+def test_a_lab_of_containers_without_an_engine_is_one_line_and_nothing_is_left(
+    new_lab: Callable[[], Lab], mini_spec: Path
+) -> None:
     lab = new_lab()
 
     with pytest.raises(UnitError, match=r"^no Docker engine answers \(.*\): start Docker, or run `make engine`"):
@@ -138,7 +143,9 @@ def test_networks_of_two_labs_are_disjoint_avoid_those_in_use_and_lapse_with_the
     subnets.release(tmp_path)
 
 
-def test_a_lab_whose_temporary_files_are_elsewhere_gets_no_network_of_another(tmp_path: Path, monkeypatch) -> None:
+def test_a_lab_whose_temporary_files_are_elsewhere_gets_no_network_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owners = [tmp_path / name for name in ("a", "b")]
     for owner in owners:
         owner.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,7 +39,7 @@ def lab(lab_to_break: Lab) -> Iterator[Lab]:
     for topology in ("gateway", "mesh"):
         eventually(
             "both replicas answer",
-            lambda topology=topology: {answer(lab_to_break, topology) for _ in range(6)},
+            partial(answers, lab_to_break, topology),
             until={A, B}.__eq__,
             within=WITHIN,
         )
@@ -54,6 +55,11 @@ def answer(lab: Lab, topology: str = "mesh") -> str:
         return call(lab, topology).replica
     except CallError as error:
         return error.code.name
+
+
+def answers(lab: Lab, topology: str) -> set[str]:
+    """Who answers six requests."""
+    return {answer(lab, topology) for _ in range(6)}
 
 
 def events(lab: Lab, target: str) -> list[str]:

@@ -31,8 +31,9 @@ Status = health_pb2.HealthCheckResponse
 
 async def probe(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-IS", str(SCRIPT), *arguments]
-    options = {"capture_output": True, "text": True, "check": False, "timeout": 20, "env": environment}
-    return await asyncio.to_thread(subprocess.run, command, **options)
+    return await asyncio.to_thread(
+        lambda: subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, env=environment)
+    )
 
 
 @pytest.mark.parametrize(("status", "exit_status"), [(Status.SERVING, 0), (Status.NOT_SERVING, 1)])

@@ -14,8 +14,12 @@ from lab.runtime.process import ProcessRuntime
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
 
-def test_a_process_with_the_number_of_one_that_has_ended_is_found(tmp_path: Path) -> None:
+
+def test_a_process_with_the_number_of_one_that_has_ended_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     environment = {**os.environ, "LAB_UNIT": f"{tmp_path}:some-unit"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as unit:
@@ -24,7 +28,7 @@ def test_a_process_with_the_number_of_one_that_has_ended_is_found(tmp_path: Path
             unit.stdout.readline()
             # As psutil remembers whoever had the number before.
             [remembered] = [each for each in psutil.process_iter() if each.pid == unit.pid]
-            remembered._ident = (unit.pid, 0.0)
+            monkeypatch.setattr(remembered, "_ident", (unit.pid, 0.0))
 
             assert ProcessRuntime(tmp_path, "plaintext").sweep() == 1
             assert not psutil.pid_exists(unit.pid)

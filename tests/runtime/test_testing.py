@@ -12,7 +12,12 @@ import pytest
 from lab.testing import LabContainers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    import docker
+
+    from lab.lab import Lab
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -24,7 +29,9 @@ def test_a_phone_is_ranked_by_v1(routing_lab):
 
 
 @pytest.mark.timeout(180)
-def test_three_lines_bring_a_lab_up_for_another_suite_and_take_it_down(tmp_path: Path, engine) -> None:
+def test_three_lines_bring_a_lab_up_for_another_suite_and_take_it_down(
+    tmp_path: Path, engine: docker.DockerClient
+) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_ranking.py").write_text(SUITE)
 
@@ -47,7 +54,9 @@ def test_three_lines_bring_a_lab_up_for_another_suite_and_take_it_down(tmp_path:
     assert [file for file in files if file.startswith(str(tmp_path))] == []
 
 
-def test_what_testcontainers_offers_for_compose_projects_works_on_a_lab(mini_spec: Path, left_of) -> None:
+def test_what_testcontainers_offers_for_compose_projects_works_on_a_lab(
+    mini_spec: Path, left_of: Callable[[Lab], list[str]]
+) -> None:
     with LabContainers(spec=mini_spec) as containers:
         assert containers.get_container("homepage-sidecar").State == "running"
         output, _, status = containers.exec_in_container(["healthcheck", "http", "9003", "/ready"], "homepage-sidecar")

@@ -10,6 +10,7 @@ import pytest
 from lab.checkout import CHECKOUT
 from lab.errors import LabError
 from scenarios.framework.catalogue import RESULT, default_topologies, entries, how_long, measurements, page, where
+from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +95,7 @@ def test_a_scenario_takes_as_long_as_its_cases_together_when_they_last_passed(tm
     assert measurements(tmp_path) == {("test_some", "test_nobody_notices"): {"process": {"mesh": 5}}}
 
 
-def test_the_command_lists_them_with_no_lab_up(run_lab) -> None:
+def test_the_command_lists_them_with_no_lab_up() -> None:
     result = run_lab(None, "scenarios", "--json")
 
     assert result.returncode == 0, result.stderr
@@ -104,7 +105,7 @@ def test_the_command_lists_them_with_no_lab_up(run_lab) -> None:
     assert moves["topologies"] == list(default_topologies())
 
 
-def test_the_command_says_it_in_words(run_lab) -> None:
+def test_the_command_says_it_in_words() -> None:
     text = run_lab(None, "scenarios").stdout
 
     assert "every use case reaches its model by name" in text

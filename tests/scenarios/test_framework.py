@@ -129,11 +129,11 @@ def _properties(session: tuple[str, Path], name: str) -> dict[str, list[str]]:
         ("test_fine_again", "valid"),
     ],
 )
-def test_junit_tells_valid_invalid_and_unknown_apart(session, name: str, verdict: str) -> None:
+def test_junit_tells_valid_invalid_and_unknown_apart(session: tuple[str, Path], name: str, verdict: str) -> None:
     assert _properties(session, name)["verdict"] == [verdict]
 
 
-def test_junit_has_steps_figures_and_the_run_folder(session) -> None:
+def test_junit_has_steps_figures_and_the_run_folder(session: tuple[str, Path]) -> None:
     found = _properties(session, "test_fine")
 
     assert [step.partition(" (")[0] for step in found["step"]] == ["1. Drive some load"]
@@ -143,13 +143,13 @@ def test_junit_has_steps_figures_and_the_run_folder(session) -> None:
     assert tuple(events[0][name] for name in ("kind", "target", "detail")) == ("step", "1.", "Drive some load")
 
 
-def test_steps_are_shown_as_they_go(session) -> None:
+def test_steps_are_shown_as_they_go(session: tuple[str, Path]) -> None:
     text = session[0]
 
     assert text.index("  1. Kill one") < text.index("  2. Claim too much")
 
 
-def test_a_failure_says_how_units_were_what_they_said_last_and_where_to_look(session) -> None:
+def test_a_failure_says_how_units_were_what_they_said_last_and_where_to_look(session: tuple[str, Path]) -> None:
     text, folder = session
 
     assert re.search(r"2\. Claim too much \(\d+\.\d s\): invalid", text)
@@ -158,17 +158,17 @@ def test_a_failure_says_how_units_were_what_they_said_last_and_where_to_look(ses
     assert "ml-cluster-1-a registered" in text or "replica ml-cluster-1-a" in text
 
 
-def test_an_unknown_says_so_and_why(session) -> None:
+def test_an_unknown_says_so_and_why(session: tuple[str, Path]) -> None:
     assert "UNKNOWN: no effect of kill ml-cluster-2-a was seen" in session[0]
     assert "UNKNOWN: the fault had no visible effect: pigs fly" in session[0]
 
 
-def test_what_a_scenario_leaves_behind_is_its_error_and_is_undone(session) -> None:
+def test_what_a_scenario_leaves_behind_is_its_error_and_is_undone(session: tuple[str, Path]) -> None:
     assert "ml-cluster-1-a is exited" in session[0]
     assert "it was undone" in session[0]
 
 
-def test_the_result_of_each_is_kept_in_one_folder_a_session(session) -> None:
+def test_the_result_of_each_is_kept_in_one_folder_a_session(session: tuple[str, Path]) -> None:
     results = [json.loads(path.read_text()) for path in (session[1] / "runs" / "latest").glob("some/*/scenario.json")]
 
     assert {each["name"]: each["topology"] for each in results} == {
@@ -179,7 +179,9 @@ def test_the_result_of_each_is_kept_in_one_folder_a_session(session) -> None:
     assert {each["runtime"] for each in results} == {"process"}
 
 
-def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(session, up: Lab, tmp_path: Path) -> None:
+def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(
+    session: tuple[str, Path], up: Lab, tmp_path: Path
+) -> None:
     (kept,) = (session[1] / "runs" / "latest" / "some").glob("fine,mesh/2*Z")
     told = Scenario(
         lab=Lab(up.name, home=tmp_path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 import pytest
@@ -78,7 +78,7 @@ async def test_another_peer_gets_another_channel(model: Model) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"retries": {"attempts": 2}}], ids=["balanced by gRPC", "each by itself"])
 async def test_a_model_that_moves_away_and_back_is_connected_to_once(
-    control_plane: ControlPlane, model: Model, settings: dict[str, object]
+    control_plane: ControlPlane, model: Model, settings: dict[str, Any]
 ) -> None:
     async with (
         Model("rows.v1", replica="r2").up() as other,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,7 +14,9 @@ from lab.transport import listen, new_server, open_channel
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
-from tests.parts import ControlPlane, Model, eventually, gateway_up, rank_request, update, use_case
+from tests.parts import ControlPlane, Model, gateway_up, rank_request, update, use_case
+from tests.raw_calls import server_stream, unary
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,7 +69,7 @@ async def test_every_api_is_carried(control_plane: ControlPlane) -> None:
         request = fraud_pb2.ScoreRequest(envelope=envelope, payment=fraud_pb2.Payment(id="p1"))
         answer = await fraud_pb2_grpc.FraudStub(channel).Score(request)
         assert (answer.payment_id, answer.answered_by.model) == ("p1", "fraud")
-        assert (await refused(channel.unary_unary("/fraud.v1.Fraud/Explain")(b"")))[0] is grpc.StatusCode.UNIMPLEMENTED
+        assert (await refused(unary(channel, "/fraud.v1.Fraud/Explain")(b"")))[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
 def unread(request: ranking_pb2.RankRequest) -> tuple[bytes, tuple[tuple[str, bytes]]]:
@@ -83,7 +86,7 @@ async def test_an_unreadable_payload_is_passed_on_unchanged(control_plane: Contr
         arrived.append((payload, dict(context.invocation_metadata())))
         return b"\xff no protobuf either"
 
-    handler = grpc.unary_unary_rpc_method_handler(read)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(read)
     server, _ = new_server(handlers=[grpc.method_handlers_generic_handler("ranking.v1.Ranking", {"Rank": handler})])
     port = listen(server, "127.0.0.1:0")
     await server.start()
@@ -92,7 +95,7 @@ async def test_an_unreadable_payload_is_passed_on_unchanged(control_plane: Contr
             update(4, use_cases=ROWS, endpoints={"rows.v1": [f"127.0.0.1:{port}"]}), "gateway"
         )
         _, metadata = unread(asking(request_id="mine"))
-        call = channel.unary_unary("/ranking.v1.Ranking/Rank")(b"\xff\xff garbage", metadata=metadata)
+        call = unary(channel, "/ranking.v1.Ranking/Rank")(b"\xff\xff garbage", metadata=metadata)
         assert await call == b"\xff no protobuf either"
         assert dict(await call.trailing_metadata()) == {"x-routing-key": "rows.v1", "x-revision": "4"}
     await server.stop(0)
@@ -112,7 +115,7 @@ async def test_the_gateways_envelope_overrides_the_payloads(control_plane: Contr
         await control_plane.put_in_force(message, "gateway")
         said = asking("Payments", "payments", model_config=serving_pb2.ModelConfig(model="rows", version="v2"))
         _, metadata = unread(asking())
-        await channel.unary_unary("/ranking.v1.Ranking/Rank")(said.SerializeToString(), metadata=metadata)
+        await unary(channel, "/ranking.v1.Ranking/Rank")(said.SerializeToString(), metadata=metadata)
     [(envelope, _)] = model.seen
     assert (envelope.use_case, envelope.context.caller) == ("HomepageRows", "homepage")
     assert (envelope.model_config.version, envelope.model_config.parameters["depth"]) == ("v1", 2)
@@ -122,9 +125,9 @@ async def test_the_gateways_envelope_overrides_the_payloads(control_plane: Contr
 async def test_a_header_that_is_no_envelope_is_an_invalid_argument(control_plane: ControlPlane) -> None:
     async with gateway_up(control_plane.address) as address, open_channel(address) as channel:
         metadata = (("x-envelope-bin", b"\xff"),)
-        code, message = await refused(channel.unary_unary("/ranking.v1.Ranking/Rank")(b"", metadata=metadata))
+        code, message = await refused(unary(channel, "/ranking.v1.Ranking/Rank")(b"", metadata=metadata))
         assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, "x-envelope-bin: not a serving.v1.Envelope")
-        stream = channel.unary_stream("/ranking.v1.Ranking/RankStream")(b"", metadata=metadata)
+        stream = server_stream(channel, "/ranking.v1.Ranking/RankStream")(b"", metadata=metadata)
         assert (await refused(anext(aiter(stream))))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -281,7 +284,7 @@ async def test_a_model_moves_under_load_and_no_request_fails(control_plane: Cont
                 # Once it is acknowledged, the old replicas may go: they finish what they have.
                 retired.push_async_exit(models.pop_all())
                 models.push_async_exit(new_models)
-            await eventually(f"move {move} is served", lambda move=move: served.get(f"r{move}"))
+            await eventually(f"move {move} is served", partial(served.get, f"r{move}"))
         done = True
         await asyncio.gather(*loads)
         assert {f"r{move}" for move in range(1, 9)} <= set(served)

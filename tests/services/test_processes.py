@@ -20,10 +20,12 @@ from lab.errors import CallError
 from lab.topologies import open_client
 from lab.transport import open_channel
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
-from tests.parts import WITHIN_S, ControlPlane, Model, eventually, rank_request, update, use_case
+from tests.parts import WITHIN_S, ControlPlane, Model, rank_request, update, use_case
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 ROWS = {"HomepageRows": use_case("rows@v1")}
@@ -87,11 +89,11 @@ async def started(module: str, *arguments: str) -> AsyncIterator[Process]:
         await process.reap()
 
 
-def gateway(control_plane: ControlPlane, name: str, *more: str):  # noqa: ANN201 (what asynccontextmanager makes)
+def gateway(control_plane: ControlPlane, name: str, *more: str) -> AbstractAsyncContextManager[Process]:
     return started("services.gateway", "--name", name, "--control-plane", control_plane.address, *more)
 
 
-def resolver(control_plane: ControlPlane, *more: str):  # noqa: ANN201 (likewise)
+def resolver(control_plane: ControlPlane, *more: str) -> AbstractAsyncContextManager[Process]:
     return started(
         "services.resolver",
         "--name",

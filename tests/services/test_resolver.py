@@ -11,7 +11,8 @@ import pytest
 from lab.transport import open_channel
 from models.context import write_context
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
-from tests.parts import ControlPlane, eventually, resolver_up, update, use_case
+from tests.parts import ControlPlane, resolver_up, update, use_case
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,6 +24,15 @@ ROWS = {"HomepageRows": use_case("rows@v1", timeout="250ms")}
 async def stub(address: str) -> AsyncIterator[resolver_pb2_grpc.ResolverAsyncStub]:
     async with open_channel(address) as channel:
         yield resolver_pb2_grpc.ResolverStub(channel)
+
+
+async def next_of(
+    watch: grpc.aio.StreamStreamCall[resolver_pb2.WatchRequest, resolver_pb2.WatchResponse],
+) -> resolver_pb2.WatchResponse:
+    """The next message of a stream that has not ended."""
+    message = await watch.read()
+    assert isinstance(message, resolver_pb2.WatchResponse)
+    return message
 
 
 def question(name: str, **context: str) -> resolver_pb2.ResolveRequest:
@@ -107,12 +117,12 @@ async def test_a_watcher_gets_the_revision_at_once_and_every_new_one(control_pla
         early = resolver.Watch()
         await early.write(resolver_pb2.WatchRequest())
         control_plane.send(update(3, use_cases=ROWS))
-        assert (await early.read()).revision == 3
+        assert (await next_of(early)).revision == 3
         await early.write(resolver_pb2.WatchRequest(revision=3))
         late = resolver.Watch()
-        assert (await late.read()).revision == 3
+        assert (await next_of(late)).revision == 3
         control_plane.send(update(4, use_cases=ROWS))
-        assert [(await watch.read()).revision for watch in (early, late)] == [4, 4]
+        assert [(await next_of(watch)).revision for watch in (early, late)] == [4, 4]
         early.cancel()
         late.cancel()
 
@@ -124,12 +134,12 @@ async def test_a_revision_counts_as_applied_only_once_every_watcher_has_acknowle
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         prompt, slow = resolver.Watch(), resolver.Watch()
         for watch in (prompt, slow):
-            assert (await watch.read()).revision == 1
+            assert (await next_of(watch)).revision == 1
             await watch.write(resolver_pb2.WatchRequest(revision=1))
 
         sequence = control_plane.send(update(2, use_cases=ROWS))
         for watch in (prompt, slow):
-            assert (await watch.read()).revision == 2
+            assert (await next_of(watch)).revision == 2
         await prompt.write(resolver_pb2.WatchRequest(revision=2))
         await slow.write(resolver_pb2.WatchRequest(revision=1))
         # New questions are answered by the new rules already.
@@ -146,10 +156,10 @@ async def test_a_silent_watcher_is_disconnected_and_delays_no_publish(control_pl
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         mute = resolver.Watch()
-        assert (await mute.read()).revision == 1
+        assert (await next_of(mute)).revision == 1
         await mute.write(resolver_pb2.WatchRequest(revision=1))
         await control_plane.put_in_force(update(2, use_cases=ROWS), "resolver")
-        assert (await mute.read()).revision == 2
+        assert (await next_of(mute)).revision == 2
         with pytest.raises(grpc.aio.AioRpcError, match="revision 2 not acknowledged") as caught:
             await mute.read()
         assert caught.value.code() is grpc.StatusCode.ABORTED
@@ -162,9 +172,9 @@ async def test_a_watcher_that_has_gone_is_not_waited_for(control_plane: ControlP
     async with resolver_up(control_plane.address) as address, stub(address) as resolver:
         await control_plane.put_in_force(update(1, use_cases=ROWS), "resolver")
         watch = resolver.Watch()
-        assert (await watch.read()).revision == 1
+        assert (await next_of(watch)).revision == 1
         sequence = control_plane.send(update(2, use_cases=ROWS))
-        assert (await watch.read()).revision == 2
+        assert (await next_of(watch)).revision == 2
         if leave == "cancel":
             watch.cancel()
         else:

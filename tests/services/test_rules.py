@@ -8,12 +8,14 @@ import pytest
 
 from lab.errors import RouteTableError, UnknownUseCaseError
 from services.rules import DecisionCache, RuleSet, Subscriber, model_config
-from tests.parts import ControlPlane, eventually, update, use_case
+from tests.parts import ControlPlane, update, use_case
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from lab.routing.compiled import Choice
+    from models.proto.serving.v1.serving_pb2 import ModelConfig
 
 CALLER = {"caller": "homepage"}
 
@@ -64,7 +66,12 @@ def test_an_update_that_is_not_json_is_refused(text: bytes) -> None:
 def test_a_decision_is_built_once_for_equal_choices() -> None:
     rules = RuleSet().updated(update(3, use_cases={"A": use_case("rows@v1")}, versions={"rows.v1": {"depth": 2}}))
     built: list[Choice] = []
-    decisions = DecisionCache(rules.router, lambda choice: built.append(choice) or model_config(choice))  # type: ignore[func-returns-value]
+
+    def build(choice: Choice) -> ModelConfig:
+        built.append(choice)
+        return model_config(choice)
+
+    decisions = DecisionCache(rules.router, build)
     configs = [decisions.look_up("A", {**CALLER, "user_id": user}) for user in ("u1", "u2")]
     assert (len(built), decisions.revision) == (1, 3)
     assert configs[0] is configs[1]

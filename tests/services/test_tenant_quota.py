@@ -176,7 +176,8 @@ def test_with_proved_callers_an_unrestricted_tenant_is_only_a_claim(
         "kids": Limit(rate=1, burst=2),
         "default": Limit(rate=1, burst=2),
     }
-    limiter = limiter_of(clock, **limits)
+    limiter = limiter_of(clock)
+    limiter.put_in_force(limits)
 
     def taken(caller: str, *tenants: str, proved: bool = True) -> int:
         count = 0

@@ -9,6 +9,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2
 
 from lab.transport import drain, listen, new_server, open_channel
+from tests.raw_calls import unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +31,7 @@ async def serving(
         await asyncio.sleep(0)
         return name or context.peer().encode()
 
-    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)  # type: ignore[arg-type]
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)
     handlers = [grpc.method_handlers_generic_handler("test.Echo", {"Who": method})]
     server, healthy = new_server(handlers=handlers, max_connection_age_s=max_connection_age_s)
     address = f"127.0.0.1:{listen(server, '127.0.0.1:0')}"
@@ -46,7 +47,7 @@ async def test_a_server_that_drains_fails_no_request_of_a_balanced_client() -> N
         one, _ = await stays.enter_async_context(serving(b"stays"))
         other, _ = await leaves.enter_async_context(serving(b"leaves", drained=True))
         channel = await stays.enter_async_context(open_channel(one, other))
-        who = channel.unary_unary(_PATH)
+        who = unary(channel, _PATH)
         seen: list[bytes] = []
         done = False
 
@@ -70,7 +71,7 @@ async def test_a_server_that_is_not_ready_yet_gets_nothing() -> None:
     async with serving(b"ready") as (one, _), serving(b"late") as (other, healthy):
         await healthy.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         async with open_channel(one, other) as channel:
-            who = channel.unary_unary(_PATH)
+            who = unary(channel, _PATH)
             assert {await who(b"", wait_for_ready=True) for _ in range(20)} == {b"ready"}
             await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
             while await who(b"") != b"late":
@@ -84,7 +85,7 @@ async def test_channels_to_one_address_share_a_connection_unless_asked_not_to() 
             channels = [
                 await stack.enter_async_context(open_channel(address, own_connection=own_connection)) for _ in range(3)
             ]
-            return {await channel.unary_unary(_PATH)(b"") for channel in channels}
+            return {await unary(channel, _PATH)(b"") for channel in channels}
 
         assert len(await peers(own_connection=False)) == 1
         assert len(await peers(own_connection=True)) == 3
@@ -92,7 +93,7 @@ async def test_channels_to_one_address_share_a_connection_unless_asked_not_to() 
 
 async def test_a_server_that_ends_old_connections_fails_no_request() -> None:
     async with serving(_PEER, max_connection_age_s=0.2) as (address, _), open_channel(address) as channel:
-        who = channel.unary_unary(_PATH)
+        who = unary(channel, _PATH)
         connections: set[bytes] = set()
         while len(connections) < 3:
             connections.add(await who(b""))

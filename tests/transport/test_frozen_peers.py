@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 
 from lab.transport import open_channel
+from tests.raw_calls import server_stream
 from tests.transport.program import SERVER
 
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -26,7 +27,7 @@ async def test_a_frozen_peer_is_given_up_long_before_the_deadline(carries_reques
         port = int(await process.stdout.readline())
         async with open_channel(f"127.0.0.1:{port}", carries_requests=carries_requests) as channel:
             # It answers at first and then stays open, as a long stream does.
-            stream = channel.unary_stream(WATCH)(b"", timeout=LONG_S if carries_requests else 8.0)
+            stream = server_stream(channel, WATCH)(b"", timeout=LONG_S if carries_requests else 8.0)
             assert await stream.read() is not grpc.aio.EOF
             process.send_signal(signal.SIGSTOP)
             began = time.monotonic()

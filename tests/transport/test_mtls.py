@@ -18,6 +18,7 @@ from lab.transport import listen, new_server, open_channel, peer_identity
 from lab.transport.authorization import MAX_HEADER_BYTES
 from lab.transport.security import MTLS, PLAINTEXT, Security
 from tests.negative.wire import Answer, Wire, tls_context
+from tests.raw_calls import unary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -51,7 +52,7 @@ async def serving(security: Security, *admitted: str) -> AsyncIterator[str]:
         identity = peer_identity(context)
         return identity.uri.encode() if identity else b"nobody"
 
-    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)  # type: ignore[arg-type]
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)
     handlers = [grpc.method_handlers_generic_handler("test.Echo", {"Who": method})]
     server, _ = new_server(handlers=handlers, admits={"test.Echo": admitted}, security=security)
     port = listen(server, "127.0.0.1:0", security)
@@ -65,7 +66,7 @@ async def serving(security: Security, *admitted: str) -> AsyncIterator[str]:
 async def status_of(address: str, security: Security, peer: str = "") -> tuple[grpc.StatusCode, str]:
     async with open_channel(address, security=security, peer=peer) as channel:
         try:
-            answer = await channel.unary_unary(_PATH)(b"", timeout=5)
+            answer = await unary(channel, _PATH)(b"", timeout=5)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
     return grpc.StatusCode.OK, answer.decode()
@@ -117,7 +118,7 @@ async def test_a_client_without_a_certificate_of_the_lab_is_rejected(security: M
         without = grpc.ssl_channel_credentials(ours)
         async with grpc.aio.secure_channel(address, without, options=options) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await channel.unary_unary(_PATH)(b"", timeout=5)
+                await unary(channel, _PATH)(b"", timeout=5)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert (await status_of(address, security("gateway", "gateway-3")))[0] is grpc.StatusCode.OK
 
@@ -134,7 +135,7 @@ async def test_a_server_with_an_expired_certificate_is_rejected(security: MakeSe
 async def test_certificates_rotate_under_load_and_no_call_fails(security: MakeSecurity) -> None:
     server, client = security("model", "m"), security("gateway", "g")
     async with serving(server, "gateway") as address, open_channel(address, security=client, peer="model") as channel:
-        who = channel.unary_unary(_PATH)
+        who = unary(channel, _PATH)
         first = channel.current  # type: ignore[attr-defined]  # with mTLS there is one
 
         async def call_until(done: asyncio.Event) -> int:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from lab.transport import rotating_channel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc.aio
+
 
 WITHIN_S = 5.0
 
@@ -37,7 +44,9 @@ async def test_closing_while_the_next_channel_connects_closes_both(monkeypatch: 
         return made[-1]
 
     certificates = itertools.count()
-    channel = rotating_channel.RotatingChannel(open_now, lambda: str(next(certificates)))
+    channel = rotating_channel.RotatingChannel(
+        cast("Callable[[], grpc.aio.Channel]", open_now), lambda: str(next(certificates))
+    )
     async with asyncio.timeout(WITHIN_S):
         while len(made) < 2:
             await asyncio.sleep(0)

@@ -19,8 +19,9 @@ def nobody_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GRPC_XDS_BOOTSTRAP", raising=False)
 
 
-def node() -> dict[str, str]:
-    return json.loads(os.environ["GRPC_XDS_BOOTSTRAP_CONFIG"])["node"]
+def node() -> dict[str, object]:
+    found: dict[str, object] = json.loads(os.environ["GRPC_XDS_BOOTSTRAP_CONFIG"])["node"]
+    return found
 
 
 def test_a_process_is_one_node_however_many_channels_it_opens() -> None:
@@ -28,12 +29,12 @@ def test_a_process_is_one_node_however_many_channels_it_opens() -> None:
     first = node()
     xds._bootstrap_options("127.0.0.1:1", "homepage")
 
-    assert first == node()
+    assert node() == first
     assert (first["cluster"], first["metadata"]) == ("homepage", {"role": "proxyless"})
 
 
 def test_processes_of_one_caller_have_different_ids() -> None:
-    ids = {xds.bootstrap("127.0.0.1:1", "homepage")["node"]["id"] for _ in range(20)}
+    ids = {json.loads(json.dumps(xds.bootstrap("127.0.0.1:1", "homepage")))["node"]["id"] for _ in range(20)}
 
     assert len(ids) == 20
     assert all(each.startswith("homepage-proxyless-") for each in ids)
@@ -46,9 +47,9 @@ def test_a_second_node_of_a_process_is_given_by_channel_argument(control_plane: 
 
     options = dict(xds._bootstrap_options(control_plane, caller))
 
-    told = json.loads(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"])
+    told = json.loads(str(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"]))
     assert (told["node"]["cluster"], told["xds_servers"][0]["server_uri"]) == (caller, control_plane)
-    assert first == node()
+    assert node() == first
     assert xds._bootstrap_options("127.0.0.1:1", "homepage") == (*OPTIONS, *DATA_KEEPALIVE)
 
 

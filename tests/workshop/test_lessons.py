@@ -96,7 +96,7 @@ def test_several_loads_flow_while_something_is_done(lab: WorkshopLab) -> None:
         during=lambda: done.append(lab.publish_document(lab.route_table(), comment="the same again")),
     )
 
-    assert [run.folder and each for run, each in zip(runs, WAYS, strict=True)] == WAYS
+    assert len(runs) == len(WAYS)
     assert [run.summary.failed for run in runs] == [0, 0]
     assert done == [lab.routes.show().revision]
 

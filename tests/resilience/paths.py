@@ -8,8 +8,6 @@ from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from lab.client import Answer, Client, Endpoints
 from lab.errors import CallError
 from lab.topologies import open_client
@@ -17,8 +15,8 @@ from tests.envoys import envoy_up
 from tests.parts import WITHIN_S, ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.envoys import Envoy
 
@@ -29,9 +27,15 @@ class RequestPath:
     """A path to replicas, and the outcomes of the requests sent over it."""
 
     def __init__(
-        self, client: Client, control_plane: ControlPlane, replicas: tuple[Model, ...], envoy: Envoy | None
+        self,
+        client: Client,
+        control_plane: ControlPlane,
+        nodes: list[str],
+        replicas: tuple[Model, ...],
+        envoy: Envoy | None,
     ) -> None:
-        self.client, self.control_plane, self.replicas, self.envoy = client, control_plane, replicas, envoy
+        self.client, self.control_plane, self.nodes = client, control_plane, nodes
+        self.replicas, self.envoy = replicas, envoy
         self.answers: list[Answer] = []
         self.errors: list[CallError] = []
 
@@ -88,43 +92,45 @@ class RequestPath:
         # The other version answers another use case, with the same settings.
         use_cases = {"HomepageRows": document, "Others": others}
         message = update(8, use_cases=use_cases, endpoints={key: [each.address for each in replicas] for key in KEYS})
-        await self.control_plane.put_in_force(message, *self.control_plane.nodes)
+        await self.control_plane.put_in_force(message, *self.nodes)
 
 
-@pytest.fixture
-def open_path(tmp_path) -> Callable[..., AbstractAsyncContextManager[RequestPath]]:
-    """Opens a topology's path to replicas ``r1``, ``r2`` and so on, with a use case's settings."""
+@asynccontextmanager
+async def open_path(folder: Path, topology: str, *, replicas: int = 2, **settings: Any) -> AsyncIterator[RequestPath]:
+    """Opens a topology's path to replicas ``r1``, ``r2`` and so on, with a use case's settings.
 
-    @asynccontextmanager
-    async def opened_path(topology: str, *, replicas: int = 2, **settings: Any) -> AsyncIterator[RequestPath]:
-        async with AsyncExitStack() as stack:
-            control_plane = ControlPlane()
-            await stack.enter_async_context(control_plane.up())
-            models = tuple(Model(*KEYS, replica=f"r{number}") for number in range(1, replicas + 1))
-            for model in models:
-                await stack.enter_async_context(model.up())
-            resolver = await stack.enter_async_context(resolver_up(control_plane.address))
-            control_plane.nodes = ["resolver"]
-            envoy = gateway = None
-            if topology.startswith("gateway") and topology != "gateway-header":
-                gateway = await stack.enter_async_context(gateway_up(control_plane.address))
-                control_plane.nodes.append("gateway")
-            elif topology != "proxyless":
-                envoy = await stack.enter_async_context(envoy_up(control_plane.address, tmp_path))
-            addresses = Endpoints(
-                {
-                    "resolver": (resolver,),
-                    "sidecar": (envoy.address,) if envoy else (),
-                    "central-envoy": (envoy.address,) if envoy else (),
-                    "control-plane": (control_plane.address,),
-                    "gateway": (gateway,) if gateway else (),
-                },
-            )
-            client = open_client(topology, "homepage", addresses)
-            stack.push_async_callback(client.close)
-            opened = RequestPath(client, control_plane, models, envoy)
-            await opened.place(*models, **settings)
-            await client.ready()
-            yield opened
-
-    return opened_path
+    Args:
+        folder: for Envoy's files.
+        topology: its name.
+        replicas: how many there are.
+        settings: of the use case, as in the route table.
+    """
+    async with AsyncExitStack() as stack:
+        control_plane = ControlPlane()
+        await stack.enter_async_context(control_plane.up())
+        models = tuple(Model(*KEYS, replica=f"r{number}") for number in range(1, replicas + 1))
+        for model in models:
+            await stack.enter_async_context(model.up())
+        resolver = await stack.enter_async_context(resolver_up(control_plane.address))
+        nodes = ["resolver"]
+        envoy = gateway = None
+        if topology.startswith("gateway") and topology != "gateway-header":
+            gateway = await stack.enter_async_context(gateway_up(control_plane.address))
+            nodes.append("gateway")
+        elif topology != "proxyless":
+            envoy = await stack.enter_async_context(envoy_up(control_plane.address, folder))
+        addresses = Endpoints(
+            {
+                "resolver": (resolver,),
+                "sidecar": (envoy.address,) if envoy else (),
+                "central-envoy": (envoy.address,) if envoy else (),
+                "control-plane": (control_plane.address,),
+                "gateway": (gateway,) if gateway else (),
+            },
+        )
+        client = open_client(topology, "homepage", addresses)
+        stack.push_async_callback(client.close)
+        opened = RequestPath(client, control_plane, nodes, models, envoy)
+        await opened.place(*models, **settings)
+        await client.ready()
+        yield opened

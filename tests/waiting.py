@@ -1,0 +1,33 @@
+"""The asynchronous twin of ``lab.waiting.eventually``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from lab.errors import DeadlineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+async def eventually(
+    what: str, probe: Callable[[], T], *, within: timedelta = timedelta(seconds=15), until: Callable[[T], bool] = bool
+) -> T:
+    """Calls ``probe`` until ``until`` holds for its result, and returns that result; the event loop runs meanwhile.
+
+    Raises:
+        DeadlineError: the condition did not hold in time; names the last state.
+    """
+    give_up = time.monotonic() + within.total_seconds()
+    while True:
+        seen = probe()
+        if until(seen):
+            return seen
+        if time.monotonic() >= give_up:
+            raise DeadlineError(f"{what}: not within {within.total_seconds():g} s; last seen: {seen!r}")
+        await asyncio.sleep(0.005)
