@@ -23,7 +23,7 @@ LONG_ONES_FIRST = (
 
 DEFAULT_LAB = (
     *("bad_routes", "chain", "cli", "events", "load", "pause_in_latency", "publishing", "shadow", "sidecar", "locust"),
-    *("tenants", "together"),
+    *("tenants", "multi_caller"),
 )
 """Modules of e2e that are about the default lab alone, which stands up once."""
 _SCOPES = (
