@@ -1,24 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from lab.checkers.kinds import accounting
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.checkers import Evidence
-    from lab.history import Record
-
-    Make = Callable[..., Record]
-    Prove = Callable[..., Evidence]
+from tests.checkers.builders import make_evidence, make_record
 
 N = 10
 
 
-def test_every_request_once_is_valid(make_record: Make, make_evidence: Prove) -> None:
+def test_every_request_once_is_valid() -> None:
     records = [make_record(number) for number in reversed(range(N))]
     verdict = accounting.check(make_evidence(records))
     assert (verdict.outcome, verdict.summary) == ("valid", "10 planned, 10 recorded")
@@ -35,42 +27,39 @@ def test_every_request_once_is_valid(make_record: Make, make_evidence: Prove) ->
         ({"done_ns": 1}, "ns before it was sent"),
     ],
 )
-def test_a_history_that_contradicts_itself_is_invalid(
-    make_record: Make, make_evidence: Prove, changes: dict[str, Any], message: str
-) -> None:
+def test_a_history_that_contradicts_itself_is_invalid(changes: dict[str, Any], message: str) -> None:
     records = [make_record(number) for number in range(N - 1)]
-    last = make_record(**{"sequence": N - 1, "request_id": "last"} | changes)
+    of_last: dict[str, Any] = {"sequence": N - 1, "request_id": "last", **changes}
+    last = make_record(**of_last)
     verdict = accounting.check(make_evidence([*records, last]))
     assert verdict.outcome == "invalid"
     [violation] = verdict.violations
     assert message in violation.message
 
 
-def test_a_request_too_many_is_invalid_even_if_all_are_there(make_record: Make, make_evidence: Prove) -> None:
+def test_a_request_too_many_is_invalid_even_if_all_are_there() -> None:
     records = [make_record(number) for number in range(N)]
     verdict = accounting.check(make_evidence([*records, make_record(3, request_id="again")], planned=N))
     assert (verdict.outcome, verdict.violations[0].sequence) == ("invalid", 3)
 
 
-def test_a_missing_request_is_unknown(make_record: Make, make_evidence: Prove) -> None:
+def test_a_missing_request_is_unknown() -> None:
     records = [make_record(number) for number in range(N) if number != 4]
     verdict = accounting.check(make_evidence(records, planned=N))
     assert (verdict.outcome, verdict.summary) == ("unknown", "10 planned, 9 recorded, 1 missing")
 
 
-def test_a_request_that_was_not_sent_is_unknown(make_record: Make, make_evidence: Prove) -> None:
+def test_a_request_that_was_not_sent_is_unknown() -> None:
     records = [make_record(0), make_record(1, status="UNSENT")]
     verdict = accounting.check(make_evidence(records))
     assert (verdict.outcome, verdict.summary) == ("unknown", "2 planned, 2 recorded, 1 not sent")
 
 
-def test_an_empty_plan_is_unknown(make_evidence: Prove) -> None:
+def test_an_empty_plan_is_unknown() -> None:
     assert accounting.check(make_evidence([])).outcome == "unknown"
 
 
-def test_without_a_schedule_sequences_may_have_gaps_but_none_comes_twice(
-    make_record: Make, make_evidence: Prove
-) -> None:
+def test_without_a_schedule_sequences_may_have_gaps_but_none_comes_twice() -> None:
     records = [make_record(sequence) for sequence in (0, 2, 4, 1)]
 
     complete = accounting.check(make_evidence(records, planned=4, offered_rate=None))

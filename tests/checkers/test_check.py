@@ -1,38 +1,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lab.checkers import CHECKERS, Checker, Outcome, RevisionInForce, Verdict, check, combine
+from tests.checkers.builders import make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.checkers import Evidence
-    from lab.history import Record
-
-    Make = Callable[..., Record]
-    Prove = Callable[..., Evidence]
-    Table = Callable[..., dict[str, Any]]
 
 
 ALWAYS = [checker.name for checker in CHECKERS.values() if not checker.subject]
 ABSENT = Checker(name="absent", question="Is it there?", subject="nothing", check=lambda _: None)
 
 
-def test_a_good_run_is_valid_by_all_checkers(make_record: Make, make_evidence: Prove) -> None:
+def test_a_good_run_is_valid_by_all_checkers() -> None:
     verdicts = check(make_evidence([make_record(number) for number in range(200)]))
     assert [one.checker for one in verdicts] == ALWAYS
     assert [one.outcome for one in verdicts] == [Outcome.VALID] * len(ALWAYS)
 
 
-def test_an_empty_run_is_unknown_by_all_checkers(make_evidence: Prove) -> None:
+def test_an_empty_run_is_unknown_by_all_checkers() -> None:
     assert [one.outcome for one in check(make_evidence([]))] == [Outcome.UNKNOWN] * len(ALWAYS)
 
 
-def test_a_run_with_every_subject_is_judged_by_every_checker(
-    make_evidence: Prove, make_table: Table, obey: Make
-) -> None:
+def test_a_run_with_every_subject_is_judged_by_every_checker() -> None:
     """A split, a shadow, and a revision that changes both while 40 users ask again and again."""
     shadows = ({"use": "rows@v4", "percent": percent} for percent in (20, 100))
     tables = [
@@ -59,17 +51,17 @@ def test_a_run_with_every_subject_is_judged_by_every_checker(
     assert combine(check(replace(evidence, shadow_copies=None))) == "unknown"
 
 
-def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown(make_evidence: Prove) -> None:
+def test_what_has_no_subject_is_left_out_and_nothing_at_all_is_unknown() -> None:
     assert check(make_evidence([]), [ABSENT]) == []
     assert combine(check(make_evidence([]), [ABSENT])) == "unknown"
 
 
-def test_a_checker_of_every_run_that_gives_no_verdict_is_unknown(make_evidence: Prove) -> None:
+def test_a_checker_of_every_run_that_gives_no_verdict_is_unknown() -> None:
     (verdict,) = check(make_evidence([]), [replace(ABSENT, subject="")])
     assert verdict.outcome == Outcome.UNKNOWN
 
 
-def test_one_misroute_makes_a_run_invalid(make_record: Make, make_evidence: Prove) -> None:
+def test_one_misroute_makes_a_run_invalid() -> None:
     records = [make_record(number) for number in range(200)]
     records[77] = make_record(77, cluster="b")
     verdicts = check(make_evidence(records))
@@ -77,7 +69,7 @@ def test_one_misroute_makes_a_run_invalid(make_record: Make, make_evidence: Prov
     assert [violation.sequence for one in verdicts for violation in one.violations] == [77]
 
 
-def test_a_checker_that_throws_is_unknown(make_record: Make, make_evidence: Prove) -> None:
+def test_a_checker_that_throws_is_unknown() -> None:
     def throws(_: Evidence) -> Verdict:
         raise KeyError("gone")
 
@@ -85,7 +77,7 @@ def test_a_checker_that_throws_is_unknown(make_record: Make, make_evidence: Prov
     assert verdicts == [Verdict("throws", Outcome.UNKNOWN, "the checker failed: KeyError: 'gone'")]
 
 
-def test_a_document_that_cannot_be_read_is_unknown_not_valid(make_record: Make, make_evidence: Prove) -> None:
+def test_a_document_that_cannot_be_read_is_unknown_not_valid() -> None:
     evidence = make_evidence([make_record(number) for number in range(200)])
     evidence.revisions[0].document["models"].clear()
     assert combine(check(evidence)) == "unknown"

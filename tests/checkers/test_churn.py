@@ -7,42 +7,31 @@ import pytest
 
 from lab.checkers import RevisionInForce
 from lab.checkers.kinds import churn
+from tests.checkers.builders import make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from lab.checkers import Verdict
 
-    from lab.checkers import Evidence, Verdict
-    from lab.history import Record
-
-    Make = Callable[..., Record]
-    Prove = Callable[..., Evidence]
-    Table = Callable[..., dict[str, Any]]
-    Judge = Callable[..., Verdict | None]
 
 USERS = 1_000
 V1: dict[str, Any] = {"version": "v1", "cluster": "v1", "routing_key": "rows.v1"}
 V2: dict[str, Any] = {"version": "v2", "cluster": "v2", "routing_key": "rows.v2"}
 
 
-@pytest.fixture
-def judge(make_evidence: Prove, obey: Make) -> Judge:
+def judge(*tables: dict[str, Any], changes: dict[int, dict[str, Any]] | None = None) -> Verdict | None:
     """Every user asks once under each table, and is answered as it wants; ``changes`` by sequence are exceptions."""
-
-    def judged(*tables: dict[str, Any], changes: dict[int, dict[str, Any]] | None = None) -> Verdict | None:
-        records, revisions, start = [], [], 0
-        for place, table in enumerate(tables):
-            for number in range(place * USERS, (place + 1) * USERS):
-                change = {"user_id": f"u{number % USERS}", **(changes or {}).get(number, {})}
-                records.append(obey(table, number, **change))
-            end = records[-1].done_ns if place + 1 < len(tables) else None
-            revisions.append(RevisionInForce(place + 1, table, from_ns=start, until_ns=end))
-            start = records[-1].done_ns + 1
-        return churn.check(make_evidence(records, revisions=revisions))
-
-    return judged
+    records, revisions, start = [], [], 0
+    for place, table in enumerate(tables):
+        for number in range(place * USERS, (place + 1) * USERS):
+            change = {"user_id": f"u{number % USERS}", **(changes or {}).get(number, {})}
+            records.append(obey(table, number, **change))
+        end = records[-1].done_ns if place + 1 < len(tables) else None
+        revisions.append(RevisionInForce(place + 1, table, from_ns=start, until_ns=end))
+        start = records[-1].done_ns + 1
+    return churn.check(make_evidence(records, revisions=revisions))
 
 
-def user_of(obey: Make, version: str, *tables: dict[str, Any], version_then: str) -> int:
+def user_of(version: str, *tables: dict[str, Any], version_then: str) -> int:
     """The first user who gets one version by the first table, and another by the second."""
     got = ([obey(table, number) for number in range(USERS)] for table in tables)
     pairs = enumerate(zip(*got, strict=True))
@@ -52,9 +41,7 @@ def user_of(obey: Make, version: str, *tables: dict[str, Any], version_then: str
 @pytest.mark.parametrize(
     ("before", "after"), [((90, 10), (80, 20)), ((80, 20), (90, 10)), ((99, 1), (0, 100)), ((90, 10), (90, 10))]
 )
-def test_a_weight_that_changes_moves_its_users_and_no_others(
-    judge: Judge, make_table: Table, before: tuple[int, int], after: tuple[int, int]
-) -> None:
+def test_a_weight_that_changes_moves_its_users_and_no_others(before: tuple[int, int], after: tuple[int, int]) -> None:
     tables = [make_table(dict(zip(("rows@v1", "rows@v2"), weights, strict=True))) for weights in (before, after)]
     verdict = judge(*tables)
     assert verdict is not None
@@ -64,7 +51,7 @@ def test_a_weight_that_changes_moves_its_users_and_no_others(
     assert f"for an ideal of {ideal}%" in verdict.summary
 
 
-def test_a_ramp_is_judged_step_by_step(judge: Judge, make_table: Table) -> None:
+def test_a_ramp_is_judged_step_by_step() -> None:
     verdict = judge(*(make_table({"rows@v1": 100 - of_v2, "rows@v2": of_v2}) for of_v2 in (0, 1, 10, 50, 100)))
     assert verdict is not None
     assert verdict.outcome == "valid"
@@ -72,9 +59,9 @@ def test_a_ramp_is_judged_step_by_step(judge: Judge, make_table: Table) -> None:
     assert verdict.summary.endswith("; and 1 more")
 
 
-def test_a_user_who_moved_though_the_tables_agree_is_named(judge: Judge, make_table: Table, obey: Make) -> None:
+def test_a_user_who_moved_though_the_tables_agree_is_named() -> None:
     tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
-    user = user_of(obey, "v1", *tables, version_then="v1")
+    user = user_of("v1", *tables, version_then="v1")
     verdict = judge(*tables, changes={USERS + user: V2})
     assert verdict is not None
     [violation] = verdict.violations
@@ -86,9 +73,9 @@ def test_a_user_who_moved_though_the_tables_agree_is_named(judge: Judge, make_ta
     assert verdict.summary.startswith("1 wrongly; ")
 
 
-def test_a_user_who_stayed_though_the_tables_differ_is_named(judge: Judge, make_table: Table, obey: Make) -> None:
+def test_a_user_who_stayed_though_the_tables_differ_is_named() -> None:
     tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
-    user = user_of(obey, "v1", *tables, version_then="v2")
+    user = user_of("v1", *tables, version_then="v2")
     verdict = judge(*tables, changes={USERS + user: V1})
     assert verdict is not None
     [violation] = verdict.violations
@@ -97,15 +84,15 @@ def test_a_user_who_stayed_though_the_tables_differ_is_named(judge: Judge, make_
     assert violation.message.endswith("the tables want first rows@v1, then rows@v2")
 
 
-def test_two_users_who_change_places_are_both_seen(judge: Judge, make_table: Table, obey: Make) -> None:
+def test_two_users_who_change_places_are_both_seen() -> None:
     table = make_table()
-    one, two = (user_of(obey, version, table, table, version_then=version) for version in ("v1", "v2"))
+    one, two = (user_of(version, table, table, version_then=version) for version in ("v1", "v2"))
     verdict = judge(table, table, changes={USERS + one: V2, USERS + two: V1})
     assert verdict is not None
     assert {violation.sequence for violation in verdict.violations} >= {USERS + one, USERS + two}
 
 
-def test_arms_pushed_along_move_needlessly(judge: Judge, make_table: Table) -> None:
+def test_arms_pushed_along_move_needlessly() -> None:
     """v3 grows at the cost of v1, and v2 lies between: who goes from v1 to v2 and from v2 to v3 need not have moved."""
     verdict = judge(
         make_table({"rows@v1": 60, "rows@v2": 20, "rows@v3": 20}),
@@ -120,7 +107,7 @@ def test_arms_pushed_along_move_needlessly(judge: Judge, make_table: Table) -> N
     }
 
 
-def test_neighbours_exchange_users_without_disturbing_others(judge: Judge, make_table: Table) -> None:
+def test_neighbours_exchange_users_without_disturbing_others() -> None:
     verdict = judge(
         make_table({"rows@v1": 60, "rows@v2": 20, "rows@v3": 20}),
         make_table({"rows@v1": 50, "rows@v2": 30, "rows@v3": 20}),
@@ -129,9 +116,7 @@ def test_neighbours_exchange_users_without_disturbing_others(judge: Judge, make_
     assert verdict.outcome == "valid"
 
 
-def test_no_larger_share_moves_than_grows(
-    make_evidence: Prove, make_table: Table, obey: Make, make_record: Make
-) -> None:
+def test_no_larger_share_moves_than_grows() -> None:
     """Each of these users has to move, by the tables, and moves the right way. But that they are all is impossible."""
     tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
     movers = [number for number in range(USERS) if [obey(table, number).version for table in tables] == ["v1", "v2"]][
@@ -150,9 +135,7 @@ def test_no_larger_share_moves_than_grows(
     assert "50 of 50 units of user_id moved (100.00% for an ideal of 10%" in violation.message
 
 
-def test_a_smaller_share_may_move_if_those_seen_had_to_stay(
-    make_evidence: Prove, make_table: Table, obey: Make
-) -> None:
+def test_a_smaller_share_may_move_if_those_seen_had_to_stay() -> None:
     tables = make_table(), make_table({"rows@v1": 80, "rows@v2": 20})
     stay = [number for number in range(USERS) if len({obey(table, number).version for table in tables}) == 1]
     records = [
@@ -168,9 +151,7 @@ def test_a_smaller_share_may_move_if_those_seen_had_to_stay(
     assert "(0.00% for an ideal of 10%, 0.0 sigma above)" in verdict.summary
 
 
-def test_while_two_revisions_are_in_force_nothing_counts(
-    make_evidence: Prove, make_table: Table, make_record: Make
-) -> None:
+def test_while_two_revisions_are_in_force_nothing_counts() -> None:
     """u1 asks first while both are, and is answered by the new one; what it got under the old alone nobody knows."""
     tables = make_table({"rows@v1": 100, "rows@v2": 0}), make_table({"rows@v1": 0, "rows@v2": 100})
     users = [("u0", V1), ("u1", V2), ("u0", V2), ("u1", V2)]
@@ -187,7 +168,7 @@ def test_while_two_revisions_are_in_force_nothing_counts(
     )
 
 
-def test_a_draw_for_another_field_is_another_draw(judge: Judge, make_table: Table) -> None:
+def test_a_draw_for_another_field_is_another_draw() -> None:
     tables = make_table(), make_table()
     tables[1]["use_cases"]["Rows"]["rules"][1]["split"]["unit"] = "country"
     verdict = judge(*tables)
@@ -196,7 +177,7 @@ def test_a_draw_for_another_field_is_another_draw(judge: Judge, make_table: Tabl
     assert verdict.summary.endswith("units answered under two revisions in a row")
 
 
-def test_another_experiment_draws_anew(judge: Judge, make_table: Table) -> None:
+def test_another_experiment_draws_anew() -> None:
     """Not a change of weights, so nothing is minimal; each user still has to go where the table says."""
     cells = {"1": {"weight": 50, "use": "rows@v1"}, "2": {"weight": 50, "use": "rows@v2"}}
     tables = [
@@ -216,7 +197,7 @@ def test_another_experiment_draws_anew(judge: Judge, make_table: Table) -> None:
     assert len(verdict.violations) == USERS + 1  # and that so many did
 
 
-def test_without_a_draw_a_changed_rule_moves_whom_it_means(judge: Judge, make_table: Table) -> None:
+def test_without_a_draw_a_changed_rule_moves_whom_it_means() -> None:
     tables = [make_table(rules=[], default=f"rows@{version}") for version in ("v1", "v2")]
     changes = {number: {"device": "web"} for number in range(2 * USERS)}
     verdict = judge(*tables, changes=changes)
@@ -225,7 +206,7 @@ def test_without_a_draw_a_changed_rule_moves_whom_it_means(judge: Judge, make_ta
     assert (verdict.outcome, verdict.summary) == ("valid", "1 moved of 1 units answered under two revisions in a row")
 
 
-def test_units_are_told_apart_by_what_either_table_reads(judge: Judge, make_table: Table) -> None:
+def test_units_are_told_apart_by_what_either_table_reads() -> None:
     verdict = judge(make_table(rules=[]), make_table({"rows@v1": 50, "rows@v2": 50}))
     assert verdict is not None
     assert verdict.outcome == "valid"
@@ -233,7 +214,7 @@ def test_units_are_told_apart_by_what_either_table_reads(judge: Judge, make_tabl
 
 
 @pytest.mark.parametrize("changes", [{"source": "fallback"}, {"source": "default"}, {"status": "UNAVAILABLE"}])
-def test_only_answers_of_the_choice_count(judge: Judge, make_table: Table, changes: dict[str, Any]) -> None:
+def test_only_answers_of_the_choice_count(changes: dict[str, Any]) -> None:
     table = make_table()
     other = {number: {"version": "v3", **changes} for number in range(USERS, USERS + 10)}
     verdict = judge(table, table, changes=other)
@@ -244,23 +225,21 @@ def test_only_answers_of_the_choice_count(judge: Judge, make_table: Table, chang
     )
 
 
-def test_users_seen_under_one_revision_only_show_nothing(judge: Judge, make_table: Table) -> None:
+def test_users_seen_under_one_revision_only_show_nothing() -> None:
     table = make_table()
     verdict = judge(table, table, changes={number: {"user_id": f"v{number}"} for number in range(USERS)})
     assert verdict is not None
     assert verdict.outcome == "unknown"
 
 
-def test_a_run_that_failed_as_a_whole_shows_nothing(judge: Judge, make_table: Table) -> None:
+def test_a_run_that_failed_as_a_whole_shows_nothing() -> None:
     table = make_table()
     verdict = judge(table, table, changes={number: {"status": "UNAVAILABLE"} for number in range(2 * USERS)})
     assert verdict is not None
     assert verdict.outcome == "unknown"
 
 
-def test_under_one_revision_there_is_nothing_to_judge(
-    judge: Judge, make_table: Table, make_evidence: Prove, make_record: Make
-) -> None:
+def test_under_one_revision_there_is_nothing_to_judge() -> None:
     assert judge(make_table()) is None
     assert churn.check(make_evidence([])) is None
     assert churn.check(make_evidence([make_record(0)], revisions=[])) is None

@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from lab.checkers import Outcome
 from lab.checkers.kinds.origin import check
 from lab.history import NONE_SEEN
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.checkers import Evidence
-    from lab.history import Record
+from tests.checkers.builders import make_evidence, make_record
 
 
-def test_answers_whose_models_saw_what_was_sent_are_valid(
-    make_record: Callable[..., Record], make_evidence: Callable[..., Evidence]
-) -> None:
+def test_answers_whose_models_saw_what_was_sent_are_valid() -> None:
     sent = [
         make_record(0),
         make_record(1, traffic_origin="artificial", seen_origin="artificial", tenant="ads"),
@@ -44,9 +37,7 @@ def test_answers_whose_models_saw_what_was_sent_are_valid(
         ({"source": "fallback", "seen_origin": "artificial"}, "saw artificial"),
     ],
 )
-def test_an_origin_or_a_tenant_that_was_lost_or_changed_on_the_way_is_found(
-    make_record: Callable[..., Record], make_evidence: Callable[..., Evidence], wrong: dict[str, Any], words: str
-) -> None:
+def test_an_origin_or_a_tenant_that_was_lost_or_changed_on_the_way_is_found(wrong: dict[str, Any], words: str) -> None:
     verdict = check(make_evidence([make_record(0), make_record(1, **wrong), make_record(2)]))
 
     assert verdict.outcome is Outcome.INVALID
@@ -54,18 +45,14 @@ def test_an_origin_or_a_tenant_that_was_lost_or_changed_on_the_way_is_found(
     assert words in verdict.violations[0].message
 
 
-def test_models_that_do_not_say_what_they_saw_leave_it_unknown(
-    make_record: Callable[..., Record], make_evidence: Callable[..., Evidence]
-) -> None:
+def test_models_that_do_not_say_what_they_saw_leave_it_unknown() -> None:
     silent = make_record(0, seen_origin="")
 
     assert check(make_evidence([silent])).outcome is Outcome.UNKNOWN
     assert check(make_evidence([silent, make_record(1)])).outcome is Outcome.UNKNOWN
 
 
-def test_without_an_answer_of_a_model_nothing_is_shown(
-    make_record: Callable[..., Record], make_evidence: Callable[..., Evidence]
-) -> None:
+def test_without_an_answer_of_a_model_nothing_is_shown() -> None:
     nobody = [make_record(0, status="UNAVAILABLE"), make_record(1, source="default", model="", seen_origin="")]
 
     assert check(make_evidence(nobody)).outcome is Outcome.UNKNOWN

@@ -4,22 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 from lab.checkers import RevisionInForce
 from lab.checkers.revision_timeline import RevisionTimeline
+from tests.checkers.builders import make_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.history import Record
-
-    Make = Callable[..., Record]
 
 
 def numbers(in_force: RevisionTimeline, record: Record) -> list[int]:
     return [rules.number for rules in in_force.during(record)]
 
 
-def test_a_revision_counts_to_the_very_moment_at_which_it_begins_and_ends(
-    document: dict[str, Any], make_record: Make
-) -> None:
+def test_a_revision_counts_to_the_very_moment_at_which_it_begins_and_ends(document: dict[str, Any]) -> None:
     record = make_record()
     in_force = RevisionTimeline(
         [
@@ -34,7 +29,7 @@ def test_a_revision_counts_to_the_very_moment_at_which_it_begins_and_ends(
     assert [rules.ended_before(record.sent_ns) for rules in in_force.rules] == [True, False, False, False]
 
 
-def test_one_that_outlives_its_successor_is_still_found(document: dict[str, Any], make_record: Make) -> None:
+def test_one_that_outlives_its_successor_is_still_found(document: dict[str, Any]) -> None:
     record = make_record()
     in_force = RevisionTimeline(
         [RevisionInForce(1, document, 0, record.sent_ns + 5), RevisionInForce(2, document, 1, record.sent_ns - 5)]
@@ -43,5 +38,5 @@ def test_one_that_outlives_its_successor_is_still_found(document: dict[str, Any]
     assert numbers(in_force, record) == [1]
 
 
-def test_of_a_request_that_was_never_sent_nothing_was_in_force(document: dict[str, Any], make_record: Make) -> None:
+def test_of_a_request_that_was_never_sent_nothing_was_in_force(document: dict[str, Any]) -> None:
     assert numbers(RevisionTimeline([RevisionInForce(1, document, 0)]), make_record(status="UNSENT")) == []

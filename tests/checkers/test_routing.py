@@ -3,21 +3,13 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from lab.checkers import RevisionInForce
 from lab.checkers.kinds import routing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.checkers import Evidence
-    from lab.history import Record
-
-    Make = Callable[..., Record]
-    Prove = Callable[..., Evidence]
+from tests.checkers.builders import make_evidence, make_record, make_table
 
 TV = {"device": "tv", "version": "v2", "cluster": "b", "routing_key": "rows.v2"}
 AFTER = 10_000_000_000
@@ -31,21 +23,19 @@ def moved(document: dict[str, Any]) -> dict[str, Any]:
     return other
 
 
-def test_a_run_answered_as_the_rules_say_is_valid(make_record: Make, make_evidence: Prove) -> None:
+def test_a_run_answered_as_the_rules_say_is_valid() -> None:
     records = [make_record(number, **(TV if number % 2 else {})) for number in range(100)]
     verdict = routing.check(make_evidence(records))
     assert (verdict.checker, verdict.outcome, verdict.violations) == ("routing", "valid", ())
     assert verdict.summary == "100 answered by models, 0 refused, 0 failed"
 
 
-def test_a_cluster_that_stands_in_for_another_may_answer_for_it(
-    document: dict[str, Any], make_record: Make, make_evidence: Prove
-) -> None:
+def test_a_cluster_that_stands_in_for_another_may_answer_for_it(document: dict[str, Any]) -> None:
     records = [make_record(0), make_record(1, cluster="b")]
-    assert routing.check(make_evidence(records)).outcome == "invalid"
+    assert routing.check(make_evidence(records, table=document)).outcome == "invalid"
     document["clusters"]["a"]["failover"] = "b"
-    assert routing.check(make_evidence(records)).outcome == "valid"
-    assert routing.check(make_evidence([make_record(0, cluster="c")])).outcome == "invalid"
+    assert routing.check(make_evidence(records, table=document)).outcome == "valid"
+    assert routing.check(make_evidence([make_record(0, cluster="c")], table=document)).outcome == "invalid"
 
 
 @pytest.mark.parametrize(
@@ -73,9 +63,7 @@ def test_a_cluster_that_stands_in_for_another_may_answer_for_it(
         ),
     ],
 )
-def test_what_the_rules_do_not_allow_is_a_violation(
-    make_record: Make, make_evidence: Prove, changes: dict[str, Any], message: str
-) -> None:
+def test_what_the_rules_do_not_allow_is_a_violation(changes: dict[str, Any], message: str) -> None:
     verdict = routing.check(make_evidence([make_record(0), make_record(1, **changes)]))
     assert verdict.outcome == "invalid"
     [violation] = verdict.violations
@@ -96,9 +84,7 @@ def test_what_the_rules_do_not_allow_is_a_violation(
         {"source": "default", "model": "", "version": "", "cluster": ""},
     ],
 )
-def test_what_says_nothing_against_routing_is_counted_only(
-    make_record: Make, make_evidence: Prove, changes: dict[str, Any]
-) -> None:
+def test_what_says_nothing_against_routing_is_counted_only(changes: dict[str, Any]) -> None:
     verdict = routing.check(make_evidence([make_record(0), make_record(1, **changes)]))
     assert verdict.outcome == "valid"
     assert verdict.summary.startswith("1 answered by models")
@@ -106,14 +92,14 @@ def test_what_says_nothing_against_routing_is_counted_only(
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "UNSENT", "NOT_FOUND", "OK"])
-def test_a_run_without_a_model_s_answer_is_unknown(make_record: Make, make_evidence: Prove, status: str) -> None:
+def test_a_run_without_a_model_s_answer_is_unknown(status: str) -> None:
     changes = {"use_case": "Nope"} if status == "NOT_FOUND" else {"source": "default"}
     verdict = routing.check(make_evidence([make_record(0, status=status, **changes)]))
     assert verdict.outcome == "unknown"
     assert "no model answered" in verdict.summary
 
 
-def test_no_record_and_no_revision_are_unknown(make_record: Make, make_evidence: Prove) -> None:
+def test_no_record_and_no_revision_are_unknown() -> None:
     assert routing.check(make_evidence([])).outcome == "unknown"
     verdict = routing.check(make_evidence([make_record(0)], revisions=[]))
     assert (verdict.outcome, verdict.violations) == ("unknown", ())
@@ -124,7 +110,7 @@ class TestFallback:
     """Phones get v1; should that fail v3, then v1 itself, which is skipped, then v2."""
 
     @pytest.fixture
-    def judged(self, make_record: Make, make_evidence: Prove, make_table: Any) -> Any:
+    def judged(self) -> Any:
         def judge(**changes: Any) -> Any:
             table = make_table(rules=[], fallback=["rows@v3", "rows@v1", "rows@v2"], override=["homepage"])
             record = make_record(1, **{"source": "fallback", "version": "v3", "cluster": "v3", **changes})
@@ -159,9 +145,7 @@ class TestFallback:
         assert verdict.outcome == "invalid"
         assert verdict.violations[0].message.startswith(message)
 
-    def test_the_chain_of_any_revision_in_force_will_do_but_of_no_other(
-        self, make_record: Make, make_evidence: Prove, make_table: Any
-    ) -> None:
+    def test_the_chain_of_any_revision_in_force_will_do_but_of_no_other(self) -> None:
         tables = [make_table(rules=[], fallback=[use]) for use in ("rows@v2", "rows@v3")]
         records = [make_record(number, source="fallback", version="v2", cluster="v2") for number in range(20)]
         until = records[9].done_ns
@@ -186,9 +170,7 @@ class TestOverride:
             ({"override": "", "version": "v3", "cluster": "v3"}, "invalid"),
         ],
     )
-    def test_who_may_pin_gets_what_it_asks_for(
-        self, make_record: Make, make_evidence: Prove, make_table: Any, changes: dict[str, Any], outcome: str
-    ) -> None:
+    def test_who_may_pin_gets_what_it_asks_for(self, changes: dict[str, Any], outcome: str) -> None:
         table = make_table(rules=[], callers=["homepage", "search"], override=["homepage"])
         good = make_record(0, cluster="v1")
         evidence = make_evidence([good, make_record(1, **changes)], revisions=[RevisionInForce(1, table, from_ns=0)])
@@ -199,7 +181,7 @@ class TestRevisions:
     """Request 0 is sent at its start and done within 400 µs; revision 2 moves v1 from cluster a to c."""
 
     @pytest.fixture
-    def judged(self, make_record: Make, make_evidence: Prove, document: dict[str, Any], moved: dict[str, Any]) -> Any:
+    def judged(self, document: dict[str, Any], moved: dict[str, Any]) -> Any:
         def judge(cluster: str, *, old_until: int, new_from: int) -> str:
             record = make_record(0, cluster=cluster)
             revisions = [
@@ -227,7 +209,7 @@ class TestRevisions:
         assert judged("a", old_until=-1, new_from=AFTER) == "unknown"
 
     def test_an_early_revision_that_stayed_long_is_not_overlooked(
-        self, make_record: Make, make_evidence: Prove, document: dict[str, Any], moved: dict[str, Any]
+        self, document: dict[str, Any], moved: dict[str, Any]
     ) -> None:
         short = [RevisionInForce(number, moved, from_ns=number, until_ns=number + 1) for number in range(2, 50)]
         long = RevisionInForce(1, document, from_ns=0)
@@ -237,9 +219,7 @@ class TestRevisions:
         late = make_record(0, cluster="c")
         assert routing.check(make_evidence([late], revisions=revisions)).outcome == "invalid"
 
-    def test_an_answer_is_right_if_any_revision_allows_it_and_a_refusal_too(
-        self, make_record: Make, make_evidence: Prove, document: dict[str, Any]
-    ) -> None:
+    def test_an_answer_is_right_if_any_revision_allows_it_and_a_refusal_too(self, document: dict[str, Any]) -> None:
         without = {**document, "use_cases": {}}
         revisions = [RevisionInForce(1, document, 0), RevisionInForce(2, without, 0)]
         records = [make_record(0), make_record(1, status="NOT_FOUND")]
@@ -255,7 +235,7 @@ class TestAMoveAndARuleInOneRevision:
         return moved
 
     @pytest.fixture
-    def judged(self, make_record: Make, make_evidence: Prove, document: dict[str, Any], after: dict[str, Any]) -> Any:
+    def judged(self, document: dict[str, Any], after: dict[str, Any]) -> Any:
         def judge(*ends: str, **answer: str) -> str:
             record = make_record(0, **answer)
             second = RevisionInForce(2, after, 1, **dict.fromkeys(ends, record.done_ns))
@@ -295,20 +275,16 @@ class TestAMoveAndARuleInOneRevision:
         assert judged(source="fallback", cluster=cluster) == outcome
 
 
-def test_remembered_decisions_do_not_leak_between_requests(
-    make_record: Make, make_evidence: Prove, document: dict[str, Any]
-) -> None:
+def test_remembered_decisions_do_not_leak_between_requests(document: dict[str, Any]) -> None:
     document["use_cases"]["Other"] = {**document["use_cases"]["Rows"], "default": "rows@v2", "rules": []}
     changes: list[dict[str, Any]] = [{}, TV, {**TV, "device": "phone", "use_case": "Other"}]
     good = [make_record(number, **changes[number % 3]) for number in range(30)]
-    assert routing.check(make_evidence(good)).outcome == "valid"
+    assert routing.check(make_evidence(good, table=document)).outcome == "valid"
     bad = [make_record(number, **changes[(number + number // 15) % 3] | {"device": "phone"}) for number in range(30)]
-    assert len(routing.check(make_evidence(bad)).violations) == 10
+    assert len(routing.check(make_evidence(bad, table=document)).violations) == 10
 
 
-def test_a_hundred_thousand_records_are_judged_in_seconds(
-    make_record: Make, make_evidence: Prove, document: dict[str, Any]
-) -> None:
+def test_a_hundred_thousand_records_are_judged_in_seconds(document: dict[str, Any]) -> None:
     document["use_cases"]["Rows"]["rules"].append(
         {"name": "all", "split": {"unit": "user_id", "weights": {"rows@v1": 100, "rows@v2": 0}}}
     )

@@ -7,16 +7,14 @@ import pytest
 
 from lab.checkers import RevisionInForce
 from lab.checkers.kinds import shadow
+from tests.checkers.builders import make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from lab.checkers import Evidence, Verdict
+    from lab.checkers import Verdict
     from lab.history import Record
 
-    Make = Callable[..., Record]
-    Prove = Callable[..., Evidence]
-    Table = Callable[..., dict[str, Any]]
     Judge = Callable[..., Verdict | None]
 
 KB, MB = 1024, 1024 * 1024
@@ -24,20 +22,20 @@ REQUESTS = 400
 
 
 @pytest.fixture
-def table(make_table: Table) -> dict[str, Any]:
+def table() -> dict[str, Any]:
     """A copy of every other request goes to rows@v4, who answers nobody."""
     return make_table(shadow={"use": "rows@v4", "percent": 50})
 
 
 @pytest.fixture
-def records(table: dict[str, Any], obey: Make) -> list[Record]:
+def records(table: dict[str, Any]) -> list[Record]:
     """Requests of four sizes by turns."""
     sizes = (400, 27 * KB, 500 * KB, 4 * MB)
     return [obey(table, number, payload_bytes=sizes[number % 4]) for number in range(REQUESTS)]
 
 
 @pytest.fixture
-def judge(make_evidence: Prove, table: dict[str, Any]) -> Judge:
+def judge(table: dict[str, Any]) -> Judge:
     """Judges records; copies have arrived of all that are marked except for ``lost``, and of ``also``."""
 
     def judged(
@@ -111,7 +109,7 @@ def test_just_as_many_copies_as_the_bound_asks_for_are_enough(judge: Judge, reco
         (MB + 1, "over 1 MB"),
     ],
 )
-def test_sizes_end_with_their_bound(make_record: Make, payload_bytes: int, size: str) -> None:
+def test_sizes_end_with_their_bound(payload_bytes: int, size: str) -> None:
     assert shadow.size_of(make_record(0, payload_bytes=payload_bytes)) == size
 
 
@@ -126,7 +124,7 @@ def test_a_copy_of_a_request_that_was_not_drawn_is_wrong(judge: Judge, records: 
 
 
 def test_a_mark_that_no_rule_wants_is_wrong_though_no_copy_came(
-    judge: Judge, records: list[Record], make_evidence: Prove, table: dict[str, Any]
+    judge: Judge, records: list[Record], table: dict[str, Any]
 ) -> None:
     other = next(record for record in records if not record.shadow)
     marked = [replace(one, shadow="rows.v4") if one is other else one for one in records]
@@ -141,7 +139,7 @@ def test_a_mark_that_no_rule_wants_is_wrong_though_no_copy_came(
     assert verdict.outcome == "invalid"
 
 
-def test_a_pinned_request_gets_no_copy(judge: Judge, table: dict[str, Any], make_record: Make) -> None:
+def test_a_pinned_request_gets_no_copy(judge: Judge, table: dict[str, Any]) -> None:
     table["use_cases"]["Rows"]["override"] = ["homepage"]
     pinned = [make_record(number, override="rows@v2", version="v2", cluster="v2") for number in range(100)]
     verdict = judge(pinned)
@@ -154,7 +152,7 @@ def test_a_pinned_request_gets_no_copy(judge: Judge, table: dict[str, Any], make
 
 @pytest.mark.parametrize("changes", [{"status": "UNAVAILABLE"}, {"source": "fallback"}, {"source": "default"}])
 def test_of_what_failed_a_copy_may_come_but_need_not(
-    judge: Judge, records: list[Record], make_record: Make, changes: dict[str, Any]
+    judge: Judge, records: list[Record], changes: dict[str, Any]
 ) -> None:
     drawn = [record for record in records if record.shadow][:2]
     failed = {record.sequence: make_record(record.sequence, **changes) for record in drawn}
@@ -165,7 +163,7 @@ def test_of_what_failed_a_copy_may_come_but_need_not(
 
 
 def test_a_copy_for_another_version_is_wrong_and_leaves_one_missing(
-    make_evidence: Prove, records: list[Record], table: dict[str, Any]
+    records: list[Record], table: dict[str, Any]
 ) -> None:
     ids = sorted(record.request_id for record in records if record.shadow)
     copies = {"rows.v4": frozenset(ids[1:]), "rows.v2": frozenset(ids[:1])}
@@ -177,9 +175,7 @@ def test_a_copy_for_another_version_is_wrong_and_leaves_one_missing(
     assert "a copy for rows.v2 arrived; the rules want rows.v4" in verdict.violations[0].message
 
 
-def test_what_arrived_twice_or_of_unknown_requests_is_told(
-    make_evidence: Prove, records: list[Record], table: dict[str, Any]
-) -> None:
+def test_what_arrived_twice_or_of_unknown_requests_is_told(records: list[Record], table: dict[str, Any]) -> None:
     ids = {record.request_id for record in records if record.shadow}
     evidence = make_evidence(
         records,
@@ -198,8 +194,6 @@ class TestRevisions:
 
     def judged(
         self,
-        make_evidence: Prove,
-        make_table: Table,
         records: list[Record],
         copies: dict[str, frozenset[str]],
         *,
@@ -213,43 +207,39 @@ class TestRevisions:
         ]
         return shadow.check(make_evidence(records, revisions=revisions, shadow_copies=copies))
 
-    def test_each_holds_in_its_time(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
+    def test_each_holds_in_its_time(self) -> None:
         records = [make_record(number, cluster="v1") for number in range(10)]
         first, then = (frozenset(f"r{number}" for number in numbers) for numbers in (range(5), range(5, 10)))
-        good = self.judged(make_evidence, make_table, records, {"rows.v4": first, "rows.v3": then}, both=False)
+        good = self.judged(records, {"rows.v4": first, "rows.v3": then}, both=False)
         assert good.outcome == "valid"
         assert "10/10" in good.summary
         late = {"rows.v4": first | {"r5"}, "rows.v3": then - {"r5"}}
-        bad = self.judged(make_evidence, make_table, records, late, both=False)
+        bad = self.judged(records, late, both=False)
         assert {violation.sequence for violation in bad.violations} == {5}
 
-    def test_while_both_are_in_force_either_may_get_a_copy_and_neither_must(
-        self, make_evidence: Prove, make_table: Table, make_record: Make
-    ) -> None:
+    def test_while_both_are_in_force_either_may_get_a_copy_and_neither_must(self) -> None:
         records = [make_record(number, cluster="v1") for number in range(3)]
         some = {"rows.v4": frozenset({"r0"}), "rows.v3": frozenset({"r1"})}
-        verdict = self.judged(make_evidence, make_table, records, some, both=True)
+        verdict = self.judged(records, some, both=True)
         assert (verdict.outcome, verdict.violations) == ("unknown", ())
-        verdict = self.judged(make_evidence, make_table, records, {"rows.v2": frozenset({"r0"})}, both=True)
+        verdict = self.judged(records, {"rows.v2": frozenset({"r0"})}, both=True)
         assert "the rules want rows.v3 or rows.v4" in verdict.violations[0].message
 
 
-def test_without_copies_nothing_is_shown(make_evidence: Prove, records: list[Record], table: dict[str, Any]) -> None:
+def test_without_copies_nothing_is_shown(records: list[Record], table: dict[str, Any]) -> None:
     verdict = shadow.check(make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)]))
     assert verdict is not None
     assert verdict.outcome == "unknown"
     assert verdict.summary.endswith("requests were eligible, but the replicas were not asked for their copies")
 
 
-def test_a_run_that_failed_as_a_whole_shows_nothing(judge: Judge, make_record: Make) -> None:
+def test_a_run_that_failed_as_a_whole_shows_nothing(judge: Judge) -> None:
     verdict = judge([make_record(number, status="UNAVAILABLE") for number in range(100)])
     assert verdict is not None
     assert verdict.outcome == "unknown"
 
 
-def test_a_run_without_a_shadow_has_nothing_to_judge(
-    make_evidence: Prove, make_record: Make, make_table: Table, judge: Judge
-) -> None:
+def test_a_run_without_a_shadow_has_nothing_to_judge(judge: Judge) -> None:
     records = [make_record(0)]
     for copies in (None, {}, {"rows.v4": frozenset[str]()}):
         assert shadow.check(make_evidence(records, shadow_copies=copies)) is None
@@ -259,13 +249,13 @@ def test_a_run_without_a_shadow_has_nothing_to_judge(
     assert judge([make_record(0, status="UNSENT")]) is None
 
 
-def test_copies_without_a_shadow_in_any_table_are_wrong(make_evidence: Prove, make_record: Make) -> None:
+def test_copies_without_a_shadow_in_any_table_are_wrong() -> None:
     verdict = shadow.check(make_evidence([make_record(0)], shadow_copies={"rows.v4": frozenset({"r0"})}))
     assert verdict is not None
     assert verdict.outcome == "invalid"
 
 
-def test_of_a_time_without_a_known_revision_nothing_is_said(make_evidence: Prove, make_record: Make) -> None:
+def test_of_a_time_without_a_known_revision_nothing_is_said() -> None:
     evidence = make_evidence([make_record(0)], revisions=[], shadow_copies={"rows.v4": frozenset({"r0"})})
     verdict = shadow.check(evidence)
     assert verdict is not None

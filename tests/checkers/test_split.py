@@ -7,37 +7,26 @@ import pytest
 
 from lab.checkers import RevisionInForce
 from lab.checkers.kinds import split
+from tests.checkers.builders import make_evidence, make_record, make_table, obey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.checkers import Evidence
     from lab.history import Record
 
-    Make = Callable[..., Record]
-    Prove = Callable[..., Evidence]
-    Table = Callable[..., dict[str, Any]]
 
 V2 = {"version": "v2", "cluster": "v2", "routing_key": "rows.v2"}
 
 
-@pytest.fixture
-def counted(make_record: Make, make_evidence: Prove, make_table: Table) -> Callable[..., Evidence]:
+def counted(users: int, of_v2: int, weights: dict[str, int] | None = None, **changes: Any) -> Evidence:
     """As many users as are said got v2, the others v1; users u0, u1 … ask once each."""
-
-    def make(users: int, of_v2: int, weights: dict[str, int] | None = None, **changes: Any) -> Evidence:
-        records = [
-            make_record(number, **({"cluster": "v1", "score": 0.0} | (V2 if number < of_v2 else {}) | changes))
-            for number in range(users)
-        ]
-        return make_evidence(records, revisions=[RevisionInForce(1, make_table(weights), from_ns=0)])
-
-    return make
+    records = [
+        make_record(number, **({"cluster": "v1", "score": 0.0} | (V2 if number < of_v2 else {}) | changes))
+        for number in range(users)
+    ]
+    return make_evidence(records, revisions=[RevisionInForce(1, make_table(weights), from_ns=0)])
 
 
-def test_what_the_rules_make_of_twenty_thousand_users_is_valid(
-    make_evidence: Prove, make_table: Table, obey: Make
-) -> None:
+def test_what_the_rules_make_of_twenty_thousand_users_is_valid() -> None:
     table = make_table({"rows@v1": 80, "rows@v2": 15, "rows@v3": 5})
     evidence = make_evidence(
         [obey(table, number) for number in range(20_000)], revisions=[RevisionInForce(1, table, from_ns=0)]
@@ -53,13 +42,13 @@ def test_what_the_rules_make_of_twenty_thousand_users_is_valid(
     ("of_v2", "outcome"),
     [(1_000, "valid"), (1_135, "valid"), (865, "valid"), (1_165, "invalid"), (835, "invalid"), (0, "invalid")],
 )
-def test_a_share_may_be_off_by_five_sigma_and_no_more(counted: Prove, of_v2: int, outcome: str) -> None:
+def test_a_share_may_be_off_by_five_sigma_and_no_more(of_v2: int, outcome: str) -> None:
     verdict = split.check(counted(10_000, of_v2))
     assert verdict is not None
     assert outcome == verdict.outcome
 
 
-def test_a_violation_names_share_sigma_and_the_first_request_that_the_arm_answered(counted: Prove) -> None:
+def test_a_violation_names_share_sigma_and_the_first_request_that_the_arm_answered() -> None:
     verdict = split.check(counted(1_000, 900))
     assert verdict is not None
     assert {(violation.sequence, violation.request_id) for violation in verdict.violations} == {
@@ -72,7 +61,7 @@ def test_a_violation_names_share_sigma_and_the_first_request_that_the_arm_answer
     assert verdict.summary.startswith("2 shares off by more than 5 sigma; 1 of 1 draws")
 
 
-def test_users_count_once_however_often_they_ask(make_evidence: Prove, make_table: Table, obey: Make) -> None:
+def test_users_count_once_however_often_they_ask() -> None:
     table = make_table()
     loud = next(f"u{number}" for number in range(1_000) if obey(table, number).version == "v2")
     records = [obey(table, number, user_id=f"u{number}" if number < 1_000 else loud) for number in range(3_000)]
@@ -82,13 +71,13 @@ def test_users_count_once_however_often_they_ask(make_evidence: Prove, make_tabl
     assert "of 1000 units" in verdict.summary
 
 
-def test_answers_are_counted_and_not_decisions(counted: Prove) -> None:
+def test_answers_are_counted_and_not_decisions() -> None:
     verdict = split.check(counted(1_000, 0, routing_key="rows.v2"))
     assert verdict is not None
     assert verdict.outcome == "invalid"
 
 
-def test_with_too_few_users_nothing_is_shown_unless_it_is_wrong_already(counted: Prove) -> None:
+def test_with_too_few_users_nothing_is_shown_unless_it_is_wrong_already() -> None:
     # Nobody of 143 users, or more, would be beyond 5 sigma of 10 %.
     for users, of_v2, outcome in ((142, 0, "unknown"), (143, 14, "valid"), (143, 0, "invalid"), (50, 40, "invalid")):
         verdict = split.check(counted(users, of_v2))
@@ -96,13 +85,13 @@ def test_with_too_few_users_nothing_is_shown_unless_it_is_wrong_already(counted:
         assert (users, outcome) == (users, verdict.outcome)
 
 
-def test_an_arm_without_weight_gets_nobody(counted: Prove) -> None:
+def test_an_arm_without_weight_gets_nobody() -> None:
     weights = {"rows@v1": 100, "rows@v2": 0}
     verdicts = [split.check(counted(20, of_v2, weights)) for of_v2 in (0, 1)]
     assert [verdict and verdict.outcome for verdict in verdicts] == ["valid", "invalid"]
 
 
-def test_a_version_that_is_no_arm_gets_nobody(counted: Prove, make_record: Make) -> None:
+def test_a_version_that_is_no_arm_gets_nobody() -> None:
     good = counted(1_000, 100)
     stranger = make_record(0, version="v4", cluster="v4")
     verdict = split.check(replace(good, records=[stranger, *good.records[1:]]))
@@ -119,9 +108,7 @@ def test_a_version_that_is_no_arm_gets_nobody(counted: Prove, make_record: Make)
         {"source": "default", "model": "", "version": "", "cluster": ""},
     ],
 )
-def test_users_whose_arm_nobody_saw_may_have_been_of_any(
-    counted: Prove, make_record: Make, changes: dict[str, Any]
-) -> None:
+def test_users_whose_arm_nobody_saw_may_have_been_of_any(changes: dict[str, Any]) -> None:
     """10 % of 2,000 users got v2; then some of these fail, all of them, and more than them."""
     whole = counted(2_000, 200)
     for failing, outcome in ((20, "valid"), (200, "unknown"), (1_000, "unknown")):
@@ -132,7 +119,7 @@ def test_users_whose_arm_nobody_saw_may_have_been_of_any(
         assert f"{failing} of them got no answer" in verdict.summary
 
 
-def test_who_was_answered_once_counts_whatever_comes_later(counted: Prove, make_record: Make) -> None:
+def test_who_was_answered_once_counts_whatever_comes_later() -> None:
     whole = counted(1_000, 100)
     later = [make_record(number, user_id=f"u{number - 1_000}", status="UNAVAILABLE") for number in range(1_000, 2_000)]
     flapped = [make_record(number, user_id=f"u{number - 1_000}", **V2) for number in range(1_500, 2_000)]
@@ -146,7 +133,7 @@ def test_who_was_answered_once_counts_whatever_comes_later(counted: Prove, make_
         assert "no answer" not in verdict.summary
 
 
-def test_lost_users_excuse_no_more_than_they_are(counted: Prove, make_record: Make) -> None:
+def test_lost_users_excuse_no_more_than_they_are() -> None:
     whole = counted(2_000, 600)
     failed = [make_record(number, status="UNAVAILABLE") for number in range(100)]
     verdict = split.check(replace(whole, records=[*failed, *whole.records[100:]]))
@@ -154,7 +141,7 @@ def test_lost_users_excuse_no_more_than_they_are(counted: Prove, make_record: Ma
     assert verdict.outcome == "invalid"
 
 
-def test_only_requests_that_come_to_the_rule_count(counted: Prove, make_record: Make) -> None:
+def test_only_requests_that_come_to_the_rule_count() -> None:
     """Televisions get v3 by an earlier rule, pinned ones what they ask for, strangers nothing."""
     whole = counted(1_000, 100)
     others = [
@@ -169,7 +156,7 @@ def test_only_requests_that_come_to_the_rule_count(counted: Prove, make_record: 
     assert "of 1000 units" in verdict.summary
 
 
-def test_cells_of_one_version_are_one_arm(make_evidence: Prove, make_table: Table, obey: Make) -> None:
+def test_cells_of_one_version_are_one_arm() -> None:
     cells = {
         "1": {"weight": 30, "use": "rows@v1"},
         "2": {"weight": 30, "use": "rows@v2"},
@@ -190,7 +177,7 @@ def test_cells_of_one_version_are_one_arm(make_evidence: Prove, make_table: Tabl
 class TestRevisions:
     """Two revisions, 90:10 and 50:50, and a time in which both are in force."""
 
-    def evidence(self, make_evidence: Prove, make_table: Table, records: list[Record], *, both: int) -> Evidence:
+    def evidence(self, records: list[Record], *, both: int) -> Evidence:
         change = records[len(records) // 2].sent_ns
         tables = (make_table(), make_table({"rows@v1": 50, "rows@v2": 50}))
         revisions = [
@@ -199,27 +186,25 @@ class TestRevisions:
         ]
         return make_evidence(records, revisions=revisions)
 
-    def test_each_is_judged_by_its_own_time(self, make_evidence: Prove, make_table: Table, obey: Make) -> None:
+    def test_each_is_judged_by_its_own_time(self) -> None:
         tables = (make_table(), make_table({"rows@v1": 50, "rows@v2": 50}))
         good = [obey(tables[number // 2_000], number) for number in range(4_000)]
-        verdict = split.check(self.evidence(make_evidence, make_table, good, both=100_000_000))
+        verdict = split.check(self.evidence(good, both=100_000_000))
         assert verdict is not None
         assert verdict.outcome == "valid"
         assert verdict.summary.startswith("2 of 2 draws")
         swapped = [obey(tables[1 - number // 2_000], number) for number in range(4_000)]
-        verdict = split.check(self.evidence(make_evidence, make_table, swapped, both=100_000_000))
+        verdict = split.check(self.evidence(swapped, both=100_000_000))
         assert verdict is not None
         assert len(verdict.violations) == 4
 
-    def test_while_both_are_in_force_nothing_counts(self, make_evidence: Prove, make_table: Table, obey: Make) -> None:
+    def test_while_both_are_in_force_nothing_counts(self) -> None:
         records = [obey(make_table({"rows@v1": 0, "rows@v2": 100}), number) for number in range(1_000)]
-        verdict = split.check(self.evidence(make_evidence, make_table, records, both=10**15))
+        verdict = split.check(self.evidence(records, both=10**15))
         assert verdict is not None
         assert (verdict.outcome, verdict.summary) == ("unknown", "0 of 0 draws had enough units to judge")
 
-    def test_one_that_was_short_does_not_cost_the_others_their_verdict(
-        self, make_evidence: Prove, make_table: Table, obey: Make
-    ) -> None:
+    def test_one_that_was_short_does_not_cost_the_others_their_verdict(self) -> None:
         table = make_table()
         records = [obey(table, number) for number in range(1_000)]
         revisions = [
@@ -235,47 +220,43 @@ class TestRevisions:
 class TestShadow:
     """5 % of the requests are to be copied; copies count, wherever the mark was made."""
 
-    def judged(self, make_evidence: Prove, make_table: Table, records: list[Record], copied: int | None) -> Any:
+    def judged(self, records: list[Record], copied: int | None) -> Any:
         table = make_table(rules=[], shadow={"use": "rows@v3", "percent": 5})
         copies = None if copied is None else {"rows.v3": frozenset(f"r{number}" for number in range(copied))}
         evidence = make_evidence(records, revisions=[RevisionInForce(1, table, from_ns=0)], shadow_copies=copies)
         return split.check(evidence)
 
-    def test_its_percent_is_a_share_of_the_requests(
-        self, make_evidence: Prove, make_table: Table, make_record: Make
-    ) -> None:
+    def test_its_percent_is_a_share_of_the_requests(self) -> None:
         records = [make_record(number, user_id="u1", cluster="v1", score=0.0) for number in range(10_000)]
         # 5 % of 10,000 have a sigma of 21.8: 4.5 sigma are 98, 5.5 are 120.
         for copied, outcome in ((500, "valid"), (598, "valid"), (620, "invalid"), (380, "invalid")):
-            assert self.judged(make_evidence, make_table, records, copied).outcome == outcome
-        verdict = self.judged(make_evidence, make_table, records, 9_000)
+            assert self.judged(records, copied).outcome == outcome
+        verdict = self.judged(records, 9_000)
         assert "copied to the shadow has 9000 of 10000 requests (90.00% for 5%" in verdict.violations[0].message
 
-    def test_a_mark_counts_as_well(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
+    def test_a_mark_counts_as_well(self) -> None:
         marked = [
             make_record(number, cluster="v1", shadow="rows.v3" if number < 500 else "") for number in range(10_000)
         ]
-        assert self.judged(make_evidence, make_table, marked, 0).outcome == "valid"
+        assert self.judged(marked, 0).outcome == "valid"
 
-    def test_pinned_requests_are_not_drawn(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
+    def test_pinned_requests_are_not_drawn(self) -> None:
         records = [
             make_record(number, cluster="v1", score=0.0, override="rows@v1" if number >= 1_000 else "")
             for number in range(2_000)
         ]
-        assert "of 1000 requests" in self.judged(make_evidence, make_table, records, 50).summary
+        assert "of 1000 requests" in self.judged(records, 50).summary
 
-    def test_of_a_request_that_failed_no_copy_is_missed(
-        self, make_evidence: Prove, make_table: Table, make_record: Make
-    ) -> None:
+    def test_of_a_request_that_failed_no_copy_is_missed(self) -> None:
         states = ("OK", "UNAVAILABLE")
         records = [make_record(number, cluster="v1", status=states[number // 1_000]) for number in range(2_000)]
-        assert "of 1000 requests" in self.judged(make_evidence, make_table, records, 50).summary
+        assert "of 1000 requests" in self.judged(records, 50).summary
 
-    def test_without_copies_nobody_knows(self, make_evidence: Prove, make_table: Table, make_record: Make) -> None:
-        assert self.judged(make_evidence, make_table, [make_record(0, cluster="v1")], None) is None
+    def test_without_copies_nobody_knows(self) -> None:
+        assert self.judged([make_record(0, cluster="v1")], None) is None
 
 
-def test_a_run_without_a_draw_has_nothing_to_judge(make_record: Make, make_evidence: Prove, counted: Prove) -> None:
+def test_a_run_without_a_draw_has_nothing_to_judge() -> None:
     assert split.check(make_evidence([make_record(0)])) is None
     assert split.check(counted(0, 0)) is None
     televisions = counted(50, 0, device="tv", version="v3")
@@ -284,7 +265,7 @@ def test_a_run_without_a_draw_has_nothing_to_judge(make_record: Make, make_evide
     assert split.check(make_evidence([make_record(0)], revisions=[])) is None
 
 
-def test_a_run_that_failed_as_a_whole_shows_nothing(counted: Prove) -> None:
+def test_a_run_that_failed_as_a_whole_shows_nothing() -> None:
     verdict = split.check(counted(1_000, 0, status="UNAVAILABLE"))
     assert verdict is not None
     assert verdict.outcome == "unknown"

@@ -1,0 +1,133 @@
+"""Records, route tables and evidence for checkers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lab.checkers import Evidence, RevisionInForce
+from lab.checkers.plain import decide, shadow_of
+from lab.history import UNSENT, Record
+from models.scoring import scores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+START_NS = 1_700_000_000_000_000_000
+STEP_NS = 1_000_000
+LATENCY_NS = 400_000
+
+_OF_REQUESTS = ("caller", "user_id", "device", "country", "segment", "surface", "tenant", "override")
+
+
+def two_versions() -> dict[str, Any]:
+    """Phones get v1 on cluster a, televisions v2 on cluster b; only homepage may ask."""
+    return {
+        "use_cases": {
+            "Rows": {
+                "callers": ["homepage"],
+                "api": "ranking.v1",
+                "timeout": "250ms",
+                "default": "rows@v1",
+                "rules": [{"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v2"}],
+            }
+        },
+        "models": {"rows": {"versions": {"v1": {"cluster": "a"}, "v2": {"cluster": "b"}}}},
+        "clusters": {"a": {"replicas": 1}, "b": {"replicas": 1}},
+    }
+
+
+def make_record(sequence: int = 0, **changes: Any) -> Record:
+    """A good record of the plan's n-th request; its score is that of the version that answered."""
+    intended = START_NS + sequence * STEP_NS
+    record = Record(
+        sequence=sequence,
+        request_id=f"r{sequence}",
+        topology="mesh",
+        caller="homepage",
+        use_case="Rows",
+        user_id=f"u{sequence}",
+        device="phone",
+        country="DE",
+        segment="",
+        surface="",
+        tenant="",
+        traffic_origin="real",
+        payload_bytes=400,
+        intended_ns=intended,
+        sent_ns=intended + 10_000,
+        done_ns=intended + LATENCY_NS,
+        status="OK",
+        message="",
+        source="model",
+        routing_key="rows.v1",
+        revision=1,
+        model="rows",
+        version="v1",
+        cluster="a",
+        replica="a-0",
+        served_revision=1,
+        attempts=1,
+        item_id="t01",
+        score=0.0,
+        seen_origin="real",
+    )
+    record = replace(record, **{"seen_tenant": changes.get("tenant", ""), **changes})
+    if record.status == UNSENT:
+        record = replace(record, sent_ns=0, done_ns=0)
+    if record.status != "OK":
+        nobody: dict[str, Any] = {
+            "model": "",
+            "version": "",
+            "cluster": "",
+            "replica": "",
+            "item_id": "",
+            "score": 0.0,
+            "seen_origin": "",
+            "seen_tenant": "",
+        }
+        return replace(record, source="", routing_key="", **nobody)
+    if "score" not in changes:
+        proof = scores(record.model, record.version, record.user_id, [record.item_id])[0]
+        record = replace(record, score=proof)
+    return record
+
+
+def make_table(weights: Mapping[str, int] | None = None, **entry: Any) -> dict[str, Any]:
+    """A table of one use case with a split by user, in which televisions take no part, in clusters of equal names."""
+    shares = {"rows@v1": 90, "rows@v2": 10} if weights is None else weights
+    rules: list[dict[str, Any]] = [
+        {"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v3"},
+        {"name": "canary", "split": {"unit": "user_id", "weights": dict(shares)}},
+    ]
+    versions = {version: {"cluster": version} for version in ("v1", "v2", "v3", "v4")}
+    use_case = {"callers": ["homepage"], "api": "ranking.v1", "timeout": "1s", "default": "rows@v1", "rules": rules}
+    return {
+        "use_cases": {"Rows": {**use_case, **entry}},
+        "models": {"rows": {"versions": versions}},
+        "clusters": {version: {"replicas": 1} for version in versions},
+    }
+
+
+def obey(document: Mapping[str, Any], sequence: int, **changes: Any) -> Record:
+    """A record of the plan's n-th request, answered as a table wants unless ``changes`` say otherwise."""
+    asked = make_record(sequence, **{name: value for name, value in changes.items() if name in _OF_REQUESTS})
+    context = {field: getattr(asked, field) for field in (*_OF_REQUESTS, "traffic_origin")}
+    want = decide(document, asked.use_case, context)
+    shadow = shadow_of(document, asked.use_case, context, asked.request_id)
+    answered: dict[str, Any] = {"status": want.status, "shadow": shadow}
+    if want.status == "OK":
+        key = f"{want.model}.{want.version}"
+        answered |= {"model": want.model, "version": want.version, "cluster": want.cluster, "routing_key": key}
+    return make_record(sequence, **{**answered, **changes})
+
+
+def make_evidence(records: Sequence[Record], *, table: dict[str, Any] | None = None, **changes: Any) -> Evidence:
+    """Evidence in which revision 1 was in force all the time; its table is :func:`two_versions` unless given."""
+    evidence = Evidence(
+        records=records,
+        revisions=[RevisionInForce(1, two_versions() if table is None else table, from_ns=0)],
+        planned=len(records),
+        offered_rate=1e9 / STEP_NS,
+    )
+    return replace(evidence, **changes)
