@@ -29,8 +29,7 @@ async def up(where: str, timeouts: Timeouts, name: str) -> AsyncIterator[Control
     """One of several, with a replica of each cluster, and once the others could know of it."""
     with closing(Registry(where)) as registry:
         async with running(registry, timeouts, name) as control_plane:
-            while name not in registry.followers():
-                await asyncio.sleep(0.005)
+            await eventually("the others can know of it", lambda: name in registry.followers())
             for cluster, replica in (("ml-cluster-1", "a"), ("ml-cluster-2", "bb")):
                 await control_plane.replica(cluster, replica)
             yield control_plane

@@ -22,6 +22,7 @@ from lab.load.locust_plan import EXAMPLE, LocustPlan
 from lab.load.plan import LoadPlan, read_plan, write_plan
 from lab.load.progress import Progress
 from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,8 +127,8 @@ async def test_stopped_before_it_has_begun_it_still_accounts_for_every_request(
     plan = make_plan(server.address, arrivals=Constant(100, 10), users=10, locust=locust)
 
     async with running(plan) as process:
-        while not plan.spool.exists():  # signals are heeded by then, and workers are not there yet
-            await asyncio.sleep(0.01)
+        # Signals are heeded by then, and workers are not there yet.
+        await eventually("the spool is there", plan.spool.exists)
         process.send_signal(signal.SIGTERM)
         code, _, err = await ended(process)
 

@@ -9,13 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from lab.client import Answer, Client, Endpoints
-from lab.errors import CallError
+from lab.errors import CallError, DeadlineError
 from lab.topologies import open_client
 from tests.envoys import envoy_up
 from tests.parts import WITHIN_S, ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from tests.envoys import Envoy
@@ -79,10 +79,42 @@ class RequestPath:
 
     async def reach(self, replica: Model) -> None:
         """Sends requests until this replica answers one: nodes follow an update with some delay."""
+        name = replica.replica
+        await self.ask_until(
+            f"{name} answers",
+            lambda: any(each.response.answered_by.replica == name for each in self.answers[-1:]),
+        )
+
+    async def ask_until(
+        self,
+        what: str,
+        condition: Callable[[], bool],
+        times: int = 1,
+        *,
+        at_once: int = 1,
+        of_last_batch: bool = False,
+    ) -> None:
+        """Sends batches of ``times`` requests until the condition holds after one of them.
+
+        Args:
+            what: the condition, for the error.
+            condition: about the counts.
+            times: requests in a batch.
+            at_once: how many of these are in flight together.
+            of_last_batch: the counts are those of the last batch alone.
+
+        Raises:
+            DeadlineError: it did not hold in time; names the final statuses.
+        """
         give_up = time.monotonic() + WITHIN_S
-        while not self.answers or self.answers[-1].response.answered_by.replica != replica.replica:
-            assert time.monotonic() < give_up, f"nothing reached {replica.replica}: {self.statuses}"
-            await self.ask()
+        while True:
+            if of_last_batch:
+                self.forget()
+            await self.ask(times, at_once=at_once)
+            if condition():
+                return
+            if time.monotonic() >= give_up:
+                raise DeadlineError(f"{what}: not within {WITHIN_S:g} s; last seen: {dict(self.statuses)}")
 
     async def place(self, *replicas: Model, **settings: Any) -> None:
         """Publishes these replicas and settings."""

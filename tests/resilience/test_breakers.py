@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.resilience.paths import open_path
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +25,10 @@ async def test_requests_beyond_the_breaker_are_refused_at_once(topology: str, tm
             go_on.clear()
             opened.forget()
             asking = asyncio.create_task(opened.ask(10, at_once=10))
-            while opened.arrived + len(opened.errors) < 10 or opened.arrived < expected_to_arrive:
-                await asyncio.sleep(0.005)
+            await eventually(
+                "all have arrived or failed",
+                lambda: opened.arrived + len(opened.errors) >= 10 and opened.arrived >= expected_to_arrive,
+            )
             go_on.set()
             await asking
 

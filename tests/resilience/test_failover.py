@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ WAYS = ["mesh", "gateway", "proxyless"]
 KEY = "rows.v1"
 GONE = (grpc.StatusCode.UNAVAILABLE, "gone")
 OUT = {"outliers": {"errors": 2, "eject": "60s", "at_most": 100}}
-WITHIN_S = 15.0
 
 
 async def place(opened: RequestPath, own: list[Model], standby: list[Model], **settings: Any) -> None:
@@ -44,15 +42,15 @@ async def place(opened: RequestPath, own: list[Model], standby: list[Model], **s
 async def followed(opened: RequestPath, *by: Model) -> None:
     """Returns once only these answer, or none: gRPC acknowledges an update just before it applies it."""
     names = {each.replica for each in by}
-    give_up = time.monotonic() + WITHIN_S
-    while True:
-        opened.forget()
-        await opened.ask(4)
-        if len(opened.answers) == (4 if by else 0) and names >= {
-            each.response.answered_by.replica for each in opened.answers
-        }:
-            break
-        assert time.monotonic() < give_up, (opened.statuses, names)
+    await opened.ask_until(
+        f"only {names} answer",
+        lambda: (
+            len(opened.answers) == (4 if by else 0)
+            and names >= {each.response.answered_by.replica for each in opened.answers}
+        ),
+        4,
+        of_last_batch=True,
+    )
     opened.forget()
 
 
@@ -101,11 +99,7 @@ async def test_failover_covers_ejected_replicas(topology: str, tmp_path: Path) -
         # One is ejected, and the other takes all.
         assert not other.seen
         own[1].failure = GONE
-        give_up = time.monotonic() + WITHIN_S
-        while opened.statuses != {"OK": 20}:
-            opened.forget()
-            await opened.ask(20)
-            assert time.monotonic() < give_up, opened.statuses
+        await opened.ask_until("the other takes all", lambda: opened.statuses == {"OK": 20}, 20, of_last_batch=True)
         assert len(other.seen) >= 20
 
 

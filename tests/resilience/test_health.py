@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from tests.parts import Model
 
 
-WITHIN_S = 15.0
 # A setting that changes nothing here, but has the gateway tell replicas apart, as it does with health checks.
 OTHERWISE: dict[str, Any] = {"breaker": {"requests": 1000}}
 
@@ -34,17 +32,11 @@ async def test_a_replica_that_reports_not_serving_gets_no_requests(topology: str
         assert len(silent.seen) == 10
 
         await opened.place(*opened.replicas, health={"every": "50ms", "unhealthy": 2}, **OTHERWISE)
-        give_up = time.monotonic() + WITHIN_S
-        while silent.seen or not opened.sent:
-            opened.forget()
-            await opened.ask(20)
-            assert time.monotonic() < give_up
+        await opened.ask_until("it is left out", lambda: not silent.seen, 20, of_last_batch=True)
         assert opened.statuses == {"OK": 20}
 
         await say(silent, health_pb2.HealthCheckResponse.SERVING)
-        while not silent.seen:
-            await opened.ask(20)
-            assert time.monotonic() < give_up
+        await opened.ask_until("it is asked again", lambda: bool(silent.seen), 20)
 
 
 @pytest.mark.parametrize("topology", ["mesh", "gateway"])
@@ -52,11 +44,7 @@ async def test_without_a_serving_replica_requests_fail_at_once(topology: str, tm
     async with open_path(tmp_path, topology, health={"every": "50ms", "unhealthy": 1}) as opened:
         for replica in opened.replicas:
             await say(replica, health_pb2.HealthCheckResponse.NOT_SERVING)
-        give_up = time.monotonic() + WITHIN_S
-        while "OK" in opened.statuses or not opened.sent:
-            opened.forget()
-            await opened.ask(10)
-            assert time.monotonic() < give_up
+        await opened.ask_until("none answers", lambda: "OK" not in opened.statuses, 10, of_last_batch=True)
         assert opened.statuses == {"UNAVAILABLE": 10}
         assert not opened.arrived
 
