@@ -99,7 +99,7 @@ class Proxy(grpc.GenericRpcHandler):
                 yield response
             context.set_trailing_metadata(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
-            await context.abort(error.code(), error.details(), error.trailing_metadata())
+            await context.abort(error.code(), error.details(), tuple(error.trailing_metadata() or ()))
         finally:
             call.cancel()
 

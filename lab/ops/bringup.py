@@ -209,7 +209,7 @@ class BringUp:
                 # It runs, but while thirty units start at once, connecting may take longer than its timeout.
                 return [CONTROL_PLANE]
 
-        eventually(f"{what} are up (still missing)", names_missing, within=START_TIMEOUT, until=lambda names: not names)
+        eventually(f"ready: {what} (still missing)", names_missing, within=START_TIMEOUT, until=lambda names: not names)
 
     def _why_it_ended(self, unit: str) -> str:
         last_words = self.runtime.last_words(unit) or "without a word"

@@ -16,8 +16,10 @@ from docs.examples import http2_proxy
 from docs.site.tables import tables
 from lab.checkout import CHECKOUT
 from lab.registry import PLUGINS
+from lab.routing.keys import HEADER
 from lab.transport import Security, open_blocking_channel
 from models.apis import APIS
+from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.lab_command import run_lab
 
 if TYPE_CHECKING:
@@ -78,6 +80,26 @@ def test_the_proxy_has_an_identity_of_its_own_and_serves_callers_alone(proxied: 
             call(b"", timeout=5)
 
     assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_the_proxy_passes_a_models_refusal_on(proxied: Lab) -> None:
+    [model] = [unit for unit in proxied.status().units if unit.name == "ml-cluster-1-a"]
+    homepage = Security("mtls", str(proxied.folder / "pki" / "units" / "homepage"))
+
+    torn = ranking_pb2.RankRequest()
+    torn.envelope.model_config.model, torn.envelope.model_config.version = "rows", "v1"
+
+    def refusal(address: str, peer: str, key: str) -> grpc.StatusCode:
+        with open_blocking_channel(address, homepage, peer=peer) as channel:
+            ranking = ranking_pb2_grpc.RankingStub(channel)
+            with pytest.raises(grpc.RpcError) as refused:
+                ranking.Rank(torn, metadata=((HEADER, key),), timeout=5)
+        return refused.value.code()
+
+    proxy = proxied.endpoints().shared.address_of(NAME)
+    assert refusal(model.address, "model", "cw-ranker.v1") is grpc.StatusCode.FAILED_PRECONDITION
+    assert refusal(proxy, NAME, "cw-ranker.v1") is grpc.StatusCode.FAILED_PRECONDITION
+    assert refusal(proxy, NAME, "nobody.v7") is grpc.StatusCode.UNAVAILABLE
 
 
 def test_pages_and_scenarios_list_it(monkeypatch: pytest.MonkeyPatch) -> None:
