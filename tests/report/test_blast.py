@@ -21,12 +21,12 @@ from lab.report.heat import HeatMap, Tile, spec_of_heat
 from lab.report.picture import scripts, to_svg
 from lab.runs.parallel import TOGETHER, runs_in
 from tests.events import event
+from tests.report.builders import make_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lab.history import Record
     from lab.runs.events import Event
 
 MS = 1_000_000
@@ -164,9 +164,7 @@ def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
     assert state((0, False), (1, True), (1, False)) == "does not hold"
 
 
-def make_group(
-    make_run: Callable[..., Path], make_record: Callable[..., Record], events: list[Event], callers: list[str]
-) -> Path:
+def make_group(make_run: Callable[..., Path], events: list[Event], callers: list[str]) -> Path:
     """Runs at the same time; requests of ``homepage`` fail from 0.5 s to 1 s."""
     for caller in callers:
         records = [
@@ -188,11 +186,9 @@ def event_at(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Event:
     return event(kind, target, from_ns, from_ns + round(took_ms * MS))
 
 
-def test_runs_at_the_same_time_show_whom_a_fault_reached(
-    make_run: Callable[..., Path], make_record: Callable[..., Record], tmp_path: Path
-) -> None:
+def test_runs_at_the_same_time_show_whom_a_fault_reached(make_run: Callable[..., Path], tmp_path: Path) -> None:
     events = [event_at("kill", "homepage-sidecar", 499), event_at("start", "homepage-sidecar", 900)]
-    group = make_group(make_run, make_record, events, ["homepage", "search"])
+    group = make_group(make_run, events, ["homepage", "search"])
 
     runs = read_runs(runs_in(group))
     html = render(runs)
@@ -204,10 +200,8 @@ def test_runs_at_the_same_time_show_whom_a_fault_reached(
     assert "blast-radius-1-requests-hit.png" in [each.name for each in write_album(runs, [], tmp_path)]
 
 
-def test_runs_without_a_fault_have_no_such_section(
-    make_run: Callable[..., Path], make_record: Callable[..., Record]
-) -> None:
-    assert 'id="blast"' not in render(read_runs(runs_in(make_group(make_run, make_record, [], ["homepage", "search"]))))
+def test_runs_without_a_fault_have_no_such_section(make_run: Callable[..., Path]) -> None:
+    assert 'id="blast"' not in render(read_runs(runs_in(make_group(make_run, [], ["homepage", "search"]))))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "[1]"])

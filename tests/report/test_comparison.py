@@ -14,17 +14,17 @@ import pytest
 from lab.bench.harness.result import BenchResult, Claim, Ran
 from lab.measure.compare import Interval
 from lab.report import compare_runs, read_runs, render
+from tests.report.builders import make_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lab.history import Record
 
 LAB = Path(sys.executable).parent / "lab"
 
 
 @pytest.fixture
-def make_noisy(make_run: Callable[..., Path], make_record: Callable[..., Record]) -> Callable[..., Path]:
+def make_noisy(make_run: Callable[..., Path]) -> Callable[..., Path]:
     """Writes a run whose latencies are lognormal around a p50, so that each seed draws others."""
 
     def make(number: int, p50_ms: float, **changes: Any) -> Path:

@@ -16,12 +16,12 @@ from lab.measure.pace import Pace
 from lab.report import ReportedBench, read_benches, read_runs, render
 from lab.report.cost import QUESTION, charts, cost
 from tests.events import event
+from tests.report.builders import make_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.history import Record
 
 ROUNDS = 10
 LATE = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)
@@ -97,7 +97,7 @@ def test_a_bench_without_such_arms_answers_nothing(make_bench: Callable[..., Rep
 
 
 @pytest.fixture
-def make_topology(make_run: Callable[..., Path], make_record: Callable[..., Record]) -> Callable[..., Path]:
+def make_topology(make_run: Callable[..., Path]) -> Callable[..., Path]:
     """Writes a run whose latencies scatter a little around a p50."""
 
     def make(topology: str, p50_ms: float, name: str = "", **changes: Any) -> Path:

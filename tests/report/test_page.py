@@ -17,6 +17,7 @@ from lab.errors import RunError
 from lab.report import read_run, render, write_report
 from lab.report.picture import scripts
 from lab.report.sections import SECTIONS
+from tests.report.builders import make_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def wrong(make_record: Callable[..., Record]) -> list[Record]:
+def wrong() -> list[Record]:
     """A run in which every tenth answer is another version's."""
     return [make_record(each, version="v1" if each % 10 else "v2", routing_key="") for each in range(400)]
 
@@ -98,7 +99,7 @@ def test_charts_are_well_formed(make_run: Callable[..., Path]) -> None:
         ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")  # noqa: S314 (our own)
 
 
-def test_what_a_message_says_stays_text(make_run: Callable[..., Path], make_record: Callable[..., Record]) -> None:
+def test_what_a_message_says_stays_text(make_run: Callable[..., Path]) -> None:
     message = "<script>alert('x')</script>"
     records = [make_record(each, status="UNAVAILABLE", message=message) for each in range(400)]
 
@@ -123,9 +124,7 @@ def test_charts_of_a_page_clip_by_paths_of_their_own(make_run: Callable[..., Pat
 
 
 @pytest.mark.parametrize("status", ["UNSENT", None])
-def test_a_run_that_sent_nothing_is_shown_as_one(
-    status: str | None, make_run: Callable[..., Path], make_record: Callable[..., Record]
-) -> None:
+def test_a_run_that_sent_nothing_is_shown_as_one(status: str | None, make_run: Callable[..., Path]) -> None:
     records = [make_record(each, status=status) for each in range(400)] if status else []
 
     page = Page(render([read_run(make_run(records))]))

@@ -14,12 +14,12 @@ from lab.runs import judge
 from lab.runs.folder import saved_result, write_summary
 from lab.topologies import TOPOLOGIES
 from tests.events import event
+from tests.report.builders import make_record, make_revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lab.history import Record
     from lab.runs.events import Event
 
 START_NS = 1_700_000_000_000_000_000
@@ -31,9 +31,7 @@ def test_arrivals_are_said_with_their_parameters() -> None:
     assert verdicts.arrivals_text(Trace("/somewhere/code.csv", 60.0)) == "trace: file code.csv, speedup 60"
 
 
-def test_the_curve_climbs_from_the_least_to_the_greatest_value(
-    make_run: Callable[..., Path], make_record: Callable[..., Record]
-) -> None:
+def test_the_curve_climbs_from_the_least_to_the_greatest_value(make_run: Callable[..., Path]) -> None:
     run = read_run(make_run([make_record(each, latency_ms=each + 1) for each in range(400)]))
 
     points = latency.curve(run)
@@ -50,16 +48,14 @@ def test_rates_are_stairs_that_add_up() -> None:
     assert stairs == [(0.0, 4.0), (0.5, 4.0), (0.5, 2.0), (1.0, 2.0), (1.0, 0.0), (1.5, 0.0), (1.5, 2.0), (2.0, 2.0)]
 
 
-def test_revisions_that_went_out_during_the_run_are_marked(
-    make_run: Callable[..., Path], revision: Callable[..., dict[str, Any]]
-) -> None:
+def test_revisions_that_went_out_during_the_run_are_marked(make_run: Callable[..., Path]) -> None:
     at = [START_NS + tenth * SECOND // 10 for tenth in range(20)]
     revisions = [
-        revision(1, loaded=1, converged=2),
-        revision(2, stored=at[2], failed=at[3]),
-        revision(3, stored=at[4], loaded=at[5], failed=at[6]),
-        revision(4, loaded=at[10], converged=at[12]),
-        revision(5, loaded=START_NS + 60 * SECOND, converged=START_NS + 61 * SECOND),
+        make_revision(1, loaded=1, converged=2),
+        make_revision(2, stored=at[2], failed=at[3]),
+        make_revision(3, stored=at[4], loaded=at[5], failed=at[6]),
+        make_revision(4, loaded=at[10], converged=at[12]),
+        make_revision(5, loaded=START_NS + 60 * SECOND, converged=START_NS + 61 * SECOND),
     ]
     run = read_run(make_run(revisions=revisions))
 
@@ -93,9 +89,7 @@ def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable
     ]
 
 
-def test_a_pause_shows_in_the_latency_over_time(
-    make_run: Callable[..., Path], make_record: Callable[..., Record]
-) -> None:
+def test_a_pause_shows_in_the_latency_over_time(make_run: Callable[..., Path]) -> None:
     stalled = range(200, 400)  # from 1.0 to 2.0 s, all answered at its end
     records = [make_record(each, latency_ms=(400 - each) * 5 if each in stalled else 1) for each in range(400)]
 
@@ -112,10 +106,8 @@ def test_runs_of_one_topology_share_its_colour_and_differ_in_dashes(make_run: Ca
     assert [run.style for run in read_runs(folders)] == [mesh, gateway, f"{mesh} again-1"]
 
 
-def test_answers_are_counted_by_who_gave_them(
-    make_run: Callable[..., Path], make_record: Callable[..., Record]
-) -> None:
-    nobody = dict.fromkeys(("model", "version", "cluster", "replica"), "")
+def test_answers_are_counted_by_who_gave_them(make_run: Callable[..., Path]) -> None:
+    nobody: dict[str, Any] = dict.fromkeys(("model", "version", "cluster", "replica"), "")
     records = [
         *(make_record(each) for each in range(5)),
         make_record(5, version="v2", cluster="b", replica="b-0"),
@@ -146,9 +138,7 @@ def test_runs_on_the_same_ground_stand_together(make_run: Callable[..., Path]) -
     assert [[run.number for run in ground.runs] for ground in grounds] == [[1, 3], [2]]
 
 
-def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(
-    make_run: Callable[..., Path], make_record: Callable[..., Record]
-) -> None:
+def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(make_run: Callable[..., Path]) -> None:
     tenants = ["ads", "<kids>"]
     folder = make_run([make_record(each, tenant=tenants[each % 2], latency_ms=1 + each % 2) for each in range(400)])
     result = judge(folder)

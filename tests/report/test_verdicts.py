@@ -17,11 +17,11 @@ from lab.history import write_parquet
 from lab.report import read_run, render
 from lab.runs import judge
 from lab.runs.folder import COPIES, HISTORY, SUMMARY, write_summary
+from tests.report.builders import make_record, make_revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.history import Record
 
 LAB = Path(sys.executable).parent / "lab"
 CHANGE = 200
@@ -30,20 +30,18 @@ CHANGE = 200
 @pytest.fixture
 def folder(
     make_run: Callable[..., Path],
-    make_record: Callable[..., Record],
-    revision: Callable[..., dict[str, Any]],
 ) -> Path:
     """A run in which everybody flaps between two versions, no copy arrives, and a change of rules is not heeded."""
     records = [
         make_record(number, version=("v1", "v2")[number // 3 % 2], routing_key="", tenant=f"t{number % 40}")
         for number in range(400)
     ]
-    before = revision(1, loaded=1, converged=2)
+    before = make_revision(1, loaded=1, converged=2)
     rule = {"name": "[bold]canary", "split": {"unit": "tenant", "weights": {"rows@v1": 100, "rows@v2": 0}}}
     before["document"] = copy.deepcopy(before["document"])
     before["document"]["use_cases"]["Rows"] |= {"rules": [rule], "shadow": {"use": "rows@v2", "percent": 50}}
     at = records[CHANGE].intended_ns
-    after = revision(2, loaded=at, converged=at + 1)
+    after = make_revision(2, loaded=at, converged=at + 1)
     after["document"] = copy.deepcopy(before["document"])
     after["document"]["use_cases"]["Rows"]["rules"][0]["split"]["weights"] = {"rows@v1": 0, "rows@v2": 100}
     made = make_run(records, revisions=[before, after])
@@ -85,9 +83,7 @@ def test_all_violations_are_in_the_document(folder: Path) -> None:
     assert found == {verdict.checker: len(verdict.violations) for verdict in read_run(folder).result.verdicts}
 
 
-def test_verdicts_of_the_runs_end_are_kept_as_long_as_their_evidence_is(
-    folder: Path, make_record: Callable[..., Record]
-) -> None:
+def test_verdicts_of_the_runs_end_are_kept_as_long_as_their_evidence_is(folder: Path) -> None:
     write_summary(judge(folder))
 
     kept = read_run(folder)
