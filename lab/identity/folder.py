@@ -102,7 +102,7 @@ def write(folder: Path, material: Material, term: Term, *, key_mode: int) -> Non
     home = folder / term.serial
     home.mkdir()
     for each in (folder, home):
-        each.chmod(0o755)  # whatever this process's umask is
+        each.chmod(0o755)  # independent of this process's umask
     (home / CERTIFICATE).write_bytes(material.certificate)
     (home / AUTHORITIES).write_bytes(material.authorities)
     (home / _TERM).write_text(json.dumps(asdict(term)))

@@ -1,4 +1,4 @@
-"""The open loop: sends each request at its intended time, whatever the state of the others, and records each once.
+"""The open loop: sends each request at its intended time, independent of the others, and records each once.
 
 A closed loop (send, wait, send) slows down with the server that it measures and hides how long users would have waited:
 coordinated omission. Here the schedule is fixed beforehand, and latency counts from the intended time.

@@ -267,7 +267,7 @@ def apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     result = list(wanted)
     lowest = bottom
-    for index in reversed(order):  # from the bottom up: push up whatever overlaps the one below
+    for index in reversed(order):  # from the bottom up: push up each that overlaps the one below
         result[index] = min(result[index], lowest)
         lowest = result[index] - ROW
     highest = top

@@ -188,7 +188,7 @@ def _compare_bench(a: ReportedBench, b: ReportedBench, names: tuple[str, str]) -
     )
 
 
-_MANY = 20  # of so many, one is expected to look different by chance
+_MANY = 20  # of this many, one is expected to look different by chance
 
 
 def _cards(a: Ran | None, b: Ran | None) -> list[tuple[str, str, str]]:

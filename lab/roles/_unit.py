@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CALLER, MODEL, CONTROL_PLANE = "caller", "model", "control-plane"
-"""Roles that every lab has, whatever its topologies."""
+"""Roles that every lab has, with any topologies."""
 ACCESS_LOG = "access.log"
 """Name of the file in which a unit writes one line a request, if it does."""
 

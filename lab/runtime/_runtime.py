@@ -88,7 +88,7 @@ class Runtime(Protocol):
         """
 
     def stop(self, units: Iterable[Running], *, within_s: float = 6.0) -> None:
-        """Asks units to end, and kills those that have not ended within so many seconds."""
+        """Asks units to end, and kills those that have not ended within ``within_s`` seconds."""
 
     def sweep(self) -> int:
         """Ends everything that is left of the lab, also what its state does not list; returns how many units ended.

@@ -40,8 +40,8 @@ TOPOLOGY = Topology(
         retry_budget=no("with every replica failing, models get `attempts` times the requests"),
         attempts_reported=no("always 1"),
         outlier_ejection=yes(
-            "by share, not in a row: a replica that fails 85 % of at least `errors` requests within a second, whatever "
-            "the status"
+            "by share, not in a row: a replica that fails 85 % of at least `errors` requests within a second, with any "
+            "status"
         ),
         circuit_breaker=yes("`requests` only"),
         failover=YES,

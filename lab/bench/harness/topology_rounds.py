@@ -37,7 +37,7 @@ LOAD_POINTS: tuple[LoadPoint, ...] = (
 """Many short rounds tell more than few long ones: slow drifts of the machine cancel out."""
 
 SECOND_OPINION_EVERY = 2
-"""h2load measures in one of so many rounds: it is there for comparison, not for precision."""
+"""h2load measures once in this many rounds: it is there for comparison, not for precision."""
 
 
 def measured_topologies(environment: Environment, rounds: int, topologies: Sequence[str] = ()) -> Measured:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lab.lab import Lab
 
 PUBLISHES = 200
-"""At least, whatever the number of rounds: a 99th percentile needs a hundred."""
+"""Fewest samples for any number of rounds: a 99th percentile needs a hundred."""
 
 CALLERS = 10
 MEDIAN_BOUND_MS, P99_BOUND_MS = 25.0, 100.0

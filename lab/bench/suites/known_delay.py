@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DELAYS_MS = (2.0, 10.0, 50.0)
 SHARE, LEAST_MS = 0.01, 0.2
-"""The tolerance: a share of the delay, or so many ms if that is greater."""
+"""The tolerance: a share of the delay, or a number of ms if that is greater."""
 LOAD_POINT = LoadPoint(400, rate=100, requests=30)
 _NONE, _AGAIN = "no delay", "no delay, again"
 

@@ -259,7 +259,7 @@ def _table(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
     for variant, measured in seen.items():
         added = compare.median(_added(seen, variant), seed=0)
         questions = [each for one in measured for each in one.questions]
-        # Nearest rank, upwards; bootstrapping an interval over so many would take longer than the measurement.
+        # Nearest rank, upwards; bootstrapping an interval over that many values would take longer than the measurement.
         resolve = [float(np.quantile(questions, share, method="higher")) for share in (0.5, 0.99) if questions]
         rows.append(
             (

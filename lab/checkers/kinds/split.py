@@ -102,7 +102,7 @@ def check(evidence: Evidence) -> Verdict | None:
     caller itself does not show the draw. Cells of the same version are one arm.
 
     The bound is that of the exact binomial distribution: no share may be as unlikely as 5 sigma of a normal one (a
-    chance of 1 in 3.5 million a side). A draw is judged once it has so many units that an arm without any would exceed
+    chance of 1 in 3.5 million a side). A draw is judged once it has enough units that an arm without any would exceed
     the bound: 22 for halves, 294 for 5 %, 1,499 for 1 %. With fewer units, a share can be found wrong, but not right.
 
     Returns:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ANSWERING_WITHIN = timedelta(seconds=45)
 _LOADED_WITHIN = timedelta(seconds=30)
 _PROBES = 4
-_LEAST_MS = 2.0  # less than this cannot be told from a busy machine
+_LEAST_MS = 2.0  # a shorter delay cannot be distinguished from a busy machine
 
 
 class Cold(StubFault):

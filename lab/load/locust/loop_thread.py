@@ -70,7 +70,7 @@ class LoopThread:
     def _run(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
             result = uvloop.run(self._work(work))
-        except BaseException as error:  # noqa: BLE001 (passed on to whoever waits)
+        except BaseException as error:  # noqa: BLE001 (passed on to the waiting caller)
             self.in_hub(self.ended.set_exception, error)
         else:
             self.in_hub(self.ended.set, result)

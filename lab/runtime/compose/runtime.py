@@ -203,7 +203,7 @@ class ComposeRuntime:
             container.wait(timeout=_STOP_TIMEOUT_S)
 
     def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
-        """Asks units to end, and kills those that have not ended within so many seconds."""
+        """Asks units to end, and kills those that have not ended within ``within_s`` seconds."""
 
         def end(running: Running) -> None:
             with suppress(NotFound):

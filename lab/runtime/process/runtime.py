@@ -167,7 +167,7 @@ class ProcessRuntime:
             _kill([process])
 
     def stop(self, units: Iterable[Running], *, within_s: float = _STOP_TIMEOUT_S) -> None:
-        """Ends units: SIGTERM to all, SIGKILL to those that have not ended within so many seconds."""
+        """Ends units: SIGTERM to all, SIGKILL to those that have not ended within ``within_s`` seconds."""
         _end([process for running in units if (process := _process(running)) is not None], within_s)
 
     def versions(self) -> dict[str, str]:
@@ -340,7 +340,7 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 
 def _wait_for_end(processes: list[psutil.Process], within_s: float = _STOP_TIMEOUT_S) -> list[psutil.Process]:
-    """The processes that have not ended within so many seconds."""
+    """The processes that have not ended within ``within_s`` seconds."""
     give_up = time.monotonic() + within_s
     while (processes := [each for each in processes if _is_alive(each)]) and time.monotonic() < give_up:
         time.sleep(_POLL_INTERVAL_S)

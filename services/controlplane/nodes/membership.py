@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT_TIMEOUT_S = 0.9
-# For a host: it reports so many replicas that removing them for a short silence would cost more than it saves.
+# For a host: removing all its replicas for a short silence would cost more than it saves.
 HOST_TIMEOUT_S = 5.0
 # How long a restarted control plane keeps the replicas of its snapshot before they register again.
 RESTART_GRACE_S = 3.0

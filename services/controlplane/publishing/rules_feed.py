@@ -163,7 +163,7 @@ class RulesFeed:
         self.subscribers.next_generation()
         for feed in self._feeds:
             update = self._full(with_endpoints=feed.with_endpoints)
-            # Overrides whatever the node holds.
+            # Overrides the node's state.
             update.withdrawn_revision = _ANY
             feed.queue.append(update)
             feed.wake.set()
