@@ -95,12 +95,17 @@ def guesses(title: str, unit: str, guess: Mapping[str, float | None], measured: 
     groups = []
     for name, value in measured.items():
         guessed = guess.get(name)
-        bars = [] if guessed is None else [Bar("your guess", "failed", guessed, text=f"{guessed:.3g}")]
-        groups.append(BarGroup(name, [*bars, Bar("measured", topology_style(name), value, text=f"{value:.3g}")]))
-    most = max(bar.value for group in groups for bar in group.bars)
+        bars = [] if guessed is None else [Bar("your guess", "failed", guessed, text=_three_digits(guessed))]
+        groups.append(BarGroup(name, [*bars, Bar("measured", topology_style(name), value, text=_three_digits(value))]))
+    values = [bar.value for group in groups for bar in group.bars]
+    axis = linear(unit, max(values) or 1.0, low=min(values))
     missing = [name for name in measured if guess.get(name) is None]
     reminder = f"No guess yet for {', '.join(missing)}: next time, guess first." if missing else ""
-    return show(BarChart(title, linear(unit, most or 1.0), groups), reminder)
+    return show(BarChart(title, axis, groups), reminder)
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _is_number(cell: object) -> bool:

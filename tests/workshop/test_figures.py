@@ -149,6 +149,14 @@ def test_guesses_stand_beside_what_was_measured_and_are_asked_for() -> None:
     assert "No guess yet for mesh:" in nothing
 
 
+def test_a_measurement_below_zero_has_a_bar_and_a_minus_sign() -> None:
+    text = html_of(guesses("t", "ms", {}, {"mesh": -0.514, "gateway": 1.0}))
+
+    assert "−0.514</text>" in text
+    assert "-0.514</text>" not in text
+    assert ">−0.6</text>" in text  # the axis begins there
+
+
 def test_users_who_move_are_framed() -> None:
     text = html_of(beside(users_picture(["v1", "v2", "v2"], ["v1", "v1", "v2"], "title")))
 
