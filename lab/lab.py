@@ -113,6 +113,7 @@ class Lab:
 
     def down(self) -> int:
         """Ends every unit and removes all state, also after a crash; returns the number of units ended."""
+        self._context.disconnect()
         return take_down(self.folder)
 
     # -- looking -------------------------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ class LabContext:
     folder: Path
     _channels: ChannelCache = field(default_factory=ChannelCache)
 
+    def disconnect(self) -> None:
+        """Closes connections to the control plane, so that gRPC does not report on stderr how they end."""
+        self._channels.clear()
+
     def state(self) -> LabState:
         """The lab's recorded state, read from its folder."""
         return LabState.of(self.folder)

@@ -24,6 +24,10 @@ class ChannelCache:
     def __init__(self) -> None:
         self._open: dict[str, grpc.Channel] = {}
 
+    def clear(self) -> None:
+        """Drops all channels; each closes as soon as no call uses it."""
+        self._open.clear()
+
     def call(self, address: str, rpc: Callable[[grpc.Channel, float], T], *, timeout_s: float) -> T:
         """Calls over the cached channel, and once more over a new one if the cached one proves dead.
 

@@ -41,7 +41,9 @@ a_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.st
 def run(notebook: nbformat.NotebookNode) -> None:
     """Executes all cells in a fresh kernel, where JupyterLab would."""
     resources = {"metadata": {"path": str(CHECKOUT / "notebooks")}}
-    NotebookClient(notebook, timeout=CELL_TIMEOUT_S, resources=resources).execute()
+    # With this variable a kernel shows only what Python prints, not what libraries write to its stderr.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    NotebookClient(notebook, timeout=CELL_TIMEOUT_S, resources=resources).execute(env=environment)
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[Any]:

@@ -60,6 +60,15 @@ def test_many_calls_take_one_channel(opened: list[str]) -> None:
     assert opened == [f"127.0.0.1:{port}"]
 
 
+def test_a_cleared_cache_opens_a_new_channel(opened: list[str]) -> None:
+    channels = ChannelCache()
+    with served() as (port, _):
+        ask(channels, port)
+        channels.clear()
+        ask(channels, port)
+    assert len(opened) == 2
+
+
 def test_a_restarted_server_is_reached_at_the_first_call() -> None:
     channels = ChannelCache()
     with served() as (port, _):
