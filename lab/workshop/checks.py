@@ -173,9 +173,7 @@ def check_victims(lab: WorkshopLab, victims: Collection[str]) -> ExerciseResult:
     if all(who == ["search"] for who in seen.values()):
         return right("Both topologies share the model. The talk has no answer to its death; a fallback is one.")
     by_topology = "; ".join(f"{topology}: {', '.join(who) or 'none'}" for topology, who in seen.items())
-    return not_yet(
-        f"Cut off were {by_topology}. What do both of search's paths share with each other and no other caller's?"
-    )
+    return not_yet(f"Cut off: {by_topology}. Which units do both of search's paths use, and no other caller's?")
 
 
 def check_bytes(*, json: int | None, protobuf: int | None) -> ExerciseResult:
