@@ -79,12 +79,15 @@ def money_picture(rows: Sequence[Fleet]) -> Figure:
 
 def _stacked(title: str, unit: str, values: Mapping[str, Mapping[str, float]], note: str) -> Figure:
     most = max(sum(each.values()) for each in values.values())
-    places = 0 if most >= _WHOLE_FROM else 3
+    whole = most >= _WHOLE_FROM
     names = list(dict.fromkeys(name for each in values.values() for name in each))
     groups = [
         BarGroup(
             label,
-            [Bar(name, style_of(names.index(name) + 1), round(value, places or None)) for name, value in each.items()],
+            [
+                Bar(name, style_of(names.index(name) + 1), round(value) if whole else value)
+                for name, value in each.items()
+            ],
         )
         for label, each in values.items()
     ]
