@@ -102,10 +102,9 @@ class _Row:
 def spec_of_bars(chart: BarChart) -> Spec:
     """A bar chart in Vega-Lite, with tooltips."""
     rows = list(_rows(chart))
-    longest_name = max((len(row.name) for row in rows), default=0)
-    left, spare = GAP + CHARACTER * longest_name, WIDER * longest_name
+    left = GAP + (CHARACTER + WIDER) * max((len(row.name) for row in rows), default=0)
     longest = max((len(row.total["text"]) for row in rows if row.total), default=0)
-    width = WIDTH - left - 2 * GAP - spare - longest * (CHARACTER + WIDER)
+    width = WIDTH - left - 2 * GAP - longest * (CHARACTER + WIDER)
     aligned = in_rows(
         [chart.x.place(bound.value) * width for bound in chart.bounds], [bound.label for bound in chart.bounds], width
     )
@@ -121,7 +120,7 @@ def spec_of_bars(chart: BarChart) -> Spec:
     x = chart.x.channel("x")
     return {
         "width": round(width),
-        "padding": {"left": spare, "right": longest * WIDER},
+        "padding": {"right": longest * WIDER},
         "height": {"step": _STEP + 4 * chart.stacked},
         "encoding": {
             "y": {
@@ -145,7 +144,7 @@ def spec_of_bars(chart: BarChart) -> Spec:
             *_bounds(bounds, x),
             *layers([bar for bar in bars if bar.get("roomy")], (_INSIDE, {"x": {**x, "field": "middle"}, **_TEXT})),
             *layers(totals, (_BEHIND, {"x": x, **_TEXT})),
-            *layers(headings, (_HEADING, {"x": {"value": -left - spare}, "text": {"field": "heading"}})),
+            *layers(headings, (_HEADING, {"x": {"value": -left}, "text": {"field": "heading"}})),
         ],
     }
 

@@ -94,8 +94,8 @@ def to_svg(chart: AnyChart, origin: str = "") -> str:
         "text": textwrap.wrap(chart.title, _LINE * 3 // 4),
         "subtitle": textwrap.wrap(" ".join(part for part in (chart.note, origin) if part), _LINE),
     }
-    extra = spec["padding"] or {}
-    padding = {side: _MARGIN + extra.get(side, 0) for side in ("left", "right", "top", "bottom")}
+    right = spec["padding"]["right"] if spec["padding"] else 0
+    padding = {"left": _MARGIN, "right": _MARGIN + right, "top": _MARGIN, "bottom": _MARGIN}
     spec |= {"title": title, "padding": padding, "background": page_colour("card")}
     return light_only(_drawn(spec, chart.title))
 
