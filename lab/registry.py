@@ -106,8 +106,8 @@ class Registry(Mapping[str, T]):
 
 def outside_files(group: str) -> list[Path]:
     """Source files of the modules that the entry points of a group name, and all plugin files."""
-    modules = [each for each in _entry_points(group) if getattr(each, "__file__", None)]
-    return [*(Path(str(each.__file__)) for each in modules), *_paths(os.environ.get(PLUGINS, ""))]  # type: ignore[attr-defined]  # just asked
+    files = (getattr(each, "__file__", None) for each in _entry_points(group))
+    return [*(Path(file) for file in files if file), *plugins()]
 
 
 def add_plugins(files: Sequence[Path]) -> None:
@@ -116,7 +116,7 @@ def add_plugins(files: Sequence[Path]) -> None:
     Raises:
         InputError: a file cannot be read or run; the message names it, with the line.
     """
-    known = [*_paths(os.environ.get(PLUGINS, "")), *(file.resolve() for file in files)]
+    known = [*plugins(), *(file.resolve() for file in files)]
     for path in known:
         _plugin(path)
     os.environ[PLUGINS] = os.pathsep.join(dict.fromkeys(map(str, known)))

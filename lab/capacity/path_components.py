@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from lab.roles import ROLES, Placement
 from lab.topologies import TOPOLOGIES
@@ -34,7 +33,6 @@ class PathComponents:
         return 1 + len(self.central)
 
 
-@lru_cache
 def components(topology: str) -> PathComponents:
     """The parts of a topology, from its path and its roles' placement.
 
