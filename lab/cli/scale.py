@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lab.bench.scale.run import ScaleOptions, run
 from lab.cli.load import EXIT_STATUS
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for
-from lab.scale.run import ScaleOptions, run
 
 if TYPE_CHECKING:
-    from lab.scale.run import ScaleResult
+    from lab.bench.scale.run import ScaleResult
 
 _DEFAULT = ScaleOptions()
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from lab.bench.scale.scale_lab import open_scale_lab
 from lab.lab import Lab
 from lab.ops.reaper import Reaper
 from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.scales import linear
-from lab.scale.scale_lab import open_scale_lab
 from lab.topologies import open_client
 from lab.waiting import eventually
 from lab.workshop.figures import Figure, show
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.scale.scale_lab import ScaleLab
+    from lab.bench.scale.scale_lab import ScaleLab
 
 _IDLE_WITHIN = timedelta(seconds=60)
 _CONTEXT = {"user_id": "u1", "device": "web", "country": "DE", "segment": "adults"}

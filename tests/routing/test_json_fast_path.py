@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from lab.bench.scale.synthetic_deployment import generate
 from lab.errors import RouteTableError
 from lab.routing.document import Source, read_sources
 from lab.routing.json_fast_path import as_json
 from lab.routing.yaml_nodes import MAX_DEPTH, parse
-from lab.scale.synthetic_deployment import generate
 
 
 def test_both_ways_give_the_same_table() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from lab.admin import AdminClient, PublishProgress
-    from lab.scale.scale_lab import ScaleLab
+    from lab.bench.scale.scale_lab import ScaleLab
 
 TICK_S = 0.25
 PUBLISHED_A_TICK = {"move": 2, "version": 1, "rule": 2}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.bench.scale.synthetic_deployment import CONTEXTS
 from lab.checkers import CHECKERS, Evidence, Outcome, check, combine
 from lab.errors import UnitError
 from lab.history import read_spool
@@ -17,16 +18,15 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
 from lab.roles import Port, Unit
 from lab.runs.folder import DRIVER, PLAN, SPOOL, revisions_in_force
-from lab.scale.synthetic_deployment import CONTEXTS
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from lab.bench.scale.scale_lab import ScaleLab
     from lab.checkers import RevisionInForce, Verdict
     from lab.history import Record
     from lab.load.summary import RunSummary
-    from lab.scale.scale_lab import ScaleLab
 
 _UNIT = "drivers"
 _NO_PORT = Port("", "", "")

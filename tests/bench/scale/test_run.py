@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lab.bench.scale.run import ScaleOptions, run
 from lab.checkers import Outcome
-from lab.scale.run import ScaleOptions, run
 from lab.waiting import eventually
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from lab.checkout import CHECKOUT
 from lab.errors import UnitError
 from lab.plan import Plan, plan
 from lab.roles import CONTROL_PLANE, Port, Unit
@@ -25,7 +25,7 @@ IDLE_AFTER_S = 900.0
 """Default time after which an Envoy drops an unused cluster."""
 
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path
-_TEMPLATE = Path(__file__).parent.parent.parent / "envoy" / "model-host.yaml"
+_TEMPLATE = CHECKOUT / "envoy" / "model-host.yaml"
 
 
 def spec_of(callers: Iterable[str], clusters_idle_after_s: float = IDLE_AFTER_S) -> LabSpec:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from lab.bench.scale.churn import Churn, Published, moves
+from lab.bench.scale.layout import HOST_ENVOY, MODEL_HOST
+from lab.bench.scale.scale_lab import open_scale_lab
+from lab.bench.scale.traffic import start_traffic
 from lab.errors import LabNotRunningError, PublishError
 from lab.load.progress import nearest_rank
 from lab.roles import CONTROL_PLANE
 from lab.roles.resolver import SHARED_RESOLVER
-from lab.scale.churn import Churn, Published, moves
-from lab.scale.layout import HOST_ENVOY, MODEL_HOST
-from lab.scale.scale_lab import open_scale_lab
-from lab.scale.traffic import start_traffic
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.admin import PublishProgress
-    from lab.scale.scale_lab import ScaleLab
-    from lab.scale.traffic import Traffic
+    from lab.bench.scale.scale_lab import ScaleLab
+    from lab.bench.scale.traffic import Traffic
 
 _MOVES, _MOVES_PAST_A_STUCK_NODE = 200, 20
 _NS_PER_MS = 1e6
@@ -37,7 +37,7 @@ class ScaleOptions:
     """The size of the lab, and what happens in the run.
 
     Attributes:
-        clusters: see :func:`lab.scale.synthetic_deployment.generate`, as are the next three.
+        clusters: see :func:`lab.bench.scale.synthetic_deployment.generate`, as are the next three.
         seconds: duration of traffic under churn.
         rate: of all callers together, requests per second.
         changes: per second.

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
+from lab.bench.scale.synthetic_deployment import SyntheticDeployment, generate
 from lab.errors import InputError
 from lab.routing.document import RouteTable
-from lab.scale.synthetic_deployment import SyntheticDeployment, generate
 
 CLUSTERS, CALLERS, USE_CASES = 1_000, 30, 200
 

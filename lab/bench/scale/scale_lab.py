@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from lab.admin import AdminClient
+from lab.bench.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
+from lab.bench.scale.synthetic_deployment import generate
 from lab.faults import Journal
 from lab.lab import Lab
 from lab.ops.bringup import BringUp
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
-from lab.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
-from lab.scale.synthetic_deployment import generate
 from lab.transport import open_blocking_channel
 from lab.transport.security import PLAINTEXT
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from lab.bench.scale.synthetic_deployment import SyntheticDeployment
     from lab.roles import Unit
-    from lab.scale.synthetic_deployment import SyntheticDeployment
 
 _ADMIN_S = 5.0
 # A stuck node delays one publish by this many seconds; later publishes do not wait for it.
@@ -160,7 +160,7 @@ def open_scale_lab(
     """Brings such a lab up, and takes it down afterwards.
 
     Args:
-        clusters: see :func:`lab.scale.synthetic_deployment.generate`, as are the next three.
+        clusters: see :func:`lab.bench.scale.synthetic_deployment.generate`, as are the next three.
         callers: likewise.
         use_cases: likewise.
         seed: likewise.

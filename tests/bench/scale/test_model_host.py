@@ -9,9 +9,9 @@ import grpc
 import grpc.aio
 import pytest
 
+from lab.bench.scale.scale_lab import open_scale_lab
 from lab.errors import InputError
 from lab.routing.keys import HEADER
-from lab.scale.scale_lab import open_scale_lab
 from lab.transport import open_blocking_channel
 from models.host.hosted import ARRIVED_AT, read_hosted
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from lab.scale.scale_lab import ScaleLab
+    from lab.bench.scale.scale_lab import ScaleLab
 
 
 @pytest.fixture(scope="module", name="up")
