@@ -2,3 +2,26 @@
 
 Here belongs what an engineer imports and runs. What runs as a process of its own lives in ``services`` and ``models``.
 """
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The folder of this checkout: the route table, the Envoy templates, docs and runs."""
+
+
+def home() -> Path:
+    """The folder in which labs keep their state and their runs: ``LAB_HOME``, else the checkout."""
+    return Path(os.environ.get("LAB_HOME", CHECKOUT))
+
+
+def folder_of(lab: str, of: Path | None = None) -> Path:
+    """The folder of a lab's state.
+
+    Args:
+        lab: its name.
+        of: folder of all labs; :func:`home` by default.
+    """
+    return (of or home()) / ".lab" / lab

@@ -6,8 +6,8 @@ import getpass
 import re
 from typing import TYPE_CHECKING
 
-from lab.checkout import folder_of
-from lab.checkout import home as home_of_labs
+from lab import folder_of
+from lab import home as home_of_labs
 from lab.client.call import call
 from lab.errors import InputError
 from lab.faults import Injector, UnitOperations
@@ -15,9 +15,10 @@ from lab.ops import inspect
 from lab.ops.bringup import bring_up
 from lab.ops.certificates import Certificates
 from lab.ops.context import LabContext
+from lab.ops.roll.executor import execute
+from lab.ops.roll.interrupts import InterruptHandler
 from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
-from lab.roll import InterruptHandler, execute
 from lab.runs import RunContext, drive, drive_parallel
 from lab.runtime.cancellation import CancelToken
 from lab.runtime.state import LabState
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from lab.faults import AuditLog
     from lab.load.progress import Progress
     from lab.ops.logs import LogLine
+    from lab.ops.roll.executor import RollOptions, RollProgress, RollResult
     from lab.ops.status import LabEndpoints, LabStatus
-    from lab.roll import RollOptions, RollProgress, RollResult
     from lab.runs import LoadOptions, ParallelResult, RunResult
 
 DEFAULT_SPEC = SIZES["default"]

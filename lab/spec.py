@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import InputError, SpecError
 from lab.topologies import TOPOLOGIES
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.runs import LoadOptions
 from scenarios.framework.steps import assert_all_answered_rightly
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.identity.envoy import sockets_of
 from lab.roles._envoy import xds_endpoints
 from lab.routing.keys_in_lua import IN_BOOTSTRAP

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from tests.distribution import DEFAULT_LAB, LONG_ONES_FIRST, place_of, scope_of
 
 TESTS = CHECKOUT / "tests"

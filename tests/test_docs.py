@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.lab import Lab
 from lab.topologies import TOPOLOGIES
 from tests.docs_pages import BIN, PAGES, blocks_of, like_the_checkout, run_page

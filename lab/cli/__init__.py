@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from lab.checkout import folder_of
+from lab import folder_of
 from lab.cli.signals import interrupted_by_signals
 from lab.errors import LabError
 from lab.registry import PLUGINS, add_plugins, restore_plugins

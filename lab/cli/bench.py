@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lab import CHECKOUT
 from lab.bench.harness.bench import ROUNDS, TOPOLOGIES_OPTION
 from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import State, exit_status
 from lab.bench.registry import BENCHES, measure
-from lab.checkout import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_for, table
 from lab.errors import InputError

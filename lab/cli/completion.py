@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import LabError
 from lab.faults import FAULTS
 from lab.lab import DEFAULT_SPEC, Lab

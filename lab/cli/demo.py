@@ -1,26 +1,50 @@
-"""``lab demo``."""
+"""``lab demo``: four acts in two minutes, each of which asks a question, measures, and shows the result.
+
+An act that does not show what it claims says so.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
 
+from lab import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json, progress_console, table
-from lab.demo import demonstrate
+from lab.errors import CallError
 from lab.lab import Lab
+from lab.ops.roll.conditions import parse_conditions
+from lab.ops.roll.executor import RollOptions
+from lab.report import read_runs, write_album, write_report
+from lab.runs import LoadOptions, background_load
+from lab.waiting import eventually
+from services.caller.pages import PAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-_WIDTH = 100
+    from lab.runs import RunResult
+
+_TOPOLOGIES = ("direct", "gateway", "mesh")
+_ROUTES = CHECKOUT / "routes.yaml"
+_BEFORE, _AFTER = "v1: {cluster: ml-cluster-1}", "v1: {cluster: ml-cluster-5}"
+_FIRST_CALLS = {caller: page[0][0] for caller, page in PAGES.items()}
+"""Caller → the use case that it calls first."""
+_RECOVERY_TIMEOUT = timedelta(seconds=20)
+_SMALL, _LARGE = 400, 4_000_000
+_BAR_WIDTH, _WIDTH = 50, 100
 
 
 def register(app: typer.Typer) -> None:
@@ -42,74 +66,237 @@ def demo(
 
     Example: lab demo
     """
-    lab = Lab(name)
-    display = _Quiet() if as_json else _Terminal(pause_s=pause)
+    silent = Console(quiet=True, force_terminal=False)
+    out, progress = (silent, silent) if as_json else (console, progress_console)
+    demo = _Demo(Lab(name), out, progress, pause)
     try:
-        result = demonstrate(lab, display, runtime=runtime)
+        with demo.doing("bringing the lab up: real Envoy, real gRPC, five callers, six model clusters"):
+            demo.lab.up(topologies=_TOPOLOGIES, runtime=runtime)
+        acts = {title: act(demo) for title, act in _ACTS.items()}
+        with demo.doing("writing the report"):
+            runs = [run.folder for run in demo.runs]
+            read = read_runs(runs)
+            report = runs[0].parent / "demo.html"
+            write_report(read, report)
+            pictures = write_album(read, [], report.with_suffix(""))
     finally:
-        with display.doing("taking the lab down"):
-            lab.down()
+        with demo.doing("taking the lab down"):
+            demo.lab.down()
     if as_json:
-        print_json(
-            {
-                "acts": result.acts,
-                "runs": [str(each) for each in result.runs],
-                "report": str(result.report),
-                "pictures": [str(each) for each in result.pictures],
-            }
-        )
+        paths = {
+            "runs": [str(each) for each in runs],
+            "report": str(report),
+            "pictures": [str(each) for each in pictures],
+        }
+        print_json({"acts": acts, **paths})
     else:
         console.print("\n[bold]The report, from the records of all requests[/bold]")
-        console.print(f"  {result.report}", markup=False)
-        console.print(f"  {result.report.with_suffix('')}: {len(result.pictures)} charts, as PNG", markup=False)
-    if not all(result.acts.values()):
+        console.print(f"  {report}", markup=False)
+        console.print(f"  {report.with_suffix('')}: {len(pictures)} charts, as PNG", markup=False)
+    if not all(acts.values()):
         raise typer.Exit(1)
 
 
-class _Quiet:
-    def act(self, title: str, question: str) -> None:
-        pass
-
-    @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        del what
-        yield
-
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        pass
-
-    def lesson(self, text: str, *, shown: bool) -> None:
-        pass
-
-
 @dataclass(slots=True)
-class _Terminal:
+class _Demo:
+    """The lab on which the acts are played, its runs so far, and where to print."""
+
+    lab: Lab
+    out: Console
+    progress: Console
     pause_s: float
     acts: int = 0
+    runs: list[RunResult] = field(default_factory=list)
+
+    def load(self, options: LoadOptions) -> RunResult:
+        result = self.lab.load(options)
+        self.runs.append(result)
+        return result
+
+    @contextmanager
+    def under_load(self, options: LoadOptions) -> Iterator[Callable[[], RunResult]]:
+        """Drives load during the body, which starts once requests are answered; yields a function for the run."""
+        with background_load(self.lab.load, options) as (run,):
+            yield run.result
+        self.runs.append(run.result())
 
     def act(self, title: str, question: str) -> None:
         self.acts += 1
-        console.print()
-        console.print(
-            Panel(question, title=f"[bold]{self.acts}. {title}[/bold]", title_align="left"),
-            width=_WIDTH,
-            soft_wrap=False,
-        )
+        heading = f"[bold]{self.acts}. {title}[/bold]"
+        self.out.print()
+        self.out.print(Panel(question, title=heading, title_align="left"), width=_WIDTH, soft_wrap=False)
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        if not progress_console.is_terminal:
-            progress_console.print(f"[dim]·[/dim] {what}")
+        """Shows that this is under way, for as long as the body runs."""
+        if not self.progress.is_terminal:
+            self.progress.print(f"[dim]·[/dim] {what}")
             yield
             return
-        with progress_console.status(what):
+        with self.progress.status(what):
             yield
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        console.print(Padding(table(headings, rows), (0, 2)), width=_WIDTH, soft_wrap=False)
+        self.out.print(Padding(table(headings, rows), (0, 2)), width=_WIDTH, soft_wrap=False)
 
-    def lesson(self, text: str, *, shown: bool) -> None:
+    def lesson(self, text: str, *, shown: bool) -> bool:
+        """Prints the conclusion, or that the results do not support it; returns which."""
         sign = "[green]✓[/green]" if shown else "[bold red]not shown this time:[/bold red]"
-        console.print(f"\n  {sign} {escape(text)}")
-        if progress_console.is_terminal:
+        self.out.print(f"\n  {sign} {escape(text)}")
+        if self.progress.is_terminal:
             time.sleep(self.pause_s)
+        return shown
+
+
+def _name_the_use_case(demo: _Demo) -> bool:
+    demo.act(
+        "Name the use case, not the endpoint",
+        "A model moves to another cluster under load, once per topology. Which callers notice?",
+    )
+    rows, wrong = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        moved = Path(folder) / "routes.yaml"
+        moved.write_text(_ROUTES.read_text().replace(_BEFORE, _AFTER))
+        for topology in _TOPOLOGIES:
+            options = LoadOptions(
+                topology=topology,
+                caller="homepage",
+                use_cases=("ContinueWatchingRanking",),
+                contexts={"device": ("phone",)},
+                rate=200,
+                duration_s=4,
+            )
+            with demo.doing(f"{topology}: 200 requests/s, and the model moves"):
+                with demo.under_load(options) as result:
+                    demo.lab.routes.publish(moved, comment="the model moves")
+                    summary = result().summary
+                demo.lab.routes.publish(_ROUTES, comment="and back")
+            wrong[topology] = summary.failed + (result().misrouted or 0)
+            how = "a hard-coded address" if topology == "direct" else "the name of the use case"
+            rows.append((topology, how, f"{summary.ok}", f"{wrong[topology]}"))
+    demo.table(("topology", "what the caller knows", "answered", "failed or wrong"), rows)
+    shown = wrong["direct"] > 0 and wrong["gateway"] == wrong["mesh"] == 0
+    return demo.lesson(
+        "Callers that name the use case do not notice. Callers with a hard-coded address break.", shown=shown
+    )
+
+
+def _keep_the_path_thin(demo: _Demo) -> bool:
+    demo.act(
+        "Keep the critical path thin",
+        "The gateway parses every payload; the sidecar reads one header. What does that cost, and at which size?",
+    )
+    p50 = {}
+    for size, rate in ((_SMALL, 100.0), (_LARGE, 8.0)):
+        for topology in _TOPOLOGIES:
+            options = LoadOptions(
+                topology=topology,
+                caller="playback",
+                arrivals="constant",
+                rate=rate,
+                duration_s=4,
+                payload_bytes=size,
+            )
+            with demo.doing(f"{topology}: {_size(size)} at {rate:g} requests/s"):
+                p50[topology, size] = demo.load(options).summary.p50_ms
+    for size in (_SMALL, _LARGE):
+        longest = max(p50[each, size] for each in _TOPOLOGIES)
+        demo.table(
+            ("topology", f"{_size(size)}: p50, ms", ""),
+            [
+                (each, f"{p50[each, size]:.2f}", "█" * max(1, round(_BAR_WIDTH * p50[each, size] / longest)))
+                for each in _TOPOLOGIES
+            ],
+        )
+    shown = p50["mesh", _LARGE] < p50["gateway", _LARGE]
+    return demo.lesson(
+        "At kilobytes the difference is small. At megabytes every parse and every copy costs time.", shown=shown
+    )
+
+
+def _break_things(demo: _Demo) -> bool:
+    demo.act(
+        "The failure of a shared unit reaches every caller",
+        "Both gateways are killed, then one sidecar. Which of five callers still get answers?",
+    )
+    rows = []
+    hit = {}
+    for topology, victims in (("gateway", ("gateway-1", "gateway-2")), ("mesh", ("homepage-sidecar",))):
+        with demo.doing(f"killing {' and '.join(victims)}"):
+            for victim in victims:
+                demo.lab.units.kill(victim)
+            hit[topology] = _cut_off(demo.lab, topology)
+            for victim in victims:
+                demo.lab.units.start(victim)
+            eventually(
+                f"{topology} answers every caller again",
+                partial(_cut_off, demo.lab, topology),
+                within=_RECOVERY_TIMEOUT,
+                until=lambda callers: not callers,
+            )
+        callers = hit[topology]
+        rows.append((topology, " and ".join(victims), f"{len(callers)} of {len(_FIRST_CALLS)}", ", ".join(callers)))
+    demo.table(("topology", "killed", "callers cut off", "which"), rows)
+    shown = hit == {"gateway": list(_FIRST_CALLS), "mesh": ["homepage"]}
+    return demo.lesson(
+        "When gateways fail, every caller fails. When a sidecar fails, only its caller does.", shown=shown
+    )
+
+
+def _roll_a_version(demo: _Demo) -> bool:
+    demo.act(
+        "Roll a version out, with evidence at each step",
+        "rows@v2 gets 10, then 50, then 100 % of the users, under load. Is any request misrouted?",
+    )
+    options = RollOptions(
+        model="rows",
+        to="v2",
+        steps=(10, 50, 100),
+        hold_s=2.0,
+        conditions=parse_conditions("error-rate>5%,misroutes>0"),
+        use_case=None,
+        force=False,
+        probe=LoadOptions(topology="mesh", caller="", rate=200.0, users=10_000),
+    )
+    with demo.doing("rolling out, and judging every answer by an independent reading of the rules"):
+        result = demo.lab.roll(options)
+        demo.lab.routes.publish(_ROUTES, comment="as before the rollout")
+    demo.table(
+        ("step", "measured share of rows@v2", "requests", "failed", "misrouted"),
+        [
+            (
+                f"{step.percent} %",
+                f"{step.share:.1%}",
+                f"{step.evidence.new.requests + step.evidence.old.requests}",
+                f"{step.evidence.new.errors + step.evidence.old.errors}",
+                "unknown" if step.evidence.misroutes is None else f"{step.evidence.misroutes}",
+            )
+            for step in result.steps
+        ],
+    )
+    shown = result.outcome == "completed" and all(step.evidence.misroutes == 0 for step in result.steps)
+    return demo.lesson("If a step had been bad, the previous route table would be in force again.", shown=shown)
+
+
+_ACTS = {
+    "name the use case": _name_the_use_case,
+    "keep the path thin": _keep_the_path_thin,
+    "break things": _break_things,
+    "roll a version": _roll_a_version,
+}
+
+
+def _cut_off(lab: Lab, topology: str) -> list[str]:
+    return [caller for caller, use_case in _FIRST_CALLS.items() if not _answered(lab, topology, caller, use_case)]
+
+
+def _answered(lab: Lab, topology: str, caller: str, use_case: str) -> bool:
+    try:
+        lab.call(use_case, topology=topology, caller=caller, context={"user_id": "u1"})
+    except CallError:
+        return False
+    return True
+
+
+def _size(size: int) -> str:
+    return "0.4 KB" if size == _SMALL else "4 MB"

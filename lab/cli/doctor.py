@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
 from lab.ops.doctor import COMPOSE, EXTRAS, MACHINE, PROCESS, examine

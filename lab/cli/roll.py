@@ -12,13 +12,14 @@ from lab.cli.options import Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, quiet, say, table
 from lab.errors import InputError
 from lab.lab import Lab
-from lab.roll import DEFAULT_CONDITIONS, Outcome, RollOptions, parse_conditions
+from lab.ops.roll.conditions import DEFAULT_CONDITIONS, parse_conditions
+from lab.ops.roll.executor import Outcome, RollOptions
 from lab.runs import LoadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lab.roll import RollProgress, RollResult, StepResult
+    from lab.ops.roll.executor import RollProgress, RollResult, StepResult
 
 _STYLES = {"met": "bold red", "not met": "green", "unknown": "yellow"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
 from scenarios.framework.catalogue import entries, how_long, where

@@ -17,7 +17,7 @@ import psutil
 from docker.errors import DockerException
 from packaging.requirements import Requirement
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import LabError
 from lab.runtime import ports
 from lab.runtime.compose import engine, image, subnets

@@ -6,7 +6,7 @@ import subprocess
 from functools import cache
 from importlib import metadata
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 _TIMEOUT_S = 5.0
 

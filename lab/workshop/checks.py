@@ -9,12 +9,12 @@ from itertools import product
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
+from lab import CHECKOUT
 from lab.bench.harness.payload_example import json_bytes, protobuf_bytes
 from lab.bench.suites.decomposition import PARTS
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.fleet import fleet
 from lab.checkers.plain import decide
-from lab.checkout import CHECKOUT
 from lab.errors import LabError
 from lab.routing.document import RouteTable, read_path
 from lab.topologies import TOPOLOGIES

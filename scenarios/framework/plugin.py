@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.runtime import choose
 from scenarios.framework import rerun
 from scenarios.framework.catalogue import LONG, MARK, known_topologies, long_topologies

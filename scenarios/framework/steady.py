@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from lab import CHECKOUT
 from lab.checkers.plain import decide
-from lab.checkout import CHECKOUT
 from lab.client.call import call
 from lab.errors import CallError, LabError
 from lab.roles import ROLES, Probe

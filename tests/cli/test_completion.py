@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 LAB = str(Path(sys.executable).parent / "lab")
 

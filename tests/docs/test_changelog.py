@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 RELEASES = re.findall(
     r"^## (\S+) \(\d{4}-\d\d-\d\d\)\n\n(.+?)(?=\n\n## |\n*\Z)",

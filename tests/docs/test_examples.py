@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from docs.examples import bounce, pinned_gateway
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.lab import Lab
 from lab.registry import PLUGINS
 from lab.runs import LoadOptions

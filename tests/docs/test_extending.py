@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 FOLDER = CHECKOUT / "docs" / "extending"
 KINDS = ("bench", "checker", "fault", "role", "runtime", "scenario", "topology")

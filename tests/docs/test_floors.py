@@ -6,7 +6,7 @@ import tomllib
 from xml.etree import ElementTree as ET
 
 from docs.site.floors import drawing, floors
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 SVG = "{http://www.w3.org/2000/svg}"
 

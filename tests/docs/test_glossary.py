@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 ROWS = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", (CHECKOUT / "docs" / "glossary.md").read_text(), re.MULTILINE)
 TERMS = [term for term, _ in ROWS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docs.site.notebooks import notebooks, table
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 PAGE = (CHECKOUT / "docs" / "troubleshooting.md").read_text()
 ENTRIES = re.findall(r"^### `([^\n]+)`\n\n(.+?)(?=\n##|\Z)", PAGE, re.DOTALL | re.MULTILINE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.lab import Lab
 
 if TYPE_CHECKING:

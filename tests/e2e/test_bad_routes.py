@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab import CHECKOUT
 from lab.admin import AdminClient
-from lab.checkout import CHECKOUT
 from lab.errors import InputError
 from tests.lab_command import run_lab
 

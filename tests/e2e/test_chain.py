@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import CallError, InputError
 from lab.history import read_parquet
 from lab.runs import LoadOptions

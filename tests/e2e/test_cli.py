@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from tests.lab_command import run_lab
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import InputError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.lab import Lab
 from lab.roles import _envoy

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.ops.reaper import reaping
 from lab.waiting import eventually
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.runtime.state import LabState

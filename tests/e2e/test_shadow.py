@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.runtime.state import LabState
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually

@@ -14,7 +14,7 @@ import pytest
 
 from docs.examples import http2_proxy
 from docs.site.tables import tables
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.registry import PLUGINS
 from lab.routing.keys import HEADER
 from lab.transport import Security, open_blocking_channel

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from tests.negative.cases import CASES
 from tests.negative.scene import standing
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from tests.negative.cases import CASES
 from tests.negative.scene import Case, Scene, standing
 

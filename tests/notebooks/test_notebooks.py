@@ -20,7 +20,7 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.waiting import eventually
 
 if TYPE_CHECKING:

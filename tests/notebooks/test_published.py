@@ -8,7 +8,7 @@ import subprocess
 import nbformat
 from nbconvert import HTMLExporter
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.workshop.users import users_picture
 
 WIDGET = "application/vnd.jupyter.widget-view+json"

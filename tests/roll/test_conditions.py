@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import InputError
-from lab.roll.conditions import DEFAULT_CONDITIONS, Evidence, Figures, Standing, _tail, parse_conditions
+from lab.ops.roll.conditions import DEFAULT_CONDITIONS, Evidence, Figures, Standing, _tail, parse_conditions
 
 
 def judge(text: str, seen: Evidence) -> Standing:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lab.errors import InputError
-from lab.roll.plan import plan_roll
+from lab.ops.roll.plan import plan_roll
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.runtime.compose.__main__ import default_document, fixed_site, standalone_files
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from grpc_health.v1 import health_pb2
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.identity import Identity
 from lab.identity.authority import Authority, folder_of
 from lab.transport import listen, new_server

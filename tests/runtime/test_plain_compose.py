@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.client.call import call
 from lab.errors import CallError
 from lab.lab import Lab

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import LabError
 from scenarios.framework.catalogue import RESULT, default_topologies, entries, how_long, measurements, page, where
 from tests.lab_command import run_lab

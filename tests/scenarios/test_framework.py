@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.lab import Lab
 from scenarios.framework.console import make_display
 from scenarios.framework.scenario import Scenario

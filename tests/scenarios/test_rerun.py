@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from scenarios.framework.catalogue import entries
 from scenarios.framework.scheduling import balanced_order
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yaml"))
 

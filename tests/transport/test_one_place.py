@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 ROOMS = ("lab", "services", "models")
 MAKERS = re.compile(r"\b(insecure_channel|secure_channel|add_insecure_port|add_secure_port|aio\.server)\(")

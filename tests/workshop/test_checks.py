@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab import CHECKOUT
 from lab.bench.harness.payload_example import json_bytes, protobuf_bytes
 from lab.bench.suites.decomposition import PARTS
 from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand
-from lab.checkout import CHECKOUT
 from lab.routing.document import read_path
 from lab.topologies import TOPOLOGIES
 from lab.workshop.checks import (

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.report.palette import DARK, LIGHT
 from lab.routing.document import read_path
 from lab.workshop.figures import Figure, beside, guesses, show, table

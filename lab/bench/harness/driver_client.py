@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from lab import CHECKOUT
 from lab.bench.harness.variant import API, CALLER, USE_CASE
 from lab.checkers import Evidence, Outcome, check
-from lab.checkout import CHECKOUT
 from lab.errors import UnitError
 from lab.history import read_spool
 from lab.load.arrivals import Constant

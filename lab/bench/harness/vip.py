@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import TYPE_CHECKING
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from dataclasses import replace
 from string import Template
 from typing import TYPE_CHECKING
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import UnitError
 from lab.plan import Plan, plan
 from lab.roles import CONTROL_PLANE, Port, Unit

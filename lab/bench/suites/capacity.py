@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lab import CHECKOUT
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.costs import IN_FLIGHT, measure
 from lab.bench.harness.environment import open_environment
@@ -18,7 +19,6 @@ from lab.capacity.costs import costs_of
 from lab.capacity.fleet import Demand
 from lab.capacity.services import mean_s
 from lab.capacity.survey import survey
-from lab.checkout import CHECKOUT
 from lab.errors import InputError
 from lab.measure.findings import written
 from lab.report.bars import Bar, BarChart, BarGroup

@@ -15,11 +15,11 @@ import grpc
 import psutil
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
+from lab import CHECKOUT
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED, chart_of_lines
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
-from lab.checkout import CHECKOUT
 from lab.identity.envoy import sockets_of
 from lab.measure.compare import median, median_ratio
 from lab.report.scales import logarithmic

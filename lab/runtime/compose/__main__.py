@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.plan import plan
 from lab.routing.document import read_path
 from lab.runtime.compose import document, image

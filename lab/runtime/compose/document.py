@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import LabError
 from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Probe
 from lab.runtime.compose import image

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError, ImageNotFound
 from filelock import FileLock
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.runtime import reservations
 from lab.runtime.compose import engine
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 from typing import TYPE_CHECKING
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.runtime.compose import image
 
 if TYPE_CHECKING:

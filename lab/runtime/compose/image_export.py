@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import UnitError
 from lab.runtime.compose import engine, image, image_archive
 from lab.runtime.compose.__main__ import default_document

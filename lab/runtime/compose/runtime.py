@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from docker.errors import APIError, NotFound
 
-from lab.checkout import CHECKOUT
+from lab import CHECKOUT
 from lab.errors import LabError, SpecError
 from lab.roles import ACCESS_LOG, CONTROL_PLANE
 from lab.runtime import ports

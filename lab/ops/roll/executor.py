@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError, StaleRevisionError
 from lab.history import UNSENT, read_parquet
-from lab.roll.conditions import Evidence, Figures, Judgement, Standing
-from lab.roll.plan import ALL, RollPlan, plan_roll
+from lab.ops.roll.conditions import Evidence, Figures, Judgement, Standing
+from lab.ops.roll.plan import ALL, RollPlan, plan_roll
 from lab.routing.compiled import Router
 from lab.routing.keys import routing_key
 from lab.routing.schema import CONTEXT_FIELDS
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from lab.admin import AdminClient
     from lab.history import Record
     from lab.load.progress import Progress
-    from lab.roll.conditions import Condition
-    from lab.roll.interrupts import InterruptHandler
+    from lab.ops.roll.conditions import Condition
+    from lab.ops.roll.interrupts import InterruptHandler
     from lab.runs import LoadOptions, RunResult
 
 PROBE_S = 10.0
