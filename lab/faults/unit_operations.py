@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from lab.faults.journal import Journal
-from lab.plan import layout_of
-from lab.roles import MODEL
+from lab.roles import MODEL, layout_of
 from lab.roles.model import new_replica_name, replica
 from lab.runs.events import Event, append_event
 from lab.runtime import make_runtime

@@ -22,9 +22,8 @@ from lab.client.call import call
 from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.faults import Injector
 from lab.ops.teardown import clean_up
-from lab.plan import plan, roles_of
 from lab.registry import keep_plugins
-from lab.roles import CONTROL_PLANE, Probe
+from lab.roles import CONTROL_PLANE, Probe, plan, roles_of
 from lab.routing.document import RouteTable, read_sources, sources_of
 from lab.routing.headers import DEFAULT
 from lab.runtime import choose, make_runtime

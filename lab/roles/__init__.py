@@ -1,9 +1,11 @@
 """The roles of units, one file each: the rest of the lab derives from a frozen :class:`Role`.
 
-Here belongs how a unit of a role is started, found, probed, logged and accounted for. To add a role, add a file here,
+Here belongs how a unit of a role is started, found, probed, logged and accounted for, and the plan of all units of a
+lab, which ``lab.runtime`` carries out. To add a role, add a file here,
 name its module by an entry point of the group ``routing_lab.roles``, or give the file to ``--plugin``.
 """
 
+from lab.roles._plan import Plan, layout_of, plan, roles_of
 from lab.roles._registry import ROLES, followers, rule_followers
 from lab.roles._role import Follows, Layout, Placement, Probe, Role, python
 from lab.roles._unit import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, Port, Site, Unit
@@ -17,12 +19,16 @@ __all__ = [
     "Follows",
     "Layout",
     "Placement",
+    "Plan",
     "Port",
     "Probe",
     "Role",
     "Site",
     "Unit",
     "followers",
+    "layout_of",
+    "plan",
     "python",
+    "roles_of",
     "rule_followers",
 ]

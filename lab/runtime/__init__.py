@@ -1,6 +1,6 @@
 """Runtimes carry out a plan of units: with local processes, or with containers.
 
-Here belongs how units start, stop and are watched; ``lab.plan`` decides which units there are. To add a runtime, add a
+Here belongs how units start, stop and are watched; ``lab.roles`` decides which units there are. To add a runtime, add a
 package here, name its module by an entry point of the group ``routing_lab.runtimes``, or give the file to ``--plugin``.
 """
 

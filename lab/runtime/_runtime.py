@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from lab.plan import Plan
-    from lab.roles import Port, Unit
+    from lab.roles import Plan, Port, Unit
     from lab.runtime.cancellation import CancelToken
     from lab.runtime.state import Running
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from lab.plan import Plan
+    from lab.roles import Plan
 
 HOST = "127.0.0.1"
 FIRST, LAST = 20_000, 32_000

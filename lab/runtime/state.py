@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from lab.client import Endpoints
 from lab.errors import LabError, LabNotRunningError
-from lab.plan import Plan
 from lab.registry import restore_plugins
-from lab.roles import Port, Unit
+from lab.roles import Plan, Port, Unit
 from lab.runtime.identities import Identities
 from lab.spec import LabSpec
 

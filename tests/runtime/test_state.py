@@ -10,8 +10,7 @@ import pytest
 
 from lab.errors import LabError
 from lab.lab import DEFAULT_SPEC
-from lab.plan import Plan
-from lab.roles import Port, Unit
+from lab.roles import Plan, Port, Unit
 from lab.runtime.state import LabState, Running
 from lab.spec import override, read_spec
 

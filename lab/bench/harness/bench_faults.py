@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from lab.faults import Fault
     from lab.lab import Lab
-    from lab.plan import Plan
-    from lab.roles import Role
+    from lab.roles import Plan, Role
 
 CALLER, CLUSTER = "homepage", "ml-cluster-1"
 """The caller whose sidecar and resolver are hit, and the cluster whose replicas are."""

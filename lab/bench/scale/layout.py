@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
 from lab.errors import UnitError
-from lab.plan import Plan, plan
-from lab.roles import CONTROL_PLANE, Port, Unit
+from lab.roles import CONTROL_PLANE, Plan, Port, Unit, plan
 from lab.routing.document import RouteTable
 from lab.spec import CallerSpec, LabSpec, SecuritySpec
 

@@ -1,6 +1,6 @@
 """The compose runtime: each unit a container, all of them one Docker Compose project.
 
-Here belongs everything that knows Docker; ``lab.plan`` decides which units there are.
+Here belongs everything that knows Docker; ``lab.roles`` decides which units there are.
 """
 
 from __future__ import annotations

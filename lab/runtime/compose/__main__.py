@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
-from lab.plan import plan
+from lab.roles import plan
 from lab.routing.document import read_path
 from lab.runtime.compose import document, image
 from lab.runtime.compose.site import ComposeSite
@@ -19,8 +19,7 @@ from lab.spec import override, read_spec
 from lab.transport.security import PLAINTEXT
 
 if TYPE_CHECKING:
-    from lab.plan import Plan
-    from lab.roles import Port
+    from lab.roles import Plan, Port
     from lab.spec import LabSpec
 
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.plan import Plan
-    from lab.roles import Port, Role, Unit
+    from lab.roles import Plan, Port, Role, Unit
 
 NETWORK = "lab"
 FILES = "files"

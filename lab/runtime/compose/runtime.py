@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network
     from pathlib import Path
 
-    from lab.plan import Plan
-    from lab.roles import Unit
+    from lab.roles import Plan, Unit
 
 _AT_ONCE = 8
 _STOP_TIMEOUT_S = 6

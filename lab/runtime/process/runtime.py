@@ -32,8 +32,7 @@ from lab.transport.security import ENVIRONMENT_VARIABLE, IDENTITY_VARIABLE, MTLS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from lab.plan import Plan
-    from lab.roles import Unit
+    from lab.roles import Plan, Unit
 
 _MARK = "LAB_UNIT"
 _STOP_TIMEOUT_S = 6.0

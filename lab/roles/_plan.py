@@ -1,18 +1,21 @@
-"""Lays out all units of a lab."""
+"""From spec to plan: the units of a lab, with their commands, files and addresses, for any runtime."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Layout
+from lab.roles._registry import ROLES
+from lab.roles._role import Layout
+from lab.roles._unit import CALLER, CONTROL_PLANE, MODEL
 from lab.routing.document import RouteTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.client import Endpoints
-    from lab.roles import Role, Site, Unit
+    from lab.roles._role import Role
+    from lab.roles._unit import Site, Unit
     from lab.spec import LabSpec
 
 
