@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests import advisories
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LOCK = """\
 grpcio==1.85.0 \\

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -16,9 +17,6 @@ from lab.errors import DeadlineError, UnitError
 from lab.ops.bringup import BringUp
 from lab.roles import CONTROL_PLANE
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SLOW = 3
 """How often nobody answers at first."""

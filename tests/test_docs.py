@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import subprocess
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,6 @@ from lab import CHECKOUT
 from lab.lab import Lab
 from lab.topologies import TOPOLOGIES
 from tests.docs_pages import BIN, PAGES, blocks_of, like_the_checkout, run_page
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 # These bring labs up and down themselves.
 WITH_A_LAB_OF_THEIR_OWN = {"quickstart.md"}

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.errors import InputError
 from models.proto.generate import FOLDER, ROOT, generate, main, stale
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

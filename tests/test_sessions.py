@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BREAKS = """
 def pytest_runtest_protocol(item):

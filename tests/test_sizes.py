@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.lab import Lab
 from lab.routing.document import read_path
 from lab.spec import SIZES, read_spec, spec_file
 from services.caller.pages import PAGES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.lab import Lab
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from pathlib import Path
 from time import monotonic_ns
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,10 +13,6 @@ from lab.bench.harness.fixed_rate_sender import send_at_fixed_rate
 from lab.bench.suites import balancing
 from lab.bench.suites.balancing import L4_AGED, L4_CUT, L4_KEPT, L7_VIP, result
 from lab.errors import UnitError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 OLD, NEW = ("a", "b"), "c"
 

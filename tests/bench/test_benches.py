@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from lab.bench.harness import h2load, topology_rounds
-from lab.bench.harness.environment import open_environment
+from lab.bench.harness.environment import Environment, open_environment
 from lab.bench.harness.result import BenchResult, Claim, ResultTable, State, exit_status
 from lab.bench.harness.variant import LoadPoint
 from lab.bench.registry import BENCHES, measure
@@ -32,11 +33,6 @@ from lab.measure.compare import Interval
 from lab.measure.control import Control, control
 from lab.routing.compiled import Router
 from lab.routing.document import RouteTable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from lab.bench.harness.environment import Environment
 
 ELSEWHERE = {each.BENCH.name for each in (streaming, balancing, blast_radius, resolver, capacity)}
 """Benches that have a file of tests of their own, with a run among them."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +10,6 @@ from lab.bench.suites import blast_radius
 from lab.report import read_runs, render
 from lab.runs import runs_in
 from tests.lab_command import run_lab
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 TOPOLOGIES = ["gateway", "mesh"]
 

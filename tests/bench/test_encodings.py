@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Hashable
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,9 +16,6 @@ from lab.transport import RestServer
 from lab.transport.relay import relay_to
 from lab.transport.rest import HttpReply, HttpRequest
 from models.json_mapping import mapping_of
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
 
 
 async def test_the_relay_counts_every_byte_of_either_side() -> None:

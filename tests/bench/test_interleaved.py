@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +10,6 @@ from lab.bench.harness.interleaved import REPEATS, Rounds, repeated_if_late
 from lab.bench.harness.variant import LoadPoint, Variant
 from lab.client import Endpoints
 from lab.measure.pace import RoundPace
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VARIANT, LOAD_POINT = Variant("mesh", "mesh", Endpoints()), LoadPoint(27_000, rate=500, requests=75)
 

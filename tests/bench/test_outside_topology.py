@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +10,6 @@ from lab.bench.harness.bench_faults import Reach, bench_faults
 from lab.bench.harness.paths import one_of_each_path
 from lab.bench.suites.decomposition import PARTS, parts
 from lab.registry import PLUGINS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OTHER_PROXY = """
 from dataclasses import replace

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.bench.harness.environment import open_environment
+from lab.bench.harness.result import BenchResult
 from lab.bench.suites import resolver
 from lab.bench.suites.resolver import (
     AGAIN,
@@ -19,11 +21,6 @@ from lab.bench.suites.resolver import (
     Round,
     result,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from lab.bench.harness.result import BenchResult
 
 ROUNDS = 10
 ASKED = (0.5,) * 100

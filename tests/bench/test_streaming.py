@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lab.bench.harness.environment import open_environment
+from lab.bench.harness.result import BenchResult
 from lab.bench.harness.variant import Variant
 from lab.bench.suites import streaming
 from lab.bench.suites.streaming import ITEM_MS, ITEMS, SERVICE_MS, Times, measure, result
@@ -15,12 +18,6 @@ from lab.client import DirectTarget, Endpoints
 from lab.errors import UnitError
 from lab.transport import listen, new_server, open_channel
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    from lab.bench.harness.result import BenchResult
 
 ROUNDS = 10
 COST_MS = 1.0

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lab.capacity.queues import Balancing, Cluster, Outage, Retries, poisson, simulate
+from lab.capacity.queues import Balancing, Cluster, Outage, Outcome, Retries, poisson, simulate
 from lab.errors import InputError
-
-if TYPE_CHECKING:
-    from lab.capacity.queues import Outcome
 
 LANES, REQUESTS, WARM = 400, 3_000, 500
 SIGMAS = 4.0  # of a mean over lanes: one in 16,000 seeds is off by more, and the seeds here are fixed

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,9 +10,6 @@ from lab.capacity import tail_simulation
 from lab.capacity.costs import PAYLOAD, TITLE
 from lab.cli import app
 from lab.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import typer
 
 from lab.cli.doctor import doctor as doctor_command
 from lab.ops import doctor
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _finding(diagnosis: doctor.Diagnosis, name: str) -> doctor.Finding:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
+import pytest
 from rich.console import Console
 
 from lab.admin import Acknowledgement, PublishProgress, Step, Waiting
 from lab.cli import publishing
-
-if TYPE_CHECKING:
-    import pytest
 
 CALLED_NS = 1_000_000_000
 MS = 1_000_000

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pytest
 
 from lab.cli.signals import interrupted_by_signals
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
 
 from lab.client import Answer, Client, Endpoints
 from lab.errors import CallError
+from lab.routing.attempts import RequestAttempts
 from lab.routing.buckets import is_shadowed
 from lab.topologies import TOPOLOGIES, open_client
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from lab.routing.attempts import RequestAttempts
 
 CONTEXT = {"user_id": "u1"}
 RULED = sorted(TOPOLOGIES.keys() - {"direct"})

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
 
 from lab.client import Client, Endpoints
 from lab.errors import CallError, ResolverUnreachableError
+from lab.routing.attempts import RequestAttempts
 from lab.topologies import open_client
 from models.proto.ranking.v1 import ranking_pb2
 from tests.parts import ControlPlane, Model, rank_request, resolver_up, update, use_case
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from lab.routing.attempts import RequestAttempts
 
 TV, PHONE = {"device": "tv", "user_id": "u1"}, {"device": "phone", "user_id": "u1"}
 TV_GETS_V2 = use_case("rows@v1", rules=[{"name": "tv", "when": {"device": ["tv"]}, "use": "rows@v2"}])

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
 
-from lab.client import Client, Endpoints
+from lab.client import Client, DefaultAnswer, Endpoints
 from lab.errors import CallError
 from lab.topologies import open_client
 from models.proto.ranking.v1 import ranking_pb2
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from lab.client import DefaultAnswer
 
 KEYS = ("rows.v1", "rows.v2", "rows.v3")
 CHAIN: dict[str, Any] = {"fallback": ["rows@v2", "rows@v3"], "shadow": {"use": "rows@v3", "percent": 50}}

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from lab.client.rpc_channel import RpcChannel
 from lab.client.shadow_sender import ShadowSender
 from models.apis import APIS
 from tests.parts import Model, rank_request
 from tests.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 PAYLOAD = rank_request().SerializeToString()
 METHOD = APIS["ranking.v1"].unary

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -15,9 +15,6 @@ from models.apis import APIS
 from models.context import origin_name
 from models.scoring import scores
 from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 CONTEXT = {"user_id": "u1", "device": "tv", "traffic_origin": "artificial"}
 TOPOLOGY_NAMES = sorted(TOPOLOGIES)

@@ -8,9 +8,11 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +28,6 @@ from models.apis import APIS
 from models.proto.caller.v1 import caller_pb2, caller_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from tests.lab_command import run_lab
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 EXAMPLES = CHECKOUT / "docs" / "examples"
 ON_THE_PHONE = {"user_id": "u1", "device": "phone"}

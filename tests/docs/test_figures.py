@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,6 @@ from docs.site.figures import changes, figures_of, read, texts
 from lab.bench.harness.result import BenchResult, Claim, Ran, ResultTable
 from lab.errors import InputError
 from lab.measure.compare import Interval
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 A_FIGURE = {
     "text": "mesh / direct, p50",

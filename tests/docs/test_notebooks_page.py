@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from docs.site.notebooks import notebooks, table
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_every_notebook_of_the_workshop_says_what_it_asks_and_how_long_it_takes() -> None:

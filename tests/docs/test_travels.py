@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from docs.site.blocks import marked
 from docs.site.travels import PAGE, travel, written
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.lab import Lab
+from lab.lab import Lab
 
 ID = re.compile(r"request_id: (\S+),")
 # What differs from one call to the next: ids, times, ports; and where the lines are broken because of them.

@@ -15,15 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 from tests.fuzz.mutants import mutant
 from tests.fuzz.targets import TARGETS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 INPUTS = 1_000_000
 CORPUS = Path(__file__).parent / "corpus"

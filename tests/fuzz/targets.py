@@ -10,11 +10,12 @@ import asyncio
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
@@ -41,9 +42,6 @@ from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER
 from services.controlplane.xds.sotw import SotwStream
 from services.controlplane.xds.store import ResourceStore
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 KEY = "cw-ranker.v1"
 _TABLE = """

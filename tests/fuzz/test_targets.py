@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 
 from tests.fuzz.mutants import mutant
 from tests.fuzz.targets import TARGETS
-
-if TYPE_CHECKING:
-    from random import Random
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,10 +15,6 @@ from lab.load.plan import LoadPlan, UseCase
 from lab.transport import listen, new_server
 from models.apis import APIS
 from models.proto.ranking.v1 import ranking_pb2
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 USE_CASE = "ContinueWatchingRanking"
 

@@ -6,18 +6,13 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
-from lab.load.plan import write_plan
+from lab.load.plan import LoadPlan, write_plan
 from lab.load.progress import Progress
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from lab.load.plan import LoadPlan
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60

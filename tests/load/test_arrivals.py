@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import statistics
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,9 +23,6 @@ from lab.load.arrivals import (
     parse_arrivals,
     schedule,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 rates = st.floats(0.5, 5_000)
 durations = st.floats(0.01, 3)

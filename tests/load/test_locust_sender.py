@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,13 +13,8 @@ from lab.load.locust.pacing import DueRequest
 from lab.load.locust.sender import QueuedRequest, Sender
 from lab.load.mix import Mix, Payloads
 from lab.load.open_loop import NEVER, Stop
-from lab.load.precise_timer import new_precise_timer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from lab.load.plan import LoadPlan
-    from lab.load.precise_timer import PreciseTimer
+from lab.load.plan import LoadPlan
+from lab.load.precise_timer import PreciseTimer, new_precise_timer
 
 MS = 1_000_000
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf, isnan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from lab.history import UNSENT, Record
 from lab.measure.blast_radius import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
 from lab.measure.blast_rounds import Spread, radius
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MS = 1_000_000
 EVERY_MS = 20

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hdrh.histogram import HdrHistogram
@@ -9,9 +9,6 @@ from hypothesis import strategies as st
 
 from lab.errors import RunError
 from lab.measure.latency import HIGHEST_NS, LOWEST_NS, LatencyHistogram, Percentiles
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 durations = st.integers(LOWEST_NS, HIGHEST_NS)
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +15,6 @@ from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.runs.events import RUN_EVENTS, Event
 from lab.runs.folder import HISTORY, PLAN, REVISIONS
 from tests.report.builders import VERSIONS, make_record, make_revision
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 
 @pytest.fixture(name="make_run")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -21,9 +21,6 @@ from lab.report import is_of_benches, read_benches, read_run, render
 from lab.report.chart import Chart, Line
 from lab.report.picture import scripts, to_svg
 from lab.report.scales import linear
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LAB = Path(sys.executable).parent / "lab"
 FIGURE = Interval(estimate=1.4, low=1.1, high=float("inf"), confidence=0.95, rounds=7)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -19,15 +20,10 @@ from lab.report import is_of_benches, read_benches, read_runs, render, write_alb
 from lab.report.blast_radius import doubts_of, heat_of, percent, table_of
 from lab.report.heat import HeatMap, Tile, spec_of_heat
 from lab.report.picture import scripts, to_svg
+from lab.runs.events import Event
 from lab.runs.parallel import TOGETHER, runs_in
 from tests.events import event
 from tests.report.builders import make_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from lab.runs.events import Event
 
 MS = 1_000_000
 START_NS = 1_700_000_000_000_000_000

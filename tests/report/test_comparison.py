@@ -6,8 +6,9 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,6 @@ from lab.bench.harness.result import BenchResult, Claim, Ran
 from lab.measure.compare import Interval
 from lab.report import compare_runs, read_runs, render
 from tests.report.builders import make_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
 
 LAB = Path(sys.executable).parent / "lab"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +19,6 @@ from lab.report import ReportedBench, read_benches, read_runs, render
 from lab.report.cost import QUESTION, charts, cost
 from tests.events import event
 from tests.report.builders import make_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
-
 
 ROUNDS = 10
 LATE = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)

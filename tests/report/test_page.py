@@ -6,23 +6,19 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from lab.errors import RunError
+from lab.history import Record
 from lab.report import read_run, render, write_report
 from lab.report.picture import scripts
 from lab.report.sections import SECTIONS
 from tests.report.builders import make_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.history import Record
 
 LAB = Path(sys.executable).parent / "lab"
 FETCHES = {"src", "href", "srcset", "data", "action", "poster"}

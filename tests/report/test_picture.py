@@ -6,7 +6,7 @@ import json
 import struct
 import zlib
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -17,9 +17,6 @@ from lab.report.bars import Bar, BarChart, BarGroup
 from lab.report.chart import Chart, Line
 from lab.report.picture import AnyChart, file_name, to_png, to_svg, write_pictures
 from lab.report.scales import linear, logarithmic, payloads, percentiles
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LINES = Chart(
     "p50 over payload",

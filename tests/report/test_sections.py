@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,16 +13,11 @@ from lab.load.arrivals import Poisson, Trace
 from lab.report import read_run, read_runs, render
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 from lab.runs import judge
+from lab.runs.events import Event
 from lab.runs.folder import saved_result, write_summary
 from lab.topologies import TOPOLOGIES
 from tests.events import event
 from tests.report.builders import make_record, make_revision
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from lab.runs.events import Event
 
 START_NS = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000

@@ -6,8 +6,9 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -18,10 +19,6 @@ from lab.report import read_run, render
 from lab.runs import judge
 from lab.runs.folder import COPIES, HISTORY, SUMMARY, write_summary
 from tests.report.builders import make_record, make_revision
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 LAB = Path(sys.executable).parent / "lab"
 CHANGE = 200

@@ -8,7 +8,8 @@ import os
 import secrets
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
@@ -16,9 +17,6 @@ from hypothesis import strategies as st
 
 from lab.routing.compiled import Router
 from tests.routing.generated import REQUESTS_PER_TABLE, by_plain, by_router, requests, tables
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 PAIRS = 1_000_000
 TABLES_PER_CHUNK = 50

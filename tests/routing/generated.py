@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
 from lab.checkers.plain import Expected, decide, fallbacks, parameters_of, shadow_of
 from lab.errors import CallerNotAllowedError, UnknownUseCaseError, UnknownVersionError
 from lab.routing.buckets import is_shadowed
+from lab.routing.compiled import Router
 from lab.routing.schema import CONTEXT_FIELDS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lab.routing.compiled import Router
 
 REQUESTS_PER_TABLE = 200
 

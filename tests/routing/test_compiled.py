@@ -4,15 +4,13 @@ import copy
 import gc
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from lab.errors import CallerNotAllowedError, NoDecisionError, RouteTableError, UnknownUseCaseError
 from lab.routing.compiled import Choice, Router, Version
-
-if TYPE_CHECKING:
-    from lab.routing.document import RouteTable
+from lab.routing.document import RouteTable
 
 CW = "ContinueWatchingRanking"
 HOMEPAGE = {"caller": "homepage"}

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import TYPE_CHECKING, get_type_hints
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -14,9 +15,6 @@ from lab.routing.edits import sharing
 from lab.routing.limits import Limit, limits_of
 from lab.routing.schema import CONTEXT_FIELDS, Conditions
 from models.apis import APIS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_document_has_exactly_the_shape_of_the_yaml(sample_path: Path, sample_table: RouteTable) -> None:

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from lab.errors import CallerNotAllowedError, UnknownUseCaseError
+from lab.routing.compiled import Router
 from lab.routing.explanation import explain
-
-if TYPE_CHECKING:
-    from lab.routing.compiled import Router
 
 CW = "ContinueWatchingRanking"
 NOT_TRIED = "not tried, as {} matched before"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from lab import CHECKOUT
 from lab.errors import LabError
 from scenarios.framework.catalogue import RESULT, default_topologies, entries, how_long, measurements, page, where
 from tests.lab_command import run_lab
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCENARIO = '''
 @pytest.mark.long

@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,9 +18,6 @@ from lab import CHECKOUT
 from lab.lab import Lab
 from scenarios.framework.console import make_display
 from scenarios.framework.scenario import Scenario
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MODULE = """
 import pytest

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from scenarios.framework.machine_lock import open_lock
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _WITHIN_S = 10.0
 

@@ -6,14 +6,12 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from lab import CHECKOUT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONFTEST = """
 import json

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,6 @@ from hypothesis import strategies as st
 from lab import CHECKOUT
 from scenarios.framework.catalogue import entries
 from scenarios.framework.scheduling import balanced_order
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SECONDS = st.lists(st.integers(min_value=0, max_value=300), max_size=60)
 

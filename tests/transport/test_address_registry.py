@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.transport.address_registry import Entry, look_up, register
 from lab.transport.security import MTLS, Security
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_an_address_of_a_removed_lab_is_forgotten(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -15,9 +15,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.transport import ChannelCache, open_blocking_channel
 from tests.transport.program import SERVER
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @contextmanager

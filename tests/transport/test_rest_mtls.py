@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -18,9 +18,6 @@ from lab.transport import RestServer
 from lab.transport.rest import HttpReply, HttpRequest
 from lab.transport.security import MTLS, Security
 from lab.transport.tls import spiffe_id
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 def secured(authority: Authority, role: str, name: str) -> Security:

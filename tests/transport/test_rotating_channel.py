@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import cast
 
+import grpc.aio
 import pytest
 
 from lab.transport import rotating_channel
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import grpc.aio
-
 
 WITHIN_S = 5.0
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand
 from lab.routing.document import read_path
 from lab.topologies import TOPOLOGIES
+from lab.workshop import ExerciseResult
 from lab.workshop.checks import (
     RANKING,
     check_bug,
@@ -28,11 +30,6 @@ from lab.workshop.checks import (
     check_remedies,
     check_who_notices,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lab.workshop import ExerciseResult
 
 PHONES_IN_GERMANY = {"device": ["phone"], "country": ["DE"]}
 

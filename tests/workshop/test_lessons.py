@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,10 +25,6 @@ from lab.workshop.protocols import (
     spread_picture,
 )
 from lab.workshop.watch import back
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 WAYS = ["gateway", "mesh"]
 USE_CASE = "ContinueWatchingRanking"

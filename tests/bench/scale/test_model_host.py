@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 
-from lab.bench.scale.scale_lab import open_scale_lab
+from lab.bench.scale.scale_lab import ScaleLab, open_scale_lab
 from lab.errors import InputError
 from lab.routing.keys import HEADER
 from lab.transport import open_blocking_channel
 from models.host.hosted import ARRIVED_AT, read_hosted
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from lab.bench.scale.scale_lab import ScaleLab
 
 
 @pytest.fixture(scope="module", name="up")
