@@ -1,81 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
 
-from lab.client import Answer, DirectTarget, Endpoints
-from lab.load.arrivals import Constant
-from lab.load.plan import LoadPlan, UseCase
 from lab.transport import listen, new_server
 from models.apis import APIS
-from models.proto.ranking.v1 import ranking_pb2
-
-USE_CASE = "ContinueWatchingRanking"
-
-
-def ranked(user_id: str) -> ranking_pb2.RankResponse:
-    response = ranking_pb2.RankResponse(titles=[ranking_pb2.RankedTitle(id="t07", score=0.75)])
-    response.answered_by.cluster = "ml-cluster-1"
-    response.answered_by.model = "cw-ranker"
-    response.answered_by.version = "v1"
-    response.answered_by.replica = f"for-{user_id}"
-    response.answered_by.revision = 3
-    return response
-
-
-@dataclass
-class FakeClient:
-    """Answers at once, unless ``behave`` does otherwise with the n-th call."""
-
-    behave: Callable[[int], Any] | None = None
-    calls: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
-    closed: bool = False
-
-    async def ready(self) -> None:
-        return
-
-    async def call(self, use_case: str, request: Any, context: Any, *, request_id: str) -> Answer:
-        del request
-        number = len(self.calls)
-        self.calls.append((use_case, dict(context), request_id))
-        if self.behave is not None:
-            waited_for = self.behave(number)
-            if waited_for is not None:
-                await waited_for
-        return Answer(ranked(context["user_id"]), "model", "cw-ranker.v1", 3, 1, request_id, shadow="cw-ranker.v3")
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-@dataclass
-class GatedServer:
-    """A real gRPC server that answers while its gate is open."""
-
-    address: str
-    gate: asyncio.Event
-    received: int = 0
-    waiting_for: int = 0
-    enough: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def rank(self, request: ranking_pb2.RankRequest, context: Any) -> ranking_pb2.RankResponse:
-        del context
-        self.received += 1
-        if self.waiting_for and self.received >= self.waiting_for:
-            self.enough.set()
-        await self.gate.wait()
-        return ranked(request.envelope.context.user_id)
-
-
-@pytest.fixture(name="make_client")
-def fixture_make_client() -> type[FakeClient]:
-    return FakeClient
+from tests.load.builders import GatedServer
 
 
 @pytest.fixture(name="server")
@@ -94,26 +27,3 @@ async def fixture_server() -> AsyncIterator[GatedServer]:
     yield gated
     gated.gate.set()
     await server.stop(None)
-
-
-@pytest.fixture(name="make_plan")
-def fixture_make_plan(tmp_path: Path) -> Callable[..., LoadPlan]:
-    plan = LoadPlan(
-        topology="direct",
-        caller="homepage",
-        use_cases=(UseCase(USE_CASE, "ranking.v1"),),
-        arrivals=Constant(400, 0.25),
-        endpoints=Endpoints(),
-        spool=tmp_path / "spool.jsonl",
-        summary=tmp_path / "driver.json",
-        contexts={"device": ("tv", "phone"), "country": ("US",)},
-    )
-
-    def make(address: str = "", **changes: Any) -> LoadPlan:
-        if address:
-            target = DirectTarget("cw-ranker", "v1", (address,))
-            names = [use_case.name for use_case in changes.get("use_cases", plan.use_cases)]
-            changes["endpoints"] = Endpoints(direct=dict.fromkeys(names, target))
-        return replace(plan, **changes)
-
-    return make

@@ -56,6 +56,12 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str, s
     return process.returncode, out.decode(), err.decode()
 
 
+async def outcome_of(plan: LoadPlan) -> tuple[int | None, str, str]:
+    """Runs a driver to its end, and returns the same."""
+    async with running(plan) as process:
+        return await ended(process)
+
+
 def children(process: asyncio.subprocess.Process) -> list[psutil.Process]:
     """The processes that it has started."""
     return psutil.Process(process.pid).children()

@@ -1,33 +1,23 @@
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import orjson
 import pytest
 
 from lab.errors import RunError
-from lab.history import UNSENT, read_spool
-from lab.load.arrivals import Constant
+from lab.history import read_spool
 from lab.load.progress import Progress, ProgressLines, percentile_ms
-from tests.load.driven import ROOT, ended, progress_of, running
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from lab.load.plan import LoadPlan
-
-    MakePlan = Callable[..., LoadPlan]
+from tests.load.builders import GatedServer, load_plan
+from tests.load.driven import ROOT, outcome_of
 
 
-async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address)
+async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(tmp_path, server.address)
 
-    async with running(plan) as process:
-        code, out, err = await ended(process)
+    code, out, err = await outcome_of(plan)
 
     assert (code, err) == (0, "")
     first, *_, last = (Progress.from_line(line) for line in out.splitlines())
@@ -35,52 +25,6 @@ async def test_a_run_to_its_end_leaves_a_history_a_summary_and_progress(make_pla
     summary = orjson.loads(plan.summary.read_bytes())
     assert (summary["planned"], summary["sent"], summary["stopped_by"]) == (100, 100, "")
     assert {record.sequence for record in read_spool(plan.spool)} == set(range(100))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_it_with_every_request_accounted_for(
-    make_plan: MakePlan, server: Any, number: signal.Signals
-) -> None:
-    plan = make_plan(server.address, arrivals=Constant(200, 600))
-
-    async with running(plan) as process:
-        await progress_of(process, until=lambda _: True)
-        process.send_signal(number)
-        code, out, err = await ended(process)
-
-    assert (code, err) == (0, "")
-    summary = orjson.loads(plan.summary.read_bytes())
-    records = read_spool(plan.spool)
-    assert sorted(record.sequence for record in records) == list(range(120_000))
-    assert (number.name, 120_000) == (summary["stopped_by"], summary["planned"])
-    assert 0 < summary["sent"] < 120_000
-    assert summary["unsent"] == sum(record.status == UNSENT for record in records)
-    assert summary["sent"] == Progress.from_line(out.splitlines()[-1]).done
-
-
-async def test_a_killed_driver_leaves_what_was_done(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address, arrivals=Constant(200, 600))
-
-    async with running(plan) as process:
-        progress = await progress_of(process, until=lambda _: True)
-        process.kill()
-        code, _, _ = await ended(process)
-
-    records = read_spool(plan.spool)
-    assert code == -signal.SIGKILL
-    # What was done in the instant before that line may not have been flushed.
-    assert len(records) >= progress.done // 2 > 0
-    assert not plan.summary.exists()
-
-
-async def test_what_cannot_be_reached_is_one_line(make_plan: MakePlan) -> None:
-    plan = make_plan(topology="nowhere", endpoints=make_plan("127.0.0.1:1").endpoints)
-
-    async with running(plan) as process:
-        code, _, err = await ended(process)
-
-    assert (code, len(err.splitlines())) == (1, 1)
-    assert "'nowhere' is not known" in err
 
 
 def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:

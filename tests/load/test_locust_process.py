@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import orjson
 import psutil
@@ -19,15 +18,13 @@ import pytest
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant
 from lab.load.locust_plan import EXAMPLE, LocustPlan
-from lab.load.plan import LoadPlan, read_plan, write_plan
+from lab.load.plan import read_plan, write_plan
 from lab.load.progress import Progress
-from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
+from tests.load.builders import GatedServer, load_plan
+from tests.load.driven import DEADLINE_S, children, ended, outcome_of, progress_of, running
 from tests.waiting import eventually
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakePlan = Callable[..., LoadPlan]
+TWO_WORKERS = LocustPlan(locustfile=EXAMPLE, workers=2)
 
 
 @pytest.fixture
@@ -39,13 +36,12 @@ def free_port() -> int:
 
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
-    make_plan: MakePlan, server: Any, workers: int
+    tmp_path: Path, server: GatedServer, workers: int
 ) -> None:
     locust = LocustPlan(locustfile=EXAMPLE, workers=workers)
-    plan = make_plan(server.address, arrivals=Constant(100, 1), users=11, locust=locust)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=11, locust=locust)
 
-    async with running(plan) as process:
-        code, out, err = await ended(process)
+    code, out, err = await outcome_of(plan)
 
     assert (code, err) == (0, "")
     records = read_spool(plan.spool)
@@ -67,14 +63,14 @@ async def test_every_request_of_the_plan_is_sent_once_and_recorded_once(
     assert Progress.from_line(out.splitlines()[-1]).ok == 100
 
 
-async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(make_plan: MakePlan, server: Any) -> None:
+async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(tmp_path: Path, server: GatedServer) -> None:
     # Three users, who all wait for the gate: the others' turns come and nobody is free.
-    plan = make_plan(server.address, arrivals=Constant(50, 2), users=3, locust=LocustPlan(locustfile=EXAMPLE))
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(50, 2), users=3, locust=LocustPlan(locustfile=EXAMPLE))
     server.waiting_for = 4  # the warm-up, and the users
 
     async with running(plan) as process:
         server.received = 0
-        await asyncio.wait_for(_warm(server), DEADLINE_S)
+        await eventually("the warm-up call is there", lambda: server.received)
         server.gate.clear()
         await asyncio.wait_for(server.enough.wait(), DEADLINE_S)
         await progress_of(process, until=lambda progress: progress.elapsed_s > 1)
@@ -91,20 +87,15 @@ async def test_a_stall_shows_in_all_requests_that_were_due_meanwhile(make_plan: 
     assert all(record.done_ns >= stalled_until for record in held_up)
 
 
-async def _warm(server: Any) -> None:
-    while server.received < 1:
-        await asyncio.sleep(0.001)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_left(
-    make_plan: MakePlan, server: Any, workers: int
+    tmp_path: Path, server: GatedServer, workers: int
 ) -> None:
     locust = LocustPlan(locustfile=EXAMPLE, workers=workers)
-    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, locust=locust)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, locust=locust)
 
     async with running(plan) as process:
-        await progress_of(process, until=lambda progress: progress.done > 0)
+        await progress_of(process)
         theirs = children(process)
         process.send_signal(signal.SIGINT)
         code, _, err = await ended(process)
@@ -120,11 +111,10 @@ async def test_a_signal_ends_it_with_every_request_accounted_for_and_no_process_
     assert summary["unsent"] == sum(record.status == UNSENT for record in records)
 
 
-async def test_stopped_before_it_has_begun_it_still_accounts_for_every_request(
-    make_plan: MakePlan, server: Any
+async def test_a_run_stopped_before_it_has_begun_accounts_for_every_request(
+    tmp_path: Path, server: GatedServer
 ) -> None:
-    locust = LocustPlan(locustfile=EXAMPLE, workers=2)
-    plan = make_plan(server.address, arrivals=Constant(100, 10), users=10, locust=locust)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 10), users=10, locust=TWO_WORKERS)
 
     async with running(plan) as process:
         # Signals are heeded by then, and workers are not there yet.
@@ -138,12 +128,11 @@ async def test_stopped_before_it_has_begun_it_still_accounts_for_every_request(
     assert {record.status for record in records} == {UNSENT}
 
 
-async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, server: Any) -> None:
-    locust = LocustPlan(locustfile=EXAMPLE, workers=2)
-    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, locust=locust)
+async def test_workers_end_with_a_driver_that_is_killed(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, locust=TWO_WORKERS)
 
     async with running(plan) as process:
-        await progress_of(process, until=lambda progress: progress.done > 0)
+        await progress_of(process)
         theirs = children(process)
         process.kill()
         await asyncio.to_thread(psutil.wait_procs, theirs, DEADLINE_S)
@@ -153,12 +142,11 @@ async def test_workers_end_with_a_driver_that_is_killed(make_plan: MakePlan, ser
     assert read_spool(plan.spool)
 
 
-async def test_a_worker_that_dies_breaks_the_run_off_by_name(make_plan: MakePlan, server: Any) -> None:
-    locust = LocustPlan(locustfile=EXAMPLE, workers=2)
-    plan = make_plan(server.address, arrivals=Constant(100, 100), users=10, locust=locust)
+async def test_a_worker_that_dies_breaks_the_run_off_by_name(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 100), users=10, locust=TWO_WORKERS)
 
     async with running(plan) as process:
-        await progress_of(process, until=lambda progress: progress.done > 0)
+        await progress_of(process)
         theirs = children(process)
         theirs[0].kill()
         code, _, err = await ended(process)
@@ -169,7 +157,7 @@ async def test_a_worker_that_dies_breaks_the_run_off_by_name(make_plan: MakePlan
     assert not plan.summary.exists()
 
 
-async def test_a_locustfile_of_ones_own_says_what_is_asked(make_plan: MakePlan, server: Any, tmp_path: Path) -> None:
+async def test_a_users_locustfile_decides_the_requests(tmp_path: Path, server: GatedServer) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from locust import constant, task\n"
@@ -182,10 +170,9 @@ async def test_a_locustfile_of_ones_own_says_what_is_asked(make_plan: MakePlan, 
         "        assert (answer.status, answer.version) == ('OK', 'v1')\n"
     )
     locust = LocustPlan(locustfile=mine, workers=1, closed_loop=True)
-    plan = make_plan(server.address, arrivals=Constant(100, 1), users=4, locust=locust)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=4, locust=locust)
 
-    async with running(plan) as process:
-        code, _, err = await ended(process)
+    code, _, err = await outcome_of(plan)
 
     assert (code, err) == (0, "")
     records = read_spool(plan.spool)
@@ -199,26 +186,25 @@ async def test_a_locustfile_of_ones_own_says_what_is_asked(make_plan: MakePlan, 
 @pytest.mark.parametrize(
     ("asked", "why"), [("'Nope'", "the use case 'Nope' is not in this run"), ("None, {'shoe': '1'}", "no field 'shoe'")]
 )
-async def test_asking_for_what_there_is_not_is_one_line(
-    make_plan: MakePlan, server: Any, tmp_path: Path, asked: str, why: str
+async def test_an_unknown_use_case_or_field_is_one_line(
+    tmp_path: Path, server: GatedServer, asked: str, why: str
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from locust import task\nfrom lab.load.locust import LabUser\n"
         f"class Person(LabUser):\n    @task\n    def look(self):\n        self.ask({asked})\n"
     )
-    plan = make_plan(server.address, users=2, locust=LocustPlan(locustfile=mine, workers=1))
+    plan = load_plan(tmp_path, server.address, users=2, locust=LocustPlan(locustfile=mine, workers=1))
 
-    async with running(plan) as process:
-        code, _, err = await ended(process)
+    code, _, err = await outcome_of(plan)
 
     assert code == 1
     assert why in err.splitlines()[-1]
 
 
-async def test_the_ui_steers_a_run_on_this_machine_only(make_plan: MakePlan, server: Any, free_port: int) -> None:
+async def test_the_ui_steers_a_run_on_this_machine_only(tmp_path: Path, server: GatedServer, free_port: int) -> None:
     locust = LocustPlan(locustfile=EXAMPLE, workers=1, ui_port=free_port)
-    plan = make_plan(server.address, arrivals=Constant(100, 1), users=10, locust=locust)
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(100, 1), users=10, locust=locust)
     ui = f"http://127.0.0.1:{free_port}"
 
     async with running(plan) as process:
@@ -248,21 +234,21 @@ def asked(url: str, data: bytes | None = None, headers: dict[str, str] | None = 
             return error.code
 
 
-async def test_a_taken_port_is_one_line(make_plan: MakePlan, server: Any) -> None:
+async def test_a_taken_port_is_one_line(tmp_path: Path, server: GatedServer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         locust = LocustPlan(locustfile=EXAMPLE, ui_port=taken.getsockname()[1])
-        async with running(make_plan(server.address, locust=locust)) as process:
+        async with running(load_plan(tmp_path, server.address, locust=locust)) as process:
             code, _, err = await ended(process)
 
     assert (code, len(err.splitlines())) == (1, 1)
     assert "--ui-port" in err
 
 
-def test_a_plan_with_steering_comes_back_from_its_file(make_plan: MakePlan, tmp_path: Path) -> None:
+def test_a_plan_with_steering_comes_back_from_its_file(tmp_path: Path) -> None:
     locust = LocustPlan(locustfile=tmp_path / "mine.py", workers=3, ui_port=8089, closed_loop=True)
-    plan = make_plan(locust=replace(locust, locustfile=Path("mine.py")))
+    plan = load_plan(tmp_path, locust=replace(locust, locustfile=Path("mine.py")))
     write_plan(plan, tmp_path / "plan.json")
 
     assert read_plan(tmp_path / "plan.json").locust == locust
@@ -272,9 +258,7 @@ def test_a_plan_with_steering_comes_back_from_its_file(make_plan: MakePlan, tmp_
     assert read_plan(tmp_path / "plan.json").locust is None
 
 
-async def test_users_that_ask_no_more_end_the_run_and_what_is_left_is_not_sent(
-    make_plan: MakePlan, server: Any, tmp_path: Path
-) -> None:
+async def test_a_run_ends_when_all_its_users_have_stopped(tmp_path: Path, server: GatedServer) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
         "from locust import task\nfrom locust.exception import StopUser\nfrom lab.load.locust import LabUser\n"
@@ -286,12 +270,11 @@ async def test_users_that_ask_no_more_end_the_run_and_what_is_left_is_not_sent(
         "    def on_stop(self):\n"
         "        self.ask()\n"
     )
-    plan = make_plan(
-        server.address, arrivals=Constant(50, 1), users=5, timeout_s=0.5, locust=LocustPlan(locustfile=mine)
+    plan = load_plan(
+        tmp_path, server.address, arrivals=Constant(50, 1), users=5, timeout_s=0.5, locust=LocustPlan(locustfile=mine)
     )
 
-    async with running(plan) as process:
-        code, _, err = await ended(process)
+    code, _, err = await outcome_of(plan)
 
     assert (code, err) == (0, "")
     records = read_spool(plan.spool)

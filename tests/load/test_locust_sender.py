@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from time import monotonic_ns
 from typing import Any
 
@@ -15,24 +17,21 @@ from lab.load.mix import Mix, Payloads
 from lab.load.open_loop import NEVER, Stop
 from lab.load.plan import LoadPlan
 from lab.load.precise_timer import PreciseTimer, new_precise_timer
+from tests.load.builders import FakeClient, load_plan
 
 MS = 1_000_000
 
 
-@pytest.fixture
-def stop() -> Stop:
-    return Stop()
-
-
-@pytest.fixture
-def plan(make_plan: Callable[..., LoadPlan]) -> LoadPlan:
-    return make_plan()
-
-
-@pytest.fixture
-def make_sender(plan: LoadPlan, make_client: Any, stop: Stop) -> Iterator[Callable[[], Sender]]:
+@asynccontextmanager
+async def sending(plan: LoadPlan) -> AsyncIterator[Sender]:
+    """A sender at work, which has stopped when the block is left."""
+    stop = Stop()
     with SpoolWriter(plan.spool) as spool:
-        yield lambda: Sender(plan, WHOLE, make_client(), spool, stop, lambda tell, told: tell(told))
+        sender = Sender(plan, WHOLE, FakeClient(), spool, stop, lambda tell, outcome: tell(outcome))
+        running = asyncio.create_task(sender.run())
+        yield sender
+        stop.ask("test")
+        await running
 
 
 def queued(plan: LoadPlan, sequence: int, due_ns: int, tell: Callable[[Any], object]) -> QueuedRequest:
@@ -40,66 +39,53 @@ def queued(plan: LoadPlan, sequence: int, due_ns: int, tell: Callable[[Any], obj
     return QueuedRequest(DueRequest(sequence, due_ns), ask, Payloads().get(ask.use_case.api, 400), tell)
 
 
-async def test_what_is_due_first_is_sent_first_whoever_asked_first(
-    plan: LoadPlan, make_sender: Callable[[], Sender], stop: Stop
-) -> None:
-    sender, told = make_sender(), asyncio.Queue[Any]()
-    running = asyncio.create_task(sender.run())
-    now = monotonic_ns()
-    for sequence, after_ms in ((0, 60), (1, 20), (2, 40)):
-        sender.take(queued(plan, sequence, now + after_ms * MS, told.put_nowait))
+async def test_requests_are_sent_in_the_order_in_which_they_are_due(tmp_path: Path) -> None:
+    plan, outcomes = load_plan(tmp_path), asyncio.Queue[Any]()
+    async with sending(plan) as sender:
+        now = monotonic_ns()
+        for sequence, after_ms in ((0, 60), (1, 20), (2, 40)):
+            sender.take(queued(plan, sequence, now + after_ms * MS, outcomes.put_nowait))
 
-    for _ in range(3):
-        outcome, latency_ns = await asyncio.wait_for(told.get(), 10)
-        assert (outcome.status, latency_ns >= 0) == ("OK", True)
-    stop.ask("test")
-    await running
+        for _ in range(3):
+            outcome, latency_ns = await asyncio.wait_for(outcomes.get(), 10)
+            assert (outcome.status, latency_ns >= 0) == ("OK", True)
 
     records = read_spool(plan.spool)
     assert [record.sequence for record in records] == [1, 2, 0]
     assert all(record.sent_ns >= record.intended_ns for record in records)
 
 
-async def test_what_a_user_that_is_gone_had_asked_for_is_not_sent(
-    plan: LoadPlan, make_sender: Callable[[], Sender], stop: Stop
-) -> None:
-    sender, told = make_sender(), asyncio.Queue[Any]()
-    running = asyncio.create_task(sender.run())
-    gone, stays = (queued(plan, number, monotonic_ns() + 20 * MS, told.put_nowait) for number in range(2))
-    for each in (gone, stays):
-        sender.take(each)
-    gone.cancelled = True
-
-    await asyncio.wait_for(told.get(), 10)
-    stop.ask("test")
-    await running
+async def test_a_cancelled_request_is_not_sent(tmp_path: Path) -> None:
+    plan, outcomes = load_plan(tmp_path), asyncio.Queue[Any]()
+    async with sending(plan) as sender:
+        gone, stays = (queued(plan, number, monotonic_ns() + 20 * MS, outcomes.put_nowait) for number in range(2))
+        for each in (gone, stays):
+            sender.take(each)
+        gone.cancelled = True
+        await asyncio.wait_for(outcomes.get(), 10)
 
     assert [record.sequence for record in read_spool(plan.spool)] == [1]
 
 
-async def test_while_nothing_is_due_no_alarm_rings(
-    plan: LoadPlan, make_sender: Callable[[], Sender], stop: Stop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_a_due_request_the_timer_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[int] = []
 
     def watched(loop: Any, callback: Any) -> PreciseTimer:
-        alarm = new_precise_timer(loop, callback)
-        ring = alarm.set
+        timer = new_precise_timer(loop, callback)
+        set_timer = timer.set
 
         def set_at(at_ns: int) -> None:
             times.append(at_ns)
-            ring(at_ns)
+            set_timer(at_ns)
 
-        monkeypatch.setattr(alarm, "set", set_at)
-        return alarm
+        monkeypatch.setattr(timer, "set", set_at)
+        return timer
 
     monkeypatch.setattr("lab.load.locust.sender.new_precise_timer", watched)
-    sender, told = make_sender(), asyncio.Queue[Any]()
-    running = asyncio.create_task(sender.run())
+    plan, outcomes = load_plan(tmp_path), asyncio.Queue[Any]()
     due_ns = monotonic_ns() + 5 * MS
-    sender.take(queued(plan, 0, due_ns, told.put_nowait))
-    await asyncio.wait_for(told.get(), 10)
-    stop.ask("test")
-    await running
+    async with sending(plan) as sender:
+        sender.take(queued(plan, 0, due_ns, outcomes.put_nowait))
+        await asyncio.wait_for(outcomes.get(), 10)
 
     assert [due_ns, NEVER] == [times[0], times[-1]]

@@ -1,26 +1,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from lab.load import mix
 from lab.load.mix import Mix, Payloads
-from lab.load.plan import LoadPlan, UseCase
+from lab.load.plan import UseCase
 from models.apis import APIS
 from models.context import FIELDS, OVERRIDE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakePlan = Callable[..., LoadPlan]
+from tests.load.builders import load_plan
 
 USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("FraudDetection", "fraud.v1"))
 
 
-def test_the_same_plan_asks_the_same_and_another_seed_another(make_plan: MakePlan) -> None:
-    one, same, other = (Mix(make_plan(seed=seed, use_cases=USE_CASES)) for seed in (1, 1, 2))
+def test_the_same_plan_asks_the_same_and_another_seed_another(tmp_path: Path) -> None:
+    one, same, other = (Mix(load_plan(tmp_path, seed=seed, use_cases=USE_CASES)) for seed in (1, 1, 2))
 
     drawn = [one.draw() for _ in range(50)]
 
@@ -28,8 +24,10 @@ def test_the_same_plan_asks_the_same_and_another_seed_another(make_plan: MakePla
     assert drawn != [other.draw() for _ in range(50)]
 
 
-def test_every_choice_is_drawn_evenly_and_every_field_is_there(make_plan: MakePlan) -> None:
-    drawing = Mix(make_plan(users=4, use_cases=USE_CASES, contexts={"device": ("tv", "phone"), "country": ("US",)}))
+def test_every_choice_is_drawn_evenly_and_every_field_is_there(tmp_path: Path) -> None:
+    drawing = Mix(
+        load_plan(tmp_path, users=4, use_cases=USE_CASES, contexts={"device": ("tv", "phone"), "country": ("US",)})
+    )
     drawn = [drawing.draw() for _ in range(4_000)]
 
     # n = 4,000: a share of 1/2 has a sigma of 0.8 %, one of 1/4 of 0.7 %; 5 % is six sigma.
@@ -46,9 +44,9 @@ def test_every_choice_is_drawn_evenly_and_every_field_is_there(make_plan: MakePl
     } == {("US", "", "homepage", "artificial")}
 
 
-def test_requests_are_pinned_only_if_the_plan_says_so(make_plan: MakePlan) -> None:
+def test_requests_are_pinned_only_if_the_plan_says_so(tmp_path: Path) -> None:
     free, pinned, some = (
-        Mix(make_plan(use_cases=USE_CASES, contexts=contexts))
+        Mix(load_plan(tmp_path, use_cases=USE_CASES, contexts=contexts))
         for contexts in ({}, {"override": ("rows@v2",)}, {"override": ("", "rows@v2")})
     )
 
@@ -56,8 +54,8 @@ def test_requests_are_pinned_only_if_the_plan_says_so(make_plan: MakePlan) -> No
     assert {some.draw().context["override"] for _ in range(50)} == {"", "rows@v2"}
 
 
-def test_a_choice_that_stands_there_often_is_drawn_as_often(make_plan: MakePlan) -> None:
-    drawing = Mix(make_plan(use_cases=USE_CASES, contexts={"tenant": ("ads",) * 9 + ("kids",)}))
+def test_a_choice_that_stands_there_often_is_drawn_as_often(tmp_path: Path) -> None:
+    drawing = Mix(load_plan(tmp_path, use_cases=USE_CASES, contexts={"tenant": ("ads",) * 9 + ("kids",)}))
     counts = Counter(drawing.draw().context["tenant"] for _ in range(4_000))
 
     # n = 4,000: a share of 1/10 has a sigma of 0.5 %; 3 % is six sigma.
@@ -74,9 +72,9 @@ def test_a_choice_that_stands_there_often_is_drawn_as_often(make_plan: MakePlan)
     ],
 )
 def test_the_origin_is_artificial_unless_the_contexts_say_otherwise(
-    make_plan: MakePlan, contexts: dict[str, tuple[str, ...]], origins: set[str]
+    tmp_path: Path, contexts: dict[str, tuple[str, ...]], origins: set[str]
 ) -> None:
-    drawing = Mix(make_plan(use_cases=USE_CASES, contexts=contexts))
+    drawing = Mix(load_plan(tmp_path, use_cases=USE_CASES, contexts=contexts))
 
     assert {drawing.draw().context["traffic_origin"] for _ in range(50)} == origins
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import pytest
@@ -16,37 +17,23 @@ from lab.load.arrivals import Constant, Poisson, Trace
 from lab.load.driver import drive
 from lab.load.open_loop import OpenLoop, Stop
 from lab.load.plan import LoadPlan, UseCase
+from lab.load.progress import Progress
 from lab.load.summary import DriverSummary, summarize
 from lab.topologies import open_client
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lab.load.progress import Progress
-
-    MakePlan = Callable[..., LoadPlan]
+from tests.load.builders import FakeClient, GatedServer, load_plan
 
 DEADLINE_S = 60
 NS = 1_000_000_000
 REAL_TRACE = Path(__file__).parents[2] / ".." / "shared" / "traces" / "azure-llm-2023-code.csv"
 
 
-async def driven(plan: LoadPlan, client: Any, *, stop: Stop | None = None) -> tuple[DriverSummary, list[Record]]:
-    summary, records, _ = await reported(plan, client, stop=stop)
-    return summary, records
-
-
-async def reported(
-    plan: LoadPlan, client: Any, *, stop: Stop | None = None
-) -> tuple[DriverSummary, list[Record], list[Progress]]:
-    lines: list[Progress] = []
-    run = drive(plan, plan.schedule(), client, stop or Stop(), lines.append)
+async def driven(
+    plan: LoadPlan, client: Any, *, stop: Stop | None = None, report: Callable[[Progress], None] = lambda _: None
+) -> tuple[DriverSummary, list[Record]]:
+    """Runs a plan to its end, in which every request has one record, and the driver's own count agrees with them."""
+    run = drive(plan, plan.schedule(), client, stop or Stop(), report)
     summary = await asyncio.wait_for(run, DEADLINE_S)
-    return summary, sorted(read_spool(plan.spool), key=lambda record: record.sequence), lines
-
-
-def assert_accounted_for(summary: DriverSummary, records: list[Record]) -> None:
-    """Every planned request has one record, and the driver's own count agrees with them."""
+    records = sorted(read_spool(plan.spool), key=lambda record: record.sequence)
     assert list(range(summary.planned)) == [record.sequence for record in records]
     unsent = [record for record in records if record.status == UNSENT]
     ok = [record for record in records if record.status == "OK"]
@@ -58,13 +45,15 @@ def assert_accounted_for(summary: DriverSummary, records: list[Record]) -> None:
             assert (record.sent_ns, record.done_ns, record.request_id) == (0, 0, "")
         else:
             assert record.intended_ns <= record.sent_ns <= record.done_ns
+    return summary, records
 
 
 # Through a real server
 
 
-async def test_every_request_of_a_run_through_grpc_has_its_record(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(
+async def test_every_request_of_a_run_through_grpc_has_its_record(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(
+        tmp_path,
         server.address,
         arrivals=Poisson(400, 0.25, 1),
         use_cases=(UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1")),
@@ -74,7 +63,6 @@ async def test_every_request_of_a_run_through_grpc_has_its_record(make_plan: Mak
 
     summary, records = await driven(plan, open_client("direct", "homepage", plan.endpoints))
 
-    assert_accounted_for(summary, records)
     assert (summary.planned, "", {}) == (summary.ok, summary.stopped_by, summary.warm_up_errors)
     assert {record.use_case for record in records} == {"ContinueWatchingRanking", "HomepageRows"}
     assert len(records) == len({record.request_id for record in records})
@@ -103,17 +91,17 @@ async def test_every_request_of_a_run_through_grpc_has_its_record(make_plan: Mak
         assert 200 < record.payload_bytes < 600
 
 
-async def test_a_record_says_to_what_its_request_was_pinned_and_for_which_shadow_it_was_marked(
-    make_plan: MakePlan, make_client: Any
-) -> None:
-    _, records = await driven(make_plan(contexts={"override": ("cw-ranker@v1",)}), make_client())
+async def test_a_record_says_to_what_its_request_was_pinned_and_for_which_shadow_it_was_marked(tmp_path: Path) -> None:
+    _, records = await driven(load_plan(tmp_path, contexts={"override": ("cw-ranker@v1",)}), FakeClient())
 
     assert {(record.override, record.shadow) for record in records} == {("cw-ranker@v1", "cw-ranker.v3")}
 
 
-async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(make_plan: MakePlan, server: Any) -> None:
+async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(
+    tmp_path: Path, server: GatedServer
+) -> None:
     """No coordinated omission: a driver that waits for answers would have sent one request in the whole pause."""
-    plan = make_plan(server.address, arrivals=Constant(400, 0.5))
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(400, 0.5))
     client = open_client("direct", "homepage", plan.endpoints)
     schedule = plan.schedule()
     paused = 100
@@ -145,25 +133,22 @@ async def test_a_paused_server_shows_in_the_latencies_from_the_intended_times(ma
     assert seen.max_ms >= 0.99 * pause_ms
 
 
-async def test_every_request_of_the_real_trace_is_accounted_for(make_plan: MakePlan, server: Any) -> None:
+async def test_every_request_of_the_real_trace_is_accounted_for(tmp_path: Path, server: GatedServer) -> None:
     if not REAL_TRACE.exists():
         pytest.skip(f"the trace is not beside the project at {REAL_TRACE}")
-    plan = make_plan(server.address, arrivals=Trace(str(REAL_TRACE), speedup=1_000), timeout_s=DEADLINE_S)
+    plan = load_plan(tmp_path, server.address, arrivals=Trace(str(REAL_TRACE), speedup=1_000), timeout_s=DEADLINE_S)
 
     summary, records = await driven(plan, open_client("direct", "homepage", plan.endpoints))
 
     assert (summary.planned, summary.sent) == (8_819, 8_819)
-    assert_accounted_for(summary, records)
     sizes = plan.schedule().payload_bytes
     assert all(abs(record.payload_bytes - sizes[record.sequence]) < 200 for record in records)
 
 
-# Through a client that does as it is told
+# Through a client whose behaviour a test sets
 
 
-async def test_a_driver_that_is_held_up_itself_shows_it_as_schedule_delay(
-    make_plan: MakePlan, make_client: Callable[..., Any]
-) -> None:
+async def test_a_driver_that_is_held_up_itself_shows_it_as_schedule_delay(tmp_path: Path) -> None:
     held_up_s = 0.1
 
     def behave(number: int) -> None:
@@ -172,25 +157,24 @@ async def test_a_driver_that_is_held_up_itself_shows_it_as_schedule_delay(
             while time.monotonic() < end:
                 pass
 
-    summary, records = await driven(make_plan(arrivals=Constant(400, 0.5)), make_client(behave))
+    summary, records = await driven(load_plan(tmp_path, arrivals=Constant(400, 0.5)), FakeClient(behave))
 
-    assert_accounted_for(summary, records)
     # 40 of 200 requests fell into the tenth of a second in which the process did nothing else.
     assert summary.schedule_delay_max_ms >= 0.8 * held_up_s * 1_000
     assert summary.schedule_delay_p90_ms >= 0.3 * held_up_s * 1_000
-    assert summarize(records, make_plan(arrivals=Constant(400, 0.5)).schedule()).p90_ms >= 0.3 * held_up_s * 1_000
+    assert (
+        summarize(records, load_plan(tmp_path, arrivals=Constant(400, 0.5)).schedule()).p90_ms
+        >= 0.3 * held_up_s * 1_000
+    )
 
 
-async def test_failures_are_recorded_with_what_is_known_of_them(
-    make_plan: MakePlan, make_client: Callable[..., Any]
-) -> None:
+async def test_failures_are_recorded_with_the_decision_and_the_message(tmp_path: Path) -> None:
     def behave(number: int) -> None:
         if number % 2:
             raise CallError(grpc.StatusCode.UNAVAILABLE, "cw: no replica", routing_key="cw.v1", revision=7, attempts=2)
 
-    summary, records = await driven(make_plan(), make_client(behave))
+    summary, records = await driven(load_plan(tmp_path), FakeClient(behave))
 
-    assert_accounted_for(summary, records)
     assert summary.failed == 50
     assert {
         (one.status, one.message, one.routing_key, one.revision, one.attempts, one.model, one.source)
@@ -199,29 +183,23 @@ async def test_failures_are_recorded_with_what_is_known_of_them(
     } == {("UNAVAILABLE", "cw: no replica", "cw.v1", 7, 2, "", "")}
 
 
-async def test_a_client_with_a_bug_costs_no_record(
-    make_plan: MakePlan, make_client: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_client_with_a_bug_costs_no_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def behave(number: int) -> None:
         if number % 2:
             raise RuntimeError("a bug")
 
-    summary, records = await driven(make_plan(), make_client(behave))
+    _, records = await driven(load_plan(tmp_path), FakeClient(behave))
 
-    assert_accounted_for(summary, records)
     assert {(one.status, one.message) for one in records if one.status != "OK"} == {("UNKNOWN", "RuntimeError: a bug")}
     assert len(caplog.records) == 1
 
 
-async def test_a_request_without_an_answer_is_given_up_after_the_timeout(
-    make_plan: MakePlan, make_client: Callable[..., Any]
-) -> None:
+async def test_a_request_without_an_answer_is_given_up_after_the_timeout(tmp_path: Path) -> None:
     def behave(number: int) -> Any:
         return asyncio.Event().wait() if number % 10 == 5 else None
 
-    summary, records = await driven(make_plan(timeout_s=0.05), make_client(behave))
+    _, records = await driven(load_plan(tmp_path, timeout_s=0.05), FakeClient(behave))
 
-    assert_accounted_for(summary, records)
     given_up = [record for record in records if record.status != "OK"]
     assert len(given_up) == 10
     for record in given_up:
@@ -229,22 +207,17 @@ async def test_a_request_without_an_answer_is_given_up_after_the_timeout(
         assert record.done_ns - record.sent_ns >= 0.05 * NS
 
 
-async def test_a_failed_warm_up_is_told_and_the_run_goes_on(
-    make_plan: MakePlan, make_client: Callable[..., Any]
-) -> None:
+async def test_a_failed_warm_up_is_reported_and_the_run_goes_on(tmp_path: Path) -> None:
     def behave(number: int) -> None:
         if number == 0:
             raise CallError(grpc.StatusCode.UNAVAILABLE, "not yet")
 
-    summary, records = await driven(make_plan(), make_client(behave))
+    summary, _ = await driven(load_plan(tmp_path), FakeClient(behave))
 
-    assert_accounted_for(summary, records)
     assert (summary.ok, summary.warm_up_errors) == (100, {"ContinueWatchingRanking": "UNAVAILABLE: not yet"})
 
 
-async def test_stopped_it_sends_no_more_and_lets_what_is_in_flight_finish(
-    make_plan: MakePlan, make_client: Callable[..., Any]
-) -> None:
+async def test_a_stopped_run_sends_no_more_and_lets_requests_in_flight_finish(tmp_path: Path) -> None:
     stop, release = Stop(), asyncio.Event()
 
     def behave(number: int) -> Any:
@@ -255,18 +228,17 @@ async def test_stopped_it_sends_no_more_and_lets_what_is_in_flight_finish(
             asyncio.get_running_loop().call_soon(release.set)
         return release.wait()
 
-    client = make_client(behave)
-    summary, records = await driven(make_plan(arrivals=Constant(400, 60)), client, stop=stop)
+    client = FakeClient(behave)
+    summary, records = await driven(load_plan(tmp_path, arrivals=Constant(400, 60)), client, stop=stop)
 
-    assert_accounted_for(summary, records)
     assert (summary.stopped_by, summary.planned, summary.failed) == ("SIGINT", 24_000, 0)
     assert 60 <= summary.sent < 24_000
     assert client.closed
     assert "" not in {record.user_id for record in records if record.status == UNSENT}
 
 
-async def test_stopped_it_gives_up_what_does_not_finish(
-    make_plan: MakePlan, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+async def test_a_stopped_run_gives_up_requests_that_do_not_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_loop, "STOP_GRACE_S", 0.01)
     stop = Stop()
@@ -276,16 +248,13 @@ async def test_stopped_it_gives_up_what_does_not_finish(
             stop.ask("SIGTERM")
         return asyncio.Event().wait() if number >= 10 else None
 
-    summary, records = await driven(make_plan(arrivals=Constant(400, 60)), make_client(behave), stop=stop)
+    summary, records = await driven(load_plan(tmp_path, arrivals=Constant(400, 60)), FakeClient(behave), stop=stop)
 
-    assert_accounted_for(summary, records)
     assert summary.failed >= 10
     assert {record.status for record in records} == {"OK", "CANCELLED", UNSENT}
 
 
-async def test_asked_a_second_time_it_does_not_wait(
-    make_plan: MakePlan, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_second_signal_ends_the_run_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_loop, "STOP_GRACE_S", 3_600)
     stop = Stop()
 
@@ -295,15 +264,12 @@ async def test_asked_a_second_time_it_does_not_wait(
             asyncio.get_running_loop().call_soon(stop.ask, "SIGTERM")
         return asyncio.Event().wait() if number >= 10 else None
 
-    summary, records = await driven(make_plan(arrivals=Constant(400, 60)), make_client(behave), stop=stop)
+    summary, _ = await driven(load_plan(tmp_path, arrivals=Constant(400, 60)), FakeClient(behave), stop=stop)
 
-    assert_accounted_for(summary, records)
     assert summary.stopped_by == "SIGINT"
 
 
-async def test_stopped_before_it_began_it_has_sent_nothing(
-    make_plan: MakePlan, make_client: Callable[..., Any]
-) -> None:
+async def test_a_run_stopped_in_the_warm_up_sends_nothing(tmp_path: Path) -> None:
     stop = Stop()
 
     def behave(number: int) -> Any:
@@ -311,21 +277,18 @@ async def test_stopped_before_it_began_it_has_sent_nothing(
         stop.ask("SIGINT")
         return asyncio.Event().wait()
 
-    summary, records = await driven(make_plan(), make_client(behave), stop=stop)
+    summary, _ = await driven(load_plan(tmp_path), FakeClient(behave), stop=stop)
 
-    assert_accounted_for(summary, records)
     assert (summary.unsent, summary.sent, summary.achieved_rate) == (100, 0, 0.0)
 
 
-async def test_a_full_disk_breaks_the_run_off_with_one_line(
-    make_plan: MakePlan, make_client: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_disk_breaks_the_run_off_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(SpoolWriter, "append", full)
-    plan = make_plan(arrivals=Constant(400, 60))
-    client = make_client()
+    plan = load_plan(tmp_path, arrivals=Constant(400, 60))
+    client = FakeClient()
 
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
         await driven(plan, client)
@@ -334,18 +297,19 @@ async def test_a_full_disk_breaks_the_run_off_with_one_line(
     assert client.closed
 
 
-async def test_the_spool_of_another_run_is_left_alone(make_plan: MakePlan, make_client: Callable[..., Any]) -> None:
-    plan = make_plan()
+async def test_the_spool_of_another_run_is_left_alone(tmp_path: Path) -> None:
+    plan = load_plan(tmp_path)
     plan.spool.write_text("evidence")
 
     with pytest.raises(RunError, match="does not exist"):
-        await driven(plan, make_client())
+        await driven(plan, FakeClient())
 
     assert plan.spool.read_text() == "evidence"
 
 
-async def test_the_last_progress_tells_of_all_requests(make_plan: MakePlan, make_client: Callable[..., Any]) -> None:
-    summary, _, lines = await reported(make_plan(), make_client())
+async def test_the_last_progress_tells_of_all_requests(tmp_path: Path) -> None:
+    lines: list[Progress] = []
+    summary, _ = await driven(load_plan(tmp_path), FakeClient(), report=lines.append)
 
     last = lines[-1]
     assert (last.sent, last.done, last.ok, last.failed, last.in_flight) == (100, 100, 100, 0, 0)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import pytest
@@ -10,17 +11,14 @@ import pytest
 from lab.client import DirectTarget, Endpoints
 from lab.errors import InputError, RunError
 from lab.load.arrivals import Constant, Poisson, Trace
-from lab.load.plan import LoadPlan, UseCase, read_plan, write_plan
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakePlan = Callable[..., LoadPlan]
+from lab.load.plan import UseCase, read_plan, write_plan
+from tests.load.builders import load_plan
 
 
 @pytest.mark.parametrize("arrivals", [Constant(5, 1), Poisson(5, 1, 3), Trace("/t.csv", 10, 7), Trace("/t.csv")])
-def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: Path, arrivals: Any) -> None:
-    plan = make_plan(
+def test_the_json_form_gives_back_the_same_plan(tmp_path: Path, arrivals: Any) -> None:
+    plan = load_plan(
+        tmp_path,
         arrivals=arrivals,
         use_cases=(UseCase("A", "ranking.v1"), UseCase("B", "fraud.v1")),
         endpoints=Endpoints(
@@ -40,10 +38,8 @@ def test_the_json_form_gives_back_the_same_plan(make_plan: MakePlan, tmp_path: P
     assert read_plan(tmp_path / "plan.json") == plan
 
 
-def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carried(
-    make_plan: MakePlan, tmp_path: Path
-) -> None:
-    plan = replace(make_plan(arrivals=Trace("trace.csv")), spool=Path("spool"), summary=Path("summary"))
+def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carried(tmp_path: Path) -> None:
+    plan = replace(load_plan(tmp_path, arrivals=Trace("trace.csv")), spool=Path("spool"), summary=Path("summary"))
     write_plan(plan, tmp_path / "plan.json")
     carried = tmp_path / "elsewhere"
     carried.mkdir()
@@ -55,11 +51,9 @@ def test_names_without_a_folder_mean_files_beside_the_plan_wherever_that_is_carr
     assert read.arrivals == Trace(str(carried / "trace.csv"))
 
 
-def test_a_plan_from_before_there_were_tears_and_processes_has_none_and_one(
-    make_plan: MakePlan, tmp_path: Path
-) -> None:
+def test_a_plan_from_before_there_were_tears_and_processes_has_none_and_one(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
-    write_plan(make_plan(), path)
+    write_plan(load_plan(tmp_path), path)
     document = orjson.loads(path.read_bytes())
     path.write_bytes(orjson.dumps({k: v for k, v in document.items() if k not in ("tear_every", "processes")}))
 
@@ -85,9 +79,9 @@ def test_a_plan_from_before_there_were_tears_and_processes_has_none_and_one(
         ({"processes": 65}, "processes: 65"),
     ],
 )
-def test_values_that_will_not_do_are_refused(make_plan: MakePlan, changes: dict[str, Any], says: str) -> None:
+def test_values_that_will_not_do_are_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as caught:
-        make_plan(**changes)
+        load_plan(tmp_path, **changes)
 
     assert says in str(caught.value)
 
@@ -109,10 +103,10 @@ def spoiled(document: dict[str, Any], **changes: Any) -> bytes:
     ],
 )
 def test_a_bad_plan_is_one_line_with_file_and_field(
-    make_plan: MakePlan, tmp_path: Path, spoil: Callable[[dict[str, Any]], bytes], says: str
+    tmp_path: Path, spoil: Callable[[dict[str, Any]], bytes], says: str
 ) -> None:
     path = tmp_path / "plan.json"
-    write_plan(make_plan(), path)
+    write_plan(load_plan(tmp_path), path)
     path.write_bytes(spoil(orjson.loads(path.read_bytes())))
 
     with pytest.raises(RunError) as caught:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
 import orjson
 import psutil
@@ -15,15 +15,11 @@ import pytest
 from lab.history import UNSENT, read_spool
 from lab.load.arrivals import Constant, Poisson, Share
 from lab.load.mix import Mix
-from lab.load.plan import LoadPlan, UseCase
+from lab.load.plan import UseCase
 from lab.load.progress import Progress
 from lab.load.tear_injection import TearEvery
-from tests.load.driven import DEADLINE_S, children, ended, progress_of, running
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    MakePlan = Callable[..., LoadPlan]
+from tests.load.builders import GatedServer, load_plan
+from tests.load.driven import DEADLINE_S, children, ended, outcome_of, progress_of, running
 
 USE_CASES = (UseCase("ContinueWatchingRanking", "ranking.v1"), UseCase("HomepageRows", "ranking.v1"))
 LONG = Constant(200, 600)
@@ -34,8 +30,8 @@ def shares(of: int) -> list[Share]:
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 200])
-def test_shares_cover_the_schedule_exactly(make_plan: MakePlan, of: int) -> None:
-    whole = make_plan(arrivals=Poisson(400, 0.25, 1)).schedule()
+def test_shares_cover_the_schedule_exactly(tmp_path: Path, of: int) -> None:
+    whole = load_plan(tmp_path, arrivals=Poisson(400, 0.25, 1)).schedule()
 
     parts = [whole.of(share) for share in shares(of)]
 
@@ -52,10 +48,8 @@ def test_shares_cover_the_schedule_exactly(make_plan: MakePlan, of: int) -> None
 
 @pytest.mark.parametrize("of", [1, 2, 3])
 @pytest.mark.parametrize("use_cases", [USE_CASES[:1], USE_CASES])
-def test_each_request_asks_the_same_whoever_sends_it(
-    make_plan: MakePlan, use_cases: tuple[UseCase, ...], of: int
-) -> None:
-    plan = make_plan(use_cases=use_cases, contexts={"device": ("tv", "phone"), "segment": ("a", "b", "c")})
+def test_each_request_is_the_same_from_every_process(tmp_path: Path, use_cases: tuple[UseCase, ...], of: int) -> None:
+    plan = load_plan(tmp_path, use_cases=use_cases, contexts={"device": ("tv", "phone"), "segment": ("a", "b", "c")})
     alone = Mix(plan)
     expected = [alone.draw() for _ in range(60)]
 
@@ -80,11 +74,12 @@ async def gone(processes: list[psutil.Process]) -> bool:
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-async def test_together_they_do_what_one_would(make_plan: MakePlan, server: Any, processes: int) -> None:
-    plan = make_plan(server.address, arrivals=Poisson(400, 2.5, 1), use_cases=USE_CASES, users=7, processes=processes)
+async def test_together_they_do_what_one_would(tmp_path: Path, server: GatedServer, processes: int) -> None:
+    plan = load_plan(
+        tmp_path, server.address, arrivals=Poisson(400, 2.5, 1), use_cases=USE_CASES, users=7, processes=processes
+    )
 
-    async with running(plan) as process:
-        code, out, err = await ended(process)
+    code, out, err = await outcome_of(plan)
 
     assert (code, err) == (0, "")
     records = sorted(read_spool(plan.spool), key=lambda record: record.sequence)
@@ -111,22 +106,21 @@ async def test_together_they_do_what_one_would(make_plan: MakePlan, server: Any,
     assert first.p99_ms >= first.p50_ms > 0
 
 
-async def test_more_processes_than_requests_do_no_harm(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address, arrivals=Constant(2, 1), processes=3)
+async def test_more_processes_than_requests_do_no_harm(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(tmp_path, server.address, arrivals=Constant(2, 1), processes=3)
 
-    async with running(plan) as process:
-        code, _, err = await ended(process)
+    code, _, err = await outcome_of(plan)
 
     assert (code, err) == (0, "")
     assert sorted(record.sequence for record in read_spool(plan.spool)) == [0, 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("to_all", [False, True], ids=["leader", "everybody"])
+@pytest.mark.parametrize(("processes", "to_all"), [(1, False), (2, False), (2, True)])
 async def test_a_signal_ends_all_with_every_request_accounted_for(
-    make_plan: MakePlan, server: Any, number: signal.Signals, *, to_all: bool
+    tmp_path: Path, server: GatedServer, number: signal.Signals, processes: int, *, to_all: bool
 ) -> None:
-    plan = make_plan(server.address, arrivals=LONG, processes=2)
+    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=processes)
 
     async with running(plan) as process:
         await progress_of(process)
@@ -155,8 +149,8 @@ async def test_a_signal_ends_all_with_every_request_accounted_for(
     assert {record.status for record in records} == {"OK", UNSENT}, "what was in flight may finish"
 
 
-async def test_a_signal_before_the_start_ends_all_with_nothing_sent(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address, arrivals=LONG, processes=2)
+async def test_a_signal_before_the_start_ends_all_with_nothing_sent(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=2)
     server.gate.clear()
     server.waiting_for = 1
 
@@ -169,8 +163,8 @@ async def test_a_signal_before_the_start_ends_all_with_nothing_sent(make_plan: M
     assert {record.status for record in read_spool(plan.spool)} == {UNSENT}
 
 
-async def test_a_killed_process_is_named_and_the_others_are_broken_off(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address, arrivals=LONG, processes=3)
+async def test_a_killed_process_is_named_and_the_others_are_broken_off(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=3)
 
     async with running(plan) as process:
         progress = await progress_of(process)
@@ -189,8 +183,10 @@ async def test_a_killed_process_is_named_and_the_others_are_broken_off(make_plan
     assert not plan.summary.exists()
 
 
-async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address, processes=2)
+async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(
+    tmp_path: Path, server: GatedServer
+) -> None:
+    plan = load_plan(tmp_path, server.address, processes=2)
     server.gate.clear()
     server.waiting_for = 2
 
@@ -206,8 +202,11 @@ async def test_a_process_killed_in_the_warm_up_is_named_and_leaves_no_spool(make
     assert not plan.spool.exists()
 
 
-async def test_a_killed_leader_leaves_nobody_and_what_was_done(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address, arrivals=LONG, processes=2)
+@pytest.mark.parametrize(("processes", "count"), [(1, 0), (2, 2)])
+async def test_a_killed_driver_leaves_its_records_and_no_process(
+    tmp_path: Path, server: GatedServer, processes: int, count: int
+) -> None:
+    plan = load_plan(tmp_path, server.address, arrivals=LONG, processes=processes)
 
     async with running(plan) as process:
         progress = await progress_of(process)
@@ -217,13 +216,14 @@ async def test_a_killed_leader_leaves_nobody_and_what_was_done(make_plan: MakePl
         assert await gone(members)
 
     assert code == -signal.SIGKILL
-    assert len(members) == 2
+    assert len(members) == count
+    # Records of the instant before that line may not have been flushed.
     assert len(read_spool(plan.spool)) >= progress.done // 2 > 0
     assert not plan.summary.exists()
 
 
-async def test_a_leader_that_is_killed_in_the_warm_up_leaves_nobody(make_plan: MakePlan, server: Any) -> None:
-    plan = make_plan(server.address, processes=2)
+async def test_a_leader_that_is_killed_in_the_warm_up_leaves_nobody(tmp_path: Path, server: GatedServer) -> None:
+    plan = load_plan(tmp_path, server.address, processes=2)
     server.gate.clear()
     server.waiting_for = 2
 
@@ -236,23 +236,23 @@ async def test_a_leader_that_is_killed_in_the_warm_up_leaves_nobody(make_plan: M
     assert len(members) == 2
 
 
-async def test_what_no_process_can_do_is_one_line_and_leaves_no_spool(make_plan: MakePlan) -> None:
-    plan = make_plan(topology="nowhere", endpoints=make_plan("127.0.0.1:1").endpoints, processes=2)
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_an_unknown_topology_is_one_line_and_leaves_no_spool(tmp_path: Path, processes: int) -> None:
+    endpoints = load_plan(tmp_path, "127.0.0.1:1").endpoints
+    plan = load_plan(tmp_path, topology="nowhere", endpoints=endpoints, processes=processes)
 
-    async with running(plan) as process:
-        code, _, err = await ended(process)
+    code, _, err = await outcome_of(plan)
 
     assert (code, len(err.splitlines())) == (1, 1)
     assert "'nowhere' is not known" in err
     assert not plan.spool.exists()
 
 
-async def test_the_spool_of_another_run_is_left_alone(make_plan: MakePlan) -> None:
-    plan = make_plan("127.0.0.1:1", processes=2)
+async def test_the_spool_of_another_run_is_left_alone(tmp_path: Path) -> None:
+    plan = load_plan(tmp_path, "127.0.0.1:1", processes=2)
     plan.spool.write_text("evidence")
 
-    async with running(plan) as process:
-        code, _, err = await ended(process)
+    code, _, err = await outcome_of(plan)
 
     assert (code, len(err.splitlines())) == (1, 1)
     assert "does not exist" in err

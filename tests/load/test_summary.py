@@ -11,6 +11,7 @@ from lab.history import UNSENT, Record
 from lab.load.arrivals import Schedule
 from lab.load.summary import ShardResult, achieved_rate, combine, latency_histogram, summarize
 from lab.measure.latency import LatencyHistogram
+from tests.checkers.builders import make_record
 
 MS = 1_000_000
 START = 1_700_000_000_000_000_000
@@ -19,38 +20,8 @@ START = 1_700_000_000_000_000_000
 def record(sequence: int, intended_ms: float, *, late_ms: float = 0, took_ms: float = 0, status: str = "OK") -> Record:
     intended = START + round(intended_ms * MS)
     sent = intended + round(late_ms * MS)
-    unsent = status == UNSENT
-    return Record(
-        sequence=sequence,
-        request_id="",
-        topology="mesh",
-        caller="homepage",
-        use_case="ContinueWatchingRanking",
-        user_id="u1",
-        device="",
-        country="",
-        segment="",
-        surface="",
-        tenant="",
-        traffic_origin="artificial",
-        payload_bytes=400,
-        intended_ns=intended,
-        sent_ns=0 if unsent else sent,
-        done_ns=0 if unsent else sent + round(took_ms * MS),
-        status=status,
-        message="",
-        source="",
-        routing_key="",
-        revision=0,
-        model="",
-        version="",
-        cluster="",
-        replica="",
-        served_revision=0,
-        attempts=1,
-        item_id="",
-        score=0.0,
-    )
+    done = sent + round(took_ms * MS)
+    return make_record(sequence, intended_ns=intended, sent_ns=sent, done_ns=done, status=status)
 
 
 def schedule_of(count: int, gap_ms: float) -> Schedule:
