@@ -30,13 +30,13 @@ def run(environment: Environment, rounds: int, *, payloads: Sequence[str] = ("40
     address = environment.replicas(CLUSTER)[0]
     cases = [(kind, size) for size in payloads for kind in (REUSED, NEW)]
     samples: dict[str, list[float]] = {f"{kind}, {size}": [] for kind, size in cases}
-    for number, order in enumerate(interleave(cases, rounds, seed=0), 1):
+    for number, order in enumerate(interleave(cases, rounds), 1):
         environment.say(f"round {number} of {rounds}")
         for kind, size in order:
             samples[f"{kind}, {size}"].append(_milliseconds(address, request(SIZES[size]), reused=kind == REUSED))
     claims = []
     for size in payloads:
-        ratio = median_ratio(samples[f"{NEW}, {size}"], samples[f"{REUSED}, {size}"], seed=0)
+        ratio = median_ratio(samples[f"{NEW}, {size}"], samples[f"{REUSED}, {size}"])
         claims.append(Claim(text=f"new / reused connection, {size}", figure=ratio, at_least=1.0))
     notes = [f"n = {rounds} rounds × {REQUESTS} requests to one replica, one at a time"]
     return BenchResult(unit="ms a request", samples=samples, claims=claims, notes=notes)

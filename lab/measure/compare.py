@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -45,17 +45,18 @@ class Interval:
     rounds: int
 
 
-def interleave(variants: Sequence[Variant], rounds: int, *, seed: int) -> list[list[Variant]]:
+def interleave(variants: Iterable[Variant], rounds: int, *, seed: int = 0) -> list[list[Variant]]:
     """The measuring order of each round: every variant once, shuffled.
 
     In a fixed order, what one measurement leaves behind (warm caches, hot cores) would hit the same variant in each
     round and look like a property of it.
     """
     draw = random.Random(seed)  # noqa: S311 (no secret)
-    return [draw.sample(list(variants), len(variants)) for _ in range(rounds)]
+    known = list(variants)
+    return [draw.sample(known, len(known)) for _ in range(rounds)]
 
 
-def median(values: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
+def median(values: Iterable[float], *, seed: int = 0, confidence: float = CONFIDENCE) -> Interval:
     """Median of one value for each round, with its bootstrap interval.
 
     Args:
@@ -66,19 +67,8 @@ def median(values: Sequence[float], *, seed: int, confidence: float = CONFIDENCE
     Raises:
         ValueError: no values, a value that is no number, or a confidence out of range.
     """
-    sample = np.asarray(values, dtype=np.float64)
-    _check_rounds(sample, confidence)
-    draws = np.random.default_rng(seed).integers(0, len(sample), size=(RESAMPLES, len(sample)))
-    medians = np.median(sample[draws], axis=1)
-    tail = 100 * (1 - confidence) / 2
-    return Interval(
-        estimate=float(np.median(sample)),
-        # Outward order statistics: between a number and infinity there is nothing to interpolate.
-        low=float(np.percentile(medians, tail, method="lower")),
-        high=float(np.percentile(medians, 100 - tail, method="higher")),
-        confidence=confidence,
-        rounds=len(sample),
-    )
+    sample = np.fromiter(values, np.float64)
+    return _bootstrap(sample, lambda draws: np.median(sample[draws], axis=1), seed=seed, confidence=confidence)
 
 
 def exact_median(values: Sequence[float], *, confidence: float) -> Interval:
@@ -107,52 +97,36 @@ def exact_median(values: Sequence[float], *, confidence: float) -> Interval:
     )
 
 
-def quantile(values: Sequence[float], share: float, *, seed: int, confidence: float = CONFIDENCE) -> Interval:
+def quantile(values: Sequence[float], share: float, *, seed: int = 0) -> Interval:
     """A quantile of one value for each round, e.g. the 99th percentile with a share of 0.99; nearest rank, upwards.
 
     The interval covers the scatter between rounds. With fewer rounds than 1 / (1 - share) the quantile is the greatest
     value, and the interval cannot extend beyond it.
     """
     sample = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(0, len(sample), size=(RESAMPLES, len(sample)))
-    quantiles = np.quantile(sample[draws], share, axis=1, method="higher")
-    tail = 100 * (1 - confidence) / 2
-    return Interval(
-        estimate=float(np.quantile(sample, share, method="higher")),
-        low=float(np.percentile(quantiles, tail, method="lower")),
-        high=float(np.percentile(quantiles, 100 - tail, method="higher")),
-        confidence=confidence,
-        rounds=len(sample),
-    )
+    return _bootstrap(sample, lambda draws: np.quantile(sample[draws], share, axis=1, method="higher"), seed=seed)
 
 
-def median_difference(a: Sequence[float], b: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
+def median_difference(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Interval:
     """Median over rounds of ``a - b``: what A costs beyond B, in their unit.
 
     Raises:
         ValueError: no rounds, or not the same number of them.
     """
-    return median([one - other for one, other in zip(a, b, strict=True)], seed=seed, confidence=confidence)
+    return median([one - other for one, other in zip(a, b, strict=True)], seed=seed)
 
 
-def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int, confidence: float = CONFIDENCE) -> Interval:
-    """Median over rounds of ``a / b``.
-
-    A round in which B is not above zero counts as infinite.
+def median_ratio(a: Sequence[float], b: Sequence[float], *, seed: int = 0) -> Interval:
+    """Median over rounds of ``a / b``; a round in which B is not above zero counts as infinite.
 
     Raises:
         ValueError: no rounds, or not the same number of them.
     """
-    return median([_ratio(one, other) for one, other in zip(a, b, strict=True)], seed=seed, confidence=confidence)
+    return median([_ratio(one, other) for one, other in zip(a, b, strict=True)], seed=seed)
 
 
 def quantile_ratio(
-    a: Sequence[Sequence[float]],
-    b: Sequence[Sequence[float]],
-    share: float,
-    *,
-    seed: int,
-    confidence: float = CONFIDENCE,
+    a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], share: float, *, seed: int = 0
 ) -> Interval:
     """A's quantile over B's, e.g. of the 99th percentile with a share of 0.99; nearest rank, upwards.
 
@@ -164,40 +138,21 @@ def quantile_ratio(
         b: the yardstick, in the same rounds.
         share: 0 to 1.
         seed: seed of the resampling.
-        confidence: between 0 and 1.
 
     Raises:
         ValueError: no rounds, not the same number of them, or one in which a variant has no values.
     """
-    rounds = [(np.asarray(one, np.float64), np.asarray(other, np.float64)) for one, other in zip(a, b, strict=True)]
-    _check_rounds(
-        np.array([[values.sum() if len(values) else math.nan for values in pair] for pair in rounds]), confidence
-    )
-    draws = np.random.default_rng(seed).integers(0, len(rounds), size=(_RESAMPLES_OF_VALUES, len(rounds)))
-    ratios = [_quantiles_ratio([rounds[number] for number in draw], share) for draw in draws]
-    tail = 100 * (1 - confidence) / 2
-    return Interval(
-        estimate=_quantiles_ratio(rounds, share),
-        low=float(np.percentile(ratios, tail, method="lower")),
-        high=float(np.percentile(ratios, 100 - tail, method="higher")),
-        confidence=confidence,
-        rounds=len(rounds),
-    )
+    pairs = [(np.asarray(one, np.float64), np.asarray(other, np.float64)) for one, other in zip(a, b, strict=True)]
+    sums = np.array([[values.sum() if len(values) else math.nan for values in pair] for pair in pairs])
+
+    def ratio(draw: Iterable[int]) -> float:
+        sides = zip(*(pairs[number] for number in draw), strict=True)
+        return _ratio(*(float(np.quantile(np.concatenate(side), share, method="higher")) for side in sides))
+
+    return _bootstrap(sums, lambda draws: [ratio(draw) for draw in draws], seed=seed, resamples=_RESAMPLES_OF_VALUES)
 
 
-def _quantiles_ratio(rounds: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], share: float) -> float:
-    above, below = (np.concatenate([pair[side] for pair in rounds]) for side in (0, 1))
-    return _ratio(float(np.quantile(above, share, method="higher")), float(np.quantile(below, share, method="higher")))
-
-
-def added_ratio(
-    a: Sequence[float],
-    b: Sequence[float],
-    base: Sequence[float],
-    *,
-    seed: int,
-    confidence: float = CONFIDENCE,
-) -> Interval:
+def added_ratio(a: Sequence[float], b: Sequence[float], base: Sequence[float], *, seed: int = 0) -> Interval:
     """What A adds, as a multiple of what B adds: ``median(a - base) / median(b - base)``.
 
     Differences are taken within each round and the ratio of their medians, because in a short round the added cost may
@@ -209,7 +164,6 @@ def added_ratio(
         b: the yardstick, e.g. p50 through a bare static Envoy in the same rounds.
         base: the common base, e.g. p50 of direct calls in the same rounds.
         seed: seed of the resampling.
-        confidence: between 0 and 1.
 
     Raises:
         ValueError: no rounds, or not the same number of them.
@@ -217,16 +171,29 @@ def added_ratio(
     added = np.array(
         [(one - floor, other - floor) for one, other, floor in zip(a, b, base, strict=True)], dtype=np.float64
     )
-    _check_rounds(added, confidence)
-    draws = np.random.default_rng(seed).integers(0, len(added), size=(RESAMPLES, len(added)))
-    ratios = [_ratio(one, other) for one, other in np.median(added[draws], axis=1)]
+    return _bootstrap(added, lambda draws: [_ratio(*pair) for pair in np.median(added[draws], axis=1)], seed=seed)
+
+
+def _bootstrap(
+    rounds: NDArray[np.float64],
+    statistic: Callable[[NDArray[np.int64]], ArrayLike],
+    *,
+    seed: int,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """The statistic of all rounds, with its percentile interval over resamples; it takes rows of rounds' indices."""
+    _check_rounds(rounds, confidence)
+    draws = np.random.default_rng(seed).integers(0, len(rounds), size=(resamples, len(rounds)))
+    [estimate], spread = (np.asarray(statistic(of), np.float64) for of in (np.arange(len(rounds))[np.newaxis], draws))
     tail = 100 * (1 - confidence) / 2
     return Interval(
-        estimate=_ratio(*np.median(added, axis=0)),
-        low=float(np.percentile(ratios, tail, method="lower")),
-        high=float(np.percentile(ratios, 100 - tail, method="higher")),
+        estimate=float(estimate),
+        # Outward order statistics: between a number and infinity there is nothing to interpolate.
+        low=float(np.percentile(spread, tail, method="lower")),
+        high=float(np.percentile(spread, 100 - tail, method="higher")),
         confidence=confidence,
-        rounds=len(added),
+        rounds=len(rounds),
     )
 
 

@@ -13,9 +13,10 @@ Two runs one after another share no rounds; a bench, which interleaves its varia
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,29 +24,20 @@ from lab.measure.binomial import tail
 from lab.measure.compare import CONFIDENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
     import numpy.typing as npt
+
+    from lab.measure.compare import Interval
+
+    Ranged: TypeAlias = "Figure | Interval"
 
 BATCHES = 30
 
 # The variance is estimated from 30 batches: Student's quantile with 29 degrees of freedom over the normal one.
 _T_OVER_Z = 2.045 / 1.960
 _ROUNDING = 1e-9  # as in lab.measure.latency
-
-
-class Ranged(Protocol):
-    """Anything with an estimate and an interval."""
-
-    @property
-    def estimate(self) -> float:
-        """The estimate."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-
-    @property
-    def high(self) -> float:
-        """Upper end; infinite if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,24 +61,16 @@ class Figure:
     independent: float
 
 
-def quantile(values: npt.NDArray[np.float64], share: float, *, confidence: float = CONFIDENCE) -> Figure:
-    """A quantile of values in order of time, e.g. the p99 with a share of 0.99; nearest rank.
+def quantiles(values: npt.NDArray[np.float64], shares: Sequence[float]) -> list[Figure]:
+    """Quantiles of values in order of time, e.g. the p99 with a share of 0.99; nearest rank.
 
     Args:
         values: in order of time, one or more.
-        share: between 0 and 1, exclusive.
-        confidence: between 0 and 1.
+        shares: between 0 and 1, exclusive.
 
     Raises:
         ValueError: no values.
     """
-    return quantiles(values, (share,), confidence=confidence)[0]
-
-
-def quantiles(
-    values: npt.NDArray[np.float64], shares: tuple[float, ...], *, confidence: float = CONFIDENCE
-) -> list[Figure]:
-    """Several quantiles; sorts the values once. See :func:`quantile`."""
     count = len(values)
     if not count:
         raise ValueError("no values: there is nothing to take a quantile of")
@@ -97,14 +81,14 @@ def quantiles(
         estimate = float(ordered[rank - 1])
         independent = independent_values(values <= estimate)
         trials = max(1, int(independent))
-        low, high = (of_few * count / trials for of_few in _ranks(trials, share, confidence))
+        low, high = (of_few * count / trials for of_few in _ranks(trials, share))
         below, above = min(rank, math.floor(low)), max(rank, math.ceil(high))
         result.append(
             Figure(
                 estimate=estimate,
                 low=float(ordered[below - 1]) if below >= 1 else 0.0,
                 high=float(ordered[above - 1]) if above <= count else math.inf,
-                confidence=confidence,
+                confidence=CONFIDENCE,
                 count=count,
                 independent=independent,
             )
@@ -112,12 +96,11 @@ def quantiles(
     return result
 
 
-def share(hits: npt.NDArray[np.bool_], *, confidence: float = CONFIDENCE) -> Figure:
+def share(hits: npt.NDArray[np.bool_]) -> Figure:
     """The share of requests of a kind, 0 to 1.
 
     Args:
         hits: for each request, in order of time, whether it is of that kind; one or more.
-        confidence: between 0 and 1.
 
     Raises:
         ValueError: no requests.
@@ -125,7 +108,7 @@ def share(hits: npt.NDArray[np.bool_], *, confidence: float = CONFIDENCE) -> Fig
     if not len(hits):
         raise ValueError("no requests: there is nothing to take a share of")
     estimate, independent = float(hits.mean()), independent_values(hits)
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     middle = (estimate + z * z / (2 * independent)) / (1 + z * z / independent)
     half = z * math.sqrt(estimate * (1 - estimate) / independent + (z / (2 * independent)) ** 2)
     half /= 1 + z * z / independent
@@ -133,7 +116,7 @@ def share(hits: npt.NDArray[np.bool_], *, confidence: float = CONFIDENCE) -> Fig
         estimate=estimate,
         low=min(estimate, max(0.0, middle - half)),
         high=max(estimate, min(1.0, middle + half)),
-        confidence=confidence,
+        confidence=CONFIDENCE,
         count=len(hits),
         independent=independent,
     )
@@ -158,47 +141,34 @@ def difference(a: Ranged, b: Ranged) -> tuple[float, float, float]:
     Each estimate's distance to an end of its interval is its scatter in that direction (MOVER; Zou and Donner,
     Statistics in Medicine 27, 2008), so that asymmetric intervals stay asymmetric.
     """
-    estimate = a.estimate - b.estimate
-    return (
-        estimate,
-        estimate - math.hypot(a.estimate - a.low, b.high - b.estimate),
-        estimate + math.hypot(a.high - a.estimate, b.estimate - b.low),
-    )
+    return _difference((a.estimate, a.low, a.high), (b.estimate, b.low, b.high))
 
 
 def ratio(a: Ranged, b: Ranged) -> tuple[float, float, float]:
     """``a / b`` with its interval, by the difference of logarithms; 0 to infinity unless both are above 0."""
-    if a.estimate <= 0 or b.estimate <= 0:
-        return (math.nan if a.estimate <= 0 and b.estimate <= 0 else _over(a.estimate, b.estimate)), 0.0, math.inf
-    estimate, low, high = difference(_Logarithm(a), _Logarithm(b))
+    if b.estimate <= 0:
+        return (math.inf if a.estimate > 0 else math.nan), 0.0, math.inf
+    if a.estimate <= 0:
+        return a.estimate / b.estimate, 0.0, math.inf
+    estimate, low, high = _difference(*([_log(end) for end in (of.estimate, of.low, of.high)] for of in (a, b)))
     return math.exp(estimate), math.exp(low), math.exp(high)
 
 
-class _Logarithm:
-    def __init__(self, of: Ranged) -> None:
-        self.estimate, self.low, self.high = (_log(value) for value in (of.estimate, of.low, of.high))
+def _difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """Of estimates with the ends of their intervals."""
+    (one, low, high), (other, its_low, its_high) = a, b
+    below, above = math.hypot(one - low, its_high - other), math.hypot(high - one, other - its_low)
+    return one - other, one - other - below, one - other + above
 
 
 def _log(value: float) -> float:
     return math.log(value) if value > 0 else -math.inf
 
 
-def _over(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else math.inf
-
-
-def _ranks(trials: int, share: float, confidence: float) -> tuple[int, int]:
+def _ranks(trials: int, share: float) -> tuple[int, int]:
     """Ranks of the order statistics that enclose the quantile; 0 and ``trials + 1`` stand for beyond the extremes."""
-    miss = (1 - confidence) / 2
-    mean = trials * share
-    # `below` values under the quantile are too few, `above` too many.
-    low, high = -1, math.floor(mean)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if tail(middle, trials, share) <= miss else (low, middle)
-    below = low
-    low, high = math.ceil(mean), trials + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if tail(middle, trials, share) <= miss else (middle, high)
-    return below + 1, high
+    miss, mean = (1 - CONFIDENCE) / 2, trials * share
+    too_many = range(math.ceil(mean) + 1, trials + 1)
+    # Values under the quantile: the tail grows up to the mean, and falls from there on.
+    low = bisect_right(range(math.floor(mean)), miss, key=lambda below: tail(below, trials, share))
+    return low, too_many.start + bisect_left(too_many, -miss, key=lambda above: -tail(above, trials, share))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lab.measure.single_run_intervals import Figure, difference, independent_values, quantile, ratio, share
+from lab.measure.single_run_intervals import Figure, difference, independent_values, quantiles, ratio, share
 
 RUNS, REQUESTS = 300, 3_000
 
@@ -27,7 +27,7 @@ def _waiting(memory: float, runs: int = RUNS) -> np.ndarray:
 def test_an_interval_holds_the_true_quantile_as_often_as_it_says(memory: float, part: float, normal: float) -> None:
     truth = math.exp(normal)
 
-    figures = [quantile(values, part) for values in _waiting(memory)]
+    figures = [quantiles(values, (part,))[0] for values in _waiting(memory)]
 
     held = sum(each.low <= truth <= each.high for each in figures)
     # 95 % of 300 is 285, sigma 3.8; batches of 100 see nearly all of a memory of 0.9, which lasts some 20 requests.
@@ -45,7 +45,7 @@ def test_requests_taken_as_independent_would_promise_too_much() -> None:
 def test_few_independent_values_have_the_exact_interval_of_order_statistics() -> None:
     values = np.arange(100.0) * 37 % 100 + 1  # as evenly mixed as can be
 
-    figure = quantile(values, 0.5)
+    [figure] = quantiles(values, (0.5,))
 
     # Of 100, the 40th to the 61st hold the median with 96.5 % (Conover, "Practical Nonparametric Statistics", 3.2).
     assert figure.independent == 100
@@ -54,7 +54,7 @@ def test_few_independent_values_have_the_exact_interval_of_order_statistics() ->
 
 @pytest.mark.parametrize(("count", "is_known"), [(300, False), (100_000, True)])
 def test_too_few_values_say_nothing_of_how_long_the_slowest_may_take(count: int, is_known: bool) -> None:  # noqa: FBT001
-    figure = quantile(np.random.default_rng(0).random(count), 0.99)
+    [figure] = quantiles(np.random.default_rng(0).random(count), (0.99,))
 
     assert is_known is math.isfinite(figure.high)
     assert figure.low <= figure.estimate <= figure.high
@@ -92,6 +92,6 @@ def test_a_ratio_is_one_of_logarithms() -> None:
 
 def test_nothing_has_no_quantile() -> None:
     with pytest.raises(ValueError, match="no values"):
-        quantile(np.array([]), 0.5)
+        quantiles(np.array([]), (0.5,))
     with pytest.raises(ValueError, match="no requests"):
         share(np.array([], dtype=bool))

@@ -46,7 +46,7 @@ def chart_of_medians(
         bounds: values to compare the medians with.
         name: of its files.
     """
-    figures = {variant: median(values, seed=0) for variant, values in samples.items()}
+    figures = {variant: median(values) for variant, values in samples.items()}
     bars = [
         Bar(variant, styles[variant] if styles else style_of(number), figure.estimate, figure.low, figure.high)
         for number, (variant, figure) in enumerate(figures.items(), 1)

@@ -102,7 +102,7 @@ def measure(
     with start_driver(environment, folder) as driver:
         pids = _pids_by_part(environment, driver)
         found.parts = list(pids)
-        for number, order in enumerate([trials, *interleave(trials, rounds, seed=0)]):
+        for number, order in enumerate([trials, *interleave(trials, rounds)]):
             environment.say(f"round {number} of {rounds}: {len(order)} trials" if number else "warming up")
             for variant, payload in order:
                 before = _cpu_by_part(pids)

@@ -106,7 +106,7 @@ def run_faults(
             if not all_answer.wait(_STARTS_WITHIN_S):
                 raise UnitError(f"not every driver was answered within {_STARTS_WITHIN_S:g} s: see `lab status`")
             watched = _WatchedLab(environment, admin, run, calm)
-            for number, order in enumerate(interleave(faults, rounds, seed=0), 1):
+            for number, order in enumerate(interleave(faults, rounds), 1):
                 for place, fault in enumerate(order, 1):
                     environment.say(f"round {number} of {rounds}, fault {place} of {len(order)}: {fault.text}")
                     done.append((fault, watched.carry_out(fault)))

@@ -119,7 +119,7 @@ def measure(
             before(variant)
             for point in fastest_of_each_size(points):
                 driver.run_at(point, variant, seed=0)
-        for number, order in enumerate(interleave(points, rounds, seed=0), start=1):
+        for number, order in enumerate(interleave(points, rounds), start=1):
             environment.say(f"round {number} of {rounds}: {len(variants)} variants at {len(points)} sizes and rates")
             for place, point in enumerate(order):
                 [variants_in_order] = interleave(variants, 1, seed=number * len(points) + place)

@@ -101,7 +101,7 @@ class Point:
         for share, bound in BOUNDS.items():
             yield Claim(
                 text=f"p{100 * share:g} predicted / measured, {self}",
-                figure=quantile_ratio(*self._listed(), share, seed=0),
+                figure=quantile_ratio(*self._listed(), share),
                 at_least=1 - bound,
                 at_most=1 + bound,
                 doubts=(f"{self}: {self.pace.doubt}",) if self.pace.doubt else (),

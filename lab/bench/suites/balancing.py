@@ -23,7 +23,7 @@ from lab.report.scales import linear
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lab.bench.harness.balance_stats import Round
     from lab.bench.harness.environment import Environment
@@ -99,7 +99,7 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
             ),
             Claim(
                 text=f"busiest replica / mean, {L4_KEPT} / {L7_VIP}",
-                figure=_median(
+                figure=compare.median(
                     one.spread_before / other.spread_before
                     for one, other in zip(seen[L4_KEPT], seen[L7_VIP], strict=True)
                 ),
@@ -107,7 +107,7 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
             ),
             Claim(
                 text=f"new replica's requests / an even share, {L4_KEPT}: none as long as connections last",
-                figure=_median(each.share for each in seen[L4_KEPT]),
+                figure=compare.median(each.share for each in seen[L4_KEPT]),
                 at_most=0,
             ),
             Claim(
@@ -118,14 +118,14 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
             *(
                 Claim(
                     text=f"new replica's requests / an even share, {path} after {MAX_AGE_S:g} s",
-                    figure=_median(each.share for each in seen[path]),
+                    figure=compare.median(each.share for each in seen[path]),
                     at_least=RENEWED_BOUND,
                 )
                 for path in (L4_CUT, L4_AGED)
             ),
             Claim(
                 text=f"share of requests failed, worst round, {L4_AGED}",
-                figure=compare.quantile([each.failed for each in seen[L4_AGED]], 1.0, seed=0),
+                figure=compare.quantile([each.failed for each in seen[L4_AGED]], 1.0),
                 at_most=0,
             ),
         ],
@@ -153,8 +153,8 @@ def _place(path: str) -> int:
 def _table(seen: Mapping[str, Sequence[Round]]) -> ResultTable:
     rows = []
     for path, measured in seen.items():
-        share = _median(each.share for each in measured)
-        first = _median(each.first_s for each in measured).estimate
+        share = compare.median(each.share for each in measured)
+        first = compare.median(each.first_s for each in measured).estimate
         rows.append(
             (
                 path,
@@ -188,7 +188,7 @@ def _shares_over_time(seen: Mapping[str, Sequence[Round]]) -> Chart:
 
 def _spreads(seen: Mapping[str, Sequence[Round]]) -> BarChart:
     figures = {
-        moment: {path: _median(getattr(each, name) for each in measured) for path, measured in seen.items()}
+        moment: {path: compare.median(getattr(each, name) for each in measured) for path, measured in seen.items()}
         for name, moment in (("spread_before", f"{REPLICAS} replicas"), ("spread_after", "with a new one"))
     }
     most = max(figure.high for of in figures.values() for figure in of.values())
@@ -219,13 +219,9 @@ def _extreme(
     choose: Callable[..., str],
 ) -> tuple[str, Interval]:
     """The path with the greatest or the least median, and that median."""
-    medians = {path: _median(map(figure, seen[path])) for path in paths}
+    medians = {path: compare.median(map(figure, seen[path])) for path in paths}
     path = choose(medians, key=lambda each: medians[each].estimate)
     return path, medians[path]
-
-
-def _median(values: Iterable[float]) -> Interval:
-    return compare.median(list(values), seed=0)
 
 
 BENCH = Bench(

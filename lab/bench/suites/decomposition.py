@@ -44,7 +44,7 @@ class Part:
 
     def figure(self, rounds: Rounds, point: LoadPoint) -> Interval:
         """Returns what the cause costs, ms."""
-        return median_difference(rounds.p50_ms[self.more, point], rounds.p50_ms[self.less, point], seed=0)
+        return median_difference(rounds.p50_ms[self.more, point], rounds.p50_ms[self.less, point])
 
 
 PARTS = (
@@ -100,7 +100,7 @@ def _claim(pair: Rounds) -> Claim:
     point = pair.fastest_at(MTLS_AT_BYTES)
     return Claim(
         text=f"{SECURED} / {IN_PLAINTEXT}, p50, {point}",
-        figure=median_ratio(pair.p50_ms[SECURED, point], pair.p50_ms[IN_PLAINTEXT, point], seed=0),
+        figure=median_ratio(pair.p50_ms[SECURED, point], pair.p50_ms[IN_PLAINTEXT, point]),
         at_most=MTLS_BOUND,
         doubts=pair.doubts(point, SECURED, IN_PLAINTEXT),
     )

@@ -38,7 +38,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         samples[per_core].append(busy["sent"] / busy["cpu_s"])
         samples[rate].append(punctual["achieved_rate"] / punctual["offered"])
         samples[delay].append(punctual["schedule_delay_p99_ms"])
-    figures = {name: median(values, seed=0) for name, values in samples.items()}
+    figures = {name: median(values) for name, values in samples.items()}
     return BenchResult(
         unit=MIXED,
         samples=samples,

@@ -57,7 +57,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     ]
     rps: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
     per_core: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
-    for number, order in enumerate([proxies, *interleave(proxies, rounds, seed=0)]):
+    for number, order in enumerate([proxies, *interleave(proxies, rounds)]):
         for proxy in order:
             environment.say(f"round {number} of {rounds}: {proxy.name}" if number else f"warming up {proxy.name}")
             cpu_before, began = cpu_seconds(proxy.pid), time.monotonic()
@@ -76,7 +76,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         claims.append(
             Claim(
                 text=f"{what}, gateway / minimal proxy, {IN_FLIGHT} requests in flight, {PAYLOAD_BYTES} B",
-                figure=median_ratio(measured[_GATEWAY], measured[_YARDSTICK], seed=0),
+                figure=median_ratio(measured[_GATEWAY], measured[_YARDSTICK]),
                 at_least=BOUND,
                 doubts=(aa.doubt,) if aa.doubt else (),
             )

@@ -43,7 +43,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         claims.append(
             Claim(
                 text=f"p50 with a delay of {name} − p50 without, ms",
-                figure=median_difference(p50[name], p50[_NONE], seed=0),
+                figure=median_difference(p50[name], p50[_NONE]),
                 at_least=known - off,
                 at_most=known + off,
                 doubts=result.doubts(LOAD_POINT, name, _NONE),

@@ -269,7 +269,7 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
     eager = values(EAGER, SIZES[-1], "rss_mb")
     columns = ("clusters", "sidecar", *FIGURES.values())
     rows: list[tuple[float | str, ...]] = [
-        (f"{size:,}", kind, *(round(median(values(kind, size, figure), seed=0).estimate, 1) for figure in FIGURES))
+        (f"{size:,}", kind, *(round(median(values(kind, size, figure)).estimate, 1) for figure in FIGURES))
         for size in SIZES
         for kind in (ON_DEMAND, EAGER)
     ]
@@ -283,12 +283,12 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
         claims=[
             Claim(
                 text=f"resident memory on demand, {SIZES[-1]:,} clusters / {SIZES[0]}",
-                figure=median_ratio(large, small, seed=0),
+                figure=median_ratio(large, small),
                 at_most=GROWS_AT_MOST,
             ),
             Claim(
                 text=f"resident memory at {SIZES[-1]:,} clusters, eager / on demand",
-                figure=median_ratio(eager, large, seed=0),
+                figure=median_ratio(eager, large),
                 at_least=2.0,
             ),
         ],
@@ -308,7 +308,7 @@ def _chart(seen: Mapping[tuple[str, int], list[dict[str, float]]], figure: str, 
         logarithmic("clusters", SIZES[0], SIZES[-1]),
         FIGURES[figure],
         {
-            kind: [(size, median([each[figure] for each in seen[kind, size]], seed=0)) for size in SIZES]
+            kind: [(size, median([each[figure] for each in seen[kind, size]])) for size in SIZES]
             for kind in (ON_DEMAND, EAGER)
         },
         styles=_STYLES,

@@ -203,23 +203,23 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
         claims=[
             Claim(
                 text="what leased calls add / what unleased add, over calls decided once, p50",
-                figure=added_ratio(p50[LEASED], p50[UNLEASED], p50[ONCE], seed=0),
+                figure=added_ratio(p50[LEASED], p50[UNLEASED], p50[ONCE]),
                 at_most=LEASED_BOUND,
                 doubts=doubts,
             ),
             Claim(
                 text="processor time of resolvers, leased / unleased",
-                figure=median_ratio(cpu[LEASED], cpu[UNLEASED], seed=0),
+                figure=median_ratio(cpu[LEASED], cpu[UNLEASED]),
                 at_most=CPU_BOUND,
             ),
             Claim(
                 text=f"share of calls that a lease answered, rules by {len(_CONTEXTS)} contexts",
-                figure=compare.median([each.hits for each in seen[LEASED]], seed=0),
+                figure=compare.median([each.hits for each in seen[LEASED]]),
                 at_least=HITS_BOUND,
             ),
             Claim(
                 text="what unleased calls add, shared resolver / one beside each caller, p50",
-                figure=added_ratio(p50[SHARED_UNLEASED], p50[UNLEASED], p50[ONCE], seed=0),
+                figure=added_ratio(p50[SHARED_UNLEASED], p50[UNLEASED], p50[ONCE]),
                 at_most=SHARED_BOUND,
                 doubts=doubts,
             ),
@@ -257,7 +257,7 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
 def _table(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float]]) -> ResultTable:
     rows = []
     for variant, measured in seen.items():
-        added = compare.median(_added(seen, variant), seed=0)
+        added = compare.median(_added(seen, variant))
         questions = [each for one in measured for each in one.questions]
         # Nearest rank, upwards; bootstrapping an interval over that many values would take longer than the measurement.
         resolve = [float(np.quantile(questions, share, method="higher")) for share in (0.5, 0.99) if questions]
@@ -297,7 +297,7 @@ async def _measure(
             for of_variant in callers.values():
                 asks = (asking.ask(name, caller, where=asked) for name, caller in zip(_NAMES, of_variant, strict=True))
                 await asyncio.gather(*asks)
-        for number, order in enumerate([list(BUSY_VARIANTS), *interleave(list(BUSY_VARIANTS), rounds, seed=0)]):
+        for number, order in enumerate([list(BUSY_VARIANTS), *interleave(list(BUSY_VARIANTS), rounds)]):
             say(f"round {number} of {rounds}" if number else "warming up")
             measured = await _interleaved(callers, asking)
             busy = {variant: await _busy(callers[variant], asking, pids) for variant in order}

@@ -24,7 +24,7 @@ from lab.topologies import TOPOLOGIES, open_client
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lab.bench.harness.environment import Environment
     from lab.client import Client
@@ -127,7 +127,7 @@ def _table(seen: Mapping[str, Sequence[Times]]) -> ResultTable:
     rows = []
     for path, times in seen.items():
         figures = [median(getattr(each, name) for each in times) for name in _KINDS]
-        sooner = _median(each.first / each.unary for each in times)
+        sooner = compare.median(each.first / each.unary for each in times)
         rows.append((path, *figures, sooner.estimate, f"{sooner.low:.3f} to {sooner.high:.3f}"))
     columns = ("path", *_KINDS.values(), "first / unary", "95 % interval")
     title = "median over rounds, ms; the first item as a share of the unary answer's time"
@@ -136,7 +136,7 @@ def _table(seen: Mapping[str, Sequence[Times]]) -> ResultTable:
 
 def _chart(paths: Mapping[str, Sequence[Times]]) -> BarChart:
     figures = {
-        path: {name: _median(getattr(each, name) for each in times) for name in _STYLES}
+        path: {name: compare.median(getattr(each, name) for each in times) for name in _STYLES}
         for path, times in paths.items()
     }
     longest = max(figure.estimate for of_path in figures.values() for figure in of_path.values())
@@ -158,7 +158,7 @@ def _chart(paths: Mapping[str, Sequence[Times]]) -> BarChart:
 def lateness(times: Sequence[Times]) -> Interval:
     """Returns the time of the first item, over the earliest possible: one item's time plus the path's overhead."""
     could = [ITEM_MS + each.unary - SERVICE_MS for each in times]
-    return compare.median_ratio([each.first for each in times], could, seed=0)
+    return compare.median_ratio([each.first for each in times], could)
 
 
 async def measure(variants: Sequence[Variant], rounds: int, say: Callable[[str], None]) -> dict[str, list[Times]]:
@@ -177,7 +177,7 @@ async def measure(variants: Sequence[Variant], rounds: int, say: Callable[[str],
     try:
         for client in clients.values():
             await client.ready()
-        for number, order in enumerate([list(clients), *interleave(list(clients), rounds, seed=0)]):
+        for number, order in enumerate([list(clients), *interleave(list(clients), rounds)]):
             for name in order:
                 say(f"round {number} of {rounds}: {name}" if number else f"warming up {name}")
                 times = await _times(clients[name], name)
@@ -211,13 +211,9 @@ async def _pair(client: Client, name: str) -> Times:
 
 def _worst(paths: Mapping[str, Sequence[Times]], figure: Callable[[Times], float]) -> tuple[str, Interval]:
     """The path with the greatest median over the rounds, and that median."""
-    medians = {path: _median(figure(each) for each in times) for path, times in paths.items()}
+    medians = {path: compare.median(figure(each) for each in times) for path, times in paths.items()}
     worst = max(medians, key=lambda path: medians[path].estimate)
     return worst, medians[worst]
-
-
-def _median(values: Iterable[float]) -> Interval:
-    return compare.median(list(values), seed=0)
 
 
 BENCH = Bench(

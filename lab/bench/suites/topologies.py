@@ -59,7 +59,7 @@ def _claims(measured: Rounds) -> Iterator[Claim]:
         for point in measured.points:
             yield Claim(
                 text=f"{MESH} / {GATEWAY}, p50, {point}",
-                figure=median_ratio(measured.p50_ms[MESH, point], measured.p50_ms[GATEWAY, point], seed=0),
+                figure=median_ratio(measured.p50_ms[MESH, point], measured.p50_ms[GATEWAY, point]),
                 at_most=1.0,
                 doubts=measured.doubts(point, MESH, GATEWAY),
             )
@@ -68,7 +68,7 @@ def _claims(measured: Rounds) -> Iterator[Claim]:
 def _added(measured: Rounds, variant: str, yardstick: str, point: LoadPoint, bound: float) -> Claim:
     return Claim(
         text=f"({variant} − {DIRECT}) / ({yardstick} − {DIRECT}), p50, {point}",
-        figure=added_ratio(*(measured.p50_ms[each, point] for each in (variant, yardstick, DIRECT)), seed=0),
+        figure=added_ratio(*(measured.p50_ms[each, point] for each in (variant, yardstick, DIRECT))),
         at_most=bound,
         doubts=measured.doubts(point, variant, yardstick, DIRECT),
     )
@@ -95,7 +95,7 @@ def _added_table(measured: Rounds) -> ResultTable:
 
 
 def _difference(measured: Rounds, variant: str, point: LoadPoint) -> Interval:
-    return median_difference(measured.p50_ms[variant, point], measured.p50_ms[DIRECT, point], seed=0)
+    return median_difference(measured.p50_ms[variant, point], measured.p50_ms[DIRECT, point])
 
 
 def _second_opinion(measured: Rounds, h2load: H2Load) -> ResultTable:
