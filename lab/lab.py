@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.admin import ControlPlaneStatus
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.client.call import CallOutcome
     from lab.faults import AuditLog
     from lab.load.progress import Progress

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.routing.document import read_path
 from lab.runs import LoadOptions
 from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, seen_by, under_load

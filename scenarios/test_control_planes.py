@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.roles import CONTROL_PLANE
 from lab.runs import LoadOptions
 from lab.waiting import eventually

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.admin import ControlPlaneStatus
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.client.call import CallOutcome
     from lab.lab import Lab
 

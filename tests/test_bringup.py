@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.errors import DeadlineError, UnitError
 from lab.ops.bringup import BringUp
 from lab.roles import CONTROL_PLANE

@@ -15,7 +15,7 @@ from lab.cli.output import console, print_json, progress_console, say, table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.admin import Acknowledgement, PublishProgress, Step, Waiting
+    from lab.client.admin_values import Acknowledgement, PublishProgress, Step, Waiting
 
 _NS_PER_MS = 1e6
 _PHASES = ("stored", "loaded", "endpoints", "converged")

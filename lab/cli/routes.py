@@ -17,7 +17,7 @@ from lab.ops.routes import Routes, as_yaml
 from lab.routing.schema_json import text as schema_text
 
 if TYPE_CHECKING:
-    from lab.admin import RevisionInfo
+    from lab.client.admin_values import RevisionInfo
 
 app = typer.Typer(
     help="Show, check, explain and publish route tables.\n\n"

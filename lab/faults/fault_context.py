@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
 from lab.roles import CONTROL_PLANE
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from lab.admin import ControlPlaneStatus
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.roles import Unit
     from lab.runtime import Runtime
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import lock_descriptor
 
-from lab.admin import Act
+from lab.client.admin_values import Act
 from lab.errors import LabError
 from lab.identity import OPERATOR
 from lab.runtime.identities import Identities

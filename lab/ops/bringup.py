@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from lab.admin import AdminClient
 from lab.checkers.plain import decide
+from lab.client.admin import AdminClient
 from lab.client.call import call
 from lab.errors import CallError, LabError, LabNotRunningError, SpecError, UnitError
 from lab.faults import Injector

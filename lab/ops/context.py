@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.runtime import make_runtime
 from lab.runtime.state import LabState
 from lab.transport import ChannelCache

@@ -16,7 +16,7 @@ from lab.runtime.state import Running
 from lab.transport.security import MTLS
 
 if TYPE_CHECKING:
-    from lab.admin import ControlPlaneStatus
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.ops.context import LabContext
     from lab.ops.logs import LogLine
     from lab.runtime.state import LabState

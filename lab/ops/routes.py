@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from lab.admin import PublishProgress, RevisionInfo, Tables
+    from lab.client.admin import Tables
+    from lab.client.admin_values import PublishProgress, RevisionInfo
     from lab.ops.context import LabContext
 
 

@@ -10,8 +10,8 @@ from lab.roles import CALLER, CONTROL_PLANE, MODEL, ROLES, Placement
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lab.admin import ControlPlaneStatus
     from lab.client import Endpoints
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.roles import Role
 
 

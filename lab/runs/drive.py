@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
-    from lab.admin import RevisionInfo
     from lab.client import Endpoints
+    from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.roles import Unit
     from lab.runs.folder import RunResult

@@ -39,7 +39,7 @@ from lab.runs.version import lab_version
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from lab.admin import RevisionInfo
+    from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.load.arrivals import Schedule
     from lab.load.plan import LoadPlan

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-    from lab.admin import RevisionInfo
+    from lab.client.admin_values import RevisionInfo
     from lab.history import Record
     from lab.roles import Unit
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from lab.admin import ControlPlaneStatus
     from lab.checkers import Outcome
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.faults import Fault
     from lab.history import Record
     from lab.runs import LoadOptions, RunResult

@@ -7,8 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
-from lab.admin import Acknowledgement, PublishProgress, Step, Waiting
 from lab.cli import publishing
+from lab.client.admin_values import Acknowledgement, PublishProgress, Step, Waiting
 
 CALLED_NS = 1_000_000_000
 MS = 1_000_000

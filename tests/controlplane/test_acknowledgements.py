@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lab.admin import AdminClient, RevisionInfo, Tables
+from lab.client.admin import AdminClient, Tables
 from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.document import RouteTable, Source
 from lab.routing.edits import with_use_cases
@@ -18,6 +18,7 @@ from tests.controlplane.nodes import table_of
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from lab.client.admin_values import RevisionInfo
     from tests.controlplane.nodes import ControlPlane
 
 

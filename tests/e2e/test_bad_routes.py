@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab import CHECKOUT
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.errors import InputError
 from tests.lab_command import run_lab
 

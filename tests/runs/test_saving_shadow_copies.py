@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from lab.admin import RevisionInfo
+from lab.client.admin_values import RevisionInfo
 from lab.history import Record
 from lab.history.record import FIELD_TYPES, FIELDS
 from lab.roles import Port, Unit

@@ -9,7 +9,7 @@ from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.errors import LabError, UnitError
 from lab.measure.compare import interleave
 from lab.runs import LoadOptions
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from lab.admin import ControlPlaneStatus
     from lab.bench.harness.bench_faults import BenchFault
     from lab.bench.harness.environment import Environment
+    from lab.client.admin_values import ControlPlaneStatus
     from lab.load.progress import Progress
     from lab.measure.blast_rounds import Radius
     from lab.runs import ParallelResult

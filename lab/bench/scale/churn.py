@@ -14,8 +14,9 @@ from lab.errors import PublishError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from lab.admin import AdminClient, PublishProgress
     from lab.bench.scale.scale_lab import ScaleLab
+    from lab.client.admin import AdminClient
+    from lab.client.admin_values import PublishProgress
 
 TICK_S = 0.25
 PUBLISHED_A_TICK = {"move": 2, "version": 1, "rule": 2}

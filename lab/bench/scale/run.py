@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from lab.admin import PublishProgress
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.bench.scale.traffic import Traffic
+    from lab.client.admin_values import PublishProgress
 
 _MOVES, _MOVES_PAST_A_STUCK_NODE = 200, 20
 _NS_PER_MS = 1e6

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from lab.admin import AdminClient
 from lab.bench.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
 from lab.bench.scale.synthetic_deployment import generate
+from lab.client.admin import AdminClient
 from lab.faults import Journal
 from lab.lab import Lab
 from lab.ops.bringup import BringUp

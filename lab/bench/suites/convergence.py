@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from lab.admin import AdminClient
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.result import BenchResult, Claim
 from lab.client import Endpoints
+from lab.client.admin import AdminClient
 from lab.measure.compare import median, quantile
 from lab.roles import rule_followers
 from lab.topologies import open_client
@@ -22,9 +22,9 @@ from models.apis import APIS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lab.admin import PublishProgress
     from lab.bench.harness.environment import Environment
     from lab.client import Client
+    from lab.client.admin_values import PublishProgress
     from lab.lab import Lab
 
 PUBLISHES = 200

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from lab.admin import AdminClient
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.result import BenchResult, Claim
+from lab.client.admin import AdminClient
 from lab.measure.compare import median, quantile
 from lab.transport import open_blocking_channel
 from lab.waiting import eventually

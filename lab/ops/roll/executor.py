@@ -18,7 +18,7 @@ from lab.routing.schema import CONTEXT_FIELDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from lab.admin import AdminClient
+    from lab.client.admin import AdminClient
     from lab.history import Record
     from lab.load.progress import Progress
     from lab.ops.roll.conditions import Condition

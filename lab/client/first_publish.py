@@ -1,6 +1,6 @@
 """Publishes the first route table of a lab that Docker Compose brings up by itself.
 
-``python -m lab.admin.first_publish --control-plane HOST:PORT ROUTES``. `lab up` does the same for the labs that it
+``python -m lab.client.first_publish --control-plane HOST:PORT ROUTES``. `lab up` does the same for the labs that it
 brings up.
 """
 
@@ -11,14 +11,14 @@ import getpass
 import sys
 from pathlib import Path
 
-from lab.admin import AdminClient
+from lab.client.admin import AdminClient
 from lab.errors import LabError
 from lab.routing.document import sources_of
 
 
 def main() -> None:
     """Publishes unless a revision is in force; on failure prints one line and exits with status 1."""
-    parser = argparse.ArgumentParser(prog="python -m lab.admin.first_publish", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lab.client.first_publish", description=__doc__)
     parser.add_argument("--control-plane", required=True, metavar="HOST:PORT", help="where to publish")
     parser.add_argument("routes", type=Path, help="the route table: a YAML file, or a folder of them")
     arguments = parser.parse_args()

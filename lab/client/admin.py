@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import grpc
 
-from lab.admin.values import Act, ControlPlaneStatus, PublishProgress, RevisionInfo
+from lab.client.admin_values import Act, ControlPlaneStatus, PublishProgress, RevisionInfo
 from lab.errors import InputError, LabError, LabNotRunningError, PublishError, StaleRevisionError
 from lab.transport import open_blocking_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
