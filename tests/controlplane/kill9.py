@@ -23,8 +23,8 @@ import grpc.aio
 
 from lab.transport import open_channel
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
+from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
-from services.controlplane.registry.store import Phase
 from tests.controlplane.nodes import Follower, Replica, table_of
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from services.controlplane.registry.records import Event, StoredRevision
     from services.controlplane.registry.revisions import Registry
-    from services.controlplane.registry.store import Event, StoredRevision
 
 
 def table_of(placement: dict[str, str], default: str = "cw-ranker@v1") -> RouteTable:

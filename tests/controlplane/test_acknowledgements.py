@@ -13,7 +13,7 @@ from lab.errors import InputError, PublishError, StaleRevisionError
 from lab.routing.document import RouteTable, Source
 from lab.routing.edits import with_use_cases
 from services.controlplane.publishing.publisher import NOTHING_TO_LOAD, SKIPPED
-from services.controlplane.registry.store import Phase
+from services.controlplane.registry.records import Phase
 from tests.controlplane.nodes import table_of
 from tests.waiting import eventually
 

@@ -14,10 +14,9 @@ import pytest
 
 from lab.errors import PublishError
 from services.controlplane.registry.clock import Clock
+from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
-from services.controlplane.registry.sql_store import SqlStore
 from services.controlplane.registry.sqlite import SqliteSession
-from services.controlplane.registry.store import Phase
 from tests.controlplane.nodes import running, table_of
 
 if TYPE_CHECKING:
@@ -51,10 +50,9 @@ def _start(path: Path) -> subprocess.CompletedProcess[str]:
 
 def session_of(control_plane: ControlPlane) -> SqliteSession:
     """The connection to the registry's file."""
-    store = control_plane.publisher.registry._store
-    assert isinstance(store, SqlStore)
-    assert isinstance(store._db, SqliteSession)
-    return store._db
+    session = control_plane.publisher.registry._db
+    assert isinstance(session, SqliteSession)
+    return session
 
 
 def _filled(path: Path, revisions: int = 20) -> None:
@@ -173,7 +171,7 @@ import sys
 from pathlib import Path
 from lab.errors import RegistryError
 from services.controlplane.registry.revisions import Registry
-from services.controlplane.registry.store import Phase
+from services.controlplane.registry.records import Phase
 from tests.controlplane.nodes import running
 path = Path(sys.argv[1]) / "registry.sqlite"
 registry, stored = Registry(path), 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import PublishError, StaleRevisionError
+from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
-from services.controlplane.registry.store import Phase
 from tests.controlplane.nodes import running, table_of
 from tests.waiting import eventually
 

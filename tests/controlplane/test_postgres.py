@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from lab.errors import RegistryError
+from services.controlplane.registry.records import Phase
 from services.controlplane.registry.revisions import Registry
-from services.controlplane.registry.store import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,7 +114,7 @@ def test_a_wrong_password_is_named_but_not_told(address: str, postgresql: Server
 def test_a_store_in_postgresql_without_its_library_says_what_to_install(address: str) -> None:
     script = (
         "import sys; sys.modules['psycopg'] = None\n"
-        f"from services.controlplane.registry.revisions import open_store; open_store({address!r})"
+        f"from services.controlplane.registry.revisions import Registry; Registry({address!r})"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
 

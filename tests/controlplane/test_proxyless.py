@@ -20,7 +20,7 @@ from lab.transport import open_channel, xds
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from services.controlplane.publishing.publisher import Timeouts
-from services.controlplane.registry.store import Phase
+from services.controlplane.registry.records import Phase
 from services.controlplane.xds.resources import LISTENER
 from tests.controlplane.nodes import Replica, table_of
 from tests.parts import Model
@@ -29,7 +29,7 @@ from tests.waiting import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from services.controlplane.registry.store import Event
+    from services.controlplane.registry.records import Event
     from tests.controlplane.nodes import ControlPlane
 
 CLUSTER = "ml-cluster-1"

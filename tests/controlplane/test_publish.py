@@ -8,7 +8,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 
 from lab.errors import PublishError, StaleRevisionError
 from lab.routing.document import RouteTable
-from services.controlplane.registry.store import Phase
+from services.controlplane.registry.records import Phase
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS
 from tests.controlplane.nodes import table_of
 from tests.waiting import eventually

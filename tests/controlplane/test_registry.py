@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import LabError
+from services.controlplane.registry.records import Phase, StoredReplica
 from services.controlplane.registry.revisions import Registry
-from services.controlplane.registry.store import Phase, StoredReplica
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

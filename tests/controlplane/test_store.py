@@ -16,9 +16,8 @@ import pytest
 
 from lab.errors import RegistryError, StaleRevisionError
 from lab.transport.audit import Act
-from services.controlplane.registry.revisions import Registry, open_store
-from services.controlplane.registry.sql_store import SqlStore
-from services.controlplane.registry.store import Acknowledgement, Event, NewRevision, Phase, StoredReplica
+from services.controlplane.registry.records import Acknowledgement, Phase, StoredReplica
+from services.controlplane.registry.revisions import Registry
 from tests.controlplane.nodes import running, table_of
 from tests.waiting import eventually
 
@@ -26,12 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from services.controlplane.publishing.publisher import Timeouts
-    from services.controlplane.registry.store import Store
 
 DOCUMENT: dict[str, Any] = {"use_cases": {}, "models": {}, "clusters": {"ml-cluster-1": {"replicas": 1}}}
 ACT = Act(1_700_000_000_000_000_000, "spiffe://lab.internal/operator/cli", "control-plane", "Admin/Publish", "a.yaml")
-NEW = NewRevision(1, "ada", "why", None, "{}")
-STORED = Event(Phase.STORED, 2, "")
 WITHIN_S = 10
 
 
@@ -55,7 +51,7 @@ def test_control_planes_that_come_at_the_same_moment_all_find_a_new_store(where:
 
     def come() -> int:
         all_are_here.wait()
-        with closing(open_store(where)) as store:
+        with closing(Registry(where)) as store:
             return store.latest()
 
     with ThreadPoolExecutor(at_once) as control_planes:
@@ -148,7 +144,7 @@ def test_whoever_begins_to_follow_learns_of_all_that_has_not_come_to_its_end(reg
     assert registry.resume_at() == (0, 0)
     for phase in (Phase.CONVERGED, Phase.FAILED):
         registry.record(registry.append(DOCUMENT, author="ada", comment="")[0], phase)
-    latest = registry._store.latest_event()
+    latest = registry.latest_event()
     assert latest is not None
     assert registry.resume_at() == (latest.number, 2)
     registry.append(DOCUMENT, author="ada", comment="")
@@ -166,9 +162,8 @@ def test_changes_are_stored_alone_and_read_by_others(registry: Registry, other: 
         before = (revision, document)
 
     assert [other.document(number + 1) for number in range(20)] == documents
-    with closing(registry._store):
-        texts = [registry._store.text(number + 1) for number in range(20)]
-    assert sum(base is not None for base, _ in filter(None, texts)) > 1
+    bases = registry._db.rows("SELECT base FROM revisions")
+    assert sum(base is not None for [base] in bases) > 1
 
 
 def test_acts_outlive_the_process_and_are_told_oldest_first(where: str) -> None:
@@ -202,10 +197,8 @@ def test_history_cannot_be_rewritten(registry: Registry, table: str, statement: 
     registry.end_act(registry.begin_act(ACT), "OK", "")
     column = {"acts": "at_ns = 1", "outcomes": "at_ns = 1"}.get(table, "revision = revision")
 
-    store = registry._store
-    assert isinstance(store, SqlStore)
     with pytest.raises(RegistryError, match=f"{table} are append-only"):
-        store._db.rows(statement.format(table, column))
+        registry._db.rows(statement.format(table, column))
 
     assert registry.in_force() == revision
 
@@ -225,16 +218,16 @@ def test_of_many_who_publish_at_once_each_revision_has_one_predecessor(where: st
     stores = 4
 
     def publish() -> None:
-        with closing(open_store(where)) as store:
+        with closing(Registry(where)) as store:
             for _ in range(25):
                 latest = store.latest()
                 try:
-                    won.append(store.append(NEW, STORED, after=latest))
+                    won.append(store.append(DOCUMENT, author="ada", comment="why", after=latest)[0])
                 except StaleRevisionError:
                     continue
                 assert won[-1] >= latest + 1
 
-    open_store(where).close()
+    Registry(where).close()
     threads = [threading.Thread(target=publish) for _ in range(stores)]
     for thread in threads:
         thread.start()
@@ -242,7 +235,7 @@ def test_of_many_who_publish_at_once_each_revision_has_one_predecessor(where: st
         thread.join()
 
     assert sorted(won) == list(range(1, len(won) + 1))
-    with closing(open_store(where)) as store:
+    with closing(Registry(where)) as store:
         assert [each.revision for each in store.all()] == sorted(won)
         numbers = [each.number for each in store.events(0)]
     assert numbers == sorted(numbers)
@@ -325,7 +318,7 @@ async def test_a_control_plane_publishes_and_its_successor_goes_on(where: str, t
 _WRITER = """
 import sys
 from services.controlplane.registry.revisions import Registry
-from services.controlplane.registry.store import Phase
+from services.controlplane.registry.records import Phase
 registry = Registry(sys.argv[1])
 while True:
     revision, _ = registry.append({"use_cases": {"B": {"pad": "x" * 2000}}}, author="writer", comment="")
@@ -355,15 +348,15 @@ def test_what_fails_half_way_is_not_stored(where: str, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise RuntimeError("half-way")
 
-    def attempt(store: Store) -> None:
+    def attempt(store: Registry) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(store, "_insert_event", fail)
             with pytest.raises(RuntimeError):
-                store.append(NEW, STORED)
+                store.append(DOCUMENT, author="ada", comment="why")
 
-    with closing(open_store(where)) as store:
+    with closing(Registry(where)) as store:
         if first:
-            store.append(NEW, STORED)
+            store.append(DOCUMENT, author="ada", comment="why")
         attempt(store)
         assert store.latest() == int(first)
-        assert store.append(NEW, STORED) == 1 + first
+        assert store.append(DOCUMENT, author="ada", comment="why")[0] == 1 + first

@@ -13,7 +13,7 @@ from lab.routing.document import RouteTable, Source, read_sources
 from lab.routing.edits import sharing, with_models, with_use_cases
 from models.proto.control.v1 import admin_pb2, admin_pb2_grpc
 from services.controlplane.api.audit import timestamp
-from services.controlplane.registry.store import Phase
+from services.controlplane.registry.records import Phase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.controlplane.nodes.subscribers import Subscribers
     from services.controlplane.publishing.phase_progress import PhaseProgress
     from services.controlplane.publishing.publisher import Publisher
-    from services.controlplane.registry.store import Acknowledgement, Event, StoredRevision
+    from services.controlplane.registry.records import Acknowledgement, Event, StoredRevision
 
     Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import PublishError
-from services.controlplane.registry.store import Acknowledgement
+from services.controlplane.registry.records import Acknowledgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
-from services.controlplane.registry.store import Event, Phase
+from services.controlplane.registry.records import Event, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from services.controlplane.registry.records import Acknowledgement, StoredEvent
     from services.controlplane.registry.revisions import Registry
-    from services.controlplane.registry.store import Acknowledgement, StoredEvent
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from services.controlplane.registry.store import Phase
+from services.controlplane.registry.records import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping

@@ -29,8 +29,8 @@ from services.controlplane.publishing.fleet import Fleet
 from services.controlplane.publishing.peers import LOST_S, FollowerSync, LeaderSync, Peers, follow
 from services.controlplane.publishing.phase_progress import PhaseProgress, Report, reporting
 from services.controlplane.publishing.replica_snapshot import ReplicaSnapshot
+from services.controlplane.registry.records import Acknowledgement, Event, Phase
 from services.controlplane.registry.revisions import best_effort
-from services.controlplane.registry.store import Acknowledgement, Event, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable

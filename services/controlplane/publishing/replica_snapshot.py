@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from services.controlplane.registry.records import StoredReplica
 from services.controlplane.registry.revisions import best_effort
-from services.controlplane.registry.store import StoredReplica
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

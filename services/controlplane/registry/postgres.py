@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RegistryError
-from services.controlplane.registry.sql_store import APPEND_ONLY, SCHEMA, SqlSession, SqlStore
+from services.controlplane.registry.sql import APPEND_ONLY, SCHEMA, SqlSession
 
 try:
     import psycopg
@@ -23,7 +23,7 @@ except ImportError as error:
     raise RegistryError("a store in PostgreSQL needs psycopg: pip install 'psycopg[binary]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -83,60 +83,20 @@ def shown(address: str) -> str:
     return f"postgresql://{user}{parts.get('host', '')}{port}/{parts.get('dbname', '')}"
 
 
-class PostgresStore(SqlStore):
-    """Implements :class:`.store.Store` in one database.
+class PostgresSession(SqlSession):
+    """A connection that reconnects after the server was unreachable.
 
     Args:
         address: ``postgresql://…``, as libpq parses it.
-    """
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._rows = _PostgresSession(address)
-        super().__init__(self._rows)
-
-    async def changes(self, follower: str) -> AsyncGenerator[None]:
-        """See :meth:`.store.Store.changes`."""
-        is_lost = False
-        while True:
-            try:
-                session = await psycopg.AsyncConnection.connect(
-                    self._address, autocommit=True, application_name=f"{_FOLLOWER}{follower}", **_OPTIONS
-                )
-                async with session:
-                    await session.execute(f"LISTEN {_CHANNEL}")
-                    if is_lost:
-                        log.info("store %s reached again", self._rows.name)
-                    is_lost = self._rows.is_away = False
-                    while True:
-                        # The first pass finds what was stored before LISTEN; later ones, what a lost notification
-                        # announced.
-                        yield
-                        async for _ in session.notifies(timeout=_LOOK_EVERY_S, stop_after=1):
-                            pass
-            except (psycopg.Error, RegistryError) as error:
-                if not is_lost:
-                    log.warning("store %s lost: %s; trying again", self._rows.name, _one_line(error))
-                is_lost = self._rows.is_away = True
-                await asyncio.sleep(_RECONNECT_PAUSE_S)
-
-    def followers(self) -> set[str]:
-        """See :meth:`.store.Store.followers`."""
-        rows = self._rows.rows(
-            "SELECT application_name FROM pg_stat_activity"
-            " WHERE datname = current_database() AND starts_with(application_name, ?)",
-            (_FOLLOWER,),
-        )
-        return {name.removeprefix(_FOLLOWER) for [name] in rows}
-
-
-class _PostgresSession(SqlSession):
-    """A connection that reconnects after the server was unreachable.
 
     Attributes:
-        name: the address without its password.
         is_away: set while the follower retries the connection: other statements then fail at once instead of waiting.
     """
+
+    BEGIN = ("BEGIN", f"SELECT pg_advisory_xact_lock({_LOCK})")
+    COMMIT = (f"NOTIFY {_CHANNEL}", "COMMIT")
+    IF_DAMAGED = "restore a backup of it"
+    _db: psycopg.Connection[tuple[Any, ...]]
 
     def __init__(self, address: str) -> None:
         self.name = shown(address)
@@ -152,50 +112,53 @@ class _PostgresSession(SqlSession):
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         return psycopg.connect(self._address, autocommit=True, application_name="control plane", **_OPTIONS)
 
-    def close(self) -> None:
-        """Closes the connection."""
-        self._db.close()
-
-    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-        with self._translated_errors():
-            cursor = self._execute(statement, parameters)
-            return cursor.fetchall() if cursor.description else []
-
-    def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Inserts rows."""
-        with self._translated_errors(), self._db.cursor() as cursor:
-            cursor.executemany(_query(statement), list(rows))
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commits durably at its end, or rolls back on an error; writers are serialised."""
-        with self._translated_errors():
-            self._execute("BEGIN")
+    async def changes(self, follower: str) -> AsyncGenerator[None]:
+        """See :meth:`.sql.SqlSession.changes`."""
+        is_lost = False
+        while True:
             try:
-                self._execute("SELECT pg_advisory_xact_lock(?)", (_LOCK,))
-                yield
-                self._execute(f"NOTIFY {_CHANNEL}")
-                self._execute("COMMIT")
-            except BaseException:
-                if self._is_in_transaction():
-                    self._db.execute("ROLLBACK")
-                raise
+                session = await psycopg.AsyncConnection.connect(
+                    self._address, autocommit=True, application_name=f"{_FOLLOWER}{follower}", **_OPTIONS
+                )
+                async with session:
+                    await session.execute(f"LISTEN {_CHANNEL}")
+                    if is_lost:
+                        log.info("store %s reached again", self.name)
+                    is_lost = self.is_away = False
+                    while True:
+                        # The first pass finds what was stored before LISTEN; later ones, what a lost notification
+                        # announced.
+                        yield
+                        async for _ in session.notifies(timeout=_LOOK_EVERY_S, stop_after=1):
+                            pass
+            except (psycopg.Error, RegistryError) as error:
+                if not is_lost:
+                    log.warning("store %s lost: %s; trying again", self.name, _one_line(error))
+                is_lost = self.is_away = True
+                await asyncio.sleep(_RECONNECT_PAUSE_S)
 
-    def damaged(self, what: str) -> RegistryError:
-        """The error to raise when stored rows are inconsistent."""
-        return RegistryError(f"{self.name}: the registry of revisions is damaged: {what}; restore a backup of it")
+    def followers(self) -> set[str]:
+        """See :meth:`.sql.SqlSession.followers`."""
+        rows = self.rows(
+            "SELECT application_name FROM pg_stat_activity"
+            " WHERE datname = current_database() AND starts_with(application_name, ?)",
+            (_FOLLOWER,),
+        )
+        return {name.removeprefix(_FOLLOWER) for [name] in rows}
 
     def _execute(self, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:
         """Executes a statement, on a new connection if the old one is gone, except inside a transaction."""
         in_transaction = self._is_in_transaction()
         try:
-            return self._db.execute(_query(statement), parameters)
+            return self._db.execute(self._query(statement), parameters)
         except psycopg.OperationalError:
             if in_transaction or self.is_away or not self._db.closed:
                 raise
             self._db = self._connect()
-            return self._db.execute(_query(statement), parameters)
+            return self._db.execute(self._query(statement), parameters)
+
+    def _query(self, statement: str) -> bytes:
+        return statement.replace("?", "%s").encode()
 
     def _is_in_transaction(self) -> bool:
         return not self._db.closed and self._db.info.transaction_status is not TransactionStatus.IDLE
@@ -209,10 +172,6 @@ class _PostgresSession(SqlSession):
                 f"{self.name}: cannot use the registry of revisions: {_one_line(error)}; nothing was stored: "
                 "check that the server runs and that this user may create tables in that database"
             ) from error
-
-
-def _query(statement: str) -> bytes:
-    return statement.replace("?", "%s").encode()
 
 
 def _one_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The registry of revisions: append-only, over a :mod:`.store`.
+"""The registry of revisions: append-only except for the replicas, over an :mod:`.sql` session.
 
 A revision is a route table. It is stored whole, or as a diff against an earlier revision until the diffs since the
 latest whole one are larger than that. Events record its phases. Nothing is changed or deleted; triggers in the database
@@ -10,56 +10,65 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import aclosing, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import RegistryError
+from lab.errors import RegistryError, StaleRevisionError
+from lab.transport.audit import Act
 from services.controlplane.registry.clock import Clock
-from services.controlplane.registry.sqlite import SqliteStore
-from services.controlplane.registry.store import Event, NewRevision, Phase, StoredReplica
+from services.controlplane.registry.records import (
+    Acknowledgement,
+    Event,
+    Phase,
+    StoredEvent,
+    StoredReplica,
+    StoredRevision,
+)
+from services.controlplane.registry.sqlite import SqliteSession
 from services.controlplane.registry.table_diff import apply_diff, diff
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 
-    from lab.transport.audit import Act
-    from services.controlplane.registry.store import Acknowledgement, Store, StoredEvent, StoredRevision
+    from services.controlplane.registry.sql import SqlSession
 
 log = logging.getLogger(__name__)
 
 POSTGRESQL = ("postgresql://", "postgres://")
-"""Prefixes of the address of a PostgreSQL store; any other address is an SQLite file."""
+"""Prefixes of the address of a PostgreSQL database; any other address is an SQLite file."""
+
+_SELECT = "SELECT revision, created_ns, author, comment FROM revisions"
+_IN_FORCE_AT = "(SELECT COALESCE(MAX(revision), 0) FROM events WHERE phase = ? AND at_ns <= ?)"
+_EVENTS = "SELECT id, revision, phase, at_ns, detail FROM events"
+_ENDS = (Phase.CONVERGED.value, Phase.FAILED.value)
+_ALL = 2**62
 
 
-def open_store(where: Path | str) -> Store:
-    """The store in an SQLite file, or in a PostgreSQL database at ``postgresql://…``.
-
-    Raises:
-        RegistryError: the store cannot be opened; names the remedy.
-    """
+def _open_session(where: Path | str) -> SqlSession:
     if str(where).startswith(POSTGRESQL):
         # Its library is an optional extra.
-        from services.controlplane.registry.postgres import PostgresStore  # noqa: PLC0415
+        from services.controlplane.registry.postgres import PostgresSession  # noqa: PLC0415
 
-        return PostgresStore(str(where))
-    return SqliteStore(Path(where))
+        return PostgresSession(str(where))
+    return SqliteSession(Path(where))
 
 
 class Registry:
     """The revisions and their events.
 
     Args:
-        where: see :func:`open_store`.
+        where: an SQLite file, or ``postgresql://…``.
         clock: times events; never earlier than an event that is already stored.
 
     Raises:
-        RegistryError: the store cannot be opened or is not a registry's; names the remedy. So do all methods.
+        RegistryError: the database cannot be opened or is not a registry's; names the remedy. So do all methods.
     """
 
     def __init__(self, where: Path | str, clock: Clock | None = None) -> None:
-        self._store = open_store(where)
+        self._db = _open_session(where)
         self.clock = clock or Clock()
-        latest = self._store.latest_event()
+        latest = self.latest_event()
         if latest is not None:
             self.clock.advance_to(latest.event.at_ns)
         # Revision → bytes of the whole document at the end of its diff chain, and of all diffs in the chain. Revisions
@@ -67,8 +76,8 @@ class Registry:
         self._weights: dict[int, tuple[int, int]] = {}
 
     def close(self) -> None:
-        """Closes the store."""
-        self._store.close()
+        """Closes the database."""
+        self._db.close()
 
     def append(
         self,
@@ -97,8 +106,16 @@ class Registry:
         """
         base, text, weight = self._encoded(document, replaces)
         event = Event(Phase.STORED, self.clock.now_ns(), detail)
-        new = NewRevision(created_ns or event.at_ns, author, comment, base, text)
-        revision = self._store.append(new, event, after)
+        with self._db.transaction():
+            latest = self.latest()
+            if after not in (None, latest):
+                raise StaleRevisionError(f"revision {latest} has been stored since: check it, then publish again")
+            revision = self._db.insert(
+                "INSERT INTO revisions (revision, created_ns, author, comment, base, document)"
+                " VALUES (?, ?, ?, ?, ?, ?) RETURNING revision",
+                (latest + 1, created_ns or event.at_ns, author, comment, base, text),
+            )
+            self._insert_event(revision, event)
         self._weights[revision] = weight
         return revision, event
 
@@ -124,8 +141,32 @@ class Registry:
             StaleRevisionError: the revision already converged, failed or was retired.
         """
         event = Event(phase, self.clock.now_ns(), detail)
-        self._store.record(revision, event, acknowledgements)
+        with self._db.transaction():
+            self._check_not_ended(revision, event.phase)
+            self._insert_event(revision, event)
+            self._insert_acknowledgements(revision, acknowledgements)
         return event
+
+    def _check_not_ended(self, revision: int, phase: Phase) -> None:
+        """Of two control planes that both end a revision, only the first succeeds."""
+        if phase not in (*_ENDS, Phase.RETIRED):
+            return
+        alike = _ENDS if phase in _ENDS else (Phase.RETIRED.value,) * 2
+        row = self._db.row("SELECT phase FROM events WHERE revision = ? AND phase IN (?, ?)", (revision, *alike))
+        if row is not None:
+            raise StaleRevisionError(f"revision {revision} has {row[0]} already")
+
+    def _insert_event(self, revision: int, event: Event) -> None:
+        self._db.insert(
+            "INSERT INTO events (revision, phase, at_ns, detail) VALUES (?, ?, ?, ?) RETURNING id",
+            (revision, event.phase.value, event.at_ns, event.detail),
+        )
+
+    def _insert_acknowledgements(self, revision: int, acknowledgements: Sequence[Acknowledgement]) -> None:
+        self._db.insert_all(
+            "INSERT INTO acknowledgements (revision, node, role, sent_ns, at_ns) VALUES (?, ?, ?, ?, ?)",
+            [(revision, *astuple(each)) for each in acknowledgements],
+        )
 
     async def follow(self, follower: str, after: int = 0) -> AsyncGenerator[StoredEvent]:
         """Yields every event after a number, in order, as soon as any process has stored it; never ends.
@@ -136,10 +177,10 @@ class Registry:
             follower: name for :meth:`followers`.
             after: an event's number; 0 for all.
         """
-        async with aclosing(self._store.changes(follower)) as changes:
+        async with aclosing(self._db.changes(follower)) as changes:
             async for _ in changes:
                 try:
-                    found = self._store.events(after)
+                    found = self.events(after)
                 except RegistryError as error:
                     log.warning("%s", error)
                     continue
@@ -154,12 +195,12 @@ class Registry:
         Returns:
             An event's number for :meth:`follow`, and the latest revision that had ended by then.
         """
-        latest, settled, unfinished = self._store.latest_event(), self._store.latest(), self._store.unfinished()
+        latest, settled, unfinished = self.latest_event(), self.latest(), self.unfinished()
         if latest is None:
             return 0, 0
         if not unfinished:
             return latest.number, settled
-        begun = (each.number for each in self._store.events(0) if each.revision == unfinished[0])
+        begun = (each.number for each in self.events(0) if each.revision == unfinished[0])
         return next(begun) - 1, unfinished[0] - 1
 
     def report(
@@ -180,36 +221,51 @@ class Registry:
             error: why it failed; empty if it did not.
             acknowledgements: of its nodes.
         """
-        self._store.report(revision, phase, follower, error, acknowledgements)
+        with self._db.transaction():
+            self._db.insert(
+                "INSERT INTO reports (revision, phase, follower, error) VALUES (?, ?, ?, ?) RETURNING id",
+                (revision, phase.value, follower, error),
+            )
+            self._insert_acknowledgements(revision, acknowledgements)
 
     def reports(self, revision: int, phase: Phase) -> dict[str, str]:
-        """Follower → its error, empty if none, for followers that have reported the phase."""
-        return self._store.reports(revision, phase)
+        """Follower → its latest error, empty if none, for followers that have reported the phase."""
+        rows = self._db.rows(
+            "SELECT follower, error FROM reports WHERE revision = ? AND phase = ? ORDER BY id", (revision, phase.value)
+        )
+        return dict(rows)
 
     def followers(self) -> set[str]:
         """Names of the followers whose process is alive."""
-        return self._store.followers()
+        return self._db.followers()
 
     def latest(self) -> int:
         """The latest revision, also if it failed; 0 before the first."""
-        return self._store.latest()
+        [[latest]] = self._db.rows("SELECT coalesce(max(revision), 0) FROM revisions")
+        return int(latest)
 
     def in_force(self) -> int:
         """The latest revision that converged; 0 if there is none."""
-        return self._store.in_force()
+        row = self._db.row("SELECT revision FROM events WHERE phase = ? ORDER BY id DESC LIMIT 1", _ENDS[:1])
+        return int(row[0]) if row else 0
 
     def unfinished(self) -> list[int]:
-        """Revisions whose publish is under way or was interrupted: they neither converged nor failed."""
-        return self._store.unfinished()
+        """Revisions whose publish is under way or was interrupted, oldest first: they neither converged nor failed."""
+        rows = self._db.rows(
+            "SELECT revision FROM revisions EXCEPT SELECT revision FROM events WHERE phase IN (?, ?) ORDER BY revision",
+            _ENDS,
+        )
+        return [int(row[0]) for row in rows]
 
     def has_failed(self, revision: int) -> bool:
         """Whether the publish of an existing revision failed."""
-        found = self._store.get(revision)
+        found = self.get(revision)
         return found is not None and any(each.phase is Phase.FAILED for each in found.events)
 
     def get(self, revision: int) -> StoredRevision | None:
         """One revision, or None."""
-        return self._store.get(revision)
+        row = self._db.row(f"{_SELECT} WHERE revision = ?", (revision,))
+        return self._stored(row) if row else None
 
     def document(self, revision: int) -> dict[str, Any]:
         """The route table of an existing revision."""
@@ -217,7 +273,7 @@ class Registry:
         base: int | None = revision
         try:
             while base is not None:
-                found = self._store.text(base)
+                found = self._db.row("SELECT base, document FROM revisions WHERE revision = ?", (base,))
                 if found is None:
                     raise LookupError(f"there is no revision {base}")  # noqa: TRY301 (one except clause handles all)
                 base, text = found
@@ -226,35 +282,85 @@ class Registry:
             for change in reversed(changes):
                 document = apply_diff(document, change)
         except (ValueError, LookupError, TypeError) as error:
-            raise self._store.damaged(f"revision {revision} cannot be read: {error}") from error
+            raise self._db.damaged(f"revision {revision} cannot be read: {error}") from error
         return document
 
     def all(self, since_ns: int = 0) -> list[StoredRevision]:
         """All revisions, oldest first, except those replaced before ``since_ns``, Unix nanoseconds."""
-        return self._store.all(since_ns)
+        rows = self._db.rows(f"{_SELECT} WHERE revision >= {_IN_FORCE_AT} ORDER BY revision", (_ENDS[0], since_ns))
+        return [self._stored(row) for row in rows]
+
+    def _stored(self, row: tuple[Any, ...]) -> StoredRevision:
+        revision, created_ns, author, comment = row
+        events = self._db.rows("SELECT phase, at_ns, detail FROM events WHERE revision = ? ORDER BY id", (revision,))
+        acknowledgements = self._db.rows(
+            "SELECT node, role, sent_ns, at_ns FROM acknowledgements WHERE revision = ? ORDER BY rowid", (revision,)
+        )
+        return StoredRevision(
+            revision,
+            created_ns,
+            author,
+            comment,
+            tuple(Event(Phase(phase), at_ns, detail) for phase, at_ns, detail in events),
+            tuple(Acknowledgement(*each) for each in acknowledgements),
+        )
+
+    def events(self, after: int) -> list[StoredEvent]:
+        """All events with a greater number, in order."""
+        return self._stored_events("WHERE id > ? ORDER BY id", (after,))
+
+    def latest_event(self) -> StoredEvent | None:
+        """The event with the greatest number, or None."""
+        return next(iter(self._stored_events("ORDER BY id DESC LIMIT 1")), None)
+
+    def _stored_events(self, which: str, parameters: Sequence[Any] = ()) -> list[StoredEvent]:
+        rows = self._db.rows(f"{_EVENTS} {which}", parameters)
+        return [
+            StoredEvent(number, revision, Event(Phase(phase), at_ns, detail))
+            for number, revision, phase, at_ns, detail in rows
+        ]
 
     def begin_act(self, act: Act) -> int:
         """Stores an administrative act durably before it is carried out, and returns its number."""
-        return self._store.begin_act(act)
+        return self._db.insert(
+            "INSERT INTO acts (at_ns, who, unit, what, detail) VALUES (?, ?, ?, ?, ?) RETURNING act", astuple(act)
+        )
 
     def end_act(self, number: int, status: str, reason: str) -> None:
         """Stores the outcome of an act durably."""
-        self._store.end_act(number, self.clock.now_ns(), status, reason)
+        self._db.insert(
+            "INSERT INTO outcomes VALUES (?, ?, ?, ?) RETURNING act", (number, self.clock.now_ns(), status, reason)
+        )
 
     def acts(self, last: int = 0) -> list[tuple[int, Act, str, str]]:
         """Number, act, status and reason of the ``last`` acts, or of all if 0; oldest first.
 
         Status and reason are empty while an act is under way, or if the control plane died during it.
         """
-        return self._store.acts(last)
+        rows = self._db.rows(
+            "SELECT act, acts.at_ns, who, unit, what, detail, coalesce(status, ''), coalesce(reason, '')"
+            " FROM acts LEFT JOIN outcomes USING (act) ORDER BY act DESC LIMIT ?",
+            (last or _ALL,),
+        )
+        return [(number, Act(*act), status, reason) for number, *act, status, reason in reversed(rows)]
 
     def save_replicas(self, replicas: Iterable[StoredReplica], clusters: Iterable[str]) -> None:
         """Replaces the saved replicas of these clusters."""
-        self._store.save_replicas(replicas, clusters)
+        with self._db.transaction():
+            for cluster in clusters:
+                self._db.rows("DELETE FROM replicas WHERE cluster = ?", (cluster,))
+            self._db.insert_all(
+                "INSERT INTO replicas VALUES (?, ?, ?, ?)",
+                [(each.cluster, each.replica, each.address, " ".join(each.loaded)) for each in replicas],
+            )
 
     def replicas(self) -> list[StoredReplica]:
         """All saved replicas."""
-        return self._store.replicas()
+        rows = self._db.rows("SELECT cluster, replica, address, loaded FROM replicas")
+        return [
+            StoredReplica(cluster, replica, address, tuple(loaded.split()))
+            for cluster, replica, address, loaded in rows
+        ]
 
 
 @contextmanager

@@ -11,13 +11,13 @@ import fcntl
 import sqlite3
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from lab.errors import RegistryError
-from services.controlplane.registry.sql_store import APPEND_ONLY, SCHEMA, SqlSession, SqlStore
+from services.controlplane.registry.sql import APPEND_ONLY, SCHEMA, SqlSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
 _SCHEMA = SCHEMA.format(key="INTEGER PRIMARY KEY AUTOINCREMENT", number="INTEGER", strict="STRICT", rowid="") + "".join(
@@ -48,17 +48,35 @@ _WAIT_S = 5.0
 _LOOK_EVERY_S = 0.02
 
 
-class SqliteStore(SqlStore):
-    """Implements :class:`.store.Store` in one file."""
+class SqliteSession(SqlSession):
+    """A connection whose commits survive ``kill -9`` and a power cut.
+
+    Args:
+        path: the file; created if missing.
+
+    Raises:
+        RegistryError: the file cannot be opened, or is damaged; names the remedy.
+    """
+
+    BEGIN, COMMIT, IF_DAMAGED = ("BEGIN IMMEDIATE",), ("COMMIT",), _DAMAGED
+    _db: sqlite3.Connection
 
     def __init__(self, path: Path) -> None:
-        db = SqliteSession(path, _SCHEMA)
-        super().__init__(db)
-        self._version = db.version
+        self.name = str(path)
         self._followers = path.with_name(f"{path.name}.followers")
+        with ExitStack() as if_it_fails, self._translated_errors():
+            self._db = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+            if_it_fails.callback(self._db.close)
+            self._enable_write_ahead_log()
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+            [found] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise self.damaged(" ".join(found.split()))
+            if_it_fails.pop_all()
 
     async def changes(self, follower: str) -> AsyncGenerator[None]:
-        """See :meth:`.store.Store.changes`."""
+        """See :meth:`.sql.SqlSession.changes`."""
         try:
             self._followers.mkdir(exist_ok=True)
             lock = (self._followers / follower).open("w")
@@ -72,14 +90,14 @@ class SqliteStore(SqlStore):
             while True:
                 version = seen
                 with suppress(RegistryError):  # retried; the next write reports it
-                    version = self._version()
+                    version = self.version()
                 if version != seen:
                     seen = version
                     yield
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     def followers(self) -> set[str]:
-        """See :meth:`.store.Store.followers`."""
+        """See :meth:`.sql.SqlSession.followers`."""
         found = set()
         for path in self._followers.glob("*"):
             with path.open() as file:
@@ -87,67 +105,10 @@ class SqliteStore(SqlStore):
                     found.add(path.name)
         return found
 
-
-class SqliteSession(SqlSession):
-    """A connection whose commits survive ``kill -9`` and a power cut.
-
-    Args:
-        path: the file; created if missing.
-        schema: idempotent statements.
-
-    Raises:
-        RegistryError: the file cannot be opened, or is damaged; names the remedy. So do all methods.
-    """
-
-    def __init__(self, path: Path, schema: str) -> None:
-        self._path = path
-        with ExitStack() as if_it_fails, self._translated_errors():
-            self._db = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
-            if_it_fails.callback(self._db.close)
-            self._enable_write_ahead_log()
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(schema)
-            [found] = self._db.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise self.damaged(" ".join(found.split()))
-            if_it_fails.pop_all()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._db.close()
-
-    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-        with self._translated_errors():
-            return self._db.execute(statement, parameters).fetchall()
-
-    def insert_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Inserts rows."""
-        with self._translated_errors():
-            self._db.executemany(statement, rows)
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Commits durably at its end, or rolls back on an error."""
-        with self._translated_errors():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # Some errors, such as a full disk, end the transaction themselves.
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
     def version(self) -> tuple[int, int]:
         """Changes with every commit, in this process or another."""
         [[by_others]] = self.rows("PRAGMA data_version")
         return int(by_others), self._db.total_changes
-
-    def damaged(self, what: str) -> RegistryError:
-        """The error to raise when stored rows are inconsistent."""
-        return RegistryError(f"{self._path}: the registry of revisions is damaged: {what}; {_DAMAGED}")
 
     def _enable_write_ahead_log(self) -> None:
         """Retries while another process does the same: SQLite's busy timeout does not cover this statement."""
@@ -162,6 +123,9 @@ class SqliteSession(SqlSession):
             else:
                 return
 
+    def _is_in_transaction(self) -> bool:
+        return self._db.in_transaction
+
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
         try:
@@ -170,7 +134,7 @@ class SqliteSession(SqlSession):
             remedy = _REMEDIES.get(
                 getattr(error, "sqlite_errorcode", 0) & _PRIMARY, "move the file away to start empty"
             )
-            raise RegistryError(f"{self._path}: cannot use the registry of revisions: {error}; {remedy}") from error
+            raise RegistryError(f"{self.name}: cannot use the registry of revisions: {error}; {remedy}") from error
 
 
 def _try_lock(file: IO[str], how: int = fcntl.LOCK_EX) -> bool:
