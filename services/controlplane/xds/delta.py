@@ -17,7 +17,6 @@ from services.controlplane.xds.identity import plaintext
 from services.controlplane.xds.idle import IdleClusters
 from services.controlplane.xds.keys import NAME as KEY_LIST
 from services.controlplane.xds.names import NAME as NAMES
-from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -28,6 +27,7 @@ from services.controlplane.xds.resources import (
     endpoints,
     key_of_endpoint_set,
 )
+from services.controlplane.xds.store import NodeStream
 from services.controlplane.xds.tenants import NAME as TENANTS
 
 if TYPE_CHECKING:
@@ -35,20 +35,19 @@ if TYPE_CHECKING:
 
     from services.controlplane.nodes.subscribers import Subscriber
     from services.controlplane.xds.identity import TransportSocket
+    from services.controlplane.xds.progress import Subscription
     from services.controlplane.xds.store import ResourceStore
 
 log = logging.getLogger(__name__)
 
-# Clusters before endpoints: the order in which Envoy can use them.
-_TYPES = (CLUSTER, ENDPOINTS, EXTENSION)
 _EXTENSIONS = (KEY_LIST, NAMES, TENANTS)
 # Limit of subscriptions to names that do not exist or are not permitted. A sidecar's key filter keeps it from making
 # any.
 _MAX_UNKNOWN = 1_024
 
 
-class DeltaStream:
-    """One Envoy's stream: its subscriptions, what it was sent, what it has acknowledged.
+class DeltaStream(NodeStream):
+    """One Envoy's stream.
 
     Args:
         store: the resources.
@@ -58,6 +57,8 @@ class DeltaStream:
         shared: whether all callers send to it, each with its own keys.
         idle: tracks clusters that it does not use; none leave if left out.
     """
+
+    TYPES = (CLUSTER, ENDPOINTS, EXTENSION)
 
     def __init__(
         self,
@@ -69,12 +70,7 @@ class DeltaStream:
         shared: bool = False,
         idle: IdleClusters | None = None,
     ) -> None:
-        self.node = subscriber.node
-        self._store = store
-        self._transport_socket = transport_socket
-        self._subscriber = subscriber
-        self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
-        self._progress = Progress(subscriber, store.subscribers.generation)
+        super().__init__(store, subscriber, transport_socket)
         self._caller, self._shared = caller, shared
         self._keys = store.keys(caller)
         self._unknown: set[tuple[str, str]] = set()
@@ -86,26 +82,21 @@ class DeltaStream:
         self._removals: list[str] = []  # clusters whose removal has not been sent
 
     def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
-        """See :class:`.store.ChangeListener`."""
-        for type_url, concerned in changed.items():
-            subscription = self._subscriptions[type_url]
-            subscription.changed |= subscription.sent.keys() & concerned
-            if type_url == CLUSTER and (others := self._numbers.keys() & concerned):
-                subscription.changed.update(name for name in subscription.sent if names.key_of(name) in others)
+        """See :class:`.store.NodeStream`; a cluster may have another name on this node."""
+        super().resources_changed(changed)
+        if others := self._numbers.keys() & changed[CLUSTER]:
+            clusters = self._subscriptions[CLUSTER]
+            clusters.changed.update(name for name in clusters.sent if names.key_of(name) in others)
 
     def catch_up(self, generation: int) -> bool:
-        """See :class:`.store.ChangeListener`."""
+        """See :class:`.store.NodeStream`."""
         if self._offer is not None or self._removals or any(each.changed for each in self._subscriptions.values()):
             return False
         self._progress.update(generation)
         return True
 
-    def wake(self) -> None:
-        """See :class:`.store.ChangeListener`."""
-        self._subscriber.wake.set()
-
     def keys_changed(self) -> None:
-        """See :class:`.store.ChangeListener`; subscriptions to keys that came or went are answered again."""
+        """See :class:`.store.NodeStream`; subscriptions to keys that came or went are answered again."""
         before, self._keys = self._keys, self._store.keys(self._caller)
         concerned = before ^ self._keys if before is not self._keys else frozenset()
         extensions = self._subscriptions[EXTENSION]
@@ -118,7 +109,7 @@ class DeltaStream:
             self._unknown = {each for each in self._unknown if _key(*each) not in self._keys}
 
     def offer_corrupt(self, generation: int) -> bool:
-        """See :class:`.store.ChangeListener`."""
+        """See :class:`.store.NodeStream`."""
         names = sorted(self._subscriptions[CLUSTER].sent)
         if names:
             self._offer = generation, [corrupt_cluster(name) for name in names]
@@ -138,21 +129,20 @@ class DeltaStream:
             self._idle.forget(name)
             self._forget(CLUSTER, name)
         self._removals += gone
-        self._subscriber.clusters_left += len(gone)
+        self.subscriber.clusters_left += len(gone)
         if idle or gone:
-            log.info("%s: %d idle clusters let go, %d gone", self.node, len(idle), len(gone))
-            self.wake()
+            log.info("%s: %d idle clusters let go, %d gone", self.subscriber.node, len(idle), len(gone))
+            self.subscriber.wake.set()
 
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        """Takes in a subscription, an acknowledgement or a refusal."""
-        if request.type_url not in self._subscriptions:
-            log.warning("%r asks for %r, which is not served", self._subscriber.node, request.type_url)
+        """See :class:`.store.NodeStream`."""
+        if not self._serves(request.type_url):
             return
         subscription = self._subscriptions[request.type_url]
-        if request.response_nonce:
-            self._acknowledge(request)
+        if request.response_nonce and self._acknowledge(request) and request.response_nonce == self._names_nonce:
+            self._names_acked = True
         if request.initial_resource_versions:
-            self._subscriber.holds_earlier_state()
+            self.subscriber.holds_earlier_state()
             subscription.sent.update(request.initial_resource_versions)
         self._learn_names(request)
         self._subscribe(request, subscription)
@@ -167,7 +157,7 @@ class DeltaStream:
                 else:
                     continue  # it has left; the node repeats every name that it ever subscribed to
             if reason := self._refusal_reason(request.type_url, name):
-                log.warning("%s asks for %.99r: ignored, %s", self._subscriber.node, name, reason)
+                log.warning("%s asks for %.99r: ignored, %s", self.subscriber.node, name, reason)
                 continue
             # A resource kept from an earlier stream is sent only if it changed. Within a stream, it is sent again:
             # Envoy asks again when it warms a cluster, and waits for the answer.
@@ -176,13 +166,8 @@ class DeltaStream:
             subscription.changed.add(name)
 
     def _forget(self, type_url: str, name: str) -> None:
-        """Drops the node's subscription to a resource."""
-        self._subscriptions[type_url].sent.pop(name, None)
-        self._subscriptions[type_url].changed.discard(name)
+        super()._forget(type_url, name)
         self._unknown.discard((type_url, name))
-        self._progress.gives_up((type_url, name))
-        if type_url == CLUSTER:
-            self._progress.cluster_left(name)
 
     def _learn_names(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
         """Learns names that the node received on an earlier stream from what it holds and subscribes to."""
@@ -209,7 +194,7 @@ class DeltaStream:
     def responses(self) -> list[discovery_pb2.DeltaDiscoveryResponse]:
         """The responses to send now."""
         generation = self._store.subscribers.generation
-        result = [response for type_url in _TYPES if (response := self._response(type_url, generation)) is not None]
+        result = [response for type_url in self.TYPES if (response := self._response(type_url, generation)) is not None]
         if self._removals:
             result.append(self._message(CLUSTER, generation, (), self._removals))
             self._removals = []
@@ -217,7 +202,7 @@ class DeltaStream:
             result.append(self._message(CLUSTER, *self._offer))
             self._offer = None
         self._progress.update(generation)
-        self._subscriber.clusters = len(self._subscriptions[CLUSTER].sent)
+        self.subscriber.clusters = len(self._subscriptions[CLUSTER].sent)
         return result
 
     def _response(self, type_url: str, generation: int) -> discovery_pb2.DeltaDiscoveryResponse | None:
@@ -288,14 +273,6 @@ class DeltaStream:
             ],
             removed_resources=removed,
         )
-
-    def _acknowledge(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
-        refusal = request.error_detail.message if request.HasField("error_detail") else None
-        generation = self._progress.answered(request.response_nonce, refusal)
-        if refusal is not None:
-            log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
-        elif request.response_nonce == self._names_nonce:
-            self._names_acked = True
 
 
 def _key(type_url: str, name: str) -> str:

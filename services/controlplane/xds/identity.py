@@ -7,23 +7,26 @@ Both accept only the certificate of the model cluster that the routing key leads
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, config_source_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
-from google.protobuf import any_pb2
 
 from lab.identity import Identity
 from lab.identity.envoy import IDENTITY, TRUSTED
 from lab.transport import is_operator
 from lab.transport.xds import CERTIFICATES
 from lab.transport.xds import ROLE as PROXYLESS
+from services.controlplane.xds.resources import packed
 
 if TYPE_CHECKING:
+    from google.protobuf import any_pb2
+
     from services.controlplane.xds.resources import Resource
 
 _SOCKET = "envoy.transport_sockets.tls"
@@ -53,11 +56,8 @@ def caller_of(identity: Identity | None) -> str | None:
     return (identity.caller or None) if identity is not None else None
 
 
-class TransportSocket(Protocol):
-    """Adds a node's transport socket to a cluster of the store."""
-
-    def __call__(self, cluster: Resource) -> Resource:
-        """The cluster with its transport socket."""
+TransportSocket = Callable[["Resource"], "Resource"]
+"""Adds a node's transport socket to a cluster of the store."""
 
 
 def plaintext(cluster: Resource) -> Resource:
@@ -155,8 +155,6 @@ def _secured(cluster: Resource, context: tls_pb2.CommonTlsContext) -> Resource:
 def _with_socket(plaintext_body: any_pb2.Any, context: tls_pb2.CommonTlsContext) -> any_pb2.Any:
     message = cluster_pb2.Cluster()
     plaintext_body.Unpack(message)
-    socket, body = any_pb2.Any(), any_pb2.Any()
-    socket.Pack(tls_pb2.UpstreamTlsContext(common_tls_context=context), deterministic=True)
+    socket = packed(tls_pb2.UpstreamTlsContext(common_tls_context=context))
     message.transport_socket.CopyFrom(base_pb2.TransportSocket(name=_SOCKET, typed_config=socket))
-    body.Pack(message, deterministic=True)
-    return body
+    return packed(message)

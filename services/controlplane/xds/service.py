@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -17,30 +17,17 @@ from services.controlplane.xds.delta import DeltaStream
 from services.controlplane.xds.identity import EnvoyTls, GrpcTls, caller_of, identity_mismatch, plaintext
 from services.controlplane.xds.idle import IdleClusters
 from services.controlplane.xds.sotw import SotwStream
-from services.controlplane.xds.store import ChangeListener
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
     from envoy.config.core.v3 import base_pb2
     from envoy.service.discovery.v3 import discovery_pb2
 
     from lab.identity import Identity
-    from services.controlplane.xds.store import ResourceStore
+    from services.controlplane.xds.store import NodeStream, ResourceStore
 
 log = logging.getLogger(__name__)
-
-"""Role of an Envoy that all callers share."""
-
-
-class _Stream(ChangeListener, Protocol):
-    """One node's subscriptions, what it was sent, and what it has acknowledged."""
-
-    def receive(self, request: Any) -> None:
-        """Takes in a subscription, an acknowledgement or a refusal."""
-
-    def responses(self) -> Sequence[Any]:
-        """The responses to send now."""
 
 
 class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # untyped wheel
@@ -81,7 +68,7 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         stream = DeltaStream(self._store, subscriber, socket, caller=caller_of(identity), shared=shared, idle=idle)
         self._envoys[subscriber.node] = stream
         try:
-            async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
+            async with aclosing(self._serve(stream, first, request_iterator)) as responses:
                 async for response in responses:
                     yield response
         finally:
@@ -101,19 +88,17 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         identity = await authenticated(first.node, subscriber, context)
         socket = plaintext if identity is None else self._for_grpc
         stream = SotwStream(self._store, subscriber, first.node.cluster, socket)
-        async with aclosing(self._serve(stream, subscriber, first, request_iterator)) as responses:
+        async with aclosing(self._serve(stream, first, request_iterator)) as responses:
             async for response in responses:
                 yield response
 
-    async def _serve(
-        self, stream: _Stream, subscriber: Subscriber, first: Any, requests: AsyncIterator[Any]
-    ) -> AsyncGenerator[Any]:
-        subscribers = self._store.subscribers
+    async def _serve(self, stream: NodeStream, first: Any, requests: AsyncIterator[Any]) -> AsyncGenerator[Any]:
+        subscribers, subscriber = self._store.subscribers, stream.subscriber
         self._store.add_listener(stream)
         subscribers.add(subscriber)
         log.info("%s connected", subscriber.node)
-        _take(first, stream, subscriber)
-        reader = asyncio.create_task(_read(requests, stream, subscriber))
+        _take(first, stream)
+        reader = asyncio.create_task(_read(requests, stream))
         try:
             while not reader.done():
                 await subscriber.wake.wait()
@@ -128,27 +113,22 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             log.info("%s disconnected", subscriber.node)
 
 
-async def _read(requests: AsyncIterator[Any], stream: _Stream, subscriber: Subscriber) -> None:
+async def _read(requests: AsyncIterator[Any], stream: NodeStream) -> None:
     try:
         async for request in requests:
-            _take(request, stream, subscriber)
+            _take(request, stream)
     finally:
-        subscriber.wake.set()
+        stream.subscriber.wake.set()
 
 
-def _take(request: Any, stream: _Stream, subscriber: Subscriber) -> None:
+def _take(request: Any, stream: NodeStream) -> None:
     try:
         stream.receive(request)
     except Exception:
         # An invalid request must not end the stream: Envoy would repeat it on every reconnect, and receive no new key
         # until it is restarted.
-        log.exception("%s: request ignored", subscriber.node)
-    subscriber.wake.set()
-
-
-def _role(node: base_pb2.Node, otherwise: str) -> str:
-    """The role that the node's bootstrap claims."""
-    return _claimed(node, "role") or otherwise
+        log.exception("%s: request ignored", stream.subscriber.node)
+    stream.subscriber.wake.set()
 
 
 def _claimed(node: base_pb2.Node, field: str) -> str:
@@ -157,7 +137,7 @@ def _claimed(node: base_pb2.Node, field: str) -> str:
 
 def subscriber_of(node: base_pb2.Node, context: grpc.aio.ServicerContext[Any, Any], otherwise: str) -> Subscriber:
     """The node that a request claims to be from; its role is ``otherwise`` if it claims none."""
-    return Subscriber(node.id or context.peer(), _role(node, otherwise))
+    return Subscriber(node.id or context.peer(), _claimed(node, "role") or otherwise)
 
 
 async def authenticated(

@@ -8,32 +8,24 @@ first, and the client then unsubscribes from the cluster.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds.identity import plaintext
-from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER, endpoints, key_of_endpoint_set
+from services.controlplane.xds.store import NodeStream
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from services.controlplane.nodes.subscribers import Subscriber
     from services.controlplane.xds.identity import TransportSocket
     from services.controlplane.xds.resources import Resource
     from services.controlplane.xds.store import ResourceStore
 
-log = logging.getLogger(__name__)
 
-# Each type refers to the next.
-_TYPES = (LISTENER, CLUSTER, ENDPOINTS)
-
-
-class SotwStream:
-    """One gRPC client's stream: its subscriptions, what it was sent, what it has acknowledged.
+class SotwStream(NodeStream):
+    """One gRPC client's stream.
 
     Args:
         store: the resources.
@@ -42,34 +34,21 @@ class SotwStream:
         transport_socket: adds the node's TLS settings to a cluster.
     """
 
+    TYPES = (LISTENER, CLUSTER, ENDPOINTS)  # each refers to the next
+
     def __init__(
         self, store: ResourceStore, subscriber: Subscriber, caller: str, transport_socket: TransportSocket = plaintext
     ) -> None:
-        self.node = subscriber.node
-        self._store = store
-        self._transport_socket = transport_socket
-        self._subscriber = subscriber
+        super().__init__(store, subscriber, transport_socket)
         self._caller = caller
-        self._subscriptions = {type_url: Subscription() for type_url in _TYPES}
-        self._progress = Progress(subscriber, store.subscribers.generation)
-
-    def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
-        """See :class:`.store.ChangeListener`."""
-        for type_url in self._subscriptions.keys() & changed:
-            subscription = self._subscriptions[type_url]
-            subscription.changed |= subscription.sent.keys() & changed[type_url]
 
     def catch_up(self, generation: int) -> bool:
         """False always: whether the listener changed shows only when it is built."""
         del generation
         return False
 
-    def wake(self) -> None:
-        """See :class:`.store.ChangeListener`."""
-        self._subscriber.wake.set()
-
     def keys_changed(self) -> None:
-        """See :class:`.store.ChangeListener`; clusters and endpoints may have become permitted or forbidden."""
+        """See :class:`.store.NodeStream`; clusters and endpoints may have become permitted or forbidden."""
         for type_url in (CLUSTER, ENDPOINTS):
             self._subscriptions[type_url].changed.update(self._subscriptions[type_url].sent)
 
@@ -79,18 +58,14 @@ class SotwStream:
         return False
 
     def receive(self, request: discovery_pb2.DiscoveryRequest) -> None:
-        """Takes in a subscription, an acknowledgement or a refusal; one request may be two of these."""
-        if request.type_url not in self._subscriptions:
-            log.warning("%r asks for %r, which is not served", self._subscriber.node, request.type_url)
+        """See :class:`.store.NodeStream`."""
+        if not self._serves(request.type_url):
             return
         if request.version_info and not request.response_nonce:
-            self._subscriber.holds_earlier_state()
+            self.subscriber.holds_earlier_state()
         if request.response_nonce:
-            refusal = request.error_detail.message if request.HasField("error_detail") else None
             # A client acknowledges only the last of several pending responses.
-            generation = self._progress.answered(request.response_nonce, refusal, of_all=request.type_url)
-            if refusal is not None:
-                log.error("%r refused generation %d: %r", self._subscriber.node, generation, refusal)
+            self._acknowledge(request, of_all=request.type_url)
         self._subscribe(request.type_url, set(request.resource_names))
 
     def _subscribe(self, type_url: str, wanted: set[str]) -> None:
@@ -100,12 +75,8 @@ class SotwStream:
             subscription.sent[name] = ""
             subscription.changed.add(name)
         for name in subscription.sent.keys() - wanted:
-            del subscription.sent[name]
-            subscription.changed.discard(name)
-            self._progress.gives_up((type_url, name))
-            if type_url == CLUSTER:
-                self._progress.cluster_left(name)
-            elif type_url == LISTENER:
+            self._forget(type_url, name)
+            if type_url == LISTENER:
                 self._await_clusters(frozenset(), 0)
 
     def responses(self) -> list[discovery_pb2.DiscoveryResponse]:

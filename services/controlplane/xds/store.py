@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from services.controlplane.nodes.subscribers import Subscribers
 from services.controlplane.xds.keys import NAME as KEY_LIST
 from services.controlplane.xds.keys import key_list, shared_key_list
+from services.controlplane.xds.progress import Progress, Subscription
 from services.controlplane.xds.resources import (
     CLUSTER,
     ENDPOINTS,
@@ -21,33 +24,84 @@ from services.controlplane.xds.resources import (
 from services.controlplane.xds.tenants import NAME as TENANTS
 from services.controlplane.xds.tenants import tenant_limits
 
-_NOBODY: frozenset[str] = frozenset()
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from lab.routing.resilience import Policy
+    from services.controlplane.nodes.subscribers import Subscriber
+    from services.controlplane.xds.identity import TransportSocket
+
+log = logging.getLogger(__name__)
+
+_NOBODY: frozenset[str] = frozenset()
 
 
-class ChangeListener(Protocol):
-    """A stream that the store informs of changes."""
+class NodeStream(ABC):
+    """One node's stream: its subscriptions, what it was sent, what it has acknowledged.
 
-    node: str
+    The store informs it of changes.
+
+    Args:
+        store: the resources.
+        subscriber: the node.
+        transport_socket: adds the node's TLS settings to a cluster.
+    """
+
+    TYPES: ClassVar[tuple[str, ...]]
+    """Types of the resources that it carries, in the order in which the node can use them."""
+
+    def __init__(self, store: ResourceStore, subscriber: Subscriber, transport_socket: TransportSocket) -> None:
+        self.subscriber = subscriber
+        self._store, self._transport_socket = store, transport_socket
+        self._subscriptions = {type_url: Subscription() for type_url in self.TYPES}
+        self._progress = Progress(subscriber, store.subscribers.generation)
 
     def resources_changed(self, changed: Mapping[str, Collection[str]]) -> None:
         """These resources changed: type → names."""
+        for type_url in self._subscriptions.keys() & changed:
+            subscription = self._subscriptions[type_url]
+            subscription.changed |= subscription.sent.keys() & changed[type_url]
 
+    @abstractmethod
     def catch_up(self, generation: int) -> bool:
         """Returns whether nothing needs to be sent up to a generation; if so, counts it as applied."""
 
-    def wake(self) -> None:
-        """There may be something to send."""
-
+    @abstractmethod
     def keys_changed(self) -> None:
         """The keys of callers may have changed."""
 
+    @abstractmethod
     def offer_corrupt(self, generation: int) -> bool:
         """Offers the node its resources in an invalid form; returns whether it has any."""
+
+    @abstractmethod
+    def receive(self, request: Any) -> None:
+        """Takes in a subscription, an acknowledgement or a refusal; one request may be two of these."""
+
+    @abstractmethod
+    def responses(self) -> Sequence[Any]:
+        """The responses to send now."""
+
+    def _serves(self, type_url: str) -> bool:
+        if type_url not in self._subscriptions:
+            log.warning("%r asks for %r, which is not served", self.subscriber.node, type_url)
+        return type_url in self._subscriptions
+
+    def _acknowledge(self, request: Any, *, of_all: str = "") -> bool:
+        """Takes in the answer to a response, see :meth:`Progress.answered`; returns whether the node accepted it."""
+        refusal = request.error_detail.message if request.HasField("error_detail") else None
+        generation = self._progress.answered(request.response_nonce, refusal, of_all=of_all)
+        if refusal is not None:
+            log.error("%r refused generation %d: %r", self.subscriber.node, generation, refusal)
+        return refusal is None
+
+    def _forget(self, type_url: str, name: str) -> None:
+        """Drops the node's subscription to a resource."""
+        self._subscriptions[type_url].sent.pop(name, None)
+        self._subscriptions[type_url].changed.discard(name)
+        self._progress.gives_up((type_url, name))
+        if type_url == CLUSTER:
+            self._progress.cluster_left(name)
 
 
 class ResourceStore:
@@ -78,13 +132,13 @@ class ResourceStore:
         # The parts of each resource, and the resources built so far: of thousands, most are never requested.
         self._parts: dict[str, dict[str, tuple[Any, ...]]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
         self._made: dict[str, dict[str, Resource]] = {CLUSTER: {}, ENDPOINTS: {}, EXTENSION: {}}
-        self._streams: set[ChangeListener] = set()
+        self._streams: set[NodeStream] = set()
 
-    def add_listener(self, listener: ChangeListener) -> None:
+    def add_listener(self, listener: NodeStream) -> None:
         """Informs a stream of changes from now on."""
         self._streams.add(listener)
 
-    def discard_listener(self, listener: ChangeListener) -> None:
+    def discard_listener(self, listener: NodeStream) -> None:
         """Stops informing a stream."""
         self._streams.discard(listener)
 
@@ -197,7 +251,7 @@ class ResourceStore:
             stream.resources_changed(changed)
             # Most changes concern few nodes; the others are not woken.
             if not stream.catch_up(generation):
-                stream.wake()
+                stream.subscriber.wake.set()
         return generation
 
     def offer_corrupt(self, nodes: Collection[str]) -> tuple[int, list[str]]:
@@ -210,7 +264,8 @@ class ResourceStore:
             Generation of the offer, and names of the Envoys that had a cluster to offer.
         """
         generation = self.subscribers.next_generation()
-        offered = [stream.node for stream in self._streams if stream.node in nodes and stream.offer_corrupt(generation)]
+        names = {stream: stream.subscriber.node for stream in self._streams}
+        offered = [name for stream, name in names.items() if name in nodes and stream.offer_corrupt(generation)]
         self.subscribers.wake_all()
         return generation, offered
 
