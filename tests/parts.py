@@ -17,6 +17,7 @@ from lab.errors import RouteTableError
 from lab.routing.keys import COPY, COPY_HEADER, HEADER, routing_key
 from lab.routing.rules import UseCase, policies
 from lab.transport import RestServer, drain, is_serving, listen, new_server
+from lab.transport.request_log import RequestLog
 from models.proto.control.v1 import resolver_pb2_grpc, rules_pb2, rules_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
@@ -26,8 +27,7 @@ from services.controlplane.xds.load_reports import LoadReports
 from services.controlplane.xds.resources import endpoint_set_name
 from services.controlplane.xds.service import Discovery
 from services.controlplane.xds.store import ResourceStore
-from services.gateway.access_log import AccessLog
-from services.gateway.forwarder import Forwarder
+from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
@@ -304,7 +304,7 @@ async def gateway_up(
     replicas: int = 1,
 ) -> AsyncIterator[str]:
     """A gateway in this process; gives its address, and appends to ``rest_ports``, if given, where it serves REST."""
-    access_log, pool = AccessLog(log), Pool()
+    access_log, pool = RequestLog(log, LOG_FIELDS), Pool()
     shadows = PoolShadowSender(pool, copies_limit)
     forwarder = Forwarder(name=name, pool=pool, access_log=access_log, shadows=shadows, limiter=Limiter(replicas))
     server, healthy = new_server(handlers=[forwarder])

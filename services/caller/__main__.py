@@ -50,13 +50,8 @@ async def _serve(stop: asyncio.Event, address: str, config: CallerConfig, log: R
         await caller.close()
 
 
-def main() -> None:
-    """Serves until SIGTERM."""
+if __name__ == "__main__":
     arguments = _arguments()
     add_plugins(arguments.plugin)
     log = RequestLog(arguments.access_log, LOG_FIELDS)
     run_service(lambda stop: _serve(stop, arguments.listen, read_config(arguments.name, arguments.config), log))
-
-
-if __name__ == "__main__":
-    main()

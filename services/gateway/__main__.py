@@ -10,9 +10,9 @@ from pathlib import Path
 from grpc_health.v1 import health_pb2
 
 from lab.transport import RestServer, drain, enable_reflection, guard_of, is_serving, listen, new_server, run_service
+from lab.transport.request_log import RequestLog
 from models.apis import APIS
-from services.gateway.access_log import AccessLog
-from services.gateway.forwarder import Forwarder
+from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.pool import Pool
 from services.gateway.rest import rest_of
 from services.gateway.shadow_sender import PoolShadowSender
@@ -42,7 +42,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
-    access_log, pool = AccessLog(arguments.access_log), Pool()
+    access_log, pool = RequestLog(arguments.access_log, LOG_FIELDS), Pool()
     shadows = PoolShadowSender(pool)
     limiter = Limiter(arguments.replicas)
     forwarder = Forwarder(name=arguments.name, pool=pool, access_log=access_log, shadows=shadows, limiter=limiter)
@@ -54,37 +54,24 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         await forwarder.put_in_force(rules)
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
 
-    subscriber = Subscriber(
-        node=arguments.name,
-        role="gateway",
-        control_plane=arguments.control_plane,
-        apply=apply,
-        with_endpoints=True,
-    )
+    node, control_plane = arguments.name, arguments.control_plane
+    subscriber = Subscriber(node=node, role="gateway", control_plane=control_plane, apply=apply, with_endpoints=True)
     rest = RestServer(rest_of(forwarder, lambda: is_serving(healthy), guard_of(_ADMITS)))
     port = listen(server, arguments.listen)
     if arguments.rest:
         rest.listen(arguments.rest)
     await server.start()
     _log.info("%s serves on port %d", arguments.name, port)
-    logging_task = asyncio.create_task(access_log.run())
-    try:
-        await run_beside(stop, subscriber)
-        _log.info("%s stops", arguments.name)
-        await asyncio.gather(drain(server, healthy, grace_s=_GRACE_S), rest.drain(grace_s=_GRACE_S))
-        await shadows.settle()
-    finally:
-        logging_task.cancel()
-        await asyncio.gather(logging_task, return_exceptions=True)
-        access_log.close()
-        await pool.close()
-
-
-def main() -> None:
-    """Serves until SIGTERM."""
-    arguments = _arguments()
-    run_service(lambda stop: _serve(stop, arguments))
+    async with access_log.running():
+        try:
+            await run_beside(stop, subscriber)
+            _log.info("%s stops", arguments.name)
+            await asyncio.gather(drain(server, healthy, grace_s=_GRACE_S), rest.drain(grace_s=_GRACE_S))
+            await shadows.settle()
+        finally:
+            await pool.close()
 
 
 if __name__ == "__main__":
-    main()
+    arguments = _arguments()
+    run_service(lambda stop: _serve(stop, arguments))

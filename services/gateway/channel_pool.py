@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.client.rpc_channel import RpcChannel
 
 if TYPE_CHECKING:
+    import grpc
+
     from lab.transport import Security
 
     Key = tuple[str, tuple[str, ...]]
@@ -70,3 +73,34 @@ class ChannelPool:
             if each.closes is not None:
                 each.closes.cancel()
         await asyncio.gather(*(each.channel.close() for each in pooled), *self._closing)
+
+
+class Connection:
+    """A use of a channel; counts the attempts in flight on it.
+
+    Attributes:
+        channel: to one or several replicas.
+        peer: identity that they must prove.
+        in_flight: attempts in flight; :meth:`release` counts them out.
+    """
+
+    def __init__(self, addresses: tuple[str, ...], channels: ChannelPool, peer: str) -> None:
+        self.channel = channels.take(addresses, peer)
+        self.peer = peer
+        self.in_flight = 0
+        self._give_back = partial(channels.give_back, addresses, peer)
+        self._idle = asyncio.Event()
+
+    def release(self, code: grpc.StatusCode | None = None) -> None:
+        """Counts an attempt out, with its status; None if it was cancelled."""
+        del code
+        self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
+
+    async def leave(self) -> None:
+        """Gives the channel back once no attempt is in flight; called when no further one can begin."""
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
+        self._give_back()

@@ -30,16 +30,18 @@ if TYPE_CHECKING:
 
     from lab.routing.attempts import Decision
     from lab.routing.rules import UseCase
+    from lab.transport.request_log import RequestLog
     from models.apis import Method
     from models.proto.serving.v1 import serving_pb2
-    from services.gateway.access_log import AccessLog
-    from services.gateway.pool import Backend, Connection, Pool
+    from services.gateway.channel_pool import Connection
+    from services.gateway.pool import Backend, Pool
     from services.gateway.replicas import Replicas
     from services.gateway.shadow_sender import PoolShadowSender
     from services.gateway.tenant_quota import Limiter, TenantQuota
 
     _Context = grpc.aio.ServicerContext[Any, Any]
 
+LOG_FIELDS = ("request_id", "use_case", "caller", "routing_key", "revision", "status", "ms")
 _REFUSALS = {
     UnknownUseCaseError: grpc.StatusCode.NOT_FOUND,
     UnknownVersionError: grpc.StatusCode.NOT_FOUND,
@@ -103,13 +105,13 @@ class Forwarder(grpc.GenericRpcHandler):
     Args:
         name: this gateway's, for ids and messages.
         pool: connections to the replicas.
-        access_log: gets a line a request.
+        access_log: gets a line a request, with :data:`LOG_FIELDS`.
         shadows: sends the shadows' copies.
         limiter: admits requests by their tenants' quotas.
     """
 
     def __init__(
-        self, *, name: str, pool: Pool, access_log: AccessLog, shadows: PoolShadowSender, limiter: Limiter
+        self, *, name: str, pool: Pool, access_log: RequestLog, shadows: PoolShadowSender, limiter: Limiter
     ) -> None:
         self._name = name
         self._pool = pool
@@ -229,14 +231,14 @@ class Forwarder(grpc.GenericRpcHandler):
             self._limiter.leave(request.quota)
         attempts, envelope = request.attempts, request.envelope
         attempts.end_retry()
-        self._access_log.add(
-            request_id=attempts.request_id,
-            use_case=envelope.use_case,
-            caller=envelope.context.caller,
-            key=attempts.target.routing_key,
-            revision=attempts.decision.revision,
-            status=status,
-            began=attempts.began,
+        self._access_log.write(
+            attempts.request_id,
+            envelope.use_case,
+            envelope.context.caller,
+            attempts.target.routing_key,
+            attempts.decision.revision,
+            status,
+            (time.monotonic() - attempts.began) * 1000,
         )
 
     def _next(self, request: GatewayRequest) -> Attempt:
@@ -336,7 +338,7 @@ class Forwarder(grpc.GenericRpcHandler):
             metadata=(*target.headers, (headers.REQUEST_ID, attempts.request_id)),
         )
         if shadowed:
-            self._shadows.send(method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)
+            self._shadows.copy(method, payload, routing_key=attempts.shadow, request_id=attempts.request_id)
         return call
 
     async def _move_on(

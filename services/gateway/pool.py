@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.routing.resilience import Policy
-from services.gateway.channel_pool import ChannelPool
-from services.gateway.replicas import MODEL, Replica, Replicas, peer_of
+from services.gateway.channel_pool import ChannelPool, Connection
+from services.gateway.replicas import Replicas, peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-
-    import grpc
 
     from lab.transport import Security
 
@@ -21,49 +18,23 @@ _CONNECT_TIMEOUT_S = 0.5
 _NO_POLICY = Policy()
 
 
-class Backend:
+class Backend(Connection):
     """All replicas at one set of addresses, over one channel; gRPC balances, and leaves out those it cannot reach.
 
     It takes the place of :class:`services.gateway.replicas.Replicas` and of the connection to one of them.
 
     Attributes:
-        channel: to the replicas.
-        in_flight: attempts in flight; :meth:`take` and :meth:`release` count them.
         budget: None: nothing is retried.
         hedge: None: nothing is hedged.
     """
 
     budget = hedge = None
 
-    def __init__(self, addresses: tuple[str, ...], channels: ChannelPool, peer: str = MODEL) -> None:
-        self.channel = channels.take(addresses, peer)
-        self.in_flight = 0
-        self._give_back = partial(channels.give_back, addresses, peer)
-        self._idle = asyncio.Event()
-
     def take(self, tried: Collection[object] = ()) -> Backend:
         """Itself, with one more attempt in flight."""
         del tried
         self.in_flight += 1
         return self
-
-    def release(self, code: grpc.StatusCode | None = None) -> None:
-        """Counts an attempt out."""
-        del code
-        self.in_flight -= 1
-        if not self.in_flight:
-            self._idle.set()
-
-    async def leave(self) -> None:
-        """Gives the channel back once no attempt is in flight; called when no further one can begin."""
-        while self.in_flight:
-            self._idle.clear()
-            await self._idle.wait()
-        self._give_back()
-
-
-Connection = Backend | Replica
-"""Where an attempt goes: sent over its ``channel``, counted out, with the status, by its ``release``."""
 
 
 class Pool:

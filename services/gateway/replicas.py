@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,6 +15,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2
 
 from lab.routing.retry_budget import RetryBudget
+from services.gateway.channel_pool import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -39,7 +39,6 @@ _FAILURES = frozenset(
 # Share of a new replica at the beginning of its slow start, as Envoy's.
 _FIRST_SHARE = 0.1
 
-
 MODEL = "model"
 """Role that a replica must prove, where its cluster is not known."""
 
@@ -53,29 +52,22 @@ class FullError(Exception):
     """The circuit breaker's bound is reached; the message names it."""
 
 
-class Replica:
+class Replica(Connection):
     """One replica, and the channel to it.
 
     Attributes:
-        channel: to the replica.
-        peer: identity that it must prove.
-        in_flight: attempts in flight.
         since: when it joined, by :func:`time.monotonic`; 0 for the replicas of the first update.
         is_standby: whether it gets requests only while no other replica can answer.
     """
 
     def __init__(self, address: str, group: Replicas, channels: ChannelPool, peer: str = MODEL) -> None:
-        self.channel = channels.take((address,), peer)
-        self.peer = peer
-        self.in_flight = 0
+        super().__init__((address,), channels, peer)
         self.since = 0.0
         self.is_standby = False
         self._group = group
-        self._give_back = partial(channels.give_back, (address,), peer)
         self._failures = 0
         self._ejected_until = 0.0
         self._healthy = True
-        self._idle = asyncio.Event()
         health = group.policy.health
         self._probe = asyncio.create_task(self._probe_for_ever(health)) if health is not None else None
 
@@ -94,10 +86,8 @@ class Replica:
 
     def release(self, code: grpc.StatusCode | None = None) -> None:
         """Counts an attempt out, with its status; None if it was cancelled, which says nothing about the replica."""
-        self.in_flight -= 1
+        super().release(code)
         self._group.budget.in_flight -= 1
-        if not self.in_flight:
-            self._idle.set()
         outliers = self._group.policy.outliers
         if outliers is None or code is None:
             return
@@ -126,10 +116,7 @@ class Replica:
     async def leave(self) -> None:
         """Gives the channel back once no attempt is in flight."""
         self.stop()
-        while self.in_flight:
-            self._idle.clear()
-            await self._idle.wait()
-        self._give_back()
+        await super().leave()
 
     def stop(self) -> None:
         """Ends the health checks."""

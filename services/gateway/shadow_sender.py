@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from services.gateway.pool import Pool
 
 
-class PoolShadowSender:
-    """Sends copies to the replicas of their shadow; see :class:`lab.client.shadow_sender.ShadowSender`.
+class PoolShadowSender(ShadowSender):
+    """Sends copies to the replicas of their shadow.
 
     Args:
         pool: where the replicas are.
@@ -21,40 +21,20 @@ class PoolShadowSender:
     """
 
     def __init__(self, pool: Pool, limit: int = LIMIT) -> None:
+        super().__init__(limit)
         self._pool = pool
-        self._sender = ShadowSender(limit)
 
-    @property
-    def sent(self) -> int:
-        """Copies that were sent, answered or not."""
-        return self._sender.sent
-
-    @property
-    def dropped(self) -> int:
-        """Copies that were not sent, because of the limit or because the shadow has no replica."""
-        return self._sender.dropped
-
-    def send(self, method: Method, payload: bytes, *, routing_key: str, request_id: str) -> None:
+    def copy(self, method: Method, payload: bytes, *, routing_key: str, request_id: str) -> None:
         """Sends a copy to the version with this key, once the request itself is on its way."""
         backend = self._pool.backend(routing_key)
         try:
             connection = backend.take() if backend is not None else None
         except FullError as full:
-            self._sender.drop(f"{routing_key}: {full}")
+            self.drop(f"{routing_key}: {full}")
             return
         if connection is None:
-            self._sender.drop(f"{routing_key} has no healthy replica")
+            self.drop(f"{routing_key} has no healthy replica")
             return
-        if not self._sender.send(
-            connection.channel,
-            method,
-            payload,
-            routing_key=routing_key,
-            request_id=request_id,
-            done=connection.release,
-        ):
+        channel, done = connection.channel, connection.release
+        if not self.send(channel, method, payload, routing_key=routing_key, request_id=request_id, done=done):
             connection.release()
-
-    async def settle(self) -> None:
-        """Returns once no copy is in flight, or after a moment; called before the pool is closed."""
-        await self._sender.settle()

@@ -12,8 +12,7 @@ from grpc_health.v1 import health_pb2
 from lab.transport import drain, listen, new_server, run_service
 from lab.transport.request_log import LogsRequests, RequestLog
 from models.proto.control.v1 import resolver_pb2, resolver_pb2_grpc
-from services.resolver.access_log import LOG_FIELDS, RESOLVE, described
-from services.resolver.service import Resolver
+from services.resolver.service import LOG_FIELDS, RESOLVE, Resolver, described
 from services.rules import RuleSet, Subscriber, run_beside
 
 if TYPE_CHECKING:
@@ -76,11 +75,6 @@ async def _serve(stop: asyncio.Event, arguments: argparse.Namespace) -> None:
         await drain(server, healthy, grace_s=_GRACE_S, linger_s=0)
 
 
-def main() -> None:
-    """Serves until SIGTERM."""
+if __name__ == "__main__":
     arguments = _arguments()
     run_service(lambda stop: _serve(stop, arguments))
-
-
-if __name__ == "__main__":
-    main()

@@ -18,13 +18,18 @@ from services.resolver.watchers import WatcherLateError, Watchers
 from services.rules import DecisionCache, RuleSet, model_config
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from lab.routing.compiled import Choice
     from lab.routing.resilience import Policy
 
     _ResolveContext = grpc.aio.ServicerContext[resolver_pb2.ResolveRequest, resolver_pb2.Decision]
     _WatchContext = grpc.aio.ServicerContext[resolver_pb2.WatchRequest, resolver_pb2.WatchResponse]
+
+
+# Leases answer most requests, and requests share questions in flight: most requests leave no line in the access log.
+LOG_FIELDS = ("request_id", "use_case", "caller", "rule", "routing_key", "revision", "status", "ms")
+RESOLVE = "/control.v1.Resolver/Resolve"
 
 
 class Resolver(resolver_pb2_grpc.ResolverServicer):
@@ -118,6 +123,15 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
             headers=[resolver_pb2.Header(name=name, value=value) for name, value in _headers(choice.policy)],
             repeats=choice.policy is not None and bool(choice.policy.retries or choice.policy.hedge),
         )
+
+
+def described(
+    sent: Mapping[str, str], request: resolver_pb2.ResolveRequest, decision: resolver_pb2.Decision | None
+) -> tuple[object, ...]:
+    """Values of the access log's fields before ``status``; ``sent`` are the request's headers."""
+    answer = decision or resolver_pb2.Decision()
+    question = (sent.get(headers.REQUEST_ID, ""), request.use_case, request.context.caller)
+    return (*question, answer.rule, answer.routing_key, answer.revision)
 
 
 def _headers(policy: Policy | None) -> Iterator[tuple[str, str]]:
