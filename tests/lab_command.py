@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 LAB = Path(sys.executable).parent / "lab"
 
 
-def run_lab(lab: Lab | None, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_lab(lab: Lab | None, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Runs the command on a lab, or on none, and returns its outcome."""
     environment = {} if lab is None else {"LAB_NAME": lab.name, "LAB_HOME": str(lab.folder.parent.parent)}
     return subprocess.run(
-        [str(LAB), *arguments],
+        [LAB, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

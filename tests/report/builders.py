@@ -1,13 +1,22 @@
-"""Records and revisions of runs to report on."""
+"""Records, revisions and folders of runs to report on."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from lab.history import UNSENT, Record
-from models.scoring import scores
+from lab.client import Endpoints
+from lab.history import Record, write_parquet
+from lab.load.arrivals import Constant
+from lab.load.plan import LoadPlan, UseCase, write_plan
+from lab.runs.events import RUN_EVENTS, Event
+from lab.runs.folder import HISTORY, PLAN, REVISIONS
+from tests.checkers import builders
 
-START_NS = 1_700_000_000_000_000_000
+START_NS = builders.START_NS
 MS = 1_000_000
 VERSIONS = {"grpcio": "1.85.3", "kernel": "6.1"}
 
@@ -26,38 +35,46 @@ def make_revision(number: int, **steps: int) -> dict[str, Any]:
 def make_record(sequence: int, *, latency_ms: float = 1.0, **changes: Any) -> Record:
     """The n-th of 200 requests per second, answered as the rules say unless ``changes`` say otherwise."""
     intended = START_NS + sequence * 5 * MS
-    values: dict[str, Any] = {
-        **dict.fromkeys(("device", "country", "segment", "surface", "tenant", "message"), ""),
-        "sequence": sequence,
-        "request_id": f"r{sequence}",
-        "topology": "mesh",
-        "caller": "homepage",
-        "use_case": "Rows",
+    usual: dict[str, Any] = {
         "user_id": "u1",
         "traffic_origin": "artificial",
-        "payload_bytes": 400,
+        "seen_origin": "artificial",
         "intended_ns": intended,
         "sent_ns": intended,
         "done_ns": intended + round(latency_ms * MS),
-        "status": "OK",
-        "source": "model",
-        "routing_key": "rows.v1",
-        "revision": 1,
-        "model": "rows",
-        "version": "v1",
-        "cluster": "a",
         "replica": f"a-{sequence % 2}",
-        "served_revision": 1,
-        "attempts": 1,
-        "item_id": "t01",
-        "seen_origin": changes.get("traffic_origin", "artificial"),
-        "seen_tenant": changes.get("tenant", ""),
-        **changes,
     }
-    if values["status"] == UNSENT:
-        values |= {"sent_ns": 0, "done_ns": 0}
-    if values["status"] != "OK":
-        values |= dict.fromkeys(("source", "routing_key", "model", "version", "cluster", "replica", "item_id"), "")
-        values |= {"seen_origin": "", "seen_tenant": ""}
-        return Record(score=0.0, **values)
-    return Record(score=scores(values["model"], values["version"], "u1", ["t01"])[0], **values)
+    return builders.make_record(sequence, **{**usual, **changes})
+
+
+def write_run(
+    home: Path,
+    records: Sequence[Record] | None = None,
+    *,
+    name: str = "20231114T221320.000Z",
+    topology: str = "mesh",
+    revisions: Sequence[dict[str, Any]] = (make_revision(1, loaded=1, converged=2),),
+    events: Sequence[Event] = (),
+    versions: Mapping[str, str] = VERSIONS,
+    **plan_changes: Any,
+) -> Path:
+    """Writes the folder of a run of two seconds with 400 requests, as `lab load` leaves it."""
+    folder = home / "runs" / "lab" / name
+    folder.mkdir(parents=True)
+    values: dict[str, Any] = {
+        "topology": topology,
+        "caller": "homepage",
+        "use_cases": (UseCase("Rows", "ranking.v1"),),
+        "arrivals": Constant(200, 2.0),
+        "endpoints": Endpoints(),
+        "spool": folder / "history.jsonl",
+        "summary": folder / "driver.json",
+        **plan_changes,
+    }
+    plan = LoadPlan(**values)
+    write_plan(plan, folder / PLAN)
+    write_parquet([make_record(each) for each in range(400)] if records is None else records, folder / HISTORY)
+    (folder / REVISIONS).write_text(json.dumps(revisions))
+    (folder / "versions.json").write_text(json.dumps(versions))
+    (folder / RUN_EVENTS).write_text(json.dumps([asdict(event) for event in events]))
+    return folder

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -21,8 +18,9 @@ from lab.report import is_of_benches, read_benches, read_run, render
 from lab.report.chart import Chart, Line
 from lab.report.picture import scripts, to_svg
 from lab.report.scales import linear
+from tests.lab_command import run_lab
+from tests.report.builders import write_run
 
-LAB = Path(sys.executable).parent / "lab"
 FIGURE = Interval(estimate=1.4, low=1.1, high=float("inf"), confidence=0.95, rounds=7)
 RESULT = BenchResult(
     name="cost",
@@ -70,7 +68,7 @@ def test_a_bench_is_on_the_page_with_what_holds_and_what_does_not(folder: Path) 
     ET.fromstring("<svg" + svg.split("</svg>")[0] + "</svg>")  # noqa: S314 (our own)
 
 
-def test_what_is_unknown_and_what_is_broken_is_said_loudly(folder: Path) -> None:
+def test_unknown_claims_and_failed_controls_stand_out(folder: Path) -> None:
     doubted = Claim(text="adds little", figure=FIGURE, at_most=1.5, doubts=("the driver could not keep up",))
     broken = control("direct again − direct", [1.0] * 10, [2.0] * 10)
     late = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)
@@ -86,7 +84,7 @@ def test_what_is_unknown_and_what_is_broken_is_said_loudly(folder: Path) -> None
     assert "could not keep up in mesh, 27 KB" in html
 
 
-def test_what_is_read_back_is_what_was_found(folder: Path) -> None:
+def test_a_result_is_read_back_as_it_was_written(folder: Path) -> None:
     (bench,) = read_benches(folder)
 
     assert (RESULT.ran, RESULT.claims) == (bench.ran, bench.claims)
@@ -112,30 +110,22 @@ def test_a_broken_result_is_one_line(content: str, folder: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_runs_folder_is_not_one_of_benches(folder: Path, make_run: Callable[..., Path], tmp_path: Path) -> None:
-    assert [is_of_benches(each) for each in (folder, make_run(), tmp_path)] == [True, False, False]
+def test_a_runs_folder_is_not_one_of_benches(folder: Path, tmp_path: Path) -> None:
+    assert [is_of_benches(each) for each in (folder, write_run(tmp_path), tmp_path)] == [True, False, False]
 
 
-def test_runs_and_benches_share_a_page(folder: Path, make_run: Callable[..., Path]) -> None:
-    html = render([read_run(make_run())], read_benches(folder))
+def test_runs_and_benches_share_a_page(folder: Path, tmp_path: Path) -> None:
+    html = render([read_run(write_run(tmp_path))], read_benches(folder))
 
     assert html.index('id="benches"') < html.index('id="verdicts"')
     assert "<h1>Bench cost, run 1 mesh</h1>" in html
 
 
-def test_the_command_writes_every_chart_as_an_image(
-    folder: Path, make_run: Callable[..., Path], tmp_path: Path
-) -> None:
-    told = subprocess.run(
-        [LAB, "report", folder, make_run(), "--png", tmp_path / "charts", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def test_the_command_writes_every_chart_as_an_image(folder: Path, tmp_path: Path) -> None:
+    done = run_lab(None, "report", folder, write_run(tmp_path), "--png", tmp_path / "charts", "--json")
 
-    assert told.returncode == 0, told.stderr
-    document = json.loads(told.stdout)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
     assert str(folder / "report.html") == document["report"]
     written = [Path(each) for each in document["png"]]
     assert sorted(each.name for each in written) == [
@@ -159,6 +149,6 @@ def test_the_command_prints_tables_and_keeps_pictures(tmp_path: Path, capsys: py
         "cost-p50-by-rate.svg",
         "cost.json",
     ]
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for found in ("direct", "2.000", "−3.000", "does not hold", "2026-01-02 03:04:05 UTC"):
-        assert found in told
+        assert found in printed

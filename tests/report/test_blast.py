@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -23,7 +22,7 @@ from lab.report.picture import scripts, to_svg
 from lab.runs.events import Event
 from lab.runs.parallel import TOGETHER, runs_in
 from tests.events import event
-from tests.report.builders import make_record
+from tests.report.builders import make_record, write_run
 
 MS = 1_000_000
 START_NS = 1_700_000_000_000_000_000
@@ -160,7 +159,7 @@ def test_slow_answers_in_few_rounds_may_be_the_machines() -> None:
     assert state((0, False), (1, True), (1, False)) == "does not hold"
 
 
-def make_group(make_run: Callable[..., Path], events: list[Event], callers: list[str]) -> Path:
+def write_group(home: Path, events: list[Event], callers: list[str]) -> Path:
     """Runs at the same time; requests of ``homepage`` fail from 0.5 s to 1 s."""
     for caller in callers:
         records = [
@@ -171,7 +170,7 @@ def make_group(make_run: Callable[..., Path], events: list[Event], callers: list
             )
             for number in range(400)
         ]
-        folder = make_run(records, name=f"group/mesh-{caller}", caller=caller, events=events)
+        folder = write_run(home, records, name=f"group/mesh-{caller}", caller=caller, events=events)
     group = folder.parent
     (group / TOGETHER).write_text(json.dumps([f"mesh-{caller}" for caller in callers]))
     return group
@@ -182,9 +181,9 @@ def event_at(kind: str, target: str, at_ms: float, took_ms: float = 5) -> Event:
     return event(kind, target, from_ns, from_ns + round(took_ms * MS))
 
 
-def test_runs_at_the_same_time_show_whom_a_fault_reached(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_runs_at_the_same_time_show_whom_a_fault_reached(tmp_path: Path) -> None:
     events = [event_at("kill", "homepage-sidecar", 499), event_at("start", "homepage-sidecar", 900)]
-    group = make_group(make_run, events, ["homepage", "search"])
+    group = write_group(tmp_path, events, ["homepage", "search"])
 
     runs = read_runs(runs_in(group))
     html = render(runs)
@@ -192,12 +191,12 @@ def test_runs_at_the_same_time_show_whom_a_fault_reached(make_run: Callable[...,
     assert not is_of_benches(group)
     assert "homepage-sidecar killed" in html
     assert ">1 of 2 callers</text>" in html
-    assert 'id="blast"' not in render(read_runs([make_run(events=events)]))
+    assert 'id="blast"' not in render(read_runs([write_run(tmp_path, events=events)]))
     assert "blast-radius-1-requests-hit.png" in [each.name for each in write_album(runs, [], tmp_path)]
 
 
-def test_runs_without_a_fault_have_no_such_section(make_run: Callable[..., Path]) -> None:
-    assert 'id="blast"' not in render(read_runs(runs_in(make_group(make_run, [], ["homepage", "search"]))))
+def test_runs_without_a_fault_have_no_such_section(tmp_path: Path) -> None:
+    assert 'id="blast"' not in render(read_runs(runs_in(write_group(tmp_path, [], ["homepage", "search"]))))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "[1]"])

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from lab.bench.harness.result import BenchResult, Claim, Ran
 from lab.measure.compare import Interval
 from lab.report import compare_runs, read_runs, render
-from tests.report.builders import make_record
+from tests.lab_command import run_lab
+from tests.report.builders import make_record, write_run
 
-LAB = Path(sys.executable).parent / "lab"
 
-
-@pytest.fixture
-def make_noisy(make_run: Callable[..., Path]) -> Callable[..., Path]:
+def noisy_run(home: Path, number: int, p50_ms: float, **changes: Any) -> Path:
     """Writes a run whose latencies are lognormal around a p50, so that each seed draws others."""
-
-    def make(number: int, p50_ms: float, **changes: Any) -> Path:
-        draw = random.Random(number)  # noqa: S311 (no secret)
-        records = [make_record(each, latency_ms=p50_ms * draw.lognormvariate(0, 0.3)) for each in range(400)]
-        return make_run(records, name=f"run-{number}", **changes)
-
-    return make
+    draw = random.Random(number)  # noqa: S311 (no secret)
+    records = [make_record(each, latency_ms=p50_ms * draw.lognormvariate(0, 0.3)) for each in range(400)]
+    return write_run(home, records, name=f"run-{number}", **changes)
 
 
-def test_a_difference_that_is_there_is_found_with_its_ratio(make_noisy: Callable[..., Path]) -> None:
-    a, b = read_runs([make_noisy(1, 1.0), make_noisy(2, 2.0, topology="gateway")])
+def test_a_difference_that_is_there_is_found_with_its_ratio(tmp_path: Path) -> None:
+    a, b = read_runs([noisy_run(tmp_path, 1, 1.0), noisy_run(tmp_path, 2, 2.0, topology="gateway")])
 
     found = compare_runs(a, b)
 
@@ -45,8 +35,8 @@ def test_a_difference_that_is_there_is_found_with_its_ratio(make_noisy: Callable
     assert any("share no rounds" in warning for warning in found.warnings)
 
 
-def test_what_is_the_same_is_rarely_told_apart(make_noisy: Callable[..., Path]) -> None:
-    runs = read_runs([make_noisy(seed, 1.0) for seed in range(40)])
+def test_equal_runs_are_rarely_distinguishable(tmp_path: Path) -> None:
+    runs = read_runs([noisy_run(tmp_path, seed, 1.0) for seed in range(40)])
 
     apart = sum(compare_runs(a, b).figures[0].is_distinguishable for a, b in zip(runs[::2], runs[1::2], strict=True))
 
@@ -54,10 +44,10 @@ def test_what_is_the_same_is_rarely_told_apart(make_noisy: Callable[..., Path]) 
     assert apart <= 6
 
 
-def test_every_condition_that_differs_is_named(make_noisy: Callable[..., Path]) -> None:
-    other = make_noisy(2, 1.0, payload_bytes=27_000, seed=3, versions={"grpcio": "1.85.3", "cpus": "64"})
+def test_every_condition_that_differs_is_named(tmp_path: Path) -> None:
+    other = noisy_run(tmp_path, 2, 1.0, payload_bytes=27_000, seed=3, versions={"grpcio": "1.85.3", "cpus": "64"})
 
-    found = compare_runs(*read_runs([make_noisy(1, 1.0), other]))
+    found = compare_runs(*read_runs([noisy_run(tmp_path, 1, 1.0), other]))
 
     assert [name for name, _, _ in found.differs] == ["payload", "seed", "machine"]
     assert (
@@ -65,36 +55,37 @@ def test_every_condition_that_differs_is_named(make_noisy: Callable[..., Path]) 
     ) == "also differs in: payload (400 B, 27 KB), seed (0, 3) and machine (kernel 6.1, cpus 64)"
 
 
-def test_a_report_of_two_runs_has_the_comparison(make_noisy: Callable[..., Path]) -> None:
-    runs = read_runs([make_noisy(seed, 1.0) for seed in (1, 2, 3)])
+def test_a_report_of_two_runs_has_the_comparison(tmp_path: Path) -> None:
+    runs = read_runs([noisy_run(tmp_path, seed, 1.0) for seed in (1, 2, 3)])
 
     assert 'id="comparison"' in render(runs[:2])
     assert "not distinguishable" in render(runs[:2])
     assert 'id="comparison"' not in render(runs)
 
 
-def _lab(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [LAB, "compare", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60, env={}
+def test_the_command_prints_and_writes_the_comparison(tmp_path: Path) -> None:
+    done = run_lab(
+        None,
+        "compare",
+        noisy_run(tmp_path, 1, 1.0),
+        noisy_run(tmp_path, 2, 3.0, payload_bytes=27_000),
+        "--html",
+        tmp_path / "two.html",
     )
 
-
-def test_the_command_tells_and_writes(make_noisy: Callable[..., Path], tmp_path: Path) -> None:
-    told = _lab(make_noisy(1, 1.0), make_noisy(2, 3.0, payload_bytes=27_000), "--html", tmp_path / "two.html")
-
-    assert told.returncode == 0, told.stderr
+    assert done.returncode == 0, done.stderr
     for found in ("p99.9, ms", "B is more", "also differs in: payload (400 B, 27 KB)", "share no rounds", "n = 400"):
-        assert found in told.stdout
+        assert found in done.stdout
     assert 'id="comparison"' in (tmp_path / "two.html").read_text(encoding="utf-8")
 
 
-def test_the_document_knows_no_infinity(make_noisy: Callable[..., Path]) -> None:
-    told = _lab(make_noisy(1, 1.0), make_noisy(2, 1.0), "--json")
+def test_the_document_knows_no_infinity(tmp_path: Path) -> None:
+    done = run_lab(None, "compare", noisy_run(tmp_path, 1, 1.0), noisy_run(tmp_path, 2, 1.0), "--json")
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    (found,) = json.loads(told.stdout, parse_constant=refuse)["comparisons"]
+    (found,) = json.loads(done.stdout, parse_constant=refuse)["comparisons"]
     by_name = {each["name"]: each for each in found["figures"]}
     assert list(by_name) == ["p50", "p90", "p99", "p99.9", "failed"]
     assert None is by_name["p99.9"]["a"]["high"]  # 400 requests tell nothing of how bad the worst thousandth may be
@@ -117,18 +108,18 @@ def test_two_calls_of_a_bench_are_compared_arm_by_arm(tmp_path: Path) -> None:
     a = _write_bench(tmp_path / "a", "cost", {"direct": [1.0, 1.1, 1.2], "mesh": [value / 3 for value in slow]})
     b = _write_bench(tmp_path / "b", "cost", {"direct": [1.0, 1.1, 1.2], "mesh": slow}, cpus="64")
 
-    told = _lab(a, b)
+    done = run_lab(None, "compare", a, b)
 
-    assert told.returncode == 0, told.stderr
-    verdicts = {line.split()[0].strip(","): line for line in told.stdout.splitlines() if line}
+    assert done.returncode == 0, done.stderr
+    verdicts = {line.split()[0].strip(","): line for line in done.stdout.splitlines() if line}
     assert "not distinguishable" in verdicts["direct"]
     assert "B is more" in verdicts["mesh"]
     assert "not distinguishable" in verdicts["adds"]
-    assert "also differs in: cpus (2, 64)" in told.stdout
+    assert "also differs in: cpus (2, 64)" in done.stdout
 
 
-def test_what_cannot_be_compared_is_one_line(make_noisy: Callable[..., Path], tmp_path: Path) -> None:
-    run = make_noisy(1, 1.0)
+def test_runs_that_cannot_be_compared_are_one_line(tmp_path: Path) -> None:
+    run = noisy_run(tmp_path, 1, 1.0)
     one, other = (_write_bench(tmp_path / name, name, {"mesh": [1.0, 2.0]}) for name in ("cost", "pace"))
 
     for arguments, named in (
@@ -136,10 +127,10 @@ def test_what_cannot_be_compared_is_one_line(make_noisy: Callable[..., Path], tm
         ((run, one), "name two runs"),
         ((one, other), "no bench in common (cost and pace)"),
     ):
-        told = _lab(*arguments, "--json")
-        assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1), told.stderr
-        assert named in told.stderr
+        done = run_lab(None, "compare", *arguments, "--json")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+        assert named in done.stderr
 
 
 def test_help_has_an_example() -> None:
-    assert "Example: lab compare" in _lab("--help").stdout
+    assert "Example: lab compare" in run_lab(None, "compare", "--help").stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +18,28 @@ from lab.measure.pace import Pace
 from lab.report import ReportedBench, read_benches, read_runs, render
 from lab.report.cost import QUESTION, charts, cost
 from tests.events import event
-from tests.report.builders import make_record
+from tests.report.builders import make_record, write_run
 
 ROUNDS = 10
 LATE = Pace(offered=500, achieved_rate=400, schedule_delay_p99_ms=9, late_rounds=2)
 
 
-@pytest.fixture
-def make_bench(tmp_path: Path) -> Callable[..., ReportedBench]:
-    """Writes what the bench ``topologies`` leaves, and reads it back; ``added``: ms over direct's 1 ms, by topology."""
-
-    def make(
-        added: Mapping[tuple[str, str], float], cells: Sequence[str] = ("0.4 KB, 500 rps",), **more: Any
-    ) -> ReportedBench:
-        arms = {f"direct, {cell}": [1.0 + number / 100 for number in range(ROUNDS)] for cell in cells}
-        for (way, cell), ms in added.items():
-            arms[f"{way}, {cell}"] = [each + ms for each in arms[f"direct, {cell}"]]
-        (tmp_path / "bench").mkdir()
-        result = BenchResult(name="topologies", unit="ms (p50)", samples=arms, claims=[], notes=[], **more)
-        (tmp_path / "bench" / "topologies.json").write_text(json.dumps(result.to_document()))
-        return read_benches(tmp_path / "bench")[0]
-
-    return make
+def bench_of(
+    folder: Path, added: Mapping[tuple[str, str], float], cells: Sequence[str] = ("0.4 KB, 500 rps",), **more: Any
+) -> ReportedBench:
+    """What the bench ``topologies`` leaves, read back; ``added``: ms over direct's 1 ms, by topology."""
+    samples = {f"direct, {cell}": [1.0 + number / 100 for number in range(ROUNDS)] for cell in cells}
+    for (topology, cell), ms in added.items():
+        samples[f"{topology}, {cell}"] = [each + ms for each in samples[f"direct, {cell}"]]
+    result = BenchResult(name="topologies", unit="ms (p50)", samples=samples, claims=[], notes=[], **more)
+    (folder / "topologies.json").write_text(json.dumps(result.to_document()))
+    return read_benches(folder)[0]
 
 
-def test_a_bench_answers_by_payload_and_rate(make_bench: Callable[..., ReportedBench]) -> None:
+def test_a_bench_answers_by_payload_and_rate(tmp_path: Path) -> None:
     small, fast, large = "0.4 KB, 100 rps", "0.4 KB, 500 rps", "4 MB, 10 rps"
-    bench = make_bench(
+    bench = bench_of(
+        tmp_path,
         {
             ("mesh", large): 3.0,
             ("gateway", large): 12.5,
@@ -73,8 +68,9 @@ def test_a_bench_answers_by_payload_and_rate(make_bench: Callable[..., ReportedB
     )
 
 
-def test_what_a_bench_doubts_is_no_answer(make_bench: Callable[..., ReportedBench]) -> None:
-    bench = make_bench(
+def test_a_doubtful_arm_gives_no_answer(tmp_path: Path) -> None:
+    bench = bench_of(
+        tmp_path,
         {("gateway", "27 KB, 500 rps"): 0.5, ("gateway", "4 MB, 10 rps"): 12.5, ("mesh", "4 MB, 10 rps"): 3.0},
         cells=("27 KB, 500 rps", "4 MB, 10 rps"),
         paces={"gateway, 27 KB, 500 rps": LATE},
@@ -89,26 +85,19 @@ def test_what_a_bench_doubts_is_no_answer(make_bench: Callable[..., ReportedBenc
     assert broken.startswith("the A/A control disagrees: direct again")
 
 
-def test_a_bench_without_such_arms_answers_nothing(make_bench: Callable[..., ReportedBench]) -> None:
-    assert not cost([], [make_bench({}, cells=("here", "there"))]).tables
+def test_a_bench_without_such_arms_answers_nothing(tmp_path: Path) -> None:
+    assert not cost([], [bench_of(tmp_path, {}, cells=("here", "there"))]).tables
 
 
-@pytest.fixture
-def make_topology(make_run: Callable[..., Path]) -> Callable[..., Path]:
+def run_of(home: Path, topology: str, p50_ms: float, name: str = "", **changes: Any) -> Path:
     """Writes a run whose latencies scatter a little around a p50."""
-
-    def make(topology: str, p50_ms: float, name: str = "", **changes: Any) -> Path:
-        draw = random.Random(topology)  # noqa: S311 (no secret)
-        records = [
-            make_record(each, latency_ms=p50_ms * draw.uniform(0.9, 1.1), topology=topology) for each in range(400)
-        ]
-        return make_run(records, topology=topology, name=name or topology, **changes)
-
-    return make
+    draw = random.Random(topology)  # noqa: S311 (no secret)
+    records = [make_record(each, latency_ms=p50_ms * draw.uniform(0.9, 1.1), topology=topology) for each in range(400)]
+    return write_run(home, records, topology=topology, name=name or topology, **changes)
 
 
-def test_runs_that_differ_in_nothing_else_answer_with_intervals(make_topology: Callable[..., Path]) -> None:
-    runs = read_runs([make_topology("gateway", 3.0), make_topology("mesh", 2.0), make_topology("direct", 1.0)])
+def test_runs_that_differ_in_nothing_else_answer_with_intervals(tmp_path: Path) -> None:
+    runs = read_runs([run_of(tmp_path, "gateway", 3.0), run_of(tmp_path, "mesh", 2.0), run_of(tmp_path, "direct", 1.0)])
 
     found = cost(runs, [])
 
@@ -137,10 +126,8 @@ def test_runs_that_differ_in_nothing_else_answer_with_intervals(make_topology: C
         ({"events": [event("kill", "a-0", 1, 2)]}, "faults (a-0 kill, none)"),
     ],
 )
-def test_runs_that_differ_in_more_are_not_compared(
-    changes: dict[str, Any], named: str, make_topology: Callable[..., Path]
-) -> None:
-    runs = read_runs([make_topology("direct", 1.0), make_topology("gateway", 3.0, **changes)])
+def test_runs_that_differ_in_more_are_not_compared(changes: dict[str, Any], named: str, tmp_path: Path) -> None:
+    runs = read_runs([run_of(tmp_path, "direct", 1.0), run_of(tmp_path, "gateway", 3.0, **changes)])
 
     found = cost(runs, [])
 
@@ -151,9 +138,9 @@ def test_runs_that_differ_in_more_are_not_compared(
     assert refusal in render(runs)
 
 
-def test_each_payload_is_compared_with_its_own(make_topology: Callable[..., Path]) -> None:
+def test_each_payload_is_compared_with_its_own(tmp_path: Path) -> None:
     folders = [
-        make_topology(topology, ms * size / 400, name=f"{topology}-{size}", payload_bytes=size)
+        run_of(tmp_path, topology, ms * size / 400, name=f"{topology}-{size}", payload_bytes=size)
         for size in (27_000, 400)
         for topology, ms in (("gateway", 3.0), ("direct", 1.0))
     ]
@@ -163,10 +150,8 @@ def test_each_payload_is_compared_with_its_own(make_topology: Callable[..., Path
     assert [row.payload for row in table.rows] == ["400 B", "400 B", "27 KB", "27 KB"]
 
 
-def test_a_run_that_is_not_valid_is_no_answer(
-    make_topology: Callable[..., Path], make_run: Callable[..., Path]
-) -> None:
-    runs = read_runs([make_topology("direct", 1.0), make_run(topology="gateway", revisions=())])
+def test_a_run_that_is_not_valid_is_no_answer(tmp_path: Path) -> None:
+    runs = read_runs([run_of(tmp_path, "direct", 1.0), write_run(tmp_path, topology="gateway", revisions=())])
 
     (table,) = cost(runs, []).tables
 
@@ -174,9 +159,9 @@ def test_a_run_that_is_not_valid_is_no_answer(
     assert "What the gateway adds is unknown" in table.answer
 
 
-def test_without_a_run_to_compare_with_that_is_said(make_topology: Callable[..., Path]) -> None:
-    found = cost(read_runs([make_topology("gateway", 1.0), make_topology("mesh-unleased", 1.0)]), [])
+def test_without_a_run_to_compare_with_that_is_said(tmp_path: Path) -> None:
+    found = cost(read_runs([run_of(tmp_path, "gateway", 1.0), run_of(tmp_path, "mesh-unleased", 1.0)]), [])
 
     assert (len(found.tables), len(found.refusals)) == (0, 1)
     assert "no run of direct or mesh" in found.refusals[0]
-    assert not cost(read_runs([make_topology("mesh", 1.0)]), []).refusals
+    assert not cost(read_runs([run_of(tmp_path, "mesh", 1.0)]), []).refusals

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -18,9 +15,9 @@ from lab.history import Record
 from lab.report import read_run, render, write_report
 from lab.report.picture import scripts
 from lab.report.sections import SECTIONS
-from tests.report.builders import make_record
+from tests.lab_command import run_lab
+from tests.report.builders import make_record, write_run
 
-LAB = Path(sys.executable).parent / "lab"
 FETCHES = {"src", "href", "srcset", "data", "action", "poster"}
 
 
@@ -52,10 +49,10 @@ def wrong() -> list[Record]:
     return [make_record(each, version="v1" if each % 10 else "v2", routing_key="") for each in range(400)]
 
 
-def test_a_page_has_every_section_of_every_run(make_run: Callable[..., Path], wrong: list[Record]) -> None:
+def test_a_page_has_every_section_of_every_run(tmp_path: Path, wrong: list[Record]) -> None:
     runs = [
-        read_run(make_run(name="good"), number=1),
-        read_run(make_run(wrong, name="bad", topology="direct"), number=2),
+        read_run(write_run(tmp_path, name="good"), number=1),
+        read_run(write_run(tmp_path, wrong, name="bad", topology="direct"), number=2),
     ]
 
     page = Page(render(runs))
@@ -71,8 +68,8 @@ def test_a_page_has_every_section_of_every_run(make_run: Callable[..., Path], wr
     assert page.tags.count("svg") == 1 + 1 + 4 + 2
 
 
-def test_a_page_needs_nothing_but_itself(make_run: Callable[..., Path]) -> None:
-    html = render([read_run(make_run())])
+def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    html = render([read_run(write_run(tmp_path))])
 
     page = Page(html)
 
@@ -88,29 +85,31 @@ def test_a_page_needs_nothing_but_itself(make_run: Callable[..., Path]) -> None:
     assert '"url":' not in own, "no data of a chart is elsewhere"
 
 
-def test_charts_are_well_formed(make_run: Callable[..., Path]) -> None:
-    html = render([read_run(make_run())])
+def test_charts_are_well_formed(tmp_path: Path) -> None:
+    html = render([read_run(write_run(tmp_path))])
 
     for part in html.replace(scripts(), "").split("<svg")[1:]:
         ET.fromstring("<svg" + part.split("</svg>")[0] + "</svg>")  # noqa: S314 (our own)
 
 
-def test_what_a_message_says_stays_text(make_run: Callable[..., Path]) -> None:
+def test_a_message_is_shown_as_text(tmp_path: Path) -> None:
     message = "<script>alert('x')</script>"
     records = [make_record(each, status="UNAVAILABLE", message=message) for each in range(400)]
 
-    page = Page(render([read_run(make_run(records))]))
+    page = Page(render([read_run(write_run(tmp_path, records))]))
 
     harmless = Page(
-        render([read_run(make_run([make_record(each, status="UNAVAILABLE") for each in range(400)], name="b"))])
+        render(
+            [read_run(write_run(tmp_path, [make_record(each, status="UNAVAILABLE") for each in range(400)], name="b"))]
+        )
     )
     assert page.tags.count("script") == harmless.tags.count("script")
     assert message in page.text
     assert "No request was answered." in page.text
 
 
-def test_charts_of_a_page_clip_by_paths_of_their_own(make_run: Callable[..., Path]) -> None:
-    html = render([read_run(make_run())]).replace(scripts(), "")
+def test_charts_of_a_page_clip_by_paths_of_their_own(tmp_path: Path) -> None:
+    html = render([read_run(write_run(tmp_path))]).replace(scripts(), "")
 
     for chart in html.split('<div class="chart">')[1:]:
         own = re.findall(r'<clipPath id="([^"]+)"', chart)
@@ -120,17 +119,17 @@ def test_charts_of_a_page_clip_by_paths_of_their_own(make_run: Callable[..., Pat
 
 
 @pytest.mark.parametrize("status", ["UNSENT", None])
-def test_a_run_that_sent_nothing_is_shown_as_one(status: str | None, make_run: Callable[..., Path]) -> None:
+def test_a_run_that_sent_nothing_is_shown_as_one(status: str | None, tmp_path: Path) -> None:
     records = [make_record(each, status=status) for each in range(400)] if status else []
 
-    page = Page(render([read_run(make_run(records))]))
+    page = Page(render([read_run(write_run(tmp_path, records))]))
 
     assert "n = 0 sent of 400 planned" in page.text
     assert "svg" not in page.tags
 
 
-def test_the_same_folders_give_the_same_page(make_run: Callable[..., Path]) -> None:
-    folder = make_run()
+def test_the_same_folders_give_the_same_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
 
     assert render([read_run(folder)]) == render([read_run(folder)])
 
@@ -147,8 +146,8 @@ def test_the_same_folders_give_the_same_page(make_run: Callable[..., Path]) -> N
         ("versions.json", "[]"),
     ],
 )
-def test_a_broken_folder_is_one_line(file: str, content: str | None, make_run: Callable[..., Path]) -> None:
-    folder = make_run()
+def test_a_broken_folder_is_one_line(file: str, content: str | None, tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
     (folder / file).unlink() if content is None else (folder / file).write_text(content)
 
     with pytest.raises(RunError, match=file) as caught:
@@ -157,35 +156,29 @@ def test_a_broken_folder_is_one_line(file: str, content: str | None, make_run: C
     assert "\n" not in str(caught.value)
 
 
-def test_a_report_that_cannot_be_written_is_one_line(make_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="--output"):
-        write_report([read_run(make_run())], tmp_path / "nowhere" / "report.html")
+        write_report([read_run(write_run(tmp_path))], tmp_path / "nowhere" / "report.html")
 
 
-def _lab(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [LAB, "report", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60, env={}
-    )
+def test_the_command_writes_into_the_first_folder(tmp_path: Path) -> None:
+    first, second = write_run(tmp_path, name="one"), write_run(tmp_path, name="two")
 
-
-def test_the_command_writes_into_the_first_folder(make_run: Callable[..., Path]) -> None:
-    first, second = make_run(name="one"), make_run(name="two")
-
-    result = _lab(first, second, "--json")
+    result = run_lab(None, "report", first, second, "--json")
 
     assert json.loads(result.stdout) == {"report": str(first / "report.html")}
     assert "lab/two" in (first / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_command_writes_where_it_is_told(make_run: Callable[..., Path], tmp_path: Path) -> None:
-    result = _lab(make_run(), "--output", tmp_path / "here.html")
+def test_the_command_writes_to_the_given_output(tmp_path: Path) -> None:
+    result = run_lab(None, "report", write_run(tmp_path), "--output", tmp_path / "here.html")
 
     assert str(tmp_path / "here.html") == result.stdout.strip()
     assert (tmp_path / "here.html").exists()
 
 
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    result = _lab(tmp_path / "nothing", "--json")
+def test_an_error_of_the_command_is_one_line(tmp_path: Path) -> None:
+    result = run_lab(None, "report", tmp_path / "nothing", "--json")
 
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert "nothing/plan.json" in result.stderr

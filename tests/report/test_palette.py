@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from lab.report.palette import (
     topology_style,
 )
 from lab.topologies import TOPOLOGIES
+from tests.report.builders import write_run
 
 COURIER = """
 from dataclasses import replace
@@ -45,8 +45,8 @@ def test_each_topology_has_a_colour_of_its_own() -> None:
 
 
 @pytest.mark.usefixtures("courier")
-def test_a_topology_from_outside_has_its_column_and_its_colour(make_run: Callable[..., Path]) -> None:
-    html = render([read_run(make_run(topology="courier"))])
+def test_a_topology_from_outside_has_its_column_and_its_colour(tmp_path: Path) -> None:
+    html = render([read_run(write_run(tmp_path, topology="courier"))])
 
     assert "courier" in columns()
     assert topology_style("courier") == "#101010"
@@ -60,7 +60,7 @@ def test_a_topology_that_is_not_known_here_is_grey() -> None:
 
 
 @pytest.mark.usefixtures("courier")
-def test_what_is_too_dark_for_a_dark_page_is_lightened_and_keeps_its_hue() -> None:
+def test_colours_too_dark_for_a_dark_page_are_lightened_and_keep_their_hue() -> None:
     for colour, lighter in dark_variants().items():
         before, after = ([int(each[place : place + 2], 16) for place in (1, 3, 5)] for each in (colour, lighter))
         assert sum(before) < sum(after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lab.runs.events import Event
 from lab.runs.folder import saved_result, write_summary
 from lab.topologies import TOPOLOGIES
 from tests.events import event
-from tests.report.builders import make_record, make_revision
+from tests.report.builders import make_record, make_revision, write_run
 
 START_NS = 1_700_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -28,8 +27,8 @@ def test_arrivals_are_said_with_their_parameters() -> None:
     assert verdicts.arrivals_text(Trace("/somewhere/code.csv", 60.0)) == "trace: file code.csv, speedup 60"
 
 
-def test_the_curve_climbs_from_the_least_to_the_greatest_value(make_run: Callable[..., Path]) -> None:
-    run = read_run(make_run([make_record(each, latency_ms=each + 1) for each in range(400)]))
+def test_the_curve_climbs_from_the_least_to_the_greatest_value(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, [make_record(each, latency_ms=each + 1) for each in range(400)]))
 
     points = latency.curve(run)
 
@@ -45,7 +44,7 @@ def test_rates_are_stairs_that_add_up() -> None:
     assert stairs == [(0.0, 4.0), (0.5, 4.0), (0.5, 2.0), (1.0, 2.0), (1.0, 0.0), (1.5, 0.0), (1.5, 2.0), (2.0, 2.0)]
 
 
-def test_revisions_that_went_out_during_the_run_are_marked(make_run: Callable[..., Path]) -> None:
+def test_revisions_that_went_out_during_the_run_are_marked(tmp_path: Path) -> None:
     at = [START_NS + tenth * SECOND // 10 for tenth in range(20)]
     revisions = [
         make_revision(1, loaded=1, converged=2),
@@ -54,7 +53,7 @@ def test_revisions_that_went_out_during_the_run_are_marked(make_run: Callable[..
         make_revision(4, loaded=at[10], converged=at[12]),
         make_revision(5, loaded=START_NS + 60 * SECOND, converged=START_NS + 61 * SECOND),
     ]
-    run = read_run(make_run(revisions=revisions))
+    run = read_run(write_run(tmp_path, revisions=revisions))
 
     (found,) = timeline.view([run])
 
@@ -62,7 +61,7 @@ def test_revisions_that_went_out_during_the_run_are_marked(make_run: Callable[..
     assert [mark.label for mark in found.rates.marks] == ["revision 3 failed", "revision 4 goes out"]
 
 
-def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable[..., Path]) -> None:
+def test_events_of_units_are_marked_until_they_are_undone(tmp_path: Path) -> None:
     def event_at(kind: str, at_s: float, target: str = "a-0", detail: str = "") -> Event:
         at_ns = START_NS + round(at_s * SECOND)
         return event(kind, target, at_ns, at_ns, detail)
@@ -75,7 +74,7 @@ def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable
         event_at("resume", 60, "a-1"),
         event_at("kill", 70),
     ]
-    run = read_run(make_run(events=events))
+    run = read_run(write_run(tmp_path, events=events))
 
     marks = timeline.marks_of_events(run, 2.0)
 
@@ -86,24 +85,26 @@ def test_what_was_done_to_units_is_marked_until_it_was_undone(make_run: Callable
     ]
 
 
-def test_a_pause_shows_in_the_latency_over_time(make_run: Callable[..., Path]) -> None:
+def test_a_pause_shows_in_the_latency_over_time(tmp_path: Path) -> None:
     stalled = range(200, 400)  # from 1.0 to 2.0 s, all answered at its end
     records = [make_record(each, latency_ms=(400 - each) * 5 if each in stalled else 1) for each in range(400)]
 
-    (found,) = timeline.view([read_run(make_run(records))])
+    (found,) = timeline.view([read_run(write_run(tmp_path, records))])
 
     assert found.latency is not None
     assert "1,000" in [text for _, text in found.latency.y.ticks]
 
 
-def test_runs_of_one_topology_share_its_colour_and_differ_in_dashes(make_run: Callable[..., Path]) -> None:
-    folders = [make_run(name=name, topology=name.split("-")[0]) for name in ("mesh-1", "gateway-1", "mesh-2")]
+def test_runs_of_one_topology_share_its_colour_and_differ_in_dashes(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path, name=name, topology=name.split("-")[0]) for name in ("mesh-1", "gateway-1", "mesh-2")
+    ]
 
     mesh, gateway = TOPOLOGIES["mesh"].colour, TOPOLOGIES["gateway"].colour
     assert [run.style for run in read_runs(folders)] == [mesh, gateway, f"{mesh} again-1"]
 
 
-def test_answers_are_counted_by_who_gave_them(make_run: Callable[..., Path]) -> None:
+def test_answers_are_counted_by_who_gave_them(tmp_path: Path) -> None:
     nobody: dict[str, Any] = dict.fromkeys(("model", "version", "cluster", "replica"), "")
     records = [
         *(make_record(each) for each in range(5)),
@@ -113,7 +114,7 @@ def test_answers_are_counted_by_who_gave_them(make_run: Callable[..., Path]) -> 
         make_record(8, status=UNSENT),
     ]
 
-    run = read_run(make_run(records))
+    run = read_run(write_run(tmp_path, records))
 
     assert [(each.version, each.cluster, each.count, each.replicas) for each in answers.answered(run)] == [
         ("rows@v1", "a", 5, [("a-0", 3), ("a-1", 2)]),
@@ -126,8 +127,8 @@ def test_answers_are_counted_by_who_gave_them(make_run: Callable[..., Path]) -> 
     ]
 
 
-def test_runs_on_the_same_ground_stand_together(make_run: Callable[..., Path]) -> None:
-    folders = [make_run(name=name) for name in ("one", "two", "three")]
+def test_runs_on_the_same_ground_stand_together(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, name=name) for name in ("one", "two", "three")]
     (folders[1] / "versions.json").write_text('{"grpcio": "1.86.0"}')
 
     grounds = machine.view([read_run(folder, number=number) for number, folder in enumerate(folders, 1)])
@@ -135,9 +136,11 @@ def test_runs_on_the_same_ground_stand_together(make_run: Callable[..., Path]) -
     assert [[run.number for run in ground.runs] for ground in grounds] == [[1, 3], [2]]
 
 
-def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(make_run: Callable[..., Path]) -> None:
+def test_a_run_of_several_tenants_is_shown_by_tenant_also_from_its_summary(tmp_path: Path) -> None:
     tenants = ["ads", "<kids>"]
-    folder = make_run([make_record(each, tenant=tenants[each % 2], latency_ms=1 + each % 2) for each in range(400)])
+    folder = write_run(
+        tmp_path, [make_record(each, tenant=tenants[each % 2], latency_ms=1 + each % 2) for each in range(400)]
+    )
     result = judge(folder)
     write_summary(result)
 
@@ -145,4 +148,4 @@ def test_a_run_of_several_tenants_is_told_by_tenant_also_from_its_summary(make_r
     assert pytest.approx([each.p50_ms for each in result.summary.by_tenant.values()], rel=2e-3) == [2, 1]
     page = render(read_runs([folder]))
     assert '<td class="whole">&lt;kids&gt;</td><td class="number">200</td><td class="number">2.00</td>' in page
-    assert "The same run by tenant" not in render(read_runs([make_run(name="20231114T221321.000Z")]))
+    assert "The same run by tenant" not in render(read_runs([write_run(tmp_path, name="20231114T221321.000Z")]))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,16 +16,14 @@ from lab.history import write_parquet
 from lab.report import read_run, render
 from lab.runs import judge
 from lab.runs.folder import COPIES, HISTORY, SUMMARY, write_summary
-from tests.report.builders import make_record, make_revision
+from tests.lab_command import run_lab
+from tests.report.builders import make_record, make_revision, write_run
 
-LAB = Path(sys.executable).parent / "lab"
 CHANGE = 200
 
 
 @pytest.fixture
-def folder(
-    make_run: Callable[..., Path],
-) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A run in which everybody flaps between two versions, no copy arrives, and a change of rules is not heeded."""
     records = [
         make_record(number, version=("v1", "v2")[number // 3 % 2], routing_key="", tenant=f"t{number % 40}")
@@ -41,7 +37,7 @@ def folder(
     after = make_revision(2, loaded=at, converged=at + 1)
     after["document"] = copy.deepcopy(before["document"])
     after["document"]["use_cases"]["Rows"]["rules"][0]["split"]["weights"] = {"rows@v1": 0, "rows@v2": 100}
-    made = make_run(records, revisions=[before, after])
+    made = write_run(tmp_path, records, revisions=[before, after])
     (made / COPIES).write_text(json.dumps({"rows.v2": ["nobody"]}))
     return made
 
@@ -62,21 +58,21 @@ def test_every_verdict_is_on_the_page_with_its_first_violations(folder: Path) ->
 
 
 def test_the_command_shows_some_violations_of_each_checker_and_says_how_many_more(folder: Path) -> None:
-    told = subprocess.run([LAB, "check", folder], capture_output=True, text=True, check=False)
+    done = run_lab(None, "check", folder)
 
-    assert told.returncode == 1, told.stderr
+    assert done.returncode == 1, done.stderr
     for verdict in read_run(folder).result.verdicts:
-        lines = [line for line in told.stdout.splitlines() if line.startswith(f"  {verdict.checker} #")]
+        lines = [line for line in done.stdout.splitlines() if line.startswith(f"  {verdict.checker} #")]
         assert min(10, len(verdict.violations)) == len(lines), verdict
         if len(verdict.violations) > 10:
-            assert f"  {verdict.checker}: … and {len(verdict.violations) - 10} more; all are in --json" in told.stdout
-    assert "rule [bold]canary of Rows" in told.stdout
+            assert f"  {verdict.checker}: … and {len(verdict.violations) - 10} more; all are in --json" in done.stdout
+    assert "rule [bold]canary of Rows" in done.stdout
 
 
 def test_all_violations_are_in_the_document(folder: Path) -> None:
-    told = subprocess.run([LAB, "check", folder, "--json"], capture_output=True, text=True, check=False)
+    done = run_lab(None, "check", folder, "--json")
 
-    found = {each["checker"]: len(each["violations"]) for each in json.loads(told.stdout)["verdicts"]}
+    found = {each["checker"]: len(each["violations"]) for each in json.loads(done.stdout)["verdicts"]}
     assert found == {verdict.checker: len(verdict.violations) for verdict in read_run(folder).result.verdicts}
 
 
