@@ -14,13 +14,13 @@ from lab.faults import Injector, UnitOperations
 from lab.ops import inspect
 from lab.ops.bringup import bring_up
 from lab.ops.certificates import Certificates
-from lab.ops.context import LabContext
 from lab.ops.roll.executor import execute
 from lab.ops.roll.interrupts import InterruptHandler
 from lab.ops.routes import Routes
 from lab.ops.teardown import take_down
 from lab.runs import RunContext, drive, drive_parallel
 from lab.runtime.cancellation import CancelToken
+from lab.runtime.context import LabContext
 from lab.runtime.state import LabState
 from lab.spec import SIZES, override, read_spec, spec_file
 
@@ -70,9 +70,9 @@ class Lab:
         self.name = name
         self.folder = folder_of(name, home)
         self.runs = (home or home_of_labs()) / "runs" / name
-        self._context = LabContext(name, self.folder)
+        self._context = LabContext(self.folder)
         self.routes = Routes(self._context)
-        self.units = UnitOperations(self.folder)
+        self.units = UnitOperations(self._context)
         self.faults = Injector(self.folder)
         self.certificates = Certificates(self._context)
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lab.faults.fault_kind import FaultKind, by_share, some_of, units_of
+from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import seen
-from lab.faults.process_faults import await_units
-from lab.faults.settings import SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from random import Random
 
     from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
@@ -26,13 +23,7 @@ class Bounce(FaultKind):
     targets = "a unit; a model cluster or a role, of which the share is hit"
     runtimes = ("process",)
     elsewhere = "where a container keeps its id; kill it there, and heal that"
-    settings, levels = (SHARE,), by_share()
     group = "life"
-
-    def choose(
-        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
-    ) -> tuple[str, ...]:
-        return some_of(units_of(context.state, target), settings, random)
 
     def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
         return {"before": _pids(context, fault.units)}
@@ -50,11 +41,11 @@ class Bounce(FaultKind):
         return seen(holds=len(others) == len(fault.units), because=because, others=others)
 
     def heal(self, context: FaultContext, fault: FaultRecord) -> None:
-        await_units(context, list(fault.units))
+        context.await_units(fault.units)
 
 
 def _pids(context: FaultContext, names: tuple[str, ...]) -> dict[str, int]:
-    return {name: context.state.running[name].pid for name in names}
+    return {name: context.state().running[name].pid for name in names}
 
 
 BOUNCE = Bounce()

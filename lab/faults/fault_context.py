@@ -9,6 +9,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from statistics import median
@@ -22,27 +23,25 @@ from lab.errors import InputError, LabError, LabNotRunningError
 from lab.faults.unit_operations import UnitOperations
 from lab.roles import CONTROL_PLANE
 from lab.routing.keys import HEADER
-from lab.runtime import make_runtime
-from lab.runtime.state import LabState
-from lab.transport import ChannelCache, open_blocking_channel
+from lab.runtime.context import LabContext
+from lab.transport import open_blocking_channel
 from lab.waiting import eventually
 from models.apis import APIS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from datetime import timedelta
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.client.admin_values import ControlPlaneStatus
     from lab.roles import Unit
-    from lab.runtime import Runtime
 
 T = TypeVar("T")
 
 CONTROL_S = 5.0
 """Timeout of a call to a replica's control API, seconds."""
+BACK_WITHIN = timedelta(seconds=45)
+"""For units that a healed fault has hit."""
 
 # Shorter than gRPC's initial connection backoff of one second, which distinguishes silence from refusal.
 _ANSWERS_WITHIN_S = 0.7
@@ -92,48 +91,28 @@ class Probes:
 
 
 @dataclass(frozen=True)
-class FaultContext:
-    """One lab, as faults see it.
-
-    Attributes:
-        folder: the lab's own.
-    """
-
-    folder: Path
-
-    @property
-    def state(self) -> LabState:
-        """The lab's state, read from its file each time."""
-        return LabState.of(self.folder)
+class FaultContext(LabContext):
+    """One lab, as faults see it."""
 
     @cached_property
     def units(self) -> UnitOperations:
         """Operations on its units, each of which is an event of the lab."""
-        return UnitOperations(self.folder, audited=False)
+        return UnitOperations(self, audited=False)
 
     @cached_property
     def unrecorded_units(self) -> UnitOperations:
         """Operations on its units for a fault that is an event itself, so that its parts are not."""
-        return UnitOperations(self.folder, recorded=False, audited=False)
-
-    @cached_property
-    def _channels(self) -> ChannelCache:
-        return ChannelCache()
-
-    @property
-    def runtime(self) -> Runtime:
-        """The runtime that its units run on."""
-        state = self.state
-        return make_runtime(state.runtime, self.folder, state.security)
+        return UnitOperations(self, recorded=False, audited=False)
 
     def states(self) -> Mapping[str, str]:
         """Returns each unit's state: ``running``, ``paused`` or ``exited``."""
-        return self.runtime.states(self.state.running)
+        state = self.state()
+        return self.runtime(state).states(state.running)
 
     def unit(self, name: str) -> Unit | None:
         """Returns the unit; None if the lab no longer has one of that name."""
         try:
-            return self.state.plan.unit(name)
+            return self.state().plan.unit(name)
         except KeyError:
             return None
 
@@ -158,11 +137,7 @@ class FaultContext:
         """Returns the control planes that run. Calls to a frozen one would block until their timeout."""
         if states is None:
             states = self.states()
-        return [unit for unit in self.state.plan.with_role(CONTROL_PLANE) if states.get(unit.name) == "running"]
-
-    def admin(self) -> AdminClient:
-        """Returns a client of the control plane's admin API."""
-        return AdminClient(self.state.plan.control_plane)
+        return [unit for unit in self.state().plan.with_role(CONTROL_PLANE) if states.get(unit.name) == "running"]
 
     def liveness(self, names: Iterable[str]) -> dict[str, Liveness]:
         """Returns how each of these units reacts to a health check."""
@@ -207,7 +182,7 @@ class FaultContext:
             InputError: the replica rejects the arguments.
             LabError: it does not answer.
         """
-        unit = self.state.plan.unit(name)
+        unit = self.state().plan.unit(name)
         give_up = time.monotonic() + CONTROL_S
         while True:
             try:
@@ -262,6 +237,23 @@ class FaultContext:
         with ThreadPoolExecutor(max(1, len(units))) as pool:
             waited = pool.map(lambda unit: _closed_after_s(unit.address, within_s), units)
             return {unit.name: s for unit, s in zip(units, waited, strict=True) if s is not None}
+
+    def await_units(self, names: Sequence[str]) -> None:
+        """Returns once these units answer, and their replicas are registered if the control plane answers.
+
+        Raises:
+            DeadlineError: some do not; the message names them.
+        """
+        replicas = {name for name in names if (unit := self.unit(name)) is not None and unit.cluster}
+
+        def missing() -> list[str]:
+            liveness = self.liveness(names)
+            if silent := sorted(name for name, each in liveness.items() if each is not Liveness.ANSWERS):
+                return silent
+            known = self.control_plane() if replicas else None
+            return sorted(replicas - {each.replica for each in known.replicas}) if known else []
+
+        eventually("all answer again (still missing)", missing, within=BACK_WITHIN, until=lambda names: not names)
 
     @staticmethod
     def wait_until(unix_ns: int) -> None:

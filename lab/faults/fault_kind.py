@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lab.errors import InputError
-from lab.faults.settings import SEVERE, Setting, Value, number
+from lab.faults.settings import SHARE, Setting, Value, by_level, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ class FaultKind(ABC):
         targets: what it can be aimed at, in words.
         runtimes: the runtimes that support it; all if empty.
         elsewhere: why others do not, and the alternative there.
-        settings: its options, with their bounds.
-        levels: level → values of settings.
+        settings: its options, with their bounds; by default the share of the target's units that are hit.
+        levels: level → values of settings; by default one unit, half of them, or all.
         default_level: if the user names none.
         default_target: likewise; empty if the user has to name one.
         group: two faults of one group cannot hit the same unit at once; faults of different groups can.
@@ -44,8 +44,8 @@ class FaultKind(ABC):
     targets: ClassVar[str]
     runtimes: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[str] = ""
-    settings: ClassVar[tuple[Setting, ...]] = ()
-    levels: ClassVar[Mapping[str, Mapping[str, Value]]]
+    settings: ClassVar[tuple[Setting, ...]] = (SHARE,)
+    levels: ClassVar[Mapping[str, Mapping[str, Value]]] = by_level(share=(0.0, 0.5, 1.0))
     default_level: ClassVar[str] = "medium"
     default_target: ClassVar[str] = ""
     group: ClassVar[str]
@@ -55,15 +55,25 @@ class FaultKind(ABC):
         del settings
         return 0.0
 
-    @abstractmethod
+    def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
+        """Returns the names of the units that it may hit; by default those that the target names.
+
+        Raises:
+            InputError: the target or the settings do not fit the kind.
+        """
+        del settings
+        return [unit.name for unit in units_of(context.state(), target)]
+
     def choose(
         self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
     ) -> tuple[str, ...]:
-        """Returns the names of the units to hit; the same ones for the same seed.
+        """Returns the names of the units to hit, the setting ``share`` of the candidates; the same for the same seed.
 
         Raises:
-            InputError: the target does not fit the kind.
+            InputError: as :meth:`candidates`.
         """
+        names = self.candidates(context, target, settings)
+        return some(names, number(settings, SHARE.name), random) if SHARE in self.settings else tuple(names)
 
     def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
         """Returns the state that observing and healing need to know; changes nothing."""
@@ -116,8 +126,8 @@ def units_of(state: LabState, target: str) -> list[Unit]:
     return exact or found
 
 
-def replicas_of(state: LabState, target: str) -> list[Unit]:
-    """Returns the model replicas that a target names.
+def replicas_of(state: LabState, target: str) -> list[str]:
+    """Returns the names of the model replicas that a target names.
 
     Raises:
         InputError: it names none.
@@ -125,23 +135,13 @@ def replicas_of(state: LabState, target: str) -> list[Unit]:
     found = units_of(state, target)
     if strange := [unit for unit in found if not unit.cluster]:
         raise InputError(f"{target}: is a {strange[0].role}; name a model cluster, e.g. ml-cluster-1, or a replica")
-    return found
-
-
-def some_of(units: Sequence[Unit], settings: Mapping[str, Any], random: Random) -> tuple[str, ...]:
-    """Returns the names of the setting ``share`` of these units, at least one, in their order."""
-    return some([unit.name for unit in units], number(settings, "share"), random)
+    return [unit.name for unit in found]
 
 
 def some(names: Sequence[str], share: float, random: Random) -> tuple[str, ...]:
     """Returns a share of these names, at least one, in their order."""
     chosen = set(random.sample(names, max(1, math.ceil(share * len(names)))))
     return tuple(name for name in names if name in chosen)
-
-
-def by_share(severe: float = 1.0) -> dict[str, dict[str, Value]]:
-    """Returns levels that differ in how many units are hit: one, half of them, or all."""
-    return {"light": {"share": 0.0}, "medium": {"share": 0.5}, SEVERE: {"share": severe}}
 
 
 def _shown(value: object) -> str:

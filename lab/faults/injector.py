@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +61,9 @@ class Fault:
 
     def to_document(self) -> dict[str, Any]:
         """Returns it as a JSON object."""
-        record = self.record
-        return {
-            "id": record.id,
-            "kind": record.kind,
-            "target": record.target,
-            "level": record.level,
-            "seed": record.seed,
-            "settings": dict(record.settings),
-            "units": list(record.units),
-            "injected_ns": record.injected_ns,
-            "until_ns": record.until_ns or None,
-        }
+        document = asdict(self.record)
+        del document["group"], document["memory"]
+        return {**document, "units": list(self.record.units), "until_ns": self.record.until_ns or None}
 
 
 class Injector:
@@ -116,7 +107,7 @@ class Injector:
             LabError: injecting failed; the part that was done is undone.
         """
         wanted = FAULTS[kind]
-        state = self._context.state
+        state = self._context.state()
         if wanted.runtimes and state.runtime not in wanted.runtimes:
             raise InputError(f"{kind} {target}: not on the {state.runtime} runtime, {wanted.elsewhere}")
         chosen = resolve(wanted.settings, wanted.levels, level=level or wanted.default_level, given=settings)
@@ -252,7 +243,7 @@ class Injector:
         Raises:
             LabNotRunningError: no lab is up.
         """
-        self._context.state  # noqa: B018 (raises where no lab is up)
+        self._context.state()  # raises where no lab is up
         return [Fault(record, self) for record in self.store.all()]
 
     def end(self) -> None:

@@ -84,6 +84,11 @@ Setting: TypeAlias = Number | Word
 SHARE = Number("share", "share of the target's units that are hit, chosen by the seed; at least one unit", 0, 1, 1)
 
 
+def by_level(**values: tuple[Value, Value, Value]) -> dict[str, dict[str, Value]]:
+    """Returns levels, from each setting's values for light, medium and severe."""
+    return {level: {name: each[place] for name, each in values.items()} for place, level in enumerate(LEVELS)}
+
+
 def resolve(
     settings: Sequence[Setting],
     levels: Mapping[str, Mapping[str, Value]],

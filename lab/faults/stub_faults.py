@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lab.faults.fault_kind import FaultKind, replicas_of, some_of
+from lab.faults.fault_kind import FaultKind, replicas_of
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 
 class StubFault(FaultKind):
-    """Changes the behaviour of replicas, and restores the fields that it has changed."""
+    """Changes the behaviour of replicas, and restores the fields that it has changed.
+
+    Attributes:
+        fields: of the behaviour, those that healing restores; ``latency`` stands for whichever latency is set.
+    """
 
     targets = "a model cluster, of which the share is hit, or one replica; `model` for all there are"
+    fields: ClassVar[tuple[str, ...]]
 
-    def choose(
-        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
-    ) -> tuple[str, ...]:
-        """Chooses a share of the target's replicas."""
-        return some_of(replicas_of(context.state, target), settings, random)
+    def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
+        """Returns the target's replicas."""
+        del settings
+        return replicas_of(context.state(), target)
 
     def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
         """Returns each replica's behaviour, a routing key to probe it with, and its request count."""
@@ -51,14 +55,30 @@ class StubFault(FaultKind):
             return {name: each for name, each in zip(keys, found, strict=True) if each is not None}
 
     @abstractmethod
+    def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
+        """Returns the fields that this kind changes, with their new values for a replica."""
+
+    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
+        """Changes the behaviour of each replica."""
+        for name in fault.units:
+            context.set_behaviour(name, self.changed(fault, name))
+        return {}
+
     def restored(self, before: stub_pb2.Behaviour) -> stub_pb2.Behaviour:
         """Returns the fields that this kind changes, with their values from before."""
+        return fields_of(before, *self.fields)
 
     def heal(self, context: FaultContext, fault: FaultRecord) -> None:
         """Restores the behaviour. A replica that has exited meanwhile has lost the changed one anyway."""
         for name in fault.memory.get("before", {}):
             if context.keeps_behaviour(name):
                 context.set_behaviour(name, self.restored(self.before(fault, name)))
+
+
+def fields_of(behaviour: stub_pb2.Behaviour, *fields: str) -> stub_pb2.Behaviour:
+    """Returns a behaviour with these fields alone; ``latency`` stands for whichever latency is set."""
+    names = ((behaviour.WhichOneof("latency") or "constant") if each == "latency" else each for each in fields)
+    return stub_pb2.Behaviour(**{name: getattr(behaviour, name) for name in names})
 
 
 def requests_since(context: FaultContext, fault: FaultRecord) -> dict[str, int]:

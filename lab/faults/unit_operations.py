@@ -12,18 +12,17 @@ from lab.faults.journal import Journal
 from lab.roles import MODEL, layout_of
 from lab.roles.model import new_replica_name, replica
 from lab.runs.events import Event, append_event
-from lab.runtime import make_runtime
 from lab.runtime.lock import exclusive
 from lab.runtime.logs import log_of
-from lab.runtime.state import STATE_FILE, LabState
+from lab.runtime.state import STATE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-    from pathlib import Path
 
     from lab.roles import Unit
     from lab.runtime import Runtime
-    from lab.runtime.state import Running
+    from lab.runtime.context import LabContext
+    from lab.runtime.state import LabState, Running
 
 
 _AFTER_DRAINING_S = 2.0
@@ -36,31 +35,31 @@ class UnitOperations:
     Every method raises :class:`lab.errors.InputError` for a unit that the lab does not have.
 
     Attributes:
-        folder: the lab's own.
+        context: the lab.
         recorded: whether each operation is an event of the lab; not so inside a fault that is an event itself.
         audited: whether each operation is in the audit log; not so inside a fault, which is.
     """
 
-    folder: Path
+    context: LabContext
     recorded: bool = True
     audited: bool = True
 
     def kill(self, unit: str) -> None:
         """Ends one unit with SIGKILL; does nothing to one that does not run."""
-        state = LabState.of(self.folder)
+        state = self.context.state()
         _unit(state, unit)
         if unit in state.running:
             with self._operation("kill", unit, past="killed", undone_by="start"):
-                self._runtime(state).kill(state.running[unit])
+                self.context.runtime(state).kill(state.running[unit])
 
     def start(self, unit: str) -> None:
         """Starts one unit that does not run, at the addresses that it had."""
-        with exclusive(self.folder):
-            state = LabState.of(self.folder)
+        with exclusive(self.context.folder):
+            state = self.context.state()
             wanted = _unit(state, unit)
             if self._state_of(state, unit) == "exited":
                 with self._operation("start", unit, past="started"):
-                    self._start(state, self._runtime(state), [wanted])
+                    self._start(state, self.context.runtime(state), [wanted])
 
     def pause(self, unit: str) -> None:
         """Freezes one unit: its connections stay open and it does not answer, until :meth:`resume`.
@@ -68,10 +67,10 @@ class UnitOperations:
         Raises:
             InputError: it does not run.
         """
-        state = LabState.of(self.folder)
+        state = self.context.state()
         running = self._alive(state, unit)
         with self._operation("pause", unit, past="paused", undone_by="resume"):
-            self._runtime(state).pause(running)
+            self.context.runtime(state).pause(running)
 
     def resume(self, unit: str) -> None:
         """Resumes a frozen unit; does nothing to one that is not frozen.
@@ -79,11 +78,11 @@ class UnitOperations:
         Raises:
             InputError: it does not run.
         """
-        state = LabState.of(self.folder)
+        state = self.context.state()
         running = self._alive(state, unit)
         if self._state_of(state, unit) == "paused":
             with self._operation("resume", unit, past="resumed"):
-                self._runtime(state).resume(running)
+                self.context.runtime(state).resume(running)
 
     def partition(self, unit: str) -> None:
         """Cuts off one unit, with its pod, from the network: no traffic in or out, until :meth:`rejoin`.
@@ -91,10 +90,10 @@ class UnitOperations:
         Raises:
             InputError: not on this runtime.
         """
-        state = LabState.of(self.folder)
+        state = self.context.state()
         cut = _unit(state, unit)
         with self._operation("partition", unit, past="cut off", undone_by="rejoin"):
-            self._runtime(state).partition(cut)
+            self.context.runtime(state).partition(cut)
 
     def rejoin(self, unit: str) -> None:
         """Reconnects one unit that was cut off.
@@ -102,10 +101,10 @@ class UnitOperations:
         Raises:
             InputError: not on this runtime.
         """
-        state = LabState.of(self.folder)
+        state = self.context.state()
         cut = _unit(state, unit)
         with self._operation("rejoin", unit, past="connected again"):
-            self._runtime(state).rejoin(cut)
+            self.context.runtime(state).rejoin(cut)
 
     def scale(self, cluster: str, replicas: int) -> list[str]:
         """Starts or drains replicas of a model cluster until it has this many; returns the names of all.
@@ -117,10 +116,10 @@ class UnitOperations:
         """
         if replicas < 1:
             raise InputError(f"scale {cluster}: {replicas} replicas: use 1 or more, or kill the replicas")
-        with exclusive(self.folder):
-            state = LabState.of(self.folder)
+        with exclusive(self.context.folder):
+            state = self.context.state()
             present = _replicas(state, cluster)
-            runtime = self._runtime(state)
+            runtime = self.context.runtime(state)
             site = runtime.site(state.plan)
             names = [unit.name for unit in state.plan.units]
             new = []
@@ -141,13 +140,13 @@ class UnitOperations:
         Raises:
             InputError: the unit is no model replica, or there is no such cluster.
         """
-        with exclusive(self.folder):
-            state = LabState.of(self.folder)
+        with exclusive(self.context.folder):
+            state = self.context.state()
             old = _unit(state, unit)
             if not old.cluster:
                 raise InputError(f"replace {unit}: is a {old.role}, not a model replica")
             _replicas(state, cluster)
-            runtime = self._runtime(state)
+            runtime = self.context.runtime(state)
             name = new_replica_name(cluster, [each.name for each in state.plan.units])
             with self._operation("replace", unit, f"by {name}", past="replaced"):
                 if unit in state.running:
@@ -159,15 +158,15 @@ class UnitOperations:
 
     def last_log_lines(self, names: Collection[str], lines: int = 5) -> dict[str, list[str]]:
         """The last lines that each of these units has logged, by unit; leaves out names of no unit."""
-        state = LabState.of(self.folder)
+        state = self.context.state()
         wanted = [unit for unit in state.plan.units if unit.name in names]
-        self._runtime(state).fetch_logs(wanted)
-        return {unit.name: log_of(self.folder, unit.name).last_lines(lines) for unit in wanted}
+        self.context.runtime(state).fetch_logs(wanted)
+        return {unit.name: log_of(self.context.folder, unit.name).last_lines(lines) for unit in wanted}
 
     @contextmanager
     def _operation(self, kind: str, target: str, detail: str = "", *, past: str, undone_by: str = "") -> Iterator[None]:
         """Records the body as an event if it succeeds, and in the audit log in any case."""
-        with Journal(self.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
+        with Journal(self.context.folder).doing(f"unit {kind}", target, detail) if self.audited else nullcontext():
             from_ns = time.time_ns()
             yield
             if self.recorded:
@@ -180,7 +179,7 @@ class UnitOperations:
                     from_ns=from_ns,
                     until_ns=time.time_ns(),
                 )
-                append_event(self.folder, event)
+                append_event(self.context.folder, event)
 
     def _exchange(self, state: LabState, runtime: Runtime, old: Sequence[Unit], new: Sequence[Unit]) -> None:
         """Drains and removes the old units, and starts the new ones."""
@@ -195,13 +194,13 @@ class UnitOperations:
         layout = replace(state.plan, units=(*kept[: last + 1], *new, *kept[last + 1 :]))
         state = state.with_plan(layout)
         runtime.prepare(layout, lambda _: None)
-        state.save(self.folder / STATE_FILE)
+        state.save(self.context.folder / STATE_FILE)
         self._start(state, runtime, new)
 
     def _start(self, state: LabState, runtime: Runtime, wanted: Sequence[Unit]) -> None:
         for name, running in runtime.start(wanted):
             state = state.with_running(name, running)
-            state.save(self.folder / STATE_FILE)
+            state.save(self.context.folder / STATE_FILE)
 
     def _alive(self, state: LabState, unit: str) -> Running:
         _unit(state, unit)
@@ -211,10 +210,7 @@ class UnitOperations:
 
     def _state_of(self, state: LabState, unit: str) -> str:
         running = {name: each for name, each in state.running.items() if name == unit}
-        return self._runtime(state).states(running).get(unit, "exited")
-
-    def _runtime(self, state: LabState) -> Runtime:
-        return make_runtime(state.runtime, self.folder, state.security)
+        return self.context.runtime(state).states(running).get(unit, "exited")
 
 
 def _unit(state: LabState, name: str) -> Unit:

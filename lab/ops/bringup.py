@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.client.call import CallOutcome
-    from lab.ops.context import LabContext
     from lab.roles import Role
     from lab.routing.document import Source
     from lab.runtime import Runtime
+    from lab.runtime.context import LabContext
     from lab.spec import LabSpec
 
 FIRST_REVISION = 1

@@ -11,7 +11,7 @@ from lab.runtime.lock import exclusive
 
 if TYPE_CHECKING:
     from lab.identity.folder import Term
-    from lab.ops.context import LabContext
+    from lab.runtime.context import LabContext
 
 
 class Certificates:

@@ -17,8 +17,8 @@ from lab.transport.security import MTLS
 
 if TYPE_CHECKING:
     from lab.client.admin_values import ControlPlaneStatus
-    from lab.ops.context import LabContext
     from lab.ops.logs import LogLine
+    from lab.runtime.context import LabContext
     from lab.runtime.state import LabState
 
 

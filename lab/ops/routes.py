@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lab.client.admin import Tables
     from lab.client.admin_values import PublishProgress, RevisionInfo
-    from lab.ops.context import LabContext
+    from lab.runtime.context import LabContext
 
 
 class Routes:

@@ -1,4 +1,4 @@
-"""The kinds of faults, one file each: name, options and levels, how it is injected, observed and healed.
+"""The kinds of faults: name, options and levels, how each is injected, observed and healed. One file adds a kind.
 
 :data:`FAULTS` finds them here, at the entry points of the group ``routing_lab.faults``, and in the files of
 ``--plugin``. What several kinds share is in ``lab.faults``.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from lab.errors import InputError, LabError, PublishError
-from lab.faults.fault_kind import FaultKind, by_share, some
+from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import seen
 from lab.faults.settings import SEVERE, SHARE, Number, number
 from lab.roles import Follows, followers, rule_followers
@@ -20,7 +20,6 @@ from models.proto.control.v1 import faults_pb2, faults_pb2_grpc, stub_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from random import Random
 
     from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
@@ -50,19 +49,16 @@ class BadPush(FaultKind):
         SHARE,
         Number("revision", "for stale-rules: the revision; 0: the previous one", 0, 1e9),
     )
-    levels = by_share()
     default_level = SEVERE
     default_target = "rules"
     group = "push"
 
-    def choose(
-        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
-    ) -> tuple[str, ...]:
-        """Chooses connected nodes, or replicas of the cluster of one model."""
+    def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
+        """Returns connected nodes, or replicas of the cluster of one model."""
+        del settings
         if target == MODEL:
             cluster = self._cluster(context)
-            replicas = [unit.name for unit in context.state.plan.units if unit.cluster == cluster]
-            return some(replicas, number(settings, "share"), random)
+            return [unit.name for unit in context.state().plan.units if unit.cluster == cluster]
         if target not in _OFFERS:
             raise InputError(f"{self.name}: {target!r} is no target; use {', '.join(_OFFERS)} or {MODEL}")
         control_plane = context.control_plane()
@@ -70,7 +66,7 @@ class BadPush(FaultKind):
             raise InputError(f"{self.name} {target}: the control plane does not answer; heal or start it first")
         roles = _OFFERS[target][1]()
         if nodes := [each.node for each in control_plane.nodes if each.role in roles]:
-            return some(nodes, number(settings, "share"), random)
+            return nodes
         raise InputError(
             f"{self.name} {target}: no {' or '.join(roles)} is connected; send a request through one first"
         )
@@ -126,7 +122,7 @@ class BadPush(FaultKind):
             _call(context, lambda api: api.Restate(faults_pb2.RestateRequest(), timeout=_OFFER_S))
 
     def _publish(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
-        cluster = context.state.plan.unit(fault.units[0]).cluster
+        cluster = context.state().plan.unit(fault.units[0]).cluster
         with context.admin() as admin:
             document = admin.revision().document or {}
             model = next(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from lab.faults.observation import seen
-from lab.faults.settings import LIGHT, MEDIUM, SEVERE, SHARE, Number, number
+from lab.faults.settings import SHARE, Number, by_level, number
 from lab.faults.stub_faults import StubFault, rounded
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
     from lab.faults.state import FaultRecord
@@ -27,18 +25,14 @@ class Churn(StubFault):
     summary = "closes all connections to model replicas at an interval, with requests in flight"
     past = "closing connections"
     settings = (Number("every_ms", "milliseconds from one closing to the next", 20, 600_000, 1_000), SHARE)
-    levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
-        LIGHT: {"every_ms": 5_000.0},
-        MEDIUM: {"every_ms": 1_000.0},
-        SEVERE: {"every_ms": 100.0},
-    }
+    levels = by_level(every_ms=(5_000.0, 1_000.0, 100.0))
+    fields = ("churn_ms",)
     group = "connections"
 
-    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
-        """Sets the interval."""
-        for name in fault.units:
-            context.set_behaviour(name, stub_pb2.Behaviour(churn_ms=number(fault.settings, "every_ms")))
-        return {}
+    def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
+        """Returns the interval."""
+        del name
+        return stub_pb2.Behaviour(churn_ms=number(fault.settings, "every_ms"))
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
         """Opens a connection to each replica and checks that it is closed."""
@@ -54,10 +48,6 @@ class Churn(StubFault):
         }
         because = f"{len(closed)} of {len(fault.units)} replicas closed a connection within {within_s:g} s"
         return seen(holds=len(closed) == len(fault.units), because=because, **figures)
-
-    def restored(self, before: stub_pb2.Behaviour) -> stub_pb2.Behaviour:
-        """Returns the interval from before."""
-        return stub_pb2.Behaviour(churn_ms=before.churn_ms)
 
 
 CHURN = Churn()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from lab.faults.fault_context import CONTROL_S
 from lab.faults.observation import seen, unknown
-from lab.faults.process_faults import await_units
-from lab.faults.settings import LIGHT, MEDIUM, SEVERE, SHARE, Number, number
+from lab.faults.settings import SHARE, Number, by_level, number
 from lab.faults.stub_faults import StubFault, rounded
 from lab.waiting import eventually
 from models.proto.control.v1 import stub_pb2
@@ -40,27 +39,28 @@ class Cold(StubFault):
         Number("requests", "number of requests until it is warm", 0, 1_000_000),
         SHARE,
     )
-    levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
-        LIGHT: {"warm_up_s": 1.0, "ms": 50.0, "requests": 50, "share": 0.0},
-        MEDIUM: {"warm_up_s": 3.0, "ms": 200.0, "requests": 200, "share": 0.0},
-        SEVERE: {"warm_up_s": 10.0, "ms": 1000.0, "requests": 1000, "share": 1.0},
-    }
+    levels = by_level(
+        warm_up_s=(1.0, 3.0, 10.0), ms=(50.0, 200.0, 1000.0), requests=(50, 200, 1000), share=(0.0, 0.0, 1.0)
+    )
     group = "life"
+
+    def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
+        """Returns how slowly it loads and begins."""
+        del name
+        return stub_pb2.Behaviour(
+            warm_up_ms=number(fault.settings, "warm_up_s") * 1_000,
+            cold_ms=number(fault.settings, "ms"),
+            cold_requests=int(number(fault.settings, "requests")),
+        )
 
     def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
         """Restarts the replicas, makes them cold once they answer, and has them load their models again."""
-        settings = fault.settings
-        cold = stub_pb2.Behaviour(
-            warm_up_ms=number(settings, "warm_up_s") * 1_000,
-            cold_ms=number(settings, "ms"),
-            cold_requests=int(number(settings, "requests")),
-        )
         for name in fault.units:
             context.unrecorded_units.kill(name)
             context.unrecorded_units.start(name)
         for name in fault.units:
             context.await_control(name, within=_ANSWERING_WITHIN)
-            context.set_behaviour(name, cold)
+            context.set_behaviour(name, self.changed(fault, name))
             _reload(context, name)
         return {}
 
@@ -96,7 +96,7 @@ class Cold(StubFault):
         present = [name for name in fault.memory.get("before", {}) if context.unit(name) is not None]
         for name in present:
             context.unrecorded_units.start(name)
-        await_units(context, present)
+        context.await_units(present)
         super().heal(context, fault)
         loaded = context.loaded_keys(present)
         for name in present:

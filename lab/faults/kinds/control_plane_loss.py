@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
 from lab.faults.fault_kind import FaultKind
-from lab.faults.kinds.kill import KILL
-from lab.faults.kinds.pause import PAUSE
-from lab.faults.process_faults import observe_units
-from lab.faults.settings import LIGHT, MEDIUM, SEVERE, Number, Word, number
+from lab.faults.kinds.process import KILL, PAUSE
+from lab.faults.settings import Number, Word, by_level, number
 from lab.roles import CONTROL_PLANE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from random import Random
 
     from lab.faults.fault_context import FaultContext
+    from lab.faults.kinds.process import ProcessFault
     from lab.faults.observation import Observation
-    from lab.faults.process_faults import ProcessFault
     from lab.faults.state import FaultRecord
 
 
@@ -32,11 +29,7 @@ class ControlPlaneLoss(FaultKind):
         Word("how", "freeze it, or end it; it keeps its revisions", ("pause", "kill"), "kill"),
         Number("seconds", "seconds after which it comes back by itself; 0: when the fault is healed", 0, 600),
     )
-    levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
-        LIGHT: {"how": "pause", "seconds": 2.0},
-        MEDIUM: {"how": "kill", "seconds": 5.0},
-        SEVERE: {"how": "kill", "seconds": 20.0},
-    }
+    levels = by_level(how=("pause", "kill", "kill"), seconds=(2.0, 5.0, 20.0))
     default_target = CONTROL_PLANE
     group = "life"
 
@@ -44,14 +37,12 @@ class ControlPlaneLoss(FaultKind):
         """Returns the setting ``seconds``."""
         return number(settings, "seconds")
 
-    def choose(
-        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
-    ) -> tuple[str, ...]:
-        """Chooses all control planes that run, as each of them knows all there is to know."""
-        del settings, random
+    def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
+        """Returns all control planes that run, as each of them knows all there is to know."""
+        del settings
         if target != CONTROL_PLANE:
             raise InputError(f"{self.name}: {target!r} is no target; leave it out, or kill or pause {target}")
-        running = tuple(unit.name for unit in context.control_planes())
+        running = [unit.name for unit in context.control_planes()]
         if not running:
             how = context.states().get(CONTROL_PLANE, "absent")
             raise InputError(f"{self.name}: the control plane is {how} already; heal or start it first")
@@ -63,8 +54,7 @@ class ControlPlaneLoss(FaultKind):
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
         """Checks that it does not answer."""
-        how = self._how(fault)
-        return observe_units(context, fault.units, how.state, how.shown_by)
+        return self._how(fault).observe(context, fault)
 
     def heal(self, context: FaultContext, fault: FaultRecord) -> None:
         """Waits until it answers again. Nodes reconnect to it within a second."""

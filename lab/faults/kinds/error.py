@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from lab.faults.observation import seen, unknown
-from lab.faults.settings import LIGHT, MEDIUM, SEVERE, SHARE, Number, number
+from lab.faults.settings import SHARE, Number, by_level, number
 from lab.faults.stub_faults import StubFault, requests_since, seed_of
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
     from lab.faults.state import FaultRecord
@@ -30,19 +28,13 @@ class Error(StubFault):
     summary = "fails a share of the requests to model replicas with INTERNAL"
     past = "failing requests"
     settings = (Number("rate", "share of requests that fail", 0.001, 1, 0.1), SHARE)
-    levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
-        LIGHT: {"rate": 0.01},
-        MEDIUM: {"rate": 0.1},
-        SEVERE: {"rate": 0.5},
-    }
+    levels = by_level(rate=(0.01, 0.1, 0.5))
+    fields = ("error_rate",)
     group = "errors"
 
-    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
-        """Sets the error rate and the seed, so that the same requests fail again."""
-        rate = number(fault.settings, "rate")
-        for name in fault.units:
-            context.set_behaviour(name, stub_pb2.Behaviour(error_rate=rate, seed=seed_of(fault, name)))
-        return {}
+    def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
+        """Returns the error rate and the seed, so that the same requests fail again."""
+        return stub_pb2.Behaviour(error_rate=number(fault.settings, "rate"), seed=seed_of(fault, name))
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
         """Checks that some probes fail at each replica."""
@@ -58,10 +50,6 @@ class Error(StubFault):
         if not failing and (1 - rate) ** calls > _OVERLOOKED:
             return unknown(f"{because}: too few to say", **figures)
         return seen(holds=failing == len(fault.units), because=because, **figures)
-
-    def restored(self, before: stub_pb2.Behaviour) -> stub_pb2.Behaviour:
-        """Returns the error rate from before."""
-        return stub_pb2.Behaviour(error_rate=before.error_rate)
 
 
 ERROR = Error()

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError, LabError
 from lab.faults.fault_kind import FaultKind
 from lab.faults.observation import seen, unknown
-from lab.faults.settings import LIGHT, MEDIUM, SEVERE, Number, Word, number
+from lab.faults.settings import Number, Word, by_level, number
 from lab.load.arrivals import Poisson
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from random import Random
 
     from lab.faults.fault_context import FaultContext
     from lab.faults.observation import Observation
@@ -57,28 +56,22 @@ class Flood(FaultKind):
         Word("topology", "topology of the requests; the lab's first if left out"),
         Word("use_case", "use case of the requests; all that the caller may use if left out"),
     )
-    levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
-        LIGHT: {"times": 1.0},
-        MEDIUM: {"times": 2.0},
-        SEVERE: {"times": 4.0},
-    }
+    levels = by_level(times=(1.0, 2.0, 4.0))
     group = "flood"
 
     def lasts_s(self, settings: Mapping[str, Any]) -> float:
         """Returns the setting ``seconds``."""
         return number(settings, "seconds")
 
-    def choose(
-        self, context: FaultContext, target: str, settings: Mapping[str, Any], random: Random
-    ) -> tuple[str, ...]:
-        """Chooses no units; checks that caller and topology are in the lab."""
-        del random, target
-        _caller_and_topology(context.state, settings)
-        return ()
+    def candidates(self, context: FaultContext, target: str, settings: Mapping[str, Any]) -> list[str]:
+        """Returns no units; checks that caller and topology are in the lab."""
+        del target
+        _caller_and_topology(context.state(), settings)
+        return []
 
     def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
         """Writes the load's plan into the lab's folder."""
-        caller, topology = _caller_and_topology(context.state, fault.settings)
+        caller, topology = _caller_and_topology(context.state(), fault.settings)
         with context.admin() as admin:
             document = admin.revision().document or {}
         use_cases = _use_cases(document, caller, str(fault.settings["use_case"]))
@@ -90,7 +83,7 @@ class Flood(FaultKind):
             caller=caller,
             use_cases=use_cases,
             arrivals=Poisson(rate, (fault.until_ns - fault.injected_ns) / 1e9, fault.seed),
-            endpoints=context.state.plan.callers[caller],
+            endpoints=context.state().plan.callers[caller],
             spool=Path("history.jsonl"),
             summary=Path("driver.json"),
             seed=fault.seed,
@@ -115,7 +108,7 @@ class Flood(FaultKind):
             scratch.write_text(json.dumps(asdict(Progress.from_line(line))))
             scratch.replace(folder / _PROGRESS)
 
-        if status := context.runtime.run_driver(folder, fault.memory["caller"], keep):
+        if status := context.runtime().run_driver(folder, fault.memory["caller"], keep):
             raise LabError(f"{fault.id}: its driver ended with status {status}")
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
@@ -146,7 +139,7 @@ class Flood(FaultKind):
 
     def heal(self, context: FaultContext, fault: FaultRecord) -> None:
         """Ends the driver, in case that the fault timer's process has died without ending it."""
-        context.runtime.kill_driver(_folder(context, fault))
+        context.runtime().kill_driver(_folder(context, fault))
 
     def describe(self, fault: FaultRecord) -> str:
         """Returns rate and topology."""
@@ -189,7 +182,7 @@ def _capacity(context: FaultContext, document: Mapping[str, Any], use_cases: tup
     running = context.states()
     replicas = [
         each.name
-        for each in context.state.plan.with_role("model")
+        for each in context.state().plan.with_role("model")
         if each.cluster in clusters and running.get(each.name) == "running"
     ]
     each_rps = [_replica_rps(context.behaviour(name)) for name in replicas]
@@ -204,7 +197,7 @@ def _replica_rps(behaviour: stub_pb2.Behaviour) -> float:
 
 def _requests(context: FaultContext) -> dict[str, int]:
     running = context.states()
-    names = [unit.name for unit in context.state.plan.with_role("model") if running.get(unit.name) == "running"]
+    names = [unit.name for unit in context.state().plan.with_role("model") if running.get(unit.name) == "running"]
     return {name: int(context.counts(name).requests) for name in names}
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from lab.faults.observation import seen, unknown
-from lab.faults.settings import LIGHT, MEDIUM, SEVERE, SHARE, Number, number
-from lab.faults.stub_faults import StubFault, requests_since, rounded, seed_of
+from lab.faults.settings import SHARE, Number, by_level, number
+from lab.faults.stub_faults import StubFault, fields_of, requests_since, rounded, seed_of
 from models.proto.control.v1 import stub_pb2
 
 if TYPE_CHECKING:
@@ -30,11 +30,8 @@ class Slow(StubFault):
         Number("sigma", "0: constant; else service times are lognormal with this standard deviation of the log", 0, 5),
         SHARE,
     )
-    levels: ClassVar[Mapping[str, Mapping[str, float | str]]] = {
-        LIGHT: {"ms": 20.0},
-        MEDIUM: {"ms": 100.0},
-        SEVERE: {"ms": 500.0},
-    }
+    levels = by_level(ms=(20.0, 100.0, 500.0))
+    fields = ("latency",)
     group = "latency"
 
     def prepare(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
@@ -43,11 +40,22 @@ class Slow(StubFault):
         probed = self.probes(context, fault.remembering(memory), _PROBES)
         return {**memory, "latency_ms": _latencies_ms(fault, probed)}
 
-    def inject(self, context: FaultContext, fault: FaultRecord) -> Mapping[str, Any]:
-        """Sets the slower latency; with a sigma also the seed, so that the same requests are slow again."""
-        for name in fault.units:
-            context.set_behaviour(name, _slower(self.before(fault, name), fault, name))
-        return {}
+    def changed(self, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
+        """Returns the slower latency; with a sigma also the seed, so that the same requests are slow again."""
+        ms, sigma = number(fault.settings, "ms"), number(fault.settings, "sigma")
+        slower = fields_of(self.before(fault, name), "latency")
+        if sigma:
+            base = slower.lognormal.median_ms or slower.constant.ms or slower.load_dependent.ms
+            lognormal = stub_pb2.LognormalLatency(median_ms=base + ms, sigma=sigma)
+            return stub_pb2.Behaviour(lognormal=lognormal, seed=seed_of(fault, name))
+        match slower.WhichOneof("latency"):
+            case "lognormal":
+                slower.lognormal.median_ms += ms
+            case "load_dependent":
+                slower.load_dependent.ms += ms
+            case _:
+                slower.constant.ms += ms
+        return slower
 
     def observe(self, context: FaultContext, fault: FaultRecord) -> Observation:
         """Checks that probes take longer by half of what was added: the fastest, or the median if latencies vary."""
@@ -68,10 +76,6 @@ class Slow(StubFault):
         )
         return seen(holds=len(slower) == len(fault.units), because=because, **figures)
 
-    def restored(self, before: stub_pb2.Behaviour) -> stub_pb2.Behaviour:
-        """Returns the latency from before."""
-        return _latency_of(before)
-
 
 def _latencies_ms(fault: FaultRecord, probed: Mapping[str, Probes]) -> dict[str, float]:
     """Returns each replica's fastest probe, which load affects least, or the median if latencies vary."""
@@ -80,36 +84,6 @@ def _latencies_ms(fault: FaultRecord, probed: Mapping[str, Probes]) -> dict[str,
 
 def _vary(fault: FaultRecord) -> bool:
     return number(fault.settings, "sigma") > 0
-
-
-def _latency_of(behaviour: stub_pb2.Behaviour) -> stub_pb2.Behaviour:
-    """Returns a behaviour with the latency field alone."""
-    latency = stub_pb2.Behaviour()
-    match behaviour.WhichOneof("latency"):
-        case "lognormal":
-            latency.lognormal.CopyFrom(behaviour.lognormal)
-        case "load_dependent":
-            latency.load_dependent.CopyFrom(behaviour.load_dependent)
-        case _:
-            latency.constant.CopyFrom(behaviour.constant)
-    return latency
-
-
-def _slower(before: stub_pb2.Behaviour, fault: FaultRecord, name: str) -> stub_pb2.Behaviour:
-    ms, sigma = number(fault.settings, "ms"), number(fault.settings, "sigma")
-    slower = _latency_of(before)
-    if sigma:
-        base = slower.lognormal.median_ms or slower.constant.ms or slower.load_dependent.ms
-        lognormal = stub_pb2.LognormalLatency(median_ms=base + ms, sigma=sigma)
-        return stub_pb2.Behaviour(lognormal=lognormal, seed=seed_of(fault, name))
-    match slower.WhichOneof("latency"):
-        case "lognormal":
-            slower.lognormal.median_ms += ms
-        case "load_dependent":
-            slower.load_dependent.ms += ms
-        case _:
-            slower.constant.ms += ms
-    return slower
 
 
 SLOW = Slow()

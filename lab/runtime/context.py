@@ -1,4 +1,4 @@
-"""What the parts of a lab share: its folder, its recorded state, its runtime and its control plane."""
+"""One lab as its parts see it: its folder, its recorded state, its runtime and its control plane."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ class LabContext:
     Every method raises :class:`lab.errors.LabNotRunningError` if the lab is down.
 
     Attributes:
-        name: of the lab.
-        folder: where it keeps its state.
+        folder: where the lab keeps its state.
     """
 
-    name: str
     folder: Path
-    _channels: ChannelCache = field(default_factory=ChannelCache)
+    _channels: ChannelCache = field(default_factory=ChannelCache, compare=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the lab."""
+        return self.folder.name
 
     def disconnect(self) -> None:
         """Closes connections to the control plane, so that gRPC does not report on stderr how they end."""
