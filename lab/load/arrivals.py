@@ -1,17 +1,17 @@
 """Arrival processes: when requests are sent. The same plan gives the same arrivals, to the nanosecond.
 
-To add a kind: a frozen dataclass with ``kind``, ``parse``, ``duration_ns`` and ``arrivals``, and its entry in
-:data:`ARRIVALS`.
+To add a kind: a frozen dataclass with ``kind``, ``parse``, ``duration_ns`` and ``arrivals``, and its entries in
+:data:`ArrivalPlan` and :data:`ARRIVALS`.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from lab.errors import InputError
 from lab.load.trace import read_trace
@@ -57,49 +57,45 @@ class ArrivalOptions:
     limit: int | None = None
 
 
-class ArrivalPlan(Protocol):
-    """An arrival process with its parameters."""
-
-    kind: ClassVar[str]
-
-    @classmethod
-    def parse(cls, argument: str, options: ArrivalOptions) -> Self:
-        """Makes one from the command line's ``KIND:ARGUMENT``."""
-
-    @property
-    def duration_ns(self) -> int | None:
-        """Length of the run; None if it ends with its last arrival."""
-
-    def arrivals(self) -> Iterator[Arrival]:
-        """The arrivals in order of time."""
-
-
 @dataclass(frozen=True, slots=True)
-class Constant:
-    """One arrival every ``1 / rate`` seconds, starting at 0.
+class _AtRate:
+    """Arrivals at a rate for some time.
 
     Attributes:
-        rate: requests per second.
+        rate: mean requests per second.
         duration_s: seconds.
     """
 
-    kind: ClassVar[str] = "constant"
+    kind: ClassVar[str]
     rate: float
     duration_s: float
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate, self.duration_s)
+        for name, value, unit in (("rate", self.rate, "requests per second"), ("duration", self.duration_s, "seconds")):
+            if not (math.isfinite(value) and value > 0):
+                raise InputError(f"{name}: {value} is out of range: use {unit} above 0")
+        if self.rate * self.duration_s > MAX_ARRIVALS:
+            rate, duration = f"{self.rate:g} rps", f"{self.duration_s:g} s"
+            raise InputError(f"arrivals: {rate} for {duration} is more than {MAX_ARRIVALS} requests")
 
     @classmethod
     def parse(cls, argument: str, options: ArrivalOptions) -> Self:
-        """Takes rate and duration from the options, and no argument."""
-        _no_argument(cls.kind, argument)
-        return cls(options.rate, options.duration_s)
+        """Takes its parameters from the options, and no argument."""
+        if argument:
+            raise InputError(f"arrivals: {cls.kind} takes no argument, found {argument!r}; write {cls.kind}")
+        return cls(**{each.name: getattr(options, each.name) for each in fields(cls)})
 
     @property
     def duration_ns(self) -> int:
         """Length of the run."""
         return round(self.duration_s * NS)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(_AtRate):
+    """One arrival every ``1 / rate`` seconds, starting at 0."""
+
+    kind: ClassVar[str] = "constant"
 
     def arrivals(self) -> Iterator[Arrival]:
         """Evenly spaced arrivals."""
@@ -108,33 +104,17 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Poisson:
+class Poisson(_AtRate):
     """A Poisson process: the gaps are independent and exponentially distributed, as with many independent users.
 
+    The standard deviation of a run's number of requests n is sqrt(n).
+
     Attributes:
-        rate: mean requests per second; the standard deviation of a run's number of requests n is sqrt(n).
-        duration_s: seconds.
         seed: the same seed gives the same arrivals.
     """
 
     kind: ClassVar[str] = "poisson"
-    rate: float
-    duration_s: float
     seed: int
-
-    def __post_init__(self) -> None:
-        _check_rate(self.rate, self.duration_s)
-
-    @classmethod
-    def parse(cls, argument: str, options: ArrivalOptions) -> Self:
-        """Takes rate, duration and seed from the options, and no argument."""
-        _no_argument(cls.kind, argument)
-        return cls(options.rate, options.duration_s, options.seed)
-
-    @property
-    def duration_ns(self) -> int:
-        """Length of the run."""
-        return round(self.duration_s * NS)
 
     def arrivals(self) -> Iterator[Arrival]:
         """Sums of exponential gaps until the duration is over."""
@@ -175,7 +155,7 @@ class Trace:
 
     @property
     def duration_ns(self) -> None:
-        """None: it ends with its last arrival."""
+        """None: the run ends with its last arrival."""
         return
 
     def arrivals(self) -> Iterator[Arrival]:
@@ -190,7 +170,10 @@ class Trace:
             yield Arrival(round((row.time_ns - start) / self.speedup), row.payload_bytes)
 
 
-ARRIVALS: dict[str, type[Constant | Poisson | Trace]] = {kind.kind: kind for kind in (Poisson, Constant, Trace)}
+ArrivalPlan: TypeAlias = Constant | Poisson | Trace
+"""An arrival process with its parameters."""
+
+ARRIVALS: dict[str, type[ArrivalPlan]] = {kind.kind: kind for kind in (Poisson, Constant, Trace)}
 """The kinds by name."""
 
 
@@ -206,7 +189,7 @@ def parse_arrivals(text: str, options: ArrivalOptions) -> ArrivalPlan:
 
 def arrivals_to_document(plan: ArrivalPlan) -> dict[str, Any]:
     """An arrival process as a JSON object: ``kind`` and the parameters."""
-    return {"kind": plan.kind, **asdict(plan)}  # type: ignore[call-overload]
+    return {"kind": plan.kind, **asdict(plan)}
 
 
 def arrivals_from_document(document: Mapping[str, Any]) -> ArrivalPlan:
@@ -288,22 +271,9 @@ def schedule(plan: ArrivalPlan, payload_bytes: int) -> Schedule:
     return Schedule(offsets, sizes, offsets[-1] if duration is None else duration)
 
 
-def _kind(name: str) -> type[Constant | Poisson | Trace]:
+def _kind(name: str) -> type[ArrivalPlan]:
     try:
         return ARRIVALS[name]
     except KeyError:
         known = ", ".join("trace:FILE" if kind == Trace.kind else kind for kind in ARRIVALS)
         raise InputError(f"arrivals: {name!r} is not known; write one of {known}") from None
-
-
-def _no_argument(kind: str, argument: str) -> None:
-    if argument:
-        raise InputError(f"arrivals: {kind} takes no argument, found {argument!r}; write {kind}")
-
-
-def _check_rate(rate: float, duration_s: float) -> None:
-    for name, value, unit in (("rate", rate, "requests per second"), ("duration", duration_s, "seconds")):
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name}: {value} is out of range: use {unit} above 0")
-    if rate * duration_s > MAX_ARRIVALS:
-        raise InputError(f"arrivals: {rate:g} rps for {duration_s:g} s is more than {MAX_ARRIVALS} requests")

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +26,7 @@ from lab.load.engine import connect, print_progress, raise_priority, warm_up, wr
 from lab.load.open_loop import OpenLoop, Start, Stop, first_of
 from lab.load.plan import read_plan
 from lab.load.progress import each_second
-from lab.load.summary import ShardResult, combine
-from lab.measure.latency import LatencyHistogram
+from lab.load.summary import combine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
     from lab.load.progress import Progress
-    from lab.load.summary import DriverSummary
+    from lab.load.summary import DriverSummary, ShardResult
 
 
 async def drive(
@@ -95,29 +92,15 @@ async def drive_share(
             loop = OpenLoop(plan, schedule, client, spool, stop)
             begin = await start()
             reporting = asyncio.create_task(each_second(begin.at_ns, lambda: report(loop)))
-            cpu_s = time.process_time()
             try:
                 await loop.run(begin)
             finally:
-                cpu_s = time.process_time() - cpu_s
                 reporting.cancel()
             report(loop)
     finally:
         await client.close()
-    return ShardResult(
-        planned=len(schedule),
-        sent=loop.sent,
-        ok=loop.recorder.ok,
-        stopped_by=stop.by,
-        offered=schedule.offered_rps,
-        start_ns=loop.start_ns,
-        planned_end_ns=loop.planned_end_ns,
-        last_sent_ns=loop.last_sent_ns,
-        end_ns=loop.end_ns,
-        cpu_s=cpu_s,
-        niceness=os.getpriority(os.PRIO_PROCESS, 0),
-        schedule_delays=LatencyHistogram(loop.recorder.schedule_delays_ns),
-        warm_up_errors=warm_up_errors,
+    return loop.result(
+        schedule, start_ns=loop.start_ns, planned_end_ns=loop.planned_end_ns, warm_up_errors=warm_up_errors
     )
 
 

@@ -7,22 +7,30 @@ coordinated omission. Here the schedule is fixed beforehand, and latency counts 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import secrets
 import sys
-from time import monotonic_ns, time_ns
+from abc import ABC, abstractmethod
+from time import monotonic_ns, process_time, time_ns
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from lab.errors import RunError
-from lab.load.in_flight import InFlight
+from lab.errors import CallError, RunError
 from lab.load.mix import Mix, Payloads
-from lab.load.outcome import NEVER_SENT
+from lab.load.outcome import NEVER_SENT, Outcome, answered, failed
 from lab.load.precise_timer import new_precise_timer
 from lab.load.progress import Counts, ProgressLines
 from lab.load.recorder import Recorder
+from lab.load.summary import ShardResult
+from lab.measure.latency import LatencyHistogram
+from models.apis import APIS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lab.history import SpoolWriter
     from lab.load.arrivals import Schedule
+    from lab.load.mix import Payload, RequestSpec
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
     from lab.load.progress import Progress
@@ -35,6 +43,8 @@ TICK_S = 0.02  # interval of spool flushes and timeout checks
 STOP_GRACE_S = 2.0  # for requests in flight when the run is aborted
 
 NEVER = sys.maxsize
+
+_log = logging.getLogger(__name__)
 
 
 class Stop:
@@ -72,12 +82,11 @@ class Start(NamedTuple):
         return cls(now + lead_ns, time_ns() - now)
 
 
-class OpenLoop:
-    """One run of a schedule or of a share of it. Make it inside a running event loop, and use it once.
+class RequestSender(ABC):
+    """Sends requests when they are due, and records each once. Make it inside a running event loop, and use it once.
 
     Args:
         plan: the plan.
-        schedule: its arrivals.
         client: ready and warmed up.
         spool: takes the records.
         stop: aborts the run.
@@ -85,33 +94,169 @@ class OpenLoop:
     Attributes:
         recorder: counts the records.
         sent: requests so far.
-        start_ns: start of the schedule, on ``time.monotonic_ns`` like all times here.
-        last_sent_ns: when a request was last sent.
+        last_sent_ns: when a request was last sent, on ``time.monotonic_ns`` like all times here.
         end_ns: when the last request was done.
+        cpu_s: CPU time of this process while it sent, seconds.
     """
 
-    def __init__(self, plan: LoadPlan, schedule: Schedule, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
-        self._plan, self._schedule, self._stop = plan, schedule, stop
-        self._mix = Mix(plan, schedule.share)
-        self._payloads = Payloads()
-        self._payloads.prepare((use_case.api for use_case in plan.use_cases), schedule.payload_bytes)
+    def __init__(self, plan: LoadPlan, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
+        self._plan, self._client, self._stop = plan, client, stop
         self._id_prefix = secrets.token_hex(4)
         self.recorder = Recorder(plan.topology, spool, on_error=lambda _: stop.ask("spool"))
-
-        self._progress = ProgressLines()
-
-        self.sent = 0
-        self.start_ns = self.last_sent_ns = self.end_ns = 0
+        self.sent = self.last_sent_ns = self.end_ns = 0
+        self.cpu_s = 0.0
 
         self._begun = 0
-        self._due_ns = NEVER  # when the next request starts
         self._begins_no_more = False
         self._all_begun, self._all_done = asyncio.Event(), asyncio.Event()
-        self._in_flight = InFlight(client, plan.timeout_s)
+        self._in_flight: dict[int, tuple[int, asyncio.Task[None]]] = {}  # in order of sending, and so of timeout
+        self._timed_out: set[int] = set()
+        self._logged = False
 
         self._event_loop = asyncio.get_running_loop()
         self._timer = new_precise_timer(self._event_loop, self._begin_due)
         self._ticker: asyncio.TimerHandle | None = None
+
+    @abstractmethod
+    def _begin_due(self) -> None:
+        """Starts the requests that are due, and sets the timer for the next."""
+
+    async def run(self) -> None:
+        """Returns when all requests are done and recorded, or the run was aborted.
+
+        Raises:
+            RunError: the spool cannot be written; the run was aborted.
+        """
+        cpu_s = process_time()
+        self._tick()
+        try:
+            await first_of(self._all_begun, self._stop.asked)
+            self._begin_no_more()
+            await first_of(self._all_done, self._stop.asked)
+            await first_of(self._all_done, self._stop.forced, within_s=STOP_GRACE_S)
+            while not self._all_done.is_set():
+                for _, task in self._in_flight.values():
+                    task.cancel()
+                # In a loop, because a new task is not in flight before its first step.
+                await first_of(self._all_done, within_s=TICK_S)
+        finally:
+            self._begin_no_more()
+            if self._ticker is not None:
+                self._ticker.cancel()
+            self.recorder.flush()
+            self.cpu_s = process_time() - cpu_s
+        self.end_ns = monotonic_ns()
+        self._record_what_was_never_sent()
+        if self.recorder.error is not None:
+            raise RunError(
+                f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run was aborted"
+            )
+
+    def result(
+        self, schedule: Schedule | None, *, start_ns: int, planned_end_ns: int, warm_up_errors: Mapping[str, str]
+    ) -> ShardResult:
+        """The result of this process; ``schedule`` is its share, None if people or users decided when to send."""
+        return ShardResult(
+            planned=self.sent if schedule is None else len(schedule),
+            sent=self.sent,
+            ok=self.recorder.ok,
+            stopped_by=self._stop.by,
+            offered=None if schedule is None else schedule.offered_rps,
+            start_ns=start_ns,
+            planned_end_ns=planned_end_ns,
+            last_sent_ns=self.last_sent_ns,
+            end_ns=self.end_ns,
+            cpu_s=self.cpu_s,
+            niceness=os.getpriority(os.PRIO_PROCESS, 0),
+            schedule_delays=LatencyHistogram(self.recorder.schedule_delays_ns),
+            warm_up_errors=warm_up_errors,
+        )
+
+    async def _send(self, sequence: int, spec: RequestSpec, payload: Payload, intended_ns: int) -> tuple[Outcome, int]:
+        """Sends one request, in a task of its own, and records it; returns its outcome and when it was done."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (for the type checker: a coroutine has a task)
+        name, timeout_s, request_id = spec.use_case.name, self._plan.timeout_s, f"{self._id_prefix}-{sequence:08x}"
+        self.last_sent_ns = sent_ns = monotonic_ns()
+        self.sent += 1
+        self._in_flight[sequence] = (sent_ns, task)
+        try:
+            answer = await self._client.call(name, payload.message, spec.context, request_id=request_id)
+            outcome = answered(answer, APIS[spec.use_case.api])
+        except CallError as error:
+            outcome = failed(error)
+        except asyncio.CancelledError:
+            late = f"{name}: no answer within {timeout_s:g} s; the driver gave up"
+            stopped = f"{name}: the driver was stopped before an answer came"
+            timed_out = sequence in self._timed_out
+            outcome = Outcome("DEADLINE_EXCEEDED", late) if timed_out else Outcome("CANCELLED", stopped)
+        except Exception as error:  # noqa: BLE001 (a bug in the client must not lose the record)
+            self._log_once(error)
+            outcome = Outcome("UNKNOWN", f"{type(error).__name__}: {error}")
+        finally:
+            del self._in_flight[sequence]
+        done_ns = monotonic_ns()
+        self.recorder.keep(
+            sequence,
+            spec,
+            outcome,
+            payload_bytes=payload.size,
+            intended_ns=intended_ns,
+            sent_ns=sent_ns,
+            done_ns=done_ns,
+            request_id=request_id,
+        )
+        return outcome, done_ns
+
+    def _log_once(self, error: Exception) -> None:
+        if not self._logged:
+            self._logged = True
+            _log.error("a call broke, and so may others", exc_info=error)
+
+    def _begin_no_more(self) -> None:
+        self._begins_no_more = True
+        self._timer.close()
+        self._look_whether_done()
+
+    def _look_whether_done(self) -> None:
+        if self._begins_no_more and self.recorder.done == self._begun:
+            self._all_done.set()
+
+    def _record_what_was_never_sent(self) -> None:  # noqa: B027 (there may be no schedule)
+        """Records the requests that were not due before the run was aborted, if there is a schedule."""
+
+    def _tick(self) -> None:
+        self._ticker = self._event_loop.call_later(TICK_S, self._tick)
+        self.recorder.flush()
+        sent_too_long_ago_ns = monotonic_ns() - round(self._plan.timeout_s * NS)
+        for sequence, (sent_ns, task) in self._in_flight.items():
+            if sent_ns > sent_too_long_ago_ns:
+                break
+            if sequence not in self._timed_out:
+                self._timed_out.add(sequence)
+                task.cancel()
+
+
+class OpenLoop(RequestSender):
+    """One run of a schedule or of a share of it.
+
+    Args:
+        plan: as for :class:`RequestSender`, like those not named here.
+        schedule: its arrivals.
+
+    Attributes:
+        start_ns: start of the schedule.
+    """
+
+    def __init__(self, plan: LoadPlan, schedule: Schedule, client: LoadClient, spool: SpoolWriter, stop: Stop) -> None:
+        super().__init__(plan, client, spool, stop)
+        self._schedule = schedule
+        self._mix = Mix(plan, schedule.share)
+        self._payloads = Payloads()
+        self._payloads.prepare((use_case.api for use_case in plan.use_cases), schedule.payload_bytes)
+        self._progress = ProgressLines()
+        self.start_ns = 0
+        self._due_ns = NEVER  # when the next request starts
 
     @property
     def planned_end_ns(self) -> int:
@@ -120,10 +265,7 @@ class OpenLoop:
         return self.start_ns + (self._schedule.duration_ns if whole else self._schedule.offsets_ns[self._begun])
 
     async def run(self, start: Start | None = None) -> None:
-        """Returns when every request of the schedule has its record.
-
-        Args:
-            start: start time; soon, if left out.
+        """Returns when every request of the schedule has its record; ``start`` is soon, if left out.
 
         Raises:
             RunError: the spool cannot be written; the run was aborted.
@@ -131,27 +273,8 @@ class OpenLoop:
         start = start or Start.soon()
         self.start_ns = self.last_sent_ns = start.at_ns
         self.recorder.unix_offset_ns = start.unix_offset_ns
-        self._tick()
         self._wake_for_next()
-        try:
-            await first_of(self._all_begun, self._stop.asked)
-            self._begin_no_more()
-            await first_of(self._all_done, self._stop.asked)
-            await first_of(self._all_done, self._stop.forced, within_s=STOP_GRACE_S)
-            while not self._all_done.is_set():
-                self._in_flight.give_up_all()
-                # In a loop, because a new task is not in flight before its first step.
-                await first_of(self._all_done, within_s=TICK_S)
-        finally:
-            self._begin_no_more()
-            if self._ticker is not None:
-                self._ticker.cancel()
-        self.end_ns = monotonic_ns()
-        self._record_what_was_never_sent()
-        if self.recorder.error is not None:
-            raise RunError(
-                f"{self._plan.spool}: cannot be written: {self.recorder.error.strerror}; the run was aborted"
-            )
+        await super().run()
 
     def take_counts(self) -> Counts:
         """The counts of the run, with the latencies since the last call."""
@@ -187,35 +310,18 @@ class OpenLoop:
             self._timer.set(self._due_ns)
 
     def _begin_no_more(self) -> None:
-        self._begins_no_more = True
         self._due_ns = NEVER
-        self._timer.close()
-        if self.recorder.done == self._begun:
-            self._all_done.set()
+        super()._begin_no_more()
 
     async def _request(self, place: int) -> None:
-        sequence = self._sequence(place)
         spec = self._mix.draw()
-        message, size = self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place])
-        request_id = f"{self._id_prefix}-{sequence:08x}"
-        self.last_sent_ns = sent_ns = monotonic_ns()
-        self.sent += 1
-        outcome = await self._in_flight.call(sequence, spec, message, request_id=request_id, sent_ns=sent_ns)
-        done_ns = monotonic_ns()
-        self.recorder.keep(
-            sequence,
-            spec,
-            outcome,
-            payload_bytes=size,
-            intended_ns=self.start_ns + self._schedule.offsets_ns[place],
-            sent_ns=sent_ns,
-            done_ns=done_ns,
-            request_id=request_id,
-        )
+        payload = self._payloads.get(spec.use_case.api, self._schedule.payload_bytes[place])
+        intended_ns = self.start_ns + self._schedule.offsets_ns[place]
+        _, done_ns = await self._send(self._sequence(place), spec, payload, intended_ns)
         if done_ns >= self._due_ns:
             self._begin_due()  # sooner than the timer, which waits for the loop's next iteration
-        elif self._begins_no_more and self.recorder.done == self._begun:
-            self._all_done.set()
+        else:
+            self._look_whether_done()
 
     def _sequence(self, place: int) -> int:
         return self._schedule.share.first + place * self._schedule.share.step
@@ -231,11 +337,6 @@ class OpenLoop:
                 intended_ns=self.start_ns + self._schedule.offsets_ns[place],
             )
         self.recorder.flush()
-
-    def _tick(self) -> None:
-        self._ticker = self._event_loop.call_later(TICK_S, self._tick)
-        self.recorder.flush()
-        self._in_flight.give_up_late()
 
 
 async def first_of(*events: asyncio.Event, within_s: float | None = None) -> None:

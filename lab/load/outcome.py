@@ -10,36 +10,9 @@ from models.context import origin_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lab.client import Answer
     from lab.errors import CallError
     from models.apis import Api
-
-
-class LoadAnswer(Protocol):
-    """What is read of an answer; :class:`lab.client.Answer` is one."""
-
-    @property
-    def response(self) -> Any:
-        """The API's protobuf response."""
-
-    @property
-    def source(self) -> str:
-        """``model``, ``fallback`` or ``default``."""
-
-    @property
-    def routing_key(self) -> str:
-        """Of the decision."""
-
-    @property
-    def revision(self) -> int:
-        """Of the decision."""
-
-    @property
-    def attempts(self) -> int:
-        """How often the request was sent to a model."""
-
-    @property
-    def shadow(self) -> str:
-        """Routing key of the shadow version that got a copy; empty if none."""
 
 
 class LoadClient(Protocol):
@@ -48,7 +21,7 @@ class LoadClient(Protocol):
     async def ready(self) -> None:
         """Returns once requests can be sent."""
 
-    async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> LoadAnswer:
+    async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> Answer:
         """Sends one request. Fills and serialises ``request`` without yielding, so that calls may share it.
 
         Raises:
@@ -83,7 +56,7 @@ class Outcome(NamedTuple):
 NEVER_SENT = Outcome(UNSENT, "the driver was stopped before its turn", attempts=0)
 
 
-def answered(answer: LoadAnswer, api: Api) -> Outcome:
+def answered(answer: Answer, api: Api) -> Outcome:
     """The outcome of a request that was answered, by a model or by default."""
     by = answer.response.answered_by
     item_id, score = api.first_item(answer.response)
@@ -116,18 +89,3 @@ def failed(error: CallError) -> Outcome:
         attempts=error.attempts,
         shadow=error.shadow,
     )
-
-
-def timed_out(use_case: str, timeout_s: float) -> Outcome:
-    """The outcome of a request that the driver cancelled at its timeout."""
-    return Outcome("DEADLINE_EXCEEDED", f"{use_case}: no answer within {timeout_s:g} s; the driver gave up")
-
-
-def stopped(use_case: str) -> Outcome:
-    """The outcome of a request that was in flight when the driver stopped."""
-    return Outcome("CANCELLED", f"{use_case}: the driver was stopped before an answer came")
-
-
-def broken(error: Exception) -> Outcome:
-    """The outcome of a request that hit a bug in the client or a malformed answer."""
-    return Outcome("UNKNOWN", f"{type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,37 +22,20 @@ NS = 1_000_000_000
 _TFD_TIMER_ABSTIME = 1
 
 
-class PreciseTimer(Protocol):
-    """Calls back once for each ``set``. It may be up to 1 ms early, so the callback checks the clock."""
-
-    def set(self, at_ns: int) -> None:
-        """Wakes at this time of ``time.monotonic_ns``, at once if it is past; replaces the time set before."""
-
-    def close(self) -> None:
-        """Stops the timer."""
-
-
-def new_precise_timer(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> PreciseTimer:
-    """The most precise timer that this machine has."""
-    if platform.system() == "Linux":
-        return TimerfdTimer(loop, callback)
-    return LoopTimer(loop, callback)
-
-
 class LoopTimer:
-    """The event loop's own timer."""
+    """The event loop's own timer, for :func:`new_precise_timer`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         self._loop, self._callback = loop, callback
         self._handle: asyncio.TimerHandle | None = None
 
     def set(self, at_ns: int) -> None:
-        """See :class:`PreciseTimer`."""
+        """Wakes at this time of ``time.monotonic_ns``, at once if it is past; replaces the time set before."""
         self.close()
         self._handle = self._loop.call_later(max(0, at_ns - time.monotonic_ns()) / NS, self._callback)
 
     def close(self) -> None:
-        """See :class:`PreciseTimer`."""
+        """Stops the timer."""
         if self._handle is not None:
             self._handle.cancel()
 
@@ -66,15 +49,26 @@ class TimerfdTimer:
         loop.add_reader(self._descriptor, callback)
 
     def set(self, at_ns: int) -> None:
-        """See :class:`PreciseTimer`."""
+        """See :class:`LoopTimer`."""
         _set(self._descriptor, max(1, at_ns))  # 0 would disarm it
 
     def close(self) -> None:
-        """See :class:`PreciseTimer`."""
+        """See :class:`LoopTimer`."""
         if self._descriptor >= 0:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+PreciseTimer: TypeAlias = LoopTimer | TimerfdTimer
+
+
+def new_precise_timer(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> PreciseTimer:
+    """The most precise timer that this machine has.
+
+    It calls back once for each ``set``. It may be up to 1 ms early, so the callback checks the clock.
+    """
+    return TimerfdTimer(loop, callback) if platform.system() == "Linux" else LoopTimer(loop, callback)
 
 
 if sys.version_info >= (3, 13):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_SUMMED = ("sent", "done", "ok", "failed", "in_flight", "rate")
+
 FIRST_S = 0.1
 
 NS = 1_000_000_000
@@ -69,12 +71,7 @@ def combined(several: Collection[Progress]) -> Progress:
     remaining = [each.remaining_s for each in several if each.remaining_s is not None]
     return Progress(
         elapsed_s=max(each.elapsed_s for each in several),
-        sent=sum(each.sent for each in several),
-        done=sum(each.done for each in several),
-        ok=sum(each.ok for each in several),
-        failed=sum(each.failed for each in several),
-        in_flight=sum(each.in_flight for each in several),
-        rate=sum(each.rate for each in several),
+        **{name: sum(getattr(each, name) for each in several) for name in _SUMMED},
         p50_ms=max(each.p50_ms for each in several),
         p99_ms=max(each.p99_ms for each in several),
         remaining_s=max(remaining, default=None),

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from lab.load.outcome import LoadAnswer, LoadClient
+    from lab.client import Answer
+    from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
     from lab.runs import LoadOptions, RunContext, RunResult
     from lab.runtime import Runtime
@@ -88,7 +89,7 @@ class _BuggyClient:
         self._client, self._bug = client, bug
         self.ready, self.close = client.ready, client.close
 
-    async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> LoadAnswer:
+    async def call(self, use_case: str, request: Any, context: Mapping[str, str], *, request_id: str) -> Answer:
         # Warm-up requests are the driver's own.
         seen = context if request_id.startswith("warm-up") else self._bug(dict(context))
         return await self._client.call(use_case, request, seen, request_id=request_id)

@@ -81,7 +81,7 @@ async def test_without_a_due_request_the_timer_is_off(tmp_path: Path, monkeypatc
         monkeypatch.setattr(timer, "set", set_at)
         return timer
 
-    monkeypatch.setattr("lab.load.locust.sender.new_precise_timer", watched)
+    monkeypatch.setattr("lab.load.open_loop.new_precise_timer", watched)
     plan, outcomes = load_plan(tmp_path), asyncio.Queue[Any]()
     due_ns = monotonic_ns() + 5 * MS
     async with sending(plan) as sender:

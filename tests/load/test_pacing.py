@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from lab.load.arrivals import Constant, Share, schedule
-from lab.load.locust.pacing import NS, ClosedLoopPacing, DueRequest, RatePacing, ScheduledPacing, SequenceNumbers
+from lab.load.locust.pacing import NS, ClosedLoopPacing, DueRequest, RatePacing, ScheduledPacing, sequence_numbers
 
 START_NS = 5 * NS
 DRAW = Random(1)  # noqa: S311 (no secret)
@@ -37,7 +37,7 @@ def test_a_slot_is_due_when_it_was_planned_however_late_somebody_comes_for_it() 
 
 
 def test_a_users_own_pace_owes_what_a_slow_answer_held_up() -> None:
-    pace = RatePacing(SequenceNumbers(Share()), NS, DRAW)
+    pace = RatePacing(sequence_numbers(Share()), NS, DRAW)
 
     first, *others = [pace.next_request(now) for now in (START_NS, START_NS + 30 * NS, START_NS + 31 * NS)]
 
@@ -46,7 +46,7 @@ def test_a_users_own_pace_owes_what_a_slow_answer_held_up() -> None:
 
 
 def test_in_a_closed_loop_a_request_is_due_when_the_wait_has_ended() -> None:
-    pace = ClosedLoopPacing(SequenceNumbers(Share(1, 2)))
+    pace = ClosedLoopPacing(sequence_numbers(Share(1, 2)))
 
     first = pace.next_request(START_NS)
     pace.waits(START_NS + NS, 2.0)
@@ -58,7 +58,7 @@ def test_in_a_closed_loop_a_request_is_due_when_the_wait_has_ended() -> None:
 
 
 def test_paces_of_one_process_deal_from_one_pack() -> None:
-    numbers = SequenceNumbers(Share(2, 3))
+    numbers = sequence_numbers(Share(2, 3))
     paces: list[RatePacing | ClosedLoopPacing] = [
         RatePacing(numbers, NS, DRAW),
         ClosedLoopPacing(numbers),

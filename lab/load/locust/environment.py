@@ -13,6 +13,7 @@ from lab.load.locust.locustfile_loader import read_locustfile
 if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
 
+MASTER_HOST = "127.0.0.1"
 # Duration of the ramp-up in the web UI, by default.
 _RAMP_S = 10
 

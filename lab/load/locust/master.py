@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,10 @@ from lab.errors import UnitError
 from lab.history import SpoolWriter
 from lab.load.arrivals import WHOLE
 from lab.load.engine import print_progress, write_summary
-from lab.load.locust.environment import environment_of
+from lab.load.locust.environment import MASTER_HOST, environment_of
 from lab.load.locust.messages import FAILED, GO, PROGRESS, RESULT, STOP, WorkerProgress, on_message
 from lab.load.locust.ui import open_ui
 from lab.load.locust.user_process import UserProcess
-from lab.load.locust.workers import MASTER_HOST, Workers
 from lab.load.open_loop import STOP_GRACE_S, Start
 from lab.load.progress import ProgressLines
 from lab.load.summary import ShardResult, combine
@@ -32,12 +33,51 @@ NS = 1_000_000_000
 
 _PROGRESS_EVERY_S = 1.0
 _POLL_S = 0.02
+_END_WITHIN_S = 5.0
 _READY_WITHIN_S = 60.0  # a worker first connects and warms up
 _SPAWNED_WITHIN_S = 60.0
 _LEAD_NS = 50_000_000  # between "go" and the start of the schedule, for all users to queue their first request
 _LEAD_PER_USER_NS = 100_000
 _ABANDONED_S = 2.0  # beyond the longest timeout of a request
 _RESULTS_WITHIN_S = STOP_GRACE_S + 10.0
+
+
+class Workers:
+    """Worker processes; none if users run in the driver.
+
+    Args:
+        plan: the plan's file.
+        count: number of workers.
+        port: of the master.
+    """
+
+    def __init__(self, plan: Path, count: int, port: int) -> None:
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "lab.load.locust.worker", str(plan), f"{index}/{count}", str(port)],
+                stdin=subprocess.PIPE,  # closes when this process ends, however it ends
+                stdout=subprocess.DEVNULL,  # standard output is for the driver's progress
+            )
+            for index in range(count)
+        ]
+
+    def ended(self) -> str:
+        """Which worker has ended, and how; empty if all run."""
+        for index, process in enumerate(self._processes):
+            if process.poll() is not None:
+                return f"worker {index} ended with status {process.returncode}"
+        return ""
+
+    def end(self) -> None:
+        """Returns when all have ended; kills those that do not end in time."""
+        give_up = time.monotonic() + _END_WITHIN_S
+        while any(process.poll() is None for process in self._processes) and time.monotonic() < give_up:
+            gevent.sleep(_POLL_S)
+        for process in self._processes:
+            process.kill()
+            process.wait()
+            assert process.stdin is not None  # noqa: S101 (it is a pipe)
+            process.stdin.close()
 
 
 class Master:
@@ -109,7 +149,7 @@ class Master:
             self._user_process.listen()
 
     def _listen(self, runner: Any) -> None:
-        on_message(runner, PROGRESS, lambda data: self._take_count(WorkerProgress.from_message(data)))
+        on_message(runner, PROGRESS, lambda data: self._take_count(WorkerProgress(*data)))
         on_message(runner, RESULT, lambda data: self._results.append(ShardResult.from_document(data)))
         on_message(runner, FAILED, lambda data: self._fail(str(data)))
 
@@ -170,7 +210,7 @@ class Master:
     def _take_count(self, count: WorkerProgress) -> None:
         if count.recent_ns:
             self._moved_at = time.monotonic()
-        self._counts[count.index] = count
+        self._counts[count.worker] = count
         self._recent_ns.extend(count.recent_ns)
 
     def _report(self) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 GO = "lab-go"
 """To workers: the start of the schedule, a :class:`lab.load.open_loop.Start`."""
@@ -35,33 +33,17 @@ def on_message(runner: Any, word: str, do: Callable[[Any], object]) -> None:
     runner.register_message(word, heard)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerProgress:
+class WorkerProgress(NamedTuple):
     """A worker's progress.
 
     Attributes:
-        index: of the worker.
+        worker: its index.
         sent: requests so far; the next likewise.
         recent_ns: latencies of the requests done since the previous message.
     """
 
-    index: int
+    worker: int
     sent: int
     done: int
     ok: int
     recent_ns: Sequence[int]
-
-    def to_message(self) -> dict[str, Any]:
-        """As a Locust message."""
-        return {
-            "index": self.index,
-            "sent": self.sent,
-            "done": self.done,
-            "ok": self.ok,
-            "recent_ns": array("q", self.recent_ns).tobytes(),
-        }
-
-    @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> WorkerProgress:
-        """The inverse of :meth:`to_message`."""
-        return cls(**{**message, "recent_ns": array("q", message["recent_ns"])})

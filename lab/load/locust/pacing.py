@@ -6,9 +6,11 @@ and contiguous if the run has a schedule.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from random import Random
 
     from lab.load.arrivals import Schedule, Share
@@ -30,17 +32,9 @@ class DueRequest(NamedTuple):
     payload_bytes: int | None = None
 
 
-class SequenceNumbers:
+def sequence_numbers(share: Share) -> Iterator[int]:
     """The sequence numbers of one worker."""
-
-    def __init__(self, share: Share) -> None:
-        self._next, self._step = share.first, share.step
-
-    def take(self) -> int:
-        """The next sequence number."""
-        sequence = self._next
-        self._next += self._step
-        return sequence
+    return itertools.count(share.first, share.step)
 
 
 class Pacing(Protocol):
@@ -62,7 +56,7 @@ class ScheduledPacing:
     """
 
     def __init__(self, schedule: Schedule, start_ns: int) -> None:
-        self._schedule, self._numbers, self._start_ns = schedule, SequenceNumbers(schedule.share), start_ns
+        self._schedule, self._numbers, self._start_ns = schedule, sequence_numbers(schedule.share), start_ns
         self._place = 0
 
     def next_request(self, now_ns: int) -> DueRequest | None:
@@ -73,7 +67,7 @@ class ScheduledPacing:
             return None
         self._place += 1
         return DueRequest(
-            self._numbers.take(), self._start_ns + schedule.offsets_ns[place], schedule.payload_bytes[place]
+            next(self._numbers), self._start_ns + schedule.offsets_ns[place], schedule.payload_bytes[place]
         )
 
 
@@ -88,7 +82,7 @@ class RatePacing:
         draw: draws the first moment.
     """
 
-    def __init__(self, numbers: SequenceNumbers, interval_ns: int, draw: Random) -> None:
+    def __init__(self, numbers: Iterator[int], interval_ns: int, draw: Random) -> None:
         self._numbers, self._interval_ns = numbers, interval_ns
         self._first_in_ns = int(draw.random() * interval_ns)
         self._due_ns = 0
@@ -96,7 +90,7 @@ class RatePacing:
     def next_request(self, now_ns: int) -> DueRequest:
         """See :class:`Pacing`."""
         self._due_ns = self._due_ns + self._interval_ns if self._due_ns else now_ns + self._first_in_ns
-        return DueRequest(self._numbers.take(), self._due_ns)
+        return DueRequest(next(self._numbers), self._due_ns)
 
 
 class ClosedLoopPacing:
@@ -106,7 +100,7 @@ class ClosedLoopPacing:
         numbers: sequence numbers.
     """
 
-    def __init__(self, numbers: SequenceNumbers) -> None:
+    def __init__(self, numbers: Iterator[int]) -> None:
         self._numbers = numbers
         self._wait_ends_ns = 0
 
@@ -117,4 +111,4 @@ class ClosedLoopPacing:
     def next_request(self, now_ns: int) -> DueRequest:
         """See :class:`Pacing`. A request right after another, without a wait, is due at once."""
         due_ns, self._wait_ends_ns = self._wait_ends_ns or now_ns, 0
-        return DueRequest(self._numbers.take(), min(due_ns, now_ns))
+        return DueRequest(next(self._numbers), min(due_ns, now_ns))

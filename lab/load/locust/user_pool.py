@@ -12,7 +12,7 @@ from gevent.hub import Waiter
 from locust.exception import StopUser
 
 from lab.errors import InputError, LabError
-from lab.load.locust.pacing import NS, ClosedLoopPacing, RatePacing, ScheduledPacing, SequenceNumbers
+from lab.load.locust.pacing import NS, ClosedLoopPacing, RatePacing, ScheduledPacing, sequence_numbers
 from lab.load.locust.sender import QueuedRequest
 from lab.load.mix import Mix, Payloads, RequestSpec
 from lab.load.plan import CHOSEN_FIELDS
@@ -63,7 +63,7 @@ class UserPool:
         self._payloads.prepare((use_case.api for use_case in plan.use_cases), sizes)
         self._use_cases = {use_case.name: use_case for use_case in plan.use_cases}
         self._user_numbers = itertools.count(share.first, share.step)
-        self._numbers = SequenceNumbers(share)
+        self._numbers = sequence_numbers(share)
         self._slots: ScheduledPacing | None = None
         self._is_over = False
         self._may_begin = Event()

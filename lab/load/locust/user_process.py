@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -18,8 +16,6 @@ from lab.load.locust.sender import Sender
 from lab.load.locust.user import LabUser
 from lab.load.locust.user_pool import UserPool
 from lab.load.open_loop import Start, Stop
-from lab.load.summary import ShardResult
-from lab.measure.latency import LatencyHistogram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +24,7 @@ if TYPE_CHECKING:
 
     from lab.load.arrivals import Share
     from lab.load.plan import LoadPlan
+    from lab.load.summary import ShardResult
 
 _COUNT_EVERY_S = 0.5
 
@@ -115,7 +112,7 @@ class UserProcess:
         assert sender is not None  # noqa: S101 (it is ready)
         recorder = sender.recorder
         count = WorkerProgress(self._share.first, sender.sent, recorder.done, recorder.ok, recorder.take_recent_ns())
-        self._send_message(PROGRESS, count.to_message())
+        self._send_message(PROGRESS, list(count))
 
     def _close(self) -> None:
         try:
@@ -140,11 +137,10 @@ class UserProcess:
             with SpoolWriter(plan.spool, new=False) as spool:
                 sender = Sender(plan, self._share, client, spool, self._stop, self._thread.in_hub)
                 self._sender = sender
-                cpu_s = time.process_time()
                 self._thread.in_hub(self._ready.set)
                 await sender.run()
                 self._keep_unsent(sender)
-                return self._result_of(sender, time.process_time() - cpu_s)
+                return self._result_of(sender)
         finally:
             await client.close()
 
@@ -158,22 +154,9 @@ class UserProcess:
                 sender.keep_unsent(due, *self._pool.unsent(due))
         sender.recorder.flush()
 
-    def _result_of(self, sender: Sender, cpu_s: float) -> ShardResult:
-        now, schedule = time.monotonic_ns(), self._schedule
-        start_ns = self._start.at_ns if self._start else sender.first_due_ns or now
+    def _result_of(self, sender: Sender) -> ShardResult:
+        schedule = self._schedule
+        start_ns = self._start.at_ns if self._start else sender.first_due_ns or sender.end_ns
         ran_out = schedule is not None and sender.sent == len(schedule)
-        return ShardResult(
-            planned=sender.sent if schedule is None else len(schedule),
-            sent=sender.sent,
-            ok=sender.recorder.ok,
-            stopped_by=self._stop.by if self._stop else "",
-            offered=None if schedule is None else schedule.offered_rps,
-            start_ns=start_ns,
-            planned_end_ns=start_ns + schedule.duration_ns if schedule is not None and ran_out else sender.last_sent_ns,
-            last_sent_ns=sender.last_sent_ns,
-            end_ns=now,
-            cpu_s=cpu_s,
-            niceness=os.getpriority(os.PRIO_PROCESS, 0),
-            schedule_delays=LatencyHistogram(sender.recorder.schedule_delays_ns),
-            warm_up_errors=self._warm_up_errors,
-        )
+        end_ns = start_ns + schedule.duration_ns if schedule is not None and ran_out else sender.last_sent_ns
+        return sender.result(schedule, start_ns=start_ns, planned_end_ns=end_ns, warm_up_errors=self._warm_up_errors)

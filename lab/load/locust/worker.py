@@ -14,9 +14,8 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.load.arrivals import Share
-from lab.load.locust.environment import environment_of
+from lab.load.locust.environment import MASTER_HOST, environment_of
 from lab.load.locust.user_process import UserProcess
-from lab.load.locust.workers import MASTER_HOST
 from lab.load.plan import read_plan
 
 
