@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, str] = {
     "pki": "pki",
     "audit": "audit",
 }
-"""Command → the module of this package that registers it, in the order of the help."""
+"""Command → the module of this package that defines it, in the order of the help."""
 
 
 class _Commands(TyperGroup):
@@ -65,8 +65,11 @@ class _Commands(TyperGroup):
         # An unknown name was mistyped: typer suggests a similar one, for which it needs all commands.
         for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
             if name not in self.commands:
-                part = typer.Typer()
-                import_module(f"lab.cli.{COMMANDS[name]}").register(part)
+                module, part = import_module(f"lab.cli.{COMMANDS[name]}"), typer.Typer()
+                if hasattr(module, "app"):  # the commands of one noun
+                    part.add_typer(module.app, name=name)
+                else:
+                    part.command()(getattr(module, name))
                 self.commands.update(get_group(part).commands)
         return self.commands.get(cmd_name)
 

@@ -13,11 +13,6 @@ from lab.cli.output import console, print_json, table
 from lab.lab import Lab
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(audit)
-
-
 def audit(
     last: Annotated[int, typer.Option(min=0, help="Number of entries to show, the latest; 0 for all.")] = 0,
     name: Name = "default",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ from lab.bench.harness.environment import open_environment
 from lab.bench.harness.result import State, exit_status
 from lab.bench.registry import BENCHES, measure
 from lab.cli.options import Json
-from lab.cli.output import console, print_json, progress_for, table
+from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError
 from lab.measure.pace import in_words
 from lab.report.picture import file_name, to_svg, write_pictures
@@ -35,18 +35,6 @@ _MARKS = {
     State.UNKNOWN: "[bold yellow]unknown[/bold yellow]",
 }
 _YARDSTICK = "direct"  # in the lab of every bench, whichever topologies it compares
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command, with the questions and the options of every bench in its help."""
-
-    def command(**arguments: Any) -> None:
-        bench(**arguments)
-
-    fixed = [each for each in inspect.signature(bench, eval_str=True).parameters.values() if each.name != "options"]
-    command.__signature__ = inspect.Signature([*fixed, *_option_parameters()])  # type: ignore[attr-defined]
-    questions = "\n".join(f"{name}: {each.question}" for name, each in BENCHES.items())
-    app.command(name="bench", help=f"{inspect.getdoc(bench)}\n\n\b\n{questions}")(command)
 
 
 def bench(
@@ -71,7 +59,6 @@ def bench(
     values = {each.name: _values_for(each, given) for each in benches}
     chosen = next(iter(values.values())).get(TOPOLOGIES_OPTION.keyword)
     topologies = chosen or [each.name for each in TOPOLOGIES.values() if each.in_default_lab]
-    say = progress_for(as_json=as_json)
     results = []
     folder = new_run_folder(CHECKOUT / "runs" / "bench")
     create(folder)
@@ -148,3 +135,14 @@ def _show(result: BenchResult) -> None:
 def _figure(figure: Interval) -> str:
     confidence = f"{100 * figure.confidence:.3g} %"
     return rf"[bold]{figure.estimate:.3f}[/bold] \[{figure.low:.3f}, {figure.high:.3f}] at {confidence}"
+
+
+def _describe_benches() -> None:
+    """Adds the options of every bench to the command, and their questions to its help."""
+    fixed = [each for each in inspect.signature(bench, eval_str=True).parameters.values() if each.name != "options"]
+    bench.__signature__ = inspect.Signature([*fixed, *_option_parameters()])  # type: ignore[attr-defined]
+    questions = "\n".join(f"{name}: {each.question}" for name, each in BENCHES.items())
+    bench.__doc__ = f"{inspect.getdoc(bench)}\n\n\b\n{questions}"
+
+
+_describe_benches()

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 _IN_TITLE: Sequence[str] = ("use_case", "topology")
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(call)
-
-
 def call(
     use_case: UseCase,
     topology: Topology = "mesh",

@@ -16,22 +16,17 @@ from lab.capacity.services import mean_s
 from lab.capacity.sizes import parse_size
 from lab.capacity.survey import survey
 from lab.cli.options import Json
-from lab.cli.output import console, print_json, progress_for, table
+from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError
 from lab.topologies import TOPOLOGIES
 from models.stub.behaviour import parse_latency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from lab.measure.findings import ResultTable
 
 _ROUNDS = 4
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(capacity)
 
 
 def _assumed(name: str) -> Any:
@@ -87,9 +82,8 @@ def capacity(
 
     From an earlier measurement: lab capacity --rps 250000 --payload 4KB --from runs/bench/latest --utilisation 0.5
     """
-    say = progress_for(as_json=as_json)
     if validation:
-        _validate(say, rounds, as_json=as_json)
+        _validate(rounds, as_json=as_json)
     options = locals()
     assumed = Assumptions(
         {name: options[key] for name in ASSUMPTIONS if options[key := name.replace("-", "_")] is not None}
@@ -121,7 +115,7 @@ def _chosen(topologies: str) -> list[str]:
     return chosen
 
 
-def _validate(say: Callable[[str], None], rounds: int, *, as_json: bool) -> None:
+def _validate(rounds: int, *, as_json: bool) -> None:
     """Prints the validation, and exits with the status of its claims."""
     found = validate(say, rounds)
     result = BenchResult(

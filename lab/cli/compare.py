@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lab.cli.options import Json
-from lab.cli.output import console, print_json, progress_for, table
+from lab.cli.output import console, print_json, say, table
 from lab.errors import RunError
 from lab.measure.findings import written
 from lab.report import compare_benches, compare_runs, is_of_benches, read_benches, read_runs, write_report
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from lab.report.comparison import Compared, Comparison, Span
 
 _COLUMNS = ("figure", "A", "B", "B − A", "B / A", "")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(compare)
 
 
 def compare(
@@ -39,7 +34,6 @@ def compare(
     Example: lab compare runs/default/20260102T030405.000Z runs/default/latest
     """
     folders = (a.resolve(), b.resolve())
-    say = progress_for(as_json=as_json)
     say(f"reading {a} and {b}")
     kinds = [is_of_benches(folder) for folder in folders]
     if any(kinds) and not all(kinds):

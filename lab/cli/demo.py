@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
@@ -47,11 +46,6 @@ _SMALL, _LARGE = 400, 4_000_000
 _BAR_WIDTH, _WIDTH = 50, 100
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(demo)
-
-
 def demo(
     runtime: Annotated[str, typer.Option(help="process, compose, or auto.")] = "process",
     pause: Annotated[float, typer.Option(min=0, max=60, help="Seconds to wait after each act, for reading.")] = 4.0,
@@ -66,9 +60,7 @@ def demo(
 
     Example: lab demo
     """
-    silent = Console(quiet=True, force_terminal=False)
-    out, progress = (silent, silent) if as_json else (console, progress_console)
-    demo = _Demo(Lab(name), out, progress, pause)
+    demo = _Demo(Lab(name), pause)
     try:
         with demo.doing("bringing the lab up: real Envoy, real gRPC, five callers, six model clusters"):
             demo.lab.up(topologies=_TOPOLOGIES, runtime=runtime)
@@ -99,11 +91,9 @@ def demo(
 
 @dataclass(slots=True)
 class _Demo:
-    """The lab on which the acts are played, its runs so far, and where to print."""
+    """The lab on which the acts are played, and its runs so far."""
 
     lab: Lab
-    out: Console
-    progress: Console
     pause_s: float
     acts: int = 0
     runs: list[RunResult] = field(default_factory=list)
@@ -123,27 +113,27 @@ class _Demo:
     def act(self, title: str, question: str) -> None:
         self.acts += 1
         heading = f"[bold]{self.acts}. {title}[/bold]"
-        self.out.print()
-        self.out.print(Panel(question, title=heading, title_align="left"), width=_WIDTH, soft_wrap=False)
+        console.print()
+        console.print(Panel(question, title=heading, title_align="left"), width=_WIDTH, soft_wrap=False)
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
         """Shows that this is under way, for as long as the body runs."""
-        if not self.progress.is_terminal:
-            self.progress.print(f"[dim]·[/dim] {what}")
+        if not progress_console.is_terminal:
+            progress_console.print(f"[dim]·[/dim] {what}")
             yield
             return
-        with self.progress.status(what):
+        with progress_console.status(what):
             yield
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        self.out.print(Padding(table(headings, rows), (0, 2)), width=_WIDTH, soft_wrap=False)
+        console.print(Padding(table(headings, rows), (0, 2)), width=_WIDTH, soft_wrap=False)
 
     def lesson(self, text: str, *, shown: bool) -> bool:
         """Prints the conclusion, or that the results do not support it; returns which."""
         sign = "[green]✓[/green]" if shown else "[bold red]not shown this time:[/bold red]"
-        self.out.print(f"\n  {sign} {escape(text)}")
-        if self.progress.is_terminal:
+        console.print(f"\n  {sign} {escape(text)}")
+        if progress_console.is_terminal:
             time.sleep(self.pause_s)
         return shown
 

@@ -27,11 +27,6 @@ _PARTS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(doctor)
-
-
 def doctor(as_json: Json = False) -> None:
     """Check what this machine has and lacks for each runtime, and say what to do about it.
 

@@ -10,15 +10,13 @@ import typer
 
 from lab.cli import completion
 from lab.cli.options import Json, Name
-from lab.cli.output import console, print_json, progress_for, table
+from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import FAULTS, Visible
 from lab.faults.page import document_of, levels_in_words
 from lab.lab import Lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lab.faults import Fault, Observation
 
 _POLL_S = 0.1
@@ -31,11 +29,6 @@ app = typer.Typer(
     "Begin with `lab fault list`, then `lab fault inject slow ml-cluster-1 --level light --for 10`.",
     no_args_is_help=True,
 )
-
-
-def register(root: typer.Typer) -> None:
-    """Adds the commands, as those of one noun."""
-    root.add_typer(app, name="fault")
 
 
 @app.command()
@@ -70,9 +63,8 @@ def inject(
     For a while: lab fault inject control-plane-loss --for 5
     """
     lab = Lab(name)
-    say = progress_for(as_json=as_json)
     fault = lab.faults.inject(kind, target, level=level, seed=seed, for_s=for_s, **_settings(set_))
-    seen = _look(fault) if for_s is None else _wait_and_heal(fault, say)
+    seen = _look(fault) if for_s is None else _wait_and_heal(fault)
     if as_json:
         print_json({**fault.to_document(), "observed": seen.to_document(), "healed": not fault.active})
     else:
@@ -150,7 +142,7 @@ def _look(fault: Fault) -> Observation:
     return seen
 
 
-def _wait_and_heal(fault: Fault, say: Callable[[str], None]) -> Observation:
+def _wait_and_heal(fault: Fault) -> Observation:
     try:
         seen = _look(fault)
         say(f"{fault.id}: {seen.because}; Ctrl-C heals at once")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lab.cli.options import Json, Name
-from lab.cli.output import console, print_json, progress_for, table
+from lab.cli.output import console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
 from lab.ops.status import roles_beside_callers
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from lab.ops.status import LabEndpoints, UnitStatus
 
 _STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    for command in (up, down, status, endpoints):
-        app.command()(command)
 
 
 def up(
@@ -57,7 +51,7 @@ def up(
         security=security,
         log_requests=log_requests,
         runtime=runtime,
-        say=progress_for(as_json=as_json),
+        say=say,
     )
     state = lab.status()
     if as_json:

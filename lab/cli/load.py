@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,32 +11,29 @@ from rich.markup import escape
 
 from lab.checkers import CHECKERS, Outcome
 from lab.cli.locust import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
-from lab.cli.multi_caller import each_with_its_own, in_one_line, named_callers
 from lab.cli.options import Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, table
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.load.plan import MAX_PROCESSES
+from lab.load.progress import combined
 from lab.registry import add_plugins
 from lab.runs import LoadOptions, ParallelResult, judge, runs_in
 from lab.runs.drive import DEFAULT_CONTEXTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lab.load.progress import Progress
     from lab.load.summary import RunSummary
     from lab.runs import RunResult
 
 EXIT_STATUS = {Outcome.VALID: 0, Outcome.INVALID: 1, Outcome.UNKNOWN: 2}
 
+_ALL = "all"
 _MAX_WEIGHT = 1_000
 _SHOWN_VIOLATIONS = 10  # of each checker
 _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNKNOWN: "bold yellow"}
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands."""
-    app.command()(load)
-    app.command()(check)
 
 
 def load(
@@ -92,7 +89,7 @@ def load(
     All callers at the same time: lab load --caller all --topology mesh --rate 30 --duration 10
     """
     lab = Lab(name)
-    callers = named_callers(caller, lab)
+    callers = _named_callers(caller, lab)
     options = LoadOptions(
         topology=topology,
         caller=callers[0],
@@ -110,14 +107,13 @@ def load(
         locust=locust_options(engine, workers=workers, locustfile=locustfile, ui=ui, ui_port=ui_port),
         processes=processes,
     )
-    several = each_with_its_own(options, callers) if len(callers) > 1 else []
+    several = _each_with_its_own(options, callers) if len(callers) > 1 else []
     show_ui = UiIsUp(options)
-    with nullcontext() if as_json else progress_console.status("starting the driver") as status:
+    result: RunResult | ParallelResult
+    with progress_console.status("starting the driver") as status:
 
         def show(progress: Progress) -> None:
             show_ui(progress)
-            if status is None:
-                return
             line = _progress_line(progress)
             if progress_console.is_terminal:
                 status.update(line)
@@ -125,13 +121,10 @@ def load(
                 progress_console.print(line)
 
         if several:
-            together = lab.load_parallel(several, progress=in_one_line(show))
+            result = lab.load_parallel(several, progress=lambda seen: show(combined(list(seen.values()))))
         else:
             result = lab.load(options, progress=show)
-    if several:
-        _finish_together(together, as_json=as_json)
-    else:
-        _finish(result, as_json=as_json)
+    _finish(result, as_json=as_json)
 
 
 def check(
@@ -151,11 +144,8 @@ def check(
     runs = runs_in(folder)
     for file in checker or ():
         add_checker(file)
-    if runs == [folder]:
-        _finish(judge(folder), as_json=as_json)
-    else:
-        judged = tuple(judge(each) for each in runs)
-        _finish_together(ParallelResult(folder, judged), as_json=as_json)
+    judged = tuple(judge(each) for each in runs)
+    _finish(judged[0] if runs == [folder] else ParallelResult(folder, judged), as_json=as_json)
 
 
 def add_checker(file: Path) -> None:
@@ -170,20 +160,14 @@ def add_checker(file: Path) -> None:
         raise InputError(f"--checker: {file}: defines no new Checker; see docs/extending/checker.md")
 
 
-def _finish_together(result: ParallelResult, *, as_json: bool) -> None:
+def _finish(result: RunResult | ParallelResult, *, as_json: bool) -> None:
     if as_json:
         print_json(result.to_document())
-    else:
+    elif isinstance(result, ParallelResult):
         for each in result.runs:
             console.print(f"[bold]{escape(each.folder.name)}[/bold]")
             _show(each)
         console.print(f"\nall together: [{_STYLES[result.outcome]}]{result.outcome}[/]  {result.folder}")
-    raise typer.Exit(EXIT_STATUS[result.outcome])
-
-
-def _finish(result: RunResult, *, as_json: bool) -> None:
-    if as_json:
-        print_json(result.to_document())
     else:
         _show(result)
     raise typer.Exit(EXIT_STATUS[result.outcome])
@@ -229,6 +213,33 @@ def _progress_line(progress: Progress) -> str:
         f"p50 {progress.p50_ms:.2f} ms  p99 {progress.p99_ms:.2f} ms  "
         + ("until Ctrl-C" if progress.remaining_s is None else f"{progress.remaining_s:.0f} s left")
     )
+
+
+def _named_callers(text: str, lab: Lab) -> list[str]:
+    """The callers that ``--caller`` lists: one, several with commas, or ``all``.
+
+    Raises:
+        InputError: the list is empty.
+    """
+    names = (
+        list(lab.endpoints().callers) if text == _ALL else [name.strip() for name in text.split(",") if name.strip()]
+    )
+    if not (found := list(names)):
+        raise InputError(f"--caller: {text!r} names no caller; write one, several with commas, or {_ALL}")
+    return found
+
+
+def _each_with_its_own(options: LoadOptions, callers: Sequence[str]) -> list[LoadOptions]:
+    """The same load for each caller; each draws its own arrivals, users and contexts.
+
+    Raises:
+        InputError: use cases are given; every caller has its own.
+    """
+    if options.use_cases:
+        raise InputError(
+            "--use-case: with several callers, each calls the use cases that it may; leave it out, or name one caller"
+        )
+    return [replace(options, caller=name, seed=options.seed + number) for number, name in enumerate(callers)]
 
 
 def choices_of(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:

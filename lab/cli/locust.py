@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.cli.output import progress_console
 from lab.errors import InputError
 from lab.load.locust_plan import EXAMPLE
 from lab.runs import LocustOptions
@@ -78,7 +77,7 @@ class UiIsUp:
     def __call__(self, _: Progress) -> None:
         """Takes progress of the run."""
         if self._port is not None:
-            progress_console.print(
-                f"Locust's UI: http://127.0.0.1:{self._port}  (Ctrl-C here, or /quit there, ends the run)"
+            typer.echo(
+                f"Locust's UI: http://127.0.0.1:{self._port}  (Ctrl-C here, or /quit there, ends the run)", err=True
             )
             self._port = None

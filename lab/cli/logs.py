@@ -16,11 +16,6 @@ from lab.lab import Lab
 _LEFT_OUT = {"request_id", "time", "at"}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(logs)
-
-
 def logs(
     request_id: Annotated[str, typer.Argument(help="Request id, as `lab call` and a run's history show it.")],
     name: Name = "default",

@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 
 from lab.cli import completion
+from lab.cli.output import silence
 from lab.errors import InputError
 
 Name = Annotated[
     str, typer.Option("--name", envvar="LAB_NAME", help="Name of the lab, of which one machine may run several.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=silence, help="Print one JSON document on standard output, and nothing else."),
+]
 Context = Annotated[
     list[str] | None,
     typer.Option("--context", metavar="FIELD=VALUE", help="Field of the request context; repeatable."),

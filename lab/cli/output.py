@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 # A file or a pipe has no window whose width would matter.
 _WIDE = None if sys.stdout.isatty() else 240
@@ -45,10 +46,8 @@ def table(
     return result
 
 
-def quiet(_: object = None, *__: object) -> None:
-    """Ignores progress."""
-
-
-def progress_for(*, as_json: bool) -> Callable[[str], None]:
-    """Returns a function that prints progress, or ignores it if the result is printed as JSON."""
-    return quiet if as_json else say
+def silence(as_json: bool) -> bool:
+    """Sends tables and progress nowhere if the result is printed as JSON; the callback of ``--json``."""
+    for each in (console, progress_console):
+        each.file = io.StringIO() if as_json else None  # type: ignore[assignment] # None: the stream at that time
+    return as_json

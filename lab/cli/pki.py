@@ -25,11 +25,6 @@ app = typer.Typer(
 )
 
 
-def register(root: typer.Typer) -> None:
-    """Adds the commands, as those of one noun."""
-    root.add_typer(app, name="pki")
-
-
 Unit = Annotated[str, typer.Argument(help="Unit; all by default. `operator` is the lab command itself.")]
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from lab.cli.output import console, print_json, progress_console, say, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from lab.client.admin_values import Acknowledgement, PublishProgress, Step, Waiting
 
@@ -72,47 +72,42 @@ class PublishView:
 
 
 @contextmanager
-def shown(*, as_json: bool) -> Iterator[_Shown]:
-    """Shows a publish while it runs: live on a terminal, line by line elsewhere, not at all for JSON."""
+def shown(*, as_json: bool) -> Iterator[Callable[[PublishProgress], None]]:
+    """Shows a publish while it runs, live on a terminal, line by line elsewhere, and then when each node acknowledged.
+
+    Yields a function that takes its progress.
+    """
     view = PublishView()
-    if as_json:
-        yield _Shown(view)
-    elif progress_console.is_terminal:
+    if progress_console.is_terminal:
         with Live(console=progress_console, get_renderable=lambda: _phases(view), refresh_per_second=10) as live:
-            yield _Shown(view)
+            yield view.take
             live.refresh()
     else:
-        yield _Shown(view, lines=True)
-
-
-class _Shown:
-    """Takes a publish's progress, and prints it line by line if there is no live display."""
-
-    def __init__(self, view: PublishView, *, lines: bool = False) -> None:
-        self.view = view
-        self._lines = lines
-        self._last_line: str | None = None
-
-    def __call__(self, progress: PublishProgress) -> None:
-        self.view.take(progress)
-        if not self._lines:
-            return
-        step = progress.step
-        if progress.waiting is not None:
-            line = f"revision {progress.revision}: {step.phase:<10} waiting: {_progress(progress.waiting)}"
-        else:
-            since = self.view.since_call_ms(step.at_ns)
-            line = f"revision {progress.revision}: {step.phase:<10} {since:8.1f} ms {step.detail}"
-        if line != self._last_line:
-            say(line)
-            self._last_line = line
-
-
-def finish(view: PublishView, *, as_json: bool) -> None:
-    """Prints when each node acknowledged, and the revision in force."""
+        yield _line_by_line(view)
     if as_json:
         print_json(view.to_document())
-        return
+    else:
+        _show(view)
+
+
+def _line_by_line(view: PublishView) -> Callable[[PublishProgress], None]:
+    last_line = ""
+
+    def take(progress: PublishProgress) -> None:
+        nonlocal last_line
+        view.take(progress)
+        step = progress.step
+        since = f"{view.since_call_ms(step.at_ns):8.1f} ms {step.detail}"
+        state = f"waiting: {_progress(progress.waiting)}" if progress.waiting else since
+        line = f"revision {progress.revision}: {step.phase:<10} {state}"
+        if line != last_line:
+            say(line)
+            last_line = line
+
+    return take
+
+
+def _show(view: PublishView) -> None:
     rows = [
         (
             each.node,

@@ -8,16 +8,11 @@ from typing import Annotated
 import typer
 
 from lab.cli.options import Json
-from lab.cli.output import console, print_json, progress_for
+from lab.cli.output import console, print_json, say
 from lab.report import ReportedBench, is_of_benches, read_benches, read_runs, write_album, write_report
 from lab.runs import runs_in
 
 _REPORT = "report.html"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(report)
 
 
 def report(
@@ -37,7 +32,6 @@ def report(
 
     Example: lab report runs/default/latest runs/bench/latest --png charts
     """
-    say = progress_for(as_json=as_json)
     benches: list[ReportedBench] = []
     of_runs: list[Path] = []
     for folder in run_dirs:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.status import Status
 
 from lab.cli.options import Json, Name, Topology
-from lab.cli.output import console, print_json, progress_console, quiet, say, table
+from lab.cli.output import console, print_json, progress_console, say, table
 from lab.errors import InputError
 from lab.lab import Lab
 from lab.ops.roll.conditions import DEFAULT_CONDITIONS, parse_conditions
@@ -17,16 +16,9 @@ from lab.ops.roll.executor import Outcome, RollOptions
 from lab.runs import LoadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from lab.ops.roll.executor import RollProgress, RollResult, StepResult
 
 _STYLES = {"met": "bold red", "not met": "green", "unknown": "yellow"}
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(roll)
 
 
 def roll(
@@ -67,8 +59,8 @@ def roll(
         force=force,
         probe=LoadOptions(topology=topology, caller=caller, rate=rate, users=10_000),
     )
-    with _shown(as_json=as_json) as progress:
-        result = Lab(name).roll(options, progress=progress)
+    with progress_console.status("reading the route table") as status:
+        result = Lab(name).roll(options, progress=lambda progress: _tell(progress, status))
     if as_json:
         print_json(result.to_document())
     else:
@@ -82,15 +74,6 @@ def _percents(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"--steps: {text!r} is not a list of percentages; write e.g. 1,10,50,100") from None
-
-
-@contextmanager
-def _shown(*, as_json: bool) -> Iterator[Callable[[RollProgress], None]]:
-    if as_json:
-        yield quiet
-        return
-    with progress_console.status("reading the route table") as status:
-        yield lambda progress: _tell(progress, status)
 
 
 def _tell(progress: RollProgress, status: Status) -> None:

@@ -26,11 +26,6 @@ app = typer.Typer(
 )
 
 
-def register(root: typer.Typer) -> None:
-    """Adds the commands, as those of one noun."""
-    root.add_typer(app, name="routes")
-
-
 Expect = Annotated[int, typer.Option(min=0, help="Refuse unless this revision is in force.")]
 Comment = Annotated[str, typer.Option(help="Reason, kept with the revision.")]
 _Revision = Annotated[int, typer.Argument(min=1, help="Revision.")]
@@ -87,7 +82,6 @@ def publish(
         Lab(name).routes.publish(
             file, expected_revision=expect, comment=comment, unsafe_skip_phases=unsafe_skip_phases, progress=progress
         )
-    publishing.finish(progress.view, as_json=as_json)
 
 
 @app.command("set")
@@ -105,7 +99,6 @@ def set_use_case(
     """
     with publishing.shown(as_json=as_json) as progress:
         Lab(name).routes.set_use_case(use_case, file, expected_revision=expect, comment=comment, progress=progress)
-    publishing.finish(progress.view, as_json=as_json)
 
 
 @app.command()
@@ -116,7 +109,6 @@ def rollback(revision: _Revision, expect: Expect = 0, name: Name = "default", as
     """
     with publishing.shown(as_json=as_json) as progress:
         Lab(name).routes.rollback(revision, expected_revision=expect, progress=progress)
-    publishing.finish(progress.view, as_json=as_json)
 
 
 @app.command()

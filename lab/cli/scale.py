@@ -9,17 +9,12 @@ import typer
 from lab.bench.scale.run import ScaleOptions, run
 from lab.cli.load import EXIT_STATUS
 from lab.cli.options import Json
-from lab.cli.output import console, print_json, progress_for
+from lab.cli.output import console, print_json, say
 
 if TYPE_CHECKING:
     from lab.bench.scale.run import ScaleResult
 
 _DEFAULT = ScaleOptions()
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(scale)
 
 
 def scale(
@@ -53,7 +48,7 @@ def scale(
             rate=rate,
             changes=changes,
         ),
-        progress_for(as_json=as_json),
+        say,
     )
     if as_json:
         print_json(result.to_document())

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import typer
-
 from lab import CHECKOUT
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
 from scenarios.framework.catalogue import entries, how_long, where
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the command."""
-    app.command()(scenarios)
 
 
 def scenarios(as_json: Json = False) -> None:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from lab.cli import publishing
+from lab.cli.output import silence
 from lab.client.admin_values import Acknowledgement, PublishProgress, Step, Waiting
 
 CALLED_NS = 1_000_000_000
@@ -65,10 +66,13 @@ def test_where_there_is_no_terminal_each_word_is_a_line(capsys: pytest.CaptureFi
 
 
 def test_scripts_get_times_in_milliseconds(capsys: pytest.CaptureFixture[str]) -> None:
-    with publishing.shown(as_json=True) as progress:
-        for word in [*WORDS, _word("converged", 215)]:
-            progress(word)
-    publishing.finish(progress.view, as_json=True)
+    silence(as_json=True)
+    try:
+        with publishing.shown(as_json=True) as progress:
+            for word in [*WORDS, _word("converged", 215)]:
+                progress(word)
+    finally:
+        silence(as_json=False)
 
     output = capsys.readouterr()
     document = json.loads(output.out)
