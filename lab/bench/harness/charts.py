@@ -47,20 +47,48 @@ def chart_of_medians(
         name: of its files.
     """
     figures = {variant: median(values) for variant, values in samples.items()}
-    bars = [
-        Bar(variant, styles[variant] if styles else style_of(number), figure.estimate, figure.low, figure.high)
-        for number, (variant, figure) in enumerate(figures.items(), 1)
-    ]
-    wanted = [*(figure.estimate for figure in figures.values()), *(bound.value for bound in bounds)]
-    lowest = min((figure.low for figure in figures.values() if math.isfinite(figure.low)), default=0.0)
     rounds = max((figure.rounds for figure in figures.values()), default=0)
-    return BarChart(
+    return chart_of_bars(
         title,
-        linear(unit, _far_enough(wanted, [figure.high for figure in figures.values()]), low=lowest),
-        [BarGroup("", bars)],
+        unit,
+        {"": figures},
+        styles=styles,
         bounds=bounds,
         name=name,
         note=f"Medians over n = {rounds} rounds, with 95 % intervals; an arrow marks one that is cut off.",
+    )
+
+
+def chart_of_bars(
+    title: str,
+    unit: str,
+    groups: Mapping[str, Mapping[str, Interval]],
+    *,
+    styles: Mapping[str, str] | None = None,
+    bounds: Sequence[Bound] = (),
+    name: str,
+    note: str,
+) -> BarChart:
+    """Returns groups of bars with their intervals; for the arguments see :func:`chart_of_medians`."""
+    figures = [figure for group in groups.values() for figure in group.values()]
+    wanted = [*(figure.estimate for figure in figures), *(bound.value for bound in bounds)]
+    lowest = min((figure.low for figure in figures if math.isfinite(figure.low)), default=0.0)
+    return BarChart(
+        title,
+        linear(unit, _far_enough(wanted, [figure.high for figure in figures]), low=lowest),
+        [
+            BarGroup(
+                label,
+                [
+                    Bar(bar, styles[bar] if styles else style_of(number), it.estimate, it.low, it.high)
+                    for number, (bar, it) in enumerate(group.items(), 1)
+                ],
+            )
+            for label, group in groups.items()
+        ],
+        bounds=bounds,
+        name=name,
+        note=note,
     )
 
 

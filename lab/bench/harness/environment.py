@@ -75,6 +75,13 @@ class Environment:
         eventually(f"{name} listens on {address}", listens, within=_START_TIMEOUT)
         return running.pid
 
+    def start_envoy(self, name: str, listen: str, config: str) -> int:
+        """Starts an Envoy with one worker, because each of several would go round the replicas by itself."""
+        node = ("--service-node", name, "--service-cluster", name)
+        flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
+        argv = ("envoy", "--config-path", self.path(name, "envoy.yaml"), *node, *flags)
+        return self.start(name, argv, listen, {"envoy.yaml": config})
+
     def address(self, name: str) -> str:
         """Returns a free address for a unit of this name."""
         return self._runtime.site().port(name, "grpc").bind

@@ -5,15 +5,22 @@ The rounds are measured once for both, so that their figures are of the same min
 
 from __future__ import annotations
 
+from dataclasses import replace
+from string import Template
 from typing import TYPE_CHECKING
 
-from lab.bench.harness import prebuilt_request, static_envoy
+from lab import CHECKOUT
+from lab.bench.harness import prebuilt_request
+from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.h2load import H2Load
 from lab.bench.harness.interleaved import measure
 from lab.bench.harness.paths import one_of_each_path
-from lab.bench.harness.static_envoy import through_static_envoy
-from lab.bench.harness.variant import CALLER, CLUSTER, USE_CASE, LoadPoint, Variant, fastest_of_each_size
+from lab.bench.harness.variant import CALLER, CLUSTER, ROUTES, USE_CASE, LoadPoint, Variant, fastest_of_each_size
+from lab.client import Endpoints
+from lab.roles._envoy import xds_endpoints
+from lab.runtime.identities import Identities
 from lab.topologies import TOPOLOGIES
+from lab.transport.security import MTLS, PLAINTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +31,11 @@ if TYPE_CHECKING:
 
     Measured: TypeAlias = tuple[Rounds, H2Load | None]
 
-DIRECT, AGAIN, STATIC = "direct", "direct again", static_envoy.NAME
+DIRECT, AGAIN, STATIC = "direct", "direct again", "static-envoy"
+
+IN_PLAINTEXT, SECURED, PLAINTEXT_AGAIN = "small mesh", "small mesh with mTLS", "small mesh again"
+
+_SMALL_MESH = f'topologies = ["mesh"]\n[callers.{CALLER}]\n'
 
 LOAD_POINTS: tuple[LoadPoint, ...] = (
     LoadPoint(400, rate=100, requests=30),
@@ -55,9 +66,30 @@ def measured_topologies(environment: Environment, rounds: int, topologies: Seque
     return measured
 
 
+def measured_pair(outer: Environment, rounds: int) -> Rounds:
+    """Returns what mTLS costs a mesh: interleaved rounds of two small labs that differ in nothing else.
+
+    Each payload size is sent at the highest rate of :data:`LOAD_POINTS`. The bench's own mesh is idle meanwhile and is
+    not measured, because it has more clusters, callers and rules.
+    """
+    points = fastest_of_each_size(LOAD_POINTS)
+    with (
+        open_small_environment(outer.say, _SMALL_MESH, ROUTES, security=PLAINTEXT) as plaintext,
+        open_small_environment(outer.say, _SMALL_MESH, ROUTES, security=MTLS) as secured,
+    ):
+        endpoints = plaintext.state.plan.clients[CALLER]
+        identity = str(Identities(secured.lab.folder).of(CALLER))
+        variants = [
+            Variant(IN_PLAINTEXT, "mesh", endpoints),
+            Variant(PLAINTEXT_AGAIN, "mesh", endpoints),
+            Variant(SECURED, "mesh", secured.state.plan.clients[CALLER], identity),
+        ]
+        return measure(plaintext, variants, points, rounds, measured_twice=(IN_PLAINTEXT, PLAINTEXT_AGAIN))
+
+
 def _measure(environment: Environment, rounds: int, topologies: Sequence[str]) -> Measured:
     endpoints = environment.state.plan.clients[CALLER]
-    through_static = through_static_envoy(environment, CALLER, USE_CASE, CLUSTER)
+    through_static = _through_static_envoy(environment)
     variants = [
         Variant(DIRECT, DIRECT, endpoints),
         Variant(AGAIN, DIRECT, endpoints),
@@ -85,3 +117,17 @@ def _measure(environment: Environment, rounds: int, topologies: Sequence[str]) -
 
     measured = measure(environment, variants, LOAD_POINTS, rounds, measured_twice=(DIRECT, AGAIN), after=second_opinion)
     return measured, h2load
+
+
+def _through_static_envoy(environment: Environment) -> Endpoints:
+    """Starts a bare Envoy with one static cluster: the yardstick for what the mesh's sidecar does besides forwarding.
+
+    The endpoints through it differ from those of the caller's ``direct`` client in the address alone.
+    """
+    address = environment.address(STATIC)
+    host, port = address.rsplit(":", 1)
+    endpoints = xds_endpoints(",".join(environment.replicas(CLUSTER))).strip("[]")
+    template = Template((CHECKOUT / "envoy" / "static.yaml").read_text())
+    environment.start_envoy(STATIC, address, template.substitute(host=host, port=port, endpoints=endpoints))
+    target = environment.state.plan.clients[CALLER].direct[USE_CASE]
+    return Endpoints(direct={USE_CASE: replace(target, addresses=(address,))})

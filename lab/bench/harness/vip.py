@@ -8,6 +8,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from lab import CHECKOUT
+from lab.roles._envoy import xds_endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +33,7 @@ class ReplicasFile:
 
     def write(self, addresses: Sequence[str]) -> None:
         """Replaces the list."""
-        endpoints = [
-            {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(port)}}}}
-            for host, _, port in (address.rpartition(":") for address in addresses)
-        ]
+        endpoints = json.loads(xds_endpoints(",".join(addresses)))
         assignment = {"@type": _ASSIGNMENT, "cluster_name": "model", "endpoints": [{"lb_endpoints": endpoints}]}
         new = self.path.with_suffix(".new")
         new.write_text(json.dumps({"resources": [assignment]}))
@@ -62,15 +60,5 @@ def start_vip(
         endpoints=replicas.path,
         renewal=f"max_downstream_connection_duration: {max_age_s:g}s" if max_age_s else "",
     )
-    argv = (
-        "envoy",
-        *("--config-path", environment.path(name, "envoy.yaml")),
-        *("--service-node", name),
-        *("--service-cluster", name),
-        # One worker: each of several would go round the replicas by itself.
-        *("--concurrency", "1"),
-        "--disable-hot-restart",
-        *("--log-level", "warn"),
-    )
-    environment.start(name, argv, address, {"envoy.yaml": config})
+    environment.start_envoy(name, address, config)
     return address

@@ -10,24 +10,24 @@ import uvloop
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, SETTLED_S, share_between
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
+from lab.bench.harness.charts import chart_of_bars
 from lab.bench.harness.environment import open_small_environment
-from lab.bench.harness.paths import one_of_each_path
+from lab.bench.harness.paths import extreme_path, one_of_each_path
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.scale_out import INTERVALS_MS, ScalableCluster, measure
 from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, ROUTES
 from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
 from lab.measure import compare
-from lab.report.bars import Bar, BarChart, BarGroup, Bound
+from lab.report.bars import BarChart, Bound
 from lab.report.chart import Chart, Line
 from lab.report.scales import linear
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.bench.harness.balance_stats import Round
     from lab.bench.harness.environment import Environment
-    from lab.measure.compare import Interval
 
 MAX_AGE_S = 0.8
 """Age at which a connection ends where its age is limited."""
@@ -81,8 +81,8 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
     seen = {path: seen[path] for path in sorted(seen, key=_place)}
     requests_balanced = [path for path in seen if path not in _CONNECTIONS]
     followers = [path for path in requests_balanced if not _is_hard_coded(path)]
-    uneven, spread = _extreme(seen, requests_balanced, lambda each: each.spread_before, max)
-    late, share = _extreme(seen, followers, lambda each: each.share, min)
+    uneven, spread = extreme_path(seen, requests_balanced, lambda each: each.spread_before)
+    late, share = extreme_path(seen, followers, lambda each: each.share, choose=min)
     rounds = len(seen[L4_KEPT])
     return BenchResult(
         unit="multiples of an even share",
@@ -187,41 +187,18 @@ def _shares_over_time(seen: Mapping[str, Sequence[Round]]) -> Chart:
 
 
 def _spreads(seen: Mapping[str, Sequence[Round]]) -> BarChart:
-    figures = {
-        moment: {path: compare.median(getattr(each, name) for each in measured) for path, measured in seen.items()}
-        for name, moment in (("spread_before", f"{REPLICAS} replicas"), ("spread_after", "with a new one"))
-    }
-    most = max(figure.high for of in figures.values() for figure in of.values())
-    groups = [
-        BarGroup(
-            moment,
-            [
-                Bar(path, "run-2" if path in _CONNECTIONS else "run-1", each.estimate, each.low, each.high)
-                for path, each in of.items()
-            ],
-        )
-        for moment, of in figures.items()
-    ]
-    return BarChart(
+    return chart_of_bars(
         "How unevenly requests are spread over replicas",
-        linear("requests of the busiest replica, over the mean", most),
-        groups,
+        "requests of the busiest replica, over the mean",
+        {
+            moment: {path: compare.median(getattr(each, name) for each in measured) for path, measured in seen.items()}
+            for name, moment in (("spread_before", f"{REPLICAS} replicas"), ("spread_after", "with a new one"))
+        },
+        styles={path: "run-2" if path in _CONNECTIONS else "run-1" for path in seen},
         bounds=[Bound("even", 1.0)],
         name="spread",
         note=f"Orange: connections are balanced; blue: requests. n = {len(seen[L4_KEPT])} rounds, 95 % intervals.",
     )
-
-
-def _extreme(
-    seen: Mapping[str, Sequence[Round]],
-    paths: Sequence[str],
-    figure: Callable[[Round], float],
-    choose: Callable[..., str],
-) -> tuple[str, Interval]:
-    """The path with the greatest or the least median, and that median."""
-    medians = {path: compare.median(map(figure, seen[path])) for path in paths}
-    path = choose(medians, key=lambda each: medians[each].estimate)
-    return path, medians[path]
 
 
 BENCH = Bench(

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
+from lab.bench.harness.charts import chart_of_bars
 from lab.bench.harness.interleaved import DOUBTFUL
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
-from lab.bench.harness.secured import IN_PLAINTEXT, SECURED, measured_pair
-from lab.bench.harness.topology_rounds import DIRECT, STATIC, measured_topologies
+from lab.bench.harness.topology_rounds import (
+    DIRECT,
+    IN_PLAINTEXT,
+    SECURED,
+    STATIC,
+    measured_pair,
+    measured_topologies,
+)
 from lab.measure.compare import median_difference, median_ratio
 from lab.measure.pace import pace_of
-from lab.report.bars import Bar, BarChart, BarGroup
-from lab.report.palette import style_of
-from lab.report.scales import linear, size
+from lab.report.scales import size
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from lab.bench.harness.interleaved import Rounds
     from lab.bench.harness.variant import LoadPoint
     from lab.measure.compare import Interval
+    from lab.report.bars import BarChart
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +133,10 @@ def _charts(measured: Rounds, parts: Sequence[tuple[Part, Rounds]], rounds: int)
     """One chart per size: at megabytes the parts are so much longer that a common axis would hide the others."""
     for payload_bytes in sorted({point.payload_bytes for point in measured.points}):
         point = measured.fastest_at(payload_bytes)
-        figures = [(part.name, part.figure(of, point)) for part, of in parts]
-        bars = [
-            Bar(name, style_of(number), figure.estimate, figure.low, figure.high)
-            for number, (name, figure) in enumerate(figures, 1)
-        ]
-        most, least = max(figure.high for _, figure in figures), min(figure.low for _, figure in figures)
-        yield BarChart(
+        yield chart_of_bars(
             f"where the milliseconds go, {point}",
-            linear("ms of the p50", most, low=least),
-            [BarGroup("", bars)],
+            "ms of the p50",
+            {"": {part.name: part.figure(of, point) for part, of in parts}},
             name=f"parts-{size(payload_bytes)}",
             note=f"Medians over n = {rounds} rounds, with 95 % intervals.",
         )

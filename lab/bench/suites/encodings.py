@@ -14,7 +14,7 @@ import uvloop
 
 from lab.bench.harness import payload_example
 from lab.bench.harness.bench import Bench
-from lab.bench.harness.charts import MIXED
+from lab.bench.harness.charts import MIXED, chart_of_bars
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
 from lab.bench.harness.environment import cpu_seconds
 from lab.bench.harness.payloads import sized_payload, talk_payload
@@ -25,9 +25,7 @@ from lab.measure.compare import interleave, median, median_ratio
 from lab.measure.control import control
 from lab.measure.findings import in_its_interval
 from lab.measure.latency import LatencyHistogram
-from lab.report.bars import Bar, BarChart, BarGroup, Bound
-from lab.report.palette import style_of
-from lab.report.scales import linear
+from lab.report.bars import BarChart, Bound
 from lab.transport.relay import Bytes, relay_to
 from models.json_mapping import mapping_of
 from models.proto.ranking.v1 import ranking_pb2
@@ -325,23 +323,10 @@ def _holds_1(figure: Interval) -> str:
 
 
 def _chart(names: Sequence[str], ratio: Callable[[str, str, str], Interval], rounds: int) -> BarChart:
-    groups = []
-    for name in names:
-        figures = [(what, ratio(name, what, REST)) for what in (BOTH_WAYS, *_COMPARED)]
-        groups.append(
-            BarGroup(
-                name,
-                [
-                    Bar(what, style_of(number), figure.estimate, figure.low, figure.high, f"{figure.estimate:.2f}×")
-                    for number, (what, figure) in enumerate(figures, start=1)
-                ],
-            )
-        )
-    most = max(bar.value for group in groups for bar in group.bars)
-    return BarChart(
+    return chart_of_bars(
         "Cost of REST and JSON as a multiple of gRPC and protobuf",
-        linear("multiple of gRPC's figure", most),
-        groups,
+        "multiple of gRPC's figure",
+        {name: {what: ratio(name, what, REST) for what in (BOTH_WAYS, *_COMPARED)} for name in names},
         bounds=[Bound("the same", 1.0)],
         name="ratios",
         note=f"Medians over n = {rounds} rounds of REST / gRPC within a round, with 95 % intervals.",

@@ -197,10 +197,7 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
     )
     if kind == EAGER:
         text = text.replace(_DYNAMIC, _ALL_CLUSTERS)
-    who = ("--service-node", name, "--service-cluster", name)
-    flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
-    argv = ("envoy", "--config-path", place.environment.path(name, "envoy.yaml"), *who, *flags)
-    return place.environment.start(name, argv, admin, {"envoy.yaml": text})
+    return place.environment.start_envoy(name, admin, text)
 
 
 async def _until_ready(admin: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
+from lab.bench.harness.charts import chart_of_bars
+from lab.bench.harness.paths import extreme_path
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.variant import API, CALLER, CLUSTER, USE_CASE, Variant
@@ -18,8 +20,7 @@ from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import interleave
 from lab.measure.control import control
-from lab.report.bars import Bar, BarChart, BarGroup, Bound
-from lab.report.scales import linear
+from lab.report.bars import BarChart, Bound
 from lab.topologies import TOPOLOGIES, open_client
 from models.apis import APIS
 
@@ -91,8 +92,8 @@ def result(seen: Mapping[str, Sequence[Times]], *, twice: str) -> BenchResult:
         )
         for path, times in paths.items()
     ]
-    slowest, last = _worst(paths, lambda each: each.last / each.unary)
-    unsteadiest, gap = _worst(paths, lambda each: each.gap / ITEM_MS)
+    slowest, last = extreme_path(paths, paths, lambda each: each.last / each.unary)
+    unsteadiest, gap = extreme_path(paths, paths, lambda each: each.gap / ITEM_MS)
     claims += [
         Claim(
             text=f"last item / unary answer, slowest path ({slowest})", figure=last, at_most=LAST_BOUND, doubts=doubts
@@ -135,20 +136,15 @@ def _table(seen: Mapping[str, Sequence[Times]]) -> ResultTable:
 
 
 def _chart(paths: Mapping[str, Sequence[Times]]) -> BarChart:
-    figures = {
-        path: {name: compare.median(getattr(each, name) for each in times) for name in _STYLES}
-        for path, times in paths.items()
-    }
-    longest = max(figure.estimate for of_path in figures.values() for figure in of_path.values())
-    groups = [
-        BarGroup(path, [Bar(_KINDS[name], _STYLES[name], it.estimate, it.low, it.high) for name, it in of_path.items()])
-        for path, of_path in figures.items()
-    ]
     rounds = max(map(len, paths.values()))
-    return BarChart(
+    return chart_of_bars(
         "When a stream's first and last results arrive, and a unary answer",
-        linear("ms since the request", longest),
-        groups,
+        "ms since the request",
+        {
+            path: {_KINDS[name]: compare.median(getattr(each, name) for each in times) for name in _STYLES}
+            for path, times in paths.items()
+        },
+        styles={_KINDS[name]: style for name, style in _STYLES.items()},
         bounds=[Bound("one item's time", ITEM_MS)],
         name="times",
         note=f"{ITEMS} items, {ITEM_MS:g} ms each. Medians over n = {rounds} rounds, with 95 % intervals.",
@@ -207,13 +203,6 @@ async def _pair(client: Client, name: str) -> Times:
         raise UnitError(f"{name}: the stream's {len(items)} items are not the {ITEMS} of the unary answer")
     gap = max(later - earlier for earlier, later in pairwise(arrivals))
     return Times(*(ns / _NS_PER_MS for ns in (unary, arrivals[0], arrivals[-1], gap)))
-
-
-def _worst(paths: Mapping[str, Sequence[Times]], figure: Callable[[Times], float]) -> tuple[str, Interval]:
-    """The path with the greatest median over the rounds, and that median."""
-    medians = {path: compare.median(figure(each) for each in times) for path, times in paths.items()}
-    worst = max(medians, key=lambda path: medians[path].estimate)
-    return worst, medians[worst]
 
 
 BENCH = Bench(
