@@ -21,7 +21,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """A bound that a figure should keep.
 
@@ -62,7 +62,7 @@ class Claim:
         return " and ".join(f"{sign} {value:g}" for sign, value in bounds if value is not None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ResultTable:
     """Figures in rows.
 

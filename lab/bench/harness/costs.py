@@ -55,7 +55,7 @@ class CostRounds:
             each = [self._median(variant, payload_bytes, part) for part in self.parts]
             rows.append([variant, payload_bytes, *each, sum(each)])
         columns = (table_format.TOPOLOGY, table_format.PAYLOAD, *self.parts, table_format.SUM)
-        return ResultTable(title=table_format.TITLE, columns=columns, rows=rows, numbers=columns[1:])
+        return ResultTable(table_format.TITLE, columns, rows, numbers=columns[1:])
 
     def chart(self, payload_bytes: int) -> BarChart:
         """Returns the same for one payload size, as bars."""

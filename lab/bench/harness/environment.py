@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
 import tempfile
 import time
+import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 NICENESS = -5
 """Of a bench's units. Its driver has a higher priority, see :mod:`lab.bench.harness.driver_process`."""
 
+_ADMIN_TIMEOUT_S = 5.0
 _START_TIMEOUT = timedelta(seconds=10)
 
 
@@ -63,11 +66,11 @@ class Environment:
     def start(self, name: str, argv: tuple[str, ...], address: str, files: Mapping[str, str] | None = None) -> int:
         """Starts a unit beside the lab's own and returns its process id once it listens; it ends with the lab."""
         unit = Unit(name, "yardstick", argv, Port(address, address, address), files=files or {})
-        [(_, running)] = self._runtime.start([unit])
+        [(_, running)] = self.runtime.start([unit])
 
         def listens() -> bool:
-            if self._runtime.states({name: running})[name] == "exited":
-                raise UnitError(f"{name} ended while starting: {self._runtime.last_words(name)}")
+            if self.runtime.states({name: running})[name] == "exited":
+                raise UnitError(f"{name} ended while starting: {self.runtime.last_words(name)}")
             host, port = address.rsplit(":", 1)
             with socket.socket() as probe:
                 return probe.connect_ex((host, int(port))) == 0
@@ -84,11 +87,11 @@ class Environment:
 
     def address(self, name: str) -> str:
         """Returns a free address for a unit of this name."""
-        return self._runtime.site().port(name, "grpc").bind
+        return self.runtime.site().port(name, "grpc").bind
 
     def path(self, name: str, file: str) -> str:
         """Returns where a unit of this name finds one of its files."""
-        return self._runtime.site().path(name, file)
+        return self.runtime.site().path(name, file)
 
     def replicas(self, cluster: str) -> list[str]:
         """Returns the addresses of a model cluster's replicas."""
@@ -96,7 +99,7 @@ class Environment:
 
     def ground(self) -> dict[str, str]:
         """Returns the versions of what the lab's units run on, by name."""
-        return self._runtime.versions()
+        return self.runtime.versions()
 
     def recorded(self, measure: Callable[[], BenchResult], rounds: int) -> BenchResult:
         """Measures; the result says when and where, how long it took, and in how many rounds."""
@@ -124,7 +127,8 @@ class Environment:
         return result
 
     @property
-    def _runtime(self) -> ProcessRuntime:
+    def runtime(self) -> ProcessRuntime:
+        """What starts and ends the lab's units."""
         return ProcessRuntime(self.lab.folder, self.state.security)
 
 
@@ -132,6 +136,27 @@ def cpu_seconds(pid: int) -> float:
     """Returns the processor time that a process has used so far."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def envoy_page(admin: str, path: str) -> Any:
+    """Returns a JSON document of an Envoy's admin page."""
+    with urllib.request.urlopen(f"http://{admin}{path}", timeout=_ADMIN_TIMEOUT_S) as answer:
+        return json.load(answer)
+
+
+def envoy_counter(admin: str, name: str) -> int:
+    """Returns a counter or gauge of an Envoy."""
+    return int(envoy_page(admin, f"/stats?format=json&filter=^{name}$")["stats"][0]["value"])
+
+
+def xds_bytes(admin: str) -> int:
+    """Returns the bytes on the wire that an Envoy has received from the control plane so far."""
+    return envoy_counter(admin, "cluster.xds.upstream_cx_rx_bytes_total")
+
+
+def allocated_mb(admin: str) -> float:
+    """Returns the memory that an Envoy reports as allocated, MB."""
+    return int(envoy_page(admin, "/memory")["allocated"]) / 1e6
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class BenchResult:
             return self.tables
         rows = list(self.medians().items())
         title = f"median over rounds, {self.unit}"
-        return (ResultTable(title=title, columns=("", "median"), rows=rows, numbers=("median",)),)
+        return (ResultTable(title, ("", "median"), rows, numbers=("median",)),)
 
     def shown_charts(self) -> Sequence[AnyChart]:
         """Returns its charts, at least one."""

@@ -100,8 +100,8 @@ class Point:
         """Claims that predicted / measured is within :data:`BOUNDS`."""
         for share, bound in BOUNDS.items():
             yield Claim(
-                text=f"p{100 * share:g} predicted / measured, {self}",
-                figure=quantile_ratio(*self._listed(), share),
+                f"p{100 * share:g} predicted / measured, {self}",
+                quantile_ratio(*self._listed(), share),
                 at_least=1 - bound,
                 at_most=1 + bound,
                 doubts=(f"{self}: {self.pace.doubt}",) if self.pace.doubt else (),
@@ -155,7 +155,7 @@ class Validation:
             rows.append(row)
         headings = [f"p{100 * share:g} {what}" for share in BOUNDS for what in ("predicted", "measured", "off")]
         columns = ("topology", "slots busy", "rps", *headings)
-        return ResultTable(title="latency predicted and measured, ms", columns=columns, rows=rows, numbers=columns[1:])
+        return ResultTable("latency predicted and measured, ms", columns, rows, numbers=columns[1:])
 
     def notes(self) -> list[str]:
         """Returns what a reader must know to doubt it."""

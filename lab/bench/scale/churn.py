@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import PublishError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.client.admin import AdminClient
@@ -202,14 +202,14 @@ class Churn:
         return {**use_case, "rules": rules}
 
 
-def moves(up: ScaleLab, published: Published, number: int, seed: int, say: Callable[[str], None]) -> Sequence[float]:
+def moves(up: ScaleLab, published: Published, number: int, seed: int) -> Sequence[float]:
     """Moves a model version that every caller uses, and returns the ms to each move's last sidecar acknowledgement."""
     draw = Random(f"moves:{seed}")  # noqa: S311 (no secret)
     clusters = list(published.latest["clusters"])
     of_all_callers = next(iter(published.latest["use_cases"].values()))
     model, _, version = of_all_callers["default"].partition("@")
     before = len(published.sidecars_ms)
-    say(f"moving {of_all_callers['default']}, which every caller uses, {number} times")
+    up.say(f"moving {of_all_callers['default']}, which every caller uses, {number} times")
     with up.admin() as admin:
         for _ in range(number):
             versions = published.latest["models"][model]["versions"]

@@ -10,8 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.scale.churn import Churn, Published, moves
-from lab.bench.scale.layout import HOST_ENVOY, MODEL_HOST
-from lab.bench.scale.scale_lab import open_scale_lab
+from lab.bench.scale.scale_lab import HOST_ENVOY, MODEL_HOST, open_scale_lab
 from lab.bench.scale.traffic import start_traffic
 from lab.errors import LabNotRunningError, PublishError
 from lab.load.progress import nearest_rank
@@ -117,7 +116,7 @@ def run(options: ScaleOptions, say: Callable[[str], None], home: Path | None = N
         published = Published()
         figures |= _publish_first(up, published)
         result.traffic = _under_churn(up, published, options, figures)
-        figures["move_alone_ms"] = _percentiles(moves(up, published, options.moves, options.seed + 2, up.say))
+        figures["move_alone_ms"] = _percentiles(moves(up, published, options.moves, options.seed + 2))
         figures |= _past_a_stuck_node(up, published, options.seed)
         figures |= _after_a_restart(up)
         figures["memory_mb"] = _memory(up)
@@ -152,43 +151,41 @@ def _under_churn(up: ScaleLab, published: Published, options: ScaleOptions, figu
     """Runs traffic, first with moves of one model version, then with churn."""
     # The moves come first, so traffic lasts longer than the churn.
     lead_s = options.moves * 0.1 + 1
-    with start_traffic(
-        up, rate=options.rate, seconds=options.seconds + lead_s, seed=options.seed, name="traffic"
-    ) as run:
-        sidecars = up.sidecars()
-        figures["warm_xds_kb"] = _kb([up.xds_bytes(each) for each in sidecars])
-        figures["clusters_held"] = _spread([up.clusters_of(each) for each in sidecars])
-        figures["move_ms"] = _percentiles(moves(up, published, options.moves, options.seed, up.say))
-        up.say(f"{options.changes:g} changes a second for {options.seconds:g} s")
-        cpu_s, began = up.cpu_s(CONTROL_PLANE), time.monotonic()
-        received = [up.xds_bytes(each) for each in sidecars]
-        churn = Churn(up, published, per_second=options.changes, seed=options.seed)
-        churn.start()
-        most_mb = 0.0
-        while time.monotonic() < began + options.seconds:
-            time.sleep(1.0)
-            most_mb = max(most_mb, up.rss_mb(CONTROL_PLANE))
-        churn.stop()
-        took_s = time.monotonic() - began
-        changes = sum(churn.done.values())
-        figures["churn"] = {
-            "changes": churn.done,
-            "changes_per_s": round(changes / took_s, 1),
-            "revisions": len(published.whole_ms),
-            "failures": published.failures,
-            "left_behind": published.left_behind,
-            "late_s": round(churn.late_s, 3),
-            "sidecars_ms": _percentiles(published.sidecars_ms),
-            "converged_ms": _percentiles(published.whole_ms),
-            "control_plane_cores": round((up.cpu_s(CONTROL_PLANE) - cpu_s) / took_s, 3),
-            "control_plane_rss_mb": round(most_mb, 1),
-            "xds_bytes_per_change_and_sidecar": round(
-                statistics.mean(up.xds_bytes(each) - before for each, before in zip(sidecars, received, strict=True))
-                / max(changes, 1)
-            ),
-        }
-        up.say("waiting for the last answers")
-        run.wait()
+    run = start_traffic(up, rate=options.rate, seconds=options.seconds + lead_s, seed=options.seed)
+    sidecars = up.sidecars()
+    figures["warm_xds_kb"] = _kb([up.xds_bytes(each) for each in sidecars])
+    figures["clusters_held"] = _spread([up.clusters_of(each) for each in sidecars])
+    figures["move_ms"] = _percentiles(moves(up, published, options.moves, options.seed))
+    up.say(f"{options.changes:g} changes a second for {options.seconds:g} s")
+    cpu_s, began = up.cpu_s(CONTROL_PLANE), time.monotonic()
+    received = [up.xds_bytes(each) for each in sidecars]
+    churn = Churn(up, published, per_second=options.changes, seed=options.seed)
+    churn.start()
+    most_mb = 0.0
+    while time.monotonic() < began + options.seconds:
+        time.sleep(1.0)
+        most_mb = max(most_mb, up.rss_mb(CONTROL_PLANE))
+    churn.stop()
+    took_s = time.monotonic() - began
+    changes = sum(churn.done.values())
+    figures["churn"] = {
+        "changes": churn.done,
+        "changes_per_s": round(changes / took_s, 1),
+        "revisions": len(published.whole_ms),
+        "failures": published.failures,
+        "left_behind": published.left_behind,
+        "late_s": round(churn.late_s, 3),
+        "sidecars_ms": _percentiles(published.sidecars_ms),
+        "converged_ms": _percentiles(published.whole_ms),
+        "control_plane_cores": round((up.cpu_s(CONTROL_PLANE) - cpu_s) / took_s, 3),
+        "control_plane_rss_mb": round(most_mb, 1),
+        "xds_bytes_per_change_and_sidecar": round(
+            statistics.mean(up.xds_bytes(each) - before for each, before in zip(sidecars, received, strict=True))
+            / max(changes, 1)
+        ),
+    }
+    up.say("waiting for the last answers")
+    run.wait()
     up.say("judging every answer")
     return run.judged(_revisions(up, published))
 
@@ -214,13 +211,16 @@ def _revisions(up: ScaleLab, published: Published) -> list[dict[str, Any]]:
 def _past_a_stuck_node(up: ScaleLab, published: Published, seed: int) -> dict[str, Any]:
     """Measures moves while one sidecar is paused."""
     stuck = up.sidecars()[0].name
-    with up.frozen(stuck):
+    up.lab.units.pause(stuck)
+    try:
         up.say(f"{stuck} is paused")
         # The first publish waits for the stuck node until its timeout.
-        first = moves(up, published, 1, seed, up.say)
+        first = moves(up, published, 1, seed)
         began = time.monotonic()
-        took_ms = moves(up, published, _MOVES_PAST_A_STUCK_NODE, seed + 1, up.say)
+        took_ms = moves(up, published, _MOVES_PAST_A_STUCK_NODE, seed + 1)
         each_s = (time.monotonic() - began) / _MOVES_PAST_A_STUCK_NODE
+    finally:
+        up.lab.units.resume(stuck)
     began = time.monotonic()
     _wait_for_nodes(up)
     return {
@@ -239,7 +239,8 @@ def _after_a_restart(up: ScaleLab) -> dict[str, Any]:
     sidecars = up.sidecars()
     before = [up.xds_bytes(each) for each in sidecars]
     began = time.monotonic()
-    up.restart(CONTROL_PLANE)
+    up.lab.units.kill(CONTROL_PLANE)
+    up.lab.units.start(CONTROL_PLANE)
     _wait_for_nodes(up)
     took_s = time.monotonic() - began
     received = [up.xds_bytes(each) - had for each, had in zip(sidecars, before, strict=True)]

@@ -1,55 +1,58 @@
-"""A lab of thousands of clusters that is up: its life cycle, and what its units consume."""
+"""A lab of thousands of clusters that is up: its units, its life cycle, and what the units consume."""
 
 from __future__ import annotations
 
 import json
 import secrets
-import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from string import Template
+from typing import TYPE_CHECKING
 
 import psutil
 
-from lab.bench.scale.layout import IDLE_AFTER_S, MODEL_HOST, lay_out, replica_port, spec_of
-from lab.bench.scale.synthetic_deployment import generate
+from lab import CHECKOUT
 from lab.client.admin import AdminClient
-from lab.faults import Journal
+from lab.bench.harness.environment import Environment, allocated_mb, cpu_seconds, envoy_counter, envoy_page, xds_bytes
+from lab.bench.scale.synthetic_deployment import SyntheticDeployment, generate
+from lab.errors import UnitError
 from lab.lab import Lab
 from lab.ops.bringup import BringUp
+from lab.roles import CONTROL_PLANE, Plan, Port, Unit, plan
+from lab.routing.document import RouteTable
 from lab.runtime.process import ProcessRuntime
 from lab.runtime.state import STATE_FILE, LabState
+from lab.spec import CallerSpec, LabSpec, SecuritySpec
 from lab.transport import open_blocking_channel
 from lab.transport.security import PLAINTEXT
 from models.proto.control.v1 import host_pb2, host_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from lab.bench.scale.synthetic_deployment import SyntheticDeployment
-    from lab.roles import Unit
+    from lab.runtime.process import ProcessSite
+    from models.host.hosted import HostedReplica
+
+MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"
+IDLE_AFTER_S = 900.0
+"""Default time after which an Envoy drops an unused cluster."""
 
 _ADMIN_S = 5.0
+_LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 # A stuck node delays one publish by this many seconds; later publishes do not wait for it.
 _CONTROL_PLANE = ("--acknowledge-timeout", "1", "--leave-behind")
 
 
-@dataclass(slots=True)
-class ScaleLab:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleLab(Environment):
     """A lab that is up. Publishing a route table is left to its user.
 
     Attributes:
-        lab: its name and folders.
         deployment: that its host serves.
     """
 
-    lab: Lab
     deployment: SyntheticDeployment
-    state: LabState
-    runtime: ProcessRuntime
-    say: Callable[[str], None]
 
     def admin(self) -> AdminClient:
         """Returns a client of the control plane's admin API."""
@@ -59,90 +62,37 @@ class ScaleLab:
         """Returns the Envoys beside callers."""
         return self.state.plan.with_role("sidecar")
 
-    def process(self, unit: str) -> psutil.Process:
-        """Returns a unit's process."""
-        return psutil.Process(self.state.running[unit].pid)
-
     def rss_mb(self, unit: str) -> float:
         """Returns a unit's resident memory, MB (10^6 bytes)."""
-        return float(self.process(unit).memory_info().rss) / 1e6
+        return float(psutil.Process(self.state.running[unit].pid).memory_info().rss) / 1e6
 
     def cpu_s(self, unit: str) -> float:
         """Returns the processor time that a unit has used so far, seconds."""
-        times = self.process(unit).cpu_times()
-        return float(times.user + times.system)
-
-    def stats(self, sidecar: Unit, prefix: str) -> dict[str, int]:
-        """Returns an Envoy's counters and gauges whose names start with a prefix."""
-        found = self._ask(sidecar, f"/stats?format=json&filter=^{prefix}")["stats"]
-        return {each["name"]: each["value"] for each in found if "value" in each}
+        return cpu_seconds(self.state.running[unit].pid)
 
     def xds_bytes(self, sidecar: Unit) -> int:
         """Returns the bytes on the wire that an Envoy has received from the control plane so far."""
-        return self.stats(sidecar, "cluster.xds.upstream_cx_rx_bytes_total")["cluster.xds.upstream_cx_rx_bytes_total"]
+        return xds_bytes(_admin_of(sidecar))
 
     def clusters_of(self, sidecar: Unit) -> int:
         """Returns the number of clusters that an Envoy holds."""
-        return self.stats(sidecar, "cluster_manager.active_clusters")["cluster_manager.active_clusters"]
+        return envoy_counter(_admin_of(sidecar), "cluster_manager.active_clusters")
 
     def discovered_by(self, sidecar: Unit) -> list[str]:
         """Returns the routing keys whose clusters an Envoy has discovered on demand, sorted."""
-        found = self._ask(sidecar, "/config_dump?resource=dynamic_active_clusters").get("configs", ())
-        return sorted(each["cluster"]["name"] for each in found)
+        page = envoy_page(_admin_of(sidecar), "/config_dump?resource=dynamic_active_clusters")
+        return sorted(each["cluster"]["name"] for each in page.get("configs", ()))
 
     def allocated_mb(self, sidecar: Unit) -> float:
         """Returns the memory that an Envoy reports as allocated, MB."""
-        return int(self._ask(sidecar, "/memory")["allocated"]) / 1e6
-
-    @staticmethod
-    def _ask(sidecar: Unit, path: str) -> Any:
-        assert sidecar.admin is not None  # noqa: S101 (every sidecar has one)
-        with urllib.request.urlopen(f"http://{sidecar.admin.outside}{path}", timeout=_ADMIN_S) as answer:
-            return json.load(answer)
+        return allocated_mb(_admin_of(sidecar))
 
     @contextmanager
-    def host(self) -> Iterator[Callable[[Iterable[str], Iterable[str]], None]]:
+    def host(self) -> Iterator[Callable[[Iterable[str], Iterable[str]], object]]:
         """Yields a function that takes some replicas out of their clusters and puts others back."""
         with open_blocking_channel(f"unix:{self.state.plan.unit(MODEL_HOST).address}") as channel:
             stub = host_pb2_grpc.HostStub(channel)
-
-            def drain(out: Iterable[str], back: Iterable[str]) -> None:
-                stub.Drain(host_pb2.DrainRequest(out=out, back=back), timeout=_ADMIN_S)
-
-            yield drain
-
-    def restart(self, unit: str) -> None:
-        """Kills a unit and starts it again; returns at once."""
-        with self._audited("restart", unit):
-            self.runtime.kill(self.state.running[unit])
-            self.start(self.state.plan.unit(unit))
-
-    @contextmanager
-    def frozen(self, unit: str) -> Iterator[None]:
-        """Pauses a unit for as long as the body runs."""
-        running = self.state.running[unit]
-        with self._audited("pause", unit):
-            self.runtime.pause(running)
-        try:
-            yield
-        finally:
-            with self._audited("resume", unit):
-                self.runtime.resume(running)
-
-    def _audited(self, act: str, unit: str) -> AbstractContextManager[None]:
-        return Journal(self.lab.folder).doing(f"unit {act}", unit)
-
-    def start(self, unit: Unit) -> None:
-        """Starts a unit, the lab's or another one; it ends with the lab."""
-        for name, running in self.runtime.start([unit]):
-            self.state = self.state.with_running(name, running)
-
-    def stand_up(self) -> None:
-        """Starts all units."""
-        self.state = self._stand_up().start(self.state)
-
-    def _stand_up(self) -> BringUp:
-        return BringUp(self.runtime, self.lab.folder / STATE_FILE, self.say)
+            yield lambda out, back: stub.Drain(host_pb2.DrainRequest(out=out, back=back), timeout=_ADMIN_S)
 
 
 @contextmanager
@@ -157,7 +107,7 @@ def open_scale_lab(
     name: str = "",
     clusters_idle_after_s: float = IDLE_AFTER_S,
 ) -> Iterator[ScaleLab]:
-    """Brings such a lab up, and takes it down afterwards.
+    """Brings such a lab up, and takes it down afterwards. It is in plaintext, as in other benches.
 
     Args:
         clusters: see :func:`lab.bench.scale.synthetic_deployment.generate`, as are the next three.
@@ -180,12 +130,67 @@ def open_scale_lab(
         runtime = ProcessRuntime(lab.folder, PLAINTEXT)
         site = runtime.site()
         deployment = generate(
-            clusters=clusters, callers=callers, use_cases=use_cases, seed=seed, port=replica_port(site)
+            clusters=clusters, callers=callers, use_cases=use_cases, seed=seed, port=_replica_port(site)
         )
-        spec = spec_of(deployment.popularity, clusters_idle_after_s)
-        plan = lay_out(spec, deployment.replicas, site, _CONTROL_PLANE)
-        up = ScaleLab(lab, deployment, LabState("process", "", spec, plan), runtime, say)
-        up.stand_up()
-        yield up
+        spec = LabSpec(
+            topologies=["mesh"],
+            callers={caller: CallerSpec() for caller in deployment.popularity},
+            resolver="shared",  # thirty, one beside each caller, would take a gigabyte
+            clusters_idle_after_s=clusters_idle_after_s,
+            security=SecuritySpec(mode="plaintext"),
+        )
+        state = LabState("process", "", spec, _lay_out(spec, deployment.replicas, site))
+        BringUp(runtime, lab.folder / STATE_FILE, say).start(state)
+        yield ScaleLab(lab, say, deployment=deployment)
     finally:
         lab.down()
+
+
+def _admin_of(sidecar: Unit) -> str:
+    assert sidecar.admin is not None  # noqa: S101 (every sidecar has one)
+    return sidecar.admin.outside
+
+
+def _replica_port(site: ProcessSite) -> int:
+    """The port that all replicas have."""
+    return int(site.port(HOST_ENVOY, "grpc").bind.rsplit(":", 1)[1])
+
+
+def _lay_out(spec: LabSpec, replicas: Iterable[HostedReplica], site: ProcessSite) -> Plan:
+    """The units of any lab without its callers, and one model host that answers for all replicas.
+
+    Raises:
+        UnitError: the path of the lab's folder is too long for the host's socket.
+    """
+    bare = plan(spec, RouteTable.from_document({}), site)
+    units = [
+        replace(unit, argv=(*unit.argv, *_CONTROL_PLANE)) if unit.name == CONTROL_PLANE else unit
+        for unit in bare.units
+        if unit.role != "caller"
+    ]
+    control_plane, *others = units
+    return replace(bare, units=(control_plane, *_host(replicas, site, control_plane.port.inside), *others))
+
+
+def _host(replicas: Iterable[HostedReplica], site: ProcessSite, control_plane: str) -> tuple[Unit, Unit]:
+    socket, file = site.path(MODEL_HOST, "socket"), site.path(MODEL_HOST, "replicas.json")
+    if len(socket.encode()) > _LONGEST_SOCKET:
+        raise UnitError(f"{socket}: too long for the path of a Unix socket; use a shorter LAB_HOME")
+    argv = ("python", "-m", "models.host", "--replicas", file, "--listen", f"unix:{socket}")
+    address = Port(socket, socket, socket)
+    host = Unit(
+        MODEL_HOST,
+        MODEL_HOST,
+        (*argv, "--control-plane", control_plane),
+        address,
+        files={"replicas.json": json.dumps([list(each) for each in replicas])},
+        pod=MODEL_HOST,
+    )
+    port, admin = site.port(HOST_ENVOY, "grpc"), site.port(HOST_ENVOY, "admin")
+    admin_host, admin_port = admin.bind.rsplit(":", 1)
+    bootstrap = Template((CHECKOUT / "envoy" / "model-host.yaml").read_text()).substitute(
+        port=_replica_port(site), admin_host=admin_host, admin_port=admin_port, host_socket=socket
+    )
+    flags = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
+    command = ("envoy", "--config-path", site.path(HOST_ENVOY, "envoy.yaml"), *flags)
+    return host, Unit(HOST_ENVOY, HOST_ENVOY, command, port, admin, {"envoy.yaml": bootstrap}, pod=MODEL_HOST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ from lab.bench.scale.synthetic_deployment import CONTEXTS
 from lab.checkers import CHECKERS, Evidence, Outcome, check, combine
 from lab.errors import UnitError
 from lab.history import read_spool
-from lab.load.arrivals import ArrivalOptions, parse_arrivals
+from lab.load.arrivals import Poisson
 from lab.load.multi_caller_plan import BEGAN
 from lab.load.plan import LoadPlan, UseCase, write_plan
 from lab.load.summary import summarize
@@ -21,7 +20,7 @@ from lab.runs.folder import DRIVER, PLAN, SPOOL, revisions_in_force
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lab.bench.scale.scale_lab import ScaleLab
     from lab.checkers import RevisionInForce, Verdict
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from lab.load.summary import RunSummary
 
 _UNIT = "drivers"
-_NO_PORT = Port("", "", "")
 _WARM_UP = timedelta(seconds=120)
 _GRACE_S = 60
 _CHECKERS_BY_CALLER = ("accounting", "driver")
@@ -61,12 +59,22 @@ class Traffic:
 
 
 class TrafficRun:
-    """A run of all callers."""
+    """Traffic of all callers, sent by one driver.
+
+    Args:
+        up: the lab.
+        folder: holds a folder for each caller, with its plan.
+        plans: by caller.
+
+    Raises:
+        UnitError: the driver ended during warm-up.
+    """
 
     def __init__(self, up: ScaleLab, folder: Path, plans: Mapping[str, LoadPlan]) -> None:
-        self._up = up
-        self._folder = folder
-        self._plans = plans
+        self._up, self._folder, self._plans = up, folder, plans
+        argv = ("python", "-m", "lab.load.multi_caller_plan", str(folder))
+        self._running = dict(up.runtime.start([Unit(_UNIT, _UNIT, argv, Port("", "", ""), pod=_UNIT)]))
+        eventually("all callers are warm", self._has_begun, within=_WARM_UP)
 
     def wait(self) -> None:
         """Returns when every caller has sent everything.
@@ -75,8 +83,7 @@ class TrafficRun:
             UnitError: the driver ended early.
         """
         longest_s = max(plan.schedule().duration_ns for plan in self._plans.values()) / 1e9
-        within = timedelta(seconds=longest_s + _GRACE_S)
-        eventually("the traffic has ended", self._state, within=within, until=lambda state: state == "exited")
+        eventually("the traffic has ended", self._has_ended, within=timedelta(seconds=longest_s + _GRACE_S))
         if missing := [name for name in self._plans if not (self._folder / name / DRIVER).exists()]:
             raise UnitError(f"the driver ended early, without {missing[0]}: {self._up.runtime.last_words(_UNIT)}")
 
@@ -101,8 +108,13 @@ class TrafficRun:
             len({record.caller for record in answered}),
         )
 
-    def _state(self) -> str:
-        return self._up.runtime.states({_UNIT: self._up.state.running[_UNIT]})[_UNIT]
+    def _has_begun(self) -> bool:
+        if self._has_ended():
+            raise UnitError(f"the driver ended during warm-up: {self._up.runtime.last_words(_UNIT)}")
+        return (self._folder / BEGAN).exists()
+
+    def _has_ended(self) -> bool:
+        return self._up.runtime.states(self._running)[_UNIT] == "exited"
 
 
 def _check(
@@ -118,51 +130,35 @@ def _check(
     return check(evidence, [CHECKERS[name] for name in names])
 
 
-@contextmanager
-def start_traffic(up: ScaleLab, *, rate: float, seconds: float, seed: int, name: str) -> Iterator[TrafficRun]:
-    """Starts traffic of all callers; the body runs from their first request on.
+def start_traffic(up: ScaleLab, *, rate: float, seconds: float, seed: int) -> TrafficRun:
+    """Starts traffic of all callers, and returns once the first has begun.
 
     Args:
         up: the lab.
         rate: of all callers together, requests per second.
         seconds: duration.
         seed: of arrivals and draws.
-        name: of the folder for the records.
 
     Raises:
         UnitError: the driver ended during warm-up.
     """
-    folder = up.lab.folder / name
-    plans = {}
-    for number, (caller, endpoints) in enumerate(sorted(up.state.plan.callers.items())):
+    folder, known, plans = up.lab.folder / "traffic", up.deployment.document["use_cases"], {}
+    callers = up.state.plan.callers
+    for number, (caller, endpoints) in enumerate(sorted(callers.items()), start=seed):
         (folder / caller).mkdir(parents=True)
-        plans[caller] = _plan(up, caller, endpoints, rate / len(up.state.plan.callers), seconds, seed + number)
+        plans[caller] = LoadPlan(
+            topology="mesh",
+            caller=caller,
+            use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.deployment.popularity[caller]),
+            arrivals=Poisson(rate / len(callers), seconds, seed=number),
+            endpoints=endpoints,
+            # Relative to the folder of the plan, where the driver writes them.
+            spool=Path(SPOOL),
+            summary=Path(DRIVER),
+            seed=number,
+            contexts=CONTEXTS,
+            timeout_s=5.0,
+        )
         write_plan(plans[caller], folder / caller / PLAN)
     up.say(f"warming up {len(plans)} callers")
-    up.start(Unit(_UNIT, _UNIT, ("python", "-m", "lab.load.multi_caller_plan", str(folder)), _NO_PORT, pod=_UNIT))
-    run = TrafficRun(up, folder, plans)
-    eventually("all callers are warm", lambda: _has_begun(up, folder), within=_WARM_UP)
-    yield run
-
-
-def _has_begun(up: ScaleLab, folder: Path) -> bool:
-    if up.runtime.states({_UNIT: up.state.running[_UNIT]})[_UNIT] == "exited":
-        raise UnitError(f"the driver ended during warm-up: {up.runtime.last_words(_UNIT)}")
-    return (folder / BEGAN).exists()
-
-
-def _plan(up: ScaleLab, caller: str, endpoints: Any, rate: float, seconds: float, seed: int) -> LoadPlan:
-    known = up.deployment.document["use_cases"]
-    return LoadPlan(
-        topology="mesh",
-        caller=caller,
-        use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.deployment.popularity[caller]),
-        arrivals=parse_arrivals("poisson", ArrivalOptions(rate=rate, duration_s=seconds, seed=seed)),
-        endpoints=endpoints,
-        # Relative to the folder of the plan, where the driver writes them.
-        spool=Path(SPOOL),
-        summary=Path(DRIVER),
-        seed=seed,
-        contexts=CONTEXTS,
-        timeout_s=5.0,
-    )
+    return TrafficRun(up, folder, plans)

@@ -93,39 +93,37 @@ def result(seen: Mapping[str, Sequence[Round]]) -> BenchResult:
         },
         claims=[
             Claim(
-                text=f"busiest replica / mean, requests balanced, most uneven path ({uneven})",
-                figure=spread,
-                at_most=SPREAD_BOUND,
+                f"busiest replica / mean, requests balanced, most uneven path ({uneven})", spread, at_most=SPREAD_BOUND
             ),
             Claim(
-                text=f"busiest replica / mean, {L4_KEPT} / {L7_VIP}",
-                figure=compare.median(
+                f"busiest replica / mean, {L4_KEPT} / {L7_VIP}",
+                compare.median(
                     one.spread_before / other.spread_before
                     for one, other in zip(seen[L4_KEPT], seen[L7_VIP], strict=True)
                 ),
                 at_least=UNEVEN_BOUND,
             ),
             Claim(
-                text=f"new replica's requests / an even share, {L4_KEPT}: none as long as connections last",
-                figure=compare.median(each.share for each in seen[L4_KEPT]),
+                f"new replica's requests / an even share, {L4_KEPT}: none as long as connections last",
+                compare.median(each.share for each in seen[L4_KEPT]),
                 at_most=0,
             ),
             Claim(
-                text=f"new replica's requests / an even share, requests balanced, slowest path ({late})",
-                figure=share,
+                f"new replica's requests / an even share, requests balanced, slowest path ({late})",
+                share,
                 at_least=SHARE_BOUND,
             ),
             *(
                 Claim(
-                    text=f"new replica's requests / an even share, {path} after {MAX_AGE_S:g} s",
-                    figure=compare.median(each.share for each in seen[path]),
+                    f"new replica's requests / an even share, {path} after {MAX_AGE_S:g} s",
+                    compare.median(each.share for each in seen[path]),
                     at_least=RENEWED_BOUND,
                 )
                 for path in (L4_CUT, L4_AGED)
             ),
             Claim(
-                text=f"share of requests failed, worst round, {L4_AGED}",
-                figure=compare.quantile([each.failed for each in seen[L4_AGED]], 1.0),
+                f"share of requests failed, worst round, {L4_AGED}",
+                compare.quantile([each.failed for each in seen[L4_AGED]], 1.0),
                 at_most=0,
             ),
         ],
@@ -166,7 +164,7 @@ def _table(seen: Mapping[str, Sequence[Round]]) -> ResultTable:
         )
     columns = ("path", *_FIGURES.values(), "95 % interval", "its first request after", "failed")
     title = "median over rounds: requests of the busiest replica / mean, and of the new replica / an even share"
-    return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
+    return ResultTable(title, columns, rows, numbers=columns[1:])
 
 
 def _shares_over_time(seen: Mapping[str, Sequence[Round]]) -> Chart:

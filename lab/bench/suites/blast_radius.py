@@ -120,7 +120,7 @@ def _claim(text: str, found: Mapping[tuple[str, str], Radius], wanted: int) -> C
         if odd and all(set(_without_slow_rounds(each)) <= {wanted} for each in odd.values()):
             texts = {name: fault.text for name, fault in bench_faults().items()}
             doubts += [f"{texts[fault]}, {topology}: only slow answers, in few rounds" for fault, topology in odd]
-    return Claim(text=text, figure=figure, at_least=wanted, at_most=wanted, doubts=tuple(doubts))
+    return Claim(text, figure, at_least=wanted, at_most=wanted, doubts=tuple(doubts))
 
 
 def _without_slow_rounds(found: Radius) -> list[float]:

@@ -105,8 +105,8 @@ def parts() -> Iterator[Part]:
 def _claim(pair: Rounds) -> Claim:
     point = pair.fastest_at(MTLS_AT_BYTES)
     return Claim(
-        text=f"{SECURED} / {IN_PLAINTEXT}, p50, {point}",
-        figure=median_ratio(pair.p50_ms[SECURED, point], pair.p50_ms[IN_PLAINTEXT, point]),
+        f"{SECURED} / {IN_PLAINTEXT}, p50, {point}",
+        median_ratio(pair.p50_ms[SECURED, point], pair.p50_ms[IN_PLAINTEXT, point]),
         at_most=MTLS_BOUND,
         doubts=pair.doubts(point, SECURED, IN_PLAINTEXT),
     )
@@ -126,7 +126,7 @@ def _table(measured: Rounds, parts: Sequence[tuple[Part, Rounds]]) -> ResultTabl
         for part, of in parts
     ]
     title = "difference of p50, ms, with 95 % intervals"
-    return ResultTable(title=title, columns=("part", "pair", *columns), rows=rows, numbers=columns)
+    return ResultTable(title, ("part", "pair", *columns), rows, numbers=columns)
 
 
 def _charts(measured: Rounds, parts: Sequence[tuple[Part, Rounds]], rounds: int) -> Iterator[BarChart]:

@@ -44,19 +44,17 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         samples=samples,
         claims=[
             Claim(
-                text=f"requests per second of the driver's processor time at {BUSY_RPS:g} rps",
-                figure=figures[per_core],
+                f"requests per second of the driver's processor time at {BUSY_RPS:g} rps",
+                figures[per_core],
                 at_least=PER_CORE_BOUND,
             ),
             Claim(
-                text=f"achieved / offered rate at {PUNCTUAL_RPS:g} rps",
-                figure=figures[rate],
+                f"achieved / offered rate at {PUNCTUAL_RPS:g} rps",
+                figures[rate],
                 at_least=1 - RATE_BOUND,
                 at_most=1 + RATE_BOUND,
             ),
-            Claim(
-                text=f"schedule delay p99 at {PUNCTUAL_RPS:g} rps, ms", figure=figures[delay], at_most=DELAY_BOUND_MS
-            ),
+            Claim(f"schedule delay p99 at {PUNCTUAL_RPS:g} rps, ms", figures[delay], at_most=DELAY_BOUND_MS),
         ],
         notes=[
             f"n = {rounds} rounds × {SECONDS:g} s at each rate, topology direct",

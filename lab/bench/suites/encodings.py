@@ -218,9 +218,9 @@ def _result(
         return median_ratio(measured[payload, encoding, what], measured[payload, GRPC, what])
 
     wire = ResultTable(
-        title="bytes of TCP payload, headers and framing included; body: the encoded request alone",
-        columns=("payload", "by", "body", *_WIRE),
-        rows=[
+        "bytes of TCP payload, headers and framing included; body: the encoded request alone",
+        ("payload", "by", "body", *_WIRE),
+        [
             (name, encoding, bodies[name, encoding], *(round(typical(name, encoding, what)) for what in _WIRE))
             for name in names
             for encoding in (GRPC, REST, LIBRARY)
@@ -228,9 +228,9 @@ def _result(
         numbers=("body", *_WIRE),
     )
     costs = ResultTable(
-        title=f"cost: latency of one request at a time; processor time with {IN_FLIGHT} in flight",
-        columns=("payload", "by", *_COSTS),
-        rows=[
+        f"cost: latency of one request at a time; processor time with {IN_FLIGHT} in flight",
+        ("payload", "by", *_COSTS),
+        [
             (name, encoding, *(typical(name, encoding, what) for what in _COSTS))
             for name in names
             for encoding in ENCODINGS
@@ -238,9 +238,9 @@ def _result(
         numbers=_COSTS,
     )
     ratios = ResultTable(
-        title="ratio to gRPC's figure, with 95 % intervals; control: gRPC against itself, whose interval should hold 1",
-        columns=("payload", "figure", REST, LIBRARY, "control", "holds 1"),
-        rows=[
+        "ratio to gRPC's figure, with 95 % intervals; control: gRPC against itself, whose interval should hold 1",
+        ("payload", "figure", REST, LIBRARY, "control", "holds 1"),
+        [
             (
                 name,
                 what,
@@ -252,16 +252,16 @@ def _result(
         ],
     )
     example = ResultTable(
-        title="the talk's example by itself, bytes",
-        columns=("as", "the talk says", "it is"),
-        rows=[
+        "the talk's example by itself, bytes",
+        ("as", "the talk says", "it is"),
+        [
             ("JSON", payload_example.JSON_BYTES_CLAIMED, payload_example.json_bytes()),
             ("protobuf", f"~{payload_example.PROTOBUF_BYTES_CLAIMED}", payload_example.protobuf_bytes()),
         ],
         numbers=("the talk says", "it is"),
     )
     claims = [
-        Claim(text=f"REST / gRPC, {what}, {name}", figure=ratio(name, what, REST), at_least=1.0)
+        Claim(f"REST / gRPC, {what}, {name}", ratio(name, what, REST), at_least=1.0)
         for name in names
         for what in ((BOTH_WAYS, *_CONTROLLED) if name == names[-1] else (BOTH_WAYS,))
     ]

@@ -75,8 +75,8 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         controls.append(aa)
         claims.append(
             Claim(
-                text=f"{what}, gateway / minimal proxy, {IN_FLIGHT} requests in flight, {PAYLOAD_BYTES} B",
-                figure=median_ratio(measured[_GATEWAY], measured[_YARDSTICK]),
+                f"{what}, gateway / minimal proxy, {IN_FLIGHT} requests in flight, {PAYLOAD_BYTES} B",
+                median_ratio(measured[_GATEWAY], measured[_YARDSTICK]),
                 at_least=BOUND,
                 doubts=(aa.doubt,) if aa.doubt else (),
             )

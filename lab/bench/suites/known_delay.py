@@ -42,8 +42,8 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         name, off = f"{known:g} ms", max(SHARE * known, LEAST_MS)
         claims.append(
             Claim(
-                text=f"p50 with a delay of {name} − p50 without, ms",
-                figure=median_difference(p50[name], p50[_NONE]),
+                f"p50 with a delay of {name} − p50 without, ms",
+                median_difference(p50[name], p50[_NONE]),
                 at_least=known - off,
                 at_most=known + off,
                 doubts=result.doubts(LOAD_POINT, name, _NONE),

@@ -71,7 +71,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         unit="ms",
         samples={_MEASURED: took},
         claims=[
-            Claim(text=f"p50, {_MEASURED}, ms", figure=median(took), at_most=BOUND_MS),
+            Claim(f"p50, {_MEASURED}, ms", median(took), at_most=BOUND_MS),
         ],
         notes=[
             f"n = {changes} changes, one use case of {USE_CASES:,} each; {2 * _MODELS:,} model versions",

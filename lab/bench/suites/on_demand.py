@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from lab import CHECKOUT
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED, chart_of_lines
+from lab.bench.harness.environment import allocated_mb, xds_bytes
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
 from lab.identity.envoy import sockets_of
@@ -159,12 +159,12 @@ async def _figures(place: Place, kind: str, name: str, store: ResourceStore, key
             for key in keys[1:USED]:
                 await _ask(channel, key)
         await store.subscribers.wait_applied(store.subscribers.generation, timeout_s=_APPLY_S)
-        first = await asyncio.to_thread(_received, admin)
+        first = await asyncio.to_thread(xds_bytes, admin)
         await _change(store, place.replica, keys)
-        last = await asyncio.to_thread(_received, admin)
+        last = await asyncio.to_thread(xds_bytes, admin)
         return {
             "rss_mb": psutil.Process(pid).memory_info().rss / 1e6,
-            "allocated_mb": int((await asyncio.to_thread(_get, admin, "/memory"))["allocated"]) / 1e6,
+            "allocated_mb": await asyncio.to_thread(allocated_mb, admin),
             "ready_ms": ready_s * 1e3,
             "answer_ms": answer_s * 1e3,
             "first_kb": first / 1e3,
@@ -244,16 +244,6 @@ async def _change(store: ResourceStore, replica: str, keys: Sequence[str]) -> No
         await store.subscribers.wait_applied(generation, timeout_s=_APPLY_S)
 
 
-def _received(admin: str) -> int:
-    name = "cluster.xds.upstream_cx_rx_bytes_total"
-    return int(_get(admin, f"/stats?format=json&filter=^{name}")["stats"][0]["value"])
-
-
-def _get(admin: str, path: str) -> Any:
-    with urllib.request.urlopen(f"http://{admin}{path}", timeout=_ANSWER_S) as answer:
-        return json.load(answer)
-
-
 def _gone(process: psutil.Process) -> None:
     psutil.wait_procs([process], timeout=_ANSWER_S)
 
@@ -279,13 +269,13 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
         },
         claims=[
             Claim(
-                text=f"resident memory on demand, {SIZES[-1]:,} clusters / {SIZES[0]}",
-                figure=median_ratio(large, small),
+                f"resident memory on demand, {SIZES[-1]:,} clusters / {SIZES[0]}",
+                median_ratio(large, small),
                 at_most=GROWS_AT_MOST,
             ),
             Claim(
-                text=f"resident memory at {SIZES[-1]:,} clusters, eager / on demand",
-                figure=median_ratio(eager, large),
+                f"resident memory at {SIZES[-1]:,} clusters, eager / on demand",
+                median_ratio(eager, large),
                 at_least=2.0,
             ),
         ],
@@ -294,7 +284,7 @@ def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int)
             f"{CHANGES} changes of endpoints, each of a cluster drawn at random from all",
             "eager: the same bootstrap with a cds_config, and a control plane that answers it with every cluster",
         ],
-        tables=[ResultTable(title="median of each", columns=columns, rows=rows, numbers=columns[:1] + columns[2:])],
+        tables=[ResultTable("median of each", columns, rows, numbers=columns[:1] + columns[2:])],
         charts=[_chart(seen, figure, rounds) for figure in ("rss_mb", "answer_ms", "first_kb")],
     )
 

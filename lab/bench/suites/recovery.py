@@ -65,7 +65,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     return BenchResult(
         unit="s",
         samples=samples,
-        claims=[Claim(text=f"{event}, s", figure=median(values), at_most=BOUND_S) for event, values in samples.items()],
+        claims=[Claim(f"{event}, s", median(values), at_most=BOUND_S) for event, values in samples.items()],
         charts=[chart_of_medians("time to recover", "seconds", samples, bounds=[Bound("bound", BOUND_S)])],
         notes=[f"n = {rounds} rounds; kill -9 each time; polling adds a few hundredths of a second"],
     )

@@ -202,24 +202,24 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
         },
         claims=[
             Claim(
-                text="what leased calls add / what unleased add, over calls decided once, p50",
-                figure=added_ratio(p50[LEASED], p50[UNLEASED], p50[ONCE]),
+                "what leased calls add / what unleased add, over calls decided once, p50",
+                added_ratio(p50[LEASED], p50[UNLEASED], p50[ONCE]),
                 at_most=LEASED_BOUND,
                 doubts=doubts,
             ),
             Claim(
-                text="processor time of resolvers, leased / unleased",
-                figure=median_ratio(cpu[LEASED], cpu[UNLEASED]),
+                "processor time of resolvers, leased / unleased",
+                median_ratio(cpu[LEASED], cpu[UNLEASED]),
                 at_most=CPU_BOUND,
             ),
             Claim(
-                text=f"share of calls that a lease answered, rules by {len(_CONTEXTS)} contexts",
-                figure=compare.median([each.hits for each in seen[LEASED]]),
+                f"share of calls that a lease answered, rules by {len(_CONTEXTS)} contexts",
+                compare.median([each.hits for each in seen[LEASED]]),
                 at_least=HITS_BOUND,
             ),
             Claim(
-                text="what unleased calls add, shared resolver / one beside each caller, p50",
-                figure=added_ratio(p50[SHARED_UNLEASED], p50[UNLEASED], p50[ONCE]),
+                "what unleased calls add, shared resolver / one beside each caller, p50",
+                added_ratio(p50[SHARED_UNLEASED], p50[UNLEASED], p50[ONCE]),
                 at_most=SHARED_BOUND,
                 doubts=doubts,
             ),
@@ -274,7 +274,7 @@ def _table(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
         )
     columns = ("variant", "p50", "added", "95 % interval", "resolve p50", "resolve p99", "without resolve", "CPU")
     title = "ms; resolving over all rounds; share of calls without a resolve; resolvers' CPU, ms per 1,000 requests"
-    return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
+    return ResultTable(title, columns, rows, numbers=columns[1:])
 
 
 def _added(seen: Mapping[str, Sequence[Round]], variant: str) -> list[float]:

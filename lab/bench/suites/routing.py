@@ -61,7 +61,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         unit=MIXED,
         samples=samples,
         claims=[
-            Claim(text=name, figure=median(values), at_most=bound)
+            Claim(name, median(values), at_most=bound)
             for (name, values), bound in zip(samples.items(), bounds, strict=True)
         ],
         notes=[

@@ -85,8 +85,8 @@ def result(seen: Mapping[str, Sequence[Times]], *, twice: str) -> BenchResult:
     doubts = (same.doubt,) if same.doubt else ()
     claims = [
         Claim(
-            text=f"first item / (one item's time + the path's overhead), {path}",
-            figure=lateness(times),
+            f"first item / (one item's time + the path's overhead), {path}",
+            lateness(times),
             at_most=FIRST_BOUND,
             doubts=doubts,
         )
@@ -95,12 +95,10 @@ def result(seen: Mapping[str, Sequence[Times]], *, twice: str) -> BenchResult:
     slowest, last = extreme_path(paths, paths, lambda each: each.last / each.unary)
     unsteadiest, gap = extreme_path(paths, paths, lambda each: each.gap / ITEM_MS)
     claims += [
+        Claim(f"last item / unary answer, slowest path ({slowest})", last, at_most=LAST_BOUND, doubts=doubts),
         Claim(
-            text=f"last item / unary answer, slowest path ({slowest})", figure=last, at_most=LAST_BOUND, doubts=doubts
-        ),
-        Claim(
-            text=f"longest gap between items / one item's time, unsteadiest path ({unsteadiest})",
-            figure=gap,
+            f"longest gap between items / one item's time, unsteadiest path ({unsteadiest})",
+            gap,
             at_most=GAP_BOUND,
             doubts=doubts,
         ),
@@ -132,7 +130,7 @@ def _table(seen: Mapping[str, Sequence[Times]]) -> ResultTable:
         rows.append((path, *figures, sooner.estimate, f"{sooner.low:.3f} to {sooner.high:.3f}"))
     columns = ("path", *_KINDS.values(), "first / unary", "95 % interval")
     title = "median over rounds, ms; the first item as a share of the unary answer's time"
-    return ResultTable(title=title, columns=columns, rows=rows, numbers=columns[1:])
+    return ResultTable(title, columns, rows, numbers=columns[1:])
 
 
 def _chart(paths: Mapping[str, Sequence[Times]]) -> BarChart:

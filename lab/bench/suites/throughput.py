@@ -59,9 +59,9 @@ def run(environment: Environment, rounds: int, *, topologies: Sequence[str] = ()
 
 def _table(names: Sequence[str], rps: Mapping[str, Sequence[float]]) -> ResultTable:
     return ResultTable(
-        title="requests per second, median over rounds, with 95 % intervals",
-        columns=("topology", "rps"),
-        rows=[(name, in_its_interval(median(rps[name]))) for name in names],
+        "requests per second, median over rounds, with 95 % intervals",
+        ("topology", "rps"),
+        [(name, in_its_interval(median(rps[name]))) for name in names],
         numbers=("rps",),
     )
 

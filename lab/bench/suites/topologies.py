@@ -58,8 +58,8 @@ def _claims(measured: Rounds) -> Iterator[Claim]:
     if measured.has(MESH, GATEWAY):
         for point in measured.points:
             yield Claim(
-                text=f"{MESH} / {GATEWAY}, p50, {point}",
-                figure=median_ratio(measured.p50_ms[MESH, point], measured.p50_ms[GATEWAY, point]),
+                f"{MESH} / {GATEWAY}, p50, {point}",
+                median_ratio(measured.p50_ms[MESH, point], measured.p50_ms[GATEWAY, point]),
                 at_most=1.0,
                 doubts=measured.doubts(point, MESH, GATEWAY),
             )
@@ -67,8 +67,8 @@ def _claims(measured: Rounds) -> Iterator[Claim]:
 
 def _added(measured: Rounds, variant: str, yardstick: str, point: LoadPoint, bound: float) -> Claim:
     return Claim(
-        text=f"({variant} − {DIRECT}) / ({yardstick} − {DIRECT}), p50, {point}",
-        figure=added_ratio(*(measured.p50_ms[each, point] for each in (variant, yardstick, DIRECT))),
+        f"({variant} − {DIRECT}) / ({yardstick} − {DIRECT}), p50, {point}",
+        added_ratio(*(measured.p50_ms[each, point] for each in (variant, yardstick, DIRECT))),
         at_most=bound,
         doubts=measured.doubts(point, variant, yardstick, DIRECT),
     )
@@ -80,7 +80,7 @@ def _table(measured: Rounds) -> ResultTable:
         [variant, *(statistics.median(measured.p50_ms[variant, point]) for point in measured.points)]
         for variant in measured.variants
     ]
-    return ResultTable(title="p50, ms, median over rounds", columns=("topology", *columns), rows=rows, numbers=columns)
+    return ResultTable("p50, ms, median over rounds", ("topology", *columns), rows, numbers=columns)
 
 
 def _added_table(measured: Rounds) -> ResultTable:
@@ -91,7 +91,7 @@ def _added_table(measured: Rounds) -> ResultTable:
             figures = [(point, _difference(measured, variant, point)) for point in measured.points]
             rows.append([variant, *(measured.shown(figure, point, variant, DIRECT) for point, figure in figures)])
     title = f"added over {DIRECT}, p50, ms, with 95 % intervals"
-    return ResultTable(title=title, columns=("topology", *columns), rows=rows, numbers=columns)
+    return ResultTable(title, ("topology", *columns), rows, numbers=columns)
 
 
 def _difference(measured: Rounds, variant: str, point: LoadPoint) -> Interval:
@@ -104,7 +104,7 @@ def _second_opinion(measured: Rounds, h2load: H2Load) -> ResultTable:
         point = measured.fastest_at(payload_bytes)
         rows.append([path, str(point), statistics.median(measured.p50_ms[path, point]), statistics.median(values)])
     columns = ("path", "at", "the lab's driver", "h2load")
-    return ResultTable(title="a second opinion: p50, ms", columns=columns, rows=rows, numbers=columns[2:])
+    return ResultTable("a second opinion: p50, ms", columns, rows, numbers=columns[2:])
 
 
 def _chart(measured: Rounds, rounds: int) -> Chart:
