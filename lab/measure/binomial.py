@@ -52,12 +52,7 @@ def in_words(sigma: float) -> str:
 
 
 def least_trials(share: float, sigma: float) -> int:
-    """The fewest trials for which the most extreme count is ``sigma`` out; with fewer, any count would pass.
-
-    Args:
-        share: probability of each success, 0 to 1; for 0 and 1 a single trial is enough.
-        sigma: the bound.
-    """
+    """The fewest trials for which the most extreme count is ``sigma`` out; with fewer, any count would pass."""
     if share <= 0 or share >= 1:
         return 1
     return int(log(_NORMAL.cdf(-sigma)) / log1p(-min(share, 1 - share))) + 1

@@ -142,12 +142,9 @@ class Blast:
 
 
 def blast(records: Sequence[Record], fault: Fault, callers: Collection[str]) -> Blast:
-    """The blast radius of a fault.
+    """The blast radius of a fault on one topology, by the records of all its callers in any order.
 
-    Args:
-        records: of one topology and all its callers, in any order; those outside the fault's time are ignored.
-        fault: the fault, with its times.
-        callers: all expected callers; too few requests of any one make the radius unknown.
+    Records outside the fault's time are ignored; too few requests of any of ``callers`` make the radius unknown.
     """
     ordered = sorted(records, key=lambda each: each.intended_ns)
     before = [each for each in ordered if fault.steady_ns <= each.intended_ns < fault.inject_ns]

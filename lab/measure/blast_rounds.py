@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """One number a round; infinite where it did not come.
-
-    Attributes:
-        values: one or more, in the order of the rounds.
-    """
+    """One number a round, one round or more; infinite where it did not come."""
 
     values: tuple[float, ...]
 

@@ -133,12 +133,6 @@ def quantile_ratio(
     One round has too few values for a high quantile, so the values of all rounds are pooled. Rounds are resampled
     whole, as drift affects all values of a round together.
 
-    Args:
-        a: the variant in question, some values for each round, e.g. latencies.
-        b: the yardstick, in the same rounds.
-        share: 0 to 1.
-        seed: seed of the resampling.
-
     Raises:
         ValueError: no rounds, not the same number of them, or one in which a variant has no values.
     """
@@ -158,12 +152,6 @@ def added_ratio(a: Sequence[float], b: Sequence[float], base: Sequence[float], *
     Differences are taken within each round and the ratio of their medians, because in a short round the added cost may
     be as small as its scatter. Rounds are resampled whole. Where B adds nothing the ratio is infinite, which can refute
     the claim that A adds little but never support it.
-
-    Args:
-        a: the variant in question, e.g. p50 through the mesh, ms, one for each round.
-        b: the yardstick, e.g. p50 through a bare static Envoy in the same rounds.
-        base: the common base, e.g. p50 of direct calls in the same rounds.
-        seed: seed of the resampling.
 
     Raises:
         ValueError: no rounds, or not the same number of them.

@@ -24,12 +24,7 @@ FALSE_ALARMS = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One variant against itself.
-
-    Attributes:
-        text: the variant, and its cell.
-        difference: the second measurement minus the first, in the bench's unit, with its interval over the rounds.
-    """
+    """One variant against itself: the second measurement minus the first, in the bench's unit."""
 
     text: str
     difference: Interval
@@ -60,13 +55,7 @@ class Control:
 
 
 def control(text: str, first: Sequence[float], again: Sequence[float], *, among: int = 1) -> Control:
-    """Compares one variant with itself.
-
-    Args:
-        text: the variant, and its cell.
-        first: one measurement for each round.
-        again: the second measurement of the same variant in the same rounds.
-        among: number of controls that the bench has in one run.
+    """Compares one variant with itself, measured twice in the same rounds; ``among`` is the bench's number of controls.
 
     Raises:
         ValueError: no rounds, or not the same number of them.

@@ -62,11 +62,7 @@ class Figure:
 
 
 def quantiles(values: npt.NDArray[np.float64], shares: Sequence[float]) -> list[Figure]:
-    """Quantiles of values in order of time, e.g. the p99 with a share of 0.99; nearest rank.
-
-    Args:
-        values: in order of time, one or more.
-        shares: between 0 and 1, exclusive.
+    """Quantiles of values in order of time, one a share of 0 to 1, e.g. 0.99 for the p99; nearest rank.
 
     Raises:
         ValueError: no values.
@@ -97,10 +93,7 @@ def quantiles(values: npt.NDArray[np.float64], shares: Sequence[float]) -> list[
 
 
 def share(hits: npt.NDArray[np.bool_]) -> Figure:
-    """The share of requests of a kind, 0 to 1.
-
-    Args:
-        hits: for each request, in order of time, whether it is of that kind; one or more.
+    """The share of requests that are hits, 0 to 1; requests in order of time.
 
     Raises:
         ValueError: no requests.

@@ -18,13 +18,7 @@ ROUNDS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """An option of a bench, ``--name A,B`` on the command line.
-
-    Attributes:
-        name: without dashes.
-        help: one line.
-        choices: returns the values that are allowed.
-    """
+    """An option of a bench, ``--name A,B`` on the command line; ``choices`` returns the values that are allowed."""
 
     name: str
     help: str

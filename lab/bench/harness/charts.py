@@ -36,16 +36,7 @@ def chart_of_medians(
     bounds: Sequence[Bound] = (),
     name: str = "medians",
 ) -> BarChart:
-    """Returns one bar per variant: the median over the rounds with its interval.
-
-    Args:
-        title: says what can be seen.
-        unit: of the samples.
-        samples: variant → one measurement a round.
-        styles: variant → style; by default one after the other.
-        bounds: values to compare the medians with.
-        name: of its files.
-    """
+    """Returns one bar per variant of the samples: the median over the rounds with its interval."""
     figures = {variant: median(values) for variant, values in samples.items()}
     rounds = max((figure.rounds for figure in figures.values()), default=0)
     return chart_of_bars(
@@ -102,17 +93,7 @@ def chart_of_lines(
     name: str,
     note: str,
 ) -> Chart:
-    """Returns one line per label, with intervals. The y axis is logarithmic, so it shows only what is above 0.
-
-    Args:
-        title: says what can be seen.
-        x: axis of the first number of each point.
-        y_title: title of the y axis, with the unit.
-        lines: label → points.
-        styles: label → style.
-        name: of its files.
-        note: what a reader must know to read it.
-    """
+    """Returns one line per label, with intervals. The y axis is logarithmic, so it shows only what is above 0."""
     seen = {label: [(at, each) for at, each in points if each.estimate > 0] for label, points in lines.items()}
     estimates = [each.estimate for points in seen.values() for _, each in points] or [1.0]
     axis = logarithmic(y_title, min(estimates) / 2, max(estimates) * 2)

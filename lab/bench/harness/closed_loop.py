@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 
 async def keep_busy(plan: LoadPlan, client: LoadClient, spool: SpoolWriter, *, in_flight: int) -> float:
-    """Sends for as long as the plan's arrivals last. Every request leaves a record that is due when it was sent.
-
-    Args:
-        plan: which caller asks for which use cases, and for how long.
-        client: ready and warm.
-        spool: receives the records.
-        in_flight: requests at once.
+    """Keeps ``in_flight`` requests going for as long as the plan's arrivals last; each record is due when it was sent.
 
     Returns:
         Seconds from the first request to the last answer.

@@ -53,11 +53,7 @@ class ClosedLoopTrial:
 
 
 class Driver:
-    """A driver process.
-
-    Attributes:
-        pid: its process id.
-    """
+    """A driver process."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path, revisions: list[RevisionInForce]) -> None:
         self.pid = process.pid
@@ -157,12 +153,7 @@ class Driver:
 
 @contextmanager
 def start_driver(environment: Environment, folder: Path) -> Iterator[Driver]:
-    """Starts a driver process, and ends it.
-
-    Args:
-        environment: the lab that it sends to; its route table must not change meanwhile.
-        folder: for its files.
-    """
+    """Starts a driver process, and ends it; the lab's route table must not change meanwhile."""
     revisions = [asdict(each) for each in environment.lab.routes.history(tables=True)]
     with (folder / _LOG).open("w") as log:
         process = subprocess.Popen(

@@ -167,14 +167,7 @@ def open_environment(
     topologies: Sequence[str] = (),
     security: str = PLAINTEXT,
 ) -> Iterator[Environment]:
-    """Brings a lab up for a bench, and takes it down afterwards.
-
-    Args:
-        say: as in :class:`Environment`.
-        spec: what stands up.
-        topologies: instead of the spec's.
-        security: plaintext, unless the bench is about certificates.
-    """
+    """Brings a lab up for a bench, and takes it down afterwards; ``topologies`` replace the spec's."""
     lab = Lab(f"bench-{secrets.token_hex(3)}")
     with _raised_priority():
         try:

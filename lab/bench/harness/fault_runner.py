@@ -55,13 +55,7 @@ _BACK_WITHIN = timedelta(seconds=20)
 
 @dataclass(frozen=True, slots=True)
 class FaultRuns:
-    """The measurements.
-
-    Attributes:
-        folder: of the runs.
-        radii: of each fault and topology.
-        requests: sent in all.
-    """
+    """The measurements: folder of the runs, radius of each fault and topology, number of requests sent in all."""
 
     folder: Path
     radii: Sequence[Radius]

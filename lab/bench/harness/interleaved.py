@@ -97,14 +97,8 @@ def measure(
 ) -> Rounds:
     """Measures every variant once a round at every load point, in a random order.
 
-    Args:
-        environment: the lab.
-        variants: of distinct names.
-        points: sizes and rates.
-        rounds: number of rounds.
-        measured_twice: two variants that are the same, for the A/A control.
-        before: called before each trial, to set a variant up.
-        after: called once a round and load point, for measurements by other tools.
+    ``measured_twice`` names two variants that are the same, for the A/A control. ``before`` sets a variant up and is
+    called before each of its trials; ``after`` is for measurements by other tools, once a round and load point.
 
     Raises:
         UnitError: an answer was wrong or missing, or the driver ended.

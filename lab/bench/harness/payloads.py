@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One request, as plain values.
-
-    Attributes:
-        envelope: in JSON's form.
-        titles: id and features of each, the features in single precision.
-    """
+    """One request, as plain values: an envelope in JSON's form, and the id and float32 features of each title."""
 
     name: str
     envelope: Mapping[str, Any]

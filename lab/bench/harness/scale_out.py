@@ -40,12 +40,7 @@ _PATIENCE = timedelta(seconds=20)
 
 @dataclass(frozen=True, slots=True)
 class ScalableCluster:
-    """A lab whose cluster is scaled out and in.
-
-    Attributes:
-        replicas: the list that its VIPs read.
-        vips: path → address, of the VIPs in front of this cluster.
-    """
+    """A lab whose cluster is scaled out and in, the list that its VIPs read, and their addresses by path."""
 
     environment: Environment
     replicas: ReplicasFile
@@ -83,13 +78,7 @@ class ScalableCluster:
 async def measure(
     clusters: Sequence[ScalableCluster], topologies: Iterable[str], rounds: int, say: Callable[[str], None]
 ) -> dict[str, list[Round]]:
-    """Returns the rounds of each path: of every VIP, and of topologies.
-
-    Args:
-        clusters: scaled out at the same time.
-        topologies: of the first cluster's lab.
-        rounds: number of rounds.
-        say: reports the round.
+    """Returns the rounds of each path: every VIP, and topologies of the first cluster's lab.
 
     Raises:
         UnitError: the wrong model answered.

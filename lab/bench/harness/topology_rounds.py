@@ -52,13 +52,7 @@ SECOND_OPINION_EVERY = 2
 
 
 def measured_topologies(environment: Environment, rounds: int, topologies: Sequence[str] = ()) -> Measured:
-    """Returns the rounds, measured at the first call, and h2load's figures if this machine has it.
-
-    Args:
-        environment: of the bench.
-        rounds: number of rounds.
-        topologies: to measure beside ``direct``; by default all of the lab's.
-    """
+    """Returns the rounds of ``direct`` and ``topologies``, measured at the first call, and h2load's figures if any."""
     key = f"topologies: {rounds}, {topologies}"
     if key not in environment.cache:
         environment.cache[key] = _measure(environment, rounds, topologies or environment.topologies)

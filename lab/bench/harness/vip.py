@@ -23,11 +23,7 @@ _ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignmen
 
 @dataclass(frozen=True, slots=True)
 class ReplicasFile:
-    """The file that lists a cluster's replicas for its VIPs.
-
-    Attributes:
-        path: of the file; all VIPs in front of the same replicas share it.
-    """
+    """The file that lists a cluster's replicas; all VIPs in front of the same replicas share it."""
 
     path: Path
 
@@ -45,12 +41,7 @@ def start_vip(
 ) -> str:
     """Starts a VIP, which ends with the lab, and returns its address.
 
-    Args:
-        environment: of the bench.
-        name: of its unit.
-        template: :data:`L4` or :data:`L7`.
-        replicas: the list of replicas; written before.
-        max_age_s: cuts connections of this age, seconds; 0 for never. L4 only.
+    An :data:`L4` VIP cuts connections that are ``max_age_s`` seconds old; 0 for never.
     """
     address = environment.address(name)
     host, port = address.rsplit(":", 1)

@@ -55,13 +55,7 @@ class ScaleOptions:
 
 @dataclass(slots=True)
 class ScaleResult:
-    """The result; see :meth:`to_document`.
-
-    Attributes:
-        options: of the run.
-        figures: name → figure; the names contain the units.
-        traffic: judged.
-    """
+    """The result; see :meth:`to_document`. The names of ``figures`` contain the units."""
 
     options: ScaleOptions
     figures: dict[str, Any] = field(default_factory=dict)

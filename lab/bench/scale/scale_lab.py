@@ -46,11 +46,7 @@ _CONTROL_PLANE = ("--acknowledge-timeout", "1", "--leave-behind")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleLab(Environment):
-    """A lab that is up. Publishing a route table is left to its user.
-
-    Attributes:
-        deployment: that its host serves.
-    """
+    """A lab that is up. Publishing a route table is left to its user."""
 
     deployment: SyntheticDeployment
 
@@ -109,15 +105,8 @@ def open_scale_lab(
 ) -> Iterator[ScaleLab]:
     """Brings such a lab up, and takes it down afterwards. It is in plaintext, as in other benches.
 
-    Args:
-        clusters: see :func:`lab.bench.scale.synthetic_deployment.generate`, as are the next three.
-        callers: likewise.
-        use_cases: likewise.
-        seed: likewise.
-        say: reports progress, one line a call.
-        home: as for :class:`lab.lab.Lab`.
-        name: of the lab; random by default.
-        clusters_idle_after_s: an Envoy drops a cluster that it has not used for so long, seconds; 0 for never.
+    For numbers and seed see :func:`lab.bench.scale.synthetic_deployment.generate`. An Envoy drops a cluster that it has
+    not used for ``clusters_idle_after_s`` seconds; 0 for never.
 
     Raises:
         InputError: a number is out of range.

@@ -60,14 +60,7 @@ class SyntheticDeployment:
 
 
 def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port: int = 0) -> SyntheticDeployment:
-    """Generates a deployment.
-
-    Args:
-        clusters: number of model clusters.
-        callers: number of calling services.
-        use_cases: number of use cases.
-        seed: of all random draws.
-        port: of every replica; each has an address of its own in 127.0.0.0/8.
+    """Generates a deployment. Each replica has an address of its own in 127.0.0.0/8, and all have the same port.
 
     Raises:
         InputError: a number is out of range.

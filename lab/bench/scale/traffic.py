@@ -59,12 +59,7 @@ class Traffic:
 
 
 class TrafficRun:
-    """Traffic of all callers, sent by one driver.
-
-    Args:
-        up: the lab.
-        folder: holds a folder for each caller, with its plan.
-        plans: by caller.
+    """Traffic of all callers, sent by one driver; ``folder`` holds a folder for each caller, with its plan.
 
     Raises:
         UnitError: the driver ended during warm-up.
@@ -131,13 +126,7 @@ def _check(
 
 
 def start_traffic(up: ScaleLab, *, rate: float, seconds: float, seed: int) -> TrafficRun:
-    """Starts traffic of all callers, and returns once the first has begun.
-
-    Args:
-        up: the lab.
-        rate: of all callers together, requests per second.
-        seconds: duration.
-        seed: of arrivals and draws.
+    """Starts traffic of all callers, ``rate`` requests per second together; returns once the first has begun.
 
     Raises:
         UnitError: the driver ended during warm-up.

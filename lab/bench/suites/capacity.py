@@ -83,14 +83,7 @@ def measure_costs(
     *,
     seconds: float = SECONDS,
 ) -> BenchResult:
-    """Measures processor time per request by topology, part and payload size.
-
-    Args:
-        environment: of the bench.
-        payloads: sizes, bytes.
-        rounds: number of rounds.
-        topologies: by default all of the lab's.
-        seconds: for which each topology is kept busy once a round.
+    """Measures processor time per request by topology, part and payload size, B; each is busy for ``seconds`` a round.
 
     Raises:
         UnitError: an answer was wrong or missing.

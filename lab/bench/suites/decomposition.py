@@ -34,14 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One cause, and the pair of variants that isolates it.
-
-    Attributes:
-        name: as charts have it.
-        more: the variant that pays for the cause.
-        less: the variant that does not.
-        differs: the difference between them.
-    """
+    """One cause, and the pair of variants that isolates it: ``more`` pays for it, ``less`` does not."""
 
     name: str
     more: str

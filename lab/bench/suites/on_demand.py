@@ -89,12 +89,7 @@ class _EagerDiscovery(Discovery):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The addresses of the bench.
-
-    Attributes:
-        replica: the model that answers.
-        control_plane: the bench's own.
-    """
+    """The addresses of the bench: of the model that answers, and of its own control plane."""
 
     environment: Environment
     replica: str
@@ -120,14 +115,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
 
 
 async def measured(place: Place, kind: str, size: int, name: str) -> dict[str, float]:
-    """Returns the :data:`FIGURES` of one Envoy.
-
-    Args:
-        place: the addresses.
-        kind: ``on demand`` or ``eager``.
-        size: number of clusters at the control plane.
-        name: of the Envoy's unit.
-    """
+    """Returns the :data:`FIGURES` of one Envoy, of :data:`ON_DEMAND` or :data:`EAGER` kind, among ``size`` clusters."""
     store = ResourceStore()
     keys = [_KEY, *(f"filler-{number}.v1" for number in range(1, size))]
     store.update(

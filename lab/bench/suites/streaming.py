@@ -158,11 +158,6 @@ def lateness(times: Sequence[Times]) -> Interval:
 async def measure(variants: Sequence[Variant], rounds: int, say: Callable[[str], None]) -> dict[str, list[Times]]:
     """Measures every variant once a round, after a warm-up round.
 
-    Args:
-        variants: of distinct names.
-        rounds: number of rounds.
-        say: reports what is being measured.
-
     Raises:
         UnitError: a stream's items are not the unary answer's.
     """
