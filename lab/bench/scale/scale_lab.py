@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import psutil
 
 from lab import CHECKOUT
-from lab.client.admin import AdminClient
 from lab.bench.harness.environment import Environment, allocated_mb, cpu_seconds, envoy_counter, envoy_page, xds_bytes
 from lab.bench.scale.synthetic_deployment import SyntheticDeployment, generate
+from lab.client.admin import AdminClient
 from lab.errors import UnitError
 from lab.lab import Lab
 from lab.ops.bringup import BringUp
