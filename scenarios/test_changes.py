@@ -11,8 +11,15 @@ import pytest
 
 from lab.client.admin import AdminClient
 from lab.routing.document import read_path
-from lab.runs import LoadOptions
-from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, moved_table, seen_by, under_load
+from scenarios.framework.steps import (
+    AT_MOST_S,
+    PHONES,
+    assert_all_answered_rightly,
+    load_on,
+    moved_table,
+    seen_by,
+    under_load,
+)
 from scenarios.framework.verdicts import LateError
 
 if TYPE_CHECKING:
@@ -43,15 +50,8 @@ def _moved(
     scenario: Scenario, topology: str, tables: Tables, *, changes: int, seconds: float
 ) -> tuple[int, float, RunResult]:
     """Changes made, seconds taken, and the load's result; stops once it is too far :data:`BEHIND`."""
-    load = LoadOptions(
-        topology=topology,
-        caller="homepage",
-        use_cases=("ContinueWatchingRanking",),
-        rate=RATE_RPS,
-        duration_s=seconds * (1 + BEHIND) + AT_MOST_S,
-        users=10_000,
-        contexts={"device": ("phone",)},
-    )
+    duration_s = seconds * (1 + BEHIND) + AT_MOST_S
+    load = load_on(topology, RATE_RPS, duration_s=duration_s, users=10_000, contexts=PHONES)
     made, took_s, due_s = 0, 0.0, 0.0
     with (
         AdminClient(scenario.lab.endpoints().control_plane) as admin,

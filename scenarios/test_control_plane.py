@@ -10,7 +10,6 @@ import pytest
 
 from lab.errors import InputError, LabNotRunningError, PublishError
 from lab.roles import CONTROL_PLANE
-from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from models.proto.control.v1 import stub_pb2
 from scenarios.framework.steps import (
@@ -22,6 +21,7 @@ from scenarios.framework.steps import (
     held,
     is_answered,
     is_gone,
+    load_on,
     moved_table,
     set_behaviour,
     under_load,
@@ -36,20 +36,14 @@ if TYPE_CHECKING:
 
 RATE_RPS = 300.0
 SERVES_WITHIN = timedelta(seconds=15)
-USE_CASE, MODEL_KEY = "ContinueWatchingRanking", "cw-ranker.v1"
+MODEL_KEY = "cw-ranker.v1"
 REFUSER = "ml-cluster-5"
 
 
 def _away(scenario: Scenario, topology: str, routes: Path, moved: Path, outage: timedelta) -> None:
     """Takes the control plane down for ``outage`` under load; it publishes again afterwards."""
     lab = scenario.lab
-    load = LoadOptions(
-        topology=topology,
-        caller="homepage",
-        rate=RATE_RPS,
-        duration_s=outage.total_seconds() + AT_MOST_S,
-        users=10_000,
-    )
+    load = load_on(topology, RATE_RPS, use_cases=(), duration_s=outage.total_seconds() + AT_MOST_S, users=10_000)
     nodes = connected(lab)
     in_force = lab.routes.show().revision
     with under_load(lab, load) as run:
@@ -135,8 +129,7 @@ def test_a_bad_publish_keeps_the_last_good_revision(
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(routes.read_text().replace("use: cw-ranker@v2", "use: cw-ranker@v9"))
     before = lab.routes.show().revision
-    load = LoadOptions(topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=200, duration_s=AT_MOST_S)
-    with under_load(lab, load) as run:
+    with under_load(lab, load_on(topology, rate=200)) as run:
         step = scenario.step("Publish a table that names a version which there is not")
         with step, pytest.raises(InputError) as mistake:
             lab.routes.publish(wrong)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import wait
 from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.routing.document import read_path
-from lab.runs import LoadOptions
-from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, records_of, seen_by, under_load
+from scenarios.framework.steps import (
+    PHONES,
+    assert_all_answered_rightly,
+    load_on,
+    records_of,
+    seen_by,
+    table_with,
+    under_load,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +23,6 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 
-USE_CASE = "ContinueWatchingRanking"
 RAMP = (1, 10, 50, 100)
 PAUSE_S = 1.0
 USERS, MANY_USERS = 200, 1_000_000
@@ -26,24 +30,8 @@ USERS, MANY_USERS = 200, 1_000_000
 
 def _split(routes: Path, folder: Path, percent: int) -> Path:
     """The default table with ``percent`` of the use case's users on v2."""
-    document = read_path(routes).document
     weights = {"cw-ranker@v1": 100 - percent, "cw-ranker@v2": percent}
-    document["use_cases"][USE_CASE]["rules"] = [{"name": "canary", "split": {"unit": "user_id", "weights": weights}}]
-    path = folder / f"split-{percent}.yaml"
-    path.write_text(json.dumps(document))
-    return path
-
-
-def _load(topology: str, *, rate: float, duration_s: float, users: int) -> LoadOptions:
-    return LoadOptions(
-        topology=topology,
-        caller="homepage",
-        use_cases=(USE_CASE,),
-        rate=rate,
-        duration_s=duration_s,
-        users=users,
-        contexts={"device": ("phone",)},
-    )
+    return table_with(routes, folder, rules=[{"name": "canary", "split": {"unit": "user_id", "weights": weights}}])
 
 
 @pytest.mark.scenario(takes_s=7)
@@ -53,7 +41,7 @@ def test_a_ramp_moves_only_the_added_users(
     """A share is raised to 1, 10, 50 and 100 % under load; each user that moves does so once, and never back."""
     with scenario.step("Publish a split that gives v2 nothing"):
         lab.routes.publish(_split(routes, tmp_path, 0))
-    with under_load(lab, _load(topology, rate=300, duration_s=AT_MOST_S, users=USERS)) as run:
+    with under_load(lab, load_on(topology, rate=300, users=USERS, contexts=PHONES)) as run:
         for percent in RAMP:
             with scenario.step(f"Give v2 {percent} % of the users"):
                 lab.routes.publish(_split(routes, tmp_path, percent), comment=f"{percent} %")
@@ -82,7 +70,7 @@ def test_a_ten_percent_split_is_within_five_sigma(
         lab.routes.publish(_split(routes, tmp_path, 10))
     with scenario.step("Ask for many users"):
         # Some 21,200 Poisson arrivals, never fewer than 20,400 (5 σ), at a rate that leaves room for another worker.
-        result = lab.load(_load(topology, rate=500, duration_s=42.4, users=MANY_USERS))
+        result = lab.load(load_on(topology, rate=500, duration_s=42.4, users=MANY_USERS, contexts=PHONES))
 
     assert_all_answered_rightly(result)
     [split] = [verdict for verdict in result.verdicts if verdict.checker == "split"]

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import wait
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.routing.document import read_path
-from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.framework.steps import (
     AT_MOST_S,
+    USE_CASE,
     arrived,
     assert_all_answered_rightly,
     await_requests,
+    load_on,
     records_of,
+    table_with,
     under_load,
 )
 from scenarios.framework.verdicts import UnknownError
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.lab import Lab
+    from lab.runs import LoadOptions
     from scenarios.framework.scenario import Scenario
 
-USE_CASE, CLUSTER = "ContinueWatchingRanking", "ml-cluster-1"
+CLUSTER = "ml-cluster-1"
 VICTIM = f"{CLUSTER}-a"
 
 # Twenty requests under way: a budget of a fifth lets four of them be another's second.
@@ -46,18 +47,9 @@ WITHIN = timedelta(seconds=15)
 NOTHING_FOR = timedelta(seconds=0.5)
 
 
-def _with(routes: Path, folder: Path, **settings: Any) -> Path:
-    """The default table with one version for the use case, and these settings."""
-    document = read_path(routes).document
-    document["use_cases"][USE_CASE].update(rules=[], **settings)
-    path = folder / "resilient.yaml"
-    path.write_text(json.dumps(document))
-    return path
-
-
 def _load(topology: str, caller: str, rate: float, duration_s: float) -> LoadOptions:
     use_case = {"homepage": USE_CASE, "search": "SearchRanking"}[caller]
-    return LoadOptions(topology=topology, caller=caller, use_cases=(use_case,), rate=rate, duration_s=duration_s)
+    return load_on(topology, rate, caller=caller, use_cases=(use_case,), duration_s=duration_s)
 
 
 @pytest.mark.scenario(takes_s=14, topologies=("gateway", "mesh"))
@@ -73,7 +65,7 @@ def test_a_retry_budget_prevents_a_retry_storm(
     with under_load(lab, _load(topology, "search", 50, 3 * AT_MOST_S)) as others:
         for budget, retries in tables.items():
             with scenario.step(f"Publish retries {budget}"):
-                lab.routes.publish(_with(routes, tmp_path, retries=retries))
+                lab.routes.publish(table_with(routes, tmp_path, rules=[], retries=retries))
             with (
                 scenario.step(f"Let every replica of {CLUSTER} take its time and fail, and ask"),
                 scenario.fault("error", CLUSTER, rate=1, share=1),
@@ -100,16 +92,15 @@ def test_a_gray_replica_is_ejected_and_readmitted(
     """One of two replicas fails every request but passes health checks: half of all requests fail, then none."""
     with under_load(lab, _load(topology, "homepage", GRAY_RPS, 2 * AT_MOST_S)) as run:
         with scenario.step("Publish a table without outliers"):
-            lab.routes.publish(_with(routes, tmp_path))
+            lab.routes.publish(table_with(routes, tmp_path, rules=[]))
         with scenario.fault("error", VICTIM, rate=1):
             with scenario.step(f"Let {VICTIM} fail, and ask for a while"):
                 gray_ns = time.time_ns()
                 wait([run], timeout=ASKED_FOR_S)
                 settled_ns = time.time_ns()
             with scenario.step("Publish outliers, and wait until it is asked no more"):
-                lab.routes.publish(
-                    _with(routes, tmp_path, outliers={"errors": 5, "eject": f"{EJECT.total_seconds():g}s"})
-                )
+                outliers = {"errors": 5, "eject": f"{EJECT.total_seconds():g}s"}
+                lab.routes.publish(table_with(routes, tmp_path, rules=[], outliers=outliers))
                 left_ns = eventually("it is left alone", _left_alone_ns(lab), within=WITHIN)
                 out_ns = time.time_ns()
         with scenario.step("Let it be well, and wait until it is asked again"):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from scenarios.framework.steps import (
     AT_MOST_S,
@@ -17,6 +16,7 @@ from scenarios.framework.steps import (
     cut_by,
     cutting,
     is_answered,
+    load_on,
     records_of,
     statuses_of,
     under_load,
@@ -26,6 +26,7 @@ from scenarios.framework.steps import (
 if TYPE_CHECKING:
     from lab.history import Record
     from lab.lab import Lab
+    from lab.runs import LoadOptions
     from scenarios.framework.scenario import Scenario
 
 VICTIM = "gateway-1"
@@ -34,9 +35,7 @@ DEAD_FOR = timedelta(seconds=0.5)
 
 
 def _load(topology: str, caller: str) -> LoadOptions:
-    return LoadOptions(
-        topology=topology, caller=caller, use_cases=("ContinueWatchingRanking",), rate=200, duration_s=2 * AT_MOST_S
-    )
+    return load_on(topology, rate=200, caller=caller, duration_s=2 * AT_MOST_S)
 
 
 @pytest.mark.smoke

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.framework.steps import (
-    AT_MOST_S,
     assert_all_answered_rightly,
     known,
+    load_on,
     moved_table,
     seen_by,
     statuses_of,
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 RATE_RPS = 200.0
 MOVES, PAUSE_S = 6, 0.5
 KEY = "cw-ranker.v1"
+# A phone in Germany is ranked by the default, cw-ranker@v1, which is the one that moves.
+CONTEXTS = {"device": ("phone", "tv"), "country": ("DE", "US")}
 # A version stays loaded for the use case's timeout and a second, for requests in flight.
 UNLOADED_WITHIN = timedelta(seconds=15)
 
@@ -39,18 +40,6 @@ def moved(routes: Path, tmp_path: Path) -> Path:
     return moved_table(routes, tmp_path)
 
 
-def _load(topology: str, contexts: dict[str, tuple[str, ...]] | None = None) -> LoadOptions:
-    # A phone in Germany is ranked by the default, cw-ranker@v1, which is the one that moves.
-    return LoadOptions(
-        topology=topology,
-        caller="homepage",
-        use_cases=("ContinueWatchingRanking",),
-        rate=RATE_RPS,
-        duration_s=AT_MOST_S,
-        contexts=contexts if contexts is not None else {"device": ("phone", "tv"), "country": ("DE", "US")},
-    )
-
-
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=6)
 def test_a_model_moves_and_no_caller_notices(
@@ -58,7 +47,7 @@ def test_a_model_moves_and_no_caller_notices(
 ) -> None:
     """A model version moves back and forth between two clusters: no request fails or is misrouted."""
     with (
-        under_load(lab, _load(topology)) as run,
+        under_load(lab, load_on(topology, RATE_RPS, contexts=CONTEXTS)) as run,
         scenario.step(f"Move the model {MOVES} times, back and forth"),
     ):
         for number in range(MOVES):
@@ -74,7 +63,7 @@ def test_a_model_moves_and_no_caller_notices(
 @pytest.mark.scenario(takes_s=6, topologies=("direct",))
 def test_a_move_breaks_hard_coded_addresses(scenario: Scenario, lab: Lab, moved: Path) -> None:
     """Callers with hard-coded addresses keep calling replicas that no longer serve the model."""
-    with under_load(lab, _load("direct", contexts={})) as run, scenario.step("Move the model, and wait"):
+    with under_load(lab, load_on("direct", RATE_RPS, contexts={})) as run, scenario.step("Move the model, and wait"):
         lab.routes.publish(moved)
         eventually("it is unloaded", lambda: not _loaded(lab, "ml-cluster-1"), within=UNLOADED_WITHIN)
     with scenario.step("Count who was refused"):

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.errors import CallError
-from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
-from scenarios.framework.steps import AT_MOST_S, FOUND_AGAIN_WITHIN, cut_by, records_of, statuses_of, under_load
+from scenarios.framework.steps import FOUND_AGAIN_WITHIN, PHONES, cut_by, load_on, records_of, statuses_of, under_load
 
 if TYPE_CHECKING:
     from lab.lab import Lab
@@ -24,9 +23,7 @@ WITHIN = timedelta(seconds=10)
 @pytest.mark.parametrize("member", ["homepage", "homepage-sidecar", "homepage-resolver"])
 def test_each_member_of_a_pod_dies_alone(scenario: Scenario, lab: Lab, member: str) -> None:
     """Caller, sidecar and resolver share a pod and die alone; only the sidecar's death fails requests."""
-    contexts = {"device": ("phone",)}
-    load = LoadOptions(topology="mesh", caller="homepage", rate=200, duration_s=AT_MOST_S, contexts=contexts)
-    with under_load(lab, load) as run:
+    with under_load(lab, load_on("mesh", rate=200, use_cases=(), contexts=PHONES)) as run:
         before = _identities(lab)
         with scenario.step(f"Kill {member}"):
             fault = scenario.kill(member)

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from scenarios.framework.steps import (
-    AT_MOST_S,
     NOTICED_WITHIN_NS,
+    PHONES,
     Cut,
     assert_all_answered_rightly,
     await_requests,
     cut_by,
     cutting,
     known,
+    load_on,
     records_of,
     registered,
     statuses_of,
@@ -42,18 +42,6 @@ TIMEOUT = timedelta(seconds=2)
 SLOW_NS = 500_000_000
 
 
-def _load(topology: str, rate: float) -> LoadOptions:
-    # A phone is ranked by the default, v1, on the cluster of two.
-    return LoadOptions(
-        topology=topology,
-        caller="homepage",
-        use_cases=("ContinueWatchingRanking",),
-        contexts={"device": ("phone",)},
-        rate=rate,
-        duration_s=AT_MOST_S,
-    )
-
-
 @pytest.mark.scenario(takes_s=5)
 def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, lab: Lab, topology: str) -> None:
     """Without retries, requests in flight on the dead replica fail; none that is sent a second later does."""
@@ -68,7 +56,7 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
         in_ns = looked_ns
         return False
 
-    with under_load(lab, _load(topology, rate=500)) as run:
+    with under_load(lab, load_on(topology, rate=500, contexts=PHONES)) as run:
         with scenario.step(f"Kill {VICTIM}"):
             fault = lab.faults.inject("kill", VICTIM)
             eventually("it is registered no longer", is_out, within=WITHIN)
@@ -98,7 +86,7 @@ def test_a_killed_replica_leaves_rotation_within_a_second(scenario: Scenario, la
 @pytest.mark.scenario(takes_s=8, topologies=("gateway", "mesh", "proxyless"))
 def test_a_frozen_replica_leaves_rotation(scenario: Scenario, lab: Lab, topology: str) -> None:
     """Without ejection a frozen replica costs its share of a second's requests, each a whole timeout."""
-    with under_load(lab, _load(topology, rate=200)) as run:
+    with under_load(lab, load_on(topology, rate=200, contexts=PHONES)) as run:
         with scenario.step(f"Freeze {VICTIM}, and wait until it is missed"):
             fault = lab.faults.inject("pause", VICTIM)
             eventually("it is registered no longer", lambda: VICTIM not in registered(lab), within=WITHIN)
@@ -137,7 +125,7 @@ def test_a_cold_replica_gets_no_request_before_warm(scenario: Scenario, small_la
     """A replica that takes a second to load its model is added under load: nobody waits for it, then it serves."""
     present = len([unit for unit in small_lab.status().units if unit.name.startswith(f"{CLUSTER}-")])
     try:
-        with under_load(small_lab, _load(topology, rate=200)) as run:
+        with under_load(small_lab, load_on(topology, rate=200, contexts=PHONES)) as run:
             with scenario.step("Add a replica, and see it load its model"):
                 newcomer = small_lab.units.scale(CLUSTER, present + 1)[-1]
                 cold_ns = eventually("it is cold", lambda: _cold_ns(small_lab, newcomer), within=WITHIN)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.framework.steps import (
-    AT_MOST_S,
+    PHONES,
     assert_only_the_cut_off_failed,
     await_requests,
     cutting,
+    load_on,
     records_of,
     registered,
     under_load,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 RATE_RPS = 300.0
 VICTIM, ITS_NEIGHBOUR, ITS_CLUSTER, OTHER_CLUSTER = "ml-cluster-1-a", "ml-cluster-1-b", "ml-cluster-1", "ml-cluster-2"
 WITHIN = timedelta(seconds=10)
+# Televisions in the US are ranked by v2 on the other cluster.
+PHONES_AND_TVS = {"device": ("phone", "tv"), "country": ("US",)}
 
 
 @pytest.fixture
@@ -44,23 +46,11 @@ def replaced(lab: Lab) -> Iterator[list[str]]:
         eventually("it is registered again", lambda: VICTIM in registered(lab), within=WITHIN)
 
 
-def _load(topology: str) -> LoadOptions:
-    # Phones are ranked by v1 on the victim's cluster, televisions in the US by v2 on the other.
-    contexts = {"device": ("phone",)} if topology == "direct" else {"device": ("phone", "tv"), "country": ("US",)}
-    return LoadOptions(
-        topology=topology,
-        caller="homepage",
-        use_cases=("ContinueWatchingRanking",),
-        rate=RATE_RPS,
-        duration_s=AT_MOST_S,
-        contexts=contexts,
-    )
-
-
 @pytest.mark.scenario(takes_s=4)
 def test_a_reused_address_gets_no_stale_call(scenario: Scenario, lab: Lab, topology: str, replaced: list[str]) -> None:
     """A replica's address goes to one of another version; no request for the first version reaches the second."""
-    with under_load(lab, _load(topology)) as run:
+    contexts = PHONES if topology == "direct" else PHONES_AND_TVS
+    with under_load(lab, load_on(topology, RATE_RPS, contexts=contexts)) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"), cutting() as cut:
             newcomer = lab.units.replace(VICTIM, OTHER_CLUSTER)
         replaced.append(newcomer)
@@ -81,7 +71,7 @@ def test_a_reused_address_gets_no_stale_call(scenario: Scenario, lab: Lab, topol
 def test_a_hard_coded_address_gets_no_wrong_answer(scenario: Scenario, lab: Lab, replaced: list[str]) -> None:
     """Callers with hard-coded addresses still call them; another cluster's certificate or the model refuses."""
     secured = bool(lab.endpoints().identity)
-    with under_load(lab, _load("direct")) as run:
+    with under_load(lab, load_on("direct", RATE_RPS, contexts=PHONES)) as run:
         with scenario.step(f"Put a replica of {OTHER_CLUSTER} where {VICTIM} was"):
             newcomer = lab.units.replace(VICTIM, OTHER_CLUSTER)
         replaced.append(newcomer)

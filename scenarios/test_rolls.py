@@ -11,20 +11,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.routing.document import read_path
-from lab.runs import LoadOptions
 from models.proto.control.v1 import stub_pb2
-from scenarios.framework.steps import AT_MOST_S, assert_all_answered_rightly, known, seen_by, set_behaviour, under_load
+from scenarios.framework.steps import (
+    USE_CASE,
+    assert_all_answered_rightly,
+    known,
+    load_on,
+    seen_by,
+    set_behaviour,
+    under_load,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from lab.lab import Lab
-    from lab.runs import RunResult
+    from lab.runs import LoadOptions, RunResult
     from scenarios.framework.scenario import Scenario
     from scenarios.framework.steady import SteadyState
 
-USE_CASE, MODEL = "ContinueWatchingRanking", "cw-ranker"
+MODEL = "cw-ranker"
 CLUSTER, OTHERS = "ml-cluster-1", [f"ml-cluster-{number}" for number in range(2, 7)]
 WARM_UP_MS = 300.0
 PAUSE_S = 1.0
@@ -61,12 +68,6 @@ def _without(lab: Lab, key: str) -> str:
     return next(cluster for cluster in OTHERS if cluster not in holding)
 
 
-def _load(topology: str, rate: float, duration_s: float = AT_MOST_S) -> LoadOptions:
-    return LoadOptions(
-        topology=topology, caller="homepage", use_cases=(USE_CASE,), rate=rate, duration_s=duration_s, users=10_000
-    )
-
-
 def _rolled_back_and_forth(
     scenario: Scenario,
     versions: Versions,
@@ -99,7 +100,7 @@ def _rolled_back_and_forth(
 @pytest.mark.scenario(takes_s=11)
 def test_rolls_under_load_misroute_nothing(scenario: Scenario, topology: str, versions: Versions) -> None:
     """Versions that load slowly are rolled four times, and no request fails."""
-    result = _rolled_back_and_forth(scenario, versions, _load(topology, rate=200), rolls=4)
+    result = _rolled_back_and_forth(scenario, versions, load_on(topology, rate=200, users=10_000), rolls=4)
 
     assert_all_answered_rightly(result)
 
@@ -108,7 +109,7 @@ def test_rolls_under_load_misroute_nothing(scenario: Scenario, topology: str, ve
 @pytest.mark.scenario(takes_s=8)
 def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology: str, versions: Versions) -> None:
     """Rules that go out before models are loaded cost requests, and the verdict says so."""
-    load = _load(topology, rate=300)
+    load = load_on(topology, rate=300, users=10_000)
     result = _rolled_back_and_forth(scenario, versions, load, rolls=2, unsafe_skip_phases=True)
 
     # While a version loads, no replica answers: at 300 rps for 300 ms that is about 90 requests a roll.
@@ -123,7 +124,7 @@ def test_a_roll_without_make_before_break_is_caught(scenario: Scenario, topology
 def test_twenty_rolls_misroute_nothing(scenario: Scenario, topology: str, versions: Versions) -> None:
     """A version is rolled twenty times while a hundred thousand requests come in."""
     # Poisson arrivals scatter by √n: 5 σ of 103,000 are 1,605, so there are never fewer than 100,000.
-    load = _load(topology, rate=515, duration_s=260)
+    load = load_on(topology, rate=515, duration_s=260, users=10_000)
     result = _rolled_back_and_forth(scenario, versions, load, rolls=20, lasting_s=200)
 
     assert_all_answered_rightly(result)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.routing.document import read_path
-from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.framework.steps import (
-    AT_MOST_S,
+    PHONES,
     assert_all_answered_rightly,
     cut_by,
+    load_on,
     records_of,
     registered,
+    table_with,
     under_load,
     verdict_of,
 )
@@ -29,30 +28,8 @@ if TYPE_CHECKING:
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
 
-USE_CASE = "ContinueWatchingRanking"
 FIRST, NEXT = "ml-cluster-1", "ml-cluster-2"
 WITHIN = timedelta(seconds=10)
-
-
-def _with(routes: Path, folder: Path, **more: Any) -> Path:
-    """The default table with further settings of the use case."""
-    document = read_path(routes).document
-    document["use_cases"][USE_CASE].update(more)
-    path = folder / "more.yaml"
-    path.write_text(json.dumps(document))
-    return path
-
-
-def _load(topology: str, duration_s: float) -> LoadOptions:
-    # A phone is ranked by the default, v1 on the first cluster.
-    return LoadOptions(
-        topology=topology,
-        caller="homepage",
-        use_cases=(USE_CASE,),
-        rate=200,
-        duration_s=duration_s,
-        contexts={"device": ("phone",)},
-    )
 
 
 @pytest.mark.scenario(takes_s=6)
@@ -61,13 +38,13 @@ def test_a_shadow_gets_every_copy_unnoticed(
 ) -> None:
     """A shadow that takes a second and fails half of its copies gets them all, and costs no caller anything."""
     with scenario.step("Publish a shadow of 20 % on a slow, broken cluster"):
-        lab.routes.publish(_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
+        lab.routes.publish(table_with(routes, tmp_path, shadow={"use": "cw-ranker@v3", "percent": 20}))
     with (
         scenario.step("Drive load, and ask the replicas which copies came"),
         scenario.fault("error", NEXT, rate=0.5, share=1),
         scenario.fault("slow", NEXT, ms=1_000, share=1),
     ):
-        result = lab.load(_load(topology, duration_s=3))
+        result = lab.load(load_on(topology, rate=200, duration_s=3, contexts=PHONES))
 
     assert_all_answered_rightly(result)
     assert str(verdict_of(result, "shadow")) == "valid"
@@ -86,8 +63,9 @@ def test_a_dead_cluster_falls_back_at_once(
 ) -> None:
     """With both replicas dead the fallback answers every request, from the next one on, and says so."""
     with scenario.step("Publish a fallback on another cluster"):
-        lab.routes.publish(_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
-    with under_load(lab, _load(topology, duration_s=AT_MOST_S)) as run, scenario.step(f"Kill all of {FIRST}"):
+        lab.routes.publish(table_with(routes, tmp_path, fallback=["cw-ranker@v3"]))
+    load = load_on(topology, rate=200, contexts=PHONES)
+    with under_load(lab, load) as run, scenario.step(f"Kill all of {FIRST}"):
         fault = scenario.kill(FIRST)
     with scenario.step("Start them, and wait until they are registered"):
         fault.heal()

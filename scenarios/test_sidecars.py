@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.runs import LoadOptions
 from lab.waiting import consistently, eventually
 from scenarios.framework.steps import (
     AT_MOST_S,
     GONE_WITHIN,
+    PHONES,
+    USE_CASE,
     assert_all_answered_rightly,
     await_connected,
     cut_by,
     cutting,
     is_answered,
+    load_on,
     records_of,
     statuses_of,
     under_load,
@@ -26,20 +28,17 @@ from scenarios.framework.steps import (
 
 if TYPE_CHECKING:
     from lab.lab import Lab
+    from lab.runs import LoadOptions
     from scenarios.framework.fixtures import ShortLeases
     from scenarios.framework.scenario import Scenario
 
-USE_CASE = "ContinueWatchingRanking"
 CONTEXT = {"user_id": "u1", "device": "phone"}
 BACK_WITHIN = timedelta(seconds=10)
 DEAD_FOR = timedelta(seconds=0.5)
 
 
 def _load(topology: str, caller: str) -> LoadOptions:
-    contexts = {"device": ("phone",)}
-    return LoadOptions(
-        topology=topology, caller=caller, use_cases=(USE_CASE,), rate=150, duration_s=2 * AT_MOST_S, contexts=contexts
-    )
+    return load_on(topology, rate=150, caller=caller, duration_s=2 * AT_MOST_S, contexts=PHONES)
 
 
 @pytest.mark.scenario(takes_s=6, topologies=("mesh",))

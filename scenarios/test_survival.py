@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lab.runs import LoadOptions
 from lab.waiting import eventually
 from scenarios.framework.steps import (
-    AT_MOST_S,
+    PHONES,
     assert_all_answered_rightly,
     assert_only_the_cut_off_failed,
     await_connected,
     await_requests,
     connected,
     cut_by,
+    load_on,
     records_of,
     registered,
     under_load,
@@ -35,8 +35,7 @@ WITHIN = timedelta(seconds=10)
 @pytest.mark.scenario(takes_s=5)
 def test_nobody_notices_a_killed_control_plane(scenario: Scenario, lab: Lab, topology: str) -> None:
     """The control plane is on no request's path: killed and started again under load, it costs no request."""
-    load = LoadOptions(topology=topology, caller="homepage", rate=RATE_RPS, duration_s=AT_MOST_S)
-    with under_load(lab, load) as run:
+    with under_load(lab, load_on(topology, RATE_RPS, use_cases=())) as run:
         # A proxyless driver is a node, too, and leaves with its run.
         before = connected(lab) & {unit.name for unit in lab.status().units}
         with scenario.step("Kill the control plane"):
@@ -53,17 +52,7 @@ def test_nobody_notices_a_killed_control_plane(scenario: Scenario, lab: Lab, top
 def test_a_killed_replica_costs_only_requests_in_flight(scenario: Scenario, lab: Lab, topology: str) -> None:
     """One of two replicas dies under load; only requests in flight on it fail, and the next go elsewhere."""
     victim = "ml-cluster-1-a"
-    with under_load(
-        lab,
-        LoadOptions(
-            topology=topology,
-            caller="homepage",
-            use_cases=("ContinueWatchingRanking",),
-            contexts={"device": ("phone",)},
-            rate=RATE_RPS,
-            duration_s=AT_MOST_S,
-        ),
-    ) as run:
+    with under_load(lab, load_on(topology, RATE_RPS, contexts=PHONES)) as run:
         with scenario.step(f"Kill {victim}"):
             fault = scenario.kill(victim)
         with scenario.step("Start it, and wait until it is asked"):
@@ -85,9 +74,7 @@ def test_leases_bridge_a_killed_resolver(scenario: Scenario, lab: Lab) -> None:
     """A caller whose resolver is dead continues on the leases that it holds."""
     resolver = "homepage-resolver"
     # Few contexts: what was never asked for before has no lease.
-    contexts = {"device": ("phone",)}
-    load = LoadOptions(topology="mesh", caller="homepage", rate=RATE_RPS, duration_s=AT_MOST_S, contexts=contexts)
-    with under_load(lab, load) as run:
+    with under_load(lab, load_on("mesh", RATE_RPS, use_cases=(), contexts=PHONES)) as run:
         with scenario.step("Kill the resolver"):
             fault = scenario.kill(resolver)
         with scenario.step("Start it, and wait until it is connected"):

@@ -8,27 +8,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from scenarios.framework.scenario import Display
-
-
-def make_display(worker: str | None) -> Display:
-    """The display for this process.
-
-    Args:
-        worker: name of this pytest-xdist worker, None outside of workers.
-    """
-    if worker is not None:
-        return PlainDisplay(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), f"[{worker}] ")
-    descriptor = os.dup(1)
-    return LiveDisplay(descriptor) if os.isatty(descriptor) else PlainDisplay(descriptor, "", before="\n")
 
 
 class PlainDisplay:
@@ -119,3 +103,19 @@ class LiveDisplay:
             return Group(*self._lines)
         waiting = Text.assemble(self._current, (f" {time.monotonic() - self._began:.1f} s", "dim"))
         return Group(*self._lines, Spinner("dots", text=waiting, style="cyan"))
+
+
+Display = PlainDisplay | LiveDisplay
+"""Shows the progress of a scenario."""
+
+
+def make_display(worker: str | None) -> Display:
+    """The display for this process.
+
+    Args:
+        worker: name of this pytest-xdist worker, None outside of workers.
+    """
+    if worker is not None:
+        return PlainDisplay(os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2), f"[{worker}] ")
+    descriptor = os.dup(1)
+    return LiveDisplay(descriptor) if os.isatty(descriptor) else PlainDisplay(descriptor, "", before="\n")

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lab.errors import DeadlineError
 from lab.faults import Visible
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from lab.faults import Fault
     from lab.lab import Lab
+    from scenarios.framework.console import Display
 
 T = TypeVar("T")
 
@@ -35,25 +36,6 @@ SEEN_WITHIN = timedelta(seconds=10)
 _CALLER = "homepage"  # whose units failures show, of those that stand beside each caller
 _LOG_LINES, _LOG_WIDTH = 5, 300
 _LONGEST_NAME = 120
-
-
-class Display(Protocol):
-    """Shows the progress of a scenario."""
-
-    def begin(self, title: str) -> None:
-        """A scenario begins."""
-
-    def step(self, number: int, title: str) -> None:
-        """A step begins."""
-
-    def step_over(self, *, ok: bool, took_s: float) -> None:
-        """A step ends."""
-
-    def end(self, word: str = "") -> None:
-        """The scenario ends, with a remark if ``word`` is given."""
-
-    def close(self) -> None:
-        """Releases the output."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from scenarios.framework.catalogue import default_topologies
-from scenarios.framework.scenario import Display, Scenario
+from scenarios.framework.console import Display
+from scenarios.framework.scenario import Scenario
 
 DISPLAY = pytest.StashKey[Display]()
 FOLDER = pytest.StashKey[Path]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from concurrent.futures import wait
@@ -9,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -17,6 +18,7 @@ from lab.errors import CallError
 from lab.history import UNSENT, read_columns, read_parquet
 from lab.lab import Lab
 from lab.roles import CONTROL_PLANE
+from lab.routing.document import read_path
 from lab.runs import LoadOptions, background_load
 from lab.runs.events import lab_events
 from lab.runs.folder import HISTORY
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from lab.client.admin_values import ControlPlaneStatus
     from lab.faults import Fault
     from lab.history import Record
-    from lab.runs import LoadOptions, RunResult
+    from lab.runs import RunResult
 
 AT_MOST_S = 20.0
 """Maximum duration, in seconds, of a load that ends with its scenario."""
@@ -56,7 +58,26 @@ SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
 
+USE_CASE = "ContinueWatchingRanking"
+PHONES = {"device": ("phone",)}
+"""Contexts of requests that the default version answers, ``cw-ranker@v1`` on ``ml-cluster-1``."""
+
 _CHANNELS = ChannelCache()
+
+
+def load_on(topology: str, rate: float, **options: Any) -> LoadOptions:
+    """Load of the homepage on :data:`USE_CASE` until its scenario ends, unless ``options`` say otherwise."""
+    ours = {"caller": "homepage", "use_cases": (USE_CASE,), "duration_s": AT_MOST_S, **options}
+    return LoadOptions(topology=topology, rate=rate, **ours)
+
+
+def table_with(routes: Path, folder: Path, **settings: Any) -> Path:
+    """The default route table with further settings of :data:`USE_CASE`, written into a folder."""
+    document = read_path(routes).document
+    document["use_cases"][USE_CASE].update(settings)
+    path = folder / "changed.yaml"
+    path.write_text(json.dumps(document))
+    return path
 
 
 @contextmanager
@@ -147,7 +168,7 @@ def is_gone(lab: Lab, unit: str) -> bool:
     return unit not in _nodes(answer) | {each.replica for each in answer.replicas}
 
 
-def is_answered(lab: Lab, topology: str, caller: str, use_case: str = "ContinueWatchingRanking") -> bool:
+def is_answered(lab: Lab, topology: str, caller: str, use_case: str = USE_CASE) -> bool:
     """Whether a model answers a caller over a topology; UNAVAILABLE and DEADLINE_EXCEEDED count as no.
 
     Raises:
