@@ -41,17 +41,6 @@ class InferenceRequest(Protocol):
         """Its length, bytes."""
 
 
-class InferenceResponse(Protocol):
-    """A protobuf response that begins with who answered."""
-
-    @property
-    def answered_by(self) -> serving_pb2.AnsweredBy:
-        """Who answered."""
-
-    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
-        """The response on the wire."""
-
-
 @dataclass(frozen=True, slots=True)
 class Method:
     """One RPC of an API.

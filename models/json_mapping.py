@@ -24,7 +24,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from lab.errors import CallError
 
 if TYPE_CHECKING:
-    from google.protobuf.descriptor import Descriptor, EnumDescriptor
+    from google.protobuf.descriptor import Descriptor
 
 _SHOWN = 40
 _WELL_KNOWN = "google.protobuf."
@@ -45,40 +45,29 @@ _LONGS = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT6
 _PACKED = {FieldDescriptor.TYPE_FLOAT: "f", FieldDescriptor.TYPE_DOUBLE: "d"}
 
 
-class JsonMapping:
-    """Converts messages of one class to JSON and back; cached by :func:`mapping_of`."""
+def parse(message_class: Any, text: bytes) -> Any:
+    """The message of a JSON text.
 
-    def __init__(self, message_class: Any) -> None:
-        self._message_class = message_class
-        self._fill = _message_filler(message_class.DESCRIPTOR)
-
-    def parse(self, text: bytes) -> Any:
-        """The message of a JSON text.
-
-        Raises:
-            CallError: INVALID_ARGUMENT; names the field and the remedy.
-        """
-        return self.from_document(parse_object(text))
-
-    def from_document(self, document: dict[str, Any]) -> Any:
-        """The message of a JSON object.
-
-        Raises:
-            CallError: as :meth:`parse`.
-        """
-        message = self._message_class()
-        self._fill(message, document, "")
-        return message
-
-    def serialise(self, message: Any) -> bytes:
-        """The JSON text of a message; fields with default values are left out, as the mapping requires."""
-        return orjson.dumps(_document(message))
+    Raises:
+        CallError: INVALID_ARGUMENT; names the field and the remedy.
+    """
+    return from_document(message_class, parse_object(text))
 
 
-@cache
-def mapping_of(message_class: Any) -> JsonMapping:
-    """The mapping of a message class."""
-    return JsonMapping(message_class)
+def from_document(message_class: Any, document: dict[str, Any]) -> Any:
+    """The message of a JSON object.
+
+    Raises:
+        CallError: as :func:`parse`.
+    """
+    message = message_class()
+    _message_filler(message_class.DESCRIPTOR)(message, document, "")
+    return message
+
+
+def serialise(message: Any) -> bytes:
+    """The JSON text of a message; fields with default values are left out, as the mapping requires."""
+    return orjson.dumps(_document(message))
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
@@ -254,7 +243,7 @@ def _expected(field: FieldDescriptor) -> str:
 
 def _expected_one(field: FieldDescriptor) -> str:
     if field.enum_type is not None:
-        return f"one of {', '.join(_names(field.enum_type))}"
+        return f"one of {', '.join(value.name for value in field.enum_type.values)}"
     if field.message_type is not None:
         return f"a {field.message_type.full_name}, in its JSON form"
     if field.cpp_type in _INTEGERS:
@@ -267,10 +256,6 @@ def _expected_one(field: FieldDescriptor) -> str:
         FieldDescriptor.TYPE_BOOL: "true or false",
         FieldDescriptor.TYPE_FLOAT: "a number of 32 bits",
     }.get(field.type, "a number")
-
-
-def _names(enum: EnumDescriptor) -> list[str]:
-    return [value.name for value in enum.values]
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -21,7 +21,7 @@ from lab.errors import CallError
 from lab.transport.channels import MAX_MESSAGE_BYTES
 from lab.transport.rest import HttpReply, TooLargeError
 from models.apis import APIS
-from models.json_mapping import mapping_of, parse_object
+from models.json_mapping import from_document, parse_object, serialise
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -144,7 +144,7 @@ class Rest:
         document = parse_object(await request.read())
         message = _message(resource, document)
         answer = await _in_time(self._handlers(resource.method)(message, context), context.time_remaining())
-        return HttpReply(200, mapping_of(resource.method.response_class).serialise(answer), context.trailing_metadata)
+        return HttpReply(200, serialise(answer), context.trailing_metadata)
 
 
 class RestContext:
@@ -214,7 +214,7 @@ async def _in_time(answer: Awaitable[Any], within_s: float | None) -> Any:
 def _message(resource: Resource, document: dict[str, Any]) -> Any:
     if resource.envelope_only:
         document = {"envelope": document.get("envelope")}
-    message = mapping_of(resource.method.request_class).from_document(document)
+    message = from_document(resource.method.request_class, document)
     if resource.use_case:
         envelope = message.envelope
         if envelope.use_case not in {"", resource.use_case}:

@@ -122,8 +122,7 @@ async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
         await server.stop(0.2)
 
 
-def main() -> None:
-    """Runs until SIGTERM."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m models.host", description=__doc__)
     parser.add_argument("--replicas", required=True, type=Path, help="JSON file: [[cluster, replica, ip:port], …]")
     parser.add_argument("--listen", required=True, help="unix:PATH at which only its Envoy reaches it")
@@ -132,7 +131,3 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the random draws (%(default)s)")
     arguments = parser.parse_args()
     run_service(lambda stop: _serve(arguments, stop))
-
-
-if __name__ == "__main__":
-    main()

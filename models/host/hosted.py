@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 from models.proto.control.v1 import replicas_pb2
@@ -25,26 +25,14 @@ ARRIVED_AT = "x-arrived-at"
 """Header in which the host's Envoy writes the address that a request arrived at, replacing any from the sender."""
 
 
-class HostedReplica(NamedTuple):
-    """One replica of the host.
-
-    Attributes:
-        address: ``ip:port`` at which callers reach it; unique.
-    """
-
-    cluster: str
-    replica: str
-    address: str
-
-
-def read_hosted(path: Path) -> list[HostedReplica]:
+def read_hosted(path: Path) -> list[Identity]:
     """Reads replicas from a JSON file: ``[[cluster, replica, "ip:port"], …]``.
 
     Raises:
         InputError: the file cannot be read, or two replicas have the same address.
     """
     try:
-        hosted = [HostedReplica(*each) for each in json.loads(path.read_text())]
+        hosted = [Identity(*each) for each in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"--replicas: {path}: {error}; write [[cluster, replica, ip:port], …]") from error
     if len({each.address for each in hosted}) < len(hosted):
@@ -70,7 +58,7 @@ class Hosted:
         on_change: called when there is something to report.
     """
 
-    def __init__(self, replicas: Iterable[HostedReplica], live: LiveBehaviour) -> None:
+    def __init__(self, replicas: Iterable[Identity], live: LiveBehaviour) -> None:
         self.on_change: Callable[[], None] = lambda: None
         self._live = live
         self._by_name: dict[str, _Replica] = {}
@@ -78,7 +66,7 @@ class Hosted:
         self._by_cluster: dict[str, list[_Replica]] = {}
         self._changed: set[str] = set()
         for each in replicas:
-            versions = Versions(Identity(*each), live)
+            versions = Versions(each, live)
             versions.on_change = partial(self._mark_changed, each.replica)
             replica = _Replica(versions, RequestHandler(versions, live, each.replica))
             self._by_name[each.replica] = self._by_address[each.address] = replica

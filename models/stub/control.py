@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
 
 from lab.errors import InputError
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
-from models.stub.behaviour import Behaviour, ConstantLatency, Latency, LoadDependentLatency, LognormalLatency
+from models.stub.behaviour import Behaviour, ConstantLatency, LoadDependentLatency, LognormalLatency
 
 if TYPE_CHECKING:
     from models.stub.behaviour import LiveBehaviour
@@ -19,60 +20,30 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
-_Scalar = Literal[
-    "error_rate",
-    "warm_up_ms",
-    "concurrency_limit",
-    "tenant_concurrency_limit",
-    "queue_limit",
-    "seed",
-    "cold_ms",
-    "cold_requests",
-    "churn_ms",
-]
-_SCALARS: tuple[_Scalar, ...] = get_args(_Scalar)
+# Field of the message → class; the fields of both have the same names.
+_LATENCIES = {"constant": ConstantLatency, "lognormal": LognormalLatency, "load_dependent": LoadDependentLatency}
+_SCALARS = [each.name for each in fields(Behaviour) if each.name not in {"latency", "refuse_to_load"}]
 
 
 def to_wire(behaviour: Behaviour) -> stub_pb2.Behaviour:
     """The whole behaviour as a message."""
-    scalars: dict[str, Any] = {name: getattr(behaviour, name) for name in _SCALARS}
+    values: dict[str, Any] = {name: getattr(behaviour, name) for name in _SCALARS}
+    kind = next(name for name, each in _LATENCIES.items() if each is type(behaviour.latency))
+    values[kind] = asdict(behaviour.latency)
     refused = stub_pb2.RoutingKeys(routing_keys=sorted(behaviour.refuse_to_load))
-    message = stub_pb2.Behaviour(**scalars, refuse_to_load=refused)
-    match behaviour.latency:
-        case ConstantLatency(ms):
-            message.constant.ms = ms
-        case LognormalLatency(median_ms, sigma):
-            message.lognormal.median_ms, message.lognormal.sigma = median_ms, sigma
-        case LoadDependentLatency(ms, knee):
-            message.load_dependent.ms, message.load_dependent.knee = ms, knee
-    # A constant latency of 0 serialises to nothing; its kind must still be set.
-    if message.WhichOneof("latency") is None:
-        message.constant.SetInParent()
-    return message
+    return stub_pb2.Behaviour(**values, refuse_to_load=refused)
 
 
-def _latency(message: stub_pb2.Behaviour) -> Latency | None:
-    match message.WhichOneof("latency"):
-        case "constant":
-            return ConstantLatency(message.constant.ms)
-        case "lognormal":
-            return LognormalLatency(message.lognormal.median_ms, message.lognormal.sigma)
-        case "load_dependent":
-            return LoadDependentLatency(message.load_dependent.ms, message.load_dependent.knee)
-        case _:
-            return None
-
-
-def changes(message: stub_pb2.Behaviour) -> dict[str, Any]:
-    """The fields that a message sets, as arguments of :meth:`~models.stub.behaviour.LiveBehaviour.change`.
+def changes(message: Any) -> dict[str, Any]:
+    """The fields that a ``Behaviour`` sets, as arguments of :meth:`~models.stub.behaviour.LiveBehaviour.change`.
 
     Raises:
         InputError: the latency is out of range.
     """
     result: dict[str, Any] = {name: getattr(message, name) for name in _SCALARS if message.HasField(name)}
-    latency = _latency(message)
-    if latency is not None:
-        result["latency"] = latency
+    if kind := message.WhichOneof("latency"):
+        numbers = getattr(message, kind)
+        result["latency"] = _LATENCIES[kind](*(getattr(numbers, each.name) for each in fields(_LATENCIES[kind])))
     if message.HasField("refuse_to_load"):
         result["refuse_to_load"] = frozenset(message.refuse_to_load.routing_keys)
     return result

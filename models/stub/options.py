@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_ADDRESSES = {
+    "listen": "address to bind; port 0 takes a free one",
+    "rest": "address that serves REST; none if left out",
+    "advertise": "address at which callers reach it; port 0: the bound port",
+    "control_plane": "where to register; several control planes separated by commas",
+}
+_OF_BEHAVIOUR = {
+    "error_rate": "share of requests that fail, 0 to 1",
+    "warm_up_ms": "time to load a model version",
+    "concurrency_limit": "requests served at once; 0: no limit",
+    "tenant_concurrency_limit": "the same for any one tenant; 0: no limit",
+    "seed": "of the random draws",
+}
+_SECONDS = {
+    "drain_s": (5.0, "maximum time from SIGTERM to the end, s"),
+    "max_connection_age_s": (0.0, "after this time clients must reconnect; 0: never"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """The settings of a replica at its start.
@@ -53,49 +72,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    start = Behaviour()
     parser = _Parser(prog="python -m models.stub", description="One replica of a stub model cluster.")
     add: Callable[..., object] = parser.add_argument
     add("--cluster", required=True, help="cluster that this replica belongs to")
     add("--replica", required=True, help="name of this replica")
-    add("--listen", required=True, metavar="IP:PORT", help="address to bind; port 0 takes a free one")
-    add("--rest", default="", metavar="IP:PORT", help="address that serves REST; none if left out")
-    add(
-        "--advertise",
-        required=True,
-        metavar="IP:PORT",
-        help="address at which callers reach it; port 0: the bound port",
-    )
-    add(
-        "--control-plane",
-        required=True,
-        metavar="IP:PORT",
-        help="where to register; several control planes separated by commas",
-    )
+    for name, text in _ADDRESSES.items():
+        optional = {"default": ""} if name == "rest" else {"required": True}
+        add(_option(name), metavar="IP:PORT", help=text, **optional)
     add("--latency", default="constant:0", help="ms: constant:2, lognormal:median,sigma or load:ms,knee (%(default)s)")
-    add("--error-rate", type=float, default=start.error_rate, help="share of requests that fail, 0 to 1 (%(default)s)")
-    add("--warm-up-ms", type=float, default=start.warm_up_ms, help="time to load a model version (%(default)s)")
-    add(
-        "--concurrency-limit",
-        type=int,
-        default=start.concurrency_limit,
-        help="requests served at once; 0: no limit (%(default)s)",
-    )
-    limit = start.tenant_concurrency_limit
-    add(
-        "--tenant-concurrency-limit",
-        type=int,
-        default=limit,
-        help="the same for any one tenant; 0: no limit (%(default)s)",
-    )
-    add("--seed", type=int, default=start.seed, help="of the random draws (%(default)s)")
-    add("--drain-s", type=float, default=5.0, help="maximum time from SIGTERM to the end, s (%(default)s)")
-    add(
-        "--max-connection-age-s",
-        type=float,
-        default=0.0,
-        help="after this time clients must reconnect; 0: never (%(default)s)",
-    )
+    for name, text in _OF_BEHAVIOUR.items():
+        default = getattr(Behaviour(), name)
+        add(_option(name), type=type(default), default=default, help=f"{text} (%(default)s)")
+    for name, (default, text) in _SECONDS.items():
+        add(_option(name), type=float, default=default, help=f"{text} (%(default)s)")
     add(
         "--clients",
         type=roles_in,
@@ -107,42 +96,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def parse_options(arguments: Sequence[str] | None = None) -> Options:
     """Parses the command line.
 
     Raises:
         InputError: an argument is missing, unknown or out of range.
     """
-    parsed = _parser().parse_args(arguments)
-    named = [(name, address) for name in ("listen", "advertise", "rest") for address in [getattr(parsed, name)]]
-    named += [("control_plane", address) for address in parsed.control_plane.split(",")]
-    for name, address in named:
-        if name == "rest" and not address:
-            continue
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal():
-            raise InputError(f"--{name.replace('_', '-')}: {address!r} is not an address; write ip:port")
-    for name in ("drain_s", "max_connection_age_s"):
-        seconds: float = getattr(parsed, name)
-        if not 0 <= seconds < float("inf"):
-            raise InputError(f"--{name.replace('_', '-')}: {seconds!r} is out of range: use seconds from 0")
-    return Options(
-        cluster=parsed.cluster,
-        replica=parsed.replica,
-        listen=parsed.listen,
-        advertise=parsed.advertise,
-        control_plane=parsed.control_plane,
-        behaviour=Behaviour(
-            latency=parse_latency(parsed.latency),
-            error_rate=parsed.error_rate,
-            warm_up_ms=parsed.warm_up_ms,
-            concurrency_limit=parsed.concurrency_limit,
-            tenant_concurrency_limit=parsed.tenant_concurrency_limit,
-            seed=parsed.seed,
-        ),
-        drain_s=parsed.drain_s,
-        max_connection_age_s=parsed.max_connection_age_s,
-        rest=parsed.rest,
-        access_log=parsed.access_log,
-        clients=parsed.clients,
-    )
+    values = vars(_parser().parse_args(arguments))
+    for name in _ADDRESSES:
+        for address in values[name].split(","):
+            host, _, port = address.rpartition(":")
+            if (values[name] or name != "rest") and not (host and port.isdecimal()):
+                raise InputError(f"{_option(name)}: {address!r} is not an address; write ip:port")
+    for name in _SECONDS:
+        if not 0 <= values[name] < float("inf"):
+            raise InputError(f"{_option(name)}: {values[name]!r} is out of range: use seconds from 0")
+    settings = {name: values.pop(name) for name in _OF_BEHAVIOUR}
+    return Options(behaviour=Behaviour(latency=parse_latency(values.pop("latency")), **settings), **values)

@@ -9,22 +9,29 @@ from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health_pb2
 
+from lab.routing.keys import COPY, COPY_HEADER, HEADER
 from lab.transport import RestServer, enable_reflection, guard_of, is_serving, listen, new_server
 from lab.transport.audit import Audited
+from lab.transport.request_log import LogsRequests, RequestLog
+from models.apis import METHODS
 from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
 from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
-from models.stub.access_log import AccessLog
+from models.rest import RESOURCES, Rest
 from models.stub.behaviour import LiveBehaviour
 from models.stub.churn import Churn
 from models.stub.control import StubControl
-from models.stub.journal import METHODS, Journal
+from models.stub.journal import METHODS as ACTS
+from models.stub.journal import Journal
 from models.stub.registration import Registration
-from models.stub.rest import rest_of
 from models.stub.serving import Fraud, Ranking, RequestHandler
 from models.stub.versions import Identity, Versions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.apis import InferenceRequest
+    from models.rest import Handler
     from models.stub.options import Options
 
 log = logging.getLogger(__name__)
@@ -37,6 +44,8 @@ _QUIET_S = 0.3
 _FLUSH_S = 0.2
 _POLL_S = 0.02
 
+# One line a request, shadow copies included; `routing_key` is the header's.
+LOG_FIELDS = ("request_id", "use_case", "routing_key", "copy", "status", "ms")
 _SERVICES = tuple(
     file.services_by_name[name].full_name
     for file, name in (
@@ -59,13 +68,13 @@ class Replica:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._live = LiveBehaviour(options.behaviour)
-        self._access_log = AccessLog(options.access_log)
+        self._access_log = RequestLog(options.access_log, LOG_FIELDS)
         journal = Journal()
         admits = {service: () if service.endswith("StubControl") else options.clients for service in _SERVICES}
         self._server, self._healthy = new_server(
-            interceptors=self._access_log.interceptors,
+            interceptors=[LogsRequests(self._access_log, METHODS, _described)] if options.access_log else (),
             admits=admits,
-            audit=Audited(options.replica, METHODS, journal),
+            audit=Audited(options.replica, ACTS, journal),
             max_connection_age_s=options.max_connection_age_s,
         )
         host, _, port = options.advertise.rpartition(":")
@@ -77,8 +86,18 @@ class Replica:
         self._registration = Registration(options.control_plane, self._versions, journal)
         self.handler = RequestHandler(self._versions, self._live, options.replica)
         self._ranking, self._fraud = Ranking(self.handler), Fraud(self.handler)
-        ready = partial(is_serving, self._healthy)
-        self._rest = RestServer(rest_of(self._ranking, self._fraud, ready, guard_of(admits)))
+        handlers: dict[str, Handler] = {
+            "/ranking.v1.Ranking/Rank": self._ranking.Rank,
+            "/fraud.v1.Fraud/Score": self._fraud.Score,
+        }
+        rest = Rest(
+            handlers=lambda method: handlers[method.path],
+            find=RESOURCES.get,
+            paths=", ".join(f"POST {path}" for path in RESOURCES),
+            ready=partial(is_serving, self._healthy),
+            guard=guard_of(admits),
+        )
+        self._rest = RestServer(rest)
         self.rest_port = 0
 
     async def start(self) -> None:
@@ -154,3 +173,9 @@ class Replica:
         # Only streams that never end by themselves, such as health watches, are left.
         await self._server.stop(_FLUSH_S)
         await asyncio.gather(closing, closing_rest)
+
+
+def _described(headers: Mapping[str, str], request: InferenceRequest, response: object) -> tuple[object, ...]:
+    del response
+    envelope = request.envelope
+    return (envelope.request_id, envelope.use_case, headers.get(HEADER, ""), headers.get(COPY_HEADER) == COPY)

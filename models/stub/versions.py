@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lab.routing.keys import routing_key
 from models.proto.control.v1 import replicas_pb2
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """The identity of a replica.
 
     Attributes:
-        address: ``host:port`` at which callers reach it.
+        address: ``host:port`` at which callers reach it; unique.
     """
 
     cluster: str

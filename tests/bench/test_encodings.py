@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Hashable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from lab.errors import UnitError
 from lab.transport import RestServer
 from lab.transport.relay import relay_to
 from lab.transport.rest import HttpReply, HttpRequest
-from models.json_mapping import mapping_of
+from models.json_mapping import parse
 
 
 async def test_the_relay_counts_every_byte_of_either_side() -> None:
@@ -68,7 +67,7 @@ def test_both_encodings_carry_one_request_whose_features_have_all_their_digits(s
     message = payload.message()()
 
     assert abs(message.ByteSize() - message.envelope.ByteSize() - size) <= 0.02 * size + 10
-    assert mapping_of(cast("Hashable", type(message))).parse(encodings._json(payload.document())) == message
+    assert parse(type(message), encodings._json(payload.document())) == message
     features = [value for title in message.titles for value in title.features]
     assert len(set(features)) > 0.99 * len(features)
 

@@ -30,7 +30,7 @@ from lab.routing.keys import is_routing_key
 from lab.transport.rest import HttpReply, HttpRequest
 from models.apis import METHODS
 from models.context import read_context
-from models.json_mapping import mapping_of
+from models.json_mapping import parse, serialise
 from models.proto.control.v1 import admin_pb2, faults_pb2, replicas_pb2, resolver_pb2, rules_pb2, stub_pb2
 from models.proto.fraud.v1 import fraud_pb2
 from models.proto.ranking.v1 import ranking_pb2
@@ -209,10 +209,10 @@ def _rest_request(data: bytes) -> None:
 
 def _json_body(data: bytes) -> None:
     try:
-        message = mapping_of(ranking_pb2.RankRequest).parse(data)
+        message = parse(ranking_pb2.RankRequest, data)
     except CallError:
         return
-    mapping_of(ranking_pb2.RankRequest).serialise(message)
+    serialise(message)
 
 
 def _store() -> ResourceStore:

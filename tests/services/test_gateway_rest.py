@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from lab.transport import open_channel
-from models.json_mapping import mapping_of
+from models.json_mapping import from_document
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from tests.parts import ControlPlane, Model, gateway_up, update, use_case
 
@@ -37,7 +37,7 @@ class Both:
             return response.status, await response.json(), response.headers
 
     async def grpc(self, name: str, body: dict[str, Any]) -> tuple[Any, dict[str, str]]:
-        request = mapping_of(ranking_pb2.RankRequest).from_document(body)
+        request = from_document(ranking_pb2.RankRequest, body)
         request.envelope.use_case = name
         call = self._ranking.Rank(request)
         return await call, dict(await call.trailing_metadata())
@@ -69,7 +69,7 @@ async def test_rest_and_grpc_get_the_same_answer(control_plane: ControlPlane, mo
         by_grpc, told = await gateway.grpc("HomepageRows", asking())
 
         assert status == 200
-        assert mapping_of(ranking_pb2.RankResponse).from_document(answer) == by_grpc
+        assert from_document(ranking_pb2.RankResponse, answer) == by_grpc
         assert told == {"x-routing-key": "rows.v1", "x-revision": "4"}
         assert told.items() <= {name.lower(): value for name, value in headers.items()}.items()
         (first, metadata), (second, _) = model.seen

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.runtime.process import ProcessSite
-    from models.host.hosted import HostedReplica
+    from models.stub.versions import Identity
 
 MODEL_HOST, HOST_ENVOY = "model-host", "model-host-envoy"
 IDLE_AFTER_S = 900.0
@@ -145,7 +145,7 @@ def _replica_port(site: ProcessSite) -> int:
     return int(site.port(HOST_ENVOY, "grpc").bind.rsplit(":", 1)[1])
 
 
-def _lay_out(spec: LabSpec, replicas: Iterable[HostedReplica], site: ProcessSite) -> Plan:
+def _lay_out(spec: LabSpec, replicas: Iterable[Identity], site: ProcessSite) -> Plan:
     """The units of any lab without its callers, and one model host that answers for all replicas.
 
     Raises:
@@ -161,7 +161,7 @@ def _lay_out(spec: LabSpec, replicas: Iterable[HostedReplica], site: ProcessSite
     return replace(bare, units=(control_plane, *_host(replicas, site, control_plane.port.inside), *others))
 
 
-def _host(replicas: Iterable[HostedReplica], site: ProcessSite, control_plane: str) -> tuple[Unit, Unit]:
+def _host(replicas: Iterable[Identity], site: ProcessSite, control_plane: str) -> tuple[Unit, Unit]:
     socket, file = site.path(MODEL_HOST, "socket"), site.path(MODEL_HOST, "replicas.json")
     if len(socket.encode()) > _LONGEST_SOCKET:
         raise UnitError(f"{socket}: too long for the path of a Unix socket; use a shorter LAB_HOME")

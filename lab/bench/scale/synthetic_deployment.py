@@ -13,7 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import InputError
-from models.host.hosted import HostedReplica
+from models.stub.versions import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ class SyntheticDeployment:
     """
 
     document: Mapping[str, Any]
-    replicas: Sequence[HostedReplica]
+    replicas: Sequence[Identity]
     popularity: Mapping[str, Sequence[str]]
 
 
@@ -85,7 +85,7 @@ def generate(*, clusters: int, callers: int, use_cases: int, seed: int = 1, port
     }
     addresses = _addresses(port)
     replicas = [
-        HostedReplica(name, f"{name}-{chr(ord('a') + number)}", next(addresses))
+        Identity(name, f"{name}-{chr(ord('a') + number)}", next(addresses))
         for name, count in zip(names, counts, strict=True)
         for number in range(count)
     ]

@@ -27,7 +27,7 @@ from lab.measure.findings import in_its_interval
 from lab.measure.latency import LatencyHistogram
 from lab.report.bars import BarChart, Bound
 from lab.transport.relay import Bytes, relay_to
-from models.json_mapping import mapping_of
+from models.json_mapping import from_document, parse
 from models.proto.ranking.v1 import ranking_pb2
 
 if TYPE_CHECKING:
@@ -104,14 +104,14 @@ async def _check(model: _Model, payload: Payload) -> None:
         client = _client(encoding, model.address(encoding), payload)
         answers.append(await client.ask(0))
         await client.close()
-    by_rest = mapping_of(ranking_pb2.RankResponse).from_document(answers[1])
+    by_rest = from_document(ranking_pb2.RankResponse, answers[1])
     if (
         answers[0] != by_rest
         or answers[1] != answers[2]
         or (by_rest.answered_by.model, by_rest.answered_by.version) != (MODEL, VERSION)
     ):
         raise UnitError(f"{payload.name}: {_REPLICA} answers {answers[0]} by gRPC and {by_rest} by REST")
-    sent = mapping_of(ranking_pb2.RankRequest).from_document(_as_lists(payload.document()))
+    sent = from_document(ranking_pb2.RankRequest, _as_lists(payload.document()))
     if sent != payload.message()():
         raise UnitError(f"{payload.name}: the JSON and the protobuf request differ in meaning")
 
@@ -162,11 +162,11 @@ def _named(counted: Bytes, names: tuple[str, str]) -> dict[str, float]:
 def _coding(payload: Payload, encoding: str) -> float:
     """Processor time of encoding and decoding one request without network, ms."""
     build, document = payload.message(), payload.document()
-    read_json, read = mapping_of(ranking_pb2.RankRequest).parse, ranking_pb2.RankRequest.FromString
+    read = ranking_pb2.RankRequest.FromString
     began, count = time.process_time(), 0
     while (spent := time.process_time() - began) < SECONDS / 10 or not count:
         if encoding in {REST, LIBRARY}:
-            read_json(_json(document))
+            parse(ranking_pb2.RankRequest, _json(document))
         else:
             read(build().SerializeToString())
         count += 1
