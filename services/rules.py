@@ -21,7 +21,7 @@ from models.proto.serving.v1 import serving_pb2
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from lab.routing.compiled import Alternative, Choice
+    from lab.routing.compiled import Choice
     from lab.routing.limits import Limit
     from lab.routing.resilience import Policy
 
@@ -134,7 +134,7 @@ class DecisionCache(Generic[T]):
         return built
 
 
-def model_config(choice: Choice | Alternative) -> serving_pb2.ModelConfig:
+def model_config(choice: Choice | Version) -> serving_pb2.ModelConfig:
     """The model's configuration, for the request's body."""
     message = serving_pb2.ModelConfig(model=choice.model, version=choice.version)
     message.parameters.update(dict(choice.parameters))

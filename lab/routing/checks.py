@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args, get_orig
 
 from pydantic import BaseModel, ValidationError
 
-from lab.routing import resilience_checks
+from lab.errors import RouteTableError
+from lab.routing.durations import seconds
+from lab.routing.resilience import SETTINGS, Policy, has_settings
 from lab.routing.schema import RESERVED_RULES, Table
 from lab.routing.unreachable_rules import Steps, unreachable
 from lab.routing.yaml_nodes import dotted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from pydantic_core import ErrorDetails
+
+    from lab.routing.yaml_nodes import Node
 
 Path = tuple[str | int, ...]
 
@@ -91,6 +95,13 @@ def _problems_of_shape(error: ValidationError) -> list[Problem]:
     ]
 
 
+def first_problem(found: Iterable[Problem], root: Node, files: Sequence[str]) -> RouteTableError:
+    """The problem that comes first in the texts that the tree was read from, in the order of their files."""
+    located = [(root.locate(problem.path), problem) for problem in found]
+    (file, line), first = min(located, key=lambda at: (files.index(at[0][0]), at[0][1]))
+    return RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
+
+
 def known(names: Iterable[str]) -> str:
     """``known: a, b``, truncated if it is long."""
     names = sorted(names)
@@ -154,7 +165,7 @@ def _misfits(table: Mapping[str, Any], apis: frozenset[str]) -> Iterator[Problem
                 yield Problem(place, text)
         for found in unreachable(use_case, steps):
             yield Problem((*path, "rules", found.rule, *found.path), found.reason)
-        yield from (Problem(*each) for each in resilience_checks.misfits(path, use_case))
+        yield from _contradictions(path, use_case)
     yield from clashing(table.get("use_cases", {}))
     yield from _misplaced(models, clusters)
 
@@ -187,24 +198,23 @@ def _rule_names(path: Path, rules: list[dict[str, Any]]) -> Iterator[Problem]:
 
 
 def clashing(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:
-    """Conflicts of use cases that share an experiment or a version; arguments: see :func:`clashing_experiments`."""
-    yield from clashing_experiments(use_cases, beside)
-    yield from (Problem(*each) for each in resilience_checks.clashes(use_cases, references, beside))
-
-
-def clashing_experiments(use_cases: Mapping[str, Any], beside: Mapping[str, Any] | None = None) -> Iterator[Problem]:
-    """Experiments with the same id that allocate users differently.
+    """Conflicts of use cases that share an experiment or a model version.
 
     Args:
         use_cases: of the right shape; the problems are reported here.
         beside: the other use cases of the table, valid among themselves; those with the same names are ignored.
     """
-    seen: dict[str, tuple[Path, dict[str, int]]] = {}
+    others = {name: one for name, one in (beside or {}).items() if name not in use_cases}
+    yield from _clashing_experiments(use_cases, others)
+    yield from _clashing_settings(use_cases, others)
+
+
+def _clashing_experiments(use_cases: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[Problem]:
+    """Experiments with the same id that allocate users differently."""
     found = list(_experiments(use_cases))
     ids = {identity for identity, _, _ in found}
-    others = {name: one for name, one in (beside or {}).items() if name not in use_cases} if ids else {}
-    for identity, place, weights in _experiments(others, ids):
-        seen[identity] = (place, weights)
+    beside = _experiments(others, ids) if ids else ()
+    seen = {identity: (place, weights) for identity, place, weights in beside}
     for identity, place, weights in found:
         first, its_weights = seen.setdefault(identity, (place, weights))
         if weights != its_weights:
@@ -228,6 +238,55 @@ def _experiments(
             if ids is None or identity in ids:
                 weights = {cell: arm["weight"] for cell, arm in experiment["cells"].items()}
                 yield identity, ("use_cases", name, "rules", index), weights
+
+
+def _contradictions(path: Path, use_case: Mapping[str, Any]) -> Iterator[Problem]:
+    """Resilience settings of one use case that contradict each other."""
+    retries, hedge = use_case.get("retries", {}), use_case.get("hedge")
+    if hedge is not None:
+        if "retries" in use_case:
+            yield Problem(
+                (*path, "hedge"), "goes on where retries stop, and Envoy counts them as one; keep hedge or retries"
+            )
+        if not use_case.get("idempotent", False):
+            yield Problem(
+                (*path, "hedge"), "sends a request twice; write 'idempotent: true' if that does no harm, or drop it"
+            )
+        yield from _too_long((*path, "hedge", "after"), hedge["after"], use_case["timeout"])
+    if "per_try" in retries:
+        if "unavailable" not in retries.get("on", ("unavailable",)):
+            yield Problem(
+                (*path, "retries", "per_try"), "gives an attempt up as unavailable; add 'unavailable' to 'on'"
+            )
+        yield from _too_long((*path, "retries", "per_try"), retries["per_try"], use_case["timeout"])
+
+
+def _too_long(path: Path, duration: str, timeout: str) -> Iterator[Problem]:
+    if seconds(duration) >= seconds(timeout):
+        yield Problem(path, f"{duration} is not shorter than the use case's timeout, {timeout}; shorten it")
+
+
+def _clashing_settings(use_cases: Mapping[str, Any], others: Mapping[str, Any]) -> Iterator[Problem]:
+    """Resilience settings that differ between use cases that may use the same model version."""
+    if not any(has_settings(each) for part in (use_cases, others) for each in part.values()):
+        return
+    first_with: dict[str, tuple[str, Policy]] = {}
+    for name, use_case in {**others, **use_cases}.items():
+        policy = Policy.of(use_case) or Policy()
+        for place, version in references((), use_case):
+            if place[0] == "shadow":
+                continue
+            other, its_policy = first_with.setdefault(version, (name, policy))
+            if policy == its_policy or name not in use_cases:
+                continue
+            setting = next(each for each in SETTINGS if policy.setting(each) != its_policy.setting(each))
+            text = (
+                f"{setting!r} differs from that of {dotted(('use_cases', other))}, and both may be answered by "
+                f"{version}, whose replicas are treated in one way; make {setting!r} equal in both, or give one a "
+                f"version of its own"
+            )
+            yield Problem(("use_cases", name, setting) if setting in use_case else ("use_cases", name), text)
+            break
 
 
 def references(path: Path, use_case: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

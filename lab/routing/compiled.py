@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from lab.routing.resilience import Policy
 
-__all__ = ["Alternative", "Choice", "Router", "Shadow", "Version"]
+__all__ = ["Choice", "Router", "Shadow", "Version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,6 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Alternative:
-    """A model version to try after the ones before it have failed.
-
-    Attributes:
-        parameters: the version's own; a rule's parameters apply only to the version that the rule chose.
-    """
-
-    model: str
-    version: str
-    routing_key: str
-    parameters: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """The decision for a use case and a context.
 
@@ -72,7 +58,8 @@ class Choice:
         timeout_s: deadline of the inference call, seconds.
         api: inference API, ``ranking.v1``.
         revision: of the route table.
-        alternatives: in the order of attempts, without the chosen version.
+        alternatives: in the order of attempts, without the chosen version. They have their own parameters; a rule's
+            apply only to the version that the rule chose.
         shadow: the version that gets copies, and their percentage; None if there is none.
         falls_back: whether the use case has a fallback chain, even if no alternative is left in it.
         policy: resilience settings; None if there are none, or if the request is pinned.
@@ -89,21 +76,25 @@ class Choice:
     timeout_s: float
     api: str
     revision: int
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: tuple[Version, ...] = ()
     shadow: Shadow | None = None
     falls_back: bool = False
     policy: Policy | None = None
 
 
 class Router:
-    """All use cases of one revision. Immutable."""
+    """All use cases of one revision. Immutable.
 
-    __slots__ = ("_revision", "_use_cases", "_versions")
+    Attributes:
+        revision: of the route table.
+        use_cases: by name.
+        versions: by routing key.
+    """
 
-    def __init__(self, revision: int, use_cases: dict[str, UseCase], versions: dict[str, Version]) -> None:
-        self._revision = revision
-        self._use_cases = use_cases
-        self._versions = versions
+    __slots__ = ("revision", "use_cases", "versions")
+
+    def __init__(self, revision: int, use_cases: Mapping[str, UseCase], versions: Mapping[str, Version]) -> None:
+        self.revision, self.use_cases, self.versions = revision, use_cases, versions
 
     @classmethod
     def empty(cls) -> Router:
@@ -129,21 +120,6 @@ class Router:
             versions={version.routing_key: version for version in versions},
         )
 
-    @property
-    def revision(self) -> int:
-        """Revision of the route table."""
-        return self._revision
-
-    @property
-    def use_cases(self) -> Mapping[str, UseCase]:
-        """Use cases by name."""
-        return self._use_cases
-
-    @property
-    def versions(self) -> Mapping[str, Version]:
-        """Model versions by routing key."""
-        return self._versions
-
     def updated(
         self,
         *,
@@ -167,8 +143,8 @@ class Router:
         Raises:
             RouteTableError: a use case cannot be compiled, or refers to a missing version.
         """
-        next_use_cases = {} if full else dict(self._use_cases)
-        next_versions = {} if full else dict(self._versions)
+        next_use_cases = {} if full else dict(self.use_cases)
+        next_versions = {} if full else dict(self.versions)
         for name in removed_use_cases:
             next_use_cases.pop(name, None)
         removed_versions = tuple(removed_versions)
@@ -190,9 +166,9 @@ class Router:
 
     def use_case(self, name: str) -> UseCase:
         """The use case, or raises :class:`UnknownUseCaseError`."""
-        use_case = self._use_cases.get(name)
+        use_case = self.use_cases.get(name)
         if use_case is None:
-            raise UnknownUseCaseError(f"use case {shown(name)} is not in the route table (revision {self._revision})")
+            raise UnknownUseCaseError(f"use case {shown(name)} is not in the route table (revision {self.revision})")
         return use_case
 
     def resolve(self, use_case: str, context: Mapping[str, str]) -> Choice:
@@ -213,7 +189,7 @@ class Router:
             return self._pinned(found, context, pinned)
         target, rule, bucket = found.select(context)
         key = target.key
-        version = self._versions[key]
+        version = self.versions[key]
         return Choice(
             version.model,
             version.version,
@@ -225,27 +201,23 @@ class Router:
             found.reads,
             found.timeout_s,
             found.api,
-            self._revision,
-            tuple([self._alternative(other) for other in found.fallback if other != key]) if found.fallback else (),
+            self.revision,
+            tuple([self.versions[other] for other in found.fallback if other != key]) if found.fallback else (),
             found.shadow,
             bool(found.fallback),
             found.policy,
         )
-
-    def _alternative(self, key: str) -> Alternative:
-        version = self._versions[key]
-        return Alternative(version.model, version.version, key, version.parameters)
 
     def _pinned(self, found: UseCase, context: Mapping[str, str], pinned: str) -> Choice:
         """The pinned version without alternatives: an experimenter wants this one or none."""
         found.admit_override(context)
         model, _, name = pinned.partition("@")
         key = routing_key(model, name)
-        version = self._versions.get(key)
+        version = self.versions.get(key)
         if version is None:
             raise UnknownVersionError(
                 f"use case {found.name!r}: override {shown(pinned)} is not a model version of the route table "
-                f"(revision {self._revision}); write it like cw-ranker@v2"
+                f"(revision {self.revision}); write it like cw-ranker@v2"
             )
         return Choice(
             version.model,
@@ -258,5 +230,5 @@ class Router:
             found.reads,
             found.timeout_s,
             found.api,
-            self._revision,
+            self.revision,
         )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import RouteTableError
 from lab.routing.bulk_allocation import gc_disabled
-from lab.routing.checks import problems
+from lab.routing.checks import first_problem, problems
 from lab.routing.json_fast_path import as_json
 from lab.routing.keys import routing_key
-from lab.routing.yaml_nodes import MAX_BYTES, Node, dotted, merged, parse, shown
+from lab.routing.yaml_nodes import MAX_BYTES, Node, merged, parse, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -89,9 +89,7 @@ class RouteTable:
     def _of_tree(cls, root: Node, files: Sequence[str], apis: frozenset[str]) -> RouteTable:
         found = problems(root.value, apis)
         if found:
-            located = [(root.locate(problem.path), problem) for problem in found]
-            (file, line), first = min(located, key=lambda at: (files.index(at[0][0]), at[0][1]))
-            raise RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
+            raise first_problem(found, root, files)
         return cls.of_valid(_sections(root.value))
 
     @classmethod

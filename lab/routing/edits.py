@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import RouteTableError
-from lab.routing.checks import clashing, problems
+from lab.routing.checks import clashing, first_problem, problems
 from lab.routing.document import KNOWN_APIS, RouteTable, Source
 from lab.routing.keys import routing_key
-from lab.routing.yaml_nodes import Node, dotted, parse
+from lab.routing.yaml_nodes import Node, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -33,9 +33,13 @@ def with_use_cases(table: RouteTable, sources: Mapping[str, Source], *, apis: It
     root, section = _tree("use_cases", sources, "use case")
     # A use case depends only on what it refers to, and on use cases of the same experiments.
     alone = problems({**root.value, **_referred_to(table, root.value)}, frozenset(apis))
-    if alone or any(clashing(section.value, table.document["use_cases"])):
-        _refuse(table, root, frozenset(apis))
-    use_cases = {**table.document["use_cases"], **section.value}
+    before = table.document["use_cases"]
+    if alone or any(clashing(section.value, before)):
+        # The remedies list all known names, so the problems are those of the whole table.
+        found = problems({**table.document, "use_cases": section.value}, frozenset(apis))
+        own = [each for each in found if each.path[:1] == ("use_cases",)]
+        raise _first(own or clashing(section.value, before), root, sources)
+    use_cases = {**before, **section.value}
     return replace(table, document={**table.document, "use_cases": use_cases})
 
 
@@ -58,7 +62,7 @@ def with_models(table: RouteTable, sources: Mapping[str, Source], *, apis: Itera
         # An error message, and finding users of a removed version, need the whole table.
         found = problems({**table.document, "models": changed}, frozenset(apis))
     if found:
-        raise _first(found, root)
+        raise _first(found, root, sources)
     document = {**table.document, "models": changed}
     gone = {
         routing_key(name, version) for name in section.value if name in before for version in before[name]["versions"]
@@ -104,20 +108,8 @@ def _shared(entries: Mapping[str, Any], before: Mapping[str, Any]) -> Any:
     return before if is_same else result
 
 
-def _refuse(table: RouteTable, root: Node, apis: frozenset[str]) -> None:
-    """Raises the first problem. It checks against the whole table, so that remedies list all known names."""
-    changed = root.value["use_cases"]
-    found = [
-        each for each in problems({**table.document, "use_cases": changed}, apis) if each.path[:1] == ("use_cases",)
-    ] or list(clashing(changed, table.document["use_cases"]))
-    raise _first(found, root)
-
-
-def _first(found: Iterable[Problem], root: Node) -> RouteTableError:
-    """The problem that comes first in the changed text."""
-    located = [(root.locate(problem.path), problem) for problem in found]
-    (file, line), first = min(located, key=lambda at: at[0][1])
-    return RouteTableError(first.text(), file=file, line=line, field=dotted(first.path))
+def _first(found: Iterable[Problem], root: Node, sources: Mapping[str, Source]) -> RouteTableError:
+    return first_problem(found, root, [root.file, *(source.name for source in sources.values())])
 
 
 def _referred_to(table: RouteTable, document: Any) -> dict[str, Any]:

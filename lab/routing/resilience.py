@@ -1,12 +1,12 @@
 """A use case's resilience settings as values. Gateways load this module: it imports only the standard library.
 
 A policy belongs to a model version, as replicas of versions are what fails: it applies to all versions that may answer
-the use case. Use cases that share a version must agree (``resilience_checks``), so a version has one policy.
+the use case. Use cases that share a version must agree (``checks``), so a version has one policy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from lab.routing.durations import seconds
@@ -35,12 +35,12 @@ class Retries:
         per_try_s: timeout of one attempt, seconds; 0 for none.
     """
 
-    attempts: int
-    on: tuple[str, ...]
-    budget: int
-    at_least: int
-    backoff_s: float
-    per_try_s: float
+    attempts: int = 2
+    on: tuple[str, ...] = ("unavailable",)
+    budget: int = 20
+    at_least: int = 0
+    backoff_s: float = 0.025
+    per_try_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class Hedge:
     """
 
     after_s: float
-    budget: int
-    at_least: int
+    budget: int = 20
+    at_least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +68,18 @@ class Outliers:
         at_most: maximum percentage of ejected replicas.
     """
 
-    errors: int
-    eject_s: float
-    at_most: int
+    errors: int = 5
+    eject_s: float = 10.0
+    at_most: int = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
     """Limits of one sidecar or gateway on requests in flight to a model version; 0 for none."""
 
-    requests: int
-    connections: int
-    pending: int
+    requests: int = 0
+    connections: int = 0
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ class Health:
         unhealthy: number of consecutive failures after which a replica gets no requests, until a check succeeds.
     """
 
-    every_s: float
-    unhealthy: int
+    every_s: float = 1.0
+    unhealthy: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +115,9 @@ class Policy:
         """The policy of a use case's entry in the route table; None if it has no settings."""
         if _SETTINGS.isdisjoint(use_case):
             return None
-        get = use_case.get
         return cls(
-            retries=_retries(get("retries")),
-            hedge=_hedge(get("hedge")),
-            outliers=_outliers(get("outliers")),
-            breaker=_breaker(get("breaker")),
-            health=_health(get("health")),
-            slow_start_s=seconds(get("slow_start", "0s")),
+            **{name: _read(kind, use_case[name]) for name, kind in _KINDS.items() if name in use_case},
+            slow_start_s=seconds(use_case.get("slow_start", "0s")),
         )
 
     def setting(self, name: str) -> object:
@@ -135,38 +130,16 @@ def has_settings(use_case: Mapping[str, Any]) -> bool:
     return not _SETTINGS.isdisjoint(use_case)
 
 
-def _retries(part: Mapping[str, Any] | None) -> Retries | None:
-    if part is None:
-        return None
-    return Retries(
-        attempts=part.get("attempts", 2),
-        on=tuple(sorted(part.get("on", ("unavailable",)))),
-        budget=part.get("budget", 20),
-        at_least=part.get("at_least", 0),
-        backoff_s=seconds(part.get("backoff", "25ms")),
-        per_try_s=seconds(part.get("per_try", "0s")),
-    )
+_KINDS = {"retries": Retries, "hedge": Hedge, "outliers": Outliers, "breaker": Breaker, "health": Health}
 
 
-def _hedge(part: Mapping[str, Any] | None) -> Hedge | None:
-    if part is None:
-        return None
-    return Hedge(seconds(part["after"]), part.get("budget", 20), part.get("at_least", 0))
-
-
-def _outliers(part: Mapping[str, Any] | None) -> Outliers | None:
-    if part is None:
-        return None
-    return Outliers(part.get("errors", 5), seconds(part.get("eject", "10s")), part.get("at_most", 50))
-
-
-def _breaker(part: Mapping[str, Any] | None) -> Breaker | None:
-    if part is None:
-        return None
-    return Breaker(part.get("requests", 0), part.get("connections", 0), part.get("pending", 0))
-
-
-def _health(part: Mapping[str, Any] | None) -> Health | None:
-    if part is None:
-        return None
-    return Health(seconds(part.get("every", "1s")), part.get("unhealthy", 2))
+def _read(kind: Any, part: Mapping[str, Any]) -> Any:
+    """A setting of the route table as a value; fields that end with ``_s`` are durations there."""
+    found = {}
+    for each in fields(kind):
+        name = each.name.removesuffix("_s")
+        if name in part:
+            value = part[name]
+            is_list = isinstance(value, (list, tuple))
+            found[each.name] = seconds(value) if name != each.name else tuple(sorted(value)) if is_list else value
+    return kind(**found)

@@ -4,39 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from lab.routing.resilience import RETRIABLE
-from lab.routing.validators import SOME_ONCE, Part, Timeout, Whole, each_once, list_of, problem
-from lab.routing.yaml_nodes import shown
+from lab.routing.validators import ListOf, Part, Timeout, each_of, problem, whole
 
 _MOST = 1_000_000
 _ABSENT: Any = None  # as in ``schema``
 
 
-def _retriable(values: list[str]) -> list[str]:
-    for value in values:
-        if value not in RETRIABLE:
-            raise problem(f"{shown(value)} is no status to try again after; known: {', '.join(RETRIABLE)}")
-    return values
-
-
-Budget = Annotated[int, Whole("a budget", 1, 100)]
-AtLeast = Annotated[int, Whole("a number of attempts", 0, 100)]
-Bound = Annotated[int, Whole("a bound", 1, _MOST)]
+Budget = Annotated[int, whole("a budget", 1, 100)]
+AtLeast = Annotated[int, whole("a number of attempts", 0, 100)]
+Bound = Annotated[int, whole("a bound", 1, _MOST)]
 Statuses = Annotated[
     list[Annotated[str, WithJsonSchema({"enum": list(RETRIABLE)})]],
-    list_of("statuses"),
-    AfterValidator(each_once),
-    AfterValidator(_retriable),
-    SOME_ONCE,
+    ListOf("statuses"),
+    each_of(RETRIABLE, f"no status to try again after; known: {', '.join(RETRIABLE)}"),
 ]
 
 
 class Retries(Part):
     """Retries of failed attempts, within the use case's timeout."""
 
-    attempts: Annotated[int, Whole("a number of attempts", 2, 5)] = 2
+    attempts: Annotated[int, whole("a number of attempts", 2, 5)] = 2
     """Maximum number of attempts per request, the first included."""
     on: Statuses = Field(default=["unavailable"])
     """Statuses that are retried; unavailable includes replicas that cannot be reached or reset the connection."""
@@ -67,7 +57,7 @@ class Outliers(Part):
     errors: Bound = 5
     """Number of consecutive failures that eject a replica."""
     eject: Timeout = "10s"
-    at_most: Annotated[int, Whole("a percent", 1, 100)] = 50
+    at_most: Annotated[int, whole("a percent", 1, 100)] = 50
     """Maximum percentage of ejected replicas."""
 
 
@@ -93,5 +83,5 @@ class Health(Part):
 
     every: Timeout = "1s"
     """Interval of checks, and timeout of one."""
-    unhealthy: Annotated[int, Whole("a number of failures", 1, 100)] = 2
+    unhealthy: Annotated[int, whole("a number of failures", 1, 100)] = 2
     """Number of consecutive failures after which a replica gets no requests, until a check succeeds."""

@@ -8,22 +8,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from lab.routing.keys import MODEL_PATTERN, VERSION_PATTERN
 from lab.routing.resilience_schema import Breaker, Health, Hedge, Outliers, Retries
 from lab.routing.validators import (
     ALL,
-    AS_PERCENT,
-    SOME_ONCE,
-    Form,
+    Checked,
+    ListOf,
     Part,
     Percent,
     Timeout,
-    each_once,
-    list_of,
+    each_of,
+    form,
     percent,
     problem,
+    whole,
 )
 from lab.routing.yaml_nodes import shown
 
@@ -44,23 +44,11 @@ TRAFFIC_ORIGINS = ("real", "artificial")
 _ABSENT: Any = None  # the default of optional fields; a written null is refused, since no field's type allows it
 
 
-def _replicas(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise problem(f"{shown(value)} is not a number of replicas; write a whole number from 1 on")
-    return value
-
-
 def _rate(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= HIGHEST_RATE:
         raise problem(
             f"{shown(value)} is not a rate; write requests per second, more than 0 and at most {HIGHEST_RATE:,}"
         )
-    return value
-
-
-def _requests(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= HIGHEST_RATE:
-        raise problem(f"{shown(value)} is not a number of requests; write a whole number from 1 to {HIGHEST_RATE:,}")
     return value
 
 
@@ -76,13 +64,6 @@ def _condition_value(value: object) -> object:
     if value is None or value == "":
         raise problem("an empty value holds for nothing; write a text, or leave it out")
     return value
-
-
-def _traffic_origins(values: list[str]) -> list[str]:
-    for value in values:
-        if value not in TRAFFIC_ORIGINS:
-            raise problem(f"{shown(value)} is not a traffic origin; write 'real' or 'artificial'")
-    return values
 
 
 def _not_empty(what: str) -> BeforeValidator:
@@ -111,44 +92,37 @@ def _context_field(value: object) -> object:
 
 
 _SOME: Any = Field(json_schema_extra={"minProperties": 1})
-UseCaseName = Annotated[str, Form("a use case's name", USE_CASE_PATTERN, "ContinueWatchingRanking")]
-CallerName = Annotated[str, Form("a caller's name", NAME_PATTERN, "homepage")]
-ModelName = Annotated[str, Form("a model's name", MODEL_PATTERN, "cw-ranker")]
-VersionName = Annotated[str, Form("a version", VERSION_PATTERN, "v2")]
-Reference = Annotated[str, Form("a model version", rf"{MODEL_PATTERN}@{VERSION_PATTERN}", "cw-ranker@v2")]
-ClusterName = Annotated[str, Form("a cluster's name", NAME_PATTERN, "ml-cluster-1")]
-RuleName = Annotated[str, Form("a rule's name", LABEL_PATTERN, "tv-north-america")]
-CellName = Annotated[str, Form("a cell", LABEL_PATTERN, "1")]
-ContextField = Annotated[str, BeforeValidator(_context_field), WithJsonSchema({"enum": list(CONTEXT_FIELDS)})]
+UseCaseName = Annotated[str, form("a use case's name", USE_CASE_PATTERN, "ContinueWatchingRanking")]
+CallerName = Annotated[str, form("a caller's name", NAME_PATTERN, "homepage")]
+ModelName = Annotated[str, form("a model's name", MODEL_PATTERN, "cw-ranker")]
+VersionName = Annotated[str, form("a version", VERSION_PATTERN, "v2")]
+Reference = Annotated[str, form("a model version", rf"{MODEL_PATTERN}@{VERSION_PATTERN}", "cw-ranker@v2")]
+ClusterName = Annotated[str, form("a cluster's name", NAME_PATTERN, "ml-cluster-1")]
+RuleName = Annotated[str, form("a rule's name", LABEL_PATTERN, "tv-north-america")]
+CellName = Annotated[str, form("a cell", LABEL_PATTERN, "1")]
+ContextField = Annotated[str, Checked(_context_field, {"enum": list(CONTEXT_FIELDS)})]
 ExperimentId = Annotated[
     Any,
-    BeforeValidator(_experiment_id),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{LABEL_PATTERN}$"}]}),
+    Checked(
+        _experiment_id,
+        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{LABEL_PATTERN}$"}]},
+    ),
 ]
-Weight = Annotated[int, percent("weight"), AS_PERCENT]
-TenantName = Annotated[str, Form("a tenant's name", LABEL_PATTERN, "ads")]
-Rate = Annotated[
-    float, BeforeValidator(_rate), WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": HIGHEST_RATE})
-]
-Requests = Annotated[
-    int, BeforeValidator(_requests), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": HIGHEST_RATE})
-]
+Weight = Annotated[int, percent("weight")]
+TenantName = Annotated[str, form("a tenant's name", LABEL_PATTERN, "ads")]
+Rate = Annotated[float, Checked(_rate, {"type": "number", "exclusiveMinimum": 0, "maximum": HIGHEST_RATE})]
+Requests = Annotated[int, whole("a number of requests", 1, HIGHEST_RATE, range_in_words=f"from 1 to {HIGHEST_RATE:,}")]
 Config = dict[str, Any]
 Values = Annotated[
-    list[Annotated[str, BeforeValidator(_condition_value), WithJsonSchema({"type": "string", "minLength": 1})]],
-    list_of("values"),
-    AfterValidator(each_once),
-    SOME_ONCE,
+    list[Annotated[str, Checked(_condition_value, {"type": "string", "minLength": 1})]], ListOf("values")
 ]
 TrafficOrigins = Annotated[
-    list[Annotated[str, BeforeValidator(_condition_value), WithJsonSchema({"enum": list(TRAFFIC_ORIGINS)})]],
-    list_of("values"),
-    AfterValidator(each_once),
-    AfterValidator(_traffic_origins),
-    SOME_ONCE,
+    list[Annotated[str, Checked(_condition_value, {"enum": list(TRAFFIC_ORIGINS)})]],
+    ListOf("values"),
+    each_of(TRAFFIC_ORIGINS, "not a traffic origin; write 'real' or 'artificial'"),
 ]
-Callers = Annotated[list[CallerName], list_of("callers"), AfterValidator(each_once), SOME_ONCE]
-References = Annotated[list[Reference], list_of("model versions"), AfterValidator(each_once), SOME_ONCE]
+Callers = Annotated[list[CallerName], ListOf("callers")]
+References = Annotated[list[Reference], ListOf("model versions")]
 
 
 class Conditions(Part):
@@ -280,7 +254,7 @@ class Model(Part):
 class Cluster(Part):
     """Replicas behind one VIP."""
 
-    replicas: Annotated[int, BeforeValidator(_replicas), WithJsonSchema({"type": "integer", "minimum": 1})]
+    replicas: Annotated[int, whole("a number of replicas", 1, range_in_words="from 1 on")]
     failover: ClusterName = Field(default=_ABSENT)
     """The failover cluster: it also holds this cluster's versions, for when no replica here can answer."""
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
+from lab.routing.durations import seconds
 from lab.routing.yaml_nodes import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 TIMEOUT_PATTERN = r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s)"
 LONGEST_TIMEOUT_S = 600.0
 ALL = 100
-
-T = TypeVar("T", bound=Sequence[Hashable])
 
 
 def problem(text: str) -> PydanticCustomError:
@@ -32,80 +25,112 @@ def problem(text: str) -> PydanticCustomError:
     return PydanticCustomError("lab", "{problem}", {"problem": text})
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A text of a given form, for pydantic and for editors."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Checked:
+    """A check of a value, for pydantic, and the JSON Schema of what passes it, for editors."""
 
-    what: str
-    pattern: str
-    example: str
+    check: Callable[[object], object]
+    json_schema: dict[str, Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        form = re.compile(self.pattern, re.ASCII)
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
 
-        def check(value: object) -> object:
-            if isinstance(value, (int, float)):
-                raise problem(f"{shown(value)} is not a text; write it in quotes")
-            if not isinstance(value, str) or form.fullmatch(value) is None:
-                raise problem(f"{shown(value)} is not {self.what}; write it like {self.example}")
-            return value
-
-        return core_schema.no_info_before_validator_function(check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "pattern": f"^(?:{self.pattern})$"}
+    def __get_pydantic_json_schema__(self, _schema: Any, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(self.json_schema)
 
 
-def percent(what: str) -> BeforeValidator:
+def form(what: str, pattern: str, example: str) -> Checked:
+    """A text that the pattern matches."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: object) -> object:
+        if isinstance(value, (int, float)):
+            raise problem(f"{shown(value)} is not a text; write it in quotes")
+        if not isinstance(value, str) or compiled.fullmatch(value) is None:
+            raise problem(f"{shown(value)} is not {what}; write it like {example}")
+        return value
+
+    return Checked(check, {"type": "string", "pattern": f"^(?:{pattern})$"})
+
+
+def whole(what: str, low: int, high: int | None = None, *, range_in_words: str = "") -> Checked:
+    """A whole number in a range, whose ends belong to it."""
+    words = range_in_words or f"from {low} to {high}"
+
+    def check(value: object) -> object:
+        if not is_whole(value, low, high):
+            raise problem(f"{shown(value)} is not {what}; write a whole number {words}")
+        return value
+
+    return Checked(check, {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high}))
+
+
+def is_whole(value: object, low: int, high: int | None) -> bool:
+    """Whether a value is a whole number in a range."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high)
+
+
+def percent(what: str) -> Checked:
     """A whole percent, with a name for errors."""
 
     def check(value: object) -> object:
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= ALL:
+        if not is_whole(value, 0, ALL):
             raise problem(f"{what} {shown(value)} is not a whole percent; write a number from 0 to {ALL}")
         return value
 
-    return BeforeValidator(check)
+    return Checked(check, {"type": "integer", "minimum": 0, "maximum": ALL})
 
 
 def _timeout(value: object) -> object:
-    if not isinstance(value, str) or (seconds := timeout_seconds(value)) is None:
+    if not isinstance(value, str) or re.fullmatch(TIMEOUT_PATTERN, value, re.ASCII) is None:
         raise problem(f"{shown(value)} is not a duration; write it like 250ms or 2s")
-    if not 0 < seconds <= LONGEST_TIMEOUT_S:
+    if not 0 < seconds(value) <= LONGEST_TIMEOUT_S:
         raise problem(f"{shown(value)} is out of range: use more than 0ms and at most {LONGEST_TIMEOUT_S:g}s")
     return value
 
 
-def timeout_seconds(text: str) -> float | None:
-    """Seconds of ``250ms`` or ``2s``; None if the text has another form."""
-    parts = re.fullmatch(TIMEOUT_PATTERN, text, re.ASCII)
-    if parts is None:
-        return None
-    return float(parts[1]) / (1000 if parts[2] == "ms" else 1)
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list of one or more values, each once."""
 
+    what: str
 
-def list_of(what: str) -> BeforeValidator:
-    """A non-empty list."""
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        items = core_schema.no_info_before_validator_function(self._check, handler(source))
+        return core_schema.no_info_after_validator_function(_each_once, items)
 
-    def check(value: object) -> object:
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "minItems": 1, "uniqueItems": True}
+
+    def _check(self, value: object) -> object:
         if isinstance(value, str):
             raise problem(f"{shown(value)} is not a list; write [{value[:40]}]")
         if not isinstance(value, list):
-            raise problem(f"{shown(value)} is not a list; write a list of {what}")
+            raise problem(f"{shown(value)} is not a list; write a list of {self.what}")
         if not value:
-            raise problem(f"is an empty list; write at least one of its {what}")
+            raise problem(f"is an empty list; write at least one of its {self.what}")
         return value
 
-    return BeforeValidator(check)
 
-
-def each_once(values: T) -> T:
-    """Refuses duplicates."""
+def _each_once(values: list[Any]) -> list[Any]:
     for place, value in enumerate(values):
         if value in values[:place]:
             raise problem(f"{shown(value)} is listed twice; keep it once")
     return values
+
+
+def each_of(known: Collection[str], otherwise: str) -> AfterValidator:
+    """Refuses values of a list that are not known."""
+
+    def check(values: list[str]) -> list[str]:
+        for value in values:
+            if value not in known:
+                raise problem(f"{shown(value)} is {otherwise}")
+        return values
+
+    return AfterValidator(check)
 
 
 class Part(BaseModel):
@@ -114,31 +139,5 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A whole number in a range, for pydantic and for editors."""
-
-    what: str
-    low: int
-    high: int
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        def check(value: object) -> object:
-            if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
-                raise problem(f"{shown(value)} is not {self.what}; write a whole number from {self.low} to {self.high}")
-            return value
-
-        return core_schema.no_info_before_validator_function(check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, _schema: core_schema.CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "integer", "minimum": self.low, "maximum": self.high}
-
-
-AS_PERCENT = WithJsonSchema({"type": "integer", "minimum": 0, "maximum": ALL})
-Percent = Annotated[int, percent("percent"), AS_PERCENT]
-Timeout = Annotated[
-    str, BeforeValidator(_timeout), WithJsonSchema({"type": "string", "pattern": f"^{TIMEOUT_PATTERN}$"})
-]
-SOME_ONCE: Any = Field(json_schema_extra={"minItems": 1, "uniqueItems": True})
+Percent = Annotated[int, percent("percent")]
+Timeout = Annotated[str, Checked(_timeout, {"type": "string", "pattern": f"^{TIMEOUT_PATTERN}$"})]

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import grpc
     import grpc.aio
 
-    from lab.routing.compiled import Alternative, Choice
+    from lab.routing.compiled import Choice, Version
     from models.proto.serving.v1 import serving_pb2
     from services.gateway.tenant_quota import TenantQuota
 
 
 def decision_of(choice: Choice) -> Decision:
     """The decision for all requests with one choice."""
-    versions: tuple[Choice | Alternative, ...] = (choice, *choice.alternatives)
+    versions: tuple[Choice | Version, ...] = (choice, *choice.alternatives)
     return Decision(
         targets=tuple(_target(version, choice.revision) for version in versions),
         timeout_s=choice.timeout_s,
@@ -32,7 +32,7 @@ def decision_of(choice: Choice) -> Decision:
     )
 
 
-def _target(version: Choice | Alternative, revision: int) -> Target:
+def _target(version: Choice | Version, revision: int) -> Target:
     key = (HEADER, version.routing_key)
     return Target(
         routing_key=version.routing_key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.errors import RouteTableError
-from lab.routing.checks import clashing_experiments
+from lab.routing.checks import clashing
 from lab.routing.document import Source, read_sources
 from lab.routing.yaml_nodes import dotted
 
@@ -336,7 +336,7 @@ def test_a_use_case_that_comes_later_is_held_against_the_experiments_that_there_
         cells = {"1": {"weight": weight, "use": "up-next@v1"}, "2": {"weight": 100 - weight, "use": "up-next@v1"}}
         rule = {"name": "x", "experiment": {"id": "7", "unit": "user_id", "cells": cells}}
         changed = {name: there["UpNext"] | {"rules": [rule]}}
-        return [dotted(each.path) for each in clashing_experiments(changed, there)]
+        return [dotted(each.path) for each in clashing(changed, there)]
 
     assert clashes(80) == []
     assert clashes(70) == ["use_cases.Later.rules[0].experiment.cells"]

@@ -9,7 +9,7 @@ import pytest
 from lab.checkers.plain import Expected, decide, fallbacks, fields_read, parameters_of, shadow_of
 from lab.errors import CallerNotAllowedError, RouteTableError, UnknownVersionError
 from lab.routing.buckets import is_shadowed
-from lab.routing.compiled import Alternative, Router, Shadow, Version
+from lab.routing.compiled import Router, Shadow, Version
 from lab.routing.document import RouteTable
 from lab.routing.explanation import explain
 
@@ -99,8 +99,8 @@ def test_a_version_that_changes_keeps_what_a_rule_adds(router: Router) -> None:
 
 
 def test_the_chosen_version_is_no_alternative_to_itself(document: dict[str, Any], router: Router) -> None:
-    first = Alternative("cw", "v1", "cw.v1", {})
-    second = Alternative("other", "v1", "other.v1", {})
+    first = Version("cw", "v1", {})
+    second = Version("other", "v1", {})
     assert router.resolve("CW", HOMEPAGE).alternatives == (second,)
     assert router.resolve("CW", HOMEPAGE | {"device": "tv"}).alternatives == (first, second)
     assert router.resolve("Plain", HOMEPAGE).alternatives == ()

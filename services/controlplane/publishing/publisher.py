@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
 from lab.routing.document import RouteTable
+from lab.routing.durations import seconds
 from lab.routing.edits import sharing
-from lab.routing.validators import timeout_seconds
 from services.controlplane.nodes.membership import Member
 from services.controlplane.publishing.fleet import Fleet
 from services.controlplane.publishing.peers import LOST_S, FollowerSync, LeaderSync, Peers, follow
@@ -380,4 +380,4 @@ async def _succeeded(work: Awaitable[None], sync: FollowerSync) -> bool:
 
 def _longest_timeout_s(table: RouteTable) -> float:
     texts = {use_case["timeout"] for use_case in table.document["use_cases"].values()}
-    return max((timeout_seconds(text) or 0.0 for text in texts), default=0.0)
+    return max((seconds(text) for text in texts), default=0.0)
