@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
 
-from lab.client import Answer, Client, Endpoints
+from lab.client import Answer, Client
 from lab.errors import CallError
 from lab.routing.attempts import RequestAttempts
 from lab.routing.buckets import is_shadowed
-from lab.topologies import TOPOLOGIES, open_client
+from lab.topologies import TOPOLOGIES
 from models.proto.ranking.v1 import ranking_pb2
 from models.proto.serving.v1 import serving_pb2
-from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.client.addresses import everything, ready
+from tests.parts import ControlPlane, Model, rank_request, update, use_case
 from tests.waiting import eventually
 
 CONTEXT = {"user_id": "u1"}
@@ -43,25 +44,8 @@ async def opened(
     topology: str, control_plane: ControlPlane, model: Model, document: dict[str, Any], **options: Any
 ) -> AsyncIterator[Client]:
     """A client, with a resolver, a gateway, and the model in place of each Envoy."""
-    async with AsyncExitStack() as stack:
-        resolver = await stack.enter_async_context(resolver_up(control_plane.address))
-        gateway = await stack.enter_async_context(gateway_up(control_plane.address))
-        endpoints = {key: [model.address] for key in KEYS}
-        await control_plane.put_in_force(
-            update(7, use_cases={"HomepageRows": document}, endpoints=endpoints), "resolver", "gateway"
-        )
-        addresses = Endpoints(
-            {
-                "resolver": (resolver,),
-                "sidecar": (model.address,),
-                "central-envoy": (model.address,),
-                "control-plane": (control_plane.address,),
-                "gateway": (gateway,),
-            },
-        )
-        client = open_client(topology, "homepage", addresses, **options)
-        stack.push_async_callback(client.close)
-        await client.ready()
+    rules = update(7, use_cases={"HomepageRows": document}, endpoints={key: [model.address] for key in KEYS})
+    async with everything(control_plane, model, rules) as endpoints, ready(topology, endpoints, **options) as client:
         yield client
 
 

@@ -126,7 +126,7 @@ def test_all_leases_always_have_the_same_revision(script: list[tuple[Any, ...]])
 
 
 @given(st.dictionaries(st.sampled_from(["device", "country", "user_id"]), st.text(max_size=3)))
-def test_requests_share_a_key_exactly_if_they_agree_in_what_is_read(context: dict[str, str]) -> None:
+def test_requests_share_a_key_exactly_if_they_agree_in_the_fields_read(context: dict[str, str]) -> None:
     other = {**context, "country": "XX"}
     assert lease_key("CW", ("device", "user_id"), context) == lease_key("CW", ("device", "user_id"), other)
     assert lease_key("CW", ("device",), context) != lease_key("CW", ("device",), {**context, "device": "long-value"})

@@ -37,12 +37,24 @@ def count_resolves(client: Any) -> list[str]:
 
 
 @asynccontextmanager
-async def mesh(resolver: str, sidecar: str, **options: Any) -> AsyncIterator[Client]:
-    client = open_client("mesh", "homepage", Endpoints({"resolver": (resolver,), "sidecar": (sidecar,)}), **options)
+async def mesh(resolver: str, sidecar: str) -> AsyncIterator[Client]:
+    client = open_client("mesh", "homepage", Endpoints({"resolver": (resolver,), "sidecar": (sidecar,)}))
     try:
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def leasing(control_plane: ControlPlane, model: Model, lease_ttl_s: float = 30) -> AsyncIterator[Client]:
+    """A client whose resolver has the rules of revision 1."""
+    async with (
+        resolver_up(control_plane.address, lease_ttl_s=lease_ttl_s) as resolver,
+        mesh(resolver, model.address) as client,
+    ):
+        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
+        await client.ready()
+        yield client
 
 
 async def key_of(client: Client, context: Mapping[str, str], name: str = "HomepageRows") -> tuple[str, int]:
@@ -54,9 +66,7 @@ async def key_of(client: Client, context: Mapping[str, str], name: str = "Homepa
 async def test_requests_that_agree_in_what_the_rules_read_share_a_lease(
     control_plane: ControlPlane, model: Model
 ) -> None:
-    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
-        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
-        await client.ready()
+    async with leasing(control_plane, model) as client:
         asked = count_resolves(client)
 
         assert await key_of(client, TV) == ("rows.v2", 1)
@@ -69,9 +79,8 @@ async def test_requests_that_agree_in_what_the_rules_read_share_a_lease(
 async def test_once_a_revision_has_converged_no_older_decision_is_used(
     control_plane: ControlPlane, model: Model
 ) -> None:
-    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
+    async with leasing(control_plane, model) as client:
         await control_plane.put_in_force(update(1, use_cases={"HomepageRows": use_case("rows@v1")}), "resolver")
-        await client.ready()
         for revision in range(2, 40):
             version = f"v{revision % 2 + 1}"
             assert (await key_of(client, TV))[1] == revision - 1
@@ -81,9 +90,7 @@ async def test_once_a_revision_has_converged_no_older_decision_is_used(
 
 
 async def test_revisions_under_load_leave_no_old_lease_behind(control_plane: ControlPlane, model: Model) -> None:
-    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
-        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
-        await client.ready()
+    async with leasing(control_plane, model) as client:
         converged, done = 1, False
         checked = 0
 
@@ -105,9 +112,7 @@ async def test_revisions_under_load_leave_no_old_lease_behind(control_plane: Con
 
 
 async def test_concurrent_misses_ask_once(control_plane: ControlPlane, model: Model) -> None:
-    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
-        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
-        await client.ready()
+    async with leasing(control_plane, model) as client:
         asked = count_resolves(client)
         keys = await asyncio.gather(*(key_of(client, context) for context in [TV, PHONE] * 20))
         assert keys == [("rows.v2", 1), ("rows.v1", 1)] * 20
@@ -117,9 +122,7 @@ async def test_concurrent_misses_ask_once(control_plane: ControlPlane, model: Mo
 async def test_a_cancelled_request_does_not_take_the_answer_from_the_others(
     control_plane: ControlPlane, model: Model
 ) -> None:
-    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
-        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
-        await client.ready()
+    async with leasing(control_plane, model) as client:
         impatient, patient = (asyncio.create_task(key_of(client, TV)) for _ in range(2))
         await asyncio.sleep(0)
         impatient.cancel()
@@ -127,12 +130,7 @@ async def test_a_cancelled_request_does_not_take_the_answer_from_the_others(
 
 
 async def test_an_expired_lease_is_renewed(control_plane: ControlPlane, model: Model) -> None:
-    async with (
-        resolver_up(control_plane.address, lease_ttl_s=0) as resolver,
-        mesh(resolver, model.address) as client,
-    ):
-        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
-        await client.ready()
+    async with leasing(control_plane, model, lease_ttl_s=0) as client:
         asked = count_resolves(client)
         for _ in range(3):
             await key_of(client, TV)
@@ -195,9 +193,7 @@ async def test_a_resolver_without_rules_cannot_answer(control_plane: ControlPlan
 
 
 async def test_a_use_case_that_is_withdrawn_is_gone_at_once(control_plane: ControlPlane, model: Model) -> None:
-    async with resolver_up(control_plane.address) as resolver, mesh(resolver, model.address) as client:
-        await control_plane.put_in_force(update(1, use_cases={"HomepageRows": TV_GETS_V2}), "resolver")
-        await client.ready()
+    async with leasing(control_plane, model) as client:
         await key_of(client, TV)
         await control_plane.put_in_force(update(2, full=False, removed_use_cases=["HomepageRows"]), "resolver")
         with pytest.raises(CallError, match="NOT_FOUND"):

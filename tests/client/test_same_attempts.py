@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import product
 from typing import Any, NamedTuple
 
 import grpc
 import pytest
 
-from lab.client import Client, DefaultAnswer, Endpoints
+from lab.client import Client, DefaultAnswer
 from lab.errors import CallError
-from lab.topologies import open_client
 from models.proto.ranking.v1 import ranking_pb2
-from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.client.addresses import everything, ready
+from tests.parts import ControlPlane, Model, rank_request, update, use_case
 
 KEYS = ("rows.v1", "rows.v2", "rows.v3")
 CHAIN: dict[str, Any] = {"fallback": ["rows@v2", "rows@v3"], "shadow": {"use": "rows@v3", "percent": 50}}
@@ -66,20 +66,13 @@ async def opened(
     control_plane: ControlPlane, model: Model, default_answer: DefaultAnswer | None
 ) -> AsyncIterator[list[Client]]:
     """A client that makes the attempts itself, and one behind a gateway."""
-    async with AsyncExitStack() as stack:
-        resolver = await stack.enter_async_context(resolver_up(control_plane.address))
-        gateway = await stack.enter_async_context(gateway_up(control_plane.address))
-        message = update(7, use_cases=USE_CASES, endpoints={key: [model.address] for key in KEYS})
-        await control_plane.put_in_force(message, "resolver", "gateway")
-        addresses = Endpoints({"resolver": (resolver,), "sidecar": (model.address,), "gateway": (gateway,)})
-        clients = [
-            open_client(topology, "homepage", addresses, default_answer=default_answer)
-            for topology in ("mesh", "gateway")
-        ]
-        for client in clients:
-            stack.push_async_callback(client.close)
-            await client.ready()
-        yield clients
+    rules = update(7, use_cases=USE_CASES, endpoints={key: [model.address] for key in KEYS})
+    async with (
+        everything(control_plane, model, rules) as endpoints,
+        ready("mesh", endpoints, default_answer=default_answer) as client,
+        ready("gateway", endpoints, default_answer=default_answer) as behind_gateway,
+    ):
+        yield [client, behind_gateway]
 
 
 async def course(client: Client, model: Model, use_case: str, request_id: str) -> Course:

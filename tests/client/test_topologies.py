@@ -2,66 +2,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
 
-from lab.client import Client, DirectTarget, Endpoints
+from lab.client import DirectTarget, Endpoints
 from lab.errors import CallError, InputError, SpecError
 from lab.topologies import TOPOLOGIES, open_client
 from models.apis import APIS
 from models.context import origin_name
 from models.scoring import scores
-from tests.parts import ControlPlane, Model, gateway_up, rank_request, resolver_up, update, use_case
+from tests.client.addresses import everything, ready
+from tests.parts import ControlPlane, Model, rank_request, update, use_case
 
 CONTEXT = {"user_id": "u1", "device": "tv", "traffic_origin": "artificial"}
 TOPOLOGY_NAMES = sorted(TOPOLOGIES)
 RULED = [name for name in TOPOLOGY_NAMES if name != "direct"]
 
 
-@asynccontextmanager
-async def everything(control_plane: ControlPlane, model: Model, caller: str = "homepage") -> AsyncIterator[Endpoints]:
-    """A resolver, a gateway, and the model in place of each Envoy."""
-    async with AsyncExitStack() as stack:
-        resolver = await stack.enter_async_context(resolver_up(control_plane.address, owner=caller))
-        gateway = await stack.enter_async_context(gateway_up(control_plane.address))
-        use_cases = {"HomepageRows": use_case("rows@v1"), "Payments": use_case("rows@v1", callers=("payments",))}
-        message = update(7, use_cases=use_cases, versions={"rows.v1": {"depth": 3}})
-        message.endpoints.add(routing_key="rows.v1", addresses=[model.address])
-        await control_plane.put_in_force(message, "resolver", "gateway")
-        yield Endpoints(
-            {
-                "resolver": (resolver,),
-                "sidecar": (model.address,),
-                "central-envoy": (model.address,),
-                "control-plane": (control_plane.address,),
-                "gateway": (gateway,),
-            },
-            direct={"HomepageRows": DirectTarget("rows", "v1", (model.address,))},
-        )
-
-
 @pytest.fixture
 async def endpoints(control_plane: ControlPlane, model: Model) -> AsyncIterator[Endpoints]:
-    async with everything(control_plane, model) as addresses:
+    use_cases = {"HomepageRows": use_case("rows@v1"), "Payments": use_case("rows@v1", callers=("payments",))}
+    rules = update(7, use_cases=use_cases, versions={"rows.v1": {"depth": 3}})
+    rules.endpoints.add(routing_key="rows.v1", addresses=[model.address])
+    async with everything(
+        control_plane, model, rules, HomepageRows=DirectTarget("rows", "v1", (model.address,))
+    ) as addresses:
         yield addresses
-
-
-@asynccontextmanager
-async def opened(topology: str, endpoints: Endpoints, caller: str = "homepage") -> AsyncIterator[Client]:
-    client = open_client(topology, caller, endpoints)
-    try:
-        await client.ready()
-        yield client
-    finally:
-        await client.close()
 
 
 @pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
 async def test_a_use_case_is_answered_by_its_model(topology: str, endpoints: Endpoints, model: Model) -> None:
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         answer = await client.call("HomepageRows", rank_request(), {**CONTEXT, "caller": "somebody else"})
 
     assert (answer.source, answer.routing_key, answer.attempts) == ("model", "rows.v1", 1)
@@ -83,7 +56,7 @@ async def test_a_use_case_is_answered_by_its_model(topology: str, endpoints: End
 
 @pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
 async def test_a_stream_is_answered_item_by_item(topology: str, endpoints: Endpoints) -> None:
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         answers = [answer async for answer in client.stream("HomepageRows", rank_request(), CONTEXT)]
     assert len(answers) == 10
     assert {(answer.routing_key, answer.revision, answer.attempts) for answer in answers} == {
@@ -95,7 +68,7 @@ async def test_a_stream_is_answered_item_by_item(topology: str, endpoints: Endpo
 
 @pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
 async def test_a_stream_that_is_left_early_leaves_nothing_behind(topology: str, endpoints: Endpoints) -> None:
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         answers = client.stream("HomepageRows", rank_request(), CONTEXT)
         assert (await anext(answers)).source == "model"
         assert isinstance(answers, AsyncGenerator)
@@ -104,7 +77,7 @@ async def test_a_stream_that_is_left_early_leaves_nothing_behind(topology: str, 
 
 @pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
 async def test_an_unknown_use_case_is_not_found(topology: str, endpoints: Endpoints) -> None:
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         with pytest.raises(CallError, match="Nonsense") as caught:
             await client.call("Nonsense", rank_request(), CONTEXT)
     assert caught.value.code is grpc.StatusCode.NOT_FOUND
@@ -112,7 +85,7 @@ async def test_an_unknown_use_case_is_not_found(topology: str, endpoints: Endpoi
 
 @pytest.mark.parametrize("topology", RULED)
 async def test_a_caller_that_may_not_ask_is_refused(topology: str, endpoints: Endpoints) -> None:
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         with pytest.raises(CallError, match=r"homepage.*Payments") as caught:
             await client.call("Payments", rank_request(), CONTEXT)
         with pytest.raises(CallError, match="Payments"):
@@ -126,7 +99,7 @@ async def test_a_models_error_comes_with_its_status_and_the_key(
     topology: str, code: grpc.StatusCode, endpoints: Endpoints, model: Model
 ) -> None:
     model.failure = (code, "the model's own words")
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         with pytest.raises(CallError, match=r"HomepageRows \(rows.v1\): the model's own words") as caught:
             await client.call("HomepageRows", rank_request(), CONTEXT)
         with pytest.raises(CallError, match=r"HomepageRows \(rows.v1\): the model's own words"):
@@ -141,7 +114,7 @@ async def test_an_answer_that_is_too_late_is_a_missed_deadline(
     hurried = update(8, use_cases={"HomepageRows": use_case("rows@v1", timeout="30ms")}, full=False)
     await control_plane.put_in_force(hurried, "resolver", "gateway")
     model.before_answer = asyncio.Event().wait
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         with pytest.raises(CallError, match=r"rows.v1.*no answer within 30 ms") as caught:
             await client.call("HomepageRows", rank_request(), CONTEXT)
     assert (caught.value.code, caught.value.revision) == (grpc.StatusCode.DEADLINE_EXCEEDED, 8)
@@ -150,7 +123,7 @@ async def test_an_answer_that_is_too_late_is_a_missed_deadline(
 @pytest.mark.parametrize("topology", RULED)
 async def test_a_tear_is_tried_once_more_and_then_reported(topology: str, endpoints: Endpoints, model: Model) -> None:
     model.holds.clear()
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         with pytest.raises(CallError, match=r"rows\.v1") as caught:
             await client.call("HomepageRows", rank_request(), CONTEXT)
         assert (caught.value.code, caught.value.attempts) == (grpc.StatusCode.FAILED_PRECONDITION, 2)
@@ -166,7 +139,7 @@ async def test_origin_and_tenant_reach_the_model_whole_or_as_a_stream(
     topology: str, origin: str, endpoints: Endpoints
 ) -> None:
     context = {**CONTEXT, "traffic_origin": origin, "tenant": "ads"}
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         answers = [await client.call("HomepageRows", rank_request(), context)]
         answers += [item async for item in client.stream("HomepageRows", rank_request(), context)]
     assert {(origin_name(answer.response.answered_by), answer.response.answered_by.tenant) for answer in answers} == {
@@ -181,7 +154,7 @@ async def test_origin_and_tenant_reach_the_model_whole_or_as_a_stream(
 async def test_only_the_central_envoy_gets_the_tenant_in_a_header(
     topology: str, tenant: str, header: str, endpoints: Endpoints, model: Model
 ) -> None:
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         await client.call("HomepageRows", rank_request(), {**CONTEXT, "tenant": tenant})
     [(_, metadata)] = model.seen
     assert (header if topology == "gateway-header" else None) == metadata.get("x-tenant")
@@ -196,7 +169,7 @@ async def test_a_tear_is_mended_by_a_second_attempt(topology: str, endpoints: En
             model.holds.add("rows.v1")
 
     model.before_answer = load
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         answer = await client.call("HomepageRows", rank_request(), CONTEXT)
         assert (answer.routing_key, answer.revision, answer.attempts) == ("rows.v1", 7, 2)
         model.holds.clear()
@@ -206,7 +179,7 @@ async def test_a_tear_is_mended_by_a_second_attempt(topology: str, endpoints: En
 
 async def test_direct_does_not_follow_a_move(endpoints: Endpoints, model: Model) -> None:
     model.holds.clear()
-    async with opened("direct", endpoints) as client:
+    async with ready("direct", endpoints) as client:
         with pytest.raises(CallError, match=r"rows\.v1") as caught:
             await client.call("HomepageRows", rank_request(), CONTEXT)
     assert (caught.value.code, caught.value.attempts) == (grpc.StatusCode.FAILED_PRECONDITION, 1)
@@ -217,14 +190,14 @@ async def test_direct_does_not_follow_a_move(endpoints: Endpoints, model: Model)
 async def test_an_impossible_context_is_an_invalid_argument(
     topology: str, context: dict[str, Any], endpoints: Endpoints
 ) -> None:
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         with pytest.raises(CallError, match="HomepageRows") as caught:
             await client.call("HomepageRows", rank_request(), context)
     assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_message_of_no_api_is_an_invalid_argument(endpoints: Endpoints) -> None:
-    async with opened("direct", endpoints) as client:
+    async with ready("direct", endpoints) as client:
         with pytest.raises(CallError, match=r"RankResponse.*RankRequest"):
             await client.call("HomepageRows", APIS["ranking.v1"].unary.response_class(), CONTEXT)
         with pytest.raises(CallError, match=r"fraud.v1 has no streaming"):
@@ -234,7 +207,7 @@ async def test_a_message_of_no_api_is_an_invalid_argument(endpoints: Endpoints) 
 @pytest.mark.parametrize("topology", TOPOLOGY_NAMES)
 async def test_one_request_can_be_sent_many_times_at_once(topology: str, endpoints: Endpoints, model: Model) -> None:
     request = rank_request()
-    async with opened(topology, endpoints) as client:
+    async with ready(topology, endpoints) as client:
         users = [f"u{number}" for number in range(30)]
         answers = await asyncio.gather(
             *(client.call("HomepageRows", request, {"user_id": user}, request_id=f"id-{user}") for user in users)
@@ -258,6 +231,6 @@ async def test_an_unknown_topology_names_those_that_exist() -> None:
 
 
 async def test_request_ids_are_unique(endpoints: Endpoints) -> None:
-    async with opened("direct", endpoints) as one, opened("direct", endpoints) as other:
+    async with ready("direct", endpoints) as one, ready("direct", endpoints) as other:
         ids = [client.new_request_id() for client in (one, other) for _ in range(100)]
     assert len(set(ids)) == len(ids)

@@ -46,6 +46,10 @@ clusters:
 
 UP = "use_cases.UpNext"
 RULES = f"{UP}.rules"
+WEIGHTS = f"{RULES}[1].split.weights"
+CELLS = f"{RULES}[2].experiment.cells"
+VERSIONS = "models.up-next.versions"
+REPLICAS = "clusters.ml-cluster-1.replicas"
 IN = "    rules:"
 END = "    replicas: 2\n"
 NO_ORIGIN = """\
@@ -64,85 +68,74 @@ MORE = """\
     rules:
       - {{name: x, experiment: {{id: "7", unit: user_id, cells: {{{}}}}}}}
 models:"""
-# what is replaced, by what, line, field, problem and remedy
+Mistake = tuple[str, str, int, str, str]
+"""A text of the good table, what replaces it, and the line, field and problem that are named."""
+
+
+def part(text: str, field: str, problem: str, line: int = 7) -> Mistake:
+    """A mistake in a part that is added to the use case."""
+    return IN, f"    {text}\n{IN}", line, f"{UP}.{field}", problem
+
+
+def tenant(text: str, field: str, problem: str, line: int = 34) -> Mistake:
+    """A mistake in a tenant's limits."""
+    return END, f"{END}tenants:\n  {text}\n", line, f"tenants.{field}", problem
+
+
 BAD = [
     # syntax
     ("callers: [playback]", "callers: [playback", 4, "", "check indentation, brackets and quotes here"),
     ("    timeout: 250ms", "\ttimeout: 250ms", 5, "", "indent with spaces, not with tabs"),
-    ("timeout: 250ms", "timeout: 250ms\n    timeout: 1s", 6, "use_cases.UpNext.timeout", "first on line 5; keep one"),
-    ("up-next@v2: 5", "up-next@v1: 5", 17, f"{RULES}[1].split.weights.up-next@v1", "first on line 16; keep one"),
-    ("timeout: 250ms", "timeout: !!str 250ms", 5, "use_cases.UpNext.timeout", "is not allowed; write the plain value"),
-    ("timeout: 250ms", "<<: {timeout: 250ms}", 5, "use_cases.UpNext.'<<'", "write the fields out"),
-    ("timeout: 250ms", "timeout: *t", 5, "use_cases.UpNext.timeout", "alias '*t' has no anchor; define it above"),
+    ("timeout: 250ms", "timeout: 250ms\n    timeout: 1s", 6, f"{UP}.timeout", "first on line 5; keep one"),
+    ("up-next@v2: 5", "up-next@v1: 5", 17, f"{WEIGHTS}.up-next@v1", "first on line 16; keep one"),
+    ("timeout: 250ms", "timeout: !!str 250ms", 5, f"{UP}.timeout", "is not allowed; write the plain value"),
+    ("timeout: 250ms", "<<: {timeout: 250ms}", 5, f"{UP}.'<<'", "write the fields out"),
+    ("timeout: 250ms", "timeout: *t", 5, f"{UP}.timeout", "alias '*t' has no anchor; define it above"),
     ("timeout: 250ms", "[a]: 250ms", 5, "use_cases.UpNext", "write a text as key"),
     ("models:", "---\nmodels:", 25, "", "keep one document a file"),
     # fields
-    ("default:", "defualt:", 6, "use_cases.UpNext.defualt", "unknown field 'defualt'; did you mean 'default'?"),
+    ("default:", "defualt:", 6, f"{UP}.defualt", "unknown field 'defualt'; did you mean 'default'?"),
     ("device: [tv]", "devise: [tv]", 10, f"{RULES}[0].when.devise", "unknown field 'devise'; did you mean 'device'?"),
     ("use: up-next@v2\n ", "zzz: 1\n ", 11, f"{RULES}[0].zzz", "unknown field 'zzz'; known: config, experiment, name,"),
-    ("weight: 80", "wieght: 80", 23, f"{RULES}[2].experiment.cells.1.wieght", "did you mean 'weight'?"),
-    (
-        "weight: 80, ",
-        "",
-        23,
-        f"{RULES}[2].experiment.cells.1.weight",
-        "missing field 'weight'; add it, like weight: 100",
-    ),
+    ("weight: 80", "wieght: 80", 23, f"{CELLS}.1.wieght", "did you mean 'weight'?"),
+    ("weight: 80, ", "", 23, f"{CELLS}.1.weight", "missing field 'weight'; add it, like weight: 100"),
     ("clusters:", "cluster:", 30, "cluster", "unknown field 'cluster'; did you mean 'clusters'?"),
-    ("    api: ranking.v1\n", "", 2, "use_cases.UpNext.api", "missing field 'api'; add it, like api: ranking.v1"),
+    ("    api: ranking.v1\n", "", 2, f"{UP}.api", "missing field 'api'; add it, like api: ranking.v1"),
     ("name: tv\n        when", "when", 8, f"{RULES}[0].name", "missing field 'name'; add it"),
     ("models:", "models: 7\nx:", 25, "models", "7 is not a mapping; write fields as 'name: value'"),
     ("      - name: tv", "      - just text\n      - name: tv", 8, f"{RULES}[0]", "'just text' is not a mapping"),
-    ("callers: [playback]", "callers: playback", 3, "use_cases.UpNext.callers", "write [playback]"),
-    ("callers: [playback]", "callers: []", 3, "use_cases.UpNext.callers", "write at least one of its callers"),
-    ("callers: [playback]", "callers: [x, x]", 3, "use_cases.UpNext.callers", "'x' is listed twice; keep it once"),
-    (
-        "callers: [playback]",
-        "callers:",
-        3,
-        "use_cases.UpNext.callers",
-        "nothing is not a list; write a list of callers",
-    ),
+    ("callers: [playback]", "callers: playback", 3, f"{UP}.callers", "write [playback]"),
+    ("callers: [playback]", "callers: []", 3, f"{UP}.callers", "write at least one of its callers"),
+    ("callers: [playback]", "callers: [x, x]", 3, f"{UP}.callers", "'x' is listed twice; keep it once"),
+    ("callers: [playback]", "callers:", 3, f"{UP}.callers", "nothing is not a list; write a list of callers"),
     # names
     ("  UpNext:", "  up_next:", 2, "use_cases.up_next", "not a use case's name; write it like ContinueWatchingRanking"),
     ("  up-next:", "  Up Next:", 26, "models.'Up Next'", "'Up Next' is not a model's name; write it like cw-ranker"),
-    ("      v2: {", "      2: {", 29, "models.up-next.versions.2", "'2' is not a version; write it like v2"),
-    ("cluster: ml-cluster-1}", "cluster: ML 1}", 28, "models.up-next.versions.v1.cluster", "not a cluster's name"),
-    ("default: up-next@v1", "default: up-next", 6, "use_cases.UpNext.default", "write it like cw-ranker@v2"),
-    ("default: up-next@v1", "default: 5", 6, "use_cases.UpNext.default", "5 is not a text; write it in quotes"),
+    ("      v2: {", "      2: {", 29, f"{VERSIONS}.2", "'2' is not a version; write it like v2"),
+    ("cluster: ml-cluster-1}", "cluster: ML 1}", 28, f"{VERSIONS}.v1.cluster", "not a cluster's name"),
+    ("default: up-next@v1", "default: up-next", 6, f"{UP}.default", "write it like cw-ranker@v2"),
+    ("default: up-next@v1", "default: 5", 6, f"{UP}.default", "5 is not a text; write it in quotes"),
     ("name: tv", "name: canary", 12, f"{RULES}[1].name", "'canary' is used twice in this use case; rename one"),
     ("name: tv", "name: default", 8, f"{RULES}[0].name", "a rule cannot be named 'default'"),
-    ("playback", "p" * 5000, 3, "use_cases.UpNext.callers[0]", "…' is not a caller's name; write it like homepage"),
-    ("playback", "'a\\nb'", 3, "use_cases.UpNext.callers[0]", "is not a caller's name; write it like homepage"),
+    ("playback", "p" * 5000, 3, f"{UP}.callers[0]", "…' is not a caller's name; write it like homepage"),
+    ("playback", "'a\\nb'", 3, f"{UP}.callers[0]", "is not a caller's name; write it like homepage"),
     # values
-    ("250ms", "soon", 5, "use_cases.UpNext.timeout", "'soon' is not a duration; write it like 250ms or 2s"),
-    ("250ms", "0ms", 5, "use_cases.UpNext.timeout", "'0ms' is out of range: use more than 0ms"),
-    ("250ms", "250", 5, "use_cases.UpNext.timeout", "250 is not a duration; write it like 250ms or 2s"),
-    ("250ms", "9999s", 5, "use_cases.UpNext.timeout", "'9999s' is out of range: use more than 0ms and at most 600s"),
-    ("ranking.v1", "rnking.v1", 4, "use_cases.UpNext.api", "did you mean 'ranking.v1'?"),
-    (
-        "replicas: 2",
-        "replicas: 0",
-        32,
-        "clusters.ml-cluster-1.replicas",
-        "0 is not a number of replicas; write a whole",
-    ),
-    ("replicas: 2", "replicas: 1.5", 32, "clusters.ml-cluster-1.replicas", "1.5 is not a number of replicas"),
-    ("replicas: 2", "replicas: true", 32, "clusters.ml-cluster-1.replicas", "true is not a number of replicas"),
-    ("beam: 4", "beam: .inf", 29, "models.up-next.versions.v2.config.beam", "is not finite; write a number"),
+    ("250ms", "soon", 5, f"{UP}.timeout", "'soon' is not a duration; write it like 250ms or 2s"),
+    ("250ms", "0ms", 5, f"{UP}.timeout", "'0ms' is out of range: use more than 0ms"),
+    ("250ms", "250", 5, f"{UP}.timeout", "250 is not a duration; write it like 250ms or 2s"),
+    ("250ms", "9999s", 5, f"{UP}.timeout", "'9999s' is out of range: use more than 0ms and at most 600s"),
+    ("ranking.v1", "rnking.v1", 4, f"{UP}.api", "did you mean 'ranking.v1'?"),
+    ("replicas: 2", "replicas: 0", 32, REPLICAS, "0 is not a number of replicas; write a whole"),
+    ("replicas: 2", "replicas: 1.5", 32, REPLICAS, "1.5 is not a number of replicas"),
+    ("replicas: 2", "replicas: true", 32, REPLICAS, "true is not a number of replicas"),
+    ("beam: 4", "beam: .inf", 29, f"{VERSIONS}.v2.config.beam", "is not finite; write a number"),
     # weights
-    (
-        "@v2: 5",
-        "@v2: -1",
-        17,
-        f"{RULES}[1].split.weights.up-next@v2",
-        "weight -1 is not a whole percent; write a number",
-    ),
-    ("@v2: 5", "@v2: 4.5", 17, f"{RULES}[1].split.weights.up-next@v2", "weight 4.5 is not a whole percent"),
-    ("@v2: 5", "@v2: 101", 17, f"{RULES}[1].split.weights.up-next@v2", "write a number from 0 to 100"),
-    ("@v2: 5", "@v2: ''", 17, f"{RULES}[1].split.weights.up-next@v2", "weight '' is not a whole percent"),
-    ("            up-next@v2: 5\n", "", 15, f"{RULES}[1].split.weights", "add up to 95; make them add up to 100"),
-    ("weight: 80", "weight: 81", 22, f"{RULES}[2].experiment.cells", "add up to 101; make them add up to 100"),
+    ("@v2: 5", "@v2: -1", 17, f"{WEIGHTS}.up-next@v2", "weight -1 is not a whole percent; write a number"),
+    ("@v2: 5", "@v2: 4.5", 17, f"{WEIGHTS}.up-next@v2", "weight 4.5 is not a whole percent"),
+    ("@v2: 5", "@v2: 101", 17, f"{WEIGHTS}.up-next@v2", "write a number from 0 to 100"),
+    ("@v2: 5", "@v2: ''", 17, f"{WEIGHTS}.up-next@v2", "weight '' is not a whole percent"),
+    ("            up-next@v2: 5\n", "", 15, WEIGHTS, "add up to 95; make them add up to 100"),
+    ("weight: 80", "weight: 81", 22, CELLS, "add up to 101; make them add up to 100"),
     # rules
     ("        use: up-next@v2\n      ", "      ", 8, f"{RULES}[0]", "add one of 'use', 'experiment' and 'split'"),
     ("split:", "use: up-next@v1\n        split:", 12, f"{RULES}[1]", "has 'use' and 'split'; keep exactly one of them"),
@@ -163,78 +156,42 @@ BAD = [
     ),
     ("id: 7", "id: [7]", 20, f"{RULES}[2].experiment.id", "is not an experiment's id; write it like 12345"),
     # what does not fit together
-    ("@v1\n", "@v9\n", 6, "use_cases.UpNext.default", "model 'up-next' has no version 'v9'; known: v1, v2"),
+    ("@v1\n", "@v9\n", 6, f"{UP}.default", "model 'up-next' has no version 'v9'; known: v1, v2"),
     ("use: up-next@v2\n", "use: upnext@v2\n", 11, f"{RULES}[0].use", "model 'upnext' is not in models; did you mean"),
-    ("up-next@v1: 95", "x@v1: 95", 16, f"{RULES}[1].split.weights.x@v1", "'x' is not in models; known: up-next"),
-    ("80, use: up-next@v1", "80, use: x@v1", 23, f"{RULES}[2].experiment.cells.1.use", "model 'x' is not in models"),
-    (
-        "  ml-cluster-1:",
-        "  ml-cluster-2:",
-        28,
-        "models.up-next.versions.v1.cluster",
-        "'ml-cluster-1' is not in clusters;",
-    ),
+    ("up-next@v1: 95", "x@v1: 95", 16, f"{WEIGHTS}.x@v1", "'x' is not in models; known: up-next"),
+    ("80, use: up-next@v1", "80, use: x@v1", 23, f"{CELLS}.1.use", "model 'x' is not in models"),
+    ("  ml-cluster-1:", "  ml-cluster-2:", 28, f"{VERSIONS}.v1.cluster", "'ml-cluster-1' is not in clusters;"),
     # tenants
-    (END, f"{END}tenants:\n  ads: {{rte: 5}}\n", 34, "tenants.ads.rte", "unknown field 'rte'; did you mean 'rate'?"),
-    (END, f"{END}tenants:\n  ads: 5\n", 34, "tenants.ads", "5 is not a mapping; write fields as 'name: value'"),
-    (END, f"{END}tenants:\n  ads: {{}}\n", 34, "tenants.ads", "limits nothing; add 'rate', 'concurrent' or"),
-    (END, f"{END}tenants:\n  ads: {{burst: 5}}\n", 34, "tenants.ads", "has 'burst' without 'rate'; add the rate"),
-    (END, f"{END}tenants:\n  ads:\n    rate: 0\n", 35, "tenants.ads.rate", "0 is not a rate; write requests per"),
-    (END, f"{END}tenants:\n  ads: {{rate: yes}}\n", 34, "tenants.ads.rate", "'yes' is not a rate; write requests per"),
-    (END, f"{END}tenants:\n  ads: {{rate: 1e9}}\n", 34, "tenants.ads.rate", "more than 0 and at most 1,000,000"),
-    (END, f"{END}tenants:\n  ads: {{rate: 1, burst: 0}}\n", 34, "tenants.ads.burst", "0 is not a number of requests"),
-    (END, f"{END}tenants:\n  ads: {{concurrent: 1.5}}\n", 34, "tenants.ads.concurrent", "write a whole number from 1"),
-    (END, f"{END}tenants:\n  a b: {{rate: 1}}\n", 34, "tenants.'a b'", "is not a tenant's name; write it like ads"),
+    tenant("ads: {rte: 5}", "ads.rte", "unknown field 'rte'; did you mean 'rate'?"),
+    tenant("ads: 5", "ads", "5 is not a mapping; write fields as 'name: value'"),
+    tenant("ads: {}", "ads", "limits nothing; add 'rate', 'concurrent' or"),
+    tenant("ads: {burst: 5}", "ads", "has 'burst' without 'rate'; add the rate"),
+    tenant("ads:\n    rate: 0", "ads.rate", "0 is not a rate; write requests per", line=35),
+    tenant("ads: {rate: yes}", "ads.rate", "'yes' is not a rate; write requests per"),
+    tenant("ads: {rate: 1e9}", "ads.rate", "more than 0 and at most 1,000,000"),
+    tenant("ads: {rate: 1, burst: 0}", "ads.burst", "0 is not a number of requests"),
+    tenant("ads: {concurrent: 1.5}", "ads.concurrent", "write a whole number from 1"),
+    tenant("a b: {rate: 1}", "'a b'", "is not a tenant's name; write it like ads"),
     # shadow, fallback, override, config
-    (
-        IN,
-        f"    shadow: {{use: up-next@v1, percent: 1, at: 2}}\n{IN}",
-        7,
-        f"{UP}.shadow.at",
-        "unknown field 'at'; known: pe",
-    ),
-    (IN, f"    shadow: {{use: up-next@v1}}\n{IN}", 7, f"{UP}.shadow.percent", "add it, like percent: 10"),
-    (
-        IN,
-        f"    shadow: {{use: up-next@v1, percent: 101}}\n{IN}",
-        7,
-        f"{UP}.shadow.percent",
-        "percent 101 is not a whole",
-    ),
-    (IN, f"    shadow: {{use: up-next@v1, percent: 0.5}}\n{IN}", 7, f"{UP}.shadow.percent", "a number from 0 to 100"),
-    (IN, f"    shadow: {{use: up-next@v9, percent: 1}}\n{IN}", 7, f"{UP}.shadow.use", "no version 'v9'; known: v1, v2"),
-    (IN, f"    shadow: up-next@v1\n{IN}", 7, f"{UP}.shadow", "'up-next@v1' is not a mapping; write fields as"),
-    (IN, f"    fallback: up-next@v1\n{IN}", 7, f"{UP}.fallback", "is not a list; write [up-next@v1]"),
-    (IN, f"    fallback: []\n{IN}", 7, f"{UP}.fallback", "is an empty list; write at least one of its model versions"),
-    (IN, f"    fallback: [up-next@v1, up-next@v1]\n{IN}", 7, f"{UP}.fallback", "'up-next@v1' is listed twice; keep it"),
-    (IN, f"    fallback:\n    - up-next@v1\n    - x@v1\n{IN}", 9, f"{UP}.fallback[1]", "model 'x' is not in models"),
-    (
-        IN,
-        f"    fallback: [up-next]\n{IN}",
-        7,
-        f"{UP}.fallback[0]",
-        "is not a model version; write it like cw-ranker@v2",
-    ),
-    (IN, f"    override: playback\n{IN}", 7, f"{UP}.override", "is not a list; write [playback]"),
-    (IN, f"    override: []\n{IN}", 7, f"{UP}.override", "write at least one of its callers"),
-    (
-        IN,
-        f"    override: [Nobody Here]\n{IN}",
-        7,
-        f"{UP}.override[0]",
-        "is not a caller's name; write it like homepage",
-    ),
+    part("shadow: {use: up-next@v1, percent: 1, at: 2}", "shadow.at", "unknown field 'at'; known: pe"),
+    part("shadow: {use: up-next@v1}", "shadow.percent", "add it, like percent: 10"),
+    part("shadow: {use: up-next@v1, percent: 101}", "shadow.percent", "percent 101 is not a whole"),
+    part("shadow: {use: up-next@v1, percent: 0.5}", "shadow.percent", "a number from 0 to 100"),
+    part("shadow: {use: up-next@v9, percent: 1}", "shadow.use", "no version 'v9'; known: v1, v2"),
+    part("shadow: up-next@v1", "shadow", "'up-next@v1' is not a mapping; write fields as"),
+    part("fallback: up-next@v1", "fallback", "is not a list; write [up-next@v1]"),
+    part("fallback: []", "fallback", "is an empty list; write at least one of its model versions"),
+    part("fallback: [up-next@v1, up-next@v1]", "fallback", "'up-next@v1' is listed twice; keep it"),
+    part("fallback:\n    - up-next@v1\n    - x@v1", "fallback[1]", "model 'x' is not in models", line=9),
+    part("fallback: [up-next]", "fallback[0]", "is not a model version; write it like cw-ranker@v2"),
+    part("override: playback", "override", "is not a list; write [playback]"),
+    part("override: []", "override", "write at least one of its callers"),
+    part("override: [Nobody Here]", "override[0]", "is not a caller's name; write it like homepage"),
     ("name: tv\n", "name: override\n", 8, f"{RULES}[0].name", "a rule cannot be named 'override'"),
     ("use: up-next@v2\n ", "use: up-next@v2\n        config: 7\n ", 12, f"{RULES}[0].config", "7 is not a mapping"),
-    ("80, use:", "80, config: x, use:", 23, f"{RULES}[2].experiment.cells.1.config", "'x' is not a mapping"),
+    ("80, use:", "80, config: x, use:", 23, f"{CELLS}.1.config", "'x' is not a mapping"),
     # weights that cannot be
-    (
-        "up-next@v1: 95\n            up-next@v2: 5",
-        "up-next@v1: 0",
-        15,
-        f"{RULES}[1].split.weights",
-        "weights add up to 0;",
-    ),
+    ("up-next@v1: 95\n            up-next@v2: 5", "up-next@v1: 0", 15, WEIGHTS, "weights add up to 0;"),
     (
         "models:",
         MORE.format("1: {weight: 70, use: up-next@v1}, 2: {weight: 30, use: up-next@v2}"),
@@ -283,7 +240,7 @@ BAD = [
         "only requests without traffic_origin meet the rule's conditions, and for those no share can be drawn",
     ),
     # of several, the first
-    ("ranking.v1\n    timeout: 250ms", "{}\n    timeout: 0", 4, "use_cases.UpNext.api", "a mapping is not a text"),
+    ("ranking.v1\n    timeout: 250ms", "{}\n    timeout: 0", 4, f"{UP}.api", "a mapping is not a text"),
 ]
 
 
