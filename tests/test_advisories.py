@@ -61,13 +61,13 @@ def test_a_version_is_hit_if_it_is_listed_or_in_a_range(tmp_path: Path, affected
     assert (findings.pinned, findings.advisories, findings.unreadable) == (2, 1, [])
 
 
-def test_names_are_compared_as_the_index_does_and_what_is_found_says_what_helps(tmp_path: Path) -> None:
+def test_names_are_compared_as_the_index_does_and_findings_name_the_fix(tmp_path: Path) -> None:
     findings = judged(tmp_path, advisory("typing.extensions", introduced="4.0", fixed="4.13"))
 
     assert findings.found == ["typing-extensions 4.12.2: PYSEC-0000-1, CVE-0000-1; fixed in 4.13"]
 
 
-def test_what_was_withdrawn_or_is_for_others_does_not_count(tmp_path: Path) -> None:
+def test_withdrawn_and_foreign_advisories_do_not_count(tmp_path: Path) -> None:
     withdrawn = {**advisory(introduced="0"), "withdrawn": NOW}
     elsewhere = advisory(introduced="0")
     elsewhere["affected"][0]["package"]["ecosystem"] = "npm"

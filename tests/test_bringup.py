@@ -83,7 +83,7 @@ def test_one_that_has_ended_is_not() -> None:
         bring_up("exited")._wait_for_none("model replicas", lambda: [str(admin.status())], state)
 
 
-def test_one_that_never_answers_is_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_control_plane_that_never_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.ops.bringup.START_TIMEOUT", timedelta(seconds=1))
     state: Any = SimpleNamespace(running={})
     with AdminClient("127.0.0.1:1") as admin, pytest.raises(DeadlineError, match=CONTROL_PLANE):

@@ -8,7 +8,7 @@ from tests.distribution import DEFAULT_LAB, LONG_ONES_FIRST, place_of, scope_of
 TESTS = CHECKOUT / "tests"
 
 
-def test_what_is_named_is_there() -> None:
+def test_every_named_folder_and_module_exists() -> None:
     assert [name for name in LONG_ONES_FIRST if not (TESTS / name).exists()] == []
     assert [name for name in DEFAULT_LAB if not (TESTS / "e2e" / f"test_{name}.py").exists()] == []
 

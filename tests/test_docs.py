@@ -65,7 +65,7 @@ def test_every_command_of_a_page_succeeds_from_nothing_to_nothing(page: Path, la
 
 
 @a_page
-def test_what_looks_like_commands_is_run_or_says_why_not(page: Path) -> None:
+def test_every_block_of_commands_is_run_or_gives_a_reason(page: Path) -> None:
     for block in blocks_of(page):
         assert block.language == "sh", f"{page}:{block.line}: write ```sh, so that the suite runs it"
         assert not block.why_not or len(block.why_not.split()) > 2, f"{page}:{block.line}: give a reason"
@@ -80,19 +80,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.timeout(60)
 def test_the_pages_build_without_a_warning_and_need_no_network(tmp_path: Path) -> None:
-    command = [
-        str(BIN / "python"),
-        "-m",
-        "sphinx",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-b",
-        "html",
-        "docs",
-        str(tmp_path / "html"),
-    ]
-    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    command = ["-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path / "html")]
+    result = subprocess.run([BIN / "python", *command], cwd=CHECKOUT, capture_output=True, text=True, check=False)
 
     assert result.returncode == 0, result.stderr
     for file in tmp_path.rglob("*.html"):

@@ -17,11 +17,11 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_generated_is_what_lies_beside_the_protos() -> None:
+def test_generated_code_is_up_to_date() -> None:
     assert stale(generate()) == [], "run 'make protos'"
 
 
-def test_check_names_what_is_missing_stale_or_left_over_and_changes_nothing(
+def test_check_names_missing_stale_and_left_over_files_and_changes_nothing(
     copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing, edited, left_over = (
@@ -60,7 +60,7 @@ def test_a_proto_that_does_not_compile_is_reported_by_file_and_line(
     assert "fraud.proto" in capsys.readouterr().err
 
 
-def test_the_compiler_finds_its_plugins_whatever_the_path_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_compiler_finds_its_plugins_on_any_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.defpath)
 
     assert generate()

@@ -20,7 +20,7 @@ TOPOLOGY = replace(MESH, name={name!r}, reason="a test", colour="#123456")
 """
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PLUGINS, "")
 
@@ -32,22 +32,19 @@ def outside(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.usefixtures("no_plugins")
 def test_the_topologies_of_the_lab_are_its_files() -> None:
     files = {path.stem.replace("_", "-") for path in (ROOT / "lab" / "topologies").glob("[!_]*.py")}
 
     assert set(TOPOLOGIES) == files
 
 
-@pytest.mark.usefixtures("no_plugins")
-def test_a_plugin_adds_to_what_is_found(outside: Path) -> None:
+def test_a_plugin_adds_its_topology(outside: Path) -> None:
     add_plugins([outside])
 
     assert TOPOLOGIES["elsewhere"].colour == "#123456"
     assert TOPOLOGIES["mesh"].name == "mesh"
 
 
-@pytest.mark.usefixtures("no_plugins")
 def test_processes_that_a_command_starts_find_its_plugins(outside: Path) -> None:
     add_plugins([outside])
     code = "from lab.topologies import TOPOLOGIES; print(TOPOLOGIES['elsewhere'].reason)"
@@ -57,7 +54,6 @@ def test_processes_that_a_command_starts_find_its_plugins(outside: Path) -> None
     assert result.stdout == "a test\n"
 
 
-@pytest.mark.usefixtures("no_plugins")
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(InputError, match=r"^topology 'mash' is not known; there are direct, gateway, .*, proxyless$"):
         TOPOLOGIES["mash"]
@@ -65,7 +61,6 @@ def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
     assert "mash" not in TOPOLOGIES
 
 
-@pytest.mark.usefixtures("no_plugins")
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
@@ -84,13 +79,11 @@ def test_a_broken_plugin_is_named_with_its_line(tmp_path: Path, text: str, line:
     assert str(caught.value).startswith(f"{file}:{line}: {problem}")
 
 
-@pytest.mark.usefixtures("no_plugins")
 def test_a_plugin_that_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a Python file"):
         add_plugins([tmp_path / "missing.py"])
 
 
-@pytest.mark.usefixtures("no_plugins")
 def test_a_plugin_cannot_take_the_name_of_one_of_the_labs(tmp_path: Path) -> None:
     file = tmp_path / "again.py"
     file.write_text(OUTSIDE.format(name="mesh"))
@@ -100,7 +93,6 @@ def test_a_plugin_cannot_take_the_name_of_one_of_the_labs(tmp_path: Path) -> Non
         list(TOPOLOGIES)
 
 
-@pytest.mark.usefixtures("no_plugins")
 def test_a_plugin_may_look_kinds_up_while_it_loads(tmp_path: Path) -> None:
     file = tmp_path / "looks.py"
     file.write_text(

@@ -69,8 +69,8 @@ def test_the_bench_shows_which_callers_a_fault_reaches(monkeypatch: pytest.Monke
     ],
 )
 def test_a_mistake_is_one_line(options: list[str], remedy: str) -> None:
-    told = run_lab(None, "bench", *options)
+    done = run_lab(None, "bench", *options)
 
-    assert told.returncode == 1
-    assert remedy in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1
+    assert done.returncode == 1
+    assert remedy in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

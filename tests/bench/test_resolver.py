@@ -40,7 +40,7 @@ def broken(variant: str, **change: Any) -> list[str]:
     return [claim.text for claim in found(variant, **change).claims if not claim.holds]
 
 
-def test_what_keeps_all_bounds_is_told_with_its_figures() -> None:
+def test_figures_within_all_bounds_are_in_the_table() -> None:
     assert broken("") == []
     [table] = found().tables
     rows = {row[0]: row[1:] for row in table.written()}

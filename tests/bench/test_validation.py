@@ -56,7 +56,7 @@ def test_a_prediction_that_is_off_by_too_much_does_not_hold() -> None:
         assert [claim.holds for claim in point.claims()] == holds
 
 
-def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None:
+def test_the_bench_shows_predictions_costs_and_what_follows_from_them() -> None:
     measured = [np.linspace(10, 20, 100)] * 3
     points = [
         Point(topology=name, utilisation=0.6, rps=9.0, predicted=measured, measured=measured, pace=KEPT_UP)
@@ -84,7 +84,7 @@ def test_the_bench_shows_what_was_foretold_what_costs_and_what_follows() -> None
     assert found.tables[1].written()[:1] == [["gateway", "30,000", *["0.500"] * 4, "2.000"]]
 
 
-def test_a_real_lab_is_foretold_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_real_labs_latency_is_predicted_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAB_HOME", str(tmp_path))
 
     # It takes its services' time first, and loads them then: a machine that others slow down between may mislead it.

@@ -74,7 +74,7 @@ def test_a_mesh_by_hand() -> None:
     ) == pytest.approx((2, 20, 0.5, 1))
 
 
-def test_what_is_central_is_there_twice() -> None:
+def test_central_parts_run_twice() -> None:
     costs = Costs({("gateway", part, SIZE): 1e-6 for part in ("caller", "gateway")}, "by hand")
 
     assert fleet("gateway", DEMAND, costs, ASSUMED).parts[1].instances.value == 2
@@ -157,7 +157,7 @@ def test_at_a_size_that_was_not_measured_one_size_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("document", [[], {}, {"tables": []}, kept(title="something else"), 7])
-def test_what_holds_no_costs_is_refused(document: Any) -> None:
+def test_a_document_without_costs_is_refused(document: Any) -> None:
     with pytest.raises(InputError, match="here: holds no processor time"):
         costs_of(document, "here")
 
@@ -206,7 +206,7 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "KB", "-1", "1GB", "1e3", "30KiB"])
-def test_what_is_no_size_is_refused_by_option(text: str) -> None:
+def test_an_invalid_size_is_refused_by_option(text: str) -> None:
     with pytest.raises(InputError, match=r"^--payload: "):
         parse_size(text, "--payload")
 

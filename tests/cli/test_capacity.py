@@ -50,7 +50,7 @@ def test_one_document_says_of_every_topology_what_it_needs(
     assert (simulated["origin"], len(simulated["tails"]), len(simulated["outage"])) == ("computed", 12, 6)
 
 
-def test_tables_say_what_is_measured_computed_and_assumed(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_mark_measured_computed_and_assumed_figures(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lab("--from", measured / "capacity.json", "--payload", "2KB", "--topologies", "mesh", "--no-simulate")
 
     out = capsys.readouterr().out

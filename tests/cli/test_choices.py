@@ -16,6 +16,6 @@ def test_choices_are_weighed_by_standing_there_several_times() -> None:
 
 
 @pytest.mark.parametrize("pair", ["tenant=ads*", "tenant=*3", "tenant=ads*0", "tenant=ads*1001", "tenant=ads*x"])
-def test_what_is_no_weight_is_refused(pair: str) -> None:
+def test_an_invalid_weight_is_refused(pair: str) -> None:
     with pytest.raises(InputError, match=r"--context: .* has no valid weight; write e.g. tv\*3"):
         choices_of([pair])

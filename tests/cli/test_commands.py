@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from typer.main import get_group
 
 from lab.cli import COMMANDS, app
-
-LAB = str(Path(sys.executable).parent / "lab")
+from tests.lab_command import run_lab
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -23,13 +21,13 @@ def test_a_command_is_found_in_its_module(name: str) -> None:
 
 
 def test_one_that_was_mistyped_is_guessed_without_having_been_imported() -> None:
-    done = subprocess.run([LAB, "scenario"], capture_output=True, text=True, check=False, timeout=60)
+    done = run_lab(None, "scenario")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "lab: No such command 'scenario'. Did you mean 'scenarios'?\n"
 
 
-def test_what_only_looks_does_not_wait_for_what_benches_need() -> None:
+def test_reading_commands_do_not_import_what_benches_need() -> None:
     script = "import sys; sys.argv[1:] = ['status', '--name', 'nobodys']\nfrom lab.cli import main\ntry: main()\n"
     script += "except SystemExit: print(*sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)

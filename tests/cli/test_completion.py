@@ -1,17 +1,15 @@
-"""What a shell is told while somebody types."""
+"""Completions of the command line."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lab import CHECKOUT
-
-LAB = str(Path(sys.executable).parent / "lab")
+from tests.lab_command import LAB
 
 
 @pytest.mark.parametrize(
@@ -50,8 +48,8 @@ def test_a_shell_is_offered_what_fits(typed: str, offered: list[str], tmp_path: 
 
 def test_it_can_be_installed_by_the_command_itself() -> None:
     # Else it looks for the shell that it was called from, which may be one that cannot complete.
-    told = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
-    command = [LAB, "--show-completion", "bash"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT, env=told)
+    environment = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    command = [str(LAB), "--show-completion", "bash"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT, env=environment)
 
     assert "complete " in done.stdout

@@ -50,7 +50,7 @@ def test_an_envoy_that_does_not_run_is_seen_by_running_it(tmp_path: Path, monkey
     assert diagnosis.lacks("process") == ["Envoy"]
 
 
-def test_what_differs_from_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_differ_from_the_lock_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = "grpcio==0.1 \\\n    --hash=sha256:00\npyyaml==0.1 ; python_version < '3' \\\nnever-heard-of==1.0 \\"
     (tmp_path / "requirements.lock").write_text(lock)
     monkeypatch.setattr(doctor, "CHECKOUT", tmp_path)

@@ -39,7 +39,7 @@ def _rendered(words: list[PublishProgress]) -> str:
     return capture.get()
 
 
-def test_a_terminal_sees_what_is_waited_for() -> None:
+def test_a_terminal_shows_the_nodes_that_are_missing() -> None:
     seen = _rendered(WORDS[:2]).splitlines()
 
     assert "✓" in seen[0]

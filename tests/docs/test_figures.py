@@ -58,7 +58,7 @@ def test_a_figure_is_quoted_with_its_interval_and_its_run() -> None:
     assert "10 rounds in 12 s, begun 2026-01-02 03:04:05 UTC; runtime process, cpus 2, memory 4 GiB, kernel 6" in block
 
 
-def test_what_a_bench_found_is_kept_as_pages_quote_it() -> None:
+def test_a_benchs_figures_are_kept_as_pages_quote_them() -> None:
     figure = Interval(estimate=3.25, low=3.0, high=3.5, confidence=0.95, rounds=10)
     result = BenchResult(
         name="encodings",
@@ -76,7 +76,7 @@ def test_what_a_bench_found_is_kept_as_pages_quote_it() -> None:
     assert "| arm | sent |\n|---|---:|\n| REST | 68.000 |" in quoted["figures.encodings"]
 
 
-def test_what_is_written_stands_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
+def test_text_is_written_between_the_marks_only(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("about <!-- figure: a.b -->?<!-- end --> ms\n\n<!-- block: c -->\nold\n<!-- end -->\nrest\n")
 
@@ -89,7 +89,7 @@ def test_what_is_written_stands_between_the_marks_and_nowhere_else(tmp_path: Pat
         blocks.write(page, {"c": "<!-- end -->"})
 
 
-def test_pages_say_what_is_kept() -> None:
+def test_pages_quote_the_kept_figures() -> None:
     known = texts(read())
     for page in blocks.pages():
         for name, text in blocks.marked(page, "block", "figure").items():

@@ -16,7 +16,7 @@ CORPUS = Path(__file__).parent / "corpus"
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_whatever_comes_is_read_or_refused(name: str) -> None:
+def test_every_mutant_is_read_or_refused(name: str) -> None:
     target = TARGETS[name]
 
     @settings(max_examples=target.cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -34,5 +34,5 @@ def test_there_are_ten_thousand_of_them() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_what_was_once_found_is_read_or_refused(path: Path) -> None:
+def test_every_earlier_find_is_read_or_refused(path: Path) -> None:
     TARGETS[path.parent.name].take(path.read_bytes())

@@ -83,7 +83,7 @@ def test_a_trace_starts_at_once_and_is_shrunk_by_the_speedup(trace: Path) -> Non
     assert len(list(Trace(str(trace), limit=2).arrivals())) == 2
 
 
-def test_a_schedule_says_what_is_offered(trace: Path) -> None:
+def test_a_schedule_states_its_offered_rate(trace: Path) -> None:
     even, real = schedule(Constant(10, 2), 400), schedule(Trace(str(trace)), 400)
 
     assert (len(even), even.offered_rps, set(even.payload_bytes)) == (20, 10.0, {400})

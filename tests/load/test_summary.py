@@ -159,7 +159,7 @@ def test_processes_that_were_stopped_broke_off_where_the_first_of_them_did() -> 
     assert (seen.unsent, seen.stopped_by, seen.achieved_rate) == (99, "SIGINT", 202.0)
 
 
-def test_tenants_are_told_apart_if_there_are_several() -> None:
+def test_several_tenants_are_summarised_separately() -> None:
     alone = [record(number, number, took_ms=number + 1) for number in range(100)]
     assert summarize(alone, schedule_of(100, 1)).by_tenant == {}
 

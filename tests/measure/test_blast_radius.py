@@ -12,6 +12,7 @@ import pytest
 from lab.history import UNSENT, Record
 from lab.measure.blast_radius import LEAST_REQUESTS, NOTICED_MS, SLO, SLOWER, Blast, Ending, Fault, blast
 from lab.measure.blast_rounds import Spread, radius
+from tests.checkers.builders import make_record
 
 MS = 1_000_000
 EVERY_MS = 20
@@ -21,25 +22,10 @@ FAULT = Fault(
 CALLERS = {"homepage": "consumer", "search": "consumer", "payments": "business"}
 
 
-def record(at_ms: float, caller: str, **changes: Any) -> Record:
-    """A good request, 1 ms long."""
-    values: dict[str, Any] = {
-        **dict.fromkeys(("device", "country", "segment", "surface", "message", "routing_key", "item_id"), ""),
-        **dict.fromkeys(("model", "version", "cluster", "replica", "request_id", "user_id", "use_case"), "x"),
-        **dict.fromkeys(("sequence", "revision", "served_revision", "attempts", "payload_bytes"), 1),
-        "topology": "mesh",
-        "caller": caller,
-        "tenant": CALLERS[caller],
-        "traffic_origin": "artificial",
-        "intended_ns": round(at_ms * MS),
-        "sent_ns": round(at_ms * MS),
-        "done_ns": round((at_ms + changes.pop("took_ms", 1)) * MS),
-        "status": "OK",
-        "source": "model",
-        "score": 0.0,
-        **changes,
-    }
-    return Record(**values)
+def record(at_ms: float, caller: str, *, took_ms: float = 1, **changes: Any) -> Record:
+    """A good request."""
+    times = {"intended_ns": round(at_ms * MS), "sent_ns": round(at_ms * MS), "done_ns": round((at_ms + took_ms) * MS)}
+    return make_record(caller=caller, tenant=CALLERS[caller], **{**times, **changes})
 
 
 def history(harm: Callable[[float, str], dict[str, Any] | None] = lambda *_: {}) -> list[Record]:
@@ -146,7 +132,7 @@ def test_an_error_that_takes_its_time_or_says_nothing_is_not_clear() -> None:
     assert found(during("search", status="UNKNOWN")).ending is Ending.OPEN
 
 
-def test_what_was_under_way_when_it_came_belongs_to_it() -> None:
+def test_requests_in_flight_at_the_fault_belong_to_it() -> None:
     seen = found(lambda at_ms, _: {"status": "UNAVAILABLE", "took_ms": 30} if at_ms == 1_980 else {})
     assert (seen.callers, sum(seen.hits), seen.ending, seen.detect_s) == (
         frozenset({"homepage"}),
@@ -156,11 +142,11 @@ def test_what_was_under_way_when_it_came_belongs_to_it() -> None:
     )
 
 
-def test_what_is_under_way_when_the_next_fault_comes_belongs_to_that() -> None:
+def test_requests_in_flight_at_the_next_fault_belong_to_that() -> None:
     assert found(lambda at_ms, _: {"status": "UNAVAILABLE", "took_ms": 30} if at_ms == 3_980 else {}).budget == 0
 
 
-def test_what_hangs_since_before_is_the_doing_of_what_was_before() -> None:
+def test_requests_that_hang_since_before_belong_to_what_was_before() -> None:
     def hanging(at_ms: float, caller: str) -> dict[str, Any]:
         return {"status": "DEADLINE_EXCEEDED", "took_ms": 3_000} if caller == "search" and at_ms >= from_ms else {}
 

@@ -60,7 +60,7 @@ def test_intervals_hold_the_true_median_about_as_often_as_they_say() -> None:
     assert held / 200 >= 0.8
 
 
-def test_what_rounds_share_cancels() -> None:
+def test_effects_that_rounds_share_cancel() -> None:
     draw = seeded()
     mood = [draw.uniform(1, 10) for _ in range(11)]
 
@@ -86,7 +86,7 @@ def test_rounds_in_which_the_yardstick_added_nothing_widen_upwards() -> None:
     assert math.inf == seen.high
 
 
-def test_rounds_whose_scatter_is_as_large_as_what_is_added_do_not_bend_the_ratio() -> None:
+def test_rounds_that_scatter_as_much_as_they_add_do_not_bend_the_ratio() -> None:
     draw = seeded()
     base = [draw.gauss(1.0, 0.1) for _ in range(400)]
     one = [floor + draw.gauss(0.3, 0.3) for floor in base]
@@ -100,7 +100,7 @@ def test_rounds_whose_scatter_is_as_large_as_what_is_added_do_not_bend_the_ratio
     ("values", "confidence", "says"),
     [([], 0.95, "no rounds"), ([1.0, math.nan], 0.95, "round 1 has no value"), ([1.0], 1.5, "between 0 and 1")],
 )
-def test_what_cannot_be_compared_is_refused(values: list[float], confidence: float, says: str) -> None:
+def test_values_that_cannot_be_compared_are_refused(values: list[float], confidence: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         median(values, seed=1, confidence=confidence)
 

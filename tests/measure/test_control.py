@@ -16,7 +16,7 @@ def moods(count: int, seed: int = 1) -> tuple[Random, list[float]]:
     return draw, [draw.uniform(0.4, 4.0) for _ in range(count)]
 
 
-def test_a_real_difference_is_flagged_whatever_the_machines_mood() -> None:
+def test_a_real_difference_is_flagged_on_a_noisy_machine() -> None:
     draw, mood = moods(10)
     first = [each + draw.gauss(0, 0.02) for each in mood]
     again = [each + 0.1 + draw.gauss(0, 0.02) for each in mood]

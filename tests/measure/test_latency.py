@@ -72,7 +72,7 @@ def test_a_file_gives_back_the_same_percentiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"noise", b"HISTFAAAAEp4nJNp", b"\x00\xff" * 40])
-def test_what_is_no_histogram_is_a_run_error(tmp_path: Path, content: bytes | None) -> None:
+def test_an_invalid_histogram_file_is_a_run_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "latency.hdr"
     if content is not None:
         path.write_bytes(content)

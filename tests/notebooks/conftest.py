@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from lab.lab import Lab
@@ -23,22 +22,3 @@ def lab(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
     lab = Lab(name)
     yield lab
     lab.down()
-
-
-@pytest.fixture
-def processes_of() -> Callable[[Lab], list[list[str]]]:
-    """Command lines of all processes that were started for a lab: kernels, guards and servers as well as units."""
-    return _processes_of
-
-
-def _processes_of(lab: Lab) -> list[list[str]]:
-    home = str(lab.folder.parent.parent)
-    found = []
-    for process in psutil.process_iter():
-        try:
-            # Whose environment says so, and not this process, which has only set it since.
-            if process.environ().get("LAB_HOME") == home and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.cmdline())
-        except psutil.Error:
-            continue
-    return found

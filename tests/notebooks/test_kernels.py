@@ -5,30 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 from markupsafe import Markup
 
 from lab.errors import LabError
+from lab.lab import Lab
 from lab.ops.reaper import Reaper
 from lab.waiting import eventually
 from lab.workshop import Figure, WorkshopLab, slider
+from tests.notebooks.processes import await_nothing_left, processes_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from jupyter_client.blocking.client import BlockingKernelClient
-
-    from lab.lab import Lab
-
-    ProcessesOf = Callable[[Lab], list[list[str]]]
-
-ENDS_WITHIN = timedelta(seconds=20)
 TIMEOUT_S = 60.0
 
 
@@ -61,24 +55,16 @@ def bring_up(client: BlockingKernelClient, spec: Path) -> None:
     assert reply["content"]["status"] == "ok", reply["content"]
 
 
-def await_nothing_left(lab: Lab, processes_of: ProcessesOf) -> None:
-    eventually("nothing is left", lambda: processes_of(lab), within=ENDS_WITHIN, until=lambda left: not left)
-    assert not lab.folder.exists()
-    assert not list(lab.folder.parent.glob("*"))
-
-
-def test_a_killed_kernel_leaves_nothing(lab: Lab, mini_spec: Path, processes_of: ProcessesOf) -> None:
+def test_a_killed_kernel_leaves_nothing(lab: Lab, mini_spec: Path) -> None:
     with kernel() as (manager, client):
         bring_up(client, mini_spec)
         assert {unit.state for unit in lab.status().units} == {"running"}
         manager.shutdown_kernel(now=True)  # SIGKILL, to all its group
 
-        await_nothing_left(lab, processes_of)
+        await_nothing_left(lab)
 
 
-def test_an_interrupted_cell_leaves_the_lab_up_and_the_kernel_takes_it_along(
-    lab: Lab, mini_spec: Path, processes_of: ProcessesOf
-) -> None:
+def test_an_interrupted_cell_leaves_the_lab_up_and_the_kernel_takes_it_along(lab: Lab, mini_spec: Path) -> None:
     with kernel() as (manager, client):
         bring_up(client, mini_spec)
         load = (
@@ -98,12 +84,10 @@ def test_an_interrupted_cell_leaves_the_lab_up_and_the_kernel_takes_it_along(
         assert not [each for each in processes_of(lab) if "lab.load.driver" in each]
         manager.shutdown_kernel()
 
-        await_nothing_left(lab, processes_of)
+        await_nothing_left(lab)
 
 
-def test_a_kernel_killed_while_the_lab_comes_up_leaves_nothing(
-    lab: Lab, mini_spec: Path, processes_of: ProcessesOf
-) -> None:
+def test_a_kernel_killed_while_the_lab_comes_up_leaves_nothing(lab: Lab, mini_spec: Path) -> None:
     with kernel() as (manager, client):
         client.execute(bringing_up(mini_spec))
         eventually(
@@ -113,7 +97,7 @@ def test_a_kernel_killed_while_the_lab_comes_up_leaves_nothing(
         )
         manager.shutdown_kernel(now=True)
 
-        await_nothing_left(lab, processes_of)
+        await_nothing_left(lab)
 
 
 def test_a_lab_belongs_to_one_kernel_at_a_time_and_the_next_waits_until_it_is_gone(lab: Lab, mini_spec: Path) -> None:

@@ -8,10 +8,12 @@ import secrets
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from http.client import HTTPConnection
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import nbformat
@@ -21,19 +23,12 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from lab import CHECKOUT
+from lab.lab import Lab
 from lab.waiting import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from lab.lab import Lab
-
-    ProcessesOf = Callable[[Lab], list[list[str]]]
+from tests.notebooks.processes import await_nothing_left, processes_of
 
 NOTEBOOKS = sorted((CHECKOUT / "notebooks").glob("*.ipynb"))
 CELL_TIMEOUT_S = 90
-ENDS_WITHIN = timedelta(seconds=20)
 
 a_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -70,9 +65,7 @@ def test_a_notebook_is_kept_without_what_a_run_left_in_it(path: Path) -> None:
 
 @a_notebook
 @pytest.mark.timeout(240)
-def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_process(
-    path: Path, lab: Lab, processes_of: ProcessesOf
-) -> None:
+def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_process(path: Path, lab: Lab) -> None:
     notebook = nbformat.read(path, as_version=4)
 
     run(notebook)
@@ -84,7 +77,7 @@ def test_a_notebook_runs_from_top_to_bottom_and_leaves_no_process(
     assert not lab.folder.exists()
 
 
-def test_a_notebook_that_breaks_off_takes_its_lab_along(lab: Lab, processes_of: ProcessesOf) -> None:
+def test_a_notebook_that_breaks_off_takes_its_lab_along(lab: Lab) -> None:
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
     up = next(index for index, cell in enumerate(notebook.cells) if "lab.up(" in cell.source)
     notebook.cells.insert(up + 1, nbformat.v4.new_code_cell("raise RuntimeError('broken off')"))
@@ -92,13 +85,10 @@ def test_a_notebook_that_breaks_off_takes_its_lab_along(lab: Lab, processes_of: 
     with pytest.raises(CellExecutionError, match="broken off"):
         run(notebook)  # and ends the kernel
 
-    eventually("nothing is left", lambda: processes_of(lab), within=ENDS_WITHIN, until=lambda left: not left)
-    assert not lab.folder.exists()
+    await_nothing_left(lab)
 
 
-def test_make_opens_jupyterlab_for_this_machine_and_the_holder_of_the_token_alone(
-    lab: Lab, tmp_path: Path, processes_of: ProcessesOf
-) -> None:
+def test_make_opens_jupyterlab_for_this_machine_and_the_holder_of_the_token_alone(lab: Lab, tmp_path: Path) -> None:
     token = secrets.token_hex(16)
     with make_notebooks(lab, token, tmp_path / "make.log") as server:
         status, answer = ask(f"{server['url']}api/status", token)

@@ -281,7 +281,7 @@ def test_a_mistake_is_named_with_its_place_and_remedy(old: str, new: str, line: 
         (IN, f"    override: [playback]\n{IN}"),
     ],
 )
-def test_what_only_looks_like_a_mistake_is_none(old: str, new: str) -> None:
+def test_unusual_but_valid_tables_are_accepted(old: str, new: str) -> None:
     assert old in GOOD
     read_sources([Source("routes.yaml", GOOD.replace(old, new, 1))])
 

@@ -20,7 +20,7 @@ def table(**more: object) -> RouteTable:
     )
 
 
-def test_a_caller_needs_whatever_its_use_cases_name() -> None:
+def test_a_caller_needs_every_key_that_its_use_cases_name() -> None:
     cells = {1: {"weight": 50, "use": "m@v3"}, 2: {"weight": 50, "use": "m@v4"}}
     named = table(
         rules=[

@@ -77,7 +77,7 @@ def test_an_unknown_use_case_is_named(sample_router: Router) -> None:
 
 
 @pytest.mark.parametrize("context", [{}, {"caller": ""}, {"caller": "search"}])
-def test_a_caller_that_may_not_ask_is_told_who_may(sample_router: Router, context: dict[str, str]) -> None:
+def test_a_refused_caller_reads_which_callers_may(sample_router: Router, context: dict[str, str]) -> None:
     message = rf"^caller '{context.get('caller', '')}' may not ask for use case '{CW}'; these may: homepage, recomm"
     with pytest.raises(CallerNotAllowedError, match=message):
         sample_router.resolve(CW, context)
@@ -100,7 +100,7 @@ class TestUpdates:
             sample_router.resolve(CW, TV_US).revision,
         ) == ("tv-north-america", 7)
 
-    def test_what_did_not_change_is_shared(self, sample_router: Router, sample_table: RouteTable) -> None:
+    def test_unchanged_use_cases_are_shared(self, sample_router: Router, sample_table: RouteTable) -> None:
         after = sample_router.updated(revision=8, use_cases={CW: sample_table.document["use_cases"][CW]})
         assert sample_router.use_cases["FraudDetection"] is after.use_cases["FraudDetection"]
         assert sample_router.use_cases[CW] is not after.use_cases[CW]
@@ -171,7 +171,7 @@ class TestUpdates:
             ({"timeout": "soon"}, "cannot be compiled"),
         ],
     )
-    def test_what_is_not_understood_in_full_is_refused(
+    def test_a_use_case_with_unknown_parts_is_refused(
         self, sample_router: Router, sample_table: RouteTable, change: dict[str, Any], problem: str
     ) -> None:
         with pytest.raises(RouteTableError, match=rf"use_cases\.{CW}: cannot be compiled: .*") as caught:

@@ -132,7 +132,7 @@ def test_of_several_files_an_early_line_of_a_later_one_does_not_come_first() -> 
         read_sources([first, second])
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RouteTableError, match=r"none\.yaml: no such file or directory; name a readable file"):
         read_path(tmp_path / "none.yaml")
     with pytest.raises(RouteTableError, match=r"has no \*\.yaml file in it"):

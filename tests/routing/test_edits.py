@@ -59,7 +59,7 @@ def test_the_only_use_case_of_an_experiment_may_change_its_weights() -> None:
         (USE_CASE + "colour: red\n", r"^x\.yaml:5: use_cases\.B\.colour: unknown field 'colour'"),
     ],
 )
-def test_what_is_wrong_is_said_with_file_line_and_field(text: str, message: str) -> None:
+def test_mistakes_are_named_with_file_line_and_field(text: str, message: str) -> None:
     with pytest.raises(RouteTableError, match=message):
         with_use_cases(table(), {"B": Source("x.yaml", text)})
 

@@ -55,7 +55,7 @@ def test_every_rule_says_why(sample_router: Router, context: dict[str, str], rea
     assert [(outcome.matched, outcome.reason) for outcome in explanation.rules] == reasons
 
 
-def test_what_cannot_be_resolved_cannot_be_explained(sample_router: Router) -> None:
+def test_an_unresolvable_request_cannot_be_explained(sample_router: Router) -> None:
     with pytest.raises(UnknownUseCaseError):
         explain(sample_router, "Nope", {})
     with pytest.raises(CallerNotAllowedError):

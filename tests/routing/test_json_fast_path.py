@@ -13,7 +13,7 @@ from lab.routing.json_fast_path import as_json
 from lab.routing.yaml_nodes import MAX_DEPTH, parse
 
 
-def test_both_ways_give_the_same_table() -> None:
+def test_json_and_yaml_give_the_same_table() -> None:
     text = json.dumps(generate(clusters=60, callers=5, use_cases=40).document)
     slowly = parse(text, "t.yaml")
 
@@ -35,11 +35,11 @@ def test_both_ways_give_the_same_table() -> None:
         "{" + '"a": {' * MAX_DEPTH + "}" * MAX_DEPTH + "}",
     ],
 )
-def test_what_yaml_might_read_otherwise_is_left_to_it(text: str) -> None:
+def test_text_that_yaml_might_read_otherwise_is_left_to_it(text: str) -> None:
     assert as_json(text) is None
 
 
-def test_what_is_wrong_is_said_with_its_line() -> None:
+def test_mistakes_in_json_are_named_with_their_line() -> None:
     document = generate(clusters=20, callers=2, use_cases=4).document
     text = json.dumps(document, indent=1).replace('"ranking.v1"', '"ranking.v9"', 1)
 

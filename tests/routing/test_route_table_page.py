@@ -81,7 +81,7 @@ def test_the_command_of_the_page_explains_a_pinned_request(tmp_path: Path) -> No
     assert "cw-ranker@v3, routing key cw-ranker.v3" in result.output
 
 
-def test_a_script_is_told_what_follows_as_well(tmp_path: Path) -> None:
+def test_scripts_get_the_consequences_as_well(tmp_path: Path) -> None:
     file = tmp_path / "routes.yaml"
     file.write_text(table(part("ab-12345"), part("fallback"), part("shadow")))
     command = ["explain", "ContinueWatchingRanking", "--user", "u2", "--file", str(file), "--json"]

@@ -66,7 +66,7 @@ def test_tables_of_files_are_accepted(path: Path) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(tables())
-def test_whatever_validation_accepts_is_accepted(document: dict[str, Any]) -> None:
+def test_tables_that_validation_accepts_are_accepted(document: dict[str, Any]) -> None:
     assert shape_problem(document) == ""
     VALIDATOR.validate(document)
 
@@ -76,7 +76,7 @@ def test_whatever_validation_accepts_is_accepted(document: dict[str, Any]) -> No
     [(bad[0], bad[1], bad[4]) for bad in BAD],
     ids=[f"{bad[3]}:{bad[1][:20]!r}" for bad in BAD],
 )
-def test_whatever_validation_says_of_the_shape_is_refused(old: str, new: str, problem: str) -> None:
+def test_shapes_that_validation_refuses_are_refused(old: str, new: str, problem: str) -> None:
     try:
         root = parse(GOOD.replace(old, new, 1), "routes.yaml")
     except RouteTableError:

@@ -55,7 +55,7 @@ def test_just_the_rules_that_no_request_reaches_are_found(rules: list[dict[str, 
     assert set(range(len(rules))) - reachable_by_trying(rules) == found
 
 
-def test_what_is_found_in_a_huge_table_is_bounded() -> None:
+def test_the_search_in_a_huge_table_is_bounded() -> None:
     rules = [{"name": f"r{number}", "when": {"user_id": [f"u{number}"]}, "use": "m@v1"} for number in range(20_000)]
     again = rules[0] | {"name": "again"}
     steps = Steps(200_000)

@@ -86,7 +86,7 @@ def test_a_rule_wins_over_the_version_and_a_cell_over_the_rule(
     assert parameters_of(document, "CW", asked) == parameters
 
 
-def test_two_cells_of_one_version_are_told_apart(router: Router) -> None:
+def test_two_cells_of_one_version_have_two_shares(router: Router) -> None:
     shares = {router.resolve("CW", HOMEPAGE | {"country": "US", "user_id": f"u{n}"}).share for n in range(20)}
     assert shares == {"1", "2"}
     assert router.resolve("CW", HOMEPAGE).share == ""
@@ -160,7 +160,7 @@ class TestOverride:
             router.resolve(use_case, asked)
         assert decide(document, use_case, asked) == Expected("PERMISSION_DENIED")
 
-    def test_who_may_not_is_told_who_may(self, router: Router) -> None:
+    def test_a_refused_caller_reads_who_may_override(self, router: Router) -> None:
         message = r"^caller 'search' may not override the rules of use case 'CW'; these may: homepage$"
         with pytest.raises(CallerNotAllowedError, match=message):
             router.resolve("CW", {"caller": "search", "override": "cw@v3"})

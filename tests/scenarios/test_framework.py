@@ -160,7 +160,7 @@ def test_an_unknown_says_so_and_why(session: tuple[str, Path]) -> None:
     assert "UNKNOWN: the fault had no visible effect: pigs fly" in session[0]
 
 
-def test_what_a_scenario_leaves_behind_is_its_error_and_is_undone(session: tuple[str, Path]) -> None:
+def test_state_that_a_scenario_leaves_is_its_error_and_is_undone(session: tuple[str, Path]) -> None:
     assert "ml-cluster-1-a is exited" in session[0]
     assert "it was undone" in session[0]
 
@@ -180,7 +180,7 @@ def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(
     session: tuple[str, Path], up: Lab, tmp_path: Path
 ) -> None:
     (kept,) = (session[1] / "runs" / "latest" / "some").glob("fine,mesh/2*Z")
-    told = Scenario(
+    scenario = Scenario(
         lab=Lab(up.name, home=tmp_path),
         folder=tmp_path / "runs",
         module="test_some",
@@ -190,12 +190,12 @@ def test_a_scenario_knows_that_a_driver_of_its_runs_was_late(
         runtime="process",
         display=make_display("gw0"),
     )
-    run = shutil.copytree(kept, told.folder / kept.name)
+    run = shutil.copytree(kept, scenario.folder / kept.name)
     summary = json.loads((run / "summary.json").read_text())
     [driver] = [each for each in summary["verdicts"] if each["checker"] == "driver"]
 
     for outcome, late in {"valid": "", "unknown": "schedule delay p99 50 ms"}.items():
         driver["outcome"], driver["summary"] = outcome, "schedule delay p99 50 ms"
         (run / "summary.json").write_text(json.dumps(summary))
-        assert told.late() == late
-    told.display.close()
+        assert scenario.late() == late
+    scenario.display.close()

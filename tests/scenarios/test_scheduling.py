@@ -56,7 +56,7 @@ def test_a_run_begins_with_the_longest_and_ends_with_the_shortest() -> None:
         assert run == sorted(run, reverse=True)
 
 
-def test_what_takes_as_long_every_other_worker_takes_from_the_end() -> None:
+def test_every_other_worker_takes_equally_long_ones_from_the_end() -> None:
     cases = [f"{name}[{topology}]" for name in ("roll", "outage") for topology in ("gateway", "mesh", "proxyless")]
 
     first, second = _runs(balanced_order(cases, 2, takes_s=lambda _: 2, alone=_never), 2)
@@ -69,7 +69,7 @@ def test_one_that_takes_longer_than_all_others_together_has_short_ones_behind_it
     assert _runs(_ordered([1, 1, 1000, 2, 2, 3], 2), 2) == [[1000, 1, 1], [3, 2, 2]]
 
 
-def test_what_is_left_of_a_session_is_ordered_and_not_what_was_left_out(tmp_path: Path) -> None:
+def test_only_selected_scenarios_are_ordered(tmp_path: Path) -> None:
     (tmp_path / "as_worker.py").write_text(
         "def pytest_configure(config):\n    config.workerinput = {'workercount': 2, 'workerid': 'gw0'}\n"
     )

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lab.transport import ChannelCache, open_blocking_channel
-from tests.transport.program import SERVER
+from tests.transport.servers import SERVER
 
 
 @contextmanager

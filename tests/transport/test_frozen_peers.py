@@ -13,7 +13,7 @@ import pytest
 
 from lab.transport import open_channel
 from tests.raw_calls import server_stream
-from tests.transport.program import SERVER
+from tests.transport.servers import SERVER
 
 WATCH = "/grpc.health.v1.Health/Watch"
 LONG_S = 60.0

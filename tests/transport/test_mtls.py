@@ -4,57 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from operator import is_not
+from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
 from lab.errors import SpecError, UnitError
-from lab.identity import OPERATOR, Identity
+from lab.identity import OPERATOR
 from lab.identity.authority import Authority, folder_of
 from lab.transport import listen, new_server, open_channel, peer_identity
 from lab.transport.authorization import MAX_HEADER_BYTES
 from lab.transport.security import MTLS, PLAINTEXT, Security
 from tests.negative.wire import Answer, Wire, tls_context
 from tests.raw_calls import unary
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
-
-    Context = grpc.aio.ServicerContext[bytes, bytes]
-    MakeSecurity = Callable[..., Security]
-
-_PATH = "/test.Echo/Who"
-_LOCALHOST = {"127.0.0.1"}
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority.create(tmp_path / "pki", lifetime_s=3600)
-
-
-@pytest.fixture
-def security(authority: Authority) -> MakeSecurity:
-    def make(role: str, name: str, *, by: Authority = authority, lifetime_s: float | None = None) -> Security:
-        by.issue(name, Identity(role, name), _LOCALHOST, lifetime_s=lifetime_s)
-        return Security(MTLS, str(folder_of(by.folder, name)))
-
-    return make
+from tests.transport.servers import WHO, answering, secured
+from tests.waiting import eventually
 
 
 @asynccontextmanager
 async def serving(security: Security, *admitted: str) -> AsyncIterator[str]:
-    async def who(_request: bytes, context: Context) -> bytes:
-        await asyncio.sleep(0)
+    def who(context: Any) -> bytes:
         identity = peer_identity(context)
         return identity.uri.encode() if identity else b"nobody"
 
-    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(who)
-    handlers = [grpc.method_handlers_generic_handler("test.Echo", {"Who": method})]
-    server, _ = new_server(handlers=handlers, admits={"test.Echo": admitted}, security=security)
+    server, _ = new_server(handlers=[answering(who)], admits={"test.Echo": admitted}, security=security)
     port = listen(server, "127.0.0.1:0", security)
     await server.start()
     try:
@@ -66,50 +45,50 @@ async def serving(security: Security, *admitted: str) -> AsyncIterator[str]:
 async def status_of(address: str, security: Security, peer: str = "") -> tuple[grpc.StatusCode, str]:
     async with open_channel(address, security=security, peer=peer) as channel:
         try:
-            answer = await unary(channel, _PATH)(b"", timeout=5)
+            answer = await unary(channel, WHO)(b"", timeout=5)
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
     return grpc.StatusCode.OK, answer.decode()
 
 
-async def test_a_server_reads_the_peers_identity_from_its_certificate(security: MakeSecurity) -> None:
-    async with serving(security("model", "ml-cluster-1"), "gateway") as address:
-        assert await status_of(address, security("gateway", "gateway-1"), "model/ml-cluster-1") == (
+async def test_a_server_reads_the_peers_identity_from_its_certificate(authority: Authority) -> None:
+    async with serving(secured(authority, "model", "ml-cluster-1"), "gateway") as address:
+        assert await status_of(address, secured(authority, "gateway", "gateway-1"), "model/ml-cluster-1") == (
             grpc.StatusCode.OK,
             "spiffe://lab.internal/gateway/gateway-1",
         )
 
 
-async def test_a_role_that_may_not_call_is_refused_with_the_reason(security: MakeSecurity) -> None:
-    async with serving(security("model", "ml-cluster-1"), "gateway", "sidecar") as address:
-        code, reason = await status_of(address, security("resolver", "r"))
+async def test_a_role_that_may_not_call_is_refused_with_the_reason(authority: Authority) -> None:
+    async with serving(secured(authority, "model", "ml-cluster-1"), "gateway", "sidecar") as address:
+        code, reason = await status_of(address, secured(authority, "resolver", "r"))
 
     assert code == grpc.StatusCode.PERMISSION_DENIED
     assert reason == "test.Echo: not for spiffe://lab.internal/resolver/r; for gateway and sidecar only"
 
 
-async def test_the_operator_may_call_what_no_other_role_may(security: MakeSecurity) -> None:
-    async with serving(security("control-plane", "control-plane")) as address:
-        assert (await status_of(address, security(OPERATOR, "cli")))[0] is grpc.StatusCode.OK
-        code, reason = await status_of(address, security("caller", "homepage"))
+async def test_the_operator_may_call_what_no_other_role_may(authority: Authority) -> None:
+    async with serving(secured(authority, "control-plane", "control-plane")) as address:
+        assert (await status_of(address, secured(authority, OPERATOR, "cli")))[0] is grpc.StatusCode.OK
+        code, reason = await status_of(address, secured(authority, "caller", "homepage"))
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert reason.endswith("for the operator only")
 
 
 @pytest.mark.parametrize("peer", ["gateway", "model/ml-cluster-2", "control-plane"])
-async def test_a_client_rejects_a_server_with_another_identity(security: MakeSecurity, peer: str) -> None:
-    async with serving(security("model", "ml-cluster-1"), "gateway") as address:
-        code, reason = await status_of(address, security("gateway", "gateway-1"), peer)
+async def test_a_client_rejects_a_server_with_another_identity(authority: Authority, peer: str) -> None:
+    async with serving(secured(authority, "model", "ml-cluster-1"), "gateway") as address:
+        code, reason = await status_of(address, secured(authority, "gateway", "gateway-1"), peer)
 
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "is not verified" in reason.lower() or "hostname" in reason.lower() or "handshake" in reason.lower()
 
 
-async def test_a_client_without_a_certificate_of_the_lab_is_rejected(security: MakeSecurity, tmp_path: Path) -> None:
+async def test_a_client_without_a_certificate_of_the_lab_is_rejected(authority: Authority, tmp_path: Path) -> None:
     stranger = Authority.create(tmp_path / "elsewhere", lifetime_s=3600)
-    server = security("model", "ml-cluster-1")
-    impostor = security("gateway", "gateway-1", by=stranger)
-    expired = security("gateway", "gateway-2", lifetime_s=-1)
+    server = secured(authority, "model", "ml-cluster-1")
+    impostor = secured(stranger, "gateway", "gateway-1")
+    expired = secured(authority, "gateway", "gateway-2", lifetime_s=-1)
     async with serving(server, "gateway") as address:
         for kind in (Security(), impostor, expired):
             assert (await status_of(address, kind))[0] is grpc.StatusCode.UNAVAILABLE, kind
@@ -118,25 +97,26 @@ async def test_a_client_without_a_certificate_of_the_lab_is_rejected(security: M
         without = grpc.ssl_channel_credentials(ours)
         async with grpc.aio.secure_channel(address, without, options=options) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await unary(channel, _PATH)(b"", timeout=5)
+                await unary(channel, WHO)(b"", timeout=5)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert (await status_of(address, security("gateway", "gateway-3")))[0] is grpc.StatusCode.OK
+        assert (await status_of(address, secured(authority, "gateway", "gateway-3")))[0] is grpc.StatusCode.OK
 
 
-async def test_a_server_with_an_expired_certificate_is_rejected(security: MakeSecurity) -> None:
-    async with serving(security("model", "m", lifetime_s=3), "gateway") as address:
-        client = security("gateway", "g")
+async def test_a_server_with_an_expired_certificate_is_rejected(authority: Authority) -> None:
+    async with serving(secured(authority, "model", "m", lifetime_s=3), "gateway") as address:
+        client = secured(authority, "gateway", "g")
         assert (await status_of(address, client))[0] is grpc.StatusCode.OK
         async with asyncio.timeout(20):
             while (await status_of(address, client))[0] is grpc.StatusCode.OK:
                 await asyncio.sleep(0.1)
 
 
-async def test_certificates_rotate_under_load_and_no_call_fails(security: MakeSecurity) -> None:
-    server, client = security("model", "m"), security("gateway", "g")
+async def test_certificates_rotate_under_load_and_no_call_fails(authority: Authority) -> None:
+    server, client = secured(authority, "model", "m"), secured(authority, "gateway", "g")
     async with serving(server, "gateway") as address, open_channel(address, security=client, peer="model") as channel:
-        who = unary(channel, _PATH)
-        first = channel.current  # type: ignore[attr-defined]  # with mTLS there is one
+        who = unary(channel, WHO)
+        rotating: Any = channel  # as with mTLS each is
+        first = rotating.current
 
         async def call_until(done: asyncio.Event) -> int:
             answered = 0
@@ -148,22 +128,18 @@ async def test_certificates_rotate_under_load_and_no_call_fails(security: MakeSe
         done = asyncio.Event()
         callers = [asyncio.create_task(call_until(done)) for _ in range(8)]
         for _ in range(3):
-            before = channel.current  # type: ignore[attr-defined]
-            security("model", "m")
-            security("gateway", "g")
-            async with asyncio.timeout(20):
-                while channel.current is before:  # type: ignore[attr-defined]
-                    await asyncio.sleep(0.05)
+            before = rotating.current
+            secured(authority, "model", "m")
+            secured(authority, "gateway", "g")
+            await eventually("the channel has rotated", lambda: rotating.current, until=partial(is_not, before))
         done.set()
         assert all(await asyncio.gather(*callers))
-        assert first is not channel.current  # type: ignore[attr-defined]
+        assert first is not rotating.current
         assert grpc.ChannelConnectivity.SHUTDOWN is first.channel.get_state()
 
 
-async def test_an_unreadable_certificate_leaves_the_previous_one_in_use(
-    security: MakeSecurity, authority: Authority
-) -> None:
-    server, client = security("model", "m"), security("gateway", "g")
+async def test_an_unreadable_certificate_leaves_the_previous_one_in_use(authority: Authority) -> None:
+    server, client = secured(authority, "model", "m"), secured(authority, "gateway", "g")
     async with serving(server, "gateway") as address:
         current = folder_of(authority.folder, "m") / "current"
         current.unlink()
@@ -172,12 +148,16 @@ async def test_an_unreadable_certificate_leaves_the_previous_one_in_use(
 
 
 @pytest.mark.parametrize("mode", [PLAINTEXT, MTLS])
-async def test_headers_are_bounded_also_over_several_frames(security: MakeSecurity, mode: str) -> None:
-    server, client = (security("model", "m"), security("gateway", "g")) if mode == MTLS else (Security(), Security())
+async def test_headers_are_bounded_also_over_several_frames(authority: Authority, mode: str) -> None:
+    server, client = (
+        (secured(authority, "model", "m"), secured(authority, "gateway", "g"))
+        if mode == MTLS
+        else (Security(), Security())
+    )
 
     def ask(address: str, size: int) -> Answer:
         with Wire(address, tls_context(client) if mode == MTLS else None) as wire:
-            return wire.ask((b"x-padding", b"x" * size), path=_PATH)
+            return wire.ask((b"x-padding", b"x" * size), path=WHO)
 
     async with serving(server, "gateway") as address:
         refused = await asyncio.to_thread(ask, address, MAX_HEADER_BYTES)
@@ -187,8 +167,8 @@ async def test_headers_are_bounded_also_over_several_frames(security: MakeSecuri
         assert (await asyncio.to_thread(ask, address, 1_000)).status == "OK"
 
 
-def test_a_certificate_suits_tls_1_3_and_names_the_unit(security: MakeSecurity) -> None:
-    folder = security("model", "ml-cluster-1").folder
+def test_a_certificate_suits_tls_1_3_and_names_the_unit(authority: Authority) -> None:
+    folder = secured(authority, "model", "ml-cluster-1").folder
     found = ssl._ssl._test_decode_cert(f"{folder}/current/cert.pem")  # type: ignore[attr-defined]
 
     assert tuple(each for each in found["subjectAltName"] if each[0] == "URI") == (
@@ -210,8 +190,8 @@ def test_in_plaintext_no_certificate_is_read(monkeypatch: pytest.MonkeyPatch) ->
     assert Security() == Security.of_this_process()
 
 
-async def test_a_taken_port_is_reported_with_tls_too(security: MakeSecurity) -> None:
-    mine = security("model", "m")
+async def test_a_taken_port_is_reported_with_tls_too(authority: Authority) -> None:
+    mine = secured(authority, "model", "m")
     async with serving(mine) as address:
         server, _ = new_server(security=mine)
         with pytest.raises(UnitError, match="is the port taken"):

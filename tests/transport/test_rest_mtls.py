@@ -12,17 +12,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from lab.identity import Identity
-from lab.identity.authority import Authority, folder_of
+from lab.identity.authority import Authority
 from lab.transport import RestServer
 from lab.transport.rest import HttpReply, HttpRequest
-from lab.transport.security import MTLS, Security
+from lab.transport.security import Security
 from lab.transport.tls import spiffe_id
-
-
-def secured(authority: Authority, role: str, name: str) -> Security:
-    authority.issue(name, Identity(role, name), {"127.0.0.1"})
-    return Security(MTLS, str(folder_of(authority.folder, name)))
+from tests.transport.servers import secured
 
 
 def as_client(security: Security, *, trusted: Security | None = None) -> ssl.SSLContext:
@@ -31,11 +26,6 @@ def as_client(security: Security, *, trusted: Security | None = None) -> ssl.SSL
     folder = Path(security.folder) / "current"
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return context
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority.create(tmp_path / "pki", lifetime_s=3600)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from lab.transport import rotating_channel
+from tests.waiting import eventually
 
 WITHIN_S = 5.0
 
@@ -44,11 +45,10 @@ async def test_closing_while_the_next_channel_connects_closes_both(monkeypatch: 
         cast("Callable[[], grpc.aio.Channel]", open_now), lambda: str(next(certificates))
     )
     async with asyncio.timeout(WITHIN_S):
-        while len(made) < 2:
-            await asyncio.sleep(0)
+        await eventually("a second channel is made", lambda: len(made) == 2)
         await made[1].connecting.wait()
         made[1].connected.set()
-        for _ in range(steps):  # of the event loop, until it is told
+        for _ in range(steps):  # of the event loop, until it hears of it
             await asyncio.sleep(0)
         await channel.close()
     assert all(each.closed for each in made)

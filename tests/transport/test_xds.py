@@ -47,8 +47,8 @@ def test_a_second_node_of_a_process_is_given_by_channel_argument(control_plane: 
 
     options = dict(xds._bootstrap_options(control_plane, caller))
 
-    told = json.loads(str(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"]))
-    assert (told["node"]["cluster"], told["xds_servers"][0]["server_uri"]) == (caller, control_plane)
+    given = json.loads(str(options["grpc.TEST_ONLY_DO_NOT_USE_IN_PROD.xds_bootstrap_config"]))
+    assert (given["node"]["cluster"], given["xds_servers"][0]["server_uri"]) == (caller, control_plane)
     assert node() == first
     assert xds._bootstrap_options("127.0.0.1:1", "homepage") == (*OPTIONS, *DATA_KEEPALIVE)
 

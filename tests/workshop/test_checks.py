@@ -31,6 +31,7 @@ from lab.workshop.checks import (
     check_who_notices,
 )
 
+CELLS = {1: {"weight": 95, "use": "cw-ranker@v1"}, 2: {"weight": 5, "use": "cw-ranker@v2"}}
 PHONES_IN_GERMANY = {"device": ["phone"], "country": ["DE"]}
 
 
@@ -41,16 +42,16 @@ def table(*rules: Mapping[str, Any], at: int = 0) -> dict[str, Any]:
     return document
 
 
-def split(percent: int, **more: Any) -> dict[str, Any]:
+def split(percent: int, unit: str = "user_id", **more: Any) -> dict[str, Any]:
     weights = {"cw-ranker@v1": 100 - percent, "cw-ranker@v2": percent}
-    return {"name": "canary", "split": {"unit": "user_id", "weights": weights}, **more}
+    return {"name": "canary", "split": {"unit": unit, "weights": weights}, **more}
 
 
-def is_hinted(told: ExerciseResult, *words: str) -> None:
-    assert not told.right, told
-    assert str(told).startswith("… Not yet."), told
+def is_hinted(result: ExerciseResult, *words: str) -> None:
+    assert not result.right, result
+    assert str(result).startswith("… Not yet."), result
     for word in words:
-        assert word in told.words, told
+        assert word in result.words, result
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -103,25 +104,12 @@ def test_causes_are_those_of_the_bench() -> None:
     [
         table(split(5), at=2),
         table(split(5, when={"not": {"segment": ["kids"]}}), at=2),
-        table(
-            {
-                "name": "x",
-                "experiment": {
-                    "id": 7,
-                    "unit": "user_id",
-                    "cells": {
-                        1: {"weight": 95, "use": "cw-ranker@v1"},
-                        2: {"weight": 5, "use": "cw-ranker@v2"},
-                    },
-                },
-            },
-            at=2,
-        ),
+        table({"name": "x", "experiment": {"id": 7, "unit": "user_id", "cells": CELLS}}, at=2),
     ],
 )
-def test_a_canary_may_be_written_in_several_ways(document: Mapping[str, Any]) -> None:
-    told = check_canary(document)
-    assert told.right, told
+def test_a_canary_may_be_a_split_or_an_experiment(document: Mapping[str, Any]) -> None:
+    result = check_canary(document)
+    assert result.right, result
 
 
 @pytest.mark.parametrize(
@@ -130,15 +118,10 @@ def test_a_canary_may_be_written_in_several_ways(document: Mapping[str, Any]) ->
         (table(split(50), at=2), "50"),
         (table(split(5)), "Rules are tried in order"),
         (table(split(5), at=1), "Rules are tried in order"),
-        (
-            table(
-                {"name": "x", "split": {"unit": "country", "weights": {"cw-ranker@v1": 95, "cw-ranker@v2": 5}}}, at=2
-            ),
-            "v2",
-        ),
+        (table(split(5, unit="country"), at=2), "v2"),
     ],
 )
-def test_what_is_no_canary_gets_a_hint(document: Mapping[str, Any], hint: str) -> None:
+def test_other_rules_than_a_canary_get_a_hint(document: Mapping[str, Any], hint: str) -> None:
     is_hinted(check_canary(document), hint)
 
 
@@ -162,7 +145,7 @@ def test_bytes_are_counted_from_the_wire_format() -> None:
     is_hinted(check_bytes(json=json_bytes(), protobuf=18), "more")
 
 
-def test_whatever_ends_old_connections_is_a_remedy() -> None:
+def test_ending_old_connections_is_a_remedy() -> None:
     remedies = {"VIP cuts old connections", "models end old connections", "callers reconnect now and then"}
 
     assert check_remedies(remedies).right
@@ -183,7 +166,7 @@ def test_whatever_ends_old_connections_is_a_remedy() -> None:
         ({"luck": 1}, "luck"),
     ],
 )
-def test_what_costs_half_is_found_where_most_of_the_cost_is(change: Mapping[str, float], hint: str) -> None:
+def test_halving_the_cost_needs_a_change_of_its_largest_part(change: Mapping[str, float], hint: str) -> None:
     demand = Demand(rps=1e6, payload_bytes=30_000, callers=30, clusters=2_000, slots=4, service_s=0.02)
     costs = Costs({("gateway", part, 30_000): 0.0005 for part in ("caller", "gateway")}, "a test")
 

@@ -77,7 +77,7 @@ def test_who_is_shared_stands_once_and_who_stands_beside_stands_five_times() -> 
     assert [f"{caller}-sidecar" for caller in CALLERS] == [node.name for node in beside_each.columns[1]]
 
 
-def test_what_does_not_run_is_said() -> None:
+def test_units_that_do_not_run_are_named() -> None:
     one = flow_of([], "gateway", units(gateway_1="exited"), DOCUMENT)
     both = flow_of([], "gateway", units(gateway_1="exited", gateway_2="exited"), DOCUMENT)
     sidecar = flow_of([], "mesh", units(homepage_sidecar="paused"), DOCUMENT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,24 +25,22 @@ from lab.workshop.protocols import (
 )
 from lab.workshop.watch import back
 
-WAYS = ["gateway", "mesh"]
+TOPOLOGIES = ["gateway", "mesh"]
 USE_CASE = "ContinueWatchingRanking"
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkshopLab]:
-    lab = WorkshopLab(f"lessons-{tmp_path_factory.getbasetemp().name[-12:].replace('_', '-')}", _home(tmp_path_factory))
-    lab.up(topologies=WAYS, security="plaintext")  # as the notebooks do
+    lab = WorkshopLab(
+        f"lessons-{tmp_path_factory.getbasetemp().name[-12:].replace('_', '-')}", tmp_path_factory.mktemp("lessons")
+    )
+    lab.up(topologies=TOPOLOGIES, security="plaintext")  # as the notebooks do
     yield lab
     lab.down()
 
 
-def _home(factory: pytest.TempPathFactory) -> Path:
-    return factory.mktemp("lessons")
-
-
-def test_everybody_is_answered_by_both_ways(lab: WorkshopLab) -> None:
-    asked = watch(lab, WAYS, seconds=0.3)
+def test_every_caller_is_answered_through_both_topologies(lab: WorkshopLab) -> None:
+    asked = watch(lab, TOPOLOGIES, seconds=0.3)
 
     assert cut_off(asked) == {"gateway": [], "mesh": []}
     assert {each.status for each in asked} == {"OK"}
@@ -52,25 +49,25 @@ def test_everybody_is_answered_by_both_ways(lab: WorkshopLab) -> None:
     assert "recommendations-sidecar" in str(figure.body)
 
 
-def test_search_is_cut_off_by_the_death_of_what_both_ways_share(lab: WorkshopLab) -> None:
+def test_search_is_cut_off_when_the_shared_replicas_are_dead(lab: WorkshopLab) -> None:
     replicas = [unit.name for unit in lab.status().units if unit.name.startswith("ml-cluster-4-")]
 
     assert check_victims(lab, replicas).right
     assert "mesh: search" in check_victims(lab, ["search-sidecar"]).words
     assert "no unit" in check_victims(lab, ["nobody"]).words
     assert not check_victims(lab, []).right
-    assert cut_off(watch(lab, WAYS, seconds=0)) == {"gateway": [], "mesh": []}
+    assert cut_off(watch(lab, TOPOLOGIES, seconds=0)) == {"gateway": [], "mesh": []}
 
 
-def test_who_is_dead_is_told_while_the_control_plane_is(lab: WorkshopLab) -> None:
+def test_dead_units_are_shown_while_the_control_plane_is_dead(lab: WorkshopLab) -> None:
     before = lab.route_table()
     lab.units.kill("control-plane")
     try:
         assert lab.route_table() == before
-        assert "topology gateway" in topology_picture(lab, watch(lab, WAYS, seconds=0), "gateway").title.lower()
+        assert "topology gateway" in topology_picture(lab, watch(lab, TOPOLOGIES, seconds=0), "gateway").title.lower()
     finally:
         lab.units.start("control-plane")
-        back(lab, WAYS)
+        back(lab, TOPOLOGIES)
 
 
 def test_a_careless_caller_is_found_by_the_checkers(lab: WorkshopLab) -> None:
@@ -89,11 +86,11 @@ def test_a_careless_caller_is_found_by_the_checkers(lab: WorkshopLab) -> None:
 def test_several_loads_flow_while_something_is_done(lab: WorkshopLab) -> None:
     done = []
     runs = lab.loads(
-        *(LoadOptions(topology=way, caller="playback", rate=50, duration_s=2) for way in WAYS),
+        *(LoadOptions(topology=topology, caller="playback", rate=50, duration_s=2) for topology in TOPOLOGIES),
         during=lambda: done.append(lab.publish_document(lab.route_table(), comment="the same again")),
     )
 
-    assert len(runs) == len(WAYS)
+    assert len(runs) == len(TOPOLOGIES)
     assert [run.summary.failed for run in runs] == [0, 0]
     assert done == [lab.routes.show().revision]
 
@@ -128,7 +125,7 @@ async def test_behind_l4_a_new_replica_gets_nothing_and_behind_l7_its_share(lab:
 
 
 def test_latencies_are_measured_in_turns(lab: WorkshopLab) -> None:
-    measured = p50s(lab, WAYS, 400, rounds=2)
+    measured = p50s(lab, TOPOLOGIES, 400, rounds=2)
 
     assert [len(values) for values in measured.values()] == [2, 2]
     assert "400 B" in latency_picture(measured, 400).title

@@ -54,7 +54,7 @@ def test_each_address_answers_in_its_own_clusters_name(up: ScaleLab) -> None:
         assert (cluster, key) == (by.cluster, f"{by.model}.{by.version}")
 
 
-def test_what_a_cluster_does_not_hold_it_refuses(up: ScaleLab) -> None:
+def test_a_cluster_refuses_models_that_it_does_not_hold(up: ScaleLab) -> None:
     places = _places(up)
     key, cluster = next(iter(places.items()))
     other = next(each for each in places.values() if each != cluster)

@@ -17,7 +17,7 @@ from lab.checkers import Outcome
 from lab.waiting import eventually
 
 
-def test_fifty_clusters_answer_three_callers_rightly_whatever_is_changed(
+def test_fifty_clusters_answer_three_callers_rightly_under_every_change(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     options = ScaleOptions(clusters=50, callers=3, use_cases=30, seconds=4, rate=60, changes=40, moves=5)
