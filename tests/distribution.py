@@ -16,7 +16,6 @@ LONG_ONES_FIRST = (
     "workshop",
     "faults",
     "negative",
-    "scale",
     "scenarios",
 )
 """Folders and files that take long as a whole. What is short is left for the end, so that all workers end together."""
