@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,12 +26,12 @@ from lab.measure.control import control
 from lab.measure.findings import in_its_interval
 from lab.measure.latency import LatencyHistogram
 from lab.report.bars import BarChart, Bound
-from lab.transport.relay import Bytes, relay_to
+from lab.transport.relay import relay_to
 from models.json_mapping import from_document, parse
 from models.proto.ranking.v1 import ranking_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from lab.bench.harness.encoding_clients import EncodingClient
     from lab.bench.harness.environment import Environment
@@ -61,49 +61,49 @@ _WIRE = (FIRST_UP, FIRST_DOWN, UP, DOWN)
 _REPLICA = f"{CLUSTER}-a"
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    grpc: str
-    rest: str
-    pid: int
-
-    def address(self, encoding: str) -> str:
-        return self.rest if encoding in {REST, LIBRARY} else self.grpc
-
-
 def run(environment: Environment, rounds: int) -> BenchResult:
     """Calls one replica by each encoding, and by gRPC twice, with each payload once a round."""
     unit = environment.state.plan.unit(_REPLICA)
     assert unit.rest is not None  # noqa: S101 (every replica has one)
-    model = _Model(unit.address, unit.rest.outside, environment.state.running[unit.name].pid)
+    grpc, rest = unit.address, unit.rest.outside
+    addresses = {GRPC: grpc, CONTROL: grpc, REST: rest, LIBRARY: rest}
+    pid = environment.state.running[unit.name].pid
     payloads = [talk_payload(), *(sized_payload(name, size) for name, size in SIZES.items())]
     measured: dict[tuple[str, str, str], list[float]] = {}
     bodies: dict[tuple[str, str], int] = {}
     for payload in payloads:
-        uvloop.run(_check(model, payload))
+        uvloop.run(_check(addresses, payload))
     for number, order in enumerate(interleave(ENCODINGS, rounds), start=1):
         for payload in payloads:
             environment.say(f"round {number} of {rounds}: {payload.name}")
             for encoding in order:
-                figures, bodies[payload.name, encoding] = uvloop.run(_measure(model, payload, encoding))
+                figures, bodies[payload.name, encoding] = uvloop.run(
+                    _measure(addresses[encoding], pid, payload, encoding)
+                )
                 for what, value in figures.items():
                     measured.setdefault((payload.name, encoding, what), []).append(value)
     return _result(measured, bodies, payloads, rounds)
 
 
-def _client(encoding: str, address: str, payload: Payload) -> EncodingClient:
-    if encoding == LIBRARY:
-        return LibraryJsonClient(address, payload.document())
-    return JsonClient(address, payload.document()) if encoding == REST else GrpcClient(address, payload.message())
+@asynccontextmanager
+async def _client(encoding: str, address: str, payload: Payload) -> AsyncIterator[EncodingClient]:
+    client: EncodingClient
+    if encoding in {REST, LIBRARY}:
+        client = (JsonClient if encoding == REST else LibraryJsonClient)(address, payload.document())
+    else:
+        client = GrpcClient(address, payload.message())
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
-async def _check(model: _Model, payload: Payload) -> None:
+async def _check(addresses: Mapping[str, str], payload: Payload) -> None:
     """Checks that all encodings carry the same request and get the same answer."""
     answers = []
     for encoding in (GRPC, REST, LIBRARY):
-        client = _client(encoding, model.address(encoding), payload)
-        answers.append(await client.ask(0))
-        await client.close()
+        async with _client(encoding, addresses[encoding], payload) as client:
+            answers.append(await client.ask(0))
     by_rest = from_document(ranking_pb2.RankResponse, answers[1])
     if (
         answers[0] != by_rest
@@ -122,16 +122,21 @@ def _as_lists(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "titles": titles}
 
 
-async def _measure(model: _Model, payload: Payload, encoding: str) -> tuple[dict[str, float], int]:
-    """All figures of one encoding, and the length of its request."""
-    wire = await _on_the_wire(model, payload, encoding)
-    client = _client(encoding, model.address(encoding), payload)
-    try:
+async def _measure(address: str, server: int, payload: Payload, encoding: str) -> tuple[dict[str, float], int]:
+    """All figures of one encoding, and the length of its request; ``server`` is the process that answers."""
+    async with relay_to(address) as relay, _client(encoding, relay.address, payload) as client:
+        await client.ask(0)
+        first = await relay.settled()
+        for _ in range(_FOLLOWING):
+            await client.ask(0)
+        following = (await relay.settled()).since(first, _FOLLOWING)
+    async with _client(encoding, address, payload) as client:
         await client.ask(0)
         latencies = await _one_at_a_time(client)
-        client_cpu, server_cpu = await _busy(client, model.pid)
+        client_cpu, server_cpu = await _busy(client, server)
         figures = {
-            **wire,
+            **dict(zip(_WIRE, (*first, *following), strict=True)),
+            BOTH_WAYS: sum(following),
             P50: latencies.value_at_ms(50),
             P99: latencies.value_at_ms(99),
             CLIENT_CPU: client_cpu,
@@ -139,24 +144,6 @@ async def _measure(model: _Model, payload: Payload, encoding: str) -> tuple[dict
             CODING: _coding(payload, encoding),
         }
         return figures, client.request_bytes
-    finally:
-        await client.close()
-
-
-async def _on_the_wire(model: _Model, payload: Payload, encoding: str) -> dict[str, float]:
-    async with relay_to(model.address(encoding)) as relay:
-        client = _client(encoding, relay.address, payload)
-        await client.ask(0)
-        first = await relay.settled()
-        for _ in range(_FOLLOWING):
-            await client.ask(0)
-        following = (await relay.settled()).since(first, _FOLLOWING)
-        await client.close()
-    return _named(first, (FIRST_UP, FIRST_DOWN)) | _named(following, (UP, DOWN)) | {BOTH_WAYS: sum(following)}
-
-
-def _named(counted: Bytes, names: tuple[str, str]) -> dict[str, float]:
-    return dict(zip(names, counted, strict=True))
 
 
 def _coding(payload: Payload, encoding: str) -> float:
@@ -245,7 +232,7 @@ def _result(
                 name,
                 what,
                 *(in_its_interval(ratio(name, what, encoding)) for encoding in ENCODINGS[1:]),
-                _holds_1(ratio(name, what, CONTROL)),
+                "yes" if ratio(name, what, CONTROL).low <= 1 <= ratio(name, what, CONTROL).high else "no",
             )
             for name in names
             for what in (BOTH_WAYS, *_COSTS)
@@ -316,10 +303,6 @@ def _about_features(payloads: Sequence[Payload]) -> str:
 
 def _json(features: Any) -> bytes:
     return orjson.dumps(features, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _holds_1(figure: Interval) -> str:
-    return "yes" if figure.low <= 1 <= figure.high else "no"
 
 
 def _chart(names: Sequence[str], ratio: Callable[[str, str, str], Interval], rounds: int) -> BarChart:

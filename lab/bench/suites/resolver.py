@@ -8,7 +8,7 @@ from itertools import product
 from random import Random
 from statistics import median
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import uvloop
@@ -125,31 +125,43 @@ class _Once(Unleased):
         return self._known[key]
 
 
-class _TimedCaller(NamedTuple):
-    """A client and its resolver."""
-
-    client: Client
-    resolver: _TimedResolver
-
-
-_STRATEGIES: Mapping[str, Callable[[ResolverClient, RpcChannel], Strategy]] = {
-    ONCE: _Once,
-    LEASED: Leased,
-    BY_USER: Leased,
-    UNLEASED: Unleased,
-    AGAIN: Unleased,
-    SHARED_LEASED: Leased,
-    SHARED_UNLEASED: Unleased,
-}
+def _strategy_of(variant: str) -> Callable[[ResolverClient, RpcChannel], Strategy]:
+    if variant == ONCE:
+        return _Once
+    return Leased if variant in {LEASED, BY_USER, SHARED_LEASED} else Unleased
 
 
-def _opened(variant: str, caller: str, endpoints: Endpoints, shared: str) -> _TimedCaller:
-    """A client that sends through its sidecar and asks its own resolver or the shared one, depending on the variant."""
-    sidecar, own = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
-    resolver = _TimedResolver(caller, shared if variant.startswith("shared") else own)
-    return _TimedCaller(
-        Client(variant, caller, _STRATEGIES[variant](resolver, RpcChannel((sidecar,), beside(sidecar)))), resolver
-    )
+class _Caller:
+    """A caller by one variant: sends through its sidecar, asks its own resolver or the shared one, checks answers.
+
+    Args:
+        document: the route table that answers are checked against.
+        draw: draws users and contexts.
+    """
+
+    def __init__(
+        self, variant: str, name: str, endpoints: Endpoints, shared: str, document: Mapping[str, Any], draw: Random
+    ) -> None:
+        sidecar, own = endpoints.address_of("sidecar"), endpoints.address_of("resolver")
+        self.resolver = _TimedResolver(name, shared if variant.startswith("shared") else own)
+        strategy = _strategy_of(variant)(self.resolver, RpcChannel((sidecar,), beside(sidecar)))
+        self.client = Client(variant, name, strategy)
+        self._name, self._use_case = name, _BY_USER if variant == BY_USER else _BY_CONTEXT
+        self._document, self._draw = document, draw
+
+    async def ask(self, where: tuple[str, str] | None = None) -> None:
+        """Sends one request of a new user, with this device and country or random ones.
+
+        Raises:
+            UnitError: another version answered than the rules choose.
+        """
+        device, country = where or self._draw.choice(_CONTEXTS)
+        context = {"user_id": f"u{self._draw.getrandbits(48):x}", "device": device, "country": country}
+        answer = await self.client.call(self._use_case, _REQUEST, context)
+        by = answer.response.answered_by.version
+        wanted = decide(self._document, self._use_case, {**context, "caller": self._name}).version
+        if by != wanted:
+            raise UnitError(f"{self._use_case} for {context} was answered by {by}, not by {wanted}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,20 +239,16 @@ def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float
         controls=[same],
         tables=[_table(seen, cpu)],
         charts=[
-            chart_of_medians(
-                "What a decision adds to a call, over calls decided once",
-                "ms added to the median call",
-                added,
-                styles=_STYLES,
-                name="added",
-            ),
-            chart_of_medians(
-                "Processor time of resolvers",
-                "processor time of all resolvers, ms per 1,000 requests",
-                cpu,
-                styles=_STYLES,
-                name="cpu",
-            ),
+            chart_of_medians(title, unit, samples, styles=_STYLES, name=name)
+            for name, title, unit, samples in (
+                (
+                    "added",
+                    "What a decision adds to a call, over calls decided once",
+                    "ms added to the median call",
+                    added,
+                ),
+                ("cpu", "Processor time of resolvers", "processor time of all resolvers, ms per 1,000 requests", cpu),
+            )
         ],
         notes=[
             f"n = {rounds} rounds × {CALLERS} callers × {REQUESTS} requests a variant, one every {EVERY_MS} ms",
@@ -284,81 +292,49 @@ def _added(seen: Mapping[str, Sequence[Round]], variant: str) -> list[float]:
 async def _measure(
     lab: Lab, shared: str, pids: Sequence[int], rounds: int, say: Callable[[str], None]
 ) -> tuple[dict[str, list[Round]], dict[str, list[float]]]:
-    where, asking = lab.endpoints().clients, _Asking(lab.routes.show().document or {}, Random(0))  # noqa: S311 (no secret)
-    callers: dict[str, list[_TimedCaller]] = {}
+    where, document, draw = lab.endpoints().clients, lab.routes.show().document or {}, Random(0)  # noqa: S311 (no secret)
+    callers = {
+        variant: [_Caller(variant, name, where[name], shared, document, draw) for name in _NAMES]
+        for variant in VARIANTS
+    }
+    everyone = [each for of_variant in callers.values() for each in of_variant]
     seen: dict[str, list[Round]] = {variant: [] for variant in VARIANTS}
     cpu: dict[str, list[float]] = {variant: [] for variant in BUSY_VARIANTS}
     try:
-        for variant in VARIANTS:
-            callers[variant] = [_opened(variant, name, where[name], shared) for name in _NAMES]
-        await asyncio.gather(*(each.client.ready() for of_variant in callers.values() for each in of_variant))
+        await asyncio.gather(*(each.client.ready() for each in everyone))
         # Every client holds all leases that it can use before the first round.
         for asked in _CONTEXTS:
             for of_variant in callers.values():
-                asks = (asking.ask(name, caller, where=asked) for name, caller in zip(_NAMES, of_variant, strict=True))
-                await asyncio.gather(*asks)
-        for number, order in enumerate([list(BUSY_VARIANTS), *interleave(list(BUSY_VARIANTS), rounds)]):
+                await asyncio.gather(*(each.ask(asked) for each in of_variant))
+        for number, order in enumerate([BUSY_VARIANTS, *interleave(BUSY_VARIANTS, rounds)]):
             say(f"round {number} of {rounds}" if number else "warming up")
-            measured = await _interleaved(callers, asking)
-            busy = {variant: await _busy(callers[variant], asking, pids) for variant in order}
-            for variant in VARIANTS if number else ():
-                seen[variant].append(measured[variant])
-            for variant in order if number else ():
-                cpu[variant].append(busy[variant])
+            measured = await _interleaved(callers, draw)
+            busy = {variant: await _busy(callers[variant], pids) for variant in order}
+            if number:
+                for variant in VARIANTS:
+                    seen[variant].append(measured[variant])
+                for variant in order:
+                    cpu[variant].append(busy[variant])
     finally:
-        await asyncio.gather(*(each.client.close() for of_variant in callers.values() for each in of_variant))
+        await asyncio.gather(*(each.client.close() for each in everyone))
     return seen, cpu
 
 
-@dataclass(frozen=True, slots=True)
-class _Asking:
-    """Sends requests, and checks the answers.
-
-    Attributes:
-        document: the route table that answers are checked against.
-        draw: draws users and contexts.
-    """
-
-    document: Mapping[str, Any]
-    draw: Random
-
-    async def ask(
-        self, name: str, caller: _TimedCaller, use_case: str = _BY_CONTEXT, where: tuple[str, str] | None = None
-    ) -> None:
-        """Sends one request of a new user.
-
-        Args:
-            name: of the caller.
-            caller: its client and resolver.
-            use_case: to request.
-            where: device and country; random by default.
-
-        Raises:
-            UnitError: another version answered than the rules choose.
-        """
-        device, country = where or self.draw.choice(_CONTEXTS)
-        context = {"user_id": f"u{self.draw.getrandbits(48):x}", "device": device, "country": country}
-        answer = await caller.client.call(use_case, _REQUEST, context)
-        by = answer.response.answered_by.version
-        wanted = decide(self.document, use_case, {**context, "caller": name}).version
-        if by != wanted:
-            raise UnitError(f"{use_case} for {context} was answered by {by}, not by {wanted}")
-
-
-async def _interleaved(callers: Mapping[str, Sequence[_TimedCaller]], asking: _Asking) -> dict[str, Round]:
+async def _interleaved(callers: Mapping[str, Sequence[_Caller]], draw: Random) -> dict[str, Round]:
     """One round of all variants, interleaved, so that the machine's load is the same for all."""
     latencies: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for caller in (caller for of_variant in callers.values() for caller in of_variant):
         caller.resolver.questions.clear()
 
     def sender(place: int) -> Callable[[int], Awaitable[None]]:
-        order = iter([variant for _ in range(REQUESTS) for variant in asking.draw.sample(VARIANTS, len(VARIANTS))])
+        order = iter([variant for _ in range(REQUESTS) for variant in draw.sample(VARIANTS, len(VARIANTS))])
 
-        async def send(variant: str, due_ns: int) -> None:
-            await asking.ask(_NAMES[place], callers[variant][place], _BY_USER if variant == BY_USER else _BY_CONTEXT)
+        async def send(due_ns: int) -> None:
+            variant = next(order)
+            await callers[variant][place].ask()
             latencies[variant].append((monotonic_ns() - due_ns) / _NS_PER_MS)
 
-        return lambda due_ns: send(next(order), due_ns)
+        return send
 
     numbers = range(REQUESTS * len(VARIANTS))
     await asyncio.gather(
@@ -369,23 +345,21 @@ async def _interleaved(callers: Mapping[str, Sequence[_TimedCaller]], asking: _A
     )
     return {
         variant: Round(
-            median(latencies[variant]),
-            [each for caller in callers[variant] for each in caller.resolver.questions],
-            len(latencies[variant]),
+            median(took), [each for caller in callers[variant] for each in caller.resolver.questions], len(took)
         )
-        for variant in VARIANTS
+        for variant, took in latencies.items()
     }
 
 
-async def _busy(callers: Sequence[_TimedCaller], asking: _Asking, pids: Sequence[int]) -> float:
+async def _busy(callers: Sequence[_Caller], pids: Sequence[int]) -> float:
     """Processor time of resolvers, ms per 1,000 requests, while every caller sends as soon as it is answered."""
 
-    async def one_after_the_other(name: str, caller: _TimedCaller) -> None:
+    async def one_after_the_other(caller: _Caller) -> None:
         for _ in range(BUSY_REQUESTS):
-            await asking.ask(name, caller)
+            await caller.ask()
 
     before = sum(map(cpu_seconds, pids))
-    await asyncio.gather(*map(one_after_the_other, _NAMES, callers))
+    await asyncio.gather(*map(one_after_the_other, callers))
     cpu_ms = (sum(map(cpu_seconds, pids)) - before) * _MS_PER_S
     return cpu_ms * _PER_THOUSAND / (len(callers) * BUSY_REQUESTS)
 
