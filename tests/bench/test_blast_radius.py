@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.harness.bench_faults import bench_faults
 from lab.bench.harness.environment import open_environment
+from lab.bench.harness.fault_runner import bench_faults
 from lab.bench.suites import blast_radius
 from lab.report import read_runs, render
 from lab.runs import runs_in

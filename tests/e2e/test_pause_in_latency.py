@@ -6,7 +6,7 @@ import asyncio
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from lab.bench.harness.closed_loop import keep_busy
+from lab.bench.harness.senders import keep_busy
 from lab.history import SpoolWriter, read_spool
 from lab.load.arrivals import Constant
 from lab.load.plan import LoadPlan, UseCase

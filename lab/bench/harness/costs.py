@@ -86,7 +86,7 @@ class CostRounds:
 
 
 def measure(
-    environment: Environment, variants: Sequence[Variant], payloads: Sequence[int], rounds: int, *, seconds: float = 1.0
+    environment: Environment, variants: Sequence[Variant], payloads: Sequence[int], rounds: int, *, seconds: float
 ) -> CostRounds:
     """Keeps every variant busy for ``seconds`` once a round with every payload size.
 
@@ -106,17 +106,16 @@ def measure(
             environment.say(f"round {number} of {rounds}: {len(order)} trials" if number else "warming up")
             for variant, payload in order:
                 before = _cpu_by_part(pids)
-                trial = driver.run_closed_loop(
+                took_s, answered = driver.run_closed_loop(
                     variant, payload_bytes=payload, seconds=seconds, in_flight=IN_FLIGHT, seed=number
                 )
                 after = _cpu_by_part(pids)
                 if number:
-                    answered = len(trial.records)
-                    found.rps[variant.name, payload].append(answered / trial.took_s)
+                    found.rps[variant.name, payload].append(len(answered) / took_s)
                     for part in pids:
-                        cost = (after[part] - before[part]) / answered * 1e3
+                        cost = (after[part] - before[part]) / len(answered) * 1e3
                         found.cpu_s.setdefault((variant.name, payload, part), []).append(cost)
-                    records += trial.records
+                    records += answered
     write_parquet(records, folder / run_folder.HISTORY)
     return found
 

@@ -44,14 +44,6 @@ class OpenLoopTrial:
     records: list[Record]
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedLoopTrial:
-    """One variant, kept busy once in a closed loop; every answer was right."""
-
-    took_s: float
-    records: list[Record]
-
-
 class Driver:
     """A driver process."""
 
@@ -91,8 +83,8 @@ class Driver:
 
     def run_closed_loop(
         self, variant: Variant, *, payload_bytes: int, seconds: float, in_flight: int, seed: int
-    ) -> ClosedLoopTrial:
-        """Runs one closed-loop trial with ``in_flight`` requests at once.
+    ) -> tuple[float, list[Record]]:
+        """Runs one closed-loop trial with ``in_flight`` requests at once; returns how long it took, s, and its records.
 
         Raises:
             UnitError: as :meth:`run_at`.
@@ -100,7 +92,7 @@ class Driver:
         plan = self._plan(variant, Constant(rate=in_flight, duration_s=seconds), payload_bytes, seed)
         took_s, records = self._carry_out(variant, plan, in_flight=in_flight)
         self._judge(variant.name, records, planned=len(records), offered_rate=len(records) / took_s)
-        return ClosedLoopTrial(took_s, records)
+        return took_s, records
 
     def _plan(self, variant: Variant, arrivals: ArrivalPlan, payload_bytes: int, seed: int) -> LoadPlan:
         return LoadPlan(
@@ -126,8 +118,7 @@ class Driver:
 
     def _ask(self, command: dict[str, Any]) -> float:
         pipe_in, pipe_out = self._process.stdin, self._process.stdout
-        assert pipe_in is not None  # noqa: S101 (for the type checker: both are pipes)
-        assert pipe_out is not None  # noqa: S101 (likewise)
+        assert pipe_in and pipe_out  # noqa: PT018, S101 (for the type checker: both are pipes)
         with suppress(BrokenPipeError):  # then there is no answer either
             pipe_in.write(json.dumps(command) + "\n")
             pipe_in.flush()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from lab.bench.harness.closed_loop import keep_busy
+from lab.bench.harness.senders import keep_busy
 from lab.errors import LabError, UnitError
 from lab.history import SpoolWriter
 from lab.load.engine import raise_priority

@@ -1,4 +1,4 @@
-"""Injects one fault after the other into a lab while every caller sends by every topology at once."""
+"""The faults of the bench ``blast-radius``, and how they are injected while every caller sends by every topology."""
 
 from __future__ import annotations
 
@@ -6,29 +6,36 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 from threading import Event
 from typing import TYPE_CHECKING
 
 from lab.client.admin import AdminClient
 from lab.errors import LabError, UnitError
 from lab.measure.compare import interleave
+from lab.roles import CONTROL_PLANE, MODEL, ROLES, Placement
 from lab.runs import LoadOptions
 from lab.runs.blast_radius import parallel_runs
 from lab.runs.drive import DEFAULT_CONTEXTS
 from lab.runtime.cancellation import CancelToken
+from lab.topologies import TOPOLOGIES
 from lab.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
 
-    from lab.bench.harness.bench_faults import BenchFault
     from lab.bench.harness.environment import Environment
     from lab.client.admin_values import ControlPlaneStatus
+    from lab.faults import Fault
+    from lab.lab import Lab
     from lab.load.progress import Progress
     from lab.measure.blast_rounds import Radius
+    from lab.roles import Plan, Role
     from lab.runs import ParallelResult
+
+CALLER, CLUSTER = "homepage", "ml-cluster-1"
+"""The caller whose sidecar and resolver are hit, and the cluster whose replicas are."""
 
 RATE = 15.0
 """Requests per second of each caller by each topology."""
@@ -53,19 +60,100 @@ _STARTS_WITHIN_S = 60.0
 _BACK_WITHIN = timedelta(seconds=20)
 
 
-@dataclass(frozen=True, slots=True)
-class FaultRuns:
-    """The measurements: folder of the runs, radius of each fault and topology, number of requests sent in all."""
+class Reach(StrEnum):
+    """Which callers a fault must reach where requests pass through its victims."""
 
-    folder: Path
-    radii: Sequence[Radius]
-    requests: int
+    EVERY_CALLER = "every caller"
+    ONE_CALLER = "one caller"
+    NOT_CLAIMED = "not claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFault:
+    """One fault of the bench.
+
+    Attributes:
+        name: as the command line has it.
+        text: as tables have it.
+        role: of the units that it hits.
+        victims: returns the names of these units; none if the lab has no such units.
+        reach: which callers it must reach.
+        kind: of fault, see :mod:`lab.faults.kinds`.
+        target: of the fault; the victim if left out, of which there is one then.
+    """
+
+    name: str
+    text: str
+    role: str
+    victims: Callable[[Plan], list[str]]
+    reach: Reach = Reach.NOT_CLAIMED
+    kind: str = "kill"
+    target: str = ""
+
+    def is_in_path(self, topology: str) -> bool:
+        """Whether requests of a topology pass through the victims, or ask them."""
+        return self.role in (*TOPOLOGIES[topology].asks, *TOPOLOGIES[topology].path)
+
+    def carries_payload(self, topology: str) -> bool:
+        """Whether requests of a topology pass through the victims."""
+        return self.role in TOPOLOGIES[topology].between
+
+    def inject(self, lab: Lab, victims: list[str]) -> Fault:
+        """Injects the fault."""
+        return lab.faults.inject(self.kind, self.target or victims[0])
+
+
+def bench_faults() -> dict[str, BenchFault]:
+    """Returns all faults by name, in the order of tables: of each role that a topology has, then of the others."""
+    roles = dict.fromkeys(role for topology in TOPOLOGIES.values() for role in topology.roles)
+    of_roles = (fault for role in roles for fault in _faults_of(ROLES[role]))
+    return {fault.name: fault for fault in (*of_roles, *_OTHERS)}
+
+
+def _faults_of(role: Role) -> Iterator[BenchFault]:
+    name, title = role.name, role.title[0].lower() + role.title[1:]
+    match role.placement:
+        case Placement.ALONE:
+            yield BenchFault(f"{name}-killed", f"{title} killed", name, _one(name), Reach.EVERY_CALLER)
+        case Placement.BESIDE_CALLER:
+            yield BenchFault(f"{name}-killed", f"one {name} killed", name, _one(name), Reach.ONE_CALLER)
+        case Placement.REPLICATED:
+            yield BenchFault(f"{name}-killed", f"one {name} killed", name, _one(name))
+            yield BenchFault(
+                f"{name}s-killed", f"all {title} killed", name, _all(name), Reach.EVERY_CALLER, target=name
+            )
+
+
+def _one(role: str) -> Callable[[Plan], list[str]]:
+    """The unit beside :data:`CALLER` if there is one, else the first."""
+
+    def victims(plan: Plan) -> list[str]:
+        units = sorted(plan.with_role(role), key=lambda unit: unit.pod != CALLER)
+        return [unit.name for unit in units[:1]]
+
+    return victims
+
+
+def _all(role: str) -> Callable[[Plan], list[str]]:
+    return lambda plan: [unit.name for unit in plan.with_role(role)]
+
+
+def _replicas(most: int | None = None) -> Callable[[Plan], list[str]]:
+    return lambda plan: [unit.name for unit in plan.with_role(MODEL) if unit.cluster == CLUSTER][:most]
+
+
+_OTHERS = (
+    BenchFault("control-plane-killed", "control plane killed", CONTROL_PLANE, lambda _: [CONTROL_PLANE]),
+    BenchFault("replica-killed", "one replica killed", MODEL, _replicas(1)),
+    BenchFault("replica-paused", "one replica paused", MODEL, _replicas(1), kind="pause"),
+    BenchFault("cluster-killed", "one cluster killed", MODEL, _replicas(), target=CLUSTER),
+)
 
 
 def run_faults(
     environment: Environment, faults: Sequence[BenchFault], topologies: Sequence[str], rounds: int
-) -> FaultRuns:
-    """Drives load, injects one fault after the other, and measures which callers each has reached.
+) -> tuple[ParallelResult, list[Radius]]:
+    """Drives load, injects one fault after the other, and returns the runs and the radius of each fault and topology.
 
     Raises:
         UnitError: a driver did not start, or failed.
@@ -108,17 +196,12 @@ def run_faults(
         finally:
             cancel_token.cancel()
         result = run.result()
-    return _measured(result, done)
-
-
-def _measured(result: ParallelResult, done: Sequence[tuple[BenchFault, int | None]]) -> FaultRuns:
-    runs = parallel_runs([run.folder for run in result.runs])
-    faults = [
-        replace(seen, name=fault.name, noticed_ns=noticed_ns)
-        for seen, (fault, noticed_ns) in zip(runs.faults, done, strict=True)
+    runs = parallel_runs([each.folder for each in result.runs])
+    seen = [
+        replace(fault, name=injected.name, noticed_ns=noticed_ns)
+        for fault, (injected, noticed_ns) in zip(runs.faults, done, strict=True)
     ]
-    requests = sum(run.summary.ok + run.summary.failed for run in result.runs)
-    return FaultRuns(result.folder, runs.radii(faults), requests)
+    return result, runs.radii(seen)
 
 
 class _Calm:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, Answered, Round
-from lab.bench.harness.fixed_rate_sender import send_at_fixed_rate
+from lab.bench.harness.senders import send_at_fixed_rate
 from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, REPLICAS, USE_CASE, VERSION
 from lab.errors import CallError, UnitError
 from lab.topologies import open_client

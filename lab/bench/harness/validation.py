@@ -196,8 +196,7 @@ class _Run:
     def __init__(self, environment: Environment, driver: Driver, folder: Path, rounds: int, effort: Effort) -> None:
         self._environment, self._driver, self._folder = environment, driver, folder
         self._rounds, self._effort = rounds, effort
-        endpoints = environment.state.plan.clients[CALLER]
-        self._variants = {each: Variant(each, each, endpoints) for each in TOPOLOGIES}
+        self._endpoints = environment.state.plan.clients[CALLER]
         self._records: list[Record] = []
 
     def validation(self) -> Validation:
@@ -208,20 +207,18 @@ class _Run:
             plans = {(name, busy): self._arrivals(alone[name], busy) for name in alone for busy in UTILISATIONS}
             predicted = {key: self._predict(alone[key[0]], of_rounds) for key, of_rounds in plans.items()}
             self._write_down(predicted)
-            trials = self._loaded(plans)
+            trials = self._measured(plans, "under load", seed=2)
         write_parquet(self._records, self._folder / run_folder.HISTORY)
         points = [_point(*key, plans[key][0].rate, predicted[key], trials[key]) for key in plans]
         return Validation(alone, points, self._folder, self._rounds)
 
     def _without_queues(self, what: str, seconds: float) -> dict[str, Floats]:
         """Latencies by topology, seconds."""
-        self._environment.say(f"{what}: {2 * seconds:g} s")
-        arrivals = Constant(_LOW_RPS, seconds / self._rounds)
-        found: dict[str, list[Floats]] = {}
-        for number, order in enumerate(interleave(list(self._variants), self._rounds, seed=1)):
-            for name in order:
-                found.setdefault(name, []).append(_latencies_s(self._trial(name, arrivals, seed=number)))
-        return {name: np.concatenate(values) for name, values in found.items()}
+        arrivals = [Constant(_LOW_RPS, seconds / self._rounds)] * self._rounds
+        trials = self._measured({(name, 0.0): arrivals for name in TOPOLOGIES}, what, seed=1)
+        return {
+            name: np.concatenate([_latencies_s(trial) for trial in of_name]) for (name, _), of_name in trials.items()
+        }
 
     def _arrivals(self, alone: Alone, utilisation: float) -> list[Poisson]:
         rate = alone.rate(utilisation, REPLICAS * SLOTS)
@@ -243,19 +240,19 @@ class _Run:
         ]
         (self._folder / _PREDICTIONS).write_text(json.dumps(document, indent=1))
 
-    def _loaded(self, plans: Mapping[_Key, Sequence[Poisson]]) -> Mapping[_Key, Sequence[OpenLoopTrial]]:
+    def _measured(
+        self, plans: Mapping[_Key, Sequence[ArrivalPlan]], what: str, *, seed: int
+    ) -> Mapping[_Key, Sequence[OpenLoopTrial]]:
         trials: dict[_Key, list[OpenLoopTrial]] = {key: [] for key in plans}
-        for number, order in enumerate(interleave(list(plans), self._rounds, seed=2)):
-            self._environment.say(f"round {number + 1} of {self._rounds} under load: {len(plans)} trials")
-            for name, busy in order:
-                trials[name, busy].append(self._trial(name, plans[name, busy][number], seed=number))
+        for number, order in enumerate(interleave(plans, self._rounds, seed=seed)):
+            self._environment.say(f"round {number + 1} of {self._rounds}, {what}: {len(plans)} trials")
+            for key in order:
+                name, arrivals = key[0], plans[key][number]
+                run = partial(self._driver.run_open_loop, Variant(name, name, self._endpoints), arrivals)
+                trial = repeated_if_late(partial(run, f"{name}, {arrivals}", PAYLOAD_BYTES, seed=number))
+                trials[key].append(trial)
+                self._records += trial.records
         return trials
-
-    def _trial(self, name: str, arrivals: ArrivalPlan, *, seed: int) -> OpenLoopTrial:
-        run = partial(self._driver.run_open_loop, self._variants[name], arrivals, f"{name}, {arrivals}", PAYLOAD_BYTES)
-        trial = repeated_if_late(partial(run, seed=seed))
-        self._records += trial.records
-        return trial
 
 
 def _point(name: str, busy: float, rps: float, predicted: Sequence[Floats], trials: Sequence[OpenLoopTrial]) -> Point:

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench, Option
-from lab.bench.harness.bench_faults import CLUSTER, Reach, bench_faults
 from lab.bench.harness.charts import MIXED
-from lab.bench.harness.fault_runner import HOLD_S, RATE, STEADY_S, run_faults
+from lab.bench.harness.fault_runner import CLUSTER, HOLD_S, RATE, STEADY_S, Reach, bench_faults, run_faults
 from lab.bench.harness.paths import one_of_each_path
 from lab.bench.harness.result import BenchResult, Claim
 from lab.measure import compare
@@ -36,17 +35,18 @@ def run(
     compared = list(topologies or one_of_each_path(with_units))
     known = bench_faults()
     injected = [known[name] for name in faults or known if known[name].victims(environment.state.plan)]
-    found = run_faults(environment, injected, compared, rounds)
+    runs, radii = run_faults(environment, injected, compared, rounds)
+    requests = sum(run.summary.ok + run.summary.failed for run in runs.runs)
     return result(
-        sorted(found.radii, key=lambda each: (list(known).index(each.fault), compared.index(each.topology))),
+        sorted(radii, key=lambda each: (list(known).index(each.fault), compared.index(each.topology))),
         callers_of_cluster=len(_callers_of(CLUSTER, environment.lab.routes.show().document or {})),
         notes=[
             (
-                f"n = {rounds} rounds, {found.requests:,} requests: each caller sends {RATE:g} rps by each topology, "
+                f"n = {rounds} rounds, {requests:,} requests: each caller sends {RATE:g} rps by each topology, "
                 "Poisson arrivals, by a driver of its own"
             ),
             f"{STEADY_S:g} s without faults before each fault, which lasts {HOLD_S:g} s",
-            f"evidence: {found.folder}",
+            f"evidence: {runs.folder}",
         ],
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.bench.harness import prebuilt_request
@@ -29,43 +28,27 @@ BOUND = 0.8
 _GATEWAY, _AGAIN, _YARDSTICK = "gateway", "gateway again", "minimal-proxy"
 
 
-@dataclass(frozen=True, slots=True)
-class _Proxy:
-    name: str
-    address: str
-    pid: int
-
-
 def run(environment: Environment, rounds: int) -> BenchResult:
     """Keeps gateway and yardstick busy with the same requests once a round, and the gateway a second time."""
     gateway = environment.state.plan.unit("gateway-1")
     pid = environment.state.running[gateway.name].pid
     address = environment.address(_YARDSTICK)
-    argv = (
-        "python",
-        "-m",
-        "lab.bench.harness.minimal_proxy",
-        "--listen",
-        address,
-        "--upstream",
-        *environment.replicas(CLUSTER),
-    )
-    proxies = [
-        _Proxy(_GATEWAY, gateway.address, pid),
-        _Proxy(_AGAIN, gateway.address, pid),
-        _Proxy(_YARDSTICK, address, environment.start(_YARDSTICK, argv, address)),
-    ]
-    rps: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
-    per_core: dict[str, list[float]] = {proxy.name: [] for proxy in proxies}
+    flags = ("--listen", address, "--upstream", *environment.replicas(CLUSTER))
+    argv = ("python", "-m", "lab.bench.harness.minimal_proxy", *flags)
+    yardstick = address, environment.start(_YARDSTICK, argv, address)
+    proxies = {_GATEWAY: (gateway.address, pid), _AGAIN: (gateway.address, pid), _YARDSTICK: yardstick}
+    rps: dict[str, list[float]] = {name: [] for name in proxies}
+    per_core: dict[str, list[float]] = {name: [] for name in proxies}
     for number, order in enumerate([proxies, *interleave(proxies, rounds)]):
-        for proxy in order:
-            environment.say(f"round {number} of {rounds}: {proxy.name}" if number else f"warming up {proxy.name}")
-            cpu_before, began = cpu_seconds(proxy.pid), time.monotonic()
-            answered = asyncio.run(_keep_busy(proxy.address))
-            seconds, cpu = time.monotonic() - began, cpu_seconds(proxy.pid) - cpu_before
+        for name in order:
+            environment.say(f"round {number} of {rounds}: {name}" if number else f"warming up {name}")
+            its_address, its_pid = proxies[name]
+            cpu_before, began = cpu_seconds(its_pid), time.monotonic()
+            answered = asyncio.run(_keep_busy(its_address))
+            seconds, cpu = time.monotonic() - began, cpu_seconds(its_pid) - cpu_before
             if number:
-                rps[proxy.name].append(answered / seconds)
-                per_core[proxy.name].append(answered / cpu)
+                rps[name].append(answered / seconds)
+                per_core[name].append(answered / cpu)
     claims, controls = [], []
     for what, measured in (
         ("requests per second", rps),
@@ -83,7 +66,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
         )
     return BenchResult(
         unit="rps",
-        samples={**rps, **{f"{proxy}, per core": values for proxy, values in per_core.items()}},
+        samples={**rps, **{f"{name}, per core": values for name, values in per_core.items()}},
         claims=claims,
         controls=controls,
         notes=[

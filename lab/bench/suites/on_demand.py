@@ -34,7 +34,7 @@ from services.controlplane.xds.service import Discovery
 from services.controlplane.xds.store import ResourceStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from lab.bench.harness.environment import Environment
     from lab.report.chart import Chart
@@ -137,12 +137,12 @@ async def measured(place: Place, kind: str, size: int, name: str) -> dict[str, f
 async def _figures(place: Place, kind: str, name: str, store: ResourceStore, keys: list[str]) -> dict[str, float]:
     address, admin = (place.environment.address(f"{name}-{what}") for what in ("requests", "admin"))
     began = time.monotonic()
-    pid = await asyncio.to_thread(_start, place, kind, name, address, admin)
+    process = psutil.Process(await asyncio.to_thread(_start, place, kind, name, address, admin))
     try:
-        await _until_ready(admin)
+        await _until(f"Envoy at {admin} is not ready", lambda: asyncio.to_thread(_is_ready, admin))
         ready_s = time.monotonic() - began
         async with open_channel(address, own_connection=True) as channel:
-            await _first_answer(channel)
+            await _until(f"Envoy at {admin} answers nothing", lambda: _ask(channel, _KEY))
             answer_s = time.monotonic() - began
             for key in keys[1:USED]:
                 await _ask(channel, key)
@@ -151,7 +151,7 @@ async def _figures(place: Place, kind: str, name: str, store: ResourceStore, key
         await _change(store, place.replica, keys)
         last = await asyncio.to_thread(xds_bytes, admin)
         return {
-            "rss_mb": psutil.Process(pid).memory_info().rss / 1e6,
+            "rss_mb": process.memory_info().rss / 1e6,
             "allocated_mb": await asyncio.to_thread(allocated_mb, admin),
             "ready_ms": ready_s * 1e3,
             "answer_ms": answer_s * 1e3,
@@ -159,19 +159,14 @@ async def _figures(place: Place, kind: str, name: str, store: ResourceStore, key
             "change_bytes": (last - first) / CHANGES,
         }
     finally:
-        process = psutil.Process(pid)
         process.kill()
-        await asyncio.to_thread(_gone, process)
+        await asyncio.to_thread(process.wait, _ANSWER_S)
 
 
 def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
-    host, port = address.rsplit(":", 1)
-    admin_host, admin_port = admin.rsplit(":", 1)
     text = Template(_TEMPLATE.read_text()).substitute(
-        host=host,
-        port=port,
-        admin_host=admin_host,
-        admin_port=admin_port,
+        **dict(zip(("host", "port"), address.rsplit(":", 1), strict=True)),
+        **dict(zip(("admin_host", "admin_port"), admin.rsplit(":", 1), strict=True)),
         control_planes=xds_endpoints(place.control_plane),
         role="sidecar",
         shared="",
@@ -188,26 +183,20 @@ def _start(place: Place, kind: str, name: str, address: str, admin: str) -> int:
     return place.environment.start_envoy(name, admin, text)
 
 
-async def _until_ready(admin: str) -> None:
+async def _until(what: str, probe: Callable[[], Awaitable[bool]]) -> None:
     give_up = time.monotonic() + _READY_S
-    while time.monotonic() < give_up:
-        try:
-            if await asyncio.to_thread(_is_ready, admin):
-                return
-        except OSError:
-            pass
+    while not await probe():
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"{what} within {_READY_S:g} s")
         await asyncio.sleep(_POLL_S)
-    raise TimeoutError(f"Envoy at {admin} is not ready within {_READY_S:g} s")
 
 
 def _is_ready(admin: str) -> bool:
-    with urllib.request.urlopen(f"http://{admin}/ready", timeout=_ANSWER_S) as answer:
-        return bool(answer.read().strip() == b"LIVE")
-
-
-async def _first_answer(channel: grpc.aio.Channel) -> None:
-    while not await _ask(channel, _KEY):  # noqa: ASYNC110 (there is no event to wait for)
-        await asyncio.sleep(_POLL_S)
+    try:
+        with urllib.request.urlopen(f"http://{admin}/ready", timeout=_ANSWER_S) as answer:
+            return bool(answer.read().strip() == b"LIVE")
+    except OSError:
+        return False
 
 
 async def _ask(channel: grpc.aio.Channel, key: str) -> bool:
@@ -230,10 +219,6 @@ async def _change(store: ResourceStore, replica: str, keys: Sequence[str]) -> No
         name = endpoint_set_name("there", draw.choice(keys))
         generation = store.update(endpoint_sets={name: [replica, f"127.0.0.1:{10_000 + number}"]})
         await store.subscribers.wait_applied(generation, timeout_s=_APPLY_S)
-
-
-def _gone(process: psutil.Process) -> None:
-    psutil.wait_procs([process], timeout=_ANSWER_S)
 
 
 def _result(seen: Mapping[tuple[str, int], list[dict[str, float]]], rounds: int) -> BenchResult:

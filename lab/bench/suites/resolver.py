@@ -16,8 +16,8 @@ import uvloop
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED, chart_of_medians
 from lab.bench.harness.environment import cpu_seconds, open_small_environment
-from lab.bench.harness.fixed_rate_sender import send_at_fixed_rate
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
+from lab.bench.harness.senders import send_at_fixed_rate
 from lab.checkers.plain import decide
 from lab.client import Client, ResolverClient, RpcChannel
 from lab.client.resolver import RESOLVE_TIMEOUT_S
