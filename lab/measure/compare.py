@@ -28,14 +28,10 @@ Variant = TypeVar("Variant")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate with its confidence interval, in the unit of the compared values; ratios have none.
+    """An estimate over rounds with its confidence interval, in the unit of the compared values; ratios have none.
 
-    Attributes:
-        estimate: median over rounds.
-        low: lower end of the confidence interval; an order statistic, never interpolated.
-        high: upper end.
-        confidence: share of such intervals that hold the true median, e.g. 0.95.
-        rounds: number of rounds.
+    Its ends are order statistics, never interpolated. ``confidence`` is the share of such intervals that hold the true
+    median, e.g. 0.95.
     """
 
     estimate: float

@@ -23,15 +23,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A bound that a figure should keep.
-
-    Attributes:
-        text: the claim.
-        figure: the measured figure with its interval over the rounds.
-        at_most: upper bound, None if there is none.
-        at_least: lower bound, None if there is none.
-        doubts: why the figure does not count: a late driver, a control that disagrees.
-    """
+    """A figure with its bounds, and the doubts for which it does not count: a late driver, a control that disagrees."""
 
     text: str
     figure: Interval

@@ -31,13 +31,7 @@ _Histogram: Any = HdrHistogram
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
-    """Percentiles of a histogram, milliseconds; all 0 if nothing was recorded.
-
-    Attributes:
-        count: number of values.
-        p50_ms: half of the values are at or below it; likewise the other percentiles.
-        max_ms: the greatest value.
-    """
+    """Percentiles of a histogram and its greatest value, milliseconds; all 0 if nothing was recorded."""
 
     count: int
     p50_ms: float

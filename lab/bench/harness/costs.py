@@ -34,14 +34,7 @@ IN_FLIGHT = 16
 
 @dataclass(slots=True)
 class CostRounds:
-    """The measurements.
-
-    Attributes:
-        folder: holds the history.
-        parts: in the order of tables.
-        rps: by variant and payload, one value a round.
-        cpu_s: by variant, payload and part, CPU seconds per 1,000 requests, likewise.
-    """
+    """Requests per second and CPU seconds per 1,000 requests, one value a round; ``folder`` holds the history."""
 
     folder: Path
     parts: Sequence[str] = ()

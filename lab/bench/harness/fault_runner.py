@@ -70,16 +70,10 @@ class Reach(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BenchFault:
-    """One fault of the bench.
+    """One fault of the bench: its name on the command line, and its text in tables.
 
-    Attributes:
-        name: as the command line has it.
-        text: as tables have it.
-        role: of the units that it hits.
-        victims: returns the names of these units; none if the lab has no such units.
-        reach: which callers it must reach.
-        kind: of fault, see :mod:`lab.faults.kinds`.
-        target: of the fault; the victim if left out, of which there is one then.
+    It hits the units that ``victims`` names, none if the lab has none of that role. For the kind see
+    :mod:`lab.faults.kinds`; the target is the one victim if left out.
     """
 
     name: str

@@ -37,15 +37,7 @@ _OK = 200
 
 @dataclass(slots=True)
 class H2Load:
-    """h2load on several paths.
-
-    Args:
-        folder: for its frames and logs.
-
-    Attributes:
-        paths: name → address, and headers beside gRPC's own.
-        p50_ms: measured, by path and payload, one value a round.
-    """
+    """h2load on several paths, by name: address, and headers beside gRPC's own. It keeps one p50 a round, ms."""
 
     folder: Path
     paths: dict[str, tuple[str, tuple[tuple[str, str], ...]]]

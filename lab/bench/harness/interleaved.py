@@ -17,12 +17,12 @@ from lab.bench.harness.variant import fastest_of_each_size
 from lab.history import write_parquet
 from lab.measure.compare import interleave
 from lab.measure.control import control
-from lab.measure.findings import in_its_interval
+from lab.measure.findings import ResultTable, in_its_interval
 from lab.measure.pace import pace_of
 from lab.runs import folder as run_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from lab.bench.harness.environment import Environment
@@ -79,6 +79,17 @@ class Rounds:
     def shown(self, figure: Interval, point: LoadPoint, *variants: str) -> str:
         """Returns a figure with its interval, and a question mark if it is in doubt."""
         return in_its_interval(figure) + (" ?" if self.doubts(point, *variants) else "")
+
+    def table(
+        self,
+        title: str,
+        headings: Sequence[str],
+        rows: Iterable[tuple[Sequence[str], Callable[[LoadPoint], float | str]]],
+    ) -> ResultTable:
+        """Returns a table with a column per load point, from the labels of each row and its cell at a load point."""
+        columns = [str(point) for point in self.points]
+        cells = [[*labels, *map(cell, self.points)] for labels, cell in rows]
+        return ResultTable(title, (*headings, *columns), cells, numbers=columns)
 
     def repeated(self) -> int:
         """Returns the number of trials that were discarded because the driver was late."""

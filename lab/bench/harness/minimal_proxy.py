@@ -1,11 +1,11 @@
 """A minimal re-serialising gRPC proxy: the yardstick for the cost of the gateway's own work.
 
-``python -m lab.bench.harness.minimal_proxy --listen ip:port --upstream ip:port``
+``python -m lab.bench.harness.minimal_proxy LISTEN UPSTREAM…``: ``ip:port`` to serve on, and of each model replica.
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
 from typing import TYPE_CHECKING
 
 import grpc
@@ -34,16 +34,5 @@ async def serve(stop: asyncio.Event, address: str, upstream: list[str]) -> None:
         await server.stop(grace=5)
 
 
-def main() -> None:
-    """Serves until SIGTERM."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lab.bench.harness.minimal_proxy", description="A minimal gRPC proxy."
-    )
-    parser.add_argument("--listen", required=True, help="ip:port to serve on")
-    parser.add_argument("--upstream", required=True, nargs="+", help="ip:port of each model replica")
-    arguments = parser.parse_args()
-    run_service(lambda stop: serve(stop, arguments.listen, arguments.upstream))
-
-
 if __name__ == "__main__":
-    main()
+    run_service(lambda stop: serve(stop, sys.argv[1], sys.argv[2:]))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, Answered, Round
-from lab.bench.harness.senders import send_at_fixed_rate
+from lab.bench.harness.senders import all_ready, send_at_fixed_rate
 from lab.bench.harness.variant import API, CALLER, CLUSTER, MODEL, REPLICAS, USE_CASE, VERSION
 from lab.errors import CallError, UnitError
 from lab.topologies import open_client
@@ -87,14 +87,11 @@ async def measure(
     clients = {topology: open_client(topology, CALLER, endpoints) for topology in topologies}
     seen: dict[str, list[Round]] = {}
     draw = Random(0)  # noqa: S311 (no secret)
-    try:
-        await asyncio.gather(*(client.ready() for client in clients.values()))
+    async with all_ready(clients.values()):
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}")
             for path, measured in (await _round(clusters, clients, draw)).items():
                 seen.setdefault(path, []).append(measured)
-    finally:
-        await asyncio.gather(*(client.close() for client in clients.values()))
     return seen
 
 

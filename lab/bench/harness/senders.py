@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+from contextlib import asynccontextmanager
 from itertools import takewhile
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -19,8 +20,9 @@ from lab.load.recorder import Recorder
 from models.apis import APIS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 
+    from lab.client import Client
     from lab.history import SpoolWriter
     from lab.load.outcome import LoadClient
     from lab.load.plan import LoadPlan
@@ -107,3 +109,13 @@ async def keep_busy(plan: LoadPlan, client: LoadClient, spool: SpoolWriter, *, i
     if errors:
         raise errors[0]
     return took_ns / 1e9
+
+
+@asynccontextmanager
+async def all_ready(clients: Collection[Client]) -> AsyncIterator[None]:
+    """Waits until all clients are ready, and closes them afterwards."""
+    try:
+        await asyncio.gather(*(client.ready() for client in clients))
+        yield
+    finally:
+        await asyncio.gather(*(client.close() for client in clients))

@@ -69,10 +69,7 @@ replicas = 1
 class Effort:
     """How long each topology is measured, all rounds together, seconds.
 
-    Attributes:
-        idle_s: with models that answer at once.
-        alone_s: with models that take their service time, without queues.
-        loaded_s: at each utilisation.
+    Idle: models answer at once. Alone: they take their service time, without queues. Loaded: at each utilisation.
     """
 
     idle_s: float = 4.0
@@ -82,10 +79,9 @@ class Effort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One topology at one utilisation. ``predicted`` and ``measured`` hold the latencies of each round, ms.
+    """One topology at one utilisation, with predicted and measured latencies of each round, ms.
 
-    Attributes:
-        left_out: rounds that they lack, because the driver was late in every attempt.
+    Rounds in which the driver was late in every attempt are left out.
     """
 
     topology: str
@@ -126,14 +122,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """The result.
-
-    Attributes:
-        alone: by topology.
-        points: by topology and utilisation.
-        folder: holds predictions and history.
-        rounds: number of rounds.
-    """
+    """The result; its folder holds predictions and history."""
 
     alone: dict[str, Alone]
     points: Sequence[Point]

@@ -30,14 +30,7 @@ clusters:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One path from caller to model.
-
-    Attributes:
-        name: as tables show it.
-        topology: whose client it uses.
-        endpoints: where that client finds the lab's units.
-        identity: folder of the caller's certificate; empty for plaintext.
-    """
+    """One path from caller to model; ``identity`` is the folder of the caller's certificate, empty for plaintext."""
 
     name: str
     topology: str
@@ -47,13 +40,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class LoadPoint:
-    """A payload size at a request rate.
-
-    Attributes:
-        payload_bytes: size of a request without its envelope.
-        rate: requests per second, evenly spaced.
-        requests: in one trial.
-    """
+    """A payload size without its envelope, B, at a rate of evenly spaced requests, rps, and the size of one trial."""
 
     payload_bytes: int
     rate: float

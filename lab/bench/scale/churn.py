@@ -85,18 +85,7 @@ def _sources(entries: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 class Churn:
-    """Random changes at a fixed rate, in threads of their own.
-
-    Args:
-        up: the lab.
-        published: its revisions; the churn adds its own.
-        per_second: changes per second.
-        seed: of all random draws.
-
-    Attributes:
-        done: kind of change → number of changes.
-        late_s: by how much the last tick was late.
-    """
+    """Random changes at a fixed rate, in threads of their own: how many are done, by kind, and how late the last tick."""
 
     def __init__(self, up: ScaleLab, published: Published, *, per_second: float, seed: int) -> None:
         self.done: dict[str, int] = dict.fromkeys(("endpoints", *PUBLISHED_A_TICK), 0)

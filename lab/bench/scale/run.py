@@ -33,14 +33,10 @@ _BACK = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaleOptions:
-    """The size of the lab, and what happens in the run.
+    """The size of the lab, see :func:`lab.bench.scale.synthetic_deployment.generate`, and what happens in the run.
 
-    Attributes:
-        clusters: see :func:`lab.bench.scale.synthetic_deployment.generate`, as are the next three.
-        seconds: duration of traffic under churn.
-        rate: of all callers together, requests per second.
-        changes: per second.
-        moves: number of moves of one model version, before the churn and once more without traffic.
+    Traffic lasts ``seconds`` under ``changes`` per second, at a ``rate`` in rps of all callers together. One model
+    version moves ``moves`` times before the churn, and as often without traffic.
     """
 
     clusters: int = 10_000

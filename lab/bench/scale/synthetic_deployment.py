@@ -46,13 +46,7 @@ _HOSTS_A_NET, _NETS = 250, 250
 
 @dataclass(frozen=True, slots=True)
 class SyntheticDeployment:
-    """A route table with its replicas and its demand.
-
-    Attributes:
-        document: the route table's.
-        replicas: of all clusters.
-        popularity: caller → its use cases, each repeated in proportion to its requests.
-    """
+    """A route table with its replicas, and the use cases of each caller, repeated in proportion to their requests."""
 
     document: Mapping[str, Any]
     replicas: Sequence[Identity]

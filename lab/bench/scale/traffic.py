@@ -36,14 +36,9 @@ _CHECKERS_OF_ALL = ("routing", "tear", "origin")
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The judged traffic.
+    """The judged traffic: how many answers no rule allowed, and how many clusters and callers took part.
 
-    Attributes:
-        summary: of all callers together.
-        verdicts: on all callers together, and those on single callers that are not valid.
-        misrouted: answers that no rule in force allowed.
-        clusters: number of clusters that answered.
-        callers: number of callers that got answers.
+    Verdicts are on all callers together, and those on single callers that are not valid.
     """
 
     summary: RunSummary

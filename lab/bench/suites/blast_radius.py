@@ -52,13 +52,7 @@ def run(
 
 
 def result(radii: Sequence[Radius], *, callers_of_cluster: int, notes: Sequence[str]) -> BenchResult:
-    """Returns the result of measured radii.
-
-    Args:
-        radii: of each fault, by its name, and topology.
-        callers_of_cluster: number of callers whose use cases have a version on the cluster that is killed.
-        notes: how it was measured.
-    """
+    """Returns the result of the radii of each fault, by its name, and topology; some callers use the dead cluster."""
     known = bench_faults()
     named = [replace(each, fault=known[each.fault].text) for each in radii]
     by_text = {fault.text: fault for fault in known.values()}
@@ -94,14 +88,13 @@ def _claims(radii: Sequence[Radius], callers_of_cluster: int) -> Iterator[Claim]
     off = {place: each for place, each in by_place.items() if not known[place[0]].is_in_path(place[1])}
     dead = {place: each for place, each in by_place.items() if place[0] == "cluster-killed"}
     control = {place: each for place, each in off.items() if place[0] == "control-plane-killed"}
-    if control:
-        yield _claim("callers hit, control plane killed, worst topology", control, 0)
-    if off:
-        text = f"callers hit by units outside their path, worst of {len(off)} faults and topologies"
-        yield _claim(text, off, 0)
-    if dead:
-        text = "callers hit, one cluster killed, any topology: those whose use cases run there"
-        yield _claim(text, dead, callers_of_cluster)
+    for text, found, wanted in (
+        ("callers hit, control plane killed, worst topology", control, 0),
+        (f"callers hit by units outside their path, worst of {len(off)} faults and topologies", off, 0),
+        ("callers hit, one cluster killed, any topology: those whose use cases run there", dead, callers_of_cluster),
+    ):
+        if found:
+            yield _claim(text, found, wanted)
 
 
 def _claim(text: str, found: Mapping[tuple[str, str], Radius], wanted: int) -> Claim:

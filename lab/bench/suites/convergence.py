@@ -13,6 +13,7 @@ import uvloop
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.senders import all_ready
 from lab.client import Endpoints
 from lab.client.admin import AdminClient
 from lab.measure.compare import median, quantile
@@ -113,8 +114,7 @@ async def _measure(lab: Lab, publishes: int, say: Callable[[str], None]) -> dict
         for gateway in where.shared.addresses_of("gateway")
     ]
     samples: dict[str, list[float]] = {_ANSWERS: [], _ACKNOWLEDGEMENTS: [], _WHOLE: []}
-    try:
-        await asyncio.gather(*(probe.client.ready() for probe in probes))
+    async with all_ready([probe.client for probe in probes]):
         tasks = [asyncio.create_task(probe.run(_EVERY_S * place / len(probes))) for place, probe in enumerate(probes)]
         try:
             with AdminClient(where.control_plane) as admin:
@@ -132,8 +132,6 @@ async def _measure(lab: Lab, publishes: int, say: Callable[[str], None]) -> dict
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-    finally:
-        await asyncio.gather(*(probe.client.close() for probe in probes))
     return samples
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
@@ -106,20 +107,11 @@ def _claim(pair: Rounds) -> Claim:
 
 
 def _table(measured: Rounds, parts: Sequence[tuple[Part, Rounds]]) -> ResultTable:
-    columns = [str(point) for point in measured.points]
-    rows = [
-        [
-            part.name,
-            f"{part.more} − {part.less}",
-            *(
-                of.shown(part.figure(of, point), point, part.more, part.less) if point in of.points else ""
-                for point in measured.points
-            ),
-        ]
-        for part, of in parts
-    ]
-    title = "difference of p50, ms, with 95 % intervals"
-    return ResultTable(title, ("part", "pair", *columns), rows, numbers=columns)
+    def shown(part: Part, of: Rounds, point: LoadPoint) -> str:
+        return of.shown(part.figure(of, point), point, part.more, part.less) if point in of.points else ""
+
+    rows = [([part.name, f"{part.more} − {part.less}"], partial(shown, part, of)) for part, of in parts]
+    return measured.table("difference of p50, ms, with 95 % intervals", ["part", "pair"], rows)
 
 
 def _charts(measured: Rounds, parts: Sequence[tuple[Part, Rounds]], rounds: int) -> Iterator[BarChart]:

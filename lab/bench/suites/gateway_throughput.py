@@ -33,8 +33,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
     gateway = environment.state.plan.unit("gateway-1")
     pid = environment.state.running[gateway.name].pid
     address = environment.address(_YARDSTICK)
-    flags = ("--listen", address, "--upstream", *environment.replicas(CLUSTER))
-    argv = ("python", "-m", "lab.bench.harness.minimal_proxy", *flags)
+    argv = ("python", "-m", "lab.bench.harness.minimal_proxy", address, *environment.replicas(CLUSTER))
     yardstick = address, environment.start(_YARDSTICK, argv, address)
     proxies = {_GATEWAY: (gateway.address, pid), _AGAIN: (gateway.address, pid), _YARDSTICK: yardstick}
     rps: dict[str, list[float]] = {name: [] for name in proxies}

@@ -17,7 +17,7 @@ from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED, chart_of_medians
 from lab.bench.harness.environment import cpu_seconds, open_small_environment
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
-from lab.bench.harness.senders import send_at_fixed_rate
+from lab.bench.harness.senders import all_ready, send_at_fixed_rate
 from lab.checkers.plain import decide
 from lab.client import Client, ResolverClient, RpcChannel
 from lab.client.resolver import RESOLVE_TIMEOUT_S
@@ -195,12 +195,7 @@ def run(outer: Environment, rounds: int) -> BenchResult:
 
 
 def result(seen: Mapping[str, Sequence[Round]], cpu: Mapping[str, Sequence[float]]) -> BenchResult:
-    """Returns the result.
-
-    Args:
-        seen: variant → its rounds.
-        cpu: variant of :data:`BUSY_VARIANTS` → CPU of all resolvers, ms per 1,000 requests, one value a round.
-    """
+    """Returns the result of each variant's rounds, and of all resolvers' CPU by variant, ms per 1,000 requests."""
     p50 = {variant: [each.p50 for each in measured] for variant, measured in seen.items()}
     added = {variant: _added(seen, variant) for variant in VARIANTS if variant != ONCE}
     same = control(UNLEASED, p50[UNLEASED], p50[AGAIN])
@@ -297,11 +292,10 @@ async def _measure(
         variant: [_Caller(variant, name, where[name], shared, document, draw) for name in _NAMES]
         for variant in VARIANTS
     }
-    everyone = [each for of_variant in callers.values() for each in of_variant]
+    everyone = [each.client for of_variant in callers.values() for each in of_variant]
     seen: dict[str, list[Round]] = {variant: [] for variant in VARIANTS}
     cpu: dict[str, list[float]] = {variant: [] for variant in BUSY_VARIANTS}
-    try:
-        await asyncio.gather(*(each.client.ready() for each in everyone))
+    async with all_ready(everyone):
         # Every client holds all leases that it can use before the first round.
         for asked in _CONTEXTS:
             for of_variant in callers.values():
@@ -315,8 +309,6 @@ async def _measure(
                     seen[variant].append(measured[variant])
                 for variant in order:
                     cpu[variant].append(busy[variant])
-    finally:
-        await asyncio.gather(*(each.client.close() for each in everyone))
     return seen, cpu
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.senders import all_ready
 from lab.measure.compare import median
 from lab.routing.attempts import RequestAttempts
 from lab.routing.compiled import Router
@@ -84,16 +85,13 @@ async def _seconds_with_lease(environment: Environment) -> float:
     """Processor time of one decision of a mesh client that holds a lease."""
     context = {"user_id": "u1", "device": "tv", "country": "US"}
     client = open_client("mesh", _CALLER, environment.lab.endpoints().clients[_CALLER])
-    try:
-        await client.ready()
+    async with all_ready([client]):
         await client.call(_LEASED_USE_CASE, APIS["ranking.v1"].build_request(0), context)
         attempts = RequestAttempts(_LEASED_USE_CASE, client.new_request_id(), time.monotonic())
         began = time.process_time_ns()
         for _ in range(RESOLVES):
             await client.strategy.decide(attempts, context)
         return (time.process_time_ns() - began) / 1e9 / RESOLVES
-    finally:
-        await client.close()
 
 
 def _update(router: Router, document: Mapping[str, Any]) -> Callable[[], object]:

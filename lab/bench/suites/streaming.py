@@ -14,6 +14,7 @@ from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.charts import chart_of_bars
 from lab.bench.harness.paths import extreme_path
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
+from lab.bench.harness.senders import all_ready
 from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.variant import API, CALLER, CLUSTER, USE_CASE, Variant
 from lab.errors import UnitError
@@ -163,18 +164,13 @@ async def measure(variants: Sequence[Variant], rounds: int, say: Callable[[str],
     """
     clients = {each.name: open_client(each.topology, CALLER, each.endpoints) for each in variants}
     seen: dict[str, list[Times]] = {name: [] for name in clients}
-    try:
-        for client in clients.values():
-            await client.ready()
-        for number, order in enumerate([list(clients), *interleave(list(clients), rounds)]):
+    async with all_ready(clients.values()):
+        for number, order in enumerate([clients, *interleave(clients, rounds)]):
             for name in order:
                 say(f"round {number} of {rounds}: {name}" if number else f"warming up {name}")
                 times = await _times(clients[name], name)
                 if number:
                     seen[name].append(times)
-    finally:
-        for client in clients.values():
-            await client.close()
     return seen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
@@ -75,23 +76,19 @@ def _added(measured: Rounds, variant: str, yardstick: str, point: LoadPoint, bou
 
 
 def _table(measured: Rounds) -> ResultTable:
-    columns = [str(point) for point in measured.points]
-    rows: list[list[float | str]] = [
-        [variant, *(statistics.median(measured.p50_ms[variant, point]) for point in measured.points)]
-        for variant in measured.variants
-    ]
-    return ResultTable("p50, ms, median over rounds", ("topology", *columns), rows, numbers=columns)
+    def typical(variant: str, point: LoadPoint) -> float:
+        return statistics.median(measured.p50_ms[variant, point])
+
+    rows = [([variant], partial(typical, variant)) for variant in measured.variants]
+    return measured.table("p50, ms, median over rounds", ["topology"], rows)
 
 
 def _added_table(measured: Rounds) -> ResultTable:
-    columns = [str(point) for point in measured.points]
-    rows = []
-    for variant in measured.variants:
-        if variant != DIRECT:
-            figures = [(point, _difference(measured, variant, point)) for point in measured.points]
-            rows.append([variant, *(measured.shown(figure, point, variant, DIRECT) for point, figure in figures)])
-    title = f"added over {DIRECT}, p50, ms, with 95 % intervals"
-    return ResultTable(title, ("topology", *columns), rows, numbers=columns)
+    def shown(variant: str, point: LoadPoint) -> str:
+        return measured.shown(_difference(measured, variant, point), point, variant, DIRECT)
+
+    rows = [([variant], partial(shown, variant)) for variant in measured.variants if variant != DIRECT]
+    return measured.table(f"added over {DIRECT}, p50, ms, with 95 % intervals", ["topology"], rows)
 
 
 def _difference(measured: Rounds, variant: str, point: LoadPoint) -> Interval:
