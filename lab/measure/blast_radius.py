@@ -99,23 +99,17 @@ class Blast:
     """What one fault did to the requests of one topology.
 
     Attributes:
-        fault: the fault.
         unknown: why the radius is unknown; empty if it is known. If set, the other fields mean nothing.
-        callers: callers that were hit while it lasted.
-        of_callers: all callers that sent requests.
-        tenants: tenants that were hit.
-        of_tenants: all tenants of requests.
+        callers: callers that were hit while it lasted, of all that sent requests; likewise for tenants.
         hits: for each request while it lasted, in order of time, whether it was hit.
-        failed: number of hit requests without an answer.
-        degraded: number of hit requests that another version, or the default answer, answered.
-        slow: number of hit requests with the right answer, too late.
+        failed: number of hit requests without an answer; ``degraded`` of those that another version or the default
+            answer answered, ``slow`` of those with the right answer, too late.
         ending: how hits ended; None if no request was hit.
         detect_s: seconds from the injection until hits ended, infinite for :attr:`Ending.OPEN`; None without hits.
         noticed_s: seconds from the injection until the control plane dropped the dead part; None as in :class:`Fault`.
         heal_s: seconds from the start of the healing until the last hit request was due; infinite if requests were
             still hit when the next fault began. None without hits.
-        window: number of requests from the injection to the end.
-        window_failed: number of those without an answer.
+        window: number of requests from the injection to the end, ``window_failed`` of those without an answer.
     """
 
     fault: Fault

@@ -52,17 +52,13 @@ class Radius:
     """The blast radius of a fault on a topology, over all rounds in which it is known.
 
     Attributes:
-        fault: its name.
-        topology: the topology.
         rounds: number of rounds in which it is known.
         unknown: for each other round, why it is unknown.
-        callers: for each round, the number of callers that were hit; ``of_callers`` is the number of all.
+        callers: for each round, the number of callers that were hit, of ``of_callers``; likewise for tenants.
         only_slow: for each round, whether all hits were right answers that came late, as on a busy machine.
-        tenants: as ``callers``.
         requests: share of requests hit while it lasted, with interval, see :mod:`lab.measure.single_run_intervals`.
-        failed: share of requests without an answer while it lasted; ``degraded`` and ``slow`` are shares, too.
-        degraded: answered by another version or the default answer.
-        slow: answered rightly, too late.
+        failed: share of requests without an answer while it lasted; ``degraded`` by another version or the default
+            answer, ``slow`` answered rightly, too late.
         endings: for each round with hits, how they ended.
         detect: seconds from injection until hits ended; None without hits.
         noticed: seconds until the control plane dropped the dead part; None if it did not, or was not watched.

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lab.bench.harness.result import BenchResult
-    from lab.runs import LoadOptions, RunResult
 
 NICENESS = -5
 """Of a bench's units. Its driver has a higher priority, see :mod:`lab.bench.harness.driver_process`."""
@@ -97,10 +96,6 @@ class Environment:
         """Returns the addresses of a model cluster's replicas."""
         return [unit.address for unit in self.state.plan.with_role("model") if unit.name.startswith(f"{cluster}-")]
 
-    def ground(self) -> dict[str, str]:
-        """Returns the versions of what the lab's units run on, by name."""
-        return self.runtime.versions()
-
     def recorded(self, measure: Callable[[], BenchResult], rounds: int) -> BenchResult:
         """Measures; the result says when and where, how long it took, and in how many rounds."""
         started, began = datetime.now(UTC), time.monotonic()
@@ -109,22 +104,9 @@ class Environment:
             started=started.isoformat(timespec="seconds"),
             took_s=round(time.monotonic() - began, 1),
             rounds=rounds,
-            machine=machine_versions(self.ground()),
+            machine=machine_versions(self.runtime.versions()),
         )
         return replace(result, ran=ran)
-
-    def load(self, options: LoadOptions) -> RunResult:
-        """Drives load and requires that every answer is right.
-
-        Raises:
-            UnitError: a request failed or was answered wrongly, so there is nothing to measure.
-        """
-        result = self.lab.load(options)
-        wrong = [each for each in result.verdicts if each.checker != "driver" and each.outcome != "valid"]
-        if wrong or result.summary.failed:
-            reasons = "; ".join(each.summary for each in wrong) or f"{result.summary.by_status}"
-            raise UnitError(f"{options.topology} did not answer every request rightly ({reasons}): {result.folder}")
-        return result
 
     @property
     def runtime(self) -> ProcessRuntime:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lab.history import Record
     from lab.measure.compare import Interval
     from lab.measure.control import Control
-    from lab.measure.pace import Pace, RoundPace
+    from lab.measure.pace import RoundPace
 
 REPEATS = 2
 
@@ -58,10 +58,6 @@ class Rounds:
     paces: dict[tuple[str, LoadPoint], list[RoundPace]] = field(default_factory=dict)
     controls: dict[LoadPoint, Control] = field(default_factory=dict)
 
-    def pace(self, variant: str, point: LoadPoint) -> Pace:
-        """Returns how well the driver kept up over all rounds."""
-        return pace_of(self.paces[variant, point])
-
     def has(self, *variants: str) -> bool:
         """Returns whether all of these were measured."""
         return set(variants) <= set(self.variants)
@@ -72,7 +68,7 @@ class Rounds:
 
     def doubts(self, point: LoadPoint, *variants: str) -> tuple[str, ...]:
         """Returns why figures of these variants at this load point show nothing: late drivers, a control's doubt."""
-        late = [f"{each}, {point}: {doubt}" for each in variants if (doubt := self.pace(each, point).doubt)]
+        late = [f"{each}, {point}: {doubt}" for each in variants if (doubt := pace_of(self.paces[each, point]).doubt)]
         doubt = self.controls[point].doubt if point in self.controls else ""
         return (*late, *([doubt] if doubt else []))
 

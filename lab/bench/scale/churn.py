@@ -85,7 +85,7 @@ def _sources(entries: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
 
 
 class Churn:
-    """Random changes at a fixed rate, in threads of their own: how many are done, by kind, and how late the last tick."""
+    """Random changes at a fixed rate, in threads of their own. The last tick was ``late_s`` seconds late."""
 
     def __init__(self, up: ScaleLab, published: Published, *, per_second: float, seed: int) -> None:
         self.done: dict[str, int] = dict.fromkeys(("endpoints", *PUBLISHED_A_TICK), 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.bench.scale.churn import Churn, Published, moves
 from lab.bench.scale.scale_lab import HOST_ENVOY, MODEL_HOST, open_scale_lab
-from lab.bench.scale.traffic import start_traffic
+from lab.bench.scale.traffic import TrafficRun
 from lab.errors import LabNotRunningError, PublishError
 from lab.load.progress import nearest_rank
 from lab.roles import CONTROL_PLANE
@@ -141,7 +141,7 @@ def _under_churn(up: ScaleLab, published: Published, options: ScaleOptions, figu
     """Runs traffic, first with moves of one model version, then with churn."""
     # The moves come first, so traffic lasts longer than the churn.
     lead_s = options.moves * 0.1 + 1
-    run = start_traffic(up, rate=options.rate, seconds=options.seconds + lead_s, seed=options.seed)
+    run = TrafficRun(up, rate=options.rate, seconds=options.seconds + lead_s, seed=options.seed)
     sidecars = up.sidecars()
     figures["warm_xds_kb"] = _kb([up.xds_bytes(each) for each in sidecars])
     figures["clusters_held"] = _spread([up.clusters_of(each) for each in sidecars])

@@ -54,15 +54,34 @@ class Traffic:
 
 
 class TrafficRun:
-    """Traffic of all callers, sent by one driver; ``folder`` holds a folder for each caller, with its plan.
+    """Traffic of all callers, sent by one driver at ``rate`` requests per second together; it has begun.
 
     Raises:
         UnitError: the driver ended during warm-up.
     """
 
-    def __init__(self, up: ScaleLab, folder: Path, plans: Mapping[str, LoadPlan]) -> None:
-        self._up, self._folder, self._plans = up, folder, plans
-        argv = ("python", "-m", "lab.load.multi_caller_plan", str(folder))
+    def __init__(self, up: ScaleLab, *, rate: float, seconds: float, seed: int) -> None:
+        self._up, self._folder = up, up.lab.folder / "traffic"
+        self._plans: dict[str, LoadPlan] = {}
+        known, callers = up.deployment.document["use_cases"], up.state.plan.callers
+        for number, (caller, endpoints) in enumerate(sorted(callers.items()), start=seed):
+            self._plans[caller] = LoadPlan(
+                topology="mesh",
+                caller=caller,
+                use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.deployment.popularity[caller]),
+                arrivals=Poisson(rate / len(callers), seconds, seed=number),
+                endpoints=endpoints,
+                # Relative to the folder of the plan, where the driver writes them.
+                spool=Path(SPOOL),
+                summary=Path(DRIVER),
+                seed=number,
+                contexts=CONTEXTS,
+                timeout_s=5.0,
+            )
+            (self._folder / caller).mkdir(parents=True)
+            write_plan(self._plans[caller], self._folder / caller / PLAN)
+        up.say(f"warming up {len(callers)} callers")
+        argv = ("python", "-m", "lab.load.multi_caller_plan", str(self._folder))
         self._running = dict(up.runtime.start([Unit(_UNIT, _UNIT, argv, Port("", "", ""), pod=_UNIT)]))
         eventually("all callers are warm", self._has_begun, within=_WARM_UP)
 
@@ -118,31 +137,3 @@ def _check(
         offered_rate=sum(each.offered_rps or 0.0 for each in schedules),
     )
     return check(evidence, [CHECKERS[name] for name in names])
-
-
-def start_traffic(up: ScaleLab, *, rate: float, seconds: float, seed: int) -> TrafficRun:
-    """Starts traffic of all callers, ``rate`` requests per second together; returns once the first has begun.
-
-    Raises:
-        UnitError: the driver ended during warm-up.
-    """
-    folder, known, plans = up.lab.folder / "traffic", up.deployment.document["use_cases"], {}
-    callers = up.state.plan.callers
-    for number, (caller, endpoints) in enumerate(sorted(callers.items()), start=seed):
-        (folder / caller).mkdir(parents=True)
-        plans[caller] = LoadPlan(
-            topology="mesh",
-            caller=caller,
-            use_cases=tuple(UseCase(name, known[name]["api"]) for name in up.deployment.popularity[caller]),
-            arrivals=Poisson(rate / len(callers), seconds, seed=number),
-            endpoints=endpoints,
-            # Relative to the folder of the plan, where the driver writes them.
-            spool=Path(SPOOL),
-            summary=Path(DRIVER),
-            seed=number,
-            contexts=CONTEXTS,
-            timeout_s=5.0,
-        )
-        write_plan(plans[caller], folder / caller / PLAN)
-    up.say(f"warming up {len(plans)} callers")
-    return TrafficRun(up, folder, plans)

@@ -9,6 +9,7 @@ from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED
 from lab.bench.harness.result import BenchResult, Claim
 from lab.bench.harness.variant import CALLER, USE_CASE
+from lab.errors import UnitError
 from lab.measure.compare import median
 from lab.runs import LoadOptions
 from lab.runs.folder import DRIVER
@@ -64,6 +65,7 @@ def run(environment: Environment, rounds: int) -> BenchResult:
 
 
 def _account(environment: Environment, rate: float) -> Any:
+    """The driver's account of a run in which every answer was right."""
     options = LoadOptions(
         topology="direct",
         caller=CALLER,
@@ -73,7 +75,12 @@ def _account(environment: Environment, rate: float) -> Any:
         arrivals="constant",
         contexts={},
     )
-    return json.loads((environment.load(options).folder / DRIVER).read_text())
+    result = environment.lab.load(options)
+    wrong = [each.summary for each in result.verdicts if each.checker != "driver" and each.outcome != "valid"]
+    if wrong or result.summary.failed:
+        reasons = "; ".join(wrong) or f"{result.summary.by_status}"
+        raise UnitError(f"{options.topology} did not answer every request rightly ({reasons}): {result.folder}")
+    return json.loads((result.folder / DRIVER).read_text())
 
 
 BENCH = Bench(
