@@ -10,7 +10,7 @@ from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
 from lab import CHECKOUT
-from lab.bench.harness.payload_example import json_bytes, protobuf_bytes
+from lab.bench.harness.payloads import json_bytes, protobuf_bytes
 from lab.bench.suites.decomposition import PARTS
 from lab.capacity.assumptions import Assumptions
 from lab.capacity.fleet import fleet

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, share_between
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient
 from lab.bench.harness.environment import Environment, cpu_seconds
 from lab.bench.harness.payloads import sized_payload, talk_payload
-from lab.bench.harness.scale_out import INTERVALS_MS, ScalableCluster, measure
+from lab.bench.harness.scale_out import AFTER_S, BEFORE_S, INTERVALS_MS, ScalableCluster, measure, share_between
 from lab.bench.harness.stubs import constant_latency
 from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, USE_CASE
 from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
@@ -30,9 +29,9 @@ from models.apis import APIS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.bench.harness.balance_stats import Round
     from lab.bench.harness.encoding_clients import EncodingClient
     from lab.bench.harness.payloads import Payload
+    from lab.bench.harness.scale_out import Round
     from lab.client import Client
     from lab.lab import Lab
 

@@ -7,8 +7,8 @@ from time import monotonic_ns
 
 import pytest
 
-from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, SETTLED_S, Answered, Round, share_between
 from lab.bench.harness.environment import open_environment
+from lab.bench.harness.scale_out import AFTER_S, BEFORE_S, SETTLED_S, Answered, Round, share_between
 from lab.bench.harness.senders import send_at_fixed_rate
 from lab.bench.suites import balancing
 from lab.bench.suites.balancing import L4_AGED, L4_CUT, L4_KEPT, L7_VIP, result

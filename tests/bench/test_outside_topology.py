@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.bench.harness.fault_runner import Reach, bench_faults
-from lab.bench.harness.paths import one_of_each_path
+from lab.bench.harness.variant import one_of_each_path
 from lab.bench.suites.decomposition import PARTS, parts
 from lab.registry import PLUGINS
 

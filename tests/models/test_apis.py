@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.bench.harness import payload_example
+from lab.bench.harness import payloads
 from models.apis import API_BY_REQUEST, APIS, METHODS, Api
 from models.proto.ranking.v1 import ranking_pb2
 
@@ -60,5 +60,5 @@ def test_the_first_item_of_an_answer_is_its_best() -> None:
 
 def test_the_example_of_the_talk_takes_70_bytes_of_compact_json_and_31_of_protobuf() -> None:
     # The talk says 68 bytes, and about 18.
-    assert (payload_example.JSON_BYTES_CLAIMED, payload_example.PROTOBUF_BYTES_CLAIMED) == (68, 18)
-    assert (payload_example.json_bytes(), payload_example.protobuf_bytes()) == (70, 31)
+    assert (payloads.JSON_BYTES_CLAIMED, payloads.PROTOBUF_BYTES_CLAIMED) == (68, 18)
+    assert (payloads.json_bytes(), payloads.protobuf_bytes()) == (70, 31)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab import CHECKOUT
-from lab.bench.harness.payload_example import json_bytes, protobuf_bytes
+from lab.bench.harness.payloads import json_bytes, protobuf_bytes
 from lab.bench.suites.decomposition import PARTS
 from lab.capacity.costs import Costs
 from lab.capacity.fleet import Demand

@@ -14,8 +14,16 @@ from lab.bench.harness import prebuilt_request
 from lab.bench.harness.environment import open_small_environment
 from lab.bench.harness.h2load import H2Load
 from lab.bench.harness.interleaved import measure
-from lab.bench.harness.paths import one_of_each_path
-from lab.bench.harness.variant import CALLER, CLUSTER, ROUTES, USE_CASE, LoadPoint, Variant, fastest_of_each_size
+from lab.bench.harness.variant import (
+    CALLER,
+    CLUSTER,
+    ROUTES,
+    USE_CASE,
+    LoadPoint,
+    Variant,
+    fastest_of_each_size,
+    one_of_each_path,
+)
 from lab.client import Endpoints
 from lab.roles._envoy import xds_endpoints
 from lab.runtime.identities import Identities

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from lab.measure.compare import median
 from lab.report.scales import size
+from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lab.client import Endpoints
+    from lab.measure.compare import Interval
+
+Round = TypeVar("Round")
 
 CALLER, USE_CASE, API, CLUSTER = "playback", "UpNext", "ranking.v1", "ml-cluster-5"
 MODEL, VERSION = "up-next", "v1"
@@ -54,3 +59,24 @@ def fastest_of_each_size(points: Iterable[LoadPoint]) -> list[LoadPoint]:
     """Returns, of each payload size, the load point with the highest rate."""
     by_rate = sorted(points, key=lambda point: point.rate)
     return list({point.payload_bytes: point for point in by_rate}.values())
+
+
+def one_of_each_path(names: Iterable[str]) -> list[str]:
+    """Returns, of topologies through the same roles, the first alone: ``mesh`` for ``mesh`` and ``mesh-unleased``."""
+    first: dict[tuple[str, ...], str] = {}
+    for name in names:
+        first.setdefault(TOPOLOGIES[name].roles, name)
+    return list(first.values())
+
+
+def extreme_path(
+    seen: Mapping[str, Sequence[Round]],
+    paths: Iterable[str],
+    figure: Callable[[Round], float],
+    *,
+    choose: Callable[..., str] = max,
+) -> tuple[str, Interval]:
+    """Returns the path with the greatest median of a figure over its rounds, or the least, and that median."""
+    medians = {path: median(map(figure, seen[path])) for path in paths}
+    path = choose(medians, key=lambda each: medians[each].estimate)
+    return path, medians[path]

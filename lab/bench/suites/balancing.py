@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from lab.bench.harness.balance_stats import AFTER_S, BEFORE_S, SETTLED_S, share_between
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.charts import chart_of_bars
 from lab.bench.harness.environment import open_small_environment
-from lab.bench.harness.paths import extreme_path, one_of_each_path
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
-from lab.bench.harness.scale_out import INTERVALS_MS, ScalableCluster, measure
-from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, ROUTES
+from lab.bench.harness.scale_out import (
+    AFTER_S,
+    BEFORE_S,
+    INTERVALS_MS,
+    SETTLED_S,
+    ScalableCluster,
+    measure,
+    share_between,
+)
+from lab.bench.harness.variant import CALLER, CLUSTER, REPLICAS, ROUTES, extreme_path, one_of_each_path
 from lab.bench.harness.vip import L4, L7, ReplicasFile, start_vip
 from lab.measure import compare
 from lab.report.bars import BarChart, Bound
@@ -26,8 +32,8 @@ from lab.topologies import TOPOLOGIES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.bench.harness.balance_stats import Round
     from lab.bench.harness.environment import Environment
+    from lab.bench.harness.scale_out import Round
 
 MAX_AGE_S = 0.8
 """Age at which a connection ends where its age is limited."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench, Option
 from lab.bench.harness.charts import MIXED
 from lab.bench.harness.fault_runner import CLUSTER, HOLD_S, RATE, STEADY_S, Reach, bench_faults, run_faults
-from lab.bench.harness.paths import one_of_each_path
 from lab.bench.harness.result import BenchResult, Claim
+from lab.bench.harness.variant import one_of_each_path
 from lab.measure import compare
 from lab.measure.compare import Interval
 from lab.report.blast_radius import EXPLAINED, doubts_of, heat_of, table_of

@@ -12,12 +12,18 @@ import numpy as np
 import orjson
 import uvloop
 
-from lab.bench.harness import payload_example
 from lab.bench.harness.bench import Bench
 from lab.bench.harness.charts import MIXED, chart_of_bars
 from lab.bench.harness.encoding_clients import GrpcClient, JsonClient, LibraryJsonClient
 from lab.bench.harness.environment import cpu_seconds
-from lab.bench.harness.payloads import sized_payload, talk_payload
+from lab.bench.harness.payloads import (
+    JSON_BYTES_CLAIMED,
+    PROTOBUF_BYTES_CLAIMED,
+    json_bytes,
+    protobuf_bytes,
+    sized_payload,
+    talk_payload,
+)
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.variant import CLUSTER, MODEL, VERSION
 from lab.errors import UnitError
@@ -242,8 +248,8 @@ def _result(
         "the talk's example by itself, bytes",
         ("as", "the talk says", "it is"),
         [
-            ("JSON", payload_example.JSON_BYTES_CLAIMED, payload_example.json_bytes()),
-            ("protobuf", f"~{payload_example.PROTOBUF_BYTES_CLAIMED}", payload_example.protobuf_bytes()),
+            ("JSON", JSON_BYTES_CLAIMED, json_bytes()),
+            ("protobuf", f"~{PROTOBUF_BYTES_CLAIMED}", protobuf_bytes()),
         ],
         numbers=("the talk says", "it is"),
     )

@@ -12,11 +12,10 @@ import uvloop
 
 from lab.bench.harness.bench import TOPOLOGIES_OPTION, Bench
 from lab.bench.harness.charts import chart_of_bars
-from lab.bench.harness.paths import extreme_path
 from lab.bench.harness.result import BenchResult, Claim, ResultTable
 from lab.bench.harness.senders import all_ready
 from lab.bench.harness.stubs import constant_latency
-from lab.bench.harness.variant import API, CALLER, CLUSTER, USE_CASE, Variant
+from lab.bench.harness.variant import API, CALLER, CLUSTER, USE_CASE, Variant, extreme_path
 from lab.errors import UnitError
 from lab.measure import compare
 from lab.measure.compare import interleave
