@@ -31,13 +31,13 @@ class InferenceRequest(Protocol):
     def envelope(self) -> serving_pb2.Envelope:
         """The caller's request context, the use case, and the model's configuration."""
 
-    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+    def SerializeToString(self) -> bytes:
         """The request on the wire."""
 
-    def ClearField(self, field_name: Literal["envelope"]) -> None:  # noqa: N802 (protobuf's name)
+    def ClearField(self, field_name: Literal["envelope"]) -> None:
         """Clears a field."""
 
-    def ByteSize(self) -> int:  # noqa: N802 (protobuf's name)
+    def ByteSize(self) -> int:
         """Its length, bytes."""
 
 

@@ -23,9 +23,8 @@ from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
-from services.controlplane.xds.load_reports import LoadReports
 from services.controlplane.xds.resources import endpoint_set_name
-from services.controlplane.xds.service import Discovery
+from services.controlplane.xds.service import Discovery, LoadReports
 from services.controlplane.xds.store import ResourceStore
 from services.gateway.forwarder import LOG_FIELDS, Forwarder
 from services.gateway.pool import Pool

@@ -84,7 +84,7 @@ class HostControl(host_pb2_grpc.HostServicer):
     def __init__(self, hosted: Hosted) -> None:
         self._hosted = hosted
 
-    async def Drain(  # noqa: N802 (the protocol's name)
+    async def Drain(
         self, request: host_pb2.DrainRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> host_pb2.DrainResponse:
         """Drains replicas, and returns others to service."""

@@ -65,17 +65,11 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         self._versions = versions
         self._churn = churn
 
-    async def GetBehaviour(  # noqa: N802 (the protocol's name)
-        self,
-        request: stub_pb2.GetBehaviourRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (not needed)
-    ) -> stub_pb2.Behaviour:
+    async def GetBehaviour(self, request: stub_pb2.GetBehaviourRequest, context: Context) -> stub_pb2.Behaviour:
         """The behaviour in force."""
         return to_wire(self._live.behaviour)
 
-    async def SetBehaviour(  # noqa: N802 (the protocol's name)
-        self, request: stub_pb2.Behaviour, context: Context
-    ) -> stub_pb2.Behaviour:
+    async def SetBehaviour(self, request: stub_pb2.Behaviour, context: Context) -> stub_pb2.Behaviour:
         """Changes the fields that are set; INVALID_ARGUMENT if one is out of range, and then nothing changes."""
         try:
             behaviour = self._live.change(**changes(request))
@@ -85,21 +79,13 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
         self._churn.behaviour_changed()
         return to_wire(behaviour)
 
-    async def Reload(  # noqa: N802 (the protocol's name)
-        self,
-        request: stub_pb2.ReloadRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (not needed)
-    ) -> stub_pb2.Behaviour:
+    async def Reload(self, request: stub_pb2.ReloadRequest, context: Context) -> stub_pb2.Behaviour:
         """Simulates a cold start: loads every version again, then serves cold requests."""
         self._live.start_cold()
         self._versions.reload()
         return to_wire(self._live.behaviour)
 
-    async def GetCounts(  # noqa: N802 (the protocol's name)
-        self,
-        request: stub_pb2.GetCountsRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (not needed)
-    ) -> stub_pb2.Counts:
+    async def GetCounts(self, request: stub_pb2.GetCountsRequest, context: Context) -> stub_pb2.Counts:
         """The request counts."""
         handler = self._handler
         return stub_pb2.Counts(
@@ -109,11 +95,7 @@ class StubControl(stub_pb2_grpc.StubControlServicer):
             closed_connections=self._churn.closed,
         )
 
-    async def Copies(  # noqa: N802 (the protocol's name)
-        self,
-        request: stub_pb2.CopiesRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (not needed)
-    ) -> stub_pb2.CopiesResponse:
+    async def Copies(self, request: stub_pb2.CopiesRequest, context: Context) -> stub_pb2.CopiesResponse:
         """The request ids of shadow copies."""
         return stub_pb2.CopiesResponse(
             versions=[

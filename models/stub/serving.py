@@ -201,13 +201,11 @@ class Ranking(ranking_pb2_grpc.RankingServicer):
     def __init__(self, handlers: RequestHandlers) -> None:
         self._handlers = handlers
 
-    async def Rank(  # noqa: N802 (the protocol's name)
-        self, request: ranking_pb2.RankRequest, context: Context
-    ) -> ranking_pb2.RankResponse:
+    async def Rank(self, request: ranking_pb2.RankRequest, context: Context) -> ranking_pb2.RankResponse:
         """All titles, best first."""
         return await self._handlers.of(context).answer(request, context, _rank)
 
-    async def RankStream(  # noqa: N802 (the protocol's name)
+    async def RankStream(
         self, request: ranking_pb2.RankRequest, context: Context
     ) -> AsyncIterator[ranking_pb2.RankStreamResponse]:
         """One message per title, best first; the service time is spread evenly over them."""
@@ -241,8 +239,6 @@ class Fraud(fraud_pb2_grpc.FraudServicer):
     def __init__(self, handlers: RequestHandlers) -> None:
         self._handlers = handlers
 
-    async def Score(  # noqa: N802 (the protocol's name)
-        self, request: fraud_pb2.ScoreRequest, context: Context
-    ) -> fraud_pb2.ScoreResponse:
+    async def Score(self, request: fraud_pb2.ScoreRequest, context: Context) -> fraud_pb2.ScoreResponse:
         """Risk of one payment."""
         return await self._handlers.of(context).answer(request, context, _score)

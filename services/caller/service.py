@@ -44,7 +44,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
         self._log = log or RequestLog(None, LOG_FIELDS)
         self._clients: dict[str, Client] = {}
 
-    async def Call(self, request: caller_pb2.CallRequest, context: _CallContext) -> caller_pb2.CallResult:  # noqa: N802 (gRPC's name)
+    async def Call(self, request: caller_pb2.CallRequest, context: _CallContext) -> caller_pb2.CallResult:
         """Calls one use case; the status is the inference call's."""
         try:
             client = self._client(request.topology)
@@ -53,7 +53,7 @@ class Caller(caller_pb2_grpc.CallerServicer):
         except CallError as error:
             await context.abort(error.code, error.message)
 
-    async def GetPage(self, request: caller_pb2.GetPageRequest, context: _PageContext) -> caller_pb2.Page:  # noqa: N802 (gRPC's name)
+    async def GetPage(self, request: caller_pb2.GetPageRequest, context: _PageContext) -> caller_pb2.Page:
         """Builds the page, stage by stage; a section that fails reports why, and the others are built."""
         page = caller_pb2.Page()
         try:

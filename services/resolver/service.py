@@ -56,7 +56,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         if rules.router.revision != before:
             await self._watchers.announce(rules.router.revision)
 
-    async def Resolve(self, request: resolver_pb2.ResolveRequest, context: _ResolveContext) -> resolver_pb2.Decision:  # noqa: N802 (gRPC's name)
+    async def Resolve(self, request: resolver_pb2.ResolveRequest, context: _ResolveContext) -> resolver_pb2.Decision:
         """Decides where a request goes."""
         decisions = self._decisions
         if not decisions.revision:
@@ -75,7 +75,7 @@ class Resolver(resolver_pb2_grpc.ResolverServicer):
         except CallerNotAllowedError as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
 
-    async def Watch(  # noqa: N802 (gRPC's name)
+    async def Watch(
         self, request_iterator: AsyncIterator[resolver_pb2.WatchRequest], context: _WatchContext
     ) -> AsyncIterator[resolver_pb2.WatchResponse]:
         """Announces each new revision, which ends the leases of earlier ones."""

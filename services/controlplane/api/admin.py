@@ -40,7 +40,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self._now_ns = publisher.registry.clock.now_ns
         self._publishes: set[asyncio.Task[int]] = set()
 
-    async def Publish(  # noqa: N802 (the protocol's name)
+    async def Publish(
         self, request: admin_pb2.PublishRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Validates and publishes a route table."""
@@ -60,7 +60,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         ):
             yield progress
 
-    async def PublishChange(  # noqa: N802 (the protocol's name)
+    async def PublishChange(
         self, request: admin_pb2.PublishChangeRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Validates and publishes changed use cases and models; the rest of the table stays."""
@@ -78,7 +78,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         ):
             yield progress
 
-    async def Rollback(  # noqa: N802 (the protocol's name)
+    async def Rollback(
         self, request: admin_pb2.RollbackRequest, context: Context
     ) -> AsyncIterator[admin_pb2.PublishProgress]:
         """Publishes an earlier revision's route table as a new revision."""
@@ -95,37 +95,27 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         ):
             yield progress
 
-    async def GetRevision(  # noqa: N802 (the protocol's name)
-        self, request: admin_pb2.GetRevisionRequest, context: Context
-    ) -> admin_pb2.Revision:
+    async def GetRevision(self, request: admin_pb2.GetRevisionRequest, context: Context) -> admin_pb2.Revision:
         """One revision, with its route table."""
         stored = await self._stored(request.revision or self._publisher.revision, context)
         return self._with_table(stored)
 
-    async def GetRevisions(  # noqa: N802 (the protocol's name)
-        self,
-        request: admin_pb2.GetRevisionsRequest,
-        context: Context,  # noqa: ARG002
+    async def GetRevisions(
+        self, request: admin_pb2.GetRevisionsRequest, context: Context
     ) -> AsyncIterator[admin_pb2.Revision]:
         """The existing ones of several revisions, with their route tables."""
         for revision in request.revisions:
             if stored := self._publisher.registry.get(revision):
                 yield self._with_table(stored)
 
-    async def ListRevisions(  # noqa: N802 (the protocol's name)
-        self,
-        request: admin_pb2.ListRevisionsRequest,
-        context: Context,  # noqa: ARG002
+    async def ListRevisions(
+        self, request: admin_pb2.ListRevisionsRequest, context: Context
     ) -> admin_pb2.ListRevisionsResponse:
         """All revisions, oldest first, or those in force since a time, without their route tables."""
         found = self._publisher.registry.all(request.since.ToNanoseconds())
         return admin_pb2.ListRevisionsResponse(revisions=[self._revision(each, b"") for each in found])
 
-    async def GetStatus(  # noqa: N802 (the protocol's name)
-        self,
-        request: admin_pb2.GetStatusRequest,
-        context: Context,  # noqa: ARG002
-    ) -> admin_pb2.Status:
+    async def GetStatus(self, request: admin_pb2.GetStatusRequest, context: Context) -> admin_pb2.Status:
         """The connected nodes, the revision each has acknowledged, and the replicas."""
         publisher = self._publisher
         nodes = [*_nodes(publisher.fleet.store.subscribers), *_nodes(publisher.fleet.feed.subscribers)]
@@ -143,11 +133,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             revision=publisher.revision, nodes=sorted(nodes, key=lambda node: node.node), replicas=replicas
         )
 
-    async def ListActs(  # noqa: N802 (the protocol's name)
-        self,
-        request: admin_pb2.ListActsRequest,
-        context: Context,  # noqa: ARG002
-    ) -> admin_pb2.ListActsResponse:
+    async def ListActs(self, request: admin_pb2.ListActsRequest, context: Context) -> admin_pb2.ListActsResponse:
         """The audit log."""
         return admin_pb2.ListActsResponse(acts=self._audit_log.acts(request.last))
 

@@ -29,9 +29,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
-    async def Offer(  # noqa: N802 (the protocol's name)
-        self, request: faults_pb2.OfferRequest, context: Context
-    ) -> faults_pb2.OfferResponse:
+    async def Offer(self, request: faults_pb2.OfferRequest, context: Context) -> faults_pb2.OfferResponse:
         """Sends the update, and waits for each node's acknowledgement or refusal."""
         if request.wrong == faults_pb2.WRONG_CORRUPT_CLUSTERS:
             generation, answered = await self._offer_clusters(request, context)
@@ -40,11 +38,7 @@ class FaultsServicer(faults_pb2_grpc.FaultsServicer):
         answers = [_answer(each, generation) for each in answered]
         return faults_pb2.OfferResponse(answers=sorted(answers, key=lambda each: each.node))
 
-    async def Restate(  # noqa: N802 (the protocol's name)
-        self,
-        request: faults_pb2.RestateRequest,  # noqa: ARG002 (empty)
-        context: Context,  # noqa: ARG002 (not needed)
-    ) -> faults_pb2.RestateResponse:
+    async def Restate(self, request: faults_pb2.RestateRequest, context: Context) -> faults_pb2.RestateResponse:
         """Sends every node the state in force again, and waits until all have applied it."""
         fleet = self._publisher.fleet
         fleet.store.restate()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from services.controlplane.nodes.assignments import Version
     from services.controlplane.nodes.membership import Membership
 
+    Context = grpc.aio.ServicerContext[Any, Any]
+
 log = logging.getLogger(__name__)
 
 
@@ -29,10 +31,8 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
     def __init__(self, membership: Membership, audit_log: AuditLog) -> None:
         self._membership, self._audit_log = membership, audit_log
 
-    async def Register(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[replicas_pb2.ReplicaReport],
-        context: grpc.aio.ServicerContext[replicas_pb2.ReplicaReport, replicas_pb2.Assignment],
+    async def Register(
+        self, request_iterator: AsyncIterator[replicas_pb2.ReplicaReport], context: Context
     ) -> AsyncIterator[replicas_pb2.Assignment]:
         """See :meth:`Membership.serve`; a replica may only register in the cluster that its certificate names."""
         identity, impostor = peer_identity(context), ""
@@ -58,10 +58,8 @@ class ReplicasServicer(replicas_pb2_grpc.ReplicasServicer):
             log.warning("refused: %s", impostor)
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, impostor)
 
-    async def RegisterHost(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[replicas_pb2.HostReport],
-        context: grpc.aio.ServicerContext[replicas_pb2.HostReport, replicas_pb2.HostAssignment],
+    async def RegisterHost(
+        self, request_iterator: AsyncIterator[replicas_pb2.HostReport], context: Context
     ) -> AsyncIterator[replicas_pb2.HostAssignment]:
         """See :meth:`Membership.serve`; a replica's certificate does not allow registering others."""
         identity = peer_identity(context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -23,10 +23,8 @@ class RulesServicer(rules_pb2_grpc.RulesServicer):
     def __init__(self, feed: RulesFeed) -> None:
         self._feed = feed
 
-    async def Subscribe(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[rules_pb2.SubscribeRequest],
-        context: grpc.aio.ServicerContext[rules_pb2.SubscribeRequest, rules_pb2.RulesUpdate],
+    async def Subscribe(
+        self, request_iterator: AsyncIterator[rules_pb2.SubscribeRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[rules_pb2.RulesUpdate]:
         """See :meth:`RulesFeed.serve`."""
         hello = await anext(aiter(request_iterator), None)

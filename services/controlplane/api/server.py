@@ -22,8 +22,7 @@ from services.controlplane.api.audit import AuditLog
 from services.controlplane.api.faults import FaultsServicer
 from services.controlplane.api.registration import ReplicasServicer
 from services.controlplane.api.rules import RulesServicer
-from services.controlplane.xds.load_reports import LoadReports
-from services.controlplane.xds.service import Discovery
+from services.controlplane.xds.service import Discovery, LoadReports
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from lab.errors import PublishError, RegistryError, StaleRevisionError
 from services.controlplane.registry.records import Event, Phase
@@ -30,20 +30,6 @@ _LOOK_EVERY_S = 0.25
 _ASK_EVERY_S = 0.01
 
 ENDS = (Phase.CONVERGED, Phase.FAILED)
-
-
-class PhaseSync(Protocol):
-    """Keeps the phases of a publish in step between control planes."""
-
-    async def others(self, phase: Phase, *, timeout_s: float) -> None:
-        """Returns once the other control planes have reached this phase.
-
-        Raises:
-            PublishError: one of them failed or did not answer; says which, and why.
-        """
-
-    async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
-        """Reports that this control plane has reached a phase; returns once the publish may go on."""
 
 
 @dataclass(slots=True)
@@ -97,7 +83,11 @@ class LeaderSync:
     record: Callable[..., None]
 
     async def others(self, phase: Phase, *, timeout_s: float) -> None:
-        """See :class:`PhaseSync`."""
+        """Returns once the other control planes have reached this phase.
+
+        Raises:
+            PublishError: one of them failed or did not answer; says which, and why.
+        """
         if not self.peers.expected():
             return
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -115,7 +105,7 @@ class LeaderSync:
             await asyncio.sleep(_ASK_EVERY_S)
 
     async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
-        """See :class:`PhaseSync`."""
+        """Reports that this control plane has reached a phase; returns once the publish may go on."""
         self.record(phase, detail, acknowledgements)
 
 
@@ -149,7 +139,7 @@ class FollowerSync:
             self._peers.registry.report(self.revision, phase, self._peers.name)
 
     async def reached(self, phase: Phase, detail: str = "", acknowledgements: Sequence[Acknowledgement] = ()) -> None:
-        """See :class:`PhaseSync`."""
+        """See :class:`LeaderSync`."""
         del detail
         self._peers.registry.report(self.revision, phase, self._peers.name, acknowledgements=acknowledgements)
         async with self._changed:
@@ -171,6 +161,10 @@ class FollowerSync:
                 if self.leader not in self._peers.expected():
                     lost = f"control plane {self.leader} was lost during this publish"
                     self._peers.registry.record(self.revision, Phase.FAILED, lost)
+
+
+PhaseSync = LeaderSync | FollowerSync
+"""Keeps the phases of a publish in step between control planes."""
 
 
 async def follow(

@@ -1,4 +1,4 @@
-"""The aggregated discovery service (ADS) in both variants."""
+"""The aggregated discovery service (ADS) in both variants, and the load reporting service (LRS)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import grpc.aio
 from envoy.service.discovery.v3 import ads_pb2_grpc
+from envoy.service.load_stats.v3 import lrs_pb2, lrs_pb2_grpc
+from google.protobuf import duration_pb2
 
 from lab.transport import peer_identity
 from services.controlplane.nodes.subscribers import Subscriber
@@ -27,7 +29,12 @@ if TYPE_CHECKING:
     from lab.identity import Identity
     from services.controlplane.xds.store import NodeStream, ResourceStore
 
+    Context = grpc.aio.ServicerContext[Any, Any]
+
 log = logging.getLogger(__name__)
+
+_REPORTS_AN_IDLE_TIME = 4
+_LONGEST_S, _SHORTEST_S = 60.0, 0.1
 
 
 class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]  # untyped wheel
@@ -51,17 +58,15 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             stream.reported(used)
         return stream is not None
 
-    async def DeltaAggregatedResources(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest],
-        context: grpc.aio.ServicerContext[discovery_pb2.DeltaDiscoveryRequest, discovery_pb2.DeltaDiscoveryResponse],
+    async def DeltaAggregatedResources(
+        self, request_iterator: AsyncIterator[discovery_pb2.DeltaDiscoveryRequest], context: Context
     ) -> AsyncIterator[discovery_pb2.DeltaDiscoveryResponse]:
         """One Envoy's stream, until either side ends it."""
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = subscriber_of(first.node, context, "sidecar")
-        identity = await authenticated(first.node, subscriber, context)
+        subscriber = _subscriber_of(first.node, context, "sidecar")
+        identity = await _authenticated(first.node, subscriber, context)
         socket = plaintext if identity is None else EnvoyTls(_claimed(first.node, "secrets"))
         shared = bool(_claimed(first.node, "shared"))
         idle = IdleClusters(self.clusters_idle_after_s)
@@ -75,17 +80,15 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             if self._envoys.get(subscriber.node) is stream:
                 del self._envoys[subscriber.node]
 
-    async def StreamAggregatedResources(  # noqa: N802 (the protocol's name)
-        self,
-        request_iterator: AsyncIterator[discovery_pb2.DiscoveryRequest],
-        context: grpc.aio.ServicerContext[discovery_pb2.DiscoveryRequest, discovery_pb2.DiscoveryResponse],
+    async def StreamAggregatedResources(
+        self, request_iterator: AsyncIterator[discovery_pb2.DiscoveryRequest], context: Context
     ) -> AsyncIterator[discovery_pb2.DiscoveryResponse]:
         """One gRPC client's stream, until either side ends it."""
         first = await anext(aiter(request_iterator), None)
         if first is None:
             return
-        subscriber = subscriber_of(first.node, context, "proxyless")
-        identity = await authenticated(first.node, subscriber, context)
+        subscriber = _subscriber_of(first.node, context, "proxyless")
+        identity = await _authenticated(first.node, subscriber, context)
         socket = plaintext if identity is None else self._for_grpc
         stream = SotwStream(self._store, subscriber, first.node.cluster, socket)
         async with aclosing(self._serve(stream, first, request_iterator)) as responses:
@@ -113,6 +116,38 @@ class Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
             log.info("%s disconnected", subscriber.node)
 
 
+class LoadReports(lrs_pb2_grpc.LoadReportingServiceServicer):  # type: ignore[misc]  # untyped wheel
+    """Takes load reports and passes on which clusters were used; asks for none if clusters never leave.
+
+    Args:
+        discovery: serves the nodes that report.
+    """
+
+    def __init__(self, discovery: Discovery) -> None:
+        self._discovery = discovery
+
+    async def StreamLoadStats(
+        self, request_iterator: AsyncIterator[lrs_pb2.LoadStatsRequest], context: Context
+    ) -> AsyncIterator[lrs_pb2.LoadStatsResponse]:
+        """One Envoy's reports, until either side ends them."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None:
+            return
+        subscriber = _subscriber_of(first.node, context, "sidecar")
+        await _authenticated(first.node, subscriber, context)
+        after_s = self._discovery.clusters_idle_after_s
+        if after_s:
+            interval_s = min(max(after_s / _REPORTS_AN_IDLE_TIME, _SHORTEST_S), _LONGEST_S)
+            interval = duration_pb2.Duration()
+            interval.FromMilliseconds(round(1e3 * interval_s))
+            yield lrs_pb2.LoadStatsResponse(send_all_clusters=True, load_reporting_interval=interval)
+        async for request in request_iterator:
+            used = {each.cluster_name: _was_used(each) for each in request.cluster_stats}
+            if not self._discovery.reported(subscriber.node, used):
+                # Another control plane may serve this Envoy's ADS stream; the Envoy then tries the next one.
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "your clusters come from another control plane")
+
+
 async def _read(requests: AsyncIterator[Any], stream: NodeStream) -> None:
     try:
         async for request in requests:
@@ -135,14 +170,12 @@ def _claimed(node: base_pb2.Node, field: str) -> str:
     return str(node.metadata.fields[field].string_value) if field in node.metadata.fields else ""
 
 
-def subscriber_of(node: base_pb2.Node, context: grpc.aio.ServicerContext[Any, Any], otherwise: str) -> Subscriber:
+def _subscriber_of(node: base_pb2.Node, context: Context, otherwise: str) -> Subscriber:
     """The node that a request claims to be from; its role is ``otherwise`` if it claims none."""
     return Subscriber(node.id or context.peer(), _claimed(node, "role") or otherwise)
 
 
-async def authenticated(
-    node: base_pb2.Node, subscriber: Subscriber, context: grpc.aio.ServicerContext[Any, Any]
-) -> Identity | None:
+async def _authenticated(node: base_pb2.Node, subscriber: Subscriber, context: Context) -> Identity | None:
     """The peer's identity, None if peers do not authenticate; aborts the call if it does not match the claimed node."""
     identity = peer_identity(context)
     reason = identity_mismatch(identity, node=subscriber.node, role=subscriber.role, caller=node.cluster)
@@ -150,3 +183,9 @@ async def authenticated(
         log.warning("refused: %s", reason)
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, reason)
     return identity
+
+
+def _was_used(cluster: Any) -> bool:
+    return any(
+        each.total_requests_in_progress or each.total_issued_requests for each in cluster.upstream_locality_stats
+    )
