@@ -12,6 +12,8 @@ from lab.waiting import consistently, eventually
 from scenarios.framework.steps import (
     AT_MOST_S,
     GONE_WITHIN,
+    LEASE_MAX_STALE,
+    LEASE_TTL,
     PHONES,
     USE_CASE,
     assert_all_answered_rightly,
@@ -29,7 +31,6 @@ from scenarios.framework.steps import (
 if TYPE_CHECKING:
     from lab.lab import Lab
     from lab.runs import LoadOptions
-    from scenarios.framework.fixtures import ShortLeases
     from scenarios.framework.scenario import Scenario
 
 CONTEXT = {"user_id": "u1", "device": "phone"}
@@ -66,7 +67,7 @@ def test_a_dead_sidecar_costs_only_its_caller(scenario: Scenario, lab: Lab) -> N
 
 
 @pytest.mark.scenario(takes_s=5, topologies=("mesh",))
-def test_leases_then_defaults_bridge_a_lost_resolver(scenario: Scenario, small_lab: Lab, leases: ShortLeases) -> None:
+def test_leases_then_defaults_bridge_a_lost_resolver(scenario: Scenario, small_lab: Lab) -> None:
     """No call fails: leases carry on while they may, then comes the caller's own answer, then the model again."""
     resolver = "homepage-resolver"
     sources: list[tuple[float, str]] = []
@@ -83,8 +84,8 @@ def test_leases_then_defaults_bridge_a_lost_resolver(scenario: Scenario, small_l
         fault = scenario.kill(resolver, lab=small_lab)
         after = time.monotonic()
     with scenario.step("Ask until the caller answers by itself"):
-        eventually("leases have run out", ask, within=leases.max_stale + BACK_WITHIN, until=lambda by: by == "default")
-        consistently("it answers by itself", ask, during=leases.max_stale / 2, until=lambda by: by == "default")
+        eventually("leases have run out", ask, within=LEASE_MAX_STALE + BACK_WITHIN, until=lambda by: by == "default")
+        consistently("it answers by itself", ask, during=LEASE_MAX_STALE / 2, until=lambda by: by == "default")
     with scenario.step("Start the resolver, and ask until the model answers"):
         started = time.monotonic()
         fault.heal()
@@ -92,13 +93,13 @@ def test_leases_then_defaults_bridge_a_lost_resolver(scenario: Scenario, small_l
         await_connected(small_lab, {resolver})
     # A lease that was just about to be renewed is as old as it may get before it is stale.
     youngest, oldest = (
-        after + leases.max_stale.total_seconds(),
-        before + (leases.max_stale - leases.ttl).total_seconds(),
+        after + LEASE_MAX_STALE.total_seconds(),
+        before + (LEASE_MAX_STALE - LEASE_TTL).total_seconds(),
     )
     assert {source for asked, source in sources if asked < oldest} == {"model"}
     assert {source for asked, source in sources if youngest < asked < started} == {"default"}
     first = next(asked for asked, source in sources if source == "default")
-    scenario.figure("leases carried on for", f"{first - before:.1f} s of {leases.max_stale.total_seconds():g}")
+    scenario.figure("leases carried on for", f"{first - before:.1f} s of {LEASE_MAX_STALE.total_seconds():g}")
 
 
 @pytest.mark.scenario(takes_s=14, topologies=("gateway", "mesh"), runtimes=("compose",))

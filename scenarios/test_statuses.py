@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,39 +9,18 @@ import grpc
 import pytest
 
 from lab.errors import CallError
-from lab.transport import open_blocking_channel
 from lab.waiting import eventually
-from models.proto.control.v1 import stub_pb2, stub_pb2_grpc
+from models.proto.control.v1 import stub_pb2
+from scenarios.framework.steps import set_behaviour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lab.lab import Lab
     from scenarios.framework.scenario import Scenario
+    from scenarios.framework.steady import SteadyState
 
 CLUSTER = "ml-cluster-6"
 USE_CASE, CALLER, KEY = "FraudDetection", "payments", "fraud.v1"
 BACK_WITHIN = timedelta(seconds=15)
-
-
-@contextmanager
-def _behaving(lab: Lab, behaviour: stub_pb2.Behaviour) -> Iterator[None]:
-    """Sets the behaviour of every replica of the cluster, and restores it."""
-    stubs = []
-    channels = [open_blocking_channel(unit.address) for unit in lab.status().units if unit.name.startswith(CLUSTER)]
-    before = []
-    try:
-        for channel in channels:
-            stub = stub_pb2_grpc.StubControlStub(channel)
-            before.append(stub.GetBehaviour(stub_pb2.GetBehaviourRequest()))
-            stubs.append(stub)
-            stub.SetBehaviour(behaviour)
-        yield
-    finally:
-        for stub, behaved in zip(stubs, before, strict=False):
-            stub.SetBehaviour(behaved)
-        for channel in channels:
-            channel.close()
 
 
 def _refusal(lab: Lab, topology: str) -> CallError:
@@ -53,11 +31,14 @@ def _refusal(lab: Lab, topology: str) -> CallError:
 
 @pytest.mark.smoke
 @pytest.mark.scenario(takes_s=3)
-def test_a_slow_model_is_deadline_exceeded(scenario: Scenario, lab: Lab, topology: str) -> None:
+def test_a_slow_model_is_deadline_exceeded(scenario: Scenario, lab: Lab, topology: str, steady: SteadyState) -> None:
     """A model that takes ten seconds fails a use case that allows two, after those two."""
-    slow = stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=10_000))
-    with scenario.step("Let the model take ten seconds, and ask"), _behaving(lab, slow):
-        refusal = _refusal(lab, topology)
+    with scenario.step("Let the model take ten seconds, and ask"):
+        try:
+            set_behaviour(lab, stub_pb2.Behaviour(constant=stub_pb2.ConstantLatency(ms=10_000)), CLUSTER)
+            refusal = _refusal(lab, topology)
+        finally:
+            set_behaviour(lab, steady.behaviour, CLUSTER)
 
     assert grpc.StatusCode.DEADLINE_EXCEEDED is refusal.code
     assert refusal.message == f"{USE_CASE} ({KEY}): no answer within 2000 ms"

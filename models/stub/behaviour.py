@@ -17,14 +17,14 @@ _MAX_CONCURRENCY = 2**32 - 1
 _MAX_SEED = 2**64 - 1
 
 
-def _require(*, field: str, value: object, holds: bool, remedy: str) -> None:
-    if not holds:
-        raise InputError(f"{field}: {value!r} is out of range: use {remedy}")
+# NaN compares false, so the checks below refuse it too.
+def _out_of_range(field: str, value: object, remedy: str) -> InputError:
+    return InputError(f"{field}: {value!r} is out of range: use {remedy}")
 
 
 def _require_ms(field: str, value: float) -> None:
-    # NaN compares false, so it is refused too, here and below.
-    _require(field=field, value=value, holds=0 <= value <= MAX_MS, remedy=f"milliseconds from 0 to {MAX_MS:.0f}")
+    if not 0 <= value <= MAX_MS:
+        raise _out_of_range(field, value, f"milliseconds from 0 to {MAX_MS:.0f}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,8 @@ class LognormalLatency:
 
     def __post_init__(self) -> None:
         _require_ms("lognormal.median_ms", self.median_ms)
-        _require(
-            field="lognormal.sigma",
-            value=self.sigma,
-            holds=0 < self.sigma <= _MAX_SIGMA,
-            remedy=f"more than 0 and at most {_MAX_SIGMA:g}, e.g. 0.4",
-        )
+        if not 0 < self.sigma <= _MAX_SIGMA:
+            raise _out_of_range("lognormal.sigma", self.sigma, f"more than 0 and at most {_MAX_SIGMA:g}, e.g. 0.4")
 
     def draw_ms(self, random: Random, others: int) -> float:  # noqa: ARG002 (one signature for all)
         """Service time of the next request, ms; at most :data:`MAX_MS`."""
@@ -81,12 +77,9 @@ class LoadDependentLatency:
 
     def __post_init__(self) -> None:
         _require_ms("load_dependent.ms", self.ms)
-        _require(
-            field="load_dependent.knee",
-            value=self.knee,
-            holds=0 < self.knee <= _MAX_KNEE,
-            remedy=f"more than 0 and at most {_MAX_KNEE:.0f} requests, e.g. 16",
-        )
+        if not 0 < self.knee <= _MAX_KNEE:
+            remedy = f"more than 0 and at most {_MAX_KNEE:.0f} requests, e.g. 16"
+            raise _out_of_range("load_dependent.knee", self.knee, remedy)
 
     def draw_ms(self, random: Random, others: int) -> float:  # noqa: ARG002 (one signature for all)
         """Service time of the next request while ``others`` are in flight, ms; at most :data:`MAX_MS`."""
@@ -158,32 +151,23 @@ class Behaviour:
     churn_ms: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(
-            field="error_rate",
-            value=self.error_rate,
-            holds=0 <= self.error_rate <= 1,
-            remedy="a share from 0 to 1, e.g. 0.01 for 1 %",
-        )
-        _require_ms("warm_up_ms", self.warm_up_ms)
-        _require_ms("cold_ms", self.cold_ms)
-        _require_ms("churn_ms", self.churn_ms)
+        if not 0 <= self.error_rate <= 1:
+            raise _out_of_range("error_rate", self.error_rate, "a share from 0 to 1, e.g. 0.01 for 1 %")
+        for field in ("warm_up_ms", "cold_ms", "churn_ms"):
+            _require_ms(field, getattr(self, field))
         for field, nothing in (
             ("concurrency_limit", "no limit"),
             ("tenant_concurrency_limit", "no limit"),
             ("queue_limit", "none"),
             ("cold_requests", "none"),
         ):
-            _require(
-                field=field,
-                value=getattr(self, field),
-                holds=0 <= getattr(self, field) <= _MAX_CONCURRENCY,
-                remedy=f"a whole number from 0 ({nothing}) to {_MAX_CONCURRENCY}",
-            )
-        _require(
-            field="seed", value=self.seed, holds=0 <= self.seed <= _MAX_SEED, remedy="a whole number from 0 to 2^64-1"
-        )
+            if not 0 <= (value := getattr(self, field)) <= _MAX_CONCURRENCY:
+                raise _out_of_range(field, value, f"a whole number from 0 ({nothing}) to {_MAX_CONCURRENCY}")
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise _out_of_range("seed", self.seed, "a whole number from 0 to 2^64-1")
         for key in sorted(self.refuse_to_load):
-            _require(field="refuse_to_load", value=key, holds=is_routing_key(key), remedy="routing keys, e.g. fraud.v1")
+            if not is_routing_key(key):
+                raise _out_of_range("refuse_to_load", key, "routing keys, e.g. fraud.v1")
 
 
 class Draws:

@@ -17,8 +17,7 @@ from models.proto.fraud.v1 import fraud_pb2, fraud_pb2_grpc
 from models.proto.ranking.v1 import ranking_pb2, ranking_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 from models.scoring import scores
-from models.stub.admission import LoadedVersion, Refused, Torn, select
-from models.stub.admission_queue import AdmissionQueue
+from models.stub.admission import AdmissionQueue, LoadedVersion, Refused, Torn, select
 from models.stub.shadow_journal import ShadowJournal
 
 if TYPE_CHECKING:

@@ -7,8 +7,6 @@ import math
 import secrets
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +21,7 @@ from scenarios.framework.machine_lock import MachineLock, open_lock
 from scenarios.framework.scenario import Scenario, folder_name
 from scenarios.framework.session import DISPLAY, ERROR, FOLDER, SCENARIO, asked_topologies
 from scenarios.framework.steady import ROUTES, SteadyState, settle
-from scenarios.framework.steps import own_lab
+from scenarios.framework.steps import LEASE_MAX_STALE, LEASE_TTL, own_lab
 from scenarios.framework.verdicts import INVALID, LateError, UnknownError, verdict_on
 
 if TYPE_CHECKING:
@@ -173,30 +171,14 @@ def _scenario_of(item: pytest.Function, lab: Lab, runtime: str) -> Scenario:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ShortLeases:
-    """How long callers of the small lab may reuse a decision, and how long without a resolver."""
-
-    ttl: timedelta = timedelta(seconds=0.5)
-    max_stale: timedelta = timedelta(seconds=2)
-
-
 @pytest.fixture(scope="session")
-def leases() -> ShortLeases:
-    """The leases of the small lab."""
-    return ShortLeases()
-
-
-@pytest.fixture(scope="session")
-def _small_lab(
-    pytestconfig: pytest.Config, leases: ShortLeases, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Lab]:
+def _small_lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     spec = f"""
         topologies = {json.dumps(default_topologies())}
         [callers.homepage]
         [leases]
-        ttl_s = {leases.ttl.total_seconds()}
-        max_stale_s = {leases.max_stale.total_seconds()}
+        ttl_s = {LEASE_TTL.total_seconds()}
+        max_stale_s = {LEASE_MAX_STALE.total_seconds()}
         [stub]
         warm_up_ms = 1000
         """

@@ -58,6 +58,9 @@ SOME_REQUESTS = 10
 GONE_WITHIN = timedelta(seconds=5)
 NOTICED_WITHIN_NS = 250_000_000
 
+LEASE_TTL, LEASE_MAX_STALE = timedelta(seconds=0.5), timedelta(seconds=2)
+"""How long callers of the small lab may reuse a decision, and how long without a resolver."""
+
 USE_CASE = "ContinueWatchingRanking"
 PHONES = {"device": ("phone",)}
 """Contexts of requests that the default version answers, ``cw-ranker@v1`` on ``ml-cluster-1``."""

@@ -57,7 +57,7 @@ class AuditLog:
     def take_over(self, unit: str, acts: Iterable[acts_pb2.Act]) -> None:
         """Stores acts that another unit reports."""
         for each in acts:
-            self._whole(Act(_unix_ns(each.at), each.who, unit, each.what, each.detail), each.status, each.reason)
+            self._whole(Act(each.at.ToNanoseconds(), each.who, unit, each.what, each.detail), each.status, each.reason)
 
     def refused(self, act: Act, reason: str) -> None:
         """Stores an act that was refused."""
@@ -105,10 +105,6 @@ def described(request: Message) -> str:
 
 def _why(request: admin_pb2.PublishRequest | admin_pb2.PublishChangeRequest | admin_pb2.RollbackRequest) -> str:
     return f"author {request.author or '?'}: {request.comment or 'no comment'}"
-
-
-def _unix_ns(at: timestamp_pb2.Timestamp) -> int:
-    return at.seconds * 1_000_000_000 + at.nanos
 
 
 def timestamp(unix_ns: int) -> timestamp_pb2.Timestamp:
