@@ -14,7 +14,7 @@ from lab.errors import RouteTableError
 from lab.routing.compiled import Router, Version
 from lab.routing.limits import limits_of
 from lab.routing.rules import policies as policies_of
-from lab.transport import Security, open_channel
+from lab.transport import open_channel
 from models.proto.control.v1 import rules_pb2, rules_pb2_grpc
 from models.proto.serving.v1 import serving_pb2
 
@@ -150,7 +150,6 @@ class Subscriber:
         control_plane: ``host:port``; several with commas, if they serve the same rules.
         apply: puts a rule set in force, completely or not at all; raises to refuse it.
         with_endpoints: whether to follow endpoints, policies and limits, too.
-        security: credentials; this process's own by default.
     """
 
     def __init__(
@@ -161,19 +160,16 @@ class Subscriber:
         control_plane: str,
         apply: Callable[[RuleSet], Awaitable[None]],
         with_endpoints: bool = False,
-        security: Security | None = None,
     ) -> None:
         self._hello = rules_pb2.SubscribeRequest(node=node, role=role, with_endpoints=with_endpoints)
         self._control_plane = control_plane
         self._apply = apply
-        self._security = security
         self._in_force = RuleSet()
 
     async def run(self) -> None:
         """Subscribes, and resubscribes when the stream is lost, until cancelled."""
-        async with open_channel(
-            *self._control_plane.split(","), security=self._security, peer="control-plane", keepalive=True
-        ) as channel:
+        addresses = self._control_plane.split(",")
+        async with open_channel(*addresses, peer="control-plane", keepalive=True) as channel:
             stub = rules_pb2_grpc.RulesStub(channel)
             while True:
                 try:

@@ -12,8 +12,6 @@ from lab.client.rpc_channel import RpcChannel
 if TYPE_CHECKING:
     import grpc
 
-    from lab.transport import Security
-
     Key = tuple[str, tuple[str, ...]]
 
 # A model that moves there and back, or a roll that is rolled back, returns within seconds.
@@ -31,12 +29,10 @@ class ChannelPool:
     """One channel to each set of addresses, shared by all who take it.
 
     Args:
-        security: credentials; this process's own by default.
         kept_s: for how long an unused channel stays open, seconds.
     """
 
-    def __init__(self, security: Security | None = None, kept_s: float = _KEPT_S) -> None:
-        self._security = security
+    def __init__(self, kept_s: float = _KEPT_S) -> None:
         self._kept_s = kept_s
         self._pooled: dict[Key, _Pooled] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -46,7 +42,7 @@ class ChannelPool:
         key = peer, addresses
         pooled = self._pooled.get(key)
         if pooled is None:
-            pooled = self._pooled[key] = _Pooled(RpcChannel(addresses, self._security, peer=peer))
+            pooled = self._pooled[key] = _Pooled(RpcChannel(addresses, peer=peer))
         if pooled.closes is not None:
             pooled.closes.cancel()
             pooled.closes = None

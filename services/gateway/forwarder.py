@@ -130,7 +130,7 @@ class Forwarder(grpc.GenericRpcHandler):
     async def put_in_force(self, rules: RuleSet) -> None:
         """Connects to the replicas, then routes by these rules."""
         decisions = DecisionCache(rules.router, decision_of)
-        await self._pool.put_in_force(rules.endpoints, rules.policies, rules.standby, rules.clusters)
+        await self._pool.put_in_force(rules)
         self._decisions, self._use_cases = decisions, rules.router.use_cases
         self._limiter.put_in_force(rules.limits)
 

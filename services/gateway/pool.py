@@ -10,9 +10,9 @@ from services.gateway.channel_pool import ChannelPool, Connection
 from services.gateway.replicas import Replicas, peer_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
-    from lab.transport import Security
+    from services.rules import RuleSet
 
 _CONNECT_TIMEOUT_S = 0.5
 _NO_POLICY = Policy()
@@ -40,8 +40,8 @@ class Backend(Connection):
 class Pool:
     """Connections by routing key. Keys with the same replicas and no policy share a channel."""
 
-    def __init__(self, security: Security | None = None) -> None:
-        self._channels = ChannelPool(security)
+    def __init__(self) -> None:
+        self._channels = ChannelPool()
         self._by_key: dict[str, Backend | Replicas] = {}
         self._by_addresses: dict[tuple[str, tuple[str, ...]], Backend] = {}
         self._with_policy: dict[str, Replicas] = {}
@@ -51,27 +51,13 @@ class Pool:
         """Replicas of a routing key; None if it has none."""
         return self._by_key.get(routing_key)
 
-    async def put_in_force(
-        self,
-        endpoints: Mapping[str, tuple[str, ...]],
-        policies: Mapping[str, Policy] | None = None,
-        standby: Mapping[str, tuple[str, ...]] | None = None,
-        clusters: Mapping[str, tuple[str, str]] | None = None,
-    ) -> None:
-        """Connects to new replicas, then swaps, then leaves the unused ones. Calls must not overlap.
-
-        Args:
-            endpoints: by routing key, ``ip:port`` of each replica.
-            policies: by routing key, resilience settings, where a use case has any.
-            standby: by routing key, ``ip:port`` of each replica of the failover cluster.
-            clusters: by routing key, the model clusters of endpoints and standby, which the replicas must prove.
-        """
-        standby, clusters = standby or {}, clusters or {}
-        policies = {**dict.fromkeys(standby, _NO_POLICY), **(policies or {})}
+    async def put_in_force(self, rules: RuleSet) -> None:
+        """Connects to new replicas, then swaps, then leaves the unused ones. Calls must not overlap."""
+        standby, policies = rules.standby, {**dict.fromkeys(rules.standby, _NO_POLICY), **rules.policies}
         all_wanted = {
-            key: tuple(sorted(addresses)) for key, addresses in endpoints.items() if addresses or key in standby
+            key: tuple(sorted(addresses)) for key, addresses in rules.endpoints.items() if addresses or key in standby
         }
-        peers = {key: tuple(map(peer_of, clusters.get(key, ("", "")))) for key in all_wanted}
+        peers = {key: tuple(map(peer_of, rules.clusters.get(key, ("", "")))) for key in all_wanted}
         wanted = {key: (peers[key][0], addresses) for key, addresses in all_wanted.items() if key not in policies}
         new = {
             (peer, addresses): Backend(addresses, self._channels, peer)

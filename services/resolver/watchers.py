@@ -12,7 +12,9 @@ from models.proto.control.v1 import resolver_pb2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ANSWER_WITHIN_S = 1.0
+# A watcher that takes longer to acknowledge a revision is disconnected: it then treats its leases as stale, and
+# convergence does not wait for it.
+_ANSWER_WITHIN_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -44,15 +46,9 @@ class WatcherLateError(Exception):
 
 
 class Watchers:
-    """All connected watchers.
+    """All connected watchers."""
 
-    Args:
-        answer_within_s: time for acknowledging a revision, seconds. A watcher that is late is disconnected: it then
-            treats its leases as stale, and convergence does not wait for it.
-    """
-
-    def __init__(self, answer_within_s: float = ANSWER_WITHIN_S) -> None:
-        self._answer_within_s = answer_within_s
+    def __init__(self) -> None:
         self._revision = 0
         self._connected: set[_Watcher] = set()
         self._progress = asyncio.Event()
@@ -67,13 +63,13 @@ class Watchers:
         for watcher in self._connected:
             watcher.wake.set()
         try:
-            async with asyncio.timeout(self._answer_within_s):
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
                 while self._behind():
                     self._progress.clear()
                     await self._progress.wait()
         except TimeoutError:
             for watcher in self._behind():
-                reason = f"revision {revision} not acknowledged within {self._answer_within_s:g} s"
+                reason = f"revision {revision} not acknowledged within {_ANSWER_WITHIN_S:g} s"
                 _log.warning("watcher disconnected: %s", reason)
                 self._leave(watcher)
                 watcher.end(reason)

@@ -34,6 +34,9 @@ class Assignment:
         object.__setattr__(self, "keys", frozenset(each.routing_key for each in self.versions))
 
 
+NOTHING = Assignment(())
+
+
 class _KnownTable(NamedTuple):
     """A mapping of versions, as its difference from the mapping before it.
 
@@ -82,7 +85,7 @@ class Placements:
 
     def _held(self, cluster: str, since: int) -> list[Assignment]:
         """The cluster's assignment under each mapping from that place on."""
-        held = [self._latest.get(cluster, _NOTHING)]
+        held = [self._latest.get(cluster, NOTHING)]
         for known in reversed(self._known[since + 1 :]):
             held.append(known.differing.get(cluster, held[-1]))
         return held[::-1]
@@ -95,11 +98,8 @@ class Placements:
         before = self._latest
         changed = _changed(before, self._known[-1].versions, versions)
         self._latest = _without_empty(before, changed)
-        self._known.append(_KnownTable(versions, {cluster: before.get(cluster, _NOTHING) for cluster in changed}))
+        self._known.append(_KnownTable(versions, {cluster: before.get(cluster, NOTHING) for cluster in changed}))
         return len(self._known) - 1
-
-
-_NOTHING = Assignment(())
 
 
 def _changed(
@@ -117,11 +117,11 @@ def _changed(
                 come[cluster][key] = Version(key, after[key].model, after[key].version)
     result = {}
     for cluster in gone.keys() | come.keys():
-        held = {each.routing_key: each for each in base.get(cluster, _NOTHING).versions}
+        held = {each.routing_key: each for each in base.get(cluster, NOTHING).versions}
         for key in gone.get(cluster, ()):
             del held[key]
         assignment = Assignment(tuple((held | come.get(cluster, {})).values()))
-        if assignment != base.get(cluster, _NOTHING):
+        if assignment != base.get(cluster, NOTHING):
             result[cluster] = assignment
     return result
 

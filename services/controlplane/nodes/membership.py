@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from lab.errors import PublishError
-from services.controlplane.nodes.assignments import Version
+from services.controlplane.nodes.assignments import NOTHING, Version
 from services.controlplane.registry.table_diff import changed_entries
 
 if TYPE_CHECKING:
@@ -254,13 +254,8 @@ class Membership:
                 stream.wake.clear()
                 if not reader.done() and self._revision and stream.unsent:
                     clusters, stream.unsent = sorted(stream.unsent), set()
-                    yield (
-                        self._revision,
-                        {
-                            each: self._assignments[each].versions if each in self._assignments else ()
-                            for each in clusters
-                        },
-                    )
+                    held = {each: self._assignments.get(each, NOTHING).versions for each in clusters}
+                    yield self._revision, held
         finally:
             reader.cancel()
             stream.is_open = False
