@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence  # noqa: TC003 (read by pydantic)
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lab.errors import RunError
 from lab.measure.control import Control  # noqa: TC001 (same)
-from lab.measure.findings import Claim, Ran, ResultTable  # noqa: TC001 (same)
+from lab.measure.findings import Claim, Ran, ResultTable, State
 from lab.measure.pace import Pace, in_words
 from lab.report.picture import AnyChart  # noqa: TC001 (same)
 from lab.runs.folder import PLAN, read_json
@@ -39,6 +40,24 @@ class ReportedBench:
     def driver(self) -> str:
         """How well the driver kept its rate; empty if it had none."""
         return in_words(self.paces) if self.paces else ""
+
+    @property
+    def worst(self) -> State | None:
+        """The worst state of its claims; None without claims."""
+        states = {claim.state for claim in self.claims}
+        return next((state for state in (State.FAILS, State.UNKNOWN, State.HOLDS) if state in states), None)
+
+    @property
+    def counts(self) -> str:
+        """E.g. ``9 claims hold, 1 does not hold``."""
+        states = Counter(claim.state for claim in self.claims)
+        holds, fails, unknown = (states[state] for state in State)
+        parts = [
+            f"{holds} {'claim holds' if holds == 1 else 'claims hold'}" if holds else "",
+            f"{fails} {'does' if fails == 1 else 'do'} not hold" if fails else "",
+            f"{unknown} unknown" if unknown else "",
+        ]
+        return ", ".join(filter(None, parts)) or "measures only, makes no claims"
 
     @property
     def origin(self) -> str:

@@ -12,7 +12,7 @@ from lab.measure.single_run_intervals import difference, ratio
 from lab.report.conditions import conditions, differing, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from lab.measure.findings import Ran
     from lab.measure.single_run_intervals import Figure
@@ -128,7 +128,7 @@ def compare_runs(a: ReportedRun, b: ReportedRun) -> Comparison:
     if a.failed and b.failed:
         figures.append(_compared("failed", "share", a.failed, b.failed))
     warnings = [
-        f"{run.label} ({letter}) is {run.result.outcome}: {'; '.join(_reasons(run))}"
+        f"{run.label} ({letter}) is {run.result.outcome}: {'; '.join(run.reasons)}"
         for letter, run in (("A", a), ("B", b))
         if run.result.outcome != "valid"
     ]
@@ -213,7 +213,3 @@ def _compared(name: str, unit: str, a: Figure | compare.Interval, b: Figure | co
 def _span(of: Figure | compare.Interval) -> Span:
     count = of.rounds if isinstance(of, compare.Interval) else of.count
     return Span(of.estimate, of.low, of.high, count)
-
-
-def _reasons(run: ReportedRun) -> Iterable[str]:
-    return (f"{each.checker}: {each.summary}" for each in run.result.verdicts if each.outcome != "valid")

@@ -1,4 +1,4 @@
-"""The page: all sections in one file that needs no other."""
+"""The report: all sections as a page in one file that needs no other, and its charts as PNG files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from lab.errors import RunError
-from lab.report.blast_radius import TITLE
+from lab.report.blast_radius import BENCH, TITLE, blasts
 from lab.report.comparison import compare_runs
 from lab.report.cost import QUESTION, charts, cost
-from lab.report.outline import outline
+from lab.report.picture import file_name, to_svg, write_pictures
 from lab.report.sections import SECTIONS
-from lab.report.sections.blast_radius import BENCH, blasts
 from lab.report.templating import templates
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def render(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench] = ()) -
 
 def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str, Any]]:
     """Name, title and view of each section, in the order of the page."""
-    yield "outline", "Verdicts", outline(runs, benches)
+    yield "outline", "Verdicts", (runs, benches)
     radii = blasts(runs, benches)
     if radii:
         yield "blast", TITLE, radii
@@ -52,8 +51,8 @@ def _sections(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> 
         yield "cost", QUESTION, (found, list(charts(found)))
     if len(runs) == _TWO:
         yield "comparison", "The two runs, figure by figure", compare_runs(runs[0], runs[1])
-    for name, module in SECTIONS.items() if runs else ():
-        yield name, module.TITLE, module.view(runs)
+    for name, section in SECTIONS.items() if runs else ():
+        yield name, section.title, section.view(runs)
         if name == _AFTER and benches:
             yield "benches", "Benches", benches
     if benches and not runs:
@@ -70,3 +69,28 @@ def write_report(runs: Sequence[ReportedRun], path: Path, benches: Sequence[Repo
         path.write_text(render(runs, benches), encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}; name another with --output") from error
+
+
+def pictures(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench]) -> Iterator[tuple[str, str]]:
+    """Each chart's file name and SVG document. Benches of the same name are numbered."""
+    for number, bench in enumerate(benches, 1):
+        again = sum(other.name == bench.name for other in benches) > 1
+        for chart in bench.charts:
+            prefix = f"{bench.name}-{number}" if again else bench.name
+            yield f"{prefix}-{file_name(chart)}", to_svg(chart, bench.origin)
+    for number, each in enumerate(blasts(runs, ()), 1):
+        yield f"{BENCH}-{number}-{file_name(each.chart)}", to_svg(each.chart, each.origin)
+    for chart in charts(cost(runs, benches)):
+        yield file_name(chart), to_svg(chart)
+    for section in SECTIONS.values() if runs else ():
+        for chart, origin in section.pictures(runs):
+            yield file_name(chart), to_svg(chart, origin)
+
+
+def write_album(runs: Sequence[ReportedRun], benches: Sequence[ReportedBench], folder: Path) -> list[Path]:
+    """Writes every chart of a report as a PNG file, and returns their paths.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    return [path for name, svg in pictures(runs, benches) for path in write_pictures(svg, folder / name, (".png",))]

@@ -122,6 +122,11 @@ class ReportedRun:
         return origins([self])
 
     @property
+    def reasons(self) -> list[str]:
+        """One from each checker that does not find it valid."""
+        return [f"{each.checker}: {each.summary}" for each in self.result.verdicts if each.outcome != "valid"]
+
+    @property
     def card(self) -> str:
         """The machine in one line."""
         return ", ".join(f"{name} {self.versions[name]}" for name in GROUND if name in self.versions)

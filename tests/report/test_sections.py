@@ -133,7 +133,7 @@ def test_runs_on_the_same_ground_stand_together(tmp_path: Path) -> None:
 
     grounds = machine.view([read_run(folder, number=number) for number, folder in enumerate(folders, 1)])
 
-    assert [[run.number for run in ground.runs] for ground in grounds] == [[1, 3], [2]]
+    assert [[run.number for run in sharing] for _, sharing in grounds] == [[1, 3], [2]]
 
 
 def test_a_run_of_several_tenants_is_shown_by_tenant_also_from_its_summary(tmp_path: Path) -> None:

@@ -1,37 +1,45 @@
-"""Sections of a report, one module each, with ``NAME``, ``TITLE`` and ``view``, which computes what it shows.
+"""Sections of a report on runs, one module each, with ``view``, which computes what the section shows.
 
-The template of that name lays it out. A section with charts also has ``pictures(runs)``, which yields the charts that
-become files, each with its origin. To add a section, add a module, a template, and an entry in SECTIONS.
+The template of its name lays it out. To add a section, add a module, a template, and an entry in SECTIONS.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from lab.report.sections import answers, latency, machine, timeline, verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from lab.report.picture import AnyChart
     from lab.report.run import ReportedRun
 
-
-class Section(Protocol):
-    """The interface of a section's module."""
-
-    @property
-    def NAME(self) -> str:  # noqa: N802 (a module's constant)
-        """Name of its template, without the suffix."""
-
-    @property
-    def TITLE(self) -> str:  # noqa: N802
-        """Its heading."""
-
-    def view(self, runs: Sequence[ReportedRun], /) -> Any:
-        """The value that its template gets as ``view``."""
+    View = Callable[[Sequence[ReportedRun]], Any]
+    Pictures = Callable[[Sequence[ReportedRun]], Iterator[tuple[AnyChart, str]]]
 
 
-_IN_ORDER: tuple[Section, ...] = (latency, timeline, answers, verdicts, machine)
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section.
 
-SECTIONS: Mapping[str, Section] = {section.NAME: section for section in _IN_ORDER}
-"""Sections by name, in the order of the page; the outline precedes them."""
+    Attributes:
+        title: its heading.
+        view: computes the value that its template gets as ``view``.
+        pictures: yields the charts that become files, each with its origin.
+    """
+
+    title: str
+    view: View
+    pictures: Pictures = lambda _: iter(())
+
+
+SECTIONS: Mapping[str, Section] = {
+    "latency": Section("Latency", latency.view, latency.pictures),
+    "timeline": Section("Time line", timeline.view, timeline.pictures),
+    "answers": Section("Who answered", answers.view, answers.pictures),
+    "verdicts": Section("What was driven, and what checkers say", verdicts.view),
+    "machine": Section("Machine", machine.view),
+}
+"""Sections by the name of their template, in the order of the page; the outline precedes them."""

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from lab.report.run import ReportedRun
 
-NAME = "answers"
-TITLE = "Who answered"
-
 OWN_ANSWER = "the caller's default"
 _MOST_BARS = 40
 

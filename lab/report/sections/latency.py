@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from lab.report.run import ReportedRun
 
-NAME = "latency"
-TITLE = "Latency"
-
 _POINTS = 200
 _LEAST_MS = 1e-3  # a logarithmic axis has no 0
 _ROUNDING = 1e-9  # as in lab.measure.latency
@@ -55,7 +52,7 @@ def view(runs: Sequence[ReportedRun]) -> Latency:
         percentiles("percentile of requests", max(line.points[-1][0] for line in lines)),
         logarithmic("latency, ms", min(values), max(values)),
         lines,
-        name=NAME,
+        name="latency",
     )
     return Latency(runs, tuple(PERCENTILES), chart)
 

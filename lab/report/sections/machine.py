@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,26 +9,11 @@ if TYPE_CHECKING:
 
     from lab.report.run import ReportedRun
 
-NAME = "machine"
-TITLE = "Machine"
 
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """Runs on the same machine and software."""
-
-    runs: Sequence[ReportedRun]
-    versions: Mapping[str, str]
-
-
-def view(runs: Sequence[ReportedRun]) -> tuple[Ground, ...]:
-    """One for each set of versions, in the order of the runs."""
-    grounds: list[tuple[Mapping[str, str], list[ReportedRun]]] = []
+def view(runs: Sequence[ReportedRun]) -> list[tuple[Mapping[str, str], list[ReportedRun]]]:
+    """Each set of versions with its runs, in the order of the runs."""
+    distinct: list[Mapping[str, str]] = []
     for run in runs:
-        for versions, sharing in grounds:
-            if versions == run.versions:
-                sharing.append(run)
-                break
-        else:
-            grounds.append((run.versions, [run]))
-    return tuple(Ground(sharing, versions) for versions, sharing in grounds)
+        if run.versions not in distinct:
+            distinct.append(run.versions)
+    return [(versions, [run for run in runs if run.versions == versions]) for versions in distinct]

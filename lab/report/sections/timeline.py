@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from lab.report.scales import Scale
     from lab.runs.events import Event
 
-NAME = "timeline"
-TITLE = "Time line"
-
 _NS = 1e9
 _MOST_BINS = 60
 _SHORTEST_BIN_S = 0.5  # at 100 requests per second, one has 50 ± 7
@@ -92,7 +89,7 @@ def _timeline(run: ReportedRun) -> Timeline:
         linear("requests per second", max(rate for _, rate in answered + failed)),
         [Line("answered", run.colour, answered), Line("failed", "failed", failed)],
         marks,
-        name=f"{NAME}-{run.number}",
+        name=f"timeline-{run.number}",
     )
     return Timeline(run, length / bins, chart, _latency(run, due_s, length / bins, x, marks))
 
@@ -114,7 +111,7 @@ def _latency(run: ReportedRun, due_s: npt.NDArray[np.float64], bin_s: float, x: 
         logarithmic("latency, ms", min(value for _, value in middle), max(value for _, value in worst)),
         [Line("p50", run.colour, middle), Line("max", "failed", worst)],
         marks,
-        name=f"{NAME}-latency-{run.number}",
+        name=f"timeline-latency-{run.number}",
     )
 
 

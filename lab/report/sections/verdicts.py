@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from lab.load.plan import LoadPlan
     from lab.report.run import ReportedRun
 
-NAME = "verdicts"
-TITLE = "What was driven, and what checkers say"
-
 MOST_VIOLATIONS = 20
 """Violations shown of one checker; `lab check --json` prints all."""
 
