@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from lab.client.call import CallOutcome
     from lab.faults import AuditLog
     from lab.load.progress import Progress
-    from lab.ops.logs import LogLine
+    from lab.ops.inspect import LabEndpoints, LabStatus, LogLine
     from lab.ops.roll.executor import RollOptions, RollProgress, RollResult
-    from lab.ops.status import LabEndpoints, LabStatus
     from lab.runs import LoadOptions, ParallelResult, RunResult
 
 DEFAULT_SPEC = SIZES["default"]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lab.history import Record
     from lab.lab import Lab
-    from lab.ops.status import UnitStatus
+    from lab.ops.inspect import UnitStatus
     from lab.runs import RunResult
     from scenarios.framework.scenario import Scenario
 

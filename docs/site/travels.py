@@ -16,7 +16,7 @@ from lab.lab import Lab
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lab.ops.logs import LogLine
+    from lab.ops.inspect import LogLine
 
 PAGE = PAGES / "travels.md"
 _WHEN = ("time", "at")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.cli.options import Caller, Context, Json, Name, Topology, UseCase, User, read_context
+from lab.cli.options import DEFAULT_TOPOLOGY, Caller, Context, Json, Name, Topology, UseCase, User, read_context
 from lab.cli.output import console, print_json
 from lab.lab import Lab
 
@@ -19,7 +19,7 @@ _IN_TITLE: Sequence[str] = ("use_case", "topology")
 
 def call(
     use_case: UseCase,
-    topology: Topology = "mesh",
+    topology: Topology = DEFAULT_TOPOLOGY,
     caller: Caller = "homepage",
     user: User = "u1",
     context: Context = None,

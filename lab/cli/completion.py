@@ -19,55 +19,61 @@ from lab.spec import read_spec
 from lab.topologies import TOPOLOGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
-def topologies(incomplete: str) -> list[str]:
+def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        with suppress(LabError, OSError):
+            return [name for name in names() if name.startswith(incomplete)]
+        return []
+
+    return complete
+
+
+@_completing
+def topologies() -> Iterable[str]:
     """Names of topologies."""
-    return _beginning(incomplete, TOPOLOGIES)
+    return TOPOLOGIES
 
 
-def callers(incomplete: str) -> list[str]:
+@_completing
+def callers() -> Iterable[str]:
     """Callers of the lab."""
-    with suppress(LabError, OSError):
-        state = _state()
-        return _beginning(incomplete, state.plan.callers if state else read_spec(DEFAULT_SPEC).callers)
-    return []
+    state = _state()
+    return state.plan.callers if state else read_spec(DEFAULT_SPEC).callers
 
 
-def targets(incomplete: str) -> list[str]:
+@_completing
+def targets() -> Iterable[str]:
     """Targets of most faults: clusters and units of the lab, if it is up."""
-    with suppress(LabError, OSError):
-        units = state.plan.units if (state := _state()) else ()
-        clusters = [unit.cluster for unit in units if unit.cluster]
-        return _beginning(incomplete, dict.fromkeys([*clusters, *(unit.name for unit in units)]))
-    return []
+    units = state.plan.units if (state := _state()) else ()
+    clusters = [unit.cluster for unit in units if unit.cluster]
+    return dict.fromkeys([*clusters, *(unit.name for unit in units)])
 
 
-def faults(incomplete: str) -> list[str]:
+@_completing
+def faults() -> Iterable[str]:
     """Names of fault kinds."""
-    return _beginning(incomplete, FAULTS)
+    return FAULTS
 
 
-def injected(incomplete: str) -> list[str]:
+@_completing
+def injected() -> Iterable[str]:
     """Ids of the active faults."""
-    with suppress(LabError, OSError):
-        lab = Lab(os.environ.get("LAB_NAME", "default"))
-        return _beginning(incomplete, ["all", *(fault.id for fault in lab.faults.active())])
-    return []
+    return ["all", *(fault.id for fault in _lab().faults.active())]
 
 
-def use_cases(incomplete: str) -> list[str]:
+@_completing
+def use_cases() -> Iterable[str]:
     """Use cases of the default route table; reading the one in force would be slow if the control plane is down."""
-    with suppress(LabError, OSError):
-        return _beginning(incomplete, read_path(CHECKOUT / "routes.yaml").document["use_cases"])
-    return []
+    return dict(read_path(CHECKOUT / "routes.yaml").document["use_cases"])
+
+
+def _lab() -> Lab:
+    return Lab(os.environ.get("LAB_NAME", "default"))
 
 
 def _state() -> LabState | None:
-    folder = Lab(os.environ.get("LAB_NAME", "default")).folder
+    folder = _lab().folder
     return LabState.of(folder) if folder.exists() else None
-
-
-def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]

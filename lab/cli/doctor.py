@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
-from lab import CHECKOUT
+from lab import home
 from lab.cli.options import Json
 from lab.cli.output import console, print_json
 from lab.ops.doctor import COMPOSE, EXTRAS, MACHINE, PROCESS, examine
@@ -34,8 +32,7 @@ def doctor(as_json: Json = False) -> None:
 
     Example: lab doctor
     """
-    home = Path(os.environ.get("LAB_HOME", CHECKOUT))
-    diagnosis = examine(home)
+    diagnosis = examine(home())
     if as_json:
         print_json({"ready": diagnosis.ready, "findings": [asdict(each) for each in diagnosis.findings]})
     else:

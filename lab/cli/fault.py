@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lab.cli import completion
-from lab.cli.options import Json, Name
+from lab.cli.options import Json, Name, read_pairs
 from lab.cli.output import console, print_json, say, table
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import FAULTS, Visible
@@ -154,14 +154,9 @@ def _wait_and_heal(fault: Fault) -> Observation:
 
 
 def _settings(pairs: list[str] | None) -> dict[str, str]:
-    found = {}
-    for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set: {pair!r} is not of the form name=value; write e.g. ms=50")
-        if name in _OWN_OPTIONS:
-            raise InputError(f"--set: {name} is not a setting; give it by its own option or argument")
-        found[name] = value
+    found = dict(read_pairs("--set", pairs, form="name=value", example="ms=50"))
+    if own := [name for name in found if name in _OWN_OPTIONS]:
+        raise InputError(f"--set: {own[0]} is not a setting; give it by its own option or argument")
     return found
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lab.cli.options import Json, Name
+from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name
 from lab.cli.output import console, print_json, say, table
 from lab.lab import DEFAULT_SPEC, Lab
-from lab.ops.status import roles_beside_callers
+from lab.ops.inspect import roles_beside_callers
 
 if TYPE_CHECKING:
-    from lab.ops.status import LabEndpoints, UnitStatus
+    from lab.ops.inspect import LabEndpoints, UnitStatus
 
 _STYLES = {"running": "green", "paused": "yellow", "exited": "bold red", "absent": "yellow"}
 
@@ -74,10 +74,8 @@ def up(
     if not calls:
         return
     option = "" if name == "default" else f" --name {name}"
-    use_case, topology = (
-        calls[0].use_case,
-        "mesh" if any(each.topology == "mesh" for each in calls) else calls[-1].topology,
-    )
+    use_case, verified = calls[0].use_case, [each.topology for each in calls]
+    topology = DEFAULT_TOPOLOGY if DEFAULT_TOPOLOGY in verified else verified[-1]
     caller = next(iter(lab.endpoints().callers))
     console.print(
         "\nTry next:\n"

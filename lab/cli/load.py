@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from lab.checkers import CHECKERS, Outcome
 from lab.cli.locust import OPEN_LOOP, Engine, Locustfile, Ui, UiIsUp, UiPort, Workers, locust_options
-from lab.cli.options import Json, Name, Topology
+from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology, read_pairs
 from lab.cli.output import console, print_json, progress_console, table
 from lab.errors import InputError
 from lab.lab import Lab
@@ -37,7 +37,7 @@ _STYLES = {Outcome.VALID: "bold green", Outcome.INVALID: "bold red", Outcome.UNK
 
 
 def load(
-    topology: Topology = "mesh",
+    topology: Topology = DEFAULT_TOPOLOGY,
     rate: Annotated[float, typer.Option(min=0.01, help="Requests per second.")] = 100.0,
     duration: Annotated[float, typer.Option(min=0.01, help="Seconds.")] = 10.0,
     arrivals: Annotated[str, typer.Option(help="poisson, constant or trace:FILE.")] = "poisson",
@@ -251,10 +251,7 @@ def choices_of(pairs: list[str] | None) -> dict[str, tuple[str, ...]]:
     if not pairs:
         return dict(DEFAULT_CONTEXTS)
     result = {}
-    for pair in pairs:
-        field, equals, values = pair.partition("=")
-        if not equals or not field:
-            raise InputError(f"--context: {pair!r} is not of the form field=value,value; write e.g. device=tv,phone")
+    for field, values in read_pairs("--context", pairs, form="field=value,value", example="device=tv,phone"):
         result[field] = tuple(choice for value in values.split(",") if value for choice in _weighted(value))
     return {field: values for field, values in result.items() if values}
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lab.cli import completion
 from lab.cli.output import silence
 from lab.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_TOPOLOGY = "mesh"
 
 Name = Annotated[
     str, typer.Option("--name", envvar="LAB_NAME", help="Name of the lab, of which one machine may run several.")
@@ -40,16 +45,20 @@ UseCase = Annotated[
 RoutesFile = Annotated[Path, typer.Argument(help="Route table: a YAML file, or a folder of them.")]
 
 
-def read_context(pairs: list[str] | None, *, user: str = "", caller: str = "") -> dict[str, str]:
-    """Parses ``["device=tv"]`` into a request context, and adds user and caller.
+def read_pairs(option: str, pairs: list[str] | None, *, form: str, example: str) -> Iterator[tuple[str, str]]:
+    """Splits the values of an option that are of the form ``name=value``.
 
     Raises:
-        InputError: a pair is not of the form ``field=value``.
+        InputError: one is not.
     """
-    context = {"user_id": user, "caller": caller}
-    for pair in pairs or []:
-        field, equals, value = pair.partition("=")
-        if not equals or not field:
-            raise InputError(f"--context: {pair!r} is not of the form field=value; write e.g. device=tv")
-        context[field] = value
-    return {field: value for field, value in context.items() if value}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InputError(f"{option}: {pair!r} is not of the form {form}; write e.g. {example}")
+        yield name, value
+
+
+def read_context(pairs: list[str] | None, *, user: str = "", caller: str = "") -> dict[str, str]:
+    """Parses ``["device=tv"]`` into a request context, and adds user and caller."""
+    given = dict(read_pairs("--context", pairs, form="field=value", example="device=tv"))
+    return {field: value for field, value in {"user_id": user, "caller": caller, **given}.items() if value}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.status import Status
 
-from lab.cli.options import Json, Name, Topology
+from lab.cli.options import DEFAULT_TOPOLOGY, Json, Name, Topology
 from lab.cli.output import console, print_json, progress_console, say, table
 from lab.errors import InputError
 from lab.lab import Lab
@@ -35,7 +35,7 @@ def roll(
     caller: Annotated[
         str, typer.Option(help="Caller identity for the probes; by default any caller that the route table allows.")
     ] = "",
-    topology: Topology = "mesh",
+    topology: Topology = DEFAULT_TOPOLOGY,
     rate: Annotated[float, typer.Option(min=1.0, help="Requests per second of the probes.")] = 200.0,
     force: Annotated[
         bool, typer.Option("--force", help="Continue even if too few requests were seen to judge a step.")

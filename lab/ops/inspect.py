@@ -2,24 +2,137 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from lab.client import Endpoints
 from lab.errors import InputError, LabNotRunningError
 from lab.faults import AuditLog, Journal
 from lab.identity import OPERATOR
-from lab.ops.logs import lines_about
-from lab.ops.status import LabEndpoints, LabStatus, UnitStatus
-from lab.roles import CALLER, MODEL
+from lab.roles import ACCESS_LOG, CALLER, CONTROL_PLANE, MODEL, ROLES, Placement
 from lab.runtime.identities import Identities
 from lab.runtime.state import Running
+from lab.topologies import TOPOLOGIES
 from lab.transport.security import MTLS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from lab.client.admin_values import ControlPlaneStatus
-    from lab.ops.logs import LogLine
+    from lab.roles import Role, Unit
+    from lab.runtime import Runtime
     from lab.runtime.context import LabContext
     from lab.runtime.state import LabState
+
+# Units flush their logs at least this often, so the last lines may still be missing from the file.
+_FLUSH_INTERVAL_S = 0.3
+_READS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """Status of one unit.
+
+    Attributes:
+        state: ``running``, ``paused``, ``exited``, or ``absent`` if it was never started.
+        address: ``host:port`` at which programs on this machine reach it.
+        pid: of its process; 0 if it is a container.
+        container: short id of its container; empty if it is a process.
+        last_words: end of its log if it has exited.
+        memory_bytes: with shared pages counted once over all units; 0 if not requested.
+    """
+
+    name: str
+    role: str
+    state: str
+    address: str
+    pid: int
+    container: str
+    last_words: str
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    """Status of a lab; ``control_plane`` is None if it does not answer."""
+
+    name: str
+    runtime: str
+    units: tuple[UnitStatus, ...]
+    control_plane: ControlPlaneStatus | None
+
+    def to_document(self) -> dict[str, Any]:
+        """As ``lab status --json`` prints it."""
+        known = self.control_plane
+        return {
+            "runtime": self.runtime,
+            "revision": known.revision if known else None,
+            "units": [_without_other_id(asdict(unit)) for unit in self.units],
+            "nodes": [asdict(node) for node in known.nodes] if known else [],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LabEndpoints:
+    """Addresses for any outside client, each ``host:port`` unless said otherwise.
+
+    Attributes:
+        callers: caller → its service.
+        clients: caller → addresses that a client with its identity connects to.
+        shared: units that all callers share, models left out.
+        rest: gateway or model replica → base URL of its REST API.
+        identity: folder of the operator's certificate, for mTLS clients; empty in plaintext.
+        metrics: admin addresses of all Envoys, with ``/stats/prometheus`` for Prometheus.
+    """
+
+    callers: Mapping[str, str]
+    clients: Mapping[str, Endpoints]
+    shared: Endpoints
+    rest: Mapping[str, str]
+    identity: str
+    metrics: tuple[str, ...]
+
+    def beside(self, caller: str) -> dict[str, str | None]:
+        """Address of each unit beside a caller, by role; None for a role that this lab has none of."""
+        by_role = self.clients[caller].by_role
+        return {role: next(iter(by_role.get(role, ())), None) for role in roles_beside_callers()}
+
+    def to_document(self) -> dict[str, Any]:
+        """As ``lab endpoints --json`` prints it."""
+        shared = [role for role in ROLES.values() if role.name not in {*roles_beside_callers(), CALLER, MODEL}]
+        return {
+            "callers": {
+                caller: {"address": address, **self.beside(caller)} for caller, address in self.callers.items()
+            },
+            **{role.name.replace("-", "_"): self._shared(role) for role in shared},
+            "rest": dict(self.rest),
+            "identity": self.identity or None,
+            "metrics": [f"http://{address}/stats/prometheus" for address in self.metrics],
+        }
+
+    def _shared(self, role: Role) -> list[str] | str | None:
+        addresses = self.shared.by_role.get(role.name, ())
+        return list(addresses) if role.placement is Placement.REPLICATED else ",".join(addresses) or None
+
+    @property
+    def control_plane(self) -> str:
+        """Addresses of the control planes, with commas between."""
+        return ",".join(self.shared.addresses_of(CONTROL_PLANE))
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One line of one unit's log.
+
+    Attributes:
+        fields: of the line, by the unit's own names.
+    """
+
+    unit: str
+    role: str
+    fields: Mapping[str, Any]
 
 
 def status(context: LabContext, *, memory: bool = False) -> LabStatus:
@@ -96,10 +209,60 @@ def logs(context: LabContext, request_id: str) -> list[LogLine]:
         InputError: no unit of this lab has logged it.
     """
     state = context.state()
-    lines = lines_about(request_id, state.plan.units, context.folder, context.runtime(state))
+    lines = _lines_about(request_id, state.plan.units, context.folder, context.runtime(state))
     if not lines:
         raise InputError(
             f"request {request_id!r}: no unit of lab {context.name} has logged it; callers, resolvers and models log "
             "requests only if the lab was brought up with --log-requests"
         )
     return lines
+
+
+def _lines_about(request_id: str, units: Sequence[Unit], folder: Path, runtime: Runtime) -> list[LogLine]:
+    """All lines about a request, in the order of its path; waits for lines that are still being flushed.
+
+    Args:
+        request_id: of the request.
+        units: units to search; those that log no requests are skipped.
+        folder: of the lab.
+        runtime: copies the logs into that folder.
+    """
+    order = _order()
+    logging = sorted((unit for unit in units if unit.logs_requests), key=lambda unit: (order[unit.role], unit.name))
+    found: list[LogLine] = []
+    for _ in range(_READS):
+        before = found
+        runtime.fetch_logs(logging)
+        found = [line for unit in logging for line in _lines(request_id, unit, folder)]
+        if found and found == before:
+            break
+        time.sleep(_FLUSH_INTERVAL_S)
+    return found
+
+
+def _order() -> dict[str, int]:
+    """Position of each role on a request's path: caller, roles it asks, roles that carry the payload, model."""
+    topologies = TOPOLOGIES.values()
+    asked = (role for each in topologies for role in each.asks)
+    between = (role for each in topologies for role in each.between)
+    return {role: number for number, role in enumerate(dict.fromkeys((CALLER, *asked, *between, MODEL)))}
+
+
+def _lines(request_id: str, unit: Unit, folder: Path) -> list[LogLine]:
+    file = folder / "units" / unit.name / ACCESS_LOG
+    if not file.exists():
+        return []
+    with file.open() as lines:
+        read = ROLES[unit.role].read_log_line
+        fields = [read(line) for line in lines if request_id in line and line.endswith("\n")]
+    return [LogLine(unit.name, unit.role, each) for each in fields if each.get("request_id") == request_id]
+
+
+def roles_beside_callers() -> list[str]:
+    """Roles whose units run beside each caller."""
+    return [each.name for each in ROLES.values() if each.placement is Placement.BESIDE_CALLER and each.name != CALLER]
+
+
+def _without_other_id(unit: dict[str, Any]) -> dict[str, Any]:
+    """Leaves out the container id of a process, and the pid of a container."""
+    return {name: value for name, value in unit.items() if value or name not in {"pid", "container"}}

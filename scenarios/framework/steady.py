@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from lab.lab import Lab
-    from lab.ops.status import LabStatus
+    from lab.ops.inspect import LabStatus
     from lab.runs.events import Event
 
 ROUTES = CHECKOUT / "routes.yaml"

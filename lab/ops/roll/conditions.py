@@ -11,12 +11,12 @@ import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from lab.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 DEFAULT_CONDITIONS = "error-rate>1%,p99>1.5x,misroutes>0"
 ENOUGH = 20
@@ -86,68 +86,56 @@ class Judgement:
     because: str
 
 
-class Condition(Protocol):
-    """A condition that aborts a rollout."""
-
-    def judge(self, evidence: Evidence) -> Judgement:
-        """Judges the evidence of a step."""
-
-
 @dataclass(frozen=True, slots=True)
-class ErrorRate:
-    """``error-rate>1%``: the new version fails more than this share of its requests."""
+class Condition:
+    """A condition that aborts a rollout.
+
+    Attributes:
+        text: as it was written, e.g. ``error-rate>1%``.
+        limit: the number in it.
+        measure: judges a step's evidence by the limit: the standing, and the figures behind it.
+    """
 
     text: str
     limit: float
+    measure: Callable[[Evidence, float], tuple[Standing, str]]
 
     def judge(self, evidence: Evidence) -> Judgement:
         """Judges the evidence of a step."""
-        new = evidence.new
-        share = new.errors / new.requests if new.requests else 0.0
-        because = f"{new.errors} of {new.requests} requests to the new version failed ({share:.1%})"
-        return Judgement(self.text, _standing(new.errors, new.requests, self.limit), because)
+        return Judgement(self.text, *self.measure(evidence, self.limit))
 
 
-@dataclass(frozen=True, slots=True)
-class P99Ratio:
+def _error_rate(evidence: Evidence, percent: float) -> tuple[Standing, str]:
+    """``error-rate>1%``: the new version fails more than this share of its requests."""
+    new = evidence.new
+    share = new.errors / new.requests if new.requests else 0.0
+    because = f"{new.errors} of {new.requests} requests to the new version failed ({share:.1%})"
+    return _standing(new.errors, new.requests, percent / 100), because
+
+
+def _p99_ratio(evidence: Evidence, times: float) -> tuple[Standing, str]:
     """``p99>1.5x``: more than 1 % of answers take longer than 1.5 times the old version's p99."""
-
-    text: str
-    times: float
-
-    def judge(self, evidence: Evidence) -> Judgement:
-        """Judges the evidence of a step."""
-        new, old = evidence.new, evidence.old
-        because = f"p99 {new.p99_ms:.2f} ms, {old.p99_ms:.2f} ms of the old version"
-        answered = len(new.latencies_ms)
-        if len(old.latencies_ms) < ENOUGH:
-            return Judgement(
-                self.text, Standing.UNKNOWN, f"{because}, which answered only {len(old.latencies_ms)} requests"
-            )
-        late = sum(each > self.times * old.p99_ms for each in new.latencies_ms)
-        because += f"; {late} of {answered} took longer than {self.times:g} times that"
-        return Judgement(self.text, _standing(late, answered, _P99_SHARE), because)
+    new, old = evidence.new, evidence.old
+    because = f"p99 {new.p99_ms:.2f} ms, {old.p99_ms:.2f} ms of the old version"
+    answered = len(new.latencies_ms)
+    if len(old.latencies_ms) < ENOUGH:
+        return Standing.UNKNOWN, f"{because}, which answered only {len(old.latencies_ms)} requests"
+    late = sum(each > times * old.p99_ms for each in new.latencies_ms)
+    because += f"; {late} of {answered} took longer than {times:g} times that"
+    return _standing(late, answered, _P99_SHARE), because
 
 
-@dataclass(frozen=True, slots=True)
-class Misroutes:
+def _misroutes(evidence: Evidence, most: float) -> tuple[Standing, str]:
     """``misroutes>0``: answers that no rule in force allowed."""
-
-    text: str
-    limit: int
-
-    def judge(self, evidence: Evidence) -> Judgement:
-        """Judges the evidence of a step."""
-        if evidence.misroutes is None:
-            return Judgement(self.text, Standing.UNKNOWN, "the routing checker could not judge every answer")
-        standing = Standing.MET if evidence.misroutes > self.limit else Standing.NOT_MET
-        return Judgement(self.text, standing, f"{evidence.misroutes} misrouted")
+    if evidence.misroutes is None:
+        return Standing.UNKNOWN, "the routing checker could not judge every answer"
+    return Standing.MET if evidence.misroutes > most else Standing.NOT_MET, f"{evidence.misroutes} misrouted"
 
 
 _FORMS = (
-    (re.compile(r"error-rate>([0-9.]+)%"), lambda text, number: ErrorRate(text, number / 100)),
-    (re.compile(r"p99>([0-9.]+)x"), P99Ratio),
-    (re.compile(r"misroutes>([0-9]+)"), lambda text, number: Misroutes(text, int(number))),
+    (re.compile(r"error-rate>([0-9.]+)%"), _error_rate),
+    (re.compile(r"p99>([0-9.]+)x"), _p99_ratio),
+    (re.compile(r"misroutes>([0-9]+)"), _misroutes),
 )
 
 
@@ -161,11 +149,10 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
 
 
 def _condition(text: str) -> Condition:
-    for form, make in _FORMS:
-        match = form.fullmatch(text)
-        if match is not None:
+    for form, measure in _FORMS:
+        if match := form.fullmatch(text):
             try:
-                return make(text, float(match[1]))
+                return Condition(text, float(match[1]), measure)
             except ValueError:
                 break
     raise InputError(f"--abort-on: {text!r} is not a condition; write e.g. {DEFAULT_CONDITIONS}")
