@@ -29,12 +29,7 @@ log = logging.getLogger("models.host")
 
 
 class HostRegistration:
-    """Keeps all replicas of a host registered, over one stream.
-
-    Args:
-        control_plane: ``host:port``.
-        hosted: the replicas; reported, and receive assignments.
-    """
+    """Keeps all replicas of a host registered, over one stream to ``control_plane``, ``host:port``."""
 
     def __init__(self, control_plane: str, hosted: Hosted) -> None:
         self._control_plane = control_plane

@@ -18,10 +18,6 @@ _TCP_FAMILIES = (socket.AF_INET, socket.AF_INET6)
 class Churn:
     """Closes all connections to a port at the interval of the behaviour.
 
-    Args:
-        live: the behaviour in force.
-        port: the port.
-
     Attributes:
         closed: number of connections closed so far.
     """

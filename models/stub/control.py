@@ -50,14 +50,7 @@ def changes(message: Any) -> dict[str, Any]:
 
 
 class StubControl(stub_pb2_grpc.StubControlServicer):
-    """Serves ``control.v1.StubControl``.
-
-    Args:
-        live: the behaviour in force.
-        handler: counts requests.
-        versions: the model versions.
-        churn: closes connections.
-    """
+    """Serves ``control.v1.StubControl``."""
 
     def __init__(self, live: LiveBehaviour, handler: RequestHandler, versions: Versions, churn: Churn) -> None:
         self._live = live

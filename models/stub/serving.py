@@ -49,11 +49,6 @@ class Admitted(NamedTuple):
 class RequestHandler:
     """Admits requests, counts them, and serves them after their service time.
 
-    Args:
-        versions: the loaded model versions.
-        live: the behaviour in force.
-        replica: name of this replica, for messages.
-
     Attributes:
         arrivals: requests received, without shadow copies.
         tears: how many of those named different versions in header and body.

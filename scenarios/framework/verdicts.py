@@ -6,11 +6,7 @@ VALID, INVALID, UNKNOWN = "valid", "invalid", "unknown"
 
 
 class UnknownError(Exception):
-    """The evidence does not decide the claim, e.g. after a fault without a visible effect. Fails the scenario.
-
-    Args:
-        reason: what is missing.
-    """
+    """The evidence does not decide the claim, e.g. after a fault without a visible effect. Fails the scenario."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"UNKNOWN: {reason}")

@@ -98,7 +98,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def GetRevision(self, request: admin_pb2.GetRevisionRequest, context: Context) -> admin_pb2.Revision:
         """One revision, with its route table."""
         stored = await self._stored(request.revision or self._publisher.revision, context)
-        return self._with_table(stored)
+        return self._revision(stored, with_table=True)
 
     async def GetRevisions(
         self, request: admin_pb2.GetRevisionsRequest, context: Context
@@ -106,14 +106,14 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """The existing ones of several revisions, with their route tables."""
         for revision in request.revisions:
             if stored := self._publisher.registry.get(revision):
-                yield self._with_table(stored)
+                yield self._revision(stored, with_table=True)
 
     async def ListRevisions(
         self, request: admin_pb2.ListRevisionsRequest, context: Context
     ) -> admin_pb2.ListRevisionsResponse:
         """All revisions, oldest first, or those in force since a time, without their route tables."""
         found = self._publisher.registry.all(request.since.ToNanoseconds())
-        return admin_pb2.ListRevisionsResponse(revisions=[self._revision(each, b"") for each in found])
+        return admin_pb2.ListRevisionsResponse(revisions=[self._revision(each) for each in found])
 
     async def GetStatus(self, request: admin_pb2.GetStatusRequest, context: Context) -> admin_pb2.Status:
         """The connected nodes, the revision each has acknowledged, and the replicas."""
@@ -181,16 +181,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, what)
         return stored
 
-    def _with_table(self, stored: StoredRevision) -> admin_pb2.Revision:
-        return self._revision(stored, orjson.dumps(self._publisher.registry.document(stored.revision)))
-
-    def _revision(self, stored: StoredRevision, document: bytes) -> admin_pb2.Revision:
+    def _revision(self, stored: StoredRevision, *, with_table: bool = False) -> admin_pb2.Revision:
         return admin_pb2.Revision(
             revision=stored.revision,
             author=stored.author,
             comment=stored.comment,
             created=timestamp(stored.created_ns),
-            document=document,
+            document=orjson.dumps(self._publisher.registry.document(stored.revision)) if with_table else b"",
             progress=[_progress(stored.revision, event, timestamp(stored.created_ns)) for event in stored.events],
             in_force=stored.revision == self._publisher.revision,
             acknowledgements=[_acknowledgement(each) for each in stored.acknowledgements],

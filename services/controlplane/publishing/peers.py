@@ -73,8 +73,6 @@ class LeaderSync:
     """The side of the control plane that received the publish call.
 
     Attributes:
-        peers: the followers.
-        revision: the published revision.
         record: stores an event and streams it to the caller.
     """
 
@@ -110,13 +108,7 @@ class LeaderSync:
 
 
 class FollowerSync:
-    """The side of a control plane that follows a publish.
-
-    Args:
-        peers: the leader and the other followers.
-        revision: the published revision.
-        leader: the leader's name.
-    """
+    """The side of a control plane that follows a publish of the control plane named ``leader``."""
 
     def __init__(self, peers: Peers, revision: int, leader: str) -> None:
         self.revision, self.leader = revision, leader
@@ -173,7 +165,7 @@ async def follow(
     """Follows every publish that another control plane leads; runs until cancelled.
 
     Args:
-        peers: the control planes.
+        peers: all of them.
         is_known: whether a revision has ended here, or this process leads it.
         carry_out: carries a publish out in step with its leader.
     """

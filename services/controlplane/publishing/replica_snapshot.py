@@ -19,12 +19,7 @@ _SAVE_EVERY_S = 0.1
 
 
 class ReplicaSnapshot:
-    """Saves replicas as they change: at once after a quiet period; changes in quick succession, together.
-
-    Args:
-        registry: stores them.
-        members_of: the registered replicas of a cluster.
-    """
+    """Saves replicas as they change: at once after a quiet period; changes in quick succession, together."""
 
     def __init__(self, registry: Registry, members_of: Callable[[str], Iterable[Member]]) -> None:
         self._registry, self._members_of = registry, members_of

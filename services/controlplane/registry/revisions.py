@@ -212,15 +212,7 @@ class Registry:
         error: str = "",
         acknowledgements: Sequence[Acknowledgement] = (),
     ) -> None:
-        """Stores durably how far a follower has got with a revision that another control plane publishes.
-
-        Args:
-            revision: the revision.
-            phase: the phase that the follower reached, or failed to reach.
-            follower: its name.
-            error: why it failed; empty if it did not.
-            acknowledgements: of its nodes.
-        """
+        """Stores durably which phase of another's publish a follower has reached, or why (``error``) it failed to."""
         with self._db.transaction():
             self._db.insert(
                 "INSERT INTO reports (revision, phase, follower, error) VALUES (?, ?, ?, ?) RETURNING id",
@@ -365,11 +357,7 @@ class Registry:
 
 @contextmanager
 def best_effort(subject: str = "") -> Iterator[None]:
-    """Logs a :class:`RegistryError` and goes on: for writes that must not stop what they record.
-
-    Args:
-        subject: begins the message.
-    """
+    """Logs a :class:`RegistryError` and goes on: for writes that must not stop what they record."""
     try:
         yield
     except RegistryError as error:

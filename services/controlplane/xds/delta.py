@@ -25,7 +25,7 @@ from services.controlplane.xds.resources import (
     corrupt_cluster,
     empty_cluster,
     endpoints,
-    key_of_endpoint_set,
+    split_endpoint_set_name,
 )
 from services.controlplane.xds.store import NodeStream
 from services.controlplane.xds.tenants import NAME as TENANTS
@@ -50,9 +50,7 @@ class DeltaStream(NodeStream):
     """One Envoy's stream.
 
     Args:
-        store: the resources.
-        subscriber: the node.
-        transport_socket: adds the node's TLS settings to a cluster.
+        store, subscriber, transport_socket: see :class:`.store.NodeStream`.
         caller: the caller whose keys it may use; None if it may use all.
         shared: whether all callers send to it, each with its own keys.
         idle: tracks clusters that it does not use; none leave if left out.
@@ -276,4 +274,4 @@ class DeltaStream(NodeStream):
 
 
 def _key(type_url: str, name: str) -> str:
-    return names.key_of(name) if type_url == CLUSTER else key_of_endpoint_set(name)
+    return names.key_of(name) if type_url == CLUSTER else split_endpoint_set_name(name)[1]

@@ -117,11 +117,6 @@ def split_endpoint_set_name(name: str) -> tuple[str, str]:
     return cluster, routing_key
 
 
-def key_of_endpoint_set(name: str) -> str:
-    """Routing key of an endpoint set's name."""
-    return name.rpartition("/")[2]
-
-
 def cluster(routing_key: str, model_cluster: str, policy: Policy | None = None, failover: str = "") -> Resource:
     """The cluster that a node sends a routing key to.
 

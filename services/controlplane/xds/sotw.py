@@ -14,7 +14,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from lab.transport.xds import LISTENER as LISTENER_NAME
 from services.controlplane.xds.identity import plaintext
-from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER, endpoints, key_of_endpoint_set
+from services.controlplane.xds.resources import CLUSTER, ENDPOINTS, LISTENER, endpoints, split_endpoint_set_name
 from services.controlplane.xds.store import NodeStream
 
 if TYPE_CHECKING:
@@ -25,14 +25,7 @@ if TYPE_CHECKING:
 
 
 class SotwStream(NodeStream):
-    """One gRPC client's stream.
-
-    Args:
-        store: the resources.
-        subscriber: the node.
-        caller: the caller that it sends for.
-        transport_socket: adds the node's TLS settings to a cluster.
-    """
+    """The stream of one gRPC client, which sends for ``caller``."""
 
     TYPES = (LISTENER, CLUSTER, ENDPOINTS)  # each refers to the next
 
@@ -135,7 +128,7 @@ class SotwStream(NodeStream):
     def _endpoints_of(self, name: str) -> Resource:
         """The endpoints for this node; those of a key that it may not use are empty."""
         found = self._store.get(ENDPOINTS, name)
-        return found if key_of_endpoint_set(name) in self._keys else endpoints(name, ())
+        return found if split_endpoint_set_name(name)[1] in self._keys else endpoints(name, ())
 
     def _response(self, type_url: str, resources: list[Resource], generation: int) -> discovery_pb2.DiscoveryResponse:
         return discovery_pb2.DiscoveryResponse(
